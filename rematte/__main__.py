@@ -1,0 +1,8 @@
+"""`python -m rematte` is the command line."""
+
+import sys
+
+from rematte.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""The command line. Turns words into one call each, and errors into one line."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from rematte import doctor, weights
+from rematte.convert import Report, convert_video
+from rematte.device import choose_device
+from rematte.errors import InputError, OutputError, WeightsError
+from rematte.network import VARIANTS
+from rematte.version import __version__
+from rematte.video.formats import CODECS
+
+OK, FAILURE, USAGE, BAD_INPUT, NO_WEIGHTS, NO_MEMORY, INTERRUPTED = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    130,
+)
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+_EXIT_CODES = (
+    "exit codes: 0 ok, 1 failure, 2 usage, 3 unreadable input, 4 weights missing, "
+    "5 out of memory, 130 interrupted"
+)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT, got {text!r}")
+    return int(width), int(height)
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _chunk(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def _add_convert(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="cut the people out of a video, an image folder or an image",
+        description="Cut the people out of a video, an image folder or an image. The "
+        "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
+        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
+        "and exact times are kept.",
+        epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
+        f"alpha.mp4; {_EXIT_CODES}",
+    )
+    parser.set_defaults(run=_convert)
+    parser.add_argument("input", help="video file, folder of images, or image")
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument(
+        "-o", "--output", metavar="PATH",
+        help="the cut-out: transparent where the suffix can hold that and no "
+        "background is given",
+    )  # fmt: skip
+    out.add_argument(
+        "--composition", metavar="PATH",
+        help="the person over the background (green unless given)",
+    )  # fmt: skip
+    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
+    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    look = parser.add_argument_group("background")
+    look.add_argument(
+        "--background", metavar="WHAT",
+        help="a colour (name, #rrggbb or r,g,b), an image, a video, blur[:RADIUS] or "
+        "transparent",
+    )  # fmt: skip
+    look.add_argument(
+        "--background-fit", choices=("cover", "contain", "stretch"), default="cover",
+        help="how an image or video fills the frame (default: %(default)s)",
+    )  # fmt: skip
+    model = parser.add_argument_group("network")
+    model.add_argument(
+        "--downsample-ratio", type=_number_or_word, default="auto", metavar="RATIO",
+        help="size of the coarse pass in (0, 1], or auto (longer side at most 512), "
+        "portrait, full-body (default: %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
+        "--variant", choices=VARIANTS,
+        help="network to insist on (default: what the weights hold)",
+    )  # fmt: skip
+    model.add_argument(
+        "--weights", metavar="NAME|PATH",
+        help="a name of `rematte weights list` or a file (default: the bundled ones)",
+    )  # fmt: skip
+    model.add_argument(
+        "--device", default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
+        "--dtype", choices=tuple(_DTYPES), default="float32",
+        help="precision (default: %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
+        "--seq-chunk", type=_chunk, default="auto", metavar="N",
+        help="frames at once, or auto (default: %(default)s)",
+    )  # fmt: skip
+    part = parser.add_argument_group("what to convert")
+    part.add_argument("--start", metavar="TIME", help="seconds or [HH:]MM:SS")
+    part.add_argument("--end", metavar="TIME", help="seconds or [HH:]MM:SS")
+    part.add_argument("--limit", type=int, metavar="N", help="at most N frames")
+    part.add_argument(
+        "--resize", type=_size, metavar="WxH", help="size of input and outputs"
+    )
+    part.add_argument(
+        "--frame-rate", default="30", metavar="RATE",
+        help="of an image folder, such as 25 or 24000/1001 (default: %(default)s)",
+    )  # fmt: skip
+    part.add_argument(
+        "--ignore-errors", action="store_true", help="go on past damaged input"
+    )
+    code = parser.add_argument_group("encoding")
+    code.add_argument(
+        "--codec", choices=tuple(CODECS),
+        help="instead of the suffix's default, for the cut-out and the composition",
+    )  # fmt: skip
+    code.add_argument(
+        "--mbps", type=float, metavar="RATE", help="bit rate to aim at [Mbit/s]"
+    )
+    code.add_argument(
+        "--crf", type=int, metavar="N", help="constant quality, lower is better"
+    )
+    code.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    code.add_argument(
+        "-y", "--overwrite", action="store_true", help="replace outputs that exist"
+    )
+    talk = parser.add_argument_group("messages")
+    talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    talk.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    device, why = choose_device(options.device)
+    model = weights.load_model(
+        options.weights, options.variant, device, _DTYPES[options.dtype]
+    )
+    report = convert_video(
+        model,
+        options.input,
+        input_resize=options.resize,
+        downsample_ratio=options.downsample_ratio,
+        output=options.output,
+        output_composition=options.composition,
+        output_alpha=options.alpha,
+        output_foreground=options.foreground,
+        output_video_mbps=options.mbps,
+        seq_chunk=options.seq_chunk,
+        progress=not options.quiet and sys.stderr.isatty(),
+        device=device,
+        dtype=_DTYPES[options.dtype],
+        background=options.background,
+        background_fit=options.background_fit,
+        audio=not options.no_audio,
+        codec=options.codec,
+        crf=options.crf,
+        start=options.start,
+        end=options.end,
+        limit=options.limit,
+        frame_rate=options.frame_rate,
+        overwrite=options.overwrite,
+        ignore_errors=options.ignore_errors,
+    )
+    if options.json:
+        print(json.dumps(dataclasses.asdict(report)))
+    elif not options.quiet:
+        print(_summary(report, f"{device} ({why})"))
+    return OK
+
+
+def _summary(report: Report, device: str) -> str:
+    rate = report.frames / report.seconds
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
+    lines = [
+        f"{report.frames} frames of {report.width}x{report.height} in "
+        f"{report.seconds:.1f} s ({rate:.1f} frames/s: {shares})",
+        f"downsample ratio {report.downsample_ratio:.3g}, device {device}",
+    ]
+    lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
+    lines += [f"note: {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _add_weights(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = commands.add_parser(
+        "weights",
+        help="list, fetch and check trained weights",
+        description="List, fetch and check trained weights, and tell their licences.",
+        epilog=_EXIT_CODES,
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="all names, with licence and where they are")
+    for name, text in {
+        "download": "fetch by name into the cache",
+        "path": "print where a file is",
+        "verify": "check a file's hash",
+        "info": "origin, licences, size and quality of a name or file",
+    }.items():
+        action = actions.add_parser(name, help=text)
+        action.add_argument(
+            "name", nargs="?", default=weights.DEFAULT,
+            help="a name of `rematte weights list` (default: %(default)s)",
+        )  # fmt: skip
+    parser.set_defaults(run=_weights)
+
+
+def _weights(options: argparse.Namespace) -> int:
+    if options.action == "list":
+        rows = weights.list_rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = zip(row, widths, strict=True)
+            print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
+    elif options.action == "download":
+        print(weights.download(options.name, progress=sys.stderr.isatty()))
+    elif options.action == "verify":
+        print(weights.verify(options.name))
+    elif options.action == "info":
+        print(weights.describe(options.name))
+    else:
+        path = weights.find(options.name)
+        if path is None:
+            raise WeightsError(
+                f"{options.name} is not here yet; run "
+                f"`rematte weights download {options.name}`"
+            )
+        print(path)
+    return OK
+
+
+def _add_doctor(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="versions, devices, encoders, engines and weights found",
+        description="Tell what this installation can do.",
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    print(json.dumps(doctor.examine()) if options.json else doctor.describe())
+    return OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; docs/cli.md holds its help."""
+    parser = argparse.ArgumentParser(
+        prog="rematte",
+        description="Cut people out of video with no green screen.",
+        epilog=f"code: {weights.CODE_LICENCE}; weights: see `rematte weights info`; "
+        f"{_EXIT_CODES}",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_convert(commands)
+    _add_weights(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _version() -> str:
+    bundled = weights.WEIGHTS[weights.DEFAULT]
+    return (
+        f"rematte {__version__} (code {weights.CODE_LICENCE}; bundled weights "
+        f"{bundled.name}, {bundled.licence})"
+    )
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """The exit code and the line for an error."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt):
+        kept = "; what there was so far is in " + ", ".join(error.args)
+        return INTERRUPTED, "interrupted" + (kept if error.args else "")
+    if isinstance(error, MemoryError) or "allocate memory" in text.lower():
+        return NO_MEMORY, f"out of memory; lower --seq-chunk, or --resize ({text})"
+    if isinstance(error, torch.OutOfMemoryError):
+        return NO_MEMORY, "out of GPU memory; lower --seq-chunk, or --resize"
+    if isinstance(error, WeightsError):
+        return NO_WEIGHTS, text
+    if isinstance(error, InputError):
+        return BAD_INPUT, text
+    if isinstance(error, OutputError):
+        return FAILURE, text
+    if isinstance(error, ValueError):
+        return USAGE, text
+    return FAILURE, f"unexpected {type(error).__name__}: {text}; --debug shows where"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words after the program's name; None takes the process's own.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit as stop:  # argparse has said what is wrong
+        return int(stop.code or 0)
+    try:
+        code: int = options.run(options)
+    except (Exception, KeyboardInterrupt) as error:
+        if options.debug:
+            raise
+        code, text = _explain(error)
+        print(f"rematte: {text}", file=sys.stderr)
+    return code

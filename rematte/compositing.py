@@ -1,0 +1,259 @@
+"""Backgrounds, and laying a foreground over them."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rematte.matting import Matted, to_tensor
+from rematte.video.frame import Frame, Pixels
+from rematte.video.reader import VideoReader
+
+# Gives the background (3, H, W) for a matted frame, or None for transparency.
+Background = Callable[[Matted], Tensor | None]
+
+FITS = ("cover", "contain", "stretch")
+COLOURS = {
+    "green": (120, 255, 155),  # the documented background, not that of CSS
+    "black": (0, 0, 0),
+    "blue": (0, 71, 187),
+    "gray": (128, 128, 128),
+    "magenta": (255, 0, 255),
+    "red": (255, 0, 0),
+    "white": (255, 255, 255),
+}
+
+
+def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
+    """Lay a foreground over a background: alpha * F + (1 - alpha) * B.
+
+    Args:
+        fgr: (..., 3, H, W), straight RGB in [0, 1].
+        pha: (..., 1, H, W) in [0, 1].
+        background: Anything that broadcasts to `fgr`.
+
+    Returns:
+        (..., 3, H, W) in [0, 1], display-encoded as the inputs are.
+
+    Source:
+        Porter & Duff, Compositing Digital Images, 1984, operator "over".
+    """
+    return background + pha * (fgr - background)
+
+
+def to_pixels(image: Tensor, wide: bool) -> Pixels:
+    """Turn (C, H, W) in [0, 1] into (H, W, C) with 8 or 16 bits, rounded."""
+    most = 65535 if wide else 255
+    # 16 bits need more than half precision has.
+    image = image.float() if wide else image
+    codes = image.clamp(0, 1).mul(most).round_().movedim(0, -1)
+    codes = codes.to(torch.int32 if wide else torch.uint8).cpu()
+    array = np.ascontiguousarray(codes.numpy())
+    return array.astype(np.uint16) if wide else array
+
+
+def parse_colour(text: str) -> tuple[int, int, int] | None:
+    """Read a colour: a name of `COLOURS`, "#rrggbb" or "r,g,b"; None if it is none."""
+    if text.lower() in COLOURS:
+        return COLOURS[text.lower()]
+    try:
+        if text.startswith("#") and len(text) == 7:
+            return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+        red, green, blue = (int(part) for part in text.split(","))
+    except ValueError:
+        return None
+    return (red, green, blue) if 0 <= min(red, green, blue) <= 255 else None
+
+
+def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
+    """Bring a picture to a size.
+
+    Args:
+        picture: (3, h, w).
+        height: Wanted [pixels].
+        width: Wanted [pixels].
+        fit: "cover" fills and cuts off what is over, "contain" shows all with black
+            bars, "stretch" distorts.
+    """
+    h, w = picture.shape[-2:]
+    scale = (max if fit == "cover" else min)(height / h, width / w)
+    size = (height, width)
+    if fit != "stretch":
+        size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    picture = F.interpolate(
+        picture[None], size, mode="bilinear", align_corners=False, antialias=True
+    )[0]
+    down, right = height - size[0], width - size[1]
+    # Negative padding cuts off.
+    edges = [right // 2, right - right // 2, down // 2, down - down // 2]
+    return F.pad(picture, edges)
+
+
+def blur_behind(matted: Matted, radius: float) -> Tensor:
+    """Blur the background of a frame without smearing the person into it.
+
+    What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
+    alpha), so that the person leaves no halo.
+
+    Args:
+        matted: The frame.
+        radius: Standard deviation of the blur [pixels].
+
+    Source:
+        Knutsson & Westin, Normalized and Differential Convolution, 1993.
+    """
+    height, width = matted.src.shape[-2:]
+    # A wide blur loses nothing at a smaller size, and is many times faster there.
+    factor = max(1, int(radius / 4))
+    small = (max(1, height // factor), max(1, width // factor))
+    weight = 1 - matted.pha.float()
+    stack = torch.cat([matted.src.float() * weight, weight])[:, None]
+    stack = F.interpolate(stack, small, mode="area")
+    sigma = radius / factor
+    reach = max(1, round(3 * sigma))
+    steps = torch.arange(-reach, reach + 1, device=stack.device, dtype=stack.dtype)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    for axis in (2, 3):
+        edge = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+        padded = F.pad(stack, edge, mode="replicate")
+        stack = F.conv2d(padded, kernel.view(1, 1, -1, 1).movedim(2, axis))
+    blurred = stack[:3, 0] / stack[3:, 0].clamp(min=1e-4)
+    blurred = F.interpolate(
+        blurred[None], (height, width), mode="bilinear", align_corners=False
+    )[0]
+    return blurred.clamp(0, 1).to(matted.src.dtype)
+
+
+class VideoBackground:
+    """A video that plays behind, over and over, at its own speed.
+
+    Args:
+        path: The video.
+        fit: See `fit_picture`.
+    """
+
+    def __init__(self, path: Path, fit: str) -> None:
+        self._path, self._fit = path, fit
+        self._origin: Fraction | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._reader = VideoReader(self._path)
+        self._frames = iter(self._reader)
+        self._now: Frame = next(self._frames)
+        self._following = next(self._frames, None)
+        self._first = self._now.time
+        self._picture: Tensor | None = None
+
+    def __call__(self, matted: Matted) -> Tensor:
+        """Give the picture that is shown at the frame's time."""
+        if self._origin is None:
+            self._origin = matted.frame.time
+        time = matted.frame.time - self._origin
+        while time >= self._now.time - self._first + self._now.duration:
+            if self._following is None:
+                # Time runs on from where this round ends.
+                self._origin += self._now.time - self._first + self._now.duration
+                time = matted.frame.time - self._origin
+                self._reader.close()
+                self._open()
+                continue
+            self._now = self._following
+            self._following = next(self._frames, None)
+            self._picture = None
+        if self._picture is None:
+            src = matted.src
+            picture = to_tensor(self._now.pixels, src.device, src.dtype)
+            self._picture = fit_picture(
+                picture, src.shape[-2], src.shape[-1], self._fit
+            )
+        return self._picture
+
+
+class ImageBackground:
+    """A still image that stands behind.
+
+    Args:
+        path: The image.
+        fit: See `fit_picture`.
+    """
+
+    def __init__(self, path: Path, fit: str) -> None:
+        with VideoReader(path) as reader:
+            self._pixels = next(iter(reader)).pixels
+        self._fit = fit
+        self._picture: Tensor | None = None
+
+    def __call__(self, matted: Matted) -> Tensor:
+        """Give the image at the frame's size."""
+        src = matted.src
+        if self._picture is None or self._picture.shape != src.shape:
+            picture = to_tensor(self._pixels, src.device, src.dtype)
+            self._picture = fit_picture(
+                picture, src.shape[-2], src.shape[-1], self._fit
+            )
+        return self._picture
+
+
+def make_background(
+    spec: str | Path | tuple[int, int, int], fit: str = "cover"
+) -> Background:
+    """Make a background from words.
+
+    Args:
+        spec: "transparent"; a colour (a name, "#rrggbb", "r,g,b" or three numbers
+            from 0 to 255); "blur" or "blur:RADIUS" [pixels]; or the path of an image
+            or a video, which plays over and over.
+        fit: How an image or video is brought to the frame's size: "cover",
+            "contain" or "stretch".
+
+    Raises:
+        ValueError: If it is none of these.
+        InputError: If the image or video cannot be read.
+    """
+    if fit not in FITS:
+        raise ValueError(f"background_fit must be one of {FITS}, got {fit!r}")
+    if spec == "transparent":
+        return lambda matted: None
+    colour = parse_colour(spec) if isinstance(spec, str) else spec
+    if isinstance(colour, tuple):
+        return _plain(colour)
+    text = str(spec)
+    if text == "blur" or text.startswith("blur:"):
+        return _blurred(text)
+    path = Path(text)
+    if not path.exists():
+        raise ValueError(
+            f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
+            "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"
+        )
+    with VideoReader(path) as reader:
+        still = reader.info.still
+    return ImageBackground(path, fit) if still else VideoBackground(path, fit)
+
+
+def _plain(colour: tuple[int, int, int]) -> Background:
+    def background(matted: Matted) -> Tensor:
+        return matted.src.new_tensor(colour).div_(255).view(3, 1, 1)
+
+    return background
+
+
+def _blurred(text: str) -> Background:
+    try:
+        given = float(text[5:]) if ":" in text else 0.0
+    except ValueError:
+        given = -1.0
+    if given < 0 or (":" in text and given == 0):
+        raise ValueError(f"background {text!r}: the radius must be a number above 0")
+
+    def background(matted: Matted) -> Tensor:
+        # By default as strong at any resolution.
+        return blur_behind(matted, given or max(matted.src.shape) / 80)
+
+    return background

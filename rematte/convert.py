@@ -1,0 +1,464 @@
+"""Converts a video, an image folder or an image: read, matte, composite, write.
+
+The one flow of the package: video reader → matting loop → compositing → video writer.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from rematte.compositing import Background, composite, make_background, to_pixels
+from rematte.errors import InputError
+from rematte.matting import Matted, choose_ratio, matte, matte_still
+from rematte.video.formats import Encoding, can_hold_alpha, choose, is_sequence
+from rematte.video.frame import Pixels, VideoInfo
+from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
+
+T = TypeVar("T")
+Rate = int | float | str | Fraction
+
+# On a CPU more frames at once are slower, since they no longer fit into its caches.
+_AUTO_CHUNK = {"cpu": 1, "cuda": 4, "mps": 4}
+
+
+@dataclass
+class Report:
+    """What a conversion did.
+
+    Attributes:
+        frames: How many frames came in, and went into every output.
+        width: Of the frames [pixels].
+        height: Of the frames [pixels].
+        downsample_ratio: What the network used.
+        seconds: Wall time of the whole conversion.
+        shares: Parts of the time spent decoding, in the network (with compositing)
+            and encoding; they add up to 1.
+        outputs: What was written, by kind.
+        notes: What is not as in the source, in words.
+    """
+
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    downsample_ratio: float = 1.0
+    seconds: float = 0.0
+    shares: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Stages:
+    """Wall time per stage. A stage inside another takes its time from it."""
+
+    def __init__(self) -> None:
+        self._seconds = {"decode": 0.0, "network": 0.0, "encode": 0.0}
+        self._running: list[str] = []
+        self._begun = self._since = time.perf_counter()
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self._seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self._switch()
+        self._running.append(stage)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._running.pop()
+
+    def around(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on; the time it takes to make them is the stage's."""
+        iterator = iter(items)
+        while True:
+            with self(stage):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def total(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def shares(self) -> dict[str, float]:
+        total = sum(self._seconds.values()) or 1.0
+        return {name: value / total for name, value in self._seconds.items()}
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One thing to write: its kind, where to, and how."""
+
+    kind: str
+    path: Path
+    encoding: Encoding
+    background: Background | None = None
+
+    def pixels(self, matted: Matted) -> Pixels:
+        wide = self.encoding.wide
+        if self.kind == "alpha":
+            return to_pixels(matted.pha, wide)
+        if self.kind == "foreground":
+            return to_pixels(matted.fgr, wide)
+        behind = self.background(matted) if self.background else None
+        if behind is not None:
+            image = composite(matted.fgr, matted.pha, behind)
+            if self.encoding.alpha:
+                image = torch.cat([image, torch.ones_like(matted.pha)])
+            return to_pixels(image, wide)
+        # What no one can see is set to black: the room stays private, files small.
+        seen: Tensor = matted.fgr * (matted.pha > 0)
+        return to_pixels(torch.cat([seen, matted.pha]), wide)
+
+
+def convert_video(
+    model: Any,
+    input_source: str | Path,
+    input_resize: tuple[int, int] | None = None,
+    downsample_ratio: float | str | None = None,
+    output_type: str = "video",
+    output_composition: str | Path | None = None,
+    output_alpha: str | Path | None = None,
+    output_foreground: str | Path | None = None,
+    output_video_mbps: float | None = None,
+    seq_chunk: int | str = 1,
+    num_workers: int = 0,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    output: str | Path | None = None,
+    background: str | Path | tuple[int, int, int] | None = None,
+    background_fit: str = "cover",
+    audio: bool = True,
+    codec: str | None = None,
+    crf: int | None = None,
+    start: Rate | None = None,
+    end: Rate | None = None,
+    limit: int | None = None,
+    frame_rate: Rate = 30,
+    overwrite: bool = True,
+    ignore_errors: bool = False,
+) -> Report:
+    """Cut the people out of a video, with its sound and exact times.
+
+    Args:
+        model: A loaded network, or a TorchScript one.
+        input_source: A video file, a folder of images, or an image (which is shown
+            to the network until its alpha settles).
+        input_resize: Width and height [pixels] to resize input and outputs to.
+        downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
+            longer side at most 512, "portrait" and "full-body" follow the
+            documentation's table.
+        output_type: "video", or "png_sequence" where the outputs are folders. For
+            "video" every path's own suffix decides.
+        output_composition: Where the person over the background goes; a png
+            sequence is transparent unless a background is given.
+        output_alpha: Where the alpha matte goes.
+        output_foreground: Where the foreground goes, as predicted, without alpha.
+        output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
+            that have one.
+        seq_chunk: Frames at once, or "auto". The results are the same.
+        num_workers: Threads that read ahead, for image folders.
+        progress: Show a progress bar on stderr.
+        device: Where the model is; needed for frozen TorchScript.
+        dtype: The model's precision; needed for frozen TorchScript.
+        output: Where the cut-out goes: transparent where the suffix can hold that
+            and no background is given, else over the background.
+        background: See `make_background`; by default green (120, 255, 155).
+        background_fit: "cover", "contain" or "stretch".
+        audio: Keep the sound.
+        codec: "h264", "hevc", "av1", "vp9", "prores" or "ffv1" instead of the
+            suffix's default, for the composition (and `output`).
+        crf: Constant quality instead of the codec's default.
+        start: Where to begin in the source [s].
+        end: Where to stop in the source [s].
+        limit: At most this many frames.
+        frame_rate: Of an image folder; any kind of number, or a text like "24000/1001".
+        overwrite: Replace outputs that exist.
+        ignore_errors: Go on past damaged input.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ValueError: If an argument is out of its range or does not fit the others.
+        InputError: If the input cannot be read.
+        OutputError: If an output cannot be written; nothing is left behind then.
+        KeyboardInterrupt: After what there was so far has been kept in files with
+            ".partial" in their names, which are the error's arguments.
+    """
+    stages = _Stages()
+    device, dtype = _placement(model, device, dtype)
+    chunk = _chunk_length(seq_chunk, device)
+    wanted = _wanted(
+        output_type,
+        output=output,
+        composition=output_composition,
+        alpha=output_alpha,
+        foreground=output_foreground,
+    )
+    _check_paths(wanted, Path(input_source), background, overwrite)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more frames, got {limit}")
+    reader = VideoReader(
+        input_source,
+        size=input_resize,
+        start=_seconds("start", start),
+        end=_seconds("end", end),
+        frame_rate=_rate(frame_rate),
+        ignore_errors=ignore_errors,
+        threads=num_workers,
+    )
+    with reader:
+        info = reader.info
+        ratio = choose_ratio(info.width, info.height, downsample_ratio)
+        report = Report(0, info.width, info.height, ratio)
+        look = _Look(background, background_fit, codec, crf, output_video_mbps)
+        outputs = [_plan(kind, path, info, look) for kind, path in wanted.items()]
+        frames = stages.around("decode", islice(reader, limit))
+        first = next(frames, None)
+        if first is None:
+            raise InputError(f"{input_source}: no frame between {start} and {end}")
+        matting = partial(
+            matte, model, downsample_ratio=downsample_ratio, device=device, dtype=dtype
+        )
+        mattes = (
+            iter((matte_still(matting, first),))
+            if info.still
+            else matting(chain((first,), frames), seq_chunk=chunk)
+        )
+        shift = first.time if start is not None else Fraction(0)
+        origin = None if reader.images else Path(input_source)
+        bar = tqdm(
+            total=_total(info, limit),
+            unit="frame",
+            disable=not progress,
+            desc=Path(input_source).name,
+            dynamic_ncols=True,
+        )
+        with bar, _open_writers(outputs, info, origin, shift, audio) as writers:
+            last = _run(stages, mattes, outputs, writers, report, bar)
+            trimmed = end is not None or limit is not None
+            for writer in writers:
+                with stages("encode"):
+                    writer.finish(last if trimmed else None)
+    report.seconds = stages.total()
+    report.shares = stages.shares()
+    report.outputs = {item.kind: str(item.path) for item in outputs}
+    for writer in writers:
+        report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
+    return report
+
+
+def _run(
+    stages: _Stages,
+    mattes: Iterator[Matted],
+    outputs: list[_Output],
+    writers: list[Writer],
+    report: Report,
+    bar: Any,
+) -> Fraction:
+    """Write every matte; gives the end [s] of the last frame."""
+    last = Fraction(0)
+    for matted in stages.around("network", mattes):
+        for item, writer in zip(outputs, writers, strict=True):
+            with stages("network"):
+                pixels = item.pixels(matted)
+            with stages("encode"):
+                writer.write(replace(matted.frame, pixels=pixels))
+        last = matted.frame.time + matted.frame.duration
+        report.frames += 1
+        bar.update()
+        if report.frames % 10 == 0:
+            shares = stages.shares().items()
+            bar.set_postfix_str(
+                ", ".join(f"{name} {share:.0%}" for name, share in shares), False
+            )
+    return last
+
+
+def _placement(
+    model: Any, device: str | torch.device | None, dtype: torch.dtype | None
+) -> tuple[torch.device, torch.dtype]:
+    """Where the model is and in which precision, unless told."""
+    parameter = next(iter(model.parameters()), None)
+    if parameter is None and (device is None or dtype is None):
+        raise ValueError(
+            "device and dtype must be given for a frozen model, which has no "
+            "parameters to tell them by; for example device='cpu', dtype=torch.float32"
+        )
+    if parameter is not None:
+        device, dtype = device or parameter.device, dtype or parameter.dtype
+        if isinstance(model, torch.nn.Module) and model.training:
+            raise ValueError(
+                "model is in training mode, where batch norm gives other results; "
+                "call model.eval() first"
+            )
+    if device is None or dtype is None:  # cannot be: both were given or read
+        raise ValueError("device and dtype must be given")
+    return torch.device(device), dtype
+
+
+def _chunk_length(seq_chunk: int | str, device: torch.device) -> int:
+    if seq_chunk == "auto":
+        return _AUTO_CHUNK.get(device.type, 1)
+    if not isinstance(seq_chunk, int) or seq_chunk < 1:
+        raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {seq_chunk!r}')
+    return seq_chunk
+
+
+def _rate(value: Rate) -> Fraction:
+    """Exact frames per second: 23.976 and 29.97 mean 24000/1001 and 30000/1001."""
+    try:
+        rate = Fraction(value)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"frame_rate must be a number, got {value!r}") from error
+    if not 0 < rate <= 1000:
+        raise ValueError(f"frame_rate must be in (0, 1000], got {value!r}")
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    near = (
+        ntsc if abs(rate - ntsc) < Fraction(1, 1000) and rate != round(rate) else rate
+    )
+    return near.limit_denominator(100_000)
+
+
+def _seconds(name: str, value: Rate | None) -> Fraction | None:
+    """A time in seconds from a number or from [HH:]MM:SS[.mmm]."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and ":" in value:
+            seconds = Fraction(0)
+            for part in value.split(":"):
+                seconds = seconds * 60 + Fraction(part)
+        else:
+            seconds = Fraction(value)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{name} must be seconds or [HH:]MM:SS, got {value!r}"
+        ) from error
+    if seconds < 0:
+        raise ValueError(f"{name} must not be negative, got {value!r}")
+    return seconds
+
+
+def _wanted(output_type: str, **paths: str | Path | None) -> dict[str, Path]:
+    """The outputs asked for, by kind."""
+    if output_type not in ("video", "png_sequence"):
+        raise ValueError(
+            f'output_type must be "video" or "png_sequence", got {output_type!r}'
+        )
+    wanted = {kind: Path(path) for kind, path in paths.items() if path is not None}
+    if not wanted:
+        raise ValueError(
+            "no output: give output_composition, output_alpha or output_foreground "
+            "(-o, --composition, --alpha or --foreground)"
+        )
+    if output_type == "png_sequence":
+        return {kind: path / "%04d.png" for kind, path in wanted.items()}
+    return wanted
+
+
+def _check_paths(
+    wanted: dict[str, Path], source: Path, background: object, overwrite: bool
+) -> None:
+    """Refuse paths that would harm the input or one another."""
+    taken = {source.resolve(): "the input"}
+    if isinstance(background, str | Path):
+        taken[Path(background).resolve()] = "the background"
+    for kind, path in wanted.items():
+        folder = path.parent if "%" in path.name else path
+        for place in {path.resolve(), folder.resolve()}:
+            if place in taken:
+                raise ValueError(
+                    f"{kind} {path} is {taken[place]} itself; write elsewhere"
+                )
+        taken[path.resolve()] = f"the {kind}"
+        check_target(path, overwrite)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was said about how outputs are to look."""
+
+    background: str | Path | tuple[int, int, int] | None
+    fit: str
+    codec: str | None
+    crf: int | None
+    mbps: float | None
+
+
+def _plan(kind: str, path: Path, info: VideoInfo, look: _Look) -> _Output:
+    """Decide for an output how it is encoded and what is behind the person."""
+    main = kind in ("output", "composition")
+    spec = look.background
+    if spec is None:
+        # The documented composition: green in a video, transparent in images.
+        clear = can_hold_alpha(path.suffix.lower() or ".png", look.codec)
+        if kind == "composition":
+            clear = is_sequence(path)
+        spec = "transparent" if clear else "green"
+    encoding = choose(
+        path,
+        info,
+        alpha=main and spec == "transparent",
+        gray=kind == "alpha",
+        codec=look.codec if main else None,
+        crf=look.crf,
+        mbps=look.mbps,
+    )
+    behind = make_background(spec, look.fit) if main else None
+    return _Output(kind, path, encoding, behind)
+
+
+@contextmanager
+def _open_writers(
+    outputs: list[_Output],
+    info: VideoInfo,
+    source: Path | None,
+    start: Fraction,
+    audio: bool,
+) -> Iterator[list[Writer]]:
+    """Open all outputs; on an error none of them is left behind."""
+    writers: list[Writer] = []
+    try:
+        for item in outputs:
+            if item.encoding.image:
+                writers.append(ImageWriter(item.path, info, item.encoding))
+            else:
+                writers.append(
+                    FileWriter(
+                        item.path, info, item.encoding, source, start, sound=audio
+                    )
+                )
+        yield writers
+    except KeyboardInterrupt:
+        kept = [writer.keep_partial() for writer in writers]
+        raise KeyboardInterrupt(*(str(path) for path in kept if path)) from None
+    except BaseException:
+        for writer in writers:
+            writer.discard()
+        raise
+
+
+def _total(info: VideoInfo, limit: int | None) -> int | None:
+    if info.frames is None or limit is None:
+        return info.frames or limit
+    return min(info.frames, limit)

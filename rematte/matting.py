@@ -1,0 +1,154 @@
+"""The matting loop: frames in, mattes out. The recurrent state cycles here.
+
+Knows no files: it takes an iterable of frames and gives a generator, so that memory
+is bounded and the caller decides when to stop.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rematte.video.frame import Frame, Pixels
+
+# Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
+# 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
+_LONG_SIDE = {"portrait": 480, "full-body": 768}
+RATIOS = ("auto", *_LONG_SIDE)
+
+# A still is shown again and again until alpha moves by less than a quarter of an
+# 8-bit level on average, at most this often. The paper sees errors settle within 15.
+_SETTLED = 0.25 / 255
+_MOST_REPEATS = 16
+
+
+class Matted(NamedTuple):
+    """A frame with its matte.
+
+    Attributes:
+        frame: What was read.
+        src: The frame, (3, H, W) in [0, 1].
+        fgr: Foreground, straight RGB, (3, H, W) in [0, 1].
+        pha: Alpha, (1, H, W) in [0, 1].
+    """
+
+    frame: Frame
+    src: Tensor
+    fgr: Tensor
+    pha: Tensor
+
+
+def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
+    """Turn a ratio or the name of a way to choose it into a number.
+
+    Args:
+        width: Of the frame [pixels].
+        height: Of the frame [pixels].
+        ratio: A number in (0, 1], None or "auto" (longer side at most 512), or
+            "portrait" or "full-body" (the documentation's table, continued to all
+            sizes).
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    side = max(width, height)
+    if ratio is None or ratio == "auto":
+        return min(512 / side, 1.0)
+    if isinstance(ratio, str):
+        if ratio not in _LONG_SIDE:
+            raise ValueError(
+                f"downsample_ratio must be a number in (0, 1] or one of "
+                f"{', '.join(RATIOS)}, got {ratio!r}"
+            )
+        return 1.0 if side <= 512 else min(_LONG_SIDE[ratio] / side, 1.0)
+    if not 0 < ratio <= 1:
+        raise ValueError(
+            f"downsample_ratio must be in (0, 1], got {ratio}; 1 uses the frame as it "
+            "is, auto chooses"
+        )
+    return float(ratio)
+
+
+def to_tensor(pixels: Pixels, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """Turn (..., H, W, C) 8- or 16-bit pixels into (..., C, H, W) in [0, 1]."""
+    tensor = torch.from_numpy(pixels).to(device).movedim(-1, -3)
+    return tensor.to(dtype).div_(np.iinfo(pixels.dtype).max)
+
+
+def _chunks(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
+    """Gather frames of one size, at most `length` at a time."""
+    chunk: list[Frame] = []
+    for frame in frames:
+        if chunk and frame.pixels.shape != chunk[0].pixels.shape:
+            yield chunk
+            chunk = []
+        chunk.append(frame)
+        if len(chunk) == length:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def matte(
+    model: Any,
+    frames: Iterable[Frame],
+    *,
+    downsample_ratio: float | str | None = None,
+    seq_chunk: int = 1,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Matted]:
+    """Matte frames one after the other.
+
+    Where the size changes, as in a folder of unlike images, the state starts anew.
+
+    Args:
+        model: Anything called like `MattingNetwork`; TorchScript too.
+        frames: In order of time.
+        downsample_ratio: See `choose_ratio`.
+        seq_chunk: How many frames the network sees at once. The results are the
+            same; more take more memory.
+        device: Where the model is.
+        dtype: The model's precision.
+
+    Yields:
+        Every frame with its matte.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    if seq_chunk < 1:
+        raise ValueError(f"seq_chunk must be 1 or more, got {seq_chunk}")
+    state: list[Tensor | None] = [None] * 4
+    shape: tuple[int, ...] = ()
+    for chunk in _chunks(frames, seq_chunk):
+        if chunk[0].pixels.shape != shape:
+            shape = chunk[0].pixels.shape
+            state = [None] * 4
+            ratio = choose_ratio(shape[1], shape[0], downsample_ratio)
+        pixels = np.stack([frame.pixels for frame in chunk])
+        with torch.inference_mode():
+            src = to_tensor(pixels, device, dtype)
+            fgr, pha, *state = model(src[None], *state, ratio)
+        yield from map(Matted, chunk, src, fgr[0], pha[0])
+
+
+def matte_still(
+    matting: Callable[[Iterable[Frame]], Iterator[Matted]], frame: Frame
+) -> Matted:
+    """Matte one picture, shown to the network until its alpha settles.
+
+    Args:
+        matting: `matte` with its other arguments bound, and a chunk of 1.
+        frame: The picture.
+    """
+    before: Tensor | None = None
+    for matted in matting(repeat(frame, _MOST_REPEATS)):
+        if before is not None and (matted.pha - before).abs().mean() < _SETTLED:
+            break
+        before = matted.pha
+    return matted

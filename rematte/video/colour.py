@@ -1,0 +1,172 @@
+"""Exact conversion between FFmpeg's pixel formats and RGB arrays.
+
+Matrix and range are always given, never left to a default, and every step rounds to
+within one 8-bit level of the formulas in ITU-T H.273; docs/colour.md has the figures.
+"""
+
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from rematte.video.frame import (
+    MATRIX_BT601,
+    MATRIX_BT709,
+    MATRIX_RGB,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    UNSPECIFIED,
+    Colour,
+    Pixels,
+)
+
+# libswscale's default drops half of the chroma and rounds down: up to 2 levels dark.
+_PRECISE = int(
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+# SWS_UNSTABLE, libswscale's rewritten conversion. It is exact for 16-bit targets,
+# where the old code is half an 8-bit level too dark, but truncates 8-bit ones.
+_EXACT_16 = _PRECISE | 1 << 20
+
+# Of arrays, by (16 bits, channels).
+_ARRAY_FORMATS = {
+    (False, 1): "gray",
+    (False, 3): "rgb24",
+    (False, 4): "rgba",
+    (True, 1): "gray16le",
+    (True, 3): "rgb48le",
+    (True, 4): "rgba64le",
+}
+
+# libswscale names its matrices by constants of its own (SWS_CS_*).
+_SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+
+
+def frame_colour(frame: av.VideoFrame) -> Colour:
+    """Read a decoded frame's colour; what is not said gets the players' convention.
+
+    RGB is full range. YUV without a matrix is BT.709 from 720 lines up and BT.601
+    below, limited range unless the format (yuvj...) or the tag says full.
+    """
+    if frame.format.is_rgb or frame.format.has_palette:
+        matrix, range_ = MATRIX_RGB, RANGE_FULL
+    else:
+        matrix, range_ = frame.colorspace, frame.color_range
+        if matrix not in _SWS_MATRIX:
+            hd = min(frame.width, frame.height) >= 720
+            matrix = MATRIX_BT709 if hd else MATRIX_BT601
+        if range_ not in (RANGE_LIMITED, RANGE_FULL):
+            full = frame.format.name.startswith("yuvj")
+            range_ = RANGE_FULL if full else RANGE_LIMITED
+    return Colour(matrix, range_, frame.color_primaries, frame.color_trc)
+
+
+def frame_depth(frame: av.VideoFrame) -> int:
+    """Bits per component of a decoded frame, at most 16 (float counts as 16)."""
+    if frame.format.has_palette:
+        return 8
+    return min(16, max(component.bits for component in frame.format.components))
+
+
+def to_rgb(
+    frame: av.VideoFrame, colour: Colour, depth: int, size: tuple[int, int] | None
+) -> Pixels:
+    """Convert a decoded frame to an RGB array.
+
+    Args:
+        frame: As decoded, any pixel format.
+        colour: How to read it.
+        depth: Above 8 the array has 16 bits, else 8.
+        size: Width and height to resize to, or None.
+
+    Returns:
+        (H, W, 3), full range.
+    """
+    width, height = size or (frame.width, frame.height)
+    matrix = _SWS_MATRIX.get(colour.matrix, MATRIX_BT709)
+    if depth > 8 and not frame.format.is_rgb:
+        # Scaling and chroma are the old code's work, the matrix the new one's.
+        frame = frame.reformat(
+            width,
+            height,
+            "yuv444p16le",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=colour.range,
+            dst_color_range=colour.range,
+            interpolation=_PRECISE,
+        )
+    rgb = frame.reformat(
+        width,
+        height,
+        "rgb48le" if depth > 8 else "rgb24",
+        src_colorspace=matrix,
+        src_color_range=colour.range,
+        dst_color_range=RANGE_FULL,
+        interpolation=_EXACT_16 if depth > 8 else _PRECISE,
+    )
+    return cast(Pixels, rgb.to_ndarray())
+
+
+def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
+    """Convert an RGB or RGBA array to the format an encoder takes, and tag it.
+
+    Args:
+        pixels: (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16 bits, full range.
+        pixel_format: FFmpeg's name of the format.
+        colour: What the result is to mean.
+
+    Returns:
+        A frame whose tags say what its values are.
+    """
+    wide, channels = pixels.dtype == np.uint16, pixels.shape[2]
+    if channels == 1 and not pixel_format.startswith("gray"):
+        pixels, channels = pixels.repeat(3, 2), 3
+    name = _ARRAY_FORMATS[wide, channels]
+    array: Any = np.ascontiguousarray(pixels if channels > 1 else pixels[..., 0])
+    frame = av.VideoFrame.from_ndarray(array, name)
+    if channels == 1 or av.VideoFormat(pixel_format).is_rgb:
+        if pixel_format != name:
+            frame = frame.reformat(format=pixel_format, interpolation=_EXACT_16)
+        matrix, range_ = MATRIX_RGB, RANGE_FULL
+    else:
+        matrix, range_ = colour.matrix, colour.range
+        given = RANGE_FULL
+        if wide:
+            # The matrix is the new code's work, chroma and depth the old one's.
+            between = "yuva444p16le" if channels == 4 else "yuv444p16le"
+            frame = _to_yuv(frame, between, colour, given, _EXACT_16)
+            given = colour.range
+        frame = _to_yuv(frame, pixel_format, colour, given, _PRECISE)
+    frame.colorspace, frame.color_range = matrix, range_
+    frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
+    return frame
+
+
+def _to_yuv(
+    frame: av.VideoFrame, pixel_format: str, colour: Colour, given: int, how: int
+) -> av.VideoFrame:
+    matrix = _SWS_MATRIX[colour.matrix]
+    return frame.reformat(
+        format=pixel_format,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=given,
+        dst_color_range=colour.range,
+        interpolation=how,
+    )
+
+
+def yuv_colour(colour: Colour, height: int) -> Colour:
+    """The colour to encode as YUV: the source's, or a usual one for an RGB source."""
+    if colour.matrix in _SWS_MATRIX:
+        return colour
+    matrix = MATRIX_BT709 if height >= 720 else MATRIX_BT601
+    primaries, transfer = colour.primaries, colour.transfer
+    if matrix == MATRIX_BT709 and primaries == UNSPECIFIED:
+        primaries = transfer = MATRIX_BT709
+    return Colour(matrix, RANGE_LIMITED, primaries, transfer)

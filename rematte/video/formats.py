@@ -1,0 +1,237 @@
+"""Which suffix holds which codec, and how each codec is asked to encode."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rematte.video.frame import VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A codec and how it is used here.
+
+    Attributes:
+        encoder: FFmpeg's name of the encoder.
+        opaque: Pixel format for 8 bits, and for more where there is one.
+        alpha: The same with an alpha channel; empty where the codec has none.
+        options: What the encoder is told.
+        crf: Default constant quality, or None where the codec has no such scale.
+        even: Whether width and height must be even.
+    """
+
+    encoder: str
+    opaque: dict[int, str]
+    alpha: dict[int, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    crf: int | None = None
+    even: bool = False
+
+
+_420 = {8: "yuv420p", 10: "yuv420p10le"}
+
+CODECS = {
+    # 8 bits alone: hardly any player decodes H.264 with more.
+    "h264": Codec("libx264", {8: "yuv420p"}, crf=18, even=True),
+    "hevc": Codec(
+        "libx265", _420, options={"x265-params": "log-level=error"}, crf=20, even=True
+    ),
+    "av1": Codec("libsvtav1", _420, options={"preset": "8"}, crf=26, even=True),
+    "vp9": Codec(
+        "libvpx-vp9",
+        {8: "yuv420p"},
+        {8: "yuva420p"},
+        # Hidden reference frames would have no alpha to go with them.
+        {"auto-alt-ref": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"},
+        crf=24,
+    ),
+    "prores": Codec(
+        "prores_ks",
+        {8: "yuv444p10le", 10: "yuv444p10le"},
+        {8: "yuva444p10le", 10: "yuva444p10le"},
+        {"profile": "4444", "vendor": "apl0"},
+    ),
+    "ffv1": Codec(
+        "ffv1",
+        {8: "bgr0", 16: "gbrp16le"},
+        {8: "bgra", 16: "gbrap16le"},
+        {"level": "3", "slicecrc": "1"},
+    ),
+    "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}),
+    "webp": Codec("libwebp_anim", {8: "bgra"}, {8: "bgra"}, {"quality": "85"}),
+    "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
+}
+
+# The first codec is the default; where the source has more bits or alpha is wanted
+# and the first cannot hold that, the next that can.
+CONTAINERS = {
+    ".mp4": ("h264", "hevc", "av1"),
+    ".m4v": ("h264", "hevc"),
+    ".mov": ("prores", "h264", "hevc"),
+    ".webm": ("vp9", "av1"),
+    ".mkv": ("ffv1", "h264", "hevc", "av1", "vp9", "prores"),
+    ".gif": ("gif",),
+    ".webp": ("webp",),
+    ".apng": ("apng",),
+}
+
+IMAGES = {
+    ".png": Codec(
+        "png",
+        {1: "gray", 8: "rgb24", 16: "rgb48be", 17: "gray16be"},
+        {8: "rgba", 16: "rgba64be"},
+    ),
+    ".tif": Codec(
+        "tiff",
+        {1: "gray", 8: "rgb24", 16: "rgb48le", 17: "gray16le"},
+        {8: "rgba", 16: "rgba64le"},
+        {"compression_algo": "deflate"},
+    ),
+    ".jpg": Codec("mjpeg", {8: "yuvj444p"}, options={"qmin": "2", "qmax": "2"}),
+    ".webp": Codec("libwebp", {8: "bgra"}, {8: "bgra"}, {"quality": "90"}),
+    ".exr": Codec("exr", {16: "gbrpf32le"}, {16: "gbrapf32le"}, {"format": "half"}),
+}
+IMAGES[".tiff"], IMAGES[".jpeg"] = IMAGES[".tif"], IMAGES[".jpg"]
+
+
+def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
+    """Whether files of this suffix (with the dot) can have an alpha channel.
+
+    Args:
+        suffix: Such as ".mov".
+        codec: A name from `CODECS` if one is insisted on.
+    """
+    if codec in CODECS:
+        return bool(CODECS[codec].alpha)
+    if suffix in IMAGES:
+        return bool(IMAGES[suffix].alpha)
+    return any(CODECS[name].alpha for name in CONTAINERS.get(suffix, ()))
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether output goes into a folder of images: no suffix, or a %04d pattern."""
+    return path.is_dir() or not path.suffix or "%" in path.name
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A choice from the tables above for one output.
+
+    Attributes:
+        codec: How to encode.
+        pixel_format: FFmpeg's name of the format to encode from.
+        alpha: Whether it has an alpha channel.
+        wide: Whether it takes 16-bit pixels rather than 8-bit ones.
+        image: Whether it makes images rather than a video.
+        crf: Constant quality, or None.
+        mbps: Bit rate to aim at [Mbit/s], or None.
+    """
+
+    codec: Codec
+    pixel_format: str
+    alpha: bool
+    wide: bool
+    image: bool = False
+    crf: int | None = None
+    mbps: float | None = None
+
+
+def choose(
+    path: Path,
+    info: VideoInfo,
+    *,
+    alpha: bool,
+    gray: bool = False,
+    codec: str | None = None,
+    crf: int | None = None,
+    mbps: float | None = None,
+) -> Encoding:
+    """Choose how to write a path.
+
+    Args:
+        path: Where to; its suffix decides.
+        info: The source, whose depth is kept where the format can.
+        alpha: Whether the pixels have an alpha channel.
+        gray: Whether the pixels have one channel only (an alpha matte).
+        codec: A name from `CODECS` to take instead of the suffix's default.
+        crf: Constant quality instead of the codec's default.
+        mbps: Bit rate instead of constant quality [Mbit/s].
+
+    Raises:
+        ValueError: If the suffix is unknown, or cannot hold what is asked for.
+    """
+    suffix = path.suffix.lower()
+    if is_sequence(path) or (suffix in IMAGES and info.still):
+        return _choose_image(path, info, alpha, gray, codec)
+    if suffix in IMAGES and suffix not in CONTAINERS:
+        raise ValueError(
+            f"{path} is one image, but the input has many frames; give a folder, a "
+            f"pattern such as {path.stem}_%04d{suffix}, or a video's suffix"
+        )
+    if suffix not in CONTAINERS:
+        raise ValueError(
+            f"{path}: unknown suffix {suffix!r}; videos can be written as "
+            f"{', '.join(CONTAINERS)}, images as {', '.join(IMAGES)} or to a folder"
+        )
+    names = CONTAINERS[suffix]
+    if codec is not None:
+        if codec not in names:
+            raise ValueError(
+                f"codec {codec!r} cannot go into {suffix}; it takes {', '.join(names)}"
+            )
+        names = (codec,)
+    if alpha:
+        names = tuple(name for name in names if CODECS[name].alpha)
+        if not names:
+            raise ValueError(_no_alpha(path))
+    wide = info.depth > 8
+    deep = [name for name in names if wide and max(_formats(name, alpha)) > 8]
+    chosen = CODECS[(deep or list(names))[0]]
+    if crf is not None and chosen.crf is None:
+        raise ValueError(
+            f"crf has no meaning for {chosen.encoder}, which {path} would use; leave "
+            "it out or choose h264, hevc, av1 or vp9"
+        )
+    formats = chosen.alpha if alpha else chosen.opaque
+    return Encoding(
+        chosen,
+        formats[max(formats)] if deep else formats[8],
+        alpha,
+        bool(deep),
+        crf=crf if crf is not None else chosen.crf,
+        mbps=mbps if chosen.crf is not None else None,
+    )
+
+
+def _formats(name: str, alpha: bool) -> dict[int, str]:
+    return CODECS[name].alpha if alpha else CODECS[name].opaque
+
+
+def _choose_image(
+    path: Path, info: VideoInfo, alpha: bool, gray: bool, codec: str | None
+) -> Encoding:
+    suffix = path.suffix.lower() or ".png"
+    if path.is_dir():
+        suffix = ".png"
+    if suffix not in IMAGES:
+        raise ValueError(
+            f"{path}: cannot write images as {suffix!r}; use {', '.join(IMAGES)}"
+        )
+    if codec is not None:
+        raise ValueError(f"codec {codec!r} has no meaning for images ({path})")
+    image = IMAGES[suffix]
+    if alpha and not image.alpha:
+        raise ValueError(_no_alpha(path))
+    formats = image.alpha if alpha else image.opaque
+    wide = 8 not in formats or (16 in formats and info.depth > 8)
+    key = 16 if wide else 8
+    if gray and 1 in formats:
+        key = 17 if wide else 1
+    return Encoding(image, formats[key], alpha, wide, image=True)
+
+
+def _no_alpha(path: Path) -> str:
+    able = [suffix for suffix in (*CONTAINERS, *IMAGES) if can_hold_alpha(suffix)]
+    return (
+        f"{path}: {path.suffix} with this codec cannot hold transparency; use one of "
+        f"{', '.join(dict.fromkeys(able))}, or give a background"
+    )

@@ -1,0 +1,86 @@
+"""What the reader gives and the writer takes: frames with time, and their colour.
+
+No torch here, and no files.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8 | np.uint16]
+
+# Code points of ITU-T H.273, which FFmpeg's enumerations follow.
+UNSPECIFIED = 2
+MATRIX_RGB, MATRIX_BT709, MATRIX_BT601 = 0, 1, 6
+RANGE_LIMITED, RANGE_FULL = 1, 2
+TRANSFER_PQ, TRANSFER_HLG = 16, 18
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How code values stand for colours, as H.273 code points.
+
+    Attributes:
+        matrix: Matrix coefficients; 0 is RGB, 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
+        range: 1 limited ("tv"), 2 full ("pc").
+        primaries: Colour primaries; 2 is unspecified.
+        transfer: Transfer characteristics; 2 is unspecified, 16 PQ, 18 HLG.
+    """
+
+    matrix: int = MATRIX_BT709
+    range: int = RANGE_LIMITED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+    @property
+    def hdr(self) -> bool:
+        """Whether the transfer curve is one of the HDR ones (PQ or HLG)."""
+        return self.transfer in (TRANSFER_PQ, TRANSFER_HLG)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture and its time.
+
+    Attributes:
+        pixels: (H, W, 3) RGB, (H, W, 4) with straight alpha or (H, W, 1) gray; 8 or
+            16 bits, full range, display-encoded as in the source.
+        time: When it is shown [s].
+        duration: For how long [s].
+        name: Stem of the image file it came from; empty for a frame of a video.
+    """
+
+    pixels: Pixels
+    time: Fraction
+    duration: Fraction
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known of a source before all of it is read.
+
+    Attributes:
+        width: Upright width [pixels], after rotation and resizing.
+        height: Upright height [pixels].
+        rate: Average frames per second.
+        time_base: The unit all times are multiples of [s].
+        colour: Of the source.
+        depth: Bits per component that hold information: 8 to 16.
+        sample_aspect_ratio: Width of a pixel over its height.
+        frames: How many frames the container or folder says there are, an estimate;
+            None if it does not say.
+        still: Whether the source is one image.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    colour: Colour
+    depth: int = 8
+    sample_aspect_ratio: Fraction = Fraction(1)
+    frames: int | None = None
+    still: bool = False

@@ -1,0 +1,354 @@
+"""Reads a video file, a folder of images or one image, a frame at a time.
+
+Frames come upright, as RGB, with their exact times. Memory does not grow with the
+length. Knows no torch and nothing of mattes.
+"""
+
+import itertools
+import os
+import re
+import struct
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from rematte.errors import InputError
+from rematte.video.colour import frame_colour, frame_depth, to_rgb
+from rematte.video.frame import Frame, Pixels, VideoInfo
+
+IMAGE_SUFFIXES = {
+    *(".bmp", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp")
+}
+# Scene-linear light is no input for a network trained on display-encoded pictures.
+_EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Sort key by which "frame9" comes before "frame10"."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+class VideoReader:
+    """Frames of a video file, an image folder or an image, in order.
+
+    Use it in a `with` statement and iterate once:
+    `with VideoReader("in.mp4") as reader: for frame in reader: ...`
+
+    Args:
+        path: A file FFmpeg decodes, a folder of images (sorted as people count), or
+            one image.
+        size: Width and height [pixels] to resize upright frames to, or None.
+        start: Skip what is shown before this time [s].
+        end: Stop before this time [s].
+        frame_rate: Frames per second of an image folder.
+        ignore_errors: Go on past damaged data instead of raising.
+        threads: How many threads read an image folder ahead; 0 reads as asked.
+
+    Attributes:
+        info: What is known before reading.
+
+    Raises:
+        InputError: If there is nothing readable there, or the data is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int] | None = None,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+        frame_rate: Fraction = Fraction(30),
+        ignore_errors: bool = False,
+        threads: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        self._threads = threads
+        self._size = size
+        self._start, self._end = start, end
+        self._ignore_errors = ignore_errors
+        self._container: InputContainer | None = None
+        self._files: list[Path] = _find_images(self.path)
+        if self._files:
+            self.info = self._image_info(frame_rate)
+        else:
+            self._container = _open(self.path)
+            self._stream = _video_stream(self._container, self.path)
+            self.info = self._video_info()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._container is not None:
+            self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        frames = self._read_images() if self._files else self._read_video()
+        for frame in frames:
+            if self._end is not None and frame.time >= self._end:
+                return
+            if self._start is None or frame.time + frame.duration > self._start:
+                yield frame
+
+    @property
+    def images(self) -> bool:
+        """Whether the source is an image or a folder of them."""
+        return bool(self._files)
+
+    # Images
+
+    def _image_info(self, frame_rate: Fraction) -> VideoInfo:
+        first = _decode_image(self._files[0])
+        upright = _Upright(first)
+        width, height = self._size or upright.size(first.width, first.height)
+        return VideoInfo(
+            width,
+            height,
+            rate=frame_rate,
+            time_base=1 / frame_rate,
+            colour=frame_colour(first),
+            depth=frame_depth(first),
+            frames=len(self._files),
+            still=self._files[0] == self.path,
+        )
+
+    def _read_images(self) -> Iterator[Frame]:
+        if not self._threads:
+            yield from map(self._read_image, itertools.count(), self._files)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            ahead: deque[Future[Frame]] = deque()
+            for index, path in enumerate(self._files):
+                ahead.append(pool.submit(self._read_image, index, path))
+                if len(ahead) > 2 * self._threads:  # so that memory is bounded
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _read_image(self, index: int, path: Path) -> Frame:
+        step = self.info.time_base
+        picture = _decode_image(path)
+        upright = _Upright(picture)
+        size = upright.size(*self._size) if self._size else None
+        # A folder may mix kinds, so each image is read by its own tags.
+        pixels = to_rgb(picture, frame_colour(picture), self.info.depth, size)
+        return Frame(upright.apply(pixels), index * step, step, path.stem)
+
+    # Video
+
+    def _video_info(self) -> VideoInfo:
+        stream = self._stream
+        # The first frame says more than the container: rotation, colour, depth.
+        self._pictures = self._decode()
+        first = next(self._pictures, None)
+        if first is None:
+            raise InputError(
+                f"{self.path}: the video stream has no frames; the file may be cut "
+                "off: copy it again"
+            )
+        self._pictures = itertools.chain([first], self._pictures)
+        self._rotate = _Upright(first)
+        width, height = self._size or self._rotate.size(first.width, first.height)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        return VideoInfo(
+            width,
+            height,
+            rate=stream.average_rate or stream.guessed_rate or Fraction(30),
+            time_base=stream.time_base or Fraction(1, 90000),
+            colour=frame_colour(first),
+            depth=frame_depth(first),
+            sample_aspect_ratio=1 / aspect if self._rotate.sideways else aspect,
+            frames=self._estimate_frames(),
+        )
+
+    def _estimate_frames(self) -> int | None:
+        stream = self._stream
+        start = self._start or Fraction(0)
+        length: Fraction | None = None
+        if stream.duration and stream.time_base:
+            length = stream.duration * stream.time_base
+        elif self._container is not None and self._container.duration:
+            length = Fraction(self._container.duration, av.time_base)
+        if self._start is None and self._end is None and stream.frames:
+            return stream.frames
+        if length is None or not stream.average_rate:
+            return None
+        end = min(length, self._end) if self._end is not None else length
+        return max(0, round((end - start) * stream.average_rate))
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        count = 0
+        container = self._container
+        if container is None:
+            raise InputError(f"{self.path}: the reader is closed")
+        for packet in container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                if self._ignore_errors:
+                    continue
+                raise InputError(
+                    f"{self.path}: damaged after {count} frames ({error.strerror}); "
+                    "copy the file again, or pass ignore_errors (--ignore-errors) to "
+                    "go on past the damage"
+                ) from error
+            for frame in frames:
+                count += 1
+                yield frame
+
+    def _read_video(self) -> Iterator[Frame]:
+        info = self.info
+        if not self._ignore_errors:
+            _check_complete(self._stream, self.path)
+        if self._start and self._container is not None:
+            at = int(self._start / info.time_base)
+            self._container.seek(at, stream=self._stream)
+            self._pictures = self._decode()
+        usual = 1 / info.rate
+        size = (info.width, info.height)
+        coded = self._rotate.size(*size)
+        last = None
+        for picture in self._pictures:
+            if picture.pts is not None:
+                time = picture.pts * (picture.time_base or info.time_base)
+            else:
+                time = last + usual if last is not None else Fraction(0)
+            # Muxers refuse times that stand still or go back, as broken files have.
+            if last is not None and time <= last:
+                time = last + info.time_base
+            last = time
+            length = (picture.duration or 0) * (picture.time_base or info.time_base)
+            scale = coded if (picture.width, picture.height) != coded else None
+            pixels = to_rgb(picture, info.colour, info.depth, scale)
+            yield Frame(self._rotate.apply(pixels), time, length or usual)
+
+
+class _Upright:
+    """The turn and mirroring that show a decoded picture as it was meant."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._turns, self._mirror = 0, False
+        matrix = _display_matrix(frame)
+        if matrix is not None:
+            a, b, c, d = matrix
+            self._mirror = a * d - b * c < 0
+            rotation = frame.rotation
+            # Mirroring is applied first, and turns the other way round.
+            self._turns = round((180 - rotation if self._mirror else rotation) / 90) % 4
+
+    @property
+    def sideways(self) -> bool:
+        return self._turns % 2 == 1
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Turn a coded size into the upright one, or back."""
+        return (height, width) if self.sideways else (width, height)
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        if self._mirror:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(np.rot90(pixels, self._turns))
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """The upper left of the 3x3 display matrix of ISO/IEC 14496-12, if there is one."""
+    side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
+    data = side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    m = struct.unpack("=9i", bytes(data)[:36])
+    return m[0], m[1], m[3], m[4]
+
+
+def _find_images(path: Path) -> list[Path]:
+    """The images at `path`: a sorted folder, one file, or none if it is a video."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; check the path")
+    if path.is_dir():
+        files = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        ]
+        if not files:
+            raise InputError(
+                f"{path}: no images in this folder; it must hold files ending in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        return sorted(files, key=lambda file: natural_key(file.name))
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; copy it again")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: no permission to read it")
+    return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
+
+
+def _decode_image(path: Path) -> av.VideoFrame:
+    options = _EXR_OPTIONS if path.suffix.lower() == ".exr" else {}
+    try:
+        with av.open(str(path), options=options) as container:
+            return next(container.decode(container.streams.video[0]))
+    except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
+        raise InputError(
+            f"{path}: not a readable image; remove or replace it"
+        ) from error
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        return av.open(str(path))
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read it") from error
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path}: not a video FFmpeg can read; it may be cut off, damaged or "
+            "something else under a video's name"
+        ) from error
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is no cover picture, decoding in threads."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            stream.thread_type = "AUTO"
+            return stream
+    raise InputError(f"{path}: no video in it, only sound or other data")
+
+
+def _check_complete(stream: VideoStream, path: Path) -> None:
+    """Refuse a file that is shorter than its own index says.
+
+    FFmpeg reads such a file without complaint up to where it ends, so a cut-off copy
+    would turn into a shorter video unnoticed.
+    """
+    entries = stream.index_entries
+    if not len(entries):
+        return
+    needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
+    if stream.container.format.name.startswith("mov") and path.is_file():
+        there = path.stat().st_size
+        if needed > there:
+            raise InputError(
+                f"{path}: cut off: its index needs {needed} bytes, {there} are "
+                "there; copy the file again, or pass ignore_errors (--ignore-errors) "
+                "to convert what is there"
+            )

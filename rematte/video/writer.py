@@ -1,0 +1,477 @@
+"""Writes frames to a video file or to images, with exact times, sound and tags.
+
+A file appears under its final name only when it is complete. Knows no torch and
+nothing of mattes.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from av.container import OutputContainer
+
+from rematte.errors import OutputError
+from rematte.video.colour import from_rgb, yuv_colour
+from rematte.video.formats import Encoding, is_sequence
+from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
+from rematte.video.streams import SideStreams
+
+
+class Writer(Protocol):
+    """What `FileWriter` and `ImageWriter` have in common."""
+
+    path: Path
+    notes: list[str]
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame."""
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Complete the file and give it its name."""
+
+    def keep_partial(self) -> Path | None:
+        """Complete what there is, under a name that says that it is partial."""
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Find out before any work whether a path can be written.
+
+    Raises:
+        OutputError: If it exists and may not be replaced, or its folder is missing
+            or not writable.
+    """
+    target = _image_folder(path) if is_sequence(path) else path
+    folder = target if target.is_dir() else target.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: no permission to write to {folder}")
+    taken = any(target.iterdir()) if target.is_dir() else target.exists()
+    if taken and not overwrite:
+        raise OutputError(f"{target} exists; pass overwrite (-y) to replace it")
+
+
+def _image_folder(path: Path) -> Path:
+    return path.parent if "%" in path.name else path
+
+
+def _temporary(path: Path) -> Path:
+    """A hidden name beside the final one, so that renaming stays on one disk."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+@contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (av.error.FFmpegError, OSError) as error:
+        code = getattr(error, "errno", None)
+        if code == errno.ENOSPC:
+            text = "no space left on the disk; free some or write elsewhere"
+        else:
+            text = f"cannot be written ({getattr(error, 'strerror', None) or error})"
+        raise OutputError(f"{path}: {text}") from error
+
+
+class FileWriter:
+    """Encodes frames into a container, beside what else the source has.
+
+    Args:
+        path: Where to.
+        info: Size, rate, time base and colour of the frames.
+        encoding: From `formats.choose`.
+        source: A file to take sound, subtitles, chapters and tags from, or None.
+        start: The source's time [s] that becomes 0; see `SideStreams`.
+        end: Where in the source [s] to stop taking sound, or None.
+        sound: Whether to take the sound.
+
+    Attributes:
+        path: Where the file will be.
+        notes: What is not as in the source, in words.
+
+    Raises:
+        OutputError: If the file cannot be created or written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        encoding: Encoding,
+        source: Path | None = None,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        sound: bool = True,
+    ) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._info, self._encoding = info, encoding
+        self._start = start
+        self._first: Pixels | None = None
+        self._durations: dict[int, int] = {}
+        self._frames = 0
+        self._palette: _Palette | None = None
+        self._side: SideStreams | None = None
+        self._temporary = _temporary(path)
+        with _as_output_error(path):
+            self._container: OutputContainer = av.open(
+                str(self._temporary), "w", options=_container_options(path)
+            )
+        try:
+            self._stream = self._add_stream()
+            if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
+                self._side = SideStreams(source, self._container, start, end, sound)
+                self.notes += self._side.notes
+        except BaseException:
+            self.discard()
+            raise
+
+    def _add_stream(self) -> Any:
+        info, encoding = self._info, self._encoding
+        codec = encoding.codec
+        options = dict(codec.options)
+        if codec.encoder == "libsvtav1":  # talks on stderr unless told not to
+            os.environ.setdefault("SVT_LOG", "1")
+        if encoding.crf is not None and encoding.mbps is None:
+            options["crf"] = str(encoding.crf)
+            if codec.encoder == "libvpx-vp9":
+                options["b:v"] = "0"
+        stream: Any = self._container.add_stream(
+            codec.encoder, rate=info.rate.limit_denominator(100_000), options=options
+        )
+        stream.width = info.width + (codec.even and info.width % 2)
+        stream.height = info.height + (codec.even and info.height % 2)
+        if (stream.width, stream.height) != (info.width, info.height):
+            self.notes.append(
+                f"padded from {info.width}x{info.height} to {stream.width}x"
+                f"{stream.height} by repeating the edge: 4:2:0 needs even sizes"
+            )
+        stream.pix_fmt = encoding.pixel_format
+        if encoding.pixel_format == "pal8":
+            self._palette = _Palette(info, encoding.alpha)
+        time_base = info.time_base if self._palette is None else Fraction(1, 100)
+        stream.time_base = stream.codec_context.time_base = time_base
+        stream.sample_aspect_ratio = info.sample_aspect_ratio
+        context = stream.codec_context
+        if encoding.mbps is not None:
+            context.bit_rate = round(encoding.mbps * 1e6)
+        context.thread_type = "AUTO"
+        self._colour = info.colour
+        if not av.VideoFormat(encoding.pixel_format).is_rgb:
+            self._colour = yuv_colour(info.colour, info.height)
+            if codec.encoder == "prores_ks":  # has no way to say "full range"
+                self._colour = replace(self._colour, range=RANGE_LIMITED)
+            context.colorspace = self._colour.matrix
+            context.color_range = self._colour.range
+        context.color_primaries = self._colour.primaries
+        context.color_trc = self._colour.transfer
+        if codec.encoder == "libx265" and self.path.suffix.lower() != ".mkv":
+            context.codec_tag = "hvc1"  # Apple's players take no other
+        return stream
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame.
+
+        Args:
+            frame: Its size must be that of `info`; its time must grow.
+
+        Raises:
+            ValueError: If the size differs.
+            OutputError: If the disk is full or the encoder fails.
+        """
+        height, width = frame.pixels.shape[:2]
+        if (width, height) != (self._info.width, self._info.height):
+            raise ValueError(
+                f"frame {frame.name or self._frames} is {width}x{height}, but "
+                f"{self.path} is {self._info.width}x{self._info.height}; a video has "
+                "one size: pass resize (--resize), or write images"
+            )
+        with _as_output_error(self.path):
+            if self._side is not None:
+                self._side.forward(frame.time)
+            picture = self._picture(frame.pixels)
+            base = self._stream.codec_context.time_base
+            picture.time_base = base
+            picture.pts = round((frame.time - self._start) / base)
+            self._durations[picture.pts] = round(frame.duration / base)
+            picture.duration = self._durations[picture.pts]
+            if self._first is None:
+                self._first = frame.pixels
+            self._mux(self._stream.encode(picture))
+            self._frames += 1
+
+    def _picture(self, pixels: Pixels) -> av.VideoFrame:
+        if self._palette is not None:
+            return self._palette.map(pixels)
+        height, width = pixels.shape[:2]
+        down, right = self._stream.height - height, self._stream.width - width
+        if down or right:
+            pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), "edge")
+        return from_rgb(pixels, self._encoding.pixel_format, self._colour)
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            duration = self._durations.pop(packet.pts, None)
+            if duration is not None and not packet.duration:
+                packet.duration = duration
+            self._container.mux_one(packet)
+
+    def _complete(self, end: Fraction | None) -> None:
+        if self._frames:
+            self._mux(self._stream.encode(None))
+        if self._side is not None:
+            self._side.finish(end)
+        self._container.close()
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Complete the file, check it and give it its name.
+
+        Args:
+            end: Where in the source [s] to stop taking sound; None takes all of it.
+
+        Raises:
+            OutputError: If it cannot be completed, or has lost its transparency.
+        """
+        with _as_output_error(self.path):
+            self._complete(end)
+            if self._encoding.alpha and self._encoding.codec.encoder == "libvpx-vp9":
+                self._check_webm_alpha()
+            self._temporary.replace(self.path)
+
+    def _check_webm_alpha(self) -> None:
+        """Decode a frame: some FFmpeg builds drop VP9's alpha without a word."""
+        if self._first is None:
+            return
+        with av.open(str(self._temporary)) as container:
+            # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.
+            decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
+            for packet in container.demux(container.streams.video[0]):
+                for frame in decoder.decode(packet):
+                    planes = len(frame.format.components)
+                    written = self._first[..., 3].mean() / 255
+                    if planes < 4:
+                        raise OutputError(
+                            f"{self.path}: this FFmpeg dropped the transparency of "
+                            "WebM; write .mov instead"
+                        )
+                    alpha = frame.to_ndarray(format="rgba")[..., 3].mean() / 255
+                    if abs(alpha - written) > 0.05:
+                        raise OutputError(
+                            f"{self.path}: the transparency read back differs "
+                            f"({alpha:.2f} for {written:.2f}); write .mov instead"
+                        )
+                    return
+
+    def keep_partial(self) -> Path | None:
+        """Complete what there is under a name with ".partial" in it.
+
+        Returns:
+            The file, or None if there was no frame to keep.
+        """
+        if not self._frames:
+            self.discard()
+            return None
+        target = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        with _as_output_error(target):
+            last = max(self._durations, default=None)
+            base = self._stream.codec_context.time_base
+            self._complete(Fraction(0) if last is None else self._start + last * base)
+            return self._temporary.replace(target)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._side is not None:
+            self._side.close()
+        # Closing writes the trailer, which fails again if writing has failed.
+        with suppress(av.error.FFmpegError, OSError):
+            self._container.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class _Palette:
+    """Maps frames to 256 colours each, as GIF needs, through FFmpeg's filters."""
+
+    def __init__(self, info: VideoInfo, alpha: bool) -> None:
+        graph = av.filter.Graph()
+        source = graph.add(
+            "buffer",
+            f"video_size={info.width}x{info.height}:pix_fmt=rgba:time_base=1/100:"
+            "pixel_aspect=1/1",
+        )
+        split = graph.add("split")
+        generate = graph.add(
+            "palettegen", f"stats_mode=single:reserve_transparent={int(alpha)}"
+        )
+        use = graph.add("paletteuse", "new=1:alpha_threshold=128")
+        sink = graph.add("buffersink")
+        source.link_to(split)
+        split.link_to(generate, 0, 0)
+        split.link_to(use, 1, 0)
+        generate.link_to(use, 0, 1)
+        use.link_to(sink)
+        graph.configure()
+        self._graph = graph
+        self._count = 0
+
+    def map(self, pixels: Pixels) -> av.VideoFrame:
+        if pixels.shape[2] == 1:
+            pixels = pixels.repeat(3, 2)
+        if pixels.shape[2] == 3:
+            opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+            pixels = np.concatenate([pixels, opaque], 2)
+        array: Any = np.ascontiguousarray(pixels)
+        frame = av.VideoFrame.from_ndarray(array, "rgba")
+        frame.pts, frame.time_base = self._count, Fraction(1, 100)
+        self._count += 1
+        self._graph.push(frame)
+        mapped: Any = self._graph.pull()
+        return mapped  # type: ignore[no-any-return]
+
+
+class ImageWriter:
+    """Writes each frame as an image: one file, or numbered files in a folder.
+
+    Args:
+        path: A file for a still, a folder, or a pattern such as "out/%04d.png". In a
+            folder, images keep the stems of the images they came from, or are
+            numbered from 0000.
+        info: The frames' colour.
+        encoding: From `formats.choose`.
+
+    Attributes:
+        path: Where the images will be.
+        notes: What is not as in the source, in words.
+
+    Raises:
+        OutputError: If nothing can be created there.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._info, self._encoding = info, encoding
+        self._single = not is_sequence(path)
+        self._folder = path.parent if self._single else _image_folder(path)
+        self._suffix = path.suffix if "%" in path.name else ".png"
+        self._count = 0
+        # Images gather on the same disk as the final folder, which may not exist yet.
+        inside = self._single or self._folder.is_dir()
+        self._staging = _temporary(self._folder / "images" if inside else self._folder)
+        with _as_output_error(path):
+            self._staging.mkdir()
+
+    def _name(self, frame: Frame) -> str:
+        if self._single:
+            return self.path.name
+        if "%" in self.path.name:
+            try:
+                return self.path.name % self._count
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.path}: the pattern must hold one number such as %04d"
+                ) from error
+        return f"{frame.name or format(self._count, '04d')}{self._suffix}"
+
+    def write(self, frame: Frame) -> None:
+        """Write one image; sizes may differ from frame to frame.
+
+        Raises:
+            OutputError: If the disk is full or the encoder fails.
+        """
+        target = self._staging / self._name(frame)
+        with _as_output_error(self.path):
+            target.write_bytes(_encode_image(frame.pixels, self._info, self._encoding))
+        self._count += 1
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Give the images their place.
+
+        Args:
+            end: Has no meaning for images.
+
+        Raises:
+            OutputError: If they cannot be moved there.
+        """
+        with _as_output_error(self.path):
+            self._folder.mkdir(exist_ok=True)
+            for file in sorted(self._staging.iterdir()):
+                file.replace(self._folder / file.name)
+            self._staging.rmdir()
+
+    def keep_partial(self) -> Path | None:
+        """Keep the images there are in a folder with ".partial" in its name."""
+        if not self._count:
+            self.discard()
+            return None
+        target = self._folder.with_name(f"{self._folder.name}.partial")
+        if self._staging.parent == self._folder:
+            target = self._folder / "partial"
+        shutil.rmtree(target, ignore_errors=True)
+        return self._staging.rename(target)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+
+def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
+    """Encode one image; every packet of these encoders is a whole file."""
+    height, width = pixels.shape[:2]
+    if encoding.pixel_format.endswith("f32le"):
+        picture = _linear(pixels, encoding.pixel_format)
+    else:
+        colour = yuv_colour(info.colour, info.height)
+        picture = from_rgb(pixels, encoding.pixel_format, colour)
+    context: Any = av.CodecContext.create(encoding.codec.encoder, "w")
+    context.width, context.height = width, height
+    context.pix_fmt = encoding.pixel_format
+    context.time_base = Fraction(1, 25)
+    context.options = dict(encoding.codec.options)
+    if encoding.codec.encoder == "mjpeg":
+        context.color_range = 2
+        context.qmin = context.qmax = 2
+    picture.pts = 0
+    packets = [*context.encode(picture), *context.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)
+
+
+def _linear(pixels: Pixels, pixel_format: str) -> av.VideoFrame:
+    """Scene-linear floats, premultiplied, as compositors expect OpenEXR to hold.
+
+    Source:
+        IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
+    """
+    value = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    if value.shape[2] == 1:
+        value = value.repeat(3, 2)  # a matte is coverage already, not light
+    else:
+        rgb = value[..., :3]
+        toe, curve = rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
+        value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
+        if value.shape[2] == 4:
+            value[..., :3] *= value[..., 3:]
+    array: Any = np.ascontiguousarray(value)
+    return av.VideoFrame.from_ndarray(array, pixel_format)
+
+
+_PICTURE_ONLY = (".gif", ".webp", ".apng")
+
+
+def _container_options(path: Path) -> dict[str, str]:
+    if path.suffix.lower() in (".mp4", ".m4v", ".mov"):
+        # The index first, so that the file plays while it is still being fetched.
+        return {"movflags": "+faststart"}
+    if path.suffix.lower() in (".gif", ".webp"):
+        return {"loop": "0"}
+    return {"plays": "0"} if path.suffix.lower() == ".apng" else {}

@@ -1,0 +1,282 @@
+"""Small video files drawn by the tests themselves; no assets, no network."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+SOUND_RATE = 48_000
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DiscClip:
+    """A disc that moves over a gradient, and where it is.
+
+    Attributes:
+        frames: (H, W, 3) RGB, the disc over the background.
+        alpha: (H, W) coverage of the disc, 0 to 255, with an antialiased edge.
+        background: (H, W, 3) RGB, the same for all frames.
+        colour: The disc's RGB.
+    """
+
+    frames: list[Image]
+    alpha: list[Image]
+    background: Image
+    colour: tuple[int, int, int]
+
+    @property
+    def rgba(self) -> list[Image]:
+        """(H, W, 4) straight alpha: the disc's colour where it is, black elsewhere."""
+        pictures = []
+        for alpha in self.alpha:
+            picture = np.zeros((*alpha.shape, 4), np.uint8)
+            picture[alpha > 0, :3] = self.colour
+            picture[..., 3] = alpha
+            pictures.append(picture)
+        return pictures
+
+
+def draw_disc(count: int = 12, size: tuple[int, int] = (96, 64)) -> DiscClip:
+    """Draw a disc that moves to the right by one pixel a frame.
+
+    Args:
+        count: How many frames.
+        size: Width and height [pixels].
+    """
+    width, height = size
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    background = np.stack(
+        [40 + 60 * x / width, 60 + 60 * y / height, np.full_like(x, 90)], 2
+    )
+    colour = (210, 160, 120)
+    radius = min(size) / 4
+    frames, alphas = [], []
+    for index in range(count):
+        distance = np.hypot(x - width / 3 - index, y - height / 2)
+        alpha = np.clip(radius - distance + 0.5, 0, 1)
+        mixed = alpha[..., None] * colour + (1 - alpha[..., None]) * background
+        frames.append(mixed.round().astype(np.uint8))
+        alphas.append((alpha * 255).round().astype(np.uint8))
+    return DiscClip(frames, alphas, background.round().astype(np.uint8), colour)
+
+
+def frame_label(index: int, size: tuple[int, int] = (96, 64)) -> Image:
+    """Draw a gray frame whose brightness tells its index (0 to 24) in any codec."""
+    return np.full((size[1], size[0], 3), 10 + 10 * index, np.uint8)
+
+
+def read_label(pixels: NDArray[Any]) -> int:
+    """Read the index that `frame_label` drew."""
+    level = pixels[..., :3].astype(float).mean() / (257 if pixels.itemsize == 2 else 1)
+    return round((level - 10) / 10)
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Colour tags of a clip, as H.273 code points; 2 is unspecified, range 1 limited.
+
+    Range and matrix also decide how RGB frames are converted, as for BT.601 and
+    limited where they are unspecified.
+    """
+
+    matrix: int = 2
+    range: int = 0
+    primaries: int = 2
+    transfer: int = 2
+
+
+def make_clip(
+    path: Path,
+    frames: Sequence[NDArray[Any] | av.VideoFrame] | int = 10,
+    *,
+    size: tuple[int, int] = (96, 64),
+    rate: Fraction | int = 25,
+    times: Sequence[Fraction] | None = None,
+    time_base: Fraction | None = None,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    tags: Tags | None = None,
+    matrix: Sequence[int] | None = None,
+    aspect: Fraction = Fraction(1),
+    sound: bool | Sequence[str] = False,
+    sound_codec: str = "aac",
+    sound_seconds: float | None = None,
+    subtitles: Sequence[tuple[float, float, str]] = (),
+    chapters: Sequence[tuple[float, float, str]] = (),
+    title: str = "",
+    faststart: bool = False,
+) -> Path:
+    """Write a small real video file.
+
+    `make_clip(tmp_path / "a.mp4")` is ten frames of 96x64 at 25 per second, whose
+    brightness tells their index (`read_label`).
+
+    Args:
+        path: Where to; the suffix decides on the container.
+        frames: RGB arrays (H, W, 3) of 8 or 16 bits; frames in `pix_fmt` to encode
+            as they are; or how many labelled frames to draw.
+        size: Width and height of drawn frames.
+        rate: Frames per second.
+        times: When each frame is shown [s], instead of evenly from 0.
+        time_base: The unit of `times`; a thousandth of a frame's length unless given.
+        codec: FFmpeg's name of the encoder.
+        pix_fmt: FFmpeg's name of the pixel format.
+        options: For the encoder; lossless for libx264 unless given.
+        tags: Colour tags; none unless given.
+        matrix: The nine integers of a display matrix (rotation, mirroring).
+        aspect: Width of a pixel over its height.
+        sound: One stereo tone if true; or a language for each of several.
+        sound_codec: FFmpeg's name of the sound's encoder.
+        sound_seconds: Length of the sound; as long as the picture unless given.
+        subtitles: Start, end [s] and text of each; mkv and mp4 only.
+        chapters: Start, end [s] and title of each.
+        title: The title tag.
+        faststart: Whether an mp4's index comes first.
+
+    Returns:
+        `path`.
+    """
+    rate = Fraction(rate)
+    time_base = time_base or 1 / rate / 1000
+    if isinstance(frames, int):
+        frames = [frame_label(index, size) for index in range(frames)]
+    pictures = [_picture(frame, pix_fmt, tags or Tags()) for frame in frames]
+    if times is None:
+        times = [index / rate for index in range(len(pictures))]
+    flags = {"movflags": "+faststart"} if faststart else {}
+    with av.open(str(path), "w", options=flags) as container:
+        if title:
+            container.metadata["title"] = title
+        container.set_chapters([_chapter(*chapter) for chapter in chapters])
+        if options is None:
+            options = {"libx264": {"qp": "0"}, "libx265": _X265}.get(codec, {})
+        stream: Any = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height = pictures[0].width, pictures[0].height
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = stream.time_base = time_base
+        stream.sample_aspect_ratio = aspect
+        _tag(stream.codec_context, tags)
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        languages = ["eng"] if sound is True else list(sound or ())
+        tones = []
+        for index, language in enumerate(languages):
+            tone: Any = container.add_stream(sound_codec, rate=SOUND_RATE)
+            tone.metadata["language"] = language
+            tones.append((tone, 220.0 * (index + 1)))
+        text: Any = None
+        if subtitles:
+            kind = "mov_text" if path.suffix in (".mp4", ".mov") else "subrip"
+            text = container.add_mux_stream(kind, time_base=Fraction(1, 1000))
+        length = times[-1] + 1 / rate
+        for tone, pitch in tones:
+            seconds = float(length) if sound_seconds is None else sound_seconds
+            for piece in _sound(pitch, seconds, tone.codec_context):
+                container.mux(tone.encode(piece))
+            container.mux(tone.encode(None))
+        for begin, end, words in subtitles:
+            container.mux(_subtitle(text, begin, end, words))
+        durations = [*np.diff(np.array(times, object)), 1 / rate]
+        lengths = {
+            round(time / time_base): round(duration / time_base)
+            for time, duration in zip(times, durations, strict=True)
+        }
+        for picture, time in zip(pictures, times, strict=True):
+            picture.time_base, picture.pts = time_base, round(time / time_base)
+            picture.duration = lengths[picture.pts]
+            _mux(container, stream.encode(picture), lengths)
+        _mux(container, stream.encode(None), lengths)
+    return path
+
+
+_X265 = {"x265-params": "log-level=error:lossless=1"}
+
+
+def _mux(
+    container: av.container.OutputContainer, packets: list[Any], lengths: dict[int, int]
+) -> None:
+    for packet in packets:
+        packet.duration = packet.duration or lengths[packet.pts]
+        container.mux(packet)
+
+
+def _tag(target: Any, tags: Tags | None) -> None:
+    if tags is not None:
+        target.colorspace, target.color_range = tags.matrix, tags.range
+        target.color_primaries, target.color_trc = tags.primaries, tags.transfer
+
+
+def _picture(
+    frame: NDArray[Any] | av.VideoFrame, pix_fmt: str, tags: Tags
+) -> av.VideoFrame:
+    if not isinstance(frame, av.VideoFrame):
+        name = {(3, 1): "rgb24", (3, 2): "rgb48le", (4, 1): "rgba"}[
+            frame.shape[2], frame.itemsize
+        ]
+        matrix = {1: 1, 9: 9}.get(tags.matrix, 5)  # libswscale's own numbers
+        frame = av.VideoFrame.from_ndarray(frame, name).reformat(
+            format=pix_fmt,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=2,
+            dst_color_range=2 if "yuvj" in pix_fmt else tags.range or 1,
+            interpolation="ACCURATE_RND",
+        )
+    _tag(frame, tags)
+    return frame
+
+
+def _sound(pitch: float, seconds: float, context: Any) -> list[av.AudioFrame]:
+    """A stereo tone in pieces of the size that the encoder takes."""
+    total = round(seconds * SOUND_RATE)
+    wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(total) / SOUND_RATE)
+    pieces = []
+    for begin in range(0, total, 1024):
+        part = np.tile(wave[begin : begin + 1024].astype(np.float32), (2, 1))
+        piece = av.AudioFrame.from_ndarray(part, "fltp", "stereo")
+        piece.sample_rate, piece.pts = SOUND_RATE, begin
+        piece.time_base = Fraction(1, SOUND_RATE)
+        pieces.append(piece)
+    return pieces
+
+
+def _subtitle(stream: Any, begin: float, end: float, words: str) -> Any:
+    data = words.encode()
+    if stream.container.format.name in ("mp4", "mov"):
+        data = len(data).to_bytes(2, "big") + data
+    packet: Any = av.Packet(data)
+    packet.stream = stream
+    packet.time_base = Fraction(1, 1000)
+    packet.pts = packet.dts = round(begin * 1000)
+    packet.duration = round((end - begin) * 1000)
+    return packet
+
+
+def _chapter(begin: float, end: float, title: str) -> Any:
+    return {
+        "id": round(begin * 1000),
+        "start": round(begin * 1000),
+        "end": round(end * 1000),
+        "time_base": Fraction(1, 1000),
+        "metadata": {"title": title},
+    }
+
+
+@pytest.fixture(name="make_clip")
+def make_clip_fixture() -> Callable[..., Path]:
+    """`make_clip` (see there), for tests that take it as a fixture."""
+    return make_clip
+
+
+@pytest.fixture(scope="session")
+def disc() -> DiscClip:
+    """Twelve frames of a moving disc, 96x64, with the true alpha."""
+    return draw_disc()

@@ -1,0 +1,513 @@
+"""What `VideoReader` promises, on files that the tests make."""
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import (
+    Image,
+    Tags,
+    draw_disc,
+    frame_label,
+    make_clip,
+    read_label,
+)
+from numpy.typing import NDArray
+
+from rematte.errors import InputError
+from rematte.video.frame import Frame
+from rematte.video.reader import VideoReader, natural_key
+
+NTSC_FILM = Fraction(24000, 1001)
+# Squares of twelfths of a second: no two frames are shown for the same time.
+UNEVEN = [Fraction(index**2, 144) for index in range(1, 11)]
+
+
+def read(path: Path, **kwargs: Any) -> list[Frame]:
+    with VideoReader(path, **kwargs) as reader:
+        return list(reader)
+
+
+def labels(frames: list[Frame]) -> list[int]:
+    return [read_label(frame.pixels) for frame in frames]
+
+
+def save_image(path: Path, pixels: NDArray[Any], name: str = "rgb24") -> None:
+    """Write an image with PyAV alone, not with the code under test."""
+    codec, pix_fmt = {
+        ".png": ("png", name),
+        ".jpg": ("mjpeg", "yuvj444p"),
+        ".tif": ("tiff", name),
+        ".webp": ("libwebp", "bgra"),
+        ".exr": ("exr", "gbrpf32le"),
+        ".bmp": ("bmp", "bgr24"),
+    }[path.suffix]
+    picture = av.VideoFrame.from_ndarray(pixels, name)
+    if picture.format.name != pix_fmt:
+        picture = picture.reformat(format=pix_fmt)
+    context: Any = av.CodecContext.create(codec, "w")
+    context.width, context.height = picture.width, picture.height
+    context.pix_fmt, context.time_base = pix_fmt, Fraction(1)
+    if codec == "libwebp":
+        context.options = {"lossless": "1"}
+    if codec == "mjpeg":
+        context.color_range, context.qmin, context.qmax = 2, 1, 1
+    picture.pts = 0
+    packets = [*context.encode(picture), *context.encode(None)]
+    path.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+# Frames and times
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), NTSC_FILM, Fraction(30), Fraction(1)])
+def test_constant_rate_gives_every_frame_at_its_exact_time(
+    tmp_path: Path, rate: Fraction
+) -> None:
+    frames = read(make_clip(tmp_path / "a.mp4", 12, rate=rate))
+    assert labels(frames) == list(range(12))
+    assert [frame.time for frame in frames] == [n / rate for n in range(12)]
+    assert {frame.duration for frame in frames} == {1 / rate}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_variable_rate_and_a_late_start_are_kept_exactly(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = make_clip(tmp_path / f"a{suffix}", times=UNEVEN, rate=24)
+    frames = read(path)
+    assert labels(frames) == list(range(10))
+    assert [frame.time for frame in frames] == UNEVEN
+    ends = [*UNEVEN[1:], UNEVEN[-1] + Fraction(1, 24)]
+    assert [frame.time + frame.duration for frame in frames] == ends
+
+
+def test_matroska_times_are_those_of_its_milliseconds(tmp_path: Path) -> None:
+    frames = read(make_clip(tmp_path / "a.mkv", times=UNEVEN))
+    expected = [Fraction(round(time * 1000), 1000) for time in UNEVEN]
+    assert [frame.time for frame in frames] == expected
+    for frame, following in zip(frames, frames[1:], strict=False):
+        assert frame.time + frame.duration == following.time
+
+
+def test_one_frame_video(tmp_path: Path) -> None:
+    with VideoReader(make_clip(tmp_path / "a.mp4", 1)) as reader:
+        assert not reader.info.still
+        assert labels(list(reader)) == [0]
+
+
+def test_info_is_known_before_reading(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mp4", 12, rate=NTSC_FILM, aspect=Fraction(4, 3))
+    with VideoReader(path) as reader:
+        info = reader.info
+    assert (info.width, info.height, info.frames) == (96, 64, 12)
+    assert (info.rate, info.depth, info.still) == (NTSC_FILM, 8, False)
+    assert info.sample_aspect_ratio == Fraction(4, 3)
+    assert (NTSC_FILM * info.time_base).numerator == 1
+
+
+def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        cover: Any = container.add_stream("png", rate=1, width=32, height=32)
+        cover.pix_fmt, cover.disposition = "rgb24", 0x400
+        video: Any = container.add_stream("ffv1", rate=25, width=96, height=64)
+        video.pix_fmt = "bgr0"
+        for stream, size in ((cover, (32, 32)), (video, (96, 64))):
+            picture = av.VideoFrame.from_ndarray(frame_label(3, size))
+            container.mux(stream.encode(picture.reformat(format=stream.pix_fmt)))
+            container.mux(stream.encode(None))
+    with VideoReader(path) as reader:
+        assert (reader.info.width, reader.info.height) == (96, 64)
+
+
+# A part of it
+
+
+def reordered(path: Path, count: int = 20) -> Path:
+    """A clip with frames out of order (B-frames) and several key frames."""
+    options = {"qp": "0", "g": "6", "bf": "3", "b-adapt": "0", "preset": "medium"}
+    return make_clip(path, count, options=options)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("offset", [Fraction(0), Fraction(1, 50)])
+def test_start_selects_what_is_shown_from_then_on(
+    tmp_path: Path, suffix: str, offset: Fraction
+) -> None:
+    path = reordered(tmp_path / f"a{suffix}")
+    for index in range(20):
+        start = Fraction(index, 25) + offset
+        assert labels(read(path, start=start)) == list(range(index, 20)), start
+
+
+def test_start_finds_a_frame_shown_for_long(tmp_path: Path) -> None:
+    options = {"qp": "0", "g": "3", "bf": "2"}
+    path = make_clip(tmp_path / "a.mp4", times=UNEVEN, options=options)
+    for index, (time, end) in enumerate(zip(UNEVEN, UNEVEN[1:], strict=False)):
+        almost = end - Fraction(1, 1000)
+        assert labels(read(path, start=almost)) == list(range(index, 10))
+        assert read(path, start=almost)[0].time == time
+
+
+@pytest.mark.parametrize(("end", "count"), [("8/25", 8), ("33/100", 9), ("99", 20)])
+def test_end_leaves_out_what_comes_after(tmp_path: Path, end: str, count: int) -> None:
+    path = reordered(tmp_path / "a.mp4")
+    assert labels(read(path, end=Fraction(end))) == list(range(count))
+    part = read(path, start=Fraction(3, 25), end=Fraction(end))
+    assert labels(part) == list(range(3, count))
+
+
+def test_start_after_the_end_of_the_file_gives_nothing(tmp_path: Path) -> None:
+    assert read(reordered(tmp_path / "a.mp4"), start=Fraction(100)) == []
+
+
+def test_part_of_an_image_folder(tmp_path: Path) -> None:
+    for index in range(8):
+        save_image(tmp_path / f"{index}.png", frame_label(index))
+    part = read(
+        tmp_path, start=Fraction(3, 10), end=Fraction(6, 10), frame_rate=Fraction(10)
+    )
+    assert labels(part) == [3, 4, 5]
+
+
+# Upright
+
+
+def place(pixels: Image, matrix: tuple[int, int, int, int]) -> Image:
+    """Move every pixel to where ISO/IEC 14496-12 says: (a p + c q, b p + d q)."""
+    a, b, c, d = matrix
+    q, p = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
+    x, y = a * p + c * q, b * p + d * q
+    x, y = x - x.min(), y - y.min()
+    placed = np.zeros((y.max() + 1, x.max() + 1, 3), np.uint8)
+    placed[y, x] = pixels
+    return placed
+
+
+ORIENTATIONS = [
+    (a * s, b * s, c * t, d * t)
+    for a, b, c, d in [(1, 0, 0, 1), (0, 1, 1, 0)]
+    for s in (1, -1)
+    for t in (1, -1)
+]
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_every_display_matrix_gives_upright_pixels(
+    tmp_path: Path, matrix: tuple[int, int, int, int]
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (6, 10, 3), np.uint8)
+    a, b, c, d = (value << 16 for value in matrix)
+    path = make_clip(
+        tmp_path / "a.mov",
+        [picture] * 2,
+        codec="png",
+        pix_fmt="rgb24",
+        matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30),
+        aspect=Fraction(3, 2),
+    )
+    expected = place(picture, matrix)
+    with VideoReader(path) as reader:
+        frames, info = list(reader), reader.info
+    assert len(frames) == 2
+    for frame in frames:
+        np.testing.assert_array_equal(frame.pixels, expected)
+    assert (info.height, info.width) == expected.shape[:2]
+    turned = expected.shape != picture.shape
+    assert info.sample_aspect_ratio == (Fraction(2, 3) if turned else Fraction(3, 2))
+
+
+def test_a_turn_of_plus_90_is_counter_clockwise(tmp_path: Path) -> None:
+    """As FFmpeg's autorotate: the top right corner comes to the top left."""
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:32, 48:] = 255
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, width=96, height=64)
+        stream.set_display_rotation(90)
+        frame = av.VideoFrame.from_ndarray(picture)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as again:
+        assert next(again.decode(video=0)).rotation == 90
+    (upright,) = read(path)
+    assert upright.pixels.shape == (96, 64, 3)
+    corners = upright.pixels[[[16], [80]], [16, 48]].mean(-1) > 128
+    assert corners.tolist() == [[True, False], [False, False]]
+
+
+@pytest.mark.parametrize("matrix", [None, (0, 1, -1, 0)])
+def test_size_resizes_upright_frames(
+    tmp_path: Path, matrix: tuple[int, int, int, int] | None
+) -> None:
+    a, b, c, d = (value << 16 for value in matrix or (1, 0, 0, 1))
+    disc = draw_disc(3)
+    path = make_clip(
+        tmp_path / "a.mp4", disc.frames, matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    )
+    plain = read(path)
+    with VideoReader(path, size=(40, 50)) as reader:
+        assert (reader.info.width, reader.info.height) == (40, 50)
+        frames = list(reader)
+    assert [frame.pixels.shape for frame in frames] == [(50, 40, 3)] * 3
+    for small, large in zip(frames, plain, strict=True):
+        for quarter in (np.s_[:25, :20], np.s_[25:, 20:]):
+            height, width = large.pixels.shape[:2]
+            upper = quarter[0].start is None
+            part = np.s_[: height // 2, : width // 2]
+            part = part if upper else np.s_[height // 2 :, width // 2 :]
+            difference = small.pixels[quarter].mean((0, 1), float) - large.pixels[
+                part
+            ].mean((0, 1), float)
+            assert np.abs(difference).max() < 2
+
+
+# Depth and colour tags
+
+
+def test_ten_bits_come_as_16(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 96).astype(np.uint16)
+    picture = np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (64, 96, 3)))
+    path = make_clip(
+        tmp_path / "a.mp4", [picture], codec="libx265", pix_fmt="yuv420p10le"
+    )
+    with VideoReader(path) as reader:
+        assert reader.info.depth == 10
+        (frame,) = reader
+    assert frame.pixels.dtype == np.uint16
+    assert np.abs(frame.pixels.astype(int) - picture).max() < 2 * 65535 / 1023
+    assert len(np.unique(frame.pixels[0, :, 0])) > 90
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 6, 9])
+@pytest.mark.parametrize("range_", [1, 2])
+def test_colour_tags_are_read(tmp_path: Path, matrix: int, range_: int) -> None:
+    tags = Tags(matrix, range_, primaries=9, transfer=16)
+    with VideoReader(make_clip(tmp_path / "a.mp4", 2, tags=tags)) as reader:
+        colour = reader.info.colour
+        frames = list(reader)
+    assert (colour.matrix, colour.range) == (matrix, range_)
+    assert (colour.primaries, colour.transfer, colour.hdr) == (9, 16, True)
+    assert np.abs(frames[1].pixels.astype(int) - 20).max() <= 1
+
+
+def test_yuvj_is_full_range_without_a_tag(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mkv", 2, codec="mjpeg", pix_fmt="yuvj420p")
+    with VideoReader(path) as reader:
+        assert reader.info.colour.range == 2
+        assert np.abs(list(reader)[1].pixels.astype(int) - 20).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((1280, 720), 1), ((720, 576), 6)])
+def test_untagged_video_is_read_as_players_do(
+    tmp_path: Path, size: tuple[int, int], matrix: int
+) -> None:
+    with VideoReader(make_clip(tmp_path / "a.mp4", 1, size=size)) as reader:
+        assert (reader.info.colour.matrix, reader.info.colour.range) == (matrix, 1)
+
+
+# Images
+
+
+def test_natural_order(tmp_path: Path) -> None:
+    names = ["frame10.png", "frame9.png", "Frame1.png", "frame010b.png", "x.png"]
+    ordered = ["Frame1.png", "frame9.png", "frame10.png", "frame010b.png", "x.png"]
+    assert sorted(names, key=natural_key) == ordered
+    for index, name in enumerate(ordered):
+        save_image(tmp_path / name, frame_label(index))
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / ".hidden.png").write_text("not an image")
+    frames = read(tmp_path)
+    assert labels(frames) == [0, 1, 2, 3, 4]
+    assert [frame.name for frame in frames] == [Path(name).stem for name in ordered]
+    assert [frame.time for frame in frames] == [Fraction(n, 30) for n in range(5)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
+def test_image_kinds(tmp_path: Path, suffix: str) -> None:
+    picture = draw_disc(1).frames[0]
+    save_image(tmp_path / f"a{suffix}", picture)
+    save_image(tmp_path / f"b{suffix}", picture)
+    for path, still in ((tmp_path, False), (tmp_path / f"a{suffix}", True)):
+        with VideoReader(path) as reader:
+            assert reader.info.still is still
+            assert reader.info.frames == (1 if still else 2)
+            frames = list(reader)
+        assert len(frames) == reader.info.frames
+        error = np.abs(frames[0].pixels.astype(int) - picture)
+        assert error.max() <= (6 if suffix == ".jpg" else 0)
+
+
+def test_exr_is_scene_linear_light(tmp_path: Path) -> None:
+    """Half of the light is 188 of 255 by the sRGB curve of IEC 61966-2-1."""
+    picture = np.full((8, 8, 3), 0.5, np.float32)
+    save_image(tmp_path / "a.exr", picture, "gbrpf32le")
+    (frame,) = read(tmp_path / "a.exr")
+    assert frame.pixels.dtype == np.uint16
+    expected = 1.055 * 0.5 ** (1 / 2.4) - 0.055
+    assert np.abs(frame.pixels / 65535 - expected).max() < 1 / 255
+
+
+def test_sixteen_bit_images_keep_their_bits(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), np.uint16)
+    for suffix, name in ((".png", "rgb48be"), (".tif", "rgb48le")):
+        save_image(tmp_path / f"a{suffix}", picture, name)
+        (frame,) = read(tmp_path / f"a{suffix}")
+        np.testing.assert_array_equal(frame.pixels, picture)
+
+
+@pytest.mark.parametrize("name", ["gray", "rgba", "gray16be"])
+def test_other_image_layouts_come_as_rgb(tmp_path: Path, name: str) -> None:
+    shape = (8, 8, 4) if name == "rgba" else (8, 8)
+    dtype = np.uint16 if "16" in name else np.uint8
+    picture = np.full(shape, 77, dtype)
+    save_image(tmp_path / "a.png", picture, name)
+    (frame,) = read(tmp_path / "a.png")
+    assert frame.pixels.shape == (8, 8, 3)
+    assert (frame.pixels == 77).all()
+
+
+def test_images_of_different_sizes(tmp_path: Path) -> None:
+    save_image(tmp_path / "1.png", frame_label(0, (10, 8)))
+    save_image(tmp_path / "2.png", frame_label(1, (6, 12)))
+    sizes = [frame.pixels.shape[:2] for frame in read(tmp_path)]
+    assert sizes == [(8, 10), (12, 6)]
+    sizes = [frame.pixels.shape[:2] for frame in read(tmp_path, size=(7, 5))]
+    assert sizes == [(5, 7), (5, 7)]
+
+
+# Tiny pictures
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 3), (2, 2), (97, 65)])
+def test_any_size_is_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = make_clip(tmp_path / "a.mkv", 3, size=size, codec="ffv1", pix_fmt="bgr0")
+    frames = read(path)
+    assert labels(frames) == [0, 1, 2]
+    assert frames[0].pixels.shape == (size[1], size[0], 3)
+
+
+# What cannot be read
+
+
+def complaint(path: Path, **kwargs: Any) -> str:
+    """The message, after checking what every message must have."""
+    with pytest.raises(InputError) as caught:
+        read(path, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "check the path" in complaint(tmp_path / "none.mp4")
+
+
+def test_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert ".png" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.png"])
+def test_empty_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert "empty" in complaint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_text_under_a_videos_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("This is no video at all.\n" * 100)
+    assert "under a video's name" in complaint(tmp_path / name)
+
+
+def test_text_under_an_images_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("This is no image at all.\n" * 100)
+    assert "not a readable image" in complaint(tmp_path / "a.png")
+
+
+def test_sound_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream("aac", rate=48000)
+        silence = np.zeros((2, 1024), np.float32)
+        piece = av.AudioFrame.from_ndarray(silence, "fltp", "stereo")
+        piece.sample_rate, piece.pts = 48000, 0
+        container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    assert "only sound" in complaint(path)
+
+
+def test_cut_off_before_the_index(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mp4", 20)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert "cut off" in complaint(path)
+
+
+def noisy(path: Path, **kwargs: Any) -> Path:
+    """A clip whose packets are large, so that most of the file is picture."""
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 64, 96, 3), np.uint8)
+    return make_clip(path, list(pictures), **kwargs)
+
+
+def test_cut_off_after_the_index(tmp_path: Path) -> None:
+    path = noisy(tmp_path / "a.mp4", faststart=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    message = complaint(path)
+    assert "cut off" in message
+    assert "--ignore-errors" in message
+    assert 5 < len(read(path, ignore_errors=True)) < 20
+
+
+def damage(path: Path, index: int, codec_data: bytes = b"\0") -> None:
+    """Overwrite the packet at `index` with nonsense."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    packet = packets[index]
+    data = bytearray(path.read_bytes())
+    assert packet.pos is not None
+    data[packet.pos : packet.pos + packet.size] = codec_data * packet.size
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix"),
+    [
+        ("png", "rgb24", ".mov"),
+        ("mjpeg", "yuvj420p", ".mov"),
+        ("libx264", "yuv420p", ".mp4"),
+        ("libvpx-vp9", "yuv420p", ".mkv"),
+    ],
+)
+def test_damage_in_the_middle(
+    tmp_path: Path, codec: str, pix_fmt: str, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    make_clip(path, 20, codec=codec, pix_fmt=pix_fmt, options={"g": "1"})
+    damage(path, 9, b"\xff")
+    message = complaint(path)
+    assert "damaged after" in message
+    assert "--ignore-errors" in message
+    there = labels(read(path, ignore_errors=True))
+    assert {*range(9), *range(10, 20)} <= set(there)
+
+
+def test_a_damaged_image_in_a_folder_is_named(tmp_path: Path) -> None:
+    for index in range(3):
+        save_image(tmp_path / f"{index}.png", frame_label(index))
+    damaged = tmp_path / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    with pytest.raises(InputError, match=r"1\.png: not a readable image"):
+        read(tmp_path)
+
+
+def test_the_folder_may_hold_anything_else(tmp_path: Path) -> None:
+    save_image(tmp_path / "1.png", frame_label(0))
+    (tmp_path / "sub.png").mkdir()
+    shutil.copy(tmp_path / "1.png", tmp_path / "2.PNG")
+    assert len(read(tmp_path)) == 2
