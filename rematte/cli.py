@@ -5,35 +5,33 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from typing import NoReturn, TypeAlias
 
 import torch
 
 from rematte import doctor, weights
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
-from rematte.errors import InputError, OutputError, WeightsError
+from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.network import VARIANTS
 from rematte.version import __version__
 from rematte.video.formats import CODECS
 
-OK, FAILURE, USAGE, BAD_INPUT, NO_WEIGHTS, NO_MEMORY, INTERRUPTED = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    130,
-)
 _DTYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_EXIT_CODES = (
-    "exit codes: 0 ok, 1 failure, 2 usage, 3 unreadable input, 4 weights missing, "
-    "5 out of memory, 130 interrupted"
-)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all other errors do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -54,9 +52,7 @@ def _chunk(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
-def _add_convert(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def _add_convert(commands: _Commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="cut the people out of a video, an image folder or an image",
@@ -65,7 +61,7 @@ def _add_convert(
         ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
         "and exact times are kept.",
         epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
-        f"alpha.mp4; {_EXIT_CODES}",
+        f"alpha.mp4; {EXIT_CODES}",
     )
     parser.set_defaults(run=_convert)
     parser.add_argument("input", help="video file, folder of images, or image")
@@ -77,7 +73,8 @@ def _add_convert(
     )  # fmt: skip
     out.add_argument(
         "--composition", metavar="PATH",
-        help="the person over the background (green unless given)",
+        help="the person over the background; unless one is given, green in a "
+        "video and transparent in a folder of images",
     )  # fmt: skip
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
@@ -186,7 +183,7 @@ def _convert(options: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(report)))
     elif not options.quiet:
         print(_summary(report, f"{device} ({why})"))
-    return OK
+    return 0
 
 
 def _summary(report: Report, device: str) -> str:
@@ -202,14 +199,12 @@ def _summary(report: Report, device: str) -> str:
     return "\n".join(lines)
 
 
-def _add_weights(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def _add_weights(commands: _Commands) -> None:
     parser = commands.add_parser(
         "weights",
         help="list, fetch and check trained weights",
         description="List, fetch and check trained weights, and tell their licences.",
-        epilog=_EXIT_CODES,
+        epilog=EXIT_CODES,
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="all names, with licence and where they are")
@@ -248,12 +243,10 @@ def _weights(options: argparse.Namespace) -> int:
                 f"`rematte weights download {options.name}`"
             )
         print(path)
-    return OK
+    return 0
 
 
-def _add_doctor(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def _add_doctor(commands: _Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="versions, devices, encoders, engines and weights found",
@@ -265,16 +258,16 @@ def _add_doctor(
 
 def _doctor(options: argparse.Namespace) -> int:
     print(json.dumps(doctor.examine()) if options.json else doctor.describe())
-    return OK
+    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rematte",
         description="Cut people out of video with no green screen.",
         epilog=f"code: {weights.CODE_LICENCE}; weights: see `rematte weights info`; "
-        f"{_EXIT_CODES}",
+        f"{EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument(
@@ -295,27 +288,6 @@ def _version() -> str:
     )
 
 
-def _explain(error: BaseException) -> tuple[int, str]:
-    """The exit code and the line for an error."""
-    text = " ".join(str(error).split())
-    if isinstance(error, KeyboardInterrupt):
-        kept = "; what there was so far is in " + ", ".join(error.args)
-        return INTERRUPTED, "interrupted" + (kept if error.args else "")
-    if isinstance(error, MemoryError) or "allocate memory" in text.lower():
-        return NO_MEMORY, f"out of memory; lower --seq-chunk, or --resize ({text})"
-    if isinstance(error, torch.OutOfMemoryError):
-        return NO_MEMORY, "out of GPU memory; lower --seq-chunk, or --resize"
-    if isinstance(error, WeightsError):
-        return NO_WEIGHTS, text
-    if isinstance(error, InputError):
-        return BAD_INPUT, text
-    if isinstance(error, OutputError):
-        return FAILURE, text
-    if isinstance(error, ValueError):
-        return USAGE, text
-    return FAILURE, f"unexpected {type(error).__name__}: {text}; --debug shows where"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -334,6 +306,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if options.debug:
             raise
-        code, text = _explain(error)
+        code, text = explain(error)
         print(f"rematte: {text}", file=sys.stderr)
     return code

@@ -1,5 +1,6 @@
 """Backgrounds, and laying a foreground over them."""
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +43,7 @@ def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
     Source:
         Porter & Duff, Compositing Digital Images, 1984, operator "over".
     """
-    return background + pha * (fgr - background)
+    return torch.lerp(background.to(fgr.dtype).expand_as(fgr), fgr, pha)
 
 
 def to_pixels(image: Tensor, wide: bool) -> Pixels:
@@ -50,7 +51,7 @@ def to_pixels(image: Tensor, wide: bool) -> Pixels:
     most = 65535 if wide else 255
     # 16 bits need more than half precision has.
     image = image.float() if wide else image
-    codes = image.clamp(0, 1).mul(most).round_().movedim(0, -1)
+    codes = image.clamp(0, 1).mul_(most).round_().movedim(0, -1)
     codes = codes.to(torch.int32 if wide else torch.uint8).cpu()
     array = np.ascontiguousarray(codes.numpy())
     return array.astype(np.uint16) if wide else array
@@ -66,7 +67,11 @@ def parse_colour(text: str) -> tuple[int, int, int] | None:
         red, green, blue = (int(part) for part in text.split(","))
     except ValueError:
         return None
-    return (red, green, blue) if 0 <= min(red, green, blue) <= 255 else None
+    return (red, green, blue) if _is_colour((red, green, blue)) else None
+
+
+def _is_colour(numbers: tuple[int, ...]) -> bool:
+    return len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
 
 
 def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
@@ -84,9 +89,15 @@ def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
     size = (height, width)
     if fit != "stretch":
         size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    # Antialiasing knows no half precision on a CPU.
+    dtype = picture.dtype
     picture = F.interpolate(
-        picture[None], size, mode="bilinear", align_corners=False, antialias=True
-    )[0]
+        picture[None].float(),
+        size,
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )[0].to(dtype)
     down, right = height - size[0], width - size[1]
     # Negative padding cuts off.
     edges = [right // 2, right - right // 2, down // 2, down - down // 2]
@@ -166,8 +177,9 @@ class VideoBackground:
             self._now = self._following
             self._following = next(self._frames, None)
             self._picture = None
-        if self._picture is None:
-            src = matted.src
+        src = matted.src
+        # A folder may hold images of several sizes.
+        if self._picture is None or self._picture.shape != src.shape:
             picture = to_tensor(self._now.pixels, src.device, src.dtype)
             self._picture = fit_picture(
                 picture, src.shape[-2], src.shape[-1], self._fit
@@ -222,6 +234,8 @@ def make_background(
         return lambda matted: None
     colour = parse_colour(spec) if isinstance(spec, str) else spec
     if isinstance(colour, tuple):
+        if not _is_colour(colour):
+            raise ValueError(f"background {spec} must be three numbers from 0 to 255")
         return _plain(colour)
     text = str(spec)
     if text == "blur" or text.startswith("blur:"):
@@ -249,7 +263,7 @@ def _blurred(text: str) -> Background:
         given = float(text[5:]) if ":" in text else 0.0
     except ValueError:
         given = -1.0
-    if given < 0 or (":" in text and given == 0):
+    if not 0 <= given < math.inf or (":" in text and given == 0):
         raise ValueError(f"background {text!r}: the radius must be a number above 0")
 
     def background(matted: Matted) -> Tensor:

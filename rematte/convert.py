@@ -3,13 +3,17 @@
 The one flow of the package: video reader → matting loop → compositing → video writer.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fnmatch import fnmatch
 from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
+from numbers import Rational
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +21,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rematte.compositing import Background, composite, make_background, to_pixels
-from rematte.errors import InputError
+from rematte.compositing import (
+    Background,
+    composite,
+    make_background,
+    parse_colour,
+    to_pixels,
+)
+from rematte.errors import InputError, OutputError
 from rematte.matting import Matted, choose_ratio, matte, matte_still
-from rematte.video.formats import Encoding, can_hold_alpha, choose, is_sequence
+from rematte.video.formats import (
+    Encoding,
+    can_hold_alpha,
+    choose,
+    is_pattern,
+    is_sequence,
+)
 from rematte.video.frame import Pixels, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
@@ -30,6 +46,9 @@ Rate = int | float | str | Fraction
 
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
 _AUTO_CHUNK = {"cpu": 1, "cuda": 4, "mps": 4}
+
+# Of an image folder [frames/s]: FFmpeg's fractions have 31 bits for a time base.
+_SLOWEST = Fraction(1, 100_000)
 
 
 @dataclass
@@ -92,6 +111,7 @@ class _Stages:
                 except StopIteration:
                     return
             yield item
+            del item  # 4K frames are large: not to be held while the next is made
 
     def total(self) -> float:
         return time.perf_counter() - self._begun
@@ -118,10 +138,7 @@ class _Output:
             return to_pixels(matted.fgr, wide)
         behind = self.background(matted) if self.background else None
         if behind is not None:
-            image = composite(matted.fgr, matted.pha, behind)
-            if self.encoding.alpha:
-                image = torch.cat([image, torch.ones_like(matted.pha)])
-            return to_pixels(image, wide)
+            return to_pixels(composite(matted.fgr, matted.pha, behind), wide)
         # What no one can see is set to black: the room stays private, files small.
         seen: Tensor = matted.fgr * (matted.pha > 0)
         return to_pixels(torch.cat([seen, matted.pha]), wide)
@@ -215,14 +232,16 @@ def convert_video(
         foreground=output_foreground,
     )
     _check_paths(wanted, Path(input_source), background, overwrite)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more frames, got {limit}")
+    _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit)
+    since, until = _seconds("start", start), _seconds("end", end)
+    if until is not None and until <= (since or 0):
+        raise ValueError(f"end must be later than start ({start or 0}), got {end}")
     reader = VideoReader(
         input_source,
         size=input_resize,
-        start=_seconds("start", start),
-        end=_seconds("end", end),
-        frame_rate=_rate(frame_rate),
+        start=since,
+        end=until,
+        frame_rate=parse_rate(frame_rate),
         ignore_errors=ignore_errors,
         threads=num_workers,
     )
@@ -235,12 +254,15 @@ def convert_video(
         frames = stages.around("decode", islice(reader, limit))
         first = next(frames, None)
         if first is None:
-            raise InputError(f"{input_source}: no frame between {start} and {end}")
+            raise InputError(
+                f"{input_source}: no frame between {start or 0} and "
+                f"{end or 'its end'}; choose another start (--start)"
+            )
         matting = partial(
             matte, model, downsample_ratio=downsample_ratio, device=device, dtype=dtype
         )
         mattes = (
-            iter((matte_still(matting, first),))
+            map(partial(matte_still, matting), (first,))
             if info.still
             else matting(chain((first,), frames), seq_chunk=chunk)
         )
@@ -253,12 +275,16 @@ def convert_video(
             desc=Path(input_source).name,
             dynamic_ncols=True,
         )
-        with bar, _open_writers(outputs, info, origin, shift, audio) as writers:
+        with bar, _open_writers(outputs, info, origin, shift, until, audio) as writers:
             last = _run(stages, mattes, outputs, writers, report, bar)
-            trimmed = end is not None or limit is not None
-            for writer in writers:
-                with stages("encode"):
-                    writer.finish(last if trimmed else None)
+            # The sound ends where the picture was cut, and else where it ends itself.
+            stop = last if report.frames == limit else until and max(until, last)
+            with stages("encode"):
+                for writer in writers:
+                    writer.complete(stop)
+                # Only now, so that either all outputs appear or none.
+                for writer in writers:
+                    writer.publish()
     report.seconds = stages.total()
     report.shares = stages.shares()
     report.outputs = {item.kind: str(item.path) for item in outputs}
@@ -284,6 +310,7 @@ def _run(
             with stages("encode"):
                 writer.write(replace(matted.frame, pixels=pixels))
         last = matted.frame.time + matted.frame.duration
+        del matted, pixels
         report.frames += 1
         bar.update()
         if report.frames % 10 == 0:
@@ -299,21 +326,41 @@ def _placement(
 ) -> tuple[torch.device, torch.dtype]:
     """Where the model is and in which precision, unless told."""
     parameter = next(iter(model.parameters()), None)
-    if parameter is None and (device is None or dtype is None):
+    if parameter is not None:
+        device = parameter.device if device is None else device
+        dtype = dtype or parameter.dtype
+    if device is None or dtype is None:
         raise ValueError(
             "device and dtype must be given for a frozen model, which has no "
             "parameters to tell them by; for example device='cpu', dtype=torch.float32"
         )
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r} is none that torch knows") from error
     if parameter is not None:
-        device, dtype = device or parameter.device, dtype or parameter.dtype
-        if isinstance(model, torch.nn.Module) and model.training:
-            raise ValueError(
-                "model is in training mode, where batch norm gives other results; "
-                "call model.eval() first"
-            )
-    if device is None or dtype is None:  # cannot be: both were given or read
-        raise ValueError("device and dtype must be given")
-    return torch.device(device), dtype
+        _check_model(model, parameter, device, dtype)
+    return device, dtype
+
+
+def _check_model(
+    model: Any, parameter: Tensor, device: torch.device, dtype: torch.dtype
+) -> None:
+    if isinstance(model, torch.nn.Module) and model.training:
+        raise ValueError(
+            "model is in training mode, where batch norm gives other results; "
+            "call model.eval() first"
+        )
+    if dtype != parameter.dtype:
+        raise ValueError(
+            f"dtype is {dtype}, but the model's is {parameter.dtype}; leave dtype "
+            "out, or convert the model with model.to(dtype)"
+        )
+    if device.type != parameter.device.type:
+        raise ValueError(
+            f"device is {device}, but the model is on {parameter.device}; leave "
+            "device out, or move the model with model.to(device)"
+        )
 
 
 def _chunk_length(seq_chunk: int | str, device: torch.device) -> int:
@@ -324,19 +371,33 @@ def _chunk_length(seq_chunk: int | str, device: torch.device) -> int:
     return seq_chunk
 
 
-def _rate(value: Rate) -> Fraction:
-    """Exact frames per second: 23.976 and 29.97 mean 24000/1001 and 30000/1001."""
+def parse_rate(value: Rate) -> Fraction:
+    """Turn any kind of number into exact frames per second.
+
+    23.976, 23.98 and 29.97 mean 24000/1001, 24000/1001 and 30000/1001.
+
+    Raises:
+        ValueError: If it is no number from 1/100000 to 1000.
+    """
     try:
-        rate = Fraction(value)
-    except (ValueError, ZeroDivisionError) as error:
+        rate = _fraction(value)
+    except ValueError as error:
         raise ValueError(f"frame_rate must be a number, got {value!r}") from error
-    if not 0 < rate <= 1000:
-        raise ValueError(f"frame_rate must be in (0, 1000], got {value!r}")
+    if not _SLOWEST <= rate <= 1000:
+        raise ValueError(f"frame_rate must be from {_SLOWEST} to 1000, got {value!r}")
     ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
-    near = (
-        ntsc if abs(rate - ntsc) < Fraction(1, 1000) and rate != round(rate) else rate
-    )
-    return near.limit_denominator(100_000)
+    is_near = rate > 1 and abs(rate - ntsc) < Fraction(1, 200)  # 23.98 as well
+    exact = ntsc if is_near and rate != round(rate) else rate
+    return exact.limit_denominator(_SLOWEST.denominator)
+
+
+def _fraction(value: Rate) -> Fraction:
+    """The exact value of a number of any kind, numpy's too."""
+    known = isinstance(value, str | Rational | Decimal)
+    try:
+        return Fraction(value if known else float(value))
+    except (ArithmeticError, TypeError) as error:  # infinity; n/0; no number at all
+        raise ValueError(f"{value!r} is no number") from error
 
 
 def _seconds(name: str, value: Rate | None) -> Fraction | None:
@@ -347,10 +408,10 @@ def _seconds(name: str, value: Rate | None) -> Fraction | None:
         if isinstance(value, str) and ":" in value:
             seconds = Fraction(0)
             for part in value.split(":"):
-                seconds = seconds * 60 + Fraction(part)
+                seconds = seconds * 60 + _fraction(part)
         else:
-            seconds = Fraction(value)
-    except (ValueError, ZeroDivisionError) as error:
+            seconds = _fraction(value)
+    except ValueError as error:
         raise ValueError(
             f"{name} must be seconds or [HH:]MM:SS, got {value!r}"
         ) from error
@@ -380,18 +441,52 @@ def _check_paths(
     wanted: dict[str, Path], source: Path, background: object, overwrite: bool
 ) -> None:
     """Refuse paths that would harm the input or one another."""
-    taken = {source.resolve(): "the input"}
-    if isinstance(background, str | Path):
-        taken[Path(background).resolve()] = "the background"
+    taken = [(source, "the input")]
+    if isinstance(background, str | Path) and parse_colour(str(background)) is None:
+        taken.append((Path(background), "the background"))
     for kind, path in wanted.items():
-        folder = path.parent if "%" in path.name else path
-        for place in {path.resolve(), folder.resolve()}:
-            if place in taken:
-                raise ValueError(
-                    f"{kind} {path} is {taken[place]} itself; write elsewhere"
-                )
-        taken[path.resolve()] = f"the {kind}"
+        for other, name in taken:
+            if _would_overwrite(path, other):
+                raise ValueError(f"{kind} {path} is {name} itself; write elsewhere")
+        taken.append((path, f"the {kind}"))
         check_target(path, overwrite)
+
+
+def _would_overwrite(path: Path, other: Path) -> bool:
+    """Whether writing to `path`, perhaps many images, replaces `other` or a part."""
+    if path.exists() and other.exists() and path.samefile(other):
+        return True
+    if not is_sequence(path):
+        return path.resolve() == other.resolve()
+    pattern = is_pattern(path)
+    folder = (path.parent if pattern else path).resolve()
+    names = re.sub(r"%\d*d", "*", path.name) if pattern else "*.png"
+    inside = other.parent.resolve() == folder and fnmatch(other.name, names)
+    return inside or folder == other.resolve()
+
+
+def _check_numbers(
+    resize: tuple[int, int] | None,
+    mbps: float | None,
+    crf: int | None,
+    workers: int,
+    limit: int | None,
+) -> None:
+    """Refuse numbers out of range before any work."""
+    if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
+        raise ValueError(
+            f"input_resize must be a width and a height of 1 or more, got {resize}"
+        )
+    if mbps is not None and not 0 < mbps < 1000:
+        raise ValueError(f"output_video_mbps must be in (0, 1000), got {mbps}")
+    if crf is not None and not 0 <= crf <= 63:
+        raise ValueError(f"crf must be from 0 (best) to 63, got {crf}")
+    if crf is not None and mbps is not None:
+        raise ValueError("crf and output_video_mbps (--mbps) exclude each other")
+    if workers < 0:
+        raise ValueError(f"num_workers must be 0 or more, got {workers}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more frames, got {limit}")
 
 
 @dataclass(frozen=True)
@@ -411,9 +506,9 @@ def _plan(kind: str, path: Path, info: VideoInfo, look: _Look) -> _Output:
     spec = look.background
     if spec is None:
         # The documented composition: green in a video, transparent in images.
-        clear = can_hold_alpha(path.suffix.lower() or ".png", look.codec)
-        if kind == "composition":
-            clear = is_sequence(path)
+        clear = is_sequence(path) and path.suffix.lower() not in (".jpg", ".jpeg")
+        if kind == "output" and not path.is_dir():
+            clear = can_hold_alpha(path.suffix.lower() or ".png", look.codec)
         spec = "transparent" if clear else "green"
     encoding = choose(
         path,
@@ -434,6 +529,7 @@ def _open_writers(
     info: VideoInfo,
     source: Path | None,
     start: Fraction,
+    end: Fraction | None,
     audio: bool,
 ) -> Iterator[list[Writer]]:
     """Open all outputs; on an error none of them is left behind."""
@@ -445,17 +541,25 @@ def _open_writers(
             else:
                 writers.append(
                     FileWriter(
-                        item.path, info, item.encoding, source, start, sound=audio
+                        item.path, info, item.encoding, source, start, end, audio
                     )
                 )
         yield writers
     except KeyboardInterrupt:
-        kept = [writer.keep_partial() for writer in writers]
+        kept = [_keep_partial(writer) for writer in writers]
         raise KeyboardInterrupt(*(str(path) for path in kept if path)) from None
     except BaseException:
         for writer in writers:
             writer.discard()
         raise
+
+
+def _keep_partial(writer: Writer) -> Path | None:
+    try:
+        return writer.keep_partial()
+    except (OutputError, KeyboardInterrupt):  # no room for the end; no more patience
+        writer.discard()
+        return None
 
 
 def _total(info: VideoInfo, limit: int | None) -> int | None:

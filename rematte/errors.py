@@ -1,8 +1,13 @@
 """The three errors a caller may want to tell apart; the rest are built-in ones.
 
-A message names the argument, the value, what is allowed and the remedy. The command
-line prints it as one line and maps the class to an exit code.
+A message names the argument, the value, what is allowed and the remedy. `explain`
+turns an error into the line and the exit code of a command.
 """
+
+EXIT_CODES = (
+    "exit codes: 0 ok, 1 failure, 2 usage, 3 unreadable input, 4 weights missing, "
+    "5 out of memory, 130 interrupted"
+)
 
 
 class InputError(ValueError):
@@ -15,3 +20,24 @@ class OutputError(OSError):
 
 class WeightsError(RuntimeError):
     """Weights are missing, damaged, or do not fit the network."""
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Give the exit code and the one line for an error; see `EXIT_CODES`."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt):
+        kept = "; what there was so far is in " + ", ".join(map(str, error.args))
+        return 130, "interrupted" + (kept if error.args else "")
+    # torch raises plain RuntimeErrors for the CPU, and a class of its own for CUDA.
+    lost = "allocate memory" in text.lower() or "out of memory" in text.lower()
+    if isinstance(error, MemoryError) or lost:
+        return 5, f"out of memory; lower --seq-chunk or use --resize ({text[:200]})"
+    if isinstance(error, WeightsError):
+        return 4, text
+    if isinstance(error, InputError):
+        return 3, text
+    if isinstance(error, OutputError):
+        return 1, text
+    if isinstance(error, ValueError):
+        return 2, text
+    return 1, f"unexpected {type(error).__name__}: {text}"

@@ -135,6 +135,7 @@ def matte(
             src = to_tensor(pixels, device, dtype)
             fgr, pha, *state = model(src[None], *state, ratio)
         yield from map(Matted, chunk, src, fgr[0], pha[0])
+        del src, fgr, pha  # not to be held while the next ones are made
 
 
 def matte_still(

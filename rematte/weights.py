@@ -341,7 +341,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except (WeightsError, MemoryError):
         raise
     except OSError as error:
-        raise WeightsError(f"cannot read weights file {path}: {error}") from error
+        # torch reads beyond the end of some truncated files, which is one of these.
+        raise WeightsError(
+            f"cannot read weights file {path}: {error}; {remedy}"
+        ) from error
     except Exception as error:
         # Damaged pickles raise nearly every class there is, in many lines each.
         raise WeightsError(

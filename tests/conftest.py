@@ -1,14 +1,17 @@
 """Small video files drawn by the tests themselves; no assets, no network."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 SOUND_RATE = 48_000
@@ -74,8 +77,21 @@ def frame_label(index: int, size: tuple[int, int] = (96, 64)) -> Image:
 
 def read_label(pixels: NDArray[Any]) -> int:
     """Read the index that `frame_label` drew."""
-    level = pixels[..., :3].astype(float).mean() / (257 if pixels.itemsize == 2 else 1)
-    return round((level - 10) / 10)
+    unit = 257 if pixels.itemsize == 2 else 1
+    return round((float(pixels[..., :3].mean(dtype=float)) / unit - 10) / 10)
+
+
+def yuv_frame(planes: Sequence[NDArray[Any]], pix_fmt: str) -> av.VideoFrame:
+    """Make a frame of code values: one (H, W) array per plane, native byte order."""
+    height, width = planes[0].shape
+    frame = av.VideoFrame(width, height, pix_fmt)
+    wide = frame.format.components[0].bits > 8
+    for plane, values in zip(frame.planes, planes, strict=True):
+        shape = (plane.height, plane.line_size // (1 + wide))
+        padded = np.zeros(shape, np.uint16 if wide else np.uint8)
+        padded[:, : plane.width] = values
+        plane.update(padded.tobytes())
+    return frame
 
 
 @dataclass(frozen=True)
@@ -148,70 +164,79 @@ def make_clip(
     time_base = time_base or 1 / rate / 1000
     if isinstance(frames, int):
         frames = [frame_label(index, size) for index in range(frames)]
-    pictures = [_picture(frame, pix_fmt, tags or Tags()) for frame in frames]
+    tags = tags or Tags()
+    pictures = [_picture(frame, pix_fmt, tags) for frame in frames]
     if times is None:
         times = [index / rate for index in range(len(pictures))]
-    flags = {"movflags": "+faststart"} if faststart else {}
-    with av.open(str(path), "w", options=flags) as container:
-        if title:
-            container.metadata["title"] = title
-        container.set_chapters([_chapter(*chapter) for chapter in chapters])
+    languages = ["eng"] if sound is True else list(sound or ())
+    if sound_seconds is None:
+        sound_seconds = float(times[-1] + 1 / rate)
+    with av.open(str(path), "w", options=_mux_options(path, time_base, faststart)) as c:
+        c.metadata.update({"title": title} if title else {})
+        c.set_chapters([_chapter(*chapter) for chapter in chapters])
         if options is None:
-            options = {"libx264": {"qp": "0"}, "libx265": _X265}.get(codec, {})
-        stream: Any = container.add_stream(codec, rate=rate, options=options)
-        stream.width, stream.height = pictures[0].width, pictures[0].height
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = stream.time_base = time_base
-        stream.sample_aspect_ratio = aspect
-        _tag(stream.codec_context, tags)
+            options = _LOSSLESS.get(codec, {})
+        video: Any = c.add_stream(codec, rate=rate, options=options)
+        video.width, video.height = pictures[0].width, pictures[0].height
+        video.pix_fmt = pix_fmt
+        video.codec_context.time_base = video.time_base = time_base
+        video.sample_aspect_ratio = aspect
+        _tag(video.codec_context, tags)
         if matrix is not None:
-            stream.set_display_matrix(matrix)
-        languages = ["eng"] if sound is True else list(sound or ())
-        tones = []
-        for index, language in enumerate(languages):
-            tone: Any = container.add_stream(sound_codec, rate=SOUND_RATE)
-            tone.metadata["language"] = language
-            tones.append((tone, 220.0 * (index + 1)))
-        text: Any = None
-        if subtitles:
-            kind = "mov_text" if path.suffix in (".mp4", ".mov") else "subrip"
-            text = container.add_mux_stream(kind, time_base=Fraction(1, 1000))
-        length = times[-1] + 1 / rate
-        for tone, pitch in tones:
-            seconds = float(length) if sound_seconds is None else sound_seconds
-            for piece in _sound(pitch, seconds, tone.codec_context):
-                container.mux(tone.encode(piece))
-            container.mux(tone.encode(None))
-        for begin, end, words in subtitles:
-            container.mux(_subtitle(text, begin, end, words))
-        durations = [*np.diff(np.array(times, object)), 1 / rate]
-        lengths = {
-            round(time / time_base): round(duration / time_base)
-            for time, duration in zip(times, durations, strict=True)
-        }
-        for picture, time in zip(pictures, times, strict=True):
-            picture.time_base, picture.pts = time_base, round(time / time_base)
-            picture.duration = lengths[picture.pts]
-            _mux(container, stream.encode(picture), lengths)
-        _mux(container, stream.encode(None), lengths)
+            video.set_display_matrix(matrix)
+        tones: list[Any] = []
+        for language in languages:
+            tones.append(c.add_stream(sound_codec, rate=SOUND_RATE))
+            tones[-1].metadata["language"] = language
+        text = _subtitle_stream(c, path) if subtitles else None
+        for index, tone in enumerate(tones):
+            for piece in _sound(220.0 * (index + 1), sound_seconds):
+                c.mux(tone.encode(piece))
+            c.mux(tone.encode(None))
+        for subtitle in subtitles:
+            c.mux(_subtitle(text, *subtitle))
+        _encode(c, video, pictures, times, 1 / rate)
     return path
 
 
-_X265 = {"x265-params": "log-level=error:lossless=1"}
+_LOSSLESS = {
+    "libx264": {"qp": "0"},
+    "libx265": {"x265-params": "log-level=error:lossless=1"},
+}
 
 
-def _mux(
-    container: av.container.OutputContainer, packets: list[Any], lengths: dict[int, int]
+def _mux_options(path: Path, time_base: Fraction, faststart: bool) -> dict[str, str]:
+    if path.suffix not in (".mp4", ".mov"):
+        return {}
+    # Without it, the first frame's time would be rounded to a millisecond.
+    options = {"movie_timescale": str(time_base.denominator)}
+    return options | ({"movflags": "+faststart"} if faststart else {})
+
+
+def _encode(
+    container: av.container.OutputContainer,
+    stream: Any,
+    pictures: list[av.VideoFrame],
+    times: Sequence[Fraction],
+    last: Fraction,
 ) -> None:
-    for packet in packets:
-        packet.duration = packet.duration or lengths[packet.pts]
-        container.mux(packet)
+    base = stream.codec_context.time_base
+    ticks = [round(time / base) for time in [*times, times[-1] + last]]
+    lengths = {now: after - now for now, after in pairwise(ticks)}
+    for picture, now in zip([*pictures, None], ticks, strict=True):
+        if picture is not None:
+            picture.time_base, picture.pts = base, now
+            picture.duration = lengths[now]
+        for packet in stream.encode(picture):
+            if len(pictures) < 3:
+                packet.dts = packet.pts  # libx265 leaves it uninitialised
+            packet.duration = packet.duration or lengths[packet.pts]
+            container.mux(packet)
 
 
-def _tag(target: Any, tags: Tags | None) -> None:
-    if tags is not None:
-        target.colorspace, target.color_range = tags.matrix, tags.range
-        target.color_primaries, target.color_trc = tags.primaries, tags.transfer
+def _tag(target: Any, tags: Tags) -> None:
+    target.colorspace, target.color_range = tags.matrix, tags.range
+    target.color_primaries, target.color_trc = tags.primaries, tags.transfer
 
 
 def _picture(
@@ -234,8 +259,8 @@ def _picture(
     return frame
 
 
-def _sound(pitch: float, seconds: float, context: Any) -> list[av.AudioFrame]:
-    """A stereo tone in pieces of the size that the encoder takes."""
+def _sound(pitch: float, seconds: float) -> list[av.AudioFrame]:
+    """A stereo tone in pieces."""
     total = round(seconds * SOUND_RATE)
     wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(total) / SOUND_RATE)
     pieces = []
@@ -246,6 +271,11 @@ def _sound(pitch: float, seconds: float, context: Any) -> list[av.AudioFrame]:
         piece.time_base = Fraction(1, SOUND_RATE)
         pieces.append(piece)
     return pieces
+
+
+def _subtitle_stream(container: av.container.OutputContainer, path: Path) -> Any:
+    kind = "mov_text" if path.suffix in (".mp4", ".mov") else "subrip"
+    return container.add_mux_stream(kind, time_base=Fraction(1, 1000))
 
 
 def _subtitle(stream: Any, begin: float, end: float, words: str) -> Any:
@@ -280,3 +310,12 @@ def make_clip_fixture() -> Callable[..., Path]:
 def disc() -> DiscClip:
     """Twelve frames of a moving disc, 96x64, with the true alpha."""
     return draw_disc()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU, unless a run insists that there is one."""
+    if torch.cuda.is_available() or os.environ.get("REMATTE_REQUIRE_CUDA"):
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip("no CUDA GPU that torch can use"))

@@ -28,9 +28,6 @@ _PRECISE = int(
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
-# SWS_UNSTABLE, libswscale's rewritten conversion. It is exact for 16-bit targets,
-# where the old code is half an 8-bit level too dark, but truncates 8-bit ones.
-_EXACT_16 = _PRECISE | 1 << 20
 
 # Of arrays, by (16 bits, channels).
 _ARRAY_FORMATS = {
@@ -87,29 +84,25 @@ def to_rgb(
         (H, W, 3), full range.
     """
     width, height = size or (frame.width, frame.height)
-    matrix = _SWS_MATRIX.get(colour.matrix, MATRIX_BT709)
-    if depth > 8 and not frame.format.is_rgb:
-        # Scaling and chroma are the old code's work, the matrix the new one's.
-        frame = frame.reformat(
-            width,
-            height,
-            "yuv444p16le",
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            src_color_range=colour.range,
-            dst_color_range=colour.range,
-            interpolation=_PRECISE,
-        )
+    bits = frame_depth(frame)
     rgb = frame.reformat(
         width,
         height,
-        "rgb48le" if depth > 8 else "rgb24",
-        src_colorspace=matrix,
+        "rgb48le" if bits > 8 else "rgb24",
+        src_colorspace=_SWS_MATRIX.get(colour.matrix, MATRIX_BT709),
         src_color_range=colour.range,
         dst_color_range=RANGE_FULL,
-        interpolation=_EXACT_16 if depth > 8 else _PRECISE,
+        interpolation=_PRECISE,
     )
-    return cast(Pixels, rgb.to_ndarray())
+    pixels = cast(Pixels, rgb.to_ndarray())
+    if bits <= 8:
+        return pixels.astype(np.uint16) * 257 if depth > 8 else pixels
+    if not frame.format.is_rgb:
+        # White comes out as 255 * 256 from limited range and as 2^bits - 1 shifted up
+        # from full range; repeating the leading bits makes it 65535.
+        lacking = pixels >> (8 if colour.range == RANGE_LIMITED else bits)
+        pixels += np.minimum(lacking, ~pixels)
+    return pixels
 
 
 def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
@@ -126,39 +119,31 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
     wide, channels = pixels.dtype == np.uint16, pixels.shape[2]
     if channels == 1 and not pixel_format.startswith("gray"):
         pixels, channels = pixels.repeat(3, 2), 3
+    rgb = channels == 1 or av.VideoFormat(pixel_format).is_rgb
+    if wide and not rgb:
+        # libswscale takes 255 * 256 for white here, where 65535 is meant.
+        pixels = pixels.copy()
+        pixels[..., :3] -= pixels[..., :3] >> 8
     name = _ARRAY_FORMATS[wide, channels]
     array: Any = np.ascontiguousarray(pixels if channels > 1 else pixels[..., 0])
     frame = av.VideoFrame.from_ndarray(array, name)
-    if channels == 1 or av.VideoFormat(pixel_format).is_rgb:
+    if rgb:
         if pixel_format != name:
-            frame = frame.reformat(format=pixel_format, interpolation=_EXACT_16)
+            frame = frame.reformat(format=pixel_format, interpolation=_PRECISE)
         matrix, range_ = MATRIX_RGB, RANGE_FULL
     else:
         matrix, range_ = colour.matrix, colour.range
-        given = RANGE_FULL
-        if wide:
-            # The matrix is the new code's work, chroma and depth the old one's.
-            between = "yuva444p16le" if channels == 4 else "yuv444p16le"
-            frame = _to_yuv(frame, between, colour, given, _EXACT_16)
-            given = colour.range
-        frame = _to_yuv(frame, pixel_format, colour, given, _PRECISE)
+        frame = frame.reformat(
+            format=pixel_format,
+            src_colorspace=_SWS_MATRIX[matrix],
+            dst_colorspace=_SWS_MATRIX[matrix],
+            src_color_range=RANGE_FULL,
+            dst_color_range=range_,
+            interpolation=_PRECISE,
+        )
     frame.colorspace, frame.color_range = matrix, range_
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
-
-
-def _to_yuv(
-    frame: av.VideoFrame, pixel_format: str, colour: Colour, given: int, how: int
-) -> av.VideoFrame:
-    matrix = _SWS_MATRIX[colour.matrix]
-    return frame.reformat(
-        format=pixel_format,
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=given,
-        dst_color_range=colour.range,
-        interpolation=how,
-    )
 
 
 def yuv_colour(colour: Colour, height: int) -> Colour:

@@ -11,6 +11,8 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from typing import Any, Self
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
 
 from rematte.errors import InputError
@@ -169,14 +172,22 @@ class VideoReader:
         self._rotate = _Upright(first)
         width, height = self._size or self._rotate.size(first.width, first.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        if self._rotate.sideways:
+            aspect = 1 / aspect
+        if self._size and aspect != 1:  # stays as wide as it was on the screen
+            before = Fraction(*self._rotate.size(first.width, first.height))
+            aspect *= before / Fraction(width, height)
+        time_base = stream.time_base or Fraction(1, 90000)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
         return VideoInfo(
             width,
             height,
-            rate=stream.average_rate or stream.guessed_rate or Fraction(30),
-            time_base=stream.time_base or Fraction(1, 90000),
+            # Some files claim thousands; encoders refuse frames shorter than a unit.
+            rate=min(rate, 1 / time_base),
+            time_base=time_base,
             colour=frame_colour(first),
             depth=frame_depth(first),
-            sample_aspect_ratio=1 / aspect if self._rotate.sideways else aspect,
+            sample_aspect_ratio=aspect,
             frames=self._estimate_frames(),
         )
 
@@ -200,8 +211,12 @@ class VideoReader:
         container = self._container
         if container is None:
             raise InputError(f"{self.path}: the reader is closed")
-        for packet in container.demux(self._stream):
+        packets = container.demux(self._stream)
+        while True:
             try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
                 frames = packet.decode()
             except av.error.FFmpegError as error:
                 if self._ignore_errors:
@@ -219,64 +234,95 @@ class VideoReader:
         info = self.info
         if not self._ignore_errors:
             _check_complete(self._stream, self.path)
-        if self._start and self._container is not None:
-            at = int(self._start / info.time_base)
-            self._container.seek(at, stream=self._stream)
-            self._pictures = self._decode()
+        if self._start:
+            self._seek(self._start)
         usual = 1 / info.rate
         size = (info.width, info.height)
         coded = self._rotate.size(*size)
-        last = None
+        last: Frame | None = None
         for picture in self._pictures:
             if picture.pts is not None:
                 time = picture.pts * (picture.time_base or info.time_base)
             else:
-                time = last + usual if last is not None else Fraction(0)
-            # Muxers refuse times that stand still or go back, as broken files have.
-            if last is not None and time <= last:
-                time = last + info.time_base
-            last = time
+                time = last.time + usual if last is not None else Fraction(0)
+            if last is not None:
+                # Muxers refuse times that stand still or go back, as broken files have.
+                time = max(time, last.time + info.time_base)
+                # A frame is shown until the next; not all containers say how long.
+                yield replace(last, duration=time - last.time)
             length = (picture.duration or 0) * (picture.time_base or info.time_base)
             scale = coded if (picture.width, picture.height) != coded else None
             pixels = to_rgb(picture, info.colour, info.depth, scale)
-            yield Frame(self._rotate.apply(pixels), time, length or usual)
+            last = Frame(self._rotate.apply(pixels), time, length or usual)
+        if last is not None:
+            yield last
+
+    def _seek(self, time: Fraction) -> None:
+        """Go on with a frame that is shown at or before a time.
+
+        Few containers can tell which key frame that is; some land after it.
+        """
+        back = Fraction(0)
+        while time > back and self._container is not None:
+            with suppress(av.error.FFmpegError):
+                at = int((time - back) / self.info.time_base)
+                self._container.seek(at, stream=self._stream)
+                self._pictures = self._decode()
+                first = next(self._pictures, None)
+                base = self.info.time_base
+                if first and first.pts is not None and first.pts * base <= time:
+                    self._pictures = itertools.chain([first], self._pictures)
+                    return
+            back = 2 * back or Fraction(1)
+        self.close()
+        self._container = _open(self.path)
+        self._stream = _video_stream(self._container, self.path)
+        self._pictures = self._decode()
 
 
 class _Upright:
     """The turn and mirroring that show a decoded picture as it was meant."""
 
     def __init__(self, frame: av.VideoFrame) -> None:
-        self._turns, self._mirror = 0, False
-        matrix = _display_matrix(frame)
-        if matrix is not None:
-            a, b, c, d = matrix
-            self._mirror = a * d - b * c < 0
-            rotation = frame.rotation
-            # Mirroring is applied first, and turns the other way round.
-            self._turns = round((180 - rotation if self._mirror else rotation) / 90) % 4
-
-    @property
-    def sideways(self) -> bool:
-        return self._turns % 2 == 1
+        a, b, c, d = _display_matrix(frame)
+        self.sideways = abs(b) > abs(a)
+        self._flip_x = (c if self.sideways else a) < 0
+        self._flip_y = (b if self.sideways else d) < 0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Turn a coded size into the upright one, or back."""
         return (height, width) if self.sideways else (width, height)
 
     def apply(self, pixels: Pixels) -> Pixels:
-        if self._mirror:
-            pixels = pixels[:, ::-1]
-        return np.ascontiguousarray(np.rot90(pixels, self._turns))
+        if self.sideways:
+            pixels = pixels.transpose(1, 0, 2)
+        pixels = pixels[:: -1 if self._flip_y else 1, :: -1 if self._flip_x else 1]
+        return np.ascontiguousarray(pixels)
 
 
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """The upper left of the 3x3 display matrix of ISO/IEC 14496-12, if there is one."""
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """By which (x, y) is shown at (a x + c y, b x + d y), in 1/65536.
+
+    Source:
+        ISO/IEC 14496-12, the matrix of a track header.
+    """
     side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
     data = side_data.get("DISPLAYMATRIX")
     if data is None:
-        return None
+        return 1, 0, 0, 1
     m = struct.unpack("=9i", bytes(data)[:36])
     return m[0], m[1], m[3], m[4]
+
+
+def _unknown_side_data(kind: type[SideDataType], value: Any) -> SideDataType:
+    member: SideDataType = object.__new__(kind)
+    member._name_, member._value_ = f"TYPE_{value}", value
+    return member
+
+
+# PyAV 18.1 lists fewer kinds of side data than FFmpeg 8 attaches, and one that it
+# does not know hides them all: no photo with EXIF could be turned upright.
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 def _find_images(path: Path) -> list[Path]:
@@ -287,7 +333,9 @@ def _find_images(path: Path) -> list[Path]:
         files = [
             file
             for file in path.iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+            if file.suffix.lower() in IMAGE_SUFFIXES
+            and not file.name.startswith(".")
+            and file.is_file()
         ]
         if not files:
             raise InputError(
@@ -305,8 +353,10 @@ def _find_images(path: Path) -> list[Path]:
 def _decode_image(path: Path) -> av.VideoFrame:
     options = _EXR_OPTIONS if path.suffix.lower() == ".exr" else {}
     try:
-        with av.open(str(path), options=options) as container:
-            return next(container.decode(container.streams.video[0]))
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = options
+            return next(container.decode(stream))
     except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
         raise InputError(
             f"{path}: not a readable image; remove or replace it"
@@ -331,24 +381,48 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             stream.thread_type = "AUTO"
             return stream
-    raise InputError(f"{path}: no video in it, only sound or other data")
+    if not len(container.streams):
+        raise InputError(f"{path}: nothing in it; it may be cut off: copy it again")
+    raise InputError(
+        f"{path}: no video in it, only sound or other data; give a file with a picture"
+    )
 
 
 def _check_complete(stream: VideoStream, path: Path) -> None:
-    """Refuse a file that is shorter than its own index says.
+    """Refuse a file that is shorter than it says itself.
 
     FFmpeg reads such a file without complaint up to where it ends, so a cut-off copy
     would turn into a shorter video unnoticed.
     """
-    entries = stream.index_entries
-    if not len(entries):
+    kind, entries = stream.container.format.name, stream.index_entries
+    needed = 0
+    if not path.is_file():
         return
-    needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
-    if stream.container.format.name.startswith("mov") and path.is_file():
-        there = path.stat().st_size
-        if needed > there:
-            raise InputError(
-                f"{path}: cut off: its index needs {needed} bytes, {there} are "
-                "there; copy the file again, or pass ignore_errors (--ignore-errors) "
-                "to convert what is there"
-            )
+    if kind.startswith("mov") and len(entries):
+        needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
+    elif kind.startswith("matroska"):
+        needed = _matroska_size(path)
+    there = path.stat().st_size
+    if needed > there:
+        raise InputError(
+            f"{path}: cut off: it says that it has {needed} bytes, {there} are there; "
+            "copy the file again, or pass ignore_errors (--ignore-errors) to convert "
+            "what is there"
+        )
+
+
+def _matroska_size(path: Path) -> int:
+    """Where the segment ends by its own header, or 0 if it does not say.
+
+    Source:
+        RFC 8794, section 4 (variable-size integers); RFC 9559, the Segment's ID.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    if at < 4 or at >= len(head) or not head[at]:
+        return 0
+    length = 9 - head[at].bit_length()
+    value_bits = 7 * length
+    size = int.from_bytes(head[at : at + length], "big") & ((1 << value_bits) - 1)
+    return 0 if size + 1 == 1 << value_bits else at + length + size

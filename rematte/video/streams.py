@@ -18,6 +18,9 @@ from av.stream import Stream
 # What players of the container expect, where its sound must be encoded anew.
 _SOUND = {"webm": ("libopus", 48000), "mp4": ("aac", None), "mov": ("aac", None)}
 
+# The arrangements of speakers that Opus knows, for one to eight of them.
+_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+
 # FFmpeg writes these itself, or they would be untrue of the new file.
 _OWN_TAGS = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "rotate"),
@@ -55,13 +58,14 @@ class SideStreams:
         self._input = av.open(str(source))
         self._copied: dict[int, Stream] = {}
         self._encoded: dict[int, tuple[Any, Any]] = {}
+        self._before: dict[int, int] = {}
         kinds = ("audio",) * sound + ("subtitle", "attachment") * every
         for stream in self._input.streams:
             if stream.type in kinds:
                 self._take(stream)
         _copy_tags(self._input.metadata, output.metadata)
         if start == 0:
-            output.set_chapters(self._input.chapters())
+            output.set_chapters(_chapters_before(end, self._input.chapters()))
         self._packets = self._read()
         self._next = next(self._packets, None)
 
@@ -71,21 +75,22 @@ class SideStreams:
             return
         name = stream.codec_context.name if stream.codec_context else "unknown"
         container = self._output.format.name
-        if name in self._output.supported_codecs:
+        if _can_hold(self._output, name):
             copy = self._output.add_stream_from_template(stream)
             copy.time_base = stream.time_base
             self._copied[stream.index] = copy
         elif stream.type == "audio" and container in _SOUND:
             encoder, rate = _SOUND[container]
             source: Any = stream.codec_context
+            layout = _layout(source.layout, encoder)
             copy = encoded = cast(Any, self._output).add_stream(
-                encoder, rate=rate or source.sample_rate, layout=source.layout.name
+                encoder, rate=rate or source.sample_rate, layout=layout
             )
             self._encoded[stream.index] = (
                 copy,
                 av.AudioResampler(
                     format=encoded.codec_context.format,
-                    layout=source.layout.name,
+                    layout=layout,
                     rate=rate or source.sample_rate,
                 ),
             )
@@ -119,7 +124,10 @@ class SideStreams:
             if packet.dts is None:  # the end of a stream
                 continue
             time = _time(packet)
-            if time < self._start or (self._end is not None and time >= self._end):
+            # The run-up of sound comes before 0, so 0 means from the beginning.
+            if self._start and time < self._start:
+                continue
+            if self._end is not None and time >= self._end:
                 continue
             yield packet
 
@@ -147,12 +155,17 @@ class SideStreams:
         index = packet.stream.index
         if index in self._encoded:
             stream, resampler = self._encoded[index]
-            for frame in packet.decode():
+            for frame in self._decode(packet):
                 if frame.pts is not None:
                     frame.pts -= shift
                 for piece in resampler.resample(frame):
                     self._output.mux(stream.encode(piece))
             return
+        if packet.stream.type == "audio" and packet.pts is not None:
+            # Without a length, the last packet would be cut off in .mov.
+            gap = packet.pts - self._before.get(index, packet.pts)
+            packet.duration = packet.duration or gap
+            self._before[index] = packet.pts
         if packet.pts is not None:
             packet.pts -= shift
         if packet.dts is not None:
@@ -160,9 +173,50 @@ class SideStreams:
         packet.stream = self._copied[index]
         self._output.mux_one(packet)
 
+    def _decode(self, packet: "Packet[Any]") -> list[Any]:
+        try:
+            return list(packet.decode())
+        except av.error.FFmpegError:
+            note = f"sound stream {packet.stream.index} is damaged in places: left out"
+            if note not in self.notes:
+                self.notes.append(note)
+            return []
+
     def close(self) -> None:
         """Release the source."""
         self._input.close()
+
+
+def _layout(source: av.AudioLayout, encoder: str) -> str:
+    """The arrangement of speakers to encode; a source may not say its own."""
+    unsaid = source.name.endswith(" channels")
+    if unsaid or (encoder == "libopus" and source.name not in _LAYOUTS):
+        known = source.nb_channels <= len(_LAYOUTS)
+        return _LAYOUTS[source.nb_channels - 1] if known else "stereo"
+    return source.name
+
+
+def _can_hold(output: OutputContainer, codec: str) -> bool:
+    """Whether a stream can be copied; FFmpeg promises some and then fails."""
+    container = output.format.name
+    if container == "mov" and codec in ("flac", "opus", "libopus", "truehd"):
+        return False
+    if container == "mp4" and codec.startswith("pcm_"):
+        return False
+    return codec in output.supported_codecs
+
+
+def _chapters_before(end: Fraction | None, chapters: list[Any]) -> list[Any]:
+    """The chapters that begin before a time [s]; the last is cut to it."""
+    kept = []
+    for chapter in chapters:
+        base = chapter["time_base"]
+        if end is not None and base:
+            if chapter["start"] * base >= end:
+                continue
+            chapter = {**chapter, "end": min(chapter["end"], int(end / base))}
+        kept.append(chapter)
+    return kept
 
 
 def _time(packet: "Packet[Any]") -> Fraction:

@@ -5,6 +5,7 @@ nothing of mattes.
 """
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,8 +21,15 @@ from av.container import OutputContainer
 
 from rematte.errors import OutputError
 from rematte.video.colour import from_rgb, yuv_colour
-from rematte.video.formats import Encoding, is_sequence
-from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
+from rematte.video.formats import Encoding, is_pattern, is_sequence
+from rematte.video.frame import (
+    MATRIX_BT601,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    Frame,
+    Pixels,
+    VideoInfo,
+)
 from rematte.video.streams import SideStreams
 
 
@@ -33,6 +41,12 @@ class Writer(Protocol):
 
     def write(self, frame: Frame) -> None:
         """Append a frame."""
+
+    def complete(self, end: Fraction | None = None) -> None:
+        """Complete the file under its temporary name."""
+
+    def publish(self) -> None:
+        """Give the complete file its name."""
 
     def finish(self, end: Fraction | None = None) -> None:
         """Complete the file and give it its name."""
@@ -63,7 +77,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 def _image_folder(path: Path) -> Path:
-    return path.parent if "%" in path.name else path
+    return path.parent if is_pattern(path) else path
 
 
 def _temporary(path: Path) -> Path:
@@ -75,12 +89,15 @@ def _temporary(path: Path) -> Path:
 def _as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
+    except OutputError:
+        raise  # says already what is wrong
     except (av.error.FFmpegError, OSError) as error:
         code = getattr(error, "errno", None)
         if code == errno.ENOSPC:
             text = "no space left on the disk; free some or write elsewhere"
         else:
-            text = f"cannot be written ({getattr(error, 'strerror', None) or error})"
+            why = getattr(error, "strerror", None) or error
+            text = f"cannot be written ({why}); try another folder, suffix or codec"
         raise OutputError(f"{path}: {text}") from error
 
 
@@ -121,18 +138,27 @@ class FileWriter:
         self._first: Pixels | None = None
         self._durations: dict[int, int] = {}
         self._frames = 0
+        self._last: int | None = None
+        self._completed = False
         self._palette: _Palette | None = None
         self._side: SideStreams | None = None
         self._temporary = _temporary(path)
         with _as_output_error(path):
             self._container: OutputContainer = av.open(
-                str(self._temporary), "w", options=_container_options(path)
+                str(self._temporary),
+                "w",
+                # FFmpeg's own choice for .m4v takes less than .mp4 does.
+                format="mp4" if path.suffix.lower() == ".m4v" else None,
+                options=_container_options(path),
             )
         try:
             self._stream = self._add_stream()
             if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
                 self._side = SideStreams(source, self._container, start, end, sound)
                 self.notes += self._side.notes
+                self._side.notes = self.notes  # more may come
+            if self._container.format.name in ("mp4", "mov"):
+                self._container.options["movie_timescale"] = self._timescale()
         except BaseException:
             self.discard()
             raise
@@ -140,22 +166,18 @@ class FileWriter:
     def _add_stream(self) -> Any:
         info, encoding = self._info, self._encoding
         codec = encoding.codec
-        options = dict(codec.options)
-        if codec.encoder == "libsvtav1":  # talks on stderr unless told not to
-            os.environ.setdefault("SVT_LOG", "1")
-        if encoding.crf is not None and encoding.mbps is None:
-            options["crf"] = str(encoding.crf)
-            if codec.encoder == "libvpx-vp9":
-                options["b:v"] = "0"
         stream: Any = self._container.add_stream(
-            codec.encoder, rate=info.rate.limit_denominator(100_000), options=options
+            codec.encoder,
+            rate=info.rate.limit_denominator(100_000),
+            options=self._encoder_options(),
         )
-        stream.width = info.width + (codec.even and info.width % 2)
-        stream.height = info.height + (codec.even and info.height % 2)
+        stream.width, stream.height = codec.coded_size(info.width, info.height)
         if (stream.width, stream.height) != (info.width, info.height):
+            needs = f", at least {codec.least}" if codec.least > 1 else ""
             self.notes.append(
                 f"padded from {info.width}x{info.height} to {stream.width}x"
-                f"{stream.height} by repeating the edge: 4:2:0 needs even sizes"
+                f"{stream.height} by repeating the edge: {codec.encoder} needs even "
+                f"sizes{needs}"
             )
         stream.pix_fmt = encoding.pixel_format
         if encoding.pixel_format == "pal8":
@@ -163,6 +185,8 @@ class FileWriter:
         time_base = info.time_base if self._palette is None else Fraction(1, 100)
         stream.time_base = stream.codec_context.time_base = time_base
         stream.sample_aspect_ratio = info.sample_aspect_ratio
+        if self._container.format.name in ("matroska", "webm"):
+            self._note_aspect()
         context = stream.codec_context
         if encoding.mbps is not None:
             context.bit_rate = round(encoding.mbps * 1e6)
@@ -179,6 +203,40 @@ class FileWriter:
         if codec.encoder == "libx265" and self.path.suffix.lower() != ".mkv":
             context.codec_tag = "hvc1"  # Apple's players take no other
         return stream
+
+    def _encoder_options(self) -> dict[str, str]:
+        encoding = self._encoding
+        encoder, options = encoding.codec.encoder, dict(encoding.codec.options)
+        if encoder == "libsvtav1":  # talks on stderr unless told not to
+            os.environ.setdefault("SVT_LOG", "1")
+        if encoding.crf is not None and encoding.mbps is None:
+            options["crf"] = str(encoding.crf)
+            if encoder == "libvpx-vp9":
+                options["b:v"] = "0"
+        if encoder == "ffv1" and self._info.width == 1:
+            options["slices"] = "1"  # it fails to cut one column into more
+        return options
+
+    def _note_aspect(self) -> None:
+        """PyAV cannot set a stream's aspect, where Matroska's muxer takes it from."""
+        aspect = self._info.sample_aspect_ratio
+        if aspect != 1:
+            self.notes.append(
+                f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is "
+                f"lost, they are shown square: {self.path.suffix} is written without "
+                "it; .mp4 and .mov keep it"
+            )
+
+    def _timescale(self) -> str:
+        """A unit for the start times of all streams, else they are rounded to 1/1000 s.
+
+        Source:
+            ISO/IEC 14496-12: an edit list counts in the movie's units, of 31 bits here.
+        """
+        bases = [stream.time_base for stream in self._container.streams]
+        common = math.lcm(*(base.denominator for base in bases if base))
+        fits = common < 1 << 31
+        return str(common if fits else self._stream.time_base.denominator)
 
     def write(self, frame: Frame) -> None:
         """Append a frame.
@@ -203,13 +261,25 @@ class FileWriter:
             picture = self._picture(frame.pixels)
             base = self._stream.codec_context.time_base
             picture.time_base = base
-            picture.pts = round((frame.time - self._start) / base)
+            picture.pts = self._ticks((frame.time - self._start) / base)
             self._durations[picture.pts] = round(frame.duration / base)
             picture.duration = self._durations[picture.pts]
             if self._first is None:
                 self._first = frame.pixels
             self._mux(self._stream.encode(picture))
             self._frames += 1
+
+    def _ticks(self, units: Fraction) -> int:
+        """Round a time, so that no two frames come at once."""
+        ticks = round(units)
+        if self._last is not None and ticks <= self._last:
+            ticks = self._last + 1
+            unit = self._stream.codec_context.time_base
+            note = f"slower than the source: no more than {1 / unit} frames a second"
+            if note not in self.notes:
+                self.notes.append(note)
+        self._last = ticks
+        return ticks
 
     def _picture(self, pixels: Pixels) -> av.VideoFrame:
         if self._palette is not None:
@@ -228,14 +298,36 @@ class FileWriter:
             self._container.mux_one(packet)
 
     def _complete(self, end: Fraction | None) -> None:
-        if self._frames:
-            self._mux(self._stream.encode(None))
+        if self._completed:  # and interrupted before it was published
+            return
+        packets = self._stream.encode(None) if self._frames else []
+        if self._frames < 3:
+            for packet in packets:
+                packet.dts = packet.pts  # libx265 leaves it uninitialised
+        self._mux(packets)
         if self._side is not None:
             self._side.finish(end)
         self._container.close()
+        self._completed = True
 
     def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file, check it and give it its name.
+        """Complete the file, check it and give it its name; see `complete`."""
+        self.complete(end)
+        self.publish()
+
+    def publish(self) -> None:
+        """Give the complete file its name.
+
+        Raises:
+            OutputError: If it cannot be renamed.
+        """
+        with _as_output_error(self.path):
+            self._temporary.replace(self.path)
+
+    def complete(self, end: Fraction | None = None) -> None:
+        """Complete the file and check it, under its temporary name.
+
+        So that of several files either all appear or none.
 
         Args:
             end: Where in the source [s] to stop taking sound; None takes all of it.
@@ -244,10 +336,11 @@ class FileWriter:
             OutputError: If it cannot be completed, or has lost its transparency.
         """
         with _as_output_error(self.path):
+            if not self._frames:
+                raise OutputError(f"{self.path}: no frames were given to write")
             self._complete(end)
             if self._encoding.alpha and self._encoding.codec.encoder == "libvpx-vp9":
                 self._check_webm_alpha()
-            self._temporary.replace(self.path)
 
     def _check_webm_alpha(self) -> None:
         """Decode a frame: some FFmpeg builds drop VP9's alpha without a word."""
@@ -279,7 +372,7 @@ class FileWriter:
         Returns:
             The file, or None if there was no frame to keep.
         """
-        if not self._frames:
+        if not self._frames or not self._temporary.exists():  # none yet, or published
             self.discard()
             return None
         target = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
@@ -363,18 +456,20 @@ class ImageWriter:
         self._info, self._encoding = info, encoding
         self._single = not is_sequence(path)
         self._folder = path.parent if self._single else _image_folder(path)
-        self._suffix = path.suffix if "%" in path.name else ".png"
+        self._suffix = path.suffix if is_pattern(path) else ".png"
         self._count = 0
         # Images gather on the same disk as the final folder, which may not exist yet.
         inside = self._single or self._folder.is_dir()
-        self._staging = _temporary(self._folder / "images" if inside else self._folder)
+        place = self._folder if inside else self._folder.parent
+        # Both names, since several outputs may share either.
+        self._staging = _temporary(place / f"{self._folder.name}-{path.name}")
         with _as_output_error(path):
             self._staging.mkdir()
 
     def _name(self, frame: Frame) -> str:
         if self._single:
             return self.path.name
-        if "%" in self.path.name:
+        if is_pattern(self.path):
             try:
                 return self.path.name % self._count
             except (TypeError, ValueError) as error:
@@ -394,31 +489,38 @@ class ImageWriter:
             target.write_bytes(_encode_image(frame.pixels, self._info, self._encoding))
         self._count += 1
 
-    def finish(self, end: Fraction | None = None) -> None:
-        """Give the images their place.
+    def complete(self, end: Fraction | None = None) -> None:
+        """Nothing is left to do: every image is complete."""
 
-        Args:
-            end: Has no meaning for images.
+    def publish(self) -> None:
+        """Give the images their place.
 
         Raises:
             OutputError: If they cannot be moved there.
         """
+        self._move(self._folder)
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Give the images their place; see `publish`."""
+        self.publish()
+
+    def _move(self, folder: Path) -> None:
         with _as_output_error(self.path):
-            self._folder.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
             for file in sorted(self._staging.iterdir()):
-                file.replace(self._folder / file.name)
+                file.replace(folder / file.name)
             self._staging.rmdir()
 
     def keep_partial(self) -> Path | None:
         """Keep the images there are in a folder with ".partial" in its name."""
-        if not self._count:
+        if not self._count or not self._staging.exists():  # none yet, or published
             self.discard()
             return None
         target = self._folder.with_name(f"{self._folder.name}.partial")
         if self._staging.parent == self._folder:
             target = self._folder / "partial"
-        shutil.rmtree(target, ignore_errors=True)
-        return self._staging.rename(target)
+        self._move(target)  # beside those of other outputs in the same folder
+        return target
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -431,7 +533,8 @@ def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     if encoding.pixel_format.endswith("f32le"):
         picture = _linear(pixels, encoding.pixel_format)
     else:
-        colour = yuv_colour(info.colour, info.height)
+        # Of the image formats JPEG alone is YUV; JFIF says that it is BT.601.
+        colour = replace(info.colour, matrix=MATRIX_BT601, range=RANGE_FULL)
         picture = from_rgb(pixels, encoding.pixel_format, colour)
     context: Any = av.CodecContext.create(encoding.codec.encoder, "w")
     context.width, context.height = width, height
@@ -439,7 +542,7 @@ def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     context.time_base = Fraction(1, 25)
     context.options = dict(encoding.codec.options)
     if encoding.codec.encoder == "mjpeg":
-        context.color_range = 2
+        context.color_range = RANGE_FULL
         context.qmin = context.qmax = 2
     picture.pts = 0
     packets = [*context.encode(picture), *context.encode(None)]
@@ -472,6 +575,9 @@ def _container_options(path: Path) -> dict[str, str]:
     if path.suffix.lower() in (".mp4", ".m4v", ".mov"):
         # The index first, so that the file plays while it is still being fetched.
         return {"movflags": "+faststart"}
+    if path.suffix.lower() == ".mkv":
+        # Else the run-up of copied sound would move the picture away from its times.
+        return {"avoid_negative_ts": "disabled"}
     if path.suffix.lower() in (".gif", ".webp"):
         return {"loop": "0"}
     return {"plays": "0"} if path.suffix.lower() == ".apng" else {}

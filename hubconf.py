@@ -1,0 +1,44 @@
+"""What `torch.hub.load` finds: `mobilenetv3`, `resnet50` and `converter`.
+
+The names and arguments are those of RobustVideoMatting's documentation.
+"""
+
+from collections.abc import Callable
+
+from rematte import MattingNetwork, Report, convert_video, load_model
+
+dependencies = ["torch", "numpy", "av", "safetensors", "tqdm"]
+
+
+def mobilenetv3(pretrained: bool = True, progress: bool = True) -> MattingNetwork:
+    """The fast network, with the weights that come with this package.
+
+    Args:
+        pretrained: Load the weights; else they are random, for training.
+        progress: Has no effect: nothing is fetched.
+    """
+    return _load("mobilenetv3", pretrained)
+
+
+def resnet50(pretrained: bool = True, progress: bool = True) -> MattingNetwork:
+    """The large network, with RobustVideoMatting's weights (GPL-3.0), fetched once.
+
+    Args:
+        pretrained: Load the weights; else they are random, for training.
+        progress: Has no effect: a download shows a bar on stderr.
+    """
+    return _load("resnet50", pretrained)
+
+
+def converter() -> Callable[..., Report]:
+    """The function `convert_video`."""
+    return convert_video
+
+
+def _load(variant: str, pretrained: bool) -> MattingNetwork:
+    if not pretrained:
+        return MattingNetwork(variant)
+    network = load_model(variant=variant)
+    if not isinstance(network, MattingNetwork):  # a name never is a TorchScript file
+        raise TypeError(f"expected a MattingNetwork, got {type(network).__name__}")
+    return network

@@ -1,0 +1,5 @@
+"""The network under the name that RobustVideoMatting's documentation imports."""
+
+from rematte.network import MattingNetwork
+
+__all__ = ["MattingNetwork"]

@@ -1,0 +1,156 @@
+"""Networks too simple to be wrong, called like the real one, for fast tests."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+
+class Fake(nn.Module):
+    """Alpha is a running mean of the red channel, the foreground the frame inverted.
+
+    Args:
+        memory: Share of the state in alpha; 0 forgets everything.
+        fail_at: Index of the frame at which to raise.
+        error: What to raise there.
+
+    Attributes:
+        chunks: How many frames each call was given.
+        ratios: The ratio of each call.
+        fresh: How many calls had no state.
+    """
+
+    def __init__(
+        self,
+        memory: float = 0.5,
+        fail_at: int | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.memory, self.fail_at = memory, fail_at
+        self.error = error or RuntimeError("the fake network broke")
+        self.seen = 0
+        self.chunks: list[int] = []
+        self.ratios: list[float] = []
+        self.fresh = 0
+        self.eval()
+
+    def forward(
+        self,
+        src: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+        ratio: float,
+    ) -> tuple[Tensor, ...]:
+        self.chunks.append(src.shape[1])
+        self.ratios.append(ratio)
+        self.fresh += r1 is None
+        alphas = []
+        for red in (src[:, :, :1] * self.weight).unbind(1):
+            if self.seen == self.fail_at:
+                raise self.error
+            self.seen += 1
+            r1 = red if r1 is None else self.memory * r1 + (1 - self.memory) * red
+            alphas.append(r1)
+        zero = torch.zeros(1)
+        return 1 - src, torch.stack(alphas, 1), torch.stack(alphas)[-1], *[zero] * 3
+
+
+class Scriptable(nn.Module):
+    """The same with `memory` a half, for TorchScript."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.eval()
+
+    def forward(
+        self,
+        src: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+        ratio: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        reds = src[:, :, :1] * self.weight
+        state = reds[:, 0] if r1 is None else r1
+        alphas: list[Tensor] = []
+        for index in range(reds.shape[1]):
+            red = reds[:, index]
+            if index > 0 or r1 is not None:
+                state = 0.5 * state + 0.5 * red
+            alphas.append(state)
+        zero = torch.zeros(1)
+        return 1 - src, torch.stack(alphas, 1), state, zero, zero, zero
+
+
+def colours(count: int = 10, size: tuple[int, int] = (32, 24)) -> list[NDArray[Any]]:
+    """Frames (H, W, 3) of which no two are alike, nor two corners of one."""
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    frames = []
+    for index in range(count):
+        red = (x * 255 // max(width - 1, 1) + 25 * index) % 256
+        green = y * 255 // max(height - 1, 1)
+        blue = np.full_like(x, 20 * index % 256)
+        frames.append(np.stack([red, green, blue], 2).astype(np.uint8))
+    return frames
+
+
+def save_images(folder: Path, frames: list[NDArray[Any]], suffix: str = ".png") -> Path:
+    """Write frames as numbered images, without the code under test."""
+    folder.mkdir()
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"shot{index}{suffix}")
+    return folder
+
+
+def open_image(path: Path) -> NDArray[Any]:
+    """Read an image as it is stored, without the code under test."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def decode(path: Path) -> list[NDArray[Any]]:
+    """All frames of a video as RGB."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def times(path: Path) -> list[Fraction]:
+    """When every frame of a video is shown [s]."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        found = []
+        for frame in container.decode(stream):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            found.append(frame.pts * frame.time_base)
+        return found
+
+
+def sound(path: Path) -> list[tuple[Fraction, bytes]]:
+    """Time [s] and bytes of every packet of a file's first sound, if there is one."""
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return []
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in container.demux(container.streams.audio[0])
+            if packet.pts is not None and packet.time_base is not None
+        ]
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in a folder, hidden files too."""
+    return {path.name for path in folder.iterdir()}

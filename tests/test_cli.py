@@ -1,0 +1,460 @@
+"""What the command line promises: flags, exit codes, one line for every error."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from fakes import Fake, colours, decode, names, sound, times
+
+from rematte import cli, weights
+from rematte.convert import Report
+from rematte.network import MattingNetwork
+from rematte.version import __version__
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; gives the exit code and all that it and FFmpeg print."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Takes the place of the real network."""
+    network = Fake()
+    monkeypatch.setattr(weights, "load_model", lambda *args: network.to(*args[2:]))
+    return network
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mp4", colours(), sound=True)
+
+
+def is_one_line(text: str) -> bool:
+    return text.startswith("rematte") and text.count("\n") == 1 and text.endswith("\n")
+
+
+# Converting
+
+
+def test_convert_writes_and_tells(run: Run, fake: Fake, clip: Path) -> None:
+    target = clip.with_name("out.mp4")
+    code, out, err = run("convert", clip, "-o", target)
+    assert (code, err) == (0, "")
+    assert out.startswith("10 frames of 32x24 in ")
+    assert "downsample ratio 1, device " in out
+    assert f"output: {target}\n" in out
+    assert len(times(target)) == 10
+    assert sound(target) == sound(clip)
+
+
+def test_convert_with_the_real_network(run: Run, clip: Path) -> None:
+    code, _, err = run(
+        "convert", clip, "-o", clip.with_name("cut.mov"),
+        "--alpha", clip.with_name("pha"), "--device", "cpu", "--limit", "2",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert len(times(clip.with_name("cut.mov"))) == 2
+    assert names(clip.with_name("pha")) == {"0000.png", "0001.png"}
+
+
+def test_notes_are_told(run: Run, fake: Fake, tmp_path: Path) -> None:
+    odd = colours(3, (33, 21))
+    clip = make_clip(tmp_path / "in.mkv", odd, codec="ffv1", pix_fmt="bgr0")
+    _, out, _ = run("convert", clip, "-o", tmp_path / "out.mp4")
+    assert "note: out.mp4: padded from 33x21 to 34x22" in out
+
+
+def test_json_is_one_object(run: Run, fake: Fake, clip: Path) -> None:
+    target = clip.with_name("out.mp4")
+    code, out, err = run("convert", clip, "-o", target, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["frames"] == 10
+    assert found["outputs"] == {"output": str(target)}
+    assert sum(found["shares"].values()) == pytest.approx(1)
+
+
+def test_quiet_prints_nothing(run: Run, fake: Fake, clip: Path) -> None:
+    assert run("convert", clip, "-o", clip.with_name("o.mp4"), "-q") == (0, "", "")
+
+
+DEFAULTS: dict[str, Any] = {
+    "input_resize": None,
+    "downsample_ratio": "auto",
+    "output": None,
+    "output_composition": None,
+    "output_alpha": None,
+    "output_foreground": None,
+    "output_video_mbps": None,
+    "seq_chunk": "auto",
+    "progress": False,
+    "dtype": torch.float32,
+    "background": None,
+    "background_fit": "cover",
+    "audio": True,
+    "codec": None,
+    "crf": None,
+    "start": None,
+    "end": None,
+    "limit": None,
+    "frame_rate": "30",
+    "overwrite": False,
+    "ignore_errors": False,
+}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the converter and the loader were called with."""
+    found: dict[str, Any] = {}
+
+    def convert_video(model: Any, source: str, **options: Any) -> Report:
+        found.update(options, source=source)
+        return Report(frames=1, seconds=1)
+
+    def load_model(*arguments: Any) -> str:
+        found["model"] = arguments
+        return "a network"
+
+    monkeypatch.setattr(cli, "convert_video", convert_video)
+    monkeypatch.setattr(weights, "load_model", load_model)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("-o o.mov", "output", "o.mov"),
+        ("--output o.mov", "output", "o.mov"),
+        ("--composition c.mp4", "output_composition", "c.mp4"),
+        ("--alpha a.mp4", "output_alpha", "a.mp4"),
+        ("--foreground f.mp4", "output_foreground", "f.mp4"),
+        ("--background blur:9", "background", "blur:9"),
+        ("--background-fit contain", "background_fit", "contain"),
+        ("--downsample-ratio 0.25", "downsample_ratio", 0.25),
+        ("--downsample-ratio full-body", "downsample_ratio", "full-body"),
+        ("--dtype bfloat16", "dtype", torch.bfloat16),
+        ("--dtype float16", "dtype", torch.float16),
+        ("--seq-chunk 7", "seq_chunk", 7),
+        ("--start 1:02.5", "start", "1:02.5"),
+        ("--end 3.5", "end", "3.5"),
+        ("--limit 12", "limit", 12),
+        ("--resize 640x360", "input_resize", (640, 360)),
+        ("--frame-rate 24000/1001", "frame_rate", "24000/1001"),
+        ("--ignore-errors", "ignore_errors", True),
+        ("--codec hevc", "codec", "hevc"),
+        ("--mbps 4.5", "output_video_mbps", 4.5),
+        ("--crf 30", "crf", 30),
+        ("--no-audio", "audio", False),
+        ("-y", "overwrite", True),
+        ("--overwrite", "overwrite", True),
+    ],
+)
+def test_every_flag_reaches_the_converter(
+    run: Run, calls: dict[str, Any], words: str, name: str, value: Any
+) -> None:
+    assert run("convert", "in.mp4", "--device", "cpu", *words.split())[0] == 0
+    assert calls.pop("source") == "in.mp4"
+    assert calls.pop("device") == torch.device("cpu")
+    dtype = value if name == "dtype" else torch.float32
+    assert calls.pop("model") == (None, None, torch.device("cpu"), dtype)
+    assert calls == {**DEFAULTS, name: value}
+
+
+def test_weights_and_variant_reach_the_loader(run: Run, calls: dict[str, Any]) -> None:
+    run("convert", "in.mp4", "--weights", "w.pth", "--variant", "resnet50")
+    assert calls["model"][:2] == ("w.pth", "resnet50")
+
+
+def test_no_file_is_replaced_unless_told_so(run: Run, fake: Fake, clip: Path) -> None:
+    target = clip.with_name("out.mp4")
+    target.write_text("precious")
+    code, out, err = run("convert", clip, "-o", target)
+    assert (code, out) == (1, "")
+    assert is_one_line(err)
+    assert "out.mp4 exists; pass overwrite (-y)" in err
+    assert target.read_text() == "precious"
+    assert run("convert", clip, "-o", target, "-y", "-q")[0] == 0
+    assert len(decode(target)) == 10
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("must be\n 1"), 2, "must be 1"),
+        (RuntimeError("odd"), 1, "RuntimeError: odd"),
+        (MemoryError(), 5, "--resize"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 5, "--seq-chunk"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            5,
+            "out of memory",
+        ),
+        (RuntimeError("MPS backend out of memory"), 5, "out of memory"),
+    ],
+    ids=repr,
+)
+def test_errors_on_the_way_have_their_codes_and_one_line(
+    run: Run, fake: Fake, clip: Path, error: Exception, code: int, words: str
+) -> None:
+    fake.fail_at, fake.error = 3, error
+    got, out, err = run("convert", clip, "-o", clip.with_name("out.mp4"))
+    assert (got, out) == (code, "")
+    assert is_one_line(err)
+    assert words in err
+    assert names(clip.parent) == {"in.mp4"}
+
+
+def test_an_interrupt_exits_130_and_tells_what_was_kept(
+    run: Run, fake: Fake, clip: Path
+) -> None:
+    fake.fail_at, fake.error = 3, KeyboardInterrupt()
+    code, out, err = run("convert", clip, "-o", clip.with_name("out.mp4"))
+    assert (code, out) == (130, "")
+    assert is_one_line(err)
+    assert str(clip.with_name("out.partial.mp4")) in err
+    assert len(decode(clip.with_name("out.partial.mp4"))) == 3
+
+
+def test_an_interrupt_before_any_frame(run: Run, fake: Fake, clip: Path) -> None:
+    fake.fail_at, fake.error = 0, KeyboardInterrupt()
+    code, _, err = run("convert", clip, "-o", clip.with_name("out.mp4"))
+    assert (code, err) == (130, "rematte: interrupted\n")
+    assert names(clip.parent) == {"in.mp4"}
+
+
+def test_debug_shows_the_traceback(run: Run, fake: Fake, clip: Path) -> None:
+    fake.fail_at = 0
+    with pytest.raises(RuntimeError, match="the fake network broke"):
+        run("--debug", "convert", clip, "-o", clip.with_name("out.mp4"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "nonsense",
+        "convert",
+        "convert in.mp4 --resize 10",
+        "convert in.mp4 --resize 0x5",
+        "convert in.mp4 --limit few",
+        "convert in.mp4 --codec mpeg1",
+        "convert in.mp4 --variant vgg",
+        "convert in.mp4 --dtype int8",
+        "convert in.mp4 --nonsense",
+        "weights",
+        "weights burn",
+        "doctor --nonsense",
+    ],
+)
+def test_wrong_words_exit_2_with_one_line(run: Run, words: str) -> None:
+    code, out, err = run(*words.split())
+    assert (code, out) == (2, "")
+    assert is_one_line(err)
+    assert "--help" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "no output"),
+        ("-o out.xyz", "unknown suffix"),
+        ("-o out.png", "a folder"),
+        ("-o out.mp4 --background transparent", ".mov"),
+        ("-o out.mp4 --background nowhere", "background"),
+        ("-o out.mp4 --background blur:x", "radius"),
+        ("-o out.mp4 --downsample-ratio 3", "downsample_ratio"),
+        ("-o out.mp4 --downsample-ratio huge", "downsample_ratio"),
+        ("-o out.mp4 --seq-chunk 0", "seq_chunk"),
+        ("-o out.mp4 --seq-chunk x", "seq_chunk"),
+        ("-o out.mp4 --limit 0", "limit"),
+        ("-o out.mp4 --start -- -1", ""),
+        ("-o out.mp4 --start soon", "start"),
+        ("-o out.mp4 --start 3 --end 2", "end"),
+        ("-o out.mp4 --frame-rate x", "frame_rate"),
+        ("-o out.mp4 --crf 99", "crf"),
+        ("-o out.mov --crf 20", "crf"),
+        ("-o out.mp4 --mbps 0", "mbps"),
+        ("-o out.mp4 --codec prores", "prores"),
+        ("-o out.mp4 --device cuda:99", "cuda:99"),
+        ("-o out.mp4 --device tpu", "tpu"),
+        ("-o out.mp4 --alpha ./out.mp4", "write elsewhere"),
+    ],
+)
+def test_wrong_values_exit_2_with_one_line(
+    run: Run, fake: Fake, clip: Path, monkeypatch: pytest.MonkeyPatch,
+    words: str, said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(clip.parent)
+    code, out, err = run("convert", clip, *words.split())
+    assert (code, out) == (2, "")
+    assert is_one_line(err)
+    assert said in err
+    assert names(clip.parent) == {"in.mp4"}
+
+
+# Help, version, weights, doctor
+
+
+@pytest.mark.parametrize("words", ["--help", "convert --help", "weights --help"])
+def test_help(run: Run, words: str) -> None:
+    code, out, err = run(*words.split())
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: rematte")
+    assert "130 interrupted" in " ".join(out.split())
+
+
+def test_version_names_the_licences(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert __version__ in out
+    assert out.count("Apache-2.0") == 2
+    assert "rematte-mobilenetv3" in out
+
+
+def test_weights_list(run: Run) -> None:
+    code, out, err = run("weights", "list")
+    assert (code, err) == (0, "")
+    for name in weights.WEIGHTS:
+        assert name in out
+    assert "GPL-3.0" in out
+    assert "Apache-2.0" in out
+
+
+def test_weights_info_path_verify(run: Run) -> None:
+    code, out, _ = run("weights", "info")
+    assert code == 0
+    assert "licence of the weights: Apache-2.0" in out
+    assert "licence of the code: Apache-2.0" in out
+    assert "docs/model_card.md" in out
+    code, out, _ = run("weights", "path")
+    assert code == 0
+    assert Path(out.strip()).is_file()
+    code, out, _ = run("weights", "verify", "rematte-mobilenetv3")
+    assert code == 0
+    assert str(weights.WEIGHTS[weights.DEFAULT].sha256) in out
+
+
+@pytest.fixture
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has only the bundled weights, and no connection."""
+    monkeypatch.setenv("REMATTE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("REMATTE_OFFLINE", "1")
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "weights path rvm-mobilenetv3",
+        "weights verify rvm-mobilenetv3",
+        "weights download rvm-resnet50",
+        "weights info nonsense",
+        "weights path nonsense",
+        "convert IN -o out.mp4 --weights rvm-mobilenetv3",
+        "convert IN -o out.mp4 --variant resnet50",
+    ],
+)
+def test_missing_weights_exit_4(run: Run, clip: Path, words: str) -> None:
+    code, out, err = run(*words.replace("IN", str(clip)).split())
+    assert (code, out) == (4, "")
+    assert is_one_line(err)
+    assert "rematte-mobilenetv3" in err or "download" in err
+    assert names(clip.parent) == {"in.mp4"}
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_weights_info_tells_of_files_that_are_not_here(run: Run) -> None:
+    code, out, err = run("weights", "info", "rvm-resnet50")
+    assert (code, err) == (0, "")
+    assert "GPL-3.0" in out
+
+
+def test_weights_of_the_users_own(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    torch.save(MattingNetwork("mobilenetv3").state_dict(), path)
+    code, out, _ = run("weights", "info", path)
+    assert code == 0
+    assert "mobilenetv3" in out
+    assert "3,748,633" in out
+
+
+def test_doctor(run: Run) -> None:
+    code, out, err = run("doctor")
+    assert (code, err) == (0, "")
+    for word in ("torch", "ffmpeg", "libx264", "prores_ks", "rematte-mobilenetv3"):
+        assert word in out
+    assert all(line.endswith(":") or "  " in line.strip() for line in out.splitlines())
+    code, out, err = run("doctor", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert set(found) == {"versions", "devices", "engines", "encoders", "weights"}
+    assert found["encoders"]["h264 (libx264)"] == "ok"
+
+
+# In a process of its own
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "rematte", *(str(word) for word in words)]
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("convert", tmp_path / "none.mp4", "-o", "out.mp4"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "")
+    assert is_one_line(done.stderr)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_ctrl_c_leaves_a_playable_part(tmp_path: Path) -> None:
+    frames = [np.full((48, 64, 3), 60, np.uint8)] * 3000
+    clip = make_clip(tmp_path / "in.mp4", frames, options={"preset": "ultrafast"})
+    with subprocess.Popen(
+        command("convert", clip, "-o", tmp_path / "out.mkv", "--device", "cpu"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while names(tmp_path) == {"in.mp4"}:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert is_one_line(err)
+    assert names(tmp_path) == {"in.mp4", "out.partial.mkv"}
+    found = times(tmp_path / "out.partial.mkv")
+    assert 0 < len(found) < 3000
+    assert found[-1] == pytest.approx(Fraction(len(found) - 1, 25), abs=1e-3)

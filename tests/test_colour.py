@@ -1,0 +1,343 @@
+"""Colour conversion against the formulas of ITU-T H.273, written out here again."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import Tags, make_clip, yuv_frame
+from numpy.typing import NDArray
+from PIL import Image
+
+from rematte.video import formats
+from rematte.video.colour import (
+    frame_colour,
+    frame_depth,
+    from_rgb,
+    to_rgb,
+    yuv_colour,
+)
+from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter, ImageWriter
+
+Floats = NDArray[np.float64]
+
+# The weights of red and blue in luma, by code point; table 4 of H.273.
+WEIGHTS = {
+    1: (0.2126, 0.0722),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    9: (0.2627, 0.0593),
+}
+LIMITED, FULL = 1, 2
+# Also narrower than the blocks in which libswscale works, and of odd size.
+SHAPES = [(48, 320), (33, 77), (5, 7), (1, 1)]
+
+
+def chart(shape: tuple[int, int], bits: int, range_: int) -> list[NDArray[np.int64]]:
+    """Random code values of Y, Cb and Cr that stand for colours in range."""
+    height, width = shape
+    rng = np.random.default_rng(0)
+    rgb = rng.random((height, width, 3))
+    rgb.reshape(-1, 3)[0] = 1  # white
+    rgb.reshape(-1, 3)[-1] = 0 if width > 1 else 1  # black
+    return [plane.round().astype(np.int64) for plane in to_codes(rgb, 1, bits, range_)]
+
+
+def to_codes(rgb: Floats, matrix: int, bits: int, range_: int) -> list[Floats]:
+    """H.273, equations 20 to 33, before rounding."""
+    red, blue = WEIGHTS[matrix]
+    r, g, b = np.moveaxis(rgb, -1, 0)
+    y = red * r + (1 - red - blue) * g + blue * b
+    cb, cr = (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))
+    unit, middle = 2 ** (bits - 8), 2 ** (bits - 1)
+    if range_ == LIMITED:
+        return [unit * (219 * y + 16)] + [224 * unit * c + middle for c in (cb, cr)]
+    top = 2**bits - 1
+    return [top * y] + [top * c + middle for c in (cb, cr)]
+
+
+def to_light(
+    codes: list[NDArray[np.int64]], matrix: int, bits: int, range_: int
+) -> Floats:
+    """The inverse of `to_codes`, clipped to 0 to 1."""
+    red, blue = WEIGHTS[matrix]
+    unit, middle, top = 2 ** (bits - 8), 2 ** (bits - 1), 2**bits - 1
+    if range_ == LIMITED:
+        y = (codes[0] - 16 * unit) / (219 * unit)
+        cb, cr = ((c - middle) / (224 * unit) for c in codes[1:])
+    else:
+        y = codes[0] / top
+        cb, cr = ((c - middle) / top for c in codes[1:])
+    r, b = y + 2 * (1 - red) * cr, y + 2 * (1 - blue) * cb
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    return np.stack([r, g, b], -1).clip(0, 1)
+
+
+def levels(difference: NDArray[Any]) -> float:
+    """The largest difference of two pictures of 0 to 1, in 8-bit levels."""
+    return float(np.abs(difference).max() * 255)
+
+
+def unit(pixels: NDArray[Any]) -> Floats:
+    return pixels / float(np.iinfo(pixels.dtype).max)
+
+
+def random_rgb(
+    shape: tuple[int, int], channels: int, dtype: type, seed: int = 1
+) -> NDArray[Any]:
+    rng = np.random.default_rng(seed)
+    top = np.iinfo(dtype).max
+    return rng.integers(0, top, (*shape, channels), dtype, endpoint=True)
+
+
+matrices = pytest.mark.parametrize("matrix", [1, 5, 6, 9])
+ranges = pytest.mark.parametrize("range_", [LIMITED, FULL], ids=["limited", "full"])
+shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+@matrices
+@ranges
+@shapes
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_decoding_follows_h273(
+    matrix: int, range_: int, shape: tuple[int, int], bits: int
+) -> None:
+    codes = chart(shape, bits, range_)
+    pix_fmt = {8: "yuv444p", 10: "yuv444p10le", 12: "yuv444p12le"}[bits]
+    pixels = to_rgb(yuv_frame(codes, pix_fmt), Colour(matrix, range_), bits, None)
+    assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+    error = unit(pixels) - to_light(codes, matrix, bits, range_)
+    assert levels(error) <= (0.75 if bits == 8 else 0.05)
+
+
+@matrices
+@ranges
+def test_subsampled_chroma_of_flat_colours(matrix: int, range_: int) -> None:
+    """Where chroma does not change, 4:2:0 is no different."""
+    codes = chart((40, 64), 10, range_)
+    codes[1][:], codes[2][:] = 560, 480
+    halves = [codes[0], codes[1][::2, ::2], codes[2][::2, ::2]]
+    frame = yuv_frame(halves, "yuv420p10le")
+    pixels = to_rgb(frame, Colour(matrix, range_), 10, None)
+    error = unit(pixels) - to_light(codes, matrix, 10, range_)
+    assert levels(error) <= 0.05
+
+
+@matrices
+@ranges
+@shapes
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_encoding_follows_h273(
+    matrix: int, range_: int, shape: tuple[int, int], dtype: type, channels: int
+) -> None:
+    pixels = random_rgb(shape, channels, dtype)
+    pix_fmt = "yuva444p10le" if channels == 4 else "yuv444p10le"
+    frame = from_rgb(pixels, pix_fmt, Colour(matrix, range_))
+    assert (frame.colorspace, frame.color_range) == (matrix, range_)
+    expected = to_codes(unit(pixels[..., :3]), matrix, 10, range_)
+    if channels == 4:
+        expected.append(unit(pixels[..., 3]) * 1023)
+    for plane, values in zip(frame.planes, expected, strict=True):
+        rows = np.frombuffer(bytes(plane), np.uint16).reshape(shape[0], -1)
+        assert np.abs(rows[:, : shape[1]] - values.clip(0, 1023)).max() < 2  # of 1023
+
+
+@matrices
+@ranges
+@shapes
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_there_and_back_through_10_bits(
+    matrix: int, range_: int, shape: tuple[int, int], dtype: type
+) -> None:
+    pixels, colour = random_rgb(shape, 3, dtype), Colour(matrix, range_)
+    frame = from_rgb(pixels, "yuv444p10le", colour)
+    assert frame_depth(frame) == 10
+    back = to_rgb(frame, frame_colour(frame), 10, None)
+    assert levels(unit(back) - unit(pixels)) <= 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("dtype", "channels", "pix_fmt"),
+    [
+        (np.uint8, 3, "bgr0"),
+        (np.uint8, 4, "bgra"),
+        (np.uint8, 3, "rgb24"),
+        (np.uint16, 3, "gbrp16le"),
+        (np.uint16, 4, "gbrap16le"),
+        (np.uint16, 3, "rgb48be"),
+        (np.uint16, 4, "rgba64be"),
+    ],
+)
+def test_rgb_formats_are_exact(
+    shape: tuple[int, int], dtype: type, channels: int, pix_fmt: str
+) -> None:
+    pixels = random_rgb(shape, channels, dtype)
+    frame = from_rgb(pixels, pix_fmt, Colour(0, FULL))
+    assert frame.format.name == pix_fmt
+    depth = 8 * pixels.itemsize
+    np.testing.assert_array_equal(
+        to_rgb(frame, frame_colour(frame), depth, None), pixels[..., :3]
+    )
+
+
+@matrices
+@ranges
+@pytest.mark.parametrize(
+    ("dtype", "pix_fmt"),
+    [
+        (np.uint8, "yuv420p"),
+        (np.uint8, "yuv444p10le"),
+        (np.uint16, "yuv420p10le"),
+        (np.uint16, "yuv444p10le"),
+    ],
+)
+def test_gray_stays_gray(matrix: int, range_: int, dtype: type, pix_fmt: str) -> None:
+    top = np.iinfo(dtype).max
+    ramp: NDArray[Any] = np.linspace(0, top, 256).astype(dtype)
+    gray = np.tile(ramp, (32, 1))[..., None]
+    frame = from_rgb(gray, pix_fmt, Colour(matrix, range_))
+    back = unit(to_rgb(frame, frame_colour(frame), frame_depth(frame), None))
+    assert levels(back - unit(gray)) <= 1.01
+    assert levels(back.max(-1) - back.min(-1)) <= 1.01
+
+
+def test_white_and_black_stay_so() -> None:
+    for value in (0, 65535):
+        pixels = np.full((16, 40, 3), value, np.uint16)
+        for matrix in WEIGHTS:
+            for range_ in (LIMITED, FULL):
+                frame = from_rgb(pixels, "yuv420p10le", Colour(matrix, range_))
+                back = to_rgb(frame, frame_colour(frame), 10, None)
+                assert levels(back / 65535 - value / 65535) <= 0.5
+
+
+def test_eight_bits_among_more_are_widened_exactly() -> None:
+    codes = chart((20, 30), 8, FULL)
+    frame = yuv_frame(codes, "yuv444p")
+    narrow = to_rgb(frame, Colour(1, FULL), 8, None)
+    wide = to_rgb(frame, Colour(1, FULL), 10, None)
+    np.testing.assert_array_equal(wide, narrow.astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_resizing_keeps_flat_colours(bits: int) -> None:
+    codes = [np.full((40, 64), value << (bits - 8)) for value in (120, 140, 110)]
+    frame = yuv_frame(codes, "yuv444p" if bits == 8 else "yuv444p10le")
+    pixels = to_rgb(frame, Colour(1, LIMITED), bits, (23, 31))
+    assert pixels.shape == (31, 23, 3)
+    assert levels(unit(pixels) - to_light(codes, 1, bits, LIMITED)[0, 0]) <= 0.75
+
+
+# What is assumed where a source does not say
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix"),
+    [((1280, 720), 1), ((720, 1280), 1), ((720, 576), 6), ((1000, 719), 6)],
+)
+def test_the_matrix_of_untagged_video(size: tuple[int, int], matrix: int) -> None:
+    frame = av.VideoFrame(*size, "yuv420p")
+    assert frame_colour(frame) == Colour(matrix, LIMITED)
+    frame = av.VideoFrame(*size, "yuvj420p")
+    assert frame_colour(frame) == Colour(matrix, FULL)
+    assert frame_colour(av.VideoFrame(*size, "rgb24")) == Colour(0, FULL)
+
+
+def test_an_rgb_source_is_encoded_as_usual() -> None:
+    assert yuv_colour(Colour(0, FULL), 1080) == Colour(1, LIMITED, 1, 1)
+    assert yuv_colour(Colour(0, FULL), 480) == Colour(6, LIMITED)
+    # What is known of it is kept.
+    assert yuv_colour(Colour(0, FULL, 9, 16), 1080) == Colour(1, LIMITED, 9, 16)
+    assert yuv_colour(Colour(9, FULL, 9, 16), 480) == Colour(9, FULL, 9, 16)
+
+
+# End to end
+
+
+@matrices
+@ranges
+@pytest.mark.parametrize("bits", [8, 10])
+def test_a_chart_survives_the_lossless_path(
+    tmp_path: Path, matrix: int, range_: int, bits: int
+) -> None:
+    """From a tagged file of code values to an FFV1 file and back."""
+    tags = Tags(matrix, range_, primaries=9 if matrix == 9 else 1, transfer=1)
+    codes = chart((48, 64), bits, range_)
+    pix_fmt = "yuv444p" if bits == 8 else "yuv444p10le"
+    source = make_clip(
+        tmp_path / "in.mkv",
+        [yuv_frame(codes, pix_fmt)] * 2,
+        codec="ffv1",
+        pix_fmt=pix_fmt,
+        tags=tags,
+    )
+    expected = to_light(codes, matrix, bits, range_)
+    target = tmp_path / "out.mkv"
+    with VideoReader(source) as reader:
+        info = reader.info
+        encoding = formats.choose(target, info, alpha=False)
+        writer = FileWriter(target, info, encoding)
+        decoded = list(reader)
+        for frame in decoded:
+            writer.write(frame)
+        writer.finish()
+    with VideoReader(target) as again:
+        back = list(again)
+        assert (again.info.colour.primaries, again.info.colour.transfer) == (
+            tags.primaries,
+            tags.transfer,
+        )
+    assert len(back) == len(decoded) == 2
+    for before, after in zip(decoded, back, strict=True):
+        np.testing.assert_array_equal(after.pixels, before.pixels)
+        assert levels(unit(after.pixels) - expected) <= 1
+
+
+@matrices
+@ranges
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1", "prores"])
+def test_flat_colours_survive_the_lossy_paths(
+    tmp_path: Path, matrix: int, range_: int, codec: str
+) -> None:
+    """A wrong matrix or range would be off by ten levels and more."""
+    colours = np.array(
+        [[255, 255, 255], [200, 30, 40], [30, 190, 60], [20, 40, 210]], np.uint8
+    )
+    pixels = np.repeat(np.repeat(colours.reshape(2, 2, 3), 32, 0), 32, 1)
+    info = VideoInfo(64, 64, Fraction(25), Fraction(1, 25), Colour(matrix, range_))
+    suffix = {"vp9": ".webm", "prores": ".mov"}.get(codec, ".mp4")
+    path = tmp_path / f"a{suffix}"
+    quality = None if codec == "prores" else 4
+    encoding = formats.choose(path, info, alpha=False, codec=codec, crf=quality)
+    wide = pixels.astype(np.uint16) * 257 if encoding.wide else pixels
+    writer = FileWriter(path, info, encoding)
+    for index in range(2):
+        writer.write(Frame(wide, Fraction(index, 25), Fraction(1, 25)))
+    writer.finish()
+    with VideoReader(path) as reader:
+        frames = list(reader)
+    for frame in frames:
+        for y in (16, 48):
+            for x in (16, 48):
+                error = unit(frame.pixels)[y, x] - unit(pixels)[y, x]
+                assert levels(error) <= 3
+
+
+def test_jpeg_is_bt601_whatever_the_source_is(tmp_path: Path) -> None:
+    """Every JPEG reader takes BT.601; a BT.709 source must not shine through."""
+    pixels = np.full((16, 16, 3), (220, 30, 40), np.uint8)
+    one = Fraction(1)
+    for matrix in (1, 6, 9):
+        info = VideoInfo(16, 16, one, one, Colour(matrix=matrix), still=True)
+        path = tmp_path / f"{matrix}.jpg"
+        writer = ImageWriter(path, info, formats.choose(path, info, alpha=False))
+        writer.write(Frame(pixels, Fraction(0), one))
+        writer.finish()
+        seen = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        assert np.abs(seen - pixels).max() <= 3

@@ -1,0 +1,282 @@
+"""What laying a foreground over a background promises."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from fakes import colours
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rematte.compositing import (
+    COLOURS,
+    Background,
+    composite,
+    fit_picture,
+    make_background,
+    parse_colour,
+    to_pixels,
+)
+from rematte.errors import InputError
+from rematte.matting import Matted, to_tensor
+from rematte.video.frame import Frame
+
+STEP = Fraction(1, 25)
+
+
+def matted_from(
+    pixels: NDArray[np.uint8],
+    alpha: Tensor | None = None,
+    time: Fraction = Fraction(0),
+    dtype: torch.dtype = torch.float32,
+) -> Matted:
+    src = to_tensor(pixels, "cpu", dtype)
+    pha = torch.zeros_like(src[:1]) if alpha is None else alpha.to(dtype)
+    return Matted(Frame(pixels, time, STEP), src, src, pha)
+
+
+def shown(background: Background, matted: Matted) -> NDArray[Any]:
+    """The background in a frame, as 8-bit pixels."""
+    image = background(matted)
+    assert image is not None
+    return to_pixels(image.expand_as(matted.src), wide=False)
+
+
+def test_alpha_chooses_between_foreground_and_background() -> None:
+    fgr, bgr = torch.rand(3, 4, 5), torch.rand(3, 4, 5)
+    one = torch.ones(1, 4, 5)
+    torch.testing.assert_close(composite(fgr, one, bgr), fgr)
+    assert torch.equal(composite(fgr, 0 * one, bgr), bgr)
+    torch.testing.assert_close(composite(fgr, one / 4, bgr), fgr / 4 + bgr * 3 / 4)
+    plain = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)
+    assert torch.equal(composite(fgr, 0 * one, plain), plain.expand_as(fgr))
+
+
+@pytest.mark.parametrize(
+    ("wide", "most", "dtype"), [(False, 255, np.uint8), (True, 65535, np.uint16)]
+)
+def test_pixels_are_rounded_to_the_nearest_code(
+    wide: bool, most: int, dtype: type[Any]
+) -> None:
+    values = [0, 0.49 / most, 0.51 / most, 0.5, (most - 0.51) / most, 1, -1, 2]
+    image = torch.tensor(values, dtype=torch.float64).view(1, 2, 4)
+    pixels = to_pixels(image, wide)
+    assert pixels.dtype == dtype
+    assert pixels.shape == (2, 4, 1)
+    middle = round(most / 2)
+    assert pixels.ravel().tolist() == [0, 0, 1, middle, most - 1, most, 0, most]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_every_code_survives_the_way_through_the_network(wide: bool) -> None:
+    kind, most = (np.uint16, 65535) if wide else (np.uint8, 255)
+    codes = np.arange(most + 1, dtype=kind).reshape(-1, 256, 1)
+    assert np.array_equal(
+        to_pixels(to_tensor(codes, "cpu", torch.float32), wide), codes
+    )
+
+
+def test_every_8_bit_code_survives_half_precision() -> None:
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    assert np.array_equal(to_pixels(to_tensor(codes, "cpu", torch.half), False), codes)
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"),
+    [
+        ("green", (120, 255, 155)),
+        ("White", (255, 255, 255)),
+        ("#0a1B2c", (10, 27, 44)),
+        ("1,2,3", (1, 2, 3)),
+        ("255, 0, 7", (255, 0, 7)),
+        ("300,0,0", None),
+        ("-1,0,0", None),
+        ("1,2", None),
+        ("1,2,3,4", None),
+        ("#12345", None),
+        ("#gggggg", None),
+        ("beach.jpg", None),
+        ("", None),
+    ],
+)
+def test_colours_are_read(text: str, colour: tuple[int, int, int] | None) -> None:
+    assert parse_colour(text) == colour
+
+
+def ramp(width: int, height: int) -> Tensor:
+    """Red grows to the right, green downwards, both from 0 to 1."""
+    x = (torch.arange(width) + 0.5) / width
+    y = (torch.arange(height) + 0.5) / height
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width),
+                        torch.ones(height, width)])  # fmt: skip
+
+
+def test_stretch_shows_all_of_a_picture() -> None:
+    image = fit_picture(ramp(64, 32), 20, 80, "stretch")
+    torch.testing.assert_close(image, ramp(80, 20), atol=0.02, rtol=0)
+
+
+def test_cover_cuts_both_sides_off_alike() -> None:
+    image = fit_picture(ramp(64, 32), 40, 40, "cover")
+    assert image.shape == (3, 40, 40)
+    # The middle half of the width, and all of the height.
+    torch.testing.assert_close(image[0], 0.25 + ramp(40, 40)[0] / 2, atol=0.02, rtol=0)
+    torch.testing.assert_close(image[1], ramp(40, 40)[1], atol=0.02, rtol=0)
+    assert float(image[2].min()) == pytest.approx(1)
+
+
+def test_contain_shows_all_between_black_bars() -> None:
+    image = fit_picture(ramp(64, 32), 40, 40, "contain")
+    assert image.shape == (3, 40, 40)
+    assert float(image[:, :10].abs().max()) == float(image[:, 30:].abs().max()) == 0
+    torch.testing.assert_close(image[:, 10:30], ramp(40, 20), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 17), (1000, 1), (33, 7)])
+def test_pictures_fit_any_frame(fit: str, size: tuple[int, int]) -> None:
+    for width, height in ((64, 32), (1, 50), (7, 1)):
+        assert fit_picture(ramp(width, height), *size, fit).shape == (3, *size)
+
+
+def person_before(background: NDArray[np.uint8]) -> tuple[Matted, Tensor]:
+    """A frame with a magenta person of alpha 1 in its middle, and where that is."""
+    pixels = background.copy()
+    height, width = pixels.shape[:2]
+    inside = np.zeros((height, width), bool)
+    inside[height // 4 : -height // 4, width // 3 : -width // 3] = True
+    pixels[inside] = (255, 0, 255)
+    person = torch.from_numpy(inside)
+    return matted_from(pixels, person[None].float()), person
+
+
+@pytest.mark.parametrize("what", ["blur", "blur:1", "blur:2.5", "blur:6", "blur:40"])
+def test_blur_leaves_no_halo_and_keeps_a_plain_background_plain(what: str) -> None:
+    plain = np.full((90, 120, 3), (40, 120, 60), np.uint8)
+    matted, person = person_before(plain)
+    image = make_background(what)(matted)
+    assert image is not None
+    behind = torch.tensor([40, 120, 60]) / 255
+    error = (image[:, ~person] - behind[:, None]).abs().max()
+    assert float(error) < 0.5 / 255
+
+
+def test_blur_takes_detail_away() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    noise[..., 0] = 0
+    matted, person = person_before(noise)
+    image = make_background("blur:5")(matted)
+    assert image is not None
+    assert float(image[0, ~person].max()) < 1 / 255  # nothing of the person's red
+    assert image[1, ~person].std() < matted.src[1, ~person].std() / 5
+
+
+def test_blur_with_nothing_but_the_person() -> None:
+    matted = matted_from(colours(1)[0], torch.ones(1, 24, 32))
+    image = make_background("blur")(matted)
+    assert image is not None
+    assert torch.isfinite(image).all()
+
+
+def test_image_stands_behind(tmp_path: Path) -> None:
+    picture = colours(1, (20, 10))[0]
+    Image.fromarray(picture).save(tmp_path / "room.png")
+    background = make_background(tmp_path / "room.png")
+    for time in (0, 1, 100):
+        matted = matted_from(np.zeros((10, 20, 3), np.uint8), time=Fraction(time))
+        assert np.array_equal(shown(background, matted), picture)
+    small = matted_from(np.zeros((5, 5, 3), np.uint8))
+    assert shown(background, small).shape == (5, 5, 3)
+
+
+def numbered(tmp_path: Path, count: int, rate: int) -> Path:
+    return make_clip(tmp_path / "behind.mp4", count, rate=rate, size=(32, 24))
+
+
+def level(pixels: NDArray[Any]) -> int:
+    return round((pixels.astype(float).mean() - 10) / 10)
+
+
+@pytest.mark.parametrize("rate", [10, 25, 50])
+@pytest.mark.parametrize("origin", [Fraction(0), Fraction(7, 2)])
+def test_video_plays_behind_at_its_own_speed_over_and_over(
+    tmp_path: Path, rate: int, origin: Fraction
+) -> None:
+    background = make_background(numbered(tmp_path, 6, rate))
+    for index in range(40):
+        matted = matted_from(
+            np.zeros((24, 32, 3), np.uint8), time=origin + index * STEP
+        )
+        assert level(shown(background, matted)) == int(index * STEP * rate) % 6
+
+
+def test_video_behind_catches_up_after_a_gap(tmp_path: Path) -> None:
+    background = make_background(numbered(tmp_path, 6, 10))
+    for tenths in (0, 3, 7, 31, 32):
+        time = Fraction(tenths, 10)
+        matted = matted_from(np.zeros((24, 32, 3), np.uint8), time=time)
+        assert level(shown(background, matted)) == tenths % 6
+
+
+def test_video_behind_fits_frames_of_every_size(tmp_path: Path) -> None:
+    background = make_background(numbered(tmp_path, 2, 1))
+    for size in ((24, 32), (10, 10), (50, 7)):
+        matted = matted_from(np.zeros((*size, 3), np.uint8))
+        assert shown(background, matted).shape == (*size, 3)
+
+
+def test_one_frame_of_video_stands_behind(tmp_path: Path) -> None:
+    background = make_background(numbered(tmp_path, 1, 25))
+    for index in range(5):
+        matted = matted_from(np.zeros((24, 32, 3), np.uint8), time=index * STEP)
+        assert level(shown(background, matted)) == 0
+
+
+@pytest.mark.parametrize("spec", ["red", "#ff0000", "255,0,0", (255, 0, 0)])
+def test_colour_stands_behind(spec: str | tuple[int, int, int]) -> None:
+    pixels = shown(make_background(spec), matted_from(colours(1)[0]))
+    assert (pixels == COLOURS["red"]).all()
+
+
+def test_transparent_is_no_background() -> None:
+    assert make_background("transparent")(matted_from(colours(1)[0])) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["image", "video", "blur", "green"])
+def test_backgrounds_come_in_the_precision_of_the_network(
+    tmp_path: Path, dtype: torch.dtype, kind: str
+) -> None:
+    Image.fromarray(colours(1)[0]).save(tmp_path / "room.png")
+    spec = {"image": tmp_path / "room.png", "video": numbered(tmp_path, 2, 1)}
+    background = make_background(spec.get(kind, kind), "contain")
+    matted = matted_from(colours(1, (20, 30))[0], dtype=dtype)
+    image = background(matted)
+    assert image is not None
+    assert image.dtype == dtype
+    assert composite(matted.fgr, matted.pha, image).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "spec", ["greenish", "300,0,0", "blur:x", "blur:0", "blur:-3", "blur:nan", "blur:",
+             (0, 256, 0), (-1, 0, 0), (1, 2)],
+)  # fmt: skip
+def test_other_backgrounds_are_refused_before_any_work(spec: Any) -> None:
+    with pytest.raises(ValueError, match="background"):
+        make_background(spec)
+
+
+def test_unknown_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"background_fit must be one of .*'zoom'"):
+        make_background("green", "zoom")
+
+
+def test_background_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "room.png").write_text("not a picture")
+    with pytest.raises(InputError, match=r"room\.png"):
+        make_background(tmp_path / "room.png")

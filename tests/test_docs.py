@@ -1,0 +1,233 @@
+"""The documentation says what is true: help, links, examples, tables."""
+
+import difflib
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rematte import errors
+from rematte.cli import build_parser
+from rematte.video import formats
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "demo").glob("*.md")),
+]
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+# Long things of the examples, and what a test can afford.
+SHORTER = {"(1920, 1080)": "(192, 108)", "288, 512": "48, 64"}
+
+
+def page_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Language and content of every fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+
+
+def prose(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", prose(text))
+
+
+def anchors(text: str) -> set[str]:
+    """The headings as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.*)$", prose(text), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every command in the bash blocks, comments left out."""
+    lines = [
+        shlex.split(line, comments=True)
+        for language, code in blocks(text)
+        if language == "bash"
+        for line in code.replace("\\\n", " ").splitlines()
+    ]
+    return [words for words in lines if words]
+
+
+# The command line
+
+
+def test_help_in_the_documentation_is_the_real_one() -> None:
+    """On a terminal of any width; the file holds the form of Python 3.11."""
+    script = ROOT / "scripts/write_cli_docs.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "133"},
+        capture_output=True,
+        text=True,
+    )
+    other = "is not what the commands say" in done.stderr
+    if other and sys.version_info[:2] != (3, 11):
+        pytest.skip("argparse writes help in another form than on Python 3.11")
+    assert done.returncode == 0, done.stderr
+
+
+def test_exit_codes_are_told() -> None:
+    codes = re.findall(r"(\d+) \w", errors.EXIT_CODES)
+    assert len(codes) == 7
+    assert re.findall(r"^\| (\d+) \|", read(ROOT / "docs/cli.md"), re.M) == codes
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_commands_in_examples_exist(page: Path) -> None:
+    targets = re.findall(r"^(\w+):", read(ROOT / "Makefile"), re.M)
+    inference = runpy.run_path(str(ROOT / "inference.py"))["_parser"]()
+    for words in commands(read(page)):
+        if words[0] == "rematte":
+            build_parser().parse_args(words[1:])
+        elif words[:2] == ["python", "inference.py"]:
+            inference.parse_args(words[2:])
+        elif words[0] == "make":
+            assert words[1] in targets
+
+
+def test_the_readme_shows_every_command() -> None:
+    shown = {words[1] for words in commands(read(README)) if words[0] == "rematte"}
+    assert shown == {"convert", "weights", "doctor"}
+
+
+# Examples
+
+
+@pytest.fixture
+def workplace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_clip: Callable[..., Path]
+) -> Iterator[Path]:
+    """A folder with an input, and the repository on the path."""
+    make_clip(tmp_path / "input.mp4", 4, sound=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in {"model", "inference", "inference_utils"} & set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch.hub on trust
+def test_examples_of_the_readme_run(workplace: Path) -> None:
+    names: dict[str, object] = {}
+    examples = [code for language, code in blocks(read(README)) if language == "python"]
+    assert examples
+    for code in examples:
+        for long, short in SHORTER.items():
+            code = code.replace(long, short)
+        code = code.replace('hub.load("."', f"hub.load({str(ROOT)!r}")
+        exec(compile(code, "<README.md>", "exec"), names)
+    made = {path.name for path in workplace.iterdir()}
+    assert made == {"input.mp4", "cutout.mov", "com.mp4", "pha.mp4", "fgr.mp4"}
+
+
+def test_examples_are_shortened_where_meant() -> None:
+    assert all(long in read(README) for long in SHORTER)
+
+
+# Links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(read(page)):
+        if re.match(r"[a-z]+:", link):
+            continue  # tests fetch nothing
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(read(target)), link
+
+
+# The Chinese README
+
+
+def test_the_chinese_readme_has_the_same_code() -> None:
+    """Comments apart, which are translated."""
+
+    def bare(page: Path) -> list[str]:
+        return [
+            f"{language}: {re.sub(r' *#.*$', '', line)}".rstrip()
+            for language, code in blocks(read(page))
+            for line in code.splitlines()
+        ]
+
+    left, right = bare(README), bare(CHINESE)
+    assert left == right, "\n".join(difflib.unified_diff(left, right, lineterm=""))
+
+
+def test_the_chinese_readme_has_the_same_links_tables_and_parts() -> None:
+    english, chinese = read(README), read(CHINESE)
+    swap = {CHINESE.name: README.name}
+    assert [swap.get(link, link) for link in links(english)] == [
+        swap.get(link, link) for link in links(chinese)
+    ]
+    for pattern in (r"^(#+) ", r"^\|.*?([\d.]+) \|$", r"^(-) "):
+        assert re.findall(pattern, prose(english), re.M) == re.findall(
+            pattern, prose(chinese), re.M
+        ), pattern
+
+
+# The tables of docs/formats.md
+
+
+def rows(text: str, heading: str) -> dict[str, list[str]]:
+    """Cells of the table whose heading begins so, by the first cell."""
+    table = text[text.index(f"| {heading} |") :].split("\n\n")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in
+             table.splitlines()[2:]]  # fmt: skip
+    return {first: rest for first, *rest in cells}
+
+
+def test_table_of_containers() -> None:
+    told = rows(read(ROOT / "docs/formats.md"), "suffix | codecs")
+    assert list(told) == [f"`{suffix}`" for suffix in formats.CONTAINERS]
+    for suffix, names in formats.CONTAINERS.items():
+        codecs, alpha = told[f"`{suffix}`"][:2]
+        assert codecs == ", ".join(names)
+        able = [name for name in names if formats.CODECS[name].alpha]
+        if len(names) > 1:
+            assert alpha == (", ".join(able) or "no")
+        else:
+            assert (alpha != "no") == bool(able)
+
+
+def test_table_of_codecs() -> None:
+    told = rows(read(ROOT / "docs/formats.md"), "codec | encoder")
+    assert list(told) == list(formats.CODECS)
+    for name, codec in formats.CODECS.items():
+        encoder, bits, clear, quality, by = told[name]
+        assert encoder.split(",")[0] == codec.encoder
+        if name != "prores":  # it has 10 bits, whatever it is given
+            assert bits == ", ".join(map(str, codec.opaque))
+            assert clear == ", ".join(map(str, codec.alpha))
+        assert (quality == f"CRF {codec.crf}") == (codec.crf is not None)
+        assert ("--crf" in by) == (codec.crf is not None)
+
+
+def test_table_of_images() -> None:
+    told = rows(read(ROOT / "docs/formats.md"), "suffix | alpha")
+    suffixes = [name.strip("`") for cell in told for name in cell.split(", ")]
+    assert set(suffixes) == set(formats.IMAGES)
+    for cell, (alpha, _, _) in told.items():
+        codec = formats.IMAGES[cell.split(",")[0].strip("`")]
+        assert (alpha == "yes") == bool(codec.alpha)

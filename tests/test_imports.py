@@ -1,0 +1,62 @@
+"""The directions in which modules may import one another."""
+
+import ast
+from pathlib import Path
+
+import rematte
+
+PACKAGE = Path(rematte.__file__).parent
+
+# Read: may import, of this package, only these. The flow goes from the command line
+# down; errors and version are everybody's.
+ALLOWED = {
+    "encoders": set(),
+    "network": {"encoders"},
+    "device": set(),
+    "video": {"video"},
+    "weights": {"network"},
+    "matting": {"video"},
+    "compositing": {"matting", "video"},
+    "convert": {"compositing", "matting", "video"},
+    "doctor": {"device", "video", "weights"},
+    "cli": {"convert", "device", "doctor", "network", "video", "weights"},
+    "__main__": {"cli"},
+    "__init__": {"convert", "matting", "network", "weights"},
+    "errors": set(),
+    "version": set(),
+}
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module == "rematte":
+                names |= {f"rematte.{alias.name}" for alias in node.names}
+            else:
+                names.add(module)
+    return names
+
+
+def test_every_module_imports_only_what_lies_below_it() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        own = {
+            name.split(".")[1] for name in imports(path) if name.startswith("rematte.")
+        }
+        assert own - {"errors", "version"} <= ALLOWED[part], path
+
+
+def test_video_knows_no_torch_and_the_network_no_files() -> None:
+    for path in (PACKAGE / "video").glob("*.py"):
+        assert not any(name.startswith("torch") for name in imports(path)), path
+    forbidden = {"pathlib", "os", "argparse", "av", "urllib", "safetensors"}
+    assert not imports(PACKAGE / "network.py") & forbidden
+
+
+def test_public_names_exist() -> None:
+    for name in rematte.__all__:
+        assert hasattr(rematte, name)

@@ -1,0 +1,172 @@
+"""What the matting loop promises, mostly with a network too simple to be wrong."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import Fake, colours
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import rematte
+from rematte.matting import Matted, choose_ratio, matte, matte_still, to_tensor
+from rematte.video.frame import Frame
+
+STEP = Fraction(1, 25)
+
+
+def frames_of(pictures: list[NDArray[Any]]) -> list[Frame]:
+    return [
+        Frame(picture, index * STEP, STEP) for index, picture in enumerate(pictures)
+    ]
+
+
+def alphas(mattes: Iterator[Matted]) -> list[Tensor]:
+    return [matted.pha for matted in mattes]
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 4, 10, 99])
+def test_results_are_the_same_for_any_chunk(chunk: int) -> None:
+    frames = frames_of(colours())
+    one, many = Fake(), Fake()
+    singly = list(matte(one, frames))
+    together = list(matte(many, frames, seq_chunk=chunk))
+    assert one.chunks == [1] * 10
+    assert many.chunks[0] == min(chunk, 10)
+    assert sum(many.chunks) == 10
+    for a, b in zip(singly, together, strict=True):
+        assert a.frame is b.frame
+        assert torch.equal(a.src, b.src)
+        assert torch.equal(a.fgr, b.fgr)
+        assert torch.equal(a.pha, b.pha)
+
+
+def test_results_of_the_real_network_are_the_same_for_any_chunk() -> None:
+    frames = frames_of(colours(5, (48, 40)))
+    network = rematte.load_model()
+    singly = list(matte(network, frames))
+    for chunk in (2, 5):
+        together = list(matte(network, frames, seq_chunk=chunk))
+        for a, b in zip(singly, together, strict=True):
+            torch.testing.assert_close(a.pha, b.pha, rtol=0, atol=1e-4)
+            torch.testing.assert_close(a.fgr, b.fgr, rtol=0, atol=1e-4)
+
+
+def test_state_is_handed_from_chunk_to_chunk() -> None:
+    bright, dark = np.full((2, 2, 3), 255, np.uint8), np.zeros((2, 2, 3), np.uint8)
+    fake = Fake()
+    found = alphas(matte(fake, frames_of([bright, dark, dark, bright])))
+    assert [float(alpha.mean()) for alpha in found] == [1, 0.5, 0.25, 0.625]
+    assert fake.fresh == 1
+
+
+def test_state_starts_anew_where_the_size_changes() -> None:
+    small, large = colours(4, (8, 6)), colours(3, (1024, 8))
+    fake = Fake()
+    mattes = list(matte(fake, frames_of([*small, *large, *small]), seq_chunk=3))
+    assert fake.chunks == [3, 1, 3, 3, 1]
+    assert fake.fresh == 3
+    assert fake.ratios == [1, 1, 0.5, 1, 1]
+    assert [m.pha.shape[-1] for m in mattes] == [8] * 4 + [1024] * 3 + [8] * 4
+    again = alphas(matte(Fake(), frames_of(small)))
+    for alpha, matted in zip(again, mattes[7:], strict=True):
+        assert torch.equal(alpha, matted.pha)
+
+
+def test_mattes_come_as_frames_are_asked_for() -> None:
+    taken = []
+
+    def source() -> Iterator[Frame]:
+        for frame in frames_of(colours()):
+            taken.append(frame)
+            yield frame
+
+    mattes = matte(Fake(), source(), seq_chunk=2)
+    next(mattes)
+    assert len(taken) == 2
+    next(mattes)
+    next(mattes)
+    assert len(taken) == 4
+
+
+def test_no_frames_give_no_mattes() -> None:
+    assert list(matte(Fake(), [])) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_network_is_given_its_own_precision(dtype: torch.dtype) -> None:
+    fake = Fake().to(dtype)
+    matted = next(matte(fake, frames_of(colours(1)), dtype=dtype))
+    assert {matted.src.dtype, matted.fgr.dtype, matted.pha.dtype} == {dtype}
+
+
+def test_pixels_of_both_depths_become_the_same_numbers() -> None:
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    narrow = to_tensor(codes, "cpu", torch.float32)
+    wide = to_tensor(codes.astype(np.uint16) * 257, "cpu", torch.float32)
+    assert narrow.shape == (3, 16, 16)
+    assert (float(narrow.min()), float(narrow.max())) == (0, 1)
+    torch.testing.assert_close(narrow, wide, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("size", "portrait", "body"),
+    [
+        ((320, 240), 1, 1),
+        ((512, 512), 1, 1),
+        ((1280, 720), 0.375, 0.6),
+        ((1920, 1080), 0.25, 0.4),
+        ((3840, 2160), 0.125, 0.2),
+    ],
+)
+def test_ratios_are_those_of_the_documented_table(
+    size: tuple[int, int], portrait: float, body: float
+) -> None:
+    for width, height in (size, size[::-1]):
+        assert choose_ratio(width, height, "portrait") == portrait
+        assert choose_ratio(width, height, "full-body") == body
+        auto = min(512 / max(size), 1)
+        assert choose_ratio(width, height, "auto") == auto
+        assert choose_ratio(width, height, None) == auto
+
+
+def test_a_given_ratio_is_taken_as_it_is() -> None:
+    assert choose_ratio(1920, 1080, 0.3) == 0.3
+    assert choose_ratio(1920, 1080, 1) == 1
+
+
+@pytest.mark.parametrize("ratio", [0, -0.5, 1.01, float("nan"), "half", "", "0.5"])
+def test_other_ratios_are_refused(ratio: float | str) -> None:
+    with pytest.raises(ValueError, match="downsample_ratio must be"):
+        choose_ratio(1920, 1080, ratio)
+
+
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_a_chunk_must_hold_a_frame(chunk: int) -> None:
+    with pytest.raises(ValueError, match="seq_chunk must be 1 or more"):
+        next(matte(Fake(), frames_of(colours(1)), seq_chunk=chunk))
+
+
+class Settling(nn.Module):
+    """Alpha comes nearer to a half by a factor with every call."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor, self.calls = factor, 0
+
+    def forward(self, src: Tensor, *state: Any) -> tuple[Any, ...]:
+        alpha = torch.full_like(src[:, :, :1], 0.5 + 0.5 * self.factor**self.calls)
+        self.calls += 1
+        return src, alpha, None, None, None, None
+
+
+@pytest.mark.parametrize(("factor", "calls"), [(1, 2), (0.1, 5), (-1, 16)])
+def test_a_still_is_shown_until_its_alpha_settles(factor: float, calls: int) -> None:
+    network = Settling(factor)
+    matted = matte_still(partial(matte, network), frames_of(colours(1))[0])
+    assert network.calls == calls
+    assert float(matted.pha.mean()) == pytest.approx(0.5 + 0.5 * factor ** (calls - 1))
