@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rematte
-from rematte.convert import convert_video
+from rematte.convert import convert_video, parse_rate
 from rematte.errors import InputError, OutputError
 from rematte.video.reader import VideoReader
 
@@ -905,3 +905,20 @@ def test_damage_is_an_error_unless_ignored(tmp_path: Path) -> None:
     report = convert(Fake(), clip, output=tmp_path / "out.mp4", ignore_errors=True)
     assert 2 <= report.frames < 10
     assert len(decode(tmp_path / "out.mp4")) == report.frames
+
+
+def test_chapters_end_where_the_picture_does(tmp_path: Path) -> None:
+    chapters = [(0, 0.12, "one"), (0.12, 0.3, "two"), (0.3, 0.4, "three")]
+    clip = make_clip(tmp_path / "in.mkv", colours(), chapters=chapters)
+    convert(Fake(), clip, output=tmp_path / "out.mkv", end=0.2)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        kept = [
+            (c["metadata"]["title"], c["end"] * (c["time_base"] or 0))
+            for c in container.chapters()
+        ]
+    assert kept == [("one", Fraction(12, 100)), ("two", Fraction(1, 5))]
+
+
+@pytest.mark.parametrize("rate", [23.98, "23.976", Fraction(24000, 1001)])
+def test_rates_of_film_on_television_are_exact(rate: Any) -> None:
+    assert parse_rate(rate) == Fraction(24000, 1001)

@@ -217,6 +217,19 @@ def test_every_display_matrix_gives_upright_pixels(
     assert info.sample_aspect_ratio == (Fraction(2, 3) if turned else Fraction(3, 2))
 
 
+@pytest.mark.parametrize("size", [(48, 32), (128, 64), (30, 90)])
+def test_resized_pixels_keep_the_shape_on_the_screen(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = make_clip(tmp_path / "a.mp4", 2, size=(96, 64), aspect=Fraction(4, 3))
+    with VideoReader(path, size=size) as reader:
+        shown = reader.info.sample_aspect_ratio * Fraction(*size)
+    assert shown == Fraction(4, 3) * Fraction(96, 64)
+    square = make_clip(tmp_path / "b.mp4", 2, size=(96, 64))
+    with VideoReader(square, size=size) as reader:
+        assert reader.info.sample_aspect_ratio == 1  # asked for, so meant
+
+
 def test_a_turn_of_plus_90_is_counter_clockwise(tmp_path: Path) -> None:
     """As FFmpeg's autorotate: the top right corner comes to the top left."""
     picture = np.zeros((64, 96, 3), np.uint8)
