@@ -1,7 +1,10 @@
 """What `VideoReader` promises, on files that the tests make."""
 
+import os
 import shutil
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 from av.stream import Disposition
 from conftest import (
@@ -22,6 +26,7 @@ from conftest import (
 )
 from numpy.typing import NDArray
 
+import rematte
 from rematte.errors import InputError
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader, natural_key
@@ -562,3 +567,34 @@ def test_the_folder_may_hold_anything_else(tmp_path: Path) -> None:
     (tmp_path / "sub.png").mkdir()
     shutil.copy(tmp_path / "1.png", tmp_path / "2.PNG")
     assert len(read(tmp_path)) == 2
+
+
+def test_a_png_with_a_colour_profile_does_no_harm(tmp_path: Path) -> None:
+    """PyAV frees its name twice if its side data is touched; so in a process apart."""
+    path = tmp_path / "a.png"
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    PIL.Image.new("RGB", (6, 4)).save(path, icc_profile=b"profile" * 20, exif=exif)
+    code = (
+        "import gc, sys; from rematte.video.reader import VideoReader\n"
+        "reader = VideoReader(sys.argv[1])\n"
+        "print(reader.info.width, reader.info.height)\n"
+        "list(reader); del reader; gc.collect()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(rematte.__file__).parents[1])},
+    )
+    assert (done.returncode, done.stdout) == (0, "4 6\n"), done.stderr
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_turned_png(tmp_path: Path, degrees: int) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (4, 6, 3), np.uint8)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = {0: 1, 90: 8, 180: 3, 270: 6}[degrees]
+    PIL.Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
+    (frame,) = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(frame.pixels, np.rot90(picture, degrees // 90))

@@ -120,8 +120,7 @@ class VideoReader:
     # Images
 
     def _image_info(self, frame_rate: Fraction) -> VideoInfo:
-        first = _decode_image(self._files[0])
-        upright = _Upright(first)
+        first, upright = _decode_image(self._files[0])
         width, height = self._size or upright.size(first.width, first.height)
         return VideoInfo(
             width,
@@ -149,8 +148,7 @@ class VideoReader:
 
     def _read_image(self, index: int, path: Path) -> Frame:
         step = self.info.time_base
-        picture = _decode_image(path)
-        upright = _Upright(picture)
+        picture, upright = _decode_image(path)
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
         pixels = to_rgb(picture, frame_colour(picture), self.info.depth, size)
@@ -281,10 +279,15 @@ class VideoReader:
 
 
 class _Upright:
-    """The turn and mirroring that show a decoded picture as it was meant."""
+    """The turn and mirroring that show a decoded picture as it was meant.
 
-    def __init__(self, frame: av.VideoFrame) -> None:
-        a, b, c, d = _display_matrix(frame)
+    Args:
+        frame: Carries the display matrix.
+        codec: FFmpeg's name of the decoder, where the picture is an image.
+    """
+
+    def __init__(self, frame: av.VideoFrame, codec: str = "") -> None:
+        a, b, c, d = _display_matrix(frame, codec)
         self.sideways = abs(b) > abs(a)
         self._flip_x = (c if self.sideways else a) < 0
         self._flip_y = (b if self.sideways else d) < 0
@@ -300,12 +303,20 @@ class _Upright:
         return np.ascontiguousarray(pixels)
 
 
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+# Display matrices by `frame.rotation` [degrees counter-clockwise].
+_TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
+
+
+def _display_matrix(frame: av.VideoFrame, codec: str) -> tuple[int, int, int, int]:
     """By which (x, y) is shown at (a x + c y, b x + d y), in 1/65536.
 
     Source:
         ISO/IEC 14496-12, the matrix of a track header.
     """
+    if codec in ("png", "apng"):
+        # PyAV 18.1 frees the name of a PNG's colour profile twice once its side
+        # data has been looked at, and the process dies. So PNG is never mirrored.
+        return _TURNS[round(frame.rotation / 90) % 4]
     side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
     data = side_data.get("DISPLAYMATRIX")
     if data is None:
@@ -350,13 +361,14 @@ def _find_images(path: Path) -> list[Path]:
     return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
 
 
-def _decode_image(path: Path) -> av.VideoFrame:
+def _decode_image(path: Path) -> tuple[av.VideoFrame, _Upright]:
     options = _EXR_OPTIONS if path.suffix.lower() == ".exr" else {}
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.options = options
-            return next(container.decode(stream))
+            frame = next(container.decode(stream))
+            return frame, _Upright(frame, stream.codec_context.name)
     except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
         raise InputError(
             f"{path}: not a readable image; remove or replace it"
