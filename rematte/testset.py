@@ -57,8 +57,8 @@ def make_testset(
         alphas: The alpha mattes of the foregrounds, in their order.
         frames: At most this many in a clip; it ends with its foreground.
         size: Width and height [pixels].
-        motion: "own" lets videos play and images stand, "none" holds a video's first
-            frame, "pan" also moves each slowly from one place to another.
+        motion: "own" lets videos play and images stand, "none" holds the
+            frame a video begins with, "pan" also moves each slowly to another place.
         clips_each: Clips for each foreground.
         seed: Same seed, same set.
 
