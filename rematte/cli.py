@@ -5,11 +5,13 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 import torch
 
 from rematte import doctor, weights
+from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
 from rematte.errors import EXIT_CODES, WeightsError, explain
@@ -22,6 +24,8 @@ _DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+# As `evaluate.METRICS`, which is not loaded for the help.
+METRICS = ("mad", "mse", "grad", "conn", "dtssd", "fgr_mse", "iou")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,6 +54,14 @@ def _number_or_word(text: str) -> float | str:
 
 def _chunk(text: str) -> int | str:
     return int(text) if text.isdigit() else text
+
+
+def _add_ratio(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--downsample-ratio", type=_number_or_word, default="auto", metavar="RATIO",
+        help="size of the coarse pass in (0, 1], or auto (longer side at most 512), "
+        "portrait, full-body (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _add_convert(commands: _Commands) -> None:
@@ -89,11 +101,7 @@ def _add_convert(commands: _Commands) -> None:
         help="how an image or video fills the frame (default: %(default)s)",
     )  # fmt: skip
     model = parser.add_argument_group("network")
-    model.add_argument(
-        "--downsample-ratio", type=_number_or_word, default="auto", metavar="RATIO",
-        help="size of the coarse pass in (0, 1], or auto (longer side at most 512), "
-        "portrait, full-body (default: %(default)s)",
-    )  # fmt: skip
+    _add_ratio(model)
     model.add_argument(
         "--variant", choices=VARIANTS,
         help="network to insist on (default: what the weights hold)",
@@ -261,6 +269,208 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_evaluate(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure mattes against true ones",
+        description="Measure mattes against true ones: files with --pred and --true, "
+        "or a network on a test set with --testset. MAD, MSE and FgrMSE are times "
+        "1000, dtSSD times 100, Grad and Conn sums over 1000.",
+        epilog=EXIT_CODES,
+    )
+    parser.set_defaults(run=_evaluate)
+    what = parser.add_argument_group("what to measure")
+    what.add_argument(
+        "--pred", type=Path, metavar="PATH",
+        help="alpha matte or transparent cut-out: a video, a folder of images, or a "
+        "folder of such clips",
+    )  # fmt: skip
+    what.add_argument(
+        "--true", type=Path, metavar="PATH", help="the true ones, laid out alike"
+    )
+    what.add_argument(
+        "--testset", type=Path, metavar="DIR",
+        help="run the network over this set (CLIP/com, CLIP/pha, CLIP/fgr)",
+    )  # fmt: skip
+    what.add_argument(
+        "--model", metavar="NAME|PATH",
+        help="weights for --testset (default: the bundled ones)",
+    )  # fmt: skip
+    _add_ratio(what)
+    what.add_argument(
+        "--device", default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )  # fmt: skip
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--metrics", nargs="+", choices=METRICS, default=METRICS, metavar="NAME",
+        help=f"of {', '.join(METRICS)} (default: all)",
+    )  # fmt: skip
+    how.add_argument(
+        "--normalise", action="store_true",
+        help="stretch each map to 0..1 before Grad, as published figures do",
+    )  # fmt: skip
+    out = parser.add_argument_group("results")
+    out.add_argument("--csv", type=Path, metavar="PATH", help="write the table here")
+    out.add_argument("--plot", type=Path, metavar="PNG", help="draw errors over time")
+    out.add_argument(
+        "--json", action="store_true", help="print every frame's figures as JSON"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rematte import evaluate  # not loaded for the other commands
+
+    given = [path is not None for path in (options.pred, options.true, options.testset)]
+    files = given == [True, True, False]
+    if (not files and given != [False, False, True]) or (files and options.model):
+        raise ValueError("give --pred and --true, or --testset and perhaps --model")
+    evaluate.check_outputs(options.csv, options.plot)
+    how = {
+        "wanted": options.metrics,
+        "normalise": options.normalise,
+        "progress": sys.stderr.isatty(),
+    }
+    if files:
+        scores = evaluate.evaluate(options.pred, options.true, **how)
+    else:
+        device, _ = choose_device(options.device)
+        model = weights.load_model(options.model, None, device)
+        ratio = options.downsample_ratio
+        scores = evaluate.evaluate_model(
+            model, options.testset, downsample_ratio=ratio, device=device, **how
+        )
+    print(
+        json.dumps(evaluate.as_json(scores))
+        if options.json
+        else evaluate.as_table(scores)
+    )
+    if options.csv:
+        evaluate.write_csv(scores, options.csv)
+    if options.plot:
+        evaluate.write_plot(scores, options.plot)
+    return 0
+
+
+def _add_make_testset(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "make-testset",
+        help="composite foregrounds over backgrounds, with the truth kept",
+        description="Composite foregrounds with known alpha over backgrounds, as "
+        "SET/CLIP/{com,pha,fgr,bgr}/0000.png, for evaluate --testset.",
+        epilog=EXIT_CODES,
+    )
+    parser.set_defaults(run=_make_testset)
+    parser.add_argument("target", type=Path, metavar="SET", help="folder to make")
+    parser.add_argument(
+        "--foreground", type=Path, nargs="+", required=True, metavar="PATH",
+        help="transparent videos or folders of images, or, with --alpha, opaque ones",
+    )  # fmt: skip
+    parser.add_argument(
+        "--alpha", type=Path, nargs="+", default=[], metavar="PATH",
+        help="the foregrounds' alpha mattes, in the same order",
+    )  # fmt: skip
+    parser.add_argument(
+        "--background", type=Path, nargs="+", required=True, metavar="PATH",
+        help="images, videos and folders with the frames of one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--background-motion", choices=("own", "none", "pan"), default="own",
+        help="videos play and images stand; all stand; all move slowly as well "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--frames", type=int, default=100, metavar="N",
+        help="at most, in each clip (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=_size, default=(512, 288), metavar="WxH",
+        help="of the frames (default: 512x288)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clips-each", type=int, default=1, metavar="N",
+        help="clips for each foreground (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N",
+        help="same seed, same set (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _make_testset(options: argparse.Namespace) -> int:
+    from rematte import testset
+
+    rows = testset.make_testset(
+        options.target, options.foreground, options.background, options.alpha,
+        options.frames, options.size, options.background_motion, options.clips_each,
+        options.seed,
+    )  # fmt: skip
+    count = sum(row["frames"] for row in rows)
+    print(f"{len(rows)} clips, {count} frames: {options.target}")
+    return 0
+
+
+def _add_key(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "key",
+        help="key a green or blue screen, as ground truth",
+        description="Key footage before a green or blue screen by its colour "
+        "difference, and take the screen's light out. No network: for ground truth.",
+        epilog=f"example: rematte key shot.mp4 -o shot.mkv; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=_key)
+    parser.add_argument("input", help="video file, folder of images, or image")
+    parser.add_argument("-o", "--output", metavar="PATH", help="transparent cut-out")
+    parser.add_argument("--alpha", metavar="PATH", help="the alpha matte")
+    parser.add_argument("--foreground", metavar="PATH", help="the despilled colours")
+    parser.add_argument(
+        "--screen", choices=("green", "blue"), default="green",
+        help="(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--screen-colour", metavar="COLOUR",
+        help="#rrggbb or r,g,b (default: measured in the first frame)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--low", type=float, default=0.1, metavar="A",
+        help="alpha up to this becomes 0 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--high", type=float, default=0.9, metavar="A",
+        help="alpha from this on becomes 1 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-y", "--overwrite", action="store_true", help="replace outputs that exist"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
+
+
+def _key(options: argparse.Namespace) -> int:
+    from rematte.keying import ColourDifferenceKey
+
+    text = options.screen_colour
+    colour = None if text is None else parse_colour(text)
+    if text is not None and colour is None:
+        raise ValueError(f"--screen-colour must be #rrggbb or r,g,b, got {text!r}")
+    unit = colour and (colour[0] / 255, colour[1] / 255, colour[2] / 255)
+    report = convert_video(
+        ColourDifferenceKey(options.screen, unit, options.low, options.high),
+        options.input,
+        downsample_ratio=1,
+        output=options.output,
+        output_alpha=options.alpha,
+        output_foreground=options.foreground,
+        progress=not options.quiet and sys.stderr.isatty(),
+        device="cpu",
+        dtype=torch.float32,
+        background="transparent",
+        overwrite=options.overwrite,
+    )
+    if not options.quiet:
+        print(_summary(report, "cpu"))
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -277,6 +487,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_weights(commands)
     _add_doctor(commands)
+    _add_evaluate(commands)
+    _add_make_testset(commands)
+    _add_key(commands)
     return parser
 
 

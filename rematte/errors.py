@@ -36,7 +36,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 4, text
     if isinstance(error, InputError):
         return 3, text
-    if isinstance(error, OutputError):
+    # An extra that is not installed says so itself.
+    if isinstance(error, OutputError | ImportError):
         return 1, text
     if isinstance(error, ValueError):
         return 2, text

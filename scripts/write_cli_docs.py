@@ -19,7 +19,8 @@ from rematte.cli import build_parser
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
 BLOCK = re.compile(
-    r"^```text\n\$ (rematte(?: [a-z]+)*) --help\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^```text\n\$ (rematte(?: [a-z][a-z-]*)*) --help\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 

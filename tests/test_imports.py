@@ -1,6 +1,8 @@
 """The directions in which modules may import one another."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import rematte
@@ -19,7 +21,16 @@ ALLOWED = {
     "compositing": {"matting", "video"},
     "convert": {"compositing", "matting", "video"},
     "doctor": {"device", "video", "weights"},
-    "cli": {"convert", "device", "doctor", "network", "video", "weights"},
+    # Evaluation lies beside the flow: of it, only the command line knows these.
+    "metrics": set(),
+    "keying": set(),
+    "clips": {"video"},
+    "evaluate": {"clips", "matting", "metrics", "video"},
+    "testset": {"clips", "compositing", "matting", "video"},
+    "cli": {
+        *("compositing", "convert", "device", "doctor", "evaluate", "keying"),
+        *("network", "testset", "video", "weights"),
+    },
     "__main__": {"cli"},
     "__init__": {"convert", "matting", "network", "weights"},
     "errors": set(),
@@ -55,6 +66,16 @@ def test_video_knows_no_torch_and_the_network_no_files() -> None:
         assert not any(name.startswith("torch") for name in imports(path)), path
     forbidden = {"pathlib", "os", "argparse", "av", "urllib", "safetensors"}
     assert not imports(PACKAGE / "network.py") & forbidden
+
+
+def test_help_needs_none_of_the_extras() -> None:
+    """Modules that stand at the top of no module on the way to the help."""
+    hidden = "scipy", "matplotlib", "rematte.evaluate", "rematte.metrics"
+    code = (
+        "import sys, rematte.cli; rematte.cli.build_parser().format_help(); "
+        f"assert not set({hidden}) & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)
 
 
 def test_public_names_exist() -> None:

@@ -598,3 +598,38 @@ def test_a_turned_png(tmp_path: Path, degrees: int) -> None:
     PIL.Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
     (frame,) = read(tmp_path / "a.png")
     np.testing.assert_array_equal(frame.pixels, np.rot90(picture, degrees // 90))
+
+
+# Transparency
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.mkv", "ffv1", "bgra"),
+        ("a.mov", "prores_ks", "yuva444p10le"),
+        ("a.webm", "libvpx", "yuva420p"),
+        ("a.webm", "libvpx-vp9", "yuva420p"),
+    ],
+)
+def test_alpha_is_kept_when_asked(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str
+) -> None:
+    """Every level of it is the source's, also with more than 8 bits."""
+    picture = np.full((64, 128, 4), 128, np.uint8)
+    picture[..., 3] = np.repeat([0, 64, 128, 255], 32)
+    options = {"auto-alt-ref": "0"} if "vpx" in codec else {}
+    clip = make_clip(
+        tmp_path / name, [picture] * 3, codec=codec, pix_fmt=pix_fmt, options=options
+    )
+    assert {frame.pixels.shape[2] for frame in read(clip)} == {3}
+    frames = read(clip, alpha=True)
+    assert [frame.time for frame in frames] == [frame.time for frame in read(clip)]
+    for frame in frames:
+        found = frame.pixels[32, 16::32, 3] / np.iinfo(frame.pixels.dtype).max * 255
+        assert found == pytest.approx([0, 64, 128, 255], abs=1.01)
+
+
+def test_what_is_opaque_has_no_alpha(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", 2)
+    assert {frame.pixels.shape[2] for frame in read(clip, alpha=True)} == {3}

@@ -70,7 +70,11 @@ def frame_depth(frame: av.VideoFrame) -> int:
 
 
 def to_rgb(
-    frame: av.VideoFrame, colour: Colour, depth: int, size: tuple[int, int] | None
+    frame: av.VideoFrame,
+    colour: Colour,
+    depth: int,
+    size: tuple[int, int] | None,
+    alpha: bool = False,
 ) -> Pixels:
     """Convert a decoded frame to an RGB array.
 
@@ -79,28 +83,36 @@ def to_rgb(
         colour: How to read it.
         depth: Above 8 the array has 16 bits, else 8.
         size: Width and height to resize to, or None.
+        alpha: Whether to keep an alpha channel where there is one. A palette has one
+            if not all of the picture is opaque.
 
     Returns:
-        (H, W, 3), full range.
+        (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
     """
     width, height = size or (frame.width, frame.height)
     bits = frame_depth(frame)
+    palette = frame.format.has_palette
+    alpha &= palette or any(part.is_alpha for part in frame.format.components)
     rgb = frame.reformat(
         width,
         height,
-        "rgb48le" if bits > 8 else "rgb24",
+        _ARRAY_FORMATS[bits > 8, 4 if alpha else 3],
         src_colorspace=_SWS_MATRIX.get(colour.matrix, MATRIX_BT709),
         src_color_range=colour.range,
         dst_color_range=RANGE_FULL,
         interpolation=_PRECISE,
     )
     pixels = cast(Pixels, rgb.to_ndarray())
+    if alpha and palette and pixels[..., 3].min() == 255:
+        pixels = np.ascontiguousarray(pixels[..., :3])
     if bits <= 8:
         return pixels.astype(np.uint16) * 257 if depth > 8 else pixels
     if not frame.format.is_rgb:
         # White comes out as 255 * 256 from limited range and as 2^bits - 1 shifted up
         # from full range; repeating the leading bits makes it 65535.
         lacking = pixels >> (8 if colour.range == RANGE_LIMITED else bits)
+        if alpha:  # which is always full range
+            lacking[..., 3] = pixels[..., 3] >> bits
         pixels += np.minimum(lacking, ~pixels)
     return pixels
 

@@ -33,6 +33,8 @@ IMAGE_SUFFIXES = {
 }
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+# FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -56,6 +58,8 @@ class VideoReader:
         frame_rate: Frames per second of an image folder.
         ignore_errors: Go on past damaged data instead of raising.
         threads: How many threads read an image folder ahead; 0 reads as asked.
+        alpha: Whether pictures that have an alpha channel keep it: pixels are then
+            (H, W, 4), straight as stored.
 
     Attributes:
         info: What is known before reading.
@@ -73,8 +77,10 @@ class VideoReader:
         frame_rate: Fraction = Fraction(30),
         ignore_errors: bool = False,
         threads: int = 0,
+        alpha: bool = False,
     ) -> None:
         self.path = Path(path)
+        self._alpha = alpha
         self._threads = threads
         self._size = size
         self._start, self._end = start, end
@@ -151,7 +157,9 @@ class VideoReader:
         picture, upright = _decode_image(path)
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
-        pixels = to_rgb(picture, frame_colour(picture), self.info.depth, size)
+        pixels = to_rgb(
+            picture, frame_colour(picture), self.info.depth, size, self._alpha
+        )
         return Frame(upright.apply(pixels), index * step, step, path.stem)
 
     # Video
@@ -210,12 +218,16 @@ class VideoReader:
         if container is None:
             raise InputError(f"{self.path}: the reader is closed")
         packets = container.demux(self._stream)
+        decoder: Any = self._stream.codec_context
+        if self._alpha and self._stream.metadata.get("alpha_mode") == "1":
+            name = _ALPHA_DECODERS.get(decoder.name)
+            decoder = av.CodecContext.create(name, "r") if name else decoder
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                frames = packet.decode()
+                frames = decoder.decode(packet)
             except av.error.FFmpegError as error:
                 if self._ignore_errors:
                     continue
@@ -250,7 +262,7 @@ class VideoReader:
                 yield replace(last, duration=time - last.time)
             length = (picture.duration or 0) * (picture.time_base or info.time_base)
             scale = coded if (picture.width, picture.height) != coded else None
-            pixels = to_rgb(picture, info.colour, info.depth, scale)
+            pixels = to_rgb(picture, info.colour, info.depth, scale, self._alpha)
             last = Frame(self._rotate.apply(pixels), time, length or usual)
         if last is not None:
             yield last

@@ -1,0 +1,150 @@
+"""The key, on green screens whose alpha is known because the test draws them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_disc, make_clip
+from numpy.typing import NDArray
+
+from rematte import cli
+from rematte.clips import Source, read_mattes
+from rematte.convert import convert_video
+from rematte.keying import ColourDifferenceKey
+
+GREEN, BLUE = (30, 190, 70), (20, 60, 200)
+GRAY, SKIN = (120, 120, 120), (210, 150, 120)
+
+
+def screen(
+    colour: Sequence[int], back: Sequence[int], noise: float = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A moving disc (1, T, 3, H, W) before a screen, and its alpha (1, T, 1, H, W)."""
+    alpha = np.stack(draw_disc(4).alpha)[..., None] / 255
+    mixed = alpha * np.array(colour) + (1 - alpha) * np.array(back)
+    mixed += np.random.default_rng(0).normal(0, noise, mixed.shape)
+    pixels = torch.from_numpy(mixed.clip(0, 255)).float() / 255
+    return pixels.movedim(-1, -3)[None], torch.from_numpy(alpha).movedim(-1, -3)[None]
+
+
+@pytest.mark.parametrize(("name", "back"), [("green", GREEN), ("blue", BLUE)])
+def test_gray_things_are_keyed_exactly(name: str, back: Sequence[int]) -> None:
+    src, alpha = screen(GRAY, back)
+    fgr, pha = ColourDifferenceKey(name, low=0, high=1)(src)[:2]
+    assert (pha - alpha).abs().max() < 1e-5
+    seen = (alpha > 0.05).expand_as(fgr)
+    assert (fgr[seen] * 255 - 120).abs().max() < 0.5
+
+
+def test_a_person_is_keyed_closely_and_loses_the_green() -> None:
+    src, alpha = screen(SKIN, GREEN)
+    fgr, pha = ColourDifferenceKey(low=0, high=1)(src)[:2]
+    assert (pha - alpha).abs().mean() < 0.01
+    assert (pha - alpha).abs().max() < 0.25  # at the soft edge alone:
+    assert pha[alpha == 1].min() == 1
+    assert pha[alpha == 0].max() < 1e-5
+    assert (fgr[:, :, 1] <= fgr[:, :, ::2].amax(2)).all()
+    solid = (alpha == 1).expand_as(fgr)
+    true = torch.tensor(SKIN).view(3, 1, 1).expand_as(fgr) / 255
+    assert torch.allclose(fgr[solid], true[solid], atol=1e-5)
+
+
+def test_levels_clean_a_noisy_screen() -> None:
+    src, alpha = screen(SKIN, GREEN, noise=2)
+    raw = ColourDifferenceKey(low=0, high=1)(src)[1]
+    clean = ColourDifferenceKey(low=0.1, high=0.9)(src)[1]
+    assert raw[alpha == 0].max() > 0
+    assert clean[alpha == 0].max() == 0
+    assert clean[alpha == 1].min() == 1
+
+
+def test_a_given_colour_is_taken_and_the_measured_one_kept() -> None:
+    src, _ = screen(GRAY, GREEN)
+    unit = (GREEN[0] / 255, GREEN[1] / 255, GREEN[2] / 255)
+    key = ColourDifferenceKey()
+    measured = key(src)
+    given = ColourDifferenceKey(colour=unit)(src)
+    assert torch.allclose(measured[1], given[1], atol=1e-6)
+    # Later frames with no screen in sight are keyed by the first frame's.
+    gray = torch.full_like(src, 0.4)
+    assert (key(gray, *measured[2:], 1.0)[1] == 1).all()
+
+
+def test_chunks_are_single_frames() -> None:
+    src, _ = screen(SKIN, GREEN, noise=3)
+    key = ColourDifferenceKey()
+    whole = key(src)[1]
+    state: list[torch.Tensor | None] = [None] * 4
+    for index in range(src.shape[1]):
+        _, pha, *state = key(src[:, index : index + 1], *state, 1.0)
+        assert torch.equal(pha[:, 0], whole[:, index])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"screen": "red"}, "green or blue"),
+        ({"low": 0.5, "high": 0.5}, "low < high"),
+        ({"high": 1.5}, "low < high"),
+        ({"colour": (0.5, 0.5, 0.5)}, "no green screen"),
+        ({"screen": "blue", "colour": (0.1, 0.8, 0.3)}, "no blue screen"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ColourDifferenceKey(**arguments)  # type: ignore[arg-type]
+
+
+def frames(back: Sequence[int]) -> tuple[list[NDArray[np.uint8]], np.ndarray]:
+    src, alpha = screen(GRAY, back)
+    pixels = (src[0].movedim(1, -1) * 255).round().to(torch.uint8).numpy()
+    return list(pixels), alpha[0, :, 0].numpy()
+
+
+def test_the_command_makes_a_cut_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pictures, alpha = frames(GREEN)
+    options = {"codec": "ffv1", "pix_fmt": "bgr0"}
+    clip = make_clip(tmp_path / "in.mkv", pictures, sound=True, **options)
+    out = tmp_path / "out.mkv"
+    words = ["key", clip, "-o", out, "--low", "0", "--high", "1"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert capfd.readouterr().out.startswith("4 frames of 96x64")
+    for matte, true in zip(read_mattes(Source(out)), alpha, strict=True):
+        assert np.abs(matte.alpha - true).max() < 0.02  # of 8-bit screen colours
+    words = [*words, "-y", "--screen-colour", "#1ebe46", "--quiet"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--screen blue", "no blue screen"),
+        ("--screen-colour fresh", "--screen-colour"),
+        ("--low 2", "low"),
+    ],
+)
+def test_errors_are_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames(GREEN)[0])
+    out = tmp_path / "out.mkv"
+    assert cli.main(["key", str(clip), "-o", str(out), *words.split()]) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_converter_takes_a_key_as_a_network(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames(GREEN)[0])
+    key = ColourDifferenceKey()
+    report = convert_video(
+        key, clip, downsample_ratio=1, output_alpha=tmp_path / "a.mp4",
+        seq_chunk=3, progress=False, device="cpu", dtype=torch.float32,
+    )  # fmt: skip
+    assert report.frames == 4
