@@ -12,7 +12,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from fakes import Fake
 from numpy.typing import NDArray
+
+from rematte import cli, weights
+
+Run = Callable[..., tuple[int, str, str]]
 
 SOUND_RATE = 48_000
 Image = NDArray[np.uint8]
@@ -310,6 +315,25 @@ def make_clip_fixture() -> Callable[..., Path]:
 def disc() -> DiscClip:
     """Twelve frames of a moving disc, 96x64, with the true alpha."""
     return draw_disc()
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; gives the exit code and all that it and FFmpeg print."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Takes the place of the real network."""
+    network = Fake()
+    monkeypatch.setattr(weights, "load_model", lambda *args: network.to(*args[2:]))
+    return network
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

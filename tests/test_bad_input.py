@@ -15,7 +15,7 @@ from conftest import make_clip
 from fakes import Fake, colours, decode, names, open_image
 from PIL import Image
 
-from rematte import cli, weights
+from rematte import cli
 from rematte.network import MattingNetwork
 
 Refused = Callable[..., str]
@@ -35,14 +35,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Takes the place of the real network."""
-    network = Fake()
-    monkeypatch.setattr(weights, "load_model", lambda *args: network.to(*args[2:]))
-    return network
 
 
 @pytest.fixture

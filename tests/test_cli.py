@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,34 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
+from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names, sound, times
 
 from rematte import cli, weights
 from rematte.convert import Report
 from rematte.network import MattingNetwork
 from rematte.version import __version__
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; gives the exit code and all that it and FFmpeg print."""
-
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in words])
-        return code, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Takes the place of the real network."""
-    network = Fake()
-    monkeypatch.setattr(weights, "load_model", lambda *args: network.to(*args[2:]))
-    return network
 
 
 @pytest.fixture

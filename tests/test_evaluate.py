@@ -4,13 +4,12 @@ import csv
 import json
 import runpy
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscClip, draw_disc, make_clip
+from conftest import DiscClip, Run, draw_disc, make_clip
 from fakes import Fake, colours, decode, names, save_images
 from PIL import Image
 
@@ -20,19 +19,6 @@ from rematte.errors import InputError
 from rematte.evaluate import METRICS, score
 from rematte.matting import matte
 from rematte.testset import make_testset
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; gives the exit code and what it prints."""
-
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in words])
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture
