@@ -251,9 +251,17 @@ def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
     return Layers(fgr, pha, _smooth(bgr, sigmas)) if back else layers
 
 
-def sharpen(x: Tensor, factor: float) -> Tensor:
-    """Exaggerate what differs from the neighbours: 0 softens, 1 keeps, 8 is harsh."""
-    soft = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
+    """Exaggerate what differs from the neighbours: 0 softens, 1 keeps, 8 is harsh.
+
+    Args:
+        x: (T, 3, H, W).
+        factor: See above.
+        weight: (T, 1, H, W), how much each pixel counts as a neighbour. For a
+            foreground its alpha: there is no colour where that is 0.
+    """
+    mean = F.avg_pool2d(torch.cat([weight * x, weight], 1), 3, 1, 1)
+    soft = straight(mean[:, :3], mean[:, 3:])
     return (soft + factor * (x - soft)).clamp(0, 1)
 
 
@@ -292,11 +300,14 @@ def film_noise(rng: Generator, x: Tensor) -> Tensor:
     return (strength * spread).expand_as(x)
 
 
-def _photometry(pictures: list[Tensor], how: Augment, rng: Generator) -> list[Tensor]:
+def _photometry(
+    pictures: list[Tensor], weights: list[Tensor], how: Augment, rng: Generator
+) -> list[Tensor]:
     """Change pictures of one clip alike, with one draw for all of them."""
     if rng.random() < how.sharpness:
         factor = rng.uniform(0, 8)
-        pictures = [sharpen(picture, factor) for picture in pictures]
+        pairs = zip(pictures, weights, strict=True)
+        pictures = [sharpen(picture, factor, weight) for picture, weight in pairs]
     if rng.random() < how.colour:
         matrices = colour_matrices(rng, len(pictures[0]))
         pictures = [recolour(picture, matrices) for picture in pictures]
@@ -316,9 +327,10 @@ def vary(layers: Layers, how: Augment, rng: Generator) -> Layers:
             sigmas = drift(rng, 0, 0.01 * height, ease(rng, frames))
             layers = blur(layers, sigmas, front, back)
     fgr, pha, bgr = layers
-    (fgr,) = _photometry([fgr], how, rng)
-    (bgr,) = _photometry([bgr], how, rng)
-    fgr, bgr = _photometry([fgr, bgr], how, rng)
+    everywhere = torch.ones_like(pha)
+    (fgr,) = _photometry([fgr], [pha], how, rng)
+    (bgr,) = _photometry([bgr], [everywhere], how, rng)
+    fgr, bgr = _photometry([fgr, bgr], [pha, everywhere], how, rng)
     order = pause(rng, list(range(frames)), how)
     return Layers(fgr[order], pha[order], bgr[order])
 
@@ -337,7 +349,7 @@ def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:
     """Change (T, 3, H, W) frames that are no composite, as `vary` and `finish` do."""
     if rng.random() < how.blur:
         x = _smooth(x, drift(rng, 0, 0.01 * x.shape[-2], ease(rng, len(x))))
-    (x,) = _photometry([x], how, rng)
+    (x,) = _photometry([x], [torch.ones_like(x[:, :1])], how, rng)
     return jpeg(x, int(rng.integers(20, 95))) if rng.random() < how.jpeg else x
 
 

@@ -253,6 +253,8 @@ def _stems(folder: Path) -> dict[str, Media]:
 def _entry(path: Path) -> list[Item]:
     """One image, video, or folder of frames; nothing if it is something else."""
     name = f"{path.parent.name}/{path.name}"
+    if path.name.startswith("."):
+        return []
     if path.is_dir():
         frames = [f for f in path.iterdir() if f.suffix.lower() in IMAGES]
         frames.sort(key=lambda frame: natural_key(frame.name))

@@ -447,7 +447,10 @@ class _Run:
                 path, map_location=self.device, weights_only=True
             )
         except Exception as error:  # damaged pickles raise nearly every class there is
-            raise InputError(f"{path} cannot be read ({error}); delete it") from error
+            raise InputError(
+                f"{path} is damaged; delete it to begin anew, perhaps with "
+                f"--set model.start={self.out / WEIGHTS}"
+            ) from error
         essence = _essence(self.recipe)
         changed = [key for key in essence if essence[key] != state["settings"].get(key)]
         if changed:
@@ -521,11 +524,17 @@ def _essence(recipe: Recipe) -> dict[str, Any]:
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under another name and rename it when it is on the disk."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written ({error}); the checkpoint before is kept"
+        ) from error
 
 
 def _tensorboard(folder: Path) -> Any:
