@@ -138,7 +138,7 @@ def test_a_teacher_is_followed_block_by_block(mixed: Recipe) -> None:
     recipe = dataclasses.replace(mixed, phase=(phase,), augment=NO_AUGMENT)
     quick(recipe)
     losses = [line["loss"] for line in log(mixed.run.out) if "loss" in line]
-    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
 
 
 def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ class _Run:
             loader, phase.name, phase.steps, initial=self.step,
             disable=not self.progress,
         )  # fmt: skip
-        begin = time.monotonic()
+        begin, terms = time.monotonic(), {}
         if self.step == 0:
             self._validate(phase, samples)
         for batch in bar:

@@ -102,7 +102,7 @@ class Phase:
         name: For the log.
         kind: "matting" (true alpha over backgrounds, then segmentation), "blocks" (each
             block fed with the teacher's input) or "distill" (end to end).
-        steps: How many.
+        steps: How many; 0 leaves the phase out.
         batch: Clips per step and process.
         frames: Least and most frames per clip, drawn for each step.
         size: Least and most pixels of height and width, drawn in steps of 16.
@@ -124,7 +124,7 @@ class Phase:
 
     name: str
     kind: Literal["matting", "blocks", "distill"]
-    steps: int = _between(1000, 1)
+    steps: int = _between(1000, 0)
     batch: int = _between(1, 1)
     frames: tuple[int, int] = (1, 1)
     size: tuple[int, int] = (256, 256)
