@@ -19,7 +19,7 @@ ALLOWED = {
     "compositing": {"matting", "video"},
     "convert": {"compositing", "matting", "video"},
     "doctor": {"device", "video", "weights"},
-    "train": {"device", "network", "train", "video", "weights"},
+    "train": {"device", "encoders", "network", "train", "video", "weights"},
     "cli": {"convert", "device", "doctor", "network", "train", "video", "weights"},
     "__main__": {"cli"},
     "__init__": {"convert", "matting", "network", "weights"},

@@ -4,6 +4,7 @@ import io
 import shutil
 import tarfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,13 @@ def test_damaged_and_missing_shards(tmp_path: Path) -> None:
     (item,) = index(Data(shards=(str(tmp_path / "a.tar"),))).people
     with pytest.raises(InputError, match="at byte 512: no readable image; remove it"):
         decode(item.media, [0], "RGB")
+
+
+def test_a_damaged_video_is_named(shards: Data) -> None:
+    (blob,) = index(shards).people[1].media.blobs
+    cut = Media((blob._replace(size=blob.size // 20),), 10, Fraction(25))
+    with pytest.raises(InputError, match=r"at byte \d+: damaged video .*; remove it"):
+        decode(cut, [0], "RGB")
 
 
 # Folders

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rematte.errors import InputError, OutputError
 from rematte.network import MattingNetwork
 from rematte.train import Recipe, Trained, train
 from rematte.train.distill import block_errors, block_names, capture, distill_loss
-from rematte.train.loop import LOG, SETTINGS, STATE, WEIGHTS, Passes, _groups
+from rematte.train.loop import LOG, SETTINGS, STATE, WEIGHTS, Passes, _factor, _groups
 from rematte.train.settings import (
     NO_AUGMENT,
     Data,
@@ -139,6 +140,8 @@ def test_a_teacher_is_followed_block_by_block(mixed: Recipe) -> None:
     quick(recipe)
     losses = [line["loss"] for line in log(mixed.run.out) if "loss" in line]
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    held = [line["block_error"] for line in log(mixed.run.out) if "error" in line]
+    assert held[-1] < held[0]
 
 
 def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:
@@ -178,6 +181,15 @@ def test_another_variant_is_followed_by_its_outputs() -> None:
     with capture(student, block_names(student)) as seen:
         student(src)
     assert len(seen) == len(block_names(student)) == 25
+
+
+def test_rates_rise_and_fall() -> None:
+    phase = Phase("p", "matting", steps=100, warmup=3, schedule="cosine")
+    assert _factor(phase, 0) == pytest.approx(0.25)
+    assert _factor(phase, 50) == pytest.approx(0.5)
+    assert _factor(phase, 99) < 0.001
+    assert _factor(dataclasses.replace(phase, schedule="constant"), 99) == 1
+    assert _factor(dataclasses.replace(phase, warmup=0), 0) == 1
 
 
 def test_parts_at_rate_0_stay() -> None:
@@ -307,12 +319,50 @@ def test_the_export_and_what_lies_beside_it(mixed: Recipe, tmp_path: Path) -> No
     assert quick(again).finished
 
 
-def test_torchscript_is_no_teacher(mixed: Recipe, tmp_path: Path) -> None:
+def test_torchscript_is_no_teacher_and_no_start(mixed: Recipe, tmp_path: Path) -> None:
     module = torch.jit.trace(torch.nn.Identity(), torch.rand(1))
     torch.jit.save(module, tmp_path / "t.pt")
     model = Model(teacher=str(tmp_path / "t.pt"))
     with pytest.raises(InputError, match="is TorchScript, whose maps cannot be seen"):
         quick(dataclasses.replace(mixed, model=model))
+    model = Model(start=str(tmp_path / "t.pt"))
+    with pytest.raises(InputError, match=r"model.start .*t.pt does not hold backbone"):
+        quick(dataclasses.replace(mixed, model=model))
+
+
+def test_blocks_need_a_teacher_of_the_same_variant(mixed: Recipe) -> None:
+    model = dataclasses.replace(mixed.model, variant="resnet50")
+    with pytest.raises(InputError, match="is no resnet50, so its blocks cannot be"):
+        quick(dataclasses.replace(mixed, model=model))
+
+
+def test_a_phase_of_no_steps_is_left_out(mixed: Recipe) -> None:
+    none = [dataclasses.replace(phase, steps=0) for phase in mixed.phase[:3]]
+    recipe = dataclasses.replace(mixed, phase=(*none, mixed.phase[3]))
+    trained = quick(recipe)
+    assert trained.finished
+    assert trained.steps == 2
+
+
+def test_tensorboard_is_told_where_it_is_installed(
+    mixed: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: Path) -> None:
+            assert folder == Path(mixed.run.out)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, value, step))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    quick(dataclasses.replace(mixed, phase=mixed.phase[1:2]))
+    assert {("error", 0), ("blocks/blocks", 1), ("loss", 2)} <= {
+        (name, step) for name, _, step in told
+    }
 
 
 def test_minutes_must_be_positive(mixed: Recipe) -> None:

@@ -343,10 +343,10 @@ def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Pictu
                         seen[index] = last
                 if at >= wanted[-1]:
                     break
-    except (av.error.FFmpegError, OSError, IndexError) as error:
+        if last is None:
+            raise EOFError("no frames")
+    except (av.error.FFmpegError, OSError, IndexError, EOFError) as error:
         raise InputError(
-            f"{blob.path} at byte {blob.offset}: damaged video; remove it"
+            f"{blob.path} at byte {blob.offset}: damaged video ({error}); remove it"
         ) from error
-    if last is None:
-        raise InputError(f"{blob.path} at byte {blob.offset}: a video without frames")
     return {index: seen.get(index, last) for index in wanted}

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rematte.device import choose_device
+from rematte.encoders import MobileNetV3Encoder
 from rematte.errors import InputError, OutputError
 from rematte.network import MattingNetwork
 from rematte.train.batches import Batch, Batches, Sample, held_out_samples
@@ -217,7 +218,7 @@ class _Run:
         self.network = _start(recipe).to(self.device)
         self.teacher: MattingNetwork | None = None
         if recipe.model.teacher:
-            self.teacher = _eager(recipe.model.teacher, self.device)
+            self.teacher = _teacher(recipe, self.device)
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
         self.stopped, self.error = False, None  # type: bool, float | None
@@ -258,7 +259,7 @@ class _Run:
             self.trained, phase, self.recipe.augment, key, self.processes.rank
         )
         samples = held_out_samples(self.kept, phase, self.recipe.validate, (run.seed,))
-        self._prepare(phase)
+        optimizer = self._prepare(phase)
         passes = self.processes.wrap(Passes(self.network, self.teacher))
         loader = DataLoader(
             batches,
@@ -276,7 +277,7 @@ class _Run:
         if self.step == 0:
             self._validate(phase, samples)
         for batch in bar:
-            terms = self._step(phase, passes, batch)
+            terms = self._step(phase, optimizer, passes, batch)
             if self.step % run.log_every == 0:
                 loss = self._report(phase, terms, time.monotonic() - begin)
                 bar.set_postfix(loss=f"{loss:.4f}", error=self.error)
@@ -291,30 +292,30 @@ class _Run:
             self.phase_at, self.step, self.optimizer = self.phase_at + 1, 0, None
         self._save(terms)
 
-    def _prepare(self, phase: Phase) -> None:
+    def _prepare(self, phase: Phase) -> torch.optim.Optimizer:
         """Set what is trained, how fast and in which mode."""
         self.network.train(phase.batch_norm)
         groups = _groups(self.network, phase.rates)
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        self.optimizer = kinds[phase.optimizer](groups)
+        optimizer: torch.optim.Optimizer = kinds[phase.optimizer](groups)
         scaled = phase.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         if self._loaded.get("optimizer"):
-            self.optimizer.load_state_dict(self._loaded["optimizer"])
+            optimizer.load_state_dict(self._loaded["optimizer"])
             self.scaler.load_state_dict(self._loaded["scaler"])
-        self._loaded = {}
+        self._loaded, self.optimizer = {}, optimizer
+        return optimizer
 
-    def _step(self, phase: Phase, passes: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def _step(
+        self,
+        phase: Phase,
+        optimizer: torch.optim.Optimizer,
+        passes: nn.Module,
+        batch: Batch,
+    ) -> dict[str, Tensor]:
         """Learn from one batch; give the terms of the loss."""
-        optimizer = self.optimizer
-        if optimizer is None:
-            raise RuntimeError("a step before its phase was prepared")
-        share = self.step / phase.steps
-        factor = 1.0
-        if phase.schedule == "cosine":
-            factor = 0.5 * (1 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
-            group["lr"] = factor * group["base"]
+            group["lr"] = _factor(phase, self.step) * group["base"]
         optimizer.zero_grad(set_to_none=True)
         report: dict[str, Tensor] = {}
         for name, sample in batch.items():
@@ -387,12 +388,15 @@ class _Run:
         """Measure the running mean on held-out clips, and draw a sheet of them."""
         if not self.main:
             return
-        errors, rows = [], []
+        errors, blocks, rows = [], [], []
         for sample in samples:
             src = sample["src"].to(self.device)
             true = sample["pha"].to(self.device)
             if self.teacher is not None and phase.kind != "matting":
                 _, true, *_ = self.teacher(src)
+                if phase.kind == "blocks":
+                    every = block_errors(self.mean, self.teacher, src)
+                    blocks.append(float(torch.stack(list(every.values())).mean()))
             # Where the phase is about a ratio, it is measured at the middle of it.
             ratio = sum(phase.ratio) / 2 if phase.kind == "distill" else 1.0
             fgr, pha, *_ = self.mean(src, downsample_ratio=ratio)
@@ -402,7 +406,10 @@ class _Run:
             shown = [src, true.expand_as(src), pha.expand_as(src), over]
             rows.append(torch.cat([part[0, -1] for part in shown], -1))
         self.error = round(sum(errors) / len(errors), 3)
-        self._log({"step": self.total, "phase": phase.name, "error": self.error})
+        line = {"step": self.total, "phase": phase.name, "error": self.error}
+        if blocks:
+            line["block_error"] = round(sum(blocks) / len(blocks), 4)
+        self._log(line)
         sheet = torch.cat(rows, -2).mul(255).round().byte().movedim(0, -1)
         folder = self.out / "sheets"
         folder.mkdir(exist_ok=True)
@@ -480,12 +487,22 @@ def _start(recipe: Recipe) -> MattingNetwork:
     return network
 
 
-def _eager(name: str, device: torch.device) -> MattingNetwork:
+def _teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
+    """Load the teacher, and see that the phases can learn from it."""
+    name, variant = recipe.model.teacher, recipe.model.variant
     teacher = load_model(name, device=device)
     if not isinstance(teacher, MattingNetwork):
         raise InputError(
             f"model.teacher {name} is TorchScript, whose maps cannot be seen; give a "
             "state dict"
+        )
+    alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (
+        variant == "mobilenetv3"
+    )
+    if not alike and any(p.kind == "blocks" and p.steps for p in recipe.phase):
+        raise InputError(
+            f"model.teacher {name} is no {variant}, so its blocks cannot be matched; "
+            "set steps of the phases of kind blocks to 0, or use another teacher"
         )
     return teacher
 
@@ -510,6 +527,14 @@ def _groups(network: MattingNetwork, rates: Rates) -> list[dict[str, Any]]:
         for parameters, rate in parts.values()
         if rate > 0 and parameters
     ]
+
+
+def _factor(phase: Phase, step: int) -> float:
+    """What the learning rates are multiplied with at a step."""
+    factor = min(1.0, (step + 1) / (phase.warmup + 1))
+    if phase.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * step / phase.steps))
+    return factor
 
 
 def _essence(recipe: Recipe) -> dict[str, Any]:

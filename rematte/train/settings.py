@@ -115,6 +115,8 @@ class Phase:
         truth: Share of samples with true alpha in a distill phase.
         empty: Share of samples without people in a blocks or distill phase.
         rates: Learning rates at the beginning.
+        warmup: Steps in which the rates rise evenly from about 0; trained weights need
+            some, since a new optimiser's first steps are blind.
         schedule: "constant", or "cosine" down to 0 at the phase's end.
         optimizer: Which.
         precision: Of the forward pass.
@@ -136,6 +138,7 @@ class Phase:
     truth: float = _between(0.0, 0, 1)
     empty: float = _between(0.05, 0, 1)
     rates: Rates = Rates()
+    warmup: int = _between(0, 0)
     schedule: Literal["constant", "cosine"] = "constant"
     optimizer: Literal["adam", "adamw"] = "adam"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
