@@ -214,18 +214,18 @@ def test_batches_depend_on_the_step_alone(shards: Data) -> None:
         one = Batches(found, phase, Augment(), (7, 0), 0)
         again = Batches(found, phase, Augment(), (7, 0), 0)
         other = Batches(found, phase, Augment(), (7, 0), 1)
-        again[4]
-        for name, sample in one[3].items():
+        again.make(4)
+        for name, sample in one.make(3).items():
             for key, value in sample.items():
-                assert torch.equal(value, again[3][name][key])
-                assert value.shape == other[3][name][key].shape
-            assert not torch.equal(sample["src"], other[3][name]["src"])
+                assert torch.equal(value, again.make(3)[name][key])
+                assert value.shape == other.make(3)[name][key].shape
+            assert not torch.equal(sample["src"], other.make(3)[name]["src"])
 
 
 def test_a_matting_step_has_its_passes(shards: Data) -> None:
     batches = Batches(index(shards), MATTING, Augment(), (0, 0), 0)
     for step in range(3):
-        batch = batches[step]
+        batch = batches.make(step)
         assert list(batch) == ["matting", "high", "segmentation"]
         length = batch["matting"]["src"].shape[1]
         assert batch["matting"]["src"].shape[0] == 2
@@ -245,7 +245,7 @@ def test_segmentation_takes_clips_and_images_in_turn(
         save_images(tmp_path / "v" / name / "clip", frames)
     found = index(Data(shards=shards.shards, masks=(str(tmp_path / "v"),)))
     batches = Batches(found, MATTING, Augment(), (0, 0), 0)
-    lengths = [batches[step]["segmentation"]["src"].shape[1] for step in range(4)]
+    lengths = [batches.make(step)["segmentation"]["src"].shape[1] for step in range(4)]
     assert lengths[0] > 1
     assert lengths[2] > 1
     assert lengths[1] == lengths[3] == 1
@@ -253,7 +253,7 @@ def test_segmentation_takes_clips_and_images_in_turn(
 
 def test_distilled_batches_mix_truth_and_unlabelled(shards: Data) -> None:
     phase = Phase("d", "distill", batch=8, size=(32, 32), truth=0.5, empty=0.2)
-    sample = Batches(index(shards), phase, NO_AUGMENT, (0, 0), 0)[0]["distill"]
+    sample = Batches(index(shards), phase, NO_AUGMENT, (0, 0), 0).make(0)["distill"]
     known = sample["known"].flatten().tolist()
     assert set(known) == {0.0, 1.0}
     for alpha, true in zip(sample["pha"], known, strict=True):

@@ -16,7 +16,7 @@ from conftest import draw_disc, make_clip
 from fakes import save_images
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_train_data import make_shards
+from test_train_data import encoded, make_shards, make_tar
 
 import rematte
 from rematte.cli import main
@@ -363,6 +363,19 @@ def test_tensorboard_is_told_where_it_is_installed(
     assert {("error", 0), ("blocks/blocks", 1), ("loss", 2)} <= {
         (name, step) for name, _, step in told
     }
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_told_in_one_line(
+    mixed: Recipe, tmp_path: Path, workers: int
+) -> None:
+    make_tar(tmp_path / "bad.tar", {"people/a.jpg": b"no image"})
+    make_tar(tmp_path / "good.tar", {"people/b.jpg": encoded(draw_disc(1).frames[0])})
+    data = Data(shards=(str(tmp_path / "bad.tar"), str(tmp_path / "good.tar")))
+    recipe = elsewhere(mixed, tmp_path / "run", workers=workers)
+    phase = dataclasses.replace(mixed.phase[1], batch=8, empty=0.0)
+    with pytest.raises(InputError, match=r"^\S+bad.tar at byte 512: no readable image"):
+        quick(dataclasses.replace(recipe, data=data, phase=(phase,)))
 
 
 def test_minutes_must_be_positive(mixed: Recipe) -> None:

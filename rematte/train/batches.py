@@ -130,8 +130,8 @@ def distill_sample(
     }
 
 
-class Batches(Dataset[Batch]):
-    """The batches of a phase by their step: for each pass its tensors.
+class Batches(Dataset[Batch | InputError]):
+    """The batches of a phase by their step.
 
     Args:
         index: What to draw from.
@@ -158,7 +158,15 @@ class Batches(Dataset[Batch]):
                     f"data.{kind} or data.shards"
                 )
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | InputError:
+        """Give the batch, or what is wrong: torch would bury it in a traceback."""
+        try:
+            return self.make(step)
+        except InputError as error:
+            return error
+
+    def make(self, step: int) -> Batch:
+        """Make the batch of a step: for each pass its tensors."""
         phase = self.phase
         shape = np.random.default_rng((*self.key, step))
         length, size = _draw(shape, phase.frames, phase.size)
@@ -234,4 +242,4 @@ def held_out_samples(
         high=None, segmentation=False, truth=0.0, clips=0.5,
     )  # fmt: skip
     batches = Batches(index, phase, NO_AUGMENT, key, 0)
-    return [next(iter(batches[at].values())) for at in range(validate.samples)]
+    return [next(iter(batches.make(at).values())) for at in range(validate.samples)]

@@ -277,6 +277,8 @@ class _Run:
         if self.step == 0:
             self._validate(phase, samples)
         for batch in bar:
+            if isinstance(batch, InputError):
+                raise batch
             terms = self._step(phase, optimizer, passes, batch)
             if self.step % run.log_every == 0:
                 loss = self._report(phase, terms, time.monotonic() - begin)
