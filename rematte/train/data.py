@@ -323,24 +323,19 @@ def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Pictu
     """
     (blob,) = media.blobs
     seen: dict[int, Picture] = {}
-    last: Picture | None = None
+    last: av.VideoFrame | None = None
     try:
         with _open(blob) as container:
             stream: Any = container.streams.video[0]
             base, start = stream.time_base, stream.start_time or 0
             if wanted[0]:
-                container.seek(
-                    start + int(wanted[0] / media.rate / base), stream=stream
-                )
-            for frame in container.decode(stream):
-                at = round(((frame.pts or 0) - start) * base * media.rate)
-                if at < wanted[0] and last is not None:
-                    continue
-                rgb = to_rgb(frame, frame_colour(frame), 8, None).astype(np.uint8)
-                last = rgb[..., :1] if mode == "L" else rgb
-                for index in wanted:
-                    if index <= at and index not in seen:
-                        seen[index] = last
+                at = start + int(wanted[0] / media.rate / base)
+                container.seek(at, stream=stream)
+            for last in container.decode(stream):
+                at = round(((last.pts or 0) - start) * base * media.rate)
+                due = [index for index in wanted if index <= at and index not in seen]
+                if due:
+                    seen |= dict.fromkeys(due, _rgb(last, mode))
                 if at >= wanted[-1]:
                     break
         if last is None:
@@ -349,4 +344,10 @@ def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Pictu
         raise InputError(
             f"{blob.path} at byte {blob.offset}: damaged video ({error}); remove it"
         ) from error
-    return {index: seen.get(index, last) for index in wanted}
+    late = [index for index in wanted if index not in seen]
+    return seen | dict.fromkeys(late, _rgb(last, mode)) if late else seen
+
+
+def _rgb(frame: av.VideoFrame, mode: str) -> Picture:
+    pixels = to_rgb(frame, frame_colour(frame), 8, None).astype(np.uint8, copy=False)
+    return pixels[..., :1] if mode == "L" else pixels

@@ -453,7 +453,7 @@ class _Run:
         path = self.out / STATE
         try:
             state: dict[str, Any] = torch.load(
-                path, map_location=self.device, weights_only=True
+                path, map_location="cpu", weights_only=True
             )
         except Exception as error:  # damaged pickles raise nearly every class there is
             raise InputError(
@@ -470,7 +470,7 @@ class _Run:
         self.network.load_state_dict(state["network"])
         self.mean.load_state_dict(state["mean"])
         self.phase_at, self.step, self.total, self.error = state["at"]
-        torch.set_rng_state(state["rng"].cpu())
+        torch.set_rng_state(state["rng"])
         return state
 
 
