@@ -471,6 +471,61 @@ def _key(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_train(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train weights by a recipe (extra: train)",
+        description="Train weights by a recipe: see docs/train.md. A checkpoint holds "
+        "everything, so that a run can be stopped and resumed at any time.",
+        epilog="example: rematte train recipes/bundled.toml --set "
+        f"run.out=runs/mine --minutes 10 --resume; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=_train)
+    parser.add_argument("recipe", help="a TOML file, such as recipes/bundled.toml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="replace a setting, such as phase.0.steps=100; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="go on from the checkpoint in run.out, if there is one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, metavar="M",
+        help="stop with a checkpoint after this time",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
+
+
+def _train(options: argparse.Namespace) -> int:
+    try:
+        from rematte.train import load_recipe, train
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"rematte train needs {error.name}: pip install 'rematte[train]'"
+        ) from error
+    device, _ = choose_device(options.device)
+    recipe = load_recipe(options.recipe, options.set, device.type)
+    trained = train(
+        recipe,
+        resume=options.resume,
+        minutes=options.minutes,
+        device=options.device,
+        progress=not options.quiet and sys.stderr.isatty(),
+    )
+    if not options.quiet:
+        then = "finished" if trained.finished else "to go on, add --resume"
+        print(
+            f"{trained.weights}: {trained.steps} steps, {then}; held-out alpha error "
+            f"{trained.error} (MAD x 1e3)"
+        )
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -490,6 +545,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_make_testset(commands)
     _add_key(commands)
+    _add_train(commands)
     return parser
 
 

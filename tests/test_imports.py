@@ -27,9 +27,10 @@ ALLOWED = {
     "clips": {"video"},
     "evaluate": {"clips", "matting", "metrics", "video"},
     "testset": {"clips", "compositing", "matting", "video"},
+    "train": {"device", "encoders", "network", "train", "video", "weights"},
     "cli": {
         *("compositing", "convert", "device", "doctor", "evaluate", "keying"),
-        *("network", "testset", "video", "weights"),
+        *("network", "testset", "train", "video", "weights"),
     },
     "__main__": {"cli"},
     "__init__": {"convert", "matting", "network", "weights"},

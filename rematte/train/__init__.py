@@ -1,0 +1,10 @@
+"""Training: data, augmentation, losses, distillation and the loop, from one recipe.
+
+A leaf: it uses the network and the video reader, and nothing of the package uses it but
+the command line, when asked. Needs the extra `train`.
+"""
+
+from rematte.train.loop import Trained, train
+from rematte.train.settings import Recipe, load_recipe
+
+__all__ = ["Recipe", "Trained", "load_recipe", "train"]

@@ -1,0 +1,359 @@
+"""Varies clips: order of frames, motion, optics, colour, noise; then composites.
+
+What is random is drawn from the generator that is given, so that the same generator
+gives the same clip. Geometry and optics act on foreground, alpha and background alike;
+photometry acts on foreground and background, each alone or both with the same numbers,
+before the composite is made. So the law holds exactly: composite = alpha F +
+(1 - alpha) B. JPEG alone comes after, in the composite only: an artefact to see past.
+
+Knows no files.
+
+Source:
+    Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
+    Guidance, 2021 (arXiv 2108.11515), section 4.1, for what is varied and the ranges
+    of motion, speed and grain; those of colour and blur are ours.
+"""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from rematte.train.settings import Augment
+
+Floats = NDArray[np.float64]
+
+
+class Layers(NamedTuple):
+    """A clip to be composited, (T, C, H, W) each, all in [0, 1].
+
+    Attributes:
+        fgr: Foreground, straight RGB.
+        pha: Alpha.
+        bgr: Background.
+    """
+
+    fgr: Tensor
+    pha: Tensor
+    bgr: Tensor
+
+
+def composite(layers: Layers) -> Tensor:
+    """Lay the foreground over the background: alpha F + (1 - alpha) B."""
+    return layers.pha * layers.fgr + (1 - layers.pha) * layers.bgr
+
+
+# Time
+
+
+def frame_order(rng: Generator, count: int, length: int, how: Augment) -> list[int]:
+    """Choose frames of a source: where it starts, how fast, backwards, held.
+
+    Args:
+        rng: Draws.
+        count: Frames of the source; at its end, play turns round.
+        length: Frames to give.
+        how: `time` and `pause` are used.
+    """
+    if count == 1:
+        return [0] * length
+    speed = float(rng.uniform(0.5, 5)) if rng.random() < how.time else 1.0
+    speed = min(speed, max(1.0, (count - 1) / length))
+    start = rng.uniform(0, max(1.0, count - speed * (length - 1)))
+    order = [int(start + speed * index) for index in range(length)]
+    period = 2 * (count - 1)
+    order = [min(at % period, period - at % period) for at in order]
+    if rng.random() < how.time / 2:
+        order.reverse()
+    return pause(rng, order, how)
+
+
+def pause(rng: Generator, order: list[int], how: Augment) -> list[int]:
+    """Hold one frame for a while, and go on from where it stopped."""
+    if len(order) < 3 or rng.random() >= how.pause:
+        return order
+    at = int(rng.integers(len(order) - 1))
+    held = int(rng.integers(1, len(order) - at))
+    return [*order[:at], *[order[at]] * held, *order[at : len(order) - held]]
+
+
+def ease(rng: Generator, frames: int) -> Floats:
+    """Progress from 0 to 1 over a clip: even, soft at both ends, or at one."""
+    t = np.linspace(0, 1, frames)
+    curves = (t, t * t * (3 - 2 * t), t * t, 1 - (1 - t) ** 2)
+    return curves[int(rng.integers(len(curves)))]
+
+
+def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
+    """A value per frame, from one drawn in [low, high] to another."""
+    begin, end = rng.uniform(low, high, 2)
+    return np.asarray(begin + progress * (end - begin))
+
+
+# Geometry
+
+
+def motion(
+    rng: Generator, frames: int, scale: tuple[float, float], how: Augment
+) -> Floats:
+    """Affine matrices (T, 3, 3) from output to source pixels, both from the centre.
+
+    Args:
+        rng: Draws.
+        frames: T.
+        scale: Static enlargement, least and most. One below 1 keeps the lower edge
+            where it is, so that people cut off there do not float.
+        how: `motion` and `flip` are used.
+
+    Returns:
+        Matrices for an output of height 1; `warp` applies its size.
+    """
+    size = rng.uniform(*scale)
+    aspect = rng.uniform(0.9, 1.1) if how.motion else 1.0
+    matrix = np.diag([size * aspect, size, 1.0])[None]
+    if rng.random() < how.flip:
+        matrix[:, 0, 0] *= -1
+    matrix[:, 0, 2] = rng.uniform(-0.5, 0.5) * abs(1 - size)
+    matrix[:, 1, 2] = max(0.0, (1 - size) / 2)
+    if rng.random() < how.motion:
+        progress = ease(rng, frames)
+        angle = np.radians(drift(rng, -10, 10, progress))
+        shear = np.radians(drift(rng, -5, 5, progress))
+        zoom = drift(rng, 0.9, 1.1, progress)
+        moving = np.zeros((frames, 3, 3))
+        moving[:, 0, 0], moving[:, 0, 1] = np.cos(angle), -np.sin(angle + shear)
+        moving[:, 1, 0], moving[:, 1, 1] = np.sin(angle), np.cos(angle + shear)
+        moving *= zoom[:, None, None]
+        moving[:, 0, 2] = drift(rng, -0.1, 0.1, progress)
+        moving[:, 1, 2] = drift(rng, -0.1, 0.1, progress)
+        moving[:, 2, 2] = 1
+        matrix = moving @ matrix
+    return np.linalg.inv(np.broadcast_to(matrix, (frames, 3, 3)))
+
+
+def warp(
+    x: Tensor,
+    matrices: Floats,
+    size: tuple[int, int],
+    fit: str,
+    padding: str,
+    at: float = 0.0,
+) -> Tensor:
+    """Sample a clip through affine matrices.
+
+    Args:
+        x: (T, C, h, w).
+        matrices: (T, 3, 3) of `motion`.
+        size: Height and width of the result.
+        fit: "height" (the source fills the height) or "cover" (all of it).
+        padding: "zeros" or "reflection" beyond the borders.
+        at: Which part of what "cover" leaves over is seen: -0.5 to 0.5, 0 the middle.
+    """
+    height, width = size
+    step = x.shape[-2] / height  # source pixels per output pixel
+    if fit == "cover":
+        step = min(step, x.shape[-1] / width)
+    if step > 2:  # bilinear sampling alone would skip pixels
+        smaller = [max(1, round(side / step)) for side in x.shape[-2:]]
+        x = F.interpolate(x, smaller, mode="bilinear", antialias=True)
+        step = 1.0
+    to_pixels = np.diag([width / 2, height / 2, 1.0])
+    matrices = matrices.copy()
+    matrices[:, :2, 2] *= height
+    from_pixels = np.diag([2 * step / x.shape[-1], 2 * step / x.shape[-2], 1.0])
+    if fit == "cover":
+        from_pixels[0, 2] = 2 * at * (1 - min(1.0, step * width / x.shape[-1]))
+        from_pixels[1, 2] = 2 * at * (1 - min(1.0, step * height / x.shape[-2]))
+    theta = torch.from_numpy((from_pixels @ matrices @ to_pixels)[:, :2])
+    grid = F.affine_grid(theta.float(), [len(x), 1, *size], align_corners=False)
+    return F.grid_sample(x, grid, padding_mode=padding, align_corners=False)
+
+
+def straight(premultiplied: Tensor, coverage: Tensor) -> Tensor:
+    """Divide a colour by its coverage; 0 where nothing is covered."""
+    colour = premultiplied / coverage.clamp(min=1e-6)
+    return torch.where(coverage > 1e-6, colour, 0.0).clamp(0, 1)
+
+
+def place(
+    fgr: Tensor, pha: Tensor, bgr: Tensor, size: tuple[int, int], how: Augment,
+    rng: Generator,
+) -> Layers:  # fmt: skip
+    """Move foreground and background, each alone and both together, and crop.
+
+    Args:
+        fgr: (T, 3, h, w), straight.
+        pha: (T, 1, h, w).
+        bgr: (T, 3, h', w').
+        size: Height and width of the result.
+        how: `motion` and `flip` are used.
+        rng: Draws.
+    """
+    frames = len(fgr)
+    still = how.motion == 0
+    front = motion(rng, frames, (1, 1) if still else (0.5, 1), how)
+    back = motion(rng, frames, (1, 1) if still else (1, 1.5), how)
+    both = motion(rng, frames, (1, 1), how)
+    at = 0.0 if still else rng.uniform(-0.5, 0.5)
+    # Premultiplied, since what lies beside a person must not bleed into the edge.
+    cut = warp(
+        torch.cat([fgr * pha, pha], 1), front @ both, size, "height", "zeros"
+    ).clamp(0, 1)
+    return Layers(
+        straight(cut[:, :3], cut[:, 3:]),
+        cut[:, 3:],
+        warp(bgr, back @ both, size, "cover", "reflection", at),
+    )
+
+
+# Optics
+
+
+def _smooth(x: Tensor, sigmas: Floats) -> Tensor:
+    """Gaussian blur with one sigma [pixels] per frame."""
+    radius = min(max(1, int(np.ceil(2.5 * sigmas.max()))), min(x.shape[-2:]) - 1)
+    offsets = np.arange(-radius, radius + 1)
+    rows = np.exp(-0.5 * (offsets / np.maximum(sigmas, 1e-2)[:, None]) ** 2)
+    rows /= rows.sum(1, keepdims=True)
+    kernels = torch.from_numpy(rows).float().repeat_interleave(x.shape[1], 0)
+    flat = F.pad(x, (radius,) * 4, "reflect").flatten(0, 1)[None]
+    flat = F.conv2d(flat, kernels[:, None, None, :], groups=len(kernels))
+    flat = F.conv2d(flat, kernels[:, None, :, None], groups=len(kernels))
+    return flat[0].reshape(x.shape)
+
+
+def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
+    """Put foreground (with its alpha), background, or the whole picture out of focus.
+
+    Args:
+        layers: A clip.
+        sigmas: Of the Gaussian, for each frame [pixels].
+        front: Whether the foreground is blurred.
+        back: Whether the background is; with both, the composite is exactly that of
+            the sharp layers, blurred.
+    """
+    fgr, pha, bgr = layers
+    if front and back:
+        rest = _smooth((1 - pha) * bgr, sigmas)
+        cut = _smooth(torch.cat([pha * fgr, pha], 1), sigmas)
+        return Layers(
+            straight(cut[:, :3], cut[:, 3:]), cut[:, 3:], straight(rest, 1 - cut[:, 3:])
+        )
+    if front:
+        cut = _smooth(torch.cat([pha * fgr, pha], 1), sigmas)
+        return Layers(straight(cut[:, :3], cut[:, 3:]), cut[:, 3:], bgr)
+    return Layers(fgr, pha, _smooth(bgr, sigmas)) if back else layers
+
+
+def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
+    """Exaggerate what differs from the neighbours: 0 softens, 1 keeps, 8 is harsh.
+
+    Args:
+        x: (T, 3, H, W).
+        factor: See above.
+        weight: (T, 1, H, W), how much each pixel counts as a neighbour. For a
+            foreground its alpha: there is no colour where that is 0.
+    """
+    mean = F.avg_pool2d(torch.cat([weight * x, weight], 1), 3, 1, 1)
+    soft = straight(mean[:, :3], mean[:, 3:])
+    return (soft + factor * (x - soft)).clamp(0, 1)
+
+
+# Photometry
+
+
+def colour_matrices(rng: Generator, frames: int) -> Floats:
+    """Colour changes (T, 3, 4): contrast, saturation, tint, brightness, over time."""
+    progress = ease(rng, frames)
+    contrast = drift(rng, 0.8, 1.2, progress)[:, None, None]
+    saturation = drift(rng, 0.7, 1.3, progress)[:, None, None]
+    tint = np.stack([drift(rng, 0.9, 1.1, progress) for _ in range(3)], 1)
+    gray = np.full((3, 3), 1 / 3)
+    matrix = saturation * np.eye(3) + (1 - saturation) * gray
+    matrix = contrast * matrix * tint[:, None, :]
+    offset = (1 - contrast) / 2 + drift(rng, -0.15, 0.15, progress)[:, None, None]
+    return np.concatenate([matrix, np.broadcast_to(offset, (frames, 3, 1))], 2)
+
+
+def recolour(x: Tensor, matrices: Floats) -> Tensor:
+    """Apply (T, 3, 4) matrices to the colours of (T, 3, H, W)."""
+    m = torch.from_numpy(matrices).float()
+    moved = torch.einsum("tij,tjhw->tihw", m[:, :, :3], x)
+    return (moved + m[:, :, 3, None, None]).clamp(0, 1)
+
+
+def film_noise(rng: Generator, x: Tensor) -> Tensor:
+    """Grain of 1 to 4 pixels, gray or coloured, new in each frame, shaped as `x`."""
+    grain = rng.uniform(1, 4)
+    strength = rng.uniform(0, 0.2) / grain
+    height, width = (max(1, round(side / grain)) for side in x.shape[-2:])
+    channels = 1 if rng.random() < 0.5 else 3
+    noise = rng.standard_normal((len(x), channels, height, width), np.float32)
+    size = list(x.shape[-2:])
+    spread = F.interpolate(torch.from_numpy(noise), size, mode="bicubic")
+    return (strength * spread).expand_as(x)
+
+
+def _photometry(
+    pictures: list[Tensor], weights: list[Tensor], how: Augment, rng: Generator
+) -> list[Tensor]:
+    """Change pictures of one clip alike, with one draw for all of them."""
+    if rng.random() < how.sharpness:
+        factor = rng.uniform(0, 8)
+        pairs = zip(pictures, weights, strict=True)
+        pictures = [sharpen(picture, factor, weight) for picture, weight in pairs]
+    if rng.random() < how.colour:
+        matrices = colour_matrices(rng, len(pictures[0]))
+        pictures = [recolour(picture, matrices) for picture in pictures]
+    if rng.random() < how.grayscale:
+        pictures = [p.mean(1, keepdim=True).expand_as(p) for p in pictures]
+    if rng.random() < how.noise:
+        noise = film_noise(rng, pictures[0])
+        pictures = [(picture + noise).clamp(0, 1) for picture in pictures]
+    return pictures
+
+
+def vary(layers: Layers, how: Augment, rng: Generator) -> Layers:
+    """Change optics, colours and noise: of each layer alone, then of both alike."""
+    frames, height = len(layers.fgr), layers.fgr.shape[-2]
+    for front, back in ((True, False), (False, True), (True, True)):
+        if rng.random() < how.blur:
+            sigmas = drift(rng, 0, 0.01 * height, ease(rng, frames))
+            layers = blur(layers, sigmas, front, back)
+    fgr, pha, bgr = layers
+    everywhere = torch.ones_like(pha)
+    (fgr,) = _photometry([fgr], [pha], how, rng)
+    (bgr,) = _photometry([bgr], [everywhere], how, rng)
+    fgr, bgr = _photometry([fgr, bgr], [pha, everywhere], how, rng)
+    order = pause(rng, list(range(frames)), how)
+    return Layers(fgr[order], pha[order], bgr[order])
+
+
+def jpeg(x: Tensor, quality: int) -> Tensor:
+    """Compress and decompress every frame of (T, 3, H, W)."""
+    pictures = []
+    for frame in x.mul(255).round().byte().movedim(1, -1).numpy():
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, "JPEG", quality=quality)
+        pictures.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).float() / 255
+
+
+def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:
+    """Change (T, 3, H, W) frames that are no composite, as `vary` and `finish` do."""
+    if rng.random() < how.blur:
+        x = _smooth(x, drift(rng, 0, 0.01 * x.shape[-2], ease(rng, len(x))))
+    (x,) = _photometry([x], [torch.ones_like(x[:, :1])], how, rng)
+    return jpeg(x, int(rng.integers(20, 95))) if rng.random() < how.jpeg else x
+
+
+def finish(layers: Layers, how: Augment, rng: Generator) -> Tensor:
+    """The composite as a camera would hand it over."""
+    src = composite(layers)
+    return jpeg(src, int(rng.integers(20, 95))) if rng.random() < how.jpeg else src

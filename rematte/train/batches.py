@@ -1,0 +1,245 @@
+"""Makes the batches of a run: each from the seed, the phase, the step and the process.
+
+Nothing is remembered between two batches, so a run can go on anywhere, with any number
+of workers, and sees what an unbroken one sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rematte.errors import InputError
+from rematte.train.augment import (
+    finish,
+    frame_order,
+    motion,
+    place,
+    vary,
+    vary_frames,
+    warp,
+)
+from rematte.train.data import Index, Item, Media, decode
+from rematte.train.settings import NO_AUGMENT, Augment, Phase, Validate
+
+Sample = dict[str, Tensor]
+Batch = dict[str, Sample]
+_GRID = 16  # pixels, the coarsest scale of the network
+
+
+def _pixels(media: Media, order: Sequence[int], mode: str) -> Tensor:
+    """Decode to (T, C, H, W) in [0, 1]; a still's frames share memory."""
+    once = [order[0]] if media.frames == 1 else list(order)
+    pixels = torch.from_numpy(decode(media, once, mode)).movedim(-1, 1).float() / 255
+    return pixels.expand(len(order), -1, -1, -1)
+
+
+def _pick(rng: Generator, items: Sequence[Item]) -> Item:
+    return items[int(rng.integers(len(items)))]
+
+
+def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
+    """A clip with the probability `share`, else a still, as far as there are both."""
+    clips = [item for item in items if item.media.frames > 1]
+    stills = [item for item in items if item.media.frames == 1]
+    want_clip = rng.random() < share
+    return _pick(rng, (clips if want_clip else stills) or clips or stills)
+
+
+def matte_sample(
+    index: Index, rng: Generator, frames: int, size: tuple[int, int], how: Augment
+) -> Sample:
+    """A foreground over a background, half of them moving, with the truth.
+
+    Returns:
+        `src`, `fgr` and `pha`, (T, C, H, W) each.
+    """
+    item = _pick(rng, index.mattes)
+    order = frame_order(rng, item.media.frames, frames, how)
+    if item.alpha is None:
+        cut = _pixels(item.media, order, "RGBA")
+        fgr, pha = cut[:, :3], cut[:, 3:]
+    else:
+        fgr = _pixels(item.media, order, "RGB")
+        pha = _pixels(item.alpha, order, "L")
+    back = _either(rng, index.backgrounds, 0.5)
+    order = frame_order(rng, back.media.frames, frames, how)
+    bgr = _pixels(back.media, order, "RGB")
+    layers = vary(place(fgr, pha, bgr, size, how, rng), how, rng)
+    return {
+        "src": finish(layers, how, rng),
+        "fgr": layers.fgr.contiguous(),
+        "pha": layers.pha.contiguous(),
+    }
+
+
+def plain_sample(
+    item: Item, rng: Generator, frames: int, size: tuple[int, int], how: Augment
+) -> Sample:
+    """Frames as they are, moved and varied, with their mask if there is one.
+
+    Returns:
+        `src` (T, 3, H, W) and `mask` (T, 1, H, W), which is 0 where none is known.
+    """
+    order = frame_order(rng, item.media.frames, frames, how)
+    src = _pixels(item.media, order, "RGB")
+    known = item.alpha is not None
+    if item.alpha is not None:
+        src = torch.cat([src, _pixels(item.alpha, order, "L")], 1)
+    still = how.motion == 0
+    matrices = motion(rng, frames, (1, 1) if still else (1, 1.5), how)
+    at = 0.0 if still else rng.uniform(-0.5, 0.5)
+    src = warp(src, matrices, size, "cover", "reflection", at)
+    mask = src[:, 3:].round() if known else torch.zeros_like(src[:, :1])
+    return {"src": vary_frames(src[:, :3], how, rng), "mask": mask}
+
+
+def distill_sample(
+    index: Index,
+    rng: Generator,
+    frames: int,
+    size: tuple[int, int],
+    how: Augment,
+    phase: Phase,
+) -> Sample:
+    """What a teacher labels, mixed as the phase says; truth where there is some.
+
+    Returns:
+        `src`, `fgr`, `pha` and `known`, (1, 1, 1, 1): whether the truth is there.
+    """
+    kind = rng.random()
+    if kind < phase.truth and index.mattes and index.backgrounds:
+        sample = matte_sample(index, rng, frames, size, how)
+        return sample | {"known": torch.ones(1, 1, 1, 1)}
+    empty = index.backgrounds + index.others
+    if kind > 1 - phase.empty and empty:
+        item = _pick(rng, empty)
+    else:
+        item = _either(rng, index.people + index.masks, phase.clips)
+    src = plain_sample(item, rng, frames, size, how)["src"]
+    return {
+        "src": src,
+        "fgr": torch.zeros_like(src),
+        "pha": torch.zeros_like(src[:, :1]),
+        "known": torch.zeros(1, 1, 1, 1),
+    }
+
+
+class Batches(Dataset[Batch | InputError]):
+    """The batches of a phase by their step.
+
+    Args:
+        index: What to draw from.
+        phase: Which pass, how long and how large.
+        how: The augmentation.
+        key: What, with the step, seeds everything that is drawn.
+        rank: Of this process, which sees other pictures of the same size.
+    """
+
+    def __init__(
+        self, index: Index, phase: Phase, how: Augment, key: Sequence[int], rank: int
+    ) -> None:
+        self.index, self.phase, self.how = index, phase, how
+        self.key, self.rank = tuple(key), rank
+        needed = {"backgrounds": index.backgrounds, "mattes": index.mattes}
+        if phase.kind == "matting" and phase.segmentation:
+            needed["masks"] = index.masks
+        if phase.kind != "matting":
+            needed = {"people": index.people + index.masks}
+        for kind, items in needed.items():
+            if not items:
+                raise InputError(
+                    f"phase {phase.name} needs {kind}, and there are none: set "
+                    f"data.{kind} or data.shards"
+                )
+
+    def __getitem__(self, step: int) -> Batch | InputError:
+        """Give the batch, or what is wrong: torch would bury it in a traceback."""
+        try:
+            return self.make(step)
+        except InputError as error:
+            return error
+
+    def make(self, step: int) -> Batch:
+        """Make the batch of a step: for each pass its tensors."""
+        phase = self.phase
+        shape = np.random.default_rng((*self.key, step))
+        length, size = _draw(shape, phase.frames, phase.size)
+        if phase.kind != "matting":
+            made = self._stack(
+                step, 0, phase.batch, distill_sample, length, size, self.how, phase
+            )
+            return {phase.kind: made}
+        batch = {
+            "matting": self._stack(
+                step, 0, phase.batch, matte_sample, length, size, self.how
+            )
+        }
+        if phase.high is not None:
+            long, large = _draw(shape, phase.high.frames, phase.high.size)
+            batch["high"] = self._stack(
+                step, 1, phase.batch, matte_sample, long, large, self.how
+            )
+        if phase.segmentation:
+            batch["segmentation"] = self._segmentation(step, length, size)
+        return batch
+
+    def _segmentation(self, step: int, length: int, size: tuple[int, int]) -> Sample:
+        """Clips and single frames in turn; T images make T clips of one frame."""
+        clips = tuple(item for item in self.index.masks if item.media.frames > 1)
+        if step % 2 == 0 and clips:
+            return self._stack(
+                step, 2, self.phase.batch, _masked, length, size, self.how, clips
+            )
+        stills = tuple(item for item in self.index.masks if item.media.frames == 1)
+        many = self.phase.batch * length
+        return self._stack(step, 2, many, _masked, 1, size, self.how, stills or clips)
+
+    def _stack(self, step: int, part: int, count: int, make: Any, *rest: Any) -> Sample:
+        """Make samples, each with a generator of its own, and stack them."""
+        samples = []
+        for number in range(count):
+            rng = np.random.default_rng((*self.key, step, part, self.rank, number))
+            samples.append(make(self.index, rng, *rest))
+        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+
+
+def _masked(
+    index: Index,
+    rng: Generator,
+    frames: int,
+    size: tuple[int, int],
+    how: Augment,
+    items: Sequence[Item],
+) -> Sample:
+    return plain_sample(_pick(rng, items), rng, frames, size, how)
+
+
+def _draw(
+    rng: Generator, frames: tuple[int, int], size: tuple[int, int]
+) -> tuple[int, tuple[int, int]]:
+    """Length, height and width of a step's clips."""
+    length = int(rng.integers(frames[0], frames[1] + 1))
+    height, width = (
+        int(rng.integers(size[0] // _GRID, size[1] // _GRID + 1)) * _GRID
+        for _ in range(2)
+    )
+    return length, (height, width)
+
+
+def held_out_samples(
+    index: Index, phase: Phase, validate: Validate, key: Sequence[int]
+) -> list[Sample]:
+    """The clips that are measured again and again, not augmented."""
+    size = (validate.size, validate.size)
+    phase = replace(
+        phase, batch=1, frames=(validate.frames, validate.frames), size=size,
+        high=None, segmentation=False, truth=0.0, clips=0.5,
+    )  # fmt: skip
+    batches = Batches(index, phase, NO_AUGMENT, key, 0)
+    return [next(iter(batches.make(at).values())) for at in range(validate.samples)]

@@ -1,0 +1,353 @@
+"""Finds pictures and clips in folders and tar shards, and decodes frames of them.
+
+Everything is indexed once; after that, bytes are read by offset, by any process in any
+order. Names tell the kind of a shard's member. Knows nothing of augmentation.
+"""
+
+import glob
+import io
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rematte.errors import InputError
+from rematte.train.settings import Data
+from rematte.video.colour import frame_colour, to_rgb
+from rematte.video.reader import natural_key
+
+IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
+
+Picture = NDArray[np.uint8]
+
+
+class Blob(NamedTuple):
+    """A stretch of a file: all of it, or a member of a tar.
+
+    Attributes:
+        path: The file.
+        offset: Where it begins [bytes].
+        size: Its length [bytes].
+    """
+
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Give the bytes."""
+        with Path(self.path).open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+class Media(NamedTuple):
+    """An image, a folder of frames, or a video.
+
+    Attributes:
+        blobs: One per image; one for a video.
+        frames: How many.
+        rate: Frames per second of a video; 0 for images.
+    """
+
+    blobs: tuple[Blob, ...]
+    frames: int
+    rate: Fraction = Fraction(0)
+
+
+class Item(NamedTuple):
+    """A picture or clip, perhaps with its alpha or mask.
+
+    Attributes:
+        name: By which the held-out ones are chosen.
+        media: What is to be seen; RGBA if a matte has no `alpha`.
+        alpha: Alpha or mask; None where there is none.
+    """
+
+    name: str
+    media: Media
+    alpha: Media | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """All pictures and clips, by kind, in a fixed order.
+
+    Attributes:
+        mattes: Foregrounds with true alpha.
+        backgrounds: Without people.
+        masks: People with a rough mask.
+        people: People, unlabelled.
+        others: Neither people nor fit to be a background.
+    """
+
+    mattes: tuple[Item, ...] = ()
+    backgrounds: tuple[Item, ...] = ()
+    masks: tuple[Item, ...] = ()
+    people: tuple[Item, ...] = ()
+    others: tuple[Item, ...] = ()
+
+    def split(self, held_out: float) -> tuple["Index", "Index"]:
+        """Part what is trained on from what is held out, by a hash of the names."""
+        parts: tuple[dict[str, tuple[Item, ...]], dict[str, tuple[Item, ...]]]
+        parts = ({}, {})
+        for field in fields(self):
+            items: tuple[Item, ...] = getattr(self, field.name)
+            for kept, part in enumerate(parts):
+                part[field.name] = tuple(
+                    item
+                    for item in items
+                    if (zlib.crc32(item.name.encode()) % 10_000 < held_out * 10_000)
+                    == bool(kept)
+                )
+        return Index(**parts[0]), Index(**parts[1])
+
+
+def index(data: Data) -> Index:
+    """Find everything that the settings name.
+
+    Raises:
+        InputError: If a path does not exist, a tar is damaged, or a folder holds
+            nothing of its kind.
+    """
+    found: dict[str, list[Item]] = {field.name: [] for field in fields(Index)}
+    if data.shards:
+        for kind, items in _from_shards(data.shards).items():
+            found[kind] += items
+    for kind in ("mattes", "backgrounds", "masks", "people"):
+        for folder in _expand(getattr(data, kind), f"data.{kind}"):
+            items = _from_folder(folder, kind)
+            if not items:
+                raise InputError(
+                    f"data.{kind}: nothing of this kind in {folder}; see the layouts "
+                    "in docs/train.md"
+                )
+            found[kind] += items
+    return Index(**{kind: tuple(sorted(items)) for kind, items in found.items()})
+
+
+def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
+    for pattern in patterns:
+        paths = sorted(glob.glob(str(Path(pattern).expanduser())))  # noqa: PTH207
+        if not paths:
+            raise InputError(
+                f"{setting}: nothing matches {pattern!r}; set it to what is there"
+            )
+        yield from map(Path, paths)
+
+
+def _from_shards(patterns: Sequence[str]) -> dict[str, list[Item]]:
+    """Index the members of all shards together: partners may lie in different ones."""
+    members: dict[str, Blob] = {}
+    for path in _expand(patterns, "data.shards"):
+        try:
+            with tarfile.open(path, "r:") as archive:
+                for member in archive:
+                    if member.isfile():
+                        blob = Blob(str(path), member.offset_data, member.size)
+                        members.setdefault(member.name, blob)
+        except (tarfile.TarError, OSError) as error:
+            raise InputError(
+                f"data.shards: {path} is no readable, uncompressed tar ({error})"
+            ) from error
+    kinds: dict[str, dict[str, Blob]] = {}
+    for name, blob in members.items():
+        kinds.setdefault(_kind(name), {})[name] = blob
+    masks = _pair_masks(kinds.get("people", {}), ".mask.png")
+    taken = {item.name for item in masks}
+    people = {k: v for k, v in kinds.get("people", {}).items() if k not in taken}
+    found = {kind: _media(blobs) for kind, blobs in kinds.items() if kind != "people"}
+    return found | {"masks": masks, "people": _media(people)}
+
+
+def _kind(name: str) -> str:
+    """Tell the kind of a shard's member; masks stay with the people they belong to."""
+    parts = Path(name).parts
+    if parts[0] in ("rooms", "wallpapers"):
+        return "backgrounds"
+    if parts[0] == "cutouts":
+        return "mattes"
+    return "others" if parts[0] == "flickr_other" else "people"
+
+
+def _pair_masks(members: dict[str, Blob], suffix: str) -> list[Item]:
+    """Images that have a mask beside them."""
+    items = []
+    for name, blob in members.items():
+        mask = members.get(str(Path(name).with_suffix("")) + suffix)
+        if mask is not None and not name.endswith(suffix):
+            items.append(Item(name, Media((blob,), 1), Media((mask,), 1)))
+    return items
+
+
+def _media(members: dict[str, Blob]) -> list[Item]:
+    """Videos, images, and clips: images in a folder of a folder, named by numbers."""
+    items = []
+    images: dict[str, dict[str, Blob]] = {}
+    for name, blob in members.items():
+        path = Path(name)
+        if path.suffix.lower() in VIDEOS:
+            items.append(Item(name, _video(blob, name)))
+        elif path.suffix.lower() in IMAGES and not name.endswith(".mask.png"):
+            clip = path.stem.isdigit() and len(path.parts) > 2
+            images.setdefault(str(path.parent) if clip else name, {})[name] = blob
+    for name, frames in images.items():
+        blobs = tuple(frames[key] for key in sorted(frames, key=natural_key))
+        items.append(Item(name, Media(blobs, len(blobs))))
+    return items
+
+
+def _video(blob: Blob, name: str) -> Media:
+    """Count the frames of a video, as its header has them."""
+    try:
+        with _open(blob) as container:
+            stream = container.streams.video[0]
+            rate = stream.average_rate or Fraction(30)
+            seconds = Fraction(container.duration or 0, av.time_base)
+            count = stream.frames or int(seconds * rate)
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"{name} of {blob.path} is no readable video") from error
+    return Media((blob,), max(1, count), rate)
+
+
+def _from_folder(folder: Path, kind: str) -> list[Item]:
+    """Index one folder of the settings."""
+    if not folder.is_dir():
+        raise InputError(f"data.{kind}: {folder} is no folder")
+    for seen, alpha in (("fgr", "pha"), ("images", "masks")):
+        if kind in ("mattes", "masks") and (folder / seen).is_dir():
+            left, right = _stems(folder / seen), _stems(folder / alpha)
+            shared = sorted(left.keys() & right.keys())
+            named = [(f"{folder.name}/{stem}", stem) for stem in shared]
+            return [Item(name, left[stem], right[stem]) for name, stem in named]
+    members = {
+        str(path): Blob(str(path), 0, path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+    if kind == "masks":
+        return _pair_masks(members, ".mask.png")
+    items = [item for entry in sorted(folder.iterdir()) for item in _entry(entry)]
+    # A matte without `pha` is RGBA, which only images are read as.
+    return [item for item in items if kind != "mattes" or not item.media.rate]
+
+
+def _stems(folder: Path) -> dict[str, Media]:
+    """Videos, images and folders of frames, by their names without suffix."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing; its pictures lie beside in another")
+    entries = [entry for path in sorted(folder.iterdir()) for entry in _entry(path)]
+    return {Path(item.name).stem: item.media for item in entries}
+
+
+def _entry(path: Path) -> list[Item]:
+    """One image, video, or folder of frames; nothing if it is something else."""
+    name = f"{path.parent.name}/{path.name}"
+    if path.name.startswith("."):
+        return []
+    if path.is_dir():
+        frames = [f for f in path.iterdir() if f.suffix.lower() in IMAGES]
+        frames.sort(key=lambda frame: natural_key(frame.name))
+        blobs = tuple(Blob(str(f), 0, f.stat().st_size) for f in frames)
+        return [Item(name, Media(blobs, len(blobs)))] if blobs else []
+    blob = Blob(str(path), 0, path.stat().st_size)
+    if path.suffix.lower() in VIDEOS:
+        return [Item(name, _video(blob, name))]
+    if path.suffix.lower() in IMAGES and not path.name.endswith(".mask.png"):
+        return [Item(name, Media((blob,), 1))]
+    return []
+
+
+# Decoding
+
+
+def _open(blob: Blob) -> InputContainer:
+    """Open a video: a file by its path, a tar's member (never at 0) from memory."""
+    return av.open(io.BytesIO(blob.read()) if blob.offset else blob.path, "r")
+
+
+def decode(media: Media, order: Sequence[int], mode: str) -> Picture:
+    """Decode frames.
+
+    Args:
+        media: An image, a folder of frames, or a video.
+        order: Numbers of the frames, in any order, repeated or not.
+        mode: "RGB", "RGBA" or "L".
+
+    Returns:
+        (len(order), H, W, C).
+
+    Raises:
+        InputError: If a frame cannot be decoded.
+    """
+    wanted = sorted(set(order))
+    if media.rate:
+        seen = _decode_video(media, wanted, mode)
+    else:
+        seen = {at: _decode_image(media.blobs[at], mode) for at in wanted}
+    first = seen[order[0]].shape
+    if any(picture.shape != first for picture in seen.values()):
+        raise InputError(
+            f"{media.blobs[0].path}: frames of one clip have different sizes; make "
+            "them equal or take them apart"
+        )
+    return np.stack([seen[at] for at in order])
+
+
+def _decode_image(blob: Blob, mode: str) -> Picture:
+    try:
+        with Image.open(io.BytesIO(blob.read())) as image:
+            upright = ImageOps.exif_transpose(image) or image
+            pixels = np.array(upright.convert(mode), np.uint8)
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise InputError(
+            f"{blob.path} at byte {blob.offset}: no readable image; remove it"
+        ) from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Picture]:
+    """Decode from the key frame before the first one; the last frame stands for more.
+
+    Frames are counted by their time, so that a seek does not lose the count.
+    """
+    (blob,) = media.blobs
+    seen: dict[int, Picture] = {}
+    last: av.VideoFrame | None = None
+    try:
+        with _open(blob) as container:
+            stream: Any = container.streams.video[0]
+            base, start = stream.time_base, stream.start_time or 0
+            if wanted[0]:
+                at = start + int(wanted[0] / media.rate / base)
+                container.seek(at, stream=stream)
+            for last in container.decode(stream):
+                at = round(((last.pts or 0) - start) * base * media.rate)
+                due = [index for index in wanted if index <= at and index not in seen]
+                if due:
+                    seen |= dict.fromkeys(due, _rgb(last, mode))
+                if at >= wanted[-1]:
+                    break
+        if last is None:
+            raise EOFError("no frames")
+    except (av.error.FFmpegError, OSError, IndexError, EOFError) as error:
+        raise InputError(
+            f"{blob.path} at byte {blob.offset}: damaged video ({error}); remove it"
+        ) from error
+    late = [index for index in wanted if index not in seen]
+    return seen | dict.fromkeys(late, _rgb(last, mode)) if late else seen
+
+
+def _rgb(frame: av.VideoFrame, mode: str) -> Picture:
+    pixels = to_rgb(frame, frame_colour(frame), 8, None).astype(np.uint8, copy=False)
+    return pixels[..., :1] if mode == "L" else pixels

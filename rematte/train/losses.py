@@ -1,0 +1,142 @@
+"""Losses of matting and segmentation, as pure functions of tensors.
+
+Source:
+    Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
+    Guidance, 2021 (arXiv 2108.11515), section 4.2.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LEVELS = 5
+
+
+def _smooth(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Filter (N, C, H, W) with the 5x5 binomial kernel, reflecting at borders."""
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype)
+    kernel = (torch.outer(row, row) * (gain / 256)).expand(x.shape[1], 1, 5, 5)
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), "reflect"), kernel, groups=x.shape[1])
+
+
+def laplacian_pyramid(x: Tensor, levels: int = LEVELS) -> list[Tensor]:
+    """Split a picture into bands, from fine to coarse.
+
+    Odd sizes lose their last row or column at each level, and levels of less than four
+    pixels are left out.
+
+    Args:
+        x: (N, C, H, W).
+        levels: The most bands.
+
+    Source:
+        Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983.
+    """
+    bands: list[Tensor] = []
+    while len(bands) < levels and min(x.shape[-2:]) >= 4:
+        x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
+        smaller = _smooth(x)[..., ::2, ::2]
+        spread = x.new_zeros(x.shape)
+        spread[..., ::2, ::2] = smaller
+        bands.append(x - _smooth(spread, gain=4))
+        x = smaller
+    return bands
+
+
+def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
+    """L1 between Laplacian pyramids: sum over levels s = 0..4 of 2^s / 5 |L_s - L*_s|.
+
+    Args:
+        alpha: (B, T, 1, H, W).
+        true: Likewise.
+
+    Source:
+        Hou and Liu, Context-Aware Image Matting, 2019; the division by 5 is the
+        paper's, section 4.2.
+    """
+    # Autocast would run these convolutions, and so the loss, in half precision.
+    with torch.autocast(alpha.device.type, enabled=False):
+        error = (alpha.float() - true.float()).flatten(0, 1)  # the pyramid is linear
+        total = error.new_zeros(())
+        for level, band in enumerate(laplacian_pyramid(error)):
+            total = total + 2**level / LEVELS * band.abs().mean()
+    return total
+
+
+def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
+    """Mean squared error of the change from frame to frame; 0 for single frames.
+
+    Args:
+        x: (B, T, C, H, W).
+        true: Likewise.
+    """
+    if x.shape[1] < 2:
+        return x.new_zeros(())
+    return F.mse_loss(x.diff(dim=1), true.diff(dim=1))
+
+
+def alpha_terms(alpha: Tensor, true: Tensor) -> dict[str, Tensor]:
+    """The three terms of alpha, unweighted: l1, pyramid, temporal.
+
+    Args:
+        alpha: (B, T, 1, H, W).
+        true: Likewise.
+    """
+    return {
+        "l1": F.l1_loss(alpha, true),
+        "pyramid": pyramid_loss(alpha, true),
+        "temporal": temporal_loss(alpha, true),
+    }
+
+
+def matting_loss(
+    foreground: Tensor, alpha: Tensor, true_foreground: Tensor, true_alpha: Tensor
+) -> dict[str, Tensor]:
+    """Terms whose sum is the matting loss.
+
+    Alpha: L1 + pyramid + 5 temporal. Foreground, where the true alpha is above 0: L1 +
+    5 temporal; the mean is over all pixels, so that much background weighs little.
+
+    Args:
+        foreground: (B, T, 3, H, W).
+        alpha: (B, T, 1, H, W).
+        true_foreground: As `foreground`.
+        true_alpha: As `alpha`.
+    """
+    terms = alpha_terms(alpha, true_alpha)
+    seen = true_alpha > 0
+    foreground, true_foreground = foreground * seen, true_foreground * seen
+    return {
+        "alpha_l1": terms["l1"],
+        "alpha_pyramid": terms["pyramid"],
+        "alpha_temporal": 5 * terms["temporal"],
+        "foreground_l1": F.l1_loss(foreground, true_foreground),
+        "foreground_temporal": 5 * temporal_loss(foreground, true_foreground),
+    }
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross entropy.
+
+    Args:
+        logits: (B, T, 1, H, W).
+        mask: Likewise, in [0, 1].
+    """
+    return F.binary_cross_entropy_with_logits(logits, mask)
+
+
+def map_error(x: Tensor, target: Tensor) -> Tensor:
+    """Squared error over the target's variance, per channel, averaged.
+
+    1 is what the target's mean would give, 0 is equality. Channels that hardly vary
+    count as if they had a hundredth of the average variance.
+
+    Args:
+        x: (N, C, H, W).
+        target: Likewise.
+    """
+    x, target = x.float(), target.float()
+    over = (0, 2, 3)
+    variance = target.var(over, correction=0)
+    floor = 0.01 * variance.mean() + 1e-8
+    return ((x - target).square().mean(over) / (variance + floor)).mean()

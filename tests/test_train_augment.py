@@ -1,0 +1,231 @@
+"""Augmentation: whatever is varied, alpha stays that of the composite."""
+
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_disc
+from torch import Tensor
+
+from rematte.train.augment import (
+    Layers,
+    blur,
+    colour_matrices,
+    composite,
+    drift,
+    ease,
+    film_noise,
+    finish,
+    frame_order,
+    jpeg,
+    motion,
+    pause,
+    place,
+    recolour,
+    sharpen,
+    vary,
+    vary_frames,
+    warp,
+)
+from rematte.train.settings import NO_AUGMENT, Augment
+
+SIZE = (48, 64)
+PIXELWISE = {"colour", "grayscale", "noise", "sharpness"}
+EVERY = [field.name for field in fields(Augment)]
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def layers() -> Layers:
+    """A disc (T, C, H, W) whose background and foreground both have a gradient."""
+    disc = draw_disc(6)
+
+    def stack(pictures: list[np.ndarray]) -> Tensor:
+        x = torch.from_numpy(np.stack(pictures)).float() / 255
+        return x.movedim(-1, 1) if x.dim() == 4 else x[:, None]
+
+    bgr = stack([disc.background] * 6)
+    return Layers(bgr.flip(3).roll(1, 1) + 0.2, stack(disc.alpha), bgr)
+
+
+def varied(how: Augment, seed: int) -> tuple[Layers, Tensor]:
+    draws = rng(seed)
+    moved = vary(place(*layers(), SIZE, how, draws), how, draws)
+    return moved, finish(moved, how, draws)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_each_keeps_alpha_consistent_with_the_composite(name: str, seed: int) -> None:
+    how = replace(NO_AUGMENT, **{name: 1.0})
+    moved, src = varied(how, seed)
+    for part in (*moved, src):
+        assert part.min() >= 0
+        assert part.max() <= 1
+    error = (src - composite(moved)).abs()
+    if name == "jpeg":  # an artefact of the composite alone
+        assert 0 < error.mean() < 0.1
+    else:
+        assert error.max() == 0
+    # The truth is not only consistent but still that of the picture: what is opaque
+    # shows the foreground, what is clear the background.
+    opaque, clear = moved.pha > 0.999, moved.pha == 0
+    limit = 0.6 if name == "jpeg" else 1e-2
+    assert ((src - moved.fgr).abs() * opaque).max() <= limit
+    assert ((src - moved.bgr).abs() * clear).max() <= limit
+
+
+@pytest.mark.parametrize("name", sorted(PIXELWISE))
+def test_photometry_leaves_alpha_alone(name: str) -> None:
+    how = replace(NO_AUGMENT, **{name: 1.0})
+    before = place(*layers(), SIZE, how, rng())
+    after = vary(before, how, rng(1))
+    assert torch.equal(after.pha, before.pha)
+    assert not torch.equal(after.fgr, before.fgr)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_at_once_keep_the_law(seed: int) -> None:
+    how = replace(Augment(*[1.0] * len(EVERY)), jpeg=0.0)
+    moved, src = varied(how, seed)
+    assert torch.equal(src, composite(moved))
+
+
+def test_none_only_fits_the_size() -> None:
+    whole = layers()
+    same = place(*whole, (64, 96), NO_AUGMENT, rng())
+    assert (composite(same) - composite(whole)).abs().max() < 1e-5
+
+
+def test_motion_moves_colour_and_alpha_together() -> None:
+    """A foreground that tells its place still does so after any motion."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
+    disc = layers().pha
+    fgr = torch.stack([x / 96, y / 64, torch.zeros(64, 96)]).expand(6, -1, -1, -1)
+    how = replace(NO_AUGMENT, motion=1.0)
+    true = (fgr * disc)[:, :2].sum((2, 3)) / disc.sum((1, 2, 3))[:, None]
+    seen = 0
+    for seed in range(6):
+        moved = place(fgr, disc, layers().bgr, (64, 96), how, rng(seed))
+        where = moved.fgr * moved.pha  # red and green say where each pixel was
+        centre = where[:, :2].sum((2, 3)) / moved.pha.sum((1, 2, 3))[:, None]
+        inside = moved.pha[:, 0, [0, -1]].sum((1, 2)) + moved.pha[..., [0, -1]].sum(
+            (1, 2, 3)
+        )
+        whole = inside == 0  # not cut by the frame
+        seen += int(whole.sum())
+        assert ((centre - true).abs() * whole[:, None]).max() < 0.005
+    assert seen > 10
+
+
+def test_an_identity_warp_and_its_crop() -> None:
+    x = torch.rand(2, 3, 20, 40)
+    still = np.broadcast_to(np.eye(3), (2, 3, 3))
+    assert torch.allclose(warp(x, still, (20, 40), "cover", "zeros"), x, atol=1e-5)
+    left = warp(x, still, (20, 20), "cover", "zeros", at=-0.5)
+    assert torch.allclose(left, x[..., :20], atol=1e-5)
+    middle = warp(x, still, (20, 20), "height", "zeros")
+    assert torch.allclose(middle, x[..., 10:30], atol=1e-5)
+    small = warp(x, still, (4, 8), "cover", "zeros")
+    assert (small.mean((2, 3)) - x.mean((2, 3))).abs().max() < 0.03
+
+
+def test_shrunk_people_stay_on_the_lower_edge() -> None:
+    matrices = motion(rng(), 1, (0.5, 0.5), NO_AUGMENT)
+    column = torch.zeros(1, 1, 64, 64)
+    column[..., 32:, :] = 1  # the lower half
+    moved = warp(column, matrices, (64, 64), "height", "zeros")
+    rows = moved[0, 0].amax(1)
+    assert rows[-16:].min() > 0.9
+    assert rows[:46].max() < 0.1
+
+
+def test_blurring_both_is_blurring_the_composite() -> None:
+    sharp = layers()
+    sigmas = np.linspace(0.5, 3, 6)
+    soft = blur(sharp, sigmas, True, True)
+    alone = blur(Layers(sharp.fgr, sharp.pha, composite(sharp)), sigmas, False, True)
+    assert (composite(soft) - alone.bgr).abs().max() < 1e-5
+
+
+def test_sharpness_ignores_what_alpha_hides() -> None:
+    fgr = torch.zeros(1, 3, 9, 9)
+    fgr[..., :5] = 0.5
+    alpha = (fgr[:, :1] > 0).float()
+    harsh = sharpen(fgr, 8, alpha)[..., :5]
+    assert torch.allclose(harsh, torch.full_like(harsh, 0.5), atol=1e-5)
+    x = torch.rand(1, 3, 9, 9)
+    assert torch.allclose(sharpen(x, 1, torch.ones(1, 1, 9, 9)), x, atol=1e-6)
+
+
+def test_colour_changes_are_affine_and_drift() -> None:
+    matrices = colour_matrices(rng(), 5)
+    x, y = torch.full((5, 3, 1, 1), 0.4), torch.full((5, 3, 1, 1), 0.6)
+    mid = (recolour(x, matrices) + recolour(y, matrices)) / 2
+    assert torch.allclose(recolour((x + y) / 2, matrices), mid, atol=1e-6)
+    assert not np.allclose(matrices[0], matrices[-1])
+
+
+def test_noise_is_new_in_each_frame() -> None:
+    noise = film_noise(rng(), torch.zeros(3, 3, 32, 32))
+    assert noise.shape == (3, 3, 32, 32)
+    assert not torch.equal(noise[0], noise[1])
+    assert noise.abs().mean() > 0
+
+
+def test_jpeg_worsens_with_lower_quality() -> None:
+    x = torch.rand(2, 3, 32, 32)
+    good, bad = jpeg(x, 95), jpeg(x, 20)
+    assert (good - x).abs().mean() < (bad - x).abs().mean()
+
+
+def test_frames_that_are_no_composite() -> None:
+    x = torch.rand(3, 3, 32, 32)
+    assert torch.equal(vary_frames(x, NO_AUGMENT, rng()), x)
+    every = vary_frames(x, Augment(*[1.0] * len(EVERY)), rng())
+    assert every.shape == x.shape
+    assert not torch.equal(every, x)
+
+
+# Time
+
+
+def test_frame_order() -> None:
+    assert frame_order(rng(), 1, 4, Augment()) == [0, 0, 0, 0]
+    plain = frame_order(rng(), 100, 10, NO_AUGMENT)
+    assert plain == list(range(plain[0], plain[0] + 10))
+    turned = frame_order(rng(), 4, 8, NO_AUGMENT)  # a short clip turns round
+    assert set(turned) <= set(range(4))
+    assert max(abs(a - b) for a, b in pairwise(turned)) == 1
+    how = replace(NO_AUGMENT, time=1.0)
+    orders = [frame_order(rng(seed), 200, 8, how) for seed in range(40)]
+    steps = [abs(order[-1] - order[0]) / 7 for order in orders]
+    assert min(steps) < 1 < 3 < max(steps) <= 5
+    assert any(order[0] > order[-1] for order in orders)
+    assert all(0 <= at < 200 for order in orders for at in order)
+    assert len({order[0] for order in orders}) > 20
+
+
+def test_pause_goes_on_where_it_stopped() -> None:
+    how = replace(NO_AUGMENT, pause=1.0)
+    for seed in range(20):
+        order = pause(rng(seed), list(range(8)), how)
+        assert len(order) == 8
+        assert order[0] == 0
+        assert {b - a for a, b in pairwise(order)} <= {0, 1}
+        assert len(set(order)) < 8
+
+
+def test_eased_values_drift_from_begin_to_end() -> None:
+    for seed in range(8):
+        progress = ease(rng(seed), 7)
+        assert progress[0] == 0
+        assert progress[-1] == 1
+        assert (np.diff(progress) >= 0).all()
+        values = drift(rng(seed), -2, 3, progress)
+        assert values.min() >= -2
+        assert values.max() <= 3
