@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,16 @@ def test_parts_at_rate_0_stay() -> None:
 # Stopping and going on
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With more, torch's backward pass differs between two runs of the same step."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     mixed: Recipe, tmp_path: Path
 ) -> None:

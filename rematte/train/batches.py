@@ -160,10 +160,16 @@ class Batches(Dataset[Batch | InputError]):
 
     def __getitem__(self, step: int) -> Batch | InputError:
         """Give the batch, or what is wrong: torch would bury it in a traceback."""
+        threads = torch.get_num_threads()
+        # Workers have one. With more, sums are rounded otherwise, and a run without
+        # workers would see other pictures in their last bits.
+        torch.set_num_threads(1)
         try:
             return self.make(step)
         except InputError as error:
             return error
+        finally:
+            torch.set_num_threads(threads)
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step: for each pass its tensors."""

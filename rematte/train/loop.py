@@ -2,7 +2,8 @@
 
 A step is: each pass of the batch forward and backward, then one step of the optimiser
 on the sum. A checkpoint holds all that the next step depends on, so that a run that was
-stopped and resumed equals an unbroken one, bit for bit on a CPU.
+stopped and resumed equals an unbroken one: bit for bit on a CPU with one thread. With
+more threads torch's own sums differ in their last bits even between two unbroken runs.
 """
 
 import copy
