@@ -64,6 +64,13 @@ def _add_ratio(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def _add_device(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--device", default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )  # fmt: skip
+
+
 def _add_convert(commands: _Commands) -> None:
     parser = commands.add_parser(
         "convert",
@@ -110,10 +117,7 @@ def _add_convert(commands: _Commands) -> None:
         "--weights", metavar="NAME|PATH",
         help="a name of `rematte weights list` or a file (default: the bundled ones)",
     )  # fmt: skip
-    model.add_argument(
-        "--device", default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
-    )  # fmt: skip
+    _add_device(model)
     model.add_argument(
         "--dtype", choices=tuple(_DTYPES), default="float32",
         help="precision (default: %(default)s)",
@@ -297,10 +301,7 @@ def _add_evaluate(commands: _Commands) -> None:
         help="weights for --testset (default: the bundled ones)",
     )  # fmt: skip
     _add_ratio(what)
-    what.add_argument(
-        "--device", default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
-    )  # fmt: skip
+    _add_device(what)
     how = parser.add_argument_group("how")
     how.add_argument(
         "--metrics", nargs="+", choices=METRICS, default=METRICS, metavar="NAME",
@@ -494,10 +495,7 @@ def _add_train(commands: _Commands) -> None:
         "--minutes", type=float, metavar="M",
         help="stop with a checkpoint after this time",
     )  # fmt: skip
-    parser.add_argument(
-        "--device", default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
-    )  # fmt: skip
+    _add_device(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
 
 

@@ -9,7 +9,7 @@ import torch
 
 from rematte.device import choose_device
 from rematte.version import __version__
-from rematte.video.formats import CODECS, CONTAINERS, IMAGES
+from rematte.video.formats import CODECS, IMAGES
 from rematte.weights import WEIGHTS, download_dir, find
 
 
@@ -32,7 +32,6 @@ def examine() -> dict[str, dict[str, str]]:
         f"cuda:{index}": torch.cuda.get_device_name(index)
         for index in range(torch.cuda.device_count())
     }
-    encoders = {name: (codec, CONTAINERS) for name, codec in CODECS.items()}
     return {
         "versions": {
             "rematte": __version__,
@@ -52,7 +51,7 @@ def examine() -> dict[str, dict[str, str]]:
         "encoders": {
             **{
                 f"{name} ({codec.encoder})": _encoder(codec.encoder)
-                for name, (codec, _) in encoders.items()
+                for name, codec in CODECS.items()
             },
             **{
                 f"image {name}": _encoder(codec.encoder)

@@ -37,7 +37,6 @@ class SideStreams:
         start: What is at this time [s] of the source comes at 0 in the output.
         end: Leave out what comes after this time [s], or None.
         sound: Whether to take the sound.
-        every: Whether to take subtitles and attachments too.
 
     Attributes:
         notes: What could not be carried over unchanged, in words.
@@ -50,7 +49,6 @@ class SideStreams:
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         sound: bool = True,
-        every: bool = True,
     ) -> None:
         self.notes: list[str] = []
         self._output = output
@@ -59,7 +57,7 @@ class SideStreams:
         self._copied: dict[int, Stream] = {}
         self._encoded: dict[int, tuple[Any, Any]] = {}
         self._before: dict[int, int] = {}
-        kinds = ("audio",) * sound + ("subtitle", "attachment") * every
+        kinds = ("audio",) * sound + ("subtitle", "attachment")
         for stream in self._input.streams:
             if stream.type in kinds:
                 self._take(stream)
