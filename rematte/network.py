@@ -308,6 +308,29 @@ def refine(frame: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.addcmul(b, a, _with_gray(frame))
 
 
+def shrink(frames: Tensor, ratio: float) -> Tensor:
+    """Sample frames at the size of the coarse pass.
+
+    Args:
+        frames: (N, 3, H, W).
+        ratio: In (0, 1].
+
+    Returns:
+        (N, 3, h, w), h and w rounded down.
+    """
+    if ratio == 1:
+        return frames
+    # By factor, not by size: the published networks sample with the step 1/ratio also
+    # where ratio * size is not a whole number.
+    return F.interpolate(
+        frames,
+        scale_factor=ratio,
+        mode="bilinear",
+        align_corners=False,
+        recompute_scale_factor=False,
+    )
+
+
 class DeepGuidedFilter(nn.Module):
     """A guided filter whose slopes are predicted by three 1x1 convolutions.
 
@@ -455,21 +478,8 @@ class MattingNetwork(nn.Module):
         _check_source(src, downsample_ratio)
         time = src.shape[1] if src.dim() == 5 else 1
         frames = src.flatten(0, -4)
-        picture = frames
-        if downsample_ratio != 1:
-            # By factor, not by size: the published networks sample with the step
-            # 1/ratio also where ratio * size is not a whole number.
-            picture = F.interpolate(
-                frames,
-                scale_factor=downsample_ratio,
-                mode="bilinear",
-                align_corners=False,
-                recompute_scale_factor=False,
-            )
-        f1, f2, f3, f4 = self.backbone(picture)
-        hidden, r1, r2, r3, r4 = self.decoder(
-            picture, (f1, f2, f3, self.aspp(f4)), (r1, r2, r3, r4), time
-        )
+        picture = shrink(frames, downsample_ratio)
+        hidden, r1, r2, r3, r4 = self.decode(picture, (r1, r2, r3, r4), time)
         lead = src.shape[:-3]
         if segmentation_pass:
             seg = self.project_seg(hidden).unflatten(0, lead)
@@ -481,6 +491,67 @@ class MattingNetwork(nn.Module):
         fgr = (frames + out[:, :3]).clamp_(0, 1).unflatten(0, lead)
         pha = out[:, 3:].clamp(0, 1).unflatten(0, lead)
         return Matte(fgr, pha, r1, r2, r3, r4)
+
+    def decode(
+        self,
+        picture: Tensor,
+        states: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        time: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run encoder, LR-ASPP and decoder at one size.
+
+        Args:
+            picture: The downsampled frames, (B*T, 3, h, w) in [0, 1].
+            states: r1 to r4; see `ConvGRU.start`.
+            time: T, the frames per clip.
+
+        Returns:
+            Hidden features (B*T, 16, h, w) and the last frame's r1 to r4.
+        """
+        f1, f2, f3, f4 = self.backbone(picture)
+        return self.decoder(picture, (f1, f2, f3, self.aspp(f4)), states, time)
+
+
+class Coarse(nn.Module):
+    """The part of a network that runs at the downsampled size, for one frame.
+
+    What is left, `refine` and clamping, is a line of arithmetic per pixel. This is what
+    runtimes get, since it has one small input and nothing in it depends on the ratio.
+
+    Args:
+        network: Whose parameters it shares.
+        refined: Whether the frame is larger than the picture, so that the guided
+            filter is needed.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.refined = refined
+
+    def forward(
+        self, picture: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run one step.
+
+        Args:
+            picture: The downsampled frames, (B, 3, h, w) in [0, 1].
+            r1: See `MattingNetwork.forward`; likewise `r2`, `r3`, `r4`.
+            r2: See `r1`.
+            r3: See `r1`.
+            r4: See `r1`.
+
+        Returns:
+            The maps and the new states. The maps are the slopes and intercepts of
+            `refine`, (B, 8, h, w); without the guided filter, the foreground residual
+            and alpha themselves, (B, 4, h, w).
+        """
+        net = self.network
+        hidden, r1, r2, r3, r4 = net.decode(picture, (r1, r2, r3, r4), 1)
+        maps = net.project_mat(hidden)
+        if self.refined:
+            maps = torch.cat(net.refiner(picture, maps, hidden), 1)
+        return maps, r1, r2, r3, r4
 
 
 def _check_source(src: Tensor, downsample_ratio: float) -> None:

@@ -141,7 +141,7 @@ def test_a_teacher_is_followed_block_by_block(mixed: Recipe) -> None:
     quick(recipe)
     losses = [line["loss"] for line in log(mixed.run.out) if "loss" in line]
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
-    held = [line["block_error"] for line in log(mixed.run.out) if "error" in line]
+    held = [line["map_error"] for line in log(mixed.run.out) if "error" in line]
     assert held[-1] < held[0]
 
 

@@ -35,13 +35,14 @@ from rematte.errors import InputError, OutputError
 from rematte.network import MattingNetwork
 from rematte.train.batches import Batch, Batches, Sample, held_out_samples
 from rematte.train.data import index
-from rematte.train.distill import block_errors, distill_loss
+from rematte.train.distill import block_errors, distill_loss, encoder_errors
 from rematte.train.losses import matting_loss, segmentation_loss
 from rematte.train.settings import Phase, Rates, Recipe
 from rematte.weights import load_model
 
 STATE, WEIGHTS = "state.pt", "weights.safetensors"
 SETTINGS, LOG = "settings.json", "log.jsonl"
+MAPS = {"blocks": block_errors, "encoder": encoder_errors}  # by kind of phase
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -85,9 +86,9 @@ class Passes(nn.Module):
     ) -> dict[str, Tensor]:
         """Give the terms whose sum is the loss of the pass `name`."""
         src, (teacher,) = sample["src"], self._teacher
-        if teacher is not None and name == "blocks":
-            errors = block_errors(self.network, teacher, src)
-            return {"blocks": torch.stack(list(errors.values())).mean()}
+        if teacher is not None and name in MAPS:
+            errors = MAPS[name](self.network, teacher, src)
+            return {name: torch.stack(list(errors.values())).mean()}
         if teacher is not None and name == "distill":
             return distill_loss(self.network, teacher, sample, ratio, maps)
         if name == "segmentation":
@@ -216,10 +217,12 @@ class _Run:
                 "with --set run.out=FOLDER"
             )
         torch.manual_seed(recipe.run.seed)
-        self.network = _start(recipe).to(self.device)
+        # Channels last: a tenth faster on a CPU, more on a GPU.
+        layout = torch.channels_last
+        self.network = _start(recipe).to(self.device, memory_format=layout)
         self.teacher: MattingNetwork | None = None
         if recipe.model.teacher:
-            self.teacher = _teacher(recipe, self.device)
+            self.teacher = _teacher(recipe, self.device).to(memory_format=layout)
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
         self.stopped, self.error = False, None  # type: bool, float | None
@@ -391,15 +394,15 @@ class _Run:
         """Measure the running mean on held-out clips, and draw a sheet of them."""
         if not self.main:
             return
-        errors, blocks, rows = [], [], []
+        errors, maps, rows = [], [], []
         for sample in samples:
             src = sample["src"].to(self.device)
             true = sample["pha"].to(self.device)
             if self.teacher is not None and phase.kind != "matting":
                 _, true, *_ = self.teacher(src)
-                if phase.kind == "blocks":
-                    every = block_errors(self.mean, self.teacher, src)
-                    blocks.append(float(torch.stack(list(every.values())).mean()))
+                if phase.kind in MAPS:
+                    every = MAPS[phase.kind](self.mean, self.teacher, src)
+                    maps.append(float(torch.stack(list(every.values())).mean()))
             # Where the phase is about a ratio, it is measured at the middle of it.
             ratio = sum(phase.ratio) / 2 if phase.kind == "distill" else 1.0
             fgr, pha, *_ = self.mean(src, downsample_ratio=ratio)
@@ -410,8 +413,8 @@ class _Run:
             rows.append(torch.cat([part[0, -1] for part in shown], -1))
         self.error = round(sum(errors) / len(errors), 3)
         line = {"step": self.total, "phase": phase.name, "error": self.error}
-        if blocks:
-            line["block_error"] = round(sum(blocks) / len(blocks), 4)
+        if maps:
+            line["map_error"] = round(sum(maps) / len(maps), 4)
         self._log(line)
         sheet = torch.cat(rows, -2).mul(255).round().byte().movedim(0, -1)
         folder = self.out / "sheets"
@@ -442,9 +445,10 @@ class _Run:
         }
         dtype = _DTYPES[self.recipe.run.export]
         weights = {
-            key: value.to("cpu", dtype) if value.is_floating_point() else value.cpu()
+            key: value.to("cpu", dtype if value.is_floating_point() else None)
             for key, value in self.mean.state_dict().items()
         }
+        weights = {key: value.contiguous() for key, value in weights.items()}
         text = json.dumps(dataclasses.asdict(self.recipe), indent=2) + "\n"
         _write(self.out / SETTINGS, lambda file: file.write(text.encode()))
         _write(self.out / WEIGHTS, lambda file: file.write(save(weights)))
@@ -502,10 +506,11 @@ def _teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (
         variant == "mobilenetv3"
     )
-    if not alike and any(p.kind == "blocks" and p.steps for p in recipe.phase):
+    if not alike and any(p.kind in MAPS and p.steps for p in recipe.phase):
         raise InputError(
-            f"model.teacher {name} is no {variant}, so its blocks cannot be matched; "
-            "set steps of the phases of kind blocks to 0, or use another teacher"
+            f"model.teacher {name} is no {variant}, so its maps cannot be matched; set "
+            "steps of the phases of kind blocks and encoder to 0, or use another "
+            "teacher"
         )
     return teacher
 

@@ -100,8 +100,10 @@ class Phase:
 
     Attributes:
         name: For the log.
-        kind: "matting" (true alpha over backgrounds, then segmentation), "blocks" (each
-            block fed with the teacher's input) or "distill" (end to end).
+        kind: "matting" (true alpha over backgrounds, then segmentation), or with a
+            teacher "blocks" (each block fed with the teacher's input), "encoder" (the
+            encoder's maps, the whole of it fed with pictures) or "distill" (end to
+            end).
         steps: How many; 0 leaves the phase out.
         batch: Clips per step and process.
         frames: Least and most frames per clip, drawn for each step.
@@ -113,7 +115,7 @@ class Phase:
         maps: Weight of the intermediate maps in a distill phase.
         clips: Share of unlabelled samples that are clips rather than images.
         truth: Share of samples with true alpha in a distill phase.
-        empty: Share of samples without people in a blocks or distill phase.
+        empty: Share of samples without people in a phase with a teacher.
         rates: Learning rates at the beginning.
         warmup: Steps in which the rates rise evenly from about 0; trained weights need
             some, since a new optimiser's first steps are blind.
@@ -125,7 +127,7 @@ class Phase:
     """
 
     name: str
-    kind: Literal["matting", "blocks", "distill"]
+    kind: Literal["matting", "blocks", "encoder", "distill"]
     steps: int = _between(1000, 0)
     batch: int = _between(1, 1)
     frames: tuple[int, int] = (1, 1)
