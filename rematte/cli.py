@@ -14,6 +14,7 @@ from rematte import doctor, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
+from rematte.engines import ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.network import VARIANTS
 from rematte.version import __version__
@@ -123,6 +124,11 @@ def _add_convert(commands: _Commands) -> None:
         help="precision (default: %(default)s)",
     )  # fmt: skip
     model.add_argument(
+        "--engine", choices=ENGINES, default="auto", metavar="NAME",
+        help="what runs the network on a CPU: torch, openvino, openvino-float32, "
+        "onnxruntime, plain, or auto, the fastest (default: %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
         "--seq-chunk", type=_chunk, default="auto", metavar="N",
         help="frames at once, or auto (default: %(default)s)",
     )  # fmt: skip
@@ -190,6 +196,7 @@ def _convert(options: argparse.Namespace) -> int:
         frame_rate=options.frame_rate,
         overwrite=options.overwrite,
         ignore_errors=options.ignore_errors,
+        engine=options.engine,
     )
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
@@ -204,7 +211,8 @@ def _summary(report: Report, device: str) -> str:
     lines = [
         f"{report.frames} frames of {report.width}x{report.height} in "
         f"{report.seconds:.1f} s ({rate:.1f} frames/s: {shares})",
-        f"downsample ratio {report.downsample_ratio:.3g}, device {device}",
+        f"downsample ratio {report.downsample_ratio:.3g}, device {device}, engine "
+        f"{report.engine}",
     ]
     lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
     lines += [f"note: {note}" for note in report.notes]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rematte.matting import Matted, to_tensor
+from rematte.matting import CoarseMatted, Matted, to_tensor
 from rematte.video.frame import Frame, Pixels
 from rematte.video.reader import VideoReader
 
 # Gives the background (3, H, W) for a matted frame, or None for transparency.
-Background = Callable[[Matted], Tensor | None]
+Background = Callable[[Matted | CoarseMatted], Tensor | None]
 
 FITS = ("cover", "contain", "stretch")
 COLOURS = {
@@ -104,7 +104,7 @@ def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
     return F.pad(picture, edges)
 
 
-def blur_behind(matted: Matted, radius: float) -> Tensor:
+def blur_behind(matted: Matted | CoarseMatted, radius: float) -> Tensor:
     """Blur the background of a frame without smearing the person into it.
 
     What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
@@ -161,7 +161,7 @@ class VideoBackground:
         self._first = self._now.time
         self._picture: Tensor | None = None
 
-    def __call__(self, matted: Matted) -> Tensor:
+    def __call__(self, matted: Matted | CoarseMatted) -> Tensor:
         """Give the picture that is shown at the frame's time."""
         if self._origin is None:
             self._origin = matted.frame.time
@@ -177,13 +177,9 @@ class VideoBackground:
             self._now = self._following
             self._following = next(self._frames, None)
             self._picture = None
-        src = matted.src
         # A folder may hold images of several sizes.
-        if self._picture is None or self._picture.shape != src.shape:
-            picture = to_tensor(self._now.pixels, src.device, src.dtype)
-            self._picture = fit_picture(
-                picture, src.shape[-2], src.shape[-1], self._fit
-            )
+        if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
+            self._picture = _behind(self._now.pixels, matted.like, self._fit)
         return self._picture
 
 
@@ -201,15 +197,17 @@ class ImageBackground:
         self._fit = fit
         self._picture: Tensor | None = None
 
-    def __call__(self, matted: Matted) -> Tensor:
+    def __call__(self, matted: Matted | CoarseMatted) -> Tensor:
         """Give the image at the frame's size."""
-        src = matted.src
-        if self._picture is None or self._picture.shape != src.shape:
-            picture = to_tensor(self._pixels, src.device, src.dtype)
-            self._picture = fit_picture(
-                picture, src.shape[-2], src.shape[-1], self._fit
-            )
+        if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
+            self._picture = _behind(self._pixels, matted.like, self._fit)
         return self._picture
+
+
+def _behind(pixels: Pixels, like: Tensor, fit: str) -> Tensor:
+    """A picture brought to the size, device and precision of a matted frame."""
+    picture = to_tensor(pixels, like.device, like.dtype)
+    return fit_picture(picture, like.shape[-2], like.shape[-1], fit)
 
 
 def make_background(
@@ -252,8 +250,8 @@ def make_background(
 
 
 def _plain(colour: tuple[int, int, int]) -> Background:
-    def background(matted: Matted) -> Tensor:
-        return matted.src.new_tensor(colour).div_(255).view(3, 1, 1)
+    def background(matted: Matted | CoarseMatted) -> Tensor:
+        return matted.like.new_tensor(colour).div_(255).view(3, 1, 1)
 
     return background
 
@@ -266,8 +264,8 @@ def _blurred(text: str) -> Background:
     if not 0 <= given < math.inf or (":" in text and given == 0):
         raise ValueError(f"background {text!r}: the radius must be a number above 0")
 
-    def background(matted: Matted) -> Tensor:
+    def background(matted: Matted | CoarseMatted) -> Tensor:
         # By default as strong at any resolution.
-        return blur_behind(matted, given or max(matted.src.shape) / 80)
+        return blur_behind(matted, given or max(matted.like.shape) / 80)
 
     return background

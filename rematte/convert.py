@@ -4,9 +4,10 @@ The one flow of the package: video reader → matting loop → compositing → v
 """
 
 import re
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fnmatch import fnmatch
@@ -28,8 +29,18 @@ from rematte.compositing import (
     parse_colour,
     to_pixels,
 )
+from rematte.engines import ENGINES, Engine, choose_engine, make_engine
 from rematte.errors import InputError, OutputError
-from rematte.matting import Matted, choose_ratio, matte, matte_still
+from rematte.matting import (
+    CoarseMatted,
+    Matted,
+    choose_ratio,
+    matte,
+    matte_coarse,
+    matte_still,
+)
+from rematte.network import MattingNetwork
+from rematte.pipeline import Ahead, Behind
 from rematte.video.formats import (
     Encoding,
     can_hold_alpha,
@@ -37,7 +48,7 @@ from rematte.video.formats import (
     is_pattern,
     is_sequence,
 )
-from rematte.video.frame import Pixels, VideoInfo
+from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
 
@@ -60,9 +71,11 @@ class Report:
         width: Of the frames [pixels].
         height: Of the frames [pixels].
         downsample_ratio: What the network used.
+        engine: What ran the network, and why.
         seconds: Wall time of the whole conversion.
-        shares: Parts of the time spent decoding, in the network (with compositing)
-            and encoding; they add up to 1.
+        shares: Parts of the stages in the work done: decoding, the network,
+            compositing and encoding; they add up to 1. Stages run side by side, so
+            the largest one sets the pace.
         outputs: What was written, by kind.
         notes: What is not as in the source, in words.
     """
@@ -71,6 +84,7 @@ class Report:
     width: int = 0
     height: int = 0
     downsample_ratio: float = 1.0
+    engine: str = ""
     seconds: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -78,28 +92,37 @@ class Report:
 
 
 class _Stages:
-    """Wall time per stage. A stage inside another takes its time from it."""
+    """How long each stage works, not counting what it waits for other stages.
+
+    A stage inside another in the same thread takes its time from it.
+    """
 
     def __init__(self) -> None:
-        self._seconds = {"decode": 0.0, "network": 0.0, "encode": 0.0}
-        self._running: list[str] = []
-        self._begun = self._since = time.perf_counter()
+        names = ("decode", "network", "composite", "encode", "wait")
+        self._seconds = dict.fromkeys(names, 0.0)
+        self._lock = threading.Lock()
+        self._thread = threading.local()
+        self._begun = time.perf_counter()
 
-    def _switch(self) -> None:
+    def _switch(self, running: list[str]) -> None:
         now = time.perf_counter()
-        if self._running:
-            self._seconds[self._running[-1]] += now - self._since
-        self._since = now
+        if running:
+            with self._lock:
+                self._seconds[running[-1]] += now - self._thread.since
+        self._thread.since = now
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        self._switch()
-        self._running.append(stage)
+        if not hasattr(self._thread, "running"):
+            self._thread.running = []
+        running: list[str] = self._thread.running
+        self._switch(running)
+        running.append(stage)
         try:
             yield
         finally:
-            self._switch()
-            self._running.pop()
+            self._switch(running)
+            running.pop()
 
     def around(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """Pass items on; the time it takes to make them is the stage's."""
@@ -117,8 +140,23 @@ class _Stages:
         return time.perf_counter() - self._begun
 
     def shares(self) -> dict[str, float]:
-        total = sum(self._seconds.values()) or 1.0
-        return {name: value / total for name, value in self._seconds.items()}
+        with self._lock:
+            seconds = {k: v for k, v in self._seconds.items() if k != "wait"}
+        total = sum(seconds.values()) or 1.0
+        return {name: value / total for name, value in seconds.items()}
+
+
+class _Plate:
+    """Pixels of a background, made anew only when the background is another."""
+
+    def __init__(self) -> None:
+        self._tensor: Tensor | None = None
+        self._pixels: Pixels | None = None
+
+    def __call__(self, behind: Tensor, wide: bool) -> Pixels:
+        if self._pixels is None or behind is not self._tensor:
+            self._tensor, self._pixels = behind, to_pixels(behind, wide)
+        return self._pixels
 
 
 @dataclass(frozen=True)
@@ -129,9 +167,12 @@ class _Output:
     path: Path
     encoding: Encoding
     background: Background | None = None
+    plate: _Plate = field(default_factory=_Plate)
 
-    def pixels(self, matted: Matted) -> Pixels:
+    def pixels(self, matted: Matted | CoarseMatted) -> Pixels:
         wide = self.encoding.wide
+        if isinstance(matted, CoarseMatted):
+            return self._rendered(matted, wide)
         if self.kind == "alpha":
             return to_pixels(matted.pha, wide)
         if self.kind == "foreground":
@@ -142,6 +183,16 @@ class _Output:
         # What no one can see is set to black: the room stays private, files small.
         seen: Tensor = matted.fgr * (matted.pha > 0)
         return to_pixels(torch.cat([seen, matted.pha]), wide)
+
+    def _rendered(self, matted: CoarseMatted, wide: bool) -> Pixels:
+        if self.kind == "alpha":
+            return matted.render("alpha", wide)
+        if self.kind == "foreground":
+            return matted.render("foreground", wide)
+        behind = self.background(matted) if self.background else None
+        if behind is None:
+            return matted.render("cutout", wide)
+        return matted.render("composite", wide, self.plate(behind, wide))
 
 
 def convert_video(
@@ -172,6 +223,7 @@ def convert_video(
     frame_rate: Rate = 30,
     overwrite: bool = True,
     ignore_errors: bool = False,
+    engine: str = "auto",
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
 
@@ -210,6 +262,10 @@ def convert_video(
         frame_rate: Of an image folder; any kind of number, or a text like "24000/1001".
         overwrite: Replace outputs that exist.
         ignore_errors: Go on past damaged input.
+        engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
+            "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
+            "plain" calls the model as a whole, as is done with every other model and
+            on other devices.
 
     Returns:
         What was done.
@@ -233,9 +289,7 @@ def convert_video(
     )
     _check_paths(wanted, Path(input_source), background, overwrite)
     _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit)
-    since, until = _seconds("start", start), _seconds("end", end)
-    if until is not None and until <= (since or 0):
-        raise ValueError(f"end must be later than start ({start or 0}), got {end}")
+    since, until = _span(start, end)
     reader = VideoReader(
         input_source,
         size=input_resize,
@@ -258,14 +312,20 @@ def convert_video(
                 f"{input_source}: no frame between {start or 0} and "
                 f"{end or 'its end'}; choose another start (--start)"
             )
-        matting = partial(
-            matte, model, downsample_ratio=downsample_ratio, device=device, dtype=dtype
-        )
-        mattes = (
-            map(partial(matte_still, matting), (first,))
-            if info.still
-            else matting(chain((first,), frames), seq_chunk=chunk)
-        )
+        if _runs_coarse(model, device, dtype, engine):
+            make = partial(_make_engine, engine, model, _total(info, limit), report)
+            matting: _Matting = partial(
+                matte_coarse, make, downsample_ratio=downsample_ratio
+            )
+        else:
+            report.engine = "plain"
+            plain = partial(matte, model, device=device, dtype=dtype)
+            matting = partial(
+                plain, downsample_ratio=downsample_ratio,
+                seq_chunk=1 if info.still else chunk,
+            )  # fmt: skip
+        if info.still:
+            matting = partial(_each_still, matting)
         shift = first.time if start is not None else Fraction(0)
         origin = None if reader.images else Path(input_source)
         bar = tqdm(
@@ -276,7 +336,8 @@ def convert_video(
             dynamic_ncols=True,
         )
         with bar, _open_writers(outputs, info, origin, shift, until, audio) as writers:
-            last = _run(stages, mattes, outputs, writers, report, bar)
+            last = _run(stages, chain((first,), frames), matting, outputs, writers,
+                        report, bar)  # fmt: skip
             # The sound ends where the picture was cut, and else where it ends itself.
             stop = last if report.frames == limit else until and max(until, last)
             with stages("encode"):
@@ -285,39 +346,98 @@ def convert_video(
                 # Only now, so that either all outputs appear or none.
                 for writer in writers:
                     writer.publish()
-    report.seconds = stages.total()
-    report.shares = stages.shares()
+    report.seconds, report.shares = stages.total(), stages.shares()
     report.outputs = {item.kind: str(item.path) for item in outputs}
     for writer in writers:
         report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
     return report
 
 
+_Any = Matted | CoarseMatted
+_Matting = Callable[[Iterable[Frame]], Iterator[_Any]]
+
+
+def _runs_coarse(
+    model: Any, device: torch.device, dtype: torch.dtype, engine: str
+) -> bool:
+    """Whether an engine runs the model, rather than the model itself."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    fits = (
+        isinstance(model, MattingNetwork)
+        and device.type == "cpu"
+        and dtype == torch.float32
+    )
+    if not fits and engine not in ("auto", "torch", "plain"):
+        raise ValueError(
+            f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "
+            f"{type(model).__name__}, {device}, {dtype}; leave engine (--engine) out"
+        )
+    return fits and engine != "plain"
+
+
+def _make_engine(
+    name: str,
+    model: MattingNetwork,
+    frames: int | None,
+    report: Report,
+    size: tuple[int, int],
+    refined: bool,
+) -> Engine:
+    """Make the engine that was asked for, and put it in the report."""
+    if name == "auto":
+        engine, why = choose_engine(model, size, refined, frames)
+        report.engine = f"{engine.name} ({why})"
+        return engine
+    report.engine = name
+    return make_engine(name, model, refined)
+
+
+def _each_still(matting: _Matting, frames: Iterable[Frame]) -> Iterator[_Any]:
+    return map(partial(matte_still, matting), frames)
+
+
 def _run(
     stages: _Stages,
-    mattes: Iterator[Matted],
+    frames: Iterable[Frame],
+    matting: _Matting,
     outputs: list[_Output],
     writers: list[Writer],
     report: Report,
     bar: Any,
 ) -> Fraction:
-    """Write every matte; gives the end [s] of the last frame."""
+    """Write every matte; gives the end [s] of the last frame.
+
+    Decoding, network and each encoder have a thread of their own, compositing has
+    this one.
+    """
+
+    def encode(writer: Writer, frame: Frame) -> None:
+        with stages("encode"):
+            writer.write(frame)
+
     last = Fraction(0)
-    for matted in stages.around("network", mattes):
-        for item, writer in zip(outputs, writers, strict=True):
-            with stages("network"):
-                pixels = item.pixels(matted)
-            with stages("encode"):
-                writer.write(replace(matted.frame, pixels=pixels))
-        last = matted.frame.time + matted.frame.duration
-        del matted, pixels
-        report.frames += 1
-        bar.update()
-        if report.frames % 10 == 0:
-            shares = stages.shares().items()
-            bar.set_postfix_str(
-                ", ".join(f"{name} {share:.0%}" for name, share in shares), False
-            )
+    with ExitStack() as stack:
+        decoded = stack.enter_context(Ahead(frames))
+        matting_ = stages.around("network", matting(stages.around("wait", decoded)))
+        mattes = stack.enter_context(Ahead(matting_))
+        sinks = [
+            stack.enter_context(Behind(partial(encode, writer))) for writer in writers
+        ]
+        for matted in mattes:
+            for item, sink in zip(outputs, sinks, strict=True):
+                with stages("composite"):
+                    pixels = item.pixels(matted)
+                sink.put(replace(matted.frame, pixels=pixels))
+            last = matted.frame.time + matted.frame.duration
+            del matted, pixels
+            report.frames += 1
+            bar.update()
+            if report.frames % 10 == 0:
+                shares = stages.shares().items()
+                bar.set_postfix_str(
+                    ", ".join(f"{name} {share:.0%}" for name, share in shares), False
+                )
     return last
 
 
@@ -418,6 +538,16 @@ def _seconds(name: str, value: Rate | None) -> Fraction | None:
     if seconds < 0:
         raise ValueError(f"{name} must not be negative, got {value!r}")
     return seconds
+
+
+def _span(
+    start: Rate | None, end: Rate | None
+) -> tuple[Fraction | None, Fraction | None]:
+    """Both ends of what is converted [s]."""
+    since, until = _seconds("start", start), _seconds("end", end)
+    if until is not None and until <= (since or 0):
+        raise ValueError(f"end must be later than start ({start or 0}), got {end}")
+    return since, until
 
 
 def _wanted(output_type: str, **paths: str | Path | None) -> dict[str, Path]:

@@ -8,6 +8,7 @@ import numpy
 import torch
 
 from rematte.device import choose_device
+from rematte.engines import installed
 from rematte.version import __version__
 from rematte.video.formats import CODECS, IMAGES
 from rematte.weights import WEIGHTS, download_dir, find
@@ -47,7 +48,10 @@ def examine() -> dict[str, dict[str, str]]:
             "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}",
             **gpus,
         },
-        "engines": {"torch": "ok"},
+        "engines": {
+            name: "ok" if there else "not installed"
+            for name, there in installed().items()
+        },
         "encoders": {
             **{
                 f"{name} ({codec.encoder})": _encoder(codec.encoder)

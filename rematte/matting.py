@@ -5,6 +5,7 @@ is bounded and the caller decides when to stop.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rematte.engines import Engine, State
+from rematte.network import refine
+from rematte.refining import Floats, Kind, render, shrink
 from rematte.video.frame import Frame, Pixels
 
 # Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
@@ -39,6 +43,55 @@ class Matted(NamedTuple):
     src: Tensor
     fgr: Tensor
     pha: Tensor
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor of the frame's height, width, device and precision."""
+        return self.src[:0]
+
+
+class CoarseMatted:
+    """A frame with the small maps of its matte; what is asked for is made of them.
+
+    Args:
+        frame: What was read.
+        maps: See `refining.render`.
+
+    Attributes:
+        frame: As given.
+        maps: As given.
+        like: As of `Matted`.
+    """
+
+    def __init__(self, frame: Frame, maps: Floats) -> None:
+        self.frame, self.maps = frame, maps
+        self.like = torch.empty(0, *frame.pixels.shape[:2])
+
+    def render(self, kind: Kind, wide: bool, behind: Pixels | None = None) -> Pixels:
+        """Give pixels; see `refining.render`."""
+        return render(self.frame.pixels, self.maps, kind, wide, behind)
+
+    @cached_property
+    def src(self) -> Tensor:
+        """As of `Matted`, for those who need more than pixels."""
+        return to_tensor(self.frame.pixels, "cpu", torch.float32)
+
+    @cached_property
+    def _fine(self) -> Tensor:
+        maps = torch.from_numpy(self.maps).movedim(-1, 0)[None]
+        if len(maps[0]) == 4:  # at ratio 1 they are the result
+            return maps[0]
+        return refine(self.src[None], maps[:, :4], maps[:, 4:])[0]
+
+    @property
+    def fgr(self) -> Tensor:
+        """As of `Matted`."""
+        return (self.src + self._fine[:3]).clamp_(0, 1)
+
+    @property
+    def pha(self) -> Tensor:
+        """As of `Matted`."""
+        return self._fine[3:].clamp(0, 1)
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
@@ -138,9 +191,49 @@ def matte(
         del src, fgr, pha  # not to be held while the next ones are made
 
 
+def matte_coarse(
+    make: Callable[[tuple[int, int], bool], Engine],
+    frames: Iterable[Frame],
+    *,
+    downsample_ratio: float | str | None = None,
+) -> Iterator[CoarseMatted]:
+    """Matte frames on a CPU, with what is of full size left for later.
+
+    Where the size changes, the state starts anew.
+
+    Args:
+        make: Gives the engine for height and width of the coarse pass, and whether
+            the guided filter is needed.
+        frames: In order of time.
+        downsample_ratio: See `choose_ratio`.
+
+    Yields:
+        Every frame with the maps of its matte.
+
+    Raises:
+        ValueError: If the ratio is out of its range, or leaves nothing of a frame.
+    """
+    state: State | None = None
+    shape: tuple[int, ...] = ()
+    for frame in frames:
+        if frame.pixels.shape != shape:
+            shape, state = frame.pixels.shape, None
+            height, width = shape[:2]
+            ratio = choose_ratio(width, height, downsample_ratio)
+            size = int(height * ratio), int(width * ratio)
+            if min(size) < 1:
+                raise ValueError(
+                    f"downsample_ratio {ratio} leaves nothing of a frame of "
+                    f"{width}x{height}; use a larger ratio, at most 1"
+                )
+            engine = make(size, ratio != 1)
+        maps, state = engine.step(shrink(frame.pixels, ratio)[None], state)
+        yield CoarseMatted(frame, maps[0])
+
+
 def matte_still(
-    matting: Callable[[Iterable[Frame]], Iterator[Matted]], frame: Frame
-) -> Matted:
+    matting: Callable[[Iterable[Frame]], Iterator[Matted | CoarseMatted]], frame: Frame
+) -> Matted | CoarseMatted:
     """Matte one picture, shown to the network until its alpha settles.
 
     Args:

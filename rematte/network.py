@@ -479,7 +479,10 @@ class MattingNetwork(nn.Module):
         time = src.shape[1] if src.dim() == 5 else 1
         frames = src.flatten(0, -4)
         picture = shrink(frames, downsample_ratio)
-        hidden, r1, r2, r3, r4 = self.decode(picture, (r1, r2, r3, r4), time)
+        f1, f2, f3, f4 = self.backbone(picture)
+        hidden, r1, r2, r3, r4 = self.decoder(
+            picture, (f1, f2, f3, self.aspp(f4)), (r1, r2, r3, r4), time
+        )
         lead = src.shape[:-3]
         if segmentation_pass:
             seg = self.project_seg(hidden).unflatten(0, lead)
@@ -492,31 +495,23 @@ class MattingNetwork(nn.Module):
         pha = out[:, 3:].clamp(0, 1).unflatten(0, lead)
         return Matte(fgr, pha, r1, r2, r3, r4)
 
-    def decode(
-        self,
-        picture: Tensor,
-        states: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
-        time: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Run encoder, LR-ASPP and decoder at one size.
 
-        Args:
-            picture: The downsampled frames, (B*T, 3, h, w) in [0, 1].
-            states: r1 to r4; see `ConvGRU.start`.
-            time: T, the frames per clip.
+class CoarseEncoder(nn.Module):
+    """Encoder and LR-ASPP of a network, whose parameters it shares."""
 
-        Returns:
-            Hidden features (B*T, 16, h, w) and the last frame's r1 to r4.
-        """
+    def __init__(self, network: MattingNetwork) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.aspp = network.aspp
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Map (B, 3, h, w) in [0, 1] to features at 1/2, 1/4, 1/8 and 1/16."""
         f1, f2, f3, f4 = self.backbone(picture)
-        return self.decoder(picture, (f1, f2, f3, self.aspp(f4)), states, time)
+        return f1, f2, f3, self.aspp(f4)
 
 
-class Coarse(nn.Module):
-    """The part of a network that runs at the downsampled size, for one frame.
-
-    What is left, `refine` and clamping, is a line of arithmetic per pixel. This is what
-    runtimes get, since it has one small input and nothing in it depends on the ratio.
+class CoarseDecoder(nn.Module):
+    """Decoder, projection and fit of the guided filter, for one frame.
 
     Args:
         network: Whose parameters it shares.
@@ -526,16 +521,31 @@ class Coarse(nn.Module):
 
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
         super().__init__()
-        self.network = network
+        self.decoder = network.decoder
+        self.project_mat = network.project_mat
+        self.refiner = network.refiner
         self.refined = refined
 
     def forward(
-        self, picture: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
+        self,
+        picture: Tensor,
+        f1: Tensor,
+        f2: Tensor,
+        f3: Tensor,
+        f4: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Run one step.
 
         Args:
             picture: The downsampled frames, (B, 3, h, w) in [0, 1].
+            f1: Of `CoarseEncoder`; likewise `f2`, `f3`, `f4`.
+            f2: See `f1`.
+            f3: See `f1`.
+            f4: See `f1`.
             r1: See `MattingNetwork.forward`; likewise `r2`, `r3`, `r4`.
             r2: See `r1`.
             r3: See `r1`.
@@ -546,12 +556,45 @@ class Coarse(nn.Module):
             `refine`, (B, 8, h, w); without the guided filter, the foreground residual
             and alpha themselves, (B, 4, h, w).
         """
-        net = self.network
-        hidden, r1, r2, r3, r4 = net.decode(picture, (r1, r2, r3, r4), 1)
-        maps = net.project_mat(hidden)
+        hidden, r1, r2, r3, r4 = self.decoder(
+            picture, (f1, f2, f3, f4), (r1, r2, r3, r4), 1
+        )
+        maps = self.project_mat(hidden)
         if self.refined:
-            maps = torch.cat(net.refiner(picture, maps, hidden), 1)
+            maps = torch.cat(self.refiner(picture, maps, hidden), 1)
         return maps, r1, r2, r3, r4
+
+
+class Coarse(nn.Module):
+    """The part of a network that runs at the downsampled size, for one frame.
+
+    What is left, `refine` and clamping, is a line of arithmetic per pixel. This is what
+    runtimes get: its input is small, and nothing in it depends on the ratio.
+
+    Args:
+        network: Whose parameters it shares.
+        refined: See `CoarseDecoder`.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.encoder = CoarseEncoder(network)
+        self.decoder = CoarseDecoder(network, refined)
+
+    def forward(
+        self,
+        picture: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run one step; arguments and results as in `CoarseDecoder`."""
+        f1, f2, f3, f4 = self.encoder(picture)
+        y: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.decoder(
+            picture, f1, f2, f3, f4, r1, r2, r3, r4
+        )
+        return y
 
 
 def _check_source(src: Tensor, downsample_ratio: float) -> None:

@@ -98,6 +98,7 @@ DEFAULTS: dict[str, Any] = {
     "frame_rate": "30",
     "overwrite": False,
     "ignore_errors": False,
+    "engine": "auto",
 }
 
 
@@ -140,6 +141,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--resize 640x360", "input_resize", (640, 360)),
         ("--frame-rate 24000/1001", "frame_rate", "24000/1001"),
         ("--ignore-errors", "ignore_errors", True),
+        ("--engine torch", "engine", "torch"),
         ("--codec hevc", "codec", "hevc"),
         ("--mbps 4.5", "output_video_mbps", 4.5),
         ("--crf 30", "crf", 30),

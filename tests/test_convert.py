@@ -558,7 +558,7 @@ def test_report_tells_what_was_done(clip: Path) -> None:
     assert (report.frames, report.width, report.height) == (10, 32, 24)
     assert report.downsample_ratio == 1
     assert report.seconds > 0
-    assert set(report.shares) == {"decode", "network", "encode"}
+    assert set(report.shares) == {"decode", "network", "composite", "encode"}
     assert sum(report.shares.values()) == pytest.approx(1)
     assert all(share > 0 for share in report.shares.values())
     assert report.outputs == {

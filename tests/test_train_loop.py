@@ -343,7 +343,7 @@ def test_torchscript_is_no_teacher_and_no_start(mixed: Recipe, tmp_path: Path) -
 
 def test_blocks_need_a_teacher_of_the_same_variant(mixed: Recipe) -> None:
     model = dataclasses.replace(mixed.model, variant="resnet50")
-    with pytest.raises(InputError, match="is no resnet50, so its blocks cannot be"):
+    with pytest.raises(InputError, match="is no resnet50, so its maps cannot be"):
         quick(dataclasses.replace(mixed, model=model))
 
 

@@ -217,12 +217,10 @@ class _Run:
                 "with --set run.out=FOLDER"
             )
         torch.manual_seed(recipe.run.seed)
-        # Channels last: a tenth faster on a CPU, more on a GPU.
-        layout = torch.channels_last
-        self.network = _start(recipe).to(self.device, memory_format=layout)
+        self.network = _lay_out(_start(recipe).to(self.device))
         self.teacher: MattingNetwork | None = None
         if recipe.model.teacher:
-            self.teacher = _teacher(recipe, self.device).to(memory_format=layout)
+            self.teacher = _lay_out(_teacher(recipe, self.device))
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
         self.stopped, self.error = False, None  # type: bool, float | None
@@ -492,6 +490,11 @@ def _start(recipe: Recipe) -> MattingNetwork:
     if any(not key.startswith("refiner.") for key in missing):
         raise InputError(f"model.start {model.start} does not hold {missing[0]}")
     return network
+
+
+def _lay_out(network: MattingNetwork) -> MattingNetwork:
+    """Put channels last: a tenth faster on a CPU, more on a GPU."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:

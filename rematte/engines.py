@@ -1,0 +1,370 @@
+"""What runs the coarse part of a network on a CPU: torch, OpenVINO or ONNX Runtime.
+
+All take one small picture and the recurrent state, and give the maps that
+`refining.render` turns into pixels, and the next state. Which is fastest depends on the
+machine and the size, so `choose_engine` measures them and remembers.
+"""
+
+import copy
+import io
+import json
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from rematte.network import Coarse, MattingNetwork
+from rematte.weights import download_dir
+
+Floats = NDArray[np.float32]
+State = tuple[Any, ...]  # an engine's own; pass on what it gave
+
+# Below this many frames nothing that has to be built first would pay.
+_LONG = 100
+_MEASURED = 6  # steps
+
+
+class Engine(Protocol):
+    """One recurrent step of the coarse part.
+
+    Attributes:
+        name: As in `ENGINES`.
+    """
+
+    name: str
+
+    def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
+        """Run one step.
+
+        Args:
+            picture: The downsampled frames, (B, h, w, 3) in [0, 1].
+            state: What the step before gave, or None to begin.
+
+        Returns:
+            The maps of `network.Coarse`, (B, h, w, 8 or 4), and the next state.
+        """
+
+
+class TorchEngine:
+    """Torch itself, with batch norm folded away and channels last.
+
+    Args:
+        network: The network; it stays as it is.
+        refined: See `network.Coarse`.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        self.name = "torch"
+        coarse = _folded(Coarse(network, refined))
+        self._coarse = coarse.to(  # torch's stubs do not know it
+            memory_format=torch.channels_last  # type: ignore[call-overload]
+        )
+
+    def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
+        """Run one step; see `Engine`."""
+        with torch.inference_mode():
+            maps, *states = self._coarse(
+                torch.from_numpy(picture).movedim(-1, 1), *(state or (None,) * 4)
+            )
+        return maps.movedim(1, -1).numpy(), tuple(states)
+
+
+class OpenVINOEngine:
+    """OpenVINO, compiled for each size that comes.
+
+    In mixed precision the decoder, two thirds of the work, runs in bfloat16 where the
+    processor can, and the encoder in float32: rounding there moved edges by up to 5/255
+    (99.9th percentile), rounding in the decoder by less than 2/255. docs/performance.md
+    has the figures.
+
+    Args:
+        network: The network.
+        refined: See `network.Coarse`.
+        mixed: Whether precision may be mixed.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool, mixed: bool) -> None:
+        import openvino
+
+        self.name = "openvino" if mixed else "openvino-float32"
+        self._coarse = Coarse(network, refined).eval()
+        self._core = openvino.Core()
+        can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._decoder_precision = "bf16" if mixed and can else "f32"
+        self._size: tuple[int, ...] = ()
+
+    def _compile(self, module: nn.Module, inputs: tuple[Any, ...], dtype: str) -> Any:
+        """Make a model whose inputs and outputs are channels last."""
+        import openvino
+        from openvino.preprocess import PrePostProcessor
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(module, inputs, strict=False)
+            model = openvino.convert_model(program)
+        shapes = [list(tensor.shape) for tensor in inputs]
+        model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+        steps = PrePostProcessor(model)
+        first, last = openvino.Layout("NCHW"), openvino.Layout("NHWC")
+        for index in range(len(model.inputs)):
+            steps.input(index).tensor().set_layout(last)
+            steps.input(index).model().set_layout(first)
+        for index in range(len(model.outputs)):
+            steps.output(index).model().set_layout(first)
+            steps.output(index).tensor().set_layout(last)
+        settings = {"INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
+        compiled = self._core.compile_model(steps.build(), "CPU", settings)
+        return compiled.create_infer_request()
+
+    def _build(self, size: tuple[int, ...]) -> None:
+        picture = torch.zeros(size).movedim(-1, 1)
+        with torch.inference_mode():
+            features = self._coarse.encoder(picture)
+            _, *states = self._coarse.decoder(picture, *features, *[None] * 4)
+        zeros = [torch.zeros(state.shape) for state in states]
+        given = tuple(torch.zeros(feature.shape) for feature in features)
+        self._encoder = self._compile(self._coarse.encoder, (picture,), "f32")
+        self._decoder = self._compile(
+            self._coarse.decoder, (picture, *given, *zeros), self._decoder_precision
+        )
+        for index in range(4):  # what the encoder writes, the decoder reads
+            tensor = self._encoder.get_output_tensor(index)
+            self._decoder.set_input_tensor(1 + index, tensor)
+        self._zeros = tuple(
+            np.zeros([state.shape[n] for n in (0, 2, 3, 1)], np.float32)
+            for state in states
+        )
+        channels = 8 if self._coarse.decoder.refined else 4
+        self._outputs = [(*size[:3], channels), *(zero.shape for zero in self._zeros)]
+        self._size = size
+
+    def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
+        """Run one step; see `Engine`."""
+        from openvino import Tensor
+
+        if picture.shape != self._size:
+            self._build(picture.shape)
+        picture = np.ascontiguousarray(picture)
+        shared = Tensor(picture, shared_memory=True)
+        self._encoder.set_input_tensor(0, shared)
+        self._decoder.set_input_tensor(0, shared)
+        for index, array in enumerate(state or self._zeros):
+            self._decoder.set_input_tensor(5 + index, Tensor(array, shared_memory=True))
+        results = [np.empty(shape, np.float32) for shape in self._outputs]
+        for index, array in enumerate(results):
+            self._decoder.set_output_tensor(index, Tensor(array, shared_memory=True))
+        self._encoder.infer()
+        self._decoder.infer()
+        return results[0], tuple(results[1:])
+
+
+class OnnxEngine:
+    """ONNX Runtime, with a model exported for each size that comes.
+
+    Args:
+        network: The network.
+        refined: See `network.Coarse`.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        self.name = "onnxruntime"
+        self._coarse = Coarse(network, refined).eval()
+        self._size: tuple[int, ...] = ()
+
+    def _build(self, size: tuple[int, ...]) -> None:
+        import onnxruntime
+
+        picture = torch.zeros(size).movedim(-1, 1)
+        with torch.inference_mode():
+            _, *states = self._coarse(picture, *[None] * 4)
+        self._zeros = tuple(torch.zeros(state.shape).numpy() for state in states)
+        inputs = (picture, *map(torch.from_numpy, self._zeros))
+        file = io.BytesIO()
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                self._coarse, inputs, dynamo=True, verbose=False
+            )
+        program.save(file)
+        self._session = onnxruntime.InferenceSession(
+            file.getvalue(), providers=["CPUExecutionProvider"]
+        )
+        self._names = [entry.name for entry in self._session.get_inputs()]
+        self._size = size
+
+    def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
+        """Run one step; see `Engine`."""
+        if picture.shape != self._size:
+            self._build(picture.shape)
+        planar = np.ascontiguousarray(np.moveaxis(picture, -1, 1))
+        given = dict(zip(self._names, (planar, *(state or self._zeros)), strict=True))
+        maps, *states = self._session.run(None, given)
+        return np.ascontiguousarray(np.moveaxis(maps, 1, -1)), tuple(states)
+
+
+class _Kind(NamedTuple):
+    """How an engine is made, and which packages it needs."""
+
+    make: Callable[[MattingNetwork, bool], Engine]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+
+_KINDS = {
+    "torch": _Kind(TorchEngine),
+    "openvino": _Kind(
+        lambda network, refined: OpenVINOEngine(network, refined, True),
+        ("openvino",),
+        "openvino",
+    ),
+    "openvino-float32": _Kind(
+        lambda network, refined: OpenVINOEngine(network, refined, False),
+        ("openvino",),
+        "openvino",
+    ),
+    "onnxruntime": _Kind(OnnxEngine, ("onnxruntime", "onnxscript"), "onnx"),
+}
+ENGINES = ("auto", *_KINDS, "plain")
+
+
+def installed() -> dict[str, bool]:
+    """Which engines can be used here."""
+    return {
+        name: all(find_spec(module) for module in kind.needs)
+        for name, kind in _KINDS.items()
+    }
+
+
+def make_engine(name: str, network: MattingNetwork, refined: bool) -> Engine:
+    """Make an engine by its name.
+
+    Args:
+        name: Of `ENGINES`, but for "auto" and "plain".
+        network: On the CPU, in float32.
+        refined: See `network.Coarse`.
+
+    Raises:
+        ValueError: If its packages are not installed.
+    """
+    kind = _KINDS[name]
+    if not installed()[name]:
+        raise ValueError(
+            f"engine {name} needs {' and '.join(kind.needs)}: "
+            f"pip install 'rematte[{kind.extra}]', or use --engine torch"
+        )
+    return kind.make(network, refined)
+
+
+def choose_engine(
+    network: MattingNetwork, size: tuple[int, int], refined: bool, frames: int | None
+) -> tuple[Engine, str]:
+    """Take the engine that is fastest here.
+
+    Each one that is installed runs a few steps; the result is kept in a file for the
+    next time. A short clip gets torch, which needs no building.
+
+    Args:
+        network: On the CPU, in float32.
+        size: Height and width of the picture.
+        refined: See `network.Coarse`.
+        frames: How many there will be, as far as is known.
+
+    Returns:
+        The engine, and why it was chosen.
+    """
+    names = [name for name, there in installed().items() if there]
+    if len(names) == 1:
+        return TorchEngine(network, refined), "no other is installed"
+    if frames is not None and frames < _LONG:
+        return TorchEngine(network, refined), f"fewer than {_LONG} frames"
+    path = download_dir() / "engines.json"
+    key = _situation(network, size, refined, names)
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if known.get(key) in names:
+        return make_engine(known[key], network, refined), "measured before"
+    engines = [make_engine(name, network, refined) for name in names]
+    seconds = [_measure(engine, size) for engine in engines]
+    best = engines[seconds.index(min(seconds))]
+    told = ", ".join(
+        f"{engine.name} {time_ * 1e3:.0f} ms"
+        for engine, time_ in zip(engines, seconds, strict=True)
+    )
+    try:  # a cache: where it cannot be written, the next run measures again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(known | {key: best.name}, indent=1), "utf-8")
+        part.replace(path)
+    except OSError:
+        pass
+    return best, f"fastest of {told}"
+
+
+def _measure(engine: Engine, size: tuple[int, int]) -> float:
+    """The shortest of a few steps [s], after two that build and warm up."""
+    picture = np.random.default_rng(0).random((1, *size, 3), np.float32)
+    state: State | None = None
+    seconds = []
+    for _ in range(2 + _MEASURED):
+        begin = time.perf_counter()
+        _, state = engine.step(picture, state)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[2:])
+
+
+def _situation(
+    network: MattingNetwork, size: tuple[int, int], refined: bool, names: list[str]
+) -> str:
+    """All that the speed of engines depends on, as a key."""
+    versions = []
+    for package in ("torch", "openvino", "onnxruntime"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    parts = [
+        platform.machine(), _processor(), f"{torch.get_num_threads()} threads",
+        *versions, type(network.backbone).__name__, f"{size[1]}x{size[0]}",
+        "refined" if refined else "coarse", *names,
+    ]  # fmt: skip
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line for line in text.splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """A copy in which every batch norm is part of the convolution before it."""
+    module = copy.deepcopy(module).eval()
+    for parent in module.modules():
+        before: tuple[str, nn.Module] | None = None
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d) and before is not None:
+                place, conv = before
+                if isinstance(conv, nn.Conv2d):
+                    setattr(parent, place, fuse_conv_bn_eval(conv, child))
+                    setattr(parent, name, nn.Identity())
+            before = name, child
+    return module
