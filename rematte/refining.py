@@ -8,26 +8,19 @@ Source:
     Compositing Digital Images, 1984, for the operator "over".
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, Literal
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.video.bands import in_bands
 from rematte.video.frame import Pixels
 
 Floats = NDArray[np.float32]
 Kind = Literal["alpha", "foreground", "composite", "cutout"]
 _KINDS: dict[Kind, int] = {"alpha": 0, "foreground": 1, "composite": 2, "cutout": 3}
 _CHANNELS = {"alpha": 1, "foreground": 3, "composite": 3, "cutout": 4}
-
-# Not numba's own threads: those of its default layer must not be used by two at once.
-_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
-_pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 
 
 def render(
@@ -52,7 +45,7 @@ def render(
     if behind is None:
         behind = np.zeros((1, 1, 3), dtype)
     rows, columns = _positions(height, maps.shape[0]), _positions(width, maps.shape[1])
-    _in_bands(
+    in_bands(
         _render, height, pixels, np.ascontiguousarray(maps), behind, out, _KINDS[kind],
         *rows, *columns,
     )  # fmt: skip
@@ -72,11 +65,11 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
     height, width = pixels.shape[:2]
     if ratio == 1:
         out = np.empty(pixels.shape, np.float32)
-        _in_bands(_scale, height, pixels, out)
+        in_bands(_scale, height, pixels, out)
         return out
     rows, columns = _samples(height, ratio), _samples(width, ratio)
     out = np.empty((len(rows[0]), len(columns[0]), 3), np.float32)
-    _in_bands(_sample, len(out), pixels, out, *rows, *columns)
+    in_bands(_sample, len(out), pixels, out, *rows, *columns)
     return out
 
 
@@ -98,18 +91,6 @@ def _between(at: Floats, size: int) -> tuple[NDArray[np.int32], Floats]:
     before = np.minimum(at.astype(np.int32), size - 1)
     # The last one has no neighbour to be mixed with.
     return before, np.where(before < size - 1, at - before, 0).astype(np.float32)
-
-
-def _in_bands(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:
-    """Run a kernel over bands of rows, one for each core."""
-    edges = np.linspace(0, rows, min(_THREADS, rows) + 1).astype(int)
-    jobs = [
-        _pool.submit(kernel, begin, end, *arguments)
-        for begin, end in pairwise(edges[1:])
-    ]
-    kernel(edges[0], edges[1], *arguments)
-    for job in jobs:
-        job.result()
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]

@@ -4,12 +4,14 @@ Matrix and range are always given, never left to a default, and every step round
 within one 8-bit level of the formulas in ITU-T H.273; docs/colour.md has the figures.
 """
 
+from dataclasses import replace
 from typing import Any, cast
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
+from rematte.video import planes
 from rematte.video.frame import (
     MATRIX_BT601,
     MATRIX_BT709,
@@ -89,6 +91,8 @@ def to_rgb(
     Returns:
         (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
     """
+    if size is None and depth <= 8 and planes.can_convert(frame.format.name, colour):
+        return planes.to_rgb(frame, colour)
     width, height = size or (frame.width, frame.height)
     bits = frame_depth(frame)
     palette = frame.format.has_palette
@@ -129,6 +133,8 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
         A frame whose tags say what its values are.
     """
     wide, channels = pixels.dtype == np.uint16, pixels.shape[2]
+    if not wide and channels < 4 and planes.can_convert(pixel_format, colour):
+        return _tagged(planes.from_rgb(pixels, colour), colour)
     if channels == 1 and not pixel_format.startswith("gray"):
         pixels, channels = pixels.repeat(3, 2), 3
     rgb = channels == 1 or av.VideoFormat(pixel_format).is_rgb
@@ -153,7 +159,12 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
             dst_color_range=range_,
             interpolation=_PRECISE,
         )
-    frame.colorspace, frame.color_range = matrix, range_
+    return _tagged(frame, replace(colour, matrix=matrix, range=range_))
+
+
+def _tagged(frame: av.VideoFrame, colour: Colour) -> av.VideoFrame:
+    """Say in a frame what its values are."""
+    frame.colorspace, frame.color_range = colour.matrix, colour.range
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
 
