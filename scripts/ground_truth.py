@@ -16,6 +16,7 @@ nothing. See docs/evaluate.md for what the figures can tell.
 
 import argparse
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,7 @@ from rematte.network import (
 from rematte.train.augment import Layers, composite, motion, place, straight, warp
 from rematte.train.data import Index, Item, decode, index
 from rematte.train.settings import NO_AUGMENT, Data
+from rematte.video.frame import Pixels
 from rematte.video.reader import VideoReader
 from rematte.weights import load_model
 
@@ -106,7 +108,7 @@ class Still(NamedTuple):
     at: tuple[int, int]
 
 
-def tensor(picture: NDArray[np.uint8]) -> Tensor:
+def tensor(picture: Pixels) -> Tensor:
     """Turn (..., H, W, C) of 8 bits into (..., C, H, W) in [0, 1]."""
     return torch.from_numpy(picture).movedim(-1, -3).float() / 255
 
@@ -262,9 +264,9 @@ def add_hair(cut: Tensor, rng: Generator, strands: int = 250) -> Tensor:
     for angle in rng.uniform(-1.1 * np.pi, 0.1 * np.pi, strands):
         # Each grows outwards, then bends down.
         step = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.09, 0.13)
-        bend = np.array([rng.normal(0, 0.0003), rng.uniform(0, 0.0006)])
+        bend = rng.uniform((-0.03, 0), (0.03, 0.06))
         along = np.linspace(0, 1, 24)[:, None]
-        path = middle + reach * (step * along + 100 * bend * along**2)
+        path = middle + reach * (step * along + bend * along**2)
         pen.line([tuple(2 * at) for at in path], 255, int(rng.integers(1, 4)))
     smooth = drawn.resize((width, height), Image.Resampling.BOX)
     behind = (1 - cut[3]) * tensor(np.array(smooth)[..., None])[0]
@@ -304,10 +306,8 @@ def large_still(rgba: NDArray[np.uint8], back: Tensor, kind: str) -> Still:
     cut = F.pad(cut, (side, side, above, 0))  # room for hair
     if kind == "railings":
         bgr = torch.lerp(bgr, bgr * 0.15, bars(LARGE, 56, 0.25, 0))
-    if kind == "stripes":  # behind, and on the clothes
+    if kind == "stripes":
         bgr = torch.lerp(bgr * 0.5, bgr * 0.5 + 0.4, bars(LARGE, 44, 0.5, 0.6))
-        clothes = cut[:3, cut.shape[1] * 2 // 5 :]
-        clothes *= 1 - 0.4 * bars((clothes.shape[1], cut.shape[2]), 40, 0.5, -3)
     if kind == "hair":
         cut = add_hair(cut, default_rng(3))
     front = torch.zeros(4, height, width)
@@ -315,10 +315,14 @@ def large_still(rgba: NDArray[np.uint8], back: Tensor, kind: str) -> Still:
     cut = cut[:, :height]
     front[:, -cut.shape[1] :, left : left + cut.shape[2]] = cut
     clip = laid(Layers(front[None, :3], front[None, 3:], bgr[None]))
-    inside = front[3] > 0.5
-    row = int(inside.any(1).nonzero()[0]) + height // (12 if kind == "hair" else 3)
-    column = int(inside[row].nonzero()[0])
-    return Still(clip.src, clip.pha, (row, column))
+    return Still(*clip, left_edge(front[3], 90 if kind == "hair" else 360))
+
+
+def left_edge(alpha: Tensor, below: int) -> tuple[int, int]:
+    """Where a person's outline is on the left, some rows below the top of it."""
+    inside = alpha > 0.5
+    row = int(inside.any(1).nonzero()[0]) + below
+    return row, int(inside[row].nonzero()[0])
 
 
 def large_stills(found: Index, quick: bool) -> dict[str, list[Still]]:
@@ -361,8 +365,7 @@ def real_still(teacher: MattingNetwork, path: Path) -> Still:
     with VideoReader(path) as reader:
         src = tensor(next(iter(reader)).pixels)[None]
     pha = teacher(src.expand(WARM, -1, -1, -1)[None]).pha[0, -1:]
-    rows, columns = src.shape[-2:]
-    return Still(src, pha, (rows // 4, columns // 2))
+    return Still(src, pha, left_edge(pha[0, 0], 90))
 
 
 def measure_filters(
@@ -413,7 +416,8 @@ def save_sheet(out: Path | None, name: str, rows: Sequence[Sequence[Tensor]]) ->
     if out is not None and rows:
         lines = [torch.cat([x.expand(3, -1, -1) for x in row], 2) for row in rows]
         pixels = to_pixels(torch.cat(lines, 1), False)
-        Image.fromarray(pixels).save(out / f"{name.replace('/', '_')}.png")
+        plain = re.sub(r"[^\w.]+", "_", name)
+        Image.fromarray(pixels).save(out / f"{plain}.png")
 
 
 def table(figures: Figures, columns: Sequence[str]) -> list[str]:
@@ -501,7 +505,7 @@ def run(
         filters[name] = measure_filters(model, pictures, name, out)
         print(f"{name}: done", file=sys.stderr, flush=True)
     for group, rows in shown.items():
-        save_sheet(out, group.replace(" ", "_"), rows)
+        save_sheet(out, group, rows)
     return clips, filters
 
 
