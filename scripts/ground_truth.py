@@ -31,7 +31,7 @@ import torch
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rematte import metrics
@@ -206,24 +206,33 @@ def masked_photos(found: Index, quick: bool) -> list[Clip]:
     return clips
 
 
+def alpha_of(model: nn.Module, src: Tensor) -> list[Tensor]:
+    """Alpha (1, H, W) of each of (T, 3, H, W), states carried on, at ratio 1."""
+    found, states = [], [None] * 4
+    for frame in src:  # one by one: chunks take far more memory, and longer
+        _, pha, *states = model(frame[None], *states)
+        found.append(pha[0])
+    return found
+
+
 def measure(
-    model: MattingNetwork, clips: Sequence[Clip]
+    model: nn.Module, clips: Sequence[Clip]
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """Give the mean of `MEASURES` over clips, at ratio 1, and each one's last alpha."""
+    """Give the mean of `MEASURES` over clips, and each one's last alpha."""
     means, last = [], []
     for clip in clips:
-        pred = model(clip.src[None]).pha[0]
+        pred = alpha_of(model, clip.src)
         mine, theirs = ([Matte(a[0].numpy()) for a in x] for x in (pred, clip.pha))
         means.append(score("clip", mine, theirs, MEASURES).mean)
         last.append(pred[-1])
     return {key: fmean(mean[key] for mean in means) for key in MEASURES}, last
 
 
-def measure_masks(model: MattingNetwork, clips: Sequence[Clip]) -> dict[str, float]:
+def measure_masks(model: nn.Module, clips: Sequence[Clip]) -> dict[str, float]:
     """MAD and IoU of photos against their masks, when the memory is filled."""
     mads, overlaps = [], []
     for clip in clips:
-        pred = model(clip.src[None]).pha[0, -1].numpy()
+        pred = alpha_of(model, clip.src)[-1].numpy()
         true = clip.pha[-1].numpy()
         mads.append(metrics.mad(pred, true))
         overlaps.append(metrics.iou(pred, true) or 0.0)
@@ -364,8 +373,8 @@ def real_still(teacher: MattingNetwork, path: Path) -> Still:
     """The first frame of the real clip; what the teacher sees at ratio 1 is true."""
     with VideoReader(path) as reader:
         src = tensor(next(iter(reader)).pixels)[None]
-    pha = teacher(src.expand(WARM, -1, -1, -1)[None]).pha[0, -1:]
-    return Still(src, pha, left_edge(pha[0, 0], 90))
+    pha = alpha_of(teacher, src.expand(WARM, -1, -1, -1))[-1]
+    return Still(src, pha[None], left_edge(pha[0], 90))
 
 
 def measure_filters(

@@ -111,8 +111,8 @@ def test_perfect_alpha_has_no_error_and_photos_their_iou() -> None:
     clip = script.laid(Layers(pha.repeat(1, 3, 1, 1), pha, torch.zeros(3, 3, 16, 16)))
 
     class Seer(torch.nn.Module):
-        def forward(self, src: torch.Tensor) -> Any:
-            return type("Matte", (), {"pha": src[:, :, :1]})
+        def forward(self, src: torch.Tensor, *states: Any) -> Any:
+            return src, src[:, :1], *states
 
     figures, last = script.measure(Seer(), [clip])
     assert set(figures) == set(script.MEASURES)
