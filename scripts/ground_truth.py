@@ -11,7 +11,7 @@ Three questions, each a table:
 3. Does alpha flicker more than the teacher's, both against the truth?
 
 The pictures are not part of the project: without the folder this says so and does
-nothing. See docs/evaluate.md for what the figures can tell.
+nothing. For the units, and for what the figures can tell, see docs/evaluate.md.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from rematte import metrics
 from rematte.clips import Matte
 from rematte.compositing import fit_picture, to_pixels
 from rematte.errors import InputError, explain
-from rematte.evaluate import score
+from rematte.evaluate import METRICS, score
 from rematte.keying import ColourDifferenceKey
 from rematte.network import (
     DeepGuidedFilter,
@@ -432,7 +432,7 @@ def save_sheet(out: Path | None, name: str, rows: Sequence[Sequence[Tensor]]) ->
 def table(figures: Figures, columns: Sequence[str]) -> list[str]:
     """Lines of a Markdown table: a row for each group and weights."""
     lines = [
-        f"| what | weights | {' | '.join(columns)} |",
+        f"| what | weights | {' | '.join(METRICS.get(c, c) for c in columns)} |",
         "| --- | --- |" + " --- |" * len(columns),
     ]
     groups = dict.fromkeys(group for rows in figures.values() for group in rows)
@@ -534,7 +534,10 @@ def main() -> int:
     teacher = options.teacher or str(options.shared / TEACHER)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-    names = [name for name in dict.fromkeys(options.weights) if name != teacher]
+    labels = {label(name): name for name in options.weights}
+    if len(labels) < len(options.weights):
+        parser.error("two weights have the same file and folder name; rename one")
+    names = [name for short, name in labels.items() if short != label(teacher)]
     with torch.inference_mode():
         clips, filters = run(
             [*names, teacher], options.shared, options.out, options.quick

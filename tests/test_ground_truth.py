@@ -126,6 +126,7 @@ def test_tables_and_verdicts(tmp_path: Path) -> None:
         "new": {"a": {"dtssd": 1.2}, "none": {}},
         "old": {"a": {"dtssd": 1.0}, "none": {}},
     }
+    assert script.table(clips, ["dtssd"])[0] == "| what | weights | dtSSD |"
     assert script.table(clips, ["dtssd"])[2:] == [
         *("| a | new | 1.200 |", "| a | old | 1.000 |"),
         *("| none | new | - |", "| none | old | - |"),
