@@ -17,6 +17,7 @@ from rematte.device import choose_device
 from rematte.engines import ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.network import VARIANTS
+from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.formats import CODECS
 
@@ -167,6 +168,7 @@ def _add_convert(commands: _Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    share_heap()
     device, why = choose_device(options.device)
     model = weights.load_model(
         options.weights, options.variant, device, _DTYPES[options.dtype]
@@ -532,6 +534,53 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_bench(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed and memory on this machine",
+        description="Measure speed and memory, beside a plain implementation in the "
+        "same run: the network alone, 8-bit frames in memory, and files.",
+        epilog=EXIT_CODES,
+    )
+    parser.set_defaults(run=_bench)
+    parser.add_argument(
+        "--quick", action="store_true", help="three ratios to plain, within 50 s"
+    )
+    parser.add_argument("--clip", default="", help="a video (default: drawn)")
+    parser.add_argument(
+        "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, action="append", metavar="NAME",
+        help="measure this one beside plain; repeatable (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the speeds")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from rematte import bench  # not loaded for the other commands
+
+    if options.quick:
+        found = bench.quick(options.weights)
+        text = json.dumps(found)
+        print(text if options.json else text.replace(", ", "\n "))
+        return 0
+    wanted = {*(options.engine or ENGINES), "plain"}
+    cases = [case for case in bench.FULL if case.engine in wanted]
+    results = []
+    for result in bench.run(cases, options.clip, options.weights):
+        results.append(result)
+        if options.json:
+            print(bench.as_json(result), flush=True)
+    if not options.json:
+        print(json.dumps(bench.machine()))
+        print(bench.as_table(results))
+    if options.plot:
+        bench.write_plot(results, options.plot)
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -552,6 +601,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_make_testset(commands)
     _add_key(commands)
     _add_train(commands)
+    _add_bench(commands)
     return parser
 
 

@@ -72,6 +72,7 @@ class Report:
         height: Of the frames [pixels].
         downsample_ratio: What the network used.
         engine: What ran the network, and why.
+        setup: Part of the time spent on choosing and building the engine [s].
         seconds: Wall time of the whole conversion.
         shares: Parts of the stages in the work done: decoding, the network,
             compositing and encoding; they add up to 1. Stages run side by side, so
@@ -85,6 +86,7 @@ class Report:
     height: int = 0
     downsample_ratio: float = 1.0
     engine: str = ""
+    setup: float = 0.0
     seconds: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -385,12 +387,15 @@ def _make_engine(
     refined: bool,
 ) -> Engine:
     """Make the engine that was asked for, and put it in the report."""
+    begin = time.perf_counter()
     if name == "auto":
         engine, why = choose_engine(model, size, refined, frames)
         report.engine = f"{engine.name} ({why})"
-        return engine
-    report.engine = name
-    return make_engine(name, model, refined)
+    else:
+        engine, report.engine = make_engine(name, model, refined), name
+    engine.prepare((1, *size, 3))
+    report.setup += time.perf_counter() - begin
+    return engine
 
 
 def _each_still(matting: _Matting, frames: Iterable[Frame]) -> Iterator[_Any]:

@@ -357,7 +357,9 @@ def by_filter(model: MattingNetwork, src: Tensor, ratio: float) -> dict[str, Ten
     picture = shrink(src, ratio)
     r1 = r2 = r3 = r4 = None
     for _ in range(WARM):
-        hidden, r1, r2, r3, r4 = model.decode(picture, (r1, r2, r3, r4), 1)
+        f1, f2, f3, f4 = model.backbone(picture)
+        features = f1, f2, f3, model.aspp(f4)
+        hidden, r1, r2, r3, r4 = model.decoder(picture, features, (r1, r2, r3, r4), 1)
     coarse = model.project_mat(hidden)
     size = list(src.shape[-2:])
     plain = F.interpolate(coarse[:, 3:], size, mode="bilinear", align_corners=False)

@@ -265,6 +265,31 @@ def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
     return (soft + factor * (x - soft)).clamp(0, 1)
 
 
+# Texture
+
+
+def stripes(x: Tensor, how: Augment, rng: Generator) -> Tensor:
+    """Lay railings, blinds or cloth over a background: a guided filter's worst case.
+
+    Args:
+        x: (T, 3, H, W).
+        how: `stripes` is used.
+        rng: Draws period, direction, width, colour and strength.
+    """
+    if rng.random() >= how.stripes:
+        return x
+    angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)])
+    period = np.exp(rng.uniform(np.log(3), np.log(0.1 * x.shape[-2] + 4)))
+    rows, columns = np.mgrid[: x.shape[-2], : x.shape[-1]]
+    along = columns * np.cos(angle) + rows * np.sin(angle)
+    wave = np.cos(2 * np.pi * (along / period + rng.random()))
+    # Edges about a pixel wide, so that nothing aliases.
+    bars = np.clip((wave - rng.uniform(-0.5, 0.7)) * period / 4 + 0.5, 0, 1)
+    weight = torch.from_numpy(bars * rng.uniform(0.3, 1)).float()
+    colour = torch.from_numpy(rng.random(3)).float().view(3, 1, 1)
+    return torch.lerp(x, colour.expand_as(x), weight.expand_as(x))
+
+
 # Photometry
 
 

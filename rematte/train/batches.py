@@ -20,6 +20,7 @@ from rematte.train.augment import (
     frame_order,
     motion,
     place,
+    stripes,
     vary,
     vary_frames,
     warp,
@@ -69,7 +70,7 @@ def matte_sample(
         pha = _pixels(item.alpha, order, "L")
     back = _either(rng, index.backgrounds, 0.5)
     order = frame_order(rng, back.media.frames, frames, how)
-    bgr = _pixels(back.media, order, "RGB")
+    bgr = stripes(_pixels(back.media, order, "RGB"), how, rng)
     layers = vary(place(fgr, pha, bgr, size, how, rng), how, rng)
     return {
         "src": finish(layers, how, rng),

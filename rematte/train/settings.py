@@ -162,6 +162,7 @@ class Augment:
         sharpness: Softer or sharper.
         blur: Out of focus, changing over time.
         jpeg: Artefacts of JPEG, in the composite.
+        stripes: Stripes over the background of a matte.
     """
 
     motion: float = _between(0.5, 0, 1)
@@ -174,6 +175,7 @@ class Augment:
     sharpness: float = _between(0.1, 0, 1)
     blur: float = _between(0.05, 0, 1)
     jpeg: float = _between(0.1, 0, 1)
+    stripes: float = _between(0.0, 0, 1)
 
 
 NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))

@@ -1,0 +1,435 @@
+"""Measures speed and memory: this build beside a plain one, in the same run.
+
+`plain` is the reference way, implemented simply: the whole network as frozen
+TorchScript in float32; decoding, network, compositing and x264 one after the other.
+"""
+
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from torch import Tensor
+
+from rematte.convert import convert_video
+from rematte.device import choose_device
+from rematte.engines import (
+    choose_engine,
+    installed,
+    make_engine,
+    package_versions,
+    processor,
+)
+from rematte.errors import InputError
+from rematte.matting import CoarseMatted, matte_coarse
+from rematte.network import MattingNetwork
+from rematte.video.frame import Frame, Pixels
+from rematte.video.reader import VideoReader
+from rematte.weights import load_model
+
+GREEN = (120, 255, 155)
+MBPS = 4.0  # of the files
+_WARM = 4  # steps before the clock starts
+_FRAMES = {"network": 24, "memory": 24, "file": 90}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        kind: "network" (float frame in memory to mattes), "memory" (8-bit frames to
+            8-bit composites) or "file" (video file to H.264 file).
+        width: Of the frames [pixels].
+        height: Of the frames [pixels].
+        ratio: The downsample ratio.
+        engine: Of `engines.ENGINES`, or "plain".
+        chunk: Frames at once, of the plain way.
+    """
+
+    kind: str
+    width: int
+    height: int
+    ratio: float
+    engine: str
+    chunk: int = 1
+
+
+@dataclass
+class Result:
+    """What was found.
+
+    Attributes:
+        case: What was measured.
+        engine: What ran, where the case says "auto".
+        fps: Frames per second: of a file, over all; else 1 over the median.
+        median: Of the time per frame [s]; of a file the mean.
+        p95: 95th percentile of the time per frame [s]; 0 for a file.
+        memory: Peak of the process [MB].
+        shares: Of the stages, for a file.
+        ratio_to_plain: `fps` over that of plain in the same run; 0 if it did not run.
+    """
+
+    case: Case
+    engine: str
+    fps: float
+    median: float
+    p95: float
+    memory: float
+    shares: dict[str, float] = field(default_factory=dict)
+    ratio_to_plain: float = 0.0
+
+
+FULL = tuple(
+    Case(kind, width, height, ratio, engine, chunk)
+    for kind, sizes in {
+        "network": ((512, 288, 1.0),),
+        "memory": ((1280, 720, 0.375), (1920, 1080, 0.25), (3840, 2160, 0.125)),
+        "file": ((1280, 720, 0.375), (1920, 1080, 0.25), (3840, 2160, 0.125)),
+    }.items()
+    for width, height, ratio in sizes
+    for engine, chunk in (
+        ("plain", 1), *([("plain", 4)] if kind == "memory" else []), ("torch", 1),
+        ("openvino-float32", 1), ("openvino", 1), ("onnxruntime", 1),
+    )
+)  # fmt: skip
+
+
+def drawn(width: int, height: int, count: int) -> Iterator[Pixels]:
+    """Draw a moving clip: a soft figure before a busy wall."""
+    rng = np.random.default_rng(0)
+    wall = rng.integers(40, 200, (height // 16 + 2, width // 16 + 2, 3), np.uint8)
+    wall = wall.repeat(16, 0).repeat(16, 1)[:height, :width]
+    y, x = np.mgrid[:height, :width].astype(np.float32) / height
+    for index in range(count):
+        centre = 0.5 * width / height + 0.15 * np.sin(index / 8)
+        body = (x - centre) ** 2 / 0.06 + np.maximum(0.45 - y, 0) ** 2 / 0.02
+        alpha = np.clip((1 - body) * 8, 0, 1)[..., None]
+        skin = np.array([190, 140, 110], np.float32)
+        yield (alpha * skin + (1 - alpha) * wall).astype(np.uint8)
+
+
+def write_clip(path: Path, width: int, height: int, count: int, source: str) -> None:
+    """Write a clip to measure with: drawn, or a real one brought to the size."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": "16"}
+        for pixels in _pixels(width, height, count, source):
+            array: Any = np.ascontiguousarray(pixels)
+            frame = VideoFrame.from_ndarray(array, "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _pixels(width: int, height: int, count: int, source: str) -> Iterator[Pixels]:
+    if not source:
+        yield from drawn(width, height, count)
+        return
+    given = 0
+    while given < count:
+        with VideoReader(source, size=(width, height)) as reader:
+            for frame in itertools.islice(reader, count - given):
+                given += 1
+                yield frame.pixels
+
+
+class Plain:
+    """The reference way: the whole network, frozen, and nothing at the same time.
+
+    Args:
+        network: What to freeze.
+    """
+
+    def __init__(self, network: MattingNetwork) -> None:
+        self._model = torch.jit.freeze(torch.jit.script(network))
+        self._states: list[Tensor | None] = [None] * 4
+
+    def matte(self, src: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+        """Matte (1, T, 3, H, W)."""
+        fgr, pha, *self._states = self._model(src, *self._states, ratio)
+        return fgr, pha
+
+    def composite(self, chunk: Sequence[Pixels], ratio: float) -> list[Pixels]:
+        """Composite 8-bit frames over green."""
+        src = torch.from_numpy(np.stack(chunk)).movedim(-1, 1).float().div(255)
+        fgr, pha = self.matte(src[None], ratio)
+        green = torch.tensor(GREEN).view(3, 1, 1) / 255
+        out = fgr * pha + green * (1 - pha)
+        codes = out[0].mul(255).byte().movedim(1, -1).contiguous().numpy()
+        return list(codes)
+
+    def convert(self, source: Path, target: Path, ratio: float, limit: int) -> None:
+        """Convert a file."""
+        with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+            video: Any = reader.streams.video[0]
+            video.thread_type = "AUTO"
+            stream: Any = writer.add_stream("libx264", rate=video.average_rate)
+            stream.width, stream.height = video.width, video.height
+            stream.pix_fmt, stream.bit_rate = "yuv420p", int(MBPS * 1e6)
+            for frame in itertools.islice(reader.decode(video), limit):
+                pixels: Any = frame.to_ndarray(format="rgb24")
+                (pixels,) = self.composite([pixels], ratio)
+                writer.mux(stream.encode(VideoFrame.from_ndarray(pixels, "rgb24")))
+            writer.mux(stream.encode(None))
+
+
+def _steps(case: Case, source: str, network: MattingNetwork) -> tuple[Any, str]:
+    """Something that does a step each time it is called, and what runs it."""
+    frames = list(_pixels(case.width, case.height, 8, source))
+    cycle = itertools.cycle(frames)
+    if case.engine == "plain":
+        plain = Plain(network)
+        if case.kind == "memory":
+            chunks = (
+                list(itertools.islice(cycle, case.chunk)) for _ in itertools.count()
+            )
+            return (lambda: plain.composite(next(chunks), case.ratio)), "plain"
+        src = torch.from_numpy(frames[0]).movedim(-1, 0)[None, None].float().div(255)
+        return (lambda: plain.matte(src, case.ratio)), "plain"
+    size = int(case.height * case.ratio), int(case.width * case.ratio)
+    if case.engine == "auto":
+        engine, _ = choose_engine(network, size, case.ratio != 1, None)
+    else:
+        engine = make_engine(case.engine, network, case.ratio != 1)
+    endless = (Frame(pixels, 0, 0) for pixels in cycle)  # type: ignore[arg-type]
+    mattes = matte_coarse(
+        lambda size, refined: engine, endless, downsample_ratio=case.ratio
+    )
+    if case.kind == "network":
+        return (lambda: next(mattes)), engine.name
+    green = np.array([[GREEN]], np.uint8)
+
+    def step() -> Pixels:
+        matted: CoarseMatted = next(mattes)
+        return matted.render("composite", False, green)
+
+    return step, engine.name
+
+
+def _time(step: Any, count: int) -> list[float]:
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(count):
+            begin = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Result:
+    """Measure one case.
+
+    Args:
+        case: What.
+        source: A video to measure with; "" draws one.
+        weights: As `load_model` takes them.
+        count: Frames; 0 takes the usual number.
+    """
+    network = load_model(weights)
+    if not isinstance(network, MattingNetwork):
+        raise InputError(
+            "bench needs a state dict, not TorchScript; give other weights"
+        )
+    count = count or _FRAMES[case.kind]
+    if case.kind == "file":
+        with tempfile.TemporaryDirectory() as folder:
+            clip = Path(folder) / "in.mp4"
+            write_clip(clip, case.width, case.height, count, source)
+            return _measure_file(case, clip, network, count)
+    step, engine = _steps(case, source, network)
+    with torch.inference_mode():
+        for _ in range(_WARM):
+            step()
+    seconds = [one / case.chunk for one in _time(step, max(6, count // case.chunk))]
+    middle = median(seconds)
+    p95 = float(np.percentile(seconds, 95))
+    return Result(case, engine, 1 / middle, middle, p95, _peak())
+
+
+def _network(weights: str | None) -> MattingNetwork:
+    network = load_model(weights)
+    if not isinstance(network, MattingNetwork):
+        raise InputError(f"{weights} is TorchScript; bench needs a state dict")
+    return network
+
+
+def _measure_file(
+    case: Case, clip: Path, network: MattingNetwork, count: int
+) -> Result:
+    target = clip.with_name("out.mp4")
+    if case.engine == "plain":
+        plain = Plain(network)
+        with torch.inference_mode():
+            plain.convert(clip, target, case.ratio, _WARM)
+            plain = Plain(network)
+            plain.convert(clip, target, case.ratio, _WARM)
+            begin = time.perf_counter()
+            plain.convert(clip, target, case.ratio, count)
+        seconds, engine, shares = time.perf_counter() - begin, "plain", {}
+    else:
+        run = partial(
+            convert_video, network, clip, downsample_ratio=case.ratio,
+            output_composition=target, output_video_mbps=MBPS, engine=case.engine,
+            progress=False,
+        )  # fmt: skip
+        run(limit=_WARM)
+        report = run()
+        # Building the engine is done once, whatever the length; it is told apart.
+        seconds, engine = report.seconds - report.setup, report.engine
+        shares = report.shares
+    mean = seconds / count
+    return Result(case, engine, 1 / mean, mean, 0.0, _peak(), shares)
+
+
+def _peak() -> float:
+    """Peak memory of this process [MB]."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _in_child(case: Case, source: str, weights: str | None) -> Result:
+    """Measure in a process of its own, so that its peak memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(measure, (case, source, weights))
+
+
+def run(
+    cases: Sequence[Case], source: str = "", weights: str | None = None
+) -> Iterator[Result]:
+    """Measure cases, each in a process of its own; those not installed are left out.
+
+    Args:
+        cases: In order; those of one size that are to be compared come after plain.
+        source: A video to measure with; "" draws one.
+        weights: As `load_model` takes them.
+
+    Yields:
+        A result for each.
+    """
+    plain: dict[tuple[str, int, int, float], float] = {}
+    there = installed() | {"plain": True, "auto": True}
+    for case in cases:
+        if not there[case.engine]:
+            continue
+        result = _in_child(case, source, weights)
+        key = case.kind, case.width, case.height, case.ratio
+        if case.engine == "plain" and case.chunk == 1:
+            plain[key] = result.fps
+        result.ratio_to_plain = result.fps / plain[key] if key in plain else 0.0
+        yield result
+
+
+def quick(weights: str | None = None) -> dict[str, Any]:
+    """Measure the three main ratios to plain within 50 s on two cores.
+
+    Plain and this build take turns, so that a noisy machine slows both alike.
+    """
+    network = _network(weights)
+    best = "openvino" if installed()["openvino"] else "torch"
+    found: dict[str, Any] = {"engine": best, **machine()}
+    for name, kind, width, height, ratio, rounds in (
+        ("hd_memory", "memory", 1920, 1080, 0.25, 5),
+        ("network_288p", "network", 512, 288, 1.0, 8),
+    ):
+        steps = [
+            _steps(Case(kind, width, height, ratio, engine), "", network)[0]
+            for engine in ("plain", best)
+        ]
+        for step in steps:
+            _time(step, _WARM - 1)
+        seconds: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            for taken, step in zip(seconds, steps, strict=True):
+                taken += _time(step, 2)
+        plain, ours = map(median, seconds)
+        found |= {f"{name}_plain_fps": 1 / plain, f"{name}_fps": 1 / ours}
+        found[f"{name}_ratio"] = plain / ours
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "in.mp4"
+        write_clip(clip, 1920, 1080, 60, "")
+        fps = [
+            _measure_file(
+                Case("file", 1920, 1080, 0.25, engine), clip, network, count
+            ).fps
+            for engine, count in (("plain", 20), (best, 60))
+        ]
+    found |= {"hd_file_plain_fps": fps[0], "hd_file_fps": fps[1]}
+    found["hd_file_ratio"] = fps[1] / fps[0]
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    device, _ = choose_device()
+    names = ("torch", "openvino", "onnxruntime", "numba", "av")
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "device": str(device),
+        "versions": package_versions(names),
+    }
+
+
+def as_table(results: Sequence[Result]) -> str:
+    """Lay results out as a Markdown table."""
+    lines = [
+        "| what | size | ratio | engine | chunk | frames/s | x plain | median ms | "
+        "p95 ms | peak MB | shares |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in results:
+        case = result.case
+        shares = ", ".join(f"{name} {part:.0%}" for name, part in result.shares.items())
+        p95 = f"{result.p95 * 1e3:.0f}" if result.p95 else ""
+        lines.append(
+            f"| {case.kind} | {case.width}x{case.height} | {case.ratio:g} | "
+            f"{result.engine} | {case.chunk} | {result.fps:.1f} | "
+            f"{result.ratio_to_plain:.2f} | {result.median * 1e3:.0f} | {p95} | "
+            f"{result.memory:.0f} | {shares} |"
+        )
+    return "\n".join(lines)
+
+
+def as_json(result: Result) -> str:
+    """One line of JSON."""
+    return json.dumps(asdict(result))
+
+
+def write_plot(results: Sequence[Result], path: Path) -> None:
+    """Draw frames per second as bars, one group for each size.
+
+    Raises:
+        ValueError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "--plot needs matplotlib: pip install 'rematte[evaluate]'"
+        ) from error
+    labels = [
+        f"{r.case.kind} {r.case.width}x{r.case.height}\n{r.engine}"
+        + (f" x{r.case.chunk}" if r.case.chunk > 1 else "")
+        for r in results
+    ]
+    figure = Figure((8, 0.4 * len(results) + 1), layout="constrained")
+    axes = figure.subplots()
+    colours = ["0.6" if r.case.engine == "plain" else "tab:green" for r in results]
+    axes.barh(labels, [r.fps for r in results], color=colours)
+    axes.invert_yaxis()
+    axes.set_xlabel("frames per second (gray: plain)")
+    figure.savefig(path, dpi=120)

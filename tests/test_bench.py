@@ -1,0 +1,45 @@
+"""The benchmark runs and says what it ran; its figures are not tested."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rematte import bench
+from rematte.bench import Case, Result
+
+
+@pytest.mark.parametrize("engine", ["plain", "torch"])
+@pytest.mark.parametrize("kind", ["network", "memory", "file"])
+def test_every_kind_is_measured(kind: str, engine: str) -> None:
+    result = bench.measure(Case(kind, 64, 48, 0.5, engine), "", None, 6)
+    assert result.fps > 0
+    assert result.memory > 0
+    assert result.engine == engine
+
+
+def test_plain_and_this_build_give_the_same_composites() -> None:
+    frames = list(bench.drawn(96, 64, 3))
+    network = bench._network(None)
+    plain = bench.Plain(network)
+    step, _ = bench._steps(Case("memory", 96, 64, 0.5, "torch"), "", network)
+    for frame in frames:
+        (theirs,) = plain.composite([frame], 0.5)
+        # Plain rounds down, as the reference does.
+        assert np.abs(step().astype(int) - theirs).max() <= 1
+
+
+def test_results_are_a_table_a_line_and_a_picture(tmp_path: Path) -> None:
+    results = [
+        Result(Case("memory", 64, 48, 0.5, "plain"), "plain", 5.0, 0.2, 0.3, 800.0),
+        Result(
+            Case("file", 64, 48, 0.5, "auto"), "torch", 20.0, 0.05, 0.0, 700.0,
+            {"network": 1.0}, 4.0,
+        ),
+    ]  # fmt: skip
+    table = bench.as_table(results)
+    assert "| file | 64x48 | 0.5 | torch | 1 | 20.0 | 4.00 |" in table
+    assert json.loads(bench.as_json(results[1]))["ratio_to_plain"] == 4.0
+    bench.write_plot(results, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 1000

@@ -1,0 +1,140 @@
+"""Every engine gives the network's frames, and the choice is remembered."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from fakes import colours
+
+import rematte
+from rematte import engines
+from rematte.convert import convert_video
+from rematte.engines import choose_engine, installed, make_engine
+from rematte.matting import matte, matte_coarse
+from rematte.network import MattingNetwork
+from rematte.video.frame import Frame
+
+NAMES = tuple(name for name in engines.ENGINES if name not in ("auto", "plain"))
+
+
+@pytest.fixture(scope="module")
+def model() -> MattingNetwork:
+    network = rematte.load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+@pytest.fixture
+def frames() -> list[Frame]:
+    step = Fraction(1, 25)
+    shown = colours(6, (97, 70))
+    return [Frame(pixels, index * step, step) for index, pixels in enumerate(shown)]
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_engine_equals_the_network(
+    name: str, ratio: float, model: MattingNetwork, frames: list[Frame]
+) -> None:
+    true = list(matte(model, frames, downsample_ratio=ratio))
+    found = list(
+        matte_coarse(
+            lambda size, refined: make_engine(name, model, refined),
+            frames,
+            downsample_ratio=ratio,
+        )
+    )
+    assert len(found) == len(true)
+    # The decoder in bfloat16, where the processor can: on average a tenth of a level.
+    loose = name == "openvino"
+    for mine, theirs in zip(found, true, strict=True):
+        assert (mine.pha - theirs.pha).abs().max() < (0.1 if loose else 1e-3)
+        assert (mine.pha - theirs.pha).abs().mean() < (2e-3 if loose else 1e-5)
+        assert (mine.fgr - theirs.fgr).abs().mean() < (2e-3 if loose else 1e-5)
+        assert torch.equal(mine.src, theirs.src)
+
+
+def test_a_new_size_begins_anew(model: MattingNetwork) -> None:
+    rng = np.random.default_rng(0)
+    sizes = (48, 64), (48, 64), (64, 48), (64, 48)
+    shown = [
+        Frame(rng.integers(0, 256, (*size, 3), np.uint8), index, 1)  # type: ignore[arg-type]
+        for index, size in enumerate(sizes)
+    ]
+    make = engines.TorchEngine
+    both = list(matte_coarse(lambda size, refined: make(model, refined), shown))
+    last = list(matte_coarse(lambda size, refined: make(model, refined), shown[2:]))
+    assert np.array_equal(both[3].maps, last[1].maps)
+
+
+def test_a_ratio_that_leaves_nothing_is_refused(
+    model: MattingNetwork, frames: list[Frame]
+) -> None:
+    with pytest.raises(ValueError, match="leaves nothing of a frame of 97x70"):
+        list(matte_coarse(lambda *_: None, frames, downsample_ratio=0.01))  # type: ignore[arg-type, return-value]
+
+
+def test_the_fastest_is_chosen_and_remembered(
+    model: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def measure(engine: engines.Engine, size: tuple[int, int]) -> float:
+        asked.append(engine.name)
+        return {"openvino-float32": 1.0}.get(engine.name, 2.0)
+
+    monkeypatch.setattr(engines, "_measure", measure)
+    monkeypatch.setattr(engines, "download_dir", lambda: tmp_path / "cache")
+    names = [name for name, there in installed().items() if there]
+    assert len(names) == len(NAMES), "the extras openvino and onnx are missing"
+    engine, why = choose_engine(model, (32, 32), True, None)
+    assert (engine.name, asked) == ("openvino-float32", names)
+    assert "torch 2000 ms" in why
+    engine, why = choose_engine(model, (32, 32), True, 10_000)
+    assert (engine.name, why, len(asked)) == (
+        "openvino-float32", "measured before", len(names)
+    )  # fmt: skip
+    choose_engine(model, (32, 48), True, None)
+    assert len(asked) == 2 * len(names)
+    (tmp_path / "cache" / "engines.json").write_text("{")  # damaged: measured again
+    choose_engine(model, (32, 32), True, None)
+    assert len(asked) == 3 * len(names)
+
+
+def test_a_short_clip_needs_no_building(model: MattingNetwork) -> None:
+    engine, why = choose_engine(model, (32, 32), True, 20)
+    assert (engine.name, why) == ("torch", "fewer than 300 frames")
+
+
+def test_an_engine_that_is_missing_says_what_to_install(
+    model: MattingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs openvino: pip install .*\[openvino\]"):
+        make_engine("openvino", model, True)
+    engine, why = choose_engine(model, (32, 32), True, None)
+    assert (engine.name, why) == ("torch", "no other is installed")
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino-float32", "plain"])
+def test_a_conversion_says_what_ran(
+    name: str, model: MattingNetwork, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", colours(4, (64, 48)))
+    report = convert_video(
+        model, clip, output_alpha=tmp_path / "a.mkv", engine=name, progress=False
+    )
+    assert report.engine == name
+    assert report.frames == 4
+
+
+def test_engines_run_only_what_they_can(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", colours(4, (64, 48)))
+    half = rematte.load_model(dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="engine openvino runs a float32 MattingN"):
+        convert_video(half, clip, output_alpha=tmp_path / "a.mkv", engine="openvino")
+    with pytest.raises(ValueError, match="engine must be one of auto, torch"):
+        convert_video(half, clip, output_alpha=tmp_path / "a.mkv", engine="quick")

@@ -1,0 +1,112 @@
+"""Threads between stages: order, bounds, errors and Ctrl-C."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rematte.pipeline import Ahead, Behind
+
+
+def test_order_is_kept() -> None:
+    with Ahead(range(100)) as items:
+        assert list(items) == list(range(100))
+    done: list[int] = []
+    with Behind(done.append) as sink:
+        for item in range(100):
+            sink.put(item)
+    assert done == list(range(100))
+
+
+def test_no_more_is_made_than_fits() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            made.append(item)
+            yield item
+
+    with Ahead(items()) as taken:
+        for count, _ in enumerate(taken):
+            time.sleep(0.001)
+            assert len(made) <= count + 1 + 1 + 1  # taken, waiting, being made
+            if count == 20:
+                break
+    assert len(made) < 30
+
+
+def test_an_error_comes_where_items_are_taken_and_ends_the_thread() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("broken")
+
+    before = threading.active_count()
+    with Ahead(items()) as taken:
+        assert next(taken) == 1
+        with pytest.raises(OSError, match="broken"):
+            next(taken)
+    assert threading.active_count() == before
+
+
+def test_leaving_early_closes_the_source_in_its_thread() -> None:
+    closed: list[bool] = []
+
+    def items() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.append(True)
+
+    with Ahead(items()) as taken:
+        next(taken)
+    assert closed == [True]
+
+
+def test_an_error_behind_comes_at_the_next_item_or_the_end() -> None:
+    def fail(item: int) -> None:
+        raise OSError(f"no room for {item}")
+
+    def fill(sink: Behind[int]) -> None:
+        for item in range(100):
+            sink.put(item)
+
+    with pytest.raises(OSError, match="no room for 0"), Behind(fail) as sink:
+        fill(sink)
+    with pytest.raises(OSError, match="no room for 7"), Behind(fail) as sink:
+        sink.put(7)
+
+
+def test_after_ctrl_c_what_was_handed_over_is_done() -> None:
+    done: list[int] = []
+
+    def act(item: int) -> None:
+        time.sleep(0.02)
+        done.append(item)
+
+    def stopped(sink: Behind[int]) -> None:
+        for item in range(3):
+            sink.put(item)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Behind(act) as sink:
+        stopped(sink)
+    assert done == [0, 1, 2]
+
+
+def test_after_an_error_what_waits_is_left() -> None:
+    done: list[int] = []
+
+    def act(item: int) -> None:
+        time.sleep(0.2)
+        done.append(item)
+
+    def broken(sink: Behind[int]) -> None:
+        for item in range(3):
+            sink.put(item)
+        raise OSError("elsewhere")
+
+    with pytest.raises(OSError, match="elsewhere"), Behind(act) as sink:
+        broken(sink)
+    assert len(done) < 3
