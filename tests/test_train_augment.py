@@ -25,6 +25,7 @@ from rematte.train.augment import (
     place,
     recolour,
     sharpen,
+    stripes,
     vary,
     vary_frames,
     warp,
@@ -229,3 +230,13 @@ def test_eased_values_drift_from_begin_to_end() -> None:
         values = drift(rng(seed), -2, 3, progress)
         assert values.min() >= -2
         assert values.max() <= 3
+
+
+def test_stripes_are_laid_over_a_picture() -> None:
+    x = torch.full((2, 3, 40, 60), 0.5)
+    assert torch.equal(stripes(x, NO_AUGMENT, rng()), x)
+    striped = stripes(x, replace(NO_AUGMENT, stripes=1.0), rng())
+    assert torch.equal(striped[0], striped[1])  # they stand, as the wall does
+    assert 0 <= striped.min() < striped.max() <= 1
+    changed = (striped != x).any(1).float().mean()
+    assert 0.05 < changed < 0.95

@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -126,10 +126,13 @@ def test_one_drawn_clip_is_learned_by_heart(tmp_path: Path) -> None:
     assert lines[-1]["loss"] < lines[0]["loss"] / 10
 
 
-def test_a_teacher_is_followed_block_by_block(mixed: Recipe) -> None:
+@pytest.mark.parametrize("kind", ["blocks", "encoder"])
+def test_a_teacher_is_followed_block_by_block(
+    kind: Literal["blocks", "encoder"], mixed: Recipe
+) -> None:
     phase = Phase(
         "b",
-        "blocks",
+        kind,
         steps=12,
         frames=(2, 2),
         size=(48, 48),
