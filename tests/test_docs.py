@@ -106,7 +106,8 @@ def test_commands_in_examples_exist(page: Path) -> None:
 def test_the_readme_shows_every_command() -> None:
     shown = {words[1] for words in commands(read(README)) if words[0] == "rematte"}
     assert shown == {
-        *("convert", "weights", "doctor", "evaluate", "make-testset", "key", "train")
+        *("convert", "weights", "doctor", "bench", "evaluate", "make-testset"),
+        *("key", "train"),
     }
 
 

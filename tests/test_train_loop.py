@@ -126,14 +126,15 @@ def test_one_drawn_clip_is_learned_by_heart(tmp_path: Path) -> None:
     assert lines[-1]["loss"] < lines[0]["loss"] / 10
 
 
-@pytest.mark.parametrize("kind", ["blocks", "encoder"])
+# A chain of blocks follows more slowly than each of them fed with the teacher's input.
+@pytest.mark.parametrize(("kind", "most"), [("blocks", 0.7), ("encoder", 0.9)])
 def test_a_teacher_is_followed_block_by_block(
-    kind: Literal["blocks", "encoder"], mixed: Recipe
+    kind: Literal["blocks", "encoder"], most: float, mixed: Recipe
 ) -> None:
     phase = Phase(
         "b",
         kind,
-        steps=12,
+        steps=30,
         frames=(2, 2),
         size=(48, 48),
         empty=0.0,
@@ -143,7 +144,7 @@ def test_a_teacher_is_followed_block_by_block(
     recipe = dataclasses.replace(mixed, phase=(phase,), augment=NO_AUGMENT)
     quick(recipe)
     losses = [line["loss"] for line in log(mixed.run.out) if "loss" in line]
-    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    assert sum(losses[-3:]) < most * sum(losses[:3])
     held = [line["map_error"] for line in log(mixed.run.out) if "error" in line]
     assert held[-1] < held[0]
 
