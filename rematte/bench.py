@@ -11,12 +11,13 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -39,6 +40,8 @@ from rematte.network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
 from rematte.video.reader import VideoReader
 from rematte.weights import load_model
+
+T = TypeVar("T")
 
 GREEN = (120, 255, 155)
 MBPS = 4.0  # of the files
@@ -248,7 +251,8 @@ def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Res
     if case.kind == "file":
         with tempfile.TemporaryDirectory() as folder:
             clip = Path(folder) / "in.mp4"
-            write_clip(clip, case.width, case.height, count, source)
+            # In another process: what encoding it takes is not the conversion's.
+            _in_child(write_clip, clip, case.width, case.height, count, source)
             return _measure_file(case, clip, network, count)
     step, engine = _steps(case, source, network)
     with torch.inference_mode():
@@ -300,11 +304,11 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _in_child(case: Case, source: str, weights: str | None) -> Result:
-    """Measure in a process of its own, so that its peak memory is its own."""
+def _in_child(act: Callable[..., T], *arguments: Any) -> T:
+    """Do something in a process of its own, so that its peak memory is its own."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(measure, (case, source, weights))
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(act, *arguments).result()
 
 
 def run(
@@ -325,7 +329,7 @@ def run(
     for case in cases:
         if not there[case.engine]:
             continue
-        result = _in_child(case, source, weights)
+        result = _in_child(measure, case, source, weights)
         key = case.kind, case.width, case.height, case.ratio
         if case.engine == "plain" and case.chunk == 1:
             plain[key] = result.fps

@@ -1,0 +1,89 @@
+"""Compare the alpha of every engine with the float32 network, frame by frame.
+
+    python scripts/engine_accuracy.py CLIP [CLIP ...] [--frames 200] [--ratio 0.25]
+
+The recurrent state gathers errors, so what matters is how they grow: the mean of the
+absolute difference over all frames and at frames 20 and the last, and the 99.9th
+percentile of all pixels, in levels of 1/255. Alpha is compared in 8 bits, as it is
+written.
+"""
+
+import argparse
+import sys
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.compositing import to_pixels
+from rematte.engines import Engine, installed, make_engine
+from rematte.errors import InputError, explain
+from rematte.matting import choose_ratio, matte, matte_coarse
+from rematte.network import MattingNetwork
+from rematte.video.reader import VideoReader
+from rematte.weights import load_model
+
+LEVELS = 256
+
+
+def histograms(
+    network: MattingNetwork, name: str, clip: Path, ratio: float, count: int
+) -> NDArray[np.int64]:
+    """How often each difference occurs, (frames, 256)."""
+
+    def make(size: tuple[int, int], refined: bool, name: str) -> Engine:
+        return make_engine(name, network, refined)
+
+    found = []
+    with VideoReader(clip) as left, VideoReader(clip) as right:
+        plain = matte(network, islice(left, count), downsample_ratio=ratio)
+        fast = matte_coarse(
+            partial(make, name=name), islice(right, count), downsample_ratio=ratio
+        )
+        for true, mine in zip(plain, fast, strict=True):
+            alpha = to_pixels(true.pha, False).astype(int)
+            difference = np.abs(mine.render("alpha", False) - alpha)
+            found.append(np.bincount(difference.ravel(), minlength=LEVELS))
+    return np.array(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compare engines with the network.")
+    parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--ratio", type=float, help="default: longer side 512")
+    parser.add_argument("--weights", help="name or file (default: bundled)")
+    parser.add_argument("--engines", nargs="+", help="default: all installed")
+    options = parser.parse_args()
+    network = load_model(options.weights)
+    if not isinstance(network, MattingNetwork):
+        raise InputError(f"{options.weights} is TorchScript; give a state dict")
+    names = options.engines or [name for name, there in installed().items() if there]
+    print("| clip | ratio | engine | mean | frame 20 | last frame | 99.9% |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    levels = np.arange(LEVELS)
+    for clip in options.clips:
+        with VideoReader(clip) as reader:
+            size = reader.info.width, reader.info.height
+        ratio = choose_ratio(*size, options.ratio)
+        for name in names:
+            counts = histograms(network, name, clip, ratio, options.frames)
+            means = counts @ levels / counts.sum(1)
+            share = np.cumsum(counts.sum(0)) / counts.sum()
+            most = int(np.searchsorted(share, 0.999))
+            print(
+                f"| {clip.stem} {size[0]}x{size[1]} | {ratio:.3g} | {name} | "
+                f"{means.mean():.4f} | {means[min(19, len(means) - 1)]:.4f} | "
+                f"{means[-1]:.4f} | {most} |",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(explain(error)[1])
