@@ -53,7 +53,8 @@ class Engine(Protocol):
 
         Args:
             picture: The downsampled frames, (B, h, w, 3) in [0, 1].
-            state: What the step before gave, or None to begin.
+            state: What the step before gave, or None to begin. It is used up: its
+                memory may hold the state after next.
 
         Returns:
             The maps of `network.Coarse`, (B, h, w, 8 or 4), and the next state.
@@ -157,7 +158,8 @@ class OpenVINOEngine:
             for state in states
         )
         channels = 8 if self._coarse.decoder.refined else 4
-        self._outputs = [(*shape[:3], channels), *(zero.shape for zero in self._zeros)]
+        self._maps_shape = *shape[:3], channels
+        self._spare = [tuple(map(np.empty_like, self._zeros)) for _ in range(2)]
         self._shape = shape
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
@@ -171,12 +173,14 @@ class OpenVINOEngine:
         self._decoder.set_input_tensor(0, shared)
         for index, array in enumerate(state or self._zeros):
             self._decoder.set_input_tensor(5 + index, Tensor(array, shared_memory=True))
-        results = [np.empty(shape, np.float32) for shape in self._outputs]
-        for index, array in enumerate(results):
+        maps = np.empty(self._maps_shape, np.float32)
+        # Two sets of states take turns; new memory for each would cost a millisecond.
+        after = self._spare[1] if state is self._spare[0] else self._spare[0]
+        for index, array in enumerate((maps, *after)):
             self._decoder.set_output_tensor(index, Tensor(array, shared_memory=True))
         self._encoder.infer()
         self._decoder.infer()
-        return results[0], tuple(results[1:])
+        return maps, after
 
 
 class OnnxEngine:

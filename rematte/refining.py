@@ -145,8 +145,33 @@ def _mix_rows(upper: Any, lower: Any, weight: Any, line: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
+def _stretch(line: Any, columns: Any, right: Any, out: Any) -> None:
+    """One row of a map at the full width.
+
+    Where the width is a small multiple, as it is at most ratios, neighbours come in a
+    fixed pattern: much faster than looking each of them up.
+    """
+    small, width = len(line) - 1, len(out)
+    factor = width // small
+    if factor * small != width or factor > 8:
+        for x in range(width):
+            i = columns[x]
+            out[x] = line[i] + right[x] * (line[i + 1] - line[i])
+        return
+    half = factor // 2
+    for x in range(half):
+        out[x] = line[0]
+    for x in range(width - factor + half, width):
+        out[x] = line[small - 1]
+    for k in range(factor):
+        weight = right[half + k]
+        for i in range(small - 1):
+            out[half + k + i * factor] = line[i] + weight * (line[i + 1] - line[i])
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
 def _refine_row(
-    source: Any, line: Any, columns: Any, right: Any, c: int, result: Any
+    source: Any, line: Any, columns: Any, right: Any, c: int, room: Any, result: Any
 ) -> None:
     """Channel `c` of foreground (0 to 2) and alpha (3), clamped.
 
@@ -154,11 +179,10 @@ def _refine_row(
     """
     width = len(result)
     if len(line) == 8:
+        _stretch(line[c], columns, right, room)
+        _stretch(line[c + 4], columns, right, result)
         for x in range(width):
-            i, t = columns[x], right[x]
-            slope = line[c, i] + t * (line[c, i + 1] - line[c, i])
-            shift = line[c + 4, i] + t * (line[c + 4, i + 1] - line[c + 4, i])
-            result[x] = slope * source[c, x] + shift
+            result[x] += room[x] * source[c, x]
     else:
         for x in range(width):
             result[x] = line[c, x]
@@ -209,11 +233,12 @@ def _render(
     source = np.empty((4, width), np.float32)
     line = np.empty((maps.shape[2], maps.shape[1] + 1), np.float32)
     result = np.empty((4, width), np.float32)
+    room = np.empty(width, np.float32)
     for y in range(begin, end):
         _read_row(pixels[y], source)
         y0 = rows[y]
         _mix_rows(maps[y0], maps[min(y0 + 1, maps.shape[0] - 1)], down[y], line)
         # Alpha alone needs no colours, the foreground no alpha.
         for c in range(3 if kind == 0 else 0, 3 if kind == 1 else 4):
-            _refine_row(source, line, columns, right, c, result[c])
+            _refine_row(source, line, columns, right, c, room, result[c])
         _write_row(result, behind[y if len(behind) > 1 else 0], kind, out[y])

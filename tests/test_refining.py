@@ -9,7 +9,15 @@ from rematte.compositing import composite
 from rematte.refining import Floats, render, shrink
 from rematte.video.frame import Pixels
 
-SIZES = [(48, 64, 0.25), (54, 97, 0.375), (1, 1, 1.0), (33, 35, 0.6), (40, 64, 1.0)]
+SIZES = [
+    (48, 64, 0.25),
+    (45, 63, 1 / 3),
+    (24, 32, 0.5),
+    (54, 97, 0.375),
+    (1, 1, 1.0),
+    (33, 35, 0.6),
+    (40, 64, 1.0),
+]
 GREEN = (120, 255, 155)
 
 

@@ -1,0 +1,165 @@
+"""Fit the deep guided filter of trained weights, and nothing else of them.
+
+    python scripts/fit_filter.py WEIGHTS OUT --shards '../shared/train/*.tar'
+
+What the network gives at the small size does not change while only its filter learns,
+so it is computed once for a few large composites of cut-outs, and the filter, 700
+parameters, is fitted to their exact alpha for many steps. Cut-outs of the shards are
+small and soft; their alpha is made steeper by a random factor before it is composited,
+so that there are crisp edges to learn from. Stripes lie over most backgrounds.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import trange
+
+from rematte.errors import InputError, explain
+from rematte.network import DeepGuidedFilter, MattingNetwork, refine, shrink
+from rematte.train.augment import Layers, composite
+from rematte.train.batches import matte_sample
+from rematte.train.data import Index, index
+from rematte.train.losses import pyramid_loss
+from rematte.train.settings import Augment, Data
+from rematte.weights import load_model
+
+SIZES = ((896, 896), (768, 1024))
+RATIOS = (0.25, 0.25, 0.35, 0.5)
+STEEP = (1, 2, 4, 8)  # what alpha's slope is multiplied with
+WARM = 3  # times a picture is shown, so that the recurrent state settles
+LOST = 0.05  # a sample whose mean alpha is so wrong teaches the filter nothing
+HOW = Augment(
+    motion=0.0, time=0.0, noise=0.05, sharpness=0.3, blur=0.0, jpeg=0.05, stripes=0.6
+)
+
+
+class Sample(NamedTuple):
+    """A composite (1, C, H, W) with its truth, and what the network makes of it."""
+
+    src: Tensor
+    fgr: Tensor
+    pha: Tensor
+    picture: Tensor
+    coarse: Tensor
+    hidden: Tensor
+
+
+def steeper(sample: dict[str, Tensor], factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Composite again with a crisper alpha.
+
+    Returns:
+        The composite, foreground and alpha.
+    """
+    src, fgr, pha = sample["src"], sample["fgr"], sample["pha"]
+    behind = (src - pha * fgr) / (1 - pha).clamp(min=0.02)
+    crisp = ((pha - 0.5) * factor + 0.5).clamp(0, 1)
+    layers = Layers(fgr, crisp, behind.clamp(0, 1))
+    return composite(layers), fgr, crisp
+
+
+@torch.no_grad()
+def make_sample(
+    model: MattingNetwork, found: Index, rng: np.random.Generator
+) -> Sample | None:
+    """Draw a sample; None if the network does not find the person."""
+    size = SIZES[int(rng.integers(len(SIZES)))]
+    drawn = matte_sample(found, rng, 1, size, HOW)
+    src, fgr, pha = steeper(drawn, float(rng.choice(STEEP)))
+    picture = shrink(src, float(rng.choice(RATIOS)))
+    r1 = r2 = r3 = r4 = None
+    for _ in range(WARM):
+        f1, f2, f3, f4 = model.backbone(picture)
+        features = f1, f2, f3, model.aspp(f4)
+        hidden, r1, r2, r3, r4 = model.decoder(picture, features, (r1, r2, r3, r4), 1)
+    coarse = model.project_mat(hidden)
+    if abs(float(coarse[:, 3:].clamp(0, 1).mean() - pha.mean())) > LOST:
+        return None
+    return Sample(src, fgr, pha, picture, coarse, hidden)
+
+
+def slope(x: Tensor) -> Tensor:
+    """Magnitude of the gradient of (N, 1, H, W), by central differences."""
+    across = x[..., 1:-1, 2:] - x[..., 1:-1, :-2]
+    down = x[..., 2:, 1:-1] - x[..., :-2, 1:-1]
+    return (across.square() + down.square() + 1e-8).sqrt()
+
+
+def loss(model: MattingNetwork, sample: Sample) -> Tensor:
+    """Alpha: 5 L1 + 2 pyramid + 20 squared error of slopes; foreground: 3 L1."""
+    a, b = model.refiner(sample.picture, sample.coarse, sample.hidden)
+    out = refine(sample.src, a, b)
+    pha = out[:, 3:].clamp(0, 1)
+    fgr = (sample.src + out[:, :3]).clamp(0, 1)
+    seen = sample.pha > 0
+    return (
+        5 * F.l1_loss(pha, sample.pha)
+        + 2 * pyramid_loss(pha[:, None], sample.pha[:, None])
+        + 20 * F.mse_loss(slope(pha), slope(sample.pha))
+        + 3 * F.l1_loss(fgr * seen, sample.fgr * seen)
+    )
+
+
+def fit(
+    model: MattingNetwork, samples: list[Sample], steps: int, rate: float, seed: int
+) -> None:
+    """Fit with Adam, the rate annealed by a cosine."""
+    learned = list(model.refiner.parameters())
+    optimizer = torch.optim.Adam(learned, rate)
+    rng = np.random.default_rng(seed)
+    for step in trange(steps):
+        factor = 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = rate * factor * min(1, (step + 1) / 20)
+        optimizer.zero_grad()
+        loss(model, samples[int(rng.integers(len(samples)))]).backward()
+        optimizer.step()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fit the deep guided filter.")
+    parser.add_argument("weights", help="safetensors to begin with")
+    parser.add_argument("out", type=Path, help="safetensors to write, float16")
+    parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--rate", type=float, default=6e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    model = load_model(options.weights)
+    if not isinstance(model, MattingNetwork) or not isinstance(
+        model.refiner, DeepGuidedFilter
+    ):
+        raise InputError(f"{options.weights} has no deep guided filter to fit")
+    trained, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
+    rng = np.random.default_rng(options.seed)
+    drawn = [make_sample(model, trained, rng) for _ in trange(options.samples)]
+    samples = [sample for sample in drawn if sample is not None]
+    model.refiner.requires_grad_(True)
+    fit(model, samples, options.steps, options.rate, options.seed)
+    # All but the filter stays as it was, to the last bit.
+    state = load_file(options.weights)
+    state |= {
+        f"refiner.{key}": value.detach()
+        for key, value in model.refiner.state_dict().items()
+    }
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    with safe_open(options.weights, "pt") as file:
+        metadata = file.metadata()
+    save_file({k: v.contiguous() for k, v in half.items()}, options.out, metadata)
+    print(f"{options.out}: {len(samples)} of {len(drawn)} samples used")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(explain(error)[1])
