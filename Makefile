@@ -26,9 +26,11 @@ demo: $(VENV)/ready
 	@echo "over green:         demo/out/composition.mp4"
 	@echo "side by side:       demo/out/side_by_side.png"
 
-## Run every test.
+## Run every test. Training has a process of its own: after OpenVINO and ONNX Runtime ran
+## in the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
-	$(RUN) -m pytest
+	$(RUN) -m pytest --ignore-glob='*/test_train_*.py'
+	$(RUN) -m pytest tests/test_train_*.py
 
 ## Check style and types.
 lint: $(VENV)/ready

