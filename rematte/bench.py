@@ -242,11 +242,7 @@ def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Res
         weights: As `load_model` takes them.
         count: Frames; 0 takes the usual number.
     """
-    network = load_model(weights)
-    if not isinstance(network, MattingNetwork):
-        raise InputError(
-            "bench needs a state dict, not TorchScript; give other weights"
-        )
+    network = _network(weights)
     count = count or _FRAMES[case.kind]
     if case.kind == "file":
         with tempfile.TemporaryDirectory() as folder:
@@ -267,7 +263,9 @@ def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Res
 def _network(weights: str | None) -> MattingNetwork:
     network = load_model(weights)
     if not isinstance(network, MattingNetwork):
-        raise InputError(f"{weights} is TorchScript; bench needs a state dict")
+        raise InputError(
+            "bench needs a state dict, not TorchScript; give other weights"
+        )
     return network
 
 
@@ -358,9 +356,8 @@ def quick(weights: str | None = None) -> dict[str, Any]:
         seconds: list[list[float]] = [[], []]
         for _ in range(rounds):
             for taken, step in zip(seconds, steps, strict=True):
-                taken += _time(step, 4)[
-                    1:
-                ]  # the first one still suffers from the other
+                # The first step still suffers from the other's idle threads.
+                taken += _time(step, 4)[1:]
         plain, ours = map(median, seconds)
         found |= {f"{name}_plain_fps": 1 / plain, f"{name}_fps": 1 / ours}
         found[f"{name}_ratio"] = plain / ours

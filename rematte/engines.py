@@ -346,12 +346,8 @@ def _situation(
     network: MattingNetwork, size: tuple[int, int], refined: bool, names: list[str]
 ) -> str:
     """All that the speed of engines depends on, as a key."""
-    versions = []
-    for package in ("torch", "openvino", "onnxruntime"):
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
+    there = package_versions(("torch", "openvino", "onnxruntime"))
+    versions = [" ".join(item) for item in there.items()]
     parts = [
         platform.machine(), processor(), f"{torch.get_num_threads()} threads",
         *versions, type(network.backbone).__name__, f"{size[1]}x{size[0]}",
