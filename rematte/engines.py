@@ -57,7 +57,7 @@ class Engine(Protocol):
                 memory may hold the state after next.
 
         Returns:
-            The maps of `network.Coarse`, (B, h, w, 8 or 4), and the next state.
+            The maps of `network.Coarse`, (B, 8 or 4, h, w), and the next state.
         """
 
 
@@ -85,7 +85,7 @@ class TorchEngine:
             maps, *states = self._coarse(
                 torch.from_numpy(picture).movedim(-1, 1), *(state or (None,) * 4)
             )
-        return maps.movedim(1, -1).numpy(), tuple(states)
+        return maps.contiguous().numpy(), tuple(states)
 
 
 class OpenVINOEngine:
@@ -109,11 +109,25 @@ class OpenVINOEngine:
         self._coarse = Coarse(network, refined).eval()
         self._core = openvino.Core()
         can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._decoder_precision = "bf16" if mixed and can else "f32"
+        self._precision = "bf16" if mixed and can else "f32"
+        kinds = {"bf16": openvino.Type.bf16, "f32": openvino.Type.f32}
+        self._between = kinds[self._precision]
         self._shape: tuple[int, ...] = ()
 
-    def _compile(self, module: nn.Module, inputs: tuple[Any, ...], dtype: str) -> Any:
-        """Make a model whose inputs and outputs are channels last."""
+    def _compile(
+        self, module: nn.Module, inputs: tuple[Any, ...], dtype: str, planar: int
+    ) -> Any:
+        """Make a model whose inputs and outputs are channels last.
+
+        What passes from the encoder to the decoder, and from step to step, has the
+        decoder's precision: it would be rounded to it anyway, and takes half as long.
+
+        Args:
+            module: What to convert.
+            inputs: One of each; the first is the picture.
+            dtype: The precision to compute in.
+            planar: How many outputs, from the first on, are float32 and planar.
+        """
         import openvino
         from openvino.preprocess import PrePostProcessor
 
@@ -129,15 +143,20 @@ class OpenVINOEngine:
         for index in range(len(model.inputs)):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(first)
-        for index in range(len(model.outputs)):
+            if index:
+                steps.input(index).tensor().set_element_type(self._between)
+        for index in range(planar, len(model.outputs)):
             steps.output(index).model().set_layout(first)
             steps.output(index).tensor().set_layout(last)
+            steps.output(index).tensor().set_element_type(self._between)
         settings = {"INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
         compiled = self._core.compile_model(steps.build(), "CPU", settings)
         return compiled.create_infer_request()
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Convert and compile for this shape; see `Engine`."""
+        from openvino import Tensor
+
         if shape == self._shape:
             return
         picture = torch.zeros(shape).movedim(-1, 1)
@@ -146,20 +165,23 @@ class OpenVINOEngine:
             _, *states = self._coarse.decoder(picture, *features, *[None] * 4)
         zeros = [torch.zeros(state.shape) for state in states]
         given = tuple(torch.zeros(feature.shape) for feature in features)
-        self._encoder = self._compile(self._coarse.encoder, (picture,), "f32")
+        self._encoder = self._compile(self._coarse.encoder, (picture,), "f32", 0)
         self._decoder = self._compile(
-            self._coarse.decoder, (picture, *given, *zeros), self._decoder_precision
+            self._coarse.decoder, (picture, *given, *zeros), self._precision, 1
         )
         for index in range(4):  # what the encoder writes, the decoder reads
             tensor = self._encoder.get_output_tensor(index)
             self._decoder.set_input_tensor(1 + index, tensor)
-        self._zeros = tuple(
-            np.zeros([state.shape[n] for n in (0, 2, 3, 1)], np.float32)
-            for state in states
+        self._zeros, *self._spare = (
+            tuple(
+                Tensor(self._between, [state.shape[n] for n in (0, 2, 3, 1)])
+                for state in states
+            )
+            for _ in range(3)
         )
-        channels = 8 if self._coarse.decoder.refined else 4
-        self._maps_shape = *shape[:3], channels
-        self._spare = [tuple(map(np.empty_like, self._zeros)) for _ in range(2)]
+        for tensor in self._zeros:
+            tensor.data[:] = 0
+        self._maps_shape = shape[0], 8 if self._coarse.decoder.refined else 4, *shape[1:3]
         self._shape = shape
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
@@ -171,13 +193,13 @@ class OpenVINOEngine:
         shared = Tensor(picture, shared_memory=True)
         self._encoder.set_input_tensor(0, shared)
         self._decoder.set_input_tensor(0, shared)
-        for index, array in enumerate(state or self._zeros):
-            self._decoder.set_input_tensor(5 + index, Tensor(array, shared_memory=True))
         maps = np.empty(self._maps_shape, np.float32)
+        self._decoder.set_output_tensor(0, Tensor(maps, shared_memory=True))
         # Two sets of states take turns; new memory for each would cost a millisecond.
         after = self._spare[1] if state is self._spare[0] else self._spare[0]
-        for index, array in enumerate((maps, *after)):
-            self._decoder.set_output_tensor(index, Tensor(array, shared_memory=True))
+        for index in range(4):
+            self._decoder.set_input_tensor(5 + index, (state or self._zeros)[index])
+            self._decoder.set_output_tensor(1 + index, after[index])
         self._encoder.infer()
         self._decoder.infer()
         return maps, after
@@ -227,7 +249,7 @@ class OnnxEngine:
         planar = np.ascontiguousarray(np.moveaxis(picture, -1, 1))
         given = dict(zip(self._names, (planar, *(state or self._zeros)), strict=True))
         maps, *states = self._session.run(None, given)
-        return np.ascontiguousarray(np.moveaxis(maps, 1, -1)), tuple(states)
+        return maps, tuple(states)
 
 
 class _Kind(NamedTuple):

@@ -78,8 +78,8 @@ class CoarseMatted:
 
     @cached_property
     def _fine(self) -> Tensor:
-        maps = torch.from_numpy(self.maps).movedim(-1, 0)[None]
-        if len(maps[0]) == 4:  # at ratio 1 they are the result
+        maps = torch.from_numpy(self.maps)[None]
+        if maps.shape[1] == 4:  # at ratio 1 they are the result
             return maps[0]
         return refine(self.src[None], maps[:, :4], maps[:, 4:])[0]
 

@@ -30,7 +30,7 @@ def render(
 
     Args:
         pixels: The frame, (H, W, 3), 8 or 16 bits.
-        maps: Of `network.Coarse`: (h, w, 8), or (H, W, 4) without the guided filter.
+        maps: Of `network.Coarse`: (8, h, w), or (4, H, W) without the guided filter.
         kind: "alpha", "foreground" (straight RGB), "composite" (over `behind`), or
             "cutout" (RGBA, straight, with RGB 0 where alpha is 0).
         wide: Whether the result has 16 bits.
@@ -44,12 +44,17 @@ def render(
     out = np.empty((height, width, _CHANNELS[kind]), dtype)
     if behind is None:
         behind = np.zeros((1, 1, 3), dtype)
-    rows, columns = _positions(height, maps.shape[0]), _positions(width, maps.shape[1])
+    rows, columns = _positions(height, maps.shape[1]), _positions(width, maps.shape[2])
     in_bands(
-        _render, height, pixels, np.ascontiguousarray(maps), behind, out, _KINDS[kind],
-        *rows, *columns,
+        _render, height, _flat(pixels), np.ascontiguousarray(maps), _flat(behind),
+        _flat(out), _KINDS[kind], *rows, *columns,
     )  # fmt: skip
     return out
+
+
+def _flat(pixels: Pixels) -> Pixels:
+    """The rows of a picture with the channels of a pixel one after the other."""
+    return np.ascontiguousarray(pixels).reshape(len(pixels), -1)
 
 
 def shrink(pixels: Pixels, ratio: float) -> Floats:
@@ -124,49 +129,70 @@ def _sample(
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _read_row(row: Any, source: Any) -> None:
-    """RGB in [0, 1] and its mean, one row per channel."""
+    """RGB in [0, 1] and its mean, one row per channel; `row` is flat."""
     scale = np.float32(1 / 255) if row.itemsize == 1 else np.float32(1 / 65535)
-    for x in range(len(row)):
-        for c in range(3):
-            source[c, x] = row[x, c] * scale
-    for x in range(len(row)):
+    for x in range(source.shape[1]):
+        source[0, x] = row[3 * x] * scale
+        source[1, x] = row[3 * x + 1] * scale
+        source[2, x] = row[3 * x + 2] * scale
+    for x in range(source.shape[1]):
         source[3, x] = (source[0, x] + source[1, x] + source[2, x]) / np.float32(3)
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _mix_rows(upper: Any, lower: Any, weight: Any, line: Any) -> None:
-    """The maps between two of their rows, one row per channel, the last pixel twice."""
-    small = len(upper)
-    for x in range(small):
-        for c in range(len(line)):
-            line[c, x] = upper[x, c] + weight * (lower[x, c] - upper[x, c])
+def _mix_rows(maps: Any, y: int, weight: Any, line: Any) -> None:
+    """The maps between two of their rows, the last pixel twice."""
+    below, small = min(y + 1, maps.shape[1] - 1), maps.shape[2]
     for c in range(len(line)):
+        for x in range(small):
+            upper = maps[c, y, x]
+            line[c, x] = upper + weight * (maps[c, below, x] - upper)
         line[c, small] = line[c, small - 1]
+
+
+def _stretch_by(factor: int) -> Any:
+    """Make a function that stretches a row to `factor` times its width.
+
+    Neighbours come in a fixed pattern then. With the factor as a constant, that is
+    vector code, and many times faster than looking each of them up.
+    """
+    half = factor // 2
+
+    @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
+    def stretch(line: Any, right: Any, out: Any) -> None:
+        small, width = len(line) - 1, len(out)
+        for x in range(half):
+            out[x] = line[0]
+        for i in range(small - 1):
+            for k in range(factor):
+                weight = right[half + k]
+                out[factor * i + half + k] = line[i] + weight * (line[i + 1] - line[i])
+        for x in range(width - factor + half, width):
+            out[x] = line[small - 1]
+
+    return stretch
+
+
+# One over the usual ratios.
+_by_2, _by_3, _by_4, _by_8 = map(_stretch_by, (2, 3, 4, 8))
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
 def _stretch(line: Any, columns: Any, right: Any, out: Any) -> None:
-    """One row of a map at the full width.
-
-    Where the width is a small multiple, as it is at most ratios, neighbours come in a
-    fixed pattern: much faster than looking each of them up.
-    """
+    """One row of a map at the full width."""
     small, width = len(line) - 1, len(out)
-    factor = width // small
-    if factor * small != width or factor > 8:
+    if width == 4 * small:
+        _by_4(line, right, out)
+    elif width == 8 * small:
+        _by_8(line, right, out)
+    elif width == 2 * small:
+        _by_2(line, right, out)
+    elif width == 3 * small:
+        _by_3(line, right, out)
+    else:
         for x in range(width):
             i = columns[x]
             out[x] = line[i] + right[x] * (line[i + 1] - line[i])
-        return
-    half = factor // 2
-    for x in range(half):
-        out[x] = line[0]
-    for x in range(width - factor + half, width):
-        out[x] = line[small - 1]
-    for k in range(factor):
-        weight = right[half + k]
-        for i in range(small - 1):
-            out[half + k + i * factor] = line[i] + weight * (line[i + 1] - line[i])
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
@@ -177,50 +203,68 @@ def _refine_row(
 
     Loops of one statement, since those become vector code.
     """
-    width = len(result)
+    width, zero, one = len(result), np.float32(0), np.float32(1)
+    # The network gives the foreground as what to add to the frame.
+    own = one if c < 3 else zero
     if len(line) == 8:
         _stretch(line[c], columns, right, room)
         _stretch(line[c + 4], columns, right, result)
         for x in range(width):
-            result[x] += room[x] * source[c, x]
+            value = result[x] + (room[x] + own) * source[c, x]
+            result[x] = min(max(value, zero), one)
     else:
         for x in range(width):
-            result[x] = line[c, x]
-    if c < 3:
-        for x in range(width):
-            result[x] += source[c, x]
-    for x in range(width):
-        result[x] = min(max(result[x], np.float32(0)), np.float32(1))
+            result[x] = min(max(line[c, x] + own * source[c, x], zero), one)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
-def _write_row(  # noqa: C901
-    result: Any, behind: Any, kind: int, row: Any
+def _round(  # noqa: C901
+    result: Any, behind: Any, kind: int, codes: Any
 ) -> None:
-    """Round to codes what is asked for."""
+    """Round to codes what is asked for, one row per channel; `behind` is flat."""
     zero, half = np.float32(0), np.float32(0.5)
-    most = np.float32(255) if row.itemsize == 1 else np.float32(65535)
-    width = len(row)
-    if kind == 0:
+    most = np.float32(255) if codes.itemsize == 1 else np.float32(65535)
+    width, alpha = codes.shape[1], result[3]
+    for c in range(0 if kind == 0 else 3):
+        values, out = result[c], codes[c]
+        if kind == 1:
+            for x in range(width):
+                out[x] = np.int32(values[x] * most + half)
+        elif kind == 3:
+            for x in range(width):
+                seen = most if alpha[x] > zero else zero
+                out[x] = np.int32(values[x] * seen + half)
+        elif len(behind) == 3:
+            back = np.float32(behind[c])
+            for x in range(width):
+                out[x] = np.int32(back + alpha[x] * (values[x] * most - back) + half)
+        else:
+            for x in range(width):
+                back = np.float32(behind[3 * x + c])
+                out[x] = np.int32(back + alpha[x] * (values[x] * most - back) + half)
+    if kind == 0 or kind == 3:
+        out = codes[kind]
         for x in range(width):
-            row[x, 0] = int(result[3, x] * most + half)
-    elif kind == 1:
-        for x in range(width):
-            for c in range(3):
-                row[x, c] = int(result[c, x] * most + half)
-    elif kind == 2:
-        step = 1 if len(behind) > 1 else 0
-        for x in range(width):
-            for c in range(3):
-                back = np.float32(behind[x * step, c])
-                code = back + result[3, x] * (result[c, x] * most - back)
-                row[x, c] = int(code + half)
+            out[x] = np.int32(alpha[x] * most + half)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _interleave(codes: Any, row: Any) -> None:
+    """One row per channel to a flat row of pixels.
+
+    Spelt out, and flat, since only that becomes vector code.
+    """
+    if len(codes) == 1:
+        row[:] = codes[0]
+    elif len(codes) == 3:
+        r, g, b = codes[0], codes[1], codes[2]
+        for x in range(len(r)):
+            row[3 * x], row[3 * x + 1], row[3 * x + 2] = r[x], g[x], b[x]
     else:
-        for x in range(width):
-            seen = most if result[3, x] > zero else zero
-            for c in range(3):
-                row[x, c] = int(result[c, x] * seen + half)
-            row[x, 3] = int(result[3, x] * most + half)
+        r, g, b, a = codes[0], codes[1], codes[2], codes[3]
+        for x in range(len(r)):
+            row[4 * x], row[4 * x + 1] = r[x], g[x]
+            row[4 * x + 2], row[4 * x + 3] = b[x], a[x]
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
@@ -228,17 +272,18 @@ def _render(
     begin: int, end: int, pixels: Any, maps: Any, behind: Any, out: Any, kind: int,
     rows: Any, down: Any, columns: Any, right: Any,
 ) -> None:  # fmt: skip
-    """Rows `begin` to `end` of `render`."""
-    width = pixels.shape[1]
+    """Rows `begin` to `end` of `render`; those of the pictures are flat."""
+    width = len(columns)
     source = np.empty((4, width), np.float32)
-    line = np.empty((maps.shape[2], maps.shape[1] + 1), np.float32)
+    line = np.empty((len(maps), maps.shape[2] + 1), np.float32)
     result = np.empty((4, width), np.float32)
     room = np.empty(width, np.float32)
+    codes = np.empty((out.shape[1] // width, width), out.dtype)
     for y in range(begin, end):
         _read_row(pixels[y], source)
-        y0 = rows[y]
-        _mix_rows(maps[y0], maps[min(y0 + 1, maps.shape[0] - 1)], down[y], line)
+        _mix_rows(maps, rows[y], down[y], line)
         # Alpha alone needs no colours, the foreground no alpha.
         for c in range(3 if kind == 0 else 0, 3 if kind == 1 else 4):
             _refine_row(source, line, columns, right, c, room, result[c])
-        _write_row(result, behind[y if len(behind) > 1 else 0], kind, out[y])
+        _round(result, behind[y if len(behind) > 1 else 0], kind, codes)
+        _interleave(codes, out[y])

@@ -30,7 +30,7 @@ def drawn(height: int, width: int, wide: bool) -> Pixels:
 
 def some_maps(height: int, width: int, ratio: float) -> Floats:
     """Such that alpha and foreground are clamped at both ends here and there."""
-    size = int(height * ratio), int(width * ratio), 4 if ratio == 1 else 8
+    size = 4 if ratio == 1 else 8, int(height * ratio), int(width * ratio)
     return np.random.default_rng(2).normal(0.3, 0.7, size).astype(np.float32)
 
 
@@ -38,9 +38,9 @@ def plain(pixels: Pixels, maps: Floats) -> tuple[torch.Tensor, torch.Tensor]:
     """Foreground and alpha (3 or 1, H, W), as the network makes them."""
     src = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
     src = src.movedim(-1, 0)[None]
-    small = torch.from_numpy(maps).movedim(-1, 0)[None]
+    small = torch.from_numpy(maps)[None]
     fine = small
-    if maps.shape[2] == 8:
+    if len(maps) == 8:
         fine = network.refine(src, small[:, :4], small[:, 4:])
     return (src + fine[:, :3]).clamp(0, 1)[0], fine[0, 3:].clamp(0, 1)
 

@@ -60,8 +60,8 @@ def to_rgb(frame: av.VideoFrame, colour: Colour) -> Pixels:
     )
     gains = (gains * 255 / chroma).astype(np.float32)
     in_bands(
-        _to_rgb, frame.height, *_planes(frame), out, black, np.float32(255 / white),
-        gains,
+        _to_rgb, frame.height, *_planes(frame), out.reshape(len(out), -1), black,
+        np.float32(255 / white), gains,
     )  # fmt: skip
     return out
 
@@ -76,30 +76,29 @@ def from_rgb(pixels: Pixels, colour: Colour) -> av.VideoFrame:
     chroma_b = np.array([-kr, kr + kb - 1, 1 - kb]) / (2 * (1 - kb)) * (chroma / 255)
     chroma_r = np.array([1 - kr, kr + kb - 1, -kb]) / (2 * (1 - kr)) * (chroma / 255)
     matrix = np.stack([weights, chroma_b, chroma_r]).astype(np.float32)
-    rgb = np.broadcast_to(pixels, (height, width, 3))
+    # Rows whose pixels' channels lie one after the other: only that is read in vectors.
+    rgb = np.broadcast_to(pixels, (height, width, 3)).reshape(height, -1)
     in_bands(_from_rgb, (height + 1) // 2, rgb, *_planes(frame), black, matrix)
     return frame
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
-def _spread(near: Any, far: Any, out: Any) -> None:
+def _spread(near: Any, far: Any, middle: Any, out: Any) -> None:
     """A row of chroma, minus 128, at twice its width, from the two nearest rows."""
     big, small = np.float32(0.75), np.float32(0.25)
-    width, last = len(out), len(near) - 1
+    last = len(near) - 1
     for i in range(last + 1):
-        middle = big * near[i] + small * far[i]
-        left, right = max(i - 1, 0), min(i + 1, last)
-        before = big * near[left] + small * far[left]
-        after = big * near[right] + small * far[right]
-        out[2 * i] = big * middle + small * before - np.float32(128)
-        if 2 * i + 1 < width:
-            out[2 * i + 1] = big * middle + small * after - np.float32(128)
+        middle[i + 1] = big * near[i] + small * far[i] - np.float32(128)
+    middle[0], middle[last + 2] = middle[1], middle[last + 1]
+    for i in range(last + 1):
+        out[2 * i] = big * middle[i + 1] + small * middle[i]
+        out[2 * i + 1] = big * middle[i + 1] + small * middle[i + 2]
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _code(value: Any) -> Any:
     """Round to 0 to 255."""
-    return np.uint8(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
+    return np.int32(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
@@ -107,19 +106,28 @@ def _to_rgb(
     begin: int, end: int, luma: Any, blue: Any, red: Any, out: Any,
     black: Any, scale: Any, gains: Any,
 ) -> None:  # fmt: skip
-    width = out.shape[1]
-    cb, cr = np.empty(width, np.float32), np.empty(width, np.float32)
+    width, half = luma.shape[1], blue.shape[1]
+    middle = np.empty(half + 2, np.float32)
+    cb, cr = np.empty(2 * half, np.float32), np.empty(2 * half, np.float32)
+    gray = np.empty(width, np.float32)
+    r, g, b = np.empty((3, width), np.uint8)
     for y in range(begin, end):
         near = y // 2
         far = min(max(near + (1 if y % 2 else -1), 0), len(blue) - 1)
-        _spread(blue[near], blue[far], cb)
-        _spread(red[near], red[far], cr)
+        _spread(blue[near], blue[far], middle, cb)
+        _spread(red[near], red[far], middle, cr)
         row, line = out[y], luma[y]
+        # Loops of one statement, and flat rows: those become vector code.
         for x in range(width):
-            gray = (np.float32(line[x]) - black) * scale
-            row[x, 0] = _code(gray + gains[0] * cr[x])
-            row[x, 1] = _code(gray - gains[1] * cb[x] - gains[2] * cr[x])
-            row[x, 2] = _code(gray + gains[3] * cb[x])
+            gray[x] = (np.float32(line[x]) - black) * scale
+        for x in range(width):
+            r[x] = _code(gray[x] + gains[0] * cr[x])
+        for x in range(width):
+            g[x] = _code(gray[x] - gains[1] * cb[x] - gains[2] * cr[x])
+        for x in range(width):
+            b[x] = _code(gray[x] + gains[3] * cb[x])
+        for x in range(width):
+            row[3 * x], row[3 * x + 1], row[3 * x + 2] = r[x], g[x], b[x]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
@@ -130,34 +138,36 @@ def _from_rgb(
     """Two rows of luma and one of chroma for each of `begin` to `end`."""
     height, width = luma.shape
     quarter, zero = np.float32(0.25), np.float32(128)
+    codes = np.empty((2, 3, width), np.uint8)
     sums = np.empty((3, width + width % 2), np.float32)
+    means = np.empty((3, blue.shape[1]), np.float32)
     for j in range(begin, end):
-        y0, y1 = 2 * j, min(2 * j + 1, height - 1)
-        for y in (y0, y1):
+        for k in range(2):
+            y = min(2 * j + k, height - 1)
             row, line = rgb[y], luma[y]
+            r, g, b = codes[k, 0], codes[k, 1], codes[k, 2]
             for x in range(width):
-                r, g, b = (
-                    np.float32(row[x, 0]),
-                    np.float32(row[x, 1]),
-                    np.float32(row[x, 2]),
-                )
+                r[x], g[x], b[x] = row[3 * x], row[3 * x + 1], row[3 * x + 2]
+            for x in range(width):
                 line[x] = _code(
-                    black + matrix[0, 0] * r + matrix[0, 1] * g + matrix[0, 2] * b
+                    black
+                    + matrix[0, 0] * np.float32(r[x])
+                    + matrix[0, 1] * np.float32(g[x])
+                    + matrix[0, 2] * np.float32(b[x])
                 )
-        upper, lower = rgb[y0], rgb[y1]
-        for x in range(width):
-            for c in range(3):
-                sums[c, x] = np.float32(upper[x, c]) + np.float32(lower[x, c])
-        if width % 2:
-            for c in range(3):
+        for c in range(3):
+            upper, lower = codes[0, c], codes[1, c]
+            for x in range(width):
+                sums[c, x] = np.float32(upper[x]) + np.float32(lower[x])
+            if width % 2:
                 sums[c, width] = sums[c, width - 1]
-        for i in range(blue.shape[1]):
-            r = (sums[0, 2 * i] + sums[0, 2 * i + 1]) * quarter
-            g = (sums[1, 2 * i] + sums[1, 2 * i + 1]) * quarter
-            b = (sums[2, 2 * i] + sums[2, 2 * i + 1]) * quarter
-            blue[j, i] = _code(
-                zero + matrix[1, 0] * r + matrix[1, 1] * g + matrix[1, 2] * b
-            )
-            red[j, i] = _code(
-                zero + matrix[2, 0] * r + matrix[2, 1] * g + matrix[2, 2] * b
-            )
+            for i in range(blue.shape[1]):
+                means[c, i] = (sums[c, 2 * i] + sums[c, 2 * i + 1]) * quarter
+        for row, k in ((blue[j], 1), (red[j], 2)):
+            for i in range(len(row)):
+                row[i] = _code(
+                    zero
+                    + matrix[k, 0] * means[0, i]
+                    + matrix[k, 1] * means[1, i]
+                    + matrix[k, 2] * means[2, i]
+                )
