@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rematte import MattingNetwork, Report, convert_video, load_model
 
-dependencies = ["torch", "numpy", "av", "safetensors", "tqdm"]
+dependencies = ["torch", "numpy", "numba", "av", "safetensors", "tqdm"]
 
 
 def mobilenetv3(pretrained: bool = True, progress: bool = True) -> MattingNetwork:

@@ -16,7 +16,8 @@ from rematte.convert import Report, convert_video
 from rematte.device import choose_device
 from rematte.engines import ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
-from rematte.network import VARIANTS
+from rematte.export import FORMATS, export
+from rematte.network import VARIANTS, MattingNetwork
 from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.formats import CODECS
@@ -581,6 +582,87 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_export(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write the network for another runtime, checked against it",
+        description="Write the network in another runtime's format. It is run there "
+        "and compared with the network over 100 recurrent frames of a real clip "
+        "before it gets its name. docs/export.md tells what each format takes.",
+        epilog="example: rematte export onnx --precision float16 -o matting.onnx; "
+        f"{EXIT_CODES}",
+    )
+    parser.set_defaults(run=_export)
+    parser.add_argument("format", metavar="FORMAT", help=", ".join(FORMATS))
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PATH",
+        help="file or folder (default: named as in the documentation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
+    )
+    parser.add_argument(
+        "--variant", choices=VARIANTS,
+        help="network to insist on (default: what the weights hold)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("float32", "float16", "int8"), default="float32",
+        help="of weights and arithmetic (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--static", type=_size, metavar="WxH", help="make it for this size alone"
+    )
+    parser.add_argument(
+        "--downsample-ratio", type=float, metavar="RATIO", help="and for this ratio"
+    )
+    parser.add_argument(
+        "--stateful", action="store_true", help="let the runtime keep the states"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="D",
+        help="difference in alpha to allow (default: 1e-4 at most in float32, 1e-3 "
+        "and 1e-2 on average in float16 and int8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-y", "--overwrite", action="store_true", help="replace what exists"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was found")
+
+
+def _export(options: argparse.Namespace) -> int:
+    network = weights.load_model(options.weights, options.variant)
+    if not isinstance(network, MattingNetwork):
+        raise WeightsError(
+            f"{options.weights} is TorchScript already; give the state dict it was "
+            "made from"
+        )
+    done = export(
+        network,
+        options.format,
+        options.output,
+        precision=options.precision,
+        size=options.static,
+        downsample_ratio=options.downsample_ratio,
+        stateful=options.stateful,
+        tolerance=options.tolerance,
+        overwrite=options.overwrite,
+    )
+    if options.json:
+        print(json.dumps(dataclasses.asdict(done), default=str))
+        return 0
+    print(f"{done.path}: {done.megabytes:.1f} MB in {done.seconds:.1f} s; {done.limit}")
+    for each in done.differences:
+        parts = ", ".join(
+            f"{name} {each.most[name]:.1e} ({each.mean[name]:.1e})"
+            for name in each.most
+        )
+        print(
+            f"largest (mean) difference over {each.frames} frames of "
+            f"{each.size[1]}x{each.size[0]} at {each.ratio:g}: {parts}"
+        )
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -602,6 +684,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_key(commands)
     _add_train(commands)
     _add_bench(commands)
+    _add_export(commands)
     return parser
 
 

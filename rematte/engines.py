@@ -181,7 +181,11 @@ class OpenVINOEngine:
         )
         for tensor in self._zeros:
             tensor.data[:] = 0
-        self._maps_shape = shape[0], 8 if self._coarse.decoder.refined else 4, *shape[1:3]
+        self._maps_shape = (
+            shape[0],
+            8 if self._coarse.decoder.refined else 4,
+            *shape[1:3],
+        )
         self._shape = shape
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:

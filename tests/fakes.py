@@ -7,9 +7,12 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from golden.formula import formula_tensor
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+
+from rematte import MattingNetwork
 
 
 class Fake(nn.Module):
@@ -154,3 +157,15 @@ def sound(path: Path) -> list[tuple[Fraction, bytes]]:
 def names(folder: Path) -> set[str]:
     """What lies in a folder, hidden files too."""
     return {path.name for path in folder.iterdir()}
+
+
+def formula_network(variant: str, refiner: str) -> MattingNetwork:
+    """A network whose every weight is a function of its key and shape."""
+    network = MattingNetwork(variant, refiner).eval().requires_grad_(False)
+    network.load_state_dict(
+        {
+            key: torch.from_numpy(np.asarray(formula_tensor(key, tuple(value.shape))))
+            for key, value in network.state_dict().items()
+        }
+    )
+    return network

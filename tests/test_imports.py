@@ -37,8 +37,9 @@ ALLOWED = {
         *("video", "weights"),
     },
     "train": {"device", "encoders", "network", "train", "video", "weights"},
+    "export": {"export", "network", "video"},
     "cli": {
-        *("bench", "compositing", "convert", "device", "doctor", "engines"),
+        *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         *(
             "evaluate",
             "keying",

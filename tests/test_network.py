@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden.formula import formula_tensor
+from fakes import formula_network
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,18 +18,6 @@ from rematte.network import REFINERS, VARIANTS
 HERE = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("REMATTE_SHARED", HERE.parents[2] / "shared"))
 CASES = json.loads((HERE / "cases.json").read_text())
-
-
-def formula_network(variant: str, refiner: str) -> MattingNetwork:
-    """A network whose every weight is a function of its key and shape."""
-    network = MattingNetwork(variant, refiner).eval().requires_grad_(False)
-    network.load_state_dict(
-        {
-            key: torch.from_numpy(np.asarray(formula_tensor(key, tuple(value.shape))))
-            for key, value in network.state_dict().items()
-        }
-    )
-    return network
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,12 @@ CODECS = {
     "h264": Codec(
         "libx264",
         {8: "yuv420p"},
-        options={"preset": "faster", "subme": "2", "rc-lookahead": "20"},
+        options={
+            "preset": "faster",
+            "subq": "3",
+            "chromaoffset": "-1",
+            "rc-lookahead": "20",
+        },
         crf=18,
         even=True,
     ),

@@ -131,7 +131,7 @@ def _to_rgb(
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
-def _from_rgb(
+def _from_rgb(  # noqa: C901
     begin: int, end: int, rgb: Any, luma: Any, blue: Any, red: Any,
     black: Any, matrix: Any,
 ) -> None:  # fmt: skip

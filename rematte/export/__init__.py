@@ -1,0 +1,9 @@
+"""The network in other runtimes' files, each checked before it gets its name.
+
+A leaf: only the command line knows it.
+"""
+
+from rematte.export.exporting import Exported, export
+from rematte.export.formats import FORMATS
+
+__all__ = ["FORMATS", "Exported", "export"]

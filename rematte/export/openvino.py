@@ -1,0 +1,74 @@
+"""OpenVINO's IR at a fixed size and ratio, with states in and out or kept inside."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rematte.export.fixed import Fixed, first_inputs
+from rematte.export.formats import Floats, Request, States, Step
+from rematte.network import MattingNetwork
+
+_INPUTS = ("src", "r1i", "r2i", "r3i", "r4i")
+_OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it, weights beside it in a .bin file of the same name."""
+    import openvino
+    from openvino._offline_transformations import apply_make_stateful_transformation
+
+    size, ratio = request.fixed
+    inputs = first_inputs(network, size, ratio)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.jit.trace(Fixed(network, ratio), inputs, check_trace=False)
+        model = openvino.convert_model(program, example_input=inputs)
+    model.reshape(
+        {
+            entry: list(tensor.shape)
+            for entry, tensor in zip(model.inputs, inputs, strict=True)
+        }
+    )
+    for entry, name in zip(model.inputs, _INPUTS, strict=True):
+        entry.set_names({name})
+    for entry, name in zip(model.outputs, _OUTPUTS, strict=True):
+        entry.set_names({name})
+    if request.stateful:
+        states = {f"r{n}i": f"r{n}o" for n in range(1, 5)}
+        apply_make_stateful_transformation(model, states)
+    openvino.save_model(model, path, compress_to_fp16=request.precision == "float16")
+
+
+def open_model(path: Path, request: Request, ratio: float) -> Step:
+    """Give a step that runs what was written, in float32 arithmetic."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    # Left alone, OpenVINO computes in bfloat16 where the processor can.
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    run: Any = compiled.create_infer_request()
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        given = {"src": src}
+        if request.stateful:
+            if states is None:
+                run.reset_state()
+        else:
+            for n in range(1, 5):
+                shape = compiled.input(f"r{n}i").shape
+                given[f"r{n}i"] = (
+                    states[n - 1] if states else np.zeros(shape, np.float32)
+                )
+        found = run.infer(given)
+        after = () if request.stateful else _OUTPUTS[2:]
+        return (
+            found["fgr"].copy(),
+            found["pha"].copy(),
+            [found[name].copy() for name in after],
+        )
+
+    return step

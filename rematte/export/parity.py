@@ -1,0 +1,113 @@
+"""How far an exported model is from the network, over real recurrent frames."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rematte.export.formats import Floats, States, Step
+from rematte.network import MattingNetwork
+from rematte.video.reader import VideoReader
+
+# The first hundred frames of demo/clip.mp4, of two people, with a cut.
+CLIP = Path(__file__).parent.parent / "data" / "check.mp4"
+TOLD = (1, 10, 100)  # the frames that are told apart
+
+
+@dataclass
+class Difference:
+    """The absolute difference to the float32 network.
+
+    Attributes:
+        size: Height and width of the frames [pixels].
+        ratio: The downsample ratio.
+        frames: How many there were.
+        most: The largest over all frames, of "fgr", "pha" and "states".
+        mean: The mean over all frames, likewise.
+        told: For frames of `TOLD`, largest and mean of each.
+    """
+
+    size: tuple[int, int]
+    ratio: float
+    frames: int = 0
+    most: dict[str, float] = field(default_factory=dict)
+    mean: dict[str, float] = field(default_factory=dict)
+    told: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
+    """Frames of the clip that comes with the package, from its beginning.
+
+    Args:
+        size: Height and width they are brought to [pixels].
+        count: At most this many; there are 100.
+
+    Yields:
+        (1, 3, H, W) in [0, 1].
+    """
+    with VideoReader(CLIP, size=(size[1], size[0])) as reader:
+        for frame in islice(reader, count):
+            planar = np.moveaxis(frame.pixels, -1, 0)[None]
+            yield planar.astype(np.float32) / np.float32(255)
+
+
+def network_step(network: MattingNetwork, ratio: float) -> Step:
+    """The network itself as a step."""
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        given = [None] * 4 if states is None else [torch.from_numpy(s) for s in states]
+        with torch.inference_mode():
+            fgr, pha, *after = network(torch.from_numpy(src), *given, ratio)
+        return fgr.numpy(), pha.numpy(), [state.numpy() for state in after]
+
+    return step
+
+
+def compare(
+    network: MattingNetwork, step: Step, frames: Sequence[Floats], ratio: float
+) -> Difference:
+    """Run both over the same frames, each with its own states.
+
+    Args:
+        network: In float32, on the CPU.
+        step: What was exported.
+        frames: Each (1, 3, H, W) in [0, 1], in order of time.
+        ratio: The downsample ratio of both.
+    """
+    found = Difference((frames[0].shape[2], frames[0].shape[3]), ratio)
+    true_step = network_step(network, ratio)
+    truth: States = None
+    mine: States = None
+    sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
+    most = dict.fromkeys(sums, 0.0)
+    for number, src in enumerate(frames, 1):
+        *true, truth = true_step(src, truth)
+        *given, mine = step(src, mine)
+        pairs = {
+            "fgr": [(given[0], true[0])],
+            "pha": [(given[1], true[1])],
+            # What keeps its states to itself shows them in the next frames.
+            "states": list(zip(mine or (), truth or (), strict=False)),
+        }
+        told = {}
+        for name, both in pairs.items():
+            apart = [np.abs(a.astype(np.float32) - b).ravel() for a, b in both]
+            if not apart:
+                continue
+            every = np.concatenate(apart)
+            # A NaN compares false with everything: it must not pass as equal.
+            worst = float(np.nan_to_num(every.max(), nan=np.inf))
+            told[name] = worst, float(np.nan_to_num(every.mean(), nan=np.inf))
+            most[name] = max(most[name], worst)
+            sums[name].append(told[name][1])
+        if number in TOLD:
+            found.told[number] = told
+    found.frames = len(frames)
+    found.most = {name: most[name] for name, every in sums.items() if every}
+    found.mean = {
+        name: sum(every) / len(every) for name, every in sums.items() if every
+    }
+    return found

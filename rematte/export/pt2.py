@@ -1,0 +1,44 @@
+"""`torch.export`, TorchScript's successor: one ratio, any size, states in full."""
+
+from pathlib import Path
+
+import torch
+
+from rematte.export.fixed import DTYPES, Fixed, first_inputs, in_precision
+from rematte.export.formats import Floats, Request, States, Step
+from rematte.network import MattingNetwork
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it."""
+    size, ratio = request.fixed
+    network = in_precision(network, request.precision)
+    inputs = first_inputs(network, size, ratio)
+    # Two clips at once: with one, the batch would be taken for a constant.
+    inputs = tuple(tensor.repeat(2, 1, 1, 1) for tensor in inputs)
+    free = torch.export.Dim.DYNAMIC
+    sizes = {0: free, 2: free, 3: free}
+    program = torch.export.export(
+        Fixed(network, ratio), inputs, dynamic_shapes=(sizes,) * 5
+    )
+    torch.export.save(program, path)
+
+
+def open_model(path: Path, request: Request, ratio: float) -> Step:
+    """Give a step that runs what was written."""
+    program = torch.export.load(path)
+    model = program.module()
+    dtype = DTYPES[request.precision]
+    zeros = [state[:1] for state in program.example_inputs[0][1:]]
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        given = zeros if states is None else [torch.from_numpy(s) for s in states]
+        with torch.inference_mode():
+            fgr, pha, *after = model(torch.from_numpy(src).to(dtype), *given)
+        return (
+            fgr.float().numpy(),
+            pha.float().numpy(),
+            [state.numpy() for state in after],
+        )
+
+    return step
