@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from rematte.network import Coarse, MattingNetwork
 from rematte.weights import download_dir
 
 Floats = NDArray[np.float32]
+Module = TypeVar("Module", bound=nn.Module)
 State = tuple[Any, ...]  # an engine's own; pass on what it gave
 
 # Below this many frames nothing that has to be built first would pay.
@@ -71,7 +72,7 @@ class TorchEngine:
 
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
         self.name = "torch"
-        coarse = _folded(Coarse(network, refined))
+        coarse = folded(Coarse(network, refined))
         self._coarse = coarse.to(  # torch's stubs do not know it
             memory_format=torch.channels_last  # type: ignore[call-overload]
         )
@@ -403,7 +404,7 @@ def processor() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
-def _folded(module: nn.Module) -> nn.Module:
+def folded(module: Module) -> Module:
     """A copy in which every batch norm is part of the convolution before it."""
     module = copy.deepcopy(module).eval()
     for parent in module.modules():

@@ -37,7 +37,7 @@ ALLOWED = {
         *("video", "weights"),
     },
     "train": {"device", "encoders", "network", "train", "video", "weights"},
-    "export": {"export", "network", "video"},
+    "export": {"engines", "export", "network", "video"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         *(
