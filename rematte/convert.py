@@ -321,7 +321,9 @@ def convert_video(
             )
         else:
             report.engine = "plain"
-            plain = partial(matte, model, device=device, dtype=dtype)
+            plain = partial(
+                matte, model, device=device, dtype=dtype, tell=report.notes.append
+            )
             matting = partial(
                 plain, downsample_ratio=downsample_ratio,
                 seq_chunk=1 if info.still else chunk,

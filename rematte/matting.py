@@ -4,6 +4,7 @@ Knows no files: it takes an iterable of frames and gives a generator, so that me
 is bounded and the caller decides when to stop.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import repeat
@@ -154,10 +155,12 @@ def matte(
     seq_chunk: int = 1,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    tell: Callable[[str], object] = warnings.warn,
 ) -> Iterator[Matted]:
     """Matte frames one after the other.
 
-    Where the size changes, as in a folder of unlike images, the state starts anew.
+    Where the size changes, as in a folder of unlike images, the state starts anew. When
+    a GPU's memory runs out, the chunk is halved, and it goes on from the same state.
 
     Args:
         model: Anything called like `MattingNetwork`; TorchScript too.
@@ -167,12 +170,14 @@ def matte(
             same; more take more memory.
         device: Where the model is.
         dtype: The model's precision.
+        tell: Called with a sentence when the chunk is halved.
 
     Yields:
         Every frame with its matte.
 
     Raises:
         ValueError: If an argument is out of its range.
+        torch.OutOfMemoryError: If not even one frame fits.
     """
     if seq_chunk < 1:
         raise ValueError(f"seq_chunk must be 1 or more, got {seq_chunk}")
@@ -183,12 +188,22 @@ def matte(
             shape = chunk[0].pixels.shape
             state = [None] * 4
             ratio = choose_ratio(shape[1], shape[0], downsample_ratio)
-        pixels = np.stack([frame.pixels for frame in chunk])
-        with torch.inference_mode():
-            src = to_tensor(pixels, device, dtype)
-            fgr, pha, *state = model(src[None], *state, ratio)
-        yield from map(Matted, chunk, src, fgr[0], pha[0])
-        del src, fgr, pha  # not to be held while the next ones are made
+        while chunk:
+            some = chunk[:seq_chunk]
+            pixels = np.stack([frame.pixels for frame in some])
+            try:
+                with torch.inference_mode():
+                    src = to_tensor(pixels, device, dtype)
+                    fgr, pha, *state = model(src[None], *state, ratio)
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                seq_chunk = len(some) // 2
+                tell(f"out of memory: went on with {seq_chunk} frames at once")
+                continue
+            yield from map(Matted, some, src, fgr[0], pha[0])
+            del src, fgr, pha  # not to be held while the next ones are made
+            chunk = chunk[len(some) :]
 
 
 def matte_coarse(
