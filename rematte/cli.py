@@ -17,7 +17,7 @@ from rematte.device import choose_device
 from rematte.engines import ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.export import FORMATS, export
-from rematte.network import VARIANTS, MattingNetwork
+from rematte.network import VARIANTS
 from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.formats import CODECS
@@ -630,14 +630,8 @@ def _add_export(commands: _Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    network = weights.load_model(options.weights, options.variant)
-    if not isinstance(network, MattingNetwork):
-        raise WeightsError(
-            f"{options.weights} is TorchScript already; give the state dict it was "
-            "made from"
-        )
     done = export(
-        network,
+        weights.load_network(options.weights, options.variant),
         options.format,
         options.output,
         precision=options.precision,

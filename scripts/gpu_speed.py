@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rematte import convert_video, load_model
+from rematte import convert_video
 from rematte.network import MattingNetwork
+from rematte.weights import load_network
 
 SIZES = ((1920, 1080, 0.25), (3840, 2160, 0.125), (512, 288, 1.0))
 Run = Callable[[Tensor], object]
@@ -67,7 +68,7 @@ def graphed(model: nn.Module, src: Tensor, ratio: float) -> Run:
 def ways(network: MattingNetwork, src: Tensor, ratio: float) -> dict[str, Run]:
     """All that is measured, by name."""
     frozen = torch.jit.freeze(torch.jit.script(network))
-    last = load_model(device=src.device, dtype=src.dtype)
+    last = load_network(device=src.device, dtype=src.dtype)
     last = last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = {
         "frozen": looped(frozen, ratio),
@@ -119,9 +120,7 @@ def main() -> int:
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(json.dumps({"device": name, "torch": torch.__version__}))
-    network = load_model(device=device, dtype=dtype)
-    if not isinstance(network, MattingNetwork):
-        return 1
+    network = load_network(device=device, dtype=dtype)
     for width, height, ratio in SIZES:
         shape = 1, 3, height, width
         frames = [torch.rand(shape, device=device, dtype=dtype) for _ in range(4)]
