@@ -17,6 +17,7 @@ from rematte.device import choose_device
 from rematte.engines import ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.export import FORMATS, export
+from rematte.live import SHOWS, LiveReport, live
 from rematte.network import VARIANTS
 from rematte.pipeline import share_heap
 from rematte.version import __version__
@@ -59,7 +60,7 @@ def _chunk(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
-def _add_ratio(group: argparse._ArgumentGroup) -> None:
+def _add_ratio(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--downsample-ratio", type=_number_or_word, default="auto", metavar="RATIO",
         help="size of the coarse pass in (0, 1], or auto (longer side at most 512), "
@@ -657,6 +658,107 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_live(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "live",
+        help="cut people out of what a camera shows, at once",
+        description="Cut people out of a camera, a stream or a file played as one. The "
+        "newest picture goes first: what cannot be kept up with is dropped. Ctrl-C "
+        "ends it, and completes a file.",
+        epilog="example: rematte live camera -o window --background blur; "
+        f"{EXIT_CODES}",
+    )
+    parser.set_defaults(run=_live)
+    parser.add_argument(
+        "source", nargs="+",
+        help="camera[:WHICH], a URL or a file; space in the window goes to the next",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", default="window", metavar="WHERE",
+        help="window, virtual-camera, a file, an address (rtmp://, srt://, udp://), "
+        "or - and named pipes: raw video in NUT (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--show", choices=SHOWS, default="composition", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--background", default="green", metavar="WHAT",
+        help="as of convert (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--background-fit", choices=("cover", "contain", "stretch"), default="cover",
+        help="how an image or video fills the frame (default: %(default)s)",
+    )  # fmt: skip
+    _add_ratio(parser)
+    parser.add_argument("--resize", type=_size, metavar="WxH", help="before all else")
+    parser.add_argument(
+        "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
+    )
+    _add_device(parser)
+    parser.add_argument(
+        "--dtype", choices=tuple(_DTYPES), default="float32",
+        help="precision (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", metavar="NAME",
+        help="as of convert (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"
+    )
+    parser.add_argument(
+        "--no-pace", action="store_true", help="read a file as fast as it goes"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N pictures")
+    parser.add_argument(
+        "-y", "--overwrite", action="store_true", help="replace a file that exists"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    parser.add_argument("--json", action="store_true", help="print what was done")
+
+
+def _live(options: argparse.Namespace) -> int:
+    share_heap()
+    device, _ = choose_device(options.device)
+    dtype = _DTYPES[options.dtype]
+    report = live(
+        weights.load_model(options.weights, None, device, dtype),
+        options.source,
+        options.output,
+        show=options.show,
+        background=options.background,
+        background_fit=options.background_fit,
+        downsample_ratio=options.downsample_ratio,
+        size=options.resize,
+        engine=options.engine,
+        mbps=options.mbps,
+        pace=not options.no_pace,
+        limit=options.limit,
+        overwrite=options.overwrite,
+        tell=_tell if sys.stderr.isatty() and not options.quiet else lambda _: None,
+    )
+    # The standard output may be the video.
+    where = sys.stderr if options.output == "-" else sys.stdout
+    if options.json:
+        print(json.dumps(dataclasses.asdict(report)), file=where)
+    elif not options.quiet:
+        rate = report.frames / (report.seconds or 1)
+        print(
+            f"{report.frames} pictures in {report.seconds:.1f} s ({rate:.1f}/s), "
+            f"{report.dropped} dropped; latency {report.latency * 1e3:.0f} ms, 95% "
+            f"below {report.latency_p95 * 1e3:.0f} ms; engine {report.engine}",
+            file=where,
+        )
+    return 0
+
+
+def _tell(report: LiveReport) -> None:
+    if report.frames % 10 == 0:
+        rate = report.frames / (report.seconds or 1)
+        text = f"\r{rate:.1f} pictures/s, {report.dropped} dropped "
+        print(text, end="", file=sys.stderr, flush=True)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -679,6 +781,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_bench(commands)
     _add_export(commands)
+    _add_live(commands)
     return parser
 
 

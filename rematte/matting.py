@@ -95,6 +95,9 @@ class CoarseMatted:
         return self._fine[3:].clamp(0, 1)
 
 
+AnyMatted = Matted | CoarseMatted
+
+
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     """Turn a ratio or the name of a way to choose it into a number.
 
@@ -247,8 +250,8 @@ def matte_coarse(
 
 
 def matte_still(
-    matting: Callable[[Iterable[Frame]], Iterator[Matted | CoarseMatted]], frame: Frame
-) -> Matted | CoarseMatted:
+    matting: Callable[[Iterable[Frame]], Iterator[AnyMatted]], frame: Frame
+) -> AnyMatted:
     """Matte one picture, shown to the network until its alpha settles.
 
     Args:
