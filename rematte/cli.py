@@ -5,12 +5,13 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 
-from rematte import doctor, weights
+from rematte import batch, doctor, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
@@ -75,32 +76,8 @@ def _add_device(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
-def _add_convert(commands: _Commands) -> None:
-    parser = commands.add_parser(
-        "convert",
-        help="cut the people out of a video, an image folder or an image",
-        description="Cut the people out of a video, an image folder or an image. The "
-        "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
-        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
-        "and exact times are kept.",
-        epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
-        f"alpha.mp4; {EXIT_CODES}",
-    )
-    parser.set_defaults(run=_convert)
-    parser.add_argument("input", help="video file, folder of images, or image")
-    out = parser.add_argument_group("outputs (one or more)")
-    out.add_argument(
-        "-o", "--output", metavar="PATH",
-        help="the cut-out: transparent where the suffix can hold that and no "
-        "background is given",
-    )  # fmt: skip
-    out.add_argument(
-        "--composition", metavar="PATH",
-        help="the person over the background; unless one is given, green in a "
-        "video and transparent in a folder of images",
-    )  # fmt: skip
-    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
-    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+def _add_settings(parser: _Parser) -> None:
+    """What one video and many can be told alike."""
     look = parser.add_argument_group("background")
     look.add_argument(
         "--background", metavar="WHAT",
@@ -164,6 +141,59 @@ def _add_convert(commands: _Commands) -> None:
     code.add_argument(
         "-y", "--overwrite", action="store_true", help="replace outputs that exist"
     )
+
+
+def _settings(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """The same, as arguments of `convert_video`."""
+    return {
+        "input_resize": options.resize,
+        "downsample_ratio": options.downsample_ratio,
+        "output_video_mbps": options.mbps,
+        "seq_chunk": options.seq_chunk,
+        "device": device,
+        "dtype": _DTYPES[options.dtype],
+        "background": options.background,
+        "background_fit": options.background_fit,
+        "audio": not options.no_audio,
+        "codec": options.codec,
+        "crf": options.crf,
+        "start": options.start,
+        "end": options.end,
+        "limit": options.limit,
+        "frame_rate": options.frame_rate,
+        "overwrite": options.overwrite,
+        "ignore_errors": options.ignore_errors,
+        "engine": options.engine,
+    }
+
+
+def _add_convert(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="cut the people out of a video, an image folder or an image",
+        description="Cut the people out of a video, an image folder or an image. The "
+        "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
+        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
+        "and exact times are kept.",
+        epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
+        f"alpha.mp4; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=_convert)
+    parser.add_argument("input", help="video file, folder of images, or image")
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument(
+        "-o", "--output", metavar="PATH",
+        help="the cut-out: transparent where the suffix can hold that and no "
+        "background is given",
+    )  # fmt: skip
+    out.add_argument(
+        "--composition", metavar="PATH",
+        help="the person over the background; unless one is given, green in a "
+        "video and transparent in a folder of images",
+    )  # fmt: skip
+    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
+    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    _add_settings(parser)
     talk = parser.add_argument_group("messages")
     talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
     talk.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -178,29 +208,12 @@ def _convert(options: argparse.Namespace) -> int:
     report = convert_video(
         model,
         options.input,
-        input_resize=options.resize,
-        downsample_ratio=options.downsample_ratio,
         output=options.output,
         output_composition=options.composition,
         output_alpha=options.alpha,
         output_foreground=options.foreground,
-        output_video_mbps=options.mbps,
-        seq_chunk=options.seq_chunk,
         progress=not options.quiet and sys.stderr.isatty(),
-        device=device,
-        dtype=_DTYPES[options.dtype],
-        background=options.background,
-        background_fit=options.background_fit,
-        audio=not options.no_audio,
-        codec=options.codec,
-        crf=options.crf,
-        start=options.start,
-        end=options.end,
-        limit=options.limit,
-        frame_rate=options.frame_rate,
-        overwrite=options.overwrite,
-        ignore_errors=options.ignore_errors,
-        engine=options.engine,
+        **_settings(options, device),
     )
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
@@ -221,6 +234,86 @@ def _summary(report: Report, device: str) -> str:
     lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _add_batch(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "batch",
+        help="cut the people out of many videos",
+        description="Cut the people out of many videos with one model. What fails is "
+        "recorded and the rest goes on. Templates have the fields {stem}, {name}, "
+        "{suffix} and {folder}, the last below the folder that was given.",
+        epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
+        f"--skip-existing; {EXIT_CODES}; 1 if any failed",
+    )
+    parser.set_defaults(run=_batch)
+    parser.add_argument(
+        "input", nargs="+",
+        help="videos, patterns, folders (searched to the bottom), .txt lists of these",
+    )  # fmt: skip
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument("-o", "--output", metavar="FOLDER|TEMPLATE", help="the cut-outs")
+    out.add_argument(
+        "--suffix", default=".mov", help="of -o FOLDER (default: %(default)s)"
+    )
+    out.add_argument("--composition", metavar="TEMPLATE", help="over the background")
+    out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
+    out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--jobs", type=int, default=1, metavar="N",
+        help="processes at a time (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--skip-existing", action="store_true", help="leave alone what is there"
+    )
+    how.add_argument("--dry-run", action="store_true", help="say what would be done")
+    _add_settings(parser)
+    talk = parser.add_argument_group("messages")
+    talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    talk.add_argument("--json", action="store_true", help="a line of JSON for each")
+
+
+def _batch(options: argparse.Namespace) -> int:
+    share_heap()
+    jobs = batch.plan(
+        batch.find_inputs(options.input),
+        {
+            kind: getattr(options, kind)
+            for kind in ("output", "composition", "alpha", "foreground")
+        },
+        options.suffix,
+    )
+    if not options.dry_run:
+        _run_batch(options, jobs)
+    if options.json and options.dry_run:
+        for job in jobs:
+            _print_job(job)
+    elif not options.json and (not options.quiet or any(job.code for job in jobs)):
+        print(batch.as_table(jobs))
+    return 1 if any(job.code for job in jobs) else 0
+
+
+def _run_batch(options: argparse.Namespace, jobs: list[batch.Job]) -> None:
+    device, _ = choose_device(options.device)
+    load = partial(
+        weights.load_model, options.weights, options.variant, device,
+        _DTYPES[options.dtype],
+    )  # fmt: skip
+    shown = not options.quiet and sys.stderr.isatty()
+    place = {job.input: index for index, job in enumerate(jobs)}
+    finished = batch.run(
+        jobs, load, workers=options.jobs, skip_existing=options.skip_existing,
+        progress=shown and options.jobs == 1, **_settings(options, device),
+    )  # fmt: skip
+    for job in finished:
+        jobs[place[job.input]] = job  # of another process, it is a copy
+        if options.json:
+            _print_job(job)
+
+
+def _print_job(job: batch.Job) -> None:
+    print(json.dumps(dataclasses.asdict(job), default=str), flush=True)
 
 
 def _add_weights(commands: _Commands) -> None:
@@ -773,6 +866,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_convert(commands)
+    _add_batch(commands)
     _add_weights(commands)
     _add_doctor(commands)
     _add_evaluate(commands)

@@ -25,6 +25,7 @@ ALLOWED = {
     "convert": {
         *("compositing", "engines", "matting", "network", "pipeline", "video"),
     },
+    "batch": {"convert", "video"},
     "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
     # Evaluation lies beside the flow: of it, only the command line knows these.
@@ -42,6 +43,7 @@ ALLOWED = {
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         "live",
+        "batch",
         *(
             "evaluate",
             "keying",
