@@ -26,6 +26,7 @@ ALLOWED = {
         *("compositing", "engines", "matting", "network", "pipeline", "video"),
     },
     "batch": {"convert", "video"},
+    "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
     # Evaluation lies beside the flow: of it, only the command line knows these.
