@@ -17,7 +17,9 @@ from rematte.video.reader import VideoReader
 
 model, clip, target, ratio = sys.argv[1:]
 # Load model.
-sess = ort.InferenceSession(model, providers=ort.get_available_providers())
+usual = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+providers = [name for name in usual if name in ort.get_available_providers()]
+sess = ort.InferenceSession(model, providers=providers)
 device = "cuda" if "CUDAExecutionProvider" in sess.get_providers() else "cpu"
 
 # Create an io binding.

@@ -15,7 +15,9 @@ import onnxruntime as ort
 from rematte.video.reader import VideoReader
 
 model, clip, target, ratio = sys.argv[1:]
-sess = ort.InferenceSession(model, providers=ort.get_available_providers())
+usual = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+providers = [name for name in usual if name in ort.get_available_providers()]
+sess = ort.InferenceSession(model, providers=providers)
 
 dtype = np.float16 if "float16" in sess.get_inputs()[0].type else np.float32
 rec = [np.zeros([1, 1, 1, 1], dtype)] * 4  # Must match dtype of the model.
