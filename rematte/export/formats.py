@@ -85,6 +85,17 @@ FORMATS = {
         ".xml", "openvino", "openvino", ("openvino",), ("float32", "float16"),
         "always", stateful=True,
     ),
+    "coreml": Format(
+        ".mlpackage", "coreml", "coreml", ("coremltools",), PRECISIONS, "always",
+        stateful=True,
+    ),
+    "executorch": Format(
+        ".pte", "executorch", "executorch", ("executorch",), ("float32", "int8"),
+        "always",
+    ),
+    "ncnn": Format(
+        ".param", "ncnn", "ncnn", ("ncnn", "pnnx"), ("float32", "float16"), "always"
+    ),
 }  # fmt: skip
 
 

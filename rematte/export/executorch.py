@@ -1,0 +1,69 @@
+"""ExecuTorch for XNNPACK (.pte), for phones and small devices: one size and ratio."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rematte.export.fixed import FixedSize, exported, first_inputs
+from rematte.export.formats import Floats, Request, States, Step
+from rematte.network import MattingNetwork
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+        XnnpackPartitioner,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+
+    size, ratio = request.fixed
+    inputs = first_inputs(network, size, ratio)
+    program = exported(FixedSize(network, size, ratio), inputs)
+    if request.precision == "int8":
+        program = torch.export.export(_quantized(program, inputs, request), inputs)
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    path.write_bytes(edge.to_executorch().buffer)
+
+
+def _quantized(
+    program: torch.export.ExportedProgram,
+    inputs: tuple[torch.Tensor, ...],
+    request: Request,
+) -> torch.nn.Module:
+    """Weights and arithmetic in 8 bits, their ranges seen on the frames given."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    model = prepare_pt2e(program.module(), XNNPACKQuantizer().set_global(config))
+    states = inputs[1:]
+    for frame in request.frames:
+        _, _, *states = model(torch.from_numpy(frame), *states)
+    quantized: torch.nn.Module = convert_pt2e(model)
+    return quantized
+
+
+def open_model(path: Path, request: Request, ratio: float) -> Step:
+    """Give a step that runs what was written."""
+    from executorch.runtime import Runtime
+
+    method: Any = Runtime.get().load_program(path).load_method("forward")
+    info = method.metadata
+    shapes = [info.input_tensor_meta(n).sizes() for n in range(1, 5)]
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        given = (
+            [torch.zeros(shape) for shape in shapes]
+            if states is None
+            else [torch.from_numpy(state) for state in states]
+        )
+        found = method.execute([torch.from_numpy(src).contiguous(), *given])
+        # The method writes over its outputs when it runs again.
+        fgr, pha, *after = (tensor.numpy().copy() for tensor in found)
+        return fgr, pha, after
+
+    return step
