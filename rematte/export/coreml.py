@@ -1,5 +1,6 @@
 """CoreML's ML program (.mlpackage): pictures in and out, at a fixed size and ratio."""
 
+import functools
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from rematte.export.fixed import FixedSize, exported, first_inputs
 from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.layers import NeuralNetwork
+from rematte.export.mil import Program
 from rematte.network import MattingNetwork
 
 _STATES = (1, 2, 3, 4)
@@ -80,7 +83,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
             model,
             ct.optimize.coreml.OptimizationConfig(op_type_configs={"conv": linear}),
         )
-    model.save(str(path))
+    save(model, path)
 
 
 def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
@@ -94,10 +97,13 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
     import coremltools as ct
 
     src, *states = first_inputs(network, *request.fixed)
-    rgb, gray = ct.colorlayout.RGB, ct.colorlayout.GRAYSCALE
-    inputs = [ct.ImageType("src", src.shape, scale=1 / 255, color_layout=rgb)]
-    outputs = [ct.ImageType("fgr", color_layout=rgb)]
-    outputs += [ct.ImageType("pha", color_layout=gray)]
+    inputs = [
+        ct.ImageType(
+            "src", src.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB
+        )
+    ]
+    single = functools.partial(ct.TensorType, dtype=np.float32)
+    outputs = [single("fgr"), single("pha")]
     if request.stateful:
         program = exported(StatefulPictures(network, request), (src,))
         options["states"] = [
@@ -108,14 +114,37 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
         program = exported(Pictures(network, request), (src, *states))
         # With a value to begin with, the first frame needs none.
         inputs += [
-            ct.TensorType(
+            single(
                 f"r{n}i", state.shape, default_value=np.zeros(state.shape, np.float32)
             )
             for n, state in zip(_STATES, states, strict=True)
         ]
-        outputs += [ct.TensorType(f"r{n}o") for n in _STATES]
+        outputs += [single(f"r{n}o") for n in _STATES]
     return ct.convert(
         program, inputs=inputs, outputs=outputs, skip_model_load=True, **options
+    )
+
+
+def save(model: Any, path: Path) -> None:
+    """Write it, its foreground an RGB image and its alpha a gray one."""
+    import coremltools as ct
+
+    spec = model.get_spec()
+    # Not by `ct.ImageType` in `convert`: that breaks the neural network.
+    image = ct.proto.FeatureTypes_pb2.ImageFeatureType
+    spaces = {"fgr": image.RGB, "pha": image.GRAYSCALE}
+    frame = spec.description.input[0].type.imageType
+    for entry in spec.description.output:
+        if entry.name in spaces:
+            entry.type.imageType.CopyFrom(
+                image(
+                    width=frame.width,
+                    height=frame.height,
+                    colorSpace=spaces[entry.name],
+                )
+            )
+    ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True).save(
+        str(path)
     )
 
 
@@ -143,15 +172,24 @@ def _predictor(
     model = ct.models.MLModel(str(path), skip_model_load=True)
     if platform.system() == "Darwin":
         return _coreml(model, request)
-    from rematte.export.mil import Program
-
-    program = Program(model)
+    spec = model.get_spec()
+    is_program = spec.WhichOneof("Type") == "mlProgram"
+    interpreter = Program(model) if is_program else NeuralNetwork(model)
+    defaults = {
+        entry.name: torch.full(
+            tuple(entry.type.multiArrayType.shape),
+            entry.type.multiArrayType.floatDefaultValue,
+        )
+        for entry in spec.description.input
+        if entry.type.isOptional
+    }
 
     def run(given: dict[str, Floats], first: bool) -> dict[str, Floats]:
-        if first:
-            program.states.clear()
+        if first and is_program:
+            interpreter.states.clear()
+        inputs = {name: torch.from_numpy(array) for name, array in given.items()}
         with torch.inference_mode():
-            found = program.run({k: torch.from_numpy(v) for k, v in given.items()})
+            found = interpreter.run(defaults | inputs)
         return {name: value.numpy() for name, value in found.items()}
 
     return run

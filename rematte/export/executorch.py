@@ -20,31 +20,8 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
     program = exported(FixedSize(network, size, ratio), inputs)
-    if request.precision == "int8":
-        program = torch.export.export(_quantized(program, inputs, request), inputs)
     edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     path.write_bytes(edge.to_executorch().buffer)
-
-
-def _quantized(
-    program: torch.export.ExportedProgram,
-    inputs: tuple[torch.Tensor, ...],
-    request: Request,
-) -> torch.nn.Module:
-    """Weights and arithmetic in 8 bits, their ranges seen on the frames given."""
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    config = get_symmetric_quantization_config(is_per_channel=True)
-    model = prepare_pt2e(program.module(), XNNPACKQuantizer().set_global(config))
-    states = inputs[1:]
-    for frame in request.frames:
-        _, _, *states = model(torch.from_numpy(frame), *states)
-    quantized: torch.nn.Module = convert_pt2e(model)
-    return quantized
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:

@@ -89,9 +89,12 @@ FORMATS = {
         ".mlpackage", "coreml", "coreml", ("coremltools",), PRECISIONS, "always",
         stateful=True,
     ),
-    "executorch": Format(
-        ".pte", "executorch", "executorch", ("executorch",), ("float32", "int8"),
+    "coreml-neuralnetwork": Format(
+        ".mlmodel", "coreml_neuralnetwork", "coreml", ("coremltools",), PRECISIONS,
         "always",
+    ),
+    "executorch": Format(
+        ".pte", "executorch", "executorch", ("executorch",), ("float32",), "always"
     ),
     "ncnn": Format(
         ".param", "ncnn", "ncnn", ("ncnn", "pnnx"), ("float32", "float16"), "always"

@@ -40,27 +40,17 @@ class Program:
         if unknown:
             raise ValueError(f"cannot run {', '.join(sorted(unknown))} of this program")
         self._constants: dict[Any, Any] = {}
-        # What optional inputs are, where they are not given.
-        self._defaults = {
-            entry.name: torch.full(
-                tuple(entry.type.multiArrayType.shape),
-                entry.type.multiArrayType.floatDefaultValue,
-            )
-            for entry in spec.description.input
-            if entry.type.isOptional
-        }
         self.states: dict[str, Tensor] = {}
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run once; the states, if it has any, are those after the run before.
 
         Args:
-            inputs: By name, in float32.
+            inputs: All of them by name, in float32.
 
         Returns:
             The outputs by name, in float32.
         """
-        inputs = self._defaults | inputs
         from coremltools.converters.mil.mil.types import is_state
 
         values = {
