@@ -3,6 +3,7 @@
 import functools
 import platform
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rematte.export.fixed import FixedSize, exported, first_inputs
+from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
 from rematte.export.layers import NeuralNetwork
 from rematte.export.mil import Program
@@ -45,21 +46,28 @@ class StatefulPictures(Pictures):
 
     def __init__(self, network: MattingNetwork, request: Request) -> None:
         super().__init__(network, request)
-        _, *states = first_inputs(network, *request.fixed)
-        for n, state in zip(_STATES, states, strict=True):
-            self.register_buffer(f"r{n}", state)
+        _, self.r1, self.r2, self.r3, self.r4 = map(
+            nn.Buffer, first_inputs(network, *request.fixed)
+        )
 
     def forward(self, src: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Run one step."""
-        fgr, pha, *states = super().forward(src, self.r1, self.r2, self.r3, self.r4)
-        for n, state in zip(_STATES, states, strict=True):
-            getattr(self, f"r{n}").copy_(state)
+        kept = self.r1, self.r2, self.r3, self.r4
+        fgr, pha, *states = super().forward(src, *kept)
+        for before, after in zip(kept, states, strict=True):
+            before.copy_(after)
         return fgr, pha
+
+
+def coremltools() -> Any:
+    """The package; what it says of other packages is of no use here."""
+    with quiet():
+        return import_module("coremltools")
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write it."""
-    import coremltools as ct
+    ct = coremltools()
 
     if request.stateful and request.precision == "float32":
         raise ValueError(
@@ -67,22 +75,22 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
             "with --stateful"
         )
     exact = request.precision == "float32"
-    precision = ct.precision.FLOAT32 if exact else ct.precision.FLOAT16
-    target = ct.target.iOS18 if request.stateful else ct.target.iOS16
     model = convert(
         network,
         request,
         convert_to="mlprogram",
-        compute_precision=precision,
-        minimum_deployment_target=target,
+        compute_precision=ct.precision.FLOAT32 if exact else ct.precision.FLOAT16,
+        minimum_deployment_target=(
+            ct.target.iOS18 if request.stateful else ct.target.iOS16
+        ),
     )
     if request.precision == "int8":
-        linear = ct.optimize.coreml.OpLinearQuantizerConfig("linear_symmetric")
-        model = ct.optimize.coreml.linear_quantize_weights(
-            # Only these: matrices that sample the frame are no weights.
-            model,
-            ct.optimize.coreml.OptimizationConfig(op_type_configs={"conv": linear}),
-        )
+        optimize = ct.optimize.coreml
+        # Only these: the matrices that may sample the frame are no weights.
+        chosen = {"conv": optimize.OpLinearQuantizerConfig("linear_symmetric")}
+        config = optimize.OptimizationConfig(op_type_configs=chosen)
+        with quiet():
+            model = optimize.linear_quantize_weights(model, config)
     save(model, path)
 
 
@@ -94,13 +102,11 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
         request: What the file is to hold.
         options: Of `coremltools.convert`.
     """
-    import coremltools as ct
+    ct = coremltools()
 
     src, *states = first_inputs(network, *request.fixed)
     inputs = [
-        ct.ImageType(
-            "src", src.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB
-        )
+        ct.ImageType("src", src.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
     ]
     single = functools.partial(ct.TensorType, dtype=np.float32)
     outputs = [single("fgr"), single("pha")]
@@ -120,29 +126,24 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
             for n, state in zip(_STATES, states, strict=True)
         ]
         outputs += [single(f"r{n}o") for n in _STATES]
-    return ct.convert(
-        program, inputs=inputs, outputs=outputs, skip_model_load=True, **options
-    )
+    with quiet():
+        return ct.convert(
+            program, inputs=inputs, outputs=outputs, skip_model_load=True, **options
+        )
 
 
 def save(model: Any, path: Path) -> None:
     """Write it, its foreground an RGB image and its alpha a gray one."""
-    import coremltools as ct
+    ct = coremltools()
 
     spec = model.get_spec()
     # Not by `ct.ImageType` in `convert`: that breaks the neural network.
     image = ct.proto.FeatureTypes_pb2.ImageFeatureType
-    spaces = {"fgr": image.RGB, "pha": image.GRAYSCALE}
     frame = spec.description.input[0].type.imageType
-    for entry in spec.description.output:
-        if entry.name in spaces:
-            entry.type.imageType.CopyFrom(
-                image(
-                    width=frame.width,
-                    height=frame.height,
-                    colorSpace=spaces[entry.name],
-                )
-            )
+    size = {"width": frame.width, "height": frame.height}
+    fgr, pha = spec.description.output[:2]
+    fgr.type.imageType.CopyFrom(image(colorSpace=image.RGB, **size))
+    pha.type.imageType.CopyFrom(image(colorSpace=image.GRAYSCALE, **size))
     ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True).save(
         str(path)
     )
@@ -153,12 +154,12 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
     run = _predictor(path, request)
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = {"src": src * np.float32(255)}
+        given: dict[str, Any] = {"src": src * np.float32(255)}
         if states:
             given |= {f"r{n}i": state for n, state in zip(_STATES, states, strict=True)}
         found = run(given, states is None)
-        after = () if request.stateful else [found[f"r{n}o"] for n in _STATES]
-        return found["fgr"] / 255, found["pha"] / 255, after
+        fgr, pha = found["fgr"] / np.float32(255), found["pha"] / np.float32(255)
+        return fgr, pha, [found[f"r{n}o"] for n in _STATES if not request.stateful]
 
     return step
 
@@ -167,14 +168,12 @@ def _predictor(
     path: Path, request: Request
 ) -> Callable[[dict[str, Floats], bool], dict[str, Floats]]:
     """A function from inputs by name, and whether they are the first, to outputs."""
-    import coremltools as ct
+    ct = coremltools()
 
     model = ct.models.MLModel(str(path), skip_model_load=True)
     if platform.system() == "Darwin":
         return _coreml(model, request)
     spec = model.get_spec()
-    is_program = spec.WhichOneof("Type") == "mlProgram"
-    interpreter = Program(model) if is_program else NeuralNetwork(model)
     defaults = {
         entry.name: torch.full(
             tuple(entry.type.multiArrayType.shape),
@@ -183,9 +182,11 @@ def _predictor(
         for entry in spec.description.input
         if entry.type.isOptional
     }
+    is_program = spec.WhichOneof("Type") == "mlProgram"
+    interpreter = Program(model) if is_program else NeuralNetwork(model)
 
     def run(given: dict[str, Floats], first: bool) -> dict[str, Floats]:
-        if first and is_program:
+        if isinstance(interpreter, Program) and first:
             interpreter.states.clear()
         inputs = {name: torch.from_numpy(array) for name, array in given.items()}
         with torch.inference_mode():
@@ -199,24 +200,28 @@ def _coreml(
     model: Any, request: Request
 ) -> Callable[[dict[str, Floats], bool], dict[str, Floats]]:
     """Predict with a copy whose pictures are arrays: images are rounded to 8 bits."""
-    import coremltools as ct
-
+    ct = coremltools()
     spec = model.get_spec()
+    arrays = ct.proto.FeatureTypes_pb2.ArrayFeatureType
     for entry in (spec.description.input[0], *spec.description.output[:2]):
         image = entry.type.imageType
-        channels = 1 if entry.name == "pha" else 3
-        array = ct.proto.FeatureTypes_pb2.ArrayFeatureType(
-            shape=(1, channels, image.height, image.width),
-            dataType=ct.proto.FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
-        )
+        shape = 1, 1 if entry.name == "pha" else 3, image.height, image.width
+        array = arrays(shape=shape, dataType=arrays.FLOAT32)
         entry.type.multiArrayType.CopyFrom(array)
-    copy = ct.models.MLModel(
-        spec, weights_dir=model.weights_dir, compute_units=ct.ComputeUnit.CPU_ONLY
-    )
+    # A program scales its input itself, a neural network has CoreML do it to images.
+    scale = np.float32(1)
+    if spec.WhichOneof("Type") == "neuralNetwork":
+        scale = np.float32(spec.neuralNetwork.preprocessing[0].scaler.channelScale)
+        del spec.neuralNetwork.preprocessing[:]
+    with quiet():
+        copy = ct.models.MLModel(
+            spec, weights_dir=model.weights_dir, compute_units=ct.ComputeUnit.CPU_ONLY
+        )
     kept: Any = None
 
     def run(given: dict[str, Floats], first: bool) -> dict[str, Floats]:
         nonlocal kept
+        given = given | {"src": given["src"] * scale}
         if not request.stateful:
             return dict(copy.predict(given))
         kept = copy.make_state() if first else kept

@@ -1,11 +1,10 @@
 """CoreML's older neural network (.mlmodel), for systems from iOS 14 on."""
 
-import contextlib
-import io
 from pathlib import Path
 from typing import Any
 
-from rematte.export.coreml import convert, open_model, save
+from rematte.export.coreml import convert, coremltools, open_model, save
+from rematte.export.fixed import quiet
 from rematte.export.formats import Request
 from rematte.network import MattingNetwork
 
@@ -16,8 +15,7 @@ _BITS = {"float16": 16, "int8": 8}
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write it."""
-    from coremltools.models.neural_network import quantization_utils
-
+    quantization_utils = coremltools().models.neural_network.quantization_utils
     model: Any = convert(network, request, convert_to="neuralnetwork")
     if request.precision in _BITS:
 
@@ -28,7 +26,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
                 kind = layer.WhichOneof("layer")
                 return kind == "convolution" and weight_param == "weights"
 
-        with contextlib.redirect_stdout(io.StringIO()):  # a line for each layer
+        with quiet():
             model = quantization_utils.quantize_weights(
                 model, _BITS[request.precision], selector=Convolutions()
             )

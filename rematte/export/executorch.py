@@ -5,28 +5,31 @@ from typing import Any
 
 import torch
 
-from rematte.export.fixed import FixedSize, exported, first_inputs
+from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
 from rematte.network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write it."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
-        XnnpackPartitioner,
-    )
-    from executorch.exir import to_edge_transform_and_lower
+    with quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+            XnnpackPartitioner,
+        )
+        from executorch.exir import to_edge_transform_and_lower
 
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
     program = exported(FixedSize(network, size, ratio), inputs)
-    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-    path.write_bytes(edge.to_executorch().buffer)
+    with quiet():
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        path.write_bytes(edge.to_executorch().buffer)
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Give a step that runs what was written."""
-    from executorch.runtime import Runtime
+    with quiet():
+        from executorch.runtime import Runtime
 
     method: Any = Runtime.get().load_program(path).load_method("forward")
     info = method.metadata

@@ -1,6 +1,10 @@
 """The network at a fixed ratio, as most exporters want it."""
 
+import contextlib
 import copy
+import io
+import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -73,21 +77,34 @@ class FixedSize(nn.Module):
     def shrink(self, src: Tensor) -> Tensor:
         """Sample frames at the size of the coarse pass."""
         if self.whole:
-            return F.interpolate(
-                src, self.small, mode="bilinear", align_corners=False
-            )
+            return F.interpolate(src, self.small, mode="bilinear", align_corners=False)
         picture: Tensor = self.rows @ (src @ self.columns)
         return picture
 
 
 def _sampling(side: int, count: int, ratio: float) -> Tensor:
-    """The matrix (count, side) that samples pixels, linearly, with the step 1 / ratio."""
+    """A matrix (count, side) that samples pixels linearly, with the step 1 / ratio."""
     place = (torch.arange(count, dtype=torch.float64) + 0.5) / ratio - 0.5
     far = place.clamp(0, side - 1)[:, None] - torch.arange(side)
     return (1 - far.abs()).clamp(min=0).float()
 
 
-def exported(step: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep a converter's warnings, lines and progress bars from the terminal."""
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def exported(
+    step: nn.Module, inputs: tuple[Tensor, ...]
+) -> torch.export.ExportedProgram:
     """Export at fixed sizes, without the operations that other runtimes do not know.
 
     Args:
@@ -95,13 +112,16 @@ def exported(step: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.Export
         inputs: Of the shapes it is exported for.
     """
     aten = torch.ops.aten
-    program = torch.export.export(step.eval(), inputs)
-    return program.run_decompositions(
-        {aten.addcmul.default: lambda b, a, x: b + a * x, aten.pad.default: _crop}
-    )
+    simpler = {aten.addcmul.default: lambda b, a, x: b + a * x, aten.pad.default: _crop}
+    with quiet():
+        program: torch.export.ExportedProgram = torch.export.export(step.eval(), inputs)
+        program = program.run_decompositions(simpler)
+    return program
 
 
-def _crop(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def _crop(
+    x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
     """Padding as the decoder uses it: by nothing or less, at the right and bottom."""
     for axis, more in ((-1, pad[1]), (-2, pad[3])):
         if more:

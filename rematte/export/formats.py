@@ -97,7 +97,8 @@ FORMATS = {
         ".pte", "executorch", "executorch", ("executorch",), ("float32",), "always"
     ),
     "ncnn": Format(
-        ".param", "ncnn", "ncnn", ("ncnn", "pnnx"), ("float32", "float16"), "always"
+        ".ncnn.param", "ncnn", "ncnn", ("ncnn", "pnnx"), ("float32", "float16"),
+        "always",
     ),
 }  # fmt: skip
 

@@ -67,10 +67,10 @@ def _numbers(stored: Any, shape: Sequence[int]) -> Tensor:
         linear = stored.quantization.linearQuantization
         codes = np.frombuffer(stored.rawValue, np.uint8).astype(np.float32)
         codes = codes.reshape(len(linear.scale), -1)
-        values = codes * np.float32(linear.scale)[:, None]
-        values += np.float32(linear.bias)[:, None]
+        values = codes * np.array(linear.scale, np.float32)[:, None]
+        values += np.array(linear.bias, np.float32)[:, None]
     else:
-        values = np.float32(stored.floatValue)
+        values = np.array(stored.floatValue, np.float32)
     return torch.from_numpy(values.reshape(tuple(shape)))
 
 

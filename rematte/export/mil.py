@@ -82,7 +82,9 @@ class Program:
             return values.get(var)
         if var not in self._constants:
             value = var.val
-            if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating):
+            if isinstance(value, np.ndarray) and np.issubdtype(
+                value.dtype, np.floating
+            ):
                 value = torch.from_numpy(value.astype(np.float32))
             elif isinstance(value, np.ndarray | np.generic):
                 value = value.tolist()
@@ -119,12 +121,13 @@ def _known(name: str) -> bool:
 
 def _padded(a: _Arguments, fill: float = 0.0) -> Tensor:
     """What a convolution or pooling reads, with its border."""
+    x: Tensor = a["x"]
     if a["pad_type"] == "valid":
-        return a["x"]
+        return x
     if a["pad_type"] != "custom":
         raise ValueError(f"cannot run padding {a['pad_type']!r} of this program")
     top, bottom, left, right = a["pad"]
-    return F.pad(a["x"], [left, right, top, bottom], value=fill)
+    return F.pad(x, [left, right, top, bottom], value=fill)
 
 
 def _conv(a: _Arguments) -> Tensor:
@@ -185,13 +188,14 @@ def _slice(a: _Arguments) -> Tensor:
 def _split(a: _Arguments) -> tuple[Tensor, ...]:
     x: Tensor = a["x"]
     sizes = a.get("split_sizes") or x.shape[a["axis"]] // a["num_splits"]
-    return x.split(sizes, a["axis"])
+    parts: tuple[Tensor, ...] = x.split(sizes, a["axis"])
+    return parts
 
 
 def _matmul(a: _Arguments) -> Tensor:
-    x, y = a["x"], a["y"]
-    x = x.mT if a["transpose_x"] else x
-    return x @ (y.mT if a["transpose_y"] else y)
+    x: Tensor = a["x"].mT if a["transpose_x"] else a["x"]
+    y: Tensor = a["y"].mT if a["transpose_y"] else a["y"]
+    return x @ y
 
 
 _OPERATIONS: dict[str, Callable[[_Arguments], Any]] = {

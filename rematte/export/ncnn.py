@@ -1,15 +1,14 @@
-"""ncnn, written by pnnx (.param, weights beside it in .bin): one size and ratio."""
+"""ncnn, written by pnnx: .ncnn.param, weights beside it in .ncnn.bin; one size."""
 
 import subprocess
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from rematte.errors import OutputError
-from rematte.export.fixed import FixedSize, exported, first_inputs
+from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
 from rematte.network import MattingNetwork
 
@@ -24,8 +23,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
     step = exported(FixedSize(network, size, ratio), inputs).module()
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         torch.jit.trace(step, inputs, check_trace=False).save(f"{folder}/net.pt")
         shapes = ",".join(f"{list(t.shape)}f32".replace(" ", "") for t in inputs)
         half = int(request.precision == "float16")
@@ -82,7 +80,7 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
 
 def _state_shapes(param: str) -> list[tuple[int, ...]]:
     """Channels, height and width of r1 to r4, each with a leading 1."""
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     for line in param.splitlines():
         words = line.split()
         if words[0] == "Input" and words[1] != "src":
