@@ -114,9 +114,9 @@ def exported(
     aten = torch.ops.aten
     simpler = {aten.addcmul.default: lambda b, a, x: b + a * x, aten.pad.default: _crop}
     with quiet():
-        program: torch.export.ExportedProgram = torch.export.export(step.eval(), inputs)
-        program = program.run_decompositions(simpler)
-    return program
+        program: torch.export.ExportedProgram
+        program = torch.export.export(step.eval(), inputs).run_decompositions(simpler)
+        return program
 
 
 def _crop(
