@@ -183,7 +183,7 @@ def _variant(network: MattingNetwork) -> str:
 
 
 def _check_target(target: Path, kind: Format, overwrite: bool) -> None:
-    if kind.suffix and target.suffix != kind.suffix:
+    if not target.name.endswith(kind.suffix):
         raise OutputError(f"{target} must end in {kind.suffix}; rename it")
     if not target.parent.is_dir():
         raise OutputError(f"folder {target.parent} does not exist; create it first")
