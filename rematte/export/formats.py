@@ -85,6 +85,19 @@ FORMATS = {
         ".xml", "openvino", "openvino", ("openvino",), ("float32", "float16"),
         "always", stateful=True,
     ),
+    "tensorflow": Format(
+        "", "tensorflow", "tensorflow", ("tensorflow",), ("float32",), "never"
+    ),
+    "keras": Format(
+        ".keras", "keras", "tensorflow", ("tensorflow",), ("float32",), "never"
+    ),
+    "tflite": Format(
+        ".tflite", "tflite", "tensorflow",
+        ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"), PRECISIONS, "always",
+    ),
+    "tfjs": Format(
+        "", "tfjs", "tfjs", ("tensorflow",), PRECISIONS, "never", limit=1e-3
+    ),
 }  # fmt: skip
 
 
