@@ -92,7 +92,10 @@ class Conv2d(Block):
         shape = (kernel, kernel, channels, 1 if depthwise else out)
         self.kernel = self.add_weight(shape=shape, name="kernel")
         self.bias = self.add_weight(shape=(out,), name="bias") if bias else None
-        self.convolve = tf.nn.depthwise_conv2d if depthwise else tf.nn.conv2d
+        self.convolve = tf.nn.conv2d
+        if depthwise:
+            holes = dilation > 1
+            self.convolve = _with_holes if holes else tf.nn.depthwise_conv2d
         self.stride, self.dilation = stride, dilation
         self.activation = activation
 
@@ -111,6 +114,24 @@ class Conv2d(Block):
         if self.bias is not None:
             y = tf.nn.bias_add(y, tf.convert_to_tensor(self.bias))
         return self.activation(y)
+
+
+def _with_holes(
+    x: Tensor, kernel: Tensor, strides: list[int], padding: str, dilations: list[int]
+) -> Tensor:
+    """`tf.nn.depthwise_conv2d` with stride 1 and padding "SAME".
+
+    Done as that does it, but without the remainder of a division (see `_shrink`).
+    """
+    step = dilations[0]
+    size = tf.shape(x)[1:3]
+    missing = (size + (step - 1)) // step * step - size
+    margin = tf.constant([kernel.shape[0] // 2 * step] * 2)
+    pads = tf.stack([margin, margin + missing], 1)
+    crops = tf.stack([tf.constant([0, 0]), missing], 1)
+    x = tf.space_to_batch(x, dilations, pads)
+    x = tf.nn.depthwise_conv2d(x, kernel, strides, "VALID")
+    return tf.batch_to_space(x, dilations, crops)
 
 
 def _pad(x: Tensor, by: int) -> Tensor:
@@ -479,10 +500,14 @@ def _shrink(frames: Tensor, ratio: Tensor) -> Tensor:
     In two gathers per side, since every runtime has those. Resizing to a size would
     take another step where side * ratio is no whole number.
     """
+    # In a browser, WebGPU computes some things on the GPU, from where they are not back
+    # in time to be a size: remainders and roundings to whole numbers. A quotient takes
+    # its operands to the GPU for good, so it gets a ratio of its own.
+    step = 1.0 / (ratio + 0.0)
     for axis in (1, 2):
         size = tf.shape(frames)[axis]
-        small = tf.cast(tf.cast(size, tf.float32) * ratio, tf.int32)
-        at = (tf.cast(tf.range(small), tf.float32) + 0.5) / ratio - 0.5
+        small = tf.floor(tf.cast(size, tf.float32) * ratio)
+        at = (tf.range(small) + 0.5) * step - 0.5
         before = tf.cast(at, tf.int32)
         after = tf.minimum(before + 1, size - 1)
         weight = at - tf.cast(before, tf.float32)
