@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 # TORCH picks the build of torch; the constraint keeps CUDA packages off CPU machines.
+# Some runtimes are large, so they have an environment of their own unless told otherwise.
+EXPORTS ?= .venv-exports
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-exports lint format clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,11 +28,25 @@ demo: $(VENV)/ready
 	@echo "over green:         demo/out/composition.mp4"
 	@echo "side by side:       demo/out/side_by_side.png"
 
-## Run every test. Training has a process of its own: after OpenVINO and ONNX Runtime ran
+## Run every test but those of other runtimes (test-exports). Training has a process of its own: after OpenVINO and ONNX Runtime ran
 ## in the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
-	$(RUN) -m pytest --ignore-glob='*/test_train_*.py'
+	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export_*.py'
 	$(RUN) -m pytest tests/test_train_*.py
+
+$(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock.json
+	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
+	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints.txt torch
+	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints.txt --editable '.[dev,exports]'
+	npm ci --prefix tests/tfjs --no-audit --no-fund --silent
+	touch $@
+
+## Install every runtime there is an export for, and prove that each gives the network's
+## frames. Needs Node and Chromium for TensorFlow.js.
+test-exports: $(EXPORTS)/exports-ready
+	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest tests/test_export*.py
 
 ## Check style and types.
 lint: $(VENV)/ready

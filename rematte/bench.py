@@ -34,12 +34,11 @@ from rematte.engines import (
     package_versions,
     processor,
 )
-from rematte.errors import InputError
 from rematte.matting import CoarseMatted, matte_coarse
 from rematte.network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
 from rematte.video.reader import VideoReader
-from rematte.weights import load_model
+from rematte.weights import load_network
 
 T = TypeVar("T")
 
@@ -239,10 +238,10 @@ def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Res
     Args:
         case: What.
         source: A video to measure with; "" draws one.
-        weights: As `load_model` takes them.
+        weights: As `load_network` takes them.
         count: Frames; 0 takes the usual number.
     """
-    network = _network(weights)
+    network = load_network(weights)
     count = count or _FRAMES[case.kind]
     if case.kind == "file":
         with tempfile.TemporaryDirectory() as folder:
@@ -258,15 +257,6 @@ def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Res
     middle = median(seconds)
     p95 = float(np.percentile(seconds, 95))
     return Result(case, engine, 1 / middle, middle, p95, _peak())
-
-
-def _network(weights: str | None) -> MattingNetwork:
-    network = load_model(weights)
-    if not isinstance(network, MattingNetwork):
-        raise InputError(
-            "bench needs a state dict, not TorchScript; give other weights"
-        )
-    return network
 
 
 def _measure_file(
@@ -317,7 +307,7 @@ def run(
     Args:
         cases: In order; those of one size that are to be compared come after plain.
         source: A video to measure with; "" draws one.
-        weights: As `load_model` takes them.
+        weights: As `load_network` takes them.
 
     Yields:
         A result for each.
@@ -340,7 +330,7 @@ def quick(weights: str | None = None) -> dict[str, Any]:
 
     Plain and this build take turns, so that a noisy machine slows both alike.
     """
-    network = _network(weights)
+    network = load_network(weights)
     best = "openvino" if installed()["openvino"] else "torch"
     found: dict[str, Any] = {"engine": best, **machine()}
     for name, kind, width, height, ratio, rounds in (

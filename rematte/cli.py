@@ -5,19 +5,21 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 
-from rematte import doctor, weights
+from rematte import batch, doctor, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
 from rematte.engines import ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.export import FORMATS, export
-from rematte.network import VARIANTS, MattingNetwork
+from rematte.live import SHOWS, LiveReport, live
+from rematte.network import VARIANTS
 from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.formats import CODECS
@@ -59,7 +61,7 @@ def _chunk(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
-def _add_ratio(group: argparse._ArgumentGroup) -> None:
+def _add_ratio(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--downsample-ratio", type=_number_or_word, default="auto", metavar="RATIO",
         help="size of the coarse pass in (0, 1], or auto (longer side at most 512), "
@@ -74,32 +76,8 @@ def _add_device(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
-def _add_convert(commands: _Commands) -> None:
-    parser = commands.add_parser(
-        "convert",
-        help="cut the people out of a video, an image folder or an image",
-        description="Cut the people out of a video, an image folder or an image. The "
-        "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
-        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
-        "and exact times are kept.",
-        epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
-        f"alpha.mp4; {EXIT_CODES}",
-    )
-    parser.set_defaults(run=_convert)
-    parser.add_argument("input", help="video file, folder of images, or image")
-    out = parser.add_argument_group("outputs (one or more)")
-    out.add_argument(
-        "-o", "--output", metavar="PATH",
-        help="the cut-out: transparent where the suffix can hold that and no "
-        "background is given",
-    )  # fmt: skip
-    out.add_argument(
-        "--composition", metavar="PATH",
-        help="the person over the background; unless one is given, green in a "
-        "video and transparent in a folder of images",
-    )  # fmt: skip
-    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
-    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+def _add_settings(parser: _Parser) -> None:
+    """What one video and many can be told alike."""
     look = parser.add_argument_group("background")
     look.add_argument(
         "--background", metavar="WHAT",
@@ -163,6 +141,59 @@ def _add_convert(commands: _Commands) -> None:
     code.add_argument(
         "-y", "--overwrite", action="store_true", help="replace outputs that exist"
     )
+
+
+def _settings(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """The same, as arguments of `convert_video`."""
+    return {
+        "input_resize": options.resize,
+        "downsample_ratio": options.downsample_ratio,
+        "output_video_mbps": options.mbps,
+        "seq_chunk": options.seq_chunk,
+        "device": device,
+        "dtype": _DTYPES[options.dtype],
+        "background": options.background,
+        "background_fit": options.background_fit,
+        "audio": not options.no_audio,
+        "codec": options.codec,
+        "crf": options.crf,
+        "start": options.start,
+        "end": options.end,
+        "limit": options.limit,
+        "frame_rate": options.frame_rate,
+        "overwrite": options.overwrite,
+        "ignore_errors": options.ignore_errors,
+        "engine": options.engine,
+    }
+
+
+def _add_convert(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="cut the people out of a video, an image folder or an image",
+        description="Cut the people out of a video, an image folder or an image. The "
+        "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
+        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
+        "and exact times are kept.",
+        epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
+        f"alpha.mp4; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=_convert)
+    parser.add_argument("input", help="video file, folder of images, or image")
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument(
+        "-o", "--output", metavar="PATH",
+        help="the cut-out: transparent where the suffix can hold that and no "
+        "background is given",
+    )  # fmt: skip
+    out.add_argument(
+        "--composition", metavar="PATH",
+        help="the person over the background; unless one is given, green in a "
+        "video and transparent in a folder of images",
+    )  # fmt: skip
+    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
+    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    _add_settings(parser)
     talk = parser.add_argument_group("messages")
     talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
     talk.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -177,29 +208,12 @@ def _convert(options: argparse.Namespace) -> int:
     report = convert_video(
         model,
         options.input,
-        input_resize=options.resize,
-        downsample_ratio=options.downsample_ratio,
         output=options.output,
         output_composition=options.composition,
         output_alpha=options.alpha,
         output_foreground=options.foreground,
-        output_video_mbps=options.mbps,
-        seq_chunk=options.seq_chunk,
         progress=not options.quiet and sys.stderr.isatty(),
-        device=device,
-        dtype=_DTYPES[options.dtype],
-        background=options.background,
-        background_fit=options.background_fit,
-        audio=not options.no_audio,
-        codec=options.codec,
-        crf=options.crf,
-        start=options.start,
-        end=options.end,
-        limit=options.limit,
-        frame_rate=options.frame_rate,
-        overwrite=options.overwrite,
-        ignore_errors=options.ignore_errors,
-        engine=options.engine,
+        **_settings(options, device),
     )
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
@@ -220,6 +234,86 @@ def _summary(report: Report, device: str) -> str:
     lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _add_batch(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "batch",
+        help="cut the people out of many videos",
+        description="Cut the people out of many videos with one model. What fails is "
+        "recorded and the rest goes on. Templates have the fields {stem}, {name}, "
+        "{suffix} and {folder}, the last below the folder that was given.",
+        epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
+        f"--skip-existing; {EXIT_CODES}; 1 if any failed",
+    )
+    parser.set_defaults(run=_batch)
+    parser.add_argument(
+        "input", nargs="+",
+        help="videos, patterns, folders (searched to the bottom), .txt lists of these",
+    )  # fmt: skip
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument("-o", "--output", metavar="FOLDER|TEMPLATE", help="the cut-outs")
+    out.add_argument(
+        "--suffix", default=".mov", help="of -o FOLDER (default: %(default)s)"
+    )
+    out.add_argument("--composition", metavar="TEMPLATE", help="over the background")
+    out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
+    out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--jobs", type=int, default=1, metavar="N",
+        help="processes at a time (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--skip-existing", action="store_true", help="leave alone what is there"
+    )
+    how.add_argument("--dry-run", action="store_true", help="say what would be done")
+    _add_settings(parser)
+    talk = parser.add_argument_group("messages")
+    talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    talk.add_argument("--json", action="store_true", help="a line of JSON for each")
+
+
+def _batch(options: argparse.Namespace) -> int:
+    share_heap()
+    jobs = batch.plan(
+        batch.find_inputs(options.input),
+        {
+            kind: getattr(options, kind)
+            for kind in ("output", "composition", "alpha", "foreground")
+        },
+        options.suffix,
+    )
+    if not options.dry_run:
+        _run_batch(options, jobs)
+    if options.json and options.dry_run:
+        for job in jobs:
+            _print_job(job)
+    elif not options.json and (not options.quiet or any(job.code for job in jobs)):
+        print(batch.as_table(jobs))
+    return 1 if any(job.code for job in jobs) else 0
+
+
+def _run_batch(options: argparse.Namespace, jobs: list[batch.Job]) -> None:
+    device, _ = choose_device(options.device)
+    load = partial(
+        weights.load_model, options.weights, options.variant, device,
+        _DTYPES[options.dtype],
+    )  # fmt: skip
+    shown = not options.quiet and sys.stderr.isatty()
+    place = {job.input: index for index, job in enumerate(jobs)}
+    finished = batch.run(
+        jobs, load, workers=options.jobs, skip_existing=options.skip_existing,
+        progress=shown and options.jobs == 1, **_settings(options, device),
+    )  # fmt: skip
+    for job in finished:
+        jobs[place[job.input]] = job  # of another process, it is a copy
+        if options.json:
+            _print_job(job)
+
+
+def _print_job(job: batch.Job) -> None:
+    print(json.dumps(dataclasses.asdict(job), default=str), flush=True)
 
 
 def _add_weights(commands: _Commands) -> None:
@@ -630,14 +724,8 @@ def _add_export(commands: _Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    network = weights.load_model(options.weights, options.variant)
-    if not isinstance(network, MattingNetwork):
-        raise WeightsError(
-            f"{options.weights} is TorchScript already; give the state dict it was "
-            "made from"
-        )
     done = export(
-        network,
+        weights.load_network(options.weights, options.variant),
         options.format,
         options.output,
         precision=options.precision,
@@ -663,6 +751,107 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_live(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "live",
+        help="cut people out of what a camera shows, at once",
+        description="Cut people out of a camera, a stream or a file played as one. The "
+        "newest picture goes first: what cannot be kept up with is dropped. Ctrl-C "
+        "ends it, and completes a file.",
+        epilog="example: rematte live camera -o window --background blur; "
+        f"{EXIT_CODES}",
+    )
+    parser.set_defaults(run=_live)
+    parser.add_argument(
+        "source", nargs="+",
+        help="camera[:WHICH], a URL or a file; space in the window goes to the next",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", default="window", metavar="WHERE",
+        help="window, virtual-camera, a file, an address (rtmp://, srt://, udp://), "
+        "or - and named pipes: raw video in NUT (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--show", choices=SHOWS, default="composition", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--background", default="green", metavar="WHAT",
+        help="as of convert (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--background-fit", choices=("cover", "contain", "stretch"), default="cover",
+        help="how an image or video fills the frame (default: %(default)s)",
+    )  # fmt: skip
+    _add_ratio(parser)
+    parser.add_argument("--resize", type=_size, metavar="WxH", help="before all else")
+    parser.add_argument(
+        "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
+    )
+    _add_device(parser)
+    parser.add_argument(
+        "--dtype", choices=tuple(_DTYPES), default="float32",
+        help="precision (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", metavar="NAME",
+        help="as of convert (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"
+    )
+    parser.add_argument(
+        "--no-pace", action="store_true", help="read a file as fast as it goes"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N pictures")
+    parser.add_argument(
+        "-y", "--overwrite", action="store_true", help="replace a file that exists"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    parser.add_argument("--json", action="store_true", help="print what was done")
+
+
+def _live(options: argparse.Namespace) -> int:
+    share_heap()
+    device, _ = choose_device(options.device)
+    dtype = _DTYPES[options.dtype]
+    report = live(
+        weights.load_model(options.weights, None, device, dtype),
+        options.source,
+        options.output,
+        show=options.show,
+        background=options.background,
+        background_fit=options.background_fit,
+        downsample_ratio=options.downsample_ratio,
+        size=options.resize,
+        engine=options.engine,
+        mbps=options.mbps,
+        pace=not options.no_pace,
+        limit=options.limit,
+        overwrite=options.overwrite,
+        tell=_tell if sys.stderr.isatty() and not options.quiet else lambda _: None,
+    )
+    # The standard output may be the video.
+    where = sys.stderr if options.output == "-" else sys.stdout
+    if options.json:
+        print(json.dumps(dataclasses.asdict(report)), file=where)
+    elif not options.quiet:
+        rate = report.frames / (report.seconds or 1)
+        print(
+            f"{report.frames} pictures in {report.seconds:.1f} s ({rate:.1f}/s), "
+            f"{report.dropped} dropped; latency {report.latency * 1e3:.0f} ms, 95% "
+            f"below {report.latency_p95 * 1e3:.0f} ms; engine {report.engine}",
+            file=where,
+        )
+    return 0
+
+
+def _tell(report: LiveReport) -> None:
+    if report.frames % 10 == 0:
+        rate = report.frames / (report.seconds or 1)
+        text = f"\r{rate:.1f} pictures/s, {report.dropped} dropped "
+        print(text, end="", file=sys.stderr, flush=True)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -677,6 +866,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_convert(commands)
+    _add_batch(commands)
     _add_weights(commands)
     _add_doctor(commands)
     _add_evaluate(commands)
@@ -685,6 +875,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_bench(commands)
     _add_export(commands)
+    _add_live(commands)
     return parser
 
 

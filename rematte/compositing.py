@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rematte.matting import CoarseMatted, Matted, to_tensor
+from rematte.matting import AnyMatted, CoarseMatted, to_tensor
 from rematte.video.frame import Frame, Pixels
 from rematte.video.reader import VideoReader
 
 # Gives the background (3, H, W) for a matted frame, or None for transparency.
-Background = Callable[[Matted | CoarseMatted], Tensor | None]
+Background = Callable[[AnyMatted], Tensor | None]
 
 FITS = ("cover", "contain", "stretch")
 COLOURS = {
@@ -104,7 +104,7 @@ def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
     return F.pad(picture, edges)
 
 
-def blur_behind(matted: Matted | CoarseMatted, radius: float) -> Tensor:
+def blur_behind(matted: AnyMatted, radius: float) -> Tensor:
     """Blur the background of a frame without smearing the person into it.
 
     What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
@@ -161,7 +161,7 @@ class VideoBackground:
         self._first = self._now.time
         self._picture: Tensor | None = None
 
-    def __call__(self, matted: Matted | CoarseMatted) -> Tensor:
+    def __call__(self, matted: AnyMatted) -> Tensor:
         """Give the picture that is shown at the frame's time."""
         if self._origin is None:
             self._origin = matted.frame.time
@@ -197,7 +197,7 @@ class ImageBackground:
         self._fit = fit
         self._picture: Tensor | None = None
 
-    def __call__(self, matted: Matted | CoarseMatted) -> Tensor:
+    def __call__(self, matted: AnyMatted) -> Tensor:
         """Give the image at the frame's size."""
         if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
             self._picture = _behind(self._pixels, matted.like, self._fit)
@@ -250,7 +250,7 @@ def make_background(
 
 
 def _plain(colour: tuple[int, int, int]) -> Background:
-    def background(matted: Matted | CoarseMatted) -> Tensor:
+    def background(matted: AnyMatted) -> Tensor:
         return matted.like.new_tensor(colour).div_(255).view(3, 1, 1)
 
     return background
@@ -264,8 +264,53 @@ def _blurred(text: str) -> Background:
     if not 0 <= given < math.inf or (":" in text and given == 0):
         raise ValueError(f"background {text!r}: the radius must be a number above 0")
 
-    def background(matted: Matted | CoarseMatted) -> Tensor:
+    def background(matted: AnyMatted) -> Tensor:
         # By default as strong at any resolution.
         return blur_behind(matted, given or max(matted.like.shape) / 80)
 
     return background
+
+
+class Renderer:
+    """Makes the pixels of one kind of output out of mattes.
+
+    Args:
+        kind: "alpha", "foreground", or anything else for the person over `background`.
+        wide: Whether pixels have 16 bits.
+        background: Of the composite; without one, or where it gives None, the result
+            is the cut-out, straight RGBA.
+    """
+
+    def __init__(
+        self, kind: str, wide: bool = False, background: Background | None = None
+    ) -> None:
+        self._kind, self._wide, self._background = kind, wide, background
+        self._plate: tuple[Tensor, Pixels] | None = None
+
+    def __call__(self, matted: AnyMatted) -> Pixels:
+        """Give (H, W, 1), (H, W, 3) or, of a cut-out, (H, W, 4)."""
+        if isinstance(matted, CoarseMatted):
+            return self._rendered(matted)
+        if self._kind == "alpha":
+            return to_pixels(matted.pha, self._wide)
+        if self._kind == "foreground":
+            return to_pixels(matted.fgr, self._wide)
+        behind = self._background(matted) if self._background else None
+        if behind is not None:
+            over = composite(matted.fgr, matted.pha, behind)
+            return to_pixels(over, self._wide)
+        # What no one can see is set to black: the room stays private, files small.
+        seen: Tensor = matted.fgr * (matted.pha > 0)
+        return to_pixels(torch.cat([seen, matted.pha]), self._wide)
+
+    def _rendered(self, matted: CoarseMatted) -> Pixels:
+        if self._kind == "alpha":
+            return matted.render("alpha", self._wide)
+        if self._kind == "foreground":
+            return matted.render("foreground", self._wide)
+        behind = self._background(matted) if self._background else None
+        if behind is None:
+            return matted.render("cutout", self._wide)
+        if self._plate is None or self._plate[0] is not behind:  # mostly the same
+            self._plate = behind, to_pixels(behind, self._wide)
+        return matted.render("composite", self._wide, self._plate[1])

@@ -12,28 +12,20 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fnmatch import fnmatch
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from numbers import Rational
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from rematte.compositing import (
-    Background,
-    composite,
-    make_background,
-    parse_colour,
-    to_pixels,
-)
+from rematte.compositing import Renderer, make_background, parse_colour
 from rematte.engines import ENGINES, Engine, choose_engine, make_engine
 from rematte.errors import InputError, OutputError
 from rematte.matting import (
-    CoarseMatted,
-    Matted,
+    AnyMatted,
     choose_ratio,
     matte,
     matte_coarse,
@@ -48,7 +40,7 @@ from rematte.video.formats import (
     is_pattern,
     is_sequence,
 )
-from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.frame import Frame, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
 
@@ -148,53 +140,14 @@ class _Stages:
         return {name: value / total for name, value in seconds.items()}
 
 
-class _Plate:
-    """Pixels of a background, made anew only when the background is another."""
-
-    def __init__(self) -> None:
-        self._tensor: Tensor | None = None
-        self._pixels: Pixels | None = None
-
-    def __call__(self, behind: Tensor, wide: bool) -> Pixels:
-        if self._pixels is None or behind is not self._tensor:
-            self._tensor, self._pixels = behind, to_pixels(behind, wide)
-        return self._pixels
-
-
 @dataclass(frozen=True)
 class _Output:
-    """One thing to write: its kind, where to, and how."""
+    """One thing to write: its kind, where to, how, and what makes its pixels."""
 
     kind: str
     path: Path
     encoding: Encoding
-    background: Background | None = None
-    plate: _Plate = field(default_factory=_Plate)
-
-    def pixels(self, matted: Matted | CoarseMatted) -> Pixels:
-        wide = self.encoding.wide
-        if isinstance(matted, CoarseMatted):
-            return self._rendered(matted, wide)
-        if self.kind == "alpha":
-            return to_pixels(matted.pha, wide)
-        if self.kind == "foreground":
-            return to_pixels(matted.fgr, wide)
-        behind = self.background(matted) if self.background else None
-        if behind is not None:
-            return to_pixels(composite(matted.fgr, matted.pha, behind), wide)
-        # What no one can see is set to black: the room stays private, files small.
-        seen: Tensor = matted.fgr * (matted.pha > 0)
-        return to_pixels(torch.cat([seen, matted.pha]), wide)
-
-    def _rendered(self, matted: CoarseMatted, wide: bool) -> Pixels:
-        if self.kind == "alpha":
-            return matted.render("alpha", wide)
-        if self.kind == "foreground":
-            return matted.render("foreground", wide)
-        behind = self.background(matted) if self.background else None
-        if behind is None:
-            return matted.render("cutout", wide)
-        return matted.render("composite", wide, self.plate(behind, wide))
+    pixels: Renderer
 
 
 def convert_video(
@@ -280,7 +233,7 @@ def convert_video(
             ".partial" in their names, which are the error's arguments.
     """
     stages = _Stages()
-    device, dtype = _placement(model, device, dtype)
+    device, dtype = placement(model, device, dtype)
     chunk = _chunk_length(seq_chunk, device)
     wanted = _wanted(
         output_type,
@@ -314,18 +267,10 @@ def convert_video(
                 f"{input_source}: no frame between {start or 0} and "
                 f"{end or 'its end'}; choose another start (--start)"
             )
-        if _runs_coarse(model, device, dtype, engine):
-            make = partial(_make_engine, engine, model, _total(info, limit), report)
-            matting: _Matting = partial(
-                matte_coarse, make, downsample_ratio=downsample_ratio
-            )
-        else:
-            report.engine = "plain"
-            plain = partial(matte, model, device=device, dtype=dtype)
-            matting = partial(
-                plain, downsample_ratio=downsample_ratio,
-                seq_chunk=1 if info.still else chunk,
-            )  # fmt: skip
+        matting = choose_matting(
+            model, device, dtype, report, engine=engine, frames=_total(info, limit),
+            downsample_ratio=downsample_ratio, seq_chunk=1 if info.still else chunk,
+        )  # fmt: skip
         if info.still:
             matting = partial(_each_still, matting)
         shift = first.time if start is not None else Fraction(0)
@@ -355,8 +300,41 @@ def convert_video(
     return report
 
 
-_Any = Matted | CoarseMatted
-_Matting = Callable[[Iterable[Frame]], Iterator[_Any]]
+Matting = Callable[[Iterable[Frame]], Iterator[AnyMatted]]
+
+
+def choose_matting(
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report,
+    *,
+    engine: str,
+    frames: int | None,
+    downsample_ratio: float | str | None,
+    seq_chunk: int,
+) -> Matting:
+    """Choose the loop for a model: an engine's, or the one that calls it as a whole.
+
+    Args:
+        model: As of `convert_video`; likewise `engine` and `downsample_ratio`.
+        device: Where the model is.
+        dtype: Its precision.
+        report: Is told what runs.
+        engine: See `model`.
+        frames: How many there will be, as far as is known.
+        downsample_ratio: See `model`.
+        seq_chunk: Frames at once.
+    """
+    if _runs_coarse(model, device, dtype, engine):
+        # Kept for a state that starts anew at the same size.
+        make = lru_cache(1)(partial(_make_engine, engine, model, frames, report))
+        return partial(matte_coarse, make, downsample_ratio=downsample_ratio)
+    report.engine = "plain"
+    return partial(
+        matte, model, device=device, dtype=dtype, seq_chunk=seq_chunk,
+        downsample_ratio=downsample_ratio, tell=report.notes.append,
+    )  # fmt: skip
 
 
 def _runs_coarse(
@@ -398,14 +376,14 @@ def _make_engine(
     return engine
 
 
-def _each_still(matting: _Matting, frames: Iterable[Frame]) -> Iterator[_Any]:
+def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[AnyMatted]:
     return map(partial(matte_still, matting), frames)
 
 
 def _run(
     stages: _Stages,
     frames: Iterable[Frame],
-    matting: _Matting,
+    matting: Matting,
     outputs: list[_Output],
     writers: list[Writer],
     report: Report,
@@ -446,7 +424,7 @@ def _run(
     return last
 
 
-def _placement(
+def placement(
     model: Any, device: str | torch.device | None, dtype: torch.dtype | None
 ) -> tuple[torch.device, torch.dtype]:
     """Where the model is and in which precision, unless told."""
@@ -469,7 +447,7 @@ def _placement(
 
 
 def _check_model(
-    model: Any, parameter: Tensor, device: torch.device, dtype: torch.dtype
+    model: Any, parameter: torch.Tensor, device: torch.device, dtype: torch.dtype
 ) -> None:
     if isinstance(model, torch.nn.Module) and model.training:
         raise ValueError(
@@ -655,7 +633,7 @@ def _plan(kind: str, path: Path, info: VideoInfo, look: _Look) -> _Output:
         mbps=look.mbps,
     )
     behind = make_background(spec, look.fit) if main else None
-    return _Output(kind, path, encoding, behind)
+    return _Output(kind, path, encoding, Renderer(kind, encoding.wide, behind))
 
 
 @contextmanager

@@ -6,18 +6,21 @@ machine and the size, so `choose_engine` measures them and remembers.
 """
 
 import copy
+import hashlib
 import io
 import json
 import logging
 import os
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,10 +32,12 @@ from rematte.network import Coarse, MattingNetwork
 from rematte.weights import download_dir
 
 Floats = NDArray[np.float32]
+Module = TypeVar("Module", bound=nn.Module)
 State = tuple[Any, ...]  # an engine's own; pass on what it gave
 
-# Below this many frames nothing that has to be built first would pay.
-_LONG = 300
+# Below this many frames nothing that has to be built would pay; at first everything has
+# to be converted and measured too.
+_LONG, _LONG_AT_FIRST = 100, 300
 _MEASURED = 6  # steps
 
 
@@ -71,7 +76,7 @@ class TorchEngine:
 
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
         self.name = "torch"
-        coarse = _folded(Coarse(network, refined))
+        coarse = folded(Coarse(network, refined))
         self._coarse = coarse.to(  # torch's stubs do not know it
             memory_format=torch.channels_last  # type: ignore[call-overload]
         )
@@ -108,14 +113,45 @@ class OpenVINOEngine:
         self.name = "openvino" if mixed else "openvino-float32"
         self._coarse = Coarse(network, refined).eval()
         self._core = openvino.Core()
+        self._key = _fingerprint(self._coarse)
         can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._precision = "bf16" if mixed and can else "f32"
         kinds = {"bf16": openvino.Type.bf16, "f32": openvino.Type.f32}
         self._between = kinds[self._precision]
         self._shape: tuple[int, ...] = ()
 
+    def _convert(self, part: str, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        """Convert a module, or take what an earlier run converted.
+
+        That takes most of the time that building does, and depends on no size.
+        """
+        import openvino
+
+        path = download_dir() / "openvino" / f"{part}-{self._key}.xml"
+        with suppress(RuntimeError):  # none there, or damaged: it is made anew
+            if path.is_file():
+                return self._core.read_model(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Not torch.export, which takes 100 MB and two seconds more.
+            program = torch.jit.trace(module, inputs, check_trace=False)
+            model = openvino.convert_model(program, example_input=inputs)
+        with suppress(OSError):  # a cache: where it cannot be written, it is not
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                made = Path(folder) / path.name
+                openvino.save_model(model, made, compress_to_fp16=False)
+                for part_of in (made.with_suffix(".bin"), made):
+                    part_of.replace(path.with_name(part_of.name))
+        return model
+
     def _compile(
-        self, module: nn.Module, inputs: tuple[Any, ...], dtype: str, planar: int
+        self,
+        part: str,
+        module: nn.Module,
+        inputs: tuple[Any, ...],
+        dtype: str,
+        planar: int,
     ) -> Any:
         """Make a model whose inputs and outputs are channels last.
 
@@ -123,6 +159,7 @@ class OpenVINOEngine:
         decoder's precision: it would be rounded to it anyway, and takes half as long.
 
         Args:
+            part: The module's name.
             module: What to convert.
             inputs: One of each; the first is the picture.
             dtype: The precision to compute in.
@@ -131,11 +168,7 @@ class OpenVINOEngine:
         import openvino
         from openvino.preprocess import PrePostProcessor
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Not torch.export, which takes 100 MB and two seconds more.
-            program = torch.jit.trace(module, inputs, check_trace=False)
-            model = openvino.convert_model(program, example_input=inputs)
+        model = self._convert(part, module, inputs)
         shapes = [list(tensor.shape) for tensor in inputs]
         model.reshape(dict(zip(model.inputs, shapes, strict=True)))
         steps = PrePostProcessor(model)
@@ -165,10 +198,13 @@ class OpenVINOEngine:
             _, *states = self._coarse.decoder(picture, *features, *[None] * 4)
         zeros = [torch.zeros(state.shape) for state in states]
         given = tuple(torch.zeros(feature.shape) for feature in features)
-        self._encoder = self._compile(self._coarse.encoder, (picture,), "f32", 0)
-        self._decoder = self._compile(
-            self._coarse.decoder, (picture, *given, *zeros), self._precision, 1
+        self._encoder = self._compile(
+            "encoder", self._coarse.encoder, (picture,), "f32", 0
         )
+        self._decoder = self._compile(
+            "decoder", self._coarse.decoder, (picture, *given, *zeros),
+            self._precision, 1,
+        )  # fmt: skip
         for index in range(4):  # what the encoder writes, the decoder reads
             tensor = self._encoder.get_output_tensor(index)
             self._decoder.set_input_tensor(1 + index, tensor)
@@ -329,14 +365,16 @@ def choose_engine(
     names = [name for name, there in installed().items() if there]
     if len(names) == 1:
         return TorchEngine(network, refined), "no other is installed"
-    if frames is not None and frames < _LONG:
-        return TorchEngine(network, refined), f"fewer than {_LONG} frames"
     path = download_dir() / "engines.json"
     key = _situation(network, size, refined, names)
     try:
         known = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         known = {}
+    # Without a count it is a long one, such as a camera.
+    least = _LONG if known.get(key) in names else _LONG_AT_FIRST
+    if frames is not None and frames < least:
+        return TorchEngine(network, refined), f"fewer than {least} frames"
     if known.get(key) in names:
         return make_engine(known[key], network, refined), "measured before"
     engines = [make_engine(name, network, refined) for name in names]
@@ -382,6 +420,16 @@ def _situation(
     return ", ".join(parts)
 
 
+def _fingerprint(coarse: Coarse) -> str:
+    """All that the converted model depends on, as a short hash."""
+    digest = hashlib.sha256()
+    versions = package_versions(("torch", "openvino"))
+    digest.update(f"{coarse} {coarse.decoder.refined} {versions}".encode())
+    for tensor in coarse.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """The versions of those packages that are installed."""
     found = {}
@@ -403,7 +451,7 @@ def processor() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
-def _folded(module: nn.Module) -> nn.Module:
+def folded(module: Module) -> Module:
     """A copy in which every batch norm is part of the convolution before it."""
     module = copy.deepcopy(module).eval()
     for parent in module.modules():

@@ -4,6 +4,7 @@ Knows no files: it takes an iterable of frames and gives a generator, so that me
 is bounded and the caller decides when to stop.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import repeat
@@ -94,6 +95,9 @@ class CoarseMatted:
         return self._fine[3:].clamp(0, 1)
 
 
+AnyMatted = Matted | CoarseMatted
+
+
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     """Turn a ratio or the name of a way to choose it into a number.
 
@@ -154,10 +158,12 @@ def matte(
     seq_chunk: int = 1,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    tell: Callable[[str], object] = warnings.warn,
 ) -> Iterator[Matted]:
     """Matte frames one after the other.
 
-    Where the size changes, as in a folder of unlike images, the state starts anew.
+    Where the size changes, as in a folder of unlike images, the state starts anew. When
+    a GPU's memory runs out, the chunk is halved, and it goes on from the same state.
 
     Args:
         model: Anything called like `MattingNetwork`; TorchScript too.
@@ -167,12 +173,14 @@ def matte(
             same; more take more memory.
         device: Where the model is.
         dtype: The model's precision.
+        tell: Called with a sentence when the chunk is halved.
 
     Yields:
         Every frame with its matte.
 
     Raises:
         ValueError: If an argument is out of its range.
+        torch.OutOfMemoryError: If not even one frame fits.
     """
     if seq_chunk < 1:
         raise ValueError(f"seq_chunk must be 1 or more, got {seq_chunk}")
@@ -183,12 +191,22 @@ def matte(
             shape = chunk[0].pixels.shape
             state = [None] * 4
             ratio = choose_ratio(shape[1], shape[0], downsample_ratio)
-        pixels = np.stack([frame.pixels for frame in chunk])
-        with torch.inference_mode():
-            src = to_tensor(pixels, device, dtype)
-            fgr, pha, *state = model(src[None], *state, ratio)
-        yield from map(Matted, chunk, src, fgr[0], pha[0])
-        del src, fgr, pha  # not to be held while the next ones are made
+        while chunk:
+            some = chunk[:seq_chunk]
+            pixels = np.stack([frame.pixels for frame in some])
+            try:
+                with torch.inference_mode():
+                    src = to_tensor(pixels, device, dtype)
+                    fgr, pha, *state = model(src[None], *state, ratio)
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                seq_chunk = len(some) // 2
+                tell(f"out of memory: went on with {seq_chunk} frames at once")
+                continue
+            yield from map(Matted, some, src, fgr[0], pha[0])
+            del src, fgr, pha  # not to be held while the next ones are made
+            chunk = chunk[len(some) :]
 
 
 def matte_coarse(
@@ -232,8 +250,8 @@ def matte_coarse(
 
 
 def matte_still(
-    matting: Callable[[Iterable[Frame]], Iterator[Matted | CoarseMatted]], frame: Frame
-) -> Matted | CoarseMatted:
+    matting: Callable[[Iterable[Frame]], Iterator[AnyMatted]], frame: Frame
+) -> AnyMatted:
     """Matte one picture, shown to the network until its alpha settles.
 
     Args:

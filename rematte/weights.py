@@ -164,6 +164,26 @@ def load_model(
     return network.to(device, dtype).eval().requires_grad_(False)
 
 
+def load_network(
+    name_or_path: str | Path | None = None,
+    variant: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> MattingNetwork:
+    """Load weights for work on the network's parts; as `load_model`.
+
+    Raises:
+        WeightsError: As there, and if it is a TorchScript archive.
+        ValueError: As there.
+    """
+    model = load_model(name_or_path, variant, device, dtype)
+    if not isinstance(model, MattingNetwork):
+        raise WeightsError(
+            f"{name_or_path} is TorchScript; give the state dict it was made of"
+        )
+    return model
+
+
 def find(name: str) -> Path | None:
     """Look for the file of named weights on this machine.
 

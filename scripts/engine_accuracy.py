@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from rematte.compositing import to_pixels
 from rematte.engines import Engine, installed, make_engine
-from rematte.errors import InputError, explain
+from rematte.errors import explain
 from rematte.matting import choose_ratio, matte, matte_coarse
 from rematte.network import MattingNetwork
 from rematte.video.reader import VideoReader
-from rematte.weights import load_model
+from rematte.weights import load_network
 
 LEVELS = 256
 
@@ -57,9 +57,7 @@ def main() -> int:
     parser.add_argument("--weights", help="name or file (default: bundled)")
     parser.add_argument("--engines", nargs="+", help="default: all installed")
     options = parser.parse_args()
-    network = load_model(options.weights)
-    if not isinstance(network, MattingNetwork):
-        raise InputError(f"{options.weights} is TorchScript; give a state dict")
+    network = load_network(options.weights)
     names = options.engines or [name for name, there in installed().items() if there]
     print("| clip | ratio | engine | mean | frame 20 | last frame | 99.9% |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

@@ -30,7 +30,7 @@ from rematte.train.batches import matte_sample
 from rematte.train.data import Index, index
 from rematte.train.losses import pyramid_loss
 from rematte.train.settings import Augment, Data
-from rematte.weights import load_model
+from rematte.weights import load_network
 
 SIZES = ((896, 896), (768, 1024))
 RATIOS = (0.25, 0.25, 0.35, 0.5)
@@ -133,10 +133,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=6e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    model = load_model(options.weights)
-    if not isinstance(model, MattingNetwork) or not isinstance(
-        model.refiner, DeepGuidedFilter
-    ):
+    model = load_network(options.weights)
+    if not isinstance(model.refiner, DeepGuidedFilter):
         raise InputError(f"{options.weights} has no deep guided filter to fit")
     trained, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
     rng = np.random.default_rng(options.seed)

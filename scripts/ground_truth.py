@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from rematte import metrics
 from rematte.clips import Matte
 from rematte.compositing import fit_picture, to_pixels
-from rematte.errors import InputError, explain
+from rematte.errors import explain
 from rematte.evaluate import METRICS, score
 from rematte.keying import ColourDifferenceKey
 from rematte.network import (
@@ -52,7 +52,7 @@ from rematte.train.data import Index, Item, decode, index
 from rematte.train.settings import NO_AUGMENT, Data
 from rematte.video.frame import Pixels
 from rematte.video.reader import VideoReader
-from rematte.weights import load_model
+from rematte.weights import load_network
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 TEACHER = "weights/rvm_mobilenetv3_fgf_dequantized.safetensors"
@@ -471,20 +471,6 @@ def label(weights: str) -> str:
     return f"{path.parent.name}/{path.stem}" if path.is_file() else weights
 
 
-def load(weights: str) -> MattingNetwork:
-    """Load weights whose parts can be called one by one.
-
-    Raises:
-        InputError: If it is a TorchScript archive.
-    """
-    model = load_model(weights)
-    if not isinstance(model, MattingNetwork):
-        raise InputError(
-            f"{weights} is TorchScript; give the checkpoint it was made of"
-        )
-    return model
-
-
 def run(
     names: Sequence[str], shared: Path, out: Path | None, quick: bool
 ) -> tuple[Figures, Figures]:
@@ -495,7 +481,7 @@ def run(
     found = index(Data(shards=(str(shared / "train" / "*.tar"),)))
     groups, photos = clip_groups(shared, found, quick), masked_photos(found, quick)
     pictures = large_stills(found, quick)
-    pictures["real clip"] = [real_still(load(names[-1]), shared / REAL)]
+    pictures["real clip"] = [real_still(load_network(names[-1]), shared / REAL)]
     clips: Figures = {label(name): {} for name in names}
     filters: Figures = {label(name): {} for name in names}
     shown = {
@@ -503,7 +489,7 @@ def run(
         for group, members in groups.items()
     }
     for weights in names:
-        model, name = load(weights), label(weights)
+        model, name = load_network(weights), label(weights)
         for group, members in groups.items():
             clips[name][f"{group} ({len(members)})"] = {}
             if members:

@@ -8,6 +8,7 @@ import pytest
 
 from rematte import bench
 from rematte.bench import Case, Result
+from rematte.weights import load_network
 
 
 @pytest.mark.parametrize("engine", ["plain", "torch"])
@@ -21,7 +22,7 @@ def test_every_kind_is_measured(kind: str, engine: str) -> None:
 
 def test_plain_and_this_build_give_the_same_composites() -> None:
     frames = list(bench.drawn(96, 64, 3))
-    network = bench._network(None)
+    network = load_network()
     plain = bench.Plain(network)
     step, _ = bench._steps(Case("memory", 96, 64, 0.5, "torch"), "", network)
     for frame in frames:

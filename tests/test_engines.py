@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
-from fakes import colours
+from fakes import colours, formula_network
 
 import rematte
 from rematte import engines
@@ -103,9 +103,48 @@ def test_the_fastest_is_chosen_and_remembered(
     (tmp_path / "cache" / "engines.json").write_text("{")  # damaged: measured again
     choose_engine(model, (32, 32), True, None)
     assert len(asked) == 3 * len(names)
+    _, why = choose_engine(model, (32, 32), True, 120)  # pays where it is known
+    assert why == "measured before"
+    _, why = choose_engine(model, (32, 32), True, 99)
+    assert why == "fewer than 100 frames"
 
 
-def test_a_short_clip_needs_no_building(model: MattingNetwork) -> None:
+def test_a_converted_model_is_kept_for_every_size(
+    model: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    monkeypatch.setattr(engines, "download_dir", lambda: tmp_path)
+    picture = np.random.default_rng(0).random((1, 48, 64, 3), np.float32)
+    expected, _ = make_engine("torch", model, True).step(picture, None)
+    made = make_engine("openvino-float32", model, True)
+    assert np.abs(made.step(picture, None)[0] - expected).max() < 1e-4
+    kept = sorted(path.suffix for path in (tmp_path / "openvino").iterdir())
+    assert kept == [".bin", ".bin", ".xml", ".xml"]
+
+    def convert(*arguments: object, **named: object) -> None:
+        raise AssertionError("it was kept")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, "convert_model", convert)
+        for size in ((48, 64), (35, 51)):
+            picture = np.random.default_rng(1).random((1, *size, 3), np.float32)
+            expected, _ = make_engine("torch", model, True).step(picture, None)
+            engine = make_engine("openvino-float32", model, True)
+            assert np.abs(engine.step(picture, None)[0] - expected).max() < 1e-4
+        other = formula_network("mobilenetv3", "deep_guided_filter")
+        with pytest.raises(AssertionError, match="it was kept"):  # not other weights'
+            make_engine("openvino-float32", other, True).step(picture, None)
+    for path in (tmp_path / "openvino").glob("*.xml"):
+        path.write_text("damaged")
+    engine = make_engine("openvino-float32", model, True)
+    assert np.abs(engine.step(picture, None)[0] - expected).max() < 1e-4
+
+
+def test_a_short_clip_needs_no_building(
+    model: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "download_dir", lambda: tmp_path)
     engine, why = choose_engine(model, (32, 32), True, 20)
     assert (engine.name, why) == ("torch", "fewer than 300 frames")
 

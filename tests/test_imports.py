@@ -25,6 +25,9 @@ ALLOWED = {
     "convert": {
         *("compositing", "engines", "matting", "network", "pipeline", "video"),
     },
+    "batch": {"convert", "video"},
+    "streams": {"matting", "video"},
+    "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
     # Evaluation lies beside the flow: of it, only the command line knows these.
     "metrics": set(),
@@ -37,9 +40,11 @@ ALLOWED = {
         *("video", "weights"),
     },
     "train": {"device", "encoders", "network", "train", "video", "weights"},
-    "export": {"export", "network", "video"},
+    "export": {"engines", "export", "network", "video"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
+        "live",
+        "batch",
         *(
             "evaluate",
             "keying",
@@ -90,7 +95,15 @@ def test_video_knows_no_torch_and_the_network_no_files() -> None:
 
 def test_help_needs_none_of_the_extras() -> None:
     """Modules that stand at the top of no module on the way to the help."""
-    hidden = "scipy", "matplotlib", "openvino", "onnxruntime", "onnxscript", "PIL"
+    hidden = (
+        "scipy",
+        "matplotlib",
+        "openvino",
+        "onnxruntime",
+        "onnxscript",
+        "PIL",
+        "pygame",
+    )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
         "import rematte.cli; rematte.cli.build_parser().format_help()\n"

@@ -170,3 +170,42 @@ def test_a_still_is_shown_until_its_alpha_settles(factor: float, calls: int) -> 
     matted = matte_still(partial(matte, network), frames_of(colours(1))[0])
     assert network.calls == calls
     assert float(matted.pha.mean()) == pytest.approx(0.5 + 0.5 * factor ** (calls - 1))
+
+
+class Small(Fake):
+    """Has room for no more than so many frames at once."""
+
+    room = 2
+
+    def forward(self, src: Tensor, *rest: Any) -> Any:
+        if src.shape[1] > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(src, *rest)
+
+
+def test_too_little_memory_halves_the_chunk_and_changes_nothing() -> None:
+    frames = frames_of(colours(23))
+    told: list[str] = []
+    found = matte(Small(), frames, downsample_ratio=1, seq_chunk=12, tell=told.append)
+    expected = matte(Fake(), frames, downsample_ratio=1, seq_chunk=1)
+    for mine, true in zip(found, expected, strict=True):
+        assert mine.frame is true.frame
+        assert torch.equal(mine.pha, true.pha)
+    assert told == [
+        f"out of memory: went on with {count} frames at once" for count in (6, 3, 1)
+    ]
+
+
+def test_one_frame_too_large_is_an_error() -> None:
+    model = Small()
+    model.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        list(
+            matte(
+                model,
+                frames_of(colours(3)),
+                downsample_ratio=1,
+                seq_chunk=2,
+                tell=print,
+            )
+        )

@@ -21,7 +21,7 @@ from test_train_data import encoded, make_shards, make_tar
 
 import rematte
 from rematte.cli import main
-from rematte.errors import InputError, OutputError
+from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network import MattingNetwork
 from rematte.train import Recipe, Trained, train
 from rematte.train.distill import block_errors, block_names, capture, distill_loss
@@ -338,7 +338,7 @@ def test_torchscript_is_no_teacher_and_no_start(mixed: Recipe, tmp_path: Path) -
     module = torch.jit.trace(torch.nn.Identity(), torch.rand(1))
     torch.jit.save(module, tmp_path / "t.pt")
     model = Model(teacher=str(tmp_path / "t.pt"))
-    with pytest.raises(InputError, match="is TorchScript, whose maps cannot be seen"):
+    with pytest.raises(WeightsError, match="is TorchScript; give the state dict"):
         quick(dataclasses.replace(mixed, model=model))
     model = Model(start=str(tmp_path / "t.pt"))
     with pytest.raises(InputError, match=r"model.start .*t.pt does not hold backbone"):

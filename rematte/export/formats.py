@@ -81,6 +81,10 @@ FORMATS = {
         ".torchscript", "torchscript_frozen", "", (), ("float32", "float16"), "never"
     ),
     "pt2": Format(".pt2", "pt2", "", (), ("float32", "float16"), "always"),
+    "onnx": Format(
+        ".onnx", "onnx", "onnx", ("onnx", "onnxruntime", "onnxscript"), PRECISIONS,
+        "can be",
+    ),
     "openvino": Format(
         ".xml", "openvino", "openvino", ("openvino",), ("float32", "float16"),
         "always", stateful=True,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from rematte.engines import folded
 from rematte.export.formats import Request
 from rematte.export.torchscript import open_model, script
 from rematte.network import MattingNetwork
@@ -13,4 +14,5 @@ __all__ = ["open_model", "write"]
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write it."""
-    torch.jit.freeze(script(network, request)).save(str(path))
+    # Freezing folds batch norm too, but in half precision if the weights have it.
+    torch.jit.freeze(script(folded(network), request)).save(str(path))

@@ -38,7 +38,7 @@ from rematte.train.data import index
 from rematte.train.distill import block_errors, distill_loss, encoder_errors
 from rematte.train.losses import matting_loss, segmentation_loss
 from rematte.train.settings import Phase, Rates, Recipe
-from rematte.weights import load_model
+from rematte.weights import load_model, load_network
 
 STATE, WEIGHTS = "state.pt", "weights.safetensors"
 SETTINGS, LOG = "settings.json", "log.jsonl"
@@ -500,12 +500,7 @@ def _lay_out(network: MattingNetwork) -> MattingNetwork:
 def _teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
     """Load the teacher, and see that the phases can learn from it."""
     name, variant = recipe.model.teacher, recipe.model.variant
-    teacher = load_model(name, device=device)
-    if not isinstance(teacher, MattingNetwork):
-        raise InputError(
-            f"model.teacher {name} is TorchScript, whose maps cannot be seen; give a "
-            "state dict"
-        )
+    teacher = load_network(name, device=device)
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (
         variant == "mobilenetv3"
     )

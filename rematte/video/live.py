@@ -1,0 +1,422 @@
+"""Pictures as they come: cameras, network streams, paced files; and where they go.
+
+What comes is never waited for twice: whoever is too slow gets the newest picture, and
+those in between are dropped. No torch here.
+"""
+
+import os
+import platform
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import av
+import numpy as np
+
+from rematte.errors import InputError, OutputError
+from rematte.video.colour import frame_colour, from_rgb, to_rgb
+from rematte.video.frame import Colour, Frame, Pixels, VideoInfo
+from rematte.video.reader import VideoReader
+
+_BASE = Fraction(1, 90_000)  # the unit of times that are read off a clock
+_PATIENCE = 0.2  # between two looks at whether to stop [s]
+_TIMEOUT = 10.0  # of opening and reading a stream [s]
+# The system's own way to cameras, as FFmpeg calls it, and how it names them.
+_CAMERAS = {
+    "Linux": ("v4l2", "/dev/video{}"),
+    "Darwin": ("avfoundation", "{}:none"),
+    "Windows": ("dshow", "video={}"),
+}
+
+
+class LiveSource:
+    """Pictures of a camera, a stream or a file, as fast as they come.
+
+    Args:
+        source: "camera", "camera:1" or "camera:NAME"; a URL or device that FFmpeg
+            opens; or a file, which is shown at its own pace.
+        size: Width and height [pixels] to resize to, or None.
+        pace: Whether a file is held to its own times, as a camera would be; without
+            it, it comes as fast as it can be read.
+
+    Attributes:
+        info: What is known before reading.
+
+    Raises:
+        InputError: If it cannot be opened, or has no picture.
+    """
+
+    def __init__(
+        self, source: str, size: tuple[int, int] | None = None, pace: bool = True
+    ) -> None:
+        self._name, self._pace = source, pace
+        self._file: VideoReader | None = None
+        if Path(source).is_file():
+            self._file = VideoReader(source, size=size)
+            self.info = self._file.info
+            return
+        self._container = _open(source)
+        self._pictures = self._container.decode(video=0)
+        try:
+            first = next(self._pictures)
+        except (StopIteration, IndexError, av.error.FFmpegError) as error:
+            raise InputError(f"{source}: no picture came; is it in use?") from error
+        self._first: av.VideoFrame | None = first
+        self._size = size if size != (first.width, first.height) else None
+        width, height = size or (first.width, first.height)
+        stream = self._container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
+        rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
+        self.info = VideoInfo(width, height, rate, _BASE, frame_colour(first))
+
+    def __iter__(self) -> Iterator[Pixels]:
+        if self._file is None:
+            yield from self._stream()
+            return
+        begun = time.monotonic()
+        first: Fraction | None = None
+        for frame in self._file:
+            first = frame.time if first is None else first
+            wait = begun + float(frame.time - first) - time.monotonic()
+            if self._pace and wait > 0:
+                time.sleep(wait)
+            yield frame.pixels
+
+    def _stream(self) -> Iterator[Pixels]:
+        while True:
+            picture = self._first
+            try:
+                picture = picture or next(self._pictures, None)
+            except av.error.FFmpegError as error:
+                raise InputError(
+                    f"{self._name}: broke off ({error.strerror})"
+                ) from error
+            if picture is None:
+                return
+            self._first = None
+            yield to_rgb(picture, self.info.colour, 8, self._size)
+
+    def close(self) -> None:
+        """Release the camera, the connection or the file."""
+        if self._file is not None:
+            self._file.close()
+        else:
+            self._container.close()
+
+
+def _open(source: str) -> Any:
+    kind, _, which = source.partition(":")
+    try:
+        if kind != "camera":
+            return av.open(source, timeout=(_TIMEOUT, _TIMEOUT))
+        system = platform.system()
+        if system not in _CAMERAS:
+            raise InputError(f"{source}: cameras on {system} are not known; give a URL")
+        driver, name = _CAMERAS[system]
+        return av.open(name.format(which or 0), format=driver)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{source}: cannot be opened ({why}); give a file, a URL, or camera[:WHICH]"
+        ) from error
+
+
+class Arrival(NamedTuple):
+    """A picture that came.
+
+    Attributes:
+        frame: Its time is when it came, since the beginning [s].
+        source: The index of its source.
+    """
+
+    frame: Frame
+    source: int
+
+
+class Newest:
+    """Reads sources in a thread of its own, and keeps what came last, and only that.
+
+    Args:
+        sources: As of `LiveSource`; one after the other, changed by `switch`.
+        size: Of all pictures, as of `LiveSource`; None takes the first source's.
+        pace: As of `LiveSource`.
+
+    Attributes:
+        info: What is known before reading.
+        dropped: How many pictures nobody took.
+
+    Raises:
+        InputError: If the first source cannot be opened.
+    """
+
+    def __init__(
+        self, sources: list[str], size: tuple[int, int] | None = None, pace: bool = True
+    ) -> None:
+        self._sources, self._pace = sources, pace
+        self._reading = LiveSource(sources[0], size, pace)
+        self.info = replace(self._reading.info, time_base=_BASE, depth=8)
+        self.dropped = 0
+        self._begun = time.monotonic()
+        self._arrival: Arrival | None = None
+        self._error: BaseException | None = None
+        self._ended = self._switch = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Newest":
+        self._begun = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._changed:
+            self._ended = True
+        self._thread.join(_TIMEOUT)
+
+    def now(self) -> float:
+        """Time since the beginning [s]."""
+        return time.monotonic() - self._begun
+
+    def switch(self) -> None:
+        """Go on with the next source."""
+        self._switch = True
+
+    def _run(self) -> None:
+        index = 0
+        try:
+            while not self._read(index):
+                index = (index + 1) % len(self._sources)
+                size = self.info.width, self.info.height
+                self._reading = LiveSource(self._sources[index], size, self._pace)
+        except BaseException as error:  # raised again where pictures are taken
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def _read(self, index: int) -> bool:
+        """Read a source; gives whether that was all."""
+        self._switch = False
+        usual = 1 / self.info.rate
+        try:
+            for pixels in self._reading:
+                time_ = Fraction(round(self.now() / _BASE)) * _BASE
+                with self._changed:
+                    if self._ended:
+                        return True
+                    self.dropped += self._arrival is not None
+                    self._arrival = Arrival(Frame(pixels, time_, usual), index)
+                    self._changed.notify()
+                if self._switch:
+                    return False
+            return True
+        finally:
+            self._reading.close()
+
+    def take(self) -> Arrival | None:
+        """Wait for a picture; None after the last.
+
+        Raises:
+            InputError: If a source broke off.
+        """
+        with self._changed:
+            while self._arrival is None and not self._ended:
+                self._changed.wait(_PATIENCE)
+            arrival, self._arrival = self._arrival, None
+        if arrival is None and self._error is not None:
+            raise self._error
+        return arrival
+
+
+class Sink(Protocol):
+    """Where pictures go."""
+
+    def write(self, frame: Frame) -> None:
+        """Show a picture now."""
+
+    def close(self) -> None:
+        """End it; what was written stays."""
+
+
+class StreamSink:
+    """Sends to a network address, or as raw video into a pipe.
+
+    Args:
+        target: An address FFmpeg can write to (rtmp://, srt://, udp://, rtsp://), "-"
+            for the standard output, or a named pipe.
+        info: Of the pictures.
+        alpha: Whether pictures have an alpha channel.
+        mbps: Bit rate of H.264 [Mbit/s]; raw video has none.
+
+    Raises:
+        OutputError: If it cannot be opened.
+    """
+
+    def __init__(
+        self, target: str, info: VideoInfo, alpha: bool, mbps: float | None
+    ) -> None:
+        self._target, self._last = target, -1
+        address = "://" in target
+        if address and alpha:
+            raise OutputError(f"{target}: H.264 is not transparent; give a background")
+        kind = ("flv" if target.startswith("rtmp") else "mpegts") if address else "nut"
+        kind = "rtsp" if target.startswith("rtsp") else kind
+        where: Any = target
+        if not address:
+            where = sys.stdout.buffer if target == "-" else open(target, "wb")  # noqa: PTH123, SIM115
+        self._pipe = None if address else where
+        try:
+            self._container = av.open(where, "w", format=kind)
+            codec = "libx264" if address else "rawvideo"
+            stream: Any = self._container.add_stream(codec, rate=info.rate)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._lost(error) from error
+        stream.width, stream.height = info.width, info.height
+        stream.time_base = stream.codec_context.time_base = _BASE
+        self._colour = Colour()
+        if address:
+            # Even sizes: H.264 with 4:2:0 has no others.
+            stream.width, stream.height = info.width // 2 * 2, info.height // 2 * 2
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"preset": "veryfast", "tune": "zerolatency"}
+            stream.bit_rate = round((mbps or 4) * 1e6)
+            stream.codec_context.gop_size = round(2 * info.rate)  # to join within 2 s
+        else:
+            stream.pix_fmt = "rgba" if alpha else "rgb24"
+        self._stream = stream
+
+    def write(self, frame: Frame) -> None:
+        """Send a picture; see `Sink`."""
+        stream = self._stream
+        pixels = frame.pixels[: stream.height, : stream.width]
+        if pixels.shape[2] == 1:  # an alpha matte
+            pixels = np.repeat(pixels, 3, 2)
+        picture = from_rgb(np.ascontiguousarray(pixels), stream.pix_fmt, self._colour)
+        picture.pts = max(int(frame.time / _BASE), self._last + 1)
+        picture.time_base = _BASE
+        self._last = picture.pts
+        try:
+            self._container.mux(stream.encode(picture))
+            if self._pipe is not None:
+                self._pipe.flush()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._lost(error) from error
+
+    def close(self) -> None:
+        """End the stream; see `Sink`."""
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            if self._pipe is not None and self._target != "-":
+                self._pipe.close()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> OutputError:
+        why = getattr(error, "strerror", None) or error
+        return OutputError(f"{self._target}: cannot be written to ({why})")
+
+
+class VirtualCamera:
+    """A camera that other programs see.
+
+    Args:
+        info: Of the pictures.
+
+    Raises:
+        OutputError: If there is no driver for it.
+    """
+
+    def __init__(self, info: VideoInfo) -> None:
+        try:
+            import pyvirtualcam
+        except ModuleNotFoundError as error:
+            raise OutputError(
+                "a virtual camera needs pyvirtualcam: pip install 'rematte[live]'"
+            ) from error
+        try:
+            self._camera = pyvirtualcam.Camera(
+                info.width, info.height, float(info.rate)
+            )
+        except RuntimeError as error:
+            raise OutputError(
+                f"no virtual camera ({error}); on Linux load v4l2loopback, elsewhere "
+                "install OBS"
+            ) from error
+
+    def write(self, frame: Frame) -> None:
+        """Show a picture; see `Sink`."""
+        pixels = frame.pixels
+        if pixels.shape[2] == 1:
+            pixels = np.repeat(pixels, 3, 2)
+        self._camera.send(np.ascontiguousarray(pixels))
+
+    def close(self) -> None:
+        """Take the camera away."""
+        self._camera.close()
+
+
+class Window:
+    """A window. Escape or closing it ends; space changes the source.
+
+    Args:
+        info: Of the pictures.
+        source: What to switch.
+
+    Raises:
+        OutputError: If there is no screen, or the package is missing.
+    """
+
+    def __init__(self, info: VideoInfo, source: Newest) -> None:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        try:
+            import pygame
+        except ModuleNotFoundError as error:
+            raise OutputError(
+                "a window needs pygame-ce: pip install 'rematte[live]'"
+            ) from error
+        self._pygame, self._source = pygame, source
+        try:
+            pygame.display.init()
+            flags = pygame.RESIZABLE | pygame.SCALED
+            with warnings.catch_warnings():  # a slow renderer is no reason to talk
+                warnings.simplefilter("ignore")
+                size = info.width, info.height
+                self._screen = pygame.display.set_mode(size, flags)
+        except pygame.error as error:
+            raise OutputError(f"no window can be opened here ({error})") from error
+        pygame.display.set_caption("rematte")
+
+    def write(self, frame: Frame) -> None:
+        """Show a picture; see `Sink`.
+
+        Raises:
+            KeyboardInterrupt: If the window was closed.
+        """
+        pygame = self._pygame
+        pixels = frame.pixels
+        if pixels.shape[2] == 1:
+            pixels = np.repeat(pixels, 3, 2)
+        pixels = np.ascontiguousarray(pixels[..., :3])
+        size = pixels.shape[1], pixels.shape[0]
+        picture = pygame.image.frombuffer(pixels.tobytes(), size, "RGB")
+        self._screen.blit(picture, (0, 0))
+        pygame.display.flip()
+        for event in pygame.event.get():
+            pressed = event.key if event.type == pygame.KEYDOWN else None
+            if event.type == pygame.QUIT or pressed == pygame.K_ESCAPE:
+                raise KeyboardInterrupt
+            if pressed == pygame.K_SPACE:
+                self._source.switch()
+
+    def close(self) -> None:
+        """Close it."""
+        self._pygame.display.quit()

@@ -1,0 +1,181 @@
+"""Export in every format and precision, and tell how far each is from the network.
+
+    python scripts/export_table.py --output table.jsonl
+    python scripts/export_table.py --formats onnx openvino --sizes 641x361@0.6
+
+The largest and the mean |difference| in foreground, alpha and states, over real
+recurrent frames, at frames 1, 10 and 100: one JSON line each as it is measured, and a
+Markdown table in the end. The mobilenetv3 variant has the bundled weights; resnet50,
+which has none, the formula weights of the tests. Formats whose packages are missing
+are left out and named.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rematte.errors import explain
+from rematte.export.formats import FORMATS, PRECISIONS, Request
+from rematte.export.parity import TOLD, compare, real_frames
+from rematte.network import VARIANTS, MattingNetwork
+from rematte.weights import load_model
+
+TESTS = Path(__file__).parents[1] / "tests"
+SIZES = ("1280x720@0.375", "1920x1080@0.25", "641x361@0.6")
+CALIBRATION = (288, 512)  # of a model of any size, as `rematte export` has it
+
+
+def network_of(variant: str) -> MattingNetwork:
+    """Bundled weights, or those that are a formula of their names."""
+    if variant == "mobilenetv3":
+        network = load_model()
+        assert isinstance(network, MattingNetwork)
+        return network.eval()
+    sys.path.insert(0, str(TESTS))
+    made: MattingNetwork = import_module("fakes").formula_network(
+        variant, "deep_guided_filter"
+    )
+    return made
+
+
+def measure(
+    network: MattingNetwork,
+    name: str,
+    precision: str,
+    size: tuple[tuple[int, int], float] | None,
+    shown: list[tuple[tuple[int, int], float]],
+    count: int,
+) -> list[dict[str, Any]]:
+    """Export one model and run it.
+
+    Args:
+        network: What to export.
+        name: Of `FORMATS`.
+        precision: Of `PRECISIONS`.
+        size: Height and width, and ratio, of a fixed model.
+        shown: The same, of what it is run at.
+        count: How many frames.
+    """
+    module: Any = import_module(f"rematte.export.{FORMATS[name].module}")
+    frames: Any = ()
+    if precision == "int8":
+        frames = tuple(real_frames(size[0] if size else CALIBRATION, 100))[::6]
+    request = Request(precision, frames=frames)
+    if size:
+        request = replace(request, size=size[0], ratio=size[1])
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{FORMATS[name].suffix}"
+        begin = time.perf_counter()
+        module.write(network, path, request)
+        seconds = time.perf_counter() - begin
+        files = [file for file in Path(folder).rglob("*") if file.is_file()]
+        megabytes = sum(file.stat().st_size for file in files) / 1e6
+        for (height, width), ratio in shown:
+            given = list(real_frames((height, width), count))
+            step = module.open_model(path, request, ratio)
+            found = compare(network, step, given, ratio)
+            del step
+            rows.append(
+                {
+                    "format": name + " fixed" * (size is not None),
+                    "precision": precision,
+                    "size": f"{width}x{height}",
+                    "ratio": ratio,
+                    "megabytes": round(megabytes, 2),
+                    "seconds": round(seconds, 1),
+                    "frames": found.frames,
+                    "most": found.most,
+                    "mean": found.mean,
+                    "told": found.told,
+                }
+            )
+    return rows
+
+
+def parse_size(text: str) -> tuple[tuple[int, int], float]:
+    """Read "1280x720@0.375" as height and width, and ratio."""
+    try:
+        sides, ratio = text.split("@")
+        width, height = sides.split("x")
+        return (int(height), int(width)), float(ratio)
+    except ValueError:
+        raise ValueError(f"--sizes must be like 1280x720@0.375, got {text!r}") from None
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Largest and mean of each part at each frame that is told."""
+    lines = [
+        "| variant | format | precision | size, ratio | MB | export s | frame | "
+        "fgr max, mean | pha max, mean | states max, mean |",
+        "|" + " --- |" * 10,
+    ]
+    for row in rows:
+        for frame, told in row["told"].items():
+            parts = [
+                "{:.1e}, {:.1e}".format(*told[part]) if part in told else "inside"
+                for part in ("fgr", "pha", "states")
+            ]
+            lines.append(
+                f"| {row['variant']} | {row['format']} | {row['precision']} | "
+                f"{row['size']} {row['ratio']:g} | {row['megabytes']:.1f} | "
+                f"{row['seconds']:.0f} | {frame} | {' | '.join(parts)} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure every export.")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WxH@RATIO")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS
+    )
+    parser.add_argument("--frames", type=int, default=max(TOLD))
+    parser.add_argument(
+        "--fixed", action="store_true", help="fix the size where that is a choice"
+    )
+    parser.add_argument("--output", type=Path, help="append JSON lines to this file")
+    options = parser.parse_args()
+    sizes = [parse_size(text) for text in options.sizes]
+    rows = []
+    for variant in options.variants:
+        network = network_of(variant)
+        for name in options.formats:
+            kind = FORMATS[name]
+            missing = [module for module in kind.needs if not find_spec(module)]
+            if missing:
+                print(f"{name}: {', '.join(missing)} missing", file=sys.stderr)
+                continue
+            always = kind.fixed == "always" or (options.fixed and kind.fixed != "never")
+            runs: list[Any] = [(None, sizes)]
+            if always:
+                runs = [(size, [size]) for size in sizes]
+            for precision, (size, shown) in product(kind.precisions, runs):
+                if precision not in options.precisions:
+                    continue
+                for row in measure(
+                    network, name, precision, size, shown, options.frames
+                ):
+                    rows.append({"variant": variant, **row})
+                    if options.output:
+                        with options.output.open("a") as file:
+                            file.write(json.dumps(rows[-1]) + "\n")
+    print(markdown(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(explain(error)[1])

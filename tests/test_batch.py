@@ -1,0 +1,187 @@
+"""Many videos: found, planned, converted, and what fails does not stop the rest."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, make_clip
+from fakes import Fake, colours
+
+from rematte.batch import Job, as_table, find_inputs, plan, run
+from rematte.errors import InputError, OutputError
+from rematte.video.reader import VideoReader
+
+Fakes = partial(Fake)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two good videos, a bad one, and one further down."""
+    (tmp_path / "clips/more").mkdir(parents=True)
+    for name in ("clips/a.mp4", "clips/b.mkv", "clips/more/a.mp4"):
+        make_clip(tmp_path / name, colours(4, (64, 48)))
+    (tmp_path / "clips/bad.mp4").write_text("no video")
+    (tmp_path / "clips/notes.md").write_text("to be left alone")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(found: list[tuple[Path, Path]]) -> list[tuple[str, str]]:
+    return [(str(path), str(folder)) for path, folder in found]
+
+
+def test_folders_patterns_and_lists_are_found(place: Path) -> None:
+    all_ = [
+        ("clips/a.mp4", "."), ("clips/b.mkv", "."), ("clips/bad.mp4", "."),
+        ("clips/more/a.mp4", "more"),
+    ]  # fmt: skip
+    assert names(find_inputs(["clips"])) == all_
+    found = find_inputs(["clips/**/a.mp4", "clips/a.mp4"])
+    assert [path for path, _ in names(found)] == ["clips/a.mp4", "clips/more/a.mp4"]
+    (place / "list.txt").write_text("# mine\nclips/b.mkv\n\nclips/more\n")
+    assert names(find_inputs(["list.txt"])) == [
+        ("clips/b.mkv", "."), ("clips/more/a.mp4", ".")
+    ]  # fmt: skip
+
+
+def test_a_folder_of_images_is_one_clip(place: Path) -> None:
+    (place / "clips/shots/one").mkdir(parents=True)
+    (place / "clips/shots/one/0001.png").write_bytes(b"")
+    assert ("clips/shots/one", "shots") in names(find_inputs(["clips"]))
+
+
+@pytest.mark.parametrize("word", ["nothing.mp4", "*.avi", "empty", "list.txt"])
+def test_what_leads_to_nothing_is_an_error(word: str, place: Path) -> None:
+    (place / "empty").mkdir()
+    (place / "list.txt").write_text("clips/c.mp4\n")
+    with pytest.raises(InputError, match=r"no video there|leads to nothing"):
+        find_inputs([word])
+
+
+def test_templates_and_folders(place: Path) -> None:
+    inputs = find_inputs(["clips"])
+    jobs = plan(
+        inputs, {"output": "out", "alpha": "{folder}/{stem}_{suffix}.mkv"}, ".webm"
+    )
+    assert [str(job.outputs["output"]) for job in jobs] == [
+        "out/a.webm", "out/b.webm", "out/bad.webm", "out/more/a.webm"
+    ]  # fmt: skip
+    assert [str(job.outputs["alpha"]) for job in jobs] == [
+        "a_mp4.mkv", "b_mkv.mkv", "bad_mp4.mkv", "more/a_mp4.mkv"
+    ]  # fmt: skip
+    with pytest.raises(OutputError, match=r"clips/a.mp4 and for clips/more/a.mp4"):
+        plan(inputs, {"output": "out/{stem}.mov"}, ".mov")
+    with pytest.raises(ValueError, match="no other fields"):
+        plan(inputs, {"output": "out/{date}.mov"}, ".mov")
+    with pytest.raises(ValueError, match="must hold"):
+        plan(inputs, {"alpha": "alpha.mp4"}, ".mov")
+    with pytest.raises(ValueError, match="no output; give -o"):
+        plan(inputs, {"alpha": None}, ".mov")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_fails_is_recorded_and_the_rest_goes_on(workers: int, place: Path) -> None:
+    jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
+    settings: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+    done = {
+        job.input.as_posix(): job
+        for job in run(jobs, Fakes, workers=workers, **settings)
+    }
+    assert {name: job.status for name, job in done.items()} == {
+        "clips/a.mp4": "done", "clips/b.mkv": "done", "clips/bad.mp4": "failed",
+        "clips/more/a.mp4": "done",
+    }  # fmt: skip
+    assert "not a video" in done["clips/bad.mp4"].error
+    assert done["clips/bad.mp4"].code == 3
+    for job in done.values():
+        if job.status == "done":
+            with VideoReader(job.outputs["output"]) as reader:
+                assert len(list(reader)) == job.frames == 4
+    again = list(run(jobs, Fakes, skip_existing=True, **settings))
+    assert sorted(job.status for job in again) == ["failed"] + ["skipped"] * 3
+
+
+class Killed(Fake):
+    """Kills its process when it sees the wide clip."""
+
+    def forward(self, src, *rest):  # type: ignore[no-untyped-def]
+        if src.shape[-1] == 80:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(src, *rest)
+
+
+def test_a_killed_process_fails_one_input_alone(place: Path) -> None:
+    make_clip(place / "clips/deadly.mp4", colours(4, (80, 48)))
+    jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
+    done = list(
+        run(jobs, partial(Killed), workers=2, downsample_ratio=1, progress=False)
+    )
+    status = {job.input.name: job.status for job in done if job.input.name != "a.mp4"}
+    assert status == {
+        "b.mkv": "done", "bad.mp4": "failed", "deadly.mp4": "failed"
+    }  # fmt: skip
+    assert len(done) == 5
+    (deadly,) = (job for job in done if job.input.name == "deadly.mp4")
+    assert "process was killed" in deadly.error
+    assert not deadly.outputs["output"].exists()
+
+
+def test_the_command_tells_how_it_went(place: Path, fake: Fake, run: Run) -> None:
+    words = [
+        "batch",
+        "clips",
+        "-o",
+        "out",
+        "--suffix",
+        ".mkv",
+        "--downsample-ratio",
+        "1",
+    ]
+    code, out, _ = run(*words, "--dry-run")
+    assert code == 0
+    assert "4 planned" in out
+    assert not Path("out").exists()
+    code, out, error = run(*words)
+    assert code == 1
+    assert "3 done, 1 failed" in out
+    assert "failed   clips/bad.mp4     clips/bad.mp4: not a video" in out
+    assert "Traceback" not in error
+    code, out, _ = run(*words, "--json", "--skip-existing")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert sorted(row["status"] for row in rows) == ["failed"] + ["skipped"] * 3
+    code, out, _ = run(*words)  # what is there is not replaced unasked
+    assert code == 1
+    assert "4 failed" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("clips", 2, "no output; give -o"),
+        ("clips -o out/{stem}.mov", 1, "use {folder} or {name}"),
+        ("clips -o out --jobs 0", 2, "jobs must be 1 or more"),
+        ("nothing -o out", 3, "nothing: no video there"),
+    ],
+)
+def test_bad_words_are_one_line(
+    words: str, code: int, message: str, place: Path, fake: Fake, run: Run
+) -> None:
+    found, _, error = run("batch", *words.split())
+    assert (found, len(error.splitlines())) == (code, 1)
+    assert message in error
+
+
+def test_the_table_has_a_line_each() -> None:
+    jobs = [
+        Job(Path("a.mp4"), {"output": Path("a.mov")}, "done", 10, 2.0),
+        Job(Path("long.mp4"), {"output": Path("b.mov")}, "failed", error="broken"),
+    ]
+    assert as_table(jobs).splitlines() == [
+        "done     a.mp4     10 frames in 2.0 s",
+        "failed   long.mp4  broken",
+        "1 done, 1 failed",
+    ]

@@ -1,0 +1,79 @@
+"""Streams in one batch are as if each were alone."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+import rematte
+from rematte.matting import matte
+from rematte.streams import Streams
+from rematte.video.frame import Frame
+
+STEP = Fraction(1, 25)
+
+
+def drawn(seed: int, count: int, size: tuple[int, int] = (64, 80)) -> list[Frame]:
+    """Blocks that move, unlike for each seed."""
+    rng = np.random.default_rng(seed)
+    tile = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)
+    picture = tile.repeat(8, 0).repeat(8, 1)
+    return [
+        Frame(np.ascontiguousarray(np.roll(picture, 3 * i, 1)), i * STEP, STEP)
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    return rematte.load_model()
+
+
+def test_streams_that_join_pause_and_leave_are_as_if_alone(
+    model: torch.nn.Module,
+) -> None:
+    clips = {
+        "a": drawn(0, 8), "b": drawn(1, 8), "late": drawn(2, 8),
+        "small": drawn(3, 8, (48, 64)),
+    }  # fmt: skip
+    alone = {
+        name: list(matte(model, frames, downsample_ratio=0.5))
+        for name, frames in clips.items()
+    }
+    streams = Streams(model, 0.5)
+    at = dict.fromkeys(clips, 0)
+    for turn in range(10):
+        now = {
+            name: clips[name][at[name]]
+            for name in clips
+            if at[name] < 8
+            and not (name == "late" and turn < 3)
+            and not (name == "b" and turn in (2, 5))
+        }
+        for name, matted in streams(now).items():
+            true = alone[str(name)][at[str(name)]]
+            assert matted.frame is now[str(name)]
+            assert (matted.pha - true.pha).abs().max() < 1e-4
+            assert (matted.fgr - true.fgr).abs().max() < 1e-4
+            at[str(name)] += 1
+        if at["a"] == 8:
+            streams.leave("a")
+    assert at == {"a": 8, "b": 8, "late": 7, "small": 8}
+    assert len(streams) == 3
+
+
+def test_a_stream_that_changes_its_size_begins_anew(model: torch.nn.Module) -> None:
+    streams = Streams(model, 0.5)
+    streams({"a": drawn(0, 1)[0], "b": drawn(1, 1)[0]})
+    frame = drawn(3, 1, (48, 64))[0]
+    (true,) = matte(model, [frame], downsample_ratio=0.5)
+    found = streams({"a": frame, "b": drawn(1, 2)[1]})
+    assert (found["a"].pha - true.pha).abs().max() < 1e-4
+
+
+def test_nothing_gives_nothing(model: torch.nn.Module) -> None:
+    streams = Streams(model)
+    assert streams({}) == {}
+    streams.leave("nobody")
+    assert len(streams) == 0
