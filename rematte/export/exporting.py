@@ -1,5 +1,6 @@
 """Exporting: ask, write beside the target, run and compare, and only then rename."""
 
+import os
 import shutil
 import tempfile
 import time
@@ -94,6 +95,8 @@ def export(
     network = network.eval()
     target = Path(path or file_name(format, _variant(network), request))
     _check_target(target, kind, overwrite)
+    # TensorFlow's notes would stand between the lines of the command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module: Any = import_module(f"rematte.export.{kind.module}")
     try:
         with tempfile.TemporaryDirectory(

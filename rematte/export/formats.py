@@ -104,6 +104,19 @@ FORMATS = {
         ".ncnn.param", "ncnn", "ncnn", ("ncnn", "pnnx"), ("float32", "float16"),
         "always",
     ),
+    "tensorflow": Format(
+        "", "tensorflow", "tensorflow", ("tensorflow",), ("float32",), "never"
+    ),
+    "keras": Format(
+        ".keras", "keras", "tensorflow", ("tensorflow",), ("float32",), "never"
+    ),
+    "tflite": Format(
+        ".tflite", "tflite", "tensorflow",
+        ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"), PRECISIONS, "always",
+    ),
+    "tfjs": Format(
+        "", "tfjs", "tfjs", ("tensorflow",), PRECISIONS, "never", limit=1e-3
+    ),
 }  # fmt: skip
 
 

@@ -1,0 +1,100 @@
+"""TensorFlow Lite, now LiteRT, at a fixed size and ratio, channels last.
+
+float16 are weights alone. int8 are large kernels, with a scale for each channel: in the
+encoder their inputs are rounded as the model runs, so that it computes in whole numbers
+and needs no calibration; in the decoder, whose rounding its states would carry on, they
+are weights alone.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2,
+)
+
+from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.tensorflow import carried_over, channels_last, planar
+from rematte.network import MattingNetwork
+from rematte.tensorflow import INPUTS, OUTPUTS
+
+# Elements of a kernel. Smaller ones are 2 % of all, and with them the loss in alpha is
+# four times as large.
+_SMALLEST_INT8 = 4096
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it, with a signature whose names are the documented ones."""
+    function = _function(network, *request.fixed)
+    module = tf.Module()
+    module.serve = function
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], module
+    )
+    if request.precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    path.write_bytes(converter.convert())
+    if request.precision == "int8":
+        _quantise(path)
+
+
+def _function(network: MattingNetwork, size: tuple[int, int], ratio: float) -> Any:
+    """One step, with the weights as constants."""
+    model = carried_over(network)
+    src = tf.zeros([1, *size, 3])
+    fixed = tf.constant(ratio)
+    out = model([src, *[tf.constant(0.0)] * 4, fixed])
+    shapes = [src.shape, *(out[name].shape for name in OUTPUTS[2:])]
+    specs = [
+        tf.TensorSpec(shape, name=name)
+        for shape, name in zip(shapes, INPUTS, strict=False)
+    ]
+    step = tf.function(lambda *inputs: model([*inputs, fixed]), input_signature=specs)
+    # With variables, the converter writes a file without the weights, and says nothing.
+    frozen = convert_variables_to_constants_v2(step.get_concrete_function())
+    return tf.function(
+        lambda *inputs: dict(zip(OUTPUTS, frozen(*inputs), strict=True)),
+        input_signature=specs,
+    )
+
+
+def _quantise(path: Path) -> None:
+    """Round large kernels to int8."""
+    recipe = recipe_manager.RecipeManager()
+    every = qtyping.TFLOperationName.ALL_SUPPORTED
+    recipe.add_dynamic_config(".*", every, 8)
+    recipe.add_weight_only_config(".*decoder.*", every, 8)
+    entries = recipe.get_quantization_recipe()
+    for entry in entries:
+        entry["op_config"]["min_weight_elements"] = _SMALLEST_INT8
+    model = path.read_bytes()
+    path.unlink()
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        quantizer.Quantizer(model, entries).quantize().export_model(str(path))
+
+
+def open_model(path: Path, request: Request, ratio: float) -> Step:
+    """Give a step that runs what was written."""
+    interpreter = Interpreter(model_path=str(path))
+    run = interpreter.get_signature_runner()
+    details = run.get_input_details()
+    zeros = [np.zeros(details[name]["shape"], np.float32) for name in INPUTS[1:5]]
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        rec = zeros if states is None else map(channels_last, states)
+        given = [channels_last(src), *rec]
+        out = run(**dict(zip(INPUTS, given, strict=False)))
+        fgr, pha, *after = (planar(out[name]) for name in OUTPUTS)
+        return fgr, pha, after
+
+    return step
