@@ -20,10 +20,10 @@ from rematte.network import MattingNetwork
 _CHECKS = ((288, 512, 0.5, 100), (144, 256, 1.0, 5), (145, 259, 0.375, 5))
 _CALIBRATION = 16  # frames
 # Of the difference in alpha: the largest in float32 is the format's; these are means.
-# At other sizes float32 itself is less exact: at 1280x720 and ratio 0.375 the network in
-# PyTorch is 1.4e-4 from the same in float64.
-_OTHER_SIZES = 3e-4
 _MEAN_LIMITS = {"float16": 1e-3, "int8": 1e-2}
+# At other sizes float32 itself is less exact: at 1280x720 and ratio 0.375 PyTorch's
+# alpha is 1.4e-4 from that of the same network in float64.
+_OTHER_SIZES = 3e-4
 
 
 @dataclass(frozen=True)
