@@ -105,7 +105,8 @@ class OnnxMatting:
                 "or batch: call reset() first"
             )
         self._seen = src.shape, ratio
-        self._io.bind_cpu_input("src", np.ascontiguousarray(src, self._dtype))
+        frame = np.ascontiguousarray(src, self._dtype)  # has to live until it was run
+        self._io.bind_cpu_input("src", frame)
         for name, state in zip(_STATES, self._states, strict=True):
             self._io.bind_ortvalue_input(name, state)
         if self._free:
@@ -123,6 +124,11 @@ class OnnxMatting:
 
     def _check_frame(self, src: Floats, ratio: float | None) -> None:
         shape = list(src.shape)
+        if not np.issubdtype(src.dtype, np.floating):
+            raise ValueError(
+                f"src must be floating point in [0, 1], got {src.dtype}; divide 8-bit "
+                "frames by 255"
+            )
         if self._free:
             if len(shape) != 4 or shape[1] != 3:
                 raise ValueError(
@@ -159,7 +165,7 @@ def _check(path: str | Path, session: Any) -> None:
     inputs = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]
     named = set(inputs) - {"downsample_ratio"} == {"src", *_STATES}
-    if not named or outputs != _OUTPUTS:
+    if not named or set(outputs) != set(_OUTPUTS):
         raise WeightsError(
             f"{path} has the inputs {inputs} and the outputs {outputs}; needed are "
             f"{['src', *_STATES]}, perhaps downsample_ratio, and {_OUTPUTS}: "

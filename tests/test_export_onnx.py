@@ -324,6 +324,8 @@ def test_the_runner_refuses_other_input(free: Path, tmp_path: Path) -> None:
     runner = OnnxMatting(free)
     with pytest.raises(ValueError, match=r"needs src\[None\]"):
         runner(np.zeros((3, 48, 80), np.float32))
+    with pytest.raises(ValueError, match="got uint8; divide 8-bit frames by 255"):
+        runner(np.zeros((1, 3, 48, 80), np.uint8))
     with pytest.raises(ValueError, match=r"providers must be of .*got 'Nope'"):
         OnnxMatting(free, ["Nope"])
     with pytest.raises(InputError, match=r"no file; rematte export onnx"):

@@ -1,11 +1,16 @@
 """The network at a fixed ratio, as most exporters want it."""
 
+import contextlib
 import copy
+import io
+import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from rematte.network import MattingNetwork
+from rematte.network import Coarse, MattingNetwork, refine
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -29,6 +34,99 @@ class Fixed(nn.Module):
         """Run one step; see `MattingNetwork.forward`."""
         # A plain tuple: `torch.export` does not save named ones.
         return tuple(self.network(src, r1, r2, r3, r4, self.ratio))
+
+
+class FixedSize(nn.Module):
+    """One recurrent step at a fixed size and ratio, for runtimes that resize by size.
+
+    They sample the small frame with the step H / h, the network with 1 / ratio. Where
+    the two differ, it is sampled by two constant matrices.
+
+    Args:
+        network: Whose parameters it shares.
+        size: Height and width [pixels].
+        ratio: The downsample ratio.
+    """
+
+    def __init__(
+        self, network: MattingNetwork, size: tuple[int, int], ratio: float
+    ) -> None:
+        super().__init__()
+        self.coarse = Coarse(network, refined=ratio != 1)
+        self.ratio = ratio
+        self.small = [int(side * ratio) for side in size]
+        self.rows: Tensor
+        self.columns: Tensor
+        self.whole = self.small == [side * ratio for side in size]
+        if not self.whole:
+            rows, columns = map(_sampling, size, self.small, (ratio, ratio))
+            self.register_buffer("rows", rows)
+            self.register_buffer("columns", columns.T.contiguous())
+
+    def forward(
+        self, src: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run one step; see `MattingNetwork.forward`."""
+        picture = src if self.ratio == 1 else self.shrink(src)
+        maps, *states = self.coarse(picture, r1, r2, r3, r4)
+        if self.ratio != 1:
+            maps = refine(src, maps[:, :4], maps[:, 4:])
+        fgr = (src + maps[:, :3]).clamp(0, 1)
+        return fgr, maps[:, 3:].clamp(0, 1), *states
+
+    def shrink(self, src: Tensor) -> Tensor:
+        """Sample frames at the size of the coarse pass."""
+        if self.whole:
+            return F.interpolate(src, self.small, mode="bilinear", align_corners=False)
+        picture: Tensor = self.rows @ (src @ self.columns)
+        return picture
+
+
+def _sampling(side: int, count: int, ratio: float) -> Tensor:
+    """A matrix (count, side) that samples pixels linearly, with the step 1 / ratio."""
+    place = (torch.arange(count, dtype=torch.float64) + 0.5) / ratio - 0.5
+    far = place.clamp(0, side - 1)[:, None] - torch.arange(side)
+    return (1 - far.abs()).clamp(min=0).float()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep a converter's warnings, lines and progress bars from the terminal."""
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def exported(
+    step: nn.Module, inputs: tuple[Tensor, ...]
+) -> torch.export.ExportedProgram:
+    """Export at fixed sizes, without the operations that other runtimes do not know.
+
+    Args:
+        step: A module of one step.
+        inputs: Of the shapes it is exported for.
+    """
+    aten = torch.ops.aten
+    simpler = {aten.addcmul.default: lambda b, a, x: b + a * x, aten.pad.default: _crop}
+    with quiet():
+        program: torch.export.ExportedProgram
+        program = torch.export.export(step.eval(), inputs).run_decompositions(simpler)
+        return program
+
+
+def _crop(
+    x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Padding as the decoder uses it: by nothing or less, at the right and bottom."""
+    for axis, more in ((-1, pad[1]), (-2, pad[3])):
+        if more:
+            x = x.narrow(axis, 0, x.shape[axis] + more)
+    return x
 
 
 def in_precision(network: MattingNetwork, precision: str) -> MattingNetwork:

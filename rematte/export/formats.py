@@ -89,6 +89,21 @@ FORMATS = {
         ".xml", "openvino", "openvino", ("openvino",), ("float32", "float16"),
         "always", stateful=True,
     ),
+    "coreml": Format(
+        ".mlpackage", "coreml", "coreml", ("coremltools",), PRECISIONS, "always",
+        stateful=True,
+    ),
+    "coreml-neuralnetwork": Format(
+        ".mlmodel", "coreml_neuralnetwork", "coreml", ("coremltools",), PRECISIONS,
+        "always",
+    ),
+    "executorch": Format(
+        ".pte", "executorch", "executorch", ("executorch",), ("float32",), "always"
+    ),
+    "ncnn": Format(
+        ".ncnn.param", "ncnn", "ncnn", ("ncnn", "pnnx"), ("float32", "float16"),
+        "always",
+    ),
     "tensorflow": Format(
         "", "tensorflow", "tensorflow", ("tensorflow",), ("float32",), "never"
     ),

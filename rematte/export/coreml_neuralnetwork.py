@@ -1,0 +1,37 @@
+"""CoreML's older neural network (.mlmodel), for systems from iOS 14 on."""
+
+from pathlib import Path
+from typing import Any
+
+from rematte.export.coreml import LARGE, convert, coremltools, open_model, save
+from rematte.export.fixed import quiet
+from rematte.export.formats import Request
+from rematte.network import MattingNetwork
+
+__all__ = ["open_model", "write"]
+
+# One after the other; what has been made smaller stays as it is.
+_BITS: dict[str, tuple[int, ...]] = {"float32": (), "float16": (16,), "int8": (8, 16)}
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it."""
+    tools: Any = coremltools().models.neural_network.quantization_utils
+    model: Any = convert(network, request, convert_to="neuralnetwork")
+
+    class Convolutions(tools.QuantizedLayerSelector):  # type: ignore[misc]
+        """Their weights only: the rest is small, or samples the frame."""
+
+        def __init__(self, least: int) -> None:
+            super().__init__()
+            self.least = least
+
+        def do_quantize(self, layer: Any, weight_param: str = "weights") -> bool:
+            weights = layer.convolution.weights.floatValue
+            return weight_param == "weights" and len(weights) > self.least
+
+    for bits in _BITS[request.precision]:
+        large = Convolutions(LARGE if bits == 8 else 0)
+        with quiet():
+            model = tools.quantize_weights(model, bits, selector=large)
+    save(model, path)

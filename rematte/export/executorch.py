@@ -1,0 +1,49 @@
+"""ExecuTorch for XNNPACK (.pte), for phones and small devices: one size and ratio."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
+from rematte.export.formats import Floats, Request, States, Step
+from rematte.network import MattingNetwork
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it."""
+    with quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+            XnnpackPartitioner,
+        )
+        from executorch.exir import to_edge_transform_and_lower
+
+    size, ratio = request.fixed
+    inputs = first_inputs(network, size, ratio)
+    program = exported(FixedSize(network, size, ratio), inputs)
+    with quiet():
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        path.write_bytes(edge.to_executorch().buffer)
+
+
+def open_model(path: Path, request: Request, ratio: float) -> Step:
+    """Give a step that runs what was written."""
+    with quiet():
+        from executorch.runtime import Runtime
+
+    method: Any = Runtime.get().load_program(path).load_method("forward")
+    info = method.metadata
+    shapes = [info.input_tensor_meta(n).sizes() for n in range(1, 5)]
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        given = (
+            [torch.zeros(shape) for shape in shapes]
+            if states is None
+            else [torch.from_numpy(state) for state in states]
+        )
+        found = method.execute([torch.from_numpy(src).contiguous(), *given])
+        # The method writes over its outputs when it runs again.
+        fgr, pha, *after = (tensor.numpy().copy() for tensor in found)
+        return fgr, pha, after
+
+    return step

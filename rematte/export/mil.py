@@ -1,0 +1,233 @@
+"""Runs a CoreML program where there is no CoreML, to see what it computes.
+
+Not a runtime: one operation after the other, in PyTorch. What the program keeps in
+float16 is computed in float32 and then rounded, operation by operation: CoreML's
+processors add up in float32 or better too, but not in the same order.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# An operation's arguments by name: tensors, and what is constant as Python's own.
+_Arguments = dict[str, Any]
+
+
+class Program:
+    """A program that was read back from a package.
+
+    Args:
+        model: An `MLModel` that holds an ML program.
+
+    Raises:
+        ValueError: If the program has an operation that is not known here.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from coremltools.converters.mil.frontend.milproto import load
+
+        spec = model.get_spec()
+        program = load.load(spec, spec.specificationVersion, model.weights_dir)
+        self._function = program.functions["main"]
+        self._operations = [
+            op for op in self._function.operations if op.op_type != "const"
+        ]
+        unknown = {op.op_type for op in self._operations if not _known(op.op_type)}
+        if unknown:
+            raise ValueError(f"cannot run {', '.join(sorted(unknown))} of this program")
+        self._constants: dict[Any, Any] = {}
+        self.states: dict[str, Tensor] = {}
+
+    def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run once; the states, if it has any, are those after the run before.
+
+        Args:
+            inputs: All of them by name, in float32.
+
+        Returns:
+            The outputs by name, in float32.
+        """
+        from coremltools.converters.mil.mil.types import is_state
+
+        values = {
+            var: inputs[name]
+            for name, var in self._function.inputs.items()
+            if not is_state(var.sym_type)
+        }
+        for op in self._operations:
+            given = {name: self._value(var, values) for name, var in op.inputs.items()}
+            if op.op_type == "read_state":
+                zeros = torch.zeros(op.outputs[0].shape)
+                result = self.states.setdefault(op.input.name, zeros)
+            elif op.op_type == "coreml_update_state":
+                result = self.states[op.state.name] = given["value"]
+            elif op.op_type.startswith("constexpr_"):
+                result = self._weight(op)
+            else:
+                result = _OPERATIONS[op.op_type](given)
+            results = result if isinstance(result, tuple | list) else [result]
+            for var, value in zip(op.outputs, results, strict=True):
+                values[var] = value.half().float() if _is_half(var) else value
+        return {var.name: values[var] for var in self._function.outputs}
+
+    def _value(self, var: Any, values: dict[Any, Tensor]) -> Any:
+        """What a variable, or a list of them, holds."""
+        if isinstance(var, tuple | list):
+            return [self._value(each, values) for each in var]
+        if var in values or var.op is None or var.op.op_type != "const":
+            return values.get(var)
+        if var not in self._constants:
+            value = var.val
+            if isinstance(value, np.ndarray) and np.issubdtype(
+                value.dtype, np.floating
+            ):
+                value = torch.from_numpy(value.astype(np.float32))
+            elif isinstance(value, np.ndarray | np.generic):
+                value = value.tolist()
+            self._constants[var] = value
+        return self._constants[var]
+
+    def _weight(self, op: Any) -> Tensor:
+        """A weight that is stored in fewer bits."""
+        (var,) = op.outputs
+        if var not in self._constants:
+            value = op.materialized_val_inference()
+            self._constants[var] = torch.from_numpy(value.astype(np.float32))
+        weight: Tensor = self._constants[var]
+        return weight
+
+
+def _is_half(var: Any) -> bool:
+    return bool(np.dtype(np.float16) == _numpy_type(var))
+
+
+def _numpy_type(var: Any) -> Any:
+    from coremltools.converters.mil.mil.types import nptype_from_builtin
+
+    return np.dtype(nptype_from_builtin(var.dtype))
+
+
+def _known(name: str) -> bool:
+    return (
+        name in _OPERATIONS
+        or name in ("read_state", "coreml_update_state")
+        or name.startswith("constexpr_")
+    )
+
+
+def _padded(a: _Arguments, fill: float = 0.0) -> Tensor:
+    """What a convolution or pooling reads, with its border."""
+    x: Tensor = a["x"]
+    if a["pad_type"] == "valid":
+        return x
+    if a["pad_type"] != "custom":
+        raise ValueError(f"cannot run padding {a['pad_type']!r} of this program")
+    top, bottom, left, right = a["pad"]
+    return F.pad(x, [left, right, top, bottom], value=fill)
+
+
+def _conv(a: _Arguments) -> Tensor:
+    return F.conv2d(
+        _padded(a),
+        a["weight"],
+        a.get("bias"),
+        a["strides"],
+        0,
+        a["dilations"],
+        a["groups"],
+    )
+
+
+def _avg_pool(a: _Arguments) -> Tensor:
+    border = a["pad"][::2]
+    return F.avg_pool2d(
+        a["x"],
+        a["kernel_sizes"],
+        a["strides"],
+        border,
+        a["ceil_mode"],
+        not a["exclude_padding_from_average"],
+    )
+
+
+def _max_pool(a: _Arguments) -> Tensor:
+    return F.max_pool2d(_padded(a, -torch.inf), a["kernel_sizes"], a["strides"])
+
+
+def _upsample(a: _Arguments) -> Tensor:
+    # By size and not by factor: "the scale factor is recomputed by the output size".
+    factors = a["scale_factor_height"], a["scale_factor_width"]
+    size = [int(s * f) for s, f in zip(a["x"].shape[2:], factors, strict=True)]
+    return F.interpolate(
+        a["x"], size, mode="bilinear", align_corners=a["align_corners"]
+    )
+
+
+def _slice(a: _Arguments) -> Tensor:
+    x: Tensor = a["x"]
+    none = [False] * x.dim()
+    from_first, to_last = a.get("begin_mask") or none, a.get("end_mask") or none
+    x = x[
+        tuple(
+            slice(
+                None if from_first[n] else a["begin"][n],
+                None if to_last[n] else a["end"][n],
+                a["stride"][n] if a.get("stride") else 1,
+            )
+            for n in range(x.dim())
+        )
+    ]
+    squeezed = [n for n, gone in enumerate(a.get("squeeze_mask") or none) if gone]
+    return x.squeeze(squeezed) if squeezed else x
+
+
+def _split(a: _Arguments) -> tuple[Tensor, ...]:
+    x: Tensor = a["x"]
+    sizes = a.get("split_sizes") or x.shape[a["axis"]] // a["num_splits"]
+    parts: tuple[Tensor, ...] = x.split(sizes, a["axis"])
+    return parts
+
+
+def _matmul(a: _Arguments) -> Tensor:
+    x: Tensor = a["x"].mT if a["transpose_x"] else a["x"]
+    y: Tensor = a["y"].mT if a["transpose_y"] else a["y"]
+    return x @ y
+
+
+_OPERATIONS: dict[str, Callable[[_Arguments], Any]] = {
+    "add": lambda a: a["x"] + a["y"],
+    "sub": lambda a: a["x"] - a["y"],
+    "mul": lambda a: a["x"] * a["y"],
+    "real_div": lambda a: a["x"] / a["y"],
+    "matmul": _matmul,
+    "relu": lambda a: F.relu(a["x"]),
+    "sigmoid": lambda a: torch.sigmoid(a["x"]),
+    "sigmoid_hard": lambda a: (a["alpha"] * a["x"] + a["beta"]).clamp(0, 1),
+    "tanh": lambda a: torch.tanh(a["x"]),
+    "thresholded_relu": lambda a: a["x"] * (a["x"] >= a["alpha"]),
+    "clip": lambda a: a["x"].clamp(a["alpha"], a["beta"]),
+    "cast": lambda a: a["x"],  # floating point only; rounded as its result is
+    "identity": lambda a: a["x"],
+    "conv": _conv,
+    "avg_pool": _avg_pool,
+    "max_pool": _max_pool,
+    "reduce_mean": lambda a: a["x"].mean(a["axes"], a["keep_dims"]),
+    "upsample_bilinear": _upsample,
+    "concat": lambda a: torch.cat(a["values"], a["axis"]),
+    "split": _split,
+    "slice_by_index": _slice,
+    "reshape": lambda a: a["x"].reshape(a["shape"]),
+    "squeeze": lambda a: a["x"].squeeze(a["axes"]),
+    "expand_dims": lambda a: a["x"].reshape(_expanded(a["x"], a["axes"])),
+}
+
+
+def _expanded(x: Tensor, axes: list[int]) -> list[int]:
+    shape = list(x.shape)
+    for axis in sorted(axes):
+        shape.insert(axis, 1)
+    return shape

@@ -1,0 +1,89 @@
+"""ncnn, written by pnnx: .ncnn.param, weights beside it in .ncnn.bin; one size."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rematte.errors import OutputError
+from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
+from rematte.export.formats import Floats, Request, States, Step
+from rematte.network import MattingNetwork
+
+_INPUTS = ("src", "r1i", "r2i", "r3i", "r4i")
+_OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
+
+
+def write(network: MattingNetwork, path: Path, request: Request) -> None:
+    """Write it."""
+    import pnnx
+
+    size, ratio = request.fixed
+    inputs = first_inputs(network, size, ratio)
+    step = exported(FixedSize(network, size, ratio), inputs).module()
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        torch.jit.trace(step, inputs, check_trace=False).save(f"{folder}/net.pt")
+        shapes = ",".join(f"{list(t.shape)}f32".replace(" ", "") for t in inputs)
+        half = int(request.precision == "float16")
+        command = [pnnx.EXEC_PATH, "net.pt", f"inputshape={shapes}", f"fp16={half}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        param, weights = Path(folder, "net.ncnn.param"), Path(folder, "net.ncnn.bin")
+        if done.returncode or not weights.is_file():
+            raise OutputError(f"pnnx failed: {done.stderr.strip().splitlines()[-1:]}")
+        path.write_text(_named(param.read_text(), inputs))
+        path.with_suffix(".bin").write_bytes(weights.read_bytes())
+
+
+def _named(param: str, inputs: tuple[torch.Tensor, ...]) -> str:
+    """Give inputs and outputs the documented names, and the inputs their shapes."""
+    names = {f"in{n}": name for n, name in enumerate(_INPUTS)}
+    names |= {f"out{n}": name for n, name in enumerate(_OUTPUTS)}
+    shapes = {
+        name: f"0={tensor.shape[3]} 1={tensor.shape[2]} 2={tensor.shape[1]}"
+        for name, tensor in zip(_INPUTS, inputs, strict=True)
+    }
+    lines = []
+    for line in param.splitlines():
+        words = [names.get(word, word) for word in line.split()]
+        if words[0] == "Input":
+            words.append(shapes[words[1]])
+        lines.append(" ".join(words))
+    return "\n".join(lines) + "\n"
+
+
+def open_model(path: Path, request: Request, ratio: float) -> Step:
+    """Give a step that runs what was written."""
+    import ncnn
+
+    net = ncnn.Net()
+    # Left alone, it computes in 16 bits where the processor can.
+    net.opt.use_fp16_arithmetic = net.opt.use_fp16_storage = False
+    net.opt.use_fp16_packed = net.opt.use_bf16_storage = False
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise OutputError(f"ncnn cannot read what was written to {path}")
+    zeros = [np.zeros(shape, np.float32) for shape in _state_shapes(path.read_text())]
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        run = net.create_extractor()
+        given = zeros if states is None else states
+        for name, array in zip(_INPUTS, (src, *given), strict=True):
+            # `Mat` neither copies an array nor keeps it alive.
+            planes = np.ascontiguousarray(array[0])
+            run.input(name, ncnn.Mat(planes).clone())
+        found = [np.array(run.extract(name)[1])[None] for name in _OUTPUTS]
+        return found[0], found[1], found[2:]
+
+    return step
+
+
+def _state_shapes(param: str) -> list[tuple[int, ...]]:
+    """Channels, height and width of r1 to r4, each with a leading 1."""
+    shapes: list[tuple[int, ...]] = []
+    for line in param.splitlines():
+        words = line.split()
+        if words[0] == "Input" and words[1] != "src":
+            width, height, channels = (int(word[2:]) for word in words[-3:])
+            shapes.append((1, channels, height, width))
+    return shapes

@@ -1,0 +1,194 @@
+"""CoreML: what is written, run by an interpreter where there is no CoreML."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import formula_network
+from test_export import needs
+
+from rematte import load_model
+from rematte.export import export
+from rematte.export.formats import Request
+from rematte.export.parity import real_frames
+from rematte.network import MattingNetwork
+
+EXAMPLE = Path(__file__).parent.parent / "examples/coreml_video.py"
+
+
+@pytest.fixture(autouse=True)
+def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("coremltools")
+    monkeypatch.setattr(
+        "rematte.export.exporting._checks",
+        lambda request: ((*request.size, request.ratio, 12),),
+    )
+
+
+@pytest.fixture(scope="module")
+def bundled() -> MattingNetwork:
+    network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "ratio", "variant"),
+    [
+        ("coreml", (161, 97), 0.6, "mobilenetv3"),
+        ("coreml", (160, 96), 1, "mobilenetv3"),
+        ("coreml", (160, 96), 0.5, "resnet50"),
+        ("coreml-neuralnetwork", (161, 97), 0.6, "mobilenetv3"),
+        ("coreml-neuralnetwork", (160, 96), 1, "resnet50"),
+    ],
+)
+def test_equals_eager(
+    name: str,
+    size: tuple[int, int],
+    ratio: float,
+    variant: str,
+    bundled: MattingNetwork,
+    tmp_path: Path,
+) -> None:
+    network = bundled
+    if variant == "resnet50":
+        network = formula_network(variant, "deep_guided_filter")
+    path = tmp_path / ("net.mlpackage" if name == "coreml" else "net.mlmodel")
+    done = export(network, name, path, size=size, downsample_ratio=ratio)
+    (found,) = done.differences
+    assert found.frames == 12
+    assert max(found.most.values()) < 1e-4
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["coreml", "coreml-neuralnetwork"])
+@pytest.mark.parametrize(
+    ("precision", "limit", "megabytes"), [("float16", 1e-3, 8), ("int8", 1e-2, 5)]
+)
+def test_fewer_bits_stay_near(
+    name: str,
+    precision: str,
+    limit: float,
+    megabytes: float,
+    bundled: MattingNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = export(
+        bundled, name, precision=precision, size=(256, 144), downsample_ratio=0.5
+    )
+    assert done.differences[0].mean["pha"] < limit
+    assert done.megabytes < megabytes
+    # The names that the documentation gives them.
+    suffix = ".mlpackage" if name == "coreml" else ".mlmodel"
+    short = "fp16" if precision == "float16" else "int8"
+    assert done.path.name == f"rvm_mobilenetv3_256x144_s0.5_{short}{suffix}"
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("float16", 1e-3), ("int8", 1e-2)])
+def test_states_kept_inside(
+    precision: str, limit: float, bundled: MattingNetwork, tmp_path: Path
+) -> None:
+    done = export(
+        bundled,
+        "coreml",
+        tmp_path / "net.mlpackage",
+        precision=precision,
+        size=(161, 97),
+        downsample_ratio=0.6,
+        stateful=True,
+    )
+    (found,) = done.differences
+    assert found.mean["pha"] < limit
+    assert "states" not in found.most
+    description = read(done.path).get_spec().description
+    assert [entry.name for entry in description.input] == ["src"]
+    assert [entry.name for entry in description.state] == ["r1", "r2", "r3", "r4"]
+    assert read(done.path).get_spec().specificationVersion == 9  # iOS 18
+
+
+def test_states_kept_inside_are_of_half_precision(
+    bundled: MattingNetwork, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="use --precision float16 or int8"):
+        export(
+            bundled,
+            "coreml",
+            tmp_path / "net.mlpackage",
+            size=(160, 96),
+            downsample_ratio=0.5,
+            stateful=True,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def read(path: Path) -> Any:
+    from rematte.export.coreml import coremltools
+
+    return coremltools().models.MLModel(str(path), skip_model_load=True)
+
+
+@pytest.mark.parametrize("name", ["coreml", "coreml-neuralnetwork"])
+def test_the_documented_interface(
+    name: str, bundled: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rematte.export import coreml
+
+    path = tmp_path / ("net.mlpackage" if name == "coreml" else "net.mlmodel")
+    size, ratio = (96, 160), 0.5
+    request = Request("float32", size, ratio)
+    export(bundled, name, path, size=size[::-1], downsample_ratio=ratio)
+    description = read(path).get_spec().description
+    src, *states = description.input
+    assert src.name == "src"
+    assert src.type.imageType.colorSpace == src.type.imageType.RGB
+    assert [entry.name for entry in states] == ["r1i", "r2i", "r3i", "r4i"]
+    assert all(entry.type.isOptional for entry in states)
+    fgr, pha, *states = description.output
+    assert [entry.name for entry in states] == ["r1o", "r2o", "r3o", "r4o"]
+    for entry in (src, fgr, pha):
+        assert (entry.type.imageType.height, entry.type.imageType.width) == size
+    assert fgr.type.imageType.colorSpace == fgr.type.imageType.RGB
+    assert pha.type.imageType.colorSpace == pha.type.imageType.GRAYSCALE
+
+    # On a Mac, CoreML predicts; here, what it would be given is interpreted.
+    frame = next(real_frames(size, 1))
+    here = coreml.open_model(path, request, ratio)(frame, None)
+
+    def predict(self: Any, given: dict[str, Any]) -> dict[str, Any]:
+        assert self.get_spec().description.input[0].type.HasField("multiArrayType")
+        return coreml.interpreter(self)(given, True)
+
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(coreml.coremltools().models.MLModel, "predict", predict)
+    there = coreml.open_model(path, request, ratio)(frame, None)
+    for mine, theirs in zip(here[:2], there[:2], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_the_example(bundled: MattingNetwork, tmp_path: Path) -> None:
+    if platform.system() == "Darwin":
+        export(
+            bundled,
+            "coreml",
+            tmp_path / "net.mlpackage",
+            size=(160, 96),
+            downsample_ratio=0.5,
+        )
+    given = [tmp_path / "net.mlpackage", EXAMPLE.parents[1] / "demo/clip.mp4"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLE, *given, tmp_path / "out.mp4"],
+        capture_output=True,
+        text=True,
+    )
+    if platform.system() == "Darwin":
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "out.mp4").stat().st_size > 1000
+    else:
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("CoreML runs on macOS only")
