@@ -503,10 +503,15 @@ def _shrink(frames: Tensor, ratio: Tensor) -> Tensor:
     # In a browser, WebGPU computes some things on the GPU, from where they are not back
     # in time to be a size: remainders and roundings to whole numbers. A quotient takes
     # its operands to the GPU for good, so it gets a ratio of its own.
+    known = tf.get_static_value(ratio)
+    ratio = tf.cast(ratio, tf.float32)
     step = 1.0 / (ratio + 0.0)
     for axis in (1, 2):
         size = tf.shape(frames)[axis]
-        small = tf.floor(tf.cast(size, tf.float32) * ratio)
+        if known is not None and frames.shape[axis]:
+            small = float(int(frames.shape[axis] * known))
+        else:
+            small = tf.floor(tf.cast(size, tf.float32) * ratio)
         at = (tf.range(small) + 0.5) * step - 0.5
         before = tf.cast(at, tf.int32)
         after = tf.minimum(before + 1, size - 1)
@@ -539,7 +544,8 @@ class MattingNetwork(keras.Model):
         refiner: str = "deep_guided_filter",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Keras would round a ratio in float64.
+        super().__init__(autocast=False, **kwargs)
         if variant not in ("mobilenetv3", "resnet50"):
             raise ValueError(
                 f"variant must be mobilenetv3 or resnet50, got {variant!r}"
@@ -569,7 +575,9 @@ class MattingNetwork(keras.Model):
         Args:
             inputs: src, (B, H, W, 3), RGB in [0, 1]; the states r1 to r4 of the call
                 before, or scalar zeros; and downsample_ratio, a scalar in (0, 1], the
-                size of the coarse pass. At 1 the guided filter is not used.
+                size of the coarse pass. At 1 the guided filter is not used. In
+                float32, where side * ratio is near a whole number, like 720 * 0.7, the
+                coarse pass may have another row than in PyTorch; in float64 it has not.
 
         Returns:
             "fgr", (B, H, W, 3), and "pha", (B, H, W, 1), in [0, 1], and the states

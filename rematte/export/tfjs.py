@@ -87,6 +87,8 @@ def _with_int8_kernels(graph: GraphDef) -> GraphDef:
 
 
 def _is_large_kernel(node: NodeDef) -> bool:
+    if node.op != "Const":
+        return False
     shape = [side.size for side in node.attr["value"].tensor.tensor_shape.dim]
     return len(shape) == 4 and int(np.prod(shape)) >= _SMALLEST_INT8
 

@@ -49,14 +49,14 @@ def _function(network: MattingNetwork, size: tuple[int, int], ratio: float) -> A
     """One step, with the weights as constants."""
     model = carried_over(network)
     src = tf.zeros([1, *size, 3])
-    fixed = tf.constant(ratio)
-    out = model([src, *[tf.constant(0.0)] * 4, fixed])
+    exact = tf.constant(ratio, tf.float64)
+    out = model([src, *[tf.constant(0.0)] * 4, exact])
     shapes = [src.shape, *(out[name].shape for name in OUTPUTS[2:])]
     specs = [
         tf.TensorSpec(shape, name=name)
         for shape, name in zip(shapes, INPUTS, strict=False)
     ]
-    step = tf.function(lambda *inputs: model([*inputs, fixed]), input_signature=specs)
+    step = tf.function(lambda *inputs: model([*inputs, exact]), input_signature=specs)
     # With variables, the converter writes a file without the weights, and says nothing.
     frozen = convert_variables_to_constants_v2(step.get_concrete_function())
     return tf.function(

@@ -18,8 +18,11 @@ export async function run(tf, model, frames, shape, ratio) {
   let tensors = null;
   for (let at = 0; at < frames.length; at += size) {
     const src = tf.tensor(frames.slice(at, at + size), shape);
-    const out = await model.executeAsync(
-      {src, r1i, r2i, r3i, r4i, downsample_ratio}, OUTPUTS);
+    const inputs = {src, r1i, r2i, r3i, r4i, downsample_ratio};
+    // Both ways by turns.
+    const out = at / size % 2
+      ? model.execute(inputs, OUTPUTS)
+      : await model.executeAsync(inputs, OUTPUTS);
     for (const tensor of out) found.push(await tensor.data());
     const [fgr, pha, r1o, r2o, r3o, r4o] = out;
     tf.dispose([src, fgr, pha, r1i, r2i, r3i, r4i]);
