@@ -40,7 +40,9 @@ ALLOWED = {
         *("video", "weights"),
     },
     "train": {"device", "encoders", "network", "train", "video", "weights"},
-    "export": {"engines", "export", "network", "video"},
+    "onnx": set(),
+    "tensorflow": set(),
+    "export": {"engines", "export", "network", "tensorflow", "video"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         "live",
