@@ -111,13 +111,13 @@ def export(
             seconds = time.perf_counter() - begin
             differences = []
             for height, width, ratio, count in _checks(request):
-                given = list(real_frames((height, width), count))
+                given = real_frames((height, width), count)
                 step = module.open_model(part, request, ratio)
                 differences.append(compare(network, step, given, ratio))
                 del step  # some hold the file open
             limit = _judge(kind, request, tolerance, differences)
             megabytes = _size(Path(folder)) / 1e6
-            _move(Path(folder), target)
+            _move(Path(folder), target, overwrite)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -228,9 +228,14 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _move(folder: Path, target: Path) -> None:
-    """Give all that was written its place; what it replaces goes last."""
-    for part in sorted(folder.iterdir(), key=lambda path: path.name == target.name):
+def _move(folder: Path, target: Path, overwrite: bool) -> None:
+    """Give all that was written its place, the file that was named last."""
+    parts = sorted(folder.iterdir(), key=lambda path: path.name == target.name)
+    for part in parts:  # such as the weights beside it
+        place = target.parent / part.name
+        if place.exists() and not overwrite:
+            raise OutputError(f"{place} exists; add --overwrite or use another name")
+    for part in parts:
         place = target.parent / part.name
         if place.is_dir():
             shutil.rmtree(place)

@@ -1,6 +1,6 @@
 """How far an exported model is from the network, over real recurrent frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -51,7 +51,8 @@ def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
     with VideoReader(CLIP, size=(size[1], size[0])) as reader:
         for frame in islice(reader, count):
             planar = np.moveaxis(frame.pixels, -1, 0)[None]
-            yield planar.astype(np.float32) / np.float32(255)
+            # Contiguous: native runtimes read nothing else rightly.
+            yield planar.astype(np.float32, order="C") / np.float32(255)
 
 
 def network_step(network: MattingNetwork, ratio: float) -> Step:
@@ -67,7 +68,7 @@ def network_step(network: MattingNetwork, ratio: float) -> Step:
 
 
 def compare(
-    network: MattingNetwork, step: Step, frames: Sequence[Floats], ratio: float
+    network: MattingNetwork, step: Step, frames: Iterable[Floats], ratio: float
 ) -> Difference:
     """Run both over the same frames, each with its own states.
 
@@ -77,13 +78,14 @@ def compare(
         frames: Each (1, 3, H, W) in [0, 1], in order of time.
         ratio: The downsample ratio of both.
     """
-    found = Difference((frames[0].shape[2], frames[0].shape[3]), ratio)
+    found = Difference((0, 0), ratio)
     true_step = network_step(network, ratio)
     truth: States = None
     mine: States = None
     sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
     most = dict.fromkeys(sums, 0.0)
     for number, src in enumerate(frames, 1):
+        found.size, found.frames = (src.shape[2], src.shape[3]), number
         *true, truth = true_step(src, truth)
         *given, mine = step(src, mine)
         pairs = {
@@ -105,7 +107,6 @@ def compare(
             sums[name].append(told[name][1])
         if number in TOLD:
             found.told[number] = told
-    found.frames = len(frames)
     found.most = {name: most[name] for name, every in sums.items() if every}
     found.mean = {
         name: sum(every) / len(every) for name, every in sums.items() if every
