@@ -42,7 +42,7 @@ ALLOWED = {
     "train": {"device", "encoders", "network", "train", "video", "weights"},
     "onnx": set(),
     "tensorflow": set(),
-    "export": {"engines", "export", "network", "tensorflow", "video"},
+    "export": {"engines", "export", "network", "tensorflow", "video", "weights"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         "live",
