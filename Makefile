@@ -28,8 +28,9 @@ demo: $(VENV)/ready
 	@echo "over green:         demo/out/composition.mp4"
 	@echo "side by side:       demo/out/side_by_side.png"
 
-## Run every test but those of other runtimes (test-exports). Training has a process of its own: after OpenVINO and ONNX Runtime ran
-## in the same one, it crashed at a place not found yet (docs/performance.md).
+## Run every test but those of other runtimes (test-exports). Training has a process of
+## its own: after OpenVINO and ONNX Runtime ran in the same one, it crashed at a place not
+## found yet (docs/performance.md).
 test: $(VENV)/ready
 	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export_*.py'
 	$(RUN) -m pytest tests/test_train_*.py

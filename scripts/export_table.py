@@ -15,7 +15,6 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -30,7 +29,6 @@ from rematte.weights import load_model
 
 TESTS = Path(__file__).parents[1] / "tests"
 SIZES = ("1280x720@0.375", "1920x1080@0.25", "641x361@0.6")
-CALIBRATION = (288, 512)  # of a model of any size, as `rematte export` has it
 
 
 def network_of(variant: str) -> MattingNetwork:
@@ -65,12 +63,7 @@ def measure(
         count: How many frames.
     """
     module: Any = import_module(f"rematte.export.{FORMATS[name].module}")
-    frames: Any = ()
-    if precision == "int8":
-        frames = tuple(real_frames(size[0] if size else CALIBRATION, 100))[::6]
-    request = Request(precision, frames=frames)
-    if size:
-        request = replace(request, size=size[0], ratio=size[1])
+    request = Request(precision, *(size or ()))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{FORMATS[name].suffix}"
@@ -80,7 +73,7 @@ def measure(
         files = [file for file in Path(folder).rglob("*") if file.is_file()]
         megabytes = sum(file.stat().st_size for file in files) / 1e6
         for (height, width), ratio in shown:
-            given = list(real_frames((height, width), count))
+            given = real_frames((height, width), count)
             step = module.open_model(path, request, ratio)
             found = compare(network, step, given, ratio)
             del step

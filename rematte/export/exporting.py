@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +14,11 @@ from rematte.errors import OutputError
 from rematte.export.formats import FORMATS, Format, Request, file_name
 from rematte.export.parity import Difference, compare, real_frames
 from rematte.network import MattingNetwork
+from rematte.weights import recognise
 
 # What a model of any size is run at: height, width, ratio, frames. The last is odd, and
 # its small copy no whole number of pixels.
 _CHECKS = ((288, 512, 0.5, 100), (144, 256, 1.0, 5), (145, 259, 0.375, 5))
-_CALIBRATION = 16  # frames
 # Of the difference in alpha: the largest in float32 is the format's; these are means.
 _MEAN_LIMITS = {"float16": 1e-3, "int8": 1e-2}
 # At other sizes float32 itself is less exact: at 1280x720 and ratio 0.375 PyTorch's
@@ -91,12 +91,9 @@ def export(
         downsample_ratio if size else None,
         stateful,
     )
-    if precision == "int8":
-        height, width = request.size or _CHECKS[0][:2]
-        frames = tuple(real_frames((height, width), 100))[:: 100 // _CALIBRATION]
-        request = replace(request, frames=frames)
     network = network.eval()
-    target = Path(path or file_name(format, _variant(network), request))
+    variant, _ = recognise(network.state_dict(), "the network")
+    target = Path(path or file_name(format, variant, request))
     _check_target(target, kind, overwrite)
     # TensorFlow's notes would stand between the lines of the command.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -182,10 +179,6 @@ def _check_fixed(
                 f"downsample_ratio {ratio} leaves less than 16 pixels of "
                 f"{size[0]}x{size[1]}; use a larger ratio, at most 1"
             )
-
-
-def _variant(network: MattingNetwork) -> str:
-    return "resnet50" if "ResNet" in type(network.backbone).__name__ else "mobilenetv3"
 
 
 def _check_target(target: Path, kind: Format, overwrite: bool) -> None:

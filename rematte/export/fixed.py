@@ -4,12 +4,13 @@ import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rematte.export.formats import Floats, States, Step
 from rematte.network import Coarse, MattingNetwork, refine
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -127,6 +128,32 @@ def _crop(
         if more:
             x = x.narrow(axis, 0, x.shape[axis] + more)
     return x
+
+
+def torch_step(
+    run: Callable[..., tuple[Tensor, ...]],
+    begin: Sequence[Tensor | None],
+    dtype: torch.dtype = torch.float32,
+) -> Step:
+    """Make a step of what torch itself runs.
+
+    Args:
+        run: Takes a frame and four states, gives foreground, alpha and states.
+        begin: The states before the first frame.
+        dtype: Of frame and states.
+    """
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        given = begin if states is None else [torch.from_numpy(s) for s in states]
+        with torch.inference_mode():
+            fgr, pha, *after = run(torch.from_numpy(src).to(dtype), *given)
+        return (
+            fgr.float().numpy(),
+            pha.float().numpy(),
+            [state.numpy() for state in after],
+        )
+
+    return step
 
 
 def in_precision(network: MattingNetwork, precision: str) -> MattingNetwork:

@@ -14,6 +14,9 @@ States = Sequence[NDArray[np.floating]] | None
 # alpha (1, 1, H, W) and the states after, planar as the network's own.
 Step = Callable[[Floats, States], tuple[Floats, Floats, States]]
 
+# As the documentation of the ONNX file names them.
+INPUTS = ("src", "r1i", "r2i", "r3i", "r4i")
+OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 PRECISIONS = ("float32", "float16", "int8")
 _SHORT = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
@@ -27,15 +30,12 @@ class Request:
         size: Height and width [pixels] it is made for; None for any.
         ratio: The downsample ratio it is made for; None for any.
         stateful: Whether the runtime keeps the recurrent states itself.
-        frames: For calibration, and for nothing else: real frames, each
-            (1, 3, H, W) in [0, 1], of `size` where that is given.
     """
 
     precision: str = "float32"
     size: tuple[int, int] | None = None
     ratio: float | None = None
     stateful: bool = False
-    frames: tuple[Floats, ...] = ()
 
     @property
     def fixed(self) -> tuple[tuple[int, int], float]:

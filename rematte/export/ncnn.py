@@ -9,11 +9,8 @@ import torch
 
 from rematte.errors import OutputError
 from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
-from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
 from rematte.network import MattingNetwork
-
-_INPUTS = ("src", "r1i", "r2i", "r3i", "r4i")
-_OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
@@ -38,11 +35,11 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 def _named(param: str, inputs: tuple[torch.Tensor, ...]) -> str:
     """Give inputs and outputs the documented names, and the inputs their shapes."""
-    names = {f"in{n}": name for n, name in enumerate(_INPUTS)}
-    names |= {f"out{n}": name for n, name in enumerate(_OUTPUTS)}
+    names = {f"in{n}": name for n, name in enumerate(INPUTS)}
+    names |= {f"out{n}": name for n, name in enumerate(OUTPUTS)}
     shapes = {
         name: f"0={tensor.shape[3]} 1={tensor.shape[2]} 2={tensor.shape[1]}"
-        for name, tensor in zip(_INPUTS, inputs, strict=True)
+        for name, tensor in zip(INPUTS, inputs, strict=True)
     }
     lines = []
     for line in param.splitlines():
@@ -68,11 +65,11 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
         run = net.create_extractor()
         given = zeros if states is None else states
-        for name, array in zip(_INPUTS, (src, *given), strict=True):
+        for name, array in zip(INPUTS, (src, *given), strict=True):
             # `Mat` neither copies an array nor keeps it alive.
             planes = np.ascontiguousarray(array[0])
             run.input(name, ncnn.Mat(planes).clone())
-        found = [np.array(run.extract(name)[1])[None] for name in _OUTPUTS]
+        found = [np.array(run.extract(name)[1])[None] for name in OUTPUTS]
         return found[0], found[1], found[2:]
 
     return step

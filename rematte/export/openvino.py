@@ -8,11 +8,8 @@ import numpy as np
 import torch
 
 from rematte.export.fixed import Fixed, first_inputs
-from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
 from rematte.network import MattingNetwork
-
-_INPUTS = ("src", "r1i", "r2i", "r3i", "r4i")
-_OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
@@ -32,9 +29,9 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
             for entry, tensor in zip(model.inputs, inputs, strict=True)
         }
     )
-    for entry, name in zip(model.inputs, _INPUTS, strict=True):
+    for entry, name in zip(model.inputs, INPUTS, strict=True):
         entry.set_names({name})
-    for entry, name in zip(model.outputs, _OUTPUTS, strict=True):
+    for entry, name in zip(model.outputs, OUTPUTS, strict=True):
         entry.set_names({name})
     if request.stateful:
         states = {f"r{n}i": f"r{n}o" for n in range(1, 5)}
@@ -64,7 +61,7 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
                     states[n - 1] if states else np.zeros(shape, np.float32)
                 )
         found = run.infer(given)
-        after = () if request.stateful else _OUTPUTS[2:]
+        after = () if request.stateful else OUTPUTS[2:]
         return (
             found["fgr"].copy(),
             found["pha"].copy(),

@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from rematte.export.fixed import torch_step
 from rematte.export.formats import Floats, States, Step
 from rematte.network import MattingNetwork
 from rematte.video.reader import VideoReader
@@ -57,14 +57,7 @@ def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
 
 def network_step(network: MattingNetwork, ratio: float) -> Step:
     """The network itself as a step."""
-
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = [None] * 4 if states is None else [torch.from_numpy(s) for s in states]
-        with torch.inference_mode():
-            fgr, pha, *after = network(torch.from_numpy(src), *given, ratio)
-        return fgr.numpy(), pha.numpy(), [state.numpy() for state in after]
-
-    return step
+    return torch_step(lambda *given: network(*given, ratio), [None] * 4)
 
 
 def compare(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from rematte.export.fixed import DTYPES, Fixed, first_inputs, in_precision
-from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.fixed import DTYPES, Fixed, first_inputs, in_precision, torch_step
+from rematte.export.formats import Request, Step
 from rematte.network import MattingNetwork
 
 
@@ -27,18 +27,5 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Give a step that runs what was written."""
     program = torch.export.load(path)
-    model = program.module()
-    dtype = DTYPES[request.precision]
     zeros = [state[:1] for state in program.example_inputs[0][1:]]
-
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = zeros if states is None else [torch.from_numpy(s) for s in states]
-        with torch.inference_mode():
-            fgr, pha, *after = model(torch.from_numpy(src).to(dtype), *given)
-        return (
-            fgr.float().numpy(),
-            pha.float().numpy(),
-            [state.numpy() for state in after],
-        )
-
-    return step
+    return torch_step(program.module(), zeros, DTYPES[request.precision])

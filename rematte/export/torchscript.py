@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from rematte.export.fixed import DTYPES, in_precision
-from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.fixed import DTYPES, in_precision, torch_step
+from rematte.export.formats import Request, Step
 from rematte.network import MattingNetwork
 
 
@@ -22,16 +22,6 @@ def script(network: MattingNetwork, request: Request) -> torch.jit.ScriptModule:
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Give a step that runs what was written."""
     model = torch.jit.load(str(path), "cpu")
-    dtype = DTYPES[request.precision]
-
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = [None] * 4 if states is None else [torch.from_numpy(s) for s in states]
-        with torch.inference_mode():
-            fgr, pha, *after = model(torch.from_numpy(src).to(dtype), *given, ratio)
-        return (
-            fgr.float().numpy(),
-            pha.float().numpy(),
-            [state.numpy() for state in after],
-        )
-
-    return step
+    return torch_step(
+        lambda *given: model(*given, ratio), [None] * 4, DTYPES[request.precision]
+    )
