@@ -24,7 +24,13 @@ from rematte.cli import main
 from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network import MattingNetwork
 from rematte.train import Recipe, Trained, train
-from rematte.train.distill import block_errors, block_names, capture, distill_loss
+from rematte.train.distill import (
+    block_errors,
+    block_names,
+    capture,
+    distill_loss,
+    grafted,
+)
 from rematte.train.loop import LOG, SETTINGS, STATE, WEIGHTS, Passes, _factor, _groups
 from rematte.train.settings import (
     NO_AUGMENT,
@@ -74,6 +80,7 @@ def mixed(tmp_path: Path) -> Recipe:
             Phase("m", "matting", high=High((1, 1), (64, 64), 0.5), batch_norm=True,
                   **short),
             Phase("b", "blocks", schedule="cosine", optimizer="adamw", **short),
+            Phase("c", "decoder", **short),
             Phase("d", "distill", truth=0.5, precision="bfloat16", **short),
             Phase("r", "distill", ratio=(0.5, 0.8), **short),
         ),
@@ -163,6 +170,23 @@ def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:
     assert "maps" in terms
 
 
+def test_a_decoder_learns_from_the_features_of_the_teacher() -> None:
+    teacher, student = MattingNetwork().eval(), MattingNetwork().eval()
+    student.load_state_dict(
+        {
+            key: value
+            for key, value in teacher.state_dict().items()
+            if not key.startswith(("backbone.", "aspp."))
+        },
+        strict=False,
+    )
+    src = torch.rand(1, 2, 3, 48, 32)
+    own = student.backbone
+    assert torch.equal(grafted(student, teacher)(src).pha, teacher(src).pha)
+    assert student.backbone is own
+    assert grafted(student, teacher).decoder is student.decoder
+
+
 def test_the_truth_replaces_the_teacher_where_it_is_known() -> None:
     teacher = MattingNetwork().eval()
     src = torch.rand(2, 1, 3, 32, 32)
@@ -226,12 +250,12 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     """Bit for bit, over all phases; with a worker for the unbroken one."""
     whole = quick(elsewhere(mixed, tmp_path / "whole", workers=1))
     assert whole.finished
-    assert whole.steps == 8
+    assert whole.steps == 10
     calls, part = 0, None
     while part is None or not part.finished:
         part = quick(mixed, resume=True, minutes=1e-6)  # one step
         calls += 1
-    assert calls == 8
+    assert calls == 10
     one = torch.load(tmp_path / "whole" / STATE)
     other = torch.load(Path(mixed.run.out) / STATE)
     for key in ("at", "network", "mean", "optimizer", "scaler", "rng"):

@@ -98,7 +98,7 @@ def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
         ("run.ema=2", r"run.ema must be in \[0, 0.99999\], got 2"),
         (
             "phase.0.kind=mating",
-            "must be one of matting, blocks, encoder, distill, got 'mating'",
+            "must be one of matting, blocks, encoder, decoder, distill, got 'mating'",
         ),
         ("phase.0.frames=[1]", "frames must be a list of 2, each a whole number"),
         ("phase.0.frames=[3, 2]", r"frames must be \[least, most\] within \[1, 1000\]"),

@@ -3,6 +3,7 @@
 A teacher of another variant gives outputs only. Knows no files.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,6 +101,22 @@ def encoder_errors(
     with capture(student, names) as ours:
         student.aspp(student.backbone(frames)[-1])
     return {name: map_error(ours[name][1], theirs[name][1]) for name in names}
+
+
+def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
+    """The student behind the teacher's encoder, with the parameters of both.
+
+    So its decoder can learn from the features that it is to get in the end, while the
+    encoder learns in another run; the two are put together afterwards.
+
+    Args:
+        student: Gives decoder, projections and refiner.
+        teacher: Of the same variant; gives encoder and LR-ASPP.
+    """
+    both = copy.copy(student)
+    both._modules = dict(student._modules)
+    both.backbone, both.aspp = teacher.backbone, teacher.aspp
+    return both
 
 
 def distill_loss(

@@ -35,7 +35,12 @@ from rematte.errors import InputError, OutputError
 from rematte.network import MattingNetwork
 from rematte.train.batches import Batch, Batches, Sample, held_out_samples
 from rematte.train.data import index
-from rematte.train.distill import block_errors, distill_loss, encoder_errors
+from rematte.train.distill import (
+    block_errors,
+    distill_loss,
+    encoder_errors,
+    grafted,
+)
 from rematte.train.losses import matting_loss, segmentation_loss
 from rematte.train.settings import Phase, Rates, Recipe
 from rematte.weights import load_model, load_network
@@ -43,6 +48,7 @@ from rematte.weights import load_model, load_network
 STATE, WEIGHTS = "state.pt", "weights.safetensors"
 SETTINGS, LOG = "settings.json", "log.jsonl"
 MAPS = {"blocks": block_errors, "encoder": encoder_errors}  # by kind of phase
+ALIKE = (*MAPS, "decoder")  # kinds that need a teacher of the same variant
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -89,6 +95,9 @@ class Passes(nn.Module):
         if teacher is not None and name in MAPS:
             errors = MAPS[name](self.network, teacher, src)
             return {name: torch.stack(list(errors.values())).mean()}
+        if teacher is not None and name == "decoder":
+            student = grafted(self.network, teacher)
+            return distill_loss(student, teacher, sample, ratio, maps)
         if teacher is not None and name == "distill":
             return distill_loss(self.network, teacher, sample, ratio, maps)
         if name == "segmentation":
@@ -130,6 +139,15 @@ class Processes:
         flag = torch.tensor([stop], dtype=torch.int32, device=self.device)
         dist.broadcast(flag, 0)
         return bool(flag.item())
+
+    def meet(self) -> None:
+        """Wait for the others before parting.
+
+        A process that left right after its last exchange was once seen to abort: gloo's
+        thread may still hold that exchange's tensors while the interpreter ends.
+        """
+        if self.world > 1:
+            dist.barrier()
 
     def close(self) -> None:
         """Part from the others."""
@@ -173,6 +191,7 @@ def train(
                 run.phase(lambda: bool(interrupted) or time.monotonic() >= deadline)
                 if run.stopped:
                     break
+        processes.meet()
         if interrupted:
             raise KeyboardInterrupt(run.out / STATE)
         return Trained(run.out / WEIGHTS, run.total, run.finished, run.error)
@@ -392,7 +411,9 @@ class _Run:
         """Measure the running mean on held-out clips, and draw a sheet of them."""
         if not self.main:
             return
-        errors, maps, rows = [], [], []
+        errors, maps, rows, mean = [], [], [], self.mean
+        if self.teacher is not None and phase.kind == "decoder":
+            mean = grafted(mean, self.teacher)
         for sample in samples:
             src = sample["src"].to(self.device)
             true = sample["pha"].to(self.device)
@@ -403,7 +424,7 @@ class _Run:
                     maps.append(float(torch.stack(list(every.values())).mean()))
             # Where the phase is about a ratio, it is measured at the middle of it.
             ratio = sum(phase.ratio) / 2 if phase.kind == "distill" else 1.0
-            fgr, pha, *_ = self.mean(src, downsample_ratio=ratio)
+            fgr, pha, *_ = mean(src, downsample_ratio=ratio)
             errors.append(float((pha - true).abs().mean()) * 1e3)
             green = torch.tensor([0.47, 1.0, 0.61], device=self.device).view(3, 1, 1)
             over = pha * fgr + (1 - pha) * green
@@ -500,14 +521,14 @@ def _lay_out(network: MattingNetwork) -> MattingNetwork:
 def _teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
     """Load the teacher, and see that the phases can learn from it."""
     name, variant = recipe.model.teacher, recipe.model.variant
-    teacher = load_network(name, device=device)
+    teacher = load_network(name, device=device).requires_grad_(False)
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (
         variant == "mobilenetv3"
     )
-    if not alike and any(p.kind in MAPS and p.steps for p in recipe.phase):
+    if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
         raise InputError(
             f"model.teacher {name} is no {variant}, so its maps cannot be matched; set "
-            "steps of the phases of kind blocks and encoder to 0, or use another "
+            f"steps of the phases of kind {', '.join(ALIKE)} to 0, or use another "
             "teacher"
         )
     return teacher

@@ -102,8 +102,8 @@ class Phase:
         name: For the log.
         kind: "matting" (true alpha over backgrounds, then segmentation), or with a
             teacher "blocks" (each block fed with the teacher's input), "encoder" (the
-            encoder's maps, the whole of it fed with pictures) or "distill" (end to
-            end).
+            encoder's maps, the whole of it fed with pictures), "decoder" (end to end
+            behind the teacher's encoder) or "distill" (end to end).
         steps: How many; 0 leaves the phase out.
         batch: Clips per step and process.
         frames: Least and most frames per clip, drawn for each step.
@@ -127,7 +127,7 @@ class Phase:
     """
 
     name: str
-    kind: Literal["matting", "blocks", "encoder", "distill"]
+    kind: Literal["matting", "blocks", "encoder", "decoder", "distill"]
     steps: int = _between(1000, 0)
     batch: int = _between(1, 1)
     frames: tuple[int, int] = (1, 1)
