@@ -4,12 +4,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 import torch
+from tqdm import tqdm
 
 from rematte import batch, doctor, weights
 from rematte.compositing import parse_colour
@@ -143,7 +145,9 @@ def _add_settings(parser: _Parser) -> None:
     )
 
 
-def _settings(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+def _settings(
+    options: argparse.Namespace, device: torch.device | str
+) -> dict[str, Any]:
     """The same, as arguments of `convert_video`."""
     return {
         "input_resize": options.resize,
@@ -242,7 +246,8 @@ def _add_batch(commands: _Commands) -> None:
         help="cut the people out of many videos",
         description="Cut the people out of many videos with one model. What fails is "
         "recorded and the rest goes on. Templates have the fields {stem}, {name}, "
-        "{suffix} and {folder}, the last below the folder that was given.",
+        "{suffix} and {folder}, the last below the folder that was given. Inputs and "
+        "outputs may be addresses: s3:// and gs:// (extras: s3, gs).",
         epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
         f"--skip-existing; {EXIT_CODES}; 1 if any failed",
     )
@@ -261,8 +266,23 @@ def _add_batch(commands: _Commands) -> None:
     out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--jobs", type=int, default=1, metavar="N",
-        help="processes at a time (default: %(default)s)",
+        "--jobs", type=int, metavar="N",
+        help="processes at a time (default: 1; with --ray, what there is room for)",
+    )  # fmt: skip
+    how.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS",
+        help="let Ray do it (extra: ray), on this machine or, at auto or HOST:PORT, on "
+        "a cluster",
+    )  # fmt: skip
+    how.add_argument(
+        "--worker-cpus", type=int, metavar="N",
+        help="with --ray, cores of each process (default: 2); each has a GPU besides, "
+        "where there are some",
+    )  # fmt: skip
+    how.add_argument(
+        "--retries", type=int, default=2, metavar="N",
+        help="with --ray, how often a video is begun again whose process was lost "
+        "(default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--skip-existing", action="store_true", help="leave alone what is there"
@@ -288,32 +308,67 @@ def _batch(options: argparse.Namespace) -> int:
         _run_batch(options, jobs)
     if options.json and options.dry_run:
         for job in jobs:
-            _print_job(job)
+            _print_job(job, sys.stdout)
     elif not options.json and (not options.quiet or any(job.code for job in jobs)):
         print(batch.as_table(jobs))
     return 1 if any(job.code for job in jobs) else 0
 
 
 def _run_batch(options: argparse.Namespace, jobs: list[batch.Job]) -> None:
+    shown = not options.quiet and sys.stderr.isatty()
+    one = options.ray is None and options.jobs in (None, 1)
+    begin = _batch_here if options.ray is None else _batch_on_ray
+    place = {job.input: index for index, job in enumerate(jobs)}
+    out = sys.stdout
+    # Ray has messages of its own, and writes them to the standard output.
+    with (
+        redirect_stdout(sys.stderr),
+        closing(begin(options, jobs, shown and one)) as finished,
+        tqdm(total=len(jobs), unit="video", disable=not shown or one) as bar,
+    ):
+        for job in finished:
+            jobs[place[job.input]] = job  # of another process, it is a copy
+            bar.update()
+            if options.json:
+                _print_job(job, out)
+
+
+def _batch_here(
+    options: argparse.Namespace, jobs: list[batch.Job], progress: bool
+) -> Generator[batch.Job]:
     device, _ = choose_device(options.device)
     load = partial(
         weights.load_model, options.weights, options.variant, device,
         _DTYPES[options.dtype],
     )  # fmt: skip
-    shown = not options.quiet and sys.stderr.isatty()
-    place = {job.input: index for index, job in enumerate(jobs)}
-    finished = batch.run(
-        jobs, load, workers=options.jobs, skip_existing=options.skip_existing,
-        progress=shown and options.jobs == 1, **_settings(options, device),
+    yield from batch.run(
+        jobs, load, workers=1 if options.jobs is None else options.jobs,
+        skip_existing=options.skip_existing, progress=progress,
+        **_settings(options, device),
     )  # fmt: skip
-    for job in finished:
-        jobs[place[job.input]] = job  # of another process, it is a copy
-        if options.json:
-            _print_job(job)
 
 
-def _print_job(job: batch.Job) -> None:
-    print(json.dumps(dataclasses.asdict(job), default=str), flush=True)
+def _batch_on_ray(
+    options: argparse.Namespace, jobs: list[batch.Job], progress: bool
+) -> Generator[batch.Job]:
+    from rematte import cluster  # not loaded for the other commands
+
+    settings = _settings(options, options.device)
+    yield from cluster.run(
+        jobs,
+        partial(
+            weights.load_model, options.weights, options.variant,
+            dtype=_DTYPES[options.dtype],
+        ),
+        address=options.ray or None, workers=options.jobs, cpus=options.worker_cpus,
+        retries=options.retries, skip_existing=options.skip_existing,
+        tell=partial(print, file=sys.stderr), progress=progress, **settings,
+    )  # fmt: skip
+
+
+def _print_job(job: batch.Job, where: TextIO) -> None:
+    text = json.dumps(dataclasses.asdict(job), default=str)
+    print(text, file=where, flush=True)
 
 
 def _add_weights(commands: _Commands) -> None:

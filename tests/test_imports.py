@@ -25,7 +25,9 @@ ALLOWED = {
     "convert": {
         *("compositing", "engines", "matting", "network", "pipeline", "video"),
     },
-    "batch": {"convert", "video"},
+    "storage": {"video"},
+    "batch": {"convert", "storage", "video"},
+    "cluster": {"batch", "device", "pipeline"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
@@ -45,8 +47,7 @@ ALLOWED = {
     "export": {"engines", "export", "network", "tensorflow", "video", "weights"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
-        "live",
-        "batch",
+        *("batch", "cluster", "live"),
         *(
             "evaluate",
             "keying",
@@ -105,6 +106,8 @@ def test_help_needs_none_of_the_extras() -> None:
         "onnxscript",
         "PIL",
         "pygame",
+        "ray",
+        "upath",
     )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"

@@ -7,6 +7,7 @@ nothing of mattes.
 import errno
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +84,26 @@ def _image_folder(path: Path) -> Path:
 def _temporary(path: Path) -> Path:
     """A hidden name beside the final one, so that renaming stays on one disk."""
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of this path have left whose process was killed."""
+    folder = _image_folder(path) if is_sequence(path) else path.parent
+    names = (path, Path(f"{folder.name}-{path.name}"))  # the second is of images
+    ours = re.compile(
+        "|".join(
+            rf"\.{re.escape(name.stem)}\.\d+\.partial{re.escape(name.suffix)}"
+            for name in names
+        )
+    )
+    for place in {folder, folder.parent}:
+        for entry in place.iterdir() if place.is_dir() else ():
+            if not ours.fullmatch(entry.name):
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,344 @@
+"""Ray as the engine of a batch: workers on this machine or on many.
+
+A worker is a process that holds the model and does one file at a time. If it is lost,
+its file is done again elsewhere. An output has its name only when it is complete, so it
+appears once, with every frame, whichever attempt made it.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+
+from rematte import batch
+from rematte.device import choose_device
+from rematte.pipeline import share_heap
+from rematte.version import __version__
+
+_PATIENCE = 30  # until it is told that no worker has started yet [s]
+_FAREWELL = 10  # for workers to end [s]
+
+
+class Worker:
+    """What runs in the process of a worker.
+
+    Args:
+        load: Loads the model for a device.
+        device: As of `choose_device`.
+        threads: For torch.
+        folder: Where relative paths begin, if it is there.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[torch.device], Any],
+        device: str,
+        threads: int,
+        folder: str,
+    ) -> None:
+        share_heap()
+        torch.set_num_threads(threads)
+        with suppress(OSError):  # of another machine
+            os.chdir(folder)
+        self._load, self._device = load, device
+        self._model: Any = None
+        # All that is temporary goes there, so that others can remove it if we die.
+        self._scratch = tempfile.tempdir = tempfile.mkdtemp(prefix="rematte-worker-")
+
+    def where(self) -> tuple[str, str, str]:
+        """Version, machine and the folder of what is temporary."""
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        return __version__, node, self._scratch
+
+    def convert(self, job: batch.Job, settings: Mapping[str, Any]) -> batch.Job:
+        """Do a job; the first one loads the model."""
+        device, _ = choose_device(self._device)
+        if self._model is None:
+            self._model = self._load(device)
+        return batch.convert(self._model, job, {**settings, "device": device})
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def run(
+    jobs: Sequence[batch.Job],
+    load: Callable[[torch.device], Any],
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    cpus: int | None = None,
+    retries: int = 2,
+    device: str = "auto",
+    skip_existing: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    **settings: Any,
+) -> Iterator[batch.Job]:
+    """Convert, and give each job when it is finished; close it to stop all workers.
+
+    Args:
+        jobs: From `batch.plan`.
+        load: Loads the model for a device; called once in each worker. Picklable.
+        address: None starts Ray on this machine, unless it runs in this process;
+            "auto" is the cluster this machine belongs to; or HOST:PORT.
+        workers: How many; None takes as many as there is room for.
+        cpus: Cores of each; None takes 2, or 1 where there is no more.
+        retries: How often a file is done again whose worker was lost.
+        device: As of `choose_device`, chosen in the worker. If it may be CUDA, and the
+            cluster has GPUs, each worker has one for itself.
+        skip_existing: Leave alone what has all of its outputs.
+        tell: Is told what takes long.
+        **settings: For `convert_video`.
+
+    Yields:
+        Each job, as it is finished.
+
+    Raises:
+        ValueError: If a number is out of range, or the machine has too little.
+        ImportError: If Ray is not installed.
+        ConnectionError: If the cluster cannot be reached, or no worker starts there.
+    """
+    _check(address, workers, cpus, retries)
+    waiting = []
+    for job in jobs:
+        if skip_existing and batch.exists(job):
+            job.status = "skipped"
+            yield job
+        else:
+            waiting.append(job)
+    if not waiting:
+        return
+    ray, ours = _connect(address)
+    try:
+        has = ray.cluster_resources()
+        cpus = cpus or min(2, os.cpu_count() or 1)
+        gpus = int(device.startswith("cuda") or (device == "auto" and "GPU" in has))
+        room = has.get("GPU", 0) if gpus else has.get("CPU", 0) // cpus
+        if address is None and room < 1:  # another cluster may yet grow
+            raise ValueError(
+                f"a worker takes {cpus} cores and {gpus} GPUs, and this machine has "
+                f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; use fewer "
+                "--worker-cpus or another --device"
+            )
+        make = partial(
+            ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker).remote,
+            load, device, cpus, os.getcwd(),  # noqa: PTH109
+        )  # fmt: skip
+        pool = _Pool(ray, make, retries, settings, tell)
+        try:
+            count = workers or max(1, int(room))
+            yield from pool.convert(waiting, min(count, len(waiting)))
+        finally:
+            pool.stop()
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _check(
+    address: str | None, workers: int | None, cpus: int | None, retries: int
+) -> None:
+    if address not in (None, "auto") and not str(address).rpartition(":")[2].isdigit():
+        raise ValueError(
+            f"ray must be auto or HOST:PORT, got {address!r}; write --ray behind the "
+            "inputs"
+        )
+    for name, value, least in (
+        ("jobs", workers, 1), ("worker_cpus", cpus, 1), ("retries", retries, 0)
+    ):  # fmt: skip
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be {least} or more, got {value}")
+
+
+def _connect(address: str | None) -> tuple[Any, bool]:
+    """Ray itself, and whether it was begun here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing goes out unasked
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "a cluster needs an extra: pip install 'rematte[ray]'"
+        ) from error
+    if ray.is_initialized():
+        return ray, False
+    try:
+        if address not in (None, "auto"):  # Ray itself would try for many minutes
+            host, _, port = str(address).rpartition(":")
+            socket.create_connection((host, int(port)), _PATIENCE).close()
+        ray.init(
+            address=address or "local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConnectionError(
+            f"no Ray cluster at {address or 'this machine'} ({_cause(error)}); "
+            "start one with `ray start --head`, or correct --ray"
+        ) from error
+    return ray, True
+
+
+def _cause(error: Exception) -> str:
+    """The line of Ray's many that tells the cause."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip()[:300]
+
+
+class _Pool:
+    """Workers, what each of them does, and what becomes of it.
+
+    Args:
+        ray: Ray itself.
+        make: Makes a worker.
+        retries: As of `run`; likewise `settings` and `tell`.
+        settings: See `retries`.
+        tell: See `retries`.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        make: Callable[[], Any],
+        retries: int,
+        settings: Mapping[str, Any],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._ray, self._make, self._retries = ray, make, retries
+        self._settings, self._tell = settings, tell
+        self._starting: dict[Any, Any] = {}
+        self._idle: list[Any] = []
+        self._running: dict[Any, tuple[Any, batch.Job]] = {}
+        self._places: dict[Any, tuple[str, str]] = {}  # machine and folder of each
+        self._cleaning: list[Any] = []
+        self._lost: Counter[str] = Counter()  # by input, and "" for none
+        self._fresh: set[str] = set()  # inputs without outputs when first sent
+
+    def convert(self, jobs: Sequence[batch.Job], workers: int) -> Iterator[batch.Job]:
+        """Do jobs; no more are handed out than there are workers that live."""
+        waiting = deque(jobs)
+        for _ in range(workers):
+            self._start()
+        while waiting or self._running:
+            while waiting and self._idle:
+                self._send(waiting.popleft())
+            found, _ = self._ray.wait(
+                [*self._starting, *self._running], timeout=_PATIENCE
+            )
+            if not found and not self._places:
+                self._tell(f"waiting for a worker; the cluster has {self._has()}")
+            for ref in found:
+                if ref in self._starting:
+                    self._greet(ref)
+                    continue
+                job, lost = self._finish(ref)
+                times = self._lost[str(job.input)]
+                if lost and times <= self._retries:
+                    waiting.append(job)
+                    continue
+                if lost:
+                    job.status, job.code = "failed", 5
+                    job.error = (
+                        f"its worker was lost {times} times, perhaps for its memory; "
+                        "try --resize or more --worker-cpus"
+                    )
+                yield job
+
+    def _send(self, job: batch.Job) -> None:
+        if not self._lost[str(job.input)] and not batch.exists(job, any):
+            self._fresh.add(str(job.input))
+        settings = self._settings
+        if self._lost[str(job.input)] and str(job.input) in self._fresh:
+            # An attempt may have been lost after it had published.
+            settings = {**settings, "overwrite": True}
+        worker = self._idle.pop()
+        self._running[worker.convert.remote(job, settings)] = worker, job
+
+    def _has(self) -> str:
+        has = self._ray.cluster_resources()
+        return f"{has.get('CPU', 0):g} cores and {has.get('GPU', 0):g} GPUs"
+
+    def _start(self) -> None:
+        worker = self._make()
+        self._starting[worker.where.remote()] = worker
+
+    def _greet(self, ref: Any) -> None:
+        """Take in a worker that has started."""
+        worker = self._starting.pop(ref)
+        try:
+            version, node, folder = self._ray.get(ref)
+        except self._ray.exceptions.RayActorError as error:
+            self._lost[""] += 1
+            if self._lost[""] > self._retries:
+                raise ConnectionError(
+                    f"no worker starts ({_cause(error)}); every machine needs rematte "
+                    f"{__version__} with the same extras"
+                ) from error
+            self._start()
+            return
+        if version != __version__:
+            raise ConnectionError(
+                f"a worker has rematte {version}, and this is {__version__}; install "
+                "the same on every machine"
+            )
+        self._lost[""] = 0
+        self._places[worker] = node, folder
+        self._idle.append(worker)
+
+    def _finish(self, ref: Any) -> tuple[batch.Job, bool]:
+        """What became of a job, and whether its worker was lost."""
+        worker, job = self._running.pop(ref)
+        try:
+            done: batch.Job = self._ray.get(ref)
+        except self._ray.exceptions.RayActorError:
+            self._lost[str(job.input)] += 1
+            self._bury(worker, job)
+            self._start()
+            return job, True
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # such as missing weights
+        self._idle.append(worker)
+        return done, False
+
+    def _bury(self, worker: Any, job: batch.Job | None) -> None:
+        """End a worker at once, and remove what it leaves."""
+        self._ray.kill(worker)
+        node, folder = self._places.pop(worker, ("", ""))
+        if job is not None:
+            batch.clear(job)
+        if folder:
+            strategy = self._ray.util.scheduling_strategies
+            there = strategy.NodeAffinitySchedulingStrategy(node, soft=False)
+            remove = self._ray.remote(num_cpus=0)(shutil.rmtree)
+            self._cleaning.append(
+                remove.options(scheduling_strategy=there).remote(folder, True)
+            )
+
+    def stop(self) -> None:
+        """End all workers; what is not complete leaves nothing behind."""
+        ending = [worker.close.remote() for worker in self._idle]
+        for worker in self._starting.values():
+            self._ray.kill(worker)
+        for worker, _ in self._running.values():
+            self._ray.kill(worker)
+        if self._running:  # only then is nothing written any more
+            refs = list(self._running)
+            self._ray.wait(refs, num_returns=len(refs), timeout=_FAREWELL)
+        for worker, job in self._running.values():
+            self._bury(worker, job)
+        ending += self._cleaning
+        if ending:
+            self._ray.wait(ending, num_returns=len(ending), timeout=_FAREWELL)
+        for worker in self._idle:
+            self._ray.kill(worker)
