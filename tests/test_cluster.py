@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names
 
 from rematte import cluster, storage
 from rematte.batch import Job, find_inputs, plan
+from rematte.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
+VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]
 SETTINGS: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 try:
@@ -58,6 +62,31 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fakes(device: torch.device) -> Fake:
     return Fake()
+
+
+def test_example_files_say_what_is_needed() -> None:
+    """That they work was not tried: there is no cluster here."""
+    folder = ROOT / "examples/cluster"
+    image = f"rayproject/ray:{VERSION}-py311-cpu"
+    assert f"FROM {image}\n" in (folder / "Dockerfile").read_text()
+    cloud = yaml.safe_load((folder / "ray-cluster.yaml").read_text())
+    types = cloud["available_node_types"]
+    assert cloud["head_node_type"] in types
+    assert types["cpu"]["resources"]["CPU"] >= 2
+    assert all("ray start" in cloud[f"{which}_start_ray_commands"][1]
+               for which in ("head", "worker"))  # fmt: skip
+    assert {"cluster_name", "provider", "auth", "docker", "max_workers"} <= set(cloud)
+    job = yaml.safe_load((folder / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]["rayClusterSpec"]
+    assert spec["rayVersion"] == VERSION
+    head, (group,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    for part in (head, group):
+        (container,) = part["template"]["spec"]["containers"]
+        assert {"name", "image", "resources", "envFrom"} <= set(container)
+    options = build_parser().parse_args(job["spec"]["entrypoint"].split()[1:])
+    assert (options.ray, options.jobs) == ("auto", group["maxReplicas"])
 
 
 class Deadly(Fake):
