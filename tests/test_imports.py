@@ -26,6 +26,7 @@ ALLOWED = {
         *("compositing", "engines", "matting", "network", "pipeline", "video"),
     },
     "batch": {"convert", "video"},
+    "segments": {"compositing", "convert", "engines", "matting", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
@@ -46,7 +47,7 @@ ALLOWED = {
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         "live",
-        "batch",
+        *("batch", "segments"),
         *(
             "evaluate",
             "keying",
