@@ -74,6 +74,8 @@ _HEAD = 1 << 20
 
 # Exists once all is joined, from when on outputs get their names.
 _NAMED = "named"
+# Tells where outputs are until they get their names.
+_JOINING = "joining.json"
 
 # A decoder may need frames before the one that is wanted, and not only its key frame.
 _MARGIN = 16
@@ -85,9 +87,11 @@ _KINDS = {
     "alpha": "output_alpha",
     "foreground": "output_foreground",
 }
+_PATIENCE = 2  # times that workers may be killed with nothing done between
+
 # Arguments that may be others when a run goes on, and those that are not the same for
 # a segment as for the whole.
-_FREE = {"overwrite", "num_workers"}
+_FREE = {"overwrite", "num_workers", "progress"}
 _OF_THE_WHOLE = {*_KINDS.values(), "output_type", "start", "end", "limit", "audio"}
 
 
@@ -323,13 +327,24 @@ def prepare(
         with as_output_error(folder):
             folder.mkdir(exist_ok=True)
             _write_json(manifest, known)
-    for left in folder.glob(".*"):  # what a run was writing when it was stopped
-        shutil.rmtree(left, ignore_errors=True)
+    _remove_left(folder)
     segments = [
         Segment(index, *(text and Fraction(text) for text in texts))
         for index, texts in enumerate(known["segments"])
     ]
     return Work(source, outputs, settings, folder, segments, lead_in, known["engine"])
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what a run was writing when it was stopped."""
+    left = [*folder.glob(".*")]
+    with suppress(OSError, ValueError):
+        left += map(Path, json.loads((folder / _JOINING).read_text("utf-8")))
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _work_folder(output: Path) -> Path:
@@ -372,7 +387,7 @@ def _plan(
                 "another format, or leave out resume and workers (--resume, --workers)"
             )
         plan_output(kind, path, info, _look(settings))
-    begin, stop = _within(times, source, settings)
+    begin, stop = _within(times, 1 / info.rate, source, settings)
     end = times[stop] if stop < len(times) else None
     ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
     engine = settle_engine(
@@ -393,13 +408,17 @@ def _plan(
 
 
 def _within(
-    times: Sequence[Fraction], source: Path, settings: Mapping[str, Any]
+    times: Sequence[Fraction],
+    usual: Fraction,
+    source: Path,
+    settings: Mapping[str, Any],
 ) -> tuple[int, int]:
     """The first frame that is asked for, and the first after those."""
     start, end = settings.get("start"), settings.get("end")
     since, until = time_span(start, end)
-    # A frame is shown until the next.
-    begin = 0 if since is None else max(0, bisect_right(times, since) - 1)
+    # A frame is shown until the next, the last as long as usual.
+    ends = [*times[1:], *(shown + usual for shown in times[-1:])]
+    begin = 0 if since is None else bisect_right(ends, since)
     stop = len(times) if until is None else bisect_left(times, until)
     if settings.get("limit") is not None:
         stop = min(stop, begin + settings["limit"])
@@ -548,7 +567,8 @@ class SegmentConverter:
         settings["start"] = start if start > 0 else None
         part = Part(passage.select, passage.matte, work.segments[0].first)
         report = convert_video(self._model, work.source, **settings, part=part)
-        (folder / "state.safetensors").write_bytes(_pack(passage.memory))
+        if passage.serial:
+            (folder / "state.safetensors").write_bytes(_pack(passage.memory))
         with (folder / "edges.npz").open("wb") as file:
             edges: dict[str, Any] = passage.edges
             np.savez_compressed(file, **edges)
@@ -634,7 +654,11 @@ def _part(folder: Path, kind: str, output: Path) -> Path:
 
 
 def _pack(memory: Memory) -> bytes:
-    tensors = {str(n): state.contiguous() for n, state in enumerate(memory.state)}
+    # Copies, since a file cannot hold what shares its memory.
+    tensors = {
+        str(n): state.clone(memory_format=torch.contiguous_format)
+        for n, state in enumerate(memory.state)
+    }
     return save(tensors, {"shape": json.dumps(memory.shape)})
 
 
@@ -680,6 +704,7 @@ def _side_by_side(
 ) -> None:
     threads = max(1, (os.cpu_count() or 1) // workers)
     begin = partial(_begin, load, work, threads)
+    vain = 0
     while missing := work.missing():
         context = get_context("spawn")
         pool = ProcessPoolExecutor(min(workers, len(missing)), context, begin)
@@ -688,10 +713,11 @@ def _side_by_side(
                 future.result()
                 done()
         except BrokenProcessPool as error:  # one was killed, perhaps for its memory
-            if len(work.missing()) == len(missing):
+            vain = vain + 1 if len(work.missing()) == len(missing) else 0
+            if vain == _PATIENCE:
                 raise MemoryError(
-                    "a worker was killed before it finished a segment; use fewer "
-                    "workers (--workers)"
+                    f"workers were killed {vain} times before one finished a segment; "
+                    "use fewer (--workers)"
                 ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -730,6 +756,9 @@ def join(work: Work) -> LongReport:
             writers.append(
                 FileWriter(path, info, encoding, source, shift, until, audio, like)
             )
+        with as_output_error(work.folder):
+            temporaries = [str(writer.temporary.resolve()) for writer in writers]
+            _write_json(work.folder / _JOINING, temporaries)
         last = _append_all(work, writers, depth)
         limited = report.frames == settings.get("limit")
         for writer in writers:

@@ -119,6 +119,7 @@ class FileWriter:
 
     Attributes:
         path: Where the file will be.
+        temporary: Where it is until it is complete.
         notes: What is not as in the source, in words.
 
     Raises:
@@ -149,10 +150,10 @@ class FileWriter:
         self._completed = False
         self._palette: _Palette | None = None
         self._side: SideStreams | None = None
-        self._temporary = _temporary(path)
+        self.temporary = _temporary(path)
         with as_output_error(path):
             self._container: OutputContainer = av.open(
-                str(self._temporary),
+                str(self.temporary),
                 "w",
                 # FFmpeg's own choice for .m4v takes less than .mp4 does.
                 format="mp4" if path.suffix.lower() == ".m4v" else None,
@@ -378,7 +379,7 @@ class FileWriter:
             OutputError: If it cannot be renamed.
         """
         with as_output_error(self.path):
-            self._temporary.replace(self.path)
+            self.temporary.replace(self.path)
 
     def complete(self, end: Fraction | None = None) -> None:
         """Complete the file and check it, under its temporary name.
@@ -402,7 +403,7 @@ class FileWriter:
         """Decode a frame: some FFmpeg builds drop VP9's alpha without a word."""
         if self._first is None:
             return
-        with av.open(str(self._temporary)) as container:
+        with av.open(str(self.temporary)) as container:
             # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.
             decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
             for packet in container.demux(container.streams.video[0]):
@@ -428,7 +429,7 @@ class FileWriter:
         Returns:
             The file, or None if there was no frame to keep.
         """
-        if not self._frames or not self._temporary.exists():  # none yet, or published
+        if not self._frames or not self.temporary.exists():  # none yet, or published
             self.discard()
             return None
         target = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
@@ -436,7 +437,7 @@ class FileWriter:
             last = max(self._durations, default=None)
             base = self._stream.codec_context.time_base
             self._complete(Fraction(0) if last is None else self._start + last * base)
-            return self._temporary.replace(target)
+            return self.temporary.replace(target)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -445,7 +446,7 @@ class FileWriter:
         # Closing writes the trailer, which fails again if writing has failed.
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
-        self._temporary.unlink(missing_ok=True)
+        self.temporary.unlink(missing_ok=True)
 
 
 def _packets(part: Path) -> Iterator[tuple[Any, int]]:
@@ -522,6 +523,7 @@ class ImageWriter:
 
     Attributes:
         path: Where the images will be.
+        temporary: Where they are until all are complete.
         notes: What is not as in the source, in words.
 
     Raises:
@@ -541,9 +543,9 @@ class ImageWriter:
         inside = self._single or self._folder.is_dir()
         place = self._folder if inside else self._folder.parent
         # Both names, since several outputs may share either.
-        self._staging = _temporary(place / f"{self._folder.name}-{path.name}")
+        self.temporary = _temporary(place / f"{self._folder.name}-{path.name}")
         with as_output_error(path):
-            self._staging.mkdir()
+            self.temporary.mkdir()
 
     def _name(self, frame: Frame) -> str:
         if self._single:
@@ -578,7 +580,7 @@ class ImageWriter:
         Raises:
             OutputError: If the disk is full or the encoder fails.
         """
-        target = self._staging / self._name(frame)
+        target = self.temporary / self._name(frame)
         with as_output_error(self.path):
             target.write_bytes(_encode_image(frame.pixels, self._info, self._encoding))
         self._count += 1
@@ -604,24 +606,24 @@ class ImageWriter:
             for source, name in self._moves:
                 if source.exists():
                     source.replace(folder / name)
-            for file in sorted(self._staging.iterdir()):
+            for file in sorted(self.temporary.iterdir()):
                 file.replace(folder / file.name)
-            self._staging.rmdir()
+            self.temporary.rmdir()
 
     def keep_partial(self) -> Path | None:
         """Keep the images there are in a folder with ".partial" in its name."""
-        if not self._count or not self._staging.exists():  # none yet, or published
+        if not self._count or not self.temporary.exists():  # none yet, or published
             self.discard()
             return None
         target = self._folder.with_name(f"{self._folder.name}.partial")
-        if self._staging.parent == self._folder:
+        if self.temporary.parent == self._folder:
             target = self._folder / "partial"
         self._move(target)  # beside those of other outputs in the same folder
         return target
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
