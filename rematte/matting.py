@@ -227,10 +227,9 @@ def matte(
             yield from map(Matted, some, src, fgr[0], pha[0])
             del src, fgr, pha  # not to be held while the next ones are made
             chunk = chunk[len(some) :]
-    memory.shape, memory.state = (
-        shape,
-        [each.cpu() for each in state if each is not None],
-    )
+    if shape:
+        memory.shape = shape
+        memory.state = [each.cpu() for each in state if each is not None]
 
 
 def matte_coarse(

@@ -32,6 +32,7 @@ from rematte.segments import (
     prepare,
 )
 from rematte.video.reader import VideoReader
+from rematte.video.writer import ImageWriter
 
 Fakes = partial(Fake)
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -215,7 +216,7 @@ def test_a_run_stopped_while_it_names_goes_on(
     work = begun(place, 4, output_foreground="fgr", overwrite=False)
     with monkeypatch.context() as patch:
         # The process ends between the first name and the last.
-        patch.setattr(segments.ImageWriter, "publish", lambda self: os._exit)
+        patch.setattr(ImageWriter, "publish", lambda self: None)
         patch.setattr(shutil, "rmtree", lambda *a, **k: None)
         join(work)
     assert (place / "out.mov").exists()
@@ -292,7 +293,7 @@ def test_other_weights_are_refused(place: Path) -> None:
 
     def other() -> Fake:
         fake = Fake()
-        fake.weight *= 0.5
+        fake.weight.fill_(0.5)
         return fake
 
     given = {"output": "out.mov", "output_alpha": "pha.mkv", **RATIO}
@@ -342,7 +343,7 @@ def test_what_cannot_be_is_refused(
 
 
 def test_what_has_no_segments_is_refused(place: Path) -> None:
-    (photo, *_) = save_images(place / "shots", colours(1)).iterdir()
+    photo = save_images(place / "shots", colours(1)) / "shot0.png"
     with pytest.raises(ValueError, match="one image, which has no segments"):
         convert_long(Fake, photo, output="o.png", **RATIO)
     with pytest.raises(InputError, match="no such file"):
