@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 import torch
 from tqdm import tqdm
 
-from rematte import batch, doctor, weights
+from rematte import batch, doctor, segments, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
@@ -197,6 +197,24 @@ def _add_convert(commands: _Commands) -> None:
     )  # fmt: skip
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    long = parser.add_argument_group("long videos")
+    long.add_argument(
+        "--resume", action="store_true",
+        help="work in segments, and go on where a run with --resume was stopped",
+    )  # fmt: skip
+    long.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes that share the video in segments (default: %(default)s)",
+    )  # fmt: skip
+    long.add_argument(
+        "--lead-in", type=int, default=segments.LEAD_IN, metavar="W",
+        help="with --workers, frames that each segment begins early, so that the "
+        "network has settled (default: %(default)s)",
+    )  # fmt: skip
+    long.add_argument(
+        "--segment", type=int, metavar="N",
+        help=f"frames in a segment (default: at most {segments.LENGTH})",
+    )  # fmt: skip
     _add_settings(parser)
     talk = parser.add_argument_group("messages")
     talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
@@ -206,24 +224,36 @@ def _add_convert(commands: _Commands) -> None:
 def _convert(options: argparse.Namespace) -> int:
     share_heap()
     device, why = choose_device(options.device)
-    model = weights.load_model(
-        options.weights, options.variant, device, _DTYPES[options.dtype]
-    )
-    report = convert_video(
-        model,
-        options.input,
-        output=options.output,
-        output_composition=options.composition,
-        output_alpha=options.alpha,
-        output_foreground=options.foreground,
-        progress=not options.quiet and sys.stderr.isatty(),
+    load = _loader(options, device)
+    settings = {
+        "output": options.output,
+        "output_composition": options.composition,
+        "output_alpha": options.alpha,
+        "output_foreground": options.foreground,
+        "progress": not options.quiet and sys.stderr.isatty(),
         **_settings(options, device),
-    )
+    }
+    report: Report
+    if options.resume or options.workers != 1:
+        report = segments.convert_long(
+            load, options.input, resume=options.resume, workers=options.workers,
+            lead_in=options.lead_in, segment=options.segment, **settings,
+        )  # fmt: skip
+    else:
+        report = convert_video(load(), options.input, **settings)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
     elif not options.quiet:
         print(_summary(report, f"{device} ({why})"))
     return 0
+
+
+def _loader(options: argparse.Namespace, device: torch.device) -> Callable[[], Any]:
+    """Loads the model that is asked for, in another process too."""
+    return partial(
+        weights.load_model, options.weights, options.variant, device,
+        _DTYPES[options.dtype],
+    )  # fmt: skip
 
 
 def _summary(report: Report, device: str) -> str:
@@ -235,9 +265,24 @@ def _summary(report: Report, device: str) -> str:
         f"downsample ratio {report.downsample_ratio:.3g}, device {device}, engine "
         f"{report.engine}",
     ]
+    if isinstance(report, segments.LongReport):
+        lines += _segments_summary(report)
     lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _segments_summary(report: segments.LongReport) -> list[str]:
+    lines = [f"{report.segments} segments, {report.reused} of them finished before"]
+    if report.seams:
+        mean = sum(seam[1] for seam in report.seams) / len(report.seams)
+        worst = max(report.seams, key=lambda seam: seam[1])
+        lines.append(
+            f"{len(report.seams)} seams after a lead-in of {report.lead_in} frames: "
+            f"alpha differs by {mean:.2f}/255 on average; at the worst, at "
+            f"{worst[0]:.2f} s, by {worst[1]:.2f}, and by {worst[2]} at most"
+        )
+    return lines
 
 
 def _add_batch(commands: _Commands) -> None:
@@ -337,12 +382,9 @@ def _batch_here(
     options: argparse.Namespace, jobs: list[batch.Job], progress: bool
 ) -> Generator[batch.Job]:
     device, _ = choose_device(options.device)
-    load = partial(
-        weights.load_model, options.weights, options.variant, device,
-        _DTYPES[options.dtype],
-    )  # fmt: skip
     yield from batch.run(
-        jobs, load, workers=1 if options.jobs is None else options.jobs,
+        jobs, _loader(options, device),
+        workers=1 if options.jobs is None else options.jobs,
         skip_existing=options.skip_existing, progress=progress,
         **_settings(options, device),
     )  # fmt: skip

@@ -28,6 +28,7 @@ ALLOWED = {
     "storage": {"video"},
     "batch": {"convert", "storage", "video"},
     "cluster": {"batch", "device", "pipeline"},
+    "segments": {"compositing", "convert", "engines", "matting", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
@@ -48,6 +49,7 @@ ALLOWED = {
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         *("batch", "cluster", "live"),
+        *("batch", "segments"),
         *(
             "evaluate",
             "keying",
