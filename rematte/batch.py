@@ -16,7 +16,7 @@ from glob import has_magic
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,6 +25,8 @@ from rematte.convert import Report, convert_video
 from rematte.errors import InputError, OutputError, explain
 from rematte.video.reader import IMAGE_SUFFIXES
 from rematte.video.writer import sweep
+
+T = TypeVar("T")
 
 # What is looked for in folders; a file that is named may have any suffix.
 _VIDEOS = {
@@ -306,37 +308,51 @@ def convert(model: Any, job: Job, settings: Mapping[str, Any]) -> Job:
         The job.
     """
     begin = time.perf_counter()
-    try:
-        with TemporaryDirectory(prefix="rematte-") as folder:
-            report = _convert(model, job, settings, Path(folder))
-    except Exception as error:
-        job.status = "failed"
-        job.code, job.error = explain(error)
-    except KeyboardInterrupt as stop:  # what was to be sent is gone with the folder
-        kept = [name for name in stop.args if Path(name).exists()]
-        raise KeyboardInterrupt(*kept) from None
-    else:
-        job.status, job.frames, job.notes = "done", report.frames, report.notes
+    report = attempt(job, partial(_convert, model, job, settings))
+    if report is not None:
+        finish(job, report)
     job.seconds = time.perf_counter() - begin
     return job
 
 
-def _convert(
-    model: Any, job: Job, settings: Mapping[str, Any], scratch: Path
-) -> Report:
-    overwrite = settings.get("overwrite", True)
-    made = {
-        path: storage.stand_in(path, scratch / kind, overwrite)
-        for kind, path in job.outputs.items()
-    }
-    source = storage.fetch(job.input, scratch)
-    paths: dict[str, Any] = {
+def attempt(job: Job, act: Callable[[], T]) -> T | None:
+    """Do something for a job; None if that went wrong, which is recorded in it."""
+    try:
+        return act()
+    except Exception as error:
+        job.status = "failed"
+        job.code, job.error = explain(error)
+        return None
+    except KeyboardInterrupt as stop:  # what was to be sent is gone with its folder
+        kept = [name for name in stop.args if Path(name).exists()]
+        raise KeyboardInterrupt(*kept) from None
+
+
+def finish(job: Job, report: Report) -> None:
+    """Record what was done."""
+    job.status, job.frames, job.notes = "done", report.frames, report.notes
+
+
+def _convert(model: Any, job: Job, settings: Mapping[str, Any]) -> Report:
+    with TemporaryDirectory(prefix="rematte-") as folder:
+        scratch = Path(folder)
+        overwrite = settings.get("overwrite", True)
+        made = {
+            path: storage.stand_in(path, scratch / kind, overwrite)
+            for kind, path in job.outputs.items()
+        }
+        source = storage.fetch(job.input, scratch)
+        report = convert_video(model, source, **arguments(job, made), **settings)
+        storage.publish(made)
+        return report
+
+
+def arguments(job: Job, made: Mapping[Path, Path]) -> dict[str, Any]:
+    """The outputs as arguments of `convert_video`, by what stands in for each."""
+    return {
         kind if kind == "output" else f"output_{kind}": made[path]
         for kind, path in job.outputs.items()
     }
-    report = convert_video(model, source, **paths, **settings)
-    storage.publish(made)
-    return report
 
 
 def as_table(jobs: Sequence[Job]) -> str:

@@ -325,9 +325,14 @@ def _add_batch(commands: _Commands) -> None:
         "where there are some",
     )  # fmt: skip
     how.add_argument(
+        "--split", action="store_true",
+        help="with --ray, hand out segments of videos, so that one is shared by many; "
+        "on disks that all machines share",
+    )  # fmt: skip
+    how.add_argument(
         "--retries", type=int, default=2, metavar="N",
-        help="with --ray, how often a video is begun again whose process was lost "
-        "(default: %(default)s)",
+        help="with --ray, how often a video, or a segment, is begun again whose "
+        "process was lost (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--skip-existing", action="store_true", help="leave alone what is there"
@@ -341,6 +346,8 @@ def _add_batch(commands: _Commands) -> None:
 
 def _batch(options: argparse.Namespace) -> int:
     share_heap()
+    if options.split and options.ray is None:
+        raise ValueError("--split needs --ray; for one video, see convert --workers")
     jobs = batch.plan(
         batch.find_inputs(options.input),
         {
@@ -403,7 +410,8 @@ def _batch_on_ray(
             dtype=_DTYPES[options.dtype],
         ),
         address=options.ray or None, workers=options.jobs, cpus=options.worker_cpus,
-        retries=options.retries, skip_existing=options.skip_existing,
+        retries=options.retries, split=options.split,
+        skip_existing=options.skip_existing,
         tell=partial(print, file=sys.stderr), progress=progress, **settings,
     )  # fmt: skip
 

@@ -13,18 +13,25 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
-from rematte import batch
+from rematte import batch, storage
 from rematte.device import choose_device
 from rematte.pipeline import share_heap
+from rematte.segments import LEAD_IN, Segment, SegmentConverter, Work, join, prepare
 from rematte.version import __version__
 
 _PATIENCE = 30  # until it is told that no worker has started yet [s]
 _FAREWELL = 10  # for workers to end [s]
+
+
+# A job as it is now, and its segments if they have been planned.
+_Result: TypeAlias = tuple[batch.Job, Work | None]
 
 
 class Worker:
@@ -48,8 +55,9 @@ class Worker:
         torch.set_num_threads(threads)
         with suppress(OSError):  # of another machine
             os.chdir(folder)
-        self._load, self._device = load, device
+        self._loader, self._device = load, device
         self._model: Any = None
+        self._converter: tuple[Path, SegmentConverter] | None = None
         # All that is temporary goes there, so that others can remove it if we die.
         self._scratch = tempfile.tempdir = tempfile.mkdtemp(prefix="rematte-worker-")
 
@@ -60,12 +68,55 @@ class Worker:
         node = ray.get_runtime_context().get_node_id()
         return __version__, node, self._scratch
 
-    def convert(self, job: batch.Job, settings: Mapping[str, Any]) -> batch.Job:
+    def convert(self, job: batch.Job, settings: Mapping[str, Any]) -> _Result:
         """Do a job; the first one loads the model."""
-        device, _ = choose_device(self._device)
+        return batch.convert(self._load(), job, self._here(settings)), None
+
+    def plan(
+        self, job: batch.Job, settings: Mapping[str, Any], resume: bool
+    ) -> _Result:
+        """Cut a video into segments."""
+
+        def act() -> Work:
+            for path in job.outputs.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            paths = batch.arguments(job, {p: p for p in job.outputs.values()})
+            return prepare(
+                self._load(), job.input, resume=resume, lead_in=LEAD_IN, **paths,
+                **self._here(settings),
+            )  # fmt: skip
+
+        self._load()  # outside, since wrong weights are nobody's own
+        return job, batch.attempt(job, act)
+
+    def part(self, job: batch.Job, work: Work, segment: Segment) -> _Result:
+        """Convert a segment."""
+        model = self._load()
+        if self._converter is None or self._converter[0] != work.folder:
+            self._converter = work.folder, SegmentConverter(model, work)
+        batch.attempt(job, partial(self._converter[1], segment))
+        return job, None
+
+    def join(self, job: batch.Job, work: Work) -> _Result:
+        """Join all segments of a video."""
+        report = batch.attempt(job, partial(join, work))
+        if report is not None:
+            batch.finish(job, report)
+            seams = [mean for _, mean, _ in report.seams]
+            if seams:
+                job.notes.append(
+                    f"{report.segments} segments; at the worst seam alpha differs by "
+                    f"{max(seams):.2f}/255 on average"
+                )
+        return job, None
+
+    def _here(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {**settings, "device": choose_device(self._device)[0]}
+
+    def _load(self) -> Any:
         if self._model is None:
-            self._model = self._load(device)
-        return batch.convert(self._model, job, {**settings, "device": device})
+            self._model = self._loader(choose_device(self._device)[0])
+        return self._model
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -80,6 +131,7 @@ def run(
     workers: int | None = None,
     cpus: int | None = None,
     retries: int = 2,
+    split: bool = False,
     device: str = "auto",
     skip_existing: bool = False,
     tell: Callable[[str], None] = lambda _: None,
@@ -94,7 +146,9 @@ def run(
             "auto" is the cluster this machine belongs to; or HOST:PORT.
         workers: How many; None takes as many as there is room for.
         cpus: Cores of each; None takes 2, or 1 where there is no more.
-        retries: How often a file is done again whose worker was lost.
+        retries: How often a file, or a segment, is done again whose worker was lost.
+        split: Hand out segments of files that are on disks, which all machines must
+            share; see `segments`.
         device: As of `choose_device`, chosen in the worker. If it may be CUDA, and the
             cluster has GPUs, each worker has one for itself.
         skip_existing: Leave alone what has all of its outputs.
@@ -136,9 +190,11 @@ def run(
             load, device, cpus, os.getcwd(),  # noqa: PTH109
         )  # fmt: skip
         pool = _Pool(ray, make, retries, settings, tell)
+        count = workers or max(1, int(room))
+        if not split:
+            count = min(count, len(waiting))
         try:
-            count = workers or max(1, int(room))
-            yield from pool.convert(waiting, min(count, len(waiting)))
+            yield from pool.convert([_begin(job, split) for job in waiting], count)
         finally:
             pool.stop()
     finally:
@@ -196,6 +252,37 @@ def _cause(error: Exception) -> str:
     return lines[-1].strip()[:300]
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """What is handed out.
+
+    Attributes:
+        job: Whose.
+        what: The method of a worker.
+        more: What it is told besides.
+    """
+
+    job: batch.Job
+    what: str
+    more: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The video."""
+        return str(self.job.input)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from all others."""
+        return self.name, self.what, self.more[1].index if self.what == "part" else 0
+
+
+def _begin(job: batch.Job, split: bool) -> _Unit:
+    """How a job begins: what is in object storage has no place for segments."""
+    far = any(map(storage.is_remote, (job.input, *job.outputs.values())))
+    return _Unit(job, "plan", (False,)) if split and not far else _Unit(job, "convert")
+
+
 class _Pool:
     """Workers, what each of them does, and what becomes of it.
 
@@ -219,20 +306,25 @@ class _Pool:
         self._settings, self._tell = settings, tell
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
-        self._running: dict[Any, tuple[Any, batch.Job]] = {}
+        self._running: dict[Any, tuple[Any, _Unit]] = {}
+        self._waiting: deque[_Unit] = deque()
         self._places: dict[Any, tuple[str, str]] = {}  # machine and folder of each
         self._cleaning: list[Any] = []
-        self._lost: Counter[str] = Counter()  # by input, and "" for none
+        self._lost: Counter[Any] = Counter()  # by unit, and "" for none
         self._fresh: set[str] = set()  # inputs without outputs when first sent
+        self._seen: set[str] = set()
+        self._failed: set[str] = set()
+        self._works: dict[str, Work] = {}
+        self._left: dict[str, set[int]] = {}  # segments to be done, by input
 
-    def convert(self, jobs: Sequence[batch.Job], workers: int) -> Iterator[batch.Job]:
-        """Do jobs; no more are handed out than there are workers that live."""
-        waiting = deque(jobs)
+    def convert(self, units: Sequence[_Unit], workers: int) -> Iterator[batch.Job]:
+        """Do jobs; no more is handed out than there are workers that live."""
+        self._waiting.extend(units)
         for _ in range(workers):
             self._start()
-        while waiting or self._running:
-            while waiting and self._idle:
-                self._send(waiting.popleft())
+        while self._waiting or self._running:
+            while self._waiting and self._idle:
+                self._send(self._waiting.popleft())
             found, _ = self._ray.wait(
                 [*self._starting, *self._running], timeout=_PATIENCE
             )
@@ -241,29 +333,72 @@ class _Pool:
             for ref in found:
                 if ref in self._starting:
                     self._greet(ref)
-                    continue
-                job, lost = self._finish(ref)
-                times = self._lost[str(job.input)]
-                if lost and times <= self._retries:
-                    waiting.append(job)
-                    continue
-                if lost:
-                    job.status, job.code = "failed", 5
-                    job.error = (
-                        f"its worker was lost {times} times, perhaps for its memory; "
-                        "try --resize or more --worker-cpus"
-                    )
-                yield job
+                else:
+                    yield from self._go_on(*self._finish(ref))
 
-    def _send(self, job: batch.Job) -> None:
-        if not self._lost[str(job.input)] and not batch.exists(job, any):
-            self._fresh.add(str(job.input))
+    def _send(self, unit: _Unit) -> None:
+        if unit.name not in self._seen:
+            self._seen.add(unit.name)
+            if not batch.exists(unit.job, any):
+                self._fresh.add(unit.name)
         settings = self._settings
-        if self._lost[str(job.input)] and str(job.input) in self._fresh:
+        if self._again(unit.name) and unit.name in self._fresh:
             # An attempt may have been lost after it had published.
             settings = {**settings, "overwrite": True}
+        told = (settings,) if unit.what in ("convert", "plan") else ()
         worker = self._idle.pop()
-        self._running[worker.convert.remote(job, settings)] = worker, job
+        ref = getattr(worker, unit.what).remote(unit.job, *told, *unit.more)
+        self._running[ref] = worker, unit
+
+    def _again(self, name: str) -> bool:
+        return any(key and key[0] == name for key in self._lost)
+
+    def _go_on(self, unit: _Unit, result: _Result | None) -> Iterator[batch.Job]:
+        """What follows from what became of a unit; gives a job that is finished."""
+        if unit.name in self._failed:  # through another of its segments
+            return
+        job, work = (unit.job, None) if result is None else result
+        if result is None:
+            times = self._lost[unit.key]
+            if times <= self._retries:
+                # Of a join that was lost, who knows how far it came?
+                again = _Unit(job, "plan", (True,)) if unit.what == "join" else unit
+                self._waiting.append(again)
+                return
+            job.status, job.code = "failed", 5
+            job.error = (
+                f"its worker was lost {times} times, perhaps for its memory; try "
+                "--resize or more --worker-cpus"
+            )
+        if job.status == "failed":
+            self._failed.add(unit.name)
+            self._waiting = deque(u for u in self._waiting if u.name != unit.name)
+            self._forget(unit.name)
+        elif unit.what in ("plan", "part"):
+            self._follow(unit, work)
+            return
+        self._works.pop(unit.name, None)
+        yield job
+
+    def _follow(self, unit: _Unit, work: Work | None) -> None:
+        """Put the next units of a video in front, so that few are under way."""
+        if work is not None:
+            missing = work.missing()
+            self._works[unit.name] = work
+            self._left[unit.name] = {segment.index for segment in missing}
+            parts = [_Unit(unit.job, "part", (work, each)) for each in missing]
+            self._waiting.extendleft(reversed(parts))
+        else:
+            self._left[unit.name].discard(unit.more[1].index)
+        if not self._left[unit.name]:
+            whole = self._works[unit.name]
+            self._waiting.appendleft(_Unit(unit.job, "join", (whole,)))
+
+    def _forget(self, name: str) -> None:
+        """Remove the segments of a video that will not be completed."""
+        work = self._works.pop(name, None)
+        if work is not None:
+            shutil.rmtree(work.folder, ignore_errors=True)
 
     def _has(self) -> str:
         has = self._ray.cluster_resources()
@@ -296,34 +431,33 @@ class _Pool:
         self._places[worker] = node, folder
         self._idle.append(worker)
 
-    def _finish(self, ref: Any) -> tuple[batch.Job, bool]:
-        """What became of a job, and whether its worker was lost."""
-        worker, job = self._running.pop(ref)
+    def _finish(self, ref: Any) -> tuple[_Unit, _Result | None]:
+        """What became of a unit; nothing if its worker was lost."""
+        worker, unit = self._running.pop(ref)
         try:
-            done: batch.Job = self._ray.get(ref)
+            result: _Result = self._ray.get(ref)
         except self._ray.exceptions.RayActorError:
-            self._lost[str(job.input)] += 1
-            self._bury(worker, job)
+            self._lost[unit.key] += 1
+            self._bury(worker, unit)
             self._start()
-            return job, True
+            return unit, None
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None  # such as missing weights
         self._idle.append(worker)
-        return done, False
+        return unit, result
 
-    def _bury(self, worker: Any, job: batch.Job | None) -> None:
+    def _bury(self, worker: Any, unit: _Unit) -> None:
         """End a worker at once, and remove what it leaves."""
         self._ray.kill(worker)
-        node, folder = self._places.pop(worker, ("", ""))
-        if job is not None:
-            batch.clear(job)
-        if folder:
-            strategy = self._ray.util.scheduling_strategies
-            there = strategy.NodeAffinitySchedulingStrategy(node, soft=False)
-            remove = self._ray.remote(num_cpus=0)(shutil.rmtree)
-            self._cleaning.append(
-                remove.options(scheduling_strategy=there).remote(folder, True)
-            )
+        if unit.what in ("convert", "join"):
+            batch.clear(unit.job)
+        node, folder = self._places.pop(worker)
+        strategy = self._ray.util.scheduling_strategies
+        there = strategy.NodeAffinitySchedulingStrategy(node, soft=False)
+        remove = self._ray.remote(num_cpus=0)(shutil.rmtree)
+        self._cleaning.append(
+            remove.options(scheduling_strategy=there).remote(folder, True)
+        )
 
     def stop(self) -> None:
         """End all workers; what is not complete leaves nothing behind."""
@@ -335,8 +469,10 @@ class _Pool:
         if self._running:  # only then is nothing written any more
             refs = list(self._running)
             self._ray.wait(refs, num_returns=len(refs), timeout=_FAREWELL)
-        for worker, job in self._running.values():
-            self._bury(worker, job)
+        for worker, unit in self._running.values():
+            self._bury(worker, unit)
+        for name in list(self._works):
+            self._forget(name)
         ending += self._cleaning
         if ending:
             self._ray.wait(ending, num_returns=len(ending), timeout=_FAREWELL)

@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 from conftest import Run, make_clip
-from fakes import Fake, colours, decode, names
+from fakes import Fake, colours, decode, names, sound, times
 
-from rematte import cluster, storage
+from rematte import batch, cluster, segments, storage
 from rematte.batch import Job, find_inputs, plan
 from rematte.cli import build_parser
 
@@ -162,6 +162,38 @@ def test_a_lost_worker_costs_no_frame(times: int, place: Path, running: None) ->
     assert names(place / "out") == made  # nothing hidden either
 
 
+def test_segments_of_one_video_are_shared(
+    place: Path, running: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is lost and done again; the video has all frames and equals the whole one."""
+    wide = make_clip(place / "wide.mp4", colours(12, (80, 48)), sound=True)
+    (whole,) = batch.run(
+        plan(find_inputs([wide]), {"output": "whole"}, ".mkv"), Fake, **SETTINGS
+    )
+    assert whole.status == "done"
+    jobs = plan(find_inputs([wide, "clips/bad.mp4"]), {"output": "out"}, ".mkv")
+    load = partial(short_segments, place / "tally")
+    done = convert(jobs, load, split=True)
+    assert done["bad.mp4"].status == "failed"
+    assert "not a video" in done["bad.mp4"].error
+    job = done["wide.mp4"]
+    assert (job.status, job.frames, job.error) == ("done", 12, "")
+    assert "3 segments; at the worst seam alpha differs by" in job.notes[-1]
+    assert len((place / "tally.died").read_text()) == 1
+    out, true = place / "out/wide.mkv", place / "whole/wide.mkv"
+    assert times(out) == times(true)
+    assert sound(out) == sound(true)
+    # FFV1 is exact, and the lead-in reaches to the beginning.
+    pairs = zip(decode(out), decode(true), strict=True)
+    assert all((one == other).all() for one, other in pairs)
+    assert names(place / "out") == {"wide.mkv"}
+
+
+def short_segments(tally: Path, device: torch.device) -> Fake:
+    segments.LENGTH = 4
+    return Deadly(tally, 1)
+
+
 def test_object_storage_in_and_out(
     place: Path, running: None, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +248,7 @@ def test_wrong_weights_end_all(place: Path, running: None, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        ("-o out --split", 2, "--split needs --ray"),
         ("--ray clips -o out", 2, "write --ray behind the inputs"),
         ("-o out --jobs 0 --ray", 2, "jobs must be 1 or more"),
         ("-o out --worker-cpus 0 --ray", 2, "worker_cpus must be 1 or more"),

@@ -27,7 +27,7 @@ ALLOWED = {
     },
     "storage": {"video"},
     "batch": {"convert", "storage", "video"},
-    "cluster": {"batch", "device", "pipeline"},
+    "cluster": {"batch", "device", "pipeline", "segments", "storage"},
     "segments": {"compositing", "convert", "engines", "matting", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
