@@ -241,7 +241,8 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     except (OSError, RuntimeError, ValueError) as error:
         raise ConnectionError(
             f"no Ray cluster at {address or 'this machine'} ({_cause(error)}); "
-            "start one with `ray start --head`, or correct --ray"
+            "start one with `ray start --head`, correct --ray, or set RAY_AUTH_MODE as "
+            "on the cluster"
         ) from error
     return ray, True
 

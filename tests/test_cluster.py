@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
@@ -34,8 +35,16 @@ except ModuleNotFoundError:
     pytest.skip("Ray is not installed (extra: ray)", allow_module_level=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_token() -> Iterator[None]:
+    """Else Ray would make one in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", uuid4().hex)
+        yield
+
+
 @pytest.fixture(scope="module")
-def running() -> Iterator[None]:
+def running(_own_token: None) -> Iterator[None]:
     """Ray on this machine, once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
