@@ -116,6 +116,19 @@ def test_a_background_plays_on(place: Path) -> None:
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
 
 
+def test_a_list_of_clips(place: Path) -> None:
+    """The run-up of each clip's sound lies within the sound before it."""
+    lines = ["ffconcat version 1.0", *["file in.mp4"] * 3]
+    (place / "list.ffconcat").write_text("\n".join(lines))
+    convert_video(Fake(), "list.ffconcat", output="w.mov", **RATIO)
+    report = convert_long(Fake, "list.ffconcat", output="s.mov", segment=7, **RATIO)
+    assert report.frames == 30
+    assert frames(place / "s.mov") == frames(place / "w.mov")
+    assert sound(place / "s.mov") == sound(place / "w.mov")
+    pieces = [piece for _, piece in sound(place / "in.mp4")]
+    assert [piece for _, piece in sound(place / "s.mov")] == pieces * 3
+
+
 FORMATS = [
     (".mp4", None), (".mp4", "hevc"), (".mp4", "av1"), (".m4v", None), (".mov", None),
     (".mov", "h264"), (".mov", "hevc"), (".webm", None), (".webm", "av1"),

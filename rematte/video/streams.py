@@ -57,6 +57,7 @@ class SideStreams:
         self._copied: dict[int, Stream] = {}
         self._encoded: dict[int, tuple[Any, Any]] = {}
         self._before: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         kinds = ("audio",) * sound + ("subtitle", "attachment")
         for stream in self._input.streams:
             if stream.type in kinds:
@@ -167,9 +168,20 @@ class SideStreams:
         if packet.pts is not None:
             packet.pts -= shift
         if packet.dts is not None:
-            packet.dts -= shift
+            packet.dts = self._growing(index, packet.dts - shift)
+            if packet.pts is not None:
+                packet.pts = max(packet.pts, packet.dts)
         packet.stream = self._copied[index]
         self._output.mux_one(packet)
+
+    def _growing(self, index: int, ticks: int) -> int:
+        """No decoding time twice or back, as where clips of a list meet.
+
+        Muxers refuse that.
+        """
+        ticks = max(ticks, self._last.get(index, ticks - 1) + 1)
+        self._last[index] = ticks
+        return ticks
 
     def _decode(self, packet: "Packet[Any]") -> list[Any]:
         try:
