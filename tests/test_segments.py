@@ -223,6 +223,15 @@ def test_without_resume_it_begins_anew(place: Path, unbroken: list[Any]) -> None
     assert frames(place / "out.mov") == unbroken[0]
 
 
+def test_work_is_not_deleted_unasked(place: Path) -> None:
+    begun(place, 2)
+    with pytest.raises(OutputError, match="holds segments of an earlier run; pass res"):
+        convert_long(
+            Fake, "in.mp4", output="out.mov", segment=3, overwrite=False, **RATIO
+        )
+    assert "000001" in names(place / ".out.mov.segments")
+
+
 def test_a_run_stopped_while_it_names_goes_on(
     place: Path, unbroken: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +306,7 @@ def test_other_settings_are_refused(
     given = {"output": "out.mov", "output_alpha": "pha.mkv", **RATIO, **change}
     with pytest.raises(ValueError, match=told) as error:
         convert_long(Fake, "in.mp4", segment=3, resume=True, **given)
-    assert "leave out resume (--resume) to begin anew" in str(error.value)
+    assert "or overwrite (-y) without resume (--resume)" in str(error.value)
     assert names(place / ".out.mov.segments") == before
 
 
@@ -359,6 +368,9 @@ def test_what_has_no_segments_is_refused(place: Path) -> None:
     photo = save_images(place / "shots", colours(1)) / "shot0.png"
     with pytest.raises(ValueError, match="one image, which has no segments"):
         convert_long(Fake, photo, output="o.png", **RATIO)
+    (place / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in this folder"):
+        convert_long(Fake, "empty", output="o.mp4", **RATIO)
     with pytest.raises(InputError, match="no such file"):
         convert_long(Fake, "none.mp4", output="o.mp4", **RATIO)
     (place / "out.mp4").write_text("precious")
