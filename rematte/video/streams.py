@@ -168,20 +168,23 @@ class SideStreams:
         if packet.pts is not None:
             packet.pts -= shift
         if packet.dts is not None:
-            packet.dts = self._growing(index, packet.dts - shift)
-            if packet.pts is not None:
-                packet.pts = max(packet.pts, packet.dts)
+            packet.dts -= shift
+        if packet.stream.type == "audio":
+            self._let_grow(packet)
         packet.stream = self._copied[index]
         self._output.mux_one(packet)
 
-    def _growing(self, index: int, ticks: int) -> int:
+    def _let_grow(self, packet: "Packet[Any]") -> None:
         """No decoding time twice or back, as where clips of a list meet.
 
         Muxers refuse that.
         """
-        ticks = max(ticks, self._last.get(index, ticks - 1) + 1)
-        self._last[index] = ticks
-        return ticks
+        if packet.dts is None or packet.pts is None:
+            return
+        index = packet.stream.index
+        packet.dts = max(packet.dts, self._last.get(index, packet.dts - 1) + 1)
+        packet.pts = max(packet.pts, packet.dts)
+        self._last[index] = packet.dts
 
     def _decode(self, packet: "Packet[Any]") -> list[Any]:
         try:
