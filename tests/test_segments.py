@@ -483,6 +483,35 @@ def test_seams_are_measured(place: Path) -> None:
     assert worst[0] > 1.8 * worst[1] > 3 * worst[2] > 0
 
 
+SOURCES = [
+    ("in.ts", "libx264"), ("in.avi", "mpeg4"), ("in.webm", "libvpx-vp9"),
+    ("in.webm", "libvpx"), ("in.mkv", "libx265"),
+    ("in.mp4", "libx264"), ("in.flv", "flv1"), ("in.mov", "libx265"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "codec"), SOURCES)
+def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -> None:
+    """Whatever the container's index is worth; without memory there are no seams."""
+    x265 = {"x265-params": "log-level=error:keyint=12:open-gop=1"}
+    options = x265 if codec == "libx265" else {"g": "12", "bf": "2", "b:v": "400k"}
+    if codec in ("libvpx", "libvpx-vp9", "flv1"):
+        del options["bf"]
+    make_clip(place / name, draw_disc(50).frames, codec=codec, options=options)
+    forgets = Fake(memory=0)
+    convert_video(forgets, name, output_foreground="w.mkv", **RATIO)
+    work = prepare(
+        forgets, name, segment=7, lead_in=2, output_foreground="s.mkv", **RATIO
+    )
+    converter = SegmentConverter(forgets, work)
+    for segment in reversed(work.segments):
+        converter(segment)
+    report = join(work)
+    assert report.frames == 50
+    assert frames(place / "s.mkv") == frames(place / "w.mkv")
+    assert [seam[2] for seam in report.seams] == [0] * 7
+
+
 class KillsOnce(Fake):
     """Kills its process, the first time that there is one."""
 
