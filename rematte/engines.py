@@ -100,11 +100,11 @@ class TorchEngine:
 
     def pack(self, state: State) -> list[Tensor]:
         """See `Engine`."""
-        return [tensor.clone() for tensor in state]
+        return [t.clone(memory_format=torch.contiguous_format) for t in state]
 
     def unpack(self, kept: list[Tensor]) -> State:
         """See `Engine`."""
-        return tuple(kept)
+        return tuple(t.contiguous(memory_format=torch.channels_last) for t in kept)
 
 
 class OpenVINOEngine:
@@ -157,6 +157,8 @@ class OpenVINOEngine:
                 openvino.save_model(model, made, compress_to_fp16=False)
                 for part_of in (made.with_suffix(".bin"), made):
                     part_of.replace(path.with_name(part_of.name))
+            # As every later run reads it: one just converted rounds otherwise.
+            return self._core.read_model(path)
         return model
 
     def _compile(

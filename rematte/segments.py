@@ -205,7 +205,7 @@ def convert_long(
             where there are several.
         input_source: A video file or a folder of images.
         resume: Go on from what an earlier run left, if it left something. Otherwise
-            that is deleted.
+            that is deleted, or refused unless outputs may be replaced.
         workers: Processes that convert segments side by side, sharing the cores. One
             gives what a run without segments gives.
         lead_in: With several workers, how many frames early each segment begins.
@@ -309,23 +309,28 @@ def prepare(
     )
     folder = _work_folder(next(iter(outputs.values())))
     manifest = folder / "manifest.json"
-    if not (resume and manifest.exists()):
-        with as_output_error(folder), suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+    begun, overwrite = manifest.exists(), settings.get("overwrite", True)
+    if begun and not (resume or overwrite):
+        raise OutputError(
+            f"{folder} holds segments of an earlier run; pass resume (--resume) to go "
+            "on with them, or overwrite (-y) to begin anew"
+        )
     # A run that was stopped while it named its outputs names them again.
-    overwrite = settings.get("overwrite", True) or (folder / _NAMED).exists()
-    check_paths(outputs, source, settings.get("background"), overwrite)
+    naming = resume and (folder / _NAMED).exists()
+    check_paths(outputs, source, settings.get("background"), overwrite or naming)
     conditions = _conditions(
         model, source, {**settings, **outputs, "lead_in": lead_in, "segment": segment}
     )
-    if manifest.exists():
+    if begun and resume:
         known = json.loads(manifest.read_text("utf-8"))
         _compare(known["conditions"], conditions, folder)
     else:
         plan = _plan(model, source, outputs, settings, lead_in, segment, share)
         known = {"conditions": conditions, **plan}
         with as_output_error(folder):
-            folder.mkdir(exist_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir()
             _write_json(manifest, known)
     _remove_left(folder)
     segments = [
@@ -467,14 +472,18 @@ def _look_at(path: Path) -> dict[str, str]:
     """Size, time of change and hash of the beginning of a file, or of a folder's."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
     states = [file.stat() for file in files]
-    with files[0].open("rb") as file:
-        head = file.read(_HEAD)
+    head = b""
+    for first in files[:1]:
+        with first.open("rb") as file:
+            head = file.read(_HEAD)
     return {
         "number of files": str(len(files)),
         "size": str(sum(state.st_size for state in states)),
-        "time of change": str(max(state.st_mtime_ns for state in states)),
+        "time of change": str(max((state.st_mtime_ns for state in states), default=0)),
         "beginning": hashlib.sha256(head).hexdigest()[:16],
     }
 
@@ -501,7 +510,7 @@ def _compare(old: Mapping[str, str], new: Mapping[str, str], folder: Path) -> No
     if others:
         raise ValueError(
             f"{folder} was begun otherwise: {'; '.join(others)}; give the same again, "
-            f"or leave out resume (--resume) to begin anew"
+            "or overwrite (-y) without resume (--resume) to begin anew"
         )
 
 

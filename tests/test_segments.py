@@ -116,6 +116,19 @@ def test_a_background_plays_on(place: Path) -> None:
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
 
 
+def test_a_list_of_clips(place: Path) -> None:
+    """The run-up of each clip's sound lies within the sound before it."""
+    lines = ["ffconcat version 1.0", *["file in.mp4"] * 3]
+    (place / "list.ffconcat").write_text("\n".join(lines))
+    convert_video(Fake(), "list.ffconcat", output="w.mov", **RATIO)
+    report = convert_long(Fake, "list.ffconcat", output="s.mov", segment=7, **RATIO)
+    assert report.frames == 30
+    assert frames(place / "s.mov") == frames(place / "w.mov")
+    assert sound(place / "s.mov") == sound(place / "w.mov")
+    pieces = [piece for _, piece in sound(place / "in.mp4")]
+    assert [piece for _, piece in sound(place / "s.mov")] == pieces * 3
+
+
 FORMATS = [
     (".mp4", None), (".mp4", "hevc"), (".mp4", "av1"), (".m4v", None), (".mov", None),
     (".mov", "h264"), (".mov", "hevc"), (".webm", None), (".webm", "av1"),
@@ -210,6 +223,15 @@ def test_without_resume_it_begins_anew(place: Path, unbroken: list[Any]) -> None
     assert frames(place / "out.mov") == unbroken[0]
 
 
+def test_work_is_not_deleted_unasked(place: Path) -> None:
+    begun(place, 2)
+    with pytest.raises(OutputError, match="holds segments of an earlier run; pass res"):
+        convert_long(
+            Fake, "in.mp4", output="out.mov", segment=3, overwrite=False, **RATIO
+        )
+    assert "000001" in names(place / ".out.mov.segments")
+
+
 def test_a_run_stopped_while_it_names_goes_on(
     place: Path, unbroken: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +306,7 @@ def test_other_settings_are_refused(
     given = {"output": "out.mov", "output_alpha": "pha.mkv", **RATIO, **change}
     with pytest.raises(ValueError, match=told) as error:
         convert_long(Fake, "in.mp4", segment=3, resume=True, **given)
-    assert "leave out resume (--resume) to begin anew" in str(error.value)
+    assert "or overwrite (-y) without resume (--resume)" in str(error.value)
     assert names(place / ".out.mov.segments") == before
 
 
@@ -346,6 +368,9 @@ def test_what_has_no_segments_is_refused(place: Path) -> None:
     photo = save_images(place / "shots", colours(1)) / "shot0.png"
     with pytest.raises(ValueError, match="one image, which has no segments"):
         convert_long(Fake, photo, output="o.png", **RATIO)
+    (place / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in this folder"):
+        convert_long(Fake, "empty", output="o.mp4", **RATIO)
     with pytest.raises(InputError, match="no such file"):
         convert_long(Fake, "none.mp4", output="o.mp4", **RATIO)
     (place / "out.mp4").write_text("precious")
@@ -456,6 +481,35 @@ def test_seams_are_measured(place: Path) -> None:
         assert seam[2] == np.abs(one - other).max()
         worst.append(seam[1])
     assert worst[0] > 1.8 * worst[1] > 3 * worst[2] > 0
+
+
+SOURCES = [
+    ("in.ts", "libx264"), ("in.avi", "mpeg4"), ("in.webm", "libvpx-vp9"),
+    ("in.webm", "libvpx"), ("in.mkv", "libx265"),
+    ("in.mp4", "libx264"), ("in.flv", "flv1"), ("in.mov", "libx265"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "codec"), SOURCES)
+def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -> None:
+    """Whatever the container's index is worth; without memory there are no seams."""
+    x265 = {"x265-params": "log-level=error:keyint=12:open-gop=1"}
+    options = x265 if codec == "libx265" else {"g": "12", "bf": "2", "b:v": "400k"}
+    if codec in ("libvpx", "libvpx-vp9", "flv1"):
+        del options["bf"]
+    make_clip(place / name, draw_disc(50).frames, codec=codec, options=options)
+    forgets = Fake(memory=0)
+    convert_video(forgets, name, output_foreground="w.mkv", **RATIO)
+    work = prepare(
+        forgets, name, segment=7, lead_in=2, output_foreground="s.mkv", **RATIO
+    )
+    converter = SegmentConverter(forgets, work)
+    for segment in reversed(work.segments):
+        converter(segment)
+    report = join(work)
+    assert report.frames == 50
+    assert frames(place / "s.mkv") == frames(place / "w.mkv")
+    assert [seam[2] for seam in report.seams] == [0] * 7
 
 
 class KillsOnce(Fake):
