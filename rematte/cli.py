@@ -321,7 +321,7 @@ def _add_batch(commands: _Commands) -> None:
     )  # fmt: skip
     how.add_argument(
         "--worker-cpus", type=int, metavar="N",
-        help="with --ray, cores of each process (default: 2); each has a GPU besides, "
+        help="with --ray, cores of each process (default: 2, if it has them); each has a GPU besides, "
         "where there are some",
     )  # fmt: skip
     how.add_argument(

@@ -145,7 +145,7 @@ def run(
         address: None starts Ray on this machine, unless it runs in this process;
             "auto" is the cluster this machine belongs to; or HOST:PORT.
         workers: How many; None takes as many as there is room for.
-        cpus: Cores of each; None takes 2, or 1 where there is no more.
+        cpus: Cores of each; None takes 2, or on this machine 1 where there are no more.
         retries: How often a file, or a segment, is done again whose worker was lost.
         split: Hand out segments of files that are on disks, which all machines must
             share; see `segments`.
@@ -176,14 +176,16 @@ def run(
     ray, ours = _connect(address)
     try:
         has = ray.cluster_resources()
-        cpus = cpus or min(2, os.cpu_count() or 1)
+        if cpus is None:  # another cluster may yet grow
+            share = int(has.get("CPU", 0)) // (workers or 1)
+            cpus = 2 if address else max(1, min(2, share))
         gpus = int(device.startswith("cuda") or (device == "auto" and "GPU" in has))
         room = has.get("GPU", 0) if gpus else has.get("CPU", 0) // cpus
-        if address is None and room < 1:  # another cluster may yet grow
+        if address is None and room < (workers or 1):
             raise ValueError(
-                f"a worker takes {cpus} cores and {gpus} GPUs, and this machine has "
-                f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; use fewer "
-                "--worker-cpus or another --device"
+                f"{workers or 1} workers of {cpus} cores and {gpus} GPUs do not fit on "
+                f"this machine with {has.get('CPU', 0):g} and {has.get('GPU', 0):g}; use "
+                "fewer --jobs or --worker-cpus, or another --device"
             )
         make = partial(
             ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker).remote,
@@ -194,7 +196,9 @@ def run(
         if not split:
             count = min(count, len(waiting))
         try:
-            yield from pool.convert([_begin(job, split) for job in waiting], count)
+            anew = bool(settings.get("overwrite", True))
+            units = [_begin(job, split, anew) for job in waiting]
+            yield from pool.convert(units, count)
         finally:
             pool.stop()
     finally:
@@ -278,10 +282,12 @@ class _Unit:
         return self.name, self.what, self.more[1].index if self.what == "part" else 0
 
 
-def _begin(job: batch.Job, split: bool) -> _Unit:
+def _begin(job: batch.Job, split: bool, anew: bool) -> _Unit:
     """How a job begins: what is in object storage has no place for segments."""
     far = any(map(storage.is_remote, (job.input, *job.outputs.values())))
-    return _Unit(job, "plan", (False,)) if split and not far else _Unit(job, "convert")
+    if far or not split:
+        return _Unit(job, "convert")
+    return _Unit(job, "plan", (not anew,))
 
 
 class _Pool:
@@ -363,7 +369,8 @@ class _Pool:
             times = self._lost[unit.key]
             if times <= self._retries:
                 # Of a join that was lost, who knows how far it came?
-                again = _Unit(job, "plan", (True,)) if unit.what == "join" else unit
+                ended = unit.what in ("plan", "join")
+                again = _Unit(job, "plan", (True,)) if ended else unit
                 self._waiting.append(again)
                 return
             job.status, job.code = "failed", 5
@@ -461,7 +468,7 @@ class _Pool:
         )
 
     def stop(self) -> None:
-        """End all workers; what is not complete leaves nothing behind."""
+        """End all workers; only finished segments stay, for the next run."""
         ending = [worker.close.remote() for worker in self._idle]
         for worker in self._starting.values():
             self._ray.kill(worker)
@@ -472,8 +479,6 @@ class _Pool:
             self._ray.wait(refs, num_returns=len(refs), timeout=_FAREWELL)
         for worker, unit in self._running.values():
             self._bury(worker, unit)
-        for name in list(self._works):
-            self._forget(name)
         ending += self._cleaning
         if ending:
             self._ray.wait(ending, num_returns=len(ending), timeout=_FAREWELL)

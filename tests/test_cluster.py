@@ -262,7 +262,12 @@ def test_wrong_weights_end_all(place: Path, running: None, run: Run) -> None:
         ("-o out --jobs 0 --ray", 2, "jobs must be 1 or more"),
         ("-o out --worker-cpus 0 --ray", 2, "worker_cpus must be 1 or more"),
         ("-o out --retries -1 --ray", 2, "retries must be 0 or more"),
-        ("-o out --worker-cpus 999 --ray", 2, "use fewer --worker-cpus"),
+        ("-o out --jobs 3 --ray", 2, "use fewer --jobs"),
+        (
+            "-o out --worker-cpus 999 --ray",
+            2,
+            "1 workers of 999 cores and 0 GPUs do not fit",
+        ),
     ],
 )
 def test_bad_words_are_one_line(
