@@ -184,8 +184,8 @@ def run(
         if address is None and room < (workers or 1):
             raise ValueError(
                 f"{workers or 1} workers of {cpus} cores and {gpus} GPUs do not fit on "
-                f"this machine with {has.get('CPU', 0):g} and {has.get('GPU', 0):g}; use "
-                "fewer --jobs or --worker-cpus, or another --device"
+                f"this machine with {has.get('CPU', 0):g} and {has.get('GPU', 0):g}; "
+                "use fewer --jobs or --worker-cpus, or another --device"
             )
         make = partial(
             ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker).remote,

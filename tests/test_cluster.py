@@ -181,7 +181,7 @@ def test_segments_of_one_video_are_shared(
     )
     assert whole.status == "done"
     jobs = plan(find_inputs([wide, "clips/bad.mp4"]), {"output": "out"}, ".mkv")
-    load = partial(short_segments, place / "tally")
+    load = partial(short_segments, place / "tally", 1)
     done = convert(jobs, load, split=True)
     assert done["bad.mp4"].status == "failed"
     assert "not a video" in done["bad.mp4"].error
@@ -198,9 +198,31 @@ def test_segments_of_one_video_are_shared(
     assert names(place / "out") == {"wide.mkv"}
 
 
-def short_segments(tally: Path, device: torch.device) -> Fake:
+def short_segments(tally: Path, times: int, device: torch.device) -> Fake:
     segments.LENGTH = 4
-    return Deadly(tally, 1)
+    return Deadly(tally, times)
+
+
+def test_finished_segments_of_a_stopped_run_are_taken_over(
+    place: Path, running: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "LENGTH", 4)
+    wide = make_clip(place / "wide.mp4", colours(12, (80, 48)))
+    (place / "out").mkdir()
+    model = Deadly(place / "before", 0)
+    settings = SETTINGS | {"overwrite": False}
+    work = segments.prepare(
+        model, wide, lead_in=segments.LEAD_IN, output=Path("out/wide.mkv"),
+        device=torch.device("cpu"), **settings,
+    )  # fmt: skip
+    segments.SegmentConverter(model, work)(work.segments[2])
+    jobs = plan(find_inputs([wide]), {"output": "out"}, ".mkv")
+    load = partial(short_segments, place / "tally", 0)
+    (job,) = convert(jobs, load, split=True, overwrite=False).values()
+    assert (job.status, job.frames, job.error) == ("done", 12, "")
+    # Each runs on by a frame, and begins at the first one.
+    assert len((place / "tally").read_text().splitlines()) == 5 + 9
+    assert names(place / "out") == {"wide.mkv"}
 
 
 def test_object_storage_in_and_out(
