@@ -321,8 +321,8 @@ def _add_batch(commands: _Commands) -> None:
     )  # fmt: skip
     how.add_argument(
         "--worker-cpus", type=int, metavar="N",
-        help="with --ray, cores of each process (default: 2, on this machine 1 if there "
-        "are no more); each has a GPU besides, where there are some",
+        help="with --ray, cores of each process (default: 2, here 1 if there are "
+        "no more); each has a GPU besides, where there are some",
     )  # fmt: skip
     how.add_argument(
         "--split", action="store_true",
