@@ -110,6 +110,8 @@ class VideoReader:
         """Release the file."""
         if self._container is not None:
             self._container.close()
+            # It holds the reader, which would keep the decoder and its threads.
+            self._pictures: Iterator[av.VideoFrame] = iter(())
 
     def __iter__(self) -> Iterator[Frame]:
         frames = self._read_images() if self._files else self._read_video()
