@@ -7,21 +7,26 @@ complete, so a run that was stopped goes on with `skip_existing`.
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from glob import glob, has_magic
+from glob import has_magic
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
 
-from rematte.convert import convert_video
+from rematte import storage
+from rematte.convert import Report, convert_video
 from rematte.errors import InputError, OutputError, explain
 from rematte.video.reader import IMAGE_SUFFIXES
+from rematte.video.writer import sweep
+
+T = TypeVar("T")
 
 # What is looked for in folders; a file that is named may have any suffix.
 _VIDEOS = {
@@ -37,7 +42,7 @@ class Job:
     """One input and what became of it.
 
     Attributes:
-        input: A video, an image or a folder of images.
+        input: A video, an image or a folder of images; see `storage.place`.
         outputs: Paths by kind: "output", "composition", "alpha", "foreground".
         status: "planned", "done", "failed" or "skipped".
         frames: How many.
@@ -63,7 +68,8 @@ def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     Args:
         words: Files, patterns ("clips/**/*.mp4"), folders (searched to the bottom for
             videos; one that holds images and no video is an image sequence), and text
-            files (.txt) with one of these in each line, relative to the file.
+            files (.txt) with one of these in each line, relative to the file. All of
+            them, image sequences apart, may be in object storage.
 
     Returns:
         Each input, and its folder relative to the folder it was found through.
@@ -73,7 +79,8 @@ def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """
     found: dict[Path, Path] = {}
     for word in words:
-        some = list(_expand(str(word)))
+        with storage.reading(word):
+            some = list(_expand(str(word)))
         if not some:
             raise InputError(
                 f"{word}: no video there; give files, folders, patterns or a .txt list"
@@ -84,14 +91,16 @@ def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
 
 
 def _expand(word: str) -> Iterator[tuple[Path, Path]]:
-    path = Path(word)
+    path = storage.place(word)
     if path.is_dir():
-        yield from _in_folder(path, path)
+        yield from (_in_bucket if storage.is_remote(path) else _in_folder)(path, path)
     elif path.is_file() and path.suffix.lower() == ".txt":
         for line in path.read_text("utf-8").splitlines():
             entry = line.strip()
             if entry and not entry.startswith("#"):
-                some = list(_expand(str(path.parent / entry)))
+                some = list(
+                    _expand(entry if "://" in entry else str(path.parent / entry))
+                )
                 if not some:
                     raise InputError(
                         f"{path}: {entry} leads to nothing; correct the list"
@@ -100,9 +109,10 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
     elif path.exists():
         yield path, Path()
     elif has_magic(word):
-        for name in sorted(glob(word, recursive=True)):  # noqa: PTH207 - may be absolute
-            if Path(name).is_file():
-                yield Path(name), Path()
+        for name in storage.match(word):
+            found = storage.place(name)
+            if found.is_file():
+                yield found, Path()
 
 
 def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
@@ -118,6 +128,14 @@ def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
     for entry in entries:
         if entry.is_dir():
             yield from _in_folder(entry, top)
+
+
+def _in_bucket(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
+    """The same for object storage: one request, where each question would be one."""
+    for name in storage.inside(folder):
+        video = storage.place(name)
+        if video.suffix.lower() in _VIDEOS and video.name[0] != ".":
+            yield video, Path(str(video.relative_to(top))).parent
 
 
 def plan(
@@ -154,12 +172,14 @@ def plan(
         outputs = {}
         for kind, text in given.items():
             if not _FIELD.search(text):
-                text = str(Path(text) / "{folder}" / f"{{stem}}{suffix}")
+                text = str(storage.place(text) / "{folder}" / f"{{stem}}{suffix}")
             parts = {
                 "stem": path.stem, "name": path.name, "folder": str(folder),
                 "suffix": path.suffix.removeprefix("."),
             }  # fmt: skip
-            target = Path(_FIELD.sub(lambda match: parts[match[1]], text))  # noqa: B023
+            target = storage.place(
+                _FIELD.sub(lambda match: parts[match[1]], text)  # noqa: B023
+            )
             if target in taken:
                 raise OutputError(
                     f"{target} would be written for {taken[target]} and for {path}; "
@@ -195,7 +215,7 @@ def run(
         raise ValueError(f"jobs must be 1 or more, got {workers}")
     waiting = []
     for job in jobs:
-        if skip_existing and all(path.exists() for path in job.outputs.values()):
+        if skip_existing and exists(job):
             job.status = "skipped"
             yield job
         else:
@@ -203,7 +223,7 @@ def run(
     if workers == 1:
         model = load() if waiting else None
         for job in waiting:
-            yield _convert(model, job, settings)
+            yield convert(model, job, settings)
     else:
         yield from _side_by_side(waiting, load, workers, settings)
 
@@ -224,10 +244,12 @@ def _side_by_side(
     # A process that is killed, perhaps for its memory, takes others' work with it:
     # what is left runs alone, so that only the one that is to blame fails.
     for job in broken:
+        clear(job)
         for _, done in _spread([job], 1, begin, settings):
             if done is None:
                 job.status, job.code = "failed", 5
                 job.error = "its process was killed; try --resize or fewer --jobs"
+                clear(job)
             yield done or job
 
 
@@ -258,26 +280,79 @@ def _begin(load: Callable[[], Any], threads: int) -> None:
 
 
 def _in_worker(job: Job, settings: Mapping[str, Any]) -> Job:
-    return _convert(_model, job, settings)
+    return convert(_model, job, settings)
 
 
-def _convert(model: Any, job: Job, settings: Mapping[str, Any]) -> Job:
+def exists(job: Job, which: Callable[[Iterable[bool]], bool] = all) -> bool:
+    """Whether all outputs of a job exist, or any."""
+    with storage.reading(next(iter(job.outputs.values()))):
+        return which(path.exists() for path in job.outputs.values())
+
+
+def clear(job: Job) -> None:
+    """Remove what a killed process has left of a job's outputs."""
+    for path in job.outputs.values():
+        if not storage.is_remote(path):
+            sweep(path)
+
+
+def convert(model: Any, job: Job, settings: Mapping[str, Any]) -> Job:
+    """Do a job; what goes wrong is recorded in it.
+
+    Args:
+        model: As of `convert_video`.
+        job: Is changed.
+        settings: For `convert_video`.
+
+    Returns:
+        The job.
+    """
     begin = time.perf_counter()
+    report = attempt(job, partial(_convert, model, job, settings))
+    if report is not None:
+        finish(job, report)
+    job.seconds = time.perf_counter() - begin
+    return job
+
+
+def attempt(job: Job, act: Callable[[], T]) -> T | None:
+    """Do something for a job; None if that went wrong, which is recorded in it."""
     try:
-        for path in job.outputs.values():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        paths: dict[str, Any] = {
-            kind if kind == "output" else f"output_{kind}": path
-            for kind, path in job.outputs.items()
-        }
-        report = convert_video(model, job.input, **paths, **settings)
+        return act()
     except Exception as error:
         job.status = "failed"
         job.code, job.error = explain(error)
-    else:
-        job.status, job.frames, job.notes = "done", report.frames, report.notes
-    job.seconds = time.perf_counter() - begin
-    return job
+        return None
+    except KeyboardInterrupt as stop:  # what was to be sent is gone with its folder
+        kept = [name for name in stop.args if Path(name).exists()]
+        raise KeyboardInterrupt(*kept) from None
+
+
+def finish(job: Job, report: Report) -> None:
+    """Record what was done."""
+    job.status, job.frames, job.notes = "done", report.frames, report.notes
+
+
+def _convert(model: Any, job: Job, settings: Mapping[str, Any]) -> Report:
+    with TemporaryDirectory(prefix="rematte-") as folder:
+        scratch = Path(folder)
+        overwrite = settings.get("overwrite", True)
+        made = {
+            path: storage.stand_in(path, scratch / kind, overwrite)
+            for kind, path in job.outputs.items()
+        }
+        source = storage.fetch(job.input, scratch)
+        report = convert_video(model, source, **arguments(job, made), **settings)
+        storage.publish(made)
+        return report
+
+
+def arguments(job: Job, made: Mapping[Path, Path]) -> dict[str, Any]:
+    """The outputs as arguments of `convert_video`, by what stands in for each."""
+    return {
+        kind if kind == "output" else f"output_{kind}": made[path]
+        for kind, path in job.outputs.items()
+    }
 
 
 def as_table(jobs: Sequence[Job]) -> str:

@@ -4,14 +4,16 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 import torch
+from tqdm import tqdm
 
-from rematte import batch, doctor, weights
+from rematte import batch, doctor, segments, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
@@ -143,7 +145,9 @@ def _add_settings(parser: _Parser) -> None:
     )
 
 
-def _settings(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+def _settings(
+    options: argparse.Namespace, device: torch.device | str
+) -> dict[str, Any]:
     """The same, as arguments of `convert_video`."""
     return {
         "input_resize": options.resize,
@@ -193,6 +197,24 @@ def _add_convert(commands: _Commands) -> None:
     )  # fmt: skip
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    long = parser.add_argument_group("long videos")
+    long.add_argument(
+        "--resume", action="store_true",
+        help="work in segments, and go on where a run with --resume was stopped",
+    )  # fmt: skip
+    long.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes that share the video in segments (default: %(default)s)",
+    )  # fmt: skip
+    long.add_argument(
+        "--lead-in", type=int, default=segments.LEAD_IN, metavar="W",
+        help="with --workers, frames that each segment begins early, so that the "
+        "network has settled (default: %(default)s)",
+    )  # fmt: skip
+    long.add_argument(
+        "--segment", type=int, metavar="N",
+        help=f"frames in a segment (default: at most {segments.LENGTH})",
+    )  # fmt: skip
     _add_settings(parser)
     talk = parser.add_argument_group("messages")
     talk.add_argument("-q", "--quiet", action="store_true", help="errors only")
@@ -202,24 +224,36 @@ def _add_convert(commands: _Commands) -> None:
 def _convert(options: argparse.Namespace) -> int:
     share_heap()
     device, why = choose_device(options.device)
-    model = weights.load_model(
-        options.weights, options.variant, device, _DTYPES[options.dtype]
-    )
-    report = convert_video(
-        model,
-        options.input,
-        output=options.output,
-        output_composition=options.composition,
-        output_alpha=options.alpha,
-        output_foreground=options.foreground,
-        progress=not options.quiet and sys.stderr.isatty(),
+    load = _loader(options, device)
+    settings = {
+        "output": options.output,
+        "output_composition": options.composition,
+        "output_alpha": options.alpha,
+        "output_foreground": options.foreground,
+        "progress": not options.quiet and sys.stderr.isatty(),
         **_settings(options, device),
-    )
+    }
+    report: Report
+    if options.resume or options.workers != 1:
+        report = segments.convert_long(
+            load, options.input, resume=options.resume, workers=options.workers,
+            lead_in=options.lead_in, segment=options.segment, **settings,
+        )  # fmt: skip
+    else:
+        report = convert_video(load(), options.input, **settings)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
     elif not options.quiet:
         print(_summary(report, f"{device} ({why})"))
     return 0
+
+
+def _loader(options: argparse.Namespace, device: torch.device) -> Callable[[], Any]:
+    """Loads the model that is asked for, in another process too."""
+    return partial(
+        weights.load_model, options.weights, options.variant, device,
+        _DTYPES[options.dtype],
+    )  # fmt: skip
 
 
 def _summary(report: Report, device: str) -> str:
@@ -231,9 +265,24 @@ def _summary(report: Report, device: str) -> str:
         f"downsample ratio {report.downsample_ratio:.3g}, device {device}, engine "
         f"{report.engine}",
     ]
+    if isinstance(report, segments.LongReport):
+        lines += _segments_summary(report)
     lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _segments_summary(report: segments.LongReport) -> list[str]:
+    lines = [f"{report.segments} segments, {report.reused} of them finished before"]
+    if report.seams:
+        mean = sum(seam[1] for seam in report.seams) / len(report.seams)
+        worst = max(report.seams, key=lambda seam: seam[1])
+        lines.append(
+            f"{len(report.seams)} seams after a lead-in of {report.lead_in} frames: "
+            f"alpha differs by {mean:.2f}/255 on average; at the worst, at "
+            f"{worst[0]:.2f} s, by {worst[1]:.2f}, and by {worst[2]} at most"
+        )
+    return lines
 
 
 def _add_batch(commands: _Commands) -> None:
@@ -242,7 +291,8 @@ def _add_batch(commands: _Commands) -> None:
         help="cut the people out of many videos",
         description="Cut the people out of many videos with one model. What fails is "
         "recorded and the rest goes on. Templates have the fields {stem}, {name}, "
-        "{suffix} and {folder}, the last below the folder that was given.",
+        "{suffix} and {folder}, the last below the folder that was given. Inputs and "
+        "outputs may be addresses: s3:// and gs:// (extras: s3, gs).",
         epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
         f"--skip-existing; {EXIT_CODES}; 1 if any failed",
     )
@@ -261,8 +311,28 @@ def _add_batch(commands: _Commands) -> None:
     out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--jobs", type=int, default=1, metavar="N",
-        help="processes at a time (default: %(default)s)",
+        "--jobs", type=int, metavar="N",
+        help="processes at a time (default: 1; with --ray, what there is room for)",
+    )  # fmt: skip
+    how.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS",
+        help="let Ray do it (extra: ray), on this machine or, at auto or HOST:PORT, on "
+        "a cluster",
+    )  # fmt: skip
+    how.add_argument(
+        "--worker-cpus", type=int, metavar="N",
+        help="with --ray, cores of each process (default: 2, here 1 if there are "
+        "no more); each has a GPU besides, where there are some",
+    )  # fmt: skip
+    how.add_argument(
+        "--split", action="store_true",
+        help="with --ray, hand out segments of videos, so that one is shared by many; "
+        "on disks that all machines share",
+    )  # fmt: skip
+    how.add_argument(
+        "--retries", type=int, default=2, metavar="N",
+        help="with --ray, how often a video, or a segment, is begun again whose "
+        "process was lost (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--skip-existing", action="store_true", help="leave alone what is there"
@@ -276,6 +346,8 @@ def _add_batch(commands: _Commands) -> None:
 
 def _batch(options: argparse.Namespace) -> int:
     share_heap()
+    if options.split and options.ray is None:
+        raise ValueError("--split needs --ray; for one video, see convert --workers")
     jobs = batch.plan(
         batch.find_inputs(options.input),
         {
@@ -288,32 +360,65 @@ def _batch(options: argparse.Namespace) -> int:
         _run_batch(options, jobs)
     if options.json and options.dry_run:
         for job in jobs:
-            _print_job(job)
+            _print_job(job, sys.stdout)
     elif not options.json and (not options.quiet or any(job.code for job in jobs)):
         print(batch.as_table(jobs))
     return 1 if any(job.code for job in jobs) else 0
 
 
 def _run_batch(options: argparse.Namespace, jobs: list[batch.Job]) -> None:
-    device, _ = choose_device(options.device)
-    load = partial(
-        weights.load_model, options.weights, options.variant, device,
-        _DTYPES[options.dtype],
-    )  # fmt: skip
     shown = not options.quiet and sys.stderr.isatty()
+    one = options.ray is None and options.jobs in (None, 1)
+    begin = _batch_here if options.ray is None else _batch_on_ray
     place = {job.input: index for index, job in enumerate(jobs)}
-    finished = batch.run(
-        jobs, load, workers=options.jobs, skip_existing=options.skip_existing,
-        progress=shown and options.jobs == 1, **_settings(options, device),
+    out = sys.stdout
+    # Ray has messages of its own, and writes them to the standard output.
+    with (
+        redirect_stdout(sys.stderr),
+        closing(begin(options, jobs, shown and one)) as finished,
+        tqdm(total=len(jobs), unit="video", disable=not shown or one) as bar,
+    ):
+        for job in finished:
+            jobs[place[job.input]] = job  # of another process, it is a copy
+            bar.update()
+            if options.json:
+                _print_job(job, out)
+
+
+def _batch_here(
+    options: argparse.Namespace, jobs: list[batch.Job], progress: bool
+) -> Generator[batch.Job]:
+    device, _ = choose_device(options.device)
+    yield from batch.run(
+        jobs, _loader(options, device),
+        workers=1 if options.jobs is None else options.jobs,
+        skip_existing=options.skip_existing, progress=progress,
+        **_settings(options, device),
     )  # fmt: skip
-    for job in finished:
-        jobs[place[job.input]] = job  # of another process, it is a copy
-        if options.json:
-            _print_job(job)
 
 
-def _print_job(job: batch.Job) -> None:
-    print(json.dumps(dataclasses.asdict(job), default=str), flush=True)
+def _batch_on_ray(
+    options: argparse.Namespace, jobs: list[batch.Job], progress: bool
+) -> Generator[batch.Job]:
+    from rematte import cluster  # not loaded for the other commands
+
+    settings = _settings(options, options.device)
+    yield from cluster.run(
+        jobs,
+        partial(
+            weights.load_model, options.weights, options.variant,
+            dtype=_DTYPES[options.dtype],
+        ),
+        address=options.ray or None, workers=options.jobs, cpus=options.worker_cpus,
+        retries=options.retries, split=options.split,
+        skip_existing=options.skip_existing,
+        tell=partial(print, file=sys.stderr), progress=progress, **settings,
+    )  # fmt: skip
+
+
+def _print_job(job: batch.Job, where: TextIO) -> None:
+    text = json.dumps(dataclasses.asdict(job), default=str)
+    print(text, file=where, flush=True)
 
 
 def _add_weights(commands: _Commands) -> None:

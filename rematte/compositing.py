@@ -146,11 +146,12 @@ class VideoBackground:
     Args:
         path: The video.
         fit: See `fit_picture`.
+        origin: When it begins [s]; None: with the first frame.
     """
 
-    def __init__(self, path: Path, fit: str) -> None:
+    def __init__(self, path: Path, fit: str, origin: Fraction | None = None) -> None:
         self._path, self._fit = path, fit
-        self._origin: Fraction | None = None
+        self._origin = origin
         self._open()
 
     def _open(self) -> None:
@@ -168,8 +169,9 @@ class VideoBackground:
         time = matted.frame.time - self._origin
         while time >= self._now.time - self._first + self._now.duration:
             if self._following is None:
-                # Time runs on from where this round ends.
-                self._origin += self._now.time - self._first + self._now.duration
+                # Time runs on from where this round ends, or a later one.
+                length = self._now.time - self._first + self._now.duration
+                self._origin += time // length * length
                 time = matted.frame.time - self._origin
                 self._reader.close()
                 self._open()
@@ -211,7 +213,9 @@ def _behind(pixels: Pixels, like: Tensor, fit: str) -> Tensor:
 
 
 def make_background(
-    spec: str | Path | tuple[int, int, int], fit: str = "cover"
+    spec: str | Path | tuple[int, int, int],
+    fit: str = "cover",
+    origin: Fraction | None = None,
 ) -> Background:
     """Make a background from words.
 
@@ -221,6 +225,7 @@ def make_background(
             or a video, which plays over and over.
         fit: How an image or video is brought to the frame's size: "cover",
             "contain" or "stretch".
+        origin: When a video begins [s]; None: with the first frame.
 
     Raises:
         ValueError: If it is none of these.
@@ -246,7 +251,9 @@ def make_background(
         )
     with VideoReader(path) as reader:
         still = reader.info.still
-    return ImageBackground(path, fit) if still else VideoBackground(path, fit)
+    if still:
+        return ImageBackground(path, fit)
+    return VideoBackground(path, fit, origin)
 
 
 def _plain(colour: tuple[int, int, int]) -> Background:

@@ -141,7 +141,7 @@ class _Stages:
 
 
 @dataclass(frozen=True)
-class _Output:
+class Output:
     """One thing to write: its kind, where to, how, and what makes its pixels."""
 
     kind: str
@@ -179,6 +179,7 @@ def convert_video(
     overwrite: bool = True,
     ignore_errors: bool = False,
     engine: str = "auto",
+    part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
 
@@ -221,6 +222,7 @@ def convert_video(
             "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
             "plain" calls the model as a whole, as is done with every other model and
             on other devices.
+        part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
         What was done.
@@ -234,17 +236,17 @@ def convert_video(
     """
     stages = _Stages()
     device, dtype = placement(model, device, dtype)
-    chunk = _chunk_length(seq_chunk, device)
-    wanted = _wanted(
+    chunk = chunk_length(seq_chunk, device)
+    wanted = wanted_outputs(
         output_type,
         output=output,
         composition=output_composition,
         alpha=output_alpha,
         foreground=output_foreground,
     )
-    _check_paths(wanted, Path(input_source), background, overwrite)
+    check_paths(wanted, Path(input_source), background, overwrite)
     _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit)
-    since, until = _span(start, end)
+    since, until = time_span(start, end)
     reader = VideoReader(
         input_source,
         size=input_resize,
@@ -258,23 +260,28 @@ def convert_video(
         info = reader.info
         ratio = choose_ratio(info.width, info.height, downsample_ratio)
         report = Report(0, info.width, info.height, ratio)
-        look = _Look(background, background_fit, codec, crf, output_video_mbps)
-        outputs = [_plan(kind, path, info, look) for kind, path in wanted.items()]
-        frames = stages.around("decode", islice(reader, limit))
+        look = Look(background, background_fit, codec, crf, output_video_mbps)
+        outputs = [
+            plan_output(kind, path, info, look, part.origin if part else None)
+            for kind, path in wanted.items()
+        ]
+        frames = stages.around(
+            "decode", part.select(reader) if part else islice(reader, limit)
+        )
         first = next(frames, None)
         if first is None:
             raise InputError(
                 f"{input_source}: no frame between {start or 0} and "
                 f"{end or 'its end'}; choose another start (--start)"
             )
-        matting = choose_matting(
+        matting = part.matting if part else choose_matting(
             model, device, dtype, report, engine=engine, frames=_total(info, limit),
             downsample_ratio=downsample_ratio, seq_chunk=1 if info.still else chunk,
         )  # fmt: skip
         if info.still:
             matting = partial(_each_still, matting)
         shift = first.time if start is not None else Fraction(0)
-        origin = None if reader.images else Path(input_source)
+        origin = None if reader.images or part else Path(input_source)
         bar = tqdm(
             total=_total(info, limit),
             unit="frame",
@@ -300,7 +307,50 @@ def convert_video(
     return report
 
 
-Matting = Callable[[Iterable[Frame]], Iterator[AnyMatted]]
+Matting = Callable[..., Iterator[AnyMatted]]  # of Iterable[Frame]; memory=Memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a video is converted.
+
+    Attributes:
+        select: Takes of the frames, from `start` on, those that are matted.
+        matting: Mattes them; it may keep back what is not to be written.
+        origin: When a video behind the person begins [s].
+    """
+
+    select: Callable[[Iterable[Frame]], Iterator[Frame]]
+    matting: Matting
+    origin: Fraction
+
+
+def settle_engine(
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    engine: str,
+    size: tuple[int, int],
+    ratio: float,
+    frames: int,
+) -> str:
+    """Give the name of the engine that `choose_matting` would choose now.
+
+    Args:
+        model: As of `convert_video`; likewise `engine`.
+        device: Where the model is.
+        dtype: Its precision.
+        engine: See `model`.
+        size: Height and width of the frames [pixels].
+        ratio: The downsample ratio.
+        frames: How many there are.
+    """
+    if not _runs_coarse(model, device, dtype, engine):
+        return "plain"
+    if engine != "auto":
+        return engine
+    small = int(size[0] * ratio), int(size[1] * ratio)
+    return choose_engine(model, small, ratio != 1, frames)[0].name
 
 
 def choose_matting(
@@ -384,7 +434,7 @@ def _run(
     stages: _Stages,
     frames: Iterable[Frame],
     matting: Matting,
-    outputs: list[_Output],
+    outputs: list[Output],
     writers: list[Writer],
     report: Report,
     bar: Any,
@@ -466,7 +516,12 @@ def _check_model(
         )
 
 
-def _chunk_length(seq_chunk: int | str, device: torch.device) -> int:
+def chunk_length(seq_chunk: int | str, device: torch.device) -> int:
+    """Turn "auto" into a number of frames at once.
+
+    Raises:
+        ValueError: If it is neither that nor a number above 0.
+    """
     if seq_chunk == "auto":
         return _AUTO_CHUNK.get(device.type, 1)
     if not isinstance(seq_chunk, int) or seq_chunk < 1:
@@ -523,7 +578,7 @@ def _seconds(name: str, value: Rate | None) -> Fraction | None:
     return seconds
 
 
-def _span(
+def time_span(
     start: Rate | None, end: Rate | None
 ) -> tuple[Fraction | None, Fraction | None]:
     """Both ends of what is converted [s]."""
@@ -533,7 +588,7 @@ def _span(
     return since, until
 
 
-def _wanted(output_type: str, **paths: str | Path | None) -> dict[str, Path]:
+def wanted_outputs(output_type: str, **paths: str | Path | None) -> dict[str, Path]:
     """The outputs asked for, by kind."""
     if output_type not in ("video", "png_sequence"):
         raise ValueError(
@@ -550,7 +605,7 @@ def _wanted(output_type: str, **paths: str | Path | None) -> dict[str, Path]:
     return wanted
 
 
-def _check_paths(
+def check_paths(
     wanted: dict[str, Path], source: Path, background: object, overwrite: bool
 ) -> None:
     """Refuse paths that would harm the input or one another."""
@@ -603,7 +658,7 @@ def _check_numbers(
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """What was said about how outputs are to look."""
 
     background: str | Path | tuple[int, int, int] | None
@@ -613,8 +668,18 @@ class _Look:
     mbps: float | None
 
 
-def _plan(kind: str, path: Path, info: VideoInfo, look: _Look) -> _Output:
-    """Decide for an output how it is encoded and what is behind the person."""
+def plan_output(
+    kind: str, path: Path, info: VideoInfo, look: Look, origin: Fraction | None = None
+) -> Output:
+    """Decide for an output how it is encoded and what is behind the person.
+
+    Args:
+        kind: "output", "composition", "alpha" or "foreground".
+        path: Where to.
+        info: The source.
+        look: What was said about it.
+        origin: When a video behind it begins [s]; None: with the first frame.
+    """
     main = kind in ("output", "composition")
     spec = look.background
     if spec is None:
@@ -632,13 +697,13 @@ def _plan(kind: str, path: Path, info: VideoInfo, look: _Look) -> _Output:
         crf=look.crf,
         mbps=look.mbps,
     )
-    behind = make_background(spec, look.fit) if main else None
-    return _Output(kind, path, encoding, Renderer(kind, encoding.wide, behind))
+    behind = make_background(spec, look.fit, origin) if main else None
+    return Output(kind, path, encoding, Renderer(kind, encoding.wide, behind))
 
 
 @contextmanager
 def _open_writers(
-    outputs: list[_Output],
+    outputs: list[Output],
     info: VideoInfo,
     source: Path | None,
     start: Fraction,

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rematte.network import Coarse, MattingNetwork
@@ -65,6 +65,12 @@ class Engine(Protocol):
             The maps of `network.Coarse`, (B, 8 or 4, h, w), and the next state.
         """
 
+    def pack(self, state: State) -> list[Tensor]:
+        """Copy a state into tensors of its own precision, to be kept."""
+
+    def unpack(self, kept: list[Tensor]) -> State:
+        """Make a state, bit for bit, of what `pack` gave."""
+
 
 class TorchEngine:
     """Torch itself, with batch norm folded away and channels last.
@@ -91,6 +97,14 @@ class TorchEngine:
                 torch.from_numpy(picture).movedim(-1, 1), *(state or (None,) * 4)
             )
         return maps.contiguous().numpy(), tuple(states)
+
+    def pack(self, state: State) -> list[Tensor]:
+        """See `Engine`."""
+        return [t.clone(memory_format=torch.contiguous_format) for t in state]
+
+    def unpack(self, kept: list[Tensor]) -> State:
+        """See `Engine`."""
+        return tuple(t.contiguous(memory_format=torch.channels_last) for t in kept)
 
 
 class OpenVINOEngine:
@@ -143,6 +157,8 @@ class OpenVINOEngine:
                 openvino.save_model(model, made, compress_to_fp16=False)
                 for part_of in (made.with_suffix(".bin"), made):
                     part_of.replace(path.with_name(part_of.name))
+            # As every later run reads it: one just converted rounds otherwise.
+            return self._core.read_model(path)
         return model
 
     def _compile(
@@ -244,6 +260,26 @@ class OpenVINOEngine:
         self._decoder.infer()
         return maps, after
 
+    def pack(self, state: State) -> list[Tensor]:
+        """See `Engine`."""
+        # numpy has no bfloat16: its bits pass through as integers.
+        return [
+            torch.from_numpy(each.data.view(np.int16).copy()).view(torch.bfloat16)
+            if self._precision == "bf16"
+            else torch.from_numpy(each.data.copy())
+            for each in state
+        ]
+
+    def unpack(self, kept: list[Tensor]) -> State:
+        """See `Engine`."""
+        import openvino
+
+        state = tuple(openvino.Tensor(self._between, [*each.shape]) for each in kept)
+        for tensor, each in zip(state, kept, strict=True):
+            bits = each.view(torch.int16) if self._precision == "bf16" else each
+            tensor.data.view(bits.numpy().dtype)[:] = bits.numpy()
+        return state
+
 
 class OnnxEngine:
     """ONNX Runtime, with a model exported for each size that comes.
@@ -290,6 +326,14 @@ class OnnxEngine:
         given = dict(zip(self._names, (planar, *(state or self._zeros)), strict=True))
         maps, *states = self._session.run(None, given)
         return maps, tuple(states)
+
+    def pack(self, state: State) -> list[Tensor]:
+        """See `Engine`."""
+        return [torch.from_numpy(each.copy()) for each in state]
+
+    def unpack(self, kept: list[Tensor]) -> State:
+        """See `Engine`."""
+        return tuple(each.numpy() for each in kept)
 
 
 class _Kind(NamedTuple):

@@ -36,8 +36,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 4, text
     if isinstance(error, InputError):
         return 3, text
-    # An extra that is not installed says so itself.
-    if isinstance(error, OutputError | ImportError):
+    # An extra that is not installed says so itself, and so does a cluster.
+    if isinstance(error, OutputError | ImportError | ConnectionError):
         return 1, text
     if isinstance(error, ValueError):
         return 2, text

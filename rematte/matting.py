@@ -6,6 +6,7 @@ is bounded and the caller decides when to stop.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -98,6 +99,19 @@ class CoarseMatted:
 AnyMatted = Matted | CoarseMatted
 
 
+@dataclass
+class Memory:
+    """What the network remembers from one part of a clip to the next.
+
+    Attributes:
+        shape: Of the frames it comes from, (H, W, C); () where there were none.
+        state: The recurrent state in its own precision, on the CPU.
+    """
+
+    shape: tuple[int, ...] = ()
+    state: list[Tensor] = field(default_factory=list)
+
+
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     """Turn a ratio or the name of a way to choose it into a number.
 
@@ -159,6 +173,7 @@ def matte(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     tell: Callable[[str], object] = warnings.warn,
+    memory: Memory | None = None,
 ) -> Iterator[Matted]:
     """Matte frames one after the other.
 
@@ -174,6 +189,7 @@ def matte(
         device: Where the model is.
         dtype: The model's precision.
         tell: Called with a sentence when the chunk is halved.
+        memory: Where to go on from; after the last frame it holds what comes then.
 
     Yields:
         Every frame with its matte.
@@ -184,12 +200,16 @@ def matte(
     """
     if seq_chunk < 1:
         raise ValueError(f"seq_chunk must be 1 or more, got {seq_chunk}")
+    memory = memory or Memory()
     state: list[Tensor | None] = [None] * 4
     shape: tuple[int, ...] = ()
     for chunk in _chunks(frames, seq_chunk):
         if chunk[0].pixels.shape != shape:
+            goes_on = not shape and chunk[0].pixels.shape == memory.shape
             shape = chunk[0].pixels.shape
             state = [None] * 4
+            if goes_on:
+                state = [tensor.to(device) for tensor in memory.state]
             ratio = choose_ratio(shape[1], shape[0], downsample_ratio)
         while chunk:
             some = chunk[:seq_chunk]
@@ -207,6 +227,9 @@ def matte(
             yield from map(Matted, some, src, fgr[0], pha[0])
             del src, fgr, pha  # not to be held while the next ones are made
             chunk = chunk[len(some) :]
+    if shape:
+        memory.shape = shape
+        memory.state = [each.cpu() for each in state if each is not None]
 
 
 def matte_coarse(
@@ -214,6 +237,7 @@ def matte_coarse(
     frames: Iterable[Frame],
     *,
     downsample_ratio: float | str | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[CoarseMatted]:
     """Matte frames on a CPU, with what is of full size left for later.
 
@@ -224,6 +248,7 @@ def matte_coarse(
             the guided filter is needed.
         frames: In order of time.
         downsample_ratio: See `choose_ratio`.
+        memory: See `matte`.
 
     Yields:
         Every frame with the maps of its matte.
@@ -231,10 +256,12 @@ def matte_coarse(
     Raises:
         ValueError: If the ratio is out of its range, or leaves nothing of a frame.
     """
+    memory = memory or Memory()
     state: State | None = None
     shape: tuple[int, ...] = ()
     for frame in frames:
         if frame.pixels.shape != shape:
+            goes_on = not shape and frame.pixels.shape == memory.shape
             shape, state = frame.pixels.shape, None
             height, width = shape[:2]
             ratio = choose_ratio(width, height, downsample_ratio)
@@ -245,8 +272,12 @@ def matte_coarse(
                     f"{width}x{height}; use a larger ratio, at most 1"
                 )
             engine = make(size, ratio != 1)
+            if goes_on:
+                state = engine.unpack(memory.state)
         maps, state = engine.step(shrink(frame.pixels, ratio)[None], state)
         yield CoarseMatted(frame, maps[0])
+    if state is not None:
+        memory.shape, memory.state = shape, engine.pack(state)
 
 
 def matte_still(

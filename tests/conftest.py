@@ -1,5 +1,6 @@
 """Small video files drawn by the tests themselves; no assets, no network."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from fakes import Fake
 from numpy.typing import NDArray
 
-from rematte import cli, weights
+from rematte import cli, storage, weights
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -334,6 +335,32 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return code, *capfd.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _object_storage() -> Iterator[str]:
+    """A server that speaks S3, on this machine; gives its address."""
+    server = pytest.importorskip("moto.server", reason="needs moto, flask, flask-cors")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    thread = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    thread.start()
+    host, port = thread.get_host_and_port()
+    yield f"http://{host}:{port}"
+    thread.stop()
+
+
+@pytest.fixture
+def bucket(_object_storage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket in object storage; gives its address."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _object_storage)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    address = "s3://bucket"
+    files: Any = storage.place(address)
+    files.fs.mkdir("bucket")
+    yield address
+    files.fs.rm("bucket", recursive=True)
 
 
 @pytest.fixture

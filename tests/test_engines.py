@@ -2,18 +2,21 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_clip
 from fakes import colours, formula_network
+from numpy.typing import NDArray
+from safetensors.torch import load, save
 
 import rematte
 from rematte import engines
 from rematte.convert import convert_video
 from rematte.engines import choose_engine, installed, make_engine
-from rematte.matting import matte, matte_coarse
+from rematte.matting import Memory, matte, matte_coarse
 from rematte.network import MattingNetwork
 from rematte.video.frame import Frame
 
@@ -56,6 +59,43 @@ def test_every_engine_equals_the_network(
         assert (mine.pha - theirs.pha).abs().mean() < (5e-3 if loose else 1e-5)
         assert (mine.fgr - theirs.fgr).abs().mean() < (1e-2 if loose else 1e-5)
         assert torch.equal(mine.src, theirs.src)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "plain"])
+def test_a_state_that_was_kept_is_the_same(
+    name: str, model: MattingNetwork, frames: list[Frame]
+) -> None:
+    """Through a file, bit for bit, in whatever precision it is."""
+
+    def run(shown: list[Frame], memory: Memory) -> list[NDArray[np.uint8]]:
+        if name == "plain":
+            mattes: Any = matte(model, shown, downsample_ratio=0.5, memory=memory)
+        else:
+            engine = make_engine(name, model, True)
+            mattes = matte_coarse(
+                lambda *_: engine, shown, downsample_ratio=0.5, memory=memory
+            )
+        return [matted.pha.numpy().copy() for matted in mattes]
+
+    memory = Memory()
+    run(frames[:3], memory)
+    assert memory.shape == (70, 97, 3)
+    kept = load(save({str(n): each for n, each in enumerate(memory.state)}))
+    again = Memory(memory.shape, [kept[name] for name in sorted(kept)])
+    # Asked for again, the engine gives what it was given.
+    state = [each.clone() for each in again.state]
+    run([], again)
+    assert all(map(torch.equal, again.state, state))
+    # The decoder's bfloat16 states are kept as such.
+    if name == "openvino":
+        dtypes = {each.dtype for each in memory.state}
+        assert dtypes <= {torch.bfloat16, torch.float32}
+        assert len(dtypes) == 1
+    whole, rest = run(frames, Memory()), run(frames[3:], again)
+    for one, other in zip(whole[3:], rest, strict=True):
+        assert np.abs(one - other).max() < 1e-6
+    anew = run(frames[3:], Memory())
+    assert np.abs(whole[3] - anew[0]).max() > 1e-4
 
 
 def test_a_new_size_begins_anew(model: MattingNetwork) -> None:

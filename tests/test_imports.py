@@ -25,7 +25,10 @@ ALLOWED = {
     "convert": {
         *("compositing", "engines", "matting", "network", "pipeline", "video"),
     },
-    "batch": {"convert", "video"},
+    "storage": {"video"},
+    "batch": {"convert", "storage", "video"},
+    "cluster": {"batch", "device", "pipeline", "segments", "storage"},
+    "segments": {"compositing", "convert", "engines", "matting", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
     "doctor": {"device", "engines", "video", "weights"},
@@ -45,8 +48,8 @@ ALLOWED = {
     "export": {"engines", "export", "network", "tensorflow", "video", "weights"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
-        "live",
-        "batch",
+        *("batch", "cluster", "live"),
+        *("batch", "segments"),
         *(
             "evaluate",
             "keying",
@@ -105,6 +108,8 @@ def test_help_needs_none_of_the_extras() -> None:
         "onnxscript",
         "PIL",
         "pygame",
+        "ray",
+        "upath",
     )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"

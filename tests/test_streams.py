@@ -1,5 +1,6 @@
 """Streams in one batch are as if each were alone."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -77,3 +78,35 @@ def test_nothing_gives_nothing(model: torch.nn.Module) -> None:
     assert streams({}) == {}
     streams.leave("nobody")
     assert len(streams) == 0
+
+
+def test_a_stream_that_left_begins_anew_when_it_joins_again(
+    model: torch.nn.Module,
+) -> None:
+    streams = Streams(model, 0.5)
+    for one, other in zip(drawn(0, 4), drawn(1, 4), strict=True):
+        streams({"a": one, "b": other})
+    streams.leave("a")
+    after = [streams({"a": f, "b": f})["a"] for f in drawn(2, 3)]
+    for found, true in zip(
+        after, matte(model, drawn(2, 3), downsample_ratio=0.5), strict=True
+    ):
+        assert (found.pha - true.pha).abs().max() < 1e-4
+
+
+def test_depths_are_not_mixed_and_a_state_holds_no_others(
+    model: torch.nn.Module,
+) -> None:
+    deep = [replace(f, pixels=f.pixels.astype(np.uint16) * 257) for f in drawn(0, 3)]
+    streams = Streams(model, 0.5)
+    for one, other in zip(deep, drawn(0, 3), strict=True):
+        found = streams({"deep": one, "a": other, "b": other})
+        assert (found["deep"].pha - found["a"].pha).abs().max() < 1e-4
+    _, states = streams._states["a"]
+    for state in states:
+        assert state.untyped_storage().nbytes() == state.numel() * 4
+
+
+def test_a_wrong_ratio_is_refused(model: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match="ratio"):
+        Streams(model, 2.0)({"a": drawn(0, 1)[0]})

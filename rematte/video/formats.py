@@ -136,6 +136,15 @@ def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
     return any(CODECS[name].alpha for name in CONTAINERS.get(suffix, ()))
 
 
+def can_join(path: Path) -> bool:
+    """Whether parts of an output can be put together without encoding again.
+
+    GIF, WebP and APNG hold what belongs to the file as a whole.
+    """
+    suffix = path.suffix.lower()
+    return is_sequence(path) or suffix not in (".gif", ".webp", ".apng")
+
+
 def is_pattern(path: Path) -> bool:
     """Whether a name numbers images, as "%04d.png" does and "100%.mp4" does not."""
     return re.search(r"%\d*d", path.name) is not None

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import struct
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -109,6 +110,8 @@ class VideoReader:
         """Release the file."""
         if self._container is not None:
             self._container.close()
+            # It holds the reader, which would keep the decoder and its threads.
+            self._pictures: Iterator[av.VideoFrame] = iter(())
 
     def __iter__(self) -> Iterator[Frame]:
         frames = self._read_images() if self._files else self._read_video()
@@ -122,6 +125,28 @@ class VideoReader:
     def images(self) -> bool:
         """Whether the source is an image or a folder of them."""
         return bool(self._files)
+
+    def times(self) -> list[Fraction]:
+        """When each frame is shown [s], in order, without decoding any.
+
+        What `start` and `end` leave out is in it. Of a damaged file it is a guess.
+
+        Raises:
+            InputError: If the file does not say.
+        """
+        if self._files:
+            return [index * self.info.time_base for index in range(len(self._files))]
+        ticks = array("q")
+        with _open(self.path) as container, suppress(av.error.FFmpegError):
+            for packet in container.demux(_video_stream(container, self.path)):
+                if packet.size and not packet.is_discard:
+                    if packet.pts is None:
+                        raise InputError(
+                            f"{self.path}: its frames have no times; put them into a "
+                            "container that has: ffmpeg -i IN -c copy OUT.mkv"
+                        )
+                    ticks.append(packet.pts)
+        return [tick * self.info.time_base for tick in sorted(set(ticks))]
 
     # Images
 
@@ -140,12 +165,14 @@ class VideoReader:
         )
 
     def _read_images(self) -> Iterator[Frame]:
+        first = int(self._start / self.info.time_base) if self._start else 0
+        files = list(enumerate(self._files))[first:]
         if not self._threads:
-            yield from map(self._read_image, itertools.count(), self._files)
+            yield from itertools.starmap(self._read_image, files)
             return
         with ThreadPoolExecutor(self._threads) as pool:
             ahead: deque[Future[Frame]] = deque()
-            for index, path in enumerate(self._files):
+            for index, path in files:
                 ahead.append(pool.submit(self._read_image, index, path))
                 if len(ahead) > 2 * self._threads:  # so that memory is bounded
                     yield ahead.popleft().result()

@@ -57,6 +57,7 @@ class SideStreams:
         self._copied: dict[int, Stream] = {}
         self._encoded: dict[int, tuple[Any, Any]] = {}
         self._before: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         kinds = ("audio",) * sound + ("subtitle", "attachment")
         for stream in self._input.streams:
             if stream.type in kinds:
@@ -168,8 +169,22 @@ class SideStreams:
             packet.pts -= shift
         if packet.dts is not None:
             packet.dts -= shift
+        if packet.stream.type == "audio":
+            self._let_grow(packet)
         packet.stream = self._copied[index]
         self._output.mux_one(packet)
+
+    def _let_grow(self, packet: "Packet[Any]") -> None:
+        """No decoding time twice or back, as where clips of a list meet.
+
+        Muxers refuse that.
+        """
+        if packet.dts is None or packet.pts is None:
+            return
+        index = packet.stream.index
+        packet.dts = max(packet.dts, self._last.get(index, packet.dts - 1) + 1)
+        packet.pts = max(packet.pts, packet.dts)
+        self._last[index] = packet.dts
 
     def _decode(self, packet: "Packet[Any]") -> list[Any]:
         try:

@@ -7,8 +7,9 @@ nothing of mattes.
 import errno
 import math
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -71,7 +72,8 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: no permission to write to {folder}")
-    taken = any(target.iterdir()) if target.is_dir() else target.exists()
+    # A hidden file in a folder is none of the images, but perhaps unfinished work.
+    taken = any(target.glob("[!.]*")) if target.is_dir() else target.exists()
     if taken and not overwrite:
         raise OutputError(f"{target} exists; pass overwrite (-y) to replace it")
 
@@ -85,8 +87,29 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
+def sweep(path: Path) -> None:
+    """Remove what writers of this path have left whose process was killed."""
+    folder = _image_folder(path) if is_sequence(path) else path.parent
+    names = (path, Path(f"{folder.name}-{path.name}"))  # the second is of images
+    ours = re.compile(
+        "|".join(
+            rf"\.{re.escape(name.stem)}\.\d+\.partial{re.escape(name.suffix)}"
+            for name in names
+        )
+    )
+    for place in {folder, folder.parent}:
+        for entry in place.iterdir() if place.is_dir() else ():
+            if not ours.fullmatch(entry.name):
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
 @contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
+    """Turn what FFmpeg or the system raises into a line about an output."""
     try:
         yield
     except OutputError:
@@ -112,9 +135,12 @@ class FileWriter:
         start: The source's time [s] that becomes 0; see `SideStreams`.
         end: Where in the source [s] to stop taking sound, or None.
         sound: Whether to take the sound.
+        like: A file of the same kind, such as the first of several that are joined
+            with `append`; then nothing is encoded.
 
     Attributes:
         path: Where the file will be.
+        temporary: Where it is until it is complete.
         notes: What is not as in the source, in words.
 
     Raises:
@@ -130,11 +156,14 @@ class FileWriter:
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         sound: bool = True,
+        like: Path | None = None,
     ) -> None:
         self.path = path
         self.notes: list[str] = []
         self._info, self._encoding = info, encoding
         self._start = start
+        self._joins = like is not None
+        self._decoded: list[int] = []
         self._first: Pixels | None = None
         self._durations: dict[int, int] = {}
         self._frames = 0
@@ -142,10 +171,10 @@ class FileWriter:
         self._completed = False
         self._palette: _Palette | None = None
         self._side: SideStreams | None = None
-        self._temporary = _temporary(path)
-        with _as_output_error(path):
+        self.temporary = _temporary(path)
+        with as_output_error(path):
             self._container: OutputContainer = av.open(
-                str(self._temporary),
+                str(self.temporary),
                 "w",
                 # FFmpeg's own choice for .m4v takes less than .mp4 does.
                 format="mp4" if path.suffix.lower() == ".m4v" else None,
@@ -153,6 +182,8 @@ class FileWriter:
             )
         try:
             self._stream = self._add_stream()
+            if like is not None:
+                self._take_header(like)
             if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
                 self._side = SideStreams(source, self._container, start, end, sound)
                 self.notes += self._side.notes
@@ -203,6 +234,14 @@ class FileWriter:
         if codec.encoder == "libx265" and self.path.suffix.lower() != ".mkv":
             context.codec_tag = "hvc1"  # Apple's players take no other
         return stream
+
+    def _take_header(self, like: Path) -> None:
+        """Have the stream described as in a part, by an encoder that stays idle."""
+        context = self._stream.codec_context
+        with as_output_error(self.path), av.open(str(like)) as part:
+            context.open()
+            # The form in which the container keeps it, as the packets are.
+            context.extradata = part.streams.video[0].codec_context.extradata
 
     def _encoder_options(self) -> dict[str, str]:
         encoding = self._encoding
@@ -255,7 +294,7 @@ class FileWriter:
                 f"{self.path} is {self._info.width}x{self._info.height}; a video has "
                 "one size: pass resize (--resize), or write images"
             )
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             if self._side is not None:
                 self._side.forward(frame.time)
             picture = self._picture(frame.pixels)
@@ -281,6 +320,44 @@ class FileWriter:
         self._last = ticks
         return ticks
 
+    def append(self, part: Path, frames: Sequence[Frame], depth: int = 0) -> None:
+        """Append a part that is encoded already, by copying its packets.
+
+        Args:
+            part: A file that was written with the same settings as `like`. It begins
+                with a key frame.
+            frames: Its frames as they are shown, with any pixels; the container may
+                have rounded its own times.
+            depth: By how many frames decoding runs ahead, at most, in all parts; see
+                `reorder_depth`.
+
+        Raises:
+            OutputError: If the part has another number of frames, or the disk is full.
+        """
+        base = self._stream.codec_context.time_base
+        with as_output_error(self.path):
+            order = sorted(pts for _, pts in _packets(part))
+            if len(order) != len(frames):
+                raise OutputError(
+                    f"{part} has {len(order)} frames instead of {len(frames)}; delete "
+                    "it to have it made again"
+                )
+            ticks = [self._ticks((f.time - self._start) / base) for f in frames]
+            if not self._frames:  # decoding begins before the first is shown
+                self._decoded = _run_up(ticks, depth)
+            places = {pts: place for place, pts in enumerate(order)}
+            self._decoded += ticks
+            for packet, pts in _packets(part):
+                place = places[pts]
+                if self._side is not None:
+                    self._side.forward(frames[place].time)
+                packet.time_base, packet.pts = base, ticks[place]
+                packet.dts = self._decoded.pop(0)
+                packet.duration = round(frames[place].duration / base)
+                packet.stream = self._stream
+                self._container.mux_one(packet)
+            self._frames += len(ticks)
+
     def _picture(self, pixels: Pixels) -> av.VideoFrame:
         if self._palette is not None:
             return self._palette.map(pixels)
@@ -300,7 +377,8 @@ class FileWriter:
     def _complete(self, end: Fraction | None) -> None:
         if self._completed:  # and interrupted before it was published
             return
-        packets = self._stream.encode(None) if self._frames else []
+        flush = self._frames and not self._joins
+        packets = self._stream.encode(None) if flush else []
         if self._frames < 3:
             for packet in packets:
                 packet.dts = packet.pts  # libx265 leaves it uninitialised
@@ -321,8 +399,8 @@ class FileWriter:
         Raises:
             OutputError: If it cannot be renamed.
         """
-        with _as_output_error(self.path):
-            self._temporary.replace(self.path)
+        with as_output_error(self.path):
+            self.temporary.replace(self.path)
 
     def complete(self, end: Fraction | None = None) -> None:
         """Complete the file and check it, under its temporary name.
@@ -335,7 +413,7 @@ class FileWriter:
         Raises:
             OutputError: If it cannot be completed, or has lost its transparency.
         """
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             if not self._frames:
                 raise OutputError(f"{self.path}: no frames were given to write")
             self._complete(end)
@@ -346,7 +424,7 @@ class FileWriter:
         """Decode a frame: some FFmpeg builds drop VP9's alpha without a word."""
         if self._first is None:
             return
-        with av.open(str(self._temporary)) as container:
+        with av.open(str(self.temporary)) as container:
             # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.
             decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
             for packet in container.demux(container.streams.video[0]):
@@ -372,15 +450,15 @@ class FileWriter:
         Returns:
             The file, or None if there was no frame to keep.
         """
-        if not self._frames or not self._temporary.exists():  # none yet, or published
+        if not self._frames or not self.temporary.exists():  # none yet, or published
             self.discard()
             return None
         target = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
-        with _as_output_error(target):
+        with as_output_error(target):
             last = max(self._durations, default=None)
             base = self._stream.codec_context.time_base
             self._complete(Fraction(0) if last is None else self._start + last * base)
-            return self._temporary.replace(target)
+            return self.temporary.replace(target)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -389,7 +467,29 @@ class FileWriter:
         # Closing writes the trailer, which fails again if writing has failed.
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
-        self._temporary.unlink(missing_ok=True)
+        self.temporary.unlink(missing_ok=True)
+
+
+def _packets(part: Path) -> Iterator[tuple[Any, int]]:
+    """The packets of a file's picture as they are decoded, and their times."""
+    with av.open(str(part)) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.pts is not None:  # else it is the end
+                yield packet, packet.pts
+
+
+def _run_up(ticks: list[int], depth: int) -> list[int]:
+    """Decoding times before the first frame is shown, as encoders choose them."""
+    if len(ticks) <= depth:
+        return [ticks[0] - n for n in range(depth, 0, -1)]
+    return [tick - (ticks[depth] - ticks[0]) for tick in ticks[:depth]]
+
+
+def reorder_depth(part: Path) -> int:
+    """By how many frames decoding runs ahead of what is shown, at most."""
+    times = [pts for _, pts in _packets(part)]
+    places = {pts: place for place, pts in enumerate(sorted(times))}
+    return max(index - places[pts] for index, pts in enumerate(times))
 
 
 class _Palette:
@@ -444,6 +544,7 @@ class ImageWriter:
 
     Attributes:
         path: Where the images will be.
+        temporary: Where they are until all are complete.
         notes: What is not as in the source, in words.
 
     Raises:
@@ -458,13 +559,14 @@ class ImageWriter:
         self._folder = path.parent if self._single else _image_folder(path)
         self._suffix = path.suffix if is_pattern(path) else ".png"
         self._count = 0
+        self._moves: list[tuple[Path, str]] = []
         # Images gather on the same disk as the final folder, which may not exist yet.
         inside = self._single or self._folder.is_dir()
         place = self._folder if inside else self._folder.parent
         # Both names, since several outputs may share either.
-        self._staging = _temporary(place / f"{self._folder.name}-{path.name}")
-        with _as_output_error(path):
-            self._staging.mkdir()
+        self.temporary = _temporary(place / f"{self._folder.name}-{path.name}")
+        with as_output_error(path):
+            self.temporary.mkdir()
 
     def _name(self, frame: Frame) -> str:
         if self._single:
@@ -478,14 +580,29 @@ class ImageWriter:
                 ) from error
         return f"{frame.name or format(self._count, '04d')}{self._suffix}"
 
+    def append(self, folder: Path, frames: Sequence[Frame]) -> None:
+        """Take over images that are written already, as numbered files of a folder.
+
+        They are moved only when they are published; one that is not there any more
+        has been moved by a run that was stopped in between.
+
+        Args:
+            folder: Where they are, named as by the pattern "%06d" with their suffix.
+            frames: What `write` would have been given, with any pixels.
+        """
+        for index, frame in enumerate(frames):
+            source = folder / f"{index:06d}{self._suffix}"
+            self._moves.append((source, self._name(frame)))
+            self._count += 1
+
     def write(self, frame: Frame) -> None:
         """Write one image; sizes may differ from frame to frame.
 
         Raises:
             OutputError: If the disk is full or the encoder fails.
         """
-        target = self._staging / self._name(frame)
-        with _as_output_error(self.path):
+        target = self.temporary / self._name(frame)
+        with as_output_error(self.path):
             target.write_bytes(_encode_image(frame.pixels, self._info, self._encoding))
         self._count += 1
 
@@ -505,26 +622,29 @@ class ImageWriter:
         self.publish()
 
     def _move(self, folder: Path) -> None:
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             folder.mkdir(exist_ok=True)
-            for file in sorted(self._staging.iterdir()):
+            for source, name in self._moves:
+                if source.exists():
+                    source.replace(folder / name)
+            for file in sorted(self.temporary.iterdir()):
                 file.replace(folder / file.name)
-            self._staging.rmdir()
+            self.temporary.rmdir()
 
     def keep_partial(self) -> Path | None:
         """Keep the images there are in a folder with ".partial" in its name."""
-        if not self._count or not self._staging.exists():  # none yet, or published
+        if not self._count or not self.temporary.exists():  # none yet, or published
             self.discard()
             return None
         target = self._folder.with_name(f"{self._folder.name}.partial")
-        if self._staging.parent == self._folder:
+        if self.temporary.parent == self._folder:
             target = self._folder / "partial"
         self._move(target)  # beside those of other outputs in the same folder
         return target
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
