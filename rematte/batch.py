@@ -24,7 +24,7 @@ from rematte.errors import InputError, OutputError, explain
 from rematte.video.reader import IMAGE_SUFFIXES
 
 # What is looked for in folders; a file that is named may have any suffix.
-_VIDEOS = {
+VIDEOS = {
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 }
@@ -107,7 +107,7 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
 
 def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
     entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
-    videos = [e for e in entries if e.is_file() and e.suffix.lower() in _VIDEOS]
+    videos = [e for e in entries if e.is_file() and e.suffix.lower() in VIDEOS]
     if not videos and any(
         e.suffix.lower() in IMAGE_SUFFIXES for e in entries if e.is_file()
     ):

@@ -28,6 +28,7 @@ ALLOWED = {
     "batch": {"convert", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
+    "serve": {"batch", "compositing", "convert", "matting", "pipeline", "serve", "video"},
     "doctor": {"device", "engines", "video", "weights"},
     # Evaluation lies beside the flow: of it, only the command line knows these.
     "metrics": set(),
@@ -47,6 +48,7 @@ ALLOWED = {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         "live",
         "batch",
+        "serve",
         *(
             "evaluate",
             "keying",
@@ -105,6 +107,8 @@ def test_help_needs_none_of_the_extras() -> None:
         "onnxscript",
         "PIL",
         "pygame",
+        "starlette",
+        "uvicorn",
     )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
