@@ -28,7 +28,15 @@ ALLOWED = {
     "batch": {"convert", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
-    "serve": {"batch", "compositing", "convert", "matting", "pipeline", "serve", "video"},
+    "serve": {
+        "batch",
+        "compositing",
+        "convert",
+        "matting",
+        "pipeline",
+        "serve",
+        "video",
+    },
     "doctor": {"device", "engines", "video", "weights"},
     # Evaluation lies beside the flow: of it, only the command line knows these.
     "metrics": set(),

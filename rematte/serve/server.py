@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -335,6 +336,8 @@ def serve(
         port = listener.getsockname()[1]
         threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
         queue = Jobs(folder, load, jobs, threads)
+        # Uvicorn sends itself the signal again once all connections are closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             token = _token(folder)
             app = make_app(

@@ -55,15 +55,19 @@ export function makeCard(id) {
   // Previews
 
   function makePreviews() {
+    // What "auto" would take, or the nearest.
+    const usual = Math.min(1, 512 / Math.max(job.info.width, job.info.height));
+    const far = job.info.ratios.map((ratio) => Math.abs(ratio - usual));
     job.info.ratios.forEach((ratio, index) => {
       const preview = choice.content.firstElementChild.cloneNode(true);
       const radio = preview.querySelector("input");
-      Object.assign(radio, { name: `ratio-${id}`, value: ratio, checked: index === 1 });
+      Object.assign(radio, { name: `ratio-${id}`, value: ratio, checked: far[index] === Math.min(...far) });
       const cutout = preview.querySelector(".cutout");
       preview.querySelector(".stage").style.aspectRatio = `${job.info.width} / ${job.info.height}`;
       preview.classList.add("loading");
       cutout.addEventListener("load", () => preview.classList.remove("loading"));
       cutout.addEventListener("error", () => preview.classList.replace("loading", "broken"));
+      cutout.loading = "lazy"; // not while the settings are closed
       cutout.src = server.jobAddress(id, `preview/${index + 1}`);
       find(".previews").append(preview);
     });
@@ -99,6 +103,7 @@ export function makeCard(id) {
     if (!file) return;
     form.querySelector(`[name="background-${id}"][value=image]`).checked = true;
     await server.setBackground(id, file);
+    find(".picked").textContent = file.name;
   }));
 
   form.addEventListener("submit", (event) => {
