@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from rematte.errors import explain
 from rematte.pipeline import share_heap
@@ -95,6 +96,8 @@ def _main(pipe: Connection, load: Callable[[], Any], threads: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the server decides for this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Its own lock would be left over in the system when this process is killed.
+    tqdm.set_lock(threading.RLock())
     share_heap()
     torch.set_num_threads(threads)
     model = None
