@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     server = Served(tmp_path_factory.mktemp("page") / "work")
     yield server
     assert server.end() == 0
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """Starts servers, and ends those that are left when a test fails."""
+    made: list[Served] = []
+
+    def serve(*args: Any) -> Served:
+        made.append(Served(*args))
+        return made[-1]
+
+    yield serve
+    for server in made:
+        if server.process.returncode is None:
+            server.end()
 
 
 @pytest.fixture
@@ -243,8 +258,10 @@ def test_two_jobs_at_once_on_a_phone(page: Page, long_clip: Path) -> None:
     expect(page.locator(".card[data-state=running]")).to_have_count(2)
 
 
-def test_a_killed_server_goes_on_where_it_was(browser: Any, tmp_path: Path) -> None:
-    served = Served(tmp_path / "work")
+def test_a_killed_server_goes_on_where_it_was(
+    browser: Any, serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(tmp_path / "work")
     page = browser.new_page()
     page.goto(served.address)
     upload(page, draw(tmp_path / "clip.mp4", 2))
@@ -254,7 +271,7 @@ def test_a_killed_server_goes_on_where_it_was(browser: Any, tmp_path: Path) -> N
     is_under_way(page)
     served.end(signal.SIGKILL)
     expect(page.locator("#offline")).to_be_visible(timeout=LONG)
-    again = Served(served.folder, served.port)
+    again = serve(served.folder, served.port)
     assert again.address == served.address
     # The open page finds it again by itself.
     expect(page.locator("#offline")).to_be_hidden(timeout=LONG)
