@@ -193,6 +193,12 @@ def test_each_output_can_have_a_background_of_its_own(clip: Path) -> None:
         assert open_image(cut / f"{index:04d}.png").shape == (24, 32, 4)
 
 
+def test_a_background_of_one_output_is_not_replaced_either(clip: Path) -> None:
+    behind = make_clip(clip.with_name("behind.mov"), 2)
+    with pytest.raises(ValueError, match="is the background itself"):
+        convert(Fake(), clip, output=behind, background={"composition": behind})
+
+
 def test_progress_can_be_told_to_a_function(clip: Path) -> None:
     told: list[tuple[int, int | None]] = []
     convert_video(

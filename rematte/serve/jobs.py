@@ -158,7 +158,7 @@ class Jobs:
 
     def _tidy(self) -> None:
         """Take up what a killed server left."""
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.iterdir():
             if path.name not in self._jobs:  # an upload that was not completed
                 shutil.rmtree(path, ignore_errors=True)
@@ -169,6 +169,8 @@ class Jobs:
 
     def _save(self, job: Job) -> None:
         with self._changed:
+            if job.id not in self._jobs:  # removed meanwhile
+                return
             self._database.execute(
                 "INSERT INTO job VALUES (?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET data = excluded.data",

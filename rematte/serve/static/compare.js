@@ -21,9 +21,25 @@ export function makeCompare(card) {
     const split = Math.round((width * range.value) / 1000);
     picture.drawImage(video, width, 0, width, height, 0, 0, width, height);
     if (split > 0) picture.drawImage(video, 0, 0, split, height, 0, 0, split, height);
-    picture.fillStyle = "#fff";
-    picture.fillRect(split - 1, 0, 2, height);
+    drawHandle(split, height);
     canvas.dataset.drawn = video.currentTime;
+  }
+
+  function drawHandle(x, height) {
+    const unit = canvas.width / (canvas.clientWidth || canvas.width); // a pixel of the page
+    picture.fillStyle = "#fff";
+    picture.fillRect(x - unit, 0, 2 * unit, height);
+    picture.beginPath();
+    picture.arc(x, height / 2, 14 * unit, 0, 2 * Math.PI);
+    picture.fill();
+    picture.fillStyle = "#1b2430";
+    for (const side of [-1, 1]) {
+      picture.beginPath();
+      picture.moveTo(x + side * 9 * unit, height / 2);
+      picture.lineTo(x + side * 3 * unit, height / 2 - 5 * unit);
+      picture.lineTo(x + side * 3 * unit, height / 2 + 5 * unit);
+      picture.fill();
+    }
   }
 
   function loop() {

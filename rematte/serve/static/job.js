@@ -91,6 +91,7 @@ export function makeCard(id) {
       if (source && behind.getAttribute("src") !== source) behind.src = source;
       // As of the converter: a standard deviation of 1/80 of the longer side.
       const side = Math.max(stage.clientWidth, stage.clientHeight);
+      behind.classList.toggle("blurred", background === "blur");
       behind.style.filter = background === "blur" ? `blur(${side / 80}px)` : "";
     }
   }
