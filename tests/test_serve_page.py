@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,10 @@ def test_from_a_video_to_a_download_by_clicks(page: Page, tmp_path: Path) -> Non
         assert len(decode(tmp_path / file)) == 12
     # No one is in it, so after is red all over and before the gray of the clip.
     expect(page.locator("canvas")).to_have_attribute("data-drawn", re.compile("."))
-    left, right = canvas(page)
+    end = time.monotonic() + 30
+    while (colours := canvas(page))[1][0] < 200 and time.monotonic() < end:
+        time.sleep(0.1)
+    left, right = colours
     assert right[0] > 200 > 60 > right[1]
     assert max(left) < 60
     # The slider by keyboard: only before, and then only after.

@@ -53,7 +53,9 @@ export function makeCompare(card) {
 
   button.addEventListener("click", () => (video.paused ? video.play() : video.pause()));
   range.addEventListener("input", draw);
-  for (const event of ["loadeddata", "seeked"]) video.addEventListener(event, draw);
+  for (const event of ["loadeddata", "canplay", "canplaythrough", "seeked"]) {
+    video.addEventListener(event, draw);
+  }
   video.addEventListener("play", () => { say(); loop(); });
   video.addEventListener("pause", say);
   video.addEventListener("error", () => card.querySelector(".compare").hidden = button.hidden = true);
@@ -69,6 +71,7 @@ export function makeCompare(card) {
         video.removeAttribute("src");
       } else {
         video.src = address;
+        video.requestVideoFrameCallback?.(draw); // loaded is not always decoded
       }
       say();
     },
