@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 EXPORTS ?= .venv-exports
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-exports lint format clean
+.PHONY: demo test test-exports test-web lint format clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,10 @@ $(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock
 ## frames. Needs Node and Chromium for TensorFlow.js.
 test-exports: $(EXPORTS)/exports-ready
 	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest tests/test_export*.py
+
+## The page of `rematte serve` by clicks, in a real browser. Needs Chromium.
+test-web: $(VENV)/ready
+	REMATTE_REQUIRE_WEB=1 $(RUN) -m pytest tests/test_serve_page.py
 
 ## Check style and types.
 lint: $(VENV)/ready

@@ -29,7 +29,7 @@ from rematte.video.writer import sweep
 T = TypeVar("T")
 
 # What is looked for in folders; a file that is named may have any suffix.
-_VIDEOS = {
+VIDEOS = {
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 }
@@ -117,7 +117,7 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
 
 def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
     entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
-    videos = [e for e in entries if e.is_file() and e.suffix.lower() in _VIDEOS]
+    videos = [e for e in entries if e.is_file() and e.suffix.lower() in VIDEOS]
     if not videos and any(
         e.suffix.lower() in IMAGE_SUFFIXES for e in entries if e.is_file()
     ):
@@ -134,7 +134,7 @@ def _in_bucket(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
     """The same for object storage: one request, where each question would be one."""
     for name in storage.inside(folder):
         video = storage.place(name)
-        if video.suffix.lower() in _VIDEOS and video.name[0] != ".":
+        if video.suffix.lower() in VIDEOS and video.name[0] != ".":
             yield video, Path(str(video.relative_to(top))).parent
 
 

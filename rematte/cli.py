@@ -957,6 +957,54 @@ def _tell(report: LiveReport) -> None:
         print(text, end="", file=sys.stderr, flush=True)
 
 
+def _add_serve(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="a page for this machine's browser: drop videos in, see, download",
+        description="Serve a page to this machine alone: drop videos in, choose "
+        "outputs and background, see how the cut-out looks, convert, compare, "
+        "download. Open the address that is printed. Ctrl-C ends it; jobs are kept.",
+        epilog=f"example: rematte serve --jobs 2; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=_serve)
+    parser.add_argument(
+        "--port", type=int, default=8770, metavar="N",
+        help="on 127.0.0.1; 0 takes any that is free (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, default=Path("~/rematte-serve"), metavar="PATH",
+        help="where uploads, results and the list of jobs are kept (default: "
+        "%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N",
+        help="videos converted at a time; they share the cores (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--upload-limit", type=float, default=20, metavar="GB",
+        help="largest upload (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
+    )
+    _add_device(parser)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from rematte.serve import serve
+
+    device, _ = choose_device(options.device)
+    serve(
+        options.folder.expanduser(),
+        partial(weights.load_model, options.weights, None, device),
+        port=options.port,
+        jobs=options.jobs,
+        upload_limit=options.upload_limit,
+        tell=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
+    )
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md holds its help."""
     parser = _Parser(
@@ -981,6 +1029,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_export(commands)
     _add_live(commands)
+    _add_serve(commands)
     return parser
 
 

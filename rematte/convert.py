@@ -6,7 +6,7 @@ The one flow of the package: video reader → matting loop → compositing → v
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -46,6 +46,7 @@ from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
 
 T = TypeVar("T")
 Rate = int | float | str | Fraction
+Backdrop = str | Path | tuple[int, int, int]
 
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
 _AUTO_CHUNK = {"cpu": 1, "cuda": 4, "mps": 4}
@@ -162,12 +163,12 @@ def convert_video(
     output_video_mbps: float | None = None,
     seq_chunk: int | str = 1,
     num_workers: int = 0,
-    progress: bool = True,
+    progress: bool | Callable[[int, int | None], object] = True,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     *,
     output: str | Path | None = None,
-    background: str | Path | tuple[int, int, int] | None = None,
+    background: Backdrop | Mapping[str, Backdrop] | None = None,
     background_fit: str = "cover",
     audio: bool = True,
     codec: str | None = None,
@@ -201,12 +202,14 @@ def convert_video(
             that have one.
         seq_chunk: Frames at once, or "auto". The results are the same.
         num_workers: Threads that read ahead, for image folders.
-        progress: Show a progress bar on stderr.
+        progress: Show a progress bar on stderr, or a function to be called instead
+            with how many frames are done and how many there are, as far as is known.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
         output: Where the cut-out goes: transparent where the suffix can hold that
             and no background is given, else over the background.
-        background: See `make_background`; by default green (120, 255, 155).
+        background: See `make_background`; by default green (120, 255, 155). Or one for
+            each of "output" and "composition".
         background_fit: "cover", "contain" or "stretch".
         audio: Keep the sound.
         codec: "h264", "hevc", "av1", "vp9", "prores" or "ffv1" instead of the
@@ -285,13 +288,14 @@ def convert_video(
         bar = tqdm(
             total=_total(info, limit),
             unit="frame",
-            disable=not progress,
+            disable=progress is not True,
             desc=Path(input_source).name,
             dynamic_ncols=True,
         )
         with bar, _open_writers(outputs, info, origin, shift, until, audio) as writers:
+            tell = progress if callable(progress) else None
             last = _run(stages, chain((first,), frames), matting, outputs, writers,
-                        report, bar)  # fmt: skip
+                        report, bar, tell)  # fmt: skip
             # The sound ends where the picture was cut, and else where it ends itself.
             stop = last if report.frames == limit else until and max(until, last)
             with stages("encode"):
@@ -438,6 +442,7 @@ def _run(
     writers: list[Writer],
     report: Report,
     bar: Any,
+    tell: Callable[[int, int | None], object] | None,
 ) -> Fraction:
     """Write every matte; gives the end [s] of the last frame.
 
@@ -466,6 +471,8 @@ def _run(
             del matted, pixels
             report.frames += 1
             bar.update()
+            if tell is not None:
+                tell(report.frames, bar.total)
             if report.frames % 10 == 0:
                 shares = stages.shares().items()
                 bar.set_postfix_str(
@@ -606,12 +613,14 @@ def wanted_outputs(output_type: str, **paths: str | Path | None) -> dict[str, Pa
 
 
 def check_paths(
-    wanted: dict[str, Path], source: Path, background: object, overwrite: bool
+    wanted: dict[str, Path], source: Path, background: Any, overwrite: bool
 ) -> None:
     """Refuse paths that would harm the input or one another."""
     taken = [(source, "the input")]
-    if isinstance(background, str | Path) and parse_colour(str(background)) is None:
-        taken.append((Path(background), "the background"))
+    several = isinstance(background, Mapping)
+    for each in background.values() if several else [background]:
+        if isinstance(each, str | Path) and parse_colour(str(each)) is None:
+            taken.append((Path(each), "the background"))
     for kind, path in wanted.items():
         for other, name in taken:
             if _would_overwrite(path, other):
@@ -661,7 +670,7 @@ def _check_numbers(
 class Look:
     """What was said about how outputs are to look."""
 
-    background: str | Path | tuple[int, int, int] | None
+    background: Backdrop | Mapping[str, Backdrop] | None
     fit: str
     codec: str | None
     crf: int | None
@@ -682,6 +691,8 @@ def plan_output(
     """
     main = kind in ("output", "composition")
     spec = look.background
+    if isinstance(spec, Mapping):
+        spec = spec.get(kind)
     if spec is None:
         # The documented composition: green in a video, transparent in images.
         clear = is_sequence(path) and path.suffix.lower() not in (".jpg", ".jpeg")

@@ -176,6 +176,41 @@ def test_png_sequence_over_a_background_is_opaque(clip: Path) -> None:
         assert differ(image, over((0, 71, 187), fgr, pha)) <= 0.51
 
 
+def test_each_output_can_have_a_background_of_its_own(clip: Path) -> None:
+    """One pass makes a transparent video and a composition over something."""
+    cut, com = clip.with_name("cut"), clip.with_name("com")
+    convert(
+        Fake(),
+        clip,
+        output_type="png_sequence",
+        output=cut,
+        output_composition=com,
+        background={"composition": "blue"},
+    )
+    for index, (fgr, pha, _) in enumerate(truth(clip)):
+        image = open_image(com / f"{index:04d}.png")
+        assert differ(image, over((0, 71, 187), fgr, pha)) <= 0.51
+        assert open_image(cut / f"{index:04d}.png").shape == (24, 32, 4)
+
+
+def test_a_background_of_one_output_is_not_replaced_either(clip: Path) -> None:
+    behind = make_clip(clip.with_name("behind.mov"), 2)
+    with pytest.raises(ValueError, match="is the background itself"):
+        convert(Fake(), clip, output=behind, background={"composition": behind})
+
+
+def test_progress_can_be_told_to_a_function(clip: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    convert_video(
+        Fake(),
+        clip,
+        output_alpha=clip.with_name("pha.mp4"),
+        limit=4,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(index, 4) for index in range(1, 5)]
+
+
 def test_folders_with_a_dot_in_their_names_are_transparent_too(clip: Path) -> None:
     folder = clip.with_name("take.2")
     folder.mkdir()

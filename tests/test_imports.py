@@ -31,6 +31,15 @@ ALLOWED = {
     "segments": {"compositing", "convert", "engines", "matting", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
+    "serve": {
+        "batch",
+        "compositing",
+        "convert",
+        "matting",
+        "pipeline",
+        "serve",
+        "video",
+    },
     "doctor": {"device", "engines", "video", "weights"},
     # Evaluation lies beside the flow: of it, only the command line knows these.
     "metrics": set(),
@@ -48,8 +57,7 @@ ALLOWED = {
     "export": {"engines", "export", "network", "tensorflow", "video", "weights"},
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
-        *("batch", "cluster", "live"),
-        *("batch", "segments"),
+        *("batch", "cluster", "live", "segments", "serve"),
         *(
             "evaluate",
             "keying",
@@ -110,6 +118,8 @@ def test_help_needs_none_of_the_extras() -> None:
         "pygame",
         "ray",
         "upath",
+        "starlette",
+        "uvicorn",
     )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"

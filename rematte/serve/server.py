@@ -1,0 +1,364 @@
+"""The page over HTTP, for this machine's user alone.
+
+Every request must name this server as its host, hold the token in its address and, if
+it changes anything, come from the page itself. See docs/serve.md for what each guards
+against.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from rematte.errors import OutputError
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.datastructures import Headers, MutableHeaders
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import (
+        FileResponse,
+        JSONResponse,
+        RedirectResponse,
+        Response,
+        StreamingResponse,
+    )
+    from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+except ImportError as error:
+    raise ImportError(
+        "rematte serve needs starlette and uvicorn: pip install 'rematte[web]'"
+    ) from error
+
+from rematte.batch import VIDEOS
+from rematte.serve import work
+from rematte.serve.jobs import IMAGES, Job, Jobs, check_name
+from rematte.serve.worker import WorkError
+
+_STATIC = Path(__file__).parent / "static"
+_LARGEST_IMAGE = 100_000_000  # [bytes]
+_LARGEST_SETTINGS = 10_000
+_POLL = 0.2  # between two looks for news [s]
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
+    "'self'; img-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class _Guard:
+    """Lets through what the page asks for, and takes the token off the address."""
+
+    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
+        self._app, self._token = app, token.encode()
+        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+
+    def _refusal(self, scope: Scope, token: str) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if host not in self._hosts:  # a name that was made to lead here
+            return 421, f"host must be one of {', '.join(sorted(self._hosts))}"
+        if not secrets.compare_digest(token.encode(), self._token):
+            return 404, "wrong address; open the one that `rematte serve` printed"
+        changes = scope["method"] not in ("GET", "HEAD")
+        if changes and headers.get("origin") != f"http://{host}":
+            return 403, "refused: not sent by this page (header Origin)"
+        return None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        token, slash, _ = scope["path"][1:].partition("/")
+        app = self._app
+        refused = self._refusal(scope, token)
+        if refused is not None:
+            app = JSONResponse({"error": refused[1]}, refused[0])
+        elif not slash:  # the page's own addresses are relative
+            app = RedirectResponse(f"/{token}/")
+        scope = dict(scope, root_path=f"/{token}")
+        await app(scope, receive, send_guarded)
+
+
+class _Page:
+    """What can be asked for.
+
+    Args:
+        jobs: The jobs.
+        upload_limit: The largest upload [bytes].
+        ending: Tells when the server is about to end.
+    """
+
+    def __init__(
+        self, jobs: Jobs, upload_limit: int, ending: Callable[[], bool]
+    ) -> None:
+        self._jobs, self._limit, self._ending = jobs, upload_limit, ending
+
+    def routes(self) -> list[Route | Mount]:
+        """Addresses after the token."""
+        one = "/api/jobs/{id}"
+        return [
+            Route("/api/events", self._events),
+            Route("/api/jobs", self._upload, methods=["POST"]),
+            Route(one, self._remove, methods=["DELETE"]),
+            Route(f"{one}/start", self._start, methods=["POST"]),
+            Route(f"{one}/cancel", self._cancel, methods=["POST"]),
+            Route(f"{one}/background", self._set_background, methods=["PUT"]),
+            Route(f"{one}/background", self._background),
+            Route(f"{one}/preview/{{which:int}}", self._preview),
+            Route(f"{one}/files/{{kind}}", self._file),
+            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+        ]
+
+    def _job(self, request: Request) -> Job:
+        job = self._jobs.get(request.path_params["id"])
+        if job is None:
+            raise HTTPException(404, "no such job; it may have been removed")
+        return job
+
+    async def _events(self, request: Request) -> Response:
+        return StreamingResponse(self._news(), media_type="text/event-stream")
+
+    async def _news(self) -> AsyncIterator[str]:
+        seen, quiet = -1, 0.0
+        while not self._ending():
+            if seen != self._jobs.version:
+                seen, quiet = self._jobs.version, 0.0
+                state = {"limit": self._limit, "jobs": self._jobs.listing()}
+                yield f"data: {json.dumps(state)}\n\n"
+            elif quiet > 15:  # so that a page that has gone is noticed
+                quiet = 0.0
+                yield ": still here\n\n"
+            await asyncio.sleep(_POLL)
+            quiet += _POLL
+
+    async def _upload(self, request: Request) -> Response:
+        name = request.query_params.get("name", "")
+        suffix = check_name(name, VIDEOS)
+        id = self._jobs.new_id()
+        try:
+            file = f"source{suffix}"
+            await _receive(request, self._jobs.folder(id) / file, self._limit)
+            job = await run_in_threadpool(self._jobs.add, id, name, file)
+        except BaseException:
+            self._jobs.discard(id)
+            raise
+        return JSONResponse({"id": job.id}, 201)
+
+    async def _remove(self, request: Request) -> Response:
+        await run_in_threadpool(self._jobs.remove, self._job(request))
+        return Response(status_code=204)
+
+    async def _start(self, request: Request) -> Response:
+        job = self._job(request)
+        body = b"".join([part async for part in _limited(request, _LARGEST_SETTINGS)])
+        await run_in_threadpool(self._jobs.start, job, json.loads(body))
+        return Response(status_code=204)
+
+    async def _cancel(self, request: Request) -> Response:
+        await run_in_threadpool(self._jobs.cancel, self._job(request))
+        return Response(status_code=204)
+
+    async def _set_background(self, request: Request) -> Response:
+        job = self._job(request)
+        name = request.query_params.get("name", "")
+        file = f"background-{secrets.token_hex(4)}{check_name(name, IMAGES)}"
+        path = self._jobs.folder(job.id) / file
+        try:
+            await _receive(request, path, min(self._limit, _LARGEST_IMAGE))
+            await run_in_threadpool(self._jobs.set_backdrop, job, name, file)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Response(status_code=204)
+
+    async def _background(self, request: Request) -> Response:
+        job = self._job(request)
+        if not job.backdrop:
+            raise HTTPException(404, f"{job.name} has no background image")
+        return FileResponse(self._jobs.folder(job.id) / job.backdrop)
+
+    async def _preview(self, request: Request) -> Response:
+        job, which = self._job(request), request.path_params["which"]
+        if which > 3:
+            raise HTTPException(404, f"preview must be 0 to 3, got {which}")
+        path = await run_in_threadpool(self._jobs.preview, job, which)
+        return FileResponse(path)
+
+    async def _file(self, request: Request) -> Response:
+        job, kind = self._job(request), request.path_params["kind"]
+        made = job.settings.get("outputs", []) if job.state == "done" else []
+        files = {each: work.FILES[each] for each in made} | {"compare": work.COMPARE}
+        path = self._jobs.output(job, files.get(kind, "none"))
+        if not path.is_file():
+            raise HTTPException(404, f"{job.name} has no result {kind[:20]!r}")
+        name = f"{Path(job.name).stem}_{path.name}"
+        return FileResponse(path, filename=None if kind == "compare" else name)
+
+
+async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
+    """The parts of a body, none of which is kept.
+
+    Raises:
+        HTTPException: If it is larger than `most` [bytes].
+    """
+    text = f"too large: at most {most / 1e6:g} MB; see --upload-limit"
+    if int(request.headers.get("content-length", 0)) > most:
+        raise HTTPException(413, text)
+    count = 0
+    async for part in request.stream():
+        count += len(part)
+        if count > most:
+            raise HTTPException(413, text)
+        yield part
+
+
+async def _receive(request: Request, path: Path, most: int) -> None:
+    """Write a body to a file, part by part."""
+    length = int(request.headers.get("content-length", 0))
+    free = shutil.disk_usage(path.parent).free
+    if length > free:
+        raise HTTPException(
+            507,
+            f"{length / 1e6:.0f} MB do not fit: {free / 1e6:.0f} MB are free; "
+            "remove jobs that are done with",
+        )
+    with path.open("xb") as file:
+        async for part in _limited(request, most):
+            await run_in_threadpool(file.write, part)
+
+
+async def _say(request: Request, error: Exception) -> Response:
+    """Turn an error into a sentence for the page."""
+    if isinstance(error, ClientDisconnect):  # no one is there to read it
+        return Response(status_code=400)
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code)
+    if isinstance(error, WorkError):
+        return JSONResponse({"error": str(error)}, 422)
+    if isinstance(error, OSError):
+        return JSONResponse({"error": f"cannot be written: {error.strerror}"}, 507)
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def make_app(
+    jobs: Jobs,
+    token: str,
+    port: int,
+    upload_limit: int,
+    ending: Callable[[], bool] = lambda: False,
+) -> ASGIApp:
+    """Make the whole application, guards included.
+
+    Args:
+        jobs: The jobs.
+        token: What the address must begin with.
+        port: Where it will listen, as browsers will name it.
+        upload_limit: The largest upload [bytes].
+        ending: Tells when the server is about to end.
+    """
+    kinds = (HTTPException, WorkError, ClientDisconnect, ValueError, OSError)
+    app = Starlette(
+        routes=_Page(jobs, upload_limit, ending).routes(),
+        exception_handlers=dict.fromkeys(kinds, _say),
+    )
+    return _Guard(app, token, port)
+
+
+def _token(folder: Path) -> str:
+    """The folder's token; it is kept, so that an open page outlives the server."""
+    path = folder / "token"
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text("ascii")
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    if os.name == "posix":  # elsewhere it lets others take the port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()  # now, so that the address works once it is told
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise OutputError(
+            f"port {port} cannot be used ({error}); give another (--port), or 0 for "
+            "any that is free"
+        ) from error
+    return listener
+
+
+def serve(
+    folder: Path,
+    load: Callable[[], Any],
+    *,
+    port: int = 8770,
+    jobs: int = 1,
+    upload_limit: float = 20.0,
+    tell: Callable[[str], object] = print,
+) -> None:
+    """Serve the page to this machine until Ctrl-C.
+
+    Args:
+        folder: The work folder: uploads, results and the list of jobs.
+        load: Loads the model; it is called in other processes, so must be picklable.
+        port: On 127.0.0.1; 0 takes any that is free.
+        jobs: How many videos are converted at a time.
+        upload_limit: The largest upload [GB].
+        tell: Called with the address once it can be opened.
+
+    Raises:
+        ValueError: If a number is out of its range.
+        OutputError: If the folder or the port cannot be used.
+    """
+    if not upload_limit > 0:
+        raise ValueError(f"upload_limit must be above 0 GB, got {upload_limit}")
+    listener = _listen(port)
+    with listener:
+        port = listener.getsockname()[1]
+        threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
+        queue = Jobs(folder, load, jobs, threads)
+        # Uvicorn sends itself the signal again once all connections are closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            token = _token(folder)
+            app = make_app(
+                queue, token, port, int(upload_limit * 1e9), lambda: server.should_exit
+            )
+            # No log of requests: the token is in their addresses.
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    app,
+                    http="h11",
+                    ws="none",
+                    lifespan="off",
+                    log_level="warning",
+                    access_log=False,
+                    server_header=False,
+                )
+            )
+            tell(f"http://127.0.0.1:{port}/{token}/")
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # how it is meant to end
+            pass
+        finally:
+            queue.close()

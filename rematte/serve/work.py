@@ -1,0 +1,216 @@
+"""What a `Worker` does with an uploaded file: look at it, show it, convert it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from rematte.compositing import Renderer, make_background
+from rematte.convert import Report, choose_matting, convert_video, placement
+from rematte.errors import InputError
+from rematte.matting import choose_ratio, matte_still
+from rematte.video.formats import choose
+from rematte.video.frame import Frame, Pixels
+from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter, ImageWriter
+
+# What is asked for, and the file that it makes.
+FILES = {
+    "mov": "cutout.mov",
+    "webm": "cutout.webm",
+    "mp4": "composition.mp4",
+    "alpha": "alpha.mp4",
+}
+_ARGUMENTS = {
+    "mov": "output",
+    "webm": "output",
+    "mp4": "output_composition",
+    "alpha": "output_alpha",
+}
+COMPARE = "compare.mp4"
+
+# FFmpeg also reads lists of files, in which a hostile upload could name others.
+_VIDEO_FORMATS = (
+    "asf,avi,flv,live_flv,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,webm,"
+    "yuv4mpegpipe"
+)
+_IMAGE_FORMATS = "image2,bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
+
+# The comparison shows this much of the video [s], and this many pixels at most.
+_COMPARED = 30
+_COMPARED_SIDE = 640
+_TELL_EVERY = 0.1  # [s]
+
+
+def _check_format(path: Path, formats: str) -> None:
+    """Refuse what is no plain file of a kind that is expected."""
+    try:
+        av.open(str(path), options={"format_whitelist": formats}).close()
+    except (av.error.FFmpegError, OSError) as error:
+        what = "an image" if formats is _IMAGE_FORMATS else "a video"
+        raise InputError(
+            f"{path}: not {what} FFmpeg can read; it may be cut off, damaged or "
+            f"something else under {what}'s name"
+        ) from error
+
+
+def examine(model: Any, path: Path) -> dict[str, Any]:
+    """Find out what a video is.
+
+    Args:
+        model: Not used.
+        path: The video.
+
+    Returns:
+        "width", "height", "frames" (None if unknown), "rate", and the three "ratios"
+        to show; the second is that of `auto` where the video is large.
+
+    Raises:
+        InputError: If it is none, or damaged at its beginning.
+    """
+    _check_format(path, _VIDEO_FORMATS)
+    with VideoReader(path) as reader:
+        info = reader.info
+        next(iter(reader))
+    finest = choose_ratio(info.width, info.height, "full-body")
+    return {
+        "width": info.width,
+        "height": info.height,
+        "frames": info.frames,
+        "rate": float(info.rate),
+        "ratios": [round(finest * part, 4) for part in (1 / 2, 2 / 3, 1)],
+    }
+
+
+def examine_image(model: Any, path: Path) -> None:
+    """See whether an image can stand behind; `model` is not used.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    _check_format(path, _IMAGE_FORMATS)
+    make_background(path)
+
+
+def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
+    """Write the first frame, cut out or as it is.
+
+    Args:
+        model: The network.
+        path: The video.
+        target: An image that can hold alpha.
+        ratio: Size of the coarse pass; None leaves the frame as it is.
+    """
+    with VideoReader(path) as reader:
+        frame, info = next(iter(reader)), replace(reader.info, still=True)
+    pixels = frame.pixels
+    if ratio is not None:
+        device, dtype = placement(model, None, None)
+        matting = choose_matting(
+            model, device, dtype, Report(), engine="torch", frames=1,
+            downsample_ratio=ratio, seq_chunk=1,
+        )  # fmt: skip
+        pixels = Renderer("output")(matte_still(matting, frame))
+    writer = ImageWriter(target, info, choose(target, info, alpha=ratio is not None))
+    writer.write(replace(frame, pixels=_narrow(pixels)))
+    writer.finish()
+
+
+def _narrow(pixels: Pixels) -> Pixels:
+    """8 bits, which is what browsers are shown."""
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+
+
+def convert(
+    model: Any,
+    path: Path,
+    folder: Path,
+    outputs: list[str],
+    background: str,
+    ratio: float | str,
+    tell: Callable[[int, int | None], object],
+) -> list[str]:
+    """Convert, and make the comparison.
+
+    Args:
+        model: The network.
+        path: The video.
+        folder: Where the outputs go, under the names of `FILES`.
+        outputs: Keys of `FILES`, of "mov" and "webm" at most one.
+        background: Of the composition.
+        ratio: Size of the coarse pass, or "auto".
+        tell: Called now and then with frames done and, where it is known, in all.
+
+    Returns:
+        Notes, in words.
+    """
+    told = 0.0
+
+    def tell_sometimes(done: int, total: int | None) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_EVERY:
+            told = time.monotonic()
+            tell(done, total)
+
+    paths: dict[str, Any] = {_ARGUMENTS[kind]: folder / FILES[kind] for kind in outputs}
+    report = convert_video(
+        model, path, downsample_ratio=ratio, seq_chunk="auto", progress=tell_sometimes,
+        background={"composition": background}, **paths,
+    )  # fmt: skip
+    tell(report.frames, report.frames)
+    best = next(kind for kind in ("mp4", "mov", "webm", "alpha") if kind in outputs)
+    try:
+        _compare(path, folder / FILES[best], folder / COMPARE)
+    except (ValueError, OSError) as error:  # the results are there all the same
+        report.notes.append(f"no before and after: {error}")
+    return report.notes
+
+
+def _compare(before: Path, after: Path, target: Path) -> None:
+    """Write a small video that any browser plays: before on the left, after right.
+
+    One file, so that both halves are always at the same frame.
+    """
+    with VideoReader(before) as reader:
+        width, height = reader.info.width, reader.info.height
+    scale = min(1.0, _COMPARED_SIDE / max(width, height))
+    size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
+    with (
+        VideoReader(before, size) as first,
+        VideoReader(after, size, alpha=True) as second,
+    ):
+        info = replace(first.info, width=2 * size[0])
+        writer = FileWriter(target, info, choose(target, info, alpha=False))
+        try:
+            for left, right in zip(_beginning(first), second, strict=False):
+                halves = [_narrow(left.pixels), _on_squares(_narrow(right.pixels))]
+                writer.write(replace(left, pixels=np.hstack(halves)))
+            writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+
+
+def _beginning(frames: VideoReader) -> Iterator[Frame]:
+    start: Fraction | None = None
+    for frame in frames:
+        start = frame.time if start is None else start
+        if frame.time - start > _COMPARED:
+            return
+        yield frame
+
+
+def _on_squares(pixels: Pixels) -> Pixels:
+    """Lay what is transparent over gray squares."""
+    if pixels.shape[2] != 4:
+        return pixels
+    y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]] // 12
+    squares = np.where((x + y) % 2, 235, 205)[..., None]
+    alpha = pixels[..., 3:].astype(np.int32)
+    over = pixels[..., :3] * alpha + squares * (255 - alpha)
+    return ((over + 127) // 255).astype(np.uint8)

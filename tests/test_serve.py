@@ -1,0 +1,614 @@
+"""The page's server over HTTP: what it does, and all that it refuses."""
+
+import json
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from fakes import Fake, decode
+from PIL import Image
+from starlette.testclient import TestClient
+from torch import Tensor
+
+from rematte.errors import OutputError
+from rematte.serve import serve
+from rematte.serve.jobs import Jobs, check_settings
+from rematte.serve.server import make_app
+
+TOKEN, PORT = "the-token", 8770
+HOST = f"127.0.0.1:{PORT}"
+ORIGIN = {"origin": f"http://{HOST}"}
+MIB = 2**20
+
+
+class Slow(Fake):
+    """Takes a while for each frame, so that there is time to stop it."""
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        time.sleep(0.1)
+        return super().forward(src, *rest)
+
+
+class Broken(Fake):
+    """Fails at the third frame."""
+
+    def __init__(self) -> None:
+        super().__init__(fail_at=2)
+
+
+class Server:
+    """Jobs of a folder with the application over them."""
+
+    def __init__(
+        self, folder: Path, load: Any = Slow, at_once: int = 1, limit: int = 30 * MIB
+    ) -> None:
+        self.folder = folder
+        self.jobs = Jobs(folder, load, at_once, 1)
+        app = make_app(self.jobs, TOKEN, PORT, limit)
+        self.client = TestClient(
+            app, f"http://{HOST}/{TOKEN}/", headers=ORIGIN, follow_redirects=False
+        )
+
+    def upload(self, path: Path, name: str | None = None) -> Any:
+        return self.client.post(
+            "api/jobs", params={"name": name or path.name}, content=path.read_bytes()
+        )
+
+    def start(self, id: str, **settings: Any) -> Any:
+        settings = {"outputs": ["mp4"], "background": "green", "ratio": 1, **settings}
+        return self.client.post(f"api/jobs/{id}/start", json=settings)
+
+    def job(self, id: str) -> dict[str, Any]:
+        return {job["id"]: job for job in self.jobs.listing()}[id]
+
+    def wait(self, id: str, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        end = time.monotonic() + 60
+        while not until(job := self.job(id)):
+            assert time.monotonic() < end, job
+            time.sleep(0.05)
+        return job
+
+    def wait_done(self, id: str) -> dict[str, Any]:
+        return self.wait(id, lambda job: job["state"] in ("done", "failed"))
+
+    def files(self) -> set[str]:
+        """All files in the folders of jobs."""
+        top = self.folder / "jobs"
+        return {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that leave it as it was."""
+    server = Server(tmp_path_factory.mktemp("served") / "work", Fake)
+    yield server
+    server.jobs.close()
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same with a network that takes its time."""
+    server = Server(tmp_path_factory.mktemp("slow") / "work")
+    yield server
+    server.jobs.close()
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Makes servers over one folder."""
+    made: list[Server] = []
+
+    def new(*args: Any, **kwargs: Any) -> Server:
+        made.append(Server(tmp_path / "work", *args, **kwargs))
+        return made[-1]
+
+    yield new
+    for server in made:
+        server.jobs.close()
+
+
+@pytest.fixture
+def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+    return make_clip(tmp_path / "clip.mp4", 20)
+
+
+def error(answer: Any) -> str:
+    text = answer.json()["error"]
+    assert "\n" not in text
+    return str(text)
+
+
+# What is refused
+
+
+def test_every_answer_has_the_guarding_headers(shared: Server) -> None:
+    for path in ("", "main.js", "nowhere", "api/jobs/none/cancel", f"http://{HOST}/x"):
+        headers = shared.client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-store"
+        assert not any(name.startswith("access-control") for name in headers)
+
+
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", "%00", "é"])
+def test_a_wrong_token_is_refused(shared: Server, token: str) -> None:
+    for path in ("/", "/main.js", "/api/events", "/api/jobs"):
+        answer = shared.client.get(f"http://{HOST}/{token}{path}")
+        assert answer.status_code == 404
+        assert "rematte serve" in error(answer)
+        answer = shared.client.post(f"http://{HOST}/{token}{path}", content=b"x")
+        assert answer.status_code == 404
+
+
+def test_the_address_without_a_slash_leads_to_the_page(shared: Server) -> None:
+    answer = shared.client.get(f"http://{HOST}/{TOKEN}")
+    assert answer.headers["location"] == f"/{TOKEN}/"
+    assert "<title>rematte" in shared.client.get("").text
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", ""]
+)
+def test_another_host_is_refused(shared: Server, host: str) -> None:
+    """A name of an attacker's that leads to 127.0.0.1 (DNS rebinding)."""
+    answer = shared.client.get("", headers={"host": host})
+    assert answer.status_code == 421
+    assert HOST in error(answer)
+
+
+def test_localhost_is_another_name(shared: Server) -> None:
+    headers = {"host": f"localhost:{PORT}", "origin": f"http://localhost:{PORT}"}
+    assert shared.client.get("", headers=headers).status_code == 200
+    assert shared.client.post("api/jobs", headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", f"https://{HOST}", f"http://{HOST}.evil", ""],
+)
+def test_what_another_page_sends_is_refused(
+    shared: Server, clip: Path, origin: str
+) -> None:
+    for method, path in [
+        ("POST", "api/jobs?name=clip.mp4"),
+        ("POST", "api/jobs/x/start"),
+        ("PUT", "api/jobs/x/background?name=a.png"),
+        ("DELETE", "api/jobs/x"),
+    ]:
+        answer = shared.client.request(
+            method, path, content=clip.read_bytes(), headers={"origin": origin}
+        )
+        assert answer.status_code == 403
+        assert "Origin" in error(answer)
+    assert not shared.files()
+
+
+def test_a_request_without_an_origin_is_refused(shared: Server) -> None:
+    request = shared.client.build_request("POST", "api/jobs?name=a.mp4", content=b"x")
+    del request.headers["origin"]
+    assert shared.client.send(request).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "../../x.mp4", "..\\x.mp4", "/etc/x.mp4", "a\x00.mp4", "a\n.mp4"),
+        *("x" * 252 + ".mp4", "x" * 9000 + ".mp4", "..", "clip", "clip.txt", "a.m3u8"),
+    ],
+)
+def test_hostile_names_are_refused(shared: Server, clip: Path, name: str) -> None:
+    before = set(shared.folder.parent.rglob("*"))
+    answer = shared.client.post(
+        "api/jobs", params={"name": name}, content=clip.read_bytes()
+    )
+    assert answer.status_code == 400
+    assert error(answer).startswith("name ")
+    assert set(shared.folder.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["%2e%2e%2fx.mp4", "%00.mp4", "a b é 视频 '\"<b>.mp4", "x" * 251 + ".mp4"]
+)
+def test_odd_names_are_shown_and_never_used(
+    shared: Server, clip: Path, name: str
+) -> None:
+    answer = shared.upload(clip, name)
+    assert answer.status_code == 201
+    id = answer.json()["id"]
+    assert shared.job(id)["name"] == name
+    assert shared.files() == {f"{id}/source.mp4"}
+    shared.client.delete(f"api/jobs/{id}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Dear diary,\n" * 1000,
+        b"\0" * 5000,
+        b"",
+        b"ffconcat version 1.0\nfile '../../secret.mp4'\n",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///SECRET\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_what_is_no_video_is_refused(
+    shared: Server, clip: Path, tmp_path: Path, content: bytes
+) -> None:
+    """Lists that name other files too, which FFmpeg would read."""
+    (shared.folder / "secret.mp4").write_bytes(clip.read_bytes())
+    content = content.replace(b"SECRET", str(clip).encode())
+    (tmp_path / "text.mp4").write_bytes(content)
+    answer = shared.upload(tmp_path / "text.mp4")
+    assert answer.status_code == 422
+    assert error(answer).startswith("text.mp4: ")
+    assert str(shared.folder) not in error(answer)
+    assert not shared.files()
+    assert not shared.jobs.listing()
+
+
+def test_a_cut_off_video_is_refused(shared: Server, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.mp4").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    answer = shared.upload(tmp_path / "half.mp4")
+    assert answer.status_code == 422
+    assert error(answer).startswith("half.mp4: ")
+    assert not shared.files()
+
+
+def test_uploads_have_a_limit(new: Callable[..., Server], clip: Path) -> None:
+    server = new(Fake, limit=1000)
+    answer = server.upload(clip)
+    assert answer.status_code == 413
+    assert "at most 0.001 MB" in error(answer)
+
+    def parts() -> Iterator[bytes]:  # with no length said beforehand
+        yield from [b"x" * 600] * 3
+
+    answer = server.client.post("api/jobs?name=a.mp4", content=parts())
+    assert answer.status_code == 413
+    assert not server.files()
+
+
+def test_what_does_not_fit_on_the_disk_is_refused(
+    shared: Server, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    answer = shared.upload(clip)
+    assert answer.status_code == 507
+    assert "do not fit" in error(answer)
+    assert not shared.files()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("api/jobs/none/preview/0", "api/jobs/..%2f..%2ftoken/preview/0", "token"),
+        *("%2e%2e/server.py", "..%2fserver.py", "../server.py", "%2fetc%2fpasswd"),
+        *("api/jobs/none/files/mov", "api/jobs/none/background", "jobs.sqlite"),
+    ],
+)
+def test_nothing_else_can_be_read(shared: Server, path: str) -> None:
+    shared.jobs.folder("x")
+    answer = shared.client.get(f"http://{HOST}/{TOKEN}/{path}")
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "settings must be"),
+        ({}, "outputs must be a list"),
+        ({"outputs": []}, "outputs must be a list"),
+        ({"outputs": ["../x"]}, "outputs must be a list of mov, webm, mp4, alpha"),
+        ({"outputs": [{}]}, "outputs must be a list"),
+        ({"outputs": ["mov", "webm"]}, "choose one of mov and webm"),
+        ({"outputs": ["mp4"], "background": "/etc/x.png"}, "background must be"),
+        ({"outputs": ["mp4"], "background": 3}, "background must be"),
+        ({"outputs": ["mp4"], "ratio": 2}, "ratio must be auto or a number in"),
+        ({"outputs": ["mp4"], "ratio": "x"}, "ratio must be"),
+        ({"outputs": ["mp4"], "ratio": True}, "ratio must be"),
+    ],
+)
+def test_settings_are_checked(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_settings(settings)
+
+
+def test_a_second_server_on_the_folder_is_refused(
+    shared: Server, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="give another"):
+        Jobs(shared.folder, Fake, 1, 1)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be used"):
+        Jobs(tmp_path / "file", Fake, 1, 1)
+
+
+def test_the_command_says_what_is_wrong(
+    shared: Server, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = ["serve", "--folder", tmp_path]
+    code, _, text = run(*words, "--port", "70000")
+    assert (code, text.count("\n")) == (1, 1)
+    assert "--port" in text
+    code, _, text = run("serve", "--folder", shared.folder, "--port", "0")
+    assert (code, text.count("\n")) == (1, 1)
+    assert "--folder" in text
+    assert run(*words, "--port", "0", "--jobs", "0")[0] == 2
+    assert run(*words, "--port", "0", "--upload-limit", "0")[0] == 2
+
+
+def test_a_missing_extra_is_named(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rematte.serve", "rematte.serve.server"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, text = run("serve", "--folder", tmp_path)
+    assert code == 1
+    assert "pip install 'rematte[web]'" in text
+
+
+# What is done
+
+
+def test_a_video_goes_in_and_results_come_out(
+    shared: Server, clip: Path, tmp_path: Path
+) -> None:
+    server = shared
+    answer = server.upload(clip, "my clip.mp4")
+    assert answer.status_code == 201
+    id = answer.json()["id"]
+    info = server.job(id)["info"]
+    assert (info["width"], info["height"], info["frames"]) == (96, 64, 20)
+    for which in range(4):
+        answer = server.client.get(f"api/jobs/{id}/preview/{which}")
+        assert answer.headers["content-type"] == "image/webp"
+        (tmp_path / "preview.webp").write_bytes(answer.content)
+        with Image.open(tmp_path / "preview.webp") as image:
+            assert image.size == (96, 64)
+            assert image.mode == ("RGBA" if which else "RGB")
+    assert server.client.get(f"api/jobs/{id}/preview/4").status_code == 404
+    outputs = ["mov", "mp4", "alpha"]
+    assert server.start(id, outputs=outputs, background="#ff0000").status_code == 204
+    job = server.wait_done(id)
+    assert (job["state"], job["done"], job["frames"]) == ("done", 20, 20)
+    for kind, file in zip(
+        [*outputs, "compare"],
+        ["cutout.mov", "composition.mp4", "alpha.mp4", ""],
+        strict=True,
+    ):
+        answer = server.client.get(f"api/jobs/{id}/files/{kind}")
+        assert answer.status_code == 200
+        told = answer.headers.get("content-disposition", "")
+        assert told == (
+            f"attachment; filename*=utf-8''my%20clip_{file}" if file else ""
+        )
+        (tmp_path / "got.mov").write_bytes(answer.content)
+        frames = decode(tmp_path / "got.mov")
+        assert len(frames) == 20
+        assert frames[0].shape == (64, 192 if kind == "compare" else 96, 3)
+        with av.open(str(tmp_path / "got.mov")) as video:
+            clear = "yuva" in str(video.streams.video[0].format.name)
+        assert clear == (kind == "mov")
+    part = server.client.get(f"api/jobs/{id}/files/mp4", headers={"range": "bytes=0-9"})
+    assert (part.status_code, len(part.content)) == (206, 10)
+    for kind in ("webm", "..%2f..%2fsource.mp4", "none"):
+        answer = server.client.get(f"api/jobs/{id}/files/{kind}")
+        assert answer.status_code == 404
+    assert server.client.delete(f"api/jobs/{id}").status_code == 204
+    assert not server.files()
+    assert server.client.delete(f"api/jobs/{id}").status_code == 404
+
+
+def test_an_image_stands_behind(shared: Server, clip: Path, tmp_path: Path) -> None:
+    server = shared
+    id = server.upload(clip).json()["id"]
+    answer = server.start(id, background="image")
+    assert answer.status_code == 400
+    assert "upload an image first" in error(answer)
+    Image.new("RGB", (30, 20), (0, 0, 255)).save(tmp_path / "blue.png")
+
+    def put(name: str, content: bytes) -> Any:
+        address = f"api/jobs/{id}/background"
+        return server.client.put(address, params={"name": name}, content=content)
+
+    blue = (tmp_path / "blue.png").read_bytes()
+    assert put("../blue.png", blue).status_code == 400
+    assert put("blue.mp4", blue).status_code == 400
+    refused = put("text.png", b"no image")
+    assert refused.status_code == 422
+    assert error(refused).startswith("text.png: not a")
+    refused = put("list.png", f"ffconcat version 1.0\nfile {clip}\n".encode())
+    assert refused.status_code == 422
+    assert server.client.get(f"api/jobs/{id}/background").status_code == 404
+    assert put("blue.png", blue).status_code == 204
+    assert put("blue.png", blue).status_code == 204
+    assert len(server.files()) == 2  # the first one was replaced
+    assert server.client.get(f"api/jobs/{id}/background").content == blue
+    server.start(id, background="image")
+    assert server.wait_done(id)["state"] == "done"
+    (tmp_path / "got.mp4").write_bytes(
+        server.client.get(f"api/jobs/{id}/files/mp4").content
+    )
+    # The fake's alpha is the red channel, and the first frame is black.
+    assert decode(tmp_path / "got.mp4")[0][30, 50, 2] > 200
+    server.client.delete(f"api/jobs/{id}")
+
+
+def test_a_job_is_cancelled_and_started_again(slow: Server, clip: Path) -> None:
+    server = slow
+    id = server.upload(clip).json()["id"]
+    server.start(id, outputs=["mov"])
+    server.wait(id, lambda job: job["done"] > 2)
+    assert server.files() > {f"{id}/source.mp4"}
+    assert server.start(id).status_code == 400
+    assert server.client.post(f"api/jobs/{id}/cancel").status_code == 204
+    assert server.job(id)["state"] == "cancelled"
+    server.start(id, outputs=["alpha"])  # at once, while the process still ends
+    job = server.wait_done(id)
+    assert (job["state"], job["done"]) == ("done", 20)
+    assert server.files() == {
+        f"{id}/{file}" for file in ("source.mp4", "out/alpha.mp4", "out/compare.mp4")
+    }
+    server.client.delete(f"api/jobs/{id}")
+
+
+def test_a_cancelled_job_leaves_nothing(slow: Server, clip: Path) -> None:
+    server = slow
+    running, waiting = (server.upload(clip).json()["id"] for _ in range(2))
+    for id in (running, waiting):
+        server.start(id, outputs=["mov"])
+    server.wait(running, lambda job: job["done"] > 2)
+    assert server.job(waiting)["state"] == "queued"
+    for id in (waiting, running):
+        server.client.post(f"api/jobs/{id}/cancel")
+        assert server.job(id)["state"] == "cancelled"
+    end = time.monotonic() + 10
+    while any("out" in file for file in server.files()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert server.files() == {f"{id}/source.mp4" for id in (running, waiting)}
+    for id in (waiting, running):
+        server.client.delete(f"api/jobs/{id}")
+
+
+def test_a_running_job_is_removed(slow: Server, clip: Path) -> None:
+    server = slow
+    id = server.upload(clip).json()["id"]
+    server.start(id)
+    server.wait(id, lambda job: job["done"] > 0)
+    server.client.delete(f"api/jobs/{id}")
+    assert not server.jobs.listing()
+    end = time.monotonic() + 10
+    while server.files() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not server.files()
+
+
+def test_two_jobs_run_at_once(new: Callable[..., Server], clip: Path) -> None:
+    server = new(at_once=2)
+    ids = [server.upload(clip).json()["id"] for _ in range(3)]
+    for id in ids:
+        server.start(id)
+    together = False
+    while any(server.job(id)["state"] in ("queued", "running") for id in ids):
+        working = [job for job in server.jobs.listing() if job["state"] == "running"]
+        assert len(working) <= 2
+        together |= len(working) == 2 and all(0 < job["done"] < 20 for job in working)
+        time.sleep(0.02)
+    assert together
+    assert [server.job(id)["state"] for id in ids] == ["done"] * 3
+
+
+def test_a_failed_job_says_why_and_can_be_tried_again(
+    new: Callable[..., Server], clip: Path
+) -> None:
+    server = new(Broken)
+    id = server.upload(clip).json()["id"]
+    for _ in range(2):
+        server.start(id)
+        job = server.wait_done(id)
+        assert job["state"] == "failed"
+        assert "the fake network broke" in job["error"]
+    assert server.client.get(f"api/jobs/{id}/files/mp4").status_code == 404
+    assert server.files() == {f"{id}/source.mp4"}
+
+
+def test_jobs_outlive_the_server(new: Callable[..., Server], clip: Path) -> None:
+    server = new()
+    first, second, third = (server.upload(clip).json()["id"] for _ in range(3))
+    server.start(first)
+    server.start(second, background="blur")
+    server.wait(first, lambda job: job["done"] > 0)
+    server.jobs.close()
+    (server.folder / "jobs" / "half-an-upload").mkdir()
+    again = new(Fake)
+    assert [job["id"] for job in again.jobs.listing()] == [first, second, third]
+    assert not (server.folder / "jobs" / "half-an-upload").exists()
+    assert again.job(third)["state"] == "ready"
+    assert again.job(second)["settings"]["background"] == "blur"
+    for id in (first, second):
+        job = again.wait_done(id)
+        assert (job["state"], job["done"]) == ("done", 20)
+
+
+def test_events_tell_what_happens(slow: Server, clip: Path) -> None:
+    ending = threading.Event()
+    server = slow
+    app = make_app(server.jobs, TOKEN, PORT, 5, ending.is_set)
+    id = server.upload(clip).json()["id"]
+    server.start(id)
+
+    def end() -> None:
+        server.wait_done(id)
+        time.sleep(0.5)
+        ending.set()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    client = TestClient(app, f"http://{HOST}/{TOKEN}/")
+    answer = client.get("api/events")
+    thread.join()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    states = [
+        json.loads(line.removeprefix("data: "))
+        for line in answer.text.splitlines()
+        if line.startswith("data: ")
+    ]
+    assert all(state["limit"] == 5 for state in states)
+    done = [state["jobs"][0]["done"] for state in states]
+    assert done == sorted(done)
+    assert len(set(done)) > 3
+    assert states[-1]["jobs"][0]["state"] == "done"
+    server.client.delete(f"api/jobs/{id}")
+
+
+def test_large_uploads_are_written_part_by_part(shared: Server, clip: Path) -> None:
+    """A video with 25 MB of padding, sent in parts, arrives byte for byte."""
+    padding = (25 * MIB).to_bytes(4, "big") + b"free" + b"x" * (25 * MIB - 8)
+    whole = clip.read_bytes() + padding
+
+    def parts() -> Iterator[bytes]:
+        for begin in range(0, len(whole), 100_000):
+            yield whole[begin : begin + 100_000]
+
+    answer = shared.client.post("api/jobs?name=large.mp4", content=parts())
+    assert answer.status_code == 201
+    id = answer.json()["id"]
+    assert (shared.folder / "jobs" / id / "source.mp4").read_bytes() == whole
+    shared.client.delete(f"api/jobs/{id}")
+
+
+def test_what_is_kept_is_private(shared: Server) -> None:
+    assert shared.folder.stat().st_mode & 0o077 == 0
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite3.connect(shared.folder / "jobs.sqlite", timeout=0).execute(
+            "SELECT * FROM job"
+        )
+
+
+def test_serve_ends_with_an_interrupt_and_keeps_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uvicorn.Server.run", stop)
+    told: list[str] = []
+    for _ in range(2):
+        serve(tmp_path / "work", Fake, port=0, tell=told.append)
+    tokens = [address.split("/")[3] for address in told]
+    assert tokens[0] == tokens[1]
+    assert len(tokens[0]) > 40
+    assert (tmp_path / "work" / "token").stat().st_mode & 0o077 == 0
+    serve(tmp_path / "other", Fake, port=0, tell=told.append)
+    assert told[-1].split("/")[3] != tokens[0]
