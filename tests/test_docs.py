@@ -107,7 +107,7 @@ def test_the_readme_shows_every_command() -> None:
     shown = {words[1] for words in commands(read(README)) if words[0] == "rematte"}
     assert shown == {
         *("convert", "weights", "doctor", "bench", "evaluate", "make-testset"),
-        *("key", "train", "live", "export", "batch"),
+        *("key", "train", "live", "export", "batch", "serve"),
     }
 
 
