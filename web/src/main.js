@@ -85,7 +85,7 @@ async function forever() {
 
 /** Show the same frame again, where no next one comes. */
 function again() {
-  if (source.video.paused && source.video.videoWidth && matting) attempt(step);
+  if (!held && source.video.paused && source.video.videoWidth && matting) attempt(step);
 }
 
 // ---- words -----------------------------------------------------------------------
@@ -304,7 +304,7 @@ window.rematte = {
   async hold() {
     held = true;
     await working;
-    source.video.pause();
+    if (!source.video.srcObject) source.video.pause(); // a camera goes on
     await matting.reset();
   },
   release() {

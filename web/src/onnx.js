@@ -31,10 +31,10 @@ export async function open(backend, models) {
   const threads = self.crossOriginIsolated
     ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
   ort.env.wasm.numThreads = backend === 'wasm' ? threads : 1;
-  ort.env.logLevel = 'error';
   const onGpu = Object.fromEntries(STATES.map(name => [name, 'gpu-buffer']));
   const session = await ort.InferenceSession.create(`${models}network.onnx`, {
     executionProviders: [backend],
+    logSeverityLevel: 3, // not that sizes are computed on the CPU
     preferredOutputLocation: backend === 'webgpu' ? onGpu : 'cpu',
   });
   const zeros = () => STATES.map(() => new ort.Tensor('float32', [0], [1, 1, 1, 1]));

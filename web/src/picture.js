@@ -14,6 +14,7 @@ const SOLID = {white: '#fff', green: 'rgb(120 255 155)'}; // the documented gree
 export function draw(canvas, shown, view, behind, fixed) {
   if (!fixed && (canvas.width !== shown.width || canvas.height !== shown.height)) {
     Object.assign(canvas, {width: shown.width, height: shown.height});
+    canvas.style.setProperty('--aspect', shown.width / shown.height);
   }
   const context = canvas.getContext('2d');
   const {width, height} = canvas;
