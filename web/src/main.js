@@ -22,7 +22,7 @@ let matting = null;
 let recording = null;
 let held = false; // frames are asked for one by one
 let working = Promise.resolve();
-let times = []; // of the last second's frames
+let times = []; // of the last frames
 let told = []; // words of the message, to say them again in the other language
 
 // ---- one frame -------------------------------------------------------------------
@@ -53,9 +53,8 @@ async function step() {
 
 function tellFigures(begin, network, picture) {
   const now = performance.now();
-  times = [...times.filter(time => time > now - 1000), now];
-  const span = now - times[0];
-  at.rate.textContent = span > 200 ? ((times.length - 1) * 1000 / span).toFixed(1) : '–';
+  times = [...times.filter((time, index) => time > now - 1000 || index === times.length - 1), now];
+  at.rate.textContent = ((times.length - 1) * 1000 / (now - times[0]) || 0).toFixed(1);
   at.network.textContent = say('ms', network.toFixed(0));
   at.whole.textContent = say('ms', (now - begin).toFixed(0));
   at.picture.textContent = picture;

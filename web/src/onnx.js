@@ -13,7 +13,6 @@ const RUNTIMES = {
   ]),
 };
 const STATES = ['r1o', 'r2o', 'r3o', 'r4o'];
-const MOST_THREADS = 8;
 
 /**
  * Load the network.
@@ -28,9 +27,8 @@ const MOST_THREADS = 8;
 export async function open(backend, models) {
   const [ort, mjs, wasm] = await RUNTIMES[backend]();
   ort.env.wasm.wasmPaths = {mjs: mjs.default, wasm: wasm.default};
-  const threads = self.crossOriginIsolated
-    ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
-  ort.env.wasm.numThreads = backend === 'wasm' ? threads : 1;
+  const threads = backend === 'wasm' && self.crossOriginIsolated ? manyThreads() : 1;
+  ort.env.wasm.numThreads = threads;
   const onGpu = Object.fromEntries(STATES.map(name => [name, 'gpu-buffer']));
   const session = await ort.InferenceSession.create(`${models}network.onnx`, {
     executionProviders: [backend],
@@ -62,6 +60,12 @@ export async function open(backend, models) {
     },
     tensors: () => states.length,
   };
+}
+
+/** One for each core, of which browsers count most twice; all of two. */
+function manyThreads() {
+  const cores = navigator.hardwareConcurrency;
+  return Math.min(cores, Math.max(2, Math.ceil(cores / 2)), 8);
 }
 
 /** RGBA bytes to RGB planes in [0, 1]. */
