@@ -86,7 +86,7 @@ class Server:
         pytest.fail("the server did not start")
 
     def stop(self) -> None:
-        self.process.terminate()
+        self.process.kill()  # it would wait for idle connections
         self.process.wait()
 
 
