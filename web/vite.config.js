@@ -18,7 +18,7 @@ const serviceWorker = {
     this.emitFile({
       type: 'asset',
       fileName: 'sw.js',
-      source: source.replace('FILES', JSON.stringify(['./', ...files])),
+      source: source.replace('FILES', JSON.stringify(['./', 'icon.svg', ...files])),
     });
   },
 };

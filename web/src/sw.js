@@ -25,7 +25,7 @@ async function fromServerOrKept(request) {
     if (response.status === 200) await cache.put(request, response.clone());
     return response;
   } catch (error) {
-    const kept = await cache.match(request, {ignoreSearch: true});
+    const kept = await cache.match(request, {ignoreSearch: true, ignoreVary: true});
     if (kept) return kept;
     throw error;
   }
