@@ -6,9 +6,10 @@ RUN := $(VENV)/bin/python
 # TORCH picks the build of torch; the constraint keeps CUDA packages off CPU machines.
 # Some runtimes are large, so they have an environment of their own unless told otherwise.
 EXPORTS ?= .venv-exports
+PAGES := tests/test_web.py tests/test_serve_page.py
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-exports test-web lint format clean
+.PHONY: demo test test-exports test-web web lint format clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,11 +29,12 @@ demo: $(VENV)/ready
 	@echo "over green:         demo/out/composition.mp4"
 	@echo "side by side:       demo/out/side_by_side.png"
 
-## Run every test but those of other runtimes (test-exports). Training has a process of
-## its own: after OpenVINO and ONNX Runtime ran in the same one, it crashed at a place not
-## found yet (docs/performance.md).
+## Run every test but those of other runtimes (test-exports) and of the browser
+## (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime ran in
+## the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
-	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export_*.py'
+	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export_*.py' \
+		$(PAGES:%=--ignore=%)
 	$(RUN) -m pytest tests/test_train_*.py
 
 $(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock.json
@@ -49,9 +51,34 @@ $(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock
 test-exports: $(EXPORTS)/exports-ready
 	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest tests/test_export*.py
 
-## The page of `rematte serve` by clicks, in a real browser. Needs Chromium.
-test-web: $(VENV)/ready
-	REMATTE_REQUIRE_WEB=1 $(RUN) -m pytest tests/test_serve_page.py
+$(EXPORTS)/web-ready: pyproject.toml constraints.txt
+	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
+	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints.txt torch
+	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints.txt --editable '.[dev,onnx,tfjs]'
+	touch $@
+
+# The models are made here and not kept in the repository.
+web/public/models/check.json: $(EXPORTS)/web-ready scripts/web_models.py
+	$(EXPORTS)/bin/python scripts/web_models.py
+
+web/node_modules/ready: web/package-lock.json
+	npm ci --prefix web --no-audit --no-fund --silent
+	touch $@
+
+web/dist/index.html: web/public/models/check.json web/node_modules/ready web/index.html \
+		web/vite.config.js $(wildcard web/src/*) web/public/icon.svg
+	npm run --prefix web --silent build
+
+## Make the browser demo and serve it to this machine. Needs Node.
+web: web/dist/index.html
+	npm run --prefix web --silent serve
+
+## Prove the browser demo and the page of `rematte serve` in a real browser. Needs Node and
+## Chromium.
+test-web: web/dist/index.html
+	REMATTE_REQUIRE_WEB=1 $(EXPORTS)/bin/python -m pytest $(PAGES)
 
 ## Check style and types.
 lint: $(VENV)/ready
@@ -65,4 +92,4 @@ format: $(VENV)/ready
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) demo/out build dist
+	rm -rf $(VENV) demo/out build dist web/dist web/public/models

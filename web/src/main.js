@@ -1,0 +1,326 @@
+// The page: choices in, pictures and figures out.
+
+import {BACKENDS, Matting, openAny} from './matting.js';
+import {measure, SIZES} from './measure.js';
+import {draw} from './picture.js';
+import {Recording} from './recording.js';
+import {cameras, Source, Told} from './source.js';
+import {change, place, say} from './words.js';
+
+const VIEWS = ['green', 'white', 'transparent', 'blur', 'image', 'video', 'alpha', 'foreground'];
+const STATES = ['r1', 'r2', 'r3', 'r4'];
+const LONGER_SIDES = [256, 384, 512, 640, 960, 1280, 0]; // 0: as the source
+const RATIOS = [0, 1, 0.8, 0.6, 0.5, 0.4, 0.25, 0.125]; // 0: automatic
+const SMALLEST = 16; // pixels that the network needs of each side
+
+const at = Object.fromEntries([...document.querySelectorAll('[id]')].map(e => [e.id, e]));
+const source = new Source();
+const input = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const behind = {image: null, video: null};
+let view = 'green';
+let matting = null;
+let recording = null;
+let held = false; // frames are asked for one by one
+let working = Promise.resolve();
+let times = []; // of the last frames
+let told = []; // words of the message, to say them again in the other language
+
+// ---- one frame -------------------------------------------------------------------
+
+/** Matte the frame that the source shows and draw it; gives what went in and came out. */
+async function step() {
+  const begin = performance.now();
+  const {videoWidth, videoHeight} = source.video;
+  const longer = Math.max(videoWidth, videoHeight);
+  const scale = Math.min(1, (Number(at.size.value) || longer) / longer);
+  const [width, height] = [videoWidth, videoHeight].map(side => Math.round(side * scale));
+  const ratio = Number(at.ratio.value) || Math.min(1, 512 / Math.max(width, height));
+  if (Math.min(width, height) * ratio < SMALLEST) throw new Told('tooSmall');
+  if (input.canvas.width !== width || input.canvas.height !== height) {
+    Object.assign(input.canvas, {width, height});
+  }
+  input.drawImage(source.video, 0, 0, width, height);
+  const {data: pixels} = input.getImageData(0, 0, width, height);
+  const given = held ? pixels.slice() : null;
+  const now = view;
+  const out = await matting.step({pixels, width, height, ratio, view: now});
+  const shown = new ImageData(out.pixels, out.width, out.height);
+  draw(at.canvas, shown, now, now === 'blur' ? input.canvas : behind[now], Boolean(recording));
+  at.empty.hidden = true;
+  tellFigures(begin, out.milliseconds, `${width}×${height}`);
+  return {width, height, ratio, given, shown};
+}
+
+function tellFigures(begin, network, picture) {
+  const now = performance.now();
+  times = [...times.filter((time, index) => time > now - 1000 || index === times.length - 1), now];
+  at.rate.textContent = ((times.length - 1) * 1000 / (now - times[0]) || 0).toFixed(1);
+  at.network.textContent = say('ms', network.toFixed(0));
+  at.whole.textContent = say('ms', (now - begin).toFixed(0));
+  at.picture.textContent = picture;
+}
+
+/** Do it, and say what went wrong. */
+async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    tell(...(error instanceof Told ? [error.message, ...error.given] : ['noEngine', error.message]));
+    return null;
+  }
+}
+
+async function forever() {
+  for (;;) {
+    await source.next();
+    const used = matting;
+    if (held || !used) continue;
+    working = step().catch(error => {
+      if (used === matting) attempt(() => { throw error; });
+    });
+    await working;
+  }
+}
+
+/** Show the same frame again, where no next one comes. */
+function again() {
+  if (!held && source.video.paused && source.video.videoWidth && matting) attempt(step);
+}
+
+// ---- words -----------------------------------------------------------------------
+
+function tell(...words) {
+  told = words;
+  at.message.textContent = words.length ? say(...words) : '';
+}
+
+function sayAll() {
+  place();
+  at.message.textContent = told.length ? say(...told) : '';
+  at.canvas.setAttribute('aria-label', say('canvas'));
+  at.pause.textContent = say(source.video.paused ? 'play' : 'pause');
+  at.record.textContent = say(recording ? 'stop' : 'record');
+  const dark = document.documentElement.dataset.theme === 'dark';
+  at.theme.textContent = say(dark ? 'light' : 'dark');
+  at.engine.textContent = matting
+    ? say('ready', say(matting.backend), matting.about) : say('loading');
+  for (const option of at.backend.options) option.textContent = say(option.value);
+  at.size.options[LONGER_SIDES.length - 1].textContent = say('original');
+  at.ratio.options[0].textContent = say('automatic');
+  sayBehind();
+}
+
+function sayBehind() {
+  const needed = view === 'image' || view === 'video';
+  at.behind.hidden = !needed;
+  at.behind.textContent = say('choose');
+}
+
+// ---- what the user does ----------------------------------------------------------
+
+const OPEN = {
+  camera: () => attempt(async () => {
+    await source.openCamera(at.camera.value || undefined);
+    await started();
+    await listCameras();
+  }),
+  file: () => at.video.click(),
+  sample: () => openFile('./sample.mp4', 'sample.mp4'),
+};
+
+const openFile = (address, name) => attempt(async () => {
+  await source.openFile(address, name);
+  await started();
+});
+
+async function started() {
+  tell();
+  at.pause.disabled = at.record.disabled = false;
+  await matting?.reset();
+  sayAll();
+}
+
+async function listCameras() {
+  const found = await cameras();
+  const used = source.video.srcObject?.getVideoTracks()[0]?.getSettings().deviceId;
+  at.cameras.hidden = found.length < 2;
+  at.camera.replaceChildren(...found.map(each => new Option(each.label, each.deviceId)));
+  at.camera.value = used;
+}
+
+async function openBackend() {
+  const before = matting;
+  matting = null;
+  before?.close();
+  sayAll();
+  await attempt(async () => {
+    const wanted = at.backend.value;
+    const opened = await (wanted === 'automatic' ? openAny() : new Matting(wanted).open());
+    if (wanted !== at.backend.value) return opened.close(); // another was chosen meanwhile
+    matting = opened;
+    tell();
+  });
+  sayAll();
+  again();
+}
+
+async function openBehind(kind, file) {
+  if (!file) return;
+  const address = URL.createObjectURL(file);
+  await attempt(async () => {
+    if (kind === 'image') {
+      behind.image = await createImageBitmap(file).catch(() => { throw new Told('noImage', file.name); });
+      URL.revokeObjectURL(address);
+      return;
+    }
+    const video = Object.assign(document.createElement('video'), {
+      muted: true, loop: true, playsInline: true, src: address,
+    });
+    await video.play().catch(() => { throw new Told('unreadable', file.name); });
+    if (behind.video) URL.revokeObjectURL(behind.video.src);
+    behind.video = video;
+  });
+  again();
+}
+
+async function record() {
+  if (!Recording.type) return tell('noRecorder');
+  if (!recording) {
+    recording = new Recording(at.canvas);
+  } else {
+    const file = await recording.stop();
+    recording = null;
+    const name = `rematte-${new Date().toISOString().slice(0, 19).replace(/[T:]/g, '-')}.webm`;
+    URL.revokeObjectURL(at.saved.href);
+    Object.assign(at.saved, {
+      href: URL.createObjectURL(file), download: name, textContent: say('saved', name), hidden: false,
+    });
+    at.saved.click();
+  }
+  sayAll();
+}
+
+async function measureAll() {
+  at.measure.disabled = held = true;
+  await working;
+  at.measured.hidden = false;
+  at.measured.replaceChildren();
+  const row = (tag, cells) => at.measured.insertRow().append(...cells.map(text =>
+    Object.assign(document.createElement(tag), {textContent: text})));
+  row('th', [say('engine'), ...SIZES.map(size => size.join('×'))]);
+  const rows = [];
+  await measure(input.canvas, ({backend, rates}) => {
+    rows.push({backend, rates});
+    row('td', [say(backend), ...rates.map(rate => rate?.toFixed(1) ?? say('fails'))]);
+  });
+  at.measure.disabled = held = false;
+  return rows;
+}
+
+// ---- putting it together ---------------------------------------------------------
+
+function tile(name, label) {
+  const element = document.createElement('label');
+  element.className = 'tile';
+  const radio = Object.assign(document.createElement('input'), {
+    type: 'radio', name: 'view', value: name, checked: name === view,
+  });
+  const text = document.createElement('span');
+  text.dataset.view = name;
+  if (label) text.textContent = label;
+  else text.dataset.word = name;
+  element.append(radio, text);
+  return element;
+}
+
+function fill() {
+  at.views.append(...VIEWS.map(name => tile(name)));
+  at.states.append(...STATES.map(name => tile(name, name)));
+  at.size.append(...LONGER_SIDES.map(side => new Option(side, side, false, side === 512)));
+  at.ratio.append(...RATIOS.map(ratio => new Option(ratio, ratio)));
+  at.backend.append(...['automatic', ...BACKENDS].map(name => new Option(name, name)));
+}
+
+function listen() {
+  at.panel.addEventListener('change', event => {
+    if (event.target.name !== 'view') return;
+    view = event.target.value;
+    sayBehind();
+    again();
+  });
+  for (const button of document.querySelectorAll('[data-source]')) {
+    button.addEventListener('click', () => OPEN[button.dataset.source]());
+  }
+  at.video.addEventListener('change', () => take(at.video.files[0]));
+  at.image.addEventListener('change', () => openBehind('image', at.image.files[0]));
+  at.backdrop.addEventListener('change', () => openBehind('video', at.backdrop.files[0]));
+  at.behind.addEventListener('click', () => (view === 'image' ? at.image : at.backdrop).click());
+  at.camera.addEventListener('change', OPEN.camera);
+  at.backend.addEventListener('change', openBackend);
+  at.size.addEventListener('change', again);
+  at.ratio.addEventListener('change', again);
+  at.pause.addEventListener('click', () => {
+    if (source.video.paused) source.video.play();
+    else source.video.pause();
+  });
+  for (const event of ['play', 'pause']) source.video.addEventListener(event, sayAll);
+  at.record.addEventListener('click', record);
+  at.measure.addEventListener('click', measureAll);
+  at.language.addEventListener('click', () => { change(); sayAll(); });
+  at.theme.addEventListener('click', () => {
+    const theme = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark';
+    document.documentElement.dataset.theme = localStorage.theme = theme;
+    sayAll();
+  });
+  document.addEventListener('dragover', event => event.preventDefault());
+  document.addEventListener('drop', event => {
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file?.type.startsWith('image/')) openBehind('image', file);
+    else take(file);
+  });
+}
+
+function take(file) {
+  if (file) openFile(URL.createObjectURL(file), file.name);
+}
+
+/** Keep what is loaded for use offline; wait until that works, but not forever. */
+async function keepOffline() {
+  if (!import.meta.env.PROD || !navigator.serviceWorker) return;
+  const controlled = new Promise(resolve => {
+    navigator.serviceWorker.addEventListener('controllerchange', resolve, {once: true});
+  });
+  const worker = navigator.serviceWorker;
+  await worker.register('./sw.js').catch(() => {});
+  if (!worker.controller) {
+    await Promise.race([controlled, new Promise(resolve => { setTimeout(resolve, 3000); })]);
+  }
+}
+
+/** For tests and scripts: frames one by one. See docs/web.md. */
+window.rematte = {
+  async hold() {
+    held = true;
+    await working;
+    if (!source.video.srcObject) source.video.pause(); // a camera goes on
+    await matting.reset();
+  },
+  release() {
+    held = false;
+    return source.video.play();
+  },
+  seek: time => source.seek(time),
+  step,
+  tensors: () => matting.tensors(),
+  measure: measureAll,
+};
+
+document.documentElement.dataset.theme = localStorage.theme
+  ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
+fill();
+listen();
+sayAll();
+await keepOffline();
+forever();
+await openBackend();

@@ -1,0 +1,85 @@
+// Where frames come from: a camera or a file, both through a video element.
+
+/** An error whose message is a word of the page. */
+export class Told extends Error {
+  constructor(word, ...given) {
+    super(word);
+    this.given = given;
+  }
+}
+
+const REFUSED = {NotAllowedError: 'denied', NotFoundError: 'noCamera', OverconstrainedError: 'noCamera'};
+
+export class Source {
+  video = Object.assign(document.createElement('video'), {
+    muted: true, loop: true, playsInline: true,
+  });
+  #fresh = false;
+  #wake = () => {};
+
+  constructor() {
+    const again = () => {
+      this.#fresh = true;
+      this.#wake();
+      this.video.requestVideoFrameCallback(again);
+    };
+    this.video.requestVideoFrameCallback(again);
+  }
+
+  /** Read the camera of this id, or the system's first. */
+  async openCamera(deviceId) {
+    let stream;
+    try {
+      const wanted = {width: {ideal: 1280}, height: {ideal: 720}, deviceId};
+      stream = await navigator.mediaDevices.getUserMedia({video: wanted});
+    } catch (error) {
+      throw new Told(REFUSED[error.name] ?? 'busy');
+    }
+    this.close();
+    this.video.srcObject = stream;
+    await this.video.play();
+  }
+
+  /** Read a file: its address, and its name for the user. */
+  async openFile(address, name) {
+    this.close();
+    this.video.src = address;
+    try {
+      await this.video.play();
+      if (!this.video.videoWidth) throw new Error('no picture in it');
+    } catch {
+      this.close();
+      throw new Told('unreadable', name);
+    }
+  }
+
+  /** Let go of the camera or the file. */
+  close() {
+    this.video.srcObject?.getTracks().forEach(track => track.stop());
+    this.video.srcObject = null;
+    if (this.video.src.startsWith('blob:')) URL.revokeObjectURL(this.video.src);
+    this.video.removeAttribute('src');
+    this.video.load();
+  }
+
+  /** Wait for a frame that was not given yet. Those that came meanwhile are dropped. */
+  async next() {
+    if (!this.#fresh) await new Promise(resolve => { this.#wake = resolve; });
+    this.#fresh = false;
+  }
+
+  /** Go to a time [s] of a file. */
+  async seek(time) {
+    const there = new Promise(resolve => {
+      this.video.addEventListener('seeked', resolve, {once: true});
+    });
+    this.video.currentTime = time;
+    await there;
+  }
+}
+
+/** The cameras of this machine; their names are known once one was allowed. */
+export async function cameras() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices.filter(device => device.kind === 'videoinput' && device.label);
+}

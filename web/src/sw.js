@@ -1,0 +1,32 @@
+// Keeps what the page has loaded, so that it works offline. What the server has goes
+// first, so that a new version is seen at once.
+
+const KEPT = 'rematte';
+
+self.addEventListener('install', event => {
+  self.skipWaiting();
+  event.waitUntil(caches.open(KEPT).then(cache => cache.addAll(FILES)));
+});
+
+self.addEventListener('activate', event => event.waitUntil(self.clients.claim()));
+
+self.addEventListener('fetch', event => {
+  const {request} = event;
+  const own = new URL(request.url).origin === self.location.origin;
+  // Videos are asked for in ranges, which cannot be kept.
+  if (!own || request.method !== 'GET' || request.headers.has('range')) return;
+  event.respondWith(fromServerOrKept(request));
+});
+
+async function fromServerOrKept(request) {
+  const cache = await caches.open(KEPT);
+  try {
+    const response = await fetch(request);
+    if (response.status === 200) await cache.put(request, response.clone());
+    return response;
+  } catch (error) {
+    const kept = await cache.match(request, {ignoreSearch: true, ignoreVary: true});
+    if (kept) return kept;
+    throw error;
+  }
+}
