@@ -2,7 +2,7 @@
 
 import {BACKENDS, Matting, openAny} from './matting.js';
 import {measure, SIZES} from './measure.js';
-import {draw} from './picture.js';
+import {draw, resize} from './picture.js';
 import {Recording} from './recording.js';
 import {cameras, Source, Told} from './source.js';
 import {change, place, say} from './words.js';
@@ -36,9 +36,7 @@ async function step() {
   const [width, height] = [videoWidth, videoHeight].map(side => Math.round(side * scale));
   const ratio = Number(at.ratio.value) || Math.min(1, 512 / Math.max(width, height));
   if (Math.min(width, height) * ratio < SMALLEST) throw new Told('tooSmall');
-  if (input.canvas.width !== width || input.canvas.height !== height) {
-    Object.assign(input.canvas, {width, height});
-  }
+  resize(input.canvas, width, height);
   input.drawImage(source.video, 0, 0, width, height);
   const {data: pixels} = input.getImageData(0, 0, width, height);
   const given = held ? pixels.slice() : null;

@@ -12,8 +12,8 @@ const SOLID = {white: '#fff', green: 'rgb(120 255 155)'}; // the documented gree
  * @param {boolean} fixed
  */
 export function draw(canvas, shown, view, behind, fixed) {
-  if (!fixed && (canvas.width !== shown.width || canvas.height !== shown.height)) {
-    Object.assign(canvas, {width: shown.width, height: shown.height});
+  if (!fixed) {
+    resize(canvas, shown.width, shown.height);
     canvas.style.setProperty('--aspect', shown.width / shown.height);
   }
   const context = canvas.getContext('2d');
@@ -27,12 +27,16 @@ export function draw(canvas, shown, view, behind, fixed) {
   } else if (view === 'image' || view === 'video') {
     cover(context, behind, width, height);
   }
-  front.width = shown.width;
-  front.height = shown.height;
+  resize(front, shown.width, shown.height);
   front.getContext('2d').putImageData(shown, 0, 0);
   const scale = Math.min(width / shown.width, height / shown.height);
   const [across, down] = [shown.width * scale, shown.height * scale];
   context.drawImage(front, (width - across) / 2, (height - down) / 2, across, down);
+}
+
+/** Give a canvas its size. Where it has it already, nothing is cleared. */
+export function resize(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, {width, height});
 }
 
 const front = new OffscreenCanvas(1, 1);
@@ -48,8 +52,7 @@ function drawBlurred(context, behind, width, height) {
     context.filter = 'none';
     return;
   }
-  small.width = Math.ceil(width / 24);
-  small.height = Math.ceil(height / 24);
+  resize(small, Math.ceil(width / 24), Math.ceil(height / 24));
   small.getContext('2d').drawImage(behind, 0, 0, small.width, small.height);
   context.drawImage(small, 0, 0, width, height);
 }
