@@ -21,6 +21,7 @@ let view = 'green';
 let matting = null;
 let recording = null;
 let held = false; // frames are asked for one by one
+let opening = 0; // which backend's turn it is
 let working = Promise.resolve();
 let times = []; // of the last frames
 let told = []; // words of the message, to say them again in the other language
@@ -147,17 +148,23 @@ async function listCameras() {
 }
 
 async function openBackend() {
+  const mine = ++opening;
+  const still = () => mine === opening; // nothing else was chosen meanwhile
   const before = matting;
   matting = null;
   before?.close();
   sayAll();
-  await attempt(async () => {
+  try {
+    await kept;
+    if (!still()) return;
     const wanted = at.backend.value;
-    const opened = await (wanted === 'automatic' ? openAny() : new Matting(wanted).open());
-    if (wanted !== at.backend.value) return opened.close(); // another was chosen meanwhile
+    const opened = await (wanted === 'automatic' ? openAny(still) : new Matting(wanted).open());
+    if (!still()) return opened.close();
     matting = opened;
     tell();
-  });
+  } catch (error) {
+    if (still()) tell('noEngine', error.message);
+  }
   sayAll();
   again();
 }
@@ -318,7 +325,6 @@ document.documentElement.dataset.theme = localStorage.theme
   ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
 fill();
 listen();
-sayAll();
-await keepOffline();
+const kept = keepOffline();
+openBackend();
 forever();
-await openBackend();

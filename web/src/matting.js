@@ -82,10 +82,11 @@ function realWebGl() {
 
 const emulated = name => /swiftshader|llvmpipe|software|basic render/i.test(name);
 
-/** Open the first backend that runs here and gives the right numbers. */
-export async function openAny() {
+/** Open the first backend that runs here and gives the right numbers, while wanted. */
+export async function openAny(wanted) {
   const failures = [];
   for (const backend of await inOrder()) {
+    if (!wanted()) break;
     try {
       return await new Matting(backend).open();
     } catch (error) {

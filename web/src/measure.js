@@ -3,7 +3,7 @@
 import {BACKENDS, Matting} from './matting.js';
 
 export const SIZES = [[256, 144], [512, 288]];
-const WARM = 3;
+const WARM = 1; // shaders are made with the first frame
 const SECONDS = 4;
 const MOST = 60;
 

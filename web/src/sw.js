@@ -22,7 +22,8 @@ async function fromServerOrKept(request) {
   const cache = await caches.open(KEPT);
   try {
     const response = await fetch(request);
-    if (response.status === 200) await cache.put(request, response.clone());
+    // Where there is no room to keep it, it is still of use now.
+    if (response.status === 200) await cache.put(request, response.clone()).catch(() => {});
     return response;
   } catch (error) {
     const kept = await cache.match(request, {ignoreSearch: true, ignoreVary: true});
