@@ -3,8 +3,8 @@
 The ONNX file is a copy for browsers of what `rematte export onnx` writes:
 
 - The native WebGPU build of ONNX Runtime Web 1.30 computes convolutions wrongly, and
-  says nothing, where the number of input channels is not a multiple of four. So channels
-  of zeros are added there; they change no sum.
+  says nothing, where the number of input channels is not a multiple of four. So
+  channels of zeros are added there; they change no sum.
 - Weights are stored in 16 bits and made float32 on loading: half of the download.
 """
 
