@@ -56,6 +56,7 @@ from rematte.engines import package_versions
 from rematte.errors import InputError, OutputError
 from rematte.matting import AnyMatted, Memory, choose_ratio
 from rematte.version import __version__
+from rematte.video import cuts
 from rematte.video.formats import can_join, is_sequence
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
@@ -68,6 +69,9 @@ from rematte.video.writer import (
 
 LENGTH = 500  # frames in a segment; a run that is stopped loses at most these
 LEAD_IN = 15  # frames; docs/long.md has the table it is from
+
+# How far a segment's beginning is moved to a cut, where a seam is not seen [frames].
+_REACH = 25
 
 # Of a file, to tell it from others [bytes].
 _HEAD = 1 << 20
@@ -164,26 +168,22 @@ class LongReport(Report):
 
 def plan_segments(
     times: Sequence[Fraction],
-    length: int,
+    starts: Sequence[int],
     lead_in: int = 0,
     end: Fraction | None = None,
 ) -> list[Segment]:
-    """Cut frames into segments of a length.
+    """Cut frames into segments.
 
     Args:
         times: Of all frames [s], in order.
-        length: Frames in each but the last.
+        starts: Which frames segments begin with, from 0 on.
         lead_in: Frames that each but the first begins early.
         end: When the first frame after all of them would be shown [s], if there is one.
     """
+    ends = [*(times[start] for start in starts[1:]), end]
     return [
-        Segment(
-            index,
-            times[max(0, start - lead_in)],
-            times[start],
-            times[start + length] if start + length < len(times) else end,
-        )
-        for index, start in enumerate(range(0, len(times), length))
+        Segment(index, times[max(0, start - lead_in)], times[start], after)
+        for index, (start, after) in enumerate(zip(starts, ends, strict=True))
     ]
 
 
@@ -402,7 +402,12 @@ def _plan(
     if segment is None:  # all alike, and as many for each worker
         rounds = -(-(stop - begin) // (LENGTH * share))
         segment = -(-(stop - begin) // (rounds * share))
-    cut = plan_segments(times[begin:stop], segment, lead_in or 0, end)
+    starts = [*range(begin, stop, segment)]
+    if lead_in is not None:  # only where there are seams
+        reach = min(segment // 4, _REACH)
+        starts[1:] = [_near_cut(source, settings, times, n, reach) for n in starts[1:]]
+    shifted = [start - begin for start in starts]
+    cut = plan_segments(times[begin:stop], shifted, lead_in or 0, end)
     return {
         "engine": engine,
         "segments": [
@@ -410,6 +415,27 @@ def _plan(
             for part in cut
         ],
     }
+
+
+def _near_cut(
+    source: Path,
+    settings: Mapping[str, Any],
+    times: Sequence[Fraction],
+    start: int,
+    reach: int,
+) -> int:
+    """A frame within reach of one where a scene begins, else that one."""
+    first, last = max(0, start - reach), min(start + reach, len(times) - 1)
+    with VideoReader(
+        source,
+        size=cuts.SIZE,
+        start=times[first],
+        end=times[last],
+        frame_rate=parse_rate(settings.get("frame_rate", 30)),
+    ) as reader:
+        frames = [*reader]
+    cut = cuts.find_cut(frames)
+    return start if cut is None else bisect_left(times, frames[cut].time)
 
 
 def _within(

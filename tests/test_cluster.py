@@ -18,6 +18,7 @@ import torch
 import yaml
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names, sound, times
+from test_bad_input import disk, noise  # noqa: F401 - a fixture
 
 from rematte import batch, cluster, segments, storage
 from rematte.batch import Job, find_inputs, plan
@@ -223,6 +224,39 @@ def test_finished_segments_of_a_stopped_run_are_taken_over(
     # Each runs on by a frame, and begins at the first one.
     assert len((place / "tally").read_text().splitlines()) == 5 + 9
     assert names(place / "out") == {"wide.mkv"}
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_full_disk_fails_one_file_and_the_next_run_does_it(
+    split: bool,
+    place: Path,
+    running: None,
+    disk: Path,  # noqa: F811
+) -> None:
+    clip = make_clip(
+        place / "in.mkv", noise(30, (64, 48)), codec="ffv1", pix_fmt="bgr0"
+    )
+    jobs = plan(find_inputs(["clips/a.mp4", clip]), {"output": str(disk)}, ".mov")
+    load = partial(short_segments, place / "tally", 0)
+    done = convert(jobs, load, split=split)
+    assert done["a.mp4"].status == "done"
+    assert (done["in.mkv"].status, done["in.mkv"].code) == ("failed", 1)
+    assert "no space left on the disk" in done["in.mkv"].error
+    assert names(disk) == {"a.mov"}
+    subprocess.run(["mount", "-o", "remount,size=9M", str(disk)], check=True)
+    done = convert(jobs, load, split=split, skip_existing=True)
+    assert {name: job.status for name, job in done.items()} == {
+        "a.mp4": "skipped", "in.mkv": "done"
+    }  # fmt: skip
+    (whole,) = batch.run(
+        plan(find_inputs([clip]), {"output": "whole"}, ".mov"), Fake, **SETTINGS
+    )
+    out = disk / "in.mov"
+    assert whole.frames == done["in.mkv"].frames == len(decode(out)) == 30
+    # ProRes has no frames between, and the fake forgets more than a lead-in is long.
+    pairs = zip(decode(out), decode(place / "whole/in.mov"), strict=True)
+    assert all((one == other).all() for one, other in pairs)
+    assert names(disk) == {"a.mov", "in.mov"}
 
 
 def test_object_storage_in_and_out(

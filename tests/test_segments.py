@@ -64,12 +64,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_plan() -> None:
     shown = [Fraction(n, 5) for n in range(8)]
-    assert plan_segments(shown, 3, 2, Fraction(9)) == [
+    assert plan_segments(shown, [0, 3, 6], 2, Fraction(9)) == [
         Segment(0, shown[0], shown[0], shown[3]),
         Segment(1, shown[1], shown[3], shown[6]),
         Segment(2, shown[4], shown[6], Fraction(9)),
     ]
-    assert plan_segments(shown, 8) == [Segment(0, shown[0], shown[0], None)]
+    assert plan_segments(shown, [0]) == [Segment(0, shown[0], shown[0], None)]
 
 
 @pytest.mark.parametrize("length", [1, 3, 5, 9, 10, 99, None])
@@ -458,6 +458,27 @@ def test_a_lead_in_over_everything_equals_the_serial_run(place: Path) -> None:
     assert (report.segments, report.lead_in, report.frames) == (3, 99, 10)
     assert [seam[1:] for seam in report.seams] == [(0, 0), (0, 0)]
     assert names(place) == {"in.mp4", "w.mkv", "s.mkv"}
+
+
+@pytest.mark.parametrize("at", [None, 12, 19, 21])
+def test_segments_begin_at_cuts(at: int | None, place: Path) -> None:
+    """Of 40 frames in two, the second begins where the scene does, within a quarter."""
+    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 6, 3), np.uint8)
+    scenes = noise.repeat(8, 1).repeat(8, 2)
+    pictures = [scenes[int(at is not None and n >= at)] for n in range(40)]
+    make_clip(place / "cut.mp4", pictures)
+    given = {"output_alpha": "a.mkv", "segment": 20, **RATIO}
+    for lead_in in (3, None):
+        work = prepare(Fake(), "cut.mp4", lead_in=lead_in, **given)
+        start = 20 if at in (None, 12) or lead_in is None else at
+        with VideoReader("cut.mp4") as reader:
+            times = reader.times()
+        assert work.segments[0].end == work.segments[1].first == times[start]
+        assert work.segments[1].lead == times[start - (lead_in or 0)]
+        converter = SegmentConverter(Fake(), work)
+        for segment in work.segments:
+            converter(segment)
+        assert join(work).frames == 40
 
 
 def test_seams_are_measured(place: Path) -> None:

@@ -547,6 +547,29 @@ def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -
     page.context.close()
 
 
+def test_a_pause_while_a_file_opens(open_page: Opener) -> None:
+    """The picture comes nevertheless; of two files opened at once, the later one's."""
+    page = open_page()
+    size = page.evaluate(
+        """async () => {
+          const answer = await fetch('./sample.mp4');
+          const files = new DataTransfer();
+          files.items.add(new File([await answer.blob()], 'sample.mp4'));
+          const input = document.getElementById('video');
+          input.files = files.files;
+          for (let at = 0; at < 2; at++) input.dispatchEvent(new Event('change'));
+          await rematte.hold();
+          const {width, height} = await rematte.step();
+          return [width, height];
+        }"""
+    )
+    with VideoReader(CLIP) as reader:
+        height, width = next(iter(reader)).pixels.shape[:2]
+    assert size[0] / size[1] == pytest.approx(width / height, rel=0.01)
+    assert page.text_content("#message") == ""
+    page.context.close()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -30,12 +30,7 @@ let told = []; // words of the message, to say them again in the other language
 
 /** Matte the frame that the source shows and draw it; gives what went in and came out. */
 async function step() {
-  // A file that was just opened has no picture yet.
-  if (!source.video.videoWidth) {
-    await new Promise(resolve => {
-      source.video.addEventListener('loadeddata', resolve, {once: true});
-    });
-  }
+  await source.opened;
   const begin = performance.now();
   const {videoWidth, videoHeight} = source.video;
   const longer = Math.max(videoWidth, videoHeight);

@@ -14,6 +14,7 @@ export class Source {
   video = Object.assign(document.createElement('video'), {
     muted: true, loop: true, playsInline: true,
   });
+  opened = Promise.resolve(); // once the file that was given last has a picture
   #fresh = false;
   #wake = () => {};
 
@@ -41,16 +42,25 @@ export class Source {
   }
 
   /** Read a file: its address, and its name for the user. */
-  async openFile(address, name) {
+  openFile(address, name) {
     this.close();
-    this.video.src = address;
-    try {
-      await this.video.play();
-      if (!this.video.videoWidth) throw new Error('no picture in it');
-    } catch {
-      this.close();
-      throw new Told('unreadable', name);
-    }
+    this.opened = this.#load(address, name);
+    return this.opened;
+  }
+
+  async #load(address, name) {
+    const {video} = this;
+    video.src = address;
+    // What play() promises is broken by a pause, too, and by the next file.
+    video.play().catch(() => {});
+    await new Promise(resolve => {
+      for (const event of ['loadeddata', 'error']) {
+        video.addEventListener(event, resolve, {once: true});
+      }
+    });
+    if (video.getAttribute('src') !== address || video.videoWidth) return;
+    this.close();
+    throw new Told('unreadable', name);
   }
 
   /** Let go of the camera or the file. */
@@ -60,6 +70,7 @@ export class Source {
     if (this.video.src.startsWith('blob:')) URL.revokeObjectURL(this.video.src);
     this.video.removeAttribute('src');
     this.video.load();
+    this.opened = Promise.resolve();
   }
 
   /** Wait for a frame that was not given yet. Those that came meanwhile are dropped. */
