@@ -359,12 +359,10 @@ def _work_folder(output: Path) -> Path:
     return above if above.exists() or not output.parent.is_dir() else near
 
 
-def _reader(source: Path, settings: Mapping[str, Any]) -> VideoReader:
-    return VideoReader(
-        source,
-        size=settings.get("input_resize"),
-        frame_rate=parse_rate(settings.get("frame_rate", 30)),
-    )
+def _reader(source: Path, settings: Mapping[str, Any], **more: Any) -> VideoReader:
+    rate = parse_rate(settings.get("frame_rate", 30))
+    given = {"size": settings.get("input_resize"), "frame_rate": rate, **more}
+    return VideoReader(source, **given)
 
 
 def _plan(
@@ -402,12 +400,12 @@ def _plan(
     if segment is None:  # all alike, and as many for each worker
         rounds = -(-(stop - begin) // (LENGTH * share))
         segment = -(-(stop - begin) // (rounds * share))
-    starts = [*range(begin, stop, segment)]
+    shown = times[begin:stop]
+    starts = [*range(0, len(shown), segment)]
     if lead_in is not None:  # only where there are seams
         reach = min(segment // 4, _REACH)
-        starts[1:] = [_near_cut(source, settings, times, n, reach) for n in starts[1:]]
-    shifted = [start - begin for start in starts]
-    cut = plan_segments(times[begin:stop], shifted, lead_in or 0, end)
+        starts[1:] = [_near_cut(source, settings, shown, n, reach) for n in starts[1:]]
+    cut = plan_segments(shown, starts, lead_in or 0, end)
     return {
         "engine": engine,
         "segments": [
@@ -425,14 +423,8 @@ def _near_cut(
     reach: int,
 ) -> int:
     """A frame within reach of one where a scene begins, else that one."""
-    first, last = max(0, start - reach), min(start + reach, len(times) - 1)
-    with VideoReader(
-        source,
-        size=cuts.SIZE,
-        start=times[first],
-        end=times[last],
-        frame_rate=parse_rate(settings.get("frame_rate", 30)),
-    ) as reader:
+    since, until = times[start - reach], times[min(start + reach, len(times) - 1)]
+    with _reader(source, settings, size=cuts.SIZE, start=since, end=until) as reader:
         frames = [*reader]
     cut = cuts.find_cut(frames)
     return start if cut is None else bisect_left(times, frames[cut].time)

@@ -481,6 +481,20 @@ def test_segments_begin_at_cuts(at: int | None, place: Path) -> None:
         assert join(work).frames == 40
 
 
+def test_a_cut_behind_what_is_asked_for_is_left_alone(place: Path) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 6, 3), np.uint8)
+    scenes = noise.repeat(8, 1).repeat(8, 2)
+    make_clip(place / "cut.mp4", [scenes[int(n >= 22)] for n in range(40)])
+    with VideoReader("cut.mp4") as reader:
+        times = reader.times()
+    work = prepare(
+        Fake(), "cut.mp4", lead_in=3, output_alpha="a.mkv", segment=20, end=times[21],
+        **RATIO,
+    )  # fmt: skip
+    assert [segment.first for segment in work.segments] == [times[0], times[20]]
+    assert work.segments[1].end == times[21]
+
+
 def test_seams_are_measured(place: Path) -> None:
     """The fake forgets half with each frame, so a lead-in halves the difference."""
     convert_video(Fake(), "in.mp4", output_alpha="w.mkv", **RATIO)

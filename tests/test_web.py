@@ -548,7 +548,7 @@ def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -
 
 
 def test_a_pause_while_a_file_opens(open_page: Opener) -> None:
-    """The picture comes nevertheless; of two files opened at once, the later one's."""
+    """The picture comes nevertheless, also where another was about to open."""
     page = open_page()
     size = page.evaluate(
         """async () => {
