@@ -1,0 +1,497 @@
+"""Fit a student to a teacher of the same variant, one block after the other.
+
+    python scripts/fit_blocks.py OUT --teacher WEIGHTS --shards '../shared/train/*.tar'
+
+What a teacher's block gets and gives does not change while one of the student learns,
+so it is computed once and kept, and many small steps of each block alone are cheap: in
+ten minutes of one core a block sees more of them than in a day of training the whole.
+Blocks that only the next one listens to are fitted together with it, so that nothing is
+asked of the student but what the rest of the network needs.
+
+Each block's result lies in OUT until all are there; then `OUT/weights.safetensors` is
+written, and a run that was stopped goes on with the block it was at. Two runs with
+other `--only` share the work between two cores. For a CPU and the mobilenetv3 variant.
+"""
+
+import argparse
+import copy
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numba
+import numpy as np
+import torch
+from numpy.random import Generator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm, trange
+
+from rematte.errors import explain
+from rematte.network import MattingNetwork
+from rematte.train.batches import distill_sample
+from rematte.train.data import Index, index
+from rematte.train.distill import Seen, capture
+from rematte.train.settings import Augment, Data, Phase
+from rematte.weights import load_network
+
+Names = tuple[str, ...]
+Example = tuple[tuple[Tensor, ...], Tensor]
+
+# What is fitted together; its share of the time, about as its cost; how much smaller
+# than the picture its map is.
+PARTS: dict[Names, tuple[int, int]] = {
+    ("backbone.features.0", "backbone.features.1"): (3, 2),
+    **{(f"backbone.features.{number}",): (3, 4) for number in (2, 3)},
+    **{(f"backbone.features.{number}",): (3, 8) for number in (4, 5, 6)},
+    **{(f"backbone.features.{number}",): (3, 16) for number in (7, 8, 9)},
+    **{(f"backbone.features.{number}",): (12, 16) for number in range(10, 16)},
+    ("backbone.features.16", "aspp"): (6, 16),
+    ("decoder.decode4",): (4, 16),
+    ("decoder.decode3",): (7, 8),
+    ("decoder.decode2",): (7, 4),
+    ("decoder.decode1",): (7, 2),
+    ("decoder.decode0", "project_mat"): (4, 1),
+}
+SIZES = (
+    *((192, 256), (256, 192), (224, 224), (256, 256), (288, 192), (160, 288)),
+    *((320, 240), (240, 320), (384, 288), (288, 384), (384, 512), (288, 512)),
+)
+CLIP_SIZES = ((256, 256), (192, 320), (320, 192), (288, 384), (384, 288), (288, 512))
+HELD_OUT = 25  # one of so many examples is never fitted to
+PIXELS = 100_000  # per step at the picture's size, half as many at half its sides
+MIXED = Augment(blur=0.03, noise=0.15)
+# A third of the examples only moves, as most footage is clean.
+CLEAN = Augment(
+    blur=0.0, noise=0.0, colour=0.0, grayscale=0.0, sharpness=0.0, jpeg=0.0, stripes=0.0
+)
+PHASE = Phase("blocks", "blocks", clips=0.4, truth=0.1, empty=0.08)
+
+FEW = 6  # the largest maps are kept of one in so many pictures: they have pixels enough
+CROPS = {2: 64, 1: 96, 0: 128}  # pixels that are kept of the decoder's larger maps
+MARGIN = 4  # pixels that a decoder block looks around
+
+
+class Part(nn.Module):
+    """Blocks of a network that are fitted together; shares their parameters."""
+
+    def __init__(self, network: MattingNetwork, names: Names) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(network.get_submodule(name) for name in names)
+        recurrent = names[0].startswith("decoder.") and names[0] != "decoder.decode0"
+        self.more = (1,) if recurrent else ()  # frames per clip
+
+    def forward(self, *arguments: Tensor | None) -> Tensor:
+        """Run the blocks, each on what the one before gave."""
+        values: Any = (*arguments, *self.more)
+        for block in self.blocks:
+            out = block(*values)
+            values = (out[0] if isinstance(out, tuple) else out,)
+        return cast(Tensor, values[0])
+
+
+@numba.njit(fastmath=True, cache=True)
+def _filter_gradient(
+    x: np.ndarray[Any, Any], grad: np.ndarray[Any, Any], size: int, dilation: int
+) -> np.ndarray[Any, Any]:
+    """Gradient of a depthwise convolution's weights, (size * size, C).
+
+    Args:
+        x: Padded input, (N, H', W', C).
+        grad: Of the output, (N, H, W, C).
+        size: Of the kernel.
+        dilation: Of the kernel.
+    """
+    count, height, width, channels = grad.shape
+    out = np.zeros((size * size, channels), np.float32)
+    # Few channels at once, so that their sums stay in the nearest cache.
+    for first in range(0, channels, 32):
+        last = min(first + 32, channels)
+        sums = np.zeros((size * size, 32), np.float32)
+        for n in range(count):
+            for row in range(height):
+                for column in range(width):
+                    g = grad[n, row, column, first:last]
+                    for tap in range(size * size):
+                        down, across = tap // size * dilation, tap % size * dilation
+                        seen = x[n, row + down, column + across, first:last]
+                        for channel in range(len(g)):
+                            sums[tap, channel] += seen[channel] * g[channel]
+        out[:, first:last] = sums[:, : last - first]
+    return out
+
+
+class _Depthwise(torch.autograd.Function):
+    """Depthwise convolution of stride 1: torch's gradient takes five times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, at: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.dilation = at
+        pad = weight.shape[-1] // 2 * at
+        return F.conv2d(x, weight, bias, 1, pad, at, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].contiguous(memory_format=torch.channels_last)
+        size, dilation = weight.shape[-1], ctx.dilation
+        pad = size // 2 * dilation
+        back = F.conv2d(grad, weight.flip(2, 3), None, 1, pad, dilation, len(weight))
+        taps = _filter_gradient(
+            F.pad(x.permute(0, 2, 3, 1), [0, 0, pad, pad, pad, pad]).numpy(),
+            grad.permute(0, 2, 3, 1).numpy(),
+            size,
+            dilation,
+        )
+        filters = torch.from_numpy(taps).T.reshape(weight.shape)
+        return back, filters, grad.sum((0, 2, 3)), None
+
+
+class _Pointwise(torch.autograd.Function):
+    """A 1x1 convolution as products of bfloat16 matrices, summed in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        half, weights = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(half, weights)
+        return F.linear(half, weights).float() + bias
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0]
+        half = grad.bfloat16()
+        back = (half @ weight).float() if ctx.needs_input_grad[0] else None
+        return back, (half.T @ x).float(), grad.sum(0)
+
+
+class FastConv(nn.Module):
+    """A convolution with a bias whose gradients are computed as above."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the convolution."""
+        weight, bias = self.conv.weight, cast(Tensor, self.conv.bias)
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.conv.groups > 1:
+            return _Depthwise.apply(x, weight, bias, self.conv.dilation[0])  # type: ignore[no-any-return, no-untyped-call]
+        rows = x.permute(0, 2, 3, 1)
+        y: Tensor = _Pointwise.apply(rows.flatten(0, 2), weight.flatten(1), bias)  # type: ignore[no-untyped-call]
+        return y.view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def foldable(network: nn.Module) -> Iterator[tuple[nn.Sequential, int]]:
+    """Find each BatchNorm behind a convolution: its row of layers, and where."""
+    for row in network.modules():
+        if isinstance(row, nn.Sequential):
+            for at, layer in enumerate(row):
+                if isinstance(layer, nn.BatchNorm2d):
+                    yield row, at
+
+
+def folded(part: nn.Module) -> nn.Module:
+    """Copy a part with its BatchNorms folded into the convolutions before them."""
+    part = copy.deepcopy(part).eval()
+    for row, at in list(foldable(part)):
+        conv, norm = cast(nn.Conv2d, row[at - 1]), cast(nn.BatchNorm2d, row[at])
+        row[at - 1] = nn.utils.fuse_conv_bn_eval(conv, norm)
+        row[at] = nn.Identity()
+    return part.requires_grad_(True)
+
+
+def unfold(part: nn.Module, state: dict[str, Tensor]) -> None:
+    """Write a folded copy's parameters back; BatchNorms only add a bias then."""
+    for row, at in foldable(part):
+        norm = cast(nn.BatchNorm2d, row[at])
+        norm.running_mean.zero_()  # type: ignore[union-attr]
+        norm.running_var.fill_(1)  # type: ignore[union-attr]
+        nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
+    own = part.state_dict()
+    for name, value in state.items():
+        if name not in own:
+            before, number, leaf = name.rsplit(".", 2)
+            name = f"{before}.{int(number) + 1}.{leaf}"
+        own[name].copy_(value)
+
+
+def quick(part: nn.Module) -> nn.Module:
+    """Share a folded part's parameters, with the slow convolutions replaced."""
+    part = copy.copy(part)
+    part._modules = {
+        name: _quick_layer(child) if child is not None else None
+        for name, child in part._modules.items()
+    }
+    return part
+
+
+def _quick_layer(layer: nn.Module) -> nn.Module:
+    if not isinstance(layer, nn.Conv2d):
+        return quick(layer)
+    point = layer.kernel_size == (1, 1) and layer.in_channels * layer.out_channels > 256
+    depthwise = layer.groups == layer.in_channels and layer.stride == (1, 1)
+    plain = layer.bias is not None and layer.groups in (1, layer.in_channels)
+    return FastConv(layer) if plain and (point or depthwise) else layer
+
+
+class Kept:
+    """Examples of one part: its arguments and the teacher's output, in half precision.
+
+    Args:
+        margin: Pixels at the edges of an output that do not count: of a map that was
+            cut out of a larger one, the teacher saw more.
+    """
+
+    def __init__(self, margin: int = 0) -> None:
+        self.margin = margin
+        self._groups: dict[Any, list[list[Tensor | None]]] = {}
+
+    def add(self, arguments: tuple[Tensor | None, ...], target: Tensor) -> None:
+        """Keep one example, (1, C, H, W) each."""
+        values = [v if v is None else v.half().clone() for v in (*arguments, target)]
+        group = target.shape, *(v is None for v in values)
+        self._groups.setdefault(group, []).append(values)
+
+    def held_out(self) -> Iterator[Example]:
+        """Give the examples that are not fitted to, those of a size at once."""
+        for group in self._groups.values():
+            yield self._stack(group[: max(1, len(group) // HELD_OUT)])
+
+    def draw(self, rng: Generator, pixels: float) -> Example:
+        """Give so many pixels of examples of one size."""
+        groups = [g for g in self._groups.values() if len(g) > 1]
+        sizes = np.array([len(g) for g in groups], float)
+        group = groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]
+        first = max(1, len(group) // HELD_OUT)
+        area = cast(Tensor, group[0][-1])[0, 0].numel()
+        chosen = rng.integers(first, len(group), max(1, round(pixels / area)))
+        return self._stack([group[int(at)] for at in chosen])
+
+    def _stack(self, chosen: list[list[Tensor | None]]) -> Example:
+        values = tuple(
+            None if column[0] is None else _batch(cast(list[Tensor], column))
+            for column in map(list, zip(*chosen, strict=True))
+        )
+        return cast(Example, (values[:-1], values[-1]))
+
+    def trim(self, x: Tensor) -> Tensor:
+        """Leave the margin out of (N, C, H, W)."""
+        m = self.margin
+        return x[:, :, m : x.shape[2] - m, m : x.shape[3] - m]
+
+
+def _batch(values: list[Tensor]) -> Tensor:
+    return torch.cat(values).float().contiguous(memory_format=torch.channels_last)
+
+
+@torch.enable_grad()
+def fit(part: nn.Module, kept: Kept, seconds: float, rate: float, pixels: float) -> str:
+    """Fit with Adam, the rate constant at first and then annealed by a cosine.
+
+    Args:
+        part: Folded; learns.
+        kept: What it is to learn.
+        seconds: For how long.
+        rate: Of learning, at first.
+        pixels: Of output per step.
+
+    Returns:
+        Its error before and after: squared, over the target's variance.
+    """
+    fast = quick(part)
+    held = list(kept.held_out())
+    values = [kept.trim(y).transpose(0, 1).flatten(1) for _, y in held]
+    variance = torch.cat(values, 1).var(1)
+    weight = 1 / (variance + 0.01 * variance.mean() + 1e-8).view(-1, 1, 1)
+
+    def loss(example: Example) -> Tensor:
+        out = fast(*example[0])
+        return (kept.trim(out - example[1]).square() * weight).mean()
+
+    @torch.no_grad()
+    def error() -> float:
+        counts = [y[:, 0].numel() for _, y in held]
+        errors = [float(loss(e)) * n for e, n in zip(held, counts, strict=True)]
+        return sum(errors) / sum(counts)
+
+    optimizer = torch.optim.Adam(part.parameters(), rate, betas=(0.9, 0.98))
+    rng = np.random.default_rng(0)
+    before, begin, step = error(), time.perf_counter(), 0
+    while (gone := (time.perf_counter() - begin) / seconds) < 1:
+        falling = 0.5 * (1 + math.cos(math.pi * max(0.0, (gone - 0.4) / 0.6)))
+        optimizer.param_groups[0]["lr"] = rate * falling * min(1, (step + 1) / 50)
+        optimizer.zero_grad()
+        loss(kept.draw(rng, pixels)).backward()
+        optimizer.step()
+        step += 1
+    return f"{before:.4f} to {error():.4f} in {step} steps"
+
+
+def draw_pictures(found: Index, count: int, seed: int) -> list[Tensor]:
+    """Draw pictures in turn of each size, (1, 3, H, W), 8-bit."""
+    pictures = []
+    for number in trange(count, desc="pictures", leave=False):
+        rng = np.random.default_rng((seed, number))
+        how = MIXED if number // len(SIZES) % 3 else CLEAN
+        size = SIZES[number % len(SIZES)]
+        src = distill_sample(found, rng, 1, size, how, PHASE)["src"]
+        pictures.append((src.clamp(0, 1) * 255).round().byte())
+    return pictures
+
+
+def encoder_examples(
+    teacher: MattingNetwork, pictures: list[Tensor], only: set[Names]
+) -> Iterator[tuple[Names, Kept]]:
+    """Give what each part of the encoder is to learn, one after the other."""
+    names = [part for part in PARTS if not part[0].startswith("decoder.")]
+    parts = [Part(teacher, part) for part in names]
+    last = max((names.index(part) for part in only if part in names), default=-1)
+    mean, std = cast(Tensor, teacher.backbone.mean), cast(Tensor, teacher.backbone.std)
+
+    def run(chosen: list[Tensor], begin: int, end: int) -> list[Tensor]:
+        maps = []
+        for x in tqdm(chosen, desc="teacher", leave=False):
+            y = (x.float() / 255 - mean) / std if begin == 0 else x.float()
+            for part in parts[begin:end]:
+                y = part(y)
+            maps.append(y.half())
+        return maps
+
+    # The first four give or take maps at a quarter of the picture's sides or more.
+    for begin, chosen in ((0, pictures[::FEW]), (4, pictures)):
+        if last < begin:
+            return
+        maps = run(chosen, 0, begin) if begin else chosen
+        for at in range(begin, 4 if begin == 0 else last + 1):
+            targets = run(maps, at, at + 1)
+            if names[at] in only:
+                kept = Kept()
+                for x, y in zip(maps, targets, strict=True):
+                    first = (x.float() / 255 - mean) / std if at == 0 else x
+                    kept.add((first,), y)
+                yield names[at], kept
+            maps = targets
+
+
+def decoder_examples(
+    teacher: MattingNetwork, found: Index, clips: int, seed: int
+) -> dict[Names, Kept]:
+    """Give what the parts of the decoder are to learn: later frames, and a few first.
+
+    The state before is the teacher's, so that no frame depends on the student's.
+    """
+    names = [part for part in PARTS if part[0].startswith("decoder.")]
+    all_kept = {
+        part: Kept(MARGIN if int(part[0][-1]) in CROPS else 0) for part in names
+    }
+    for number in trange(clips, desc="clips", leave=False):
+        rng = np.random.default_rng((seed, 1, number))
+        how, size = MIXED if number % 3 else CLEAN, CLIP_SIZES[number % len(CLIP_SIZES)]
+        time = 4 if number % 2 else 2
+        frames = distill_sample(found, rng, time, size, how, PHASE)["src"]
+        state: list[Tensor | None] = [None] * 4
+        for at, frame in enumerate(frames):
+            before = state
+            blocks = [part[0] for part in names] + ["project_mat"]
+            with capture(teacher, blocks) as seen:
+                _, _, *state = teacher(frame[None], *before)
+            if at == time - 1 or (at == 0 and number % 4 == 0):
+                for part, kept in all_kept.items():
+                    _keep(kept, int(part[0][-1]), seen, before, rng)
+    return all_kept
+
+
+def _keep(
+    kept: Kept, level: int, seen: Seen, states: list[Tensor | None], rng: Generator
+) -> None:
+    """Keep one frame of a decoder block, the larger maps cut at random."""
+    arguments, target = seen[f"decoder.decode{level}"]
+    if level == 0:
+        target = seen["project_mat"][1]
+    if level == 4:
+        kept.add((arguments[0], states[3]), target)
+        return
+    height, width = target.shape[2:]
+    side = CROPS.get(level, max(height, width))
+    top, left = (
+        2 * int(rng.integers(0, max(1, (whole - side) // 2 + 1)))
+        for whole in (height, width)
+    )
+    half = np.s_[:, :, top // 2 : (top + side) // 2, left // 2 : (left + side) // 2]
+    full = np.s_[:, :, top : top + side, left : left + side]
+    state = [states[level - 1]] if level else []
+    tensors = [arguments[0][half], *(a[full] for a in arguments[1 : 3 if level else 2])]
+    kept.add((*tensors, *(s if s is None else s[full] for s in state)), target[full])
+
+
+def examples(
+    teacher: MattingNetwork, found: Index, only: set[Names], options: argparse.Namespace
+) -> Iterator[tuple[Names, Kept]]:
+    """Give what each of the parts is to learn, one after the other."""
+    encoder = {part for part in only if not part[0].startswith("decoder.")}
+    if encoder:
+        pictures = draw_pictures(found, options.pictures, options.seed)
+        yield from encoder_examples(teacher, pictures, encoder)
+        del pictures
+    if only - encoder:
+        kept = decoder_examples(teacher, found, options.clips, options.seed)
+        yield from ((part, kept[part]) for part in kept if part in only)
+
+
+@torch.no_grad()
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fit a student block by block.")
+    parser.add_argument("out", type=Path, help="folder of the parts and the weights")
+    parser.add_argument("--teacher", required=True, metavar="WEIGHTS")
+    parser.add_argument("--start", metavar="WEIGHTS", help="default: random numbers")
+    parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
+    parser.add_argument("--minutes", type=float, default=170, help="of fitting in all")
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--clips", type=int, default=700)
+    parser.add_argument("--only", nargs="+", metavar="PART", help="first name of each")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    only = {p for p in PARTS if options.only is None or p[0] in options.only}
+    options.out.mkdir(parents=True, exist_ok=True)
+    student = MattingNetwork("mobilenetv3").eval()
+    if options.start:
+        student = load_network(options.start)
+    teacher = load_network(options.teacher)
+    found, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
+    torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
+    todo = {part for part in only if not (options.out / f"{part[0]}.pt").exists()}
+    for names, kept in examples(teacher, found, todo, options):
+        part = folded(Part(student, names))
+        share, scale = PARTS[names]
+        seconds = 60 * options.minutes * share / sum(s for s, _ in PARTS.values())
+        rate = 3e-3 if names[0].startswith("decoder.") else 5e-3
+        told = fit(part, kept, seconds, rate, PIXELS / scale)
+        target = options.out / f"{names[0]}.pt"
+        torch.save(part.state_dict(), target.with_suffix(".part"))
+        target.with_suffix(".part").replace(target)
+        print(f"{' and '.join(names)}: error {told}", flush=True)
+    missing = [p[0] for p in PARTS if not (options.out / f"{p[0]}.pt").exists()]
+    if missing:
+        print(f"not fitted yet: {', '.join(missing)}")
+        return 0
+    for names in PARTS:
+        fitted = torch.load(options.out / f"{names[0]}.pt", weights_only=True)
+        unfold(Part(student, names), fitted)
+    out = options.out / "weights.safetensors"
+    save_file({k: v.contiguous() for k, v in student.state_dict().items()}, out)
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(explain(error)[1])

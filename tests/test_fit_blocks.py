@@ -1,0 +1,77 @@
+"""Fitting block by block: the fast layers are the slow ones, and nothing is lost."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rematte.errors import InputError
+from rematte.network import MattingNetwork
+from rematte.train.data import index
+from rematte.train.settings import Data
+from rematte.weights import load_network
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import fit_blocks as script
+
+
+@pytest.fixture
+def network() -> MattingNetwork:
+    torch.manual_seed(0)
+    network = MattingNetwork("mobilenetv3").eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.uniform_(-0.1, 0.1)
+    return network
+
+
+def outputs(network: MattingNetwork) -> list[Tensor]:
+    torch.manual_seed(1)
+    src = torch.rand(1, 2, 3, 48, 80)
+    with torch.no_grad():
+        return list(network(src))
+
+
+def test_parts_are_all_that_learns_from_a_teacher(network: MattingNetwork) -> None:
+    learned = {
+        id(p) for part in script.PARTS for p in script.Part(network, part).parameters()
+    }
+    rest = [n for n, p in network.named_parameters() if id(p) not in learned]
+    assert {name.split(".")[0] for name in rest} == {"refiner", "project_seg"}
+
+
+def test_folding_and_writing_back_changes_nothing(network: MattingNetwork) -> None:
+    before = outputs(network)
+    for names in script.PARTS:
+        part = script.Part(network, names)
+        with torch.no_grad():
+            script.unfold(part, script.folded(part).state_dict())
+    for x, y in zip(outputs(network), before, strict=True):
+        torch.testing.assert_close(x, y, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", [1, 4, 6, 13])
+def test_fast_layers_have_the_gradients_of_the_slow(
+    network: MattingNetwork, number: int
+) -> None:
+    part = script.folded(network.backbone.features[number])
+    channels = next(p.shape for n, p in part.named_parameters() if p.dim() == 4)
+    channels = channels[0] if number == 1 else channels[1]
+    x = torch.rand(2, channels, 9, 14)
+    grads = []
+    for layer in (part, script.quick(part)):
+        part.zero_grad()
+        out = layer(x)
+        out.square().mean().backward()
+        grads.append([p.grad.clone() for p in part.parameters() if p.grad is not None])
+    assert len(grads[0]) == len(grads[1]) == len(list(part.parameters()))
+    for slow, fast in zip(*grads, strict=True):
+        # Products of bfloat16 have 8 bits.
+        assert (slow - fast).norm() < 0.03 * slow.norm() + 1e-7
