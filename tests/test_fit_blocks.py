@@ -3,17 +3,11 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-from rematte.errors import InputError
 from rematte.network import MattingNetwork
-from rematte.train.data import index
-from rematte.train.settings import Data
-from rematte.weights import load_network
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import fit_blocks as script
