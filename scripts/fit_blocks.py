@@ -471,7 +471,7 @@ def main() -> int:
         part = folded(Part(student, names))
         share, scale = PARTS[names]
         seconds = 60 * options.minutes * share / sum(s for s, _ in PARTS.values())
-        rate = 3e-3 if names[0].startswith("decoder.") else 5e-3
+        rate = 1e-3 if names[0].startswith("decoder.") else 5e-3
         told = fit(part, kept, seconds, rate, PIXELS / scale)
         target = options.out / f"{names[0]}.pt"
         torch.save(part.state_dict(), target.with_suffix(".part"))
