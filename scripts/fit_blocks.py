@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm, trange
 
+from rematte.engines import folded
 from rematte.errors import explain
 from rematte.network import MattingNetwork
 from rematte.train.batches import distill_sample
@@ -195,16 +196,6 @@ def foldable(network: nn.Module) -> Iterator[tuple[nn.Sequential, int]]:
             for at, layer in enumerate(row):
                 if isinstance(layer, nn.BatchNorm2d):
                     yield row, at
-
-
-def folded(part: nn.Module) -> nn.Module:
-    """Copy a part with its BatchNorms folded into the convolutions before them."""
-    part = copy.deepcopy(part).eval()
-    for row, at in list(foldable(part)):
-        conv, norm = cast(nn.Conv2d, row[at - 1]), cast(nn.BatchNorm2d, row[at])
-        row[at - 1] = nn.utils.fuse_conv_bn_eval(conv, norm)
-        row[at] = nn.Identity()
-    return part.requires_grad_(True)
 
 
 def unfold(part: nn.Module, state: dict[str, Tensor]) -> None:
@@ -468,7 +459,7 @@ def main() -> int:
     torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
     todo = {part for part in only if not (options.out / f"{part[0]}.pt").exists()}
     for names, kept in examples(teacher, found, todo, options):
-        part = folded(Part(student, names))
+        part = folded(Part(student, names)).requires_grad_(True)
         share, scale = PARTS[names]
         seconds = 60 * options.minutes * share / sum(s for s, _ in PARTS.values())
         rate = 1e-3 if names[0].startswith("decoder.") else 5e-3

@@ -55,7 +55,7 @@ def test_folding_and_writing_back_changes_nothing(network: MattingNetwork) -> No
 def test_fast_layers_have_the_gradients_of_the_slow(
     network: MattingNetwork, number: int
 ) -> None:
-    part = script.folded(network.backbone.features[number])
+    part = script.folded(network.backbone.features[number]).requires_grad_(True)
     channels = next(p.shape for n, p in part.named_parameters() if p.dim() == 4)
     channels = channels[0] if number == 1 else channels[1]
     x = torch.rand(2, channels, 9, 14)
