@@ -4,6 +4,10 @@ A message names the argument, the value, what is allowed and the remedy. `explai
 turns an error into the line and the exit code of a command.
 """
 
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
 EXIT_CODES = (
     "exit codes: 0 ok, 1 failure, 2 usage, 3 unreadable input, 4 weights missing, "
     "5 out of memory, 130 interrupted"
@@ -20,6 +24,14 @@ class OutputError(OSError):
 
 class WeightsError(RuntimeError):
     """Weights are missing, damaged, or do not fit the network."""
+
+
+def end(main: Callable[[], int]) -> NoReturn:
+    """End a script with its exit code, or with one line that says what went wrong."""
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(explain(error)[1])
 
 
 def explain(error: BaseException) -> tuple[int, str]:

@@ -10,7 +10,6 @@ without the folder this says so and does nothing.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
@@ -24,7 +23,7 @@ import torch
 from av.video.reformatter import Interpolation
 
 from rematte import metrics
-from rematte.errors import InputError, explain
+from rematte.errors import InputError, end
 from rematte.matting import matte
 from rematte.video.frame import Frame, Pixels
 from rematte.weights import load_model
@@ -123,7 +122,4 @@ def show(name: str, figures: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

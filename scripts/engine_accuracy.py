@@ -9,7 +9,6 @@ written.
 """
 
 import argparse
-import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from rematte.compositing import to_pixels
 from rematte.engines import Engine, installed, make_engine
-from rematte.errors import explain
+from rematte.errors import end
 from rematte.matting import choose_ratio, matte, matte_coarse
 from rematte.network import MattingNetwork
 from rematte.video.reader import VideoReader
@@ -81,7 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rematte.errors import explain
+from rematte.errors import end
 from rematte.export.formats import FORMATS, PRECISIONS, Request
 from rematte.export.parity import TOLD, compare, real_frames
 from rematte.network import VARIANTS, MattingNetwork
@@ -168,7 +168,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

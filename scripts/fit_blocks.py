@@ -8,17 +8,19 @@ ten minutes of one core a block sees more of them than in a day of training the 
 Blocks that only the next one listens to are fitted together with it, so that nothing is
 asked of the student but what the rest of the network needs.
 
-Each block's result lies in OUT until all are there; then `OUT/weights.safetensors` is
-written, and a run that was stopped goes on with the block it was at. Two runs with
-other `--only` share the work between two cores. For a CPU and the mobilenetv3 variant.
+Each block's result lies in OUT until all are there, and a run that was stopped goes on
+with the block it was at. Two runs with other `--only` share the work between two cores.
+Then the encoder's blocks learn together, each fed by the one before it, and so do the
+last two of the decoder, whose sum of small errors is what is seen; after that
+`OUT/weights.safetensors` is written. For a CPU and the mobilenetv3 variant.
 """
 
 import argparse
 import copy
 import math
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +34,7 @@ from torch.nn import functional as F
 from tqdm import tqdm, trange
 
 from rematte.engines import folded
-from rematte.errors import explain
+from rematte.errors import end
 from rematte.network import MattingNetwork
 from rematte.train.batches import distill_sample
 from rematte.train.data import Index, index
@@ -75,6 +77,10 @@ PHASE = Phase("blocks", "blocks", clips=0.4, truth=0.1, empty=0.08)
 FEW = 6  # the largest maps are kept of one in so many pictures: they have pixels enough
 CROPS = {2: 64, 1: 96, 0: 128}  # pixels that are kept of the decoder's larger maps
 MARGIN = 4  # pixels that a decoder block looks around
+ENDS = list(PARTS)[-2:]  # the parts of the decoder that learn together at last
+END_SIDE = 192  # pixels of the crops they learn from
+END_MARGIN = 12  # pixels that both look around
+TAPS = (0, 2, 5)  # parts of the encoder whose maps the decoder takes, but for the last
 
 
 class Part(nn.Module):
@@ -203,8 +209,9 @@ def unfold(part: nn.Module, state: dict[str, Tensor]) -> None:
     for row, at in foldable(part):
         norm = cast(nn.BatchNorm2d, row[at])
         norm.running_mean.zero_()  # type: ignore[union-attr]
-        norm.running_var.fill_(1)  # type: ignore[union-attr]
-        nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
+        # Not a weight of sqrt(1 + eps): in half precision that is off by 5e-4.
+        norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
+        nn.init.constant_(norm.weight, 1)
     own = part.state_dict()
     for name, value in state.items():
         if name not in own:
@@ -274,17 +281,62 @@ class Kept:
 
     def trim(self, x: Tensor) -> Tensor:
         """Leave the margin out of (N, C, H, W)."""
-        m = self.margin
-        return x[:, :, m : x.shape[2] - m, m : x.shape[3] - m]
+        return inner(x, self.margin)
+
+
+def inner(x: Tensor, margin: int) -> Tensor:
+    """Leave so many pixels at each edge out of (N, C, H, W)."""
+    return x[:, :, margin : x.shape[2] - margin, margin : x.shape[3] - margin]
 
 
 def _batch(values: list[Tensor]) -> Tensor:
     return torch.cat(values).float().contiguous(memory_format=torch.channels_last)
 
 
+def per_channel(maps: list[Tensor]) -> Tensor:
+    """Weights (C, 1, 1) that make a squared error one over each channel's variance."""
+    variance = torch.cat([y.transpose(0, 1).flatten(1) for y in maps], 1).var(1)
+    return 1 / (variance + 0.01 * variance.mean() + 1e-8).view(-1, 1, 1)
+
+
 @torch.enable_grad()
+def descend(
+    parameters: list[nn.Parameter],
+    loss: Callable[[], Tensor],
+    seconds: float,
+    rate: float,
+    constant: float,
+    limit: float = math.inf,
+) -> int:
+    """Take steps of Adam, the rate constant at first and then annealed by a cosine.
+
+    Args:
+        parameters: Learn.
+        loss: Of a new draw each time.
+        seconds: For how long.
+        rate: Of learning, at first.
+        constant: Share of the time in which it stays.
+        limit: Of the gradient's norm.
+
+    Returns:
+        Number of steps.
+    """
+    optimizer = torch.optim.Adam(parameters, rate, betas=(0.9, 0.98))
+    begin, step = time.perf_counter(), 0
+    while (gone := (time.perf_counter() - begin) / seconds) < 1:
+        late = max(0.0, (gone - constant) / (1 - constant))
+        falling = 0.5 * (1 + math.cos(math.pi * late))
+        optimizer.param_groups[0]["lr"] = rate * falling * min(1, (step + 1) / 50)
+        optimizer.zero_grad()
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(parameters, limit)
+        optimizer.step()
+        step += 1
+    return step
+
+
 def fit(part: nn.Module, kept: Kept, seconds: float, rate: float, pixels: float) -> str:
-    """Fit with Adam, the rate constant at first and then annealed by a cosine.
+    """Fit one part alone.
 
     Args:
         part: Folded; learns.
@@ -298,9 +350,8 @@ def fit(part: nn.Module, kept: Kept, seconds: float, rate: float, pixels: float)
     """
     fast = quick(part)
     held = list(kept.held_out())
-    values = [kept.trim(y).transpose(0, 1).flatten(1) for _, y in held]
-    variance = torch.cat(values, 1).var(1)
-    weight = 1 / (variance + 0.01 * variance.mean() + 1e-8).view(-1, 1, 1)
+    weight = per_channel([kept.trim(y) for _, y in held])
+    rng = np.random.default_rng(0)
 
     def loss(example: Example) -> Tensor:
         out = fast(*example[0])
@@ -312,17 +363,131 @@ def fit(part: nn.Module, kept: Kept, seconds: float, rate: float, pixels: float)
         errors = [float(loss(e)) * n for e, n in zip(held, counts, strict=True)]
         return sum(errors) / sum(counts)
 
-    optimizer = torch.optim.Adam(part.parameters(), rate, betas=(0.9, 0.98))
+    before = error()
+    steps = descend(
+        list(part.parameters()),
+        lambda: loss(kept.draw(rng, pixels)),
+        seconds,
+        rate,
+        0.4,
+    )
+    return f"{before:.4f} to {error():.4f} in {steps} steps"
+
+
+def fit_chain(
+    student: MattingNetwork,
+    teacher: MattingNetwork,
+    pictures: list[Tensor],
+    seconds: float,
+    rate: float,
+) -> str:
+    """Fit the encoder's parts together, each fed by the student's one before.
+
+    Args:
+        student: Learns; its BatchNorms only add a bias afterwards.
+        teacher: Of the same variant.
+        pictures: As `draw_pictures` gives them.
+        seconds: For how long.
+        rate: Of learning, at first.
+
+    Returns:
+        The last map's error before and after.
+    """
+    names = [part for part in PARTS if not part[0].startswith("decoder.")]
+    mine = [folded(Part(student, part)).requires_grad_(True) for part in names]
+    fast, theirs = [quick(m) for m in mine], [Part(teacher, part) for part in names]
+    groups = [pictures[at :: len(SIZES)] for at in range(len(SIZES))]
+    groups = [group for group in groups if len(group) > 1]
     rng = np.random.default_rng(0)
-    before, begin, step = error(), time.perf_counter(), 0
-    while (gone := (time.perf_counter() - begin) / seconds) < 1:
-        falling = 0.5 * (1 + math.cos(math.pi * max(0.0, (gone - 0.4) / 0.6)))
-        optimizer.param_groups[0]["lr"] = rate * falling * min(1, (step + 1) / 50)
-        optimizer.zero_grad()
-        loss(kept.draw(rng, pixels)).backward()
-        optimizer.step()
-        step += 1
-    return f"{before:.4f} to {error():.4f} in {step} steps"
+
+    def maps(parts: list[nn.Module] | list[Part], x: Tensor) -> list[Tensor]:
+        return [x := part(x) for part in parts]
+
+    held = [normalized(teacher, g[: max(1, len(g) // 200)]) for g in groups]
+    targets = [maps(theirs, x) for x in held]
+    weights = [per_channel(list(ys)) for ys in zip(*targets, strict=True)]
+    # The decoder hears the last map and the taps; the others only help them.
+    counts = torch.tensor([1.0 if at in TAPS else 0.3 for at in range(len(names))])
+    counts[-1] = 3.0
+
+    def errors(x: Tensor, ys: list[Tensor]) -> Tensor:
+        pairs = zip(maps(fast, x), ys, weights, strict=True)
+        return torch.stack([((a - b).square() * w).mean() for a, b, w in pairs])
+
+    def loss() -> Tensor:
+        group = groups[int(rng.integers(len(groups)))]
+        count = max(1, round(8 * PIXELS / group[0][0, 0].numel()))
+        first = max(1, len(group) // 200)
+        chosen = rng.integers(first, len(group), count)
+        x = normalized(teacher, [group[int(at)] for at in chosen])
+        with torch.no_grad():
+            ys = maps(theirs, x)
+        return errors(x, ys) @ counts
+
+    @torch.no_grad()
+    def last() -> float:
+        pairs = zip(held, targets, strict=True)
+        return float(torch.stack([errors(x, ys)[-1] for x, ys in pairs]).mean())
+
+    before = last()
+    parameters = [p for m in mine for p in m.parameters()]
+    steps = descend(parameters, loss, seconds, rate, 0.0, 5.0)
+    after = last()
+    for part, own in zip(names, mine, strict=True):
+        unfold(Part(student, part), own.state_dict())
+    return f"{before:.4f} to {after:.4f} in {steps} steps"
+
+
+def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -> str:
+    """Fit the last two parts of the decoder together, on what is seen: alpha, colour.
+
+    Args:
+        student: Learns; its BatchNorms only add a bias afterwards.
+        kept: From `end_examples`.
+        seconds: For how long.
+        rate: Of learning, at first.
+
+    Returns:
+        Mean absolute error of alpha before and after.
+    """
+    first, last = (folded(Part(student, p)).requires_grad_(True) for p in ENDS)
+    held = list(kept.held_out())
+    map_weight = per_channel([inner(x[-1], MARGIN) for x, _ in held])
+    out_weight = per_channel([kept.trim(y) for _, y in held])
+    rng = np.random.default_rng(0)
+
+    def losses(example: Example) -> tuple[Tensor, Tensor]:
+        # Half precision is for learning; what is told is in full.
+        *inputs, src, target_map = example[0]
+        with torch.autocast("cpu", torch.bfloat16, enabled=torch.is_grad_enabled()):
+            middle = first(*inputs)
+            out = last(middle, src)
+        out, target = kept.trim(out.float()), kept.trim(example[1])
+        middle = inner(middle.float() - target_map, MARGIN).square() * map_weight
+        true, alpha = target[:, 3].clamp(0, 1), out[:, 3]
+        # What clamping takes away is not wrong.
+        beyond = ((true == 1) & (alpha > 1)) | ((true == 0) & (alpha < 0))
+        wrong = torch.where(beyond, 0.0, alpha - true).abs().mean()
+        colours = (kept.trim(src) + x[:, :3] for x in (out, target))
+        mine, theirs = (x.clamp(0, 1) for x in colours)
+        colour = ((mine - theirs).abs() * (true > 0)[:, None]).mean()
+        raw = ((out - target).square() * out_weight).mean()
+        return 5 * wrong + 3 * colour + 0.2 * raw + middle.mean(), wrong
+
+    def loss() -> Tensor:
+        return losses(kept.draw(rng, 4 * END_SIDE**2))[0]
+
+    @torch.no_grad()
+    def error() -> float:
+        return float(torch.stack([losses(example)[1] for example in held]).mean())
+
+    before = error()
+    parameters = [*first.parameters(), *last.parameters()]
+    steps = descend(parameters, loss, seconds, rate, 0.3, 1.0)
+    after = error()
+    for names, own in zip(ENDS, (first, last), strict=True):
+        unfold(Part(student, names), own.state_dict())
+    return f"{before:.5f} to {after:.5f} in {steps} steps"
 
 
 def draw_pictures(found: Index, count: int, seed: int) -> list[Tensor]:
@@ -337,6 +502,12 @@ def draw_pictures(found: Index, count: int, seed: int) -> list[Tensor]:
     return pictures
 
 
+def normalized(teacher: MattingNetwork, pictures: list[Tensor]) -> Tensor:
+    """Give 8-bit pictures of one size as the encoder's first layer takes them."""
+    mean, std = cast(Tensor, teacher.backbone.mean), cast(Tensor, teacher.backbone.std)
+    return (_batch(pictures) / 255 - mean) / std
+
+
 def encoder_examples(
     teacher: MattingNetwork, pictures: list[Tensor], only: set[Names]
 ) -> Iterator[tuple[Names, Kept]]:
@@ -344,12 +515,11 @@ def encoder_examples(
     names = [part for part in PARTS if not part[0].startswith("decoder.")]
     parts = [Part(teacher, part) for part in names]
     last = max((names.index(part) for part in only if part in names), default=-1)
-    mean, std = cast(Tensor, teacher.backbone.mean), cast(Tensor, teacher.backbone.std)
 
     def run(chosen: list[Tensor], begin: int, end: int) -> list[Tensor]:
         maps = []
         for x in tqdm(chosen, desc="teacher", leave=False):
-            y = (x.float() / 255 - mean) / std if begin == 0 else x.float()
+            y = normalized(teacher, [x]) if begin == 0 else x.float()
             for part in parts[begin:end]:
                 y = part(y)
             maps.append(y.half())
@@ -365,8 +535,7 @@ def encoder_examples(
             if names[at] in only:
                 kept = Kept()
                 for x, y in zip(maps, targets, strict=True):
-                    first = (x.float() / 255 - mean) / std if at == 0 else x
-                    kept.add((first,), y)
+                    kept.add((normalized(teacher, [x]) if at == 0 else x,), y)
                 yield names[at], kept
             maps = targets
 
@@ -422,18 +591,72 @@ def _keep(
     kept.add((*tensors, *(s if s is None else s[full] for s in state)), target[full])
 
 
+def end_examples(teacher: MattingNetwork, found: Index, clips: int, seed: int) -> Kept:
+    """Give what the last two parts of the decoder are to learn together.
+
+    Of three crops of each clip the one with most of an edge in it is kept.
+    """
+    kept = Kept(END_MARGIN)
+    for number in trange(clips, desc="clips", leave=False):
+        rng = np.random.default_rng((seed, 2, number))
+        how, size = CLEAN if number % 2 else MIXED, CLIP_SIZES[number % len(CLIP_SIZES)]
+        frames = distill_sample(found, rng, 3 if number % 4 else 1, size, how, PHASE)
+        state: list[Tensor | None] = [None] * 4
+        for frame in frames["src"]:
+            before = state
+            with capture(teacher, [ENDS[0][0], "project_mat"]) as seen:
+                _, _, *state = teacher(frame[None], *before)
+        (x, skip, picture, *_), middle = seen[ENDS[0][0]]
+        out = seen["project_mat"][1]
+        edge = (out[0, 3] > 0.02) & (out[0, 3] < 0.98)
+        side, crops = END_SIDE // 2, []
+        for _ in range(3):
+            top, left = (
+                2 * int(rng.integers(0, (whole - END_SIDE) // 4 + 1)) for whole in size
+            )
+            whole = np.s_[
+                ..., 2 * top : 2 * top + END_SIDE, 2 * left : 2 * left + END_SIDE
+            ]
+            crops.append((int(edge[whole].sum()), top, left, whole))
+        _, top, left, whole = max(crops, key=lambda crop: crop[0])
+        half = np.s_[..., top : top + side, left : left + side]
+        small = np.s_[..., top // 2 : (top + side) // 2, left // 2 : (left + side) // 2]
+        old = None if before[0] is None else before[0][half]
+        inputs = (x[small], skip[half], picture[half], old, frame[None][whole])
+        kept.add((*inputs, middle[half]), out[whole])
+    return kept
+
+
 def examples(
-    teacher: MattingNetwork, found: Index, only: set[Names], options: argparse.Namespace
+    teacher: MattingNetwork,
+    found: Index,
+    pictures: Callable[[], list[Tensor]],
+    only: set[Names],
+    options: argparse.Namespace,
 ) -> Iterator[tuple[Names, Kept]]:
     """Give what each of the parts is to learn, one after the other."""
     encoder = {part for part in only if not part[0].startswith("decoder.")}
     if encoder:
-        pictures = draw_pictures(found, options.pictures, options.seed)
-        yield from encoder_examples(teacher, pictures, encoder)
-        del pictures
+        yield from encoder_examples(teacher, pictures(), encoder)
     if only - encoder:
         kept = decoder_examples(teacher, found, options.clips, options.seed)
         yield from ((part, kept[part]) for part in kept if part in only)
+
+
+def fit_together(
+    student: MattingNetwork,
+    teacher: MattingNetwork,
+    found: Index,
+    pictures: list[Tensor],
+    options: argparse.Namespace,
+) -> None:
+    """Fit the parts whose errors add up, once each is good alone."""
+    seconds = 60 * options.together / 3
+    # Four times this rate loses what the parts had learned.
+    told = fit_chain(student, teacher, pictures, seconds, 1.5e-4)
+    print(f"encoder: error {told}", flush=True)
+    kept = end_examples(teacher, found, options.clips, options.seed)
+    print(f"alpha: error {fit_ends(student, kept, 2 * seconds, 6e-4)}", flush=True)
 
 
 @torch.no_grad()
@@ -443,7 +666,10 @@ def main() -> int:
     parser.add_argument("--teacher", required=True, metavar="WEIGHTS")
     parser.add_argument("--start", metavar="WEIGHTS", help="default: random numbers")
     parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
-    parser.add_argument("--minutes", type=float, default=170, help="of fitting in all")
+    parser.add_argument("--minutes", type=float, default=170, help="of fitting parts")
+    parser.add_argument(
+        "--together", type=float, default=45, help="and then of several"
+    )
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--clips", type=int, default=700)
     parser.add_argument("--only", nargs="+", metavar="PART", help="first name of each")
@@ -458,7 +684,9 @@ def main() -> int:
     found, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
     torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
     todo = {part for part in only if not (options.out / f"{part[0]}.pt").exists()}
-    for names, kept in examples(teacher, found, todo, options):
+    # Drawn when the first asks, and not again.
+    pictures = cache(partial(draw_pictures, found, options.pictures, options.seed))
+    for names, kept in examples(teacher, found, pictures, todo, options):
         part = folded(Part(student, names)).requires_grad_(True)
         share, scale = PARTS[names]
         seconds = 60 * options.minutes * share / sum(s for s, _ in PARTS.values())
@@ -475,6 +703,7 @@ def main() -> int:
     for names in PARTS:
         fitted = torch.load(options.out / f"{names[0]}.pt", weights_only=True)
         unfold(Part(student, names), fitted)
+    fit_together(student, teacher, found, pictures(), options)
     out = options.out / "weights.safetensors"
     save_file({k: v.contiguous() for k, v in student.state_dict().items()}, out)
     print(out)
@@ -482,7 +711,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

@@ -11,7 +11,6 @@ so that there are crisp edges to learn from. Stripes lie over most backgrounds.
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +18,11 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from rematte.errors import InputError, explain
+from rematte.errors import InputError, end
 from rematte.network import DeepGuidedFilter, MattingNetwork, refine, shrink
 from rematte.train.augment import Layers, composite
 from rematte.train.batches import matte_sample
@@ -66,6 +65,17 @@ def steeper(sample: dict[str, Tensor], factor: float) -> tuple[Tensor, Tensor, T
     return composite(layers), fgr, crisp
 
 
+def last_map(model: MattingNetwork, picture: Tensor, times: int) -> Tensor:
+    """Give the decoder's last map of a picture (1, 3, H, W) that is shown so often."""
+    hidden: Tensor
+    states: list[Tensor | None] = [None] * 4
+    for _ in range(times):
+        f1, f2, f3, f4 = model.backbone(picture)
+        features = f1, f2, f3, model.aspp(f4)
+        hidden, *states = model.decoder(picture, features, tuple(states), 1)
+    return hidden
+
+
 @torch.no_grad()
 def make_sample(
     model: MattingNetwork, found: Index, rng: np.random.Generator
@@ -75,11 +85,7 @@ def make_sample(
     drawn = matte_sample(found, rng, 1, size, HOW)
     src, fgr, pha = steeper(drawn, float(rng.choice(STEEP)))
     picture = shrink(src, float(rng.choice(RATIOS)))
-    r1 = r2 = r3 = r4 = None
-    for _ in range(WARM):
-        f1, f2, f3, f4 = model.backbone(picture)
-        features = f1, f2, f3, model.aspp(f4)
-        hidden, r1, r2, r3, r4 = model.decoder(picture, features, (r1, r2, r3, r4), 1)
+    hidden = last_map(model, picture, WARM)
     coarse = model.project_mat(hidden)
     if abs(float(coarse[:, 3:].clamp(0, 1).mean() - pha.mean())) > LOST:
         return None
@@ -123,6 +129,16 @@ def fit(
         optimizer.step()
 
 
+def write(weights: str, out: Path, name: str, layer: nn.Module) -> None:
+    """Write weights in float16; all but the layer stays as it was, to the last bit."""
+    state = load_file(weights)
+    state |= {f"{name}.{k}": v.detach() for k, v in layer.state_dict().items()}
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+    save_file({k: v.contiguous() for k, v in half.items()}, out, metadata)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fit the deep guided filter.")
     parser.add_argument("weights", help="safetensors to begin with")
@@ -142,22 +158,10 @@ def main() -> int:
     samples = [sample for sample in drawn if sample is not None]
     model.refiner.requires_grad_(True)
     fit(model, samples, options.steps, options.rate, options.seed)
-    # All but the filter stays as it was, to the last bit.
-    state = load_file(options.weights)
-    state |= {
-        f"refiner.{key}": value.detach()
-        for key, value in model.refiner.state_dict().items()
-    }
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    with safe_open(options.weights, "pt") as file:
-        metadata = file.metadata()
-    save_file({k: v.contiguous() for k, v in half.items()}, options.out, metadata)
+    write(options.weights, options.out, "refiner", model.refiner)
     print(f"{options.out}: {len(samples)} of {len(drawn)} samples used")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from rematte import metrics
 from rematte.clips import Matte
 from rematte.compositing import fit_picture, to_pixels
-from rematte.errors import explain
+from rematte.errors import end
 from rematte.evaluate import METRICS, score
 from rematte.keying import ColourDifferenceKey
 from rematte.network import (
@@ -544,7 +544,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

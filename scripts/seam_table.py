@@ -9,7 +9,6 @@ the mean over the clip's seams and the largest of them.
 """
 
 import argparse
-import sys
 from collections import deque
 from functools import cache
 from itertools import islice
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rematte.engines import ENGINES, Engine, make_engine
-from rematte.errors import explain
+from rematte.errors import end
 from rematte.matting import matte_coarse
 from rematte.network import MattingNetwork
 from rematte.video.frame import Frame
@@ -79,7 +78,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(explain(error)[1])
+    end(main)

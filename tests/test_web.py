@@ -499,12 +499,15 @@ def test_many_frames_leave_memory_flat(
         return tensors, heap, sum(resident(process["id"]) for process in found)
 
     tensors, heap, whole = after_frames(count // 5)
-    for _ in range(5):
+    sizes = [whole]
+    # Caches of the GPU in software, as of shaders, may grow for a while; what every
+    # step leaves behind grows for ever: 40 MB and more in five rounds.
+    while len(sizes) < 6 or (sizes[-1] > sizes[-6] + 20e6 and len(sizes) < 21):
         now, page_heap, processes_now = after_frames(count // 5)
         assert now == tensors
+        sizes.append(processes_now)
     assert page_heap < heap + 1e6
-    # A leaked frame or state of every step would be 40 MB and more.
-    assert processes_now < whole + 20e6
+    assert sizes[-1] <= sizes[-6] + 20e6, sizes
     page.context.close()
 
 
