@@ -171,9 +171,9 @@ class OpenVINOEngine:
     ) -> Any:
         """Make a model whose inputs and outputs are channels last.
 
-        What passes from the encoder to the decoder has the decoder's precision: it would
-        be rounded to it anyway, and takes half as long. States are float32, so that the
-        arithmetic that carries them on is too: small changes would be rounded away.
+        What passes from the encoder to the decoder has the decoder's precision: it
+        would be rounded to it anyway, and takes half as long. States are float32, so
+        that small changes of them are not rounded away.
 
         Args:
             part: The module's name.
@@ -228,7 +228,9 @@ class OpenVINOEngine:
             self._decoder.set_input_tensor(1 + index, tensor)
         self._zeros, *self._spare = (
             tuple(
-                openvino.Tensor(openvino.Type.f32, [state.shape[n] for n in (0, 2, 3, 1)])
+                openvino.Tensor(
+                    openvino.Type.f32, [state.shape[n] for n in (0, 2, 3, 1)]
+                )
                 for state in states
             )
             for _ in range(3)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,22 @@ class Difference:
     told: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
+class Truth(NamedTuple):
+    """A frame, and what the network gave for it after the ones before.
+
+    Attributes:
+        src: (1, 3, H, W) in [0, 1].
+        fgr: Foreground, (1, 3, H, W).
+        pha: Alpha, (1, 1, H, W).
+        states: r1 to r4 after it.
+    """
+
+    src: Floats
+    fgr: Floats
+    pha: Floats
+    states: States
+
+
 def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
     """Frames of the clip that comes with the package, from its beginning.
 
@@ -60,6 +77,23 @@ def network_step(network: MattingNetwork, ratio: float) -> Step:
     return torch_step(lambda *given: network(*given, ratio), [None] * 4)
 
 
+def true_outputs(
+    network: MattingNetwork, frames: Iterable[Floats], ratio: float
+) -> Iterator[Truth]:
+    """Run the network over frames, to be compared with.
+
+    Args:
+        network: In float32, on the CPU.
+        frames: Each (1, 3, H, W) in [0, 1], in order of time.
+        ratio: The downsample ratio.
+    """
+    step = network_step(network, ratio)
+    states: States = None
+    for src in frames:
+        fgr, pha, states = step(src, states)
+        yield Truth(src, fgr, pha, states)
+
+
 def compare(
     network: MattingNetwork, step: Step, frames: Iterable[Floats], ratio: float
 ) -> Difference:
@@ -71,21 +105,29 @@ def compare(
         frames: Each (1, 3, H, W) in [0, 1], in order of time.
         ratio: The downsample ratio of both.
     """
+    return difference(step, true_outputs(network, frames, ratio), ratio)
+
+
+def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
+    """Run what was exported over frames whose outputs are known.
+
+    Args:
+        step: What was exported.
+        truths: As `true_outputs` gives them; kept ones serve for many steps.
+        ratio: The downsample ratio of both.
+    """
     found = Difference((0, 0), ratio)
-    true_step = network_step(network, ratio)
-    truth: States = None
     mine: States = None
     sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
     most = dict.fromkeys(sums, 0.0)
-    for number, src in enumerate(frames, 1):
-        found.size, found.frames = (src.shape[2], src.shape[3]), number
-        *true, truth = true_step(src, truth)
-        *given, mine = step(src, mine)
+    for number, true in enumerate(truths, 1):
+        found.size, found.frames = (true.src.shape[2], true.src.shape[3]), number
+        *given, mine = step(true.src, mine)
         pairs = {
-            "fgr": [(given[0], true[0])],
-            "pha": [(given[1], true[1])],
+            "fgr": [(given[0], true.fgr)],
+            "pha": [(given[1], true.pha)],
             # What keeps its states to itself shows them in the next frames.
-            "states": list(zip(mine or (), truth or (), strict=False)),
+            "states": list(zip(mine or (), true.states or (), strict=False)),
         }
         told = {}
         for name, both in pairs.items():
