@@ -2,6 +2,7 @@
 
     python scripts/export_table.py --output table.jsonl
     python scripts/export_table.py --formats onnx openvino --sizes 641x361@0.6
+    python scripts/export_table.py --show table.jsonl
 
 The largest and the mean |difference| in foreground, alpha and states, over real
 recurrent frames, at frames 1, 10 and 100: one JSON line each as it is measured, and a
@@ -109,24 +110,28 @@ def parse_size(text: str) -> Size:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Largest and mean of each part at each frame that is told."""
+    """Largest and mean difference of each part at each frame that is told."""
     lines = [
-        "| variant | format | precision | size, ratio | MB | export s | frame | "
-        "fgr max, mean | pha max, mean | states max, mean |",
-        "|" + " --- |" * 10,
+        "| network | format | precision | size, ratio | MB | export s | frame "
+        "| foreground | alpha | states | alpha, all frames |",
+        "|" + " --- |" * 11,
     ]
     for row in rows:
+        about = (
+            f"| {row['variant']} | `{row['format']}` | {row['precision']} "
+            f"| {row['size']}, {row['ratio']:g} | {row['megabytes']:.1f} "
+            f"| {row['seconds']:.0f} "
+        )
         for frame, told in row["told"].items():
             parts = [
-                "{:.1e}, {:.1e}".format(*told[part]) if part in told else "inside"
+                "{:.0e} ({:.0e})".format(*told[part]) if part in told else "inside"
                 for part in ("fgr", "pha", "states")
             ]
-            lines.append(
-                f"| {row['variant']} | {row['format']} | {row['precision']} | "
-                f"{row['size']} {row['ratio']:g} | {row['megabytes']:.1f} | "
-                f"{row['seconds']:.0f} | {frame} | {' | '.join(parts)} |"
-            )
-    return "\n".join(lines)
+            last = frame == list(row["told"])[-1]
+            most = f"{row['most']['pha']:.0e}" if last else ""
+            lines.append(f"{about}| {frame} | {' | '.join(parts)} | {most} |")
+            about = "| " * 6  # told once
+    return "\n".join(lines).replace("e-0", "e-").replace("0e+00", "0")
 
 
 def main() -> int:
@@ -142,7 +147,14 @@ def main() -> int:
         "--fixed", action="store_true", help="fix the size where that is a choice"
     )
     parser.add_argument("--output", type=Path, help="append JSON lines to this file")
+    parser.add_argument(
+        "--show", nargs="+", type=Path, metavar="FILE", help="tell these and no more"
+    )
     options = parser.parse_args()
+    if options.show:
+        lines = [line for file in options.show for line in file.open()]
+        print(markdown([json.loads(line) for line in lines]))
+        return 0
     for name in list(options.formats):
         missing = [module for module in FORMATS[name].needs if not find_spec(module)]
         if missing:
