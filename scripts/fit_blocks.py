@@ -19,7 +19,7 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -301,32 +301,32 @@ def per_channel(maps: list[Tensor]) -> Tensor:
 
 @torch.enable_grad()
 def descend(
-    groups: Sequence[tuple[list[nn.Parameter], float]],
+    parameters: list[nn.Parameter],
     loss: Callable[[], Tensor],
     seconds: float,
+    rate: float,
     constant: float,
     limit: float = math.inf,
 ) -> int:
     """Take steps of Adam, the rate constant at first and then annealed by a cosine.
 
     Args:
-        groups: What learns, each with its rate at first.
+        parameters: Learn.
         loss: Of a new draw each time.
         seconds: For how long.
+        rate: Of learning, at first.
         constant: Share of the time in which it stays.
         limit: Of the gradient's norm.
 
     Returns:
         Number of steps.
     """
-    parameters = [parameter for group, _ in groups for parameter in group]
-    optimizer = torch.optim.Adam([{"params": p} for p, _ in groups], betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(parameters, rate, betas=(0.9, 0.98))
     begin, step = time.perf_counter(), 0
     while (gone := (time.perf_counter() - begin) / seconds) < 1:
         late = max(0.0, (gone - constant) / (1 - constant))
-        falling = 0.5 * (1 + math.cos(math.pi * late)) * min(1, (step + 1) / 50)
-        for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] = rate * falling
+        falling = 0.5 * (1 + math.cos(math.pi * late))
+        optimizer.param_groups[0]["lr"] = rate * falling * min(1, (step + 1) / 50)
         optimizer.zero_grad()
         loss().backward()
         torch.nn.utils.clip_grad_norm_(parameters, limit)
@@ -365,9 +365,10 @@ def fit(part: nn.Module, kept: Kept, seconds: float, rate: float, pixels: float)
 
     before = error()
     steps = descend(
-        [(list(part.parameters()), rate)],
+        list(part.parameters()),
         lambda: loss(kept.draw(rng, pixels)),
         seconds,
+        rate,
         0.4,
     )
     return f"{before:.4f} to {error():.4f} in {steps} steps"
@@ -430,7 +431,7 @@ def fit_chain(
 
     before = last()
     parameters = [p for m in mine for p in m.parameters()]
-    steps = descend([(parameters, rate)], loss, seconds, 0.0, 5.0)
+    steps = descend(parameters, loss, seconds, rate, 0.0, 5.0)
     after = last()
     for part, own in zip(names, mine, strict=True):
         unfold(Part(student, part), own.state_dict())
@@ -482,7 +483,7 @@ def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -
 
     before = error()
     parameters = [*first.parameters(), *last.parameters()]
-    steps = descend([(parameters, rate)], loss, seconds, 0.3, 1.0)
+    steps = descend(parameters, loss, seconds, rate, 0.3, 1.0)
     after = error()
     for names, own in zip(ENDS, (first, last), strict=True):
         unfold(Part(student, names), own.state_dict())
