@@ -33,7 +33,7 @@ demo: $(VENV)/ready
 ## (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime ran in
 ## the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
-	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export_*.py' \
+	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export*.py' \
 		$(PAGES:%=--ignore=%)
 	$(RUN) -m pytest tests/test_train_*.py
 
