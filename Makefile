@@ -29,9 +29,9 @@ demo: $(VENV)/ready
 	@echo "over green:         demo/out/composition.mp4"
 	@echo "side by side:       demo/out/side_by_side.png"
 
-## Run every test but those of other runtimes (test-exports) and of the browser
-## (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime ran in
-## the same one, it crashed at a place not found yet (docs/performance.md).
+## Run every test but those of exports and other runtimes (test-exports) and of the
+## browser (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime
+## ran in the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
 	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export*.py' \
 		$(PAGES:%=--ignore=%)

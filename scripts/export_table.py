@@ -110,11 +110,11 @@ def parse_size(text: str) -> Size:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Largest and mean difference of each part at each frame that is told."""
+    """Largest and mean difference of each part at each frame told, and over all."""
     lines = [
         "| network | format | precision | size, ratio | MB | export s | frame "
-        "| foreground | alpha | states | alpha, all frames |",
-        "|" + " --- |" * 11,
+        "| foreground | alpha | states |",
+        "|" + " --- |" * 10,
     ]
     for row in rows:
         about = (
@@ -122,14 +122,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             f"| {row['size']}, {row['ratio']:g} | {row['megabytes']:.1f} "
             f"| {row['seconds']:.0f} "
         )
-        for frame, told in row["told"].items():
+        whole = {part: (row["most"][part], row["mean"][part]) for part in row["most"]}
+        for frame, told in (row["told"] | {"all": whole}).items():
             parts = [
                 "{:.0e} ({:.0e})".format(*told[part]) if part in told else "inside"
                 for part in ("fgr", "pha", "states")
             ]
-            last = frame == list(row["told"])[-1]
-            most = f"{row['most']['pha']:.0e}" if last else ""
-            lines.append(f"{about}| {frame} | {' | '.join(parts)} | {most} |")
+            lines.append(f"{about}| {frame} | {' | '.join(parts)} |")
             about = "| " * 6  # told once
     return "\n".join(lines).replace("e-0", "e-").replace("0e+00", "0")
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rematte.export import onnx as onnx_format
 from rematte.export import tfjs
 from rematte.export.formats import Request
-from rematte.export.parity import real_frames
+from rematte.export.parity import real_frames, true_outputs
 from rematte.network import MattingNetwork
 from rematte.weights import load_network
 
@@ -54,17 +53,13 @@ def write_check(network: MattingNetwork, path: Path) -> None:
         path: Of the JSON file: "frames", a list of RGB bytes; "alpha", of 0 to 255.
     """
     height, width, count, ratio = _CHECK
-    frames = list(real_frames((height, width), count))
-    rec: list[Any] = [None] * 4
-    for src in frames:
-        with torch.inference_mode():
-            _, pha, *rec = network(torch.from_numpy(src), *rec, ratio)
+    seen = list(true_outputs(network, real_frames((height, width), count), ratio))
     check = {
         "width": width,
         "height": height,
         "ratio": ratio,
-        "frames": [_bytes(np.moveaxis(src[0], 0, -1)) for src in frames],
-        "alpha": _bytes(pha.numpy()),
+        "frames": [_bytes(np.moveaxis(each.src[0], 0, -1)) for each in seen],
+        "alpha": _bytes(seen[-1].pha),
     }
     path.write_text(json.dumps(check, separators=(",", ":")))
 
