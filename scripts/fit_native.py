@@ -1,0 +1,335 @@
+"""Fit what errs most in a student, on footage at its own scale.
+
+    python scripts/fit_native.py OUT --teacher WEIGHTS --shards '../shared/train/*.tar'
+
+A last step after `fit_blocks.py`. Most training pictures are small, and the crops that
+are warped out of them are enlarged, so soft; edges of real footage are crisp. So here
+nothing is enlarged: photos are panned over by whole pixels, and clips run for some
+frames, so that states are filled as they are in use.
+
+What a person is, is decided in the encoder: its later blocks learn as a chain from what
+the student's earlier ones give them. Where the edge lies is decided in the last two
+blocks of the decoder: they learn together from what the teacher's blocks before them
+give, so that neither waits for the other: `--only` fits one of the two.
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from fit_blocks import (
+    END_MARGIN,
+    END_SIDE,
+    ENDS,
+    Kept,
+    Part,
+    Soap,
+    descend,
+    fit_ends,
+    normalized,
+    per_channel,
+    quick,
+    unfold,
+)
+from numpy.random import Generator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from rematte.engines import folded
+from rematte.errors import end
+from rematte.network import MattingNetwork
+from rematte.train.augment import vary_frames
+from rematte.train.batches import matte_sample
+from rematte.train.data import Index, Item, decode, index
+from rematte.train.distill import capture
+from rematte.train.settings import Augment, Data
+from rematte.weights import load_network
+
+LONG_SIDE = 512  # pixels; what is larger is made smaller
+GRID = 16  # pixels, the coarsest scale of the network
+SOFT = Augment(blur=0.03, noise=0.2, colour=0.3, grayscale=0.03, jpeg=0.2)
+LATEST = 260  # frames of a clip that are looked at
+PAN = 16  # pixels that a photo is panned over at most
+FRAMES = 4  # of a sequence at most
+CLIPS, TRUE = 0.4, 0.1  # of sequences: from clips, composites with exact alpha
+BEFORE = 7  # blocks of the encoder that stay as they are
+TAIL = (
+    tuple(f"backbone.features.{number}" for number in range(BEFORE, 11)),
+    ("backbone.features.11", "backbone.features.12"),
+    *((f"backbone.features.{number}",) for number in (13, 14, 15)),
+    ("backbone.features.16", "aspp"),
+)
+SHARES = torch.tensor([0.3, 0.3, 0.3, 0.3, 0.3, 3.0])  # of the tail's maps in its loss
+BATCH = 9000  # positions of the tail's first map per step
+HELD_OUT = 25
+
+
+def fitted(pixels: Tensor) -> Tensor:
+    """Bring (T, H, W, 3) of 8 bits to (T, 3, h, w) in [0, 1], never enlarged."""
+    x = pixels.movedim(-1, 1).float() / 255
+    scale = LONG_SIDE / max(x.shape[-2:])
+    if scale < 1:
+        size = [round(side * scale) for side in x.shape[-2:]]
+        x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return on_grid(x)
+
+
+def on_grid(x: Tensor) -> Tensor:
+    """Cut (..., H, W) to a multiple of the network's coarsest scale."""
+    height, width = (side // GRID * GRID for side in x.shape[-2:])
+    return x[..., :height, :width]
+
+
+def photos(found: Index) -> list[Item]:
+    """Photos of people, whether or not they have a mask."""
+    return [item for item in found.people + found.masks if item.media.frames == 1]
+
+
+def clips(found: Index) -> list[Item]:
+    """Clips of people."""
+    return [item for item in found.people + found.masks if item.media.frames > 1]
+
+
+def frame(item: Item, at: int) -> Tensor:
+    """Give a photo, or a frame of a clip, (1, 3, h, w)."""
+    return fitted(torch.from_numpy(decode(item.media, [at], "RGB")))
+
+
+# The encoder's tail
+
+
+def pictures(found: Index, count: int, rng: Generator) -> list[tuple[Item, int]]:
+    """So many photos, some without people, and every second frame of all clips."""
+    stills = [*photos(found), *found.backgrounds[::4], *found.others[::2]]
+    stills = [item for item in stills if item.media.frames == 1]
+    chosen = [(stills[int(at)], 0) for at in rng.permutation(len(stills))[:count]]
+    for clip in clips(found):
+        chosen += [(clip, at) for at in range(0, min(clip.media.frames, LATEST), 2)]
+    return [chosen[int(at)] for at in rng.permutation(len(chosen))]
+
+
+def tail_maps(
+    student: MattingNetwork, teacher: MattingNetwork, picture: Tensor
+) -> list[Tensor]:
+    """Give what the student's tail gets, and what the teacher's gives at each part."""
+    names = [part[-1] for part in TAIL]
+    with capture(teacher, names) as theirs:
+        teacher.aspp(teacher.backbone(picture)[-1])
+    features = cast(nn.Sequential, student.backbone.features)
+    given = features[:BEFORE](normalized(teacher, [picture * 255]))
+    return [given.half(), *(theirs[name][1].half() for name in names)]
+
+
+def varied(picture: Tensor, rng: Generator) -> Tensor:
+    """Vary half of the pictures in their values, flip half, cut some in half."""
+    x = vary_frames(picture, SOFT, rng) if rng.random() < 0.5 else picture
+    x = x.flip(-1) if rng.random() < 0.5 else x
+    if rng.random() < 0.2:
+        height, width = x.shape[-2:]
+        lower = rng.random() < 0.5
+        x = on_grid(x[..., : height * 3 // 4, :] if lower else x[..., width // 4 :])
+    return x
+
+
+def fit_tail(
+    student: MattingNetwork,
+    teacher: MattingNetwork,
+    found: Index,
+    seconds: float,
+    rate: float,
+    count: int,
+) -> str:
+    """Fit the encoder's later blocks and LR-ASPP as a chain.
+
+    Args:
+        student: Learns; its BatchNorms only add a bias afterwards.
+        teacher: Of the same variant.
+        found: What pictures there are.
+        seconds: For how long.
+        rate: Of learning, at first.
+        count: Photos.
+
+    Returns:
+        The error of each part's map before and after.
+    """
+    rng = np.random.default_rng(1)
+    groups: dict[torch.Size, list[list[Tensor]]] = {}
+    for item, at in tqdm(pictures(found, count, rng), desc="pictures"):
+        maps = tail_maps(student, teacher, varied(frame(item, at), rng))
+        groups.setdefault(maps[0].shape, []).append(maps)
+    kept = [group for group in groups.values() if len(group) > 1]
+    kinds = np.array([len(group) for group in kept], float)
+    mine = [folded(Part(student, part)).requires_grad_(True) for part in TAIL]
+    fast = [quick(part) for part in mine]
+
+    def stack(chosen: list[list[Tensor]]) -> list[Tensor]:
+        columns = (torch.cat(column).float() for column in zip(*chosen, strict=True))
+        return [x.contiguous(memory_format=torch.channels_last) for x in columns]
+
+    held = [stack(group[: math.ceil(len(group) / HELD_OUT)]) for group in kept]
+    weights = [per_channel([h[at + 1] for h in held]) for at in range(len(TAIL))]
+
+    def errors(example: list[Tensor]) -> Tensor:
+        x, *targets = example
+        found = []
+        for part, target, weight in zip(fast, targets, weights, strict=True):
+            x = part(x)
+            found.append(((x - target).square() * weight).mean())
+        return torch.stack(found)
+
+    def loss() -> Tensor:
+        group = kept[int(rng.choice(len(kept), p=kinds / kinds.sum()))]
+        size = max(1, BATCH // group[0][0][0, 0].numel())
+        first = math.ceil(len(group) / HELD_OUT)
+        chosen = rng.integers(min(first, len(group) - 1), len(group), size)
+        return errors(stack([group[int(at)] for at in chosen])) @ SHARES
+
+    @torch.no_grad()
+    def error() -> str:
+        counts = [h[0][:, 0].numel() for h in held]
+        means = sum(
+            (errors(h) * n for h, n in zip(held, counts, strict=True)),
+            torch.zeros(len(TAIL)),
+        )
+        return " ".join(f"{float(m) / sum(counts):.4f}" for m in means)
+
+    before = error()
+    parameters = [p for part in mine for p in part.parameters()]
+    steps = descend(Soap(parameters, rate, 20), loss, seconds, 0.2, 5.0)
+    for names, part in zip(TAIL, mine, strict=True):
+        unfold(Part(student, names), part.state_dict())
+    return f"{before} to {error()} in {steps} steps"
+
+
+# The decoder's ends
+
+
+def sequence(found: Index, rng: Generator) -> Tensor:
+    """Give 1 to 4 successive frames, (T, 3, h, w): a clip, a pan, or a composite."""
+    kind = rng.random()
+    if kind < TRUE and found.mattes and found.backgrounds:
+        return matte_sample(found, rng, FRAMES, (256, 256), SOFT)["src"]
+    moving = clips(found)
+    if kind < TRUE + CLIPS and moving:
+        item = moving[int(rng.integers(len(moving)))]
+        count = min(FRAMES, item.media.frames)
+        first = int(rng.integers(0, item.media.frames - count + 1))
+        order = range(first, first + count)
+        x = fitted(torch.from_numpy(decode(item.media, order, "RGB")))
+    else:
+        stills = photos(found)
+        x = panned(frame(stills[int(rng.integers(len(stills)))], 0)[0], rng)
+        x = vary_frames(x, SOFT, rng) if rng.random() < 0.5 else x
+    return x.flip(-1) if rng.random() < 0.5 else x
+
+
+def panned(photo: Tensor, rng: Generator) -> Tensor:
+    """Move a camera over (3, H, W) by whole pixels, so that edges stay crisp."""
+    height, width = photo.shape[-2:]
+    room = PAN if min(height, width) >= END_SIDE + PAN else 0
+    at, step = np.full(2, room / 2), rng.normal(0, 2, 2)
+    seen = []
+    for _ in range(int(rng.integers(1, FRAMES + 1))):
+        top, left = (int(v) for v in np.clip(np.round(at), 0, room))
+        seen.append(photo[:, top : top + height - room, left : left + width - room])
+        at = at + step
+    return on_grid(torch.stack(seen))
+
+
+def end_examples(teacher: MattingNetwork, found: Index, count: int, seed: int) -> Kept:
+    """Give so many crops of what the decoder's last two blocks get and are to give.
+
+    Four of five are the one of six crops with most of an edge in it.
+    """
+    kept = Kept(END_MARGIN)
+    rng = np.random.default_rng((seed, 3))
+    first, last = ENDS[0][0], "project_mat"
+    crops = 0
+    bar = tqdm(total=count, desc="crops")
+    while crops < count:
+        shown = sequence(found, rng)
+        if min(shown.shape[-2:]) < END_SIDE:
+            continue
+        state: list[Tensor | None] = [None] * 4
+        for number, picture in enumerate(shown[:, None]):
+            old = state
+            with capture(teacher, [first, last]) as seen:
+                _, _, *state = teacher(picture, *old)
+            begins = number == 0 and (len(shown) == 1 or rng.random() < 0.4)
+            if number == len(shown) - 1 or begins:
+                # Zeros are what a first frame begins with: all crops are alike so.
+                r1 = (
+                    torch.zeros_like(cast(Tensor, state[0]))
+                    if old[0] is None
+                    else old[0]
+                )
+                (x, skip, small, *_), middle = seen[first]
+                inputs = (x, skip, small, r1, picture)
+                _keep(kept, (inputs, middle, seen[last][1]), rng)
+                crops += 1
+                bar.update()
+    return kept
+
+
+def _keep(
+    kept: Kept,
+    example: tuple[tuple[Tensor, ...], Tensor, Tensor],
+    rng: Generator,
+) -> None:
+    inputs, middle, out = example
+    alpha = out[0, 3]
+    edge = (alpha > 0.02) & (alpha < 0.98)
+    found = []
+    for _ in range(6):
+        top, left = (
+            4 * int(rng.integers(0, (side - END_SIDE) // 4 + 1)) for side in edge.shape
+        )
+        inside = edge[top : top + END_SIDE, left : left + END_SIDE]
+        found.append((int(inside.sum()), top, left))
+    _, top, left = max(found) if rng.random() < 0.8 else found[0]
+
+    def cut(x: Tensor, by: int) -> Tensor:
+        side, y, x0 = END_SIDE // by, top // by, left // by
+        return x[..., y : y + side, x0 : x0 + side]
+
+    scales = (4, 2, 2, 2, 1)
+    parts = (cut(x, by) for x, by in zip(inputs, scales, strict=True))
+    kept.add((*parts, cut(middle, 2)), cut(out, 1))
+
+
+@torch.no_grad()
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fit what errs most in a student.")
+    parser.add_argument("out", type=Path, help="safetensors to write")
+    parser.add_argument("--teacher", required=True, metavar="WEIGHTS")
+    parser.add_argument("--start", default="rematte-mobilenetv3", metavar="WEIGHTS")
+    parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
+    parser.add_argument("--minutes", type=float, default=45, help="of each part")
+    parser.add_argument(
+        "--pictures", type=int, default=1100, help="photos, of the tail"
+    )
+    parser.add_argument("--crops", type=int, default=1150, help="of the ends")
+    parser.add_argument("--only", choices=("tail", "ends"))
+    options = parser.parse_args()
+    student, teacher = load_network(options.start), load_network(options.teacher)
+    found, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
+    torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
+    seconds = 60 * options.minutes
+    if options.only != "ends":
+        told = fit_tail(student, teacher, found, seconds, 1.5e-4, options.pictures)
+        print(f"encoder's tail: error {told}", flush=True)
+    if options.only != "tail":
+        kept = end_examples(teacher, found, options.crops, 0)
+        print(f"alpha: error {fit_ends(student, kept, seconds, 1.5e-3)}", flush=True)
+    save_file({k: v.contiguous() for k, v in student.state_dict().items()}, options.out)
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    end(main)

@@ -1,0 +1,106 @@
+"""Fitting on footage at its own scale: nothing is enlarged, nothing else changes."""
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rematte.network import MattingNetwork
+from rematte.train.data import Index, index
+from rematte.train.settings import Data
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import fit_native as script
+
+
+@pytest.fixture
+def network() -> MattingNetwork:
+    torch.manual_seed(0)
+    return MattingNetwork("mobilenetv3").eval()
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Index:
+    rng = np.random.default_rng(0)
+    people, rooms = tmp_path / "people", tmp_path / "rooms"
+    clip = people / "clip"
+    for folder in (clip, rooms):
+        folder.mkdir(parents=True)
+    for path in (people / "a.png", people / "b.png", rooms / "r.png"):
+        Image.fromarray(rng.integers(0, 256, (230, 260, 3), np.uint8)).save(path)
+    for number in range(5):
+        noise = rng.integers(0, 256, (200, 640, 3), np.uint8)
+        Image.fromarray(noise).save(clip / f"{number}.png")
+    folders = {"people": (str(people),), "backgrounds": (str(rooms),)}
+    return index(Data(**folders, held_out=0.0))
+
+
+def outputs(network: MattingNetwork) -> list[Tensor]:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return list(network(torch.rand(1, 2, 3, 48, 80)))
+
+
+def test_pictures_are_cut_to_the_grid_and_made_smaller_but_never_larger() -> None:
+    small = torch.randint(256, (2, 37, 70, 3), dtype=torch.uint8)
+    kept = script.fitted(small)
+    assert torch.equal(kept, small.movedim(-1, 1)[:, :, :32, :64].float() / 255)
+    assert script.fitted(torch.zeros(1, 1080, 1920, 3)).shape == (1, 3, 288, 512)
+
+
+def test_a_perfect_tail_has_nothing_to_learn(
+    network: MattingNetwork, found: Index
+) -> None:
+    student, before = copy.deepcopy(network), outputs(network)
+    with torch.no_grad():
+        told = script.fit_tail(student, network, found, 1e-9, 0.1, 4)
+    assert told.endswith("in 0 steps")
+    assert all(float(error) < 0.05 for error in told.split()[:6])  # bfloat16
+    for x, y in zip(outputs(student), before, strict=True):
+        torch.testing.assert_close(x, y, atol=2e-5, rtol=1e-4)
+
+
+def test_perfect_ends_have_nothing_to_learn(
+    network: MattingNetwork, found: Index
+) -> None:
+    student, before = copy.deepcopy(network), outputs(network)
+    with torch.no_grad():
+        kept = script.end_examples(network, found, 8, 0)
+        told = script.fit_ends(student, kept, 1e-9, 0.1)
+    assert float(told.split()[0]) < 1e-3  # kept in half precision
+    for x, y in zip(outputs(student), before, strict=True):
+        torch.testing.assert_close(x, y, atol=2e-5, rtol=1e-4)
+
+
+def test_a_pan_shows_the_photo_pixel_for_pixel() -> None:
+    photo = torch.rand(3, 240, 272)
+    shown = script.panned(photo, np.random.default_rng(3))
+    windows = photo.unfold(1, 224, 1).unfold(2, 256, 1)
+    for seen in shown:
+        same = (windows == seen[:, None, None]).all(-1).all(-1).all(0)
+        assert same.any()
+
+
+def test_soap_finds_the_answer_where_inputs_go_together() -> None:
+    torch.manual_seed(0)
+    # All inputs are nearly the same: a hundred times as much along one direction.
+    x = torch.randn(512, 1) + 0.01 * torch.randn(512, 8)
+    true = torch.randn(8, 4)
+    errors = []
+    for make in (script.Soap, torch.optim.Adam):
+        layer = torch.nn.Linear(8, 4)
+        torch.nn.init.zeros_(layer.weight)
+        optimizer = make(list(layer.parameters()), 0.05)
+        for step in range(300):
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
+            optimizer.zero_grad()
+            loss = (layer(x) - x @ true).square().mean()
+            loss.backward()
+            optimizer.step()
+        errors.append(loss.item())
+    assert errors[0] < 0.1 * errors[1]
