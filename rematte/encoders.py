@@ -141,6 +141,7 @@ class MobileNetV3Encoder(nn.Module):
     mean: Tensor
     std: Tensor
     channels = (16, 24, 40, 960)
+    depth = 7  # rows of `features` that are shallow
     imagenet_file = "mobilenet_v3_large-8738ca79.pth"
 
     def __init__(self) -> None:
@@ -168,13 +169,26 @@ class MobileNetV3Encoder(nn.Module):
         Returns:
             Features with 16, 24, 40 and 960 channels at 1/2, 1/4, 1/8 and 1/16.
         """
+        f1, f2, f3 = self.shallow(x)
+        return f1, f2, f3, self.deep(f3)
+
+    def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the features at 1/2, 1/4 and 1/8; see `forward`."""
         x = (x - self.mean) / self.std
         taps: list[Tensor] = []
         for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in (1, 3, 6, 16):
-                taps.append(x)
-        return taps[0], taps[1], taps[2], taps[3]
+            if index < self.depth:
+                x = layer(x)
+                if index in (1, 3, 6):
+                    taps.append(x)
+        return taps[0], taps[1], taps[2]
+
+    def deep(self, f3: Tensor) -> Tensor:
+        """Give the features at 1/16 of those at 1/8."""
+        for index, layer in enumerate(self.features):
+            if index >= self.depth:
+                f3 = layer(f3)
+        return f3
 
 
 class Bottleneck(nn.Module):
@@ -244,11 +258,19 @@ class ResNet50Encoder(nn.Module):
         Returns:
             Features with 64, 256, 512 and 2048 channels at 1/2, 1/4, 1/8 and 1/16.
         """
+        f1, f2, f3 = self.shallow(x)
+        return f1, f2, f3, self.deep(f3)
+
+    def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the features at 1/2, 1/4 and 1/8; see `forward`."""
         f1 = F.relu(self.bn1(self.conv1(x)))
         f2 = self.layer1(F.max_pool2d(f1, 3, 2, padding=1))
-        f3 = self.layer2(f2)
-        f4 = self.layer4(self.layer3(f3))
-        return f1, f2, f3, f4
+        return f1, f2, self.layer2(f2)
+
+    def deep(self, f3: Tensor) -> Tensor:
+        """Give the features at 1/16 of those at 1/8."""
+        y: Tensor = self.layer4(self.layer3(f3))
+        return y
 
 
 def load_imagenet(encoder: MobileNetV3Encoder | ResNet50Encoder) -> None:

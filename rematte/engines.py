@@ -193,7 +193,7 @@ class OpenVINOEngine:
         for index in range(len(model.inputs)):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(first)
-            if 0 < index < 5:
+            if 0 < index < 4:
                 steps.input(index).tensor().set_element_type(self._between)
         for index in range(planar, len(model.outputs)):
             steps.output(index).model().set_layout(first)
@@ -223,7 +223,7 @@ class OpenVINOEngine:
             "decoder", self._coarse.decoder, (picture, *given, *zeros),
             self._precision, 1,
         )  # fmt: skip
-        for index in range(4):  # what the encoder writes, the decoder reads
+        for index in range(3):  # what the encoder writes, the decoder reads
             tensor = self._encoder.get_output_tensor(index)
             self._decoder.set_input_tensor(1 + index, tensor)
         self._zeros, *self._spare = (
@@ -258,7 +258,7 @@ class OpenVINOEngine:
         # Two sets of states take turns; new memory for each would cost a millisecond.
         after = self._spare[1] if state is self._spare[0] else self._spare[0]
         for index in range(4):
-            self._decoder.set_input_tensor(5 + index, (state or self._zeros)[index])
+            self._decoder.set_input_tensor(4 + index, (state or self._zeros)[index])
             self._decoder.set_output_tensor(1 + index, after[index])
         self._encoder.infer()
         self._decoder.infer()

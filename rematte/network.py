@@ -497,21 +497,22 @@ class MattingNetwork(nn.Module):
 
 
 class CoarseEncoder(nn.Module):
-    """Encoder and LR-ASPP of a network, whose parameters it shares."""
+    """The encoder of a network, but for its last stages; shares the parameters."""
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
         self.backbone = network.backbone
-        self.aspp = network.aspp
 
-    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map (B, 3, h, w) in [0, 1] to features at 1/2, 1/4, 1/8 and 1/16."""
-        f1, f2, f3, f4 = self.backbone(picture)
-        return f1, f2, f3, self.aspp(f4)
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, 3, h, w) in [0, 1] to features at 1/2, 1/4 and 1/8."""
+        return self.backbone.shallow(picture)
 
 
 class CoarseDecoder(nn.Module):
-    """Decoder, projection and fit of the guided filter, for one frame.
+    """All that comes after `CoarseEncoder`, for one frame.
+
+    That is the encoder's last stages and LR-ASPP, decoder, projection, and the fit of
+    the guided filter.
 
     Args:
         network: Whose parameters it shares.
@@ -521,6 +522,8 @@ class CoarseDecoder(nn.Module):
 
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
         super().__init__()
+        self.backbone = network.backbone
+        self.aspp = network.aspp
         self.decoder = network.decoder
         self.project_mat = network.project_mat
         self.refiner = network.refiner
@@ -532,7 +535,6 @@ class CoarseDecoder(nn.Module):
         f1: Tensor,
         f2: Tensor,
         f3: Tensor,
-        f4: Tensor,
         r1: Tensor | None,
         r2: Tensor | None,
         r3: Tensor | None,
@@ -542,10 +544,9 @@ class CoarseDecoder(nn.Module):
 
         Args:
             picture: The downsampled frames, (B, 3, h, w) in [0, 1].
-            f1: Of `CoarseEncoder`; likewise `f2`, `f3`, `f4`.
+            f1: Of `CoarseEncoder`; likewise `f2`, `f3`.
             f2: See `f1`.
             f3: See `f1`.
-            f4: See `f1`.
             r1: See `MattingNetwork.forward`; likewise `r2`, `r3`, `r4`.
             r2: See `r1`.
             r3: See `r1`.
@@ -556,6 +557,7 @@ class CoarseDecoder(nn.Module):
             `refine`, (B, 8, h, w); without the guided filter, the foreground residual
             and alpha themselves, (B, 4, h, w).
         """
+        f4 = self.aspp(self.backbone.deep(f3))
         hidden, r1, r2, r3, r4 = self.decoder(
             picture, (f1, f2, f3, f4), (r1, r2, r3, r4), 1
         )
@@ -590,9 +592,9 @@ class Coarse(nn.Module):
         r4: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Run one step; arguments and results as in `CoarseDecoder`."""
-        f1, f2, f3, f4 = self.encoder(picture)
+        f1, f2, f3 = self.encoder(picture)
         y: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.decoder(
-            picture, f1, f2, f3, f4, r1, r2, r3, r4
+            picture, f1, f2, f3, r1, r2, r3, r4
         )
         return y
 

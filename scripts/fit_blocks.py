@@ -10,9 +10,9 @@ asked of the student but what the rest of the network needs.
 
 Each block's result lies in OUT until all are there, and a run that was stopped goes on
 with the block it was at. Two runs with other `--only` share the work between two cores.
-Then the encoder's blocks learn together, each fed by the one before it, and so do the
-last two of the decoder, whose sum of small errors is what is seen; after that
-`OUT/weights.safetensors` is written. For a CPU and the mobilenetv3 variant.
+Then the encoder's blocks learn together, each fed by the one before it; after that
+`OUT/weights.safetensors` is written, with which `fit_native.py` goes on. For a CPU and
+the mobilenetv3 variant.
 """
 
 import argparse
@@ -77,9 +77,6 @@ PHASE = Phase("blocks", "blocks", clips=0.4, truth=0.1, empty=0.08)
 FEW = 6  # the largest maps are kept of one in so many pictures: they have pixels enough
 CROPS = {2: 64, 1: 96, 0: 128}  # pixels that are kept of the decoder's larger maps
 MARGIN = 4  # pixels that a decoder block looks around
-ENDS = list(PARTS)[-2:]  # the parts of the decoder that learn together at last
-END_SIDE = 192  # pixels of the crops they learn from
-END_MARGIN = 12  # pixels that both look around
 TAPS = (0, 2, 5)  # parts of the encoder whose maps the decoder takes, but for the last
 
 
@@ -281,12 +278,8 @@ class Kept:
 
     def trim(self, x: Tensor) -> Tensor:
         """Leave the margin out of (N, C, H, W)."""
-        return inner(x, self.margin)
-
-
-def inner(x: Tensor, margin: int) -> Tensor:
-    """Leave so many pixels at each edge out of (N, C, H, W)."""
-    return x[:, :, margin : x.shape[2] - margin, margin : x.shape[3] - margin]
+        m = self.margin
+        return x[:, :, m : x.shape[2] - m, m : x.shape[3] - m]
 
 
 def _batch(values: list[Tensor]) -> Tensor:
@@ -507,57 +500,6 @@ def fit_chain(
     return f"{before:.4f} to {after:.4f} in {steps} steps"
 
 
-def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -> str:
-    """Fit the last two parts of the decoder together, on what is seen: alpha, colour.
-
-    Args:
-        student: Learns; its BatchNorms only add a bias afterwards.
-        kept: From `end_examples`.
-        seconds: For how long.
-        rate: Of learning, at first.
-
-    Returns:
-        Mean absolute error of alpha before and after.
-    """
-    first, last = (folded(Part(student, p)).requires_grad_(True) for p in ENDS)
-    held = list(kept.held_out())
-    map_weight = per_channel([inner(x[-1], MARGIN) for x, _ in held])
-    out_weight = per_channel([kept.trim(y) for _, y in held])
-    rng = np.random.default_rng(0)
-
-    def losses(example: Example) -> tuple[Tensor, Tensor]:
-        *inputs, src, target_map = example[0]
-        middle = first(*inputs)
-        out, target = kept.trim(last(middle, src)), kept.trim(example[1])
-        middle = inner(middle - target_map, MARGIN).square() * map_weight
-        true, alpha = target[:, 3].clamp(0, 1), out[:, 3]
-        # What clamping takes away is not wrong.
-        beyond = ((true == 1) & (alpha > 1)) | ((true == 0) & (alpha < 0))
-        wrong = torch.where(beyond, 0.0, alpha - true)
-        # A slope that vanishes with the error: the absolute value's would be noise.
-        learned = F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
-        colours = (kept.trim(src) + x[:, :3] for x in (out, target))
-        mine, theirs = (x.clamp(0, 1) for x in colours)
-        colour = ((mine - theirs).abs() * (true > 0)[:, None]).mean()
-        raw = ((out - target).square() * out_weight).mean()
-        return 5 * learned + 3 * colour + 0.2 * raw + middle.mean(), wrong.abs().mean()
-
-    def loss() -> Tensor:
-        return losses(kept.draw(rng, 4 * END_SIDE**2))[0]
-
-    @torch.no_grad()
-    def error() -> float:
-        return float(torch.stack([losses(example)[1] for example in held]).mean())
-
-    before = error()
-    parameters = [*first.parameters(), *last.parameters()]
-    steps = descend(Soap(parameters, rate), loss, seconds, 0.2, 1.0)
-    after = error()
-    for names, own in zip(ENDS, (first, last), strict=True):
-        unfold(Part(student, names), own.state_dict())
-    return f"{before:.5f} to {after:.5f} in {steps} steps"
-
-
 def draw_pictures(found: Index, count: int, seed: int) -> list[Tensor]:
     """Draw pictures in turn of each size, (1, 3, H, W), 8-bit."""
     pictures = []
@@ -659,42 +601,6 @@ def _keep(
     kept.add((*tensors, *(s if s is None else s[full] for s in state)), target[full])
 
 
-def end_examples(teacher: MattingNetwork, found: Index, clips: int, seed: int) -> Kept:
-    """Give what the last two parts of the decoder are to learn together.
-
-    Of three crops of each clip the one with most of an edge in it is kept.
-    """
-    kept = Kept(END_MARGIN)
-    for number in trange(clips, desc="clips", leave=False):
-        rng = np.random.default_rng((seed, 2, number))
-        how, size = CLEAN if number % 2 else MIXED, CLIP_SIZES[number % len(CLIP_SIZES)]
-        frames = distill_sample(found, rng, 3 if number % 4 else 1, size, how, PHASE)
-        state: list[Tensor | None] = [None] * 4
-        for frame in frames["src"]:
-            before = state
-            with capture(teacher, [ENDS[0][0], "project_mat"]) as seen:
-                _, _, *state = teacher(frame[None], *before)
-        (x, skip, picture, *_), middle = seen[ENDS[0][0]]
-        out = seen["project_mat"][1]
-        edge = (out[0, 3] > 0.02) & (out[0, 3] < 0.98)
-        side, crops = END_SIDE // 2, []
-        for _ in range(3):
-            top, left = (
-                2 * int(rng.integers(0, (whole - END_SIDE) // 4 + 1)) for whole in size
-            )
-            whole = np.s_[
-                ..., 2 * top : 2 * top + END_SIDE, 2 * left : 2 * left + END_SIDE
-            ]
-            crops.append((int(edge[whole].sum()), top, left, whole))
-        _, top, left, whole = max(crops, key=lambda crop: crop[0])
-        half = np.s_[..., top : top + side, left : left + side]
-        small = np.s_[..., top // 2 : (top + side) // 2, left // 2 : (left + side) // 2]
-        old = None if before[0] is None else before[0][half]
-        inputs = (x[small], skip[half], picture[half], old, frame[None][whole])
-        kept.add((*inputs, middle[half]), out[whole])
-    return kept
-
-
 def examples(
     teacher: MattingNetwork,
     found: Index,
@@ -711,19 +617,10 @@ def examples(
         yield from ((part, kept[part]) for part in kept if part in only)
 
 
-def fit_together(
-    student: MattingNetwork,
-    teacher: MattingNetwork,
-    found: Index,
-    pictures: list[Tensor],
-    options: argparse.Namespace,
-) -> None:
-    """Fit the parts whose errors add up, once each is good alone."""
-    seconds = 60 * options.together / 3
-    told = fit_chain(student, teacher, pictures, seconds, 1.5e-4)
-    print(f"encoder: error {told}", flush=True)
-    kept = end_examples(teacher, found, options.clips, options.seed)
-    print(f"alpha: error {fit_ends(student, kept, 2 * seconds, 1.5e-3)}", flush=True)
+def save(part: nn.Module, target: Path) -> None:
+    """Write a part's parameters, whole or not at all."""
+    torch.save(part.state_dict(), target.with_suffix(".part"))
+    target.with_suffix(".part").replace(target)
 
 
 @torch.no_grad()
@@ -735,7 +632,7 @@ def main() -> int:
     parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
     parser.add_argument("--minutes", type=float, default=170, help="of fitting parts")
     parser.add_argument(
-        "--together", type=float, default=45, help="and then of several"
+        "--together", type=float, default=15, help="and then of the encoder"
     )
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--clips", type=int, default=700)
@@ -759,9 +656,7 @@ def main() -> int:
         seconds = 60 * options.minutes * share / sum(s for s, _ in PARTS.values())
         rate = 1e-3 if names[0].startswith("decoder.") else 5e-3
         told = fit(part, kept, seconds, rate, PIXELS / scale)
-        target = options.out / f"{names[0]}.pt"
-        torch.save(part.state_dict(), target.with_suffix(".part"))
-        target.with_suffix(".part").replace(target)
+        save(part, options.out / f"{names[0]}.pt")
         print(f"{' and '.join(names)}: error {told}", flush=True)
     missing = [p[0] for p in PARTS if not (options.out / f"{p[0]}.pt").exists()]
     if missing:
@@ -770,7 +665,9 @@ def main() -> int:
     for names in PARTS:
         fitted = torch.load(options.out / f"{names[0]}.pt", weights_only=True)
         unfold(Part(student, names), fitted)
-    fit_together(student, teacher, found, pictures(), options)
+    seconds = 60 * options.together
+    told = fit_chain(student, teacher, pictures(), seconds, 1.5e-4)
+    print(f"encoder: error {told}", flush=True)
     out = options.out / "weights.safetensors"
     save_file({k: v.contiguous() for k, v in student.state_dict().items()}, out)
     print(out)

@@ -7,19 +7,25 @@ so it is computed once for a few large composites of cut-outs, and the filter, 7
 parameters, is fitted to their exact alpha for many steps. Cut-outs of the shards are
 small and soft; their alpha is made steeper by a random factor before it is composited,
 so that there are crisp edges to learn from. Stripes lie over most backgrounds.
+
+Variances and covariances of a picture are a hundredth of the decoder's features. They
+need weights of a hundred, where no optimiser with a step of its own size arrives from
+one. So what learns is the weight of each input in units of that input.
 """
 
 import argparse
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from fit_blocks import Soap
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from tqdm import trange
 
 from rematte.errors import InputError, end
@@ -27,6 +33,7 @@ from rematte.network import DeepGuidedFilter, MattingNetwork, refine, shrink
 from rematte.train.augment import Layers, composite
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, index
+from rematte.train.distill import capture
 from rematte.train.losses import pyramid_loss
 from rematte.train.settings import Augment, Data
 from rematte.weights import load_network
@@ -114,12 +121,41 @@ def loss(model: MattingNetwork, sample: Sample) -> Tensor:
     )
 
 
+class PerInput(nn.Module):
+    """Weights of a convolution as those of inputs that were divided by their size."""
+
+    def __init__(self, size: Tensor) -> None:
+        super().__init__()
+        self.size = size.view(1, -1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give the weights."""
+        return x / self.size
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Give what learns."""
+        return weight * self.size
+
+
+@torch.no_grad()
+def input_size(model: MattingNetwork, samples: list[Sample]) -> Tensor:
+    """Root mean square of what the filter's first convolution gets, (C)."""
+    squares = []
+    for sample in samples:
+        with capture(model.refiner, ["conv"]) as seen:
+            model.refiner(sample.picture, sample.coarse, sample.hidden)
+        ((x,), _) = seen["conv"]
+        squares.append(x.square().mean((0, 2, 3)))
+    return torch.stack(squares).mean(0).sqrt().clamp(min=1e-4)
+
+
 def fit(
     model: MattingNetwork, samples: list[Sample], steps: int, rate: float, seed: int
 ) -> None:
-    """Fit with Adam, the rate annealed by a cosine."""
-    learned = list(model.refiner.parameters())
-    optimizer = torch.optim.Adam(learned, rate)
+    """Fit, the rate annealed by a cosine."""
+    first = cast(nn.Sequential, model.refiner.conv)[0]
+    register_parametrization(first, "weight", PerInput(input_size(model, samples)))
+    optimizer = Soap(list(model.refiner.parameters()), rate)
     rng = np.random.default_rng(seed)
     for step in trange(steps):
         factor = 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -127,6 +163,7 @@ def fit(
         optimizer.zero_grad()
         loss(model, samples[int(rng.integers(len(samples)))]).backward()
         optimizer.step()
+    remove_parametrizations(first, "weight")
 
 
 def write(weights: str, out: Path, name: str, layer: nn.Module) -> None:

@@ -21,14 +21,12 @@ from typing import cast
 import numpy as np
 import torch
 from fit_blocks import (
-    END_MARGIN,
-    END_SIDE,
-    ENDS,
+    PARTS,
+    Example,
     Kept,
     Part,
     Soap,
     descend,
-    fit_ends,
     normalized,
     per_channel,
     quick,
@@ -67,6 +65,10 @@ TAIL = (
 SHARES = torch.tensor([0.3, 0.3, 0.3, 0.3, 0.3, 3.0])  # of the tail's maps in its loss
 BATCH = 9000  # positions of the tail's first map per step
 HELD_OUT = 25
+ENDS = list(PARTS)[-2:]  # the parts of the decoder that learn together
+SIDE = 192  # pixels of the crops they learn from
+MARGIN = 12  # pixels that both look around
+AT_BORDER = 0.3  # of crops: at a border of the picture
 
 
 def fitted(pixels: Tensor) -> Tensor:
@@ -231,7 +233,7 @@ def sequence(found: Index, rng: Generator) -> Tensor:
 def panned(photo: Tensor, rng: Generator) -> Tensor:
     """Move a camera over (3, H, W) by whole pixels, so that edges stay crisp."""
     height, width = photo.shape[-2:]
-    room = PAN if min(height, width) >= END_SIDE + PAN else 0
+    room = PAN if min(height, width) >= SIDE + PAN else 0
     at, step = np.full(2, room / 2), rng.normal(0, 2, 2)
     seen = []
     for _ in range(int(rng.integers(1, FRAMES + 1))):
@@ -244,16 +246,17 @@ def panned(photo: Tensor, rng: Generator) -> Tensor:
 def end_examples(teacher: MattingNetwork, found: Index, count: int, seed: int) -> Kept:
     """Give so many crops of what the decoder's last two blocks get and are to give.
 
-    Four of five are the one of six crops with most of an edge in it.
+    Four of five are the one of six crops with most of an edge in it; some lie at a
+    border of the picture.
     """
-    kept = Kept(END_MARGIN)
+    kept = Kept()
     rng = np.random.default_rng((seed, 3))
     first, last = ENDS[0][0], "project_mat"
     crops = 0
     bar = tqdm(total=count, desc="crops")
     while crops < count:
         shown = sequence(found, rng)
-        if min(shown.shape[-2:]) < END_SIDE:
+        if min(shown.shape[-2:]) < SIDE:
             continue
         state: list[Tensor | None] = [None] * 4
         for number, picture in enumerate(shown[:, None]):
@@ -284,22 +287,95 @@ def _keep(
     inputs, middle, out = example
     alpha = out[0, 3]
     edge = (alpha > 0.02) & (alpha < 0.98)
+    most = [(side - SIDE) // 4 * 4 for side in alpha.shape]
+    side = int(rng.integers(4)) if rng.random() < AT_BORDER else None
     found = []
     for _ in range(6):
-        top, left = (
-            4 * int(rng.integers(0, (side - END_SIDE) // 4 + 1)) for side in edge.shape
-        )
-        inside = edge[top : top + END_SIDE, left : left + END_SIDE]
+        at = [4 * int(rng.integers(0, room // 4 + 1)) for room in most]
+        if side is not None:
+            at[side // 2] = side % 2 * most[side // 2]
+        top, left = at
+        inside = edge[top : top + SIDE, left : left + SIDE]
         found.append((int(inside.sum()), top, left))
     _, top, left = max(found) if rng.random() < 0.8 else found[0]
 
     def cut(x: Tensor, by: int) -> Tensor:
-        side, y, x0 = END_SIDE // by, top // by, left // by
+        side, y, x0 = SIDE // by, top // by, left // by
         return x[..., y : y + side, x0 : x0 + side]
 
     scales = (4, 2, 2, 2, 1)
     parts = (cut(x, by) for x, by in zip(inputs, scales, strict=True))
-    kept.add((*parts, cut(middle, 2)), cut(out, 1))
+    kept.add((*parts, known(alpha, top, left), cut(middle, 2)), cut(out, 1))
+
+
+def known(alpha: Tensor, top: int, left: int) -> Tensor:
+    """Where a crop shows all that the teacher saw: (1, 1, SIDE, SIDE), 1 or 0.
+
+    That is not so near its edges, but for those that are the picture's own. There what
+    is padded has to be learned: left out, it would be free to do anything.
+    """
+    seen = torch.zeros(1, 1, SIDE, SIDE)
+    height, width = alpha.shape
+    rows, columns = (
+        slice(0 if at == 0 else MARGIN, SIDE if at + SIDE == whole else SIDE - MARGIN)
+        for at, whole in ((top, height), (left, width))
+    )
+    seen[..., rows, columns] = 1
+    return seen
+
+
+def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -> str:
+    """Fit the last two parts of the decoder together, on what is seen: alpha, colour.
+
+    Args:
+        student: Learns; its BatchNorms only add a bias afterwards.
+        kept: From `end_examples`.
+        seconds: For how long.
+        rate: Of learning, at first.
+
+    Returns:
+        Mean absolute error of alpha before and after.
+    """
+    first, last = (folded(Part(student, p)).requires_grad_(True) for p in ENDS)
+    held = list(kept.held_out())
+    map_weight = per_channel([inputs[-1] for inputs, _ in held])
+    out_weight = per_channel([target for _, target in held])
+    rng = np.random.default_rng(0)
+
+    def losses(example: Example) -> tuple[Tensor, Tensor]:
+        *inputs, src, seen, target_map = example[0]
+        target = example[1]
+        middle = first(*inputs)
+        out = last(middle, src)
+        counted = seen / seen.mean()
+        half = F.avg_pool2d(counted, 2)
+        true, alpha = target[:, 3:].clamp(0, 1), out[:, 3:]
+        # What clamping takes away is not wrong.
+        beyond = ((true == 1) & (alpha > 1)) | ((true == 0) & (alpha < 0))
+        wrong = torch.where(beyond, 0.0, alpha - true) * seen
+        # A slope that vanishes with the error: the absolute value's would be noise.
+        learned = F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
+        mine, theirs = ((src + x[:, :3]).clamp(0, 1) for x in (out, target))
+        colour = ((mine - theirs).abs() * (true > 0) * counted).mean()
+        raw = ((out - target).square() * out_weight * counted).mean()
+        maps = ((middle - target_map).square() * map_weight * half).mean()
+        total = 5 * learned / seen.mean() + 3 * colour + 0.2 * raw + maps
+        return total, wrong.abs().mean() / seen.mean()
+
+    def loss() -> Tensor:
+        return losses(kept.draw(rng, 3 * SIDE**2))[0]
+
+    @torch.no_grad()
+    def error() -> float:
+        return float(torch.stack([losses(example)[1] for example in held]).mean())
+
+    before = error()
+    parameters = [*first.parameters(), *last.parameters()]
+    steps = descend(Soap(parameters, rate), loss, seconds, 0.2, 1.0)
+    after = error()
+    for names, own in zip(ENDS, (first, last), strict=True):
+        unfold(Part(student, names), own.state_dict())
+    return f"{before:.5f} to {after:.5f} in {steps} steps"
 
 
 @torch.no_grad()

@@ -77,6 +77,16 @@ def test_perfect_ends_have_nothing_to_learn(
         torch.testing.assert_close(x, y, atol=2e-5, rtol=1e-4)
 
 
+def test_only_edges_of_the_picture_itself_are_learned() -> None:
+    alpha = torch.zeros(288, 512)
+    inside = script.known(alpha, 40, 100)[0, 0]
+    assert inside.sum() == (192 - 24) ** 2
+    corner = script.known(alpha, 96, 0)[0, 0]  # at the bottom and at the left
+    assert corner[12:, :180].all()
+    assert not corner[:12].any()
+    assert not corner[:, 180:].any()
+
+
 def test_a_pan_shows_the_photo_pixel_for_pixel() -> None:
     photo = torch.rand(3, 240, 272)
     shown = script.panned(photo, np.random.default_rng(3))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rematte.export.fixed import first_inputs, in_precision
 from rematte.export.formats import Floats, Request, States, Step
-from rematte.network import CoarseEncoder, MattingNetwork
+from rematte.network import MattingNetwork
 
 # The lowest that torch's exporter writes, and the first file version that may hold it.
 OPSET, _IR = 18, 8
@@ -31,14 +31,16 @@ class _Core(nn.Module):
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
-        self.encoder = CoarseEncoder(network)
+        self.backbone = network.backbone
+        self.aspp = network.aspp
         self.decoder = network.decoder
         self.project = network.project_mat
 
     def forward(
         self, picture: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
     ) -> tuple[Tensor, ...]:
-        features = self.encoder(picture)
+        f1, f2, f3, f4 = self.backbone(picture)
+        features = f1, f2, f3, self.aspp(f4)
         hidden, *states = self.decoder(picture, features, (r1, r2, r3, r4), 1)
         return self.project(hidden), hidden, *states
 

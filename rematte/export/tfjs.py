@@ -29,7 +29,7 @@ from rematte.tensorflow import INPUTS, OUTPUTS
 from rematte.version import __version__
 
 _SHARD = 4 << 20  # bytes; what a browser's cache takes
-_SMALLEST_INT8 = 4096  # elements of a kernel; small ones are few and sensitive
+_SMALLEST_INT8 = 16384  # elements of a kernel; small ones are few and sensitive
 _SMALLEST_FLOAT16 = 16  # elements; not the constants of the arithmetic
 
 
