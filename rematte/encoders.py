@@ -141,7 +141,6 @@ class MobileNetV3Encoder(nn.Module):
     mean: Tensor
     std: Tensor
     channels = (16, 24, 40, 960)
-    depth = 7  # rows of `features` that are shallow
     imagenet_file = "mobilenet_v3_large-8738ca79.pth"
 
     def __init__(self) -> None:
@@ -177,7 +176,7 @@ class MobileNetV3Encoder(nn.Module):
         x = (x - self.mean) / self.std
         taps: list[Tensor] = []
         for index, layer in enumerate(self.features):
-            if index < self.depth:
+            if index <= 6:
                 x = layer(x)
                 if index in (1, 3, 6):
                     taps.append(x)
@@ -186,7 +185,7 @@ class MobileNetV3Encoder(nn.Module):
     def deep(self, f3: Tensor) -> Tensor:
         """Give the features at 1/16 of those at 1/8."""
         for index, layer in enumerate(self.features):
-            if index >= self.depth:
+            if index > 6:
                 f3 = layer(f3)
         return f3
 

@@ -75,7 +75,7 @@ def test_a_state_that_was_kept_is_the_same(
             mattes = matte_coarse(
                 lambda *_: engine, shown, downsample_ratio=0.5, memory=memory
             )
-        return [matted.pha.numpy().copy() for matted in mattes]
+        return [torch.cat([each.fgr, each.pha]).numpy() for each in mattes]
 
     memory = Memory()
     run(frames[:3], memory)
