@@ -110,10 +110,10 @@ class TorchEngine:
 class OpenVINOEngine:
     """OpenVINO, compiled for each size that comes.
 
-    In mixed precision the decoder, two thirds of the work, runs in bfloat16 where the
-    processor can, and the encoder in float32: rounding there moved edges by up to 5/255
-    (99.9th percentile), rounding in the decoder by less than 2/255. docs/performance.md
-    has the figures.
+    In mixed precision all that `network.CoarseDecoder` does runs in bfloat16 where the
+    processor can, and `CoarseEncoder` in float32: rounding there moved edges by up to
+    5/255 (99.9th percentile), rounding after it by 1 or 2/255. docs/performance.md has
+    the figures.
 
     Args:
         network: The network.

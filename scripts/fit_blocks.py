@@ -271,7 +271,7 @@ class Kept:
 
     def _stack(self, chosen: list[list[Tensor | None]]) -> Example:
         values = tuple(
-            None if column[0] is None else _batch(cast(list[Tensor], column))
+            None if column[0] is None else batched(cast(list[Tensor], column))
             for column in map(list, zip(*chosen, strict=True))
         )
         return cast(Example, (values[:-1], values[-1]))
@@ -282,7 +282,8 @@ class Kept:
         return x[:, :, m : x.shape[2] - m, m : x.shape[3] - m]
 
 
-def _batch(values: list[Tensor]) -> Tensor:
+def batched(values: list[Tensor]) -> Tensor:
+    """Put (1, C, H, W) each together, in float32 and channels last."""
     return torch.cat(values).float().contiguous(memory_format=torch.channels_last)
 
 
@@ -515,7 +516,7 @@ def draw_pictures(found: Index, count: int, seed: int) -> list[Tensor]:
 def normalized(teacher: MattingNetwork, pictures: list[Tensor]) -> Tensor:
     """Give 8-bit pictures of one size as the encoder's first layer takes them."""
     mean, std = cast(Tensor, teacher.backbone.mean), cast(Tensor, teacher.backbone.std)
-    return (_batch(pictures) / 255 - mean) / std
+    return (batched(pictures) / 255 - mean) / std
 
 
 def encoder_examples(

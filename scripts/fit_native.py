@@ -26,6 +26,7 @@ from fit_blocks import (
     Kept,
     Part,
     Soap,
+    batched,
     descend,
     normalized,
     per_channel,
@@ -170,8 +171,7 @@ def fit_tail(
     fast = [quick(part) for part in mine]
 
     def stack(chosen: list[list[Tensor]]) -> list[Tensor]:
-        columns = (torch.cat(column).float() for column in zip(*chosen, strict=True))
-        return [x.contiguous(memory_format=torch.channels_last) for x in columns]
+        return [batched(list(column)) for column in zip(*chosen, strict=True)]
 
     held = [stack(group[: math.ceil(len(group) / HELD_OUT)]) for group in kept]
     weights = [per_channel([h[at + 1] for h in held]) for at in range(len(TAIL))]
