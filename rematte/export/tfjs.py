@@ -22,14 +22,13 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from rematte.export.formats import Request, Step
+from rematte.export.formats import SMALLEST_INT8, Request, Step
 from rematte.export.tensorflow import carried_over, function, step_of
 from rematte.network import MattingNetwork
 from rematte.tensorflow import INPUTS, OUTPUTS
 from rematte.version import __version__
 
 _SHARD = 4 << 20  # bytes; what a browser's cache takes
-_SMALLEST_INT8 = 16384  # elements of a kernel; small ones are few and sensitive
 _SMALLEST_FLOAT16 = 16  # elements; not the constants of the arithmetic
 
 
@@ -90,7 +89,7 @@ def _is_large_kernel(node: NodeDef) -> bool:
     if node.op != "Const":
         return False
     shape = [side.size for side in node.attr["value"].tensor.tensor_shape.dim]
-    return len(shape) == 4 and int(np.prod(shape)) >= _SMALLEST_INT8
+    return len(shape) == 4 and int(np.prod(shape)) >= SMALLEST_INT8
 
 
 def _constant(name: str, value: NDArray[Any]) -> NodeDef:
