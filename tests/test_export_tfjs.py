@@ -122,7 +122,7 @@ def test_a_wrong_graph_is_not_written(
     """The check reads the files: weights of the wrong scale are found."""
     sizes = ((96, 160, 0.5, 2),)
     monkeypatch.setattr("rematte.export.exporting._CHECKS", sizes)
-    monkeypatch.setattr("rematte.export.tfjs._SMALLEST_INT8", 1)
+    monkeypatch.setattr("rematte.export.tfjs.SMALLEST_INT8", 1)
     with pytest.raises(OutputError, match="mean difference in alpha"):
         export(bundled, "tfjs", tmp_path / "net", precision="int8", tolerance=1e-3)
     assert not list(tmp_path.iterdir())
