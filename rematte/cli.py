@@ -108,7 +108,8 @@ def _add_settings(parser: _Parser) -> None:
     model.add_argument(
         "--engine", choices=ENGINES, default="auto", metavar="NAME",
         help="what runs the network on a CPU: torch, openvino, openvino-float32, "
-        "onnxruntime, plain, or auto, the fastest (default: %(default)s)",
+        "onnxruntime, plain, or auto, the fastest; on a CUDA GPU plain, or torch, "
+        "a CUDA graph (default: %(default)s)",
     )  # fmt: skip
     model.add_argument(
         "--seq-chunk", type=_chunk, default="auto", metavar="N",

@@ -224,7 +224,7 @@ def convert_video(
         engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
             "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
             "plain" calls the model as a whole, as is done with every other model and
-            on other devices.
+            on other devices; but "torch" repeats a CUDA graph on a CUDA GPU.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -397,11 +397,10 @@ def _runs_coarse(
     """Whether an engine runs the model, rather than the model itself."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    fits = (
-        isinstance(model, MattingNetwork)
-        and device.type == "cpu"
-        and dtype == torch.float32
-    )
+    ours = isinstance(model, MattingNetwork)
+    if ours and device.type == "cuda" and engine == "torch":
+        return True
+    fits = ours and device.type == "cpu" and dtype == torch.float32
     if not fits and engine not in ("auto", "torch", "plain"):
         raise ValueError(
             f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "

@@ -1,12 +1,14 @@
 """Fit the deep guided filter of trained weights, and nothing else of them.
 
-    python scripts/fit_filter.py WEIGHTS OUT --shards '../shared/train/*.tar'
+    python scripts/fit_filter.py WEIGHTS OUT --teacher WEIGHTS --shards TAR...
 
 What the network gives at the small size does not change while only its filter learns,
-so it is computed once for a few large composites of cut-outs, and the filter, 700
-parameters, is fitted to their exact alpha for many steps. Cut-outs of the shards are
-small and soft; their alpha is made steeper by a random factor before it is composited,
-so that there are crisp edges to learn from. Stripes lie over most backgrounds.
+so that is computed once, and the filter, 740 parameters, is fitted for many steps to
+crops with edges in them: of composites of cut-outs, to their exact alpha, and of the
+larger photos, to what the teacher makes of them at full size. Cut-outs of the shards
+are small and soft; their alpha is made steeper by a random factor before it is
+composited, so that there are crisp edges to learn from. Stripes lie over most
+backgrounds.
 
 Variances and covariances of a picture are a hundredth of the decoder's features. They
 need weights of a hundred, where no optimiser with a step of its own size arrives from
@@ -15,41 +17,49 @@ one. So what learns is the weight of each input in units of that input.
 
 import argparse
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from fit_blocks import Soap
+from fit_blocks import Soap, descend
+from numpy.random import Generator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
-from tqdm import trange
+from tqdm import tqdm
 
 from rematte.errors import InputError, end
 from rematte.network import DeepGuidedFilter, MattingNetwork, refine, shrink
 from rematte.train.augment import Layers, composite
 from rematte.train.batches import matte_sample
-from rematte.train.data import Index, index
+from rematte.train.data import Index, decode, index
 from rematte.train.distill import capture
-from rematte.train.losses import pyramid_loss
 from rematte.train.settings import Augment, Data
 from rematte.weights import load_network
 
-SIZES = ((896, 896), (768, 1024))
-RATIOS = (0.25, 0.25, 0.35, 0.5)
-STEEP = (1, 2, 4, 8)  # what alpha's slope is multiplied with
+SIZES = ((896, 896), (768, 1024), (1088, 1088), (1088, 1440))
+# Of crops: the side at the small size, a unit there, and how many pixels it shows.
+CROPS = {0.25: (64, 1, 4), 0.375: (96, 3, 8), 0.5: (112, 1, 2)}
+RATIOS = (0.25, 0.25, 0.375, 0.5, 0.5)
+STEEP = (1, 2, 3, 4, 8)  # what alpha's slope is multiplied with
 WARM = 3  # times a picture is shown, so that the recurrent state settles
-LOST = 0.05  # a sample whose mean alpha is so wrong teaches the filter nothing
+LOST = 0.05  # a picture whose mean alpha is so wrong teaches the filter nothing
+LARGE = 640  # long side of a photo from which on it teaches [pixels]
+PHOTOS = 0.4  # of pictures, as far as there are
+FROM_EACH = 3  # crops
+BATCH = 4  # crops
+SIGMA = 1.4  # of the slopes that the loss compares, as in the Grad metric [pixels]
 HOW = Augment(
-    motion=0.0, time=0.0, noise=0.05, sharpness=0.3, blur=0.0, jpeg=0.05, stripes=0.6
+    motion=0.0, time=0.0, noise=0.05, sharpness=0.3, blur=0.0, jpeg=0.05, stripes=0.7
 )
 
 
 class Sample(NamedTuple):
-    """A composite (1, C, H, W) with its truth, and what the network makes of it."""
+    """Crops (N, C, H, W) of pictures, their truth, and what the network makes of it."""
 
     src: Tensor
     fgr: Tensor
@@ -83,41 +93,93 @@ def last_map(model: MattingNetwork, picture: Tensor, times: int) -> Tensor:
     return hidden
 
 
-@torch.no_grad()
-def make_sample(
-    model: MattingNetwork, found: Index, rng: np.random.Generator
-) -> Sample | None:
-    """Draw a sample; None if the network does not find the person."""
-    size = SIZES[int(rng.integers(len(SIZES)))]
-    drawn = matte_sample(found, rng, 1, size, HOW)
-    src, fgr, pha = steeper(drawn, float(rng.choice(STEEP)))
-    picture = shrink(src, float(rng.choice(RATIOS)))
+def pictures(
+    teacher: MattingNetwork, found: Index, count: int, rng: Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Give so many large pictures with foreground and alpha, (1, C, H, W) each."""
+    stills = [item for item in found.people + found.masks if item.media.frames == 1]
+    order = iter([stills[int(at)] for at in rng.permutation(len(stills))])
+    photos = round(PHOTOS * count)
+    given = 0
+    for item in order:
+        if given == photos:
+            break
+        x = torch.from_numpy(decode(item.media, [0], "RGB")).movedim(-1, 1).float()
+        if max(x.shape[-2:]) >= LARGE:
+            src = on_grid(x / 255)
+            states: list[Tensor | None] = [None] * 4
+            for _ in range(WARM):
+                fgr, pha, *states = teacher(src, *states)
+            yield src, fgr, pha
+            given += 1
+    for _ in range(count - given):
+        size = SIZES[int(rng.integers(len(SIZES)))]
+        yield steeper(matte_sample(found, rng, 1, size, HOW), float(rng.choice(STEEP)))
+
+
+def on_grid(x: Tensor) -> Tensor:
+    """Cut (..., H, W) so that all ratios give whole pixels."""
+    height, width = (side // 16 * 16 for side in x.shape[-2:])
+    return x[..., :height, :width]
+
+
+def crops(
+    model: MattingNetwork, truth: tuple[Tensor, Tensor, Tensor], rng: Generator
+) -> Iterator[Sample]:
+    """Cut places out of a picture, mostly those with most of an edge in them.
+
+    Nothing comes of a picture whose person the network does not find.
+    """
+    src, _, pha = truth
+    ratio = float(rng.choice(RATIOS))
+    side, unit, shown = CROPS[ratio]
+    picture = shrink(src, ratio)
+    most = [(length - side) // unit for length in picture.shape[-2:]]
+    if min(most) < 0:
+        return
     hidden = last_map(model, picture, WARM)
     coarse = model.project_mat(hidden)
     if abs(float(coarse[:, 3:].clamp(0, 1).mean() - pha.mean())) > LOST:
-        return None
-    return Sample(src, fgr, pha, picture, coarse, hidden)
+        return
+    edge = ((pha > 0.02) & (pha < 0.98))[0, 0]
+
+    def cut(x: Tensor, at: list[int], by: int) -> Tensor:
+        (top, left), length = at, side // unit * by
+        return x[..., top * by :, left * by :][..., :length, :length].clone()
+
+    for _ in range(FROM_EACH):
+        places = rng.integers(0, np.array(most) + 1, (6, 2)).tolist()
+        amounts = [int(cut(edge, at, shown).sum()) for at in places]
+        best = int(np.argmax(amounts)) if rng.random() < 0.85 else 0
+        at = places[best]
+        large = (cut(x, at, shown) for x in truth)
+        yield Sample(*large, *(cut(x, at, unit) for x in (picture, coarse, hidden)))
 
 
-def slope(x: Tensor) -> Tensor:
-    """Magnitude of the gradient of (N, 1, H, W), by central differences."""
-    across = x[..., 1:-1, 2:] - x[..., 1:-1, :-2]
-    down = x[..., 2:, 1:-1] - x[..., :-2, 1:-1]
-    return (across.square() + down.square() + 1e-8).sqrt()
+def slopes(x: Tensor) -> Tensor:
+    """Derivatives of a Gaussian-blurred (N, 1, H, W): (N, 2, H - 8, W - 8)."""
+    at = torch.arange(-4.0, 5.0)
+    bell = torch.exp(-at.square() / (2 * SIGMA**2))
+    across = bell[:, None] * (at * bell)
+    across = across / across.square().sum().sqrt()
+    return F.conv2d(x, torch.stack([across, across.T])[:, None])
 
 
-def loss(model: MattingNetwork, sample: Sample) -> Tensor:
-    """Alpha: 5 L1 + 2 pyramid + 20 squared error of slopes; foreground: 3 L1."""
-    a, b = model.refiner(sample.picture, sample.coarse, sample.hidden)
-    out = refine(sample.src, a, b)
-    pha = out[:, 3:].clamp(0, 1)
-    fgr = (sample.src + out[:, :3]).clamp(0, 1)
-    seen = sample.pha > 0
+def loss(refiner: nn.Module, sample: Sample) -> Tensor:
+    """Alpha: 3 L1 + 4 squared error of slopes + 6 of their lengths; colour: 3 L1."""
+    out = refine(sample.src, *refiner(sample.picture, sample.coarse, sample.hidden))
+    # What lies beyond a crop would have reached two pixels of the small size.
+    edge = 2 * math.ceil(sample.src.shape[-1] / sample.picture.shape[-1])
+    inside = (..., slice(edge, -edge), slice(edge, -edge))
+    pha, true = out[:, 3:].clamp(0, 1)[inside], sample.pha[inside]
+    mine, theirs = slopes(pha), slopes(true)
+    long, right = ((x.square().sum(1) + 1e-8).sqrt() for x in (mine, theirs))
+    wrong = (sample.src + out[:, :3]).clamp(0, 1) - sample.fgr
     return (
-        5 * F.l1_loss(pha, sample.pha)
-        + 2 * pyramid_loss(pha[:, None], sample.pha[:, None])
-        + 20 * F.mse_loss(slope(pha), slope(sample.pha))
-        + 3 * F.l1_loss(fgr * seen, sample.fgr * seen)
+        3 * F.l1_loss(pha, true)
+        + 4 * (mine - theirs).square().sum(1).mean()
+        + 6 * F.mse_loss(long, right)
+        + 3 * (wrong[inside] * (true > 0)).abs().mean()
     )
 
 
@@ -138,32 +200,39 @@ class PerInput(nn.Module):
 
 
 @torch.no_grad()
-def input_size(model: MattingNetwork, samples: list[Sample]) -> Tensor:
+def input_size(refiner: nn.Module, samples: list[Sample]) -> Tensor:
     """Root mean square of what the filter's first convolution gets, (C)."""
     squares = []
     for sample in samples:
-        with capture(model.refiner, ["conv"]) as seen:
-            model.refiner(sample.picture, sample.coarse, sample.hidden)
+        with capture(refiner, ["conv"]) as seen:
+            refiner(sample.picture, sample.coarse, sample.hidden)
         ((x,), _) = seen["conv"]
         squares.append(x.square().mean((0, 2, 3)))
     return torch.stack(squares).mean(0).sqrt().clamp(min=1e-4)
 
 
 def fit(
-    model: MattingNetwork, samples: list[Sample], steps: int, rate: float, seed: int
-) -> None:
-    """Fit, the rate annealed by a cosine."""
-    first = cast(nn.Sequential, model.refiner.conv)[0]
-    register_parametrization(first, "weight", PerInput(input_size(model, samples)))
-    optimizer = Soap(list(model.refiner.parameters()), rate)
-    rng = np.random.default_rng(seed)
-    for step in trange(steps):
-        factor = 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.param_groups[0]["lr"] = rate * factor * min(1, (step + 1) / 20)
-        optimizer.zero_grad()
-        loss(model, samples[int(rng.integers(len(samples)))]).backward()
-        optimizer.step()
+    refiner: DeepGuidedFilter, samples: list[Sample], seconds: float, rate: float
+) -> int:
+    """Fit to crops for some time, the rate annealed at last; give the steps taken."""
+    first = refiner.conv[0]
+    register_parametrization(first, "weight", PerInput(input_size(refiner, samples)))
+    refiner.requires_grad_(True)
+    groups: dict[torch.Size, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.picture.shape, []).append(sample)
+    kinds = list(groups.values())
+    share = np.array([len(kind) for kind in kinds]) / len(samples)
+    rng = np.random.default_rng(0)
+
+    def step() -> Tensor:
+        kind = kinds[int(rng.choice(len(kinds), p=share))]
+        chosen = [kind[int(at)] for at in rng.integers(0, len(kind), BATCH)]
+        return loss(refiner, Sample(*map(torch.cat, zip(*chosen, strict=True))))
+
+    steps = descend(Soap(list(refiner.parameters()), rate), step, seconds, 0.3, 1.0)
     remove_parametrizations(first, "weight")
+    return steps
 
 
 def write(weights: str, out: Path, name: str, layer: nn.Module) -> None:
@@ -176,27 +245,29 @@ def write(weights: str, out: Path, name: str, layer: nn.Module) -> None:
     save_file({k: v.contiguous() for k, v in half.items()}, out, metadata)
 
 
+@torch.no_grad()
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fit the deep guided filter.")
     parser.add_argument("weights", help="safetensors to begin with")
     parser.add_argument("out", type=Path, help="safetensors to write, float16")
+    parser.add_argument("--teacher", required=True, metavar="WEIGHTS")
     parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
-    parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--rate", type=float, default=6e-3)
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    model = load_network(options.weights)
+    model, teacher = load_network(options.weights), load_network(options.teacher)
     if not isinstance(model.refiner, DeepGuidedFilter):
         raise InputError(f"{options.weights} has no deep guided filter to fit")
     trained, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
     rng = np.random.default_rng(options.seed)
-    drawn = [make_sample(model, trained, rng) for _ in trange(options.samples)]
-    samples = [sample for sample in drawn if sample is not None]
-    model.refiner.requires_grad_(True)
-    fit(model, samples, options.steps, options.rate, options.seed)
+    drawn = pictures(teacher, trained, options.pictures, rng)
+    truths = tqdm(drawn, "pictures", options.pictures)
+    samples = [sample for truth in truths for sample in crops(model, truth, rng)]
+    steps = fit(model.refiner, samples, 60 * options.minutes, options.rate)
     write(options.weights, options.out, "refiner", model.refiner)
-    print(f"{options.out}: {len(samples)} of {len(drawn)} samples used")
+    print(f"{options.out}: {steps} steps, {len(samples)} crops")
     return 0
 
 

@@ -33,6 +33,7 @@ from fit_blocks import (
     quick,
     unfold,
 )
+from fit_filter import steeper
 from numpy.random import Generator
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -52,10 +53,17 @@ from rematte.weights import load_network
 LONG_SIDE = 512  # pixels; what is larger is made smaller
 GRID = 16  # pixels, the coarsest scale of the network
 SOFT = Augment(blur=0.03, noise=0.2, colour=0.3, grayscale=0.03, jpeg=0.2)
+MOVING = Augment(
+    motion=0.7, time=0.0, blur=0.03, noise=0.2, colour=0.3, sharpness=0.1, jpeg=0.15,
+    stripes=0.1,
+)  # fmt: skip
 LATEST = 260  # frames of a clip that are looked at
 PAN = 16  # pixels that a photo is panned over at most
 FRAMES = 4  # of a sequence at most
-CLIPS, TRUE = 0.4, 0.1  # of sequences: from clips, composites with exact alpha
+CLIPS = 0.45  # of taught sequences; others are photos
+TRUE = 0.5  # of crops: from composites with exact alpha
+CRISP = (1, 1, 1, 2, 3)  # what the slope of a cut-out's alpha is multiplied with
+SIZES = ((256, 256), (288, 512), (288, 512), (320, 256))  # of composites
 BEFORE = 7  # blocks of the encoder that stay as they are
 TAIL = (
     tuple(f"backbone.features.{number}" for number in range(BEFORE, 11)),
@@ -70,6 +78,7 @@ ENDS = list(PARTS)[-2:]  # the parts of the decoder that learn together
 SIDE = 192  # pixels of the crops they learn from
 MARGIN = 12  # pixels that both look around
 AT_BORDER = 0.3  # of crops: at a border of the picture
+FROM_EACH = 2  # crops of a frame
 
 
 def fitted(pixels: Tensor) -> Tensor:
@@ -212,12 +221,9 @@ def fit_tail(
 
 
 def sequence(found: Index, rng: Generator) -> Tensor:
-    """Give 1 to 4 successive frames, (T, 3, h, w): a clip, a pan, or a composite."""
-    kind = rng.random()
-    if kind < TRUE and found.mattes and found.backgrounds:
-        return matte_sample(found, rng, FRAMES, (256, 256), SOFT)["src"]
+    """Give 1 to 4 successive frames of a clip, or a pan over a photo, (T, 3, h, w)."""
     moving = clips(found)
-    if kind < TRUE + CLIPS and moving:
+    if rng.random() < CLIPS and moving:
         item = moving[int(rng.integers(len(moving)))]
         count = min(FRAMES, item.media.frames)
         first = int(rng.integers(0, item.media.frames - count + 1))
@@ -228,6 +234,22 @@ def sequence(found: Index, rng: Generator) -> Tensor:
         x = panned(frame(stills[int(rng.integers(len(stills)))], 0)[0], rng)
         x = vary_frames(x, SOFT, rng) if rng.random() < 0.5 else x
     return x.flip(-1) if rng.random() < 0.5 else x
+
+
+def true_sequence(found: Index, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Give 1 to 4 frames of a composite, and what the network should say of them.
+
+    Returns:
+        (T, 3, h, w), and colour less picture, and alpha, (T, 4, h, w).
+    """
+    size = SIZES[int(rng.integers(len(SIZES)))]
+    drawn = matte_sample(found, rng, int(rng.integers(1, FRAMES + 1)), size, MOVING)
+    crisp = float(rng.choice(CRISP))
+    src, fgr, pha = drawn["src"], drawn["fgr"], drawn["pha"]
+    if crisp > 1:
+        src, fgr, pha = steeper(drawn, crisp)
+    src = (src * 255).round() / 255
+    return src, torch.cat([fgr - src, pha], 1)
 
 
 def panned(photo: Tensor, rng: Generator) -> Tensor:
@@ -243,69 +265,85 @@ def panned(photo: Tensor, rng: Generator) -> Tensor:
     return on_grid(torch.stack(seen))
 
 
-def end_examples(teacher: MattingNetwork, found: Index, count: int, seed: int) -> Kept:
+def end_examples(
+    student: MattingNetwork,
+    teacher: MattingNetwork,
+    found: Index,
+    count: int,
+    seed: int,
+) -> Kept:
     """Give so many crops of what the decoder's last two blocks get and are to give.
 
-    Four of five are the one of six crops with most of an edge in it; some lie at a
-    border of the picture.
+    Those with exact alpha come without the teacher's map between the two blocks. Most
+    are the one of five crops with most of an edge in it; some lie at a border of the
+    picture.
     """
     kept = Kept()
     rng = np.random.default_rng((seed, 3))
     first, last = ENDS[0][0], "project_mat"
+    true = round(TRUE * count) if found.mattes and found.backgrounds else 0
     crops = 0
     bar = tqdm(total=count, desc="crops")
     while crops < count:
-        shown = sequence(found, rng)
+        exact = crops < true
+        if exact:
+            shown, outs = true_sequence(found, rng)
+        else:
+            shown = sequence(found, rng)
         if min(shown.shape[-2:]) < SIDE:
             continue
-        state: list[Tensor | None] = [None] * 4
+        mine, theirs = ([None] * 4 for _ in range(2))
         for number, picture in enumerate(shown[:, None]):
-            old = state
-            with capture(teacher, [first, last]) as seen:
-                _, _, *state = teacher(picture, *old)
+            old = mine
+            with capture(student, [first]) as seen:
+                _, _, *mine = student(picture, *old)
+            (x, skip, small, *_), _ = seen[first]
+            if exact:
+                middle, out = None, outs[number, None]
+            else:
+                with capture(teacher, [first, last]) as taught:
+                    _, _, *theirs = teacher(picture, *theirs)
+                middle, out = taught[first][1], taught[last][1]
             begins = number == 0 and (len(shown) == 1 or rng.random() < 0.4)
             if number == len(shown) - 1 or begins:
                 # Zeros are what a first frame begins with: all crops are alike so.
-                r1 = (
-                    torch.zeros_like(cast(Tensor, state[0]))
-                    if old[0] is None
-                    else old[0]
-                )
-                (x, skip, small, *_), middle = seen[first]
+                r1 = torch.zeros_like(mine[0]) if old[0] is None else old[0]
                 inputs = (x, skip, small, r1, picture)
-                _keep(kept, (inputs, middle, seen[last][1]), rng)
-                crops += 1
-                bar.update()
+                _keep(kept, inputs, middle, out, rng)
+                crops += FROM_EACH
+                bar.update(FROM_EACH)
     return kept
 
 
 def _keep(
     kept: Kept,
-    example: tuple[tuple[Tensor, ...], Tensor, Tensor],
+    inputs: tuple[Tensor, ...],
+    middle: Tensor | None,
+    out: Tensor,
     rng: Generator,
 ) -> None:
-    inputs, middle, out = example
     alpha = out[0, 3]
     edge = (alpha > 0.02) & (alpha < 0.98)
     most = [(side - SIDE) // 4 * 4 for side in alpha.shape]
-    side = int(rng.integers(4)) if rng.random() < AT_BORDER else None
-    found = []
-    for _ in range(6):
-        at = [4 * int(rng.integers(0, room // 4 + 1)) for room in most]
-        if side is not None:
-            at[side // 2] = side % 2 * most[side // 2]
-        top, left = at
-        inside = edge[top : top + SIDE, left : left + SIDE]
-        found.append((int(inside.sum()), top, left))
-    _, top, left = max(found) if rng.random() < 0.8 else found[0]
 
-    def cut(x: Tensor, by: int) -> Tensor:
+    def cut(x: Tensor, by: int, top: int, left: int) -> Tensor:
         side, y, x0 = SIDE // by, top // by, left // by
         return x[..., y : y + side, x0 : x0 + side]
 
-    scales = (4, 2, 2, 2, 1)
-    parts = (cut(x, by) for x, by in zip(inputs, scales, strict=True))
-    kept.add((*parts, known(alpha, top, left), cut(middle, 2)), cut(out, 1))
+    for _ in range(FROM_EACH):
+        side = int(rng.integers(4)) if rng.random() < AT_BORDER else None
+        found = []
+        for _ in range(5):
+            at = [4 * int(rng.integers(0, room // 4 + 1)) for room in most]
+            if side is not None:
+                at[side // 2] = side % 2 * most[side // 2]
+            found.append((int(cut(edge, 1, *at).sum()), *at))
+        _, top, left = max(found) if rng.random() < 0.85 else found[0]
+        scales = (4, 2, 2, 2, 1)
+        parts = (cut(x, n, top, left) for x, n in zip(inputs, scales, strict=True))
+        between = None if middle is None else cut(middle, 2, top, left)
+        target = cut(out, 1, top, left)
+        kept.add((*parts, known(alpha, top, left), between), target)
 
 
 def known(alpha: Tensor, top: int, left: int) -> Tensor:
@@ -327,6 +365,9 @@ def known(alpha: Tensor, top: int, left: int) -> Tensor:
 def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -> str:
     """Fit the last two parts of the decoder together, on what is seen: alpha, colour.
 
+    Where alpha is exact, its slopes count too. Where it is the teacher's, so do the
+    teacher's maps, which hold for what alpha and colour do not tell.
+
     Args:
         student: Learns; its BatchNorms only add a bias afterwards.
         kept: From `end_examples`.
@@ -334,21 +375,23 @@ def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -
         rate: Of learning, at first.
 
     Returns:
-        Mean absolute error of alpha before and after.
+        Mean absolute error of alpha before and after, of each kind of crop.
     """
     first, last = (folded(Part(student, p)).requires_grad_(True) for p in ENDS)
     held = list(kept.held_out())
-    map_weight = per_channel([inputs[-1] for inputs, _ in held])
-    out_weight = per_channel([target for _, target in held])
+    taught = [example for example in held if example[0][-1] is not None]
+    map_weight = per_channel([inputs[-1] for inputs, _ in taught])
+    out_weight = per_channel([target for _, target in taught])
     rng = np.random.default_rng(0)
 
     def losses(example: Example) -> tuple[Tensor, Tensor]:
         *inputs, src, seen, target_map = example[0]
         target = example[1]
+        assert src is not None
+        assert seen is not None
         middle = first(*inputs)
         out = last(middle, src)
         counted = seen / seen.mean()
-        half = F.avg_pool2d(counted, 2)
         true, alpha = target[:, 3:].clamp(0, 1), out[:, 3:]
         # What clamping takes away is not wrong.
         beyond = ((true == 1) & (alpha > 1)) | ((true == 0) & (alpha < 0))
@@ -357,17 +400,24 @@ def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -
         learned = F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
         mine, theirs = ((src + x[:, :3]).clamp(0, 1) for x in (out, target))
         colour = ((mine - theirs).abs() * (true > 0) * counted).mean()
-        raw = ((out - target).square() * out_weight * counted).mean()
-        maps = ((middle - target_map).square() * map_weight * half).mean()
-        total = 5 * learned / seen.mean() + 3 * colour + 0.2 * raw + maps
+        if target_map is None:
+            off = (alpha.clamp(0, 1) - true) * seen
+            steps = [off.diff(dim=at).square().mean() for at in (-1, -2)]
+            rest = colour + 5 * (steps[0] + steps[1])
+        else:
+            half = F.avg_pool2d(counted, 2)
+            raw = ((out - target).square() * out_weight * counted).mean()
+            maps = ((middle - target_map).square() * map_weight * half).mean()
+            rest = 3 * colour + 0.2 * raw + 0.3 * maps
+        total = 5 * learned / seen.mean() + rest
         return total, wrong.abs().mean() / seen.mean()
 
     def loss() -> Tensor:
-        return losses(kept.draw(rng, 3 * SIDE**2))[0]
+        return losses(kept.draw(rng, 4 * SIDE**2))[0]
 
     @torch.no_grad()
-    def error() -> float:
-        return float(torch.stack([losses(example)[1] for example in held]).mean())
+    def error() -> str:
+        return " ".join(f"{float(losses(example)[1]):.5f}" for example in held)
 
     before = error()
     parameters = [*first.parameters(), *last.parameters()]
@@ -375,7 +425,7 @@ def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -
     after = error()
     for names, own in zip(ENDS, (first, last), strict=True):
         unfold(Part(student, names), own.state_dict())
-    return f"{before:.5f} to {after:.5f} in {steps} steps"
+    return f"{before} to {after} in {steps} steps"
 
 
 @torch.no_grad()
@@ -389,7 +439,7 @@ def main() -> int:
     parser.add_argument(
         "--pictures", type=int, default=1100, help="photos, of the tail"
     )
-    parser.add_argument("--crops", type=int, default=1150, help="of the ends")
+    parser.add_argument("--crops", type=int, default=1800, help="of the ends")
     parser.add_argument("--only", choices=("tail", "ends"))
     options = parser.parse_args()
     student, teacher = load_network(options.start), load_network(options.teacher)
@@ -400,8 +450,8 @@ def main() -> int:
         told = fit_tail(student, teacher, found, seconds, 1.5e-4, options.pictures)
         print(f"encoder's tail: error {told}", flush=True)
     if options.only != "tail":
-        kept = end_examples(teacher, found, options.crops, 0)
-        print(f"alpha: error {fit_ends(student, kept, seconds, 1.5e-3)}", flush=True)
+        kept = end_examples(student, teacher, found, options.crops, 0)
+        print(f"alpha: error {fit_ends(student, kept, seconds, 1e-3)}", flush=True)
     save_file({k: v.contiguous() for k, v in student.state_dict().items()}, options.out)
     print(options.out)
     return 0

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import rematte
 
@@ -38,3 +40,22 @@ def test_conversion_on_the_gpu(tmp_path: Path, make_clip: Callable[..., Path]) -
         model, clip, output=tmp_path / "out.mov", seq_chunk="auto", progress=False
     )
     assert report.frames == 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_recorded_step_gives_the_same_frames(
+    dtype: torch.dtype, tmp_path: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4")
+    model = rematte.load_model(device="cuda", dtype=dtype)
+    alphas = []
+    for engine in ("plain", "torch"):
+        out = tmp_path / engine
+        report = rematte.convert_video(
+            model, clip, output_type="png_sequence", output_alpha=out,
+            downsample_ratio=0.5, engine=engine, progress=False,
+        )  # fmt: skip
+        assert report.engine == engine
+        alphas.append(np.stack([Image.open(p) for p in sorted(out.iterdir())]))
+    off = np.abs(np.subtract(*alphas, dtype=int))
+    assert off.mean() < (0.1 if dtype == torch.float32 else 2)

@@ -1,6 +1,7 @@
 """Fitting on footage at its own scale: nothing is enlarged, nothing else changes."""
 
 import copy
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -70,11 +71,34 @@ def test_perfect_ends_have_nothing_to_learn(
 ) -> None:
     student, before = copy.deepcopy(network), outputs(network)
     with torch.no_grad():
-        kept = script.end_examples(network, found, 8, 0)
+        kept = script.end_examples(student, network, found, 8, 0)
         told = script.fit_ends(student, kept, 1e-9, 0.1)
     assert float(told.split()[0]) < 1e-3  # kept in half precision
     for x, y in zip(outputs(student), before, strict=True):
         torch.testing.assert_close(x, y, atol=2e-5, rtol=1e-4)
+
+
+def test_composites_teach_their_exact_alpha(
+    network: MattingNetwork, found: Index, tmp_path: Path
+) -> None:
+    cutout = np.full((200, 120, 4), 128, np.uint8)
+    cutout[..., 3] = 255 * (np.hypot(*np.mgrid[-100:100, -60:60]) < 50)
+    (tmp_path / "cut").mkdir()
+    Image.fromarray(cutout).save(tmp_path / "cut" / "a.png")
+    folders = {"mattes": (str(tmp_path / "cut"),)}
+    mattes = index(Data(**folders, held_out=0.0)).mattes
+    both = dataclasses.replace(found, mattes=mattes)
+    src, out = script.true_sequence(both, np.random.default_rng(0))
+    fgr, pha = src + out[:, :3], out[:, 3:]
+    assert ((fgr >= -0.01) & (fgr <= 1.01)).all()
+    assert pha.min() == 0
+    assert pha.max() == 1
+    with torch.no_grad():
+        kept = script.end_examples(network, network, both, 8, 0)
+        told = script.fit_ends(network, kept, 1e-9, 0.1)
+    exact, taught = (float(error) for error in told.split()[:2])
+    assert exact > 0.01  # random weights know nothing of it
+    assert taught < 1e-3
 
 
 def test_only_edges_of_the_picture_itself_are_learned() -> None:
