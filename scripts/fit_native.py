@@ -59,9 +59,10 @@ MOVING = Augment(
 )  # fmt: skip
 LATEST = 260  # frames of a clip that are looked at
 PAN = 16  # pixels that a photo is panned over at most
-FRAMES = 4  # of a sequence at most
+FRAMES = 6  # of a sequence at most
 CLIPS = 0.45  # of taught sequences; others are photos
-TRUE = 0.5  # of crops: from composites with exact alpha
+TRUE = 0.25  # of crops: from composites with exact alpha
+EDGES = {True: 0.85, False: 0.5}  # of exact and taught crops: chosen for their edges
 CRISP = (1, 1, 1, 2, 3)  # what the slope of a cut-out's alpha is multiplied with
 SIZES = ((256, 256), (288, 512), (288, 512), (320, 256))  # of composites
 BEFORE = 7  # blocks of the encoder that stay as they are
@@ -221,7 +222,7 @@ def fit_tail(
 
 
 def sequence(found: Index, rng: Generator) -> Tensor:
-    """Give 1 to 4 successive frames of a clip, or a pan over a photo, (T, 3, h, w)."""
+    """Give 1 to 6 successive frames of a clip, or a pan over a photo, (T, 3, h, w)."""
     moving = clips(found)
     if rng.random() < CLIPS and moving:
         item = moving[int(rng.integers(len(moving)))]
@@ -237,7 +238,7 @@ def sequence(found: Index, rng: Generator) -> Tensor:
 
 
 def true_sequence(found: Index, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Give 1 to 4 frames of a composite, and what the network should say of them.
+    """Give 1 to 6 frames of a composite, and what the network should say of them.
 
     Returns:
         (T, 3, h, w), and colour less picture, and alpha, (T, 4, h, w).
@@ -274,7 +275,7 @@ def end_examples(
 ) -> Kept:
     """Give so many crops of what the decoder's last two blocks get and are to give.
 
-    Those with exact alpha come without the teacher's map between the two blocks. Most
+    Those with exact alpha come without the teacher's map between the two blocks. Many
     are the one of five crops with most of an edge in it; some lie at a border of the
     picture.
     """
@@ -338,7 +339,8 @@ def _keep(
             if side is not None:
                 at[side // 2] = side % 2 * most[side // 2]
             found.append((int(cut(edge, 1, *at).sum()), *at))
-        _, top, left = max(found) if rng.random() < 0.85 else found[0]
+        wanted = rng.random() < EDGES[middle is None]
+        _, top, left = max(found) if wanted else found[0]
         scales = (4, 2, 2, 2, 1)
         parts = (cut(x, n, top, left) for x, n in zip(inputs, scales, strict=True))
         between = None if middle is None else cut(middle, 2, top, left)
@@ -397,7 +399,7 @@ def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -
         beyond = ((true == 1) & (alpha > 1)) | ((true == 0) & (alpha < 0))
         wrong = torch.where(beyond, 0.0, alpha - true) * seen
         # A slope that vanishes with the error: the absolute value's would be noise.
-        learned = F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
+        learned = F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.005)
         mine, theirs = ((src + x[:, :3]).clamp(0, 1) for x in (out, target))
         colour = ((mine - theirs).abs() * (true > 0) * counted).mean()
         if target_map is None:
@@ -408,7 +410,7 @@ def fit_ends(student: MattingNetwork, kept: Kept, seconds: float, rate: float) -
             half = F.avg_pool2d(counted, 2)
             raw = ((out - target).square() * out_weight * counted).mean()
             maps = ((middle - target_map).square() * map_weight * half).mean()
-            rest = 3 * colour + 0.2 * raw + 0.3 * maps
+            rest = 3 * colour + 0.4 * raw + 0.6 * maps
         total = 5 * learned / seen.mean() + rest
         return total, wrong.abs().mean() / seen.mean()
 
@@ -441,6 +443,9 @@ def main() -> int:
     )
     parser.add_argument("--crops", type=int, default=1800, help="of the ends")
     parser.add_argument("--only", choices=("tail", "ends"))
+    parser.add_argument(
+        "--share", type=float, default=0.7, help="of the way that the ends go"
+    )
     options = parser.parse_args()
     student, teacher = load_network(options.start), load_network(options.teacher)
     found, _ = index(Data(shards=tuple(options.shards))).split(Data().held_out)
@@ -451,7 +456,11 @@ def main() -> int:
         print(f"encoder's tail: error {told}", flush=True)
     if options.only != "tail":
         kept = end_examples(student, teacher, found, options.crops, 0)
+        begun = {key: value.clone() for key, value in student.state_dict().items()}
         print(f"alpha: error {fit_ends(student, kept, seconds, 1e-3)}", flush=True)
+        for key, value in student.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.lerp(begun[key], value, options.share))
     save_file({k: v.contiguous() for k, v in student.state_dict().items()}, options.out)
     print(options.out)
     return 0

@@ -129,7 +129,7 @@ def main() -> int:
             row = {"size": f"{width}x{height}", "ratio": ratio, "way": way, **found}
             print(json.dumps(row), flush=True)
     if options.clip:
-        for chunk in (1, 2, 4, 8):
+        for engine, chunk in (("plain", 1), ("plain", 4), ("plain", 8), ("torch", 1)):
             with tempfile.TemporaryDirectory() as folder:
                 report = convert_video(
                     network,
@@ -137,11 +137,12 @@ def main() -> int:
                     output_composition=Path(folder) / "out.mp4",
                     output_video_mbps=4,
                     seq_chunk=chunk,
+                    engine=engine,
                     progress=False,
                 )
             fps = report.frames / report.seconds
-            row = {"clip": options.clip.name, "chunk": chunk, "fps": fps}
-            print(json.dumps(row | {"shares": report.shares}), flush=True)
+            row = {"clip": options.clip.name, "engine": engine, "chunk": chunk}
+            print(json.dumps(row | {"fps": fps, "shares": report.shares}), flush=True)
     return 0
 
 
