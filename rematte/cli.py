@@ -820,7 +820,7 @@ def _add_export(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--tolerance", type=float, metavar="D",
-        help="difference in alpha to allow (default: 1e-4 at most in float32, 6e-4 "
+        help="difference in alpha to allow (default: 1e-4 at most in float32, 3e-4 "
         "with --static; 1e-3 and 1e-2 on average in float16 and int8)",
     )  # fmt: skip
     parser.add_argument(

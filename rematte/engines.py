@@ -76,8 +76,7 @@ class TorchEngine:
     """Torch itself, with batch norm folded away and channels last.
 
     On a CUDA GPU the state stays there, and a step is recorded once as a CUDA graph
-    and then repeated: launched one by one, its two hundred small kernels take longer
-    than they compute.
+    and then repeated, which spares launching its kernels one by one.
 
     Args:
         network: The network, on its device and in its precision; it stays as it is.
@@ -168,9 +167,8 @@ class OpenVINOEngine:
     """OpenVINO, compiled for each size that comes.
 
     In mixed precision all that `network.CoarseDecoder` does runs in bfloat16 where the
-    processor can, and `CoarseEncoder` in float32: rounding there moved edges by up to
-    5/255 (99.9th percentile), rounding after it by 1 or 2/255. docs/performance.md has
-    the figures.
+    processor can, and `CoarseEncoder` in float32: rounding there too moved edges more.
+    docs/performance.md has the figures, which depend on the weights.
 
     Args:
         network: The network.

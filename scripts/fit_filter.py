@@ -118,7 +118,7 @@ def pictures(
 
 
 def on_grid(x: Tensor) -> Tensor:
-    """Cut (..., H, W) so that all ratios give whole pixels."""
+    """Cut (..., H, W) to the network's coarsest scale: all ratios give whole pixels."""
     height, width = (side // 16 * 16 for side in x.shape[-2:])
     return x[..., :height, :width]
 

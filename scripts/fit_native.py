@@ -33,7 +33,7 @@ from fit_blocks import (
     quick,
     unfold,
 )
-from fit_filter import steeper
+from fit_filter import on_grid, steeper
 from numpy.random import Generator
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -51,7 +51,6 @@ from rematte.train.settings import Augment, Data
 from rematte.weights import load_network
 
 LONG_SIDE = 512  # pixels; what is larger is made smaller
-GRID = 16  # pixels, the coarsest scale of the network
 SOFT = Augment(blur=0.03, noise=0.2, colour=0.3, grayscale=0.03, jpeg=0.2)
 MOVING = Augment(
     motion=0.7, time=0.0, blur=0.03, noise=0.2, colour=0.3, sharpness=0.1, jpeg=0.15,
@@ -90,12 +89,6 @@ def fitted(pixels: Tensor) -> Tensor:
         size = [round(side * scale) for side in x.shape[-2:]]
         x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
     return on_grid(x)
-
-
-def on_grid(x: Tensor) -> Tensor:
-    """Cut (..., H, W) to a multiple of the network's coarsest scale."""
-    height, width = (side // GRID * GRID for side in x.shape[-2:])
-    return x[..., :height, :width]
 
 
 def photos(found: Index) -> list[Item]:

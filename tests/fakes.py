@@ -159,6 +159,12 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def random_network() -> MattingNetwork:
+    """A MobileNetV3 network that has learned nothing; torch's numbers begin anew."""
+    torch.manual_seed(0)
+    return MattingNetwork("mobilenetv3").eval()
+
+
 def formula_network(variant: str, refiner: str) -> MattingNetwork:
     """A network whose every weight is a function of its key and shape."""
     network = MattingNetwork(variant, refiner).eval().requires_grad_(False)

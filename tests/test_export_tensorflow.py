@@ -261,9 +261,7 @@ def test_tflite(bundled: MattingNetwork, tmp_path: Path) -> None:
     done = export(bundled, "tflite", path, size=(161, 97), downsample_ratio=0.6)
     (found,) = done.differences
     assert found.frames == 100
-    assert all(parts["pha"][0] < 1e-4 for parts in found.told.values())
-    # Over all frames PyTorch's own float32 is 5e-5 from float64.
-    assert max(found.most.values()) < 2e-4
+    assert max(found.most.values()) < 1e-4
     assert 14 < done.megabytes < 15.2
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.tflite"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import random_network
 from torch import Tensor
 
 from rematte.network import MattingNetwork
@@ -16,8 +17,7 @@ import fit_blocks as script
 
 @pytest.fixture
 def network() -> MattingNetwork:
-    torch.manual_seed(0)
-    network = MattingNetwork("mobilenetv3").eval()
+    network = random_network()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes import random_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,8 +18,7 @@ import fit_filter as script
 
 @pytest.fixture
 def network() -> MattingNetwork:
-    torch.manual_seed(0)
-    return MattingNetwork("mobilenetv3").eval()
+    return random_network()
 
 
 @pytest.fixture

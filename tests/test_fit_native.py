@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes import random_network
 from PIL import Image
 from torch import Tensor
 
@@ -21,8 +22,7 @@ import fit_native as script
 
 @pytest.fixture
 def network() -> MattingNetwork:
-    torch.manual_seed(0)
-    return MattingNetwork("mobilenetv3").eval()
+    return random_network()
 
 
 @pytest.fixture

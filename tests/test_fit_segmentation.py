@@ -4,17 +4,15 @@ import sys
 from pathlib import Path
 
 import torch
+from fakes import random_network
 from safetensors.torch import load_file, save_file
-
-from rematte.network import MattingNetwork
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import fit_segmentation as script
 
 
 def test_a_mask_that_the_maps_tell_is_learned(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = MattingNetwork("mobilenetv3").eval()
+    network = random_network()
     hidden = torch.randn(1, 16, 40, 60)
     mask = (hidden[:, 3:4] - hidden[:, 7:8] > 0.2).float()
     script.fit(network, hidden.flatten(2)[0].T, mask.flatten())
