@@ -166,9 +166,9 @@ def _record(step: Callable[[], None]) -> Callable[[], object]:
 class OpenVINOEngine:
     """OpenVINO, compiled for each size that comes.
 
-    In mixed precision all that `network.CoarseDecoder` does runs in bfloat16 where the
-    processor can, and `CoarseEncoder` in float32: rounding there too moved edges more.
-    docs/performance.md has the figures, which depend on the weights.
+    In mixed precision `network.CoarseDecoder` runs in bfloat16 where the processor can,
+    the encoder before and the guided filter after it in float32: rounding there too
+    moved edges more. docs/performance.md has the figures, which depend on the weights.
 
     Args:
         network: The network.
@@ -217,25 +217,19 @@ class OpenVINOEngine:
         return model
 
     def _compile(
-        self,
-        part: str,
-        module: nn.Module,
-        inputs: tuple[Any, ...],
-        dtype: str,
-        planar: int,
+        self, part: str, module: nn.Module, inputs: tuple[Any, ...], dtype: str
     ) -> Any:
-        """Make a model whose inputs and outputs are channels last.
+        """Make a model whose inputs and outputs are channels last, but for the maps.
 
-        What passes from the encoder to the decoder has the decoder's precision: it
-        would be rounded to it anyway, and takes half as long. States are float32, so
-        that small changes of them are not rounded away.
+        What passes from one part to the next has the decoder's precision: there it
+        would be rounded to it anyway, and it takes half as long. States are float32,
+        so that small changes of them are not rounded away.
 
         Args:
-            part: The module's name.
+            part: "encoder", "decoder" or "head".
             module: What to convert.
             inputs: One of each; the first is the picture.
             dtype: The precision to compute in.
-            planar: How many outputs, from the first on, are float32 and planar.
         """
         import openvino
         from openvino.preprocess import PrePostProcessor
@@ -248,12 +242,12 @@ class OpenVINOEngine:
         for index in range(len(model.inputs)):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(first)
-            if 0 < index < 4:
+            if 0 < index < 4:  # later ones are states
                 steps.input(index).tensor().set_element_type(self._between)
-        for index in range(planar, len(model.outputs)):
+        for index in range(len(model.outputs) if part != "head" else 0):
             steps.output(index).model().set_layout(first)
             steps.output(index).tensor().set_layout(last)
-            if not planar:  # what goes on to the decoder
+            if part == "encoder" or index == 0:
                 steps.output(index).tensor().set_element_type(self._between)
         settings = {"INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
         compiled = self._core.compile_model(steps.build(), "CPU", settings)
@@ -268,19 +262,22 @@ class OpenVINOEngine:
         picture = torch.zeros(shape).movedim(-1, 1)
         with torch.inference_mode():
             features = self._coarse.encoder(picture)
-            _, *states = self._coarse.decoder(picture, *features, *[None] * 4)
-        zeros = [torch.zeros(state.shape) for state in states]
-        given = tuple(torch.zeros(feature.shape) for feature in features)
+            hidden, *states = self._coarse.decoder(picture, *features, *[None] * 4)
+        given, (seen,), zeros = (
+            tuple(torch.zeros(each.shape) for each in some)
+            for some in (features, (hidden,), states)
+        )
         self._encoder = self._compile(
-            "encoder", self._coarse.encoder, (picture,), "f32", 0
+            "encoder", self._coarse.encoder, (picture,), "f32"
         )
         self._decoder = self._compile(
-            "decoder", self._coarse.decoder, (picture, *given, *zeros),
-            self._precision, 1,
-        )  # fmt: skip
+            "decoder", self._coarse.decoder, (picture, *given, *zeros), self._precision
+        )
+        self._head = self._compile("head", self._coarse.head, (picture, seen), "f32")
         for index in range(3):  # what the encoder writes, the decoder reads
             tensor = self._encoder.get_output_tensor(index)
             self._decoder.set_input_tensor(1 + index, tensor)
+        self._head.set_input_tensor(1, self._decoder.get_output_tensor(0))
         self._zeros, *self._spare = (
             tuple(
                 openvino.Tensor(
@@ -292,11 +289,7 @@ class OpenVINOEngine:
         )
         for tensor in self._zeros:
             tensor.data[:] = 0
-        self._maps_shape = (
-            shape[0],
-            8 if self._coarse.decoder.refined else 4,
-            *shape[1:3],
-        )
+        self._maps_shape = shape[0], 8 if self._coarse.head.refined else 4, *shape[1:3]
         self._shape = shape
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
@@ -306,17 +299,16 @@ class OpenVINOEngine:
         self.prepare(picture.shape)
         picture = np.ascontiguousarray(picture)
         shared = Tensor(picture, shared_memory=True)
-        self._encoder.set_input_tensor(0, shared)
-        self._decoder.set_input_tensor(0, shared)
         maps = np.empty(self._maps_shape, np.float32)
-        self._decoder.set_output_tensor(0, Tensor(maps, shared_memory=True))
+        self._head.set_output_tensor(0, Tensor(maps, shared_memory=True))
         # Two sets of states take turns; new memory for each would cost a millisecond.
         after = self._spare[1] if state is self._spare[0] else self._spare[0]
         for index in range(4):
             self._decoder.set_input_tensor(4 + index, (state or self._zeros)[index])
             self._decoder.set_output_tensor(1 + index, after[index])
-        self._encoder.infer()
-        self._decoder.infer()
+        for part in (self._encoder, self._decoder, self._head):
+            part.set_input_tensor(0, shared)
+            part.infer()
         return maps, after
 
     def pack(self, state: State) -> list[Tensor]:
@@ -517,7 +509,7 @@ def _fingerprint(coarse: Coarse) -> str:
     """All that the converted model depends on, as a short hash."""
     digest = hashlib.sha256()
     versions = package_versions(("torch", "openvino"))
-    digest.update(f"{coarse} {coarse.decoder.refined} {versions}".encode())
+    digest.update(f"{coarse} {coarse.head.refined} {versions}".encode())
     for tensor in coarse.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -509,25 +509,16 @@ class CoarseEncoder(nn.Module):
 
 
 class CoarseDecoder(nn.Module):
-    """All that comes after `CoarseEncoder`, for one frame.
+    """What comes after `CoarseEncoder`, for one frame; shares the parameters.
 
-    That is the encoder's last stages and LR-ASPP, decoder, projection, and the fit of
-    the guided filter.
-
-    Args:
-        network: Whose parameters it shares.
-        refined: Whether the frame is larger than the picture, so that the guided
-            filter is needed.
+    That is the encoder's last stages and LR-ASPP, and the decoder.
     """
 
-    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+    def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
         self.backbone = network.backbone
         self.aspp = network.aspp
         self.decoder = network.decoder
-        self.project_mat = network.project_mat
-        self.refiner = network.refiner
-        self.refined = refined
 
     def forward(
         self,
@@ -553,18 +544,44 @@ class CoarseDecoder(nn.Module):
             r4: See `r1`.
 
         Returns:
-            The maps and the new states. The maps are the slopes and intercepts of
-            `refine`, (B, 8, h, w); without the guided filter, the foreground residual
-            and alpha themselves, (B, 4, h, w).
+            Hidden features (B, 16, h, w) and the new states.
         """
         f4 = self.aspp(self.backbone.deep(f3))
-        hidden, r1, r2, r3, r4 = self.decoder(
+        y: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.decoder(
             picture, (f1, f2, f3, f4), (r1, r2, r3, r4), 1
         )
-        maps = self.project_mat(hidden)
+        return y
+
+
+class CoarseHead(nn.Module):
+    """What comes after `CoarseDecoder`: projection and fit of the guided filter.
+
+    Apart from it, since the filter subtracts nearly equal numbers, which half
+    precision does not survive, and all the rest does.
+
+    Args:
+        network: Whose parameters it shares.
+        refined: Whether the frame is larger than the picture, so that the guided
+            filter is needed.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.project_mat = network.project_mat
+        self.refiner = network.refiner
+        self.refined = refined
+
+    def forward(self, picture: Tensor, hidden: Tensor) -> Tensor:
+        """Fit the filter to the picture and the decoder's features, both (B, C, h, w).
+
+        Returns:
+            The slopes and intercepts of `refine`, (B, 8, h, w); without the guided
+            filter, the foreground residual and alpha themselves, (B, 4, h, w).
+        """
+        maps: Tensor = self.project_mat(hidden)
         if self.refined:
             maps = torch.cat(self.refiner(picture, maps, hidden), 1)
-        return maps, r1, r2, r3, r4
+        return maps
 
 
 class Coarse(nn.Module):
@@ -575,13 +592,14 @@ class Coarse(nn.Module):
 
     Args:
         network: Whose parameters it shares.
-        refined: See `CoarseDecoder`.
+        refined: See `CoarseHead`.
     """
 
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
         super().__init__()
         self.encoder = CoarseEncoder(network)
-        self.decoder = CoarseDecoder(network, refined)
+        self.decoder = CoarseDecoder(network)
+        self.head = CoarseHead(network, refined)
 
     def forward(
         self,
@@ -591,12 +609,15 @@ class Coarse(nn.Module):
         r3: Tensor | None,
         r4: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Run one step; arguments and results as in `CoarseDecoder`."""
+        """Run one step; arguments as in `CoarseDecoder`.
+
+        Returns:
+            The maps of `CoarseHead` and the new states.
+        """
         f1, f2, f3 = self.encoder(picture)
-        y: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.decoder(
-            picture, f1, f2, f3, r1, r2, r3, r4
-        )
-        return y
+        hidden, *states = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
+        r1, r2, r3, r4 = states
+        return self.head(picture, hidden), r1, r2, r3, r4
 
 
 def _check_source(src: Tensor, downsample_ratio: float) -> None:
