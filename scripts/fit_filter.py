@@ -4,11 +4,15 @@
 
 What the network gives at the small size does not change while only its filter learns,
 so that is computed once, and the filter, 740 parameters, is fitted for many steps to
-crops with edges in them: of composites of cut-outs, to their exact alpha, and of the
-larger photos, to what the teacher makes of them at full size. Cut-outs of the shards
-are small and soft; their alpha is made steeper by a random factor before it is
-composited, so that there are crisp edges to learn from. Stripes lie over most
-backgrounds.
+crops with edges in them: of composites of cut-outs, to their exact alpha, and of
+enlarged photos and frames, to what the teacher makes of them at full size. Cut-outs of
+the shards are small and soft; their alpha is made steeper by a random factor before it
+is composited, so that there are crisp edges to learn from. Behind them are railings and
+stripes, or something out of focus and a camera's noise, which steep slopes make
+visible.
+
+Each crop's error counts in units of what the fast guided filter leaves of it, which has
+nothing to learn: otherwise the hardest crops are all that counts.
 
 Variances and covariances of a picture are a hundredth of the decoder's features. They
 need weights of a hundred, where no optimiser with a step of its own size arrives from
@@ -18,12 +22,14 @@ one. So what learns is the weight of each input in units of that input.
 import argparse
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from fit_blocks import Soap, descend
+from ground_truth import bars
 from numpy.random import Generator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -33,29 +39,36 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from tqdm import tqdm
 
 from rematte.errors import InputError, end
-from rematte.network import DeepGuidedFilter, MattingNetwork, refine, shrink
-from rematte.train.augment import Layers, composite
+from rematte.network import (
+    DeepGuidedFilter,
+    FastGuidedFilter,
+    MattingNetwork,
+    refine,
+    shrink,
+)
+from rematte.train.augment import Layers, composite, stripes
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, decode, index
 from rematte.train.distill import capture
-from rematte.train.settings import Augment, Data
+from rematte.train.settings import NO_AUGMENT, Data
 from rematte.weights import load_network
 
-SIZES = ((896, 896), (768, 1024), (1088, 1088), (1088, 1440))
+SIZES = ((1088, 1088), (1088, 1440), (1440, 1088))
 # Of crops: the side at the small size, a unit there, and how many pixels it shows.
-CROPS = {0.25: (64, 1, 4), 0.375: (96, 3, 8), 0.5: (112, 1, 2)}
-RATIOS = (0.25, 0.25, 0.375, 0.5, 0.5)
-STEEP = (1, 2, 3, 4, 8)  # what alpha's slope is multiplied with
+CROPS = {0.25: (64, 1, 4), 0.5: (112, 1, 2)}
+STEEP = (1, 2, 3, 3, 4)  # what alpha's slope is multiplied with
 WARM = 3  # times a picture is shown, so that the recurrent state settles
 LOST = 0.05  # a picture whose mean alpha is so wrong teaches the filter nothing
-LARGE = 640  # long side of a photo from which on it teaches [pixels]
-PHOTOS = 0.4  # of pictures, as far as there are
-FROM_EACH = 3  # crops
-BATCH = 4  # crops
+LEAST = 400  # shorter side of a photo or frame from which on it teaches [pixels]
+TAUGHT = 0.4  # of pictures are of these
+LARGER = (1.4, 2.4)  # by how much they are enlarged
+NOISE = (0.002, 0.014)  # standard deviation
+FROM_EACH = 5  # crops, at each ratio
+BATCH = 6  # crops
 SIGMA = 1.4  # of the slopes that the loss compares, as in the Grad metric [pixels]
-HOW = Augment(
-    motion=0.0, time=0.0, noise=0.05, sharpness=0.3, blur=0.0, jpeg=0.05, stripes=0.7
-)
+HOW = replace(NO_AUGMENT, noise=0.05, sharpness=0.3, jpeg=0.05)
+# Squared error of the slopes' lengths and of themselves; L1 of alpha and of colour.
+WEIGHTS = torch.tensor([2.0, 0.3, 0.5, 0.15])
 
 
 class Sample(NamedTuple):
@@ -69,17 +82,50 @@ class Sample(NamedTuple):
     hidden: Tensor
 
 
-def steeper(sample: dict[str, Tensor], factor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Composite again with a crisper alpha.
-
-    Returns:
-        The composite, foreground and alpha.
-    """
+def steeper(sample: dict[str, Tensor], factor: float) -> Layers:
+    """Take a composite apart and give its layers with a crisper alpha."""
     src, fgr, pha = sample["src"], sample["fgr"], sample["pha"]
     behind = (src - pha * fgr) / (1 - pha).clamp(min=0.02)
-    crisp = ((pha - 0.5) * factor + 0.5).clamp(0, 1)
-    layers = Layers(fgr, crisp, behind.clamp(0, 1))
-    return composite(layers), fgr, crisp
+    return Layers(fgr, ((pha - 0.5) * factor + 0.5).clamp(0, 1), behind.clamp(0, 1))
+
+
+def drawn_over(found: Index, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a composite with crisp edges; give it, its foreground and its alpha."""
+    size = SIZES[int(rng.integers(len(SIZES)))]
+    sample = matte_sample(found, rng, 1, size, HOW)
+    fgr, pha, behind = steeper(sample, float(rng.choice(STEEP)))
+    kind = rng.random()
+    if kind < 0.45:
+        behind = railings(behind, rng)
+    elif kind < 0.65:
+        behind = stripes(behind, replace(HOW, stripes=1.0), rng)
+    else:
+        blur = int(rng.choice((16, 32, 64)))
+        low = F.avg_pool2d(behind, blur, ceil_mode=True, count_include_pad=False)
+        behind = F.interpolate(low, size, mode="bicubic").clamp(0, 1)
+    src = composite(Layers(fgr, pha, behind))
+    if kind >= 0.65:
+        src = src + grain(size, rng) * float(rng.uniform(*NOISE))
+    return src.clamp(0, 1), fgr, pha
+
+
+def railings(behind: Tensor, rng: Generator) -> Tensor:
+    """Put dark or light bars before a background (1, 3, H, W), mostly upright."""
+    period, share = int(rng.integers(26, 90)), float(rng.uniform(0.15, 0.6))
+    slope = float(rng.choice((0, 0, 0, rng.uniform(-1, 1))))
+    size = behind.shape[-2], behind.shape[-1]
+    if rng.random() < 0.6:
+        colour = behind * float(rng.uniform(0.05, 0.5))
+    else:
+        colour = behind * 0.5 + float(rng.uniform(0.2, 0.5))
+    return torch.lerp(behind, colour, bars(size, period, share, slope)[None])
+
+
+def grain(size: tuple[int, int], rng: Generator) -> Tensor:
+    """Noise of about 1, partly of all channels alike, and more or less soft."""
+    torch.manual_seed(int(rng.integers(2**31)))
+    noise = torch.randn(1, 1, *size) + 0.5 * torch.randn(1, 3, *size)
+    return torch.lerp(noise, 2.2 * F.avg_pool2d(noise, 3, 1, 1), float(rng.random()))
 
 
 def last_map(model: MattingNetwork, picture: Tensor, times: int) -> Tensor:
@@ -97,24 +143,26 @@ def pictures(
     teacher: MattingNetwork, found: Index, count: int, rng: Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Give so many large pictures with foreground and alpha, (1, C, H, W) each."""
-    stills = [item for item in found.people + found.masks if item.media.frames == 1]
-    order = iter([stills[int(at)] for at in rng.permutation(len(stills))])
-    photos = round(PHOTOS * count)
+    items = found.people + found.masks
+    order = iter([items[int(at)] for at in rng.permutation(len(items))])
+    taught = round(TAUGHT * count)
     given = 0
     for item in order:
-        if given == photos:
+        if given == taught:
             break
-        x = torch.from_numpy(decode(item.media, [0], "RGB")).movedim(-1, 1).float()
-        if max(x.shape[-2:]) >= LARGE:
-            src = on_grid(x / 255)
+        at = int(rng.integers(item.media.frames))
+        x = torch.from_numpy(decode(item.media, [at], "RGB")).movedim(-1, 1) / 255
+        if min(x.shape[-2:]) >= LEAST:
+            by = float(rng.uniform(*LARGER))
+            x = F.interpolate(x, scale_factor=by, mode="bicubic").clamp(0, 1)
+            src = on_grid(x)
             states: list[Tensor | None] = [None] * 4
             for _ in range(WARM):
                 fgr, pha, *states = teacher(src, *states)
             yield src, fgr, pha
             given += 1
     for _ in range(count - given):
-        size = SIZES[int(rng.integers(len(SIZES)))]
-        yield steeper(matte_sample(found, rng, 1, size, HOW), float(rng.choice(STEEP)))
+        yield drawn_over(found, rng)
 
 
 def on_grid(x: Tensor) -> Tensor:
@@ -130,8 +178,18 @@ def crops(
 
     Nothing comes of a picture whose person the network does not find.
     """
+    for ratio in CROPS:
+        yield from crops_at(model, truth, ratio, rng)
+
+
+def crops_at(
+    model: MattingNetwork,
+    truth: tuple[Tensor, Tensor, Tensor],
+    ratio: float,
+    rng: Generator,
+) -> Iterator[Sample]:
+    """Give those of `crops` at one ratio."""
     src, _, pha = truth
-    ratio = float(rng.choice(RATIOS))
     side, unit, shown = CROPS[ratio]
     picture = shrink(src, ratio)
     most = [(length - side) // unit for length in picture.shape[-2:]]
@@ -165,8 +223,8 @@ def slopes(x: Tensor) -> Tensor:
     return F.conv2d(x, torch.stack([across, across.T])[:, None])
 
 
-def loss(refiner: nn.Module, sample: Sample) -> Tensor:
-    """Alpha: 3 L1 + 4 squared error of slopes + 6 of their lengths; colour: 3 L1."""
+def errors(refiner: nn.Module, sample: Sample) -> Tensor:
+    """What a filter leaves of crops, (N, 4); see `WEIGHTS`."""
     out = refine(sample.src, *refiner(sample.picture, sample.coarse, sample.hidden))
     # What lies beyond a crop would have reached two pixels of the small size.
     edge = 2 * math.ceil(sample.src.shape[-1] / sample.picture.shape[-1])
@@ -175,12 +233,13 @@ def loss(refiner: nn.Module, sample: Sample) -> Tensor:
     mine, theirs = slopes(pha), slopes(true)
     long, right = ((x.square().sum(1) + 1e-8).sqrt() for x in (mine, theirs))
     wrong = (sample.src + out[:, :3]).clamp(0, 1) - sample.fgr
-    return (
-        3 * F.l1_loss(pha, true)
-        + 4 * (mine - theirs).square().sum(1).mean()
-        + 6 * F.mse_loss(long, right)
-        + 3 * (wrong[inside] * (true > 0)).abs().mean()
+    parts = (
+        (long - right).square(),
+        (mine - theirs).square().sum(1),
+        (pha - true).abs(),
+        (wrong[inside] * (true > 0)).abs(),
     )
+    return torch.stack([part.flatten(1).mean(1) for part in parts], 1)
 
 
 class PerInput(nn.Module):
@@ -218,17 +277,24 @@ def fit(
     first = refiner.conv[0]
     register_parametrization(first, "weight", PerInput(input_size(refiner, samples)))
     refiner.requires_grad_(True)
-    groups: dict[torch.Size, list[Sample]] = {}
+    groups: dict[torch.Size, list[tuple[Sample, Tensor]]] = {}
     for sample in samples:
-        groups.setdefault(sample.picture.shape, []).append(sample)
+        fast = errors(FastGuidedFilter(16), sample)
+        groups.setdefault(sample.picture.shape, []).append((sample, fast))
     kinds = list(groups.values())
+    means = [torch.cat([fast for _, fast in kind]).mean(0) for kind in kinds]
     share = np.array([len(kind) for kind in kinds]) / len(samples)
     rng = np.random.default_rng(0)
 
     def step() -> Tensor:
-        kind = kinds[int(rng.choice(len(kinds), p=share))]
+        which = int(rng.choice(len(kinds), p=share))
+        kind = kinds[which]
         chosen = [kind[int(at)] for at in rng.integers(0, len(kind), BATCH)]
-        return loss(refiner, Sample(*map(torch.cat, zip(*chosen, strict=True))))
+        parts = [sample for sample, _ in chosen]
+        fast = torch.cat([unit for _, unit in chosen])
+        found = errors(refiner, Sample(*map(torch.cat, zip(*parts, strict=True))))
+        # The mean of all holds up where the fast filter leaves next to nothing.
+        return (found / (0.5 * fast + 0.5 * means[which]) @ WEIGHTS).mean()
 
     steps = descend(Soap(list(refiner.parameters()), rate), step, seconds, 0.3, 1.0)
     remove_parametrizations(first, "weight")
@@ -252,8 +318,8 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="safetensors to write, float16")
     parser.add_argument("--teacher", required=True, metavar="WEIGHTS")
     parser.add_argument("--shards", nargs="+", required=True, metavar="TAR")
-    parser.add_argument("--pictures", type=int, default=400)
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -43,7 +43,7 @@ from tqdm import tqdm
 from rematte.engines import folded
 from rematte.errors import end
 from rematte.network import MattingNetwork
-from rematte.train.augment import vary_frames
+from rematte.train.augment import composite, vary_frames
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, Item, decode, index
 from rematte.train.distill import capture
@@ -241,7 +241,8 @@ def true_sequence(found: Index, rng: Generator) -> tuple[Tensor, Tensor]:
     crisp = float(rng.choice(CRISP))
     src, fgr, pha = drawn["src"], drawn["fgr"], drawn["pha"]
     if crisp > 1:
-        src, fgr, pha = steeper(drawn, crisp)
+        layers = steeper(drawn, crisp)
+        src, fgr, pha = composite(layers), layers.fgr, layers.pha
     src = (src * 255).round() / 255
     return src, torch.cat([fgr - src, pha], 1)
 

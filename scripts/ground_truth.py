@@ -21,7 +21,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -67,6 +67,7 @@ WARM = 3  # frames of a still until the memory is filled
 WALL = "clips/man_uneven_backing.mp4"
 WALL_STARTS = (60, 150, 270, 400, 470, 940, 1010, 1390)
 REAL = "clips/talk_portrait_hevc.mp4"
+REAL_FRAMES = range(0, 200, 20)
 # Upright, with the head on top, so that there is a place for hair.
 STANDING = {
     "cutouts/r_60.png": "wallpapers/Mountains and forest.jpg",
@@ -371,12 +372,15 @@ def by_filter(model: MattingNetwork, src: Tensor, ratio: float) -> dict[str, Ten
     return {name: alpha.clamp(0, 1) for name, alpha in maps.items()}
 
 
-def real_still(teacher: MattingNetwork, path: Path) -> Still:
-    """The first frame of the real clip; what the teacher sees at ratio 1 is true."""
+def real_stills(teacher: MattingNetwork, path: Path, frames: range) -> list[Still]:
+    """Frames of the real clip; what the teacher sees at ratio 1 is true."""
+    stills = []
     with VideoReader(path) as reader:
-        src = tensor(next(iter(reader)).pixels)[None]
-    pha = alpha_of(teacher, src.expand(WARM, -1, -1, -1))[-1]
-    return Still(src, pha[None], left_edge(pha[0], 90))
+        for frame in islice(reader, frames.start, frames.stop, frames.step):
+            src = tensor(frame.pixels)[None]
+            pha = alpha_of(teacher, src.expand(WARM, -1, -1, -1))[-1]
+            stills.append(Still(src, pha[None], left_edge(pha[0], 90)))
+    return stills
 
 
 def measure_filters(
@@ -481,7 +485,8 @@ def run(
     found = index(Data(shards=(str(shared / "train" / "*.tar"),)))
     groups, photos = clip_groups(shared, found, quick), masked_photos(found, quick)
     pictures = large_stills(found, quick)
-    pictures["real clip"] = [real_still(load_network(names[-1]), shared / REAL)]
+    frames = REAL_FRAMES[: 1 if quick else None]
+    pictures["real clip"] = real_stills(load_network(names[-1]), shared / REAL, frames)
     clips: Figures = {label(name): {} for name in names}
     filters: Figures = {label(name): {} for name in names}
     shown = {

@@ -39,14 +39,13 @@ def test_a_crop_shows_what_the_whole_picture_does(
     ratio: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(script, "RATIOS", (ratio,))
     monkeypatch.setattr(script, "LOST", 1)
     src = truth[0]
     picture = shrink(src, ratio)
     hidden = script.last_map(network, picture, script.WARM)
     coarse = network.project_mat(hidden)
     whole = refine(src, *network.refiner(picture, coarse, hidden))
-    found = list(script.crops(network, truth, np.random.default_rng(0)))
+    found = list(script.crops_at(network, truth, ratio, np.random.default_rng(0)))
     assert len(found) == script.FROM_EACH
     edge = 2 * round(1 / ratio) + 2
     for crop in found:
@@ -73,9 +72,18 @@ def test_only_the_filter_learns_and_it_does(
     samples = [s for _ in range(4) for s in script.crops(network, truth, rng)]
     refiner = network.refiner
     assert isinstance(refiner, DeepGuidedFilter)
-    before = sum(float(script.loss(refiner, sample)) for sample in samples)
+    before = sum(
+        float((script.errors(refiner, sample) @ script.WEIGHTS).sum())
+        for sample in samples
+    )
     assert script.fit(refiner, samples, 3, 4e-3) > 0
-    assert sum(float(script.loss(refiner, sample)) for sample in samples) < before
+    assert (
+        sum(
+            float((script.errors(refiner, sample) @ script.WEIGHTS).sum())
+            for sample in samples
+        )
+        < before
+    )
     script.write(str(old), new, "refiner", refiner)
     was, now = load_file(old), load_file(new)
     assert was.keys() == now.keys()
