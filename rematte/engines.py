@@ -260,20 +260,19 @@ class OpenVINOEngine:
         if shape == self._shape:
             return
         picture = torch.zeros(shape).movedim(-1, 1)
-        with torch.inference_mode():
+        with torch.no_grad():
             features = self._coarse.encoder(picture)
             hidden, *states = self._coarse.decoder(picture, *features, *[None] * 4)
-        given, (seen,), zeros = (
-            tuple(torch.zeros(each.shape) for each in some)
-            for some in (features, (hidden,), states)
-        )
         self._encoder = self._compile(
             "encoder", self._coarse.encoder, (picture,), "f32"
         )
         self._decoder = self._compile(
-            "decoder", self._coarse.decoder, (picture, *given, *zeros), self._precision
+            "decoder",
+            self._coarse.decoder,
+            (picture, *features, *states),
+            self._precision,
         )
-        self._head = self._compile("head", self._coarse.head, (picture, seen), "f32")
+        self._head = self._compile("head", self._coarse.head, (picture, hidden), "f32")
         for index in range(3):  # what the encoder writes, the decoder reads
             tensor = self._encoder.get_output_tensor(index)
             self._decoder.set_input_tensor(1 + index, tensor)
