@@ -16,12 +16,13 @@ from functools import lru_cache, partial
 from itertools import chain, islice
 from numbers import Rational
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from rematte.compositing import Renderer, make_background, parse_colour
+from rematte.cuda import RecordedNetwork
 from rematte.engines import ENGINES, Engine, choose_engine, make_engine
 from rematte.errors import InputError, OutputError
 from rematte.matting import (
@@ -49,7 +50,7 @@ Rate = int | float | str | Fraction
 Backdrop = str | Path | tuple[int, int, int]
 
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
-_AUTO_CHUNK = {"cpu": 1, "cuda": 4, "mps": 4}
+_AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}
 
 # Of an image folder [frames/s]: FFmpeg's fractions have 31 bits for a time base.
 _SLOWEST = Fraction(1, 100_000)
@@ -224,7 +225,8 @@ def convert_video(
         engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
             "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
             "plain" calls the model as a whole, as is done with every other model and
-            on other devices; but "torch" repeats a CUDA graph on a CUDA GPU.
+            on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
+            one frame at a time; "torch-compiled" compiles it first.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -349,8 +351,10 @@ def settle_engine(
         ratio: The downsample ratio.
         frames: How many there are.
     """
-    if not _runs_coarse(model, device, dtype, engine):
-        return "plain"
+    kind = _kind_of_engine(model, device, dtype, engine)
+    if kind != "coarse":
+        recorded = "torch" if engine == "auto" else engine
+        return recorded if kind == "recorded" else "plain"
     if engine != "auto":
         return engine
     small = int(size[0] * ratio), int(size[1] * ratio)
@@ -380,33 +384,47 @@ def choose_matting(
         downsample_ratio: See `model`.
         seq_chunk: Frames at once.
     """
-    if _runs_coarse(model, device, dtype, engine):
+    kind = _kind_of_engine(model, device, dtype, engine)
+    if kind == "coarse":
         # Kept for a state that starts anew at the same size.
         make = lru_cache(1)(partial(_make_engine, engine, model, frames, report))
         return partial(matte_coarse, make, downsample_ratio=downsample_ratio)
     report.engine = "plain"
+    if kind == "recorded":
+        compiled = engine == "torch-compiled"
+        report.engine = f"{'torch' if engine == 'auto' else engine} (a CUDA graph)"
+        model, seq_chunk = RecordedNetwork(model, compiled), 1
     return partial(
         matte, model, device=device, dtype=dtype, seq_chunk=seq_chunk,
         downsample_ratio=downsample_ratio, tell=report.notes.append,
     )  # fmt: skip
 
 
-def _runs_coarse(
+def _kind_of_engine(
     model: Any, device: torch.device, dtype: torch.dtype, engine: str
-) -> bool:
-    """Whether an engine runs the model, rather than the model itself."""
+) -> Literal["coarse", "recorded", "plain"]:
+    """Whether one of `engines` runs the model, a CUDA graph of it, or itself."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     ours = isinstance(model, MattingNetwork)
-    if ours and device.type == "cuda" and engine == "torch":
-        return True
+    if (
+        ours
+        and device.type == "cuda"
+        and engine in (*("auto", "torch", "torch-compiled"),)
+    ):
+        return "recorded"
+    if engine == "torch-compiled":
+        raise ValueError(
+            f"engine torch-compiled runs a MattingNetwork on a CUDA GPU only, and this "
+            f"is {type(model).__name__}, {device}; leave engine (--engine) out"
+        )
     fits = ours and device.type == "cpu" and dtype == torch.float32
     if not fits and engine not in ("auto", "torch", "plain"):
         raise ValueError(
             f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "
             f"{type(model).__name__}, {device}, {dtype}; leave engine (--engine) out"
         )
-    return fits and engine != "plain"
+    return "coarse" if fits and engine != "plain" else "plain"
 
 
 def _make_engine(

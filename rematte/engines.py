@@ -75,11 +75,8 @@ class Engine(Protocol):
 class TorchEngine:
     """Torch itself, with batch norm folded away and channels last.
 
-    On a CUDA GPU the state stays there, and a step is recorded once as a CUDA graph
-    and then repeated, which spares launching its kernels one by one.
-
     Args:
-        network: The network, on its device and in its precision; it stays as it is.
+        network: The network; it stays as it is.
         refined: See `network.Coarse`.
     """
 
@@ -89,78 +86,24 @@ class TorchEngine:
         self._coarse = coarse.to(  # torch's stubs do not know it
             memory_format=torch.channels_last  # type: ignore[call-overload]
         )
-        like = next(network.parameters())
-        self._device, self._dtype = like.device, like.dtype
-        self._recorded = like.is_cuda
-        self._shape: tuple[int, ...] = ()
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Record a step of this shape where that pays; see `Engine`."""
-        if not self._recorded or shape == self._shape:
-            return
-        with torch.inference_mode():
-            self._picture = torch.zeros(
-                shape, device=self._device, dtype=self._dtype
-            ).movedim(-1, 1)
-            _, *states = self._coarse(self._picture, *[None] * 4)
-            self._held = tuple(torch.zeros_like(each) for each in states)
-
-            def step() -> None:
-                self._maps, *after = self._coarse(self._picture, *self._held)
-                for old, new in zip(self._held, after, strict=True):
-                    old.copy_(new)
-
-            self._again = _record(step)
-        self._shape = shape
+        """Do nothing, since any shape will do; see `Engine`."""
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
         """Run one step; see `Engine`."""
         with torch.inference_mode():
             given = torch.from_numpy(picture).movedim(-1, 1)
-            if self._recorded:
-                self.prepare(picture.shape)
-                self._picture.copy_(given)
-                for index, held in enumerate(self._held):
-                    if state is None:
-                        held.zero_()
-                    elif state[index] is not held:
-                        held.copy_(state[index])
-                self._again()
-                maps, after = self._maps, self._held
-            else:
-                given = given.to(self._device, self._dtype)
-                maps, *states = self._coarse(given, *(state or (None,) * 4))
-                after = tuple(states)
-            return maps.float().contiguous().cpu().numpy(), after
+            maps, *states = self._coarse(given, *(state or (None,) * 4))
+            return maps.contiguous().numpy(), tuple(states)
 
     def pack(self, state: State) -> list[Tensor]:
         """See `Engine`."""
-        return [t.cpu().clone(memory_format=torch.contiguous_format) for t in state]
+        return [t.clone(memory_format=torch.contiguous_format) for t in state]
 
     def unpack(self, kept: list[Tensor]) -> State:
         """See `Engine`."""
-        return tuple(
-            t.to(self._device).contiguous(memory_format=torch.channels_last)
-            for t in kept
-        )
-
-
-def _record(step: Callable[[], None]) -> Callable[[], object]:
-    """Record what a function does on the GPU as a graph; give what repeats it.
-
-    Source:
-        https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
-    """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # a recording wants some runs before it
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+        return tuple(t.contiguous(memory_format=torch.channels_last) for t in kept)
 
 
 class OpenVINOEngine:
@@ -398,7 +341,8 @@ _KINDS = {
     ),
     "onnxruntime": _Kind(OnnxEngine, ("onnxruntime", "onnxscript"), "onnx"),
 }
-ENGINES = ("auto", *_KINDS, "plain")
+# The last two call a model as a whole; see `convert.choose_matting`.
+ENGINES = ("auto", *_KINDS, "plain", "torch-compiled")
 
 
 def installed() -> dict[str, bool]:

@@ -145,7 +145,11 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
 
 def to_tensor(pixels: Pixels, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """Turn (..., H, W, C) 8- or 16-bit pixels into (..., C, H, W) in [0, 1]."""
-    tensor = torch.from_numpy(pixels).to(device).movedim(-1, -3)
+    tensor = torch.from_numpy(pixels)
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        tensor = tensor.pin_memory()  # a GPU fetches from there at four times the speed
+    tensor = tensor.to(device, non_blocking=cuda).movedim(-1, -3)
     return tensor.to(dtype).div_(np.iinfo(pixels.dtype).max)
 
 
@@ -213,7 +217,9 @@ def matte(
             ratio = choose_ratio(shape[1], shape[0], downsample_ratio)
         while chunk:
             some = chunk[:seq_chunk]
-            pixels = np.stack([frame.pixels for frame in some])
+            pixels = some[0].pixels[None]
+            if len(some) > 1:
+                pixels = np.stack([frame.pixels for frame in some])
             try:
                 with torch.inference_mode():
                     src = to_tensor(pixels, device, dtype)

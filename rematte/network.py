@@ -475,7 +475,7 @@ class MattingNetwork(nn.Module):
         """
         if isinstance(r1, float):
             r1, downsample_ratio = None, r1
-        _check_source(src, downsample_ratio)
+        check_source(src, downsample_ratio)
         time = src.shape[1] if src.dim() == 5 else 1
         frames = src.flatten(0, -4)
         picture = shrink(frames, downsample_ratio)
@@ -620,7 +620,8 @@ class Coarse(nn.Module):
         return self.head(picture, hidden), r1, r2, r3, r4
 
 
-def _check_source(src: Tensor, downsample_ratio: float) -> None:
+def check_source(src: Tensor, downsample_ratio: float) -> None:
+    """Raise the errors of `MattingNetwork.forward` that are due to the frame."""
     if src.dim() not in (4, 5) or src.shape[-3] != 3:
         raise ValueError(
             "src must be (B, 3, H, W) or (B, T, 3, H, W), got "

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rematte.engines import ENGINES, Engine, make_engine
+from rematte.engines import Engine, installed, make_engine
 from rematte.errors import end
 from rematte.matting import matte_coarse
 from rematte.network import MattingNetwork
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--lead-in", type=int, nargs="+", default=[0, 4, 8, 15, 30])
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--frames", type=int, default=250)
-    parser.add_argument("--engine", choices=ENGINES[1:-1], default="torch")
+    parser.add_argument("--engine", choices=tuple(installed()), default="torch")
     options = parser.parse_args()
     network = load_network()
     print("| clip | seams |", *(f"W = {lead} |" for lead in options.lead_in))

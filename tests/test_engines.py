@@ -21,7 +21,7 @@ from rematte.matting import Memory, matte, matte_coarse
 from rematte.network import MattingNetwork, refine
 from rematte.video.frame import Frame
 
-NAMES = tuple(name for name in engines.ENGINES if name not in ("auto", "plain"))
+NAMES = tuple(installed())
 
 
 @pytest.fixture(scope="module")
@@ -194,29 +194,6 @@ def test_a_short_clip_needs_no_building(
     monkeypatch.setattr(engines, "download_dir", lambda: tmp_path)
     engine, why = choose_engine(model, (32, 32), True, 20)
     assert (engine.name, why) == ("torch", "fewer than 300 frames")
-
-
-def test_a_recorded_step_keeps_its_state(
-    model: MattingNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # On a GPU; what is recorded is here done again by calling it.
-    monkeypatch.setattr(engines, "_record", lambda step: step)
-    pictures = np.random.default_rng(0).random((5, 1, 48, 80, 3), np.float32)
-    called, recorded = (engines.TorchEngine(model, True) for _ in range(2))
-    recorded._recorded = True
-    state = again = None
-    for number, picture in enumerate(pictures):
-        expected, state = called.step(picture, state)
-        found, again = recorded.step(picture, again)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-        if number == 2:
-            kept, other = recorded.pack(again), called.pack(state)
-    # Another clip in between, begun anew, then on from what was kept.
-    first, _ = recorded.step(pictures[0], None)
-    np.testing.assert_array_equal(first, called.step(pictures[0], None)[0])
-    mine, _ = recorded.step(pictures[3], recorded.unpack(kept))
-    theirs, _ = called.step(pictures[3], called.unpack(other))
-    np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 def test_an_engine_that_is_missing_says_what_to_install(

@@ -20,10 +20,12 @@ ALLOWED = {
     "refining": {"video"},
     "pipeline": set(),
     "engines": {"network", "weights"},
+    "cuda": {"engines", "network", "triton"},
+    "triton": set(),
     "matting": {"engines", "network", "refining", "video"},
     "compositing": {"matting", "video"},
     "convert": {
-        *("compositing", "engines", "matting", "network", "pipeline", "video"),
+        *("compositing", "cuda", "engines", "matting", "network", "pipeline", "video"),
     },
     "storage": {"video"},
     "batch": {"convert", "storage", "video"},

@@ -1,0 +1,66 @@
+"""A recorded step is the network's. Without a GPU it is called instead of replayed."""
+
+import pytest
+import torch
+
+import rematte
+from rematte import cuda
+from rematte.network import MattingNetwork
+
+
+@pytest.fixture(scope="module")
+def model() -> MattingNetwork:
+    return rematte.load_model()
+
+
+@pytest.fixture
+def recorded(
+    model: MattingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> cuda.RecordedNetwork:
+    monkeypatch.setattr(cuda, "_capture", lambda step, device: step)
+    return cuda.RecordedNetwork(model)
+
+
+def clip(height: int, width: int, length: int = 4) -> torch.Tensor:
+    seed = torch.Generator().manual_seed(0)
+    return torch.rand(2, length, 3, height, width, generator=seed)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.4])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_it_gives_the_networks_frames(
+    model: MattingNetwork, recorded: cuda.RecordedNetwork, ratio: float, chunk: int
+) -> None:
+    with torch.inference_mode():
+        expected = model(clip(70, 98), downsample_ratio=ratio)
+    state: list[torch.Tensor | None] = [None] * 4
+    alphas, colours = [], []
+    for piece in clip(70, 98).split(chunk, 1):
+        fgr, pha, *state = recorded(piece, *state, ratio)  # type: ignore[arg-type]
+        alphas.append(pha)
+        colours.append(fgr)
+    torch.testing.assert_close(torch.cat(alphas, 1), expected.pha, atol=2e-4, rtol=0)
+    torch.testing.assert_close(torch.cat(colours, 1), expected.fgr, atol=2e-4, rtol=0)
+    for found, given in zip(state, expected[2:], strict=True):
+        torch.testing.assert_close(found, given, atol=2e-4, rtol=0)
+
+
+def test_states_can_be_kept_and_gone_on_from(recorded: cuda.RecordedNetwork) -> None:
+    frames = clip(48, 80).unbind(1)
+    first = recorded(frames[0], downsample_ratio=0.5)
+    second = recorded(frames[1], *first[2:], 0.5)
+    recorded(clip(32, 64)[:, 0], downsample_ratio=0.5)  # another clip, another size
+    again = recorded(frames[1], *first[2:], 0.5)
+    assert torch.equal(again.pha, second.pha)
+    assert not torch.equal(recorded(frames[1], downsample_ratio=0.5).pha, second.pha)
+
+
+def test_a_state_of_another_size_is_refused(recorded: cuda.RecordedNetwork) -> None:
+    small = recorded(clip(32, 64)[:, 0])
+    with pytest.raises(ValueError, match="cannot be carried over"):
+        recorded(clip(48, 80)[:, 0], *small[2:])
+
+
+def test_without_a_gpu_it_says_so(model: MattingNetwork) -> None:
+    with pytest.raises(ValueError, match="can only be recorded on a CUDA GPU"):
+        cuda.RecordedNetwork(model)(clip(32, 64)[:, 0])
