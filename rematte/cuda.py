@@ -50,14 +50,15 @@ class RecordedNetwork:
         # Compiled it is a little faster with channels last, and otherwise slower.
         self._layout = torch.channels_last if compiled else torch.contiguous_format
 
-        def ready(module: Module) -> Module:
-            module = folded(module).to(memory_format=self._layout)  # type: ignore[call-overload]
+        def ready(module: Module, dtype: torch.dtype | None = None) -> Module:
+            # A copy, so that the network itself keeps its precision.
+            module = folded(module).to(dtype, memory_format=self._layout)  # type: ignore[call-overload]
             return torch.compile(module, dynamic=False) if compiled else module  # type: ignore[return-value]
 
         self._encoder = ready(CoarseEncoder(network))
         self._decoder = ready(CoarseDecoder(network))
         self._heads = {
-            refined: ready(CoarseHead(network, refined).float())
+            refined: ready(CoarseHead(network, refined), torch.float32)
             for refined in (False, True)
         }
         self._of: tuple[torch.Size, bool] | None = None

@@ -64,3 +64,13 @@ def test_a_state_of_another_size_is_refused(recorded: cuda.RecordedNetwork) -> N
 def test_without_a_gpu_it_says_so(model: MattingNetwork) -> None:
     with pytest.raises(ValueError, match="can only be recorded on a CUDA GPU"):
         cuda.RecordedNetwork(model)(clip(32, 64)[:, 0])
+
+
+def test_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_capture", lambda step, device: step)
+    model = rematte.load_model(dtype=torch.float16)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cuda.RecordedNetwork(model)(clip(32, 64)[:, 0].half())
+    for name, value in model.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
