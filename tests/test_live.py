@@ -36,6 +36,12 @@ def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path / "in.mp4", colours(20, (64, 48)))
 
 
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A clip that is left long before its end, however slow the machine."""
+    return make_clip(tmp_path / "in.mp4", colours(250, (64, 48)))
+
+
 def pictures(path: Path) -> list[Frame]:
     with VideoReader(path) as reader:
         return list(reader)
@@ -55,21 +61,22 @@ def test_what_is_too_slow_gets_the_newest(clip: Path, tmp_path: Path) -> None:
     report = live(slow, str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
     assert report.dropped > 5
     assert report.frames + report.dropped == 20
-    # Late by the work on it and on the one before, not by all those before it.
-    assert report.latency_p95 < 0.1 * 4
+    # Late by the work on it and on the one before, not by all those before it: with
+    # those, half of the pictures would be late by 0.6 s and more.
+    assert report.latency < 0.1 * 4
     times = [frame.time for frame in pictures(tmp_path / "out.mkv")]
     assert len(times) == report.frames
     assert all(b > a for a, b in pairwise(times))
 
 
-def test_the_recording_holds_what_was_shown(clip: Path, tmp_path: Path) -> None:
+def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> None:
     for show, background, channels in (
         ("composition", "white", 3), ("composition", "transparent", 4),
         ("alpha", "green", 3), ("foreground", "green", 3),
     ):  # fmt: skip
         out = tmp_path / f"{show}-{background}.mkv"
         report = live(
-            Fake(), str(clip), str(out), show=show, background=background,
+            Fake(), str(endless), str(out), show=show, background=background,
             downsample_ratio=1, limit=5,
         )  # fmt: skip
         with VideoReader(out, alpha=True) as reader:
@@ -78,20 +85,20 @@ def test_the_recording_holds_what_was_shown(clip: Path, tmp_path: Path) -> None:
         assert frames[0].pixels.shape == (48, 64, channels)
 
 
-def test_ctrl_c_completes_the_file(clip: Path, tmp_path: Path) -> None:
+def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
     def stop(report: LiveReport) -> None:
         if report.frames == 3:
             raise KeyboardInterrupt
 
     report = live(
-        Fake(), str(clip), str(tmp_path / "a.mkv"), downsample_ratio=1, tell=stop
+        Fake(), str(endless), str(tmp_path / "a.mkv"), downsample_ratio=1, tell=stop
     )
     assert report.frames == 3
     assert len(pictures(tmp_path / "a.mkv")) == 3
 
 
-def test_the_state_starts_anew_with_each_source(clip: Path, tmp_path: Path) -> None:
-    other = make_clip(tmp_path / "other.mp4", colours(20, (32, 96)))
+def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
+    other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
     from rematte.compositing import Renderer
     from rematte.convert import Report, choose_matting, placement
@@ -101,7 +108,7 @@ def test_the_state_starts_anew_with_each_source(clip: Path, tmp_path: Path) -> N
         fake, *placement(fake, None, None), Report(), engine="plain", frames=None,
         downsample_ratio=1, seq_chunk=1,
     )  # fmt: skip
-    with Newest([str(clip), str(other)]) as newest:
+    with Newest([str(endless), str(other)]) as newest:
         for frame in _mattes(newest, matting, Renderer("alpha")):
             seen.append(frame.pixels.shape)
             if len(seen) == 3:
@@ -112,7 +119,7 @@ def test_the_state_starts_anew_with_each_source(clip: Path, tmp_path: Path) -> N
     assert fake.fresh == 2
 
 
-def test_a_pipe_gets_raw_video(clip: Path, tmp_path: Path) -> None:
+def test_a_pipe_gets_raw_video(endless: Path, tmp_path: Path) -> None:
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)
 
@@ -123,11 +130,12 @@ def test_a_pipe_gets_raw_video(clip: Path, tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     report = live(
-        Fake(), str(clip), str(pipe), background="transparent", downsample_ratio=1
-    )
-    reader.join(10)
+        Fake(), str(endless), str(pipe), background="transparent",
+        downsample_ratio=1, limit=10,
+    )  # fmt: skip
+    reader.join(60)
     assert found == ["rgba"] * report.frames
-    assert report.frames > 1
+    assert report.frames == 10
 
 
 def test_a_stream_is_sent_and_received(free_port: int) -> None:
@@ -236,7 +244,7 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 ) -> None:
     def broken(self: LiveSource) -> Iterator[np.ndarray]:  # type: ignore[type-arg]
         yield from colours(3, (64, 48))
-        time.sleep(0.3)
+        time.sleep(1)
         raise InputError("cable: broke off")
 
     monkeypatch.setattr(LiveSource, "__iter__", broken)
@@ -246,9 +254,9 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 
 
 def test_the_command_tells_latency_and_drops(
-    clip: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    endless: Path, tmp_path: Path, run: Run
 ) -> None:
-    words = ["live", str(clip), "-o", str(tmp_path / "o.mkv"), "--engine", "torch"]
+    words = ["live", str(endless), "-o", str(tmp_path / "o.mkv"), "--engine", "torch"]
     code, out, _ = run(*words, "--limit", "4")
     assert code == 0
     assert "4 pictures in " in out

@@ -99,7 +99,7 @@ def test_after_an_error_what_waits_is_left() -> None:
     done: list[int] = []
 
     def act(item: int) -> None:
-        time.sleep(0.2)
+        time.sleep(0.5)
         done.append(item)
 
     def broken(sink: Behind[int]) -> None:

@@ -255,7 +255,7 @@ from rematte.segments import convert_long
 
 class Slow(Fake):
     def forward(self, *given):
-        time.sleep(0.02)
+        time.sleep(0.3)
         return super().forward(*given)
 
 convert_long(Slow, "in.mp4", resume=True, segment=3, output="out.mov",

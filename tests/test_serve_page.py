@@ -35,6 +35,7 @@ FLAGS = [
     "--disable-sync",
 ]
 LONG = 120_000  # a conversion on a machine with other things to do [ms]
+expect.set_options(timeout=30_000)  # an answer on such a machine
 
 
 class Served:
@@ -122,7 +123,7 @@ def draw(path: Path, rounds: int) -> Path:
 
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("clips") / "long.mp4", 6)
+    return draw(tmp_path_factory.mktemp("clips") / "long.mp4", 12)
 
 
 def upload(page: Page, *paths: Path) -> None:

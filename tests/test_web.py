@@ -373,7 +373,7 @@ def test_every_view(page: Page, network: MattingNetwork, tmp_path: Path) -> None
     page.set_input_files("#image", image_file(tmp_path, blue))
     video = make_clip(tmp_path / "red.mp4", [np.full((64, 96, 3), red, np.uint8)] * 25)
     page.set_input_files("#backdrop", video)
-    page.wait_for_timeout(500)
+    page.wait_for_function("rematte.behind.image && rematte.behind.video")
     solid = {"white": (255,) * 3, "green": (120, 255, 153), "image": blue, "video": red}
     for view in (
         "white",
@@ -653,7 +653,7 @@ def test_looks(open_page: Opener, clip: Path) -> None:
     for _ in range(2):
         for _ in range(2):
             seen.add(page.evaluate("document.documentElement.dataset.theme"))
-            page.wait_for_timeout(200)  # colours fade
+            page.wait_for_function("!document.getAnimations().length")  # colours fade
             assert page.evaluate(CONTRAST) == []
             page.click("#theme")
         seen.add(page.text_content("h2"))

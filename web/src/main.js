@@ -320,6 +320,7 @@ window.rematte = {
   step,
   tensors: () => matting.tensors(),
   measure: measureAll,
+  behind,
 };
 
 document.documentElement.dataset.theme = localStorage.theme
