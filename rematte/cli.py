@@ -17,7 +17,7 @@ from rematte import batch, doctor, segments, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
-from rematte.engines import ENGINES
+from rematte.engines import CPU_ENGINES, ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.export import FORMATS, export
 from rematte.live import SHOWS, LiveReport, live
@@ -108,8 +108,9 @@ def _add_settings(parser: _Parser) -> None:
     model.add_argument(
         "--engine", choices=ENGINES, default="auto", metavar="NAME",
         help="what runs the network on a CPU: torch, openvino, openvino-float32, "
-        "onnxruntime, plain, or auto, the fastest; on a CUDA GPU plain, or torch, "
-        "a CUDA graph (default: %(default)s)",
+        "onnxruntime, plain, or auto, the fastest; on a CUDA GPU auto or torch, a "
+        "recorded graph, torch-compiled, which takes half a minute first, or plain "
+        "(default: %(default)s)",
     )  # fmt: skip
     model.add_argument(
         "--seq-chunk", type=_chunk, default="auto", metavar="N",
@@ -752,7 +753,7 @@ def _add_bench(commands: _Commands) -> None:
         "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
     )
     parser.add_argument(
-        "--engine", choices=ENGINES, action="append", metavar="NAME",
+        "--engine", choices=CPU_ENGINES, action="append", metavar="NAME",
         help="measure this one beside plain; repeatable (default: all)",
     )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the speeds")
@@ -767,7 +768,7 @@ def _bench(options: argparse.Namespace) -> int:
         text = json.dumps(found)
         print(text if options.json else text.replace(", ", "\n "))
         return 0
-    wanted = {*(options.engine or ENGINES), "plain"}
+    wanted = {*(options.engine or CPU_ENGINES), "plain"}
     cases = [case for case in bench.FULL if case.engine in wanted]
     results = []
     for result in bench.run(cases, options.clip, options.weights):

@@ -407,11 +407,8 @@ def _kind_of_engine(
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     ours = isinstance(model, MattingNetwork)
-    if (
-        ours
-        and device.type == "cuda"
-        and engine in (*("auto", "torch", "torch-compiled"),)
-    ):
+    recorded = engine in ("auto", "torch", "torch-compiled")
+    if ours and device.type == "cuda" and recorded:
         return "recorded"
     if engine == "torch-compiled":
         raise ValueError(

@@ -341,8 +341,9 @@ _KINDS = {
     ),
     "onnxruntime": _Kind(OnnxEngine, ("onnxruntime", "onnxscript"), "onnx"),
 }
-# The last two call a model as a whole; see `convert.choose_matting`.
-ENGINES = ("auto", *_KINDS, "plain", "torch-compiled")
+# The last ones call a model as a whole; see `convert.choose_matting`.
+CPU_ENGINES = (*_KINDS, "plain")
+ENGINES = ("auto", *CPU_ENGINES, "torch-compiled")
 
 
 def installed() -> dict[str, bool]:
