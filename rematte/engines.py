@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rematte.network import Coarse, MattingNetwork
+from rematte.fitting import Weights, fit
+from rematte.network import Coarse, CoarseHead, DeepGuidedFilter, MattingNetwork
 from rematte.weights import download_dir
 
 Floats = NDArray[np.float32]
@@ -110,8 +111,8 @@ class OpenVINOEngine:
     """OpenVINO, compiled for each size that comes.
 
     In mixed precision `network.CoarseDecoder` runs in bfloat16 where the processor can,
-    the encoder before and the guided filter after it in float32: rounding there too
-    moved edges more. docs/performance.md has the figures, which depend on the weights.
+    the encoder before it in float32: rounding there too moved edges more, which
+    docs/performance.md has figures of. What comes after it is `fitting.fit`.
 
     Args:
         network: The network.
@@ -126,6 +127,7 @@ class OpenVINOEngine:
         self._coarse = Coarse(network, refined).eval()
         self._core = openvino.Core()
         self._key = _fingerprint(self._coarse)
+        self._weights = _weights(CoarseHead(network, refined))
         can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._precision = "bf16" if mixed and can else "f32"
         kinds = {"bf16": openvino.Type.bf16, "f32": openvino.Type.f32}
@@ -162,14 +164,14 @@ class OpenVINOEngine:
     def _compile(
         self, part: str, module: nn.Module, inputs: tuple[Any, ...], dtype: str
     ) -> Any:
-        """Make a model whose inputs and outputs are channels last, but for the maps.
+        """Make a model whose inputs and outputs are channels last.
 
         What passes from one part to the next has the decoder's precision: there it
         would be rounded to it anyway, and it takes half as long. States are float32,
         so that small changes of them are not rounded away.
 
         Args:
-            part: "encoder", "decoder" or "head".
+            part: "encoder" or "decoder".
             module: What to convert.
             inputs: One of each; the first is the picture.
             dtype: The precision to compute in.
@@ -187,7 +189,7 @@ class OpenVINOEngine:
             steps.input(index).model().set_layout(first)
             if 0 < index < 4:  # later ones are states
                 steps.input(index).tensor().set_element_type(self._between)
-        for index in range(len(model.outputs) if part != "head" else 0):
+        for index in range(len(model.outputs)):
             steps.output(index).model().set_layout(first)
             steps.output(index).tensor().set_layout(last)
             if part == "encoder" or index == 0:
@@ -205,7 +207,7 @@ class OpenVINOEngine:
         picture = torch.zeros(shape).movedim(-1, 1)
         with torch.no_grad():
             features = self._coarse.encoder(picture)
-            hidden, *states = self._coarse.decoder(picture, *features, *[None] * 4)
+            _, *states = self._coarse.decoder(picture, *features, *[None] * 4)
         self._encoder = self._compile(
             "encoder", self._coarse.encoder, (picture,), "f32"
         )
@@ -215,11 +217,9 @@ class OpenVINOEngine:
             (picture, *features, *states),
             self._precision,
         )
-        self._head = self._compile("head", self._coarse.head, (picture, hidden), "f32")
         for index in range(3):  # what the encoder writes, the decoder reads
             tensor = self._encoder.get_output_tensor(index)
             self._decoder.set_input_tensor(1 + index, tensor)
-        self._head.set_input_tensor(1, self._decoder.get_output_tensor(0))
         self._zeros, *self._spare = (
             tuple(
                 openvino.Tensor(
@@ -241,16 +241,18 @@ class OpenVINOEngine:
         self.prepare(picture.shape)
         picture = np.ascontiguousarray(picture)
         shared = Tensor(picture, shared_memory=True)
-        maps = np.empty(self._maps_shape, np.float32)
-        self._head.set_output_tensor(0, Tensor(maps, shared_memory=True))
         # Two sets of states take turns; new memory for each would cost a millisecond.
         after = self._spare[1] if state is self._spare[0] else self._spare[0]
         for index in range(4):
             self._decoder.set_input_tensor(4 + index, (state or self._zeros)[index])
             self._decoder.set_output_tensor(1 + index, after[index])
-        for part in (self._encoder, self._decoder, self._head):
+        for part in (self._encoder, self._decoder):
             part.set_input_tensor(0, shared)
             part.infer()
+        maps = np.empty(self._maps_shape, np.float32)
+        hidden = self._decoder.get_output_tensor(0).data
+        for each in zip(picture, hidden, maps, strict=True):
+            fit(self._weights, *each)
         return maps, after
 
     def pack(self, state: State) -> list[Tensor]:
@@ -262,6 +264,27 @@ class OpenVINOEngine:
         import openvino
 
         return tuple(openvino.Tensor(each.numpy().copy()) for each in kept)
+
+
+def _weights(head: CoarseHead) -> Weights:
+    """Take what `fitting.fit` needs out of a network's last part."""
+    head = folded(head)
+
+    def rows(convolution: Any) -> Floats:
+        weight, added = convolution.weight.flatten(1), convolution.bias[:, None]
+        return torch.cat([weight, added], 1).numpy()
+
+    box, none = np.full((4, 9), 1 / 9, np.float32), np.zeros((0, 1), np.float32)
+    layers = none, none, none
+    with torch.no_grad():
+        project = rows(head.project_mat.conv)
+        if not head.refined:
+            box = box[:0]
+        elif isinstance(head.refiner, DeepGuidedFilter):
+            box = head.refiner.box_filter.weight.flatten(1).numpy()
+            first, _, _, second, _, _, third = head.refiner.conv
+            layers = rows(first), rows(second), rows(third)
+    return Weights(project, box, layers)
 
 
 class OnnxEngine:
