@@ -5,6 +5,7 @@ import copy
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,28 +42,36 @@ class FixedSize(nn.Module):
     """One recurrent step at a fixed size and ratio, for runtimes that resize by size.
 
     They sample the small frame with the step H / h, the network with 1 / ratio. Where
-    the two differ, it is sampled by two constant matrices.
+    the two differ, it is sampled by two constant matrices; or, where a runtime can
+    gather, always as the network does it, up to the last bits of a place.
 
     Args:
         network: Whose parameters it shares.
         size: Height and width [pixels].
         ratio: The downsample ratio.
+        gathers: Whether the runtime gathers rows and columns.
     """
 
     def __init__(
-        self, network: MattingNetwork, size: tuple[int, int], ratio: float
+        self,
+        network: MattingNetwork,
+        size: tuple[int, int],
+        ratio: float,
+        gathers: bool = False,
     ) -> None:
         super().__init__()
         self.coarse = Coarse(network, refined=ratio != 1)
         self.ratio = ratio
+        self.gathers = gathers
         self.small = [int(side * ratio) for side in size]
+        self.whole = self.small == [side * ratio for side in size]
+        rows, columns = (sampling(side, ratio) for side in size)
+        self.gather = nn.Sequential(_Gather(rows, 2), _Gather(columns, 3))
         self.rows: Tensor
         self.columns: Tensor
-        self.whole = self.small == [side * ratio for side in size]
-        if not self.whole:
-            rows, columns = map(_sampling, size, self.small, (ratio, ratio))
-            self.register_buffer("rows", rows)
-            self.register_buffer("columns", columns.T.contiguous())
+        if not self.whole and not gathers:
+            self.register_buffer("rows", rows.matrix(size[0]))
+            self.register_buffer("columns", columns.matrix(size[1]).T.contiguous())
 
     def forward(
         self, src: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
@@ -77,17 +86,71 @@ class FixedSize(nn.Module):
 
     def shrink(self, src: Tensor) -> Tensor:
         """Sample frames at the size of the coarse pass."""
+        if self.gathers:
+            gathered: Tensor = self.gather(src)
+            return gathered
         if self.whole:
             return F.interpolate(src, self.small, mode="bilinear", align_corners=False)
         picture: Tensor = self.rows @ (src @ self.columns)
         return picture
 
 
-def _sampling(side: int, count: int, ratio: float) -> Tensor:
-    """A matrix (count, side) that samples pixels linearly, with the step 1 / ratio."""
-    place = (torch.arange(count, dtype=torch.float64) + 0.5) / ratio - 0.5
-    far = place.clamp(0, side - 1)[:, None] - torch.arange(side)
-    return (1 - far.abs()).clamp(min=0).float()
+class Places(NamedTuple):
+    """Where the pixels of a picture lie in a side of the frame.
+
+    Attributes:
+        before: The pixel before each.
+        after: The pixel after it.
+        far: How far it is from the one before, in [0, 1).
+    """
+
+    before: list[int]
+    after: list[int]
+    far: list[float]
+
+    def matrix(self, side: int) -> Tensor:
+        """The same as a matrix (count, side), to multiply a side's pixels with."""
+        found = torch.zeros(len(self.far), side)
+        for row, (before, after, far) in enumerate(zip(*self, strict=True)):
+            found[row, before] += 1 - far
+            found[row, after] += far
+        return found
+
+
+class _Gather(nn.Module):
+    """Samples frames along one axis."""
+
+    def __init__(self, places: Places, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.before: Tensor
+        self.after: Tensor
+        self.far: Tensor
+        self.register_buffer("before", torch.tensor(places.before))
+        self.register_buffer("after", torch.tensor(places.after))
+        far = torch.tensor(places.far)
+        self.register_buffer("far", far[:, None] if axis == 2 else far)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = x.index_select(self.axis, self.before)
+        after = x.index_select(self.axis, self.after)
+        return before + self.far * (after - before)
+
+
+def sampling(side: int, ratio: float) -> Places:
+    """Sample with the step 1 / ratio, in float32 and so to the bit where torch does.
+
+    Args:
+        side: Of the frame [pixels].
+        ratio: The downsample ratio.
+    """
+    number = torch.arange(int(side * ratio), dtype=torch.float32)
+    place = ((number + 0.5) * (1 / ratio) - 0.5).clamp(min=0)
+    before = place.floor().clamp(max=side - 1)
+    after = (before + 1).clamp(max=side - 1)
+    return Places(
+        before.int().tolist(), after.int().tolist(), (place - before).tolist()
+    )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rematte.export.fixed import first_inputs, in_precision
+from rematte.export.fixed import first_inputs, in_precision, sampling
 from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
 from rematte.network import MattingNetwork
 
@@ -115,10 +115,10 @@ def _free_text(states: list[Tensor], half: bool) -> str:
         {kind}[batch, 1, height, width] pha, {", ".join(after)}
     ) {{
         unit = Constant <value_floats = [1.0]> ()
-        scales = Concat <axis = 0> (unit, unit, downsample_ratio, downsample_ratio)
-        picture = {_BILINEAR} (src, , scales)
         one = Constant <value_ints = [1]> ()
         two = Constant <value_ints = [2]> ()
+        {_PLACES}
+        {_sampling(half)}
         count = Shape <start = 0, end = 1> (picture)
         size0 = Shape <start = 2> (picture)
         {"".join(expand)}
@@ -128,7 +128,6 @@ def _free_text(states: list[Tensor], half: bool) -> str:
             then_branch = plain () => (unrefined) {{ unrefined = Identity (coarse) }},
             else_branch = guided () => (refined) {{
                 eight = Constant <value_ints = [8]> ()
-                sides = Shape <start = 2> (src)
                 sizes = Concat <axis = 0> (count, eight, sides)
                 {_REFINE}
             }}
@@ -148,10 +147,17 @@ def _fixed_text(src: Tensor, states: list[Tensor], ratio: float, half: bool) -> 
     if ratio == 1:
         body = f"out, {core.format('src')}"
     else:
-        scales = f"[1.0, 1.0, {_scale(height, ratio)}, {_scale(width, ratio)}]"
+        rows, columns = sampling(height, ratio), sampling(width, ratio)
         body = f"""
-        scales = Constant <value_floats = {scales}> ()
-        picture = {_BILINEAR} (src, , scales)
+        upper = Constant <value_ints = {rows.before}> ()
+        lower = Constant <value_ints = {rows.after}> ()
+        left = Constant <value_ints = {columns.before}> ()
+        right = Constant <value_ints = {columns.after}> ()
+        flat_down = Constant <value_floats = {rows.far}> ()
+        axis_last = Constant <value_ints = [1]> ()
+        down = Unsqueeze (flat_down, axis_last)
+        across = Constant <value_floats = {columns.far}> ()
+        {_sampling(half)}
         coarse, {core.format("picture")}
         sizes = Constant <value_ints = [1, 8, {height}, {width}]> ()
         {_REFINE}
@@ -184,19 +190,69 @@ _FINISH = """
         pha = Clip (alpha, low, high)
 """
 
+_FLOAT, _HALF, _INT64 = 1, 10, 7  # of onnx.TensorProto
 
-def _scale(side: int, ratio: float) -> float:
-    """The float32 next to a ratio that gives a side the length that torch gives it.
 
-    Whether the runtime multiplies in single or in double precision.
+def _places(name: str, index: int, before: str, after: str, far: str) -> str:
+    """Where the picture's pixels lie in a side of the frame, as `fixed.sampling`."""
+    return f"""
+        at_{name} = Constant <value_ints = [{index}]> ()
+        side_{name} = Gather <axis = 0> (sides, at_{name})
+        float_{name} = Cast <to = {_FLOAT}> (side_{name})
+        small_{name} = Mul (float_{name}, downsample_ratio)
+        floor_{name} = Cast <to = {_INT64}> (small_{name})
+        count_{name} = Squeeze (floor_{name})
+        number_{name} = Range (none, count_{name}, each)
+        middle_{name} = Cast <to = {_FLOAT}> (number_{name})
+        centre_{name} = Add (middle_{name}, half)
+        scaled_{name} = Mul (centre_{name}, step)
+        shifted_{name} = Sub (scaled_{name}, half)
+        place_{name} = Max (shifted_{name}, nought)
+        whole_{name} = Floor (place_{name})
+        {far} = Sub (place_{name}, whole_{name})
+        {before} = Cast <to = {_INT64}> (whole_{name})
+        next_{name} = Add ({before}, one)
+        last_{name} = Sub (side_{name}, one)
+        {after} = Min (next_{name}, last_{name})
     """
-    small = int(side * ratio)
-    scale = np.float32(ratio)
-    while float(scale) * side < small:
-        scale = np.nextafter(scale, np.float32(1))
-    while scale * np.float32(side) >= small + 1:
-        scale = np.nextafter(scale, np.float32(0))
-    return float(scale)
+
+
+_PLACES = f"""
+        sides = Shape <start = 2> (src)
+        half = Constant <value_floats = [0.5]> ()
+        nought = Constant <value_floats = [0.0]> ()
+        none = Constant <value_int = 0> ()
+        each = Constant <value_int = 1> ()
+        step = Div (unit, downsample_ratio)
+        {_places("rows", 0, "upper", "lower", "flat_down")}
+        down = Unsqueeze (flat_down, one)
+        {_places("columns", 1, "left", "right", "across")}
+"""
+
+
+def _sampling(half: bool) -> str:
+    """Takes the picture from the frame, linearly between four pixels.
+
+    Not Resize: runtimes round its places differently than torch does, by up to 1e-4 of
+    a pixel in a wide frame, and that shows in alpha.
+    """
+    widen, narrow = "Identity", "Identity"
+    if half:
+        widen, narrow = f"Cast <to = {_FLOAT}>", f"Cast <to = {_HALF}>"
+    return f"""
+        exact = {widen} (src)
+        above = Gather <axis = 2> (exact, upper)
+        below = Gather <axis = 2> (exact, lower)
+        rise = Sub (below, above)
+        part_down = Mul (rise, down)
+        band = Add (above, part_down)
+        first = Gather <axis = 3> (band, left)
+        second = Gather <axis = 3> (band, right)
+        run = Sub (second, first)
+        part_across = Mul (run, across)
+        sampled = Add (first, part_across)
+        picture = {narrow} (sampled)
+    """
 
 
 def _exported(module: nn.Module, inputs: list[Tensor], free: bool) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rematte.export.fixed import Fixed, first_inputs
+from rematte.export.fixed import FixedSize, first_inputs
 from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
 from rematte.network import MattingNetwork
 
@@ -21,7 +21,8 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     inputs = first_inputs(network, size, ratio)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.jit.trace(Fixed(network, ratio), inputs, check_trace=False)
+        step = FixedSize(network, size, ratio, gathers=True).eval()
+        program = torch.jit.trace(step, inputs, check_trace=False)
         model = openvino.convert_model(program, example_input=inputs)
     model.reshape(
         {
