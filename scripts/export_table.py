@@ -2,7 +2,7 @@
 
     python scripts/export_table.py --output table.jsonl
     python scripts/export_table.py --formats onnx openvino --sizes 641x361@0.6
-    python scripts/export_table.py --show table.jsonl
+    python scripts/export_table.py --show table.jsonl [--summary]
 
 The largest and the mean |difference| in foreground, alpha and states, over real
 recurrent frames, at frames 1, 10 and 100: one JSON line each as it is measured, and a
@@ -133,6 +133,28 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines).replace("e-0", "e-").replace("0e+00", "0")
 
 
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Alpha alone: the largest of frames 1, 10 and 100, and their largest mean."""
+    sizes = list(dict.fromkeys(f"{row['size']}, {row['ratio']:g}" for row in rows))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        kind = row["variant"], row["format"].removesuffix(" fixed"), row["precision"]
+        if row["format"] == "onnx fixed":
+            kind = row["variant"], "onnx --static", row["precision"]
+        most, mean = map(max, zip(*(part["pha"] for part in row["told"].values())))  # noqa: B905
+        told = f"{most:.1e} ({mean:.0e})" if most else "0"
+        cell = cells.setdefault(kind, {"MB": f"{row['megabytes']:.1f}"})
+        cell[f"{row['size']}, {row['ratio']:g}"] = told.replace("e-0", "e-")
+    lines = [
+        f"| network | format | precision | MB | {' | '.join(sizes)} |",
+        "|" + " --- |" * (4 + len(sizes)),
+    ]
+    for (variant, name, precision), cell in cells.items():
+        found = " | ".join(cell.get(column, "-") for column in ("MB", *sizes))
+        lines.append(f"| {variant} | `{name}` | {precision} | {found} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure every export.")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
@@ -149,10 +171,12 @@ def main() -> int:
     parser.add_argument(
         "--show", nargs="+", type=Path, metavar="FILE", help="tell these and no more"
     )
+    parser.add_argument("--summary", action="store_true", help="tell alpha alone")
     options = parser.parse_args()
     if options.show:
         lines = [line for file in options.show for line in file.open()]
-        print(markdown([json.loads(line) for line in lines]))
+        told = summary if options.summary else markdown
+        print(told([json.loads(line) for line in lines]))
         return 0
     for name in list(options.formats):
         missing = [module for module in FORMATS[name].needs if not find_spec(module)]

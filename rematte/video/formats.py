@@ -40,7 +40,7 @@ _420 = {8: "yuv420p", 10: "yuv420p10le"}
 
 CODECS = {
     # 8 bits alone: hardly any player decodes H.264 with more. Looking less far ahead
-    # than usual costs 0.02 dB, and half the memory at 4K. The rest halves the time for
+    # than usual costs 0.05 dB, and half the memory at 4K. The rest halves the time for
     # 0.3 dB at the same bit rate (docs/performance.md).
     "h264": Codec(
         "libx264",
@@ -49,7 +49,7 @@ CODECS = {
             "preset": "faster",
             "subq": "3",
             "chromaoffset": "-1",
-            "rc-lookahead": "15",
+            "rc-lookahead": "12",
         },
         crf=18,
         even=True,
