@@ -407,7 +407,7 @@ def command(*words: str | Path) -> list[str]:
 def test_the_module_is_the_command(tmp_path: Path) -> None:
     done = subprocess.run(
         command("convert", tmp_path / "none.mp4", "-o", "out.mp4"),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (3, "")
     assert is_one_line(done.stderr)
@@ -429,7 +429,7 @@ def test_ctrl_c_leaves_a_playable_part(tmp_path: Path) -> None:
                 time.sleep(0.02)
             time.sleep(1)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=180)
         finally:
             process.kill()
     assert (process.returncode, out) == (130, "")

@@ -383,7 +383,7 @@ def test_ctrl_c_stops_all(place: Path) -> None:
             assert time.monotonic() < until
             time.sleep(0.05)
         os.killpg(command.pid, signal.SIGINT)
-        out, error = command.communicate(timeout=60)
+        out, error = command.communicate(timeout=180)
     finally:
         command.kill()
         command.wait()
