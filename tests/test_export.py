@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from rematte import load_model
 from rematte.cli import main
 from rematte.errors import OutputError
 from rematte.export import FORMATS, export
+from rematte.export.fixed import FixedSize
 from rematte.export.formats import Floats, Request, States
 from rematte.export.parity import compare, network_step, real_frames
-from rematte.network import MattingNetwork
+from rematte.network import MattingNetwork, shrink
 
 SMALL = (160, 96)  # width, height
 
@@ -52,6 +54,20 @@ def test_the_check_clip_has_a_hundred_real_frames() -> None:
     assert frames[0].shape == (1, 3, 96, 160)
     assert frames[0].dtype == np.float32
     assert 0 <= frames[0].min() < frames[0].max() <= 1
+
+
+@pytest.mark.parametrize("ratio", [0.375, 0.25, 0.6])
+@pytest.mark.parametrize("samples", ["resize", "multiply", "gather"])
+def test_a_fixed_size_samples_where_the_network_does(
+    bundled: MattingNetwork,
+    samples: Literal["resize", "multiply", "gather"],
+    ratio: float,
+) -> None:
+    frame = torch.rand(1, 3, 216, 384)
+    step = FixedSize(bundled, (216, 384), ratio, samples)
+    assert (step.shrink(frame) - shrink(frame, ratio)).abs().max() < 1e-6
+    resized = {"resize": ratio != 0.6, "multiply": ratio == 0.25, "gather": False}
+    assert (step.samples == "resize") == resized[samples]
 
 
 def test_the_network_equals_itself(bundled: MattingNetwork) -> None:

@@ -20,7 +20,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
-    program = exported(FixedSize(network, size, ratio, gathers=True), inputs)
+    program = exported(FixedSize(network, size, ratio, samples="gather"), inputs)
     with quiet():
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(edge.to_executorch().buffer)

@@ -5,7 +5,7 @@ import copy
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +42,15 @@ class FixedSize(nn.Module):
     """One recurrent step at a fixed size and ratio, for runtimes that resize by size.
 
     They sample the small frame with the step H / h, the network with 1 / ratio. Where
-    the two differ, it is sampled by two constant matrices; or, where a runtime can
-    gather, always as the network does it, up to the last bits of a place.
+    the two differ, it is sampled by two constant matrices.
 
     Args:
         network: Whose parameters it shares.
         size: Height and width [pixels].
         ratio: The downsample ratio.
-        gathers: Whether the runtime gathers rows and columns.
+        samples: How, to the bit where the network does: "gather" rows and columns,
+            where the runtime can; "multiply" by matrices, unless 1 / ratio is a whole
+            number. "resize" leaves the last bits of a place to the runtime.
     """
 
     def __init__(
@@ -57,19 +58,22 @@ class FixedSize(nn.Module):
         network: MattingNetwork,
         size: tuple[int, int],
         ratio: float,
-        gathers: bool = False,
+        samples: Literal["resize", "multiply", "gather"] = "resize",
     ) -> None:
         super().__init__()
         self.coarse = Coarse(network, refined=ratio != 1)
         self.ratio = ratio
-        self.gathers = gathers
         self.small = [int(side * ratio) for side in size]
-        self.whole = self.small == [side * ratio for side in size]
+        if samples != "gather":
+            whole = self.small == [side * ratio for side in size]
+            resizes = whole and (samples == "resize" or (1 / ratio).is_integer())
+            samples = "resize" if resizes else "multiply"
+        self.samples = samples
         rows, columns = (sampling(side, ratio) for side in size)
         self.gather = nn.Sequential(_Gather(rows, 2), _Gather(columns, 3))
         self.rows: Tensor
         self.columns: Tensor
-        if not self.whole and not gathers:
+        if samples == "multiply":
             self.register_buffer("rows", rows.matrix(size[0]))
             self.register_buffer("columns", columns.matrix(size[1]).T.contiguous())
 
@@ -86,10 +90,10 @@ class FixedSize(nn.Module):
 
     def shrink(self, src: Tensor) -> Tensor:
         """Sample frames at the size of the coarse pass."""
-        if self.gathers:
+        if self.samples == "gather":
             gathered: Tensor = self.gather(src)
             return gathered
-        if self.whole:
+        if self.samples == "resize":
             return F.interpolate(src, self.small, mode="bilinear", align_corners=False)
         picture: Tensor = self.rows @ (src @ self.columns)
         return picture

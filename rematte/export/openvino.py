@@ -21,7 +21,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     inputs = first_inputs(network, size, ratio)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        step = FixedSize(network, size, ratio, gathers=True).eval()
+        step = FixedSize(network, size, ratio, samples="gather").eval()
         program = torch.jit.trace(step, inputs, check_trace=False)
         model = openvino.convert_model(program, example_input=inputs)
     model.reshape(
