@@ -7,6 +7,7 @@ RUN := $(VENV)/bin/python
 # Some runtimes are large, so they have an environment of their own unless told otherwise.
 EXPORTS ?= .venv-exports
 PAGES := tests/test_web.py tests/test_serve_page.py
+TENSORFLOW := tests/test_export_tensorflow.py tests/test_export_tfjs.py
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test test-exports test-web web lint format clean
@@ -47,9 +48,12 @@ $(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock
 	touch $@
 
 ## Install every runtime there is an export for, and prove that each gives the network's
-## frames. Needs Node and Chromium for TensorFlow.js.
+## frames. Needs Node and Chromium for TensorFlow.js. TensorFlow has a process of its own:
+## together with the others it took 9 GB.
 test-exports: $(EXPORTS)/exports-ready
-	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest tests/test_export*.py
+	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest \
+		$(filter-out $(TENSORFLOW),$(wildcard tests/test_export*.py))
+	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest $(TENSORFLOW)
 
 $(EXPORTS)/web-ready: pyproject.toml constraints.txt
 	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
