@@ -28,8 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rematte.doubling import scales
 from rematte.fitting import Weights, fit
 from rematte.network import Coarse, CoarseHead, DeepGuidedFilter, MattingNetwork
+from rematte.staged import Staged
 from rematte.weights import download_dir
 
 Floats = NDArray[np.float32]
@@ -74,7 +76,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Torch itself, with batch norm folded away and channels last.
+    """Torch itself, with batch norm folded away and channels last, in `Staged` parts.
 
     Args:
         network: The network; it stays as it is.
@@ -84,19 +86,37 @@ class TorchEngine:
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
         self.name = "torch"
         coarse = folded(Coarse(network, refined))
-        self._coarse = coarse.to(  # torch's stubs do not know it
-            memory_format=torch.channels_last  # type: ignore[call-overload]
-        )
+        self._staged = Staged(coarse)
+        # torch's stubs do not know it
+        self._staged.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._weights = _weights(coarse.head)
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Do nothing, since any shape will do; see `Engine`."""
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
         """Run one step; see `Engine`."""
+        before = state or (None,) * 4
+        pictures = scales(np.ascontiguousarray(picture))
         with torch.inference_mode():
-            given = torch.from_numpy(picture).movedim(-1, 1)
-            maps, *states = self._coarse(given, *(state or (None,) * 4))
-            return maps.contiguous().numpy(), tuple(states)
+            f1, f2, f3 = self._staged.encoder(torch.from_numpy(picture).movedim(-1, 1))
+            r4, products = self._staged.bottom(before[3], f3)
+            after = [r4]
+            for index, (stage, skip) in enumerate(
+                zip(self._staged.stages, (f3, f2, f1), strict=True)
+            ):
+                sums = self._merge(index, products, pictures[3 - index])
+                state_, products = stage(before[2 - index], skip, sums)
+                after.append(state_)
+            hidden = self._staged.last(self._merge(3, products, pictures[0]))
+        return _fit(self._weights, pictures[0], _last(hidden)), tuple(after[::-1])
+
+    def _merge(self, index: int, products: Tensor, picture: Floats) -> Tensor:
+        """See `Staged.merge`."""
+        shape = (*picture.shape[:3], self._staged.sums[index])
+        sums = np.empty(shape, np.float32)
+        self._staged.merge(index, _last(products), picture, sums)
+        return torch.from_numpy(sums).movedim(-1, 1)
 
     def pack(self, state: State) -> list[Tensor]:
         """See `Engine`."""
@@ -108,11 +128,12 @@ class TorchEngine:
 
 
 class OpenVINOEngine:
-    """OpenVINO, compiled for each size that comes.
+    """OpenVINO, compiled for each size that comes, in the parts of `staged.Staged`.
 
-    In mixed precision `network.CoarseDecoder` runs in bfloat16 where the processor can,
-    the encoder before it in float32: rounding there too moved edges more, which
-    docs/performance.md has figures of. What comes after it is `fitting.fit`.
+    In mixed precision all but the encoder runs in bfloat16 where the processor can, and
+    the encoder in float32: rounding there too moved edges more, which
+    docs/performance.md has figures of. What is between the parts and after them,
+    `doubling.convolve_doubled` and `fitting.fit`, computes in float32 too.
 
     Args:
         network: The network.
@@ -124,10 +145,11 @@ class OpenVINOEngine:
         import openvino
 
         self.name = "openvino" if mixed else "openvino-float32"
-        self._coarse = Coarse(network, refined).eval()
+        coarse = folded(Coarse(network, refined))
         self._core = openvino.Core()
-        self._key = _fingerprint(self._coarse)
-        self._weights = _weights(CoarseHead(network, refined))
+        self._key = _fingerprint(coarse)
+        self._weights = _weights(coarse.head)
+        self._staged = Staged(coarse)
         can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._precision = "bf16" if mixed and can else "f32"
         kinds = {"bf16": openvino.Type.bf16, "f32": openvino.Type.f32}
@@ -161,20 +183,17 @@ class OpenVINOEngine:
             return self._core.read_model(path)
         return model
 
-    def _compile(
-        self, part: str, module: nn.Module, inputs: tuple[Any, ...], dtype: str
-    ) -> Any:
+    def _compile(self, part: str, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
         """Make a model whose inputs and outputs are channels last.
 
         What passes from one part to the next has the decoder's precision: there it
-        would be rounded to it anyway, and it takes half as long. States are float32,
-        so that small changes of them are not rounded away.
+        would be rounded to it anyway, and it takes half as long. The picture and states
+        are float32, so that small changes of them are not rounded away.
 
         Args:
-            part: "encoder" or "decoder".
+            part: Its name.
             module: What to convert.
-            inputs: One of each; the first is the picture.
-            dtype: The precision to compute in.
+            inputs: One of each.
         """
         import openvino
         from openvino.preprocess import PrePostProcessor
@@ -187,14 +206,17 @@ class OpenVINOEngine:
         for index in range(len(model.inputs)):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(first)
-            if 0 < index < 4:  # later ones are states
+            if index or part == "last":
                 steps.input(index).tensor().set_element_type(self._between)
         for index in range(len(model.outputs)):
             steps.output(index).model().set_layout(first)
             steps.output(index).tensor().set_layout(last)
-            if part == "encoder" or index == 0:
+            if index or part in ("encoder", "last"):
                 steps.output(index).tensor().set_element_type(self._between)
-        settings = {"INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
+        precision = "f32" if part == "encoder" else self._precision
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"
+        }  # fmt: skip
         compiled = self._core.compile_model(steps.build(), "CPU", settings)
         return compiled.create_infer_request()
 
@@ -204,34 +226,42 @@ class OpenVINOEngine:
 
         if shape == self._shape:
             return
+        batch, *size = shape[:3]
+        sizes = [size]
+        for _ in range(4):
+            sizes.append([(side + 1) // 2 for side in sizes[-1]])
         picture = torch.zeros(shape).movedim(-1, 1)
         with torch.no_grad():
-            features = self._coarse.encoder(picture)
-            _, *states = self._coarse.decoder(picture, *features, *[None] * 4)
-        self._encoder = self._compile(
-            "encoder", self._coarse.encoder, (picture,), "f32"
-        )
-        self._decoder = self._compile(
-            "decoder",
-            self._coarse.decoder,
-            (picture, *features, *states),
-            self._precision,
-        )
-        for index in range(3):  # what the encoder writes, the decoder reads
-            tensor = self._encoder.get_output_tensor(index)
-            self._decoder.set_input_tensor(1 + index, tensor)
+            features = self._staged.encoder(picture)[::-1]
+        states = [
+            torch.zeros(batch, count, *size)
+            for count, size in zip(self._staged.channels, sizes[:0:-1], strict=True)
+        ]
+        sums = [
+            torch.zeros(batch, count, *size)
+            for count, size in zip(self._staged.sums, sizes[3::-1], strict=True)
+        ]
+        self._encoder = self._compile("encoder", self._staged.encoder, (picture,))
+        self._parts = [
+            self._compile("bottom", self._staged.bottom, (states[0], features[0]))
+        ]
+        for index, stage in enumerate(self._staged.stages):
+            inputs = states[1 + index], features[index], sums[index]
+            self._parts.append(self._compile(f"stage{3 - index}", stage, inputs))
+        self._last = self._compile("last", self._staged.last, (sums[3],))
+        for part, index in zip(self._parts, (2, 2, 1, 0), strict=True):
+            part.set_input_tensor(1, self._encoder.get_output_tensor(index))
         self._zeros, *self._spare = (
             tuple(
                 openvino.Tensor(
                     openvino.Type.f32, [state.shape[n] for n in (0, 2, 3, 1)]
                 )
-                for state in states
+                for state in reversed(states)
             )
             for _ in range(3)
         )
         for tensor in self._zeros:
             tensor.data[:] = 0
-        self._maps_shape = shape[0], 8 if self._coarse.head.refined else 4, *shape[1:3]
         self._shape = shape
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
@@ -239,21 +269,26 @@ class OpenVINOEngine:
         from openvino import Tensor
 
         self.prepare(picture.shape)
-        picture = np.ascontiguousarray(picture)
-        shared = Tensor(picture, shared_memory=True)
+        pictures = scales(np.ascontiguousarray(picture))
         # Two sets of states take turns; new memory for each would cost a millisecond.
         after = self._spare[1] if state is self._spare[0] else self._spare[0]
-        for index in range(4):
-            self._decoder.set_input_tensor(4 + index, (state or self._zeros)[index])
-            self._decoder.set_output_tensor(1 + index, after[index])
-        for part in (self._encoder, self._decoder):
-            part.set_input_tensor(0, shared)
+        self._encoder.set_input_tensor(0, Tensor(pictures[0], shared_memory=True))
+        self._encoder.infer()
+        for index, part in enumerate(self._parts):
+            if index:
+                self._merge(index - 1, pictures[4 - index], part.get_input_tensor(2))
+            part.set_input_tensor(0, (state or self._zeros)[3 - index])
+            part.set_output_tensor(0, after[3 - index])
             part.infer()
-        maps = np.empty(self._maps_shape, np.float32)
-        hidden = self._decoder.get_output_tensor(0).data
-        for each in zip(picture, hidden, maps, strict=True):
-            fit(self._weights, *each)
-        return maps, after
+        self._merge(3, pictures[0], self._last.get_input_tensor(0))
+        self._last.infer()
+        hidden = self._last.get_output_tensor(0).data
+        return _fit(self._weights, pictures[0], hidden), after
+
+    def _merge(self, index: int, picture: Floats, sums: Any) -> None:
+        """See `Staged.merge`."""
+        products = self._parts[index].get_output_tensor(1)
+        self._staged.merge(index, products.data, picture, sums.data)
 
     def pack(self, state: State) -> list[Tensor]:
         """See `Engine`."""
@@ -285,6 +320,20 @@ def _weights(head: CoarseHead) -> Weights:
             first, _, _, second, _, _, third = head.refiner.conv
             layers = rows(first), rows(second), rows(third)
     return Weights(project, box, layers)
+
+
+def _fit(weights: Weights, picture: Floats, hidden: NDArray[Any]) -> Floats:
+    """Make maps of pictures, (B, h, w, 3), and hidden features, (B, h, w, 16)."""
+    batch, height, width, _ = picture.shape
+    maps = np.empty((batch, 8 if len(weights.box) else 4, height, width), np.float32)
+    for each in zip(picture, hidden, maps, strict=True):
+        fit(weights, *each)
+    return maps
+
+
+def _last(maps: Tensor) -> Floats:
+    """Channels last, contiguous."""
+    return np.ascontiguousarray(maps.movedim(1, -1).numpy())
 
 
 class OnnxEngine:

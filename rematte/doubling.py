@@ -1,0 +1,231 @@
+"""On a CPU, convolutions of maps doubled in size that never make the doubled maps.
+
+The decoder doubles its maps, joins them with others and convolves all of it, 3x3. The
+share of the doubled maps takes a fourth of the arithmetic where they are still small:
+the nine weights are applied there, as a convolution of 1x1 with nine times the outputs.
+What it gives is doubled, moved by a pixel and summed here, in float32: the same but for
+rounding, at the edges too. Knows no torch.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.video.bands import in_bands
+
+Floats = NDArray[np.float32]
+
+# By how much rows above, at and below a small row count for each of its two rows, as
+# bilinear doubling has it: above for weights 0 and 1 of a column, at for 0, 1 and 2,
+# below for 1 and 2.
+_FIRST = np.array([0.75, 0.25, 0.25, 0.75, 0.75, 0, 0.25], np.float32)
+_SECOND = np.array([0.25, 0, 0.75, 0.75, 0.25, 0.25, 0.75], np.float32)
+_NEAR, _FAR = np.float32(0.75), np.float32(0.25)
+
+
+def scales(picture: Floats) -> list[Floats]:
+    """Average 2x2 pixels three times over, at odd edges those that there are.
+
+    Args:
+        picture: (B, h, w, 3), contiguous.
+
+    Returns:
+        The picture itself, and at 1/2, 1/4 and 1/8, sides rounded up.
+    """
+    made = [picture]
+    for _ in range(3):
+        batch, *size, _ = made[-1].shape
+        half = np.empty((batch, *((side + 1) // 2 for side in size), 3), np.float32)
+        for larger, smaller in zip(made[-1], half, strict=True):
+            in_bands(_halve, len(smaller), larger, smaller)
+        made.append(half)
+    return made
+
+
+def convolve_doubled(
+    products: NDArray[Any],
+    picture: Floats,
+    weights: Floats,
+    least: float,
+    out: NDArray[Any],
+) -> None:
+    """Convolve doubled maps and a picture, 3x3 with zeros around.
+
+    Args:
+        products: The small maps times each weight, (ceil(h / 2), ceil(w / 2), 9 * C):
+            by row of the weights, then column, then output. float32, or the bits of
+            bfloat16 in a type of 16 bits.
+        picture: (h, w, 3).
+        weights: Those of the picture by row, column and channel, and what is added,
+            (3 * 3 * 3 + 1, C).
+        least: Results are at least this.
+        out: Where to write, (h, w, C), of the type of `products`.
+    """
+    rows, channels = len(out), out.shape[2]
+    bits = np.uint16 if out.itemsize == 2 else np.uint32
+    in_bands(
+        _convolve, len(products), products.view(bits).reshape(len(products), -1),
+        picture.reshape(rows, -1), weights.ravel(), np.float32(least),
+        (0,) * channels, out.view(bits).reshape(rows, -1),
+    )  # fmt: skip
+
+
+# A pixel's channels are as many as a tuple has items: so the compiler knows the number,
+# and makes vector code of the inner loops. Rows are flat, pixel after pixel.
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _halve(begin: int, end: int, picture: Any, out: Any) -> None:
+    height, width = picture.shape[:2]
+    for y in range(begin, end):
+        above, below = picture[2 * y], picture[min(2 * y + 1, height - 1)]
+        for x in range(width // 2):
+            for c in range(3):
+                out[y, x, c] = np.float32(0.25) * (
+                    above[2 * x, c] + above[2 * x + 1, c]
+                    + below[2 * x, c] + below[2 * x + 1, c]
+                )  # fmt: skip
+        if width % 2:
+            for c in range(3):
+                both = above[width - 1, c] + below[width - 1, c]
+                out[y, width // 2, c] = np.float32(0.5) * both
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _read(row: Any, bits: Any) -> None:
+    """A bfloat16 is the upper half of a float32."""
+    shift = np.uint32(16 if row.itemsize == 2 else 0)
+    for x in range(len(row)):
+        bits[x] = np.uint32(row[x]) << shift
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _write(bits: Any, row: Any) -> None:
+    """Round to the nearest bfloat16, to an even one where two are."""
+    half, one, shift = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
+    if row.itemsize == 2:
+        for x in range(len(row)):
+            row[x] = (bits[x] + half + ((bits[x] >> shift) & one)) >> shift
+    else:
+        for x in range(len(row)):
+            row[x] = bits[x]
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
+def _down(
+    above: Any, at: Any, below: Any, shares: Any, lanes: tuple[int, ...], out: Any
+) -> None:
+    """Double and sum down columns; what is for each column of weights stays apart."""
+    a0, a1, b0, b1, b2, c1, c2 = shares
+    group = 3 * len(lanes)
+    for x in range(len(out) // group):
+        first, to = 3 * group * x, group * x
+        for i in range(group):
+            out[to + i] = (
+                a0 * above[first + i] + b0 * at[first + i]
+                + a1 * above[first + group + i] + b1 * at[first + group + i]
+                + c1 * below[first + group + i]
+                + b2 * at[first + 2 * group + i] + c2 * below[first + 2 * group + i]
+            )  # fmt: skip
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
+def _across(
+    left: Any, at: Any, right: Any, added: Any, lanes: tuple[int, ...], out: Any
+) -> None:
+    """Double and sum along a row."""
+    count = len(lanes)
+    for x in range(len(out) // (2 * count)):
+        a, to = 3 * count * x, 2 * count * x
+        b, c = a + count, a + 2 * count
+        for i in range(count):
+            out[to + i] = (
+                added[i]
+                + (_NEAR * left[a + i] + _FAR * at[a + i])
+                + (_FAR * left[b + i] + _NEAR * at[b + i])
+                + (_NEAR * at[c + i] + _FAR * right[c + i])
+            )
+        for i in range(count):
+            out[to + count + i] = (
+                added[i]
+                + (_FAR * left[a + i] + _NEAR * at[a + i])
+                + (_NEAR * at[b + i] + _FAR * right[b + i])
+                + (_FAR * at[c + i] + _NEAR * right[c + i])
+            )
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
+def _add_picture(
+    above: Any, at: Any, below: Any, weights: Any, least: Any, lanes: tuple[int, ...],
+    out: Any,
+) -> None:  # fmt: skip
+    """Add the picture's convolution; its rows have a pixel more at both ends."""
+    count = len(lanes)
+    for x in range(len(out) // count):
+        for i in range(count):
+            y = out[count * x + i]
+            for k in range(9):
+                y += (
+                    above[3 * x + k] * weights[k * count + i]
+                    + at[3 * x + k] * weights[(9 + k) * count + i]
+                    + below[3 * x + k] * weights[(18 + k) * count + i]
+                )
+            out[count * x + i] = max(y, least)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _convolve(
+    begin: int, end: int, products: Any, picture: Any, weights: Any, least: Any,
+    lanes: tuple[int, ...], out: Any,
+) -> None:  # fmt: skip
+    """What small rows `begin` to `end` give of `convolve_doubled`."""
+    count, group = len(lanes), 3 * len(lanes)
+    height, width = len(out), out.shape[1] // count
+    bottom, small = len(products) - 1, products.shape[1] // (3 * group)
+    # Of the rows above, at and below.
+    rows = np.empty((3, products.shape[1]), np.float32)
+    bits = rows.view(np.uint32)
+    pictures = np.zeros((3, 3 * (width + 2)), np.float32)
+    columns = np.empty((small + 2) * group, np.float32)  # the outer ones stand twice
+    made = np.empty(2 * small * count, np.float32)
+    shares = np.empty(7, np.float32)
+    added, last = weights[27 * count :], columns[small * group :]
+    _read(products[max(begin - 1, 0)], bits[(begin - 1) % 3])
+    _read(products[begin], bits[begin % 3])
+    for row in range(begin, end):
+        _read(products[min(row + 1, bottom)], bits[(row + 1) % 3])
+        for y in range(2 * row, min(2 * row + 2, height)):
+            shares[:] = _SECOND if y % 2 else _FIRST
+            # Around the doubled picture are zeros.
+            if y == 0:
+                shares[0] = shares[2] = 0
+            if y == height - 1:
+                shares[4] = shares[6] = 0
+            _down(
+                rows[(row - 1) % 3], rows[row % 3], rows[(row + 1) % 3],
+                (
+                    shares[0], shares[1], shares[2], shares[3], shares[4], shares[5],
+                    shares[6],
+                ),
+                lanes, columns[group : (small + 1) * group],
+            )  # fmt: skip
+            columns[:group] = columns[group : 2 * group]
+            columns[(small + 1) * group :] = last[:group]
+            _across(columns, columns[group:], columns[2 * group :], added, lanes, made)
+            near, far = (_NEAR, _FAR) if width % 2 else (_FAR, _NEAR)
+            for i in range(count):
+                made[i] -= columns[group + i]
+                beyond = near * last[2 * count + i] + far * last[group + 2 * count + i]
+                made[(width - 1) * count + i] -= beyond
+            for k in range(3):
+                if 0 <= y + k - 1 < height:
+                    pictures[k, 3 : 3 * (width + 1)] = picture[y + k - 1]
+                else:
+                    pictures[k] = 0
+            _add_picture(
+                pictures[0], pictures[1], pictures[2], weights, least, lanes,
+                made[: width * count],
+            )  # fmt: skip
+            _write(made.view(np.uint32), out[y])
