@@ -33,7 +33,7 @@ from rematte.matting import (
     matte_still,
 )
 from rematte.network import MattingNetwork
-from rematte.pipeline import Ahead, Behind
+from rematte.pipeline import Ahead, Behind, trim_heap
 from rematte.video.formats import (
     Encoding,
     can_hold_alpha,
@@ -440,6 +440,7 @@ def _make_engine(
     else:
         engine, report.engine = make_engine(name, model, refined), name
     engine.prepare((1, *size, 3))
+    trim_heap()
     report.setup += time.perf_counter() - begin
     return engine
 

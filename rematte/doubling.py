@@ -54,22 +54,26 @@ def convolve_doubled(
     """Convolve doubled maps and a picture, 3x3 with zeros around.
 
     Args:
-        products: The small maps times each weight, (ceil(h / 2), ceil(w / 2), 9 * C):
-            by row of the weights, then column, then output. float32, or the bits of
-            bfloat16 in a type of 16 bits.
-        picture: (h, w, 3).
+        products: The small maps times each weight, (B, ceil(h / 2), ceil(w / 2),
+            9 * C): by row of the weights, then column, then output. float32, or the
+            bits of bfloat16 in a type of 16 bits. Contiguous like the others.
+        picture: (B, h, w, 3).
         weights: Those of the picture by row, column and channel, and what is added,
             (3 * 3 * 3 + 1, C).
         least: Results are at least this.
-        out: Where to write, (h, w, C), of the type of `products`.
+        out: Where to write, (B, h, w, C), of the type of `products`.
     """
-    rows, channels = len(out), out.shape[2]
+    batch, rows, _, channels = out.shape
+    small = products.shape[1]
     bits = np.uint16 if out.itemsize == 2 else np.uint32
-    in_bands(
-        _convolve, len(products), products.view(bits).reshape(len(products), -1),
-        picture.reshape(rows, -1), weights.ravel(), np.float32(least),
-        (0,) * channels, out.view(bits).reshape(rows, -1),
-    )  # fmt: skip
+    for each in zip(
+        products.view(bits).reshape(batch, small, -1), picture.reshape(batch, rows, -1),
+        out.view(bits).reshape(batch, rows, -1), strict=True,
+    ):  # fmt: skip
+        in_bands(
+            _convolve, small, *each[:2], weights.ravel(), np.float32(least),
+            (0,) * channels, each[2],
+        )  # fmt: skip
 
 
 # A pixel's channels are as many as a tuple has items: so the compiler knows the number,

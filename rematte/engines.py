@@ -28,11 +28,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rematte.doubling import scales
+from rematte.doubling import convolve_doubled, scales
 from rematte.fitting import Weights, fit
 from rematte.network import Coarse, CoarseHead, DeepGuidedFilter, MattingNetwork
 from rematte.staged import Staged
 from rematte.weights import download_dir
+
+# For each merge of `staged.Staged`: that of stages still lacks the encoder's share.
+_LEAST = -np.inf, -np.inf, -np.inf, 0.0
 
 Floats = NDArray[np.float32]
 Module = TypeVar("Module", bound=nn.Module)
@@ -112,10 +115,10 @@ class TorchEngine:
         return _fit(self._weights, pictures[0], _last(hidden)), tuple(after[::-1])
 
     def _merge(self, index: int, products: Tensor, picture: Floats) -> Tensor:
-        """See `Staged.merge`."""
-        shape = (*picture.shape[:3], self._staged.sums[index])
-        sums = np.empty(shape, np.float32)
-        self._staged.merge(index, _last(products), picture, sums)
+        """Make what a part takes of what the one below gave."""
+        weights = self._staged.merges[index]
+        sums = np.empty((*picture.shape[:3], weights.shape[1]), np.float32)
+        convolve_doubled(_last(products), picture, weights, _LEAST[index], sums)
         return torch.from_numpy(sums).movedim(-1, 1)
 
     def pack(self, state: State) -> list[Tensor]:
@@ -145,11 +148,8 @@ class OpenVINOEngine:
         import openvino
 
         self.name = "openvino" if mixed else "openvino-float32"
-        coarse = folded(Coarse(network, refined))
+        self._network, self._refined = network, refined
         self._core = openvino.Core()
-        self._key = _fingerprint(coarse)
-        self._weights = _weights(coarse.head)
-        self._staged = Staged(coarse)
         can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._precision = "bf16" if mixed and can else "f32"
         kinds = {"bf16": openvino.Type.bf16, "f32": openvino.Type.f32}
@@ -230,25 +230,31 @@ class OpenVINOEngine:
         sizes = [size]
         for _ in range(4):
             sizes.append([(side + 1) // 2 for side in sizes[-1]])
+        # Kept no longer than it takes, since it is 20 MB.
+        coarse = folded(Coarse(self._network, self._refined))
+        staged = Staged(coarse)
+        self._key = _fingerprint(coarse)
+        self._weights, self._merges = _weights(coarse.head), staged.merges
+        # Shapes alone matter: running torch once would take memory for good.
         picture = torch.zeros(shape).movedim(-1, 1)
-        with torch.no_grad():
-            features = self._staged.encoder(picture)[::-1]
+        features = [
+            torch.zeros(batch, count, *size)
+            for count, size in zip(staged.skips, sizes[3:0:-1], strict=True)
+        ]
         states = [
             torch.zeros(batch, count, *size)
-            for count, size in zip(self._staged.channels, sizes[:0:-1], strict=True)
+            for count, size in zip(staged.channels, sizes[:0:-1], strict=True)
         ]
         sums = [
-            torch.zeros(batch, count, *size)
-            for count, size in zip(self._staged.sums, sizes[3::-1], strict=True)
+            torch.zeros(batch, weights.shape[1], *size)
+            for weights, size in zip(self._merges, sizes[3::-1], strict=True)
         ]
-        self._encoder = self._compile("encoder", self._staged.encoder, (picture,))
-        self._parts = [
-            self._compile("bottom", self._staged.bottom, (states[0], features[0]))
-        ]
-        for index, stage in enumerate(self._staged.stages):
+        self._encoder = self._compile("encoder", staged.encoder, (picture,))
+        self._parts = [self._compile("bottom", staged.bottom, (states[0], features[0]))]
+        for index, stage in enumerate(staged.stages):
             inputs = states[1 + index], features[index], sums[index]
             self._parts.append(self._compile(f"stage{3 - index}", stage, inputs))
-        self._last = self._compile("last", self._staged.last, (sums[3],))
+        self._last = self._compile("last", staged.last, (sums[3],))
         for part, index in zip(self._parts, (2, 2, 1, 0), strict=True):
             part.set_input_tensor(1, self._encoder.get_output_tensor(index))
         self._zeros, *self._spare = (
@@ -286,9 +292,9 @@ class OpenVINOEngine:
         return _fit(self._weights, pictures[0], hidden), after
 
     def _merge(self, index: int, picture: Floats, sums: Any) -> None:
-        """See `Staged.merge`."""
-        products = self._parts[index].get_output_tensor(1)
-        self._staged.merge(index, products.data, picture, sums.data)
+        """Make what a part takes of what the one below gave."""
+        products, least = self._parts[index].get_output_tensor(1), _LEAST[index]
+        convolve_doubled(products.data, picture, self._merges[index], least, sums.data)
 
     def pack(self, state: State) -> list[Tensor]:
         """See `Engine`."""

@@ -5,14 +5,12 @@ are never made, and a third of the decoder's arithmetic is saved. The parts shar
 parameters where they can; batch norm has to be folded into the convolutions before.
 """
 
-import math
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rematte.doubling import Floats, convolve_doubled
+from rematte.doubling import Floats
 from rematte.network import BottleneckBlock, Coarse, UpsamplingBlock
 
 Block = BottleneckBlock | UpsamplingBlock
@@ -108,7 +106,8 @@ class Staged(nn.Module):
         stages: Give r3, r2 and r1.
         last: From the sums of the last block to hidden features.
         channels: Of r4, r3, r2 and r1.
-        sums: Of what comes between: the channels of what each stage and `last` take.
+        skips: Channels of the features that each stage takes.
+        merges: What `convolve_doubled` needs before each of the stages, and `last`.
     """
 
     def __init__(self, coarse: Coarse) -> None:
@@ -120,27 +119,12 @@ class Staged(nn.Module):
         convs = [block.conv[0] for block in (*blocks[1:], decoder.decode0)]
         self.encoder = coarse.encoder
         self.bottom = Bottom(coarse, convs[0])
-        self.stages = nn.ModuleList(
+        stages = [
             Stage(below, block, conv)
             for below, block, conv in zip(blocks, blocks[1:], convs[1:], strict=False)
-        )
+        ]
+        self.stages = nn.ModuleList(stages)
+        self.skips = [stage.skip.in_channels for stage in stages]
         self.last = decoder.decode0.conv[3:]
         self.channels = [block.gru.channels for block in blocks]
-        self.sums = [conv.out_channels for conv in convs]
-        self._picture = [of_picture(conv) for conv in convs]
-
-    def merge(
-        self, index: int, products: NDArray[Any], picture: Floats, out: NDArray[Any]
-    ) -> None:
-        """Make what a part takes of what the one below gave.
-
-        Args:
-            index: Of the stage; 3 for `last`.
-            products: (B, h, w, 9 * C), contiguous; see `convolve_doubled`.
-            picture: At the stage's scale, (B, h', w', 3).
-            out: Where to write the sums, (B, h', w', C).
-        """
-        # Those of stages still lack the encoder's share.
-        least = 0 if index == 3 else -math.inf
-        for each in zip(products, picture, out, strict=True):
-            convolve_doubled(each[0], each[1], self._picture[index], least, each[2])
+        self.merges = [of_picture(conv) for conv in convs]

@@ -23,16 +23,16 @@ def test_it_is_upsampling_joining_and_convolving(
     decoder = formula_network("mobilenetv3", "deep_guided_filter").decoder
     block: UpsamplingBlock = getattr(decoder, name)
     conv = torch.nn.Conv2d(2 * block.gru.channels + 3, 16, 3, padding=1)
-    picture = torch.rand(1, 3, *size)
+    picture = torch.rand(2, 3, *size)
     half = [(side + 1) // 2 for side in size]
-    maps = torch.randn(1, 2 * block.gru.channels, *half)
+    maps = torch.randn(2, 2 * block.gru.channels, *half)
     doubled = F.interpolate(maps, scale_factor=2.0, mode="bilinear")
     joined = torch.cat([doubled[..., : size[0], : size[1]], picture], 1)
     with torch.no_grad():
-        expected = conv(joined)[0].movedim(0, -1).numpy()
-        products = Products(block, conv)(maps)[0].movedim(0, -1).contiguous()
-    pixels = picture[0].movedim(0, -1).contiguous().numpy()
-    out = np.full((*size, 16), np.nan, np.float32)
+        expected = conv(joined).movedim(1, -1).numpy()
+        products = Products(block, conv)(maps).movedim(1, -1).contiguous()
+    pixels = picture.movedim(1, -1).contiguous().numpy()
+    out = np.full((2, *size, 16), np.nan, np.float32)
     convolve_doubled(products.numpy(), pixels, of_picture(conv), -np.inf, out)
     assert np.abs(out - expected).max() < 1e-5
     convolve_doubled(products.numpy(), pixels, of_picture(conv), 0, out)
