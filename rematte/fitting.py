@@ -76,11 +76,11 @@ def _mix(rows: Any, weights: Any, first: int, out: Any) -> None:
             w0, w1, w2, w3 = w[n], w[n + 1], w[n + 2], w[n + 3]
             z0, z1, z2, z3 = z[n], z[n + 1], z[n + 2], z[n + 3]
             for x in range(width):
-                i, j, l, m = a[x], b[x], c[x], d[x]
-                e[x] += u0 * i + u1 * j + u2 * l + u3 * m
-                f[x] += v0 * i + v1 * j + v2 * l + v3 * m
-                g[x] += w0 * i + w1 * j + w2 * l + w3 * m
-                h[x] += z0 * i + z1 * j + z2 * l + z3 * m
+                i, j, p, q = a[x], b[x], c[x], d[x]
+                e[x] += u0 * i + u1 * j + u2 * p + u3 * q
+                f[x] += v0 * i + v1 * j + v2 * p + v3 * q
+                g[x] += w0 * i + w1 * j + w2 * p + w3 * q
+                h[x] += z0 * i + z1 * j + z2 * p + z3 * q
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
