@@ -62,7 +62,9 @@ def fit(weights: Weights, picture: Floats, hidden: NDArray[Any], maps: Floats) -
 def _mix(rows: Any, weights: Any, first: int, out: Any) -> None:
     """Add weighted rows to each row of `out`, by weights from a column on.
 
-    Four by four, so that each value read is used four times.
+    Four by four, so that each value read is used four times; all numbers of rows are
+    multiples of four. Weights are read before the innermost loop: for all the compiler
+    knows, what that writes may overlap them.
     """
     width = out.shape[1]
     for o in range(0, len(out), 4):
