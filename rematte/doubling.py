@@ -97,12 +97,9 @@ def _halve(begin: int, end: int, picture: Any, out: Any) -> None:
                 out[y, width // 2, c] = np.float32(0.5) * both
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _read(row: Any, bits: Any) -> None:
-    """A bfloat16 is the upper half of a float32."""
-    shift = np.uint32(16 if row.itemsize == 2 else 0)
-    for x in range(len(row)):
-        bits[x] = np.uint32(row[x]) << shift
+@numba.njit(nogil=True, inline="always")  # type: ignore[misc, unused-ignore]
+def _float(bits: Any, shift: Any) -> Any:
+    return np.uint32(np.uint32(bits) << shift).view(np.float32)
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
@@ -119,20 +116,30 @@ def _write(bits: Any, row: Any) -> None:
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
 def _down(
-    above: Any, at: Any, below: Any, shares: Any, lanes: tuple[int, ...], out: Any
-) -> None:
-    """Double and sum down columns; what is for each column of weights stays apart."""
-    a0, a1, b0, b1, b2, c1, c2 = shares
+    above: Any, at: Any, below: Any, first: Any, second: Any, lanes: tuple[int, ...],
+    upper: Any, lower: Any,
+) -> None:  # fmt: skip
+    """Double and sum down columns; what is for each column of weights stays apart.
+
+    Both of a small row's rows at once, since they are made of the same values.
+    """
+    a0, a1, b0, b1, b2, c1, c2 = first
+    d0, d1, e0, e1, e2, f1, f2 = second
     group = 3 * len(lanes)
-    for x in range(len(out) // group):
-        first, to = 3 * group * x, group * x
+    # A bfloat16 is the upper half of a float32.
+    shift = np.uint32(16 if at.itemsize == 2 else 0)
+    for x in range(len(upper) // group):
+        n, to = 3 * group * x, group * x
         for i in range(group):
-            out[to + i] = (
-                a0 * above[first + i] + b0 * at[first + i]
-                + a1 * above[first + group + i] + b1 * at[first + group + i]
-                + c1 * below[first + group + i]
-                + b2 * at[first + 2 * group + i] + c2 * below[first + 2 * group + i]
-            )  # fmt: skip
+            p = _float(above[n + i], shift)
+            q = _float(above[n + group + i], shift)
+            r = _float(at[n + i], shift)
+            s = _float(at[n + group + i], shift)
+            t = _float(at[n + 2 * group + i], shift)
+            u = _float(below[n + group + i], shift)
+            v = _float(below[n + 2 * group + i], shift)
+            upper[to + i] = a0 * p + b0 * r + a1 * q + b1 * s + c1 * u + b2 * t + c2 * v
+            lower[to + i] = d0 * p + e0 * r + d1 * q + e1 * s + f1 * u + e2 * t + f2 * v
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
@@ -167,6 +174,9 @@ def _add_picture(
 ) -> None:  # fmt: skip
     """Add the picture's convolution; its rows have a pixel more at both ends."""
     count = len(lanes)
+    if count % 16 == 0:
+        _add_by_two(above, at, below, weights, least, lanes, out)
+        return
     for x in range(len(out) // count):
         for i in range(count):
             y = out[count * x + i]
@@ -179,6 +189,43 @@ def _add_picture(
             out[count * x + i] = max(y, least)
 
 
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
+def _add_by_two(
+    above: Any, at: Any, below: Any, weights: Any, least: Any, lanes: tuple[int, ...],
+    out: Any,
+) -> None:  # fmt: skip
+    """The same for two pixels at a time, so that each weight read is used twice.
+
+    Sixteen outputs at a time, which fill a vector.
+    """
+    count = len(lanes)
+    even = len(out) // count // 2 * 2  # as it is, but so this becomes vector code
+    for first in range(0, count, 16):
+        for x in range(0, even, 2):
+            to = count * x + first
+            for i in range(16):
+                y, z = out[to + i], out[to + count + i]
+                for k in range(9):
+                    a = weights[k * count + first + i]
+                    b = weights[(9 + k) * count + first + i]
+                    c = weights[(18 + k) * count + first + i]
+                    y += above[3 * x + k] * a + at[3 * x + k] * b + below[3 * x + k] * c
+                    z += (
+                        above[3 * x + k + 3] * a
+                        + at[3 * x + k + 3] * b
+                        + below[3 * x + k + 3] * c
+                    )
+                out[to + i] = max(y, least)
+                out[to + count + i] = max(z, least)
+
+
+@numba.njit(nogil=True, inline="always")  # type: ignore[misc, unused-ignore]
+def _seven(shares: Any) -> Any:
+    return (
+        shares[0], shares[1], shares[2], shares[3], shares[4], shares[5], shares[6]
+    )  # fmt: skip
+
+
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _convolve(
     begin: int, end: int, products: Any, picture: Any, weights: Any, least: Any,
@@ -188,33 +235,28 @@ def _convolve(
     count, group = len(lanes), 3 * len(lanes)
     height, width = len(out), out.shape[1] // count
     bottom, small = len(products) - 1, products.shape[1] // (3 * group)
-    # Of the rows above, at and below.
-    rows = np.empty((3, products.shape[1]), np.float32)
-    bits = rows.view(np.uint32)
-    pictures = np.zeros((3, 3 * (width + 2)), np.float32)
-    columns = np.empty((small + 2) * group, np.float32)  # the outer ones stand twice
+    # Twice the small width, though an odd picture is a pixel narrower.
+    pictures = np.zeros((3, 3 * (2 * small + 2)), np.float32)
     made = np.empty(2 * small * count, np.float32)
-    shares = np.empty(7, np.float32)
-    added, last = weights[27 * count :], columns[small * group :]
-    _read(products[max(begin - 1, 0)], bits[(begin - 1) % 3])
-    _read(products[begin], bits[begin % 3])
+    # Of both rows; the outer columns stand twice.
+    both = np.empty((2, (small + 2) * group), np.float32)
+    shares = np.empty((2, 7), np.float32)
+    added = weights[27 * count :]
     for row in range(begin, end):
-        _read(products[min(row + 1, bottom)], bits[(row + 1) % 3])
+        shares[0], shares[1] = _FIRST, _SECOND
+        # Around the doubled picture are zeros.
+        if row == 0:
+            shares[0, 0] = shares[0, 2] = 0
+        if row == bottom:
+            shares[(height - 1) % 2, 4] = shares[(height - 1) % 2, 6] = 0
+        _down(
+            products[max(row - 1, 0)], products[row], products[min(row + 1, bottom)],
+            _seven(shares[0]), _seven(shares[1]), lanes,
+            both[0, group : (small + 1) * group], both[1, group : (small + 1) * group],
+        )  # fmt: skip
         for y in range(2 * row, min(2 * row + 2, height)):
-            shares[:] = _SECOND if y % 2 else _FIRST
-            # Around the doubled picture are zeros.
-            if y == 0:
-                shares[0] = shares[2] = 0
-            if y == height - 1:
-                shares[4] = shares[6] = 0
-            _down(
-                rows[(row - 1) % 3], rows[row % 3], rows[(row + 1) % 3],
-                (
-                    shares[0], shares[1], shares[2], shares[3], shares[4], shares[5],
-                    shares[6],
-                ),
-                lanes, columns[group : (small + 1) * group],
-            )  # fmt: skip
+            columns = both[y % 2]
+            last = columns[small * group :]
             columns[:group] = columns[group : 2 * group]
             columns[(small + 1) * group :] = last[:group]
             _across(columns, columns[group:], columns[2 * group :], added, lanes, made)
@@ -229,7 +271,6 @@ def _convolve(
                 else:
                     pictures[k] = 0
             _add_picture(
-                pictures[0], pictures[1], pictures[2], weights, least, lanes,
-                made[: width * count],
-            )  # fmt: skip
+                pictures[0], pictures[1], pictures[2], weights, least, lanes, made
+            )
             _write(made.view(np.uint32), out[y])
