@@ -25,6 +25,7 @@ from rematte.network import VARIANTS
 from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.formats import CODECS
+from rematte.video.reader import HWACCELS
 
 _DTYPES = {
     "float32": torch.float32,
@@ -130,6 +131,11 @@ def _add_settings(parser: _Parser) -> None:
     part.add_argument(
         "--ignore-errors", action="store_true", help="go on past damaged input"
     )
+    part.add_argument(
+        "--hwaccel", choices=HWACCELS, metavar="NAME",
+        help="what decodes instead of the processor where it can: cuda, videotoolbox "
+        "or another of FFmpeg's",
+    )  # fmt: skip
     code = parser.add_argument_group("encoding")
     code.add_argument(
         "--codec", choices=tuple(CODECS),
@@ -170,6 +176,7 @@ def _settings(
         "overwrite": options.overwrite,
         "ignore_errors": options.ignore_errors,
         "engine": options.engine,
+        "hwaccel": options.hwaccel,
     }
 
 

@@ -181,6 +181,7 @@ def convert_video(
     overwrite: bool = True,
     ignore_errors: bool = False,
     engine: str = "auto",
+    hwaccel: str | None = None,
     part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
@@ -213,8 +214,9 @@ def convert_video(
             each of "output" and "composition".
         background_fit: "cover", "contain" or "stretch".
         audio: Keep the sound.
-        codec: "h264", "hevc", "av1", "vp9", "prores" or "ffv1" instead of the
-            suffix's default, for the composition (and `output`).
+        codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", or "h264_nvenc",
+            "hevc_nvenc" or "av1_nvenc" (NVIDIA's encoders), instead of the suffix's
+            default, for the composition (and `output`).
         crf: Constant quality instead of the codec's default.
         start: Where to begin in the source [s].
         end: Where to stop in the source [s].
@@ -227,6 +229,8 @@ def convert_video(
             "plain" calls the model as a whole, as is done with every other model and
             on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
             one frame at a time; "torch-compiled" compiles it first.
+        hwaccel: What decodes instead of the processor, by FFmpeg's names: "cuda",
+            "videotoolbox" and others. Where it cannot, the processor does.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -260,6 +264,7 @@ def convert_video(
         frame_rate=parse_rate(frame_rate),
         ignore_errors=ignore_errors,
         threads=num_workers,
+        hwaccel=hwaccel,
     )
     with reader:
         info = reader.info
@@ -308,6 +313,7 @@ def convert_video(
                     writer.publish()
     report.seconds, report.shares = stages.total(), stages.shares()
     report.outputs = {item.kind: str(item.path) for item in outputs}
+    report.notes += reader.notes
     for writer in writers:
         report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
     return report

@@ -1,6 +1,9 @@
-"""Chooses the device to compute on, and says why."""
+"""Chooses the device to compute on, and says why; copies to it and back."""
+
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 
 def choose_device(name: str = "auto") -> tuple[torch.device, str]:
@@ -33,3 +36,47 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device mps: torch sees no Apple GPU; use auto or cpu")
     return torch.device(name), "as asked"
+
+
+def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Copy a tensor of the CPU to a device.
+
+    To a CUDA GPU through pinned memory, which is four times as fast, and on a stream of
+    its own, so that the GPU computes meanwhile.
+
+    Source:
+        https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-streams
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return tensor.to(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    used, own = torch.cuda.current_stream(index), _stream(index, "up")
+    with torch.cuda.stream(own):
+        there = tensor.pin_memory().to(f"cuda:{index}", non_blocking=True)
+    used.wait_stream(own)
+    there.record_stream(used)  # its memory belongs to the other stream
+    return there
+
+
+def download(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU, from a CUDA GPU as `upload` does, and wait for it."""
+    if not tensor.is_cuda:
+        return tensor.cpu()
+    tensor = tensor.contiguous()  # else it would be copied through slower memory
+    used, own = (
+        torch.cuda.current_stream(tensor.device),
+        _stream(tensor.get_device(), "down"),
+    )
+    own.wait_stream(used)
+    with torch.cuda.stream(own):
+        here = tensor.to("cpu", non_blocking=True)
+    tensor.record_stream(own)
+    own.synchronize()
+    return here
+
+
+@lru_cache
+def _stream(index: int, way: str) -> torch.cuda.Stream:
+    """One stream for each GPU and way."""
+    return torch.cuda.Stream(index)

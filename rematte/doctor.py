@@ -11,6 +11,7 @@ from rematte.device import choose_device
 from rematte.engines import installed
 from rematte.version import __version__
 from rematte.video.formats import CODECS, IMAGES
+from rematte.video.writer import is_nvenc, opens
 from rematte.weights import WEIGHTS, download_dir, find
 
 
@@ -19,6 +20,8 @@ def _encoder(name: str) -> str:
         av.Codec(name, "w")
     except av.codec.codec.UnknownCodecError:
         return "missing from this FFmpeg"
+    if is_nvenc(name) and not opens(name):
+        return "no NVIDIA GPU that has it"
     return "ok"
 
 
@@ -74,5 +77,5 @@ def describe() -> str:
     lines = []
     for section, findings in examine().items():
         lines.append(f"{section}:")
-        lines += [f"  {name:<24}{value}" for name, value in findings.items()]
+        lines += [f"  {name:<26}{value}" for name, value in findings.items()]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rematte.device import upload
 from rematte.engines import Engine, State
 from rematte.network import refine
 from rematte.refining import Floats, Kind, render, shrink
@@ -145,11 +146,7 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
 
 def to_tensor(pixels: Pixels, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """Turn (..., H, W, C) 8- or 16-bit pixels into (..., C, H, W) in [0, 1]."""
-    tensor = torch.from_numpy(pixels)
-    cuda = torch.device(device).type == "cuda"
-    if cuda:
-        tensor = tensor.pin_memory()  # a GPU fetches from there at four times the speed
-    tensor = tensor.to(device, non_blocking=cuda).movedim(-1, -3)
+    tensor = upload(torch.from_numpy(pixels), device).movedim(-1, -3)
     return tensor.to(dtype).div_(np.iinfo(pixels.dtype).max)
 
 

@@ -99,6 +99,7 @@ DEFAULTS: dict[str, Any] = {
     "overwrite": False,
     "ignore_errors": False,
     "engine": "auto",
+    "hwaccel": None,
 }
 
 
@@ -142,6 +143,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--frame-rate 24000/1001", "frame_rate", "24000/1001"),
         ("--ignore-errors", "ignore_errors", True),
         ("--engine torch", "engine", "torch"),
+        ("--hwaccel cuda", "hwaccel", "cuda"),
         ("--codec hevc", "codec", "hevc"),
         ("--mbps 4.5", "output_video_mbps", 4.5),
         ("--crf 30", "crf", 30),

@@ -341,3 +341,34 @@ def test_jpeg_is_bt601_whatever_the_source_is(tmp_path: Path) -> None:
         writer.finish()
         seen = np.asarray(Image.open(path).convert("RGB")).astype(int)
         assert np.abs(seen - pixels).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("planar", "given"), [("yuv420p", "nv12"), ("yuv420p10le", "p010le")]
+)
+@pytest.mark.parametrize("range_", [LIMITED, FULL])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_hardware_decodes_is_read_alike(
+    shape: tuple[int, int], range_: int, planar: str, given: str
+) -> None:
+    bits, colour = 10 if "10" in planar else 8, Colour(1, range_)
+    height, width = shape
+    small = (height + 1) // 2, (width + 1) // 2
+    y, cb, cr = chart(shape, bits, range_)
+    frame = yuv_frame(
+        [y, cb[: small[0], : small[1]], cr[: small[0], : small[1]]], planar
+    )
+    other = av.VideoFrame(width, height, given)
+    blue, red = (plane[: small[0], : small[1]] for plane in (cb, cr))
+    mixed = np.stack([blue, red], -1).reshape(small[0], -1)
+    for plane, values in zip(other.planes, (y, mixed), strict=True):
+        # The upper ten of sixteen bits.
+        kind, shift = (np.uint8, 0) if bits == 8 else (np.uint16, 6)
+        padded = np.zeros(plane.buffer_size // kind().itemsize, kind)
+        rows = padded.reshape(plane.height, -1)
+        rows[:, : values.shape[1]] = values << shift
+        plane.update(padded.tobytes())
+    assert other.format.name == given
+    assert frame_depth(other) == bits
+    expected = to_rgb(frame, colour, bits, None)
+    assert np.array_equal(to_rgb(other, colour, bits, None), expected)

@@ -10,9 +10,11 @@ from PIL import Image
 
 import rematte
 from rematte.cuda import RecordedNetwork, finish
+from rematte.device import download, upload
 from rematte.matting import matte
 from rematte.network import refine
 from rematte.video.frame import Frame
+from rematte.video.reader import VideoReader
 
 pytestmark = pytest.mark.cuda
 
@@ -129,3 +131,30 @@ def test_the_chunk_is_halved_when_memory_runs_out() -> None:
     assert "out of memory" in told[0]
     assert len(found) == len(expected)
     assert np.abs(np.subtract(found, expected)).mean() < 2e-3
+
+
+def test_copies_beside_what_is_computed() -> None:
+    seed = torch.Generator().manual_seed(0)
+    square = torch.rand(2048, 2048, generator=seed).cuda()
+    for size in range(1, 60):
+        given = torch.rand(size, 1000, 997, generator=seed)
+        there = upload(given, "cuda")
+        busy = square
+        for _ in range(3):
+            busy = (busy @ square).mul_(1e-3)
+        there = there * 2 + busy[0, 0] * 0
+        again = download(there.movedim(0, -1)[::2])
+        del there
+        assert torch.equal(again, (given * 2).movedim(0, -1)[::2])
+
+
+def test_nvdec_gives_the_processors_frames(
+    tmp_path: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(320, 240), options={"crf": "20"})
+    with VideoReader(clip) as reader:
+        expected = [frame.pixels for frame in reader]
+    with VideoReader(clip, hwaccel="cuda") as reader:
+        found = [frame.pixels for frame in reader]
+    assert not reader.notes
+    assert np.array_equal(found, expected)

@@ -25,8 +25,8 @@ ALLOWED = {
     "engines": {"doubling", "fitting", "network", "staged", "weights"},
     "cuda": {"engines", "network", "triton"},
     "triton": set(),
-    "matting": {"engines", "network", "refining", "video"},
-    "compositing": {"matting", "video"},
+    "matting": {"device", "engines", "network", "refining", "video"},
+    "compositing": {"device", "matting", "video"},
     "convert": {
         *("compositing", "cuda", "engines", "matting", "network", "pipeline", "video"),
     },

@@ -633,3 +633,20 @@ def test_alpha_is_kept_when_asked(
 def test_what_is_opaque_has_no_alpha(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.mp4", 2)
     assert {frame.pixels.shape[2] for frame in read(clip, alpha=True)} == {3}
+
+
+def test_without_the_hardware_the_processor_decodes(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4")
+    expected = [frame.pixels for frame in read(clip)]
+    with VideoReader(clip, hwaccel="cuda") as reader:
+        found = [frame.pixels for frame in reader]
+        used = not reader.notes
+    assert np.array_equal(found, expected)
+    assert used or "cuda cannot be used" in reader.notes[0]
+    started = read(clip, hwaccel="cuda", start=Fraction(1, 5))
+    assert np.array_equal([frame.pixels for frame in started], expected[5:])
+
+
+def test_an_unknown_way_to_decode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"hwaccel must be one of .*cuda.*got 'gpu'"):
+        VideoReader(make_clip(tmp_path / "in.mp4"), hwaccel="gpu")

@@ -26,13 +26,23 @@ from rematte.errors import OutputError
 from rematte.video import formats
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.reader import VideoReader
-from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
+from rematte.video.writer import (
+    FileWriter,
+    ImageWriter,
+    Writer,
+    check_target,
+    is_nvenc,
+    opens,
+)
 
 NTSC_FILM = Fraction(24000, 1001)
 MILLISECOND = Fraction(1, 1000)
-# Every codec of every container.
+# Every codec of every container, but for those that need a GPU.
 VIDEOS = [
-    (suffix, codec) for suffix, names in formats.CONTAINERS.items() for codec in names
+    (suffix, codec)
+    for suffix, names in formats.CONTAINERS.items()
+    for codec in names
+    if not is_nvenc(codec)
 ]
 # Those that hold alpha.
 CLEAR_VIDEOS = [pair for pair in VIDEOS if formats.CODECS[pair[1]].alpha]
@@ -1011,3 +1021,17 @@ def test_an_error_names_its_errno_in_words(tmp_path: Path) -> None:
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.EISDIR
     writer.discard()
+
+
+@pytest.mark.parametrize("codec", [*filter(is_nvenc, formats.CODECS)])
+def test_an_encoder_of_a_gpu(tmp_path: Path, codec: str) -> None:
+    out, frames = tmp_path / "out.mkv", label_frames(size=(320, 240))
+    if opens(codec):
+        write(out, frames, codec=codec)
+        with VideoReader(out) as reader:
+            assert [read_label(frame.pixels) for frame in reader] == list(range(6))
+        return
+    other = codec.split("_")[0]
+    with pytest.raises(OutputError, match=f"{codec} needs an NVIDIA GPU.*{other}"):
+        write(out, frames, codec=codec)
+    assert not list(tmp_path.iterdir())

@@ -37,6 +37,8 @@ class Codec:
 
 
 _420 = {8: "yuv420p", 10: "yuv420p10le"}
+_P010 = {8: "yuv420p", 10: "p010le"}
+_NVENC = {"preset": "p5", "tune": "hq", "rc": "vbr"}
 
 CODECS = {
     # 8 bits alone: hardly any player decodes H.264 with more. Looking less far ahead
@@ -87,6 +89,16 @@ CODECS = {
         {8: "bgra", 16: "gbrap16le"},
         {"level": "3", "slicecrc": "1"},
     ),
+    # NVIDIA's encoders, which are never chosen unasked.
+    "h264_nvenc": Codec(
+        "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, least=192
+    ),
+    "hevc_nvenc": Codec(
+        "hevc_nvenc", _P010, options=_NVENC, crf=23, even=True, least=192
+    ),
+    "av1_nvenc": Codec(
+        "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, least=192
+    ),
     "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}),
     "webp": Codec("libwebp_anim", {8: "bgra"}, {8: "bgra"}, {"quality": "85"}),
     "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
@@ -95,11 +107,14 @@ CODECS = {
 # The first codec is the default; where the source has more bits or alpha is wanted
 # and the first cannot hold that, the next that can.
 CONTAINERS = {
-    ".mp4": ("h264", "hevc", "av1"),
-    ".m4v": ("h264", "hevc"),
-    ".mov": ("prores", "h264", "hevc"),
-    ".webm": ("vp9", "av1"),
-    ".mkv": ("ffv1", "h264", "hevc", "av1", "vp9", "prores"),
+    ".mp4": ("h264", "hevc", "av1", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
+    ".m4v": ("h264", "hevc", "h264_nvenc", "hevc_nvenc"),
+    ".mov": ("prores", "h264", "hevc", "h264_nvenc", "hevc_nvenc"),
+    ".webm": ("vp9", "av1", "av1_nvenc"),
+    ".mkv": (
+        *("ffv1", "h264", "hevc", "av1", "vp9", "prores"),
+        *("h264_nvenc", "hevc_nvenc", "av1_nvenc"),
+    ),
     ".gif": ("gif",),
     ".webp": ("webp",),
     ".apng": ("apng",),

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel, HWDeviceType
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
@@ -32,6 +33,8 @@ from rematte.video.frame import Frame, Pixels, VideoInfo
 IMAGE_SUFFIXES = {
     *(".bmp", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp")
 }
+# Those that FFmpeg knows; which of them a build or a machine has is another matter.
+HWACCELS = tuple(kind.name for kind in HWDeviceType if kind.name != "none")
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
@@ -61,11 +64,15 @@ class VideoReader:
         threads: How many threads read an image folder ahead; 0 reads as asked.
         alpha: Whether pictures that have an alpha channel keep it: pixels are then
             (H, W, 4), straight as stored.
+        hwaccel: What decodes a video instead of the processor, by FFmpeg's names, such
+            as "cuda" (NVDEC) or "videotoolbox". Where it cannot, the processor does.
 
     Attributes:
         info: What is known before reading.
+        notes: What is not as was asked, in words.
 
     Raises:
+        ValueError: If FFmpeg has no such `hwaccel`.
         InputError: If there is nothing readable there, or the data is damaged.
     """
 
@@ -79,8 +86,16 @@ class VideoReader:
         ignore_errors: bool = False,
         threads: int = 0,
         alpha: bool = False,
+        hwaccel: str | None = None,
     ) -> None:
+        if hwaccel is not None and hwaccel not in HWACCELS:
+            raise ValueError(
+                f"hwaccel must be one of {', '.join(HWACCELS)}, got {hwaccel!r}; leave "
+                "it out to decode on the processor"
+            )
         self.path = Path(path)
+        self.notes: list[str] = []
+        self._hwaccel = hwaccel
         self._alpha = alpha
         self._threads = threads
         self._size = size
@@ -91,9 +106,10 @@ class VideoReader:
         if self._files:
             self.info = self._image_info(frame_rate)
         else:
-            self._container = _open(self.path)
-            self._stream = _video_stream(self._container, self.path)
+            self._open()
             self.info = self._video_info()
+            if hwaccel and not self._stream.codec_context.is_hwaccel:
+                self.notes.append(f"hwaccel {hwaccel} cannot be used: none was")
 
     def __enter__(self) -> Self:
         return self
@@ -190,6 +206,11 @@ class VideoReader:
         return Frame(upright.apply(pixels), index * step, step, path.stem)
 
     # Video
+
+    def _open(self) -> None:
+        hardware = HWAccel(self._hwaccel) if self._hwaccel else None
+        self._container = _open(self.path, hardware)
+        self._stream = _video_stream(self._container, self.path)
 
     def _video_info(self) -> VideoInfo:
         stream = self._stream
@@ -312,8 +333,7 @@ class VideoReader:
                     return
             back = 2 * back or Fraction(1)
         self.close()
-        self._container = _open(self.path)
-        self._stream = _video_stream(self._container, self.path)
+        self._open()
         self._pictures = self._decode()
 
 
@@ -414,7 +434,10 @@ def _decode_image(path: Path) -> tuple[av.VideoFrame, _Upright]:
         ) from error
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, hardware: HWAccel | None = None) -> InputContainer:
+    if hardware is not None:
+        with suppress(av.error.FFmpegError, OSError):  # no such device here
+            return av.open(str(path), hwaccel=hardware)
     try:
         return av.open(str(path))
     except PermissionError as error:

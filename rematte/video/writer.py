@@ -107,6 +107,27 @@ def sweep(path: Path) -> None:
                 entry.unlink(missing_ok=True)
 
 
+def is_nvenc(encoder: str) -> bool:
+    """Whether an encoder is one of NVIDIA's GPUs."""
+    return encoder.endswith("_nvenc")
+
+
+def opens(encoder: str) -> bool:
+    """Whether an encoder that needs hardware finds it.
+
+    Args:
+        encoder: FFmpeg's name of it.
+    """
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.width = context.height = 256
+    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    try:
+        context.open()
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
+
+
 @contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
     """Turn what FFmpeg or the system raises into a line about an output."""
@@ -197,6 +218,12 @@ class FileWriter:
     def _add_stream(self) -> Any:
         info, encoding = self._info, self._encoding
         codec = encoding.codec
+        if is_nvenc(codec.encoder) and not opens(codec.encoder):
+            raise OutputError(
+                f"{self.path}: codec {codec.encoder} needs an NVIDIA GPU that has such "
+                "an encoder, and its driver, which cannot be used here; take "
+                f"{codec.encoder.split('_')[0]} instead (--codec)"
+            )
         stream: Any = self._container.add_stream(
             codec.encoder,
             rate=info.rate.limit_denominator(100_000),
@@ -231,7 +258,10 @@ class FileWriter:
             context.color_range = self._colour.range
         context.color_primaries = self._colour.primaries
         context.color_trc = self._colour.transfer
-        if codec.encoder == "libx265" and self.path.suffix.lower() != ".mkv":
+        if (
+            codec.encoder in ("libx265", "hevc_nvenc")
+            and self.path.suffix.lower() != ".mkv"
+        ):
             context.codec_tag = "hvc1"  # Apple's players take no other
         return stream
 
@@ -249,8 +279,9 @@ class FileWriter:
         if encoder == "libsvtav1":  # talks on stderr unless told not to
             os.environ.setdefault("SVT_LOG", "1")
         if encoding.crf is not None and encoding.mbps is None:
-            options["crf"] = str(encoding.crf)
-            if encoder == "libvpx-vp9":
+            nvenc = is_nvenc(encoder)
+            options["cq" if nvenc else "crf"] = str(encoding.crf)
+            if nvenc or encoder == "libvpx-vp9":
                 options["b:v"] = "0"
         if encoder == "ffv1" and self._info.width == 1:
             options["slices"] = "1"  # it fails to cut one column into more
