@@ -38,9 +38,9 @@ def scales(picture: Floats) -> list[Floats]:
     for _ in range(3):
         batch, *size, _ = made[-1].shape
         half = np.empty((batch, *((side + 1) // 2 for side in size), 3), np.float32)
-        for larger, smaller in zip(made[-1], half, strict=True):
-            in_bands(_halve, len(smaller), larger, smaller)
         made.append(half)
+    for each in zip(*made, strict=True):
+        in_bands(_halves, len(each[-1]), *each)
     return made
 
 
@@ -78,6 +78,16 @@ def convolve_doubled(
 
 # A pixel's channels are as many as a tuple has items: so the compiler knows the number,
 # and makes vector code of the inner loops. Rows are flat, pixel after pixel.
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _halves(
+    begin: int, end: int, picture: Any, half: Any, fourth: Any, eighth: Any
+) -> None:
+    """All three at once: a row of the smallest needs but its own rows of the others."""
+    _halve(4 * begin, min(4 * end, len(half)), picture, half)
+    _halve(2 * begin, min(2 * end, len(fourth)), half, fourth)
+    _halve(begin, end, fourth, eighth)
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]

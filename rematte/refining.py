@@ -70,7 +70,7 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
     height, width = pixels.shape[:2]
     if ratio == 1:
         out = np.empty(pixels.shape, np.float32)
-        in_bands(_scale, height, pixels, out)
+        in_bands(_scale, height, _flat(pixels), out.reshape(height, -1))
         return out
     rows, columns = _samples(height, ratio), _samples(width, ratio)
     out = np.empty((len(rows[0]), len(columns[0]), 3), np.float32)
@@ -102,9 +102,9 @@ def _between(at: Floats, size: int) -> tuple[NDArray[np.int32], Floats]:
 def _scale(begin: int, end: int, pixels: Any, out: Any) -> None:
     most = np.float32(1 / 255) if pixels.itemsize == 1 else np.float32(1 / 65535)
     for y in range(begin, end):
-        for x in range(pixels.shape[1]):
-            for c in range(3):
-                out[y, x, c] = pixels[y, x, c] * most
+        row, to = pixels[y], out[y]
+        for x in range(len(row)):
+            to[x] = row[x] * most
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]

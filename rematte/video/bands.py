@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 # Not numba's own threads: those of its default layer must not be used by two at once.
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
 _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
@@ -22,7 +20,8 @@ def in_bands(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:
         rows: How many there are.
         *arguments: Handed on.
     """
-    edges = np.linspace(0, rows, min(_THREADS, rows) + 1).astype(int)
+    bands = min(_THREADS, rows)
+    edges = [rows * band // bands for band in range(bands + 1)]
     jobs = [
         _pool.submit(kernel, begin, end, *arguments)
         for begin, end in pairwise(edges[1:])
