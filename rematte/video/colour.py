@@ -41,9 +41,6 @@ _ARRAY_FORMATS = {
     (True, 4): "rgba64le",
 }
 
-# What decoders in hardware give, by what it holds in another order.
-_PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
-
 # libswscale names its matrices by constants of its own (SWS_CS_*).
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 
@@ -94,12 +91,7 @@ def to_rgb(
     Returns:
         (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
     """
-    if frame.format.name in _PLANAR:
-        frame = frame.reformat(
-            format=_PLANAR[frame.format.name],
-            src_color_range=colour.range,
-            dst_color_range=colour.range,
-        )
+    frame = planes.apart(frame)
     if size is None and depth <= 8 and planes.can_convert(frame.format.name, colour):
         return planes.to_rgb(frame, colour)
     width, height = size or (frame.width, frame.height)

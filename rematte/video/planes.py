@@ -7,7 +7,7 @@ Source:
     ITU-T H.273, equations of MatrixCoefficients.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import av
 import numba
@@ -38,9 +38,38 @@ def _planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
     """The planes of a frame, not copied."""
     found = []
     for plane in frame.planes:
-        rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
-        found.append(rows[: plane.height, : plane.width])
+        found.append(_rows(plane, np.uint8)[: plane.height, : plane.width])
     return found
+
+
+# What decoders in hardware give, by what it holds in another order, and how far its
+# 16 bits are shifted up.
+_PAIRED = {"nv12": ("yuv420p", np.uint8, 0), "p010le": ("yuv420p10le", np.uint16, 6)}
+
+
+def apart(frame: av.VideoFrame) -> av.VideoFrame:
+    """Give a frame whose two chroma values lie in pairs one plane for each.
+
+    libswscale leaves the last column of odd widths undefined.
+    """
+    if frame.format.name not in _PAIRED:
+        return frame
+    name, kind, shift = _PAIRED[frame.format.name]
+    made = av.VideoFrame(frame.width, frame.height, name)
+    luma, pairs = (_rows(plane, kind) for plane in frame.planes)
+    for plane, values in zip(
+        made.planes, (luma, pairs[:, ::2], pairs[:, 1::2]), strict=True
+    ):
+        rows = _rows(plane, kind)[: plane.height, : plane.width]
+        rows[:] = values[: plane.height, : plane.width] >> shift
+    return made
+
+
+def _rows(plane: Any, kind: Any) -> NDArray[Any]:
+    """All that a plane holds, what is beyond its width too, not copied."""
+    return np.frombuffer(plane, kind).reshape(
+        -1, plane.line_size // np.dtype(kind).itemsize
+    )
 
 
 def _luma(colour: Colour) -> tuple[np.float32, np.float32, np.float32]:
