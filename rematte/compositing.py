@@ -54,7 +54,7 @@ def to_pixels(image: Tensor, wide: bool) -> Pixels:
     image = image.float() if wide else image
     codes = image.clamp(0, 1).mul_(most).round_().movedim(0, -1)
     codes = codes.to(torch.int32 if wide else torch.uint8)
-    array: Pixels = download(codes).contiguous().numpy()
+    array: Pixels = download(codes).numpy()
     return array.astype(np.uint16) if wide else array
 
 

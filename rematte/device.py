@@ -60,14 +60,12 @@ def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def download(tensor: Tensor) -> Tensor:
-    """Copy a tensor to the CPU, from a CUDA GPU as `upload` does, and wait for it."""
+    """Copy a tensor to the CPU, contiguous; from a CUDA GPU as `upload` does."""
+    tensor = tensor.contiguous()  # turned where it is, which a GPU does faster
     if not tensor.is_cuda:
         return tensor.cpu()
-    tensor = tensor.contiguous()  # else it would be copied through slower memory
-    used, own = (
-        torch.cuda.current_stream(tensor.device),
-        _stream(tensor.get_device(), "down"),
-    )
+    index = tensor.get_device()
+    used, own = torch.cuda.current_stream(index), _stream(index, "down")
     own.wait_stream(used)
     with torch.cuda.stream(own):
         here = tensor.to("cpu", non_blocking=True)

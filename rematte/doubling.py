@@ -229,13 +229,6 @@ def _add_by_two(
                 out[to + count + i] = max(z, least)
 
 
-@numba.njit(nogil=True, inline="always")  # type: ignore[misc, unused-ignore]
-def _seven(shares: Any) -> Any:
-    return (
-        shares[0], shares[1], shares[2], shares[3], shares[4], shares[5], shares[6]
-    )  # fmt: skip
-
-
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _convolve(
     begin: int, end: int, products: Any, picture: Any, weights: Any, least: Any,
@@ -261,7 +254,7 @@ def _convolve(
             shares[(height - 1) % 2, 4] = shares[(height - 1) % 2, 6] = 0
         _down(
             products[max(row - 1, 0)], products[row], products[min(row + 1, bottom)],
-            _seven(shares[0]), _seven(shares[1]), lanes,
+            shares[0], shares[1], lanes,
             both[0, group : (small + 1) * group], both[1, group : (small + 1) * group],
         )  # fmt: skip
         for y in range(2 * row, min(2 * row + 2, height)):

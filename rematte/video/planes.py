@@ -34,12 +34,9 @@ def can_convert(pixel_format: str, colour: Colour) -> bool:
     return pixel_format in ("yuv420p", "yuvj420p") and colour.matrix in _WEIGHTS
 
 
-def _planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+def _planes(frame: av.VideoFrame, kind: Any = np.uint8) -> list[NDArray[Any]]:
     """The planes of a frame, not copied."""
-    found = []
-    for plane in frame.planes:
-        found.append(_rows(plane, np.uint8)[: plane.height, : plane.width])
-    return found
+    return [_rows(plane, kind)[: plane.height, : plane.width] for plane in frame.planes]
 
 
 # What decoders in hardware give, by what it holds in another order, and how far its
@@ -57,11 +54,9 @@ def apart(frame: av.VideoFrame) -> av.VideoFrame:
     name, kind, shift = _PAIRED[frame.format.name]
     made = av.VideoFrame(frame.width, frame.height, name)
     luma, pairs = (_rows(plane, kind) for plane in frame.planes)
-    for plane, values in zip(
-        made.planes, (luma, pairs[:, ::2], pairs[:, 1::2]), strict=True
-    ):
-        rows = _rows(plane, kind)[: plane.height, : plane.width]
-        rows[:] = values[: plane.height, : plane.width] >> shift
+    given = luma, pairs[:, ::2], pairs[:, 1::2]
+    for plane, values in zip(_planes(made, kind), given, strict=True):
+        plane[:] = values[: len(plane), : plane.shape[1]] >> shift
     return made
 
 

@@ -109,7 +109,10 @@ class VideoReader:
             self._open()
             self.info = self._video_info()
             if hwaccel and not self._stream.codec_context.is_hwaccel:
-                self.notes.append(f"hwaccel {hwaccel} cannot be used: none was")
+                self.notes.append(
+                    f"hwaccel {hwaccel} cannot be used for this video on this machine; "
+                    "the processor decoded it"
+                )
 
     def __enter__(self) -> Self:
         return self
