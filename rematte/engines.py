@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import tempfile
 import time
 import warnings
@@ -145,8 +146,7 @@ class OpenVINOEngine:
     """
 
     def __init__(self, network: MattingNetwork, refined: bool, mixed: bool) -> None:
-        import openvino
-
+        self._openvino = openvino = import_openvino()
         self.name = "openvino" if mixed else "openvino-float32"
         self._network, self._refined = network, refined
         self._core = openvino.Core()
@@ -161,8 +161,6 @@ class OpenVINOEngine:
 
         That takes most of the time that building does, and depends on no size.
         """
-        import openvino
-
         path = download_dir() / "openvino" / f"{part}-{self._key}.xml"
         with suppress(RuntimeError):  # none there, or damaged: it is made anew
             if path.is_file():
@@ -171,12 +169,12 @@ class OpenVINOEngine:
             warnings.simplefilter("ignore")
             # Not torch.export, which takes 100 MB and two seconds more.
             program = torch.jit.trace(module, inputs, check_trace=False)
-            model = openvino.convert_model(program, example_input=inputs)
+            model = self._openvino.convert_model(program, example_input=inputs)
         with suppress(OSError):  # a cache: where it cannot be written, it is not
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 made = Path(folder) / path.name
-                openvino.save_model(model, made, compress_to_fp16=False)
+                self._openvino.save_model(model, made, compress_to_fp16=False)
                 for part_of in (made.with_suffix(".bin"), made):
                     part_of.replace(path.with_name(part_of.name))
             # As every later run reads it: one just converted rounds otherwise.
@@ -195,14 +193,11 @@ class OpenVINOEngine:
             module: What to convert.
             inputs: One of each.
         """
-        import openvino
-        from openvino.preprocess import PrePostProcessor
-
         model = self._convert(part, module, inputs)
         shapes = [list(tensor.shape) for tensor in inputs]
         model.reshape(dict(zip(model.inputs, shapes, strict=True)))
-        steps = PrePostProcessor(model)
-        first, last = openvino.Layout("NCHW"), openvino.Layout("NHWC")
+        steps = self._openvino.preprocess.PrePostProcessor(model)
+        first, last = map(self._openvino.Layout, ("NCHW", "NHWC"))
         for index in range(len(model.inputs)):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(first)
@@ -222,8 +217,6 @@ class OpenVINOEngine:
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Convert and compile for this shape; see `Engine`."""
-        import openvino
-
         if shape == self._shape:
             return
         batch, *size = shape[:3]
@@ -257,11 +250,10 @@ class OpenVINOEngine:
         self._last = self._compile("last", staged.last, (sums[3],))
         for part, index in zip(self._parts, (2, 2, 1, 0), strict=True):
             part.set_input_tensor(1, self._encoder.get_output_tensor(index))
+        make = self._openvino.Tensor
         self._zeros, *self._spare = (
             tuple(
-                openvino.Tensor(
-                    openvino.Type.f32, [state.shape[n] for n in (0, 2, 3, 1)]
-                )
+                make(self._openvino.Type.f32, [state.shape[n] for n in (0, 2, 3, 1)])
                 for state in reversed(states)
             )
             for _ in range(3)
@@ -272,13 +264,12 @@ class OpenVINOEngine:
 
     def step(self, picture: Floats, state: State | None) -> tuple[Floats, State]:
         """Run one step; see `Engine`."""
-        from openvino import Tensor
-
         self.prepare(picture.shape)
         pictures = scales(np.ascontiguousarray(picture))
         # Two sets of states take turns; new memory for each would cost a millisecond.
         after = self._spare[1] if state is self._spare[0] else self._spare[0]
-        self._encoder.set_input_tensor(0, Tensor(pictures[0], shared_memory=True))
+        source = self._openvino.Tensor(pictures[0], shared_memory=True)
+        self._encoder.set_input_tensor(0, source)
         self._encoder.infer()
         for index, part in enumerate(self._parts):
             if index:
@@ -302,9 +293,26 @@ class OpenVINOEngine:
 
     def unpack(self, kept: list[Tensor]) -> State:
         """See `Engine`."""
-        import openvino
+        return tuple(self._openvino.Tensor(each.numpy().copy()) for each in kept)
 
-        return tuple(openvino.Tensor(each.numpy().copy()) for each in kept)
+
+def import_openvino() -> Any:
+    """Import OpenVINO, and not the package that would send usage data for it.
+
+    Nothing goes out unasked; and the process that sends takes a core for a second or
+    two. OpenVINO does without that package where it is not installed, so it is hidden
+    while OpenVINO is imported. Whoever imported either before has decided otherwise.
+    """
+    hidden = "openvino_telemetry"
+    hides = not {"openvino", hidden} & sys.modules.keys()
+    if hides:
+        sys.modules[hidden] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hides:
+            del sys.modules[hidden]
+    return openvino
 
 
 def _weights(head: CoarseHead) -> Weights:

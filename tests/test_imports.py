@@ -111,6 +111,23 @@ def test_video_knows_no_torch_and_the_network_no_files() -> None:
     assert not imports(PACKAGE / "network.py") & forbidden
 
 
+def test_openvino_comes_without_its_telemetry() -> None:
+    """It would send usage data that nobody asked for, from a process of its own."""
+    within = [
+        path.name for path in PACKAGE.rglob("*.py") if "openvino" in imports(path)
+    ]
+    assert within == ["engines.py"], "call import_openvino there instead"
+    code = (
+        "import sys, threading\n"
+        "from rematte.engines import import_openvino\n"
+        "core = import_openvino().Core()\n"
+        "assert 'openvino_telemetry' not in sys.modules, 'it was imported'\n"
+        "assert threading.active_count() == 1, 'a thread sends'\n"
+        "import openvino_telemetry  # hidden for no longer than it took"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)
+
+
 def test_help_needs_none_of_the_extras() -> None:
     """Modules that stand at the top of no module on the way to the help."""
     hidden = (

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rematte.engines import import_openvino
 from rematte.export.fixed import FixedSize, first_inputs
 from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
 from rematte.network import MattingNetwork
@@ -14,8 +15,8 @@ from rematte.network import MattingNetwork
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write it, weights beside it in a .bin file of the same name."""
-    import openvino
-    from openvino._offline_transformations import apply_make_stateful_transformation
+    openvino = import_openvino()
+    from openvino.passes import MakeStateful, Manager  # only after it
 
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
@@ -36,14 +37,15 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
         entry.set_names({name})
     if request.stateful:
         states = {f"r{n}i": f"r{n}o" for n in range(1, 5)}
-        apply_make_stateful_transformation(model, states)
+        manager = Manager()
+        manager.register_pass(MakeStateful(states))
+        manager.run_passes(model)
     openvino.save_model(model, path, compress_to_fp16=request.precision == "float16")
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Give a step that runs what was written, in float32 arithmetic."""
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(path)
     # Left alone, OpenVINO computes in bfloat16 where the processor can.
