@@ -44,8 +44,11 @@ T = TypeVar("T")
 
 GREEN = (120, 255, 155)
 MBPS = 4.0  # of the files
-_WARM = 4  # steps before the clock starts
-_FRAMES = {"network": 24, "memory": 24, "file": 90}
+_WARM = 4  # frames before the clock starts
+_FRAMES = 90  # of a file
+# Of each turn these count, and these do not: they still suffer from the other's idle
+# threads, and find none of their data in the caches.
+_COUNTED, _DROPPED = 6, 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Result:
         p95: 95th percentile of the time per frame [s]; 0 for a file.
         memory: Peak of the process [MB].
         shares: Of the stages, for a file.
-        ratio_to_plain: `fps` over that of plain in the same run; 0 if it did not run.
+        ratio_to_plain: `fps` over that of plain in the same run.
     """
 
     case: Case
@@ -232,33 +235,6 @@ def _time(step: Any, count: int) -> list[float]:
     return seconds
 
 
-def measure(case: Case, source: str, weights: str | None, count: int = 0) -> Result:
-    """Measure one case.
-
-    Args:
-        case: What.
-        source: A video to measure with; "" draws one.
-        weights: As `load_network` takes them.
-        count: Frames; 0 takes the usual number.
-    """
-    network = load_network(weights)
-    count = count or _FRAMES[case.kind]
-    if case.kind == "file":
-        with tempfile.TemporaryDirectory() as folder:
-            clip = Path(folder) / "in.mp4"
-            # In another process: what encoding it takes is not the conversion's.
-            _in_child(write_clip, clip, case.width, case.height, count, source)
-            return _measure_file(case, clip, network, count)
-    step, engine = _steps(case, source, network)
-    with torch.inference_mode():
-        for _ in range(_WARM):
-            step()
-    seconds = [one / case.chunk for one in _time(step, max(6, count // case.chunk))]
-    middle = median(seconds)
-    p95 = float(np.percentile(seconds, 95))
-    return Result(case, engine, 1 / middle, middle, p95, _peak())
-
-
 def _measure_file(
     case: Case, clip: Path, network: MattingNetwork, count: int
 ) -> Result:
@@ -292,37 +268,124 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _in_child(act: Callable[..., T], *arguments: Any) -> T:
-    """Do something in a process of its own, so that its peak memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(act, *arguments).result()
+class _Child:
+    """A process of its own, so that its peak memory is its own."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context)
+
+    def __enter__(self) -> "_Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def do(self, act: Callable[..., T], *arguments: Any) -> T:
+        """Do something there."""
+        return self._pool.submit(act, *arguments).result()
+
+    def turn(self, chunk: int) -> list[float]:
+        """Do some steps of what `_begin` began; the seconds that count, per frame."""
+        dropped, counted = -(-_DROPPED // chunk), -(-_COUNTED // chunk)
+        seconds = self.do(_go_on, dropped + counted)[dropped:]
+        return [each / chunk for each in seconds]
+
+
+_begun: list[Any] = []  # the steps of a child, since nothing else of it can be sent
+
+
+def _begin(case: Case, source: str, weights: str | None) -> str:
+    step, engine = _steps(case, source, load_network(weights))
+    _time(step, _WARM)
+    _begun[:] = [step]
+    return engine
+
+
+def _go_on(count: int) -> list[float]:
+    return _time(_begun[0], count)
+
+
+def _file(case: Case, source: str, weights: str | None, count: int) -> Result:
+    with tempfile.TemporaryDirectory() as folder, _Child() as other:
+        clip = Path(folder) / "in.mp4"
+        # In another process: what encoding it takes is not the conversion's.
+        other.do(write_clip, clip, case.width, case.height, count, source)
+        return _measure_file(case, clip, load_network(weights), count)
 
 
 def run(
-    cases: Sequence[Case], source: str = "", weights: str | None = None
+    cases: Sequence[Case],
+    source: str = "",
+    weights: str | None = None,
+    turns: int = 4,
+    frames: int = _FRAMES,
 ) -> Iterator[Result]:
     """Measure cases, each in a process of its own; those not installed are left out.
 
+    All but files take turns with the first of their size, so that a noisy machine slows
+    both alike: a ratio to plain is that of such a pair, and plain's own row says how
+    fast it was before the first.
+
     Args:
-        cases: In order; those of one size that are to be compared come after plain.
+        cases: In order; those of one kind and size together, plain first.
         source: A video to measure with; "" draws one.
         weights: As `load_network` takes them.
+        turns: Of each case that is no file.
+        frames: Of a file.
 
     Yields:
         A result for each.
     """
-    plain: dict[tuple[str, int, int, float], float] = {}
     there = installed() | {"plain": True, "auto": True}
+    wanted = [case for case in cases if there[case.engine]]
+    for size, group in itertools.groupby(wanted, _kind_and_size):
+        if size[0] == "file":
+            yield from _measure_files(list(group), source, weights, frames)
+        else:
+            yield from _take_turns(list(group), source, weights, turns)
+
+
+def _kind_and_size(case: Case) -> tuple[str, int, int, float]:
+    return case.kind, case.width, case.height, case.ratio
+
+
+def _measure_files(
+    cases: list[Case], source: str, weights: str | None, frames: int
+) -> Iterator[Result]:
+    plain = 0.0
     for case in cases:
-        if not there[case.engine]:
-            continue
-        result = _in_child(measure, case, source, weights)
-        key = case.kind, case.width, case.height, case.ratio
-        if case.engine == "plain" and case.chunk == 1:
-            plain[key] = result.fps
-        result.ratio_to_plain = result.fps / plain[key] if key in plain else 0.0
+        with _Child() as child:
+            result = child.do(_file, case, source, weights, frames)
+        plain = plain or result.fps
+        result.ratio_to_plain = result.fps / plain
         yield result
+
+
+def _take_turns(
+    cases: list[Case], source: str, weights: str | None, turns: int
+) -> Iterator[Result]:
+    first, *others = cases
+    with _Child() as plain:
+        engine = plain.do(_begin, first, source, weights)
+        seconds = [each for _ in range(turns) for each in plain.turn(first.chunk)]
+        yield _result(first, engine, seconds, seconds, plain.do(_peak))
+        for case in others:
+            with _Child() as other:
+                engine = other.do(_begin, case, source, weights)
+                plains, seconds = [], []
+                for _ in range(turns):
+                    plains += plain.turn(first.chunk)
+                    seconds += other.turn(case.chunk)
+                yield _result(case, engine, seconds, plains, other.do(_peak))
+
+
+def _result(
+    case: Case, engine: str, seconds: list[float], plains: list[float], peak: float
+) -> Result:
+    middle, p95 = median(seconds), float(np.percentile(seconds, 95))
+    ratio = median(plains) / middle
+    return Result(case, engine, 1 / middle, middle, p95, peak, ratio_to_plain=ratio)
 
 
 def quick(weights: str | None = None) -> dict[str, Any]:
@@ -342,13 +405,11 @@ def quick(weights: str | None = None) -> dict[str, Any]:
             for engine in ("plain", best)
         ]
         for step in steps:
-            _time(step, _WARM - 1)
+            _time(step, _WARM)
         seconds: list[list[float]] = [[], []]
         for _ in range(3):
             for taken, step in zip(seconds, steps, strict=True):
-                # The first ones still suffer from the other's idle threads, and find
-                # none of their data in the caches.
-                taken += _time(step, 8)[3:]
+                taken += _time(step, _DROPPED + _COUNTED)[_DROPPED:]
         plain, ours = map(median, seconds)
         found |= {f"{name}_plain_fps": 1 / plain, f"{name}_fps": 1 / ours}
         found[f"{name}_ratio"] = plain / ours
