@@ -212,19 +212,23 @@ def _add_by_two(
     even = len(out) // count // 2 * 2  # as it is, but so this becomes vector code
     for first in range(0, count, 16):
         for x in range(0, even, 2):
-            to = count * x + first
+            n, to = 3 * x, count * x + first
             for i in range(16):
                 y, z = out[to + i], out[to + count + i]
+                # A row after the other, each sum a chain: that makes it one
+                # multiply-add for each weight.
                 for k in range(9):
-                    a = weights[k * count + first + i]
-                    b = weights[(9 + k) * count + first + i]
-                    c = weights[(18 + k) * count + first + i]
-                    y += above[3 * x + k] * a + at[3 * x + k] * b + below[3 * x + k] * c
-                    z += (
-                        above[3 * x + k + 3] * a
-                        + at[3 * x + k + 3] * b
-                        + below[3 * x + k + 3] * c
-                    )
+                    weight = weights[k * count + first + i]
+                    y += above[n + k] * weight
+                    z += above[n + k + 3] * weight
+                for k in range(9):
+                    weight = weights[(9 + k) * count + first + i]
+                    y += at[n + k] * weight
+                    z += at[n + k + 3] * weight
+                for k in range(9):
+                    weight = weights[(18 + k) * count + first + i]
+                    y += below[n + k] * weight
+                    z += below[n + k + 3] * weight
                 out[to + i] = max(y, least)
                 out[to + count + i] = max(z, least)
 

@@ -74,7 +74,7 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
         return out
     rows, columns = _samples(height, ratio), _samples(width, ratio)
     out = np.empty((len(rows[0]), len(columns[0]), 3), np.float32)
-    in_bands(_sample, len(out), pixels, out, *rows, *columns)
+    in_bands(_sample, len(out), _flat(pixels), _flat(out), *rows, *columns)
     return out
 
 
@@ -112,19 +112,23 @@ def _sample(
     begin: int, end: int, pixels: Any, out: Any,
     rows: Any, down: Any, columns: Any, right: Any,
 ) -> None:  # fmt: skip
+    """Between two rows first, for all their pixels, since that is vector code."""
     most = np.float32(1 / 255) if pixels.itemsize == 1 else np.float32(1 / 65535)
+    line = np.empty(pixels.shape[1], np.float32)
+    last = len(line) - 3
     for y in range(begin, end):
-        y0 = rows[y]
-        y1 = min(y0 + 1, pixels.shape[0] - 1)
-        for x in range(out.shape[1]):
-            x0 = columns[x]
-            x1 = min(x0 + 1, pixels.shape[1] - 1)
+        upper, lower = pixels[rows[y]], pixels[min(rows[y] + 1, len(pixels) - 1)]
+        weight = down[y]
+        for x in range(len(line)):
+            a, b = np.float32(upper[x]), np.float32(lower[x])
+            line[x] = (a + weight * (b - a)) * most
+        to = out[y]
+        for x in range(len(columns)):
+            i, weight = 3 * columns[x], right[x]
+            j = min(i + 3, last)
             for c in range(3):
-                a, b = np.float32(pixels[y0, x0, c]), np.float32(pixels[y0, x1, c])
-                upper = a + right[x] * (b - a)
-                a, b = np.float32(pixels[y1, x0, c]), np.float32(pixels[y1, x1, c])
-                lower = a + right[x] * (b - a)
-                out[y, x, c] = (upper + down[y] * (lower - upper)) * most
+                a, b = line[i + c], line[j + c]
+                to[3 * x + c] = a + weight * (b - a)
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
