@@ -113,7 +113,7 @@ class TorchEngine:
                 state_, products = stage(before[2 - index], skip, sums)
                 after.append(state_)
             hidden = self._staged.last(self._merge(3, products, pictures[0]))
-        return _fit(self._weights, pictures[0], _last(hidden)), tuple(after[::-1])
+        return _fit(self._weights, pictures[0], hidden.contiguous().numpy()), tuple(after[::-1])
 
     def _merge(self, index: int, products: Tensor, picture: Floats) -> Tensor:
         """Make what a part takes of what the one below gave."""
@@ -204,8 +204,9 @@ class OpenVINOEngine:
             if index or part == "last":
                 steps.input(index).tensor().set_element_type(self._between)
         for index in range(len(model.outputs)):
-            steps.output(index).model().set_layout(first)
-            steps.output(index).tensor().set_layout(last)
+            if part != "last":
+                steps.output(index).model().set_layout(first)
+                steps.output(index).tensor().set_layout(last)
             if index or part in ("encoder", "last"):
                 steps.output(index).tensor().set_element_type(self._between)
         precision = "f32" if part == "encoder" else self._precision
@@ -337,7 +338,7 @@ def _weights(head: CoarseHead) -> Weights:
 
 
 def _fit(weights: Weights, picture: Floats, hidden: NDArray[Any]) -> Floats:
-    """Make maps of pictures, (B, h, w, 3), and hidden features, (B, h, w, 16)."""
+    """Make maps of pictures, (B, h, w, 3), and hidden features, (B, 16, h, w)."""
     batch, height, width, _ = picture.shape
     maps = np.empty((batch, 8 if len(weights.box) else 4, height, width), np.float32)
     for each in zip(picture, hidden, maps, strict=True):

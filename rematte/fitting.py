@@ -42,14 +42,14 @@ def fit(weights: Weights, picture: Floats, hidden: NDArray[Any], maps: Floats) -
     Args:
         weights: Of the network.
         picture: (h, w, 3) in [0, 1], contiguous like the others.
-        hidden: (h, w, 16), float32, or the bits of bfloat16 in a type of 16 bits.
+        hidden: (16, h, w), float32, or the bits of bfloat16 in a type of 16 bits.
         maps: Where to write slopes and intercepts, (8, h, w); without the guided
             filter, foreground residual and alpha, (4, h, w).
     """
     rows = len(picture)
     bits = hidden.view(np.uint16 if hidden.itemsize == 2 else np.uint32)
     in_bands(
-        _fit, rows, picture.reshape(rows, -1), bits.reshape(rows, -1),
+        _fit, rows, picture.reshape(rows, -1), bits,
         weights.project, weights.box, *weights.layers, maps,
     )  # fmt: skip
 
@@ -125,16 +125,15 @@ def _read(row: Any, planes: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _project(row: Any, project: Any, features: Any, coarse: Any) -> None:
-    """Features, to a row per channel, and the coarse result of them; `row` is flat."""
-    last, count = features.shape[1] - 1, len(features)
-    bits = features.view(np.uint32)
+def _project(hidden: Any, y: int, project: Any, features: Any, coarse: Any) -> None:
+    """Features of a row, and the coarse result of them."""
+    last, bits = features.shape[1] - 1, features.view(np.uint32)
     # A bfloat16 is the upper half of a float32.
-    shift = np.uint32(16 if row.itemsize == 2 else 0)
-    for c in range(count):
-        to = bits[c]
+    shift = np.uint32(16 if hidden.itemsize == 2 else 0)
+    for c in range(len(features)):
+        row, to = hidden[c, y], bits[c]
         for x in range(last - 1):
-            to[x + 1] = np.uint32(row[count * x + c]) << shift
+            to[x + 1] = np.uint32(row[x]) << shift
     _begin(project, coarse)
     _mix(features, project, 0, coarse)
     coarse[:, 0] = 0
@@ -212,14 +211,14 @@ def _fit(
     slopes = np.empty((4, width), np.float32)
     if not len(box):
         for y in range(begin, end):
-            _project(hidden[y], project, features[0], slopes)
+            _project(hidden, y, project, features[0], slopes)
             out[:, y] = slopes[:, 1 : width - 1]
         return
     for below in range(begin - 1, end + 1):
         if 0 <= below < height:
             now = planes[below % 3]
             _read(picture[below], now)
-            _project(hidden[below], project, features[below % 3], now[4:8])
+            _project(hidden, below, project, features[below % 3], now[4:8])
             _multiply(now)
         else:
             planes[below % 3] = 0
