@@ -74,7 +74,8 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
         return out
     rows, columns = _samples(height, ratio), _samples(width, ratio)
     out = np.empty((len(rows[0]), len(columns[0]), 3), np.float32)
-    in_bands(_sample, len(out), _flat(pixels), _flat(out), *rows, *columns)
+    flat = out.reshape(len(out), -1)
+    in_bands(_sample, len(out), _flat(pixels), flat, *rows, *columns)
     return out
 
 

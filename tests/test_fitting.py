@@ -22,14 +22,13 @@ def test_the_fit_is_the_networks(
     maps = np.full((8 if refined else 4, *size), np.nan, np.float32)
     pixels = picture[0].movedim(0, -1).contiguous().numpy()
     # The decoder's are rounded to bfloat16, or not.
-    rounded = hidden[0].movedim(0, -1).contiguous().bfloat16()
+    rounded = hidden[0].bfloat16()
     fit(_weights(head), pixels, rounded.float().numpy(), maps)
     again = np.empty_like(maps)
     fit(_weights(head), pixels, rounded.view(torch.int16).numpy(), again)
     assert np.array_equal(maps, again)
-    hidden = rounded.movedim(-1, 0)[None]
     with torch.no_grad():
-        expected = head.double()(picture.double(), hidden.double())[0].numpy()
+        expected = head.double()(picture.double(), rounded[None].double())[0].numpy()
     scale = np.abs(expected).max()
     # The fast one divides by differences of nearly equal numbers, in float32.
     bound = 1e-4 if refined and refiner == "fast_guided_filter" else 1e-5
