@@ -318,7 +318,7 @@ def run(
     cases: Sequence[Case],
     source: str = "",
     weights: str | None = None,
-    turns: int = 4,
+    turns: int = 6,
     frames: int = _FRAMES,
 ) -> Iterator[Result]:
     """Measure cases, each in a process of its own; those not installed are left out.
