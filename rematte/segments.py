@@ -586,8 +586,10 @@ class SegmentConverter:
         paths = {kind: _part(folder, kind, path) for kind, path in work.outputs.items()}
         for path in paths.values():
             path.parent.mkdir()
-        with _reader(work.source, work.settings) as reader:
+        hwaccel = work.settings.get("hwaccel")
+        with _reader(work.source, work.settings, hwaccel=hwaccel) as reader:
             start = segment.lead - _MARGIN / reader.info.rate
+            notes = [*self._report.notes, *reader.notes]
         settings = {k: v for k, v in work.settings.items() if k not in _OF_THE_WHOLE}
         settings |= {_KINDS[kind]: path for kind, path in paths.items()}
         settings |= {"progress": False, "engine": work.engine, "overwrite": True}
@@ -613,7 +615,7 @@ class SegmentConverter:
                 },
                 "shares": {k: v * report.seconds for k, v in report.shares.items()},
                 "engine": self._report.engine,
-                "notes": self._report.notes,
+                "notes": notes,
             },
         )
 

@@ -108,6 +108,18 @@ def test_a_part_of_a_video(settings: dict[str, Any], place: Path) -> None:
     assert report.frames == whole.frames
 
 
+def test_what_decodes_is_told_once(place: Path) -> None:
+    given = {"hwaccel": "cuda", **RATIO}
+    whole = convert_video(Fake(), "in.mp4", output="w.mkv", **given)
+    report = convert_long(Fake, "in.mp4", segment=4, output="s.mkv", **given)
+    assert frames(place / "s.mkv") == frames(place / "w.mkv")
+    told, expected = (
+        [note for note in notes if "hwaccel" in note]
+        for notes in (report.notes, whole.notes)
+    )
+    assert told == expected
+
+
 def test_a_background_plays_on(place: Path) -> None:
     make_clip(place / "back.mp4", colours(3), rate=40)
     given = {"background": "back.mp4", "codec": "ffv1", **RATIO}
