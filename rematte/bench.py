@@ -49,6 +49,7 @@ _FRAMES = 90  # of a file
 # Of each turn these count, and these do not: they still suffer from the other's idle
 # threads, and find none of their data in the caches.
 _COUNTED, _DROPPED = 6, 3
+_TURNS = 5.0  # how long `quick` goes on with them [s]
 
 
 @dataclass(frozen=True)
@@ -407,7 +408,8 @@ def quick(weights: str | None = None) -> dict[str, Any]:
         for step in steps:
             _time(step, _WARM)
         seconds: list[list[float]] = [[], []]
-        for _ in range(3):
+        begun = time.perf_counter()
+        while not seconds[1] or time.perf_counter() - begun < _TURNS:
             for taken, step in zip(seconds, steps, strict=True):
                 taken += _time(step, _DROPPED + _COUNTED)[_DROPPED:]
         plain, ours = map(median, seconds)
