@@ -11,13 +11,13 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 import numpy as np
@@ -39,8 +39,6 @@ from rematte.network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
 from rematte.video.reader import VideoReader
 from rematte.weights import load_network
-
-T = TypeVar("T")
 
 GREEN = (120, 255, 155)
 MBPS = 4.0  # of the files
@@ -236,9 +234,14 @@ def _time(step: Any, count: int) -> list[float]:
     return seconds
 
 
-def _measure_file(
-    case: Case, clip: Path, network: MattingNetwork, count: int
-) -> Result:
+def _turn(step: Any, chunk: int) -> list[float]:
+    """Do the steps of a turn; the seconds that count, per frame."""
+    dropped, counted = -(-_DROPPED // chunk), -(-_COUNTED // chunk)
+    return [each / chunk for each in _time(step, dropped + counted)[dropped:]]
+
+
+def _measure_file(case: Case, clip: Path, weights: str | None, count: int) -> Result:
+    network = load_network(weights)
     target = clip.with_name("out.mp4")
     if case.engine == "plain":
         plain = Plain(network)
@@ -269,28 +272,9 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-class _Child:
+def _child() -> ProcessPoolExecutor:
     """A process of its own, so that its peak memory is its own."""
-
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context)
-
-    def __enter__(self) -> "_Child":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def do(self, act: Callable[..., T], *arguments: Any) -> T:
-        """Do something there."""
-        return self._pool.submit(act, *arguments).result()
-
-    def turn(self, chunk: int) -> list[float]:
-        """Do some steps of what `_begin` began; the seconds that count, per frame."""
-        dropped, counted = -(-_DROPPED // chunk), -(-_COUNTED // chunk)
-        seconds = self.do(_go_on, dropped + counted)[dropped:]
-        return [each / chunk for each in seconds]
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 _begun: list[Any] = []  # the steps of a child, since nothing else of it can be sent
@@ -303,16 +287,8 @@ def _begin(case: Case, source: str, weights: str | None) -> str:
     return engine
 
 
-def _go_on(count: int) -> list[float]:
-    return _time(_begun[0], count)
-
-
-def _file(case: Case, source: str, weights: str | None, count: int) -> Result:
-    with tempfile.TemporaryDirectory() as folder, _Child() as other:
-        clip = Path(folder) / "in.mp4"
-        # In another process: what encoding it takes is not the conversion's.
-        other.do(write_clip, clip, case.width, case.height, count, source)
-        return _measure_file(case, clip, load_network(weights), count)
+def _go_on(chunk: int) -> list[float]:
+    return _turn(_begun[0], chunk)
 
 
 def run(
@@ -354,31 +330,43 @@ def _kind_and_size(case: Case) -> tuple[str, int, int, float]:
 def _measure_files(
     cases: list[Case], source: str, weights: str | None, frames: int
 ) -> Iterator[Result]:
-    plain = 0.0
-    for case in cases:
-        with _Child() as child:
-            result = child.do(_file, case, source, weights, frames)
-        plain = plain or result.fps
-        result.ratio_to_plain = result.fps / plain
-        yield result
+    plain, first = 0.0, cases[0]
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "in.mp4"
+        with _child() as child:
+            child.submit(
+                write_clip, clip, first.width, first.height, frames, source
+            ).result()
+        for case in cases:
+            with _child() as child:
+                result = child.submit(
+                    _measure_file, case, clip, weights, frames
+                ).result()
+            plain = plain or result.fps
+            result.ratio_to_plain = result.fps / plain
+            yield result
 
 
 def _take_turns(
     cases: list[Case], source: str, weights: str | None, turns: int
 ) -> Iterator[Result]:
     first, *others = cases
-    with _Child() as plain:
-        engine = plain.do(_begin, first, source, weights)
-        seconds = [each for _ in range(turns) for each in plain.turn(first.chunk)]
-        yield _result(first, engine, seconds, seconds, plain.do(_peak))
+    with _child() as plain:
+        engine = plain.submit(_begin, first, source, weights).result()
+        seconds = []
+        for _ in range(turns):
+            seconds += plain.submit(_go_on, first.chunk).result()
+        peak = plain.submit(_peak).result()
+        yield _result(first, engine, seconds, seconds, peak)
         for case in others:
-            with _Child() as other:
-                engine = other.do(_begin, case, source, weights)
+            with _child() as other:
+                engine = other.submit(_begin, case, source, weights).result()
                 plains, seconds = [], []
                 for _ in range(turns):
-                    plains += plain.turn(first.chunk)
-                    seconds += other.turn(case.chunk)
-                yield _result(case, engine, seconds, plains, other.do(_peak))
+                    plains += plain.submit(_go_on, first.chunk).result()
+                    seconds += other.submit(_go_on, case.chunk).result()
+                peak = other.submit(_peak).result()
+                yield _result(case, engine, seconds, plains, peak)
 
 
 def _result(
@@ -411,7 +399,7 @@ def quick(weights: str | None = None) -> dict[str, Any]:
         begun = time.perf_counter()
         while not seconds[1] or time.perf_counter() - begun < _TURNS:
             for taken, step in zip(seconds, steps, strict=True):
-                taken += _time(step, _DROPPED + _COUNTED)[_DROPPED:]
+                taken += _turn(step, 1)
         plain, ours = map(median, seconds)
         found |= {f"{name}_plain_fps": 1 / plain, f"{name}_fps": 1 / ours}
         found[f"{name}_ratio"] = plain / ours
@@ -420,7 +408,7 @@ def quick(weights: str | None = None) -> dict[str, Any]:
         write_clip(clip, 1920, 1080, 60, "")
         fps = [
             _measure_file(
-                Case("file", 1920, 1080, 0.25, engine), clip, network, count
+                Case("file", 1920, 1080, 0.25, engine), clip, weights, count
             ).fps
             for engine, count in (("plain", 20), (best, 60))
         ]

@@ -120,7 +120,8 @@ class TorchEngine:
         """Make what a part takes of what the one below gave."""
         weights = self._staged.merges[index]
         sums = np.empty((*picture.shape[:3], weights.shape[1]), np.float32)
-        convolve_doubled(_last(products), picture, weights, _LEAST[index], sums)
+        rows = np.ascontiguousarray(products.movedim(1, -1).numpy())
+        convolve_doubled(rows, picture, weights, _LEAST[index], sums)
         return torch.from_numpy(sums).movedim(-1, 1)
 
     def pack(self, state: State) -> list[Tensor]:
@@ -184,6 +185,9 @@ class OpenVINOEngine:
 
     def _compile(self, part: str, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
         """Make a model whose inputs and outputs are channels last.
+
+        The hidden features alone, which the last part gives, are planar: `fitting`
+        reads them a channel at a time.
 
         What passes from one part to the next has the decoder's precision: there it
         would be rounded to it anyway, and it takes half as long. The picture and states
@@ -345,11 +349,6 @@ def _fit(weights: Weights, picture: Floats, hidden: NDArray[Any]) -> Floats:
     for each in zip(picture, hidden, maps, strict=True):
         fit(weights, *each)
     return maps
-
-
-def _last(maps: Tensor) -> Floats:
-    """Channels last, contiguous."""
-    return np.ascontiguousarray(maps.movedim(1, -1).numpy())
 
 
 class OnnxEngine:
