@@ -23,7 +23,7 @@ import torch
 from rematte import storage
 from rematte.convert import Report, convert_video
 from rematte.errors import InputError, OutputError, explain
-from rematte.video.reader import IMAGE_SUFFIXES
+from rematte.video.images import IMAGE_SUFFIXES
 from rematte.video.writer import sweep
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rematte.errors import InputError
 from rematte.video.formats import CONTAINERS
 from rematte.video.frame import Frame
-from rematte.video.reader import IMAGE_SUFFIXES, VideoReader, natural_key
+from rematte.video.images import IMAGE_SUFFIXES, natural_key
+from rematte.video.reader import VideoReader
 
 Array = NDArray[np.floating[Any]]
 

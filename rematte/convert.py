@@ -256,16 +256,11 @@ def convert_video(
     check_paths(wanted, Path(input_source), background, overwrite)
     _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit)
     since, until = time_span(start, end)
-    reader = VideoReader(
-        input_source,
-        size=input_resize,
-        start=since,
-        end=until,
-        frame_rate=parse_rate(frame_rate),
-        ignore_errors=ignore_errors,
-        threads=num_workers,
+    reader = open_reader(
+        input_source, start=since, end=until, input_resize=input_resize,
+        frame_rate=frame_rate, ignore_errors=ignore_errors, num_workers=num_workers,
         hwaccel=hwaccel,
-    )
+    )  # fmt: skip
     with reader:
         info = reader.info
         ratio = choose_ratio(info.width, info.height, downsample_ratio)
@@ -317,6 +312,34 @@ def convert_video(
     for writer in writers:
         report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
     return report
+
+
+# The arguments of `convert_video` that decide how its input is read.
+READING = ("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel")
+
+
+def open_reader(
+    source: str | Path,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    input_resize: tuple[int, int] | None = None,
+    frame_rate: Rate = 30,
+    ignore_errors: bool = False,
+    num_workers: int = 0,
+    hwaccel: str | None = None,
+) -> VideoReader:
+    """Open an input by the arguments of `convert_video`; see `READING`."""
+    return VideoReader(
+        source,
+        size=input_resize,
+        start=start,
+        end=end,
+        frame_rate=parse_rate(frame_rate),
+        ignore_errors=ignore_errors,
+        threads=num_workers,
+        hwaccel=hwaccel,
+    )
 
 
 Matting = Callable[..., Iterator[AnyMatted]]  # of Iterable[Frame]; memory=Memory

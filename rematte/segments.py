@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from rematte.compositing import Renderer
 from rematte.convert import (
+    READING,
     Look,
     Matting,
     Part,
@@ -45,7 +46,7 @@ from rematte.convert import (
     choose_matting,
     chunk_length,
     convert_video,
-    parse_rate,
+    open_reader,
     placement,
     plan_output,
     settle_engine,
@@ -360,9 +361,8 @@ def _work_folder(output: Path) -> Path:
 
 
 def _reader(source: Path, settings: Mapping[str, Any], **more: Any) -> VideoReader:
-    rate = parse_rate(settings.get("frame_rate", 30))
-    given = {"size": settings.get("input_resize"), "frame_rate": rate, **more}
-    return VideoReader(source, **given)
+    given = {name: settings[name] for name in READING if name in settings}
+    return open_reader(source, **{**given, **more})
 
 
 def _plan(
@@ -424,7 +424,9 @@ def _near_cut(
 ) -> int:
     """A frame within reach of one where a scene begins, else that one."""
     since, until = times[start - reach], times[min(start + reach, len(times) - 1)]
-    with _reader(source, settings, size=cuts.SIZE, start=since, end=until) as reader:
+    with _reader(
+        source, settings, input_resize=cuts.SIZE, start=since, end=until
+    ) as reader:
         frames = [*reader]
     cut = cuts.find_cut(frames)
     return start if cut is None else bisect_left(times, frames[cut].time)
@@ -586,8 +588,7 @@ class SegmentConverter:
         paths = {kind: _part(folder, kind, path) for kind, path in work.outputs.items()}
         for path in paths.values():
             path.parent.mkdir()
-        hwaccel = work.settings.get("hwaccel")
-        with _reader(work.source, work.settings, hwaccel=hwaccel) as reader:
+        with _reader(work.source, work.settings) as reader:
             start = segment.lead - _MARGIN / reader.info.rate
             notes = [*self._report.notes, *reader.notes]
         settings = {k: v for k, v in work.settings.items() if k not in _OF_THE_WHOLE}

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 import rematte
 from rematte.errors import InputError
 from rematte.video.frame import Frame
-from rematte.video.reader import VideoReader, natural_key
+from rematte.video.images import natural_key
+from rematte.video.reader import VideoReader
 
 NTSC_FILM = Fraction(24000, 1001)
 # Squares of twelfths of a second: no two frames are shown for the same time.

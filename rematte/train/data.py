@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rematte.errors import InputError
 from rematte.train.settings import Data
 from rematte.video.colour import frame_colour, to_rgb
-from rematte.video.reader import natural_key
+from rematte.video.images import natural_key
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}

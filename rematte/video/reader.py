@@ -5,9 +5,6 @@ length. Knows no torch and nothing of mattes.
 """
 
 import itertools
-import os
-import re
-import struct
 from array import array
 from collections import deque
 from collections.abc import Iterator
@@ -20,31 +17,20 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-import numpy as np
 from av.codec.hwaccel import HWAccel, HWDeviceType
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
-from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
-from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.frame import Frame, VideoInfo
+from rematte.video.images import decode_image, find_images
+from rematte.video.opening import check_complete, open_input, video_stream
+from rematte.video.upright import Upright
 
-IMAGE_SUFFIXES = {
-    *(".bmp", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp")
-}
 # Those that FFmpeg knows; which of them a build or a machine has is another matter.
 HWACCELS = tuple(kind.name for kind in HWDeviceType if kind.name != "none")
-# Scene-linear light is no input for a network trained on display-encoded pictures.
-_EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key by which "frame9" comes before "frame10"."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
 class VideoReader:
@@ -102,7 +88,7 @@ class VideoReader:
         self._start, self._end = start, end
         self._ignore_errors = ignore_errors
         self._container: InputContainer | None = None
-        self._files: list[Path] = _find_images(self.path)
+        self._files: list[Path] = find_images(self.path)
         if self._files:
             self.info = self._image_info(frame_rate)
         else:
@@ -156,8 +142,8 @@ class VideoReader:
         if self._files:
             return [index * self.info.time_base for index in range(len(self._files))]
         ticks = array("q")
-        with _open(self.path) as container, suppress(av.error.FFmpegError):
-            for packet in container.demux(_video_stream(container, self.path)):
+        with open_input(self.path) as container, suppress(av.error.FFmpegError):
+            for packet in container.demux(video_stream(container, self.path)):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
                         raise InputError(
@@ -170,7 +156,7 @@ class VideoReader:
     # Images
 
     def _image_info(self, frame_rate: Fraction) -> VideoInfo:
-        first, upright = _decode_image(self._files[0])
+        first, upright = decode_image(self._files[0])
         width, height = self._size or upright.size(first.width, first.height)
         return VideoInfo(
             width,
@@ -200,7 +186,7 @@ class VideoReader:
 
     def _read_image(self, index: int, path: Path) -> Frame:
         step = self.info.time_base
-        picture, upright = _decode_image(path)
+        picture, upright = decode_image(path)
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
         pixels = to_rgb(
@@ -212,8 +198,8 @@ class VideoReader:
 
     def _open(self) -> None:
         hardware = HWAccel(self._hwaccel) if self._hwaccel else None
-        self._container = _open(self.path, hardware)
-        self._stream = _video_stream(self._container, self.path)
+        self._container = open_input(self.path, hardware)
+        self._stream = video_stream(self._container, self.path)
 
     def _video_info(self) -> VideoInfo:
         stream = self._stream
@@ -226,7 +212,7 @@ class VideoReader:
                 "off: copy it again"
             )
         self._pictures = itertools.chain([first], self._pictures)
-        self._rotate = _Upright(first)
+        self._rotate = Upright(first)
         width, height = self._size or self._rotate.size(first.width, first.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         if self._rotate.sideways:
@@ -294,7 +280,7 @@ class VideoReader:
     def _read_video(self) -> Iterator[Frame]:
         info = self.info
         if not self._ignore_errors:
-            _check_complete(self._stream, self.path)
+            check_complete(self._stream, self.path)
         if self._start:
             self._seek(self._start)
         usual = 1 / info.rate
@@ -338,168 +324,3 @@ class VideoReader:
         self.close()
         self._open()
         self._pictures = self._decode()
-
-
-class _Upright:
-    """The turn and mirroring that show a decoded picture as it was meant.
-
-    Args:
-        frame: Carries the display matrix.
-        codec: FFmpeg's name of the decoder, where the picture is an image.
-    """
-
-    def __init__(self, frame: av.VideoFrame, codec: str = "") -> None:
-        a, b, c, d = _display_matrix(frame, codec)
-        self.sideways = abs(b) > abs(a)
-        self._flip_x = (c if self.sideways else a) < 0
-        self._flip_y = (b if self.sideways else d) < 0
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Turn a coded size into the upright one, or back."""
-        return (height, width) if self.sideways else (width, height)
-
-    def apply(self, pixels: Pixels) -> Pixels:
-        if self.sideways:
-            pixels = pixels.transpose(1, 0, 2)
-        pixels = pixels[:: -1 if self._flip_y else 1, :: -1 if self._flip_x else 1]
-        return np.ascontiguousarray(pixels)
-
-
-# Display matrices by `frame.rotation` [degrees counter-clockwise].
-_TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
-
-
-def _display_matrix(frame: av.VideoFrame, codec: str) -> tuple[int, int, int, int]:
-    """By which (x, y) is shown at (a x + c y, b x + d y), in 1/65536.
-
-    Source:
-        ISO/IEC 14496-12, the matrix of a track header.
-    """
-    if codec in ("png", "apng"):
-        # PyAV 18.1 frees the name of a PNG's colour profile twice once its side
-        # data has been looked at, and the process dies. So PNG is never mirrored.
-        return _TURNS[round(frame.rotation / 90) % 4]
-    side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
-    data = side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return 1, 0, 0, 1
-    m = struct.unpack("=9i", bytes(data)[:36])
-    return m[0], m[1], m[3], m[4]
-
-
-def _unknown_side_data(kind: type[SideDataType], value: Any) -> SideDataType:
-    member: SideDataType = object.__new__(kind)
-    member._name_, member._value_ = f"TYPE_{value}", value
-    return member
-
-
-# PyAV 18.1 lists fewer kinds of side data than FFmpeg 8 attaches, and one that it
-# does not know hides them all: no photo with EXIF could be turned upright.
-SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
-
-
-def _find_images(path: Path) -> list[Path]:
-    """The images at `path`: a sorted folder, one file, or none if it is a video."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
-    if path.is_dir():
-        files = [
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES
-            and not file.name.startswith(".")
-            and file.is_file()
-        ]
-        if not files:
-            raise InputError(
-                f"{path}: no images in this folder; it must hold files ending in "
-                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        return sorted(files, key=lambda file: natural_key(file.name))
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; copy it again")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: no permission to read it")
-    return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
-
-
-def _decode_image(path: Path) -> tuple[av.VideoFrame, _Upright]:
-    options = _EXR_OPTIONS if path.suffix.lower() == ".exr" else {}
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.options = options
-            frame = next(container.decode(stream))
-            return frame, _Upright(frame, stream.codec_context.name)
-    except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
-        raise InputError(
-            f"{path}: not a readable image; remove or replace it"
-        ) from error
-
-
-def _open(path: Path, hardware: HWAccel | None = None) -> InputContainer:
-    if hardware is not None:
-        with suppress(av.error.FFmpegError, OSError):  # no such device here
-            return av.open(str(path), hwaccel=hardware)
-    try:
-        return av.open(str(path))
-    except PermissionError as error:
-        raise InputError(f"{path}: no permission to read it") from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path}: not a video FFmpeg can read; it may be cut off, damaged or "
-            "something else under a video's name"
-        ) from error
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is no cover picture, decoding in threads."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            stream.thread_type = "AUTO"
-            return stream
-    if not len(container.streams):
-        raise InputError(f"{path}: nothing in it; it may be cut off: copy it again")
-    raise InputError(
-        f"{path}: no video in it, only sound or other data; give a file with a picture"
-    )
-
-
-def _check_complete(stream: VideoStream, path: Path) -> None:
-    """Refuse a file that is shorter than it says itself.
-
-    FFmpeg reads such a file without complaint up to where it ends, so a cut-off copy
-    would turn into a shorter video unnoticed.
-    """
-    kind, entries = stream.container.format.name, stream.index_entries
-    needed = 0
-    if not path.is_file():
-        return
-    if kind.startswith("mov") and len(entries):
-        needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
-    elif kind.startswith("matroska"):
-        needed = _matroska_size(path)
-    there = path.stat().st_size
-    if needed > there:
-        raise InputError(
-            f"{path}: cut off: it says that it has {needed} bytes, {there} are there; "
-            "copy the file again, or pass ignore_errors (--ignore-errors) to convert "
-            "what is there"
-        )
-
-
-def _matroska_size(path: Path) -> int:
-    """Where the segment ends by its own header, or 0 if it does not say.
-
-    Source:
-        RFC 8794, section 4 (variable-size integers); RFC 9559, the Segment's ID.
-    """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    at = head.find(b"\x18\x53\x80\x67") + 4
-    if at < 4 or at >= len(head) or not head[at]:
-        return 0
-    length = 9 - head[at].bit_length()
-    value_bits = 7 * length
-    size = int.from_bytes(head[at : at + length], "big") & ((1 << value_bits) - 1)
-    return 0 if size + 1 == 1 << value_bits else at + length + size

@@ -31,7 +31,7 @@ from rematte.video.frame import (
     Pixels,
     VideoInfo,
 )
-from rematte.video.streams import SideStreams
+from rematte.video.passthrough import SideStreams
 
 
 class Writer(Protocol):
