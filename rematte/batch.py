@@ -138,6 +138,11 @@ def _in_bucket(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
             yield video, Path(str(video.relative_to(top))).parent
 
 
+def is_folder(output: str | None) -> bool:
+    """Whether -o names a folder rather than a template."""
+    return output is not None and not _FIELD.search(output)
+
+
 def plan(
     inputs: Sequence[tuple[Path, Path]],
     templates: Mapping[str, str | None],
@@ -171,7 +176,7 @@ def plan(
     for path, folder in inputs:
         outputs = {}
         for kind, text in given.items():
-            if not _FIELD.search(text):
+            if is_folder(text):
                 text = str(storage.place(text) / "{folder}" / f"{{stem}}{suffix}")
             parts = {
                 "stem": path.stem, "name": path.name, "folder": str(folder),

@@ -22,6 +22,7 @@ from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.export import FORMATS, export
 from rematte.live import SHOWS, LiveReport, live
 from rematte.network import VARIANTS
+from rematte.options import need
 from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.formats import CODECS
@@ -88,8 +89,8 @@ def _add_settings(parser: _Parser) -> None:
         "transparent",
     )  # fmt: skip
     look.add_argument(
-        "--background-fit", choices=("cover", "contain", "stretch"), default="cover",
-        help="how an image or video fills the frame (default: %(default)s)",
+        "--background-fit", choices=("cover", "contain", "stretch"),
+        help="how an image or video fills the frame (default: cover)",
     )  # fmt: skip
     model = parser.add_argument_group("network")
     _add_ratio(model)
@@ -125,8 +126,8 @@ def _add_settings(parser: _Parser) -> None:
         "--resize", type=_size, metavar="WxH", help="size of input and outputs"
     )
     part.add_argument(
-        "--frame-rate", default="30", metavar="RATE",
-        help="of an image folder, such as 25 or 24000/1001 (default: %(default)s)",
+        "--frame-rate", metavar="RATE",
+        help="of an image folder, such as 25 or 24000/1001 (default: 30)",
     )  # fmt: skip
     part.add_argument(
         "--ignore-errors", action="store_true", help="go on past damaged input"
@@ -216,9 +217,9 @@ def _add_convert(commands: _Commands) -> None:
         help="processes that share the video in segments (default: %(default)s)",
     )  # fmt: skip
     long.add_argument(
-        "--lead-in", type=int, default=segments.LEAD_IN, metavar="W",
+        "--lead-in", type=int, metavar="W",
         help="with --workers, frames that each segment begins early, so that the "
-        "network has settled (default: %(default)s)",
+        f"network has settled (default: {segments.LEAD_IN})",
     )  # fmt: skip
     long.add_argument(
         "--segment", type=int, metavar="N",
@@ -249,7 +250,11 @@ def _convert(options: argparse.Namespace) -> int:
             lead_in=options.lead_in, segment=options.segment, **settings,
         )  # fmt: skip
     else:
+        need("--segment", options.segment, False)
+        need("--lead-in", options.lead_in, False)
         report = convert_video(load(), options.input, **settings)
+    if not options.quiet:
+        _print_notes(report.notes)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
     elif not options.quiet:
@@ -277,8 +282,13 @@ def _summary(report: Report, device: str) -> str:
     if isinstance(report, segments.LongReport):
         lines += _segments_summary(report)
     lines += [f"{kind}: {path}" for kind, path in report.outputs.items()]
-    lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _print_notes(notes: Sequence[str], source: Path | None = None) -> None:
+    about = f"{source}: " if source is not None else ""
+    for note in notes:
+        print(f"note: {about}{note}", file=sys.stderr)
 
 
 def _segments_summary(report: segments.LongReport) -> list[str]:
@@ -313,7 +323,7 @@ def _add_batch(commands: _Commands) -> None:
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument("-o", "--output", metavar="FOLDER|TEMPLATE", help="the cut-outs")
     out.add_argument(
-        "--suffix", default=".mov", help="of -o FOLDER (default: %(default)s)"
+        "--suffix", help="suffix of the cut-outs in -o FOLDER (default: .mov)"
     )
     out.add_argument("--composition", metavar="TEMPLATE", help="over the background")
     out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
@@ -339,9 +349,9 @@ def _add_batch(commands: _Commands) -> None:
         "on disks that all machines share",
     )  # fmt: skip
     how.add_argument(
-        "--retries", type=int, default=2, metavar="N",
-        help="with --ray, how often a video, or a segment, is begun again whose "
-        "process was lost (default: %(default)s)",
+        "--retries", type=int, metavar="N",
+        help="with --ray, how often a video, or a segment, is started again whose "
+        "process was lost (default: 2)",
     )  # fmt: skip
     how.add_argument(
         "--skip-existing", action="store_true", help="leave alone what is there"
@@ -355,15 +365,17 @@ def _add_batch(commands: _Commands) -> None:
 
 def _batch(options: argparse.Namespace) -> int:
     share_heap()
-    if options.split and options.ray is None:
-        raise ValueError("--split needs --ray; for one video, see convert --workers")
+    need("--suffix", options.suffix, batch.is_folder(options.output))
+    for flag in ("--split", "--worker-cpus", "--retries"):
+        value = getattr(options, flag[2:].replace("-", "_"))
+        need(flag, value, options.ray is not None)
     jobs = batch.plan(
         batch.find_inputs(options.input),
         {
             kind: getattr(options, kind)
             for kind in ("output", "composition", "alpha", "foreground")
         },
-        options.suffix,
+        options.suffix or ".mov",
     )
     if not options.dry_run:
         _run_batch(options, jobs)
@@ -390,6 +402,8 @@ def _run_batch(options: argparse.Namespace, jobs: list[batch.Job]) -> None:
         for job in finished:
             jobs[place[job.input]] = job  # of another process, it is a copy
             bar.update()
+            if not options.quiet:
+                _print_notes(job.notes, job.input)
             if options.json:
                 _print_job(job, out)
 
@@ -419,7 +433,7 @@ def _batch_on_ray(
             dtype=_DTYPES[options.dtype],
         ),
         address=options.ray or None, workers=options.jobs, cpus=options.worker_cpus,
-        retries=options.retries, split=options.split,
+        retries=2 if options.retries is None else options.retries, split=options.split,
         skip_existing=options.skip_existing,
         tell=partial(print, file=sys.stderr), progress=progress, **settings,
     )  # fmt: skip
@@ -687,6 +701,7 @@ def _key(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     if not options.quiet:
+        _print_notes(report.notes)
         print(_summary(report, "cpu"))
     return 0
 

@@ -21,7 +21,13 @@ from typing import Any, Literal, TypeVar
 import torch
 from tqdm import tqdm
 
-from rematte.compositing import Renderer, make_background, parse_colour
+from rematte.compositing import (
+    ImageBackground,
+    Renderer,
+    VideoBackground,
+    make_background,
+    parse_colour,
+)
 from rematte.cuda import RecordedNetwork
 from rematte.engines import ENGINES, Engine, choose_engine, make_engine
 from rematte.errors import InputError, OutputError
@@ -33,6 +39,7 @@ from rematte.matting import (
     matte_still,
 )
 from rematte.network import MattingNetwork
+from rematte.options import Conversion, check
 from rematte.pipeline import Ahead, Behind, trim_heap
 from rematte.video.formats import (
     Encoding,
@@ -144,12 +151,21 @@ class _Stages:
 
 @dataclass(frozen=True)
 class Output:
-    """One thing to write: its kind, where to, how, and what makes its pixels."""
+    """One thing to write.
+
+    Attributes:
+        kind: "output", "composition", "alpha" or "foreground".
+        path: Where it goes.
+        encoding: How it is encoded.
+        pixels: What makes its pixels.
+        backdrop: Whether an image or a video lies behind the person.
+    """
 
     kind: str
     path: Path
     encoding: Encoding
     pixels: Renderer
+    backdrop: bool = False
 
 
 def convert_video(
@@ -170,14 +186,14 @@ def convert_video(
     *,
     output: str | Path | None = None,
     background: Backdrop | Mapping[str, Backdrop] | None = None,
-    background_fit: str = "cover",
+    background_fit: str | None = None,
     audio: bool = True,
     codec: str | None = None,
     crf: int | None = None,
     start: Rate | None = None,
     end: Rate | None = None,
     limit: int | None = None,
-    frame_rate: Rate = 30,
+    frame_rate: Rate | None = None,
     overwrite: bool = True,
     ignore_errors: bool = False,
     engine: str = "auto",
@@ -212,7 +228,7 @@ def convert_video(
             and no background is given, else over the background.
         background: See `make_background`; by default green (120, 255, 155). Or one for
             each of "output" and "composition".
-        background_fit: "cover", "contain" or "stretch".
+        background_fit: "cover" (the default), "contain" or "stretch".
         audio: Keep the sound.
         codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", or "h264_nvenc",
             "hevc_nvenc" or "av1_nvenc" (NVIDIA's encoders), instead of the suffix's
@@ -221,7 +237,8 @@ def convert_video(
         start: Where to begin in the source [s].
         end: Where to stop in the source [s].
         limit: At most this many frames.
-        frame_rate: Of an image folder; any kind of number, or a text like "24000/1001".
+        frame_rate: Frames per second of an image folder, 30 unless given; any kind of
+            number, or a text like "24000/1001".
         overwrite: Replace outputs that exist.
         ignore_errors: Go on past damaged input.
         engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
@@ -243,7 +260,7 @@ def convert_video(
         KeyboardInterrupt: After what there was so far has been kept in files with
             ".partial" in their names, which are the error's arguments.
     """
-    stages = _Stages()
+    stages, arguments = _Stages(), dict(locals())
     device, dtype = placement(model, device, dtype)
     chunk = chunk_length(seq_chunk, device)
     wanted = wanted_outputs(
@@ -265,11 +282,20 @@ def convert_video(
         info = reader.info
         ratio = choose_ratio(info.width, info.height, downsample_ratio)
         report = Report(0, info.width, info.height, ratio)
-        look = Look(background, background_fit, codec, crf, output_video_mbps)
+        look = Look(
+            background, background_fit or "cover", codec, crf, output_video_mbps
+        )
         outputs = [
             plan_output(kind, path, info, look, part.origin if part else None)
             for kind, path in wanted.items()
         ]
+        if part is None:
+            chunked = not info.still and (
+                _kind_of_engine(model, device, dtype, engine) == "plain"
+            )
+            report.notes += check(
+                arguments, describe(reader, outputs, output_type, chunked)
+            )
         frames = stages.around(
             "decode", part.select(reader) if part else islice(reader, limit)
         )
@@ -324,7 +350,7 @@ def open_reader(
     start: Fraction | None = None,
     end: Fraction | None = None,
     input_resize: tuple[int, int] | None = None,
-    frame_rate: Rate = 30,
+    frame_rate: Rate | None = None,
     ignore_errors: bool = False,
     num_workers: int = 0,
     hwaccel: str | None = None,
@@ -335,10 +361,35 @@ def open_reader(
         size=input_resize,
         start=start,
         end=end,
-        frame_rate=parse_rate(frame_rate),
+        frame_rate=parse_rate(30 if frame_rate is None else frame_rate),
         ignore_errors=ignore_errors,
         threads=num_workers,
         hwaccel=hwaccel,
+    )
+
+
+def describe(
+    reader: VideoReader,
+    outputs: Iterable[Output],
+    output_type: str,
+    chunked: bool,
+) -> Conversion:
+    """Describe a conversion to `options.check`.
+
+    Args:
+        reader: The input.
+        outputs: From `plan_output`.
+        output_type: As for `convert_video`.
+        chunked: Whether the network takes several frames at once.
+    """
+    outputs = list(outputs)
+    return Conversion(
+        reader.info.still,
+        reader.images,
+        {item.kind: item.encoding for item in outputs},
+        any(item.backdrop for item in outputs),
+        chunked,
+        output_type == "png_sequence",
     )
 
 
@@ -753,7 +804,8 @@ def plan_output(
         mbps=look.mbps,
     )
     behind = make_background(spec, look.fit, origin) if main else None
-    return Output(kind, path, encoding, Renderer(kind, encoding.wide, behind))
+    backdrop = isinstance(behind, ImageBackground | VideoBackground)
+    return Output(kind, path, encoding, Renderer(kind, encoding.wide, behind), backdrop)
 
 
 @contextmanager

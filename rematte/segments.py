@@ -46,6 +46,7 @@ from rematte.convert import (
     choose_matting,
     chunk_length,
     convert_video,
+    describe,
     open_reader,
     placement,
     plan_output,
@@ -56,6 +57,7 @@ from rematte.convert import (
 from rematte.engines import package_versions
 from rematte.errors import InputError, OutputError
 from rematte.matting import AnyMatted, Memory, choose_ratio
+from rematte.options import check, need
 from rematte.version import __version__
 from rematte.video import cuts
 from rematte.video.formats import can_join, is_sequence
@@ -194,7 +196,7 @@ def convert_long(
     *,
     resume: bool = False,
     workers: int = 1,
-    lead_in: int = LEAD_IN,
+    lead_in: int | None = None,
     segment: int | None = None,
     progress: bool = True,
     **settings: Any,
@@ -209,7 +211,8 @@ def convert_long(
             that is deleted, or refused unless outputs may be replaced.
         workers: Processes that convert segments side by side, sharing the cores. One
             gives what a run without segments gives.
-        lead_in: With several workers, how many frames early each segment begins.
+        lead_in: With several workers, how many frames early each segment begins;
+            `LEAD_IN` unless given.
         segment: Frames in each segment; by default `LENGTH`, less where that leaves
             workers without any.
         progress: Show a progress bar on stderr.
@@ -228,10 +231,13 @@ def convert_long(
     begin = time.perf_counter()
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
+    need("--lead-in", lead_in, workers > 1)
+    if workers > 1 and lead_in is None:
+        lead_in = LEAD_IN
     model = load()
     work = prepare(
-        model, input_source, resume=resume, lead_in=lead_in if workers > 1 else None,
-        segment=segment, share=workers, **settings,
+        model, input_source, resume=resume, lead_in=lead_in, segment=segment,
+        share=workers, **settings,
     )  # fmt: skip
     missing = work.missing()
     bar = tqdm(
@@ -389,7 +395,6 @@ def _plan(
                 f"{kind} {path}: {path.suffix} cannot be joined from segments; write "
                 "another format, or leave out resume and workers (--resume, --workers)"
             )
-        plan_output(kind, path, info, _look(settings))
     begin, stop = _within(times, 1 / info.rate, source, settings)
     end = times[stop] if stop < len(times) else None
     ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
@@ -397,6 +402,7 @@ def _plan(
         model, device, dtype, settings.get("engine", "auto"),
         (info.height, info.width), ratio, stop - begin,
     )  # fmt: skip
+    _check_options(reader, outputs, settings, engine)
     if segment is None:  # all alike, and as many for each worker
         rounds = -(-(stop - begin) // (LENGTH * share))
         segment = -(-(stop - begin) // (rounds * share))
@@ -413,6 +419,20 @@ def _plan(
             for part in cut
         ],
     }
+
+
+def _check_options(
+    reader: VideoReader,
+    outputs: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    engine: str,
+) -> list[str]:
+    """Give notes about options that do nothing; see `options.check`."""
+    look = _look(settings)
+    info = reader.info
+    plans = [plan_output(kind, path, info, look) for kind, path in outputs.items()]
+    output_type = settings.get("output_type", "video")
+    return check(settings, describe(reader, plans, output_type, engine == "plain"))
 
 
 def _near_cut(
@@ -458,7 +478,7 @@ def _within(
 def _look(settings: Mapping[str, Any]) -> Look:
     return Look(
         settings.get("background"),
-        settings.get("background_fit", "cover"),
+        settings.get("background_fit") or "cover",
         settings.get("codec"),
         settings.get("crf"),
         settings.get("output_video_mbps"),
@@ -771,6 +791,7 @@ def join(work: Work) -> LongReport:
         0, info.width, info.height, ratio,
         segments=len(work.segments), lead_in=work.lead_in, seams=_seams(work),
     )  # fmt: skip
+    report.notes += _check_options(reader, work.outputs, settings, work.engine)
     depth, first = _examine(work, report)
     since, until = time_span(settings.get("start"), settings.get("end"))
     shift = first if since is not None else Fraction(0)

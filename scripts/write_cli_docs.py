@@ -16,12 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rematte.cli import build_parser
+from rematte.options import NEEDS, OPTIONS
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
 BLOCK = re.compile(
     r"^```text\n\$ (rematte(?: [a-z][a-z-]*)*) --help\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+
+
+TABLE = re.compile(r"(<!-- options -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -49,9 +53,20 @@ def render(text: str) -> str:
             f"{DOCS} must hold a block of ```text for each of {', '.join(helps)} in "
             f"this order, got {', '.join(found)}; add or remove blocks by hand"
         )
-    return BLOCK.sub(
+    text = BLOCK.sub(
         lambda match: f"```text\n$ {match[1]} --help\n{helps[match[1]]}```", text
     )
+    return TABLE.sub(lambda match: match[1] + "\n".join(table()) + match[3], text)
+
+
+def table() -> list[str]:
+    """Rows of Markdown: which flag works where, and what happens elsewhere."""
+    rows = ["| flag | works for | elsewhere |", "| --- | --- | --- |"]
+    for option in OPTIONS:
+        if option.flag:
+            rows.append(f"| `{option.flag}` | {option.works} | {option.elsewhere} |")
+    rows += [f"| `{flag}` | {needed} | an error |" for flag, needed in NEEDS.items()]
+    return rows
 
 
 def main() -> int:

@@ -58,8 +58,8 @@ def test_convert_with_the_real_network(run: Run, clip: Path) -> None:
 def test_notes_are_told(run: Run, fake: Fake, tmp_path: Path) -> None:
     odd = colours(3, (33, 21))
     clip = make_clip(tmp_path / "in.mkv", odd, codec="ffv1", pix_fmt="bgr0")
-    _, out, _ = run("convert", clip, "-o", tmp_path / "out.mp4")
-    assert "note: out.mp4: padded from 33x21 to 34x22" in out
+    _, _, err = run("convert", clip, "-o", tmp_path / "out.mp4")
+    assert "note: out.mp4: padded from 33x21 to 34x22" in err
 
 
 def test_json_is_one_object(run: Run, fake: Fake, clip: Path) -> None:
@@ -88,14 +88,14 @@ DEFAULTS: dict[str, Any] = {
     "progress": False,
     "dtype": torch.float32,
     "background": None,
-    "background_fit": "cover",
+    "background_fit": None,
     "audio": True,
     "codec": None,
     "crf": None,
     "start": None,
     "end": None,
     "limit": None,
-    "frame_rate": "30",
+    "frame_rate": None,
     "overwrite": False,
     "ignore_errors": False,
     "engine": "auto",

@@ -213,8 +213,8 @@ def choose(
         alpha: Whether the pixels have an alpha channel.
         gray: Whether the pixels have one channel only (an alpha matte).
         codec: A name from `CODECS` to take instead of the suffix's default.
-        crf: Constant quality instead of the codec's default.
-        mbps: Bit rate instead of constant quality [Mbit/s].
+        crf: Constant quality instead of the codec's default, where it has one.
+        mbps: Bit rate instead of constant quality [Mbit/s], where it has one.
 
     Raises:
         ValueError: If the suffix is unknown, or cannot hold what is asked for.
@@ -246,18 +246,13 @@ def choose(
     wide = info.depth > 8
     deep = [name for name in names if wide and max(_formats(name, alpha)) > 8]
     chosen = CODECS[(deep or list(names))[0]]
-    if crf is not None and chosen.crf is None:
-        raise ValueError(
-            f"crf has no meaning for {chosen.encoder}, which {path} would use; leave "
-            "it out or choose h264, hevc, av1 or vp9"
-        )
     formats = chosen.alpha if alpha else chosen.opaque
     return Encoding(
         chosen,
         formats[max(formats)] if deep else formats[8],
         alpha,
         bool(deep),
-        crf=crf if crf is not None else chosen.crf,
+        crf=crf if chosen.crf is not None and crf is not None else chosen.crf,
         mbps=mbps if chosen.crf is not None else None,
     )
 

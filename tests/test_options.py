@@ -1,0 +1,142 @@
+"""No option without effect: it works, or it is refused, or a note says so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, make_clip
+from fakes import Fake, colours, save_images
+
+from rematte.convert import convert_video
+from rematte.network import MattingNetwork
+from rematte.options import NEEDS, OPTIONS
+from rematte.segments import convert_long
+
+RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+
+# For each option a value, outputs for which it does nothing, and the input.
+IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
+    "background": ("red", {"output_alpha": "a.mp4"}, "in.mp4"),
+    "background_fit": ("contain", {"output": "o.mp4"}, "in.mp4"),
+    "start": (0, {"output": "o.png"}, "in.png"),
+    "end": (9, {"output": "o.png"}, "in.png"),
+    "limit": (1, {"output": "o.png"}, "in.png"),
+    "frame_rate": (25, {"output": "o.png"}, "in.png"),
+    "ignore_errors": (True, {"output": "o.png"}, "in.png"),
+    "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
+    "codec": ("h264", {"output_alpha": "a.mp4"}, "in.mp4"),
+    "output_video_mbps": (4, {"output": "o.webp"}, "in.mp4"),
+    "crf": (20, {"output": "o.gif", "output_alpha": "a"}, "in.mp4"),
+}
+NOTED: dict[str, tuple[Any, dict[str, str], str]] = {
+    "seq_chunk": (4, {"output": "o.png"}, "in.png"),
+    "num_workers": (1, {"output": "o.mp4"}, "in.mp4"),
+    "output_video_mbps": (
+        *(4, {"output_composition": "c", "output_type": "png_sequence"}, "in.mp4"),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "in.mp4", colours(2))
+    save_images(tmp_path / "pictures", colours(1))
+    next((tmp_path / "pictures").iterdir()).rename("in.png")
+
+
+def test_every_option_of_the_table_is_tried() -> None:
+    assert {option.argument for option in OPTIONS} == {*IDLE, *NOTED}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_an_option_without_effect_is_refused(name: str, tmp_path: Path) -> None:
+    value, outputs, source = IDLE[name]
+    before = {*tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"^{name} .*has no effect.*leave it out"):
+        convert_video(Fake(), source, **outputs, **{name: value}, **RATIO)
+    assert {*tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_what_old_programs_pass_is_noted(name: str) -> None:
+    value, outputs, source = NOTED[name]
+    given: dict[str, Any] = {**outputs, **RATIO}
+    report = convert_video(Fake(), source, **given, **{name: value})
+    assert [note for note in report.notes if "has no effect" in note]
+    quiet = convert_video(Fake(), source, **given)
+    assert not [note for note in quiet.notes if "has no effect" in note]
+
+
+def test_a_setting_for_one_of_two_outputs_is_noted_for_the_other() -> None:
+    given = {"output": "o.mov", "output_alpha": "a.mp4", "crf": 30}
+    report = convert_video(Fake(), "in.mp4", **given, **RATIO)
+    (note,) = [note for note in report.notes if "has no effect" in note]
+    assert note.startswith("crf (--crf) 30 has no effect on the output")
+
+
+def test_engines_that_take_one_frame_say_so() -> None:
+    network = MattingNetwork("mobilenetv3").eval()
+    given: dict[str, Any] = {"output_alpha": "a.mp4", "seq_chunk": 2, **RATIO}
+    for engine, count in (("torch", 1), ("plain", 0)):
+        report = convert_video(network, "in.mp4", engine=engine, **given)
+        assert sum("seq_chunk" in note for note in report.notes) == count, engine
+
+
+def test_segments_refuse_and_note_the_same() -> None:
+    given: dict[str, Any] = {"resume": True, **RATIO}
+    with pytest.raises(ValueError, match=r"background_fit .*no effect"):
+        convert_long(Fake, "in.mp4", output="o.mp4", background_fit="cover", **given)
+    with pytest.raises(ValueError, match="--lead-in has no effect"):
+        convert_long(Fake, "in.mp4", output="o.mp4", lead_in=3, **given)
+    report = convert_long(Fake, "in.mp4", output="o.mp4", num_workers=1, **given)
+    assert sum("num_workers" in note for note in report.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["convert", "in.mp4", "-o", "o.mp4"], "--segment 5"),
+        (["convert", "in.mp4", "-o", "o.mp4"], "--lead-in 5"),
+        (["batch", "in.mp4", "-o", "{stem}_cut.mov"], "--suffix .webm"),
+        (["batch", "in.mp4", "--alpha", "{stem}_a.mov"], "--suffix .webm"),
+        (["batch", "in.mp4", "-o", "out"], "--split"),
+        (["batch", "in.mp4", "-o", "out"], "--worker-cpus 1"),
+        (["batch", "in.mp4", "-o", "out"], "--retries 0"),
+    ],
+)
+def test_flags_that_need_others(
+    command: list[str], flag: str, run: Run, fake: Fake, tmp_path: Path
+) -> None:
+    before = {*tmp_path.iterdir()}
+    code, out, err = run(*command, *flag.split())
+    assert (code, out) == (2, "")
+    assert f"{flag.split()[0]} has no effect without" in err
+    assert flag.split()[0] in NEEDS
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_notes_are_on_stderr_and_in_json(run: Run, fake: Fake) -> None:
+    words = [
+        "convert",
+        "in.mp4",
+        "-o",
+        "o.mov",
+        "--alpha",
+        "a.mp4",
+        "--crf",
+        "30",
+        "-y",
+    ]
+    code, out, err = run(*words)
+    assert code == 0
+    assert "note: crf" in err
+    assert "note:" not in out
+    code, out, err = run(*words, "--json")
+    assert "no effect on the output" in out
+    assert "note: crf" in err
+    _, _, err = run(
+        "batch", "in.mp4", "-o", "out", "--alpha", "{stem}_a.mp4", "--crf", "3"
+    )
+    assert "note: in.mp4: crf" in err
+    assert run(*words, "-q") == (0, "", "")
