@@ -197,13 +197,13 @@ def _add_convert(commands: _Commands) -> None:
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument(
         "-o", "--output", metavar="PATH",
-        help="the cut-out: transparent where the suffix can hold that and no "
-        "background is given",
+        help="the cut-out: transparent where the format can hold that; alone, over "
+        "the background if one is given",
     )  # fmt: skip
     out.add_argument(
         "--composition", metavar="PATH",
-        help="the person over the background; unless one is given, green in a "
-        "video and transparent in a folder of images",
+        help="the person over the background, which then is not that of -o; unless "
+        "one is given, green in a video and transparent in a folder of images",
     )  # fmt: skip
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")

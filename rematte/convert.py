@@ -47,6 +47,7 @@ from rematte.video.formats import (
     choose,
     is_pattern,
     is_sequence,
+    with_alpha,
 )
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.reader import VideoReader
@@ -224,10 +225,12 @@ def convert_video(
             with how many frames are done and how many there are, as far as is known.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
-        output: Where the cut-out goes: transparent where the suffix can hold that
-            and no background is given, else over the background.
-        background: See `make_background`; by default green (120, 255, 155). Or one for
-            each of "output" and "composition".
+        output: Where the cut-out goes: transparent where the format can hold that,
+            else over the background, with a note. Without `output_composition` a
+            background that is given is laid under it.
+        background: See `make_background`; by default green (120, 255, 155). It belongs
+            to the composition where there is one, else to `output`. A mapping gives
+            "output" and "composition" one each.
         background_fit: "cover" (the default), "contain" or "stretch".
         audio: Keep the sound.
         codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", or "h264_nvenc",
@@ -285,10 +288,7 @@ def convert_video(
         look = Look(
             background, background_fit or "cover", codec, crf, output_video_mbps
         )
-        outputs = [
-            plan_output(kind, path, info, look, part.origin if part else None)
-            for kind, path in wanted.items()
-        ]
+        outputs = plan_outputs(wanted, info, look, part.origin if part else None)
         if part is None:
             chunked = not info.still and (
                 _kind_of_engine(model, device, dtype, engine) == "plain"
@@ -378,7 +378,7 @@ def describe(
 
     Args:
         reader: The input.
-        outputs: From `plan_output`.
+        outputs: From `plan_outputs`.
         output_type: As for `convert_video`.
         chunked: Whether the network takes several frames at once.
     """
@@ -772,40 +772,77 @@ class Look:
     mbps: float | None
 
 
-def plan_output(
-    kind: str, path: Path, info: VideoInfo, look: Look, origin: Fraction | None = None
-) -> Output:
-    """Decide for an output how it is encoded and what is behind the person.
+def plan_outputs(
+    wanted: Mapping[str, Path],
+    info: VideoInfo,
+    look: Look,
+    origin: Fraction | None = None,
+) -> list[Output]:
+    """Decide for each output how it is encoded and what is behind the person.
 
     Args:
-        kind: "output", "composition", "alpha" or "foreground".
-        path: Where to.
+        wanted: Paths by kind: "output", "composition", "alpha" or "foreground".
         info: The source.
-        look: What was said about it.
-        origin: When a video behind it begins [s]; None: with the first frame.
+        look: What was said about the outputs.
+        origin: When a video behind the person starts [s]; None: with the first frame.
+
+    Raises:
+        ValueError: If a format cannot hold what is asked for.
     """
-    main = kind in ("output", "composition")
-    spec = look.background
-    if isinstance(spec, Mapping):
-        spec = spec.get(kind)
-    if spec is None:
+    given = look.background
+    if not isinstance(given, Mapping):
+        owner = "composition" if "composition" in wanted else "output"
+        given = {} if given is None else {owner: given}
+    outputs = []
+    for kind, path in wanted.items():
+        main = kind in ("output", "composition")
+        spec, notes = _choose_backdrop(kind, path, given, look.codec)
+        encoding = choose(
+            path,
+            info,
+            alpha=main and spec == "transparent",
+            gray=kind == "alpha",
+            codec=look.codec if main else None,
+            crf=look.crf,
+            mbps=look.mbps,
+        )
+        encoding = replace(encoding, notes=(*notes, *encoding.notes))
+        behind = make_background(spec, look.fit, origin) if main else None
+        renderer = Renderer(kind, encoding.wide, behind)
+        backdrop = isinstance(behind, ImageBackground | VideoBackground)
+        outputs.append(Output(kind, path, encoding, renderer, backdrop))
+    return outputs
+
+
+def _choose_backdrop(
+    kind: str, path: Path, given: Mapping[str, Backdrop], codec: str | None
+) -> tuple[Backdrop, list[str]]:
+    """Choose what is behind the person in an output, and say where that is a surprise.
+
+    Args:
+        kind: As of `plan_outputs`.
+        path: Where to.
+        given: What was asked for, by kind of output.
+        codec: The codec that was asked for.
+    """
+    spec = given.get(kind)
+    if spec is not None:
+        return spec, []
+    if kind != "output":
         # The documented composition: green in a video, transparent in images.
         clear = is_sequence(path) and path.suffix.lower() not in (".jpg", ".jpeg")
-        if kind == "output" and not path.is_dir():
-            clear = can_hold_alpha(path.suffix.lower() or ".png", look.codec)
-        spec = "transparent" if clear else "green"
-    encoding = choose(
-        path,
-        info,
-        alpha=main and spec == "transparent",
-        gray=kind == "alpha",
-        codec=look.codec if main else None,
-        crf=look.crf,
-        mbps=look.mbps,
-    )
-    behind = make_background(spec, look.fit, origin) if main else None
-    backdrop = isinstance(behind, ImageBackground | VideoBackground)
-    return Output(kind, path, encoding, Renderer(kind, encoding.wide, behind), backdrop)
+        return "transparent" if clear else "green", []
+    suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
+    if can_hold_alpha(suffix, codec):
+        return "transparent", []
+    spec = given.get("composition", "green")
+    spec = "green" if spec == "transparent" else spec
+    able = can_hold_alpha(suffix)
+    why = f"codec {codec}" if able else suffix
+    remedy = "leave out --codec" if able else f"{with_alpha()} can"
+    return spec, [
+        f"not transparent but over {spec}: {why} cannot hold an alpha channel; {remedy}"
+    ]
 
 
 @contextmanager

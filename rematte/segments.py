@@ -49,7 +49,7 @@ from rematte.convert import (
     describe,
     open_reader,
     placement,
-    plan_output,
+    plan_outputs,
     settle_engine,
     time_span,
     wanted_outputs,
@@ -428,9 +428,7 @@ def _check_options(
     engine: str,
 ) -> list[str]:
     """Give notes about options that do nothing; see `options.check`."""
-    look = _look(settings)
-    info = reader.info
-    plans = [plan_output(kind, path, info, look) for kind, path in outputs.items()]
+    plans = plan_outputs(outputs, reader.info, _look(settings))
     output_type = settings.get("output_type", "video")
     return check(settings, describe(reader, plans, output_type, engine == "plain"))
 
@@ -798,12 +796,12 @@ def join(work: Work) -> LongReport:
     look, audio = _look(settings), settings.get("audio", True)
     writers: list[FileWriter | ImageWriter] = []
     try:
-        for kind, path in work.outputs.items():
-            encoding = plan_output(kind, path, info, look).encoding
+        for item in plan_outputs(work.outputs, info, look):
+            path, encoding = item.path, item.encoding
             if encoding.image:
                 writers.append(ImageWriter(path, info, encoding))
                 continue
-            like = _part(work.place(work.segments[0]), kind, path)
+            like = _part(work.place(work.segments[0]), item.kind, path)
             writers.append(
                 FileWriter(path, info, encoding, source, shift, until, audio, like)
             )

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rematte.compositing import Renderer, make_background
-from rematte.convert import Look, convert_video, plan_output
+from rematte.convert import Look, convert_video, plan_outputs
 from rematte.cuda import RecordedNetwork
 from rematte.matting import matte
 from rematte.network import MattingNetwork
@@ -124,7 +124,8 @@ def stages(model: Any, path: Path, device: torch.device) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         look = Look(None, "cover", None, None, 4)
-        item = plan_output("composition", Path(folder) / "out.mp4", reader.info, look)
+        paths = {"composition": Path(folder) / "out.mp4"}
+        (item,) = plan_outputs(paths, reader.info, look)
         writer = FileWriter(item.path, reader.info, item.encoding)
 
         def written() -> Iterator[None]:

@@ -36,7 +36,7 @@ def is_one_line(text: str) -> bool:
 
 def test_convert_writes_and_tells(run: Run, fake: Fake, clip: Path) -> None:
     target = clip.with_name("out.mp4")
-    code, out, err = run("convert", clip, "-o", target)
+    code, out, err = run("convert", clip, "-o", target, "--background", "green")
     assert (code, err) == (0, "")
     assert out.startswith("10 frames of 32x24 in ")
     assert "downsample ratio 1, device " in out
@@ -63,7 +63,7 @@ def test_notes_are_told(run: Run, fake: Fake, tmp_path: Path) -> None:
 
 
 def test_json_is_one_object(run: Run, fake: Fake, clip: Path) -> None:
-    target = clip.with_name("out.mp4")
+    target = clip.with_name("out.mov")
     code, out, err = run("convert", clip, "-o", target, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)

@@ -372,3 +372,113 @@ def test_what_hardware_decodes_is_read_alike(
     assert frame_depth(other) == bits
     expected = to_rgb(frame, colour, bits, None)
     assert np.array_equal(to_rgb(other, colour, bits, None), expected)
+
+
+# Tags of pictures and mattes
+
+
+def chunks(path: Path) -> set[bytes]:
+    """The kinds of colour chunks in a PNG or APNG file."""
+    data = path.read_bytes()
+    kinds, at = set(), 8
+    while at < len(data):
+        kinds.add(data[at + 4 : at + 8])
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return kinds & {b"cICP", b"cHRM", b"gAMA", b"sRGB", b"iCCP"}
+
+
+def write_one(
+    path: Path, colour: Colour, depth: int = 8, gray: bool = False, **more: Any
+) -> formats.Encoding:
+    """Write one frame of mid-gray of a source of that colour."""
+    still = path.suffix in formats.IMAGES and path.suffix != ".webp"
+    one = Fraction(1, 25)
+    info = VideoInfo(16, 16, 1 / one, one, colour, depth, still=still)
+    encoding = formats.choose(path, info, alpha=False, gray=gray, **more)
+    kind = np.uint16 if encoding.wide else np.uint8
+    pixels = np.full((16, 16, 1 if gray else 3), np.iinfo(kind).max // 2, kind)
+    writer = (ImageWriter if encoding.image else FileWriter)(path, info, encoding)
+    writer.write(Frame(pixels, Fraction(0), one))
+    writer.finish()
+    return encoding
+
+
+BT709, PQ, HLG = Colour(1, 1, 1, 1), Colour(9, 1, 9, 16), Colour(9, 1, 9, 18)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".apng"])
+@pytest.mark.parametrize(
+    ("colour", "gray", "expected"),
+    [
+        (BT709, False, set()),
+        (Colour(6, 1, 6, 6), False, set()),
+        (Colour(), False, set()),
+        (Colour(0, FULL, 1, 13), False, set()),
+        (BT709, True, set()),
+        (PQ, True, set()),
+        (HLG, True, set()),
+    ],
+)
+def test_sdr_pictures_and_mattes_have_no_colour_chunks(
+    tmp_path: Path, suffix: str, colour: Colour, gray: bool, expected: set[bytes]
+) -> None:
+    """Browsers show values of a picture with a gamma of BT.709 too dark."""
+    path = tmp_path / f"a{suffix}"
+    write_one(path, colour, 10 if colour.hdr else 8, gray)
+    assert chunks(path) == expected
+
+
+@pytest.mark.parametrize("suffix", [".png", ".apng"])
+@pytest.mark.parametrize("colour", [PQ, HLG])
+def test_hdr_pictures_say_so(tmp_path: Path, suffix: str, colour: Colour) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_one(path, colour, 10)
+    data = path.read_bytes()
+    at = data.index(b"cICP") + 4
+    assert data[at : at + 4] == bytes([9, colour.transfer, 0, 1])
+
+
+def test_pictures_of_a_wider_gamut_say_so(tmp_path: Path) -> None:
+    """Display P3 with the curve that their values are shown with."""
+    path = tmp_path / "a.png"
+    write_one(path, Colour(1, 1, 12, 1))
+    data = path.read_bytes()
+    at = data.index(b"cICP") + 4
+    assert data[at : at + 4] == bytes([12, 13, 0, 1])
+    for suffix in (".tif", ".gif", ".webp", ".jpg"):
+        notes = write_one(tmp_path / f"a{suffix}", Colour(1, 1, 12, 1)).notes
+        assert [note for note in notes if "less saturated" in note], suffix
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm", ".mkv"])
+@pytest.mark.parametrize("colour", [Colour(6, 2, 6, 6), PQ, HLG, Colour(0, FULL)])
+def test_a_matte_is_data_in_video_too(
+    tmp_path: Path, suffix: str, colour: Colour
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_one(path, colour, 10 if colour.hdr else 8, gray=True)
+    with VideoReader(path) as reader:
+        found, pixels = reader.info.colour, next(iter(reader)).pixels
+    assert found.transfer == found.primaries == 1
+    assert found.range == (FULL if found.matrix == 0 else LIMITED)
+    assert levels(unit(pixels) - 0.5) <= 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "colour", "depth", "words"),
+    [
+        (".mp4", BT709, 10, []),
+        (".mov", BT709, 12, ["reduced from 12 to 10 bits"]),
+        (".mov", Colour(1, FULL, 1, 1), 8, ["full range became limited"]),
+        (".gif", BT709, 10, ["reduced from 10 to 8 bits"]),
+        (".jpg", BT709, 10, ["reduced from 10 to 8 bits"]),
+        (".webm", BT709, 10, []),
+        (".png", BT709, 10, []),
+    ],
+)
+def test_what_is_lost_of_colour_is_said(
+    tmp_path: Path, suffix: str, colour: Colour, depth: int, words: list[str]
+) -> None:
+    notes = write_one(tmp_path / f"a{suffix}", colour, depth).notes
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))

@@ -588,8 +588,9 @@ def test_bit_rate_is_aimed_at(tmp_path: Path) -> None:
 
 def test_report_tells_what_was_done(clip: Path) -> None:
     report = convert(
-        Fake(), clip, output=clip.with_name("out.mp4"), output_alpha=clip.with_name("p")
-    )
+        Fake(), clip, output_composition=clip.with_name("out.mp4"),
+        output_alpha=clip.with_name("p"),
+    )  # fmt: skip
     assert (report.frames, report.width, report.height) == (10, 32, 24)
     assert report.downsample_ratio == 1
     assert report.seconds > 0
@@ -597,7 +598,7 @@ def test_report_tells_what_was_done(clip: Path) -> None:
     assert sum(report.shares.values()) == pytest.approx(1)
     assert all(share > 0 for share in report.shares.values())
     assert report.outputs == {
-        "output": str(clip.with_name("out.mp4")),
+        "composition": str(clip.with_name("out.mp4")),
         "alpha": str(clip.with_name("p")),
     }
     assert report.notes == []
@@ -607,7 +608,7 @@ def test_report_notes_what_is_not_as_in_the_source(tmp_path: Path) -> None:
     clip = make_clip(
         tmp_path / "in.mkv", colours(3, (33, 21)), codec="ffv1", pix_fmt="bgr0"
     )
-    report = convert(Fake(), clip, output=tmp_path / "out.mp4")
+    report = convert(Fake(), clip, output_composition=tmp_path / "out.mp4")
     assert len(report.notes) == 1
     assert "out.mp4: padded from 33x21 to 34x22" in report.notes[0]
 

@@ -1,10 +1,19 @@
 """Which suffix holds which codec, and how each codec is asked to encode."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rematte.video.frame import VideoInfo
+import av
+
+from rematte.video.frame import (
+    RANGE_FULL,
+    SDR,
+    TRANSFER_SRGB,
+    UNSPECIFIED,
+    Colour,
+    VideoInfo,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +193,9 @@ class Encoding:
         image: Whether it makes images rather than a video.
         crf: Constant quality, or None.
         mbps: Bit rate to aim at [Mbit/s], or None.
+        colour: What the pixels mean, and what the file says about them where its
+            format has tags.
+        notes: What the output does not hold of the source's colour, in words.
     """
 
     codec: Codec
@@ -193,6 +205,13 @@ class Encoding:
     image: bool = False
     crf: int | None = None
     mbps: float | None = None
+    colour: Colour = SDR
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bits(self) -> int:
+        """How many bits each channel has in the file."""
+        return av.VideoFormat(self.pixel_format).components[0].bits
 
 
 def choose(
@@ -247,7 +266,7 @@ def choose(
     deep = [name for name in names if wide and max(_formats(name, alpha)) > 8]
     chosen = CODECS[(deep or list(names))[0]]
     formats = chosen.alpha if alpha else chosen.opaque
-    return Encoding(
+    encoding = Encoding(
         chosen,
         formats[max(formats)] if deep else formats[8],
         alpha,
@@ -255,6 +274,7 @@ def choose(
         crf=crf if chosen.crf is not None and crf is not None else chosen.crf,
         mbps=mbps if chosen.crf is not None else None,
     )
+    return _with_colour(encoding, info, gray)
 
 
 def _formats(name: str, alpha: bool) -> dict[int, str]:
@@ -281,12 +301,56 @@ def _choose_image(
     key = 16 if wide else 8
     if gray and 1 in formats:
         key = 17 if wide else 1
-    return Encoding(image, formats[key], alpha, wide, image=True)
+    return _with_colour(
+        Encoding(image, formats[key], alpha, wide, image=True), info, gray
+    )
+
+
+# Encoders whose files say which primaries and transfer curve their values have; all
+# other encoders here write no such tags.
+_UNTAGGED = ("gif", "libwebp_anim", "libwebp", "tiff", "mjpeg", "exr")
+
+
+def _with_colour(encoding: Encoding, info: VideoInfo, gray: bool) -> Encoding:
+    """Add what the pixels will mean, and what of the source's colour is lost.
+
+    A matte is data: it gets no tags of the source. SDR pictures are written without
+    tags, since browsers take a PNG for sRGB then, while FFmpeg would turn the tags of
+    BT.709 video into a gamma that they show too dark.
+    """
+    encoder = encoding.codec.encoder
+    colour = SDR if gray else info.colour
+    notes = []
+    if not gray:
+        if encoding.bits < info.depth:
+            notes.append(
+                f"reduced from {info.depth} to {encoding.bits} bits per channel"
+            )
+        if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
+            notes.append(
+                "full range became limited range, the only one that ProRes has"
+            )
+        if colour.wide_gamut and encoder in _UNTAGGED:
+            notes.append(
+                "the colours look less saturated: the source has other primaries than "
+                "BT.709, which this format cannot state; .mp4, .mov, .mkv and .png can"
+            )
+    if not colour.hdr and (encoding.image or encoder == "apng"):
+        wide = colour.wide_gamut
+        primaries = colour.primaries if wide else UNSPECIFIED
+        transfer = TRANSFER_SRGB if wide else UNSPECIFIED
+        colour = replace(colour, primaries=primaries, transfer=transfer)
+    return replace(encoding, colour=colour, notes=tuple(notes))
+
+
+def with_alpha() -> str:
+    """The suffixes whose files can be transparent, as words."""
+    able = [suffix for suffix in (*CONTAINERS, *IMAGES) if can_hold_alpha(suffix)]
+    return ", ".join(dict.fromkeys(able))
 
 
 def _no_alpha(path: Path) -> str:
-    able = [suffix for suffix in (*CONTAINERS, *IMAGES) if can_hold_alpha(suffix)]
     return (
         f"{path}: {path.suffix} with this codec cannot hold transparency; use one of "
-        f"{', '.join(dict.fromkeys(able))}, or give a background"
+        f"{with_alpha()}, or give a background"
     )

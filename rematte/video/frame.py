@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8 | np.uint16]
 UNSPECIFIED = 2
 MATRIX_RGB, MATRIX_BT709, MATRIX_BT601 = 0, 1, 6
 RANGE_LIMITED, RANGE_FULL = 1, 2
-TRANSFER_PQ, TRANSFER_HLG = 16, 18
+TRANSFER_SRGB, TRANSFER_PQ, TRANSFER_HLG = 13, 16, 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,19 @@ class Colour:
     def hdr(self) -> bool:
         """Whether the transfer curve is one of the HDR ones (PQ or HLG)."""
         return self.transfer in (TRANSFER_PQ, TRANSFER_HLG)
+
+    @property
+    def wide_gamut(self) -> bool:
+        """Whether the primaries are stated and reach far beyond those of BT.709."""
+        return self.primaries not in _NARROW_PRIMARIES
+
+
+# Unspecified, BT.709, and those of standard definition, which are close to it.
+_NARROW_PRIMARIES = (0, UNSPECIFIED, 1, 4, 5, 6, 7)
+
+# Standard dynamic range in the most common form. Mattes are tagged with it as well,
+# since they are data: it is what programs show without changing any value.
+SDR = Colour(MATRIX_BT709, RANGE_LIMITED, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class FileWriter:
         like: Path | None = None,
     ) -> None:
         self.path = path
-        self.notes: list[str] = []
+        self.notes: list[str] = [*encoding.notes]
         self._info, self._encoding = info, encoding
         self._start = start
         self._joins = like is not None
@@ -249,9 +249,9 @@ class FileWriter:
         if encoding.mbps is not None:
             context.bit_rate = round(encoding.mbps * 1e6)
         context.thread_type = "AUTO"
-        self._colour = info.colour
+        self._colour = encoding.colour
         if not av.VideoFormat(encoding.pixel_format).is_rgb:
-            self._colour = yuv_colour(info.colour, info.height)
+            self._colour = yuv_colour(encoding.colour, info.height)
             if codec.encoder == "prores_ks":  # has no way to say "full range"
                 self._colour = replace(self._colour, range=RANGE_LIMITED)
             context.colorspace = self._colour.matrix
@@ -584,7 +584,7 @@ class ImageWriter:
 
     def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
         self.path = path
-        self.notes: list[str] = []
+        self.notes: list[str] = [*encoding.notes]
         self._info, self._encoding = info, encoding
         self._single = not is_sequence(path)
         self._folder = path.parent if self._single else _image_folder(path)
@@ -685,7 +685,7 @@ def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
         picture = _linear(pixels, encoding.pixel_format)
     else:
         # Of the image formats JPEG alone is YUV; JFIF says that it is BT.601.
-        colour = replace(info.colour, matrix=MATRIX_BT601, range=RANGE_FULL)
+        colour = replace(encoding.colour, matrix=MATRIX_BT601, range=RANGE_FULL)
         picture = from_rgb(pixels, encoding.pixel_format, colour)
     context: Any = av.CodecContext.create(encoding.codec.encoder, "w")
     context.width, context.height = width, height
