@@ -6,10 +6,13 @@
 Frames come from a video or an image folder; the person goes over green into out.mp4.
 """
 
+import os
 import sys
 
 import av
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported
 import onnxruntime as ort
 
 from rematte.video.reader import VideoReader

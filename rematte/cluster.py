@@ -23,6 +23,7 @@ import torch
 from rematte import batch, storage
 from rematte.device import choose_device
 from rematte.pipeline import share_heap
+from rematte.runtimes import import_ray
 from rematte.segments import LEAD_IN, Segment, SegmentConverter, Work, join, prepare
 from rematte.version import __version__
 
@@ -63,9 +64,7 @@ class Worker:
 
     def where(self) -> tuple[str, str, str]:
         """Version, machine and the folder of what is temporary."""
-        import ray
-
-        node = ray.get_runtime_context().get_node_id()
+        node = import_ray().get_runtime_context().get_node_id()
         return __version__, node, self._scratch
 
     def convert(self, job: batch.Job, settings: Mapping[str, Any]) -> _Result:
@@ -223,9 +222,8 @@ def _check(
 
 def _connect(address: str | None) -> tuple[Any, bool]:
     """Ray itself, and whether it was begun here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing goes out unasked
     try:
-        import ray
+        ray = import_ray()
     except ModuleNotFoundError as error:
         raise ImportError(
             "a cluster needs an extra: pip install 'rematte[ray]'"

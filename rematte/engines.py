@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import platform
-import sys
 import tempfile
 import time
 import warnings
@@ -32,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from rematte.doubling import convolve_doubled, scales
 from rematte.fitting import Weights, fit
 from rematte.network import Coarse, CoarseHead, DeepGuidedFilter, MattingNetwork
+from rematte.runtimes import import_onnxruntime, import_openvino
 from rematte.staged import Staged
 from rematte.weights import download_dir
 
@@ -302,25 +302,6 @@ class OpenVINOEngine:
         return tuple(self._openvino.Tensor(each.numpy().copy()) for each in kept)
 
 
-def import_openvino() -> Any:
-    """Import OpenVINO, and not the package that would send usage data for it.
-
-    Nothing goes out unasked; and the process that sends takes a core for a second or
-    two. OpenVINO does without that package where it is not installed, so it is hidden
-    while OpenVINO is imported. Whoever imported either before has decided otherwise.
-    """
-    hidden = "openvino_telemetry"
-    hides = not {"openvino", hidden} & sys.modules.keys()
-    if hides:
-        sys.modules[hidden] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    finally:
-        if hides:
-            del sys.modules[hidden]
-    return openvino
-
-
 def _weights(head: CoarseHead) -> Weights:
     """Take what `fitting.fit` needs out of a network's last part."""
     head = folded(head)
@@ -368,8 +349,7 @@ class OnnxEngine:
         """Convert and compile for this shape; see `Engine`."""
         if shape == self._shape:
             return
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         picture = torch.zeros(shape).movedim(-1, 1)
         with torch.inference_mode():
             _, *states = self._coarse(picture, *[None] * 4)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.errors import InputError, WeightsError
+from rematte.runtimes import import_onnxruntime
 
 Floats = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ class OnnxMatting:
         self, path: str | Path, providers: Sequence[str] | None = None
     ) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 "OnnxMatting needs onnxruntime: pip install 'rematte[onnx]'"

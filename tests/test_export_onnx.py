@@ -68,7 +68,9 @@ def fixed(
 
 def naive(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
     """The documentation's plain loop, and nothing else."""
-    import onnxruntime as ort
+    from rematte.runtimes import import_onnxruntime
+
+    ort = import_onnxruntime()
 
     sess = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     rec = [np.zeros([1, 1, 1, 1], dtype=frames[0].dtype)] * 4
@@ -89,7 +91,9 @@ def naive(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
 
 def bound(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
     """The documentation's loop with IO binding, on the processor."""
-    import onnxruntime as ort
+    from rematte.runtimes import import_onnxruntime
+
+    ort = import_onnxruntime()
 
     sess = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     io = sess.io_binding()

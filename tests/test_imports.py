@@ -22,7 +22,8 @@ ALLOWED = {
     "fitting": {"video"},
     "doubling": {"video"},
     "staged": {"doubling", "network"},
-    "engines": {"doubling", "fitting", "network", "staged", "weights"},
+    "runtimes": {"weights"},
+    "engines": {"doubling", "fitting", "network", "runtimes", "staged", "weights"},
     "cuda": {"engines", "network", "triton"},
     "triton": set(),
     "matting": {"device", "engines", "network", "refining", "video"},
@@ -34,7 +35,7 @@ ALLOWED = {
     },
     "storage": {"video"},
     "batch": {"convert", "storage", "video"},
-    "cluster": {"batch", "device", "pipeline", "segments", "storage"},
+    "cluster": {"batch", "device", "pipeline", "runtimes", "segments", "storage"},
     "segments": {"compositing", "convert", "engines", "matting", "options", "video"},
     "streams": {"matting", "video"},
     "live": {"compositing", "convert", "video"},
@@ -59,9 +60,11 @@ ALLOWED = {
         *("video", "weights"),
     },
     "train": {"device", "encoders", "network", "train", "video", "weights"},
-    "onnx": set(),
+    "onnx": {"runtimes"},
     "tensorflow": set(),
-    "export": {"engines", "export", "network", "tensorflow", "video", "weights"},
+    "export": {
+        *("engines", "export", "network", "runtimes", "tensorflow", "video", "weights"),
+    },
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
         *("batch", "cluster", "live", "segments", "serve"),
@@ -114,15 +117,18 @@ def test_video_knows_no_torch_and_the_network_no_files() -> None:
     assert not imports(PACKAGE / "network.py") & forbidden
 
 
+def test_runtimes_are_imported_in_one_place() -> None:
+    """That place switches off what they would send."""
+    for runtime in ("openvino", "onnxruntime", "ray"):
+        within = [p.name for p in PACKAGE.rglob("*.py") if runtime in imports(p)]
+        assert within == ["runtimes.py"], f"call runtimes.import_{runtime} instead"
+
+
 def test_openvino_comes_without_its_telemetry() -> None:
     """It would send usage data that nobody asked for, from a process of its own."""
-    within = [
-        path.name for path in PACKAGE.rglob("*.py") if "openvino" in imports(path)
-    ]
-    assert within == ["engines.py"], "call import_openvino there instead"
     code = (
         "import sys, threading\n"
-        "from rematte.engines import import_openvino\n"
+        "from rematte.runtimes import import_openvino\n"
         "core = import_openvino().Core()\n"
         "assert 'openvino_telemetry' not in sys.modules, 'it was imported'\n"
         "assert threading.active_count() == 1, 'a thread sends'\n"

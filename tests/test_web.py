@@ -275,7 +275,9 @@ def test_padding_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx = pytest.importorskip("onnx")
-    from onnxruntime import InferenceSession
+    from rematte.runtimes import import_onnxruntime
+
+    InferenceSession = import_onnxruntime().InferenceSession
 
     monkeypatch.syspath_prepend(ROOT / "scripts")
     from web_models import for_browsers

@@ -14,6 +14,7 @@ from rematte.errors import OutputError
 from rematte.export.formats import FORMATS, Format, Request, file_name
 from rematte.export.parity import Difference, compare, real_frames
 from rematte.network import MattingNetwork
+from rematte.runtimes import keep_home_clean
 from rematte.weights import recognise
 
 # What a model of any size is run at: height, width, ratio, frames. The last is odd, and
@@ -97,6 +98,7 @@ def export(
     _check_target(target, kind, overwrite)
     # TensorFlow's notes would stand between the lines of the command.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keep_home_clean()
     module: Any = import_module(f"rematte.export.{kind.module}")
     try:
         with tempfile.TemporaryDirectory(

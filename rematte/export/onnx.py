@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rematte.export.fixed import first_inputs, in_precision, sampling
 from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
 from rematte.network import MattingNetwork
+from rematte.runtimes import import_onnxruntime
 
 # The lowest that torch's exporter writes, and the first file version that may hold it.
 OPSET, _IR = 18, 8
@@ -339,8 +340,7 @@ def _connected(part: Any, place: Any, top: Any) -> list[Any]:
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Give a step that runs what was written."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dtype = np.float16 if request.precision == "float16" else np.float32
     names = [f"r{n}i" for n in range(1, 5)]
