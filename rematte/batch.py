@@ -23,6 +23,7 @@ import torch
 from rematte import storage
 from rematte.convert import Report, convert_video
 from rematte.errors import InputError, OutputError, explain
+from rematte.video.formats import pattern_of
 from rematte.video.images import IMAGE_SUFFIXES
 from rematte.video.writer import sweep
 
@@ -67,9 +68,10 @@ def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
 
     Args:
         words: Files, patterns ("clips/**/*.mp4"), folders (searched to the bottom for
-            videos; one that holds images and no video is an image sequence), and text
-            files (.txt) with one of these in each line, relative to the file. All of
-            them, image sequences apart, may be in object storage.
+            videos; one that holds images and no video is an image sequence), numbered
+            images ("plate.%04d.exr"), and text files (.txt) with one of these in each
+            line, relative to the file. All of them, image sequences apart, may be in
+            object storage.
 
     Returns:
         Each input, and its folder relative to the folder it was found through.
@@ -106,13 +108,28 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
                         f"{path}: {entry} leads to nothing; correct the list"
                     )
                 yield from some
-    elif path.exists():
+    elif path.exists() or _is_sequence(path):
         yield path, Path()
     elif has_magic(word):
         for name in storage.match(word):
             found = storage.place(name)
             if found.is_file():
                 yield found, Path()
+
+
+def _is_sequence(path: Path) -> bool:
+    """Whether a path is a pattern of numbered images, of which there are some."""
+    if storage.is_remote(path) or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return _exists(path)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path exists, or images of a pattern."""
+    pattern = pattern_of(path)
+    if pattern is None or path.exists() or not path.parent.is_dir():
+        return path.exists()
+    return any(pattern.digits_in(file.name) for file in path.parent.iterdir())
 
 
 def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
@@ -178,8 +195,9 @@ def plan(
         for kind, text in given.items():
             if is_folder(text):
                 text = str(storage.place(text) / "{folder}" / f"{{stem}}{suffix}")
+            name = _name(path)
             parts = {
-                "stem": path.stem, "name": path.name, "folder": str(folder),
+                "stem": name.stem, "name": name.name, "folder": str(folder),
                 "suffix": path.suffix.removeprefix("."),
             }  # fmt: skip
             target = storage.place(
@@ -193,6 +211,15 @@ def plan(
             taken[target], outputs[kind] = path, target
         jobs.append(Job(path, outputs))
     return jobs
+
+
+def _name(path: Path) -> Path:
+    """What outputs are named after: a pattern's name without the number."""
+    pattern = None if path.exists() else pattern_of(path)
+    if pattern is None:
+        return path
+    before = pattern.before.rstrip("._- ") or path.resolve().parent.name
+    return path.with_name(before + path.suffix)
 
 
 def run(
@@ -291,7 +318,7 @@ def _in_worker(job: Job, settings: Mapping[str, Any]) -> Job:
 def exists(job: Job, which: Callable[[Iterable[bool]], bool] = all) -> bool:
     """Whether all outputs of a job exist, or any."""
     with storage.reading(next(iter(job.outputs.values()))):
-        return which(path.exists() for path in job.outputs.values())
+        return which(_exists(path) for path in job.outputs.values())
 
 
 def clear(job: Job) -> None:

@@ -148,6 +148,11 @@ def _add_settings(parser: _Parser) -> None:
     code.add_argument(
         "--crf", type=int, metavar="N", help="constant quality, lower is better"
     )
+    code.add_argument(
+        "--start-number", type=int, metavar="N",
+        help="number of the first image where an output is a pattern or a folder "
+        "(default: the source's own, or 0)",
+    )  # fmt: skip
     code.add_argument("--no-audio", action="store_true", help="leave the sound out")
     code.add_argument(
         "-y", "--overwrite", action="store_true", help="replace outputs that exist"
@@ -178,6 +183,7 @@ def _settings(
         "ignore_errors": options.ignore_errors,
         "engine": options.engine,
         "hwaccel": options.hwaccel,
+        "start_number": options.start_number,
     }
 
 
@@ -193,7 +199,11 @@ def _add_convert(commands: _Commands) -> None:
         f"alpha.mp4; {EXIT_CODES}",
     )
     parser.set_defaults(run=_convert)
-    parser.add_argument("input", help="video file, folder of images, or image")
+    parser.add_argument(
+        "input",
+        help="video file, folder of images, image, or numbered images as a pattern "
+        "such as plate.%%04d.exr or plate.####.exr",
+    )
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument(
         "-o", "--output", metavar="PATH",

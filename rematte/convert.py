@@ -3,14 +3,13 @@
 The one flow of the package: video reader → matting loop → compositing → video writer.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from fnmatch import fnmatch
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -45,13 +44,19 @@ from rematte.video.formats import (
     Encoding,
     can_hold_alpha,
     choose,
-    is_pattern,
     is_sequence,
+    pattern_of,
     with_alpha,
 )
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.reader import VideoReader
-from rematte.video.writer import FileWriter, ImageWriter, Writer, check_target
+from rematte.video.writer import (
+    FileWriter,
+    ImageWriter,
+    Writer,
+    check_target,
+    replaced_images,
+)
 
 T = TypeVar("T")
 Rate = int | float | str | Fraction
@@ -167,6 +172,7 @@ class Output:
     encoding: Encoding
     pixels: Renderer
     backdrop: bool = False
+    start_number: int | None = None
 
 
 def convert_video(
@@ -199,13 +205,15 @@ def convert_video(
     ignore_errors: bool = False,
     engine: str = "auto",
     hwaccel: str | None = None,
+    start_number: int | None = None,
     part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
 
     Args:
         model: A loaded network, or a TorchScript one.
-        input_source: A video file, a folder of images, or an image (which is shown
+        input_source: A video file, a folder of images, a pattern of numbered images
+            such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
             to the network until its alpha settles).
         input_resize: Width and height [pixels] to resize input and outputs to.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
@@ -251,6 +259,8 @@ def convert_video(
             one frame at a time; "torch-compiled" compiles it first.
         hwaccel: What decodes instead of the processor, by FFmpeg's names: "cuda",
             "videotoolbox" and others. Where it cannot, the processor does.
+        start_number: The number of the first image of outputs that are patterns or
+            folders; by default the source's own number, or 0 where it has none.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -286,8 +296,9 @@ def convert_video(
         ratio = choose_ratio(info.width, info.height, downsample_ratio)
         report = Report(0, info.width, info.height, ratio)
         look = Look(
-            background, background_fit or "cover", codec, crf, output_video_mbps
-        )
+            background, background_fit or "cover", codec, crf, output_video_mbps,
+            start_number,
+        )  # fmt: skip
         outputs = plan_outputs(wanted, info, look, part.origin if part else None)
         if part is None:
             chunked = not info.still and (
@@ -296,6 +307,7 @@ def convert_video(
             report.notes += check(
                 arguments, describe(reader, outputs, output_type, chunked)
             )
+            check_images(wanted, reader, start_number, overwrite, start, end, limit)
         frames = stages.around(
             "decode", part.select(reader) if part else islice(reader, limit)
         )
@@ -365,6 +377,7 @@ def open_reader(
         ignore_errors=ignore_errors,
         threads=num_workers,
         hwaccel=hwaccel,
+        hold_gaps=True,
     )
 
 
@@ -390,7 +403,103 @@ def describe(
         any(item.backdrop for item in outputs),
         chunked,
         output_type == "png_sequence",
+        any(is_sequence(item.path) for item in outputs),
     )
+
+
+def frames_within(
+    reader: VideoReader, start: Rate | None, end: Rate | None, limit: int | None
+) -> tuple[list[Fraction], int, int]:
+    """Find the frames of a source that are asked for.
+
+    Returns:
+        When each frame of the source is shown [s], the index of the first one that is
+        asked for, and that of the first one after those.
+
+    Raises:
+        ValueError: If `end` is not later than `start`.
+        InputError: If there is no such frame, or the source does not say its times.
+    """
+    since, until = time_span(start, end)
+    times = reader.times()
+    # A frame is shown until the next, the last as long as usual.
+    ends = [*times[1:], *(shown + 1 / reader.info.rate for shown in times[-1:])]
+    begin = 0 if since is None else bisect_right(ends, since)
+    stop = len(times) if until is None else bisect_left(times, until)
+    if limit is not None:
+        stop = min(stop, begin + limit)
+    if begin >= stop:
+        raise InputError(
+            f"{reader.path}: no frame between {start or 0} and {end or 'its end'}; "
+            "choose another start (--start)"
+        )
+    return times, begin, stop
+
+
+def check_images(
+    outputs: Mapping[str, Path],
+    reader: VideoReader,
+    start_number: int | None,
+    overwrite: bool,
+    start: Rate | None,
+    end: Rate | None,
+    limit: int | None,
+) -> None:
+    """Find out before any work which images outputs would replace.
+
+    Args:
+        outputs: Paths by kind.
+        reader: The source.
+        start_number: As of `convert_video`; likewise the others.
+        overwrite: Whether images may be replaced.
+        start: See `frames_within`; likewise `end` and `limit`.
+        end: See there.
+        limit: See there.
+
+    Raises:
+        ValueError: If `start_number` is negative, or two images of the source would be
+            written as one.
+        OutputError: If images would be replaced that may not be.
+    """
+    if start_number is not None and start_number < 0:
+        raise ValueError(f"start_number must be 0 or more, got {start_number}")
+    folders = [path for path in outputs.values() if is_sequence(path)]
+    frames: Sequence[tuple[str, int | None]] | int | None = None
+    if reader.images and folders:
+        _, begin, stop = frames_within(reader, start, end, limit)
+        frames = reader.labels[begin:stop]
+        _check_names_differ(folders, reader, frames, start_number)
+    for path in [] if overwrite else folders:
+        if frames is None and replaced_images(path, None, start_number):
+            with suppress(InputError):  # it does not say how many frames it has
+                _, begin, stop = frames_within(reader, start, end, limit)
+                frames = stop - begin
+        replaced = replaced_images(path, frames, start_number)
+        if replaced:
+            more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""
+            folder = path if path.is_dir() else path.parent
+            raise OutputError(
+                f"{folder / replaced[0]}{more} would be replaced; pass overwrite (-y) "
+                "to replace what is there"
+            )
+
+
+def _check_names_differ(
+    folders: Sequence[Path],
+    reader: VideoReader,
+    frames: Sequence[tuple[str, int | None]],
+    start_number: int | None,
+) -> None:
+    """Refuse images whose names differ in their suffix alone, in a folder."""
+    named = [path for path in folders if pattern_of(path) is None]
+    if named and start_number is None and len(dict(frames)) < len(frames):
+        stems = [name for name, _ in frames]
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise ValueError(
+            f"{reader.path} has several images named {twice}, which would be written "
+            f"as one {named[0] / twice}.png; give a pattern such as "
+            f"{named[0] / '%04d.png'} as output"
+        )
 
 
 Matting = Callable[..., Iterator[AnyMatted]]  # of Iterable[Frame]; memory=Memory
@@ -730,10 +839,13 @@ def _would_overwrite(path: Path, other: Path) -> bool:
         return True
     if not is_sequence(path):
         return path.resolve() == other.resolve()
-    pattern = is_pattern(path)
+    pattern = pattern_of(path)
     folder = (path.parent if pattern else path).resolve()
-    names = re.sub(r"%\d*d", "*", path.name) if pattern else "*.png"
-    inside = other.parent.resolve() == folder and fnmatch(other.name, names)
+    alike = other.suffix == ".png"
+    if pattern is not None:
+        theirs = None if other.exists() else pattern_of(other)
+        alike = bool(pattern.digits_in(theirs.name(0) if theirs else other.name))
+    inside = other.parent.resolve() == folder and alike
     return inside or folder == other.resolve()
 
 
@@ -770,6 +882,7 @@ class Look:
     codec: str | None
     crf: int | None
     mbps: float | None
+    start_number: int | None = None
 
 
 def plan_outputs(
@@ -810,7 +923,8 @@ def plan_outputs(
         behind = make_background(spec, look.fit, origin) if main else None
         renderer = Renderer(kind, encoding.wide, behind)
         backdrop = isinstance(behind, ImageBackground | VideoBackground)
-        outputs.append(Output(kind, path, encoding, renderer, backdrop))
+        number = look.start_number
+        outputs.append(Output(kind, path, encoding, renderer, backdrop, number))
     return outputs
 
 
@@ -859,7 +973,9 @@ def _open_writers(
     try:
         for item in outputs:
             if item.encoding.image:
-                writers.append(ImageWriter(item.path, info, item.encoding))
+                writers.append(
+                    ImageWriter(item.path, info, item.encoding, item.start_number)
+                )
             else:
                 writers.append(
                     FileWriter(

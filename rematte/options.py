@@ -22,6 +22,7 @@ class Conversion:
         backdrop: Whether an image or a video lies behind the person.
         chunked: Whether the network takes several frames at once.
         png_sequence: Whether `output_type` is "png_sequence".
+        numbered: Whether an output is a folder or a pattern of images.
     """
 
     still: bool
@@ -30,6 +31,7 @@ class Conversion:
     backdrop: bool
     chunked: bool
     png_sequence: bool = False
+    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ OPTIONS = (
         }.items()
     ),
     Option("hwaccel", "--hwaccel", "videos", lambda c: not c.images),
+    Option(
+        "start_number",
+        "--start-number",
+        "outputs that are folders or patterns of images",
+        lambda c: c.numbered,
+    ),
     Option(
         "codec",
         "--codec",

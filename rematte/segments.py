@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,11 +42,13 @@ from rematte.convert import (
     Matting,
     Part,
     Report,
+    check_images,
     check_paths,
     choose_matting,
     chunk_length,
     convert_video,
     describe,
+    frames_within,
     open_reader,
     placement,
     plan_outputs,
@@ -62,6 +64,7 @@ from rematte.version import __version__
 from rematte.video import cuts
 from rematte.video.formats import can_join, is_sequence
 from rematte.video.frame import Frame
+from rematte.video.images import find_images
 from rematte.video.reader import VideoReader
 from rematte.video.writer import (
     FileWriter,
@@ -382,8 +385,10 @@ def _plan(
 ) -> dict[str, Any]:
     """The segments and the engine, as they stand in the manifest."""
     device, dtype = placement(model, settings.get("device"), settings.get("dtype"))
+    span = [settings.get(name) for name in ("start", "end", "limit")]
     with _reader(source, settings) as reader:
-        info, times = reader.info, reader.times()
+        info = reader.info
+        times, begin, stop = frames_within(reader, *span)
     if info.still:
         raise ValueError(
             f"{source} is one image, which has no segments; leave out resume and "
@@ -395,7 +400,6 @@ def _plan(
                 f"{kind} {path}: {path.suffix} cannot be joined from segments; write "
                 "another format, or leave out resume and workers (--resume, --workers)"
             )
-    begin, stop = _within(times, 1 / info.rate, source, settings)
     end = times[stop] if stop < len(times) else None
     ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
     engine = settle_engine(
@@ -403,6 +407,8 @@ def _plan(
         (info.height, info.width), ratio, stop - begin,
     )  # fmt: skip
     _check_options(reader, outputs, settings, engine)
+    number, overwrite = settings.get("start_number"), settings.get("overwrite", True)
+    check_images(outputs, reader, number, overwrite, *span)
     if segment is None:  # all alike, and as many for each worker
         rounds = -(-(stop - begin) // (LENGTH * share))
         segment = -(-(stop - begin) // (rounds * share))
@@ -450,29 +456,6 @@ def _near_cut(
     return start if cut is None else bisect_left(times, frames[cut].time)
 
 
-def _within(
-    times: Sequence[Fraction],
-    usual: Fraction,
-    source: Path,
-    settings: Mapping[str, Any],
-) -> tuple[int, int]:
-    """The first frame that is asked for, and the first after those."""
-    start, end = settings.get("start"), settings.get("end")
-    since, until = time_span(start, end)
-    # A frame is shown until the next, the last as long as usual.
-    ends = [*times[1:], *(shown + usual for shown in times[-1:])]
-    begin = 0 if since is None else bisect_right(ends, since)
-    stop = len(times) if until is None else bisect_left(times, until)
-    if settings.get("limit") is not None:
-        stop = min(stop, begin + settings["limit"])
-    if begin >= stop:
-        raise InputError(
-            f"{source}: no frame between {start or 0} and {end or 'its end'}; choose "
-            "another start (--start)"
-        )
-    return begin, stop
-
-
 def _look(settings: Mapping[str, Any]) -> Look:
     return Look(
         settings.get("background"),
@@ -480,6 +463,7 @@ def _look(settings: Mapping[str, Any]) -> Look:
         settings.get("codec"),
         settings.get("crf"),
         settings.get("output_video_mbps"),
+        settings.get("start_number"),
     )
 
 
@@ -508,9 +492,7 @@ def _conditions(
 
 def _look_at(path: Path) -> dict[str, str]:
     """Size, time of change and hash of the beginning of a file, or of a folder's."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
-    files = [path]
+    files = [path] if path.exists() else [image.file for image in find_images(path)[0]]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
     states = [file.stat() for file in files]
@@ -606,12 +588,15 @@ class SegmentConverter:
         paths = {kind: _part(folder, kind, path) for kind, path in work.outputs.items()}
         for path in paths.values():
             path.parent.mkdir()
-        with _reader(work.source, work.settings) as reader:
+        since, until = time_span(work.settings.get("start"), work.settings.get("end"))
+        with _reader(work.source, work.settings, start=since, end=until) as reader:
             start = segment.lead - _MARGIN / reader.info.rate
             notes = [*self._report.notes, *reader.notes]
         settings = {k: v for k, v in work.settings.items() if k not in _OF_THE_WHOLE}
         settings |= {_KINDS[kind]: path for kind, path in paths.items()}
         settings |= {"progress": False, "engine": work.engine, "overwrite": True}
+        if any(map(is_sequence, paths.values())):
+            settings["start_number"] = 0  # `join` gives images their final numbers
         settings["start"] = start if start > 0 else None
         part = Part(passage.select, passage.matte, work.segments[0].first)
         report = convert_video(self._model, work.source, **settings, part=part)
@@ -624,7 +609,7 @@ class SegmentConverter:
             folder / "segment.json",
             {
                 "frames": [
-                    [str(frame.time), str(frame.duration), frame.name]
+                    [str(frame.time), str(frame.duration), frame.name, frame.number]
                     for frame in passage.frames
                 ],
                 "depth": {
@@ -719,8 +704,8 @@ def _read_state(folder: Path) -> Memory:
 def _read_record(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((folder / "segment.json").read_text("utf-8"))
     record["frames"] = [
-        Frame(_NO_PIXELS, Fraction(shown), Fraction(duration), name)
-        for shown, duration, name in record["frames"]
+        Frame(_NO_PIXELS, Fraction(shown), Fraction(duration), name, number)
+        for shown, duration, name, number in record["frames"]
     ]
     return record
 
@@ -799,7 +784,7 @@ def join(work: Work) -> LongReport:
         for item in plan_outputs(work.outputs, info, look):
             path, encoding = item.path, item.encoding
             if encoding.image:
-                writers.append(ImageWriter(path, info, encoding))
+                writers.append(ImageWriter(path, info, encoding, look.start_number))
                 continue
             like = _part(work.place(work.segments[0]), item.kind, path)
             writers.append(

@@ -100,6 +100,7 @@ DEFAULTS: dict[str, Any] = {
     "ignore_errors": False,
     "engine": "auto",
     "hwaccel": None,
+    "start_number": None,
 }
 
 
@@ -144,6 +145,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--ignore-errors", "ignore_errors", True),
         ("--engine torch", "engine", "torch"),
         ("--hwaccel cuda", "hwaccel", "cuda"),
+        ("--start-number 1001", "start_number", 1001),
         ("--codec hevc", "codec", "hevc"),
         ("--mbps 4.5", "output_video_mbps", 4.5),
         ("--crf 30", "crf", 30),

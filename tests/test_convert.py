@@ -772,8 +772,8 @@ def test_existing_outputs_are_kept_where_told_so_and_else_replaced(clip: Path) -
     target.write_text("precious")
     folder.mkdir()
     (folder / "0000.png").write_text("precious")
-    for options in ({"output": target}, {"output": folder}):
-        with pytest.raises(OutputError, match=r"exists; pass overwrite \(-y\)"):
+    for options, why in (({"output": target}, "exists"), ({"output": folder}, "would")):
+        with pytest.raises(OutputError, match=rf"{why}.*; pass overwrite \(-y\)"):
             convert(Fake(), clip, overwrite=False, **options)
     assert target.read_text() == (folder / "0000.png").read_text() == "precious"
     convert(Fake(), clip, output=target, output_alpha=folder)

@@ -33,6 +33,7 @@ from rematte.video.writer import (
     check_target,
     is_nvenc,
     opens,
+    replaced_images,
 )
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -926,15 +927,27 @@ def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert len(read(path)) == 2
 
 
-def test_a_filled_folder_is_not_written_into_unasked(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    check_target(tmp_path / "out", overwrite=False)
-    check_target(tmp_path / "out" / "%04d.png", overwrite=False)
-    (tmp_path / "out" / "0000.png").write_text("precious")
-    for path in (tmp_path / "out", tmp_path / "out" / "%04d.png"):
-        with pytest.raises(OutputError, match="-y"):
-            check_target(path, overwrite=False)
-        check_target(path, overwrite=True)
+def test_images_that_would_be_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert replaced_images(folder, 2, None) == []
+    folder.mkdir()
+    for name in ("0000.png", "0001.png", "x.0001.png", "1.png", ".0000.png"):
+        (folder / name).write_text("precious")
+    for path in (folder, folder / "%04d.png"):
+        check_target(path, overwrite=False)
+        assert replaced_images(path, 1, None) == ["0000.png"]
+        assert replaced_images(path, None, None) == ["0000.png", "0001.png"]
+        assert replaced_images(path, 9, 1) == ["0001.png"]
+    frames = [("x.0001", 1), ("x.0002", 2)]
+    assert replaced_images(folder, frames, None) == ["x.0001.png"]
+    assert replaced_images(folder / "x.####.png", frames, None) == ["x.0001.png"]
+    assert replaced_images(folder / "x.####.png", frames, 2) == []
+
+
+def test_images_need_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(OutputError, match="is a file; images need a folder"):
+        check_target(tmp_path / "out", overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["none/a.mp4", "none/deep/%04d.png"])

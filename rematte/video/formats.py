@@ -1,6 +1,5 @@
 """Which suffix holds which codec, and how each codec is asked to encode."""
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rematte.video.frame import (
     Colour,
     VideoInfo,
 )
+from rematte.video.numbering import Numbering, parse_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +173,23 @@ def can_join(path: Path) -> bool:
 
 def is_pattern(path: Path) -> bool:
     """Whether a name numbers images, as "%04d.png" does and "100%.mp4" does not."""
-    return re.search(r"%\d*d", path.name) is not None
+    return pattern_of(path) is not None
+
+
+def pattern_of(path: Path) -> Numbering | None:
+    """The numbering in the name of images, such as "a.%04d.png" or "a.####.png".
+
+    Raises:
+        ValueError: If it has places for several numbers.
+    """
+    # "####" is a pattern in the names of images alone, "%04d" in any.
+    if "%" in path.name or path.suffix.lower() in IMAGES:
+        return parse_pattern(path.name)
+    return None
 
 
 def is_sequence(path: Path) -> bool:
-    """Whether output goes into a folder of images: no suffix, or a %04d pattern."""
+    """Whether output goes into a folder of images: no suffix, or a numbered pattern."""
     return path.is_dir() or not path.suffix or is_pattern(path)
 
 

@@ -63,12 +63,17 @@ class Frame:
         time: When it is shown [s].
         duration: For how long [s].
         name: Stem of the image file it came from; empty for a frame of a video.
+        number: Its number in a numbered sequence of images, or None.
+        alpha: The source's own alpha, (H, W, 1) in the type of `pixels`; None where it
+            has none, it is not wanted, or all of the frame is opaque.
     """
 
     pixels: Pixels
     time: Fraction
     duration: Fraction
     name: str = ""
+    number: int | None = None
+    alpha: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)

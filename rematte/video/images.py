@@ -1,12 +1,21 @@
-"""Finds and decodes images: one file, or those of a folder in order."""
+"""Finds and decodes images: one file, those of a folder in order, or a sequence."""
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
 from rematte.errors import InputError
+from rematte.video.numbering import (
+    Numbering,
+    describe_runs,
+    find_numbering,
+    group_sequences,
+    parse_pattern,
+)
 from rematte.video.upright import Upright
 
 IMAGE_SUFFIXES = {
@@ -14,6 +23,25 @@ IMAGE_SUFFIXES = {
 }
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+# Longer gaps are a mistake rather than lost frames [frames].
+_LONGEST_GAP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A frame of an image source.
+
+    Attributes:
+        file: The image that is shown.
+        name: Stem of the file that the frame would have; that of a missing frame too.
+        number: Its number in the sequence, or None.
+        shown: The number of the image that is shown; another one in a gap.
+    """
+
+    file: Path
+    name: str
+    number: int | None = None
+    shown: int | None = None
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -22,29 +50,145 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
-def find_images(path: Path) -> list[Path]:
-    """The images at `path`: a sorted folder, one file, or none if it is a video."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
+def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], list[str]]:
+    """The images at `path`: a folder, a pattern or one file; none if it is a video.
+
+    A folder whose images differ in a single number is a numbered sequence, as is a
+    pattern such as "plate.%04d.png"; any other folder is taken in natural order.
+
+    Args:
+        path: Where to look.
+        hold_gaps: Whether a missing number of a sequence repeats the frame before.
+
+    Returns:
+        The frames in order, and notes on the order.
+
+    Raises:
+        InputError: If there is nothing there, a number occurs twice, or a gap is too
+            long to be held.
+    """
     if path.is_dir():
-        files = [
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES
-            and not file.name.startswith(".")
-            and file.is_file()
-        ]
-        if not files:
-            raise InputError(
-                f"{path}: no images in this folder; it must hold files ending in "
-                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        return sorted(files, key=lambda file: natural_key(file.name))
+        return _in_folder(path, hold_gaps)
+    if not path.exists():
+        pattern = parse_pattern(path.name) if _is_image(path) else None
+        if pattern is None or not path.parent.is_dir():
+            raise InputError(f"{path}: no such file or folder; check the path")
+        return _by_pattern(path, pattern, hold_gaps), []
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; copy it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
-    return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
+    return ([Picture(path, path.stem)] if _is_image(path) else []), []
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]:
+    files = {
+        file.name: file
+        for file in folder.iterdir()
+        if _is_image(file) and not file.name.startswith(".") and file.is_file()
+    }
+    if not files:
+        raise InputError(
+            f"{folder}: no images in this folder; it must hold files ending in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    names = sorted(files, key=natural_key)
+    numbering = find_numbering(names)
+    if numbering is not None:
+        numbers = [numbering.number(name) or 0 for name in names]
+        missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+        if missing <= len(numbers) or not hold_gaps:
+            return _sequence(folder, numbering, names, hold_gaps), []
+        notes = [
+            f"{folder}: more numbers are missing ({missing}) than there are images "
+            f"({len(numbers)}), so these follow one another without gaps; give the "
+            f"pattern {numbering} as input to have gaps held"
+        ]
+    else:
+        notes = _describe_several(folder, names)
+    return [Picture(files[name], files[name].stem) for name in names], notes
+
+
+def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
+    """A note if a folder holds nothing but two sequences or more."""
+    groups = group_sequences(names)
+    counts = [len(group) for group in groups.values()]
+    if len(groups) < 2 or min(counts) < 2 or sum(counts) < len(names):
+        return []
+    return [
+        f"{folder}: {len(groups)} numbered sequences ({', '.join(map(str, groups))}) "
+        "are taken as one, in the order of their names and without gaps; give one "
+        "pattern as input to convert that alone"
+    ]
+
+
+def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[Picture]:
+    folder = path.parent
+    names = sorted(
+        (
+            file.name
+            for file in folder.iterdir()
+            if pattern.digits_in(file.name) and file.is_file()
+        ),
+        key=natural_key,
+    )
+    if not names:
+        raise InputError(
+            f"{path}: no file in {folder} has such a name; check the pattern"
+        )
+    return _sequence(folder, pattern.padded_as(names), names, hold_gaps)
+
+
+def _sequence(
+    folder: Path, numbering: Numbering, names: Sequence[str], hold_gaps: bool
+) -> list[Picture]:
+    """The frames of a sequence; in gaps the one before, under the missing number."""
+    frames: list[Picture] = []
+    for name in names:
+        file, number = folder / name, numbering.number(name) or 0
+        before = frames[-1] if frames else None
+        if before is not None and before.number is not None:
+            if number == before.number:
+                raise InputError(
+                    f"{file}: {before.file.name} has the same number; remove one"
+                )
+            if hold_gaps:
+                frames += _hold(before, number, numbering)
+        frames.append(Picture(file, file.stem, number, number))
+    return frames
+
+
+def _hold(before: Picture, until: int, numbering: Numbering) -> list[Picture]:
+    """Repeat a frame for the missing numbers before `until`."""
+    missing = range((before.number or 0) + 1, until)
+    if len(missing) > _LONGEST_GAP:
+        raise InputError(
+            f"{before.file.with_name(str(numbering))}: frames {missing[0]}-"
+            f"{missing[-1]} are missing, more than the {_LONGEST_GAP} in a row that "
+            "are held; put the frames before and after them into folders of their own"
+        )
+    return [
+        Picture(before.file, Path(numbering.name(n)).stem, n, before.number)
+        for n in missing
+    ]
+
+
+def describe_gaps(pictures: Sequence[Picture]) -> str:
+    """Say in a sentence which frames are missing and what is shown; "" if none is."""
+    held = [p for p in pictures if p.number != p.shown]
+    if not held:
+        return ""
+    numbers = [picture.number or 0 for picture in held]
+    shown = sorted({picture.shown or 0 for picture in held})
+    many = len(numbers) > 1
+    text = f"frame{'s' * many} {describe_runs(numbers)} {'are' if many else 'is'} "
+    text += "missing; "
+    text += f"{shown[0]} is" if len(shown) == 1 else "the frame before each gap is"
+    return f"{text} held, in image outputs too, under the missing numbers"
 
 
 def decode_image(path: Path) -> tuple[av.VideoFrame, Upright]:

@@ -23,7 +23,7 @@ from av.container import InputContainer
 from rematte.errors import InputError
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
 from rematte.video.frame import Frame, VideoInfo
-from rematte.video.images import decode_image, find_images
+from rematte.video.images import Picture, decode_image, describe_gaps, find_images
 from rematte.video.opening import check_complete, open_input, video_stream
 from rematte.video.upright import Upright
 
@@ -40,8 +40,8 @@ class VideoReader:
     `with VideoReader("in.mp4") as reader: for frame in reader: ...`
 
     Args:
-        path: A file FFmpeg decodes, a folder of images (sorted as people count), or
-            one image.
+        path: A file FFmpeg decodes, a folder of images (sorted as people count), a
+            pattern of numbered images such as "plate.%04d.png", or one image.
         size: Width and height [pixels] to resize upright frames to, or None.
         start: Skip what is shown before this time [s].
         end: Stop before this time [s].
@@ -52,6 +52,8 @@ class VideoReader:
             (H, W, 4), straight as stored.
         hwaccel: What decodes a video instead of the processor, by FFmpeg's names, such
             as "cuda" (NVDEC) or "videotoolbox". Where it cannot, the processor does.
+        hold_gaps: Whether a missing number of a numbered sequence repeats the frame
+            before it, so that all others stay in time.
 
     Attributes:
         info: What is known before reading.
@@ -73,6 +75,7 @@ class VideoReader:
         threads: int = 0,
         alpha: bool = False,
         hwaccel: str | None = None,
+        hold_gaps: bool = False,
     ) -> None:
         if hwaccel is not None and hwaccel not in HWACCELS:
             raise ValueError(
@@ -80,7 +83,6 @@ class VideoReader:
                 "it out to decode on the processor"
             )
         self.path = Path(path)
-        self.notes: list[str] = []
         self._hwaccel = hwaccel
         self._alpha = alpha
         self._threads = threads
@@ -88,9 +90,11 @@ class VideoReader:
         self._start, self._end = start, end
         self._ignore_errors = ignore_errors
         self._container: InputContainer | None = None
-        self._files: list[Path] = find_images(self.path)
-        if self._files:
+        self._images: list[Picture]
+        self._images, self.notes = find_images(self.path, hold_gaps)
+        if self._images:
             self.info = self._image_info(frame_rate)
+            self._note_gaps()
         else:
             self._open()
             self.info = self._video_info()
@@ -119,7 +123,7 @@ class VideoReader:
             self._pictures: Iterator[av.VideoFrame] = iter(())
 
     def __iter__(self) -> Iterator[Frame]:
-        frames = self._read_images() if self._files else self._read_video()
+        frames = self._read_images() if self._images else self._read_video()
         for frame in frames:
             if self._end is not None and frame.time >= self._end:
                 return
@@ -129,7 +133,12 @@ class VideoReader:
     @property
     def images(self) -> bool:
         """Whether the source is an image or a folder of them."""
-        return bool(self._files)
+        return bool(self._images)
+
+    @property
+    def labels(self) -> list[tuple[str, int | None]]:
+        """Name and number of every frame of an image source; none of a video."""
+        return [(image.name, image.number) for image in self._images]
 
     def times(self) -> list[Fraction]:
         """When each frame is shown [s], in order, without decoding any.
@@ -139,8 +148,8 @@ class VideoReader:
         Raises:
             InputError: If the file does not say.
         """
-        if self._files:
-            return [index * self.info.time_base for index in range(len(self._files))]
+        if self._images:
+            return [index * self.info.time_base for index in range(len(self._images))]
         ticks = array("q")
         with open_input(self.path) as container, suppress(av.error.FFmpegError):
             for packet in container.demux(video_stream(container, self.path)):
@@ -156,7 +165,7 @@ class VideoReader:
     # Images
 
     def _image_info(self, frame_rate: Fraction) -> VideoInfo:
-        first, upright = decode_image(self._files[0])
+        first, upright = decode_image(self._images[0].file)
         width, height = self._size or upright.size(first.width, first.height)
         return VideoInfo(
             width,
@@ -165,34 +174,44 @@ class VideoReader:
             time_base=1 / frame_rate,
             colour=frame_colour(first),
             depth=frame_depth(first),
-            frames=len(self._files),
-            still=self._files[0] == self.path,
+            frames=len(self._images),
+            still=self._images[0].file == self.path,
         )
+
+    def _note_gaps(self) -> None:
+        """Note which of the frames from `start` to `end` are missing."""
+        step = self.info.time_base
+        begin = int(self._start / step) if self._start else 0
+        end = None if self._end is None else -int(-self._end // step)
+        gaps = describe_gaps(self._images[begin:end])
+        if gaps:
+            self.notes.append(gaps)
 
     def _read_images(self) -> Iterator[Frame]:
         first = int(self._start / self.info.time_base) if self._start else 0
-        files = list(enumerate(self._files))[first:]
+        images = list(enumerate(self._images))[first:]
         if not self._threads:
-            yield from itertools.starmap(self._read_image, files)
+            yield from itertools.starmap(self._read_image, images)
             return
         with ThreadPoolExecutor(self._threads) as pool:
             ahead: deque[Future[Frame]] = deque()
-            for index, path in files:
-                ahead.append(pool.submit(self._read_image, index, path))
+            for index, image in images:
+                ahead.append(pool.submit(self._read_image, index, image))
                 if len(ahead) > 2 * self._threads:  # so that memory is bounded
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def _read_image(self, index: int, path: Path) -> Frame:
+    def _read_image(self, index: int, image: Picture) -> Frame:
         step = self.info.time_base
-        picture, upright = decode_image(path)
+        picture, upright = decode_image(image.file)
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
         pixels = to_rgb(
             picture, frame_colour(picture), self.info.depth, size, self._alpha
         )
-        return Frame(upright.apply(pixels), index * step, step, path.stem)
+        shown = index * step
+        return Frame(upright.apply(pixels), shown, step, image.name, image.number)
 
     # Video
 

@@ -22,7 +22,7 @@ from av.container import OutputContainer
 
 from rematte.errors import OutputError
 from rematte.video.colour import from_rgb, yuv_colour
-from rematte.video.formats import Encoding, is_pattern, is_sequence
+from rematte.video.formats import Encoding, is_sequence, pattern_of
 from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
@@ -31,6 +31,8 @@ from rematte.video.frame import (
     Pixels,
     VideoInfo,
 )
+from rematte.video.images import natural_key
+from rematte.video.numbering import Numbering
 from rematte.video.passthrough import SideStreams
 
 
@@ -64,7 +66,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
     Raises:
         OutputError: If it exists and may not be replaced, or its folder is missing
-            or not writable.
+            or not writable. Of a folder of images, `replaced_images` says what exists.
     """
     target = _image_folder(path) if is_sequence(path) else path
     folder = target if target.is_dir() else target.parent
@@ -72,14 +74,67 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: no permission to write to {folder}")
-    # A hidden file in a folder is none of the images, but perhaps unfinished work.
-    taken = any(target.glob("[!.]*")) if target.is_dir() else target.exists()
-    if taken and not overwrite:
+    if is_sequence(path):
+        if target.is_file():
+            raise OutputError(f"{target} is a file; images need a folder: add a suffix")
+    elif target.exists() and not overwrite:
         raise OutputError(f"{target} exists; pass overwrite (-y) to replace it")
 
 
 def _image_folder(path: Path) -> Path:
-    return path.parent if is_pattern(path) else path
+    return path.parent if pattern_of(path) else path
+
+
+def _numbering(path: Path) -> Numbering:
+    """How the images of a pattern are numbered, or those of a folder without names."""
+    return pattern_of(path) or Numbering("", 4, ".png")
+
+
+def image_name(
+    path: Path, index: int, name: str, number: int | None, start: int | None
+) -> str:
+    """The file name of an image in a folder or a pattern.
+
+    Args:
+        path: The folder or pattern.
+        index: How many images were written before.
+        name: The frame's name; a folder uses it unless `start` is given.
+        number: The frame's number in the source, or None.
+        start: The number of the first image; None keeps the source's numbers, or
+            begins with 0 where it has none.
+    """
+    if start is None and name and not pattern_of(path):
+        return f"{name}.png"
+    if start is None and number is not None:
+        return _numbering(path).name(number)
+    return _numbering(path).name((start or 0) + index)
+
+
+def replaced_images(
+    path: Path, frames: Sequence[tuple[str, int | None]] | int | None, start: int | None
+) -> list[str]:
+    """The images in a folder that an output would replace.
+
+    Args:
+        path: A folder or a pattern.
+        frames: Names and numbers of the frames, or how many there are if they have
+            none; None if that is unknown.
+        start: See `image_name`.
+    """
+    folder = _image_folder(path)
+    there = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if isinstance(frames, Sequence):
+        planned = (image_name(path, i, *each, start) for i, each in enumerate(frames))
+        return sorted(there.intersection(planned), key=natural_key)
+    numbering, first = _numbering(path), start or 0
+    found = []
+    for name in sorted(there, key=natural_key):
+        number = numbering.number(name)
+        if number is None or name != numbering.name(number) or number < first:
+            continue
+        if frames is None or number < first + frames:
+            found.append(name)
+    return found
 
 
 def _temporary(path: Path) -> Path:
@@ -572,6 +627,7 @@ class ImageWriter:
             numbered from 0000.
         info: The frames' colour.
         encoding: From `formats.choose`.
+        start: The number of the first image; see `image_name`.
 
     Attributes:
         path: Where the images will be.
@@ -582,13 +638,20 @@ class ImageWriter:
         OutputError: If nothing can be created there.
     """
 
-    def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        encoding: Encoding,
+        start: int | None = None,
+    ) -> None:
         self.path = path
+        self._start = start
         self.notes: list[str] = [*encoding.notes]
         self._info, self._encoding = info, encoding
         self._single = not is_sequence(path)
         self._folder = path.parent if self._single else _image_folder(path)
-        self._suffix = path.suffix if is_pattern(path) else ".png"
+        self._suffix = path.suffix if pattern_of(path) else ".png"
         self._count = 0
         self._moves: list[tuple[Path, str]] = []
         # Images gather on the same disk as the final folder, which may not exist yet.
@@ -602,14 +665,7 @@ class ImageWriter:
     def _name(self, frame: Frame) -> str:
         if self._single:
             return self.path.name
-        if is_pattern(self.path):
-            try:
-                return self.path.name % self._count
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{self.path}: the pattern must hold one number such as %04d"
-                ) from error
-        return f"{frame.name or format(self._count, '04d')}{self._suffix}"
+        return image_name(self.path, self._count, frame.name, frame.number, self._start)
 
     def append(self, folder: Path, frames: Sequence[Frame]) -> None:
         """Take over images that are written already, as numbered files of a folder.
@@ -646,7 +702,31 @@ class ImageWriter:
         Raises:
             OutputError: If they cannot be moved there.
         """
+        with as_output_error(self.path):
+            self._note_others()
         self._move(self._folder)
+
+    def _note_others(self) -> None:
+        """Note what an earlier run left in the folder under names like these."""
+        if self._single or not self._folder.is_dir():
+            return
+        ours = {name for _, name in self._moves}
+        ours.update(file.name for file in self.temporary.iterdir())
+        pattern = pattern_of(self.path)
+        others = [
+            file.name
+            for file in self._folder.iterdir()
+            if file.name not in ours
+            and not file.name.startswith(".")
+            and (pattern.digits_in(file.name) if pattern else file.suffix == ".png")
+        ]
+        if others:
+            others.sort(key=natural_key)
+            span = f"{others[0]} to {others[-1]}" if len(others) > 1 else others[0]
+            self.notes.append(
+                f"{self._folder} still holds {len(others)} of its earlier images "
+                f"({span}), which are not of this run"
+            )
 
     def finish(self, end: Fraction | None = None) -> None:
         """Give the images their place; see `publish`."""
