@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -19,6 +18,7 @@ from rematte.compositing import to_pixels
 from rematte.convert import Rate, parse_rate
 from rematte.video.formats import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.opening import open_input
 from rematte.video.reader import VideoReader as _Reader
 from rematte.video.writer import FileWriter, ImageWriter, Writer
 
@@ -86,7 +86,7 @@ class ImageSequenceReader(VideoReader):
 
 def _count(path: Path) -> int:
     """Count a video's frames by its packets, without decoding them."""
-    with av.open(str(path)) as container:
+    with open_input(path) as container:
         packets = container.demux(container.streams.video[0])
         return sum(packet.size > 0 and not packet.is_discard for packet in packets)
 

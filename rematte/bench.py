@@ -19,7 +19,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
@@ -37,6 +36,7 @@ from rematte.engines import (
 from rematte.matting import CoarseMatted, matte_coarse
 from rematte.network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
+from rematte.video.opening import open_input, open_output
 from rematte.video.reader import VideoReader
 from rematte.weights import load_network
 
@@ -128,7 +128,7 @@ def drawn(width: int, height: int, count: int) -> Iterator[Pixels]:
 
 def write_clip(path: Path, width: int, height: int, count: int, source: str) -> None:
     """Write a clip to measure with: drawn, or a real one brought to the size."""
-    with av.open(str(path), "w") as container:
+    with open_output(path) as container:
         stream: Any = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"preset": "veryfast", "crf": "16"}
@@ -178,7 +178,7 @@ class Plain:
 
     def convert(self, source: Path, target: Path, ratio: float, limit: int) -> None:
         """Convert a file."""
-        with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        with open_input(source) as reader, open_output(target) as writer:
             video: Any = reader.streams.video[0]
             video.thread_type = "AUTO"
             stream: Any = writer.add_stream("libx264", rate=video.average_rate)

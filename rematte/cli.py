@@ -133,6 +133,14 @@ def _add_settings(parser: _Parser) -> None:
         "--ignore-errors", action="store_true", help="go on past damaged input"
     )
     part.add_argument(
+        "--max-pixels", type=int, metavar="N",
+        help="the most pixels a frame may have (default: 150 million, 16384 a side)",
+    )  # fmt: skip
+    part.add_argument(
+        "--allow-lists", action="store_true",
+        help="read an input that is a list of files (HLS, ffconcat) in its own folder",
+    )  # fmt: skip
+    part.add_argument(
         "--hwaccel", choices=HWACCELS, metavar="NAME",
         help="what decodes instead of the processor where it can: cuda, videotoolbox "
         "or another of FFmpeg's",
@@ -184,6 +192,8 @@ def _settings(
         "engine": options.engine,
         "hwaccel": options.hwaccel,
         "start_number": options.start_number,
+        "max_pixels": options.max_pixels,
+        "allow_lists": options.allow_lists,
     }
 
 

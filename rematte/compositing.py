@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rematte.device import download
 from rematte.matting import AnyMatted, CoarseMatted, to_tensor
 from rematte.video.frame import Frame, Pixels
+from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.reader import VideoReader
 
 # Gives the background (3, H, W) for a matted frame, or None for transparency.
@@ -148,15 +149,22 @@ class VideoBackground:
         path: The video.
         fit: See `fit_picture`.
         origin: When it begins [s]; None: with the first frame.
+        limits: What the file may ask for.
     """
 
-    def __init__(self, path: Path, fit: str, origin: Fraction | None = None) -> None:
-        self._path, self._fit = path, fit
+    def __init__(
+        self,
+        path: Path,
+        fit: str,
+        origin: Fraction | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._path, self._fit, self._limits = path, fit, limits
         self._origin = origin
         self._open()
 
     def _open(self) -> None:
-        self._reader = VideoReader(self._path)
+        self._reader = VideoReader(self._path, limits=self._limits)
         self._frames = iter(self._reader)
         self._now: Frame = next(self._frames)
         self._following = next(self._frames, None)
@@ -192,10 +200,11 @@ class ImageBackground:
     Args:
         path: The image.
         fit: See `fit_picture`.
+        limits: What the file may ask for.
     """
 
-    def __init__(self, path: Path, fit: str) -> None:
-        with VideoReader(path) as reader:
+    def __init__(self, path: Path, fit: str, limits: Limits = DEFAULT_LIMITS) -> None:
+        with VideoReader(path, limits=limits) as reader:
             self._pixels = next(iter(reader)).pixels
         self._fit = fit
         self._picture: Tensor | None = None
@@ -217,6 +226,7 @@ def make_background(
     spec: str | Path | tuple[int, int, int],
     fit: str = "cover",
     origin: Fraction | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Background:
     """Make a background from words.
 
@@ -227,6 +237,7 @@ def make_background(
         fit: How an image or video is brought to the frame's size: "cover",
             "contain" or "stretch".
         origin: When a video begins [s]; None: with the first frame.
+        limits: What an image or a video may ask for.
 
     Raises:
         ValueError: If it is none of these.
@@ -250,11 +261,11 @@ def make_background(
             f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
             "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"
         )
-    with VideoReader(path) as reader:
+    with VideoReader(path, limits=limits) as reader:
         still = reader.info.still
     if still:
-        return ImageBackground(path, fit)
-    return VideoBackground(path, fit, origin)
+        return ImageBackground(path, fit, limits)
+    return VideoBackground(path, fit, origin, limits)
 
 
 def _plain(colour: tuple[int, int, int]) -> Background:

@@ -49,6 +49,7 @@ from rematte.video.formats import (
     with_alpha,
 )
 from rematte.video.frame import Frame, VideoInfo
+from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.reader import VideoReader
 from rematte.video.writer import (
     FileWriter,
@@ -206,6 +207,8 @@ def convert_video(
     engine: str = "auto",
     hwaccel: str | None = None,
     start_number: int | None = None,
+    max_pixels: int | None = None,
+    allow_lists: bool = False,
     part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
@@ -261,6 +264,10 @@ def convert_video(
             "videotoolbox" and others. Where it cannot, the processor does.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.
+        max_pixels: The most pixels a frame of the input or the background may have;
+            unless given, 150 million, and 16384 a side.
+        allow_lists: Read an input that is a list of other files (an HLS playlist, an
+            ffconcat list) whose files lie in its own folder or below.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -284,12 +291,12 @@ def convert_video(
         foreground=output_foreground,
     )
     check_paths(wanted, Path(input_source), background, overwrite)
-    _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit)
+    _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit, max_pixels)
     since, until = time_span(start, end)
     reader = open_reader(
         input_source, start=since, end=until, input_resize=input_resize,
         frame_rate=frame_rate, ignore_errors=ignore_errors, num_workers=num_workers,
-        hwaccel=hwaccel,
+        hwaccel=hwaccel, max_pixels=max_pixels, allow_lists=allow_lists,
     )  # fmt: skip
     with reader:
         info = reader.info
@@ -298,6 +305,7 @@ def convert_video(
         look = Look(
             background, background_fit or "cover", codec, crf, output_video_mbps,
             start_number,
+            Limits(max_pixels),
         )  # fmt: skip
         outputs = plan_outputs(wanted, info, look, part.origin if part else None)
         if part is None:
@@ -332,7 +340,12 @@ def convert_video(
             desc=Path(input_source).name,
             dynamic_ncols=True,
         )
-        with bar, _open_writers(outputs, info, origin, shift, until, audio) as writers:
+        with (
+            bar,
+            _open_writers(
+                outputs, info, origin, shift, until, audio, reader.limits
+            ) as writers,
+        ):
             tell = progress if callable(progress) else None
             last = _run(stages, chain((first,), frames), matting, outputs, writers,
                         report, bar, tell)  # fmt: skip
@@ -353,7 +366,10 @@ def convert_video(
 
 
 # The arguments of `convert_video` that decide how its input is read.
-READING = ("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel")
+READING = (
+    *("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel"),
+    *("max_pixels", "allow_lists"),
+)
 
 
 def open_reader(
@@ -366,6 +382,8 @@ def open_reader(
     ignore_errors: bool = False,
     num_workers: int = 0,
     hwaccel: str | None = None,
+    max_pixels: int | None = None,
+    allow_lists: bool = False,
 ) -> VideoReader:
     """Open an input by the arguments of `convert_video`; see `READING`."""
     return VideoReader(
@@ -378,6 +396,7 @@ def open_reader(
         threads=num_workers,
         hwaccel=hwaccel,
         hold_gaps=True,
+        limits=Limits(max_pixels, allow_lists),
     )
 
 
@@ -855,6 +874,7 @@ def _check_numbers(
     crf: int | None,
     workers: int,
     limit: int | None,
+    max_pixels: int | None,
 ) -> None:
     """Refuse numbers out of range before any work."""
     if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
@@ -871,6 +891,8 @@ def _check_numbers(
         raise ValueError(f"num_workers must be 0 or more, got {workers}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more frames, got {limit}")
+    if max_pixels is not None and max_pixels < 1:
+        raise ValueError(f"max_pixels must be 1 or more, got {max_pixels}")
 
 
 @dataclass(frozen=True)
@@ -883,6 +905,7 @@ class Look:
     crf: int | None
     mbps: float | None
     start_number: int | None = None
+    limits: Limits = DEFAULT_LIMITS  # of an image or video in the background
 
 
 def plan_outputs(
@@ -920,7 +943,9 @@ def plan_outputs(
             mbps=look.mbps,
         )
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
-        behind = make_background(spec, look.fit, origin) if main else None
+        behind = None
+        if main:
+            behind = make_background(spec, look.fit, origin, look.limits)
         renderer = Renderer(kind, encoding.wide, behind)
         backdrop = isinstance(behind, ImageBackground | VideoBackground)
         number = look.start_number
@@ -967,6 +992,7 @@ def _open_writers(
     start: Fraction,
     end: Fraction | None,
     audio: bool,
+    limits: Limits,
 ) -> Iterator[list[Writer]]:
     """Open all outputs; on an error none of them is left behind."""
     writers: list[Writer] = []
@@ -979,7 +1005,14 @@ def _open_writers(
             else:
                 writers.append(
                     FileWriter(
-                        item.path, info, item.encoding, source, start, end, audio
+                        item.path,
+                        info,
+                        item.encoding,
+                        source,
+                        start,
+                        end,
+                        audio,
+                        limits=limits,
                     )
                 )
         yield writers

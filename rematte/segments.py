@@ -65,6 +65,7 @@ from rematte.video import cuts
 from rematte.video.formats import can_join, is_sequence
 from rematte.video.frame import Frame
 from rematte.video.images import find_images
+from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
 from rematte.video.writer import (
     FileWriter,
@@ -464,6 +465,7 @@ def _look(settings: Mapping[str, Any]) -> Look:
         settings.get("crf"),
         settings.get("output_video_mbps"),
         settings.get("start_number"),
+        Limits(settings.get("max_pixels")),
     )
 
 
@@ -769,6 +771,7 @@ def join(work: Work) -> LongReport:
     settings = work.settings
     with _reader(work.source, settings) as reader:
         info, source = reader.info, None if reader.images else work.source
+        limits = reader.limits
     ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
     report = LongReport(
         0, info.width, info.height, ratio,
@@ -788,7 +791,9 @@ def join(work: Work) -> LongReport:
                 continue
             like = _part(work.place(work.segments[0]), item.kind, path)
             writers.append(
-                FileWriter(path, info, encoding, source, shift, until, audio, like)
+                FileWriter(
+                    path, info, encoding, source, shift, until, audio, like, limits
+                )
             )
         with as_output_error(work.folder):
             temporaries = [str(writer.temporary.resolve()) for writer in writers]

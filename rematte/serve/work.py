@@ -7,15 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
-from rematte.compositing import Renderer, make_background
+from rematte.compositing import Renderer
 from rematte.convert import Report, choose_matting, convert_video, placement
-from rematte.errors import InputError
 from rematte.matting import choose_ratio, matte_still
 from rematte.video.formats import choose
 from rematte.video.frame import Frame, Pixels
+from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter, ImageWriter
 
@@ -34,29 +33,10 @@ _ARGUMENTS = {
 }
 COMPARE = "compare.mp4"
 
-# FFmpeg also reads lists of files, in which a hostile upload could name others.
-_VIDEO_FORMATS = (
-    "asf,avi,flv,live_flv,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,webm,"
-    "yuv4mpegpipe"
-)
-_IMAGE_FORMATS = "image2,bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
-
 # The comparison shows this much of the video [s], and this many pixels at most.
 _COMPARED = 30
 _COMPARED_SIDE = 640
 _TELL_EVERY = 0.1  # [s]
-
-
-def _check_format(path: Path, formats: str) -> None:
-    """Refuse what is no plain file of a kind that is expected."""
-    try:
-        av.open(str(path), options={"format_whitelist": formats}).close()
-    except (av.error.FFmpegError, OSError) as error:
-        what = "an image" if formats is _IMAGE_FORMATS else "a video"
-        raise InputError(
-            f"{path}: not {what} FFmpeg can read; it may be cut off, damaged or "
-            f"something else under {what}'s name"
-        ) from error
 
 
 def examine(model: Any, path: Path) -> dict[str, Any]:
@@ -73,7 +53,6 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
     Raises:
         InputError: If it is none, or damaged at its beginning.
     """
-    _check_format(path, _VIDEO_FORMATS)
     with VideoReader(path) as reader:
         info = reader.info
         next(iter(reader))
@@ -93,8 +72,7 @@ def examine_image(model: Any, path: Path) -> None:
     Raises:
         InputError: If it cannot be read.
     """
-    _check_format(path, _IMAGE_FORMATS)
-    make_background(path)
+    decode_image(path)
 
 
 def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:

@@ -24,6 +24,7 @@ from rematte.errors import InputError
 from rematte.train.settings import Data
 from rematte.video.colour import frame_colour, to_rgb
 from rematte.video.images import natural_key
+from rematte.video.opening import open_input
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
@@ -215,7 +216,7 @@ def _video(blob: Blob, name: str) -> Media:
             rate = stream.average_rate or Fraction(30)
             seconds = Fraction(container.duration or 0, av.time_base)
             count = stream.frames or int(seconds * rate)
-    except (av.error.FFmpegError, OSError, IndexError) as error:
+    except (InputError, IndexError) as error:
         raise InputError(f"{name} of {blob.path} is no readable video") from error
     return Media((blob,), max(1, count), rate)
 
@@ -273,7 +274,8 @@ def _entry(path: Path) -> list[Item]:
 
 def _open(blob: Blob) -> InputContainer:
     """Open a video: a file by its path, a tar's member (never at 0) from memory."""
-    return av.open(io.BytesIO(blob.read()) if blob.offset else blob.path, "r")
+    content = io.BytesIO(blob.read()) if blob.offset else None
+    return open_input(Path(blob.path), content=content)
 
 
 def decode(media: Media, order: Sequence[int], mode: str) -> Picture:
@@ -340,7 +342,7 @@ def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Pictu
                     break
         if last is None:
             raise EOFError("no frames")
-    except (av.error.FFmpegError, OSError, IndexError, EOFError) as error:
+    except (InputError, av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(
             f"{blob.path} at byte {blob.offset}: damaged video ({error}); remove it"
         ) from error

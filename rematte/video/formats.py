@@ -172,7 +172,7 @@ def can_join(path: Path) -> bool:
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name numbers images, as "%04d.png" does and "100%.mp4" does not."""
+    """Whether a name numbers images, as "%04d.png" does and "a%04d.mp4" does not."""
     return pattern_of(path) is not None
 
 
@@ -182,10 +182,8 @@ def pattern_of(path: Path) -> Numbering | None:
     Raises:
         ValueError: If it has places for several numbers.
     """
-    # "####" is a pattern in the names of images alone, "%04d" in any.
-    if "%" in path.name or path.suffix.lower() in IMAGES:
-        return parse_pattern(path.name)
-    return None
+    # Elsewhere it is a name like others: "a%03d.mp4" is one video.
+    return parse_pattern(path.name) if path.suffix.lower() in IMAGES else None
 
 
 def is_sequence(path: Path) -> bool:

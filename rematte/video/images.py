@@ -16,6 +16,7 @@ from rematte.video.numbering import (
     group_sequences,
     parse_pattern,
 )
+from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, video_stream
 from rematte.video.upright import Upright
 
 IMAGE_SUFFIXES = {
@@ -191,20 +192,27 @@ def describe_gaps(pictures: Sequence[Picture]) -> str:
     return f"{text} held, in image outputs too, under the missing numbers"
 
 
-def decode_image(path: Path) -> tuple[av.VideoFrame, Upright]:
+def decode_image(
+    path: Path, limits: Limits = DEFAULT_LIMITS, notes: list[str] | None = None
+) -> tuple[av.VideoFrame, Upright]:
     """Decode one image, and say how it is turned upright.
+
+    Args:
+        path: The image.
+        limits: What the file may ask for.
+        notes: Receives what of the file is ignored.
 
     Raises:
         InputError: If it cannot be read.
     """
     options = _EXR_OPTIONS if path.suffix.lower() == ".exr" else {}
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.options = options
+        with open_input(path, limits=limits, notes=notes, image=True) as container:
+            stream = video_stream(container, path, limits)
+            stream.codec_context.options |= options
             frame = next(container.decode(stream))
             return frame, Upright(frame, stream.codec_context.name)
-    except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
+    except (av.error.FFmpegError, OSError, StopIteration) as error:
         raise InputError(
             f"{path}: not a readable image; remove or replace it"
         ) from error

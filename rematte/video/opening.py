@@ -1,45 +1,280 @@
-"""Opens files through FFmpeg: the one place where this package opens an input."""
+"""Opens files through FFmpeg: the one place where this package opens an input.
 
+FFmpeg takes names for addresses ("http:x.mp4", "pipe:1") and for patterns
+("a%03d.png"), and it opens files that name other files. Here a name is always a local
+file, and lists of other files are refused under any name.
+"""
+
+import io
+import os
+import re
+import zlib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.codec.hwaccel import HWAccel
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 
+# What footage comes in. Left out is what opens other files, devices or the network,
+# and what only games, subtitles and sound come in.
+_FORMATS = (
+    "apng,asf,asf_o,av1,avi,cavsvideo,cine,dhav,dirac,dnxhd,dv,evc,flv,gif,gxf,h261,"
+    "h263,h264,hevc,ivf,jpegxl_anim,kux,live_flv,m4v,matroska,mjpeg,mjpeg_2000,mlv,"
+    "mov,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,pva,r3d,rm,ser,smjpeg,vc1,"
+    "vc1test,vvc,wtv,yuv4mpegpipe,"
+    "image2,bmp_pipe,cri_pipe,dds_pipe,dpx_pipe,exr_pipe,gif_pipe,hdr_pipe,j2k_pipe,"
+    "jpeg_pipe,jpegls_pipe,jpegxl_pipe,jpegxs_pipe,pam_pipe,pbm_pipe,pcx_pipe,pfm_pipe,"
+    "pgm_pipe,phm_pipe,png_pipe,ppm_pipe,psd_pipe,qoi_pipe,sgi_pipe,sunrast_pipe,"
+    "tiff_pipe,webp_pipe,"
+    "aac,ac3,aiff,flac,mp3,w64,wav"  # so that the error says what is missing
+)
+# Lists of local files, and what may stand in one besides.
+_LISTS = "hls,concat,imf,eac3,webvtt"
+_IS_LIST = {"hls", "concat", "dash", "imf", "webm_dash_manifest"}
+_MARKS = {b"#EXTM3U": "hls", b"ffconcat version": "concat", b"<MPD": "dash"}
+_IS_ADDRESS = {"sdp", "rtsp", "rtp", "sap"}
 
-def open_input(path: Path, hardware: HWAccel | None = None) -> InputContainer:
+_SIDE, _PIXELS = 16384, 150_000_000
+# Decoders count whole blocks, which may lie beyond the edge.
+_BLOCKS = 128 * _SIDE
+# From here on one frame is decoded at a time, since each thread holds some of them.
+_LARGE = 8192 * 4320
+
+# What a PNG's compressed texts and colour profile may have when unpacked [bytes].
+_MOST_TEXT = 4 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may ask for.
+
+    Attributes:
+        pixels: The most pixels that a frame may have. None means 150 million, and no
+            side longer than 16384.
+        lists: Whether a file may be a list of other local files, such as a playlist.
+    """
+
+    pixels: int | None = None
+    lists: bool = False
+
+    def check(self, width: int, height: int, path: Path) -> None:
+        """Refuse frames that are too large.
+
+        Raises:
+            InputError: If a frame has more pixels than are allowed.
+        """
+        most = self.pixels or _PIXELS
+        side = most if self.pixels else _SIDE
+        if width * height > most or max(width, height) > side:
+            allowed = f"{most} pixels"
+            if not self.pixels:
+                allowed += f" and {side} a side"
+            raise InputError(
+                f"{path}: its frames have {width}x{height} pixels, and at most "
+                f"{allowed} are allowed; pass max_pixels (--max-pixels) to allow more"
+            )
+
+    def options(self) -> dict[str, str]:
+        """The same for FFmpeg."""
+        return {
+            "protocol_whitelist": "file",
+            "format_whitelist": f"{_FORMATS},{_LISTS}" if self.lists else _FORMATS,
+            "pattern_type": "none",
+            **self.decoding(),
+        }
+
+    def decoding(self) -> dict[str, str]:
+        """The same for a decoder, since frames may grow as a video goes on."""
+        return {"max_pixels": str((self.pixels or _PIXELS) + _BLOCKS)}
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def local_url(path: Path) -> str:
+    """A path so that FFmpeg takes it for that local file, whatever it is called."""
+    return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - keeps links as they are
+
+
+def open_input(
+    path: Path,
+    hardware: HWAccel | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    content: BinaryIO | None = None,
+    notes: list[str] | None = None,
+    image: bool = False,
+) -> InputContainer:
     """Open a file for reading.
 
     Args:
         path: The file.
         hardware: What is to decode, if the machine has it; else the processor does.
+        limits: What the file may ask for.
+        content: The file's bytes, where they are not at `path`.
+        notes: Receives what of the file is ignored.
+        image: Whether an image is expected, for the error's words.
 
     Raises:
-        InputError: If it cannot be opened.
+        InputError: If it cannot be opened, or is a list of files and may not be.
     """
-    if hardware is not None:
-        with suppress(av.error.FFmpegError, OSError):  # no such device here
-            return av.open(str(path), hwaccel=hardware)
+    where: str | BinaryIO = content or local_url(path)
+    if content is None and path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a file; give a video, an image or a folder")
+    options = limits.options()
     try:
-        return av.open(str(path))
-    except PermissionError as error:
-        raise InputError(f"{path}: no permission to read it") from error
+        if content is None:
+            where = _without_bombs(path, notes) or where
+        if hardware is not None:
+            with suppress(av.error.FFmpegError, OSError):  # no such device here
+                return av.open(where, "r", options=options, hwaccel=hardware)
+        return av.open(where, "r", options=options)
     except (av.error.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path}: not a video FFmpeg can read; it may be cut off, damaged or "
-            "something else under a video's name"
-        ) from error
+        raise InputError(f"{path}: {_reason(path, where, limits, image)}") from error
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is no cover picture, decoding in threads."""
+def open_output(
+    path: Path, kind: str | None = None, options: dict[str, str] | None = None
+) -> OutputContainer:
+    """Open a file for writing; its suffix decides the format unless `kind` names it."""
+    return av.open(local_url(path), "w", format=kind, options=options)
+
+
+def _reason(path: Path, where: str | BinaryIO, limits: Limits, image: bool) -> str:
+    """Why a file cannot be opened, in words."""
+    if isinstance(where, str) and not path.exists():
+        return "no such file; check the path"
+    if isinstance(where, str) and not os.access(path, os.R_OK):
+        return "no permission to read it"
+    log = _log_of_opening(where, limits)
+    refused = re.search(r"(\S+): Format not on whitelist", log)
+    name = refused[1].split(",")[0] if refused else ""
+    listed = name if name in _IS_LIST else _kind_of_list(path)
+    if listed and not limits.lists:
+        return (
+            f"a list of other files ({listed}), not a video; give the files "
+            "themselves, or pass allow_lists (--allow-lists) where they are plain "
+            "files in the list's folder"
+        )
+    if name in _IS_ADDRESS:
+        return f"a description of a network stream ({name}), not a video; see live"
+    if name == "svg_pipe":
+        return "SVG is a drawing; export it as PNG"
+    if name:
+        return f"FFmpeg takes it for {name}, which is no format of videos or images"
+    if listed:
+        return (
+            f"FFmpeg cannot read this list ({listed}); it must name plain files, all "
+            "of them in its own folder or below"
+        )
+    if image:
+        return "not a readable image; remove or replace it"
+    return (
+        "not a video FFmpeg can read; it may be cut off, damaged or something else "
+        "under a video's name"
+    )
+
+
+def _log_of_opening(where: str | BinaryIO, limits: Limits) -> str:
+    """What FFmpeg says when it opens a file that it cannot read."""
+    if not isinstance(where, str):
+        where.seek(0)
+    before = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as lines, suppress(av.error.FFmpegError, OSError):
+            av.open(where, options=limits.options()).close()
+    finally:
+        av.logging.set_level(before[0])
+        av.logging.set_skip_repeated(before[1])
+    return "\n".join(f"{name}: {text.strip()}" for _, name, text in lines)
+
+
+def _refused_size(path: Path, limits: Limits) -> tuple[int, int]:
+    """Width and height of frames of which FFmpeg only says that they are too large."""
+    said = re.search(
+        r"Picture size (\d+)x(\d+)", _log_of_opening(local_url(path), limits)
+    )
+    return (int(said[1]), int(said[2])) if said else (0, 0)
+
+
+def _kind_of_list(path: Path) -> str:
+    """What list of files this is where FFmpeg does not say, or an empty text."""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(1024)
+        return next((kind for mark, kind in _MARKS.items() if mark in head), "")
+    return ""
+
+
+def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
+    """A PNG without compressed texts and profiles that fill the memory.
+
+    One of 1 MB takes 2 GB in FFmpeg, which unpacks all of them.
+
+    Returns:
+        The rest of the file, or None if there are none, as nearly always.
+
+    Source:
+        PNG Specification, Third Edition, 5.3, 11.3.2.3 (iCCP) and 11.3.3.3 (zTXt).
+    """
+    parts: list[tuple[int, int]] = []
+    dropped: list[str] = []
+    left = _MOST_TEXT
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            return None
+        at = len(_PNG)
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind in (b"iCCP", b"zTXt"):
+                packed = file.read(length).partition(b"\0")[2][1:]
+                with suppress(zlib.error):
+                    left -= len(zlib.decompressobj().decompress(packed, _MOST_TEXT + 1))
+            if left < 0:
+                dropped.append("colour profile" if kind == b"iCCP" else "text")
+                left = 0
+            else:
+                parts.append((at, length + 12))
+            at += length + 12
+            file.seek(at)
+        if not dropped:
+            return None
+        content = io.BytesIO(_PNG)
+        content.seek(0, io.SEEK_END)
+        for at, length in parts:
+            file.seek(at)
+            content.write(file.read(length))
+    content.seek(0)
+    if notes is not None:
+        notes.append(f"{path.name}: a {dropped[0]} of over 4 MB is ignored")
+    return content
+
+
+def video_stream(
+    container: InputContainer, path: Path, limits: Limits = DEFAULT_LIMITS
+) -> VideoStream:
+    """The first video stream that is no cover picture, decoding in threads.
+
+    Raises:
+        InputError: If there is none, or its frames are too large.
+    """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            stream.thread_type = "AUTO"
+            context = stream.codec_context
+            width, height = context.width, context.height
+            limits.check(
+                *(width, height) if width else _refused_size(path, limits), path
+            )
+            large = width * height > _LARGE
+            stream.thread_type = "SLICE" if large else "AUTO"
+            context.options = limits.decoding()
             return stream
     if not len(container.streams):
         raise InputError(f"{path}: nothing in it; it may be cut off: copy it again")

@@ -15,6 +15,8 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input
+
 # What players of the container expect, where its sound must be encoded anew.
 _SOUND = {"webm": ("libopus", 48000), "mp4": ("aac", None), "mov": ("aac", None)}
 
@@ -37,6 +39,7 @@ class SideStreams:
         start: What is at this time [s] of the source comes at 0 in the output.
         end: Leave out what comes after this time [s], or None.
         sound: Whether to take the sound.
+        limits: What the source may ask for.
 
     Attributes:
         notes: What could not be carried over unchanged, in words.
@@ -49,11 +52,12 @@ class SideStreams:
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         sound: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.notes: list[str] = []
         self._output = output
         self._start, self._end = start, end
-        self._input = av.open(str(source))
+        self._input = open_input(source, limits=limits)
         self._copied: dict[int, Stream] = {}
         self._encoded: dict[int, tuple[Any, Any]] = {}
         self._before: dict[int, int] = {}

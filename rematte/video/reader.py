@@ -24,7 +24,13 @@ from rematte.errors import InputError
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.images import Picture, decode_image, describe_gaps, find_images
-from rematte.video.opening import check_complete, open_input, video_stream
+from rematte.video.opening import (
+    DEFAULT_LIMITS,
+    Limits,
+    check_complete,
+    open_input,
+    video_stream,
+)
 from rematte.video.upright import Upright
 
 # Those that FFmpeg knows; which of them a build or a machine has is another matter.
@@ -54,9 +60,11 @@ class VideoReader:
             as "cuda" (NVDEC) or "videotoolbox". Where it cannot, the processor does.
         hold_gaps: Whether a missing number of a numbered sequence repeats the frame
             before it, so that all others stay in time.
+        limits: What the file may ask for.
 
     Attributes:
         info: What is known before reading.
+        limits: What the file may ask for.
         notes: What is not as was asked, in words.
 
     Raises:
@@ -76,6 +84,7 @@ class VideoReader:
         alpha: bool = False,
         hwaccel: str | None = None,
         hold_gaps: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         if hwaccel is not None and hwaccel not in HWACCELS:
             raise ValueError(
@@ -83,7 +92,7 @@ class VideoReader:
                 "it out to decode on the processor"
             )
         self.path = Path(path)
-        self._hwaccel = hwaccel
+        self._hwaccel, self.limits = hwaccel, limits
         self._alpha = alpha
         self._threads = threads
         self._size = size
@@ -151,8 +160,12 @@ class VideoReader:
         if self._images:
             return [index * self.info.time_base for index in range(len(self._images))]
         ticks = array("q")
-        with open_input(self.path) as container, suppress(av.error.FFmpegError):
-            for packet in container.demux(video_stream(container, self.path)):
+        with (
+            open_input(self.path, limits=self.limits) as container,
+            suppress(av.error.FFmpegError),
+        ):
+            stream = video_stream(container, self.path, self.limits)
+            for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
                         raise InputError(
@@ -165,7 +178,7 @@ class VideoReader:
     # Images
 
     def _image_info(self, frame_rate: Fraction) -> VideoInfo:
-        first, upright = decode_image(self._images[0].file)
+        first, upright = decode_image(self._images[0].file, self.limits)
         width, height = self._size or upright.size(first.width, first.height)
         return VideoInfo(
             width,
@@ -204,7 +217,7 @@ class VideoReader:
 
     def _read_image(self, index: int, image: Picture) -> Frame:
         step = self.info.time_base
-        picture, upright = decode_image(image.file)
+        picture, upright = decode_image(image.file, self.limits, self.notes)
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
         pixels = to_rgb(
@@ -217,8 +230,8 @@ class VideoReader:
 
     def _open(self) -> None:
         hardware = HWAccel(self._hwaccel) if self._hwaccel else None
-        self._container = open_input(self.path, hardware)
-        self._stream = video_stream(self._container, self.path)
+        self._container = open_input(self.path, hardware, self.limits)
+        self._stream = video_stream(self._container, self.path, self.limits)
 
     def _video_info(self) -> VideoInfo:
         stream = self._stream

@@ -33,6 +33,7 @@ from rematte.video.frame import (
 )
 from rematte.video.images import natural_key
 from rematte.video.numbering import Numbering
+from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.passthrough import SideStreams
 
 
@@ -213,6 +214,7 @@ class FileWriter:
         sound: Whether to take the sound.
         like: A file of the same kind, such as the first of several that are joined
             with `append`; then nothing is encoded.
+        limits: What `source` may ask for.
 
     Attributes:
         path: Where the file will be.
@@ -233,6 +235,7 @@ class FileWriter:
         end: Fraction | None = None,
         sound: bool = True,
         like: Path | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.path = path
         self.notes: list[str] = [*encoding.notes]
@@ -249,19 +252,20 @@ class FileWriter:
         self._side: SideStreams | None = None
         self.temporary = _temporary(path)
         with as_output_error(path):
-            self._container: OutputContainer = av.open(
-                str(self.temporary),
-                "w",
+            self._container: OutputContainer = open_output(
+                self.temporary,
                 # FFmpeg's own choice for .m4v takes less than .mp4 does.
-                format="mp4" if path.suffix.lower() == ".m4v" else None,
-                options=_container_options(path),
+                "mp4" if path.suffix.lower() == ".m4v" else None,
+                _container_options(path),
             )
         try:
             self._stream = self._add_stream()
             if like is not None:
                 self._take_header(like)
             if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
-                self._side = SideStreams(source, self._container, start, end, sound)
+                self._side = SideStreams(
+                    source, self._container, start, end, sound, limits
+                )
                 self.notes += self._side.notes
                 self._side.notes = self.notes  # more may come
             if self._container.format.name in ("mp4", "mov"):
@@ -323,7 +327,7 @@ class FileWriter:
     def _take_header(self, like: Path) -> None:
         """Have the stream described as in a part, by an encoder that stays idle."""
         context = self._stream.codec_context
-        with as_output_error(self.path), av.open(str(like)) as part:
+        with as_output_error(self.path), open_input(like) as part:
             context.open()
             # The form in which the container keeps it, as the packets are.
             context.extradata = part.streams.video[0].codec_context.extradata
@@ -510,7 +514,7 @@ class FileWriter:
         """Decode a frame: some FFmpeg builds drop VP9's alpha without a word."""
         if self._first is None:
             return
-        with av.open(str(self.temporary)) as container:
+        with open_input(self.temporary) as container:
             # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.
             decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
             for packet in container.demux(container.streams.video[0]):
@@ -558,7 +562,7 @@ class FileWriter:
 
 def _packets(part: Path) -> Iterator[tuple[Any, int]]:
     """The packets of a file's picture as they are decoded, and their times."""
-    with av.open(str(part)) as container:
+    with open_input(part) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.pts is not None:  # else it is the end
                 yield packet, packet.pts

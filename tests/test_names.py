@@ -1,0 +1,224 @@
+"""Names are files, and files are what they are: no name is an address or a pattern."""
+
+import ast
+import re
+import shutil
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import Run, make_clip
+from fakes import Fake, colours, decode, save_images
+
+import rematte
+from rematte.batch import find_inputs, plan
+from rematte.batch import run as run_batch
+from rematte.convert import convert_video
+from rematte.errors import InputError
+from rematte.segments import convert_long
+from rematte.video.opening import Limits, open_input, video_stream
+from rematte.video.reader import VideoReader
+
+PACKAGE = Path(rematte.__file__).parent
+PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+
+NAMES = [
+    *(
+        "take:2.mp4",
+        "2026-01-02T12:30:00.mp4",
+        "-x.mp4",
+        "pipe:1.mp4",
+        "concat:a|b.mp4",
+    ),
+    *(
+        "http:x.mp4",
+        "data:,x.mp4",
+        "a%03d.mp4",
+        "100%.mp4",
+        "a?b#c.mp4",
+        "{a,b}*[0].mp4",
+    ),
+    *("a\nb.mp4", " .mp4", "file:x.mp4"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mp4", colours(3))
+
+
+def test_files_are_opened_in_one_place() -> None:
+    """Apart from the addresses and cameras of `live`."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "av.open":
+                found.add(path.relative_to(PACKAGE).as_posix())
+    assert found == {"video/opening.py", "video/live.py"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_a_file_whatever_it_looks_like(name: str, clip: Path) -> None:
+    clip.rename(name)
+    report = convert_video(Fake(), name, output="cut.mov", **PLAIN)
+    assert report.frames == 3
+    convert_video(Fake(), name, output=f"out.{name}", background=name, **PLAIN)
+    Path("made").mkdir()
+    target = Path("made", name)
+    convert_video(Fake(), "cut.mov", output=target, **PLAIN)
+    assert [*Path("made").iterdir()] == [target]
+    assert len(decode(target.absolute())) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_and_segments_take_the_same_names(name: str, clip: Path) -> None:
+    Path("in").mkdir()
+    clip.rename(Path("in", name))
+    jobs = plan(find_inputs(["in"]), {"output": "out"}, ".mov")
+    (job,) = run_batch(jobs, Fake, **PLAIN)
+    assert (job.error, job.frames) == ("", 3)
+    report = convert_long(Fake, Path("in", name), output=name, resume=True, **PLAIN)
+    assert report.frames == 3
+
+
+@pytest.mark.parametrize("name", ["a%03d.png", "100%.png", "*.png", "a[0-9].png"])
+def test_an_image_is_that_very_file(name: str) -> None:
+    save_images(Path("pictures"), [np.full((16, 16, 3), 200, np.uint8)])
+    save_images(Path("others"), [np.full((16, 16, 3), 10, np.uint8)] * 2)
+    for index, other in enumerate(sorted(Path("others").iterdir())):
+        other.rename(f"a{index:03d}.png")
+    next(Path("pictures").iterdir()).rename(name)
+    with VideoReader(name) as reader:
+        assert next(iter(reader)).pixels.mean() == pytest.approx(200, abs=1)
+
+
+def test_names_after_two_dashes(run: Run, fake: Fake, clip: Path) -> None:
+    clip.rename("-x.mp4")
+    assert run("convert", "-o=-y.mov", "-q", "--", "-x.mp4") == (0, "", "")
+    assert len(decode(Path("-y.mov").absolute())) == 3
+
+
+LISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\npart.ts\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile part.ts\n",
+    "dash": '<?xml version="1.0"?>\n<MPD></MPD>\n',
+    "sdp": "v=0\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("name", ["x.mp4", "x.m3u8", "x.mov", "x.ts", "x.bin", "x.png"])
+def test_a_list_is_refused_under_any_name(kind: str, name: str, clip: Path) -> None:
+    Path(name).write_text(LISTS[kind], "utf-8")
+    # Of images, FFmpeg takes the suffix for the format before it looks for a list.
+    text = rf"^{name}: .*({kind}|not a readable image)"
+    for given in ({"input_source": name}, {"input_source": clip, "background": name}):
+        with pytest.raises(InputError, match=text):
+            convert_video(Fake(), **given, output="y.mp4", **PLAIN)
+    with pytest.raises(InputError, match=text):
+        convert_long(Fake, name, output="y.mov", workers=2, **PLAIN)
+    assert {*Path().iterdir()} == {Path(name), Path(clip.name)}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("hls", "x.m3u8"), ("concat", "x.txt")])
+def test_lists_of_local_files_are_read_where_allowed(kind: str, name: str) -> None:
+    make_clip(Path("part.ts"), colours(3))
+    Path(name).write_text(LISTS[kind], "utf-8")
+    report = convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
+    assert report.frames == 3
+    report = convert_long(
+        Fake, name, output="y.mov", allow_lists=True, resume=True, **PLAIN
+    )
+    assert report.frames == 3
+
+
+@pytest.mark.parametrize(
+    "entry", ["http://127.0.0.1:9/part.ts", "/etc/passwd", "pipe:0"]
+)
+@pytest.mark.parametrize(("kind", "name"), [("hls", "x.m3u8"), ("concat", "x.txt")])
+def test_lists_of_anything_else_never_are(kind: str, name: str, entry: str) -> None:
+    make_clip(Path("part.ts"), colours(3))
+    Path(name).write_text(LISTS[kind].replace("part.ts", entry), "utf-8")
+    with pytest.raises(InputError, match=f"^{re.escape(name)}: "):
+        convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
+
+
+def test_a_drawing_gets_a_line_of_its_own() -> None:
+    Path("x.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    with pytest.raises(
+        InputError, match=r"^x\.svg: SVG is a drawing; export it as PNG"
+    ):
+        convert_video(Fake(), "x.svg", output="y.png", **PLAIN)
+
+
+def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + 3 * width) * min(height, 64)))
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", rows), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data
+        + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "limits", "allowed"),
+    [
+        (16000, 16000, Limits(), "150000000 pixels and 16384 a side"),
+        (20000, 100, Limits(), "150000000 pixels and 16384 a side"),
+        (64, 64, Limits(4095), "4095 pixels"),
+        (1280, 64, Limits(4095), "4095 pixels"),
+        (4000, 4000, Limits(4095), "4095 pixels"),
+    ],
+)
+def test_frames_that_are_too_large_are_not_decoded(
+    width: int, height: int, limits: Limits, allowed: str
+) -> None:
+    Path("x.png").write_bytes(_png(width, height))
+    text = rf"^x\.png: its frames have {width}x{height} pixels, and at most {allowed} "
+    with pytest.raises(InputError, match=text):
+        VideoReader("x.png", limits=limits)
+
+
+def test_more_pixels_are_allowed_where_asked_for(run: Run, fake: Fake) -> None:
+    save_images(Path("pictures"), [np.zeros((2, 16400, 3), np.uint8)])
+    next(Path("pictures").iterdir()).rename("x.png")
+    words = ("convert", "x.png", "-o", "y.png", "-q", "--downsample-ratio", "1")
+    code, _, text = run(*words)
+    assert code == 3
+    assert "--max-pixels" in text
+    assert run(*words, "--max-pixels", "40000") == (0, "", "")
+
+
+@pytest.mark.parametrize(("kind", "what"), [(b"iCCP", "profile"), (b"zTXt", "text")])
+def test_what_a_png_packs_does_not_fill_the_memory(
+    kind: bytes, what: str, tmp_path: Path
+) -> None:
+    for megabytes in (3, 5):
+        packed = b"x\0\0" + zlib.compress(bytes(megabytes << 20))
+        Path("x.png").write_bytes(_png(64, 64, (kind, packed)))
+        with VideoReader("x.png") as reader:
+            assert len([*reader]) == 1
+        assert len(reader.notes) == (megabytes == 5), reader.notes
+        notes: list[str] = []
+        with open_input(tmp_path / "x.png", notes=notes) as container:
+            assert video_stream(container, Path("x.png")).width == 64
+        assert [what in note for note in notes] == [True] * (megabytes == 5)
+
+
+def test_large_frames_are_decoded_one_at_a_time(monkeypatch: Any) -> None:
+    shutil.copy(make_clip(Path("in.mp4"), colours(3)), "x.mp4")
+    monkeypatch.setattr("rematte.video.opening._LARGE", 100)
+    with open_input(Path("x.mp4")) as container:
+        assert video_stream(container, Path("x.mp4")).thread_type.name == "SLICE"
+        assert sum(isinstance(f, av.VideoFrame) for f in container.decode(video=0)) == 3
