@@ -1,0 +1,185 @@
+"""Files with random damage: one line of error, or an output; never a crash or a hang.
+
+A child process converts them, so that a crash or a hang fails one test and not the run.
+`REMATTE_MUTATIONS=1000` tries that many instead of a few.
+"""
+
+import io
+import os
+import random
+import resource
+from contextlib import redirect_stderr, redirect_stdout
+from fractions import Fraction
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from conftest import frame_label, make_clip
+from fakes import Fake, save_images
+
+from rematte import cli, weights
+
+COUNT = int(os.environ.get("REMATTE_MUTATIONS", "60"))
+PATIENCE = 60.0  # with one file, on a busy machine [s]
+MEMORY = 3 << 30  # that one file may take beyond what the child has [bytes]
+RATE = Fraction(25)
+
+
+def starts(folder: Path) -> list[Path]:
+    """Draw one valid file of each kind."""
+    sound: dict[str, Any] = {"sound": True, "sound_seconds": 0.4}
+    pictures = save_images(folder / "pictures", [frame_label(0)])
+    png = next(pictures.iterdir()).rename(folder / "a.png")
+    exr = folder / "a.exr"
+    with av.open(str(png)) as container:
+        frame = next(container.decode(video=0)).reformat(format="gbrpf32le")
+    encoder: Any = av.CodecContext.create("exr", "w")
+    encoder.width, encoder.height = frame.width, frame.height
+    encoder.pix_fmt = "gbrpf32le"
+    encoder.time_base = 1 / RATE
+    exr.write_bytes(b"".join(bytes(p) for p in encoder.encode(frame)))
+    return [
+        make_clip(folder / "a.mp4", 8, **sound),
+        make_clip(folder / "b.mov", 8, codec="prores_ks", pix_fmt="yuva444p10le",
+                  options={}, **sound),
+        make_clip(folder / "c.mkv", 8, **sound, subtitles=[(0.1, 0.2, "a")],
+                  chapters=[(0, 0.1, "one")]),
+        make_clip(folder / "d.webm", 8, codec="libvpx-vp9", options={},
+                  sound_codec="libopus", time_base=Fraction(1, 1000), **sound),
+        make_clip(folder / "e.ts", 8, time_base=Fraction(1, 90000), **sound),
+        make_clip(folder / "f.avi", 8, codec="mpeg4", time_base=1 / RATE, options={},
+                  sound_codec="pcm_s16le", **sound),
+        _mxf(folder / "g.mxf"),
+        png,
+        exr,
+        make_clip(folder / "h.gif", 8, codec="gif", pix_fmt="rgb8", options={},
+                  time_base=Fraction(1, 100)),
+    ]  # fmt: skip
+
+
+def _mxf(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv422p"
+        video.bit_rate = 1_000_000
+        for index in range(8):
+            frame = av.VideoFrame.from_ndarray(frame_label(index), "rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return path
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """Damage a file in one of the ways that disks, networks and attackers do."""
+    out = bytearray(data)
+    at = chance.randrange(len(out))
+    length = chance.choice([1, 4, 64, 1024])
+    way = chance.randrange(6)
+    if way == 0:  # cut off
+        del out[max(at, 1) :]
+    elif way == 1:  # a hole
+        del out[at : at + length]
+    elif way == 2:  # zeros
+        out[at : at + length] = bytes(len(out[at : at + length]))
+    elif way == 3:  # a piece twice
+        out[at:at] = out[at : at + length]
+    else:  # random bytes or large numbers, mostly in the header
+        for _ in range(chance.choice([1, 3, 20])):
+            at = min(chance.randrange(len(out)), chance.randrange(len(out)))
+            if way == 4:
+                out[at] = chance.randrange(256)
+            else:
+                out[at : at + 4] = chance.choice([b"\xff" * 4, b"\x7f\xff\xff\xff"])
+    return bytes(out)
+
+
+def _convert_all(pipe: Connection) -> None:
+    """Convert what the pipe names, and answer with exit code and stderr."""
+    limit = (
+        int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    )
+    resource.setrlimit(resource.RLIMIT_AS, (limit + MEMORY, limit + MEMORY))
+    weights.load_model = lambda *_: Fake()  # type: ignore[assignment, return-value]
+    while (words := pipe.recv()) is not None:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = cli.main(words)
+        pipe.send((code, err.getvalue()))
+
+
+class Child:
+    """A process that converts files, started again when it was lost."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_convert_all, args=(other,), daemon=True)
+        self._process.start()
+        other.close()
+
+    def convert(self, *words: str | Path) -> tuple[int, str]:
+        """Give exit code and stderr; a code of None says what happened to the child."""
+        self._pipe.send([str(word) for word in words])
+        try:
+            if self._pipe.poll(PATIENCE):
+                answer: tuple[int, str] = self._pipe.recv()
+                return answer
+            return -1, f"hangs for {PATIENCE:.0f} s"
+        except EOFError:
+            self._process.join()
+            return -1, f"crashed with {self._process.exitcode}"
+
+    def close(self) -> None:
+        self._process.kill()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return starts(tmp_path_factory.mktemp("starts"))
+
+
+# All but weights missing and an interrupt.
+CODES = {0, 1, 2, 3, 5}
+
+
+def test_damaged_files_give_a_line_or_an_output(
+    files: list[Path], tmp_path: Path
+) -> None:
+    child = Child()
+    faults = []
+    for number in range(COUNT):
+        chance = random.Random(number)
+        start = files[number % len(files)]
+        still = start.suffix in (".png", ".exr")
+        source = tmp_path / f"in{number}{start.suffix}"
+        source.write_bytes(mutate(start.read_bytes(), chance))
+        target = tmp_path / f"out{number}{'.png' if still else '.mkv'}"
+        more = ["--ignore-errors"] if not still and number % 3 == 0 else []
+        words = ["convert", source, "-o", target, "--downsample-ratio", "1", *more]
+        code, err = child.convert(*words)
+        if code == -1:
+            child.close()
+            child = Child()
+        problem = err if code == -1 or "unexpected" in err or "Traceback" in err else ""
+        problem = problem or (f"exit code {code}: {err}" if code not in CODES else "")
+        if code and (target.exists() or [*tmp_path.glob(".*")]):
+            problem += "; left something behind"
+        if problem:
+            faults.append(f"{number} {start.name}: {problem}")
+        else:
+            source.unlink()
+        target.unlink(missing_ok=True)
+    child.close()
+    assert not faults, "\n".join(faults)
+
+
+def test_the_starts_are_right(files: list[Path], tmp_path: Path) -> None:
+    child = Child()
+    for start in files:
+        target = tmp_path / f"o{'.png' if start.suffix in ('.png', '.exr') else '.mkv'}"
+        code, err = child.convert("convert", start, "-o", target, "-y")
+        assert code == 0, (start.name, err)
+    child.close()
