@@ -455,3 +455,10 @@ def test_wrong_variant_of_named_weights(work: Path, refused: Refused) -> None:
         "--variant", "resnet50",
     )  # fmt: skip
     assert "leave variant out" in line
+
+
+def test_a_picture_that_nobody_can_decode(refused: Refused, work: Path) -> None:
+    data = make_clip(work / "in.mp4").read_bytes()
+    at = data.index(b"avc1", data.index(b"stsd"))
+    (work / "in.mp4").write_bytes(data[:at] + b"zzzz" + data[at + 4 :])
+    assert "no decoder for its picture" in refused(3, "in.mp4", "-o", "o.mkv")

@@ -265,9 +265,13 @@ def video_stream(
     Raises:
         InputError: If there is none, or its frames are too large.
     """
+    unknown = False
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             context = stream.codec_context
+            if context is None:  # FFmpeg does not know the codec
+                unknown = True
+                continue
             width, height = context.width, context.height
             limits.check(
                 *(width, height) if width else _refused_size(path, limits), path
@@ -278,6 +282,11 @@ def video_stream(
             return stream
     if not len(container.streams):
         raise InputError(f"{path}: nothing in it; it may be cut off: copy it again")
+    if unknown:
+        raise InputError(
+            f"{path}: FFmpeg has no decoder for its picture; convert it to H.264 or "
+            "ProRes with the program that made it"
+        )
     raise InputError(
         f"{path}: no video in it, only sound or other data; give a file with a picture"
     )
