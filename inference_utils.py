@@ -48,7 +48,7 @@ class VideoReader(Dataset[Any]):
     def __init__(self, path: str | Path, transform: Transform | None = None) -> None:
         self._path, self._transform = path, transform
         with _Reader(path) as reader:
-            self.frame_rate = reader.info.rate
+            self.frame_rate = reader.average_rate
             self._length = reader.info.frames if reader.images else _count(Path(path))
         self._frames: Iterator[Frame] | None = None
         self._next = 0

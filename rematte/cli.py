@@ -25,6 +25,7 @@ from rematte.network import VARIANTS
 from rematte.options import need
 from rematte.pipeline import share_heap
 from rematte.version import __version__
+from rematte.video.fields import DEINTERLACE
 from rematte.video.formats import CODECS
 from rematte.video.reader import HWACCELS
 
@@ -127,7 +128,14 @@ def _add_settings(parser: _Parser) -> None:
     )
     part.add_argument(
         "--frame-rate", metavar="RATE",
-        help="of an image folder, such as 25 or 24000/1001 (default: 30)",
+        help="frames per second, such as 25 or 24000/1001, of an image folder "
+        "(default: 30) or of a stream without times (default: what it says itself); a "
+        "video that has times is converted to it, frames are left out or held",
+    )  # fmt: skip
+    part.add_argument(
+        "--deinterlace", choices=DEINTERLACE,
+        help="make whole pictures of interlaced ones, or leave them as they are "
+        "(default: auto)",
     )  # fmt: skip
     part.add_argument(
         "--ignore-errors", action="store_true", help="go on past damaged input"
@@ -194,6 +202,7 @@ def _settings(
         "start_number": options.start_number,
         "max_pixels": options.max_pixels,
         "allow_lists": options.allow_lists,
+        "deinterlace": options.deinterlace,
     }
 
 
@@ -934,6 +943,10 @@ def _add_live(commands: _Commands) -> None:
     _add_ratio(parser)
     parser.add_argument("--resize", type=_size, metavar="WxH", help="before all else")
     parser.add_argument(
+        "--deinterlace", choices=DEINTERLACE, default="auto",
+        help="as of convert (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
     )
     _add_device(parser)
@@ -972,6 +985,7 @@ def _live(options: argparse.Namespace) -> int:
         background_fit=options.background_fit,
         downsample_ratio=options.downsample_ratio,
         size=options.resize,
+        deinterlace=options.deinterlace,
         engine=options.engine,
         mbps=options.mbps,
         pace=not options.no_pace,

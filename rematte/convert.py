@@ -209,6 +209,7 @@ def convert_video(
     start_number: int | None = None,
     max_pixels: int | None = None,
     allow_lists: bool = False,
+    deinterlace: str | None = None,
     part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
@@ -251,8 +252,10 @@ def convert_video(
         start: Where to begin in the source [s].
         end: Where to stop in the source [s].
         limit: At most this many frames.
-        frame_rate: Frames per second of an image folder, 30 unless given; any kind of
-            number, or a text like "24000/1001".
+        frame_rate: Frames per second of an image folder (by default 30) or of a stream
+            without times (by default what it says itself). A video that has times is
+            converted to it: frames are left out or held. Any kind of number, or a
+            text like "24000/1001".
         overwrite: Replace outputs that exist.
         ignore_errors: Go on past damaged input.
         engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
@@ -268,6 +271,8 @@ def convert_video(
             unless given, 150 million, and 16384 a side.
         allow_lists: Read an input that is a list of other files (an HLS playlist, an
             ffconcat list) whose files lie in its own folder or below.
+        deinterlace: "auto", the default, makes one whole picture of the two fields of
+            an interlaced frame; "off" leaves them.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -297,6 +302,7 @@ def convert_video(
         input_source, start=since, end=until, input_resize=input_resize,
         frame_rate=frame_rate, ignore_errors=ignore_errors, num_workers=num_workers,
         hwaccel=hwaccel, max_pixels=max_pixels, allow_lists=allow_lists,
+        deinterlace=deinterlace,
     )  # fmt: skip
     with reader:
         info = reader.info
@@ -368,7 +374,7 @@ def convert_video(
 # The arguments of `convert_video` that decide how its input is read.
 READING = (
     *("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel"),
-    *("max_pixels", "allow_lists"),
+    *("max_pixels", "allow_lists", "deinterlace"),
 )
 
 
@@ -384,6 +390,7 @@ def open_reader(
     hwaccel: str | None = None,
     max_pixels: int | None = None,
     allow_lists: bool = False,
+    deinterlace: str | None = None,
 ) -> VideoReader:
     """Open an input by the arguments of `convert_video`; see `READING`."""
     return VideoReader(
@@ -391,12 +398,13 @@ def open_reader(
         size=input_resize,
         start=start,
         end=end,
-        frame_rate=parse_rate(30 if frame_rate is None else frame_rate),
+        frame_rate=None if frame_rate is None else parse_rate(frame_rate),
         ignore_errors=ignore_errors,
         threads=num_workers,
         hwaccel=hwaccel,
         hold_gaps=True,
         limits=Limits(max_pixels, allow_lists),
+        deinterlace=deinterlace or "auto",
     )
 
 

@@ -89,6 +89,7 @@ def live(
     background_fit: str = "cover",
     downsample_ratio: float | str | None = None,
     size: tuple[int, int] | None = None,
+    deinterlace: str = "auto",
     engine: str = "auto",
     mbps: float | None = None,
     pace: bool = True,
@@ -109,6 +110,7 @@ def live(
         background_fit: "cover", "contain" or "stretch".
         downsample_ratio: See `convert_video`.
         size: Width and height [pixels] to resize to.
+        deinterlace: See `convert_video`.
         engine: See `convert_video`.
         mbps: Bit rate of files and addresses [Mbit/s].
         pace: Hold a file to its own times, as if it were a camera.
@@ -138,13 +140,13 @@ def live(
         model, device, dtype, told, engine=engine, frames=None,
         downsample_ratio=downsample_ratio, seq_chunk=1,
     )  # fmt: skip
-    newest = Newest(sources, size, pace)
+    newest = Newest(sources, size, pace, deinterlace)
     # What has to be built is built before the camera runs.
     blank = np.zeros((newest.info.height, newest.info.width, 3), np.uint8)
     for matted in matting([Frame(blank, newest.info.time_base, newest.info.time_base)]):
         renderer(matted)
     sink = _open(output, newest, show, alpha, mbps, overwrite)
-    report.engine, report.notes = told.engine, told.notes
+    report.engine = told.engine
     times: list[float] = []
     try:
         with newest:
@@ -161,6 +163,7 @@ def live(
         pass
     finally:
         sink.close()
+    report.notes = told.notes + newest.notes
     if times:
         report.latency = float(np.median(times))
         report.latency_p95 = float(np.percentile(times, 95))

@@ -109,6 +109,7 @@ OPTIONS = (
         }.items()
     ),
     Option("hwaccel", "--hwaccel", "videos", lambda c: not c.images),
+    Option("deinterlace", "--deinterlace", "videos", lambda c: not c.images),
     Option(
         "start_number",
         "--start-number",

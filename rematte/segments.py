@@ -593,7 +593,6 @@ class SegmentConverter:
         since, until = time_span(work.settings.get("start"), work.settings.get("end"))
         with _reader(work.source, work.settings, start=since, end=until) as reader:
             start = segment.lead - _MARGIN / reader.info.rate
-            notes = [*self._report.notes, *reader.notes]
         settings = {k: v for k, v in work.settings.items() if k not in _OF_THE_WHOLE}
         settings |= {_KINDS[kind]: path for kind, path in paths.items()}
         settings |= {"progress": False, "engine": work.engine, "overwrite": True}
@@ -602,6 +601,10 @@ class SegmentConverter:
         settings["start"] = start if start > 0 else None
         part = Part(passage.select, passage.matte, work.segments[0].first)
         report = convert_video(self._model, work.source, **settings, part=part)
+        # Those of writers come again when segments are joined.
+        writers = tuple(f"{path.name}: " for path in paths.values())
+        notes = [n for n in report.notes if not n.startswith(writers)]
+        notes = [*self._report.notes, *notes]
         if passage.serial:
             (folder / "state.safetensors").write_bytes(_pack(passage.memory))
         with (folder / "edges.npz").open("wb") as file:

@@ -101,6 +101,9 @@ DEFAULTS: dict[str, Any] = {
     "engine": "auto",
     "hwaccel": None,
     "start_number": None,
+    "deinterlace": None,
+    "max_pixels": None,
+    "allow_lists": False,
 }
 
 
@@ -146,6 +149,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--engine torch", "engine", "torch"),
         ("--hwaccel cuda", "hwaccel", "cuda"),
         ("--start-number 1001", "start_number", 1001),
+        ("--deinterlace off", "deinterlace", "off"),
         ("--codec hevc", "codec", "hevc"),
         ("--mbps 4.5", "output_video_mbps", 4.5),
         ("--crf 30", "crf", 30),

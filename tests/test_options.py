@@ -24,6 +24,7 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "frame_rate": (25, {"output": "o.png"}, "in.png"),
     "ignore_errors": (True, {"output": "o.png"}, "in.png"),
     "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
+    "deinterlace": ("off", {"output": "o.png"}, "in.png"),
     "start_number": (1, {"output": "o.mp4"}, "in.mp4"),
     "codec": ("h264", {"output_alpha": "a.mp4"}, "in.mp4"),
     "output_video_mbps": (4, {"output": "o.webp"}, "in.mp4"),

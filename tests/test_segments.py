@@ -391,15 +391,35 @@ def test_what_has_no_segments_is_refused(place: Path) -> None:
         convert_long(Fake, "in.mp4", output="out.mp4", overwrite=False, **RATIO)
 
 
-def test_frames_without_times_are_refused(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_clip(place / "raw.h264", colours(), options={"bf": "2", "qp": "0"})
-    with VideoReader("raw.h264") as reader:
-        pts = [frame.time for frame in reader]
-    assert len(pts) == 10
-    with pytest.raises(InputError, match="its frames have no times; put them into"):
-        convert_long(Fake, "raw.h264", output="o.mp4", **RATIO)
+@pytest.mark.parametrize("rate", [None, 30])
+def test_frames_without_times_are_counted(place: Path, rate: int | None) -> None:
+    film = Fraction(24000, 1001)
+    make_clip(
+        place / "raw.h264", colours(), rate=film, time_base=1 / film,
+        options={"bf": "2", "qp": "0"},
+    )  # fmt: skip
+    given = {"frame_rate": rate, **RATIO}
+    convert_video(Fake(), "raw.h264", output_foreground="w.mkv", **given)
+    report = convert_long(
+        Fake, "raw.h264", output_foreground="s.mkv", segment=4, **given
+    )
+    assert (report.segments, report.frames) == (3, 10)
+    whole, joined = frames(place / "w.mkv"), frames(place / "s.mkv")
+    step = 1 / Fraction(rate or film)
+    assert whole == joined
+    ms = [round(n * step * 1000) for n in range(10)]
+    assert [time * 1000 for time, *_ in whole] == ms
+
+
+@pytest.mark.parametrize("rate", [10, 24, 60])
+def test_a_rate_is_converted_as_in_one_run(place: Path, rate: int) -> None:
+    given = {"frame_rate": rate, "start": 0.1, "end": 0.33, **RATIO}
+    one = convert_video(Fake(), "in.mp4", output_foreground="w.mkv", **given)
+    many = convert_long(Fake, "in.mp4", output_foreground="s.mkv", segment=2, **given)
+    for report in (one, many):
+        assert f"to {rate} frames/s: frames are left out or held" in report.notes[0]
+    assert frames(place / "w.mkv") == frames(place / "s.mkv")
+    assert one.frames == many.frames == {10: 3, 24: 6, 60: 14}[rate]
 
 
 def test_frames_that_move_are_refused(place: Path) -> None:

@@ -651,3 +651,45 @@ def test_without_the_hardware_the_processor_decodes(tmp_path: Path) -> None:
 def test_an_unknown_way_to_decode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"hwaccel must be one of .*cuda.*got 'gpu'"):
         VideoReader(make_clip(tmp_path / "in.mp4"), hwaccel="gpu")
+
+
+@pytest.mark.parametrize("suffix", ["h264", "m2v", "mjpeg"])
+@pytest.mark.parametrize("given", [None, Fraction(50)])
+def test_a_stream_without_times_has_the_rate_of_its_header(
+    suffix: str, given: Fraction | None, tmp_path: Path
+) -> None:
+    """FFmpeg claims 25 for all of them; a JPEG has no header that says more."""
+    codec = {"h264": "libx264", "m2v": "mpeg2video", "mjpeg": "mjpeg"}
+    path = make_clip(
+        tmp_path / f"a.{suffix}", 8, rate=NTSC_FILM, codec=codec[suffix],
+        pix_fmt="yuvj420p" if suffix == "mjpeg" else "yuv420p",
+        time_base=1 / NTSC_FILM, options={},
+    )  # fmt: skip
+    rate = given or (Fraction(25) if suffix == "mjpeg" else NTSC_FILM)
+    with VideoReader(path, frame_rate=given) as reader:
+        assert (reader.info.rate, reader.average_rate, reader.notes) == (rate, rate, [])
+        times = [frame.time for frame in reader]
+        assert times == reader.times() == [n / rate for n in range(8)]
+    with VideoReader(path, frame_rate=given, start=3 / rate, end=5 / rate) as reader:
+        assert [frame.time for frame in reader] == times[3:5]
+
+
+def test_a_video_with_times_is_converted_by_time(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mp4", 10)
+    with VideoReader(path, frame_rate=Fraction(10)) as reader:
+        assert reader.info.frames == 4
+        assert [read_label(frame.pixels) for frame in reader] == [1, 3, 6, 8]
+    with VideoReader(path, frame_rate=Fraction(50), start=Fraction(1, 10)) as reader:
+        got = [(read_label(frame.pixels), frame.time * 50) for frame in reader]
+    assert got == [(n // 2, n) for n in range(5, 20)]
+
+
+def test_the_usual_rate_and_the_average(tmp_path: Path) -> None:
+    """Of a clip at 30000/1001 with frames left out, as phones write them."""
+    rate = Fraction(30000, 1001)
+    times = [n / rate for n in (0, 1, 2, 4, 5, 6, 8, 9, 11, 12)]
+    path = make_clip(tmp_path / "a.mp4", 10, rate=rate, times=times)
+    with VideoReader(path) as reader:
+        assert reader.info.rate == rate
+        assert reader.average_rate == 10 / (13 / rate)
+        assert [frame.time for frame in reader] == times

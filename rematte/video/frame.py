@@ -83,7 +83,7 @@ class VideoInfo:
     Attributes:
         width: Upright width [pixels], after rotation and resizing.
         height: Upright height [pixels].
-        rate: Average frames per second.
+        rate: Frames per second, as usual in it where the rate varies.
         time_base: The unit all times are multiples of [s].
         colour: Of the source.
         depth: Bits per component that hold information: 8 to 16.

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ import av
 import numpy as np
 
 from rematte.errors import InputError, OutputError
+from rematte.video import fields
 from rematte.video.colour import frame_colour, from_rgb, to_rgb
 from rematte.video.frame import Colour, Frame, Pixels, VideoInfo
 from rematte.video.reader import VideoReader
@@ -44,34 +46,46 @@ class LiveSource:
         size: Width and height [pixels] to resize to, or None.
         pace: Whether a file is held to its own times, as a camera would be; without
             it, it comes as fast as it can be read.
+        deinterlace: "auto" or "off"; see `VideoReader`.
 
     Attributes:
         info: What is known before reading.
+        notes: What is not as in the source, in words.
 
     Raises:
         InputError: If it cannot be opened, or has no picture.
     """
 
     def __init__(
-        self, source: str, size: tuple[int, int] | None = None, pace: bool = True
+        self,
+        source: str,
+        size: tuple[int, int] | None = None,
+        pace: bool = True,
+        deinterlace: str = "auto",
     ) -> None:
         self._name, self._pace = source, pace
+        self.notes: list[str] = []
         self._file: VideoReader | None = None
         if Path(source).is_file():
-            self._file = VideoReader(source, size=size)
-            self.info = self._file.info
+            self._file = VideoReader(source, size=size, deinterlace=deinterlace)
+            self.info, self.notes = self._file.info, self._file.notes
             return
         self._container = _open(source)
-        self._pictures = self._container.decode(video=0)
         try:
+            stream = self._container.streams.video[0]
+            self._pictures = fields.deinterlace(
+                self._container.decode(stream),
+                stream.codec_context,
+                deinterlace,
+                self._note,
+            )
             first = next(self._pictures)
         except (StopIteration, IndexError, av.error.FFmpegError) as error:
             raise InputError(f"{source}: no picture came; is it in use?") from error
         self._first: av.VideoFrame | None = first
         self._size = size if size != (first.width, first.height) else None
         width, height = size or (first.width, first.height)
-        stream = self._container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
+        rate = stream.guessed_rate or stream.average_rate or Fraction(30)
         rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
         self.info = VideoInfo(width, height, rate, _BASE, frame_colour(first))
 
@@ -87,6 +101,10 @@ class LiveSource:
             if self._pace and wait > 0:
                 time.sleep(wait)
             yield frame.pixels
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _stream(self) -> Iterator[Pixels]:
         while True:
@@ -148,9 +166,11 @@ class Newest:
         sources: As of `LiveSource`; one after the other, changed by `switch`.
         size: Of all pictures, as of `LiveSource`; None takes the first source's.
         pace: As of `LiveSource`.
+        deinterlace: As of `LiveSource`.
 
     Attributes:
         info: What is known before reading.
+        notes: What is not as in the sources, in words.
         dropped: How many pictures nobody took.
 
     Raises:
@@ -158,10 +178,16 @@ class Newest:
     """
 
     def __init__(
-        self, sources: list[str], size: tuple[int, int] | None = None, pace: bool = True
+        self,
+        sources: list[str],
+        size: tuple[int, int] | None = None,
+        pace: bool = True,
+        deinterlace: str = "auto",
     ) -> None:
-        self._sources, self._pace = sources, pace
-        self._reading = LiveSource(sources[0], size, pace)
+        self._sources = sources
+        self._open = partial(LiveSource, pace=pace, deinterlace=deinterlace)
+        self._reading = self._open(sources[0], size)
+        self.notes: list[str] = []
         self.info = replace(self._reading.info, time_base=_BASE, depth=8)
         self.dropped = 0
         self._begun = time.monotonic()
@@ -195,7 +221,7 @@ class Newest:
             while not self._read(index):
                 index = (index + 1) % len(self._sources)
                 size = self.info.width, self.info.height
-                self._reading = LiveSource(self._sources[index], size, self._pace)
+                self._reading = self._open(self._sources[index], size)
         except BaseException as error:  # raised again where pictures are taken
             self._error = error
         with self._changed:
@@ -220,6 +246,7 @@ class Newest:
             return True
         finally:
             self._reading.close()
+            self.notes += [n for n in self._reading.notes if n not in self.notes]
 
     def take(self) -> Arrival | None:
         """Wait for a picture; None after the last.

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from fractions import Fraction
+from operator import sub
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +19,11 @@ from typing import Any, Self
 import av
 from av.codec.hwaccel import HWAccel, HWDeviceType
 from av.container import InputContainer
+from av.format import Flags
 
 from rematte.errors import InputError
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
+from rematte.video.fields import DEINTERLACE, deinterlace
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.images import Picture, decode_image, describe_gaps, find_images
 from rematte.video.opening import (
@@ -31,6 +33,7 @@ from rematte.video.opening import (
     open_input,
     video_stream,
 )
+from rematte.video.rates import Shown, at_rate
 from rematte.video.upright import Upright
 
 # Those that FFmpeg knows; which of them a build or a machine has is another matter.
@@ -51,7 +54,9 @@ class VideoReader:
         size: Width and height [pixels] to resize upright frames to, or None.
         start: Skip what is shown before this time [s].
         end: Stop before this time [s].
-        frame_rate: Frames per second of an image folder.
+        frame_rate: Frames per second of images, by default 30, and of a stream without
+            times, by default what its header says. A video that has times is converted
+            to this rate: each frame shows what the source shows in the middle of it.
         ignore_errors: Go on past damaged data instead of raising.
         threads: How many threads read an image folder ahead; 0 reads as asked.
         alpha: Whether pictures that have an alpha channel keep it: pixels are then
@@ -61,14 +66,16 @@ class VideoReader:
         hold_gaps: Whether a missing number of a numbered sequence repeats the frame
             before it, so that all others stay in time.
         limits: What the file may ask for.
+        deinterlace: "auto" makes whole pictures of interlaced ones; "off" leaves them.
 
     Attributes:
         info: What is known before reading.
+        average_rate: Frames per second over the whole; `info.rate` is the usual rate.
         limits: What the file may ask for.
         notes: What is not as was asked, in words.
 
     Raises:
-        ValueError: If FFmpeg has no such `hwaccel`.
+        ValueError: If FFmpeg has no such `hwaccel`, or `deinterlace` is unknown.
         InputError: If there is nothing readable there, or the data is damaged.
     """
 
@@ -78,21 +85,28 @@ class VideoReader:
         size: tuple[int, int] | None = None,
         start: Fraction | None = None,
         end: Fraction | None = None,
-        frame_rate: Fraction = Fraction(30),
+        frame_rate: Fraction | None = None,
         ignore_errors: bool = False,
         threads: int = 0,
         alpha: bool = False,
         hwaccel: str | None = None,
         hold_gaps: bool = False,
         limits: Limits = DEFAULT_LIMITS,
+        deinterlace: str = "auto",
     ) -> None:
+        if deinterlace not in DEINTERLACE:
+            raise ValueError(
+                f"deinterlace must be one of {', '.join(DEINTERLACE)}, got "
+                f"{deinterlace!r}"
+            )
         if hwaccel is not None and hwaccel not in HWACCELS:
             raise ValueError(
                 f"hwaccel must be one of {', '.join(HWACCELS)}, got {hwaccel!r}; leave "
                 "it out to decode on the processor"
             )
         self.path = Path(path)
-        self._hwaccel, self.limits = hwaccel, limits
+        self._hwaccel, self._deinterlace = hwaccel, deinterlace
+        self._frame_rate, self.limits = frame_rate, limits
         self._alpha = alpha
         self._threads = threads
         self._size = size
@@ -102,7 +116,8 @@ class VideoReader:
         self._images: list[Picture]
         self._images, self.notes = find_images(self.path, hold_gaps)
         if self._images:
-            self.info = self._image_info(frame_rate)
+            self.info = self._image_info(frame_rate or Fraction(30))
+            self.average_rate = self.info.rate
             self._note_gaps()
         else:
             self._open()
@@ -159,6 +174,13 @@ class VideoReader:
         """
         if self._images:
             return [index * self.info.time_base for index in range(len(self._images))]
+        if not self._timed:  # counted in frames, which packets are not always
+            with VideoReader(
+                self.path, frame_rate=self._frame_rate, deinterlace="off",
+                ignore_errors=self._ignore_errors, hwaccel=self._hwaccel,
+                limits=self.limits,
+            ) as again:  # fmt: skip
+                return [time for _, time, _ in again._shown()]
         ticks = array("q")
         with (
             open_input(self.path, limits=self.limits) as container,
@@ -169,11 +191,16 @@ class VideoReader:
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
                         raise InputError(
-                            f"{self.path}: its frames have no times; put them into a "
-                            "container that has: ffmpeg -i IN -c copy OUT.mkv"
+                            f"{self.path}: some of its frames have no times; put them "
+                            "into a container that has: ffmpeg -i IN -c copy OUT.mkv"
                         )
                     ticks.append(packet.pts)
-        return [tick * self.info.time_base for tick in sorted(set(ticks))]
+        times = [tick * self._stream_base for tick in sorted(set(ticks))]
+        if not self._converts:
+            return times
+        ends = [*times[1:], *(time + self._usual for time in times[-1:])]
+        shown = zip(times, times, map(sub, ends, times), strict=True)
+        return [time for _, time, _ in at_rate(shown, self.info.rate)]
 
     # Images
 
@@ -252,19 +279,48 @@ class VideoReader:
         if self._size and aspect != 1:  # stays as wide as it was on the screen
             before = Fraction(*self._rotate.size(first.width, first.height))
             aspect *= before / Fraction(width, height)
-        time_base = stream.time_base or Fraction(1, 90000)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
+        rate, time_base = self._set_times(first)
         return VideoInfo(
             width,
             height,
-            # Some files claim thousands; encoders refuse frames shorter than a unit.
-            rate=min(rate, 1 / time_base),
+            rate=rate,
             time_base=time_base,
             colour=frame_colour(first),
             depth=frame_depth(first),
             sample_aspect_ratio=aspect,
             frames=self._estimate_frames(),
         )
+
+    def _set_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:
+        """Settle where times come from; gives the rate and the unit of all times."""
+        stream = self._stream
+        base = self._stream_base = stream.time_base or Fraction(1, 90000)
+        length = (first.duration or 0) * (first.time_base or base)
+        rate = stream.guessed_rate or (length and 1 / length) or stream.average_rate
+        # Some files claim thousands; encoders refuse frames shorter than a unit.
+        rate = min(rate or Fraction(30), 1 / base)
+        kind, wanted = stream.container.format, self._frame_rate
+        # What FFmpeg then gives as times is made of the rate of 25 that it assumes.
+        flag: Any = Flags.no_timestamps
+        untimed = kind.flags & flag.value or kind.name.endswith("_pipe")
+        self._timed = not untimed and first.pts is not None
+        self._converts = self._timed and wanted is not None
+        average = stream.average_rate
+        if not (self._timed and average and average < 1 / base):
+            average = rate  # raw DV claims a frame a unit
+        if self._converts and wanted and not wanted == rate == average:
+            self.notes.append(
+                f"converted by time from {float(average):.6g} to {float(wanted):.6g} "
+                "frames/s: frames are left out or held"
+            )
+        self._usual, self.average_rate = 1 / rate, average
+        if self._timed and wanted is None:
+            return rate, base
+        rate = self.average_rate = wanted or rate
+        if not self._timed:
+            self._usual = 1 / rate
+        # Half a frame is the length of a field, which some frames are longer by.
+        return rate, Fraction(1, 2 * rate.numerator)
 
     def _estimate_frames(self) -> int | None:
         stream = self._stream
@@ -274,14 +330,27 @@ class VideoReader:
             length = stream.duration * stream.time_base
         elif self._container is not None and self._container.duration:
             length = Fraction(self._container.duration, av.time_base)
-        if self._start is None and self._end is None and stream.frames:
+        whole = self._start is None and self._end is None
+        if whole and stream.frames and not self._converts:
             return stream.frames
-        if length is None or not stream.average_rate:
+        if length is None:
             return None
         end = min(length, self._end) if self._end is not None else length
-        return max(0, round((end - start) * stream.average_rate))
+        return max(0, round((end - start) * self.average_rate))
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        return deinterlace(
+            self._decode_packets(),
+            self._stream.codec_context,
+            self._deinterlace,
+            self._note,
+        )
+
+    def _decode_packets(self) -> Iterator[av.VideoFrame]:
         count = 0
         container = self._container
         if container is None:
@@ -313,26 +382,39 @@ class VideoReader:
         info = self.info
         if not self._ignore_errors:
             check_complete(self._stream, self.path)
-        if self._start:
-            self._seek(self._start)
-        usual = 1 / info.rate
-        size = (info.width, info.height)
-        coded = self._rotate.size(*size)
-        last: Frame | None = None
-        for picture in self._pictures:
-            if picture.pts is not None:
-                time = picture.pts * (picture.time_base or info.time_base)
-            else:
-                time = last.time + usual if last is not None else Fraction(0)
-            if last is not None:
-                # Muxers refuse times that stand still or go back, as broken files have.
-                time = max(time, last.time + info.time_base)
-                # A frame is shown until the next; not all containers say how long.
-                yield replace(last, duration=time - last.time)
-            length = (picture.duration or 0) * (picture.time_base or info.time_base)
+        if self._start and self._timed:
+            # Earlier by a frame that is converted, and by one that deinterlacing needs.
+            back = 1 / info.rate if self._converts else 0
+            self._seek(max(Fraction(0), self._start - back - self._usual))
+        coded = self._rotate.size(info.width, info.height)
+        shown = self._shown()
+        if self._converts:
+            shown = at_rate(shown, info.rate)
+        for picture, time, duration in shown:
+            if self._start is not None and time + duration <= self._start:
+                continue
             scale = coded if (picture.width, picture.height) != coded else None
             pixels = to_rgb(picture, info.colour, info.depth, scale, self._alpha)
-            last = Frame(self._rotate.apply(pixels), time, length or usual)
+            yield Frame(self._rotate.apply(pixels), time, duration)
+
+    def _shown(self) -> Iterator[Shown[av.VideoFrame]]:
+        """Decoded pictures, with when and for how long they are shown."""
+        base, usual = self._stream_base, self._usual
+        last: Shown[av.VideoFrame] | None = None
+        for picture in self._pictures:
+            length = (picture.duration or 0) * (picture.time_base or base)
+            if not self._timed and self._frame_rate is not None:
+                length = usual
+            if picture.pts is not None and self._timed:
+                time = picture.pts * (picture.time_base or base)
+            else:
+                time = last[1] + last[2] if last is not None else Fraction(0)
+            if last is not None:
+                # Muxers refuse times that stand still or go back, as broken files have.
+                time = max(time, last[1] + base)
+                # A frame is shown until the next; not all containers say how long.
+                yield last[0], last[1], time - last[1]
+            last = picture, time, length or usual
         if last is not None:
             yield last
 
@@ -344,11 +426,11 @@ class VideoReader:
         back = Fraction(0)
         while time > back and self._container is not None:
             with suppress(av.error.FFmpegError):
-                at = int((time - back) / self.info.time_base)
+                at = int((time - back) / self._stream_base)
                 self._container.seek(at, stream=self._stream)
                 self._pictures = self._decode()
                 first = next(self._pictures, None)
-                base = self.info.time_base
+                base = self._stream_base
                 if first and first.pts is not None and first.pts * base <= time:
                     self._pictures = itertools.chain([first], self._pictures)
                     return
