@@ -40,6 +40,7 @@ from rematte.matting import (
 from rematte.network import MattingNetwork
 from rematte.options import Conversion, check
 from rematte.pipeline import Ahead, Behind, trim_heap
+from rematte.video.clock import Clock
 from rematte.video.formats import (
     Encoding,
     can_hold_alpha,
@@ -302,7 +303,7 @@ def convert_video(
         input_source, start=since, end=until, input_resize=input_resize,
         frame_rate=frame_rate, ignore_errors=ignore_errors, num_workers=num_workers,
         hwaccel=hwaccel, max_pixels=max_pixels, allow_lists=allow_lists,
-        deinterlace=deinterlace,
+        deinterlace=deinterlace, audio=audio,
     )  # fmt: skip
     with reader:
         info = reader.info
@@ -349,7 +350,7 @@ def convert_video(
         with (
             bar,
             _open_writers(
-                outputs, info, origin, shift, until, audio, reader.limits
+                outputs, info, origin, shift, until, audio, reader.limits, reader.clock
             ) as writers,
         ):
             tell = progress if callable(progress) else None
@@ -374,7 +375,7 @@ def convert_video(
 # The arguments of `convert_video` that decide how its input is read.
 READING = (
     *("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel"),
-    *("max_pixels", "allow_lists", "deinterlace"),
+    *("max_pixels", "allow_lists", "deinterlace", "audio"),
 )
 
 
@@ -391,6 +392,7 @@ def open_reader(
     max_pixels: int | None = None,
     allow_lists: bool = False,
     deinterlace: str | None = None,
+    audio: bool = True,
 ) -> VideoReader:
     """Open an input by the arguments of `convert_video`; see `READING`."""
     return VideoReader(
@@ -405,6 +407,7 @@ def open_reader(
         hold_gaps=True,
         limits=Limits(max_pixels, allow_lists),
         deinterlace=deinterlace or "auto",
+        audio=audio,
     )
 
 
@@ -1001,6 +1004,7 @@ def _open_writers(
     end: Fraction | None,
     audio: bool,
     limits: Limits,
+    clock: Clock,
 ) -> Iterator[list[Writer]]:
     """Open all outputs; on an error none of them is left behind."""
     writers: list[Writer] = []
@@ -1021,6 +1025,7 @@ def _open_writers(
                         end,
                         audio,
                         limits=limits,
+                        clock=clock,
                     )
                 )
         yield writers

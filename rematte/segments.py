@@ -103,7 +103,7 @@ _PATIENCE = 2  # times that workers may be killed with nothing done between
 # Arguments that may be others when a run goes on, and those that are not the same for
 # a segment as for the whole.
 _FREE = {"overwrite", "num_workers", "progress"}
-_OF_THE_WHOLE = {*_KINDS.values(), "output_type", "start", "end", "limit", "audio"}
+_OF_THE_WHOLE = {*_KINDS.values(), "output_type", "start", "end", "limit"}
 
 
 @dataclass(frozen=True)
@@ -624,7 +624,7 @@ class SegmentConverter:
                 },
                 "shares": {k: v * report.seconds for k, v in report.shares.items()},
                 "engine": self._report.engine,
-                "notes": notes,
+                "notes": [*self._report.notes, *report.notes],
             },
         )
 
@@ -775,6 +775,7 @@ def join(work: Work) -> LongReport:
     with _reader(work.source, settings) as reader:
         info, source = reader.info, None if reader.images else work.source
         limits = reader.limits
+        clock = reader.clock
     ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
     report = LongReport(
         0, info.width, info.height, ratio,
@@ -795,7 +796,16 @@ def join(work: Work) -> LongReport:
             like = _part(work.place(work.segments[0]), item.kind, path)
             writers.append(
                 FileWriter(
-                    path, info, encoding, source, shift, until, audio, like, limits
+                    path,
+                    info,
+                    encoding,
+                    source,
+                    shift,
+                    until,
+                    audio,
+                    like,
+                    limits,
+                    clock,
                 )
             )
         with as_output_error(work.folder):
@@ -815,7 +825,8 @@ def join(work: Work) -> LongReport:
         raise
     report.outputs = {kind: str(path) for kind, path in work.outputs.items()}
     for writer in writers:
-        report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
+        notes = [f"{writer.path.name}: {note}" for note in writer.notes]
+        report.notes += [note for note in notes if note not in report.notes]
     shutil.rmtree(work.folder, ignore_errors=True)
     return report
 

@@ -1,33 +1,42 @@
 """Carries a source's sound, subtitles, chapters and tags over to an output.
 
-Packets are copied as they are; sound is encoded anew only where the container cannot
+Packets are copied as they are; sound is encoded again only where the container cannot
 hold its codec. The source is opened a second time for this, so that it can be read
 at the pace at which the picture is written, in constant memory.
+
+Nothing here stops the picture. What a container cannot hold is found out before the
+first frame is written; damaged packets are left out; a note says so.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Stream
 
-from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input
-
-# What players of the container expect, where its sound must be encoded anew.
-_SOUND = {"webm": ("libopus", 48000), "mp4": ("aac", None), "mov": ("aac", None)}
-
-# The arrangements of speakers that Opus knows, for one to eight of them.
-_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+from rematte.video.clock import Clock, is_broadcast
+from rematte.video.muxing import Copied, Encoded, Trial
+from rematte.video.opening import (
+    DEFAULT_LIMITS,
+    Limits,
+    open_input,
+    video_stream,
+)
 
 # FFmpeg writes these itself, or they would be untrue of the new file.
 _OWN_TAGS = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "rotate"),
     *("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES"),
 }
+
+# Streams are interleaved to within this [s]; a seek may land as much too late.
+_SPREAD = 5
+# A sound of which the first packets cannot be copied cannot be copied at all.
+_TRIED = 8
 
 
 class SideStreams:
@@ -36,10 +45,11 @@ class SideStreams:
     Args:
         source: The file to take it from.
         output: Where it goes; not yet started.
-        start: What is at this time [s] of the source comes at 0 in the output.
+        start: What is presented at this time [s] comes at 0 in the output.
         end: Leave out what comes after this time [s], or None.
         sound: Whether to take the sound.
         limits: What the source may ask for.
+        clock: Turns the file's times into those of `start`, `end` and `forward`.
 
     Attributes:
         notes: What could not be carried over unchanged, in words.
@@ -53,61 +63,90 @@ class SideStreams:
         end: Fraction | None = None,
         sound: bool = True,
         limits: Limits = DEFAULT_LIMITS,
+        clock: Clock | None = None,
     ) -> None:
         self.notes: list[str] = []
-        self._output = output
+        self._source, self._output = source, output
         self._start, self._end = start, end
+        self._clock = clock or Clock()
+        self._limits = limits
+        self._tracks: dict[int, Copied | Encoded] = {}
         self._input = open_input(source, limits=limits)
-        self._copied: dict[int, Stream] = {}
-        self._encoded: dict[int, tuple[Any, Any]] = {}
-        self._before: dict[int, int] = {}
-        self._last: dict[int, int] = {}
-        kinds = ("audio",) * sound + ("subtitle", "attachment")
-        for stream in self._input.streams:
-            if stream.type in kinds:
-                self._take(stream)
+        shown = video_stream(self._input, source, limits)
+        streams = [each for each in self._input.streams if each.index != shown.index]
+        self._take([each for each in streams if sound or each.type != "audio"])
         _copy_tags(self._input.metadata, output.metadata)
-        if start == 0:
-            output.set_chapters(_chapters_before(end, self._input.chapters()))
-        self._packets = self._read()
+        output.set_chapters(self._chapters())
+        self._packets = self._read(self._input, [*self._tracks])
         self._next = next(self._packets, None)
 
-    def _take(self, stream: Stream) -> None:
-        if stream.type == "attachment":
-            self._attach(stream)
-            return
+    # What is taken
+
+    def _take(self, streams: list[Any]) -> None:
+        fits = self._try([each for each in streams if _can_hold(self._output, each)])
+        for stream in streams:
+            track: Copied | Encoded | None = None
+            if stream.type == "attachment":
+                self._attach(stream)
+                continue
+            if stream.index in fits:
+                track = Copied(self._output, stream, is_broadcast(self._input))
+            elif stream.type == "audio" and stream.codec_context:
+                track = Encoded.make(self._output, stream)
+            if track is None:
+                self._leave_out(stream)
+                continue
+            if isinstance(track, Encoded):
+                container, codec = self._output.format.name, stream.codec_context.name
+                self.notes.append(
+                    f"sound encoded anew as {track.encoder}: {container} cannot hold "
+                    f"{codec}"
+                )
+            self._tracks[stream.index] = track
+            _copy_tags(stream.metadata, track.stream.metadata)
+            track.stream.disposition = stream.disposition
+
+    def _try(self, streams: list[Any]) -> set[int]:
+        """Find out which streams can be copied, before any work is done.
+
+        A muxer refuses some only with their first packets or at the end of the file.
+        """
+        trials = {each.index: Trial(self._output, each) for each in streams}
+        sounds = {each.index for each in streams if each.type == "audio"}
+        sounds -= {index for index, trial in trials.items() if trial.failed}
+        with open_input(self._source, limits=self._limits) as container:
+            for packet in self._read(container, [*sounds]):
+                trial = trials[packet.stream.index]
+                trial.accepts(packet)
+                if trial.written or trial.refused == _TRIED:
+                    sounds.discard(packet.stream.index)
+                if not sounds:
+                    break
+        return {
+            each.index
+            for each in streams
+            if trials[each.index].ends() and each.index not in sounds
+        }
+
+    def _leave_out(self, stream: Any) -> None:
         name = stream.codec_context.name if stream.codec_context else "unknown"
-        container = self._output.format.name
-        if _can_hold(self._output, name):
-            copy = self._output.add_stream_from_template(stream)
-            copy.time_base = stream.time_base
-            self._copied[stream.index] = copy
-        elif stream.type == "audio" and container in _SOUND:
-            encoder, rate = _SOUND[container]
-            source: Any = stream.codec_context
-            layout = _layout(source.layout, encoder)
-            copy = encoded = cast(Any, self._output).add_stream(
-                encoder, rate=rate or source.sample_rate, layout=layout
-            )
-            self._encoded[stream.index] = (
-                copy,
-                av.AudioResampler(
-                    format=encoded.codec_context.format,
-                    layout=layout,
-                    rate=rate or source.sample_rate,
-                ),
-            )
-            self.notes.append(
-                f"sound encoded anew as {encoder}: {container} cannot hold {name}"
-            )
-        else:
-            self.notes.append(
-                f"{stream.type} stream {stream.index} ({name}) left out: "
-                f"{container} cannot hold it"
-            )
-            return
-        _copy_tags(stream.metadata, copy.metadata)
-        copy.disposition = stream.disposition
+        why = f"{self._output.format.name} cannot hold it"
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            why = "it is a cover picture"
+        elif stream.type == "video":
+            name += f", {stream.width}x{stream.height}" if stream.codec_context else ""
+            why = "one picture is converted"
+        elif stream.type == "data":
+            # Chapters and timecode are tracks of MP4, and are carried over as such.
+            if stream.name == "bin_data" or "timecode" in stream.metadata:
+                return
+            name = stream.name or stream.metadata.get("handler_name") or name
+            why = "data is not carried over"
+        elif not stream.codec_context:
+            why = "FFmpeg does not know its codec"
+        self.notes.append(
+            f"{stream.type} stream {stream.index} ({name}) left out: {why}"
+        )
 
     def _attach(self, stream: Any) -> None:
         name = stream.metadata.get("filename", f"attachment{stream.index}")
@@ -116,23 +155,66 @@ class SideStreams:
         else:
             self.notes.append(f"attachment {name} left out")
 
-    def _read(self) -> "Iterator[Packet[Stream]]":
-        wanted = [*self._copied, *self._encoded]
+    def _chapters(self) -> list[Any]:
+        """The chapters that begin before the end, on the clock of the output."""
+        kept = []
+        for chapter in self._input.chapters():
+            base = chapter["time_base"]
+            if base:
+                span = [
+                    chapter[key] * base - self._clock.origin - self._start
+                    for key in ("start", "end")
+                ]
+                length = None if self._end is None else self._end - self._start
+                begin, end = max(span[0], Fraction(0)), span[1]
+                end = end if length is None else min(end, length)
+                if end <= begin < span[1] or (span[1] <= 0 and self._start):
+                    continue
+                chapter = {
+                    **chapter,
+                    "start": int(begin / base),
+                    "end": int(end / base),
+                }
+            kept.append(chapter)
+        return kept
+
+    # Packets on their way
+
+    def _read(
+        self, container: InputContainer, wanted: list[int]
+    ) -> "Iterator[Packet[Any]]":
+        """Packets between start and end; of sound also the one that spans the start."""
         if not wanted:
             return
-        container: InputContainer = self._input
-        if self._start:
-            container.seek(int(self._start * av.time_base))
-        for packet in container.demux([container.streams[i] for i in wanted]):
-            if packet.dts is None:  # the end of a stream
+        since = self._clock.origin + self._start - _SPREAD
+        if self._start > _SPREAD and not self._clock.jumps:
+            with suppress(av.error.FFmpegError):  # else it is read from the beginning
+                container.seek(int(since * av.time_base))
+        streams = [container.streams[index] for index in wanted]
+        packets = self._clock.packets(container.demux(streams))
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                self.notes.append(f"sound and subtitles end early ({error.strerror})")
+                return
+            if packet is None:
+                return
+            if packet.dts is None and packet.pts is None:  # the end of a stream
                 continue
-            time = _time(packet)
-            # The run-up of sound comes before 0, so 0 means from the beginning.
-            if self._start and time < self._start:
-                continue
+            time = self._time(packet)
             if self._end is not None and time >= self._end:
+                if time >= self._end + _SPREAD:
+                    return
                 continue
-            yield packet
+            # The run-up of sound comes before 0, so 0 means from the beginning.
+            length = (packet.duration or 0) * packet.time_base
+            if not self._start or time >= self._start or time + length > self._start:
+                yield packet
+
+    def _time(self, packet: "Packet[Any]") -> Fraction:
+        ticks = packet.pts if packet.pts is not None else packet.dts or 0
+        return ticks * packet.time_base - self._clock.origin
 
     def forward(self, until: Fraction | None) -> None:
         """Write what comes before a time.
@@ -140,105 +222,41 @@ class SideStreams:
         Args:
             until: Time in the source [s]; None writes all that is left.
         """
-        while self._next is not None and (until is None or _time(self._next) < until):
-            self._write(self._next)
+        while self._next is not None and (
+            until is None or self._time(self._next) < until
+        ):
+            track = self._tracks[self._next.stream.index]
+            track.write(self._next, self._clock.origin + self._start)
             self._next = next(self._packets, None)
 
     def finish(self, until: Fraction | None) -> None:
         """Write what comes before a time (None: all), and release the source."""
         self.forward(until)
-        for stream, resampler in self._encoded.values():
-            for frame in resampler.resample(None):
-                self._output.mux(stream.encode(frame))
-            self._output.mux(stream.encode(None))
+        for index, track in self._tracks.items():
+            track.finish()
+            if track.damaged:
+                at = float(track.damaged[0] - self._clock.origin)
+                self.notes.append(
+                    f"sound stream {index} is damaged in places: left out "
+                    f"{len(track.damaged)} packets, the first at {at:.3f} s"
+                )
         self.close()
-
-    def _write(self, packet: "Packet[Any]") -> None:
-        shift = round(self._start / packet.time_base)
-        index = packet.stream.index
-        if index in self._encoded:
-            stream, resampler = self._encoded[index]
-            for frame in self._decode(packet):
-                if frame.pts is not None:
-                    frame.pts -= shift
-                for piece in resampler.resample(frame):
-                    self._output.mux(stream.encode(piece))
-            return
-        if packet.stream.type == "audio" and packet.pts is not None:
-            # Without a length, the last packet would be cut off in .mov.
-            gap = packet.pts - self._before.get(index, packet.pts)
-            packet.duration = packet.duration or gap
-            self._before[index] = packet.pts
-        if packet.pts is not None:
-            packet.pts -= shift
-        if packet.dts is not None:
-            packet.dts -= shift
-        if packet.stream.type == "audio":
-            self._let_grow(packet)
-        packet.stream = self._copied[index]
-        self._output.mux_one(packet)
-
-    def _let_grow(self, packet: "Packet[Any]") -> None:
-        """No decoding time twice or back, as where clips of a list meet.
-
-        Muxers refuse that.
-        """
-        if packet.dts is None or packet.pts is None:
-            return
-        index = packet.stream.index
-        packet.dts = max(packet.dts, self._last.get(index, packet.dts - 1) + 1)
-        packet.pts = max(packet.pts, packet.dts)
-        self._last[index] = packet.dts
-
-    def _decode(self, packet: "Packet[Any]") -> list[Any]:
-        try:
-            return list(packet.decode())
-        except av.error.FFmpegError:
-            note = f"sound stream {packet.stream.index} is damaged in places: left out"
-            if note not in self.notes:
-                self.notes.append(note)
-            return []
 
     def close(self) -> None:
         """Release the source."""
         self._input.close()
 
 
-def _layout(source: av.AudioLayout, encoder: str) -> str:
-    """The arrangement of speakers to encode; a source may not say its own."""
-    unsaid = source.name.endswith(" channels")
-    if unsaid or (encoder == "libopus" and source.name not in _LAYOUTS):
-        known = source.nb_channels <= len(_LAYOUTS)
-        return _LAYOUTS[source.nb_channels - 1] if known else "stereo"
-    return source.name
-
-
-def _can_hold(output: OutputContainer, codec: str) -> bool:
-    """Whether a stream can be copied; FFmpeg promises some and then fails."""
-    container = output.format.name
+def _can_hold(output: OutputContainer, stream: Any) -> bool:
+    """Whether a stream may be copied; FFmpeg promises some and then fails."""
+    if stream.type not in ("audio", "subtitle") or not stream.codec_context:
+        return False
+    container, codec = output.format.name, stream.codec_context.name
     if container == "mov" and codec in ("flac", "opus", "libopus", "truehd"):
         return False
     if container == "mp4" and codec.startswith("pcm_"):
         return False
     return codec in output.supported_codecs
-
-
-def _chapters_before(end: Fraction | None, chapters: list[Any]) -> list[Any]:
-    """The chapters that begin before a time [s]; the last is cut to it."""
-    kept = []
-    for chapter in chapters:
-        base = chapter["time_base"]
-        if end is not None and base:
-            if chapter["start"] * base >= end:
-                continue
-            chapter = {**chapter, "end": min(chapter["end"], int(end / base))}
-        kept.append(chapter)
-    return kept
-
-
-def _time(packet: "Packet[Any]") -> Fraction:
-    ticks = packet.pts if packet.pts is not None else packet.dts or 0
-    return ticks * packet.time_base
 
 
 def _copy_tags(source: dict[str, str], target: dict[str, str]) -> None:

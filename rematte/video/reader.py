@@ -20,8 +20,10 @@ import av
 from av.codec.hwaccel import HWAccel, HWDeviceType
 from av.container import InputContainer
 from av.format import Flags
+from av.video.stream import VideoStream
 
 from rematte.errors import InputError
+from rematte.video.clock import LONG_STEP, Clock, read_clock
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
 from rematte.video.fields import DEINTERLACE, deinterlace
 from rematte.video.frame import Frame, VideoInfo
@@ -67,11 +69,14 @@ class VideoReader:
             before it, so that all others stay in time.
         limits: What the file may ask for.
         deinterlace: "auto" makes whole pictures of interlaced ones; "off" leaves them.
+        audio: Whether the sound is taken too. Times count from the first picture or,
+            if it is earlier, from the first sound that is taken.
 
     Attributes:
         info: What is known before reading.
         average_rate: Frames per second over the whole; `info.rate` is the usual rate.
         limits: What the file may ask for.
+        clock: Turns the file's times into those of the frames.
         notes: What is not as was asked, in words.
 
     Raises:
@@ -93,6 +98,7 @@ class VideoReader:
         hold_gaps: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         deinterlace: str = "auto",
+        audio: bool = True,
     ) -> None:
         if deinterlace not in DEINTERLACE:
             raise ValueError(
@@ -113,6 +119,7 @@ class VideoReader:
         self._start, self._end = start, end
         self._ignore_errors = ignore_errors
         self._container: InputContainer | None = None
+        self.clock = Clock()
         self._images: list[Picture]
         self._images, self.notes = find_images(self.path, hold_gaps)
         if self._images:
@@ -120,8 +127,10 @@ class VideoReader:
             self.average_rate = self.info.rate
             self._note_gaps()
         else:
-            self._open()
+            container, stream = self._open()
+            self.clock = read_clock(self.path, container, stream, audio, limits)
             self.info = self._video_info()
+            self.notes += self.clock.notes()
             if hwaccel and not self._stream.codec_context.is_hwaccel:
                 self.notes.append(
                     f"hwaccel {hwaccel} cannot be used for this video on this machine; "
@@ -187,7 +196,7 @@ class VideoReader:
             suppress(av.error.FFmpegError),
         ):
             stream = video_stream(container, self.path, self.limits)
-            for packet in container.demux(stream):
+            for packet in self.clock.packets(container.demux(stream)):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
                         raise InputError(
@@ -195,7 +204,9 @@ class VideoReader:
                             "into a container that has: ffmpeg -i IN -c copy OUT.mkv"
                         )
                     ticks.append(packet.pts)
-        times = [tick * self._stream_base for tick in sorted(set(ticks))]
+        shown_at = (tick * self._stream_base for tick in sorted(set(ticks)))
+        clock = self.clock
+        times = [time - clock.origin for time in shown_at if time >= clock.picture]
         if not self._converts:
             return times
         ends = [*times[1:], *(time + self._usual for time in times[-1:])]
@@ -255,10 +266,11 @@ class VideoReader:
 
     # Video
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[InputContainer, VideoStream]:
         hardware = HWAccel(self._hwaccel) if self._hwaccel else None
-        self._container = open_input(self.path, hardware, self.limits)
-        self._stream = video_stream(self._container, self.path, self.limits)
+        self._container = container = open_input(self.path, hardware, self.limits)
+        self._stream = video_stream(container, self.path, self.limits)
+        return container, self._stream
 
     def _video_info(self) -> VideoInfo:
         stream = self._stream
@@ -271,6 +283,8 @@ class VideoReader:
                 "off: copy it again"
             )
         self._pictures = itertools.chain([first], self._pictures)
+        base = first.time_base or stream.time_base or Fraction(1)
+        self.clock = self.clock.starting((first.pts or 0) * base)
         self._rotate = Upright(first)
         width, height = self._size or self._rotate.size(first.width, first.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -326,13 +340,16 @@ class VideoReader:
         stream = self._stream
         start = self._start or Fraction(0)
         length: Fraction | None = None
-        if stream.duration and stream.time_base:
+        if self.clock.frames:
+            length = self.clock.frames / self.average_rate
+        elif stream.duration and stream.time_base:
             length = stream.duration * stream.time_base
         elif self._container is not None and self._container.duration:
             length = Fraction(self._container.duration, av.time_base)
+        frames = self.clock.frames or stream.frames
         whole = self._start is None and self._end is None
-        if whole and stream.frames and not self._converts:
-            return stream.frames
+        if whole and frames and not self._converts:
+            return frames
         if length is None:
             return None
         end = min(length, self._end) if self._end is not None else length
@@ -355,7 +372,7 @@ class VideoReader:
         container = self._container
         if container is None:
             raise InputError(f"{self.path}: the reader is closed")
-        packets = container.demux(self._stream)
+        packets = self.clock.packets(container.demux(self._stream))
         decoder: Any = self._stream.codec_context
         if self._alpha and self._stream.metadata.get("alpha_mode") == "1":
             name = _ALPHA_DECODERS.get(decoder.name)
@@ -406,32 +423,47 @@ class VideoReader:
             if not self._timed and self._frame_rate is not None:
                 length = usual
             if picture.pts is not None and self._timed:
-                time = picture.pts * (picture.time_base or base)
+                unit = picture.time_base or base
+                time = picture.pts * unit - self.clock.origin
             else:
                 time = last[1] + last[2] if last is not None else Fraction(0)
             if last is not None:
                 # Muxers refuse times that stand still or go back, as broken files have.
                 time = max(time, last[1] + base)
+                self._note_hole(last[1], time)
                 # A frame is shown until the next; not all containers say how long.
                 yield last[0], last[1], time - last[1]
             last = picture, time, length or usual
         if last is not None:
             yield last
 
+    def _note_hole(self, since: Fraction, until: Fraction) -> None:
+        if until - since > LONG_STEP:
+            self._note(
+                f"there is no picture from {float(since):.3f} to {float(until):.3f} s: "
+                "the one before is shown until then"
+            )
+
     def _seek(self, time: Fraction) -> None:
         """Go on with a frame that is shown at or before a time.
 
         Few containers can tell which key frame that is; some land after it.
         """
-        back = Fraction(0)
+        if self.clock.jumps:  # positions in the file do not follow from times
+            return
+        origin, back = self.clock.origin, Fraction(0)
         while time > back and self._container is not None:
             with suppress(av.error.FFmpegError):
-                at = int((time - back) / self._stream_base)
+                at = int((time - back + origin) / self._stream_base)
                 self._container.seek(at, stream=self._stream)
                 self._pictures = self._decode()
                 first = next(self._pictures, None)
                 base = self._stream_base
-                if first and first.pts is not None and first.pts * base <= time:
+                if (
+                    first
+                    and first.pts is not None
+                    and first.pts * base <= time + origin
+                ):
                     self._pictures = itertools.chain([first], self._pictures)
                     return
             back = 2 * back or Fraction(1)

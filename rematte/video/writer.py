@@ -21,6 +21,7 @@ import numpy as np
 from av.container import OutputContainer
 
 from rematte.errors import OutputError
+from rematte.video.clock import Clock
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.formats import Encoding, is_sequence, pattern_of
 from rematte.video.frame import (
@@ -215,6 +216,7 @@ class FileWriter:
         like: A file of the same kind, such as the first of several that are joined
             with `append`; then nothing is encoded.
         limits: What `source` may ask for.
+        clock: The reader's, if the source's own times are not those of the frames.
 
     Attributes:
         path: Where the file will be.
@@ -236,6 +238,7 @@ class FileWriter:
         sound: bool = True,
         like: Path | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        clock: Clock | None = None,
     ) -> None:
         self.path = path
         self.notes: list[str] = [*encoding.notes]
@@ -264,7 +267,7 @@ class FileWriter:
                 self._take_header(like)
             if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
                 self._side = SideStreams(
-                    source, self._container, start, end, sound, limits
+                    source, self._container, start, end, sound, limits, clock
                 )
                 self.notes += self._side.notes
                 self._side.notes = self.notes  # more may come

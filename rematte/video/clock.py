@@ -1,0 +1,304 @@
+"""The clock of a file: where it begins, and where it was set to another time.
+
+Every reader of a file uses the same `Clock`, so that picture, sound and subtitles keep
+their distances, and 0 is where the first picture or sound is presented.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input
+
+# Formats of broadcasts: they are cut and joined byte by byte, so that their clock may
+# jump, and lose packets on their way.
+_BROADCAST = {"mpegts", "mpeg", "flv", "live_flv"}
+
+# A longer step forward is a jump of the clock there, and a hole elsewhere [s].
+LONG_STEP = 10
+# A shorter step back is an inaccurate time, as careless muxers write them [s].
+_SHORT_STEP = Fraction(1, 10)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Packets of one stream whose times follow one another without a jump.
+
+    Attributes:
+        first: Index of its first packet among those of the stream.
+        count: How many packets it has.
+        start: Earliest time at which one of them is presented [s].
+        end: Time at which the last of them ends [s].
+        back: Whether the jump before it went back in time.
+    """
+
+    first: int
+    count: int
+    start: Fraction
+    end: Fraction
+    back: bool = False
+
+    def distance(self, other: "Run") -> Fraction:
+        """Time between two runs [s]; 0 where they overlap."""
+        return max(other.start - self.end, self.start - other.end, Fraction(0))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Turns the times of a file into times since its first picture or sound.
+
+    Attributes:
+        origin: Time in the file that is 0 [s].
+        shifts: By stream index, the packets from which on a time [s] is added; empty
+            where the clock never jumps.
+        jumps: When the clock jumps [s], in the file's time without the jumps.
+        sounds: Earliest time of the sound in the file [s]; None without sound.
+        picture: Time of the first picture in the file [s]; those before it, as where a
+            recording begins between key frames, cannot be decoded.
+        frames: How many packets the picture has, if they were counted.
+    """
+
+    origin: Fraction = Fraction(0)
+    shifts: Mapping[int, Sequence[tuple[int, Fraction]]] = field(default_factory=dict)
+    jumps: Sequence[Fraction] = ()
+    sounds: Fraction | None = None
+    picture: Fraction = Fraction(0)
+    frames: int | None = None
+
+    def starting(self, picture: Fraction) -> "Clock":
+        """The clock that begins with the sound or with this first picture.
+
+        Args:
+            picture: When the first picture is presented, in the file's time [s].
+        """
+        first = picture if self.sounds is None else min(picture, self.sounds)
+        return replace(self, origin=first, picture=picture)
+
+    def packets(self, packets: Iterable[Any]) -> Iterator[Any]:
+        """Undo the jumps: move packets that come from the file's beginning on.
+
+        Sound that would be heard twice where two recordings overlap is left out.
+        """
+        if not self.shifts:
+            yield from packets
+            return
+        counts = dict.fromkeys(self.shifts, 0)
+        ends: dict[int, int] = {}
+        for packet in packets:
+            index = packet.stream.index
+            if packet.size and index in counts:
+                shift = _shift(self.shifts[index], counts[index])
+                counts[index] += 1
+                ticks = round(shift / packet.time_base)
+                if packet.dts is not None:
+                    packet.dts += ticks
+                if packet.pts is not None:
+                    packet.pts += ticks
+                    length = packet.duration or 0
+                    sound = packet.stream.type == "audio"
+                    if sound and packet.pts + length / 2 < ends.get(index, packet.pts):
+                        continue
+                    ends[index] = packet.pts + length
+            yield packet
+
+    def notes(self) -> list[str]:
+        """Sentences for the report about what is not as in the file."""
+        if not self.jumps:
+            return []
+        where = [f"{float(at - self.origin):.3f} s" for at in self.jumps]
+        more = f" and at {len(where) - 3} more times" if len(where) > 3 else ""
+        return [
+            f"the file's clock jumps at {', '.join(where[:3])}{more}; picture and "
+            "sound continue there without the jump"
+        ]
+
+
+def _shift(shifts: Sequence[tuple[int, Fraction]], count: int) -> Fraction:
+    return next((by for first, by in reversed(shifts) if first <= count), Fraction(0))
+
+
+def is_broadcast(container: InputContainer) -> bool:
+    """Whether a file's clock may jump, and its packets may be damaged on their way."""
+    return container.format.name in _BROADCAST
+
+
+def read_clock(
+    path: Path,
+    container: InputContainer,
+    picture: VideoStream,
+    audio: bool,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Clock:
+    """Read a file's clock without decoding; `Clock.starting` completes it.
+
+    Args:
+        path: The file.
+        container: It, open.
+        picture: The stream that is shown.
+        audio: Whether the sound is taken, which may begin before the picture.
+        limits: What the file may ask for.
+    """
+    sounds = container.streams.audio if audio else ()
+    known = [stream for stream in sounds if stream.codec_context is not None]
+    if is_broadcast(container) and path.is_file():
+        state = path.stat()
+        runs = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
+        priming = {stream.index: _priming(stream) for stream in known}
+        return undo_jumps(runs, picture.index, priming)
+    starts = [
+        stream.start_time * stream.time_base + _priming(stream)
+        for stream in known
+        if stream.start_time is not None and stream.time_base
+    ]
+    return Clock(sounds=min(starts, default=None))
+
+
+def _priming(stream: Any) -> Fraction:
+    """Length [s] of the beginning of a sound that only prepares its decoder.
+
+    Only MP4 and MOV state it, and FFmpeg has taken it off the start then.
+
+    Source:
+        ISO/IEC 14496-3: an AAC frame of 1024 samples is complete only with the overlap
+        of the one before, so that nothing can be heard of the first.
+    """
+    context = stream.codec_context
+    stated = stream.container.format.name.startswith("mov")
+    primed = context.name == "aac" and context.sample_rate and not stated
+    return Fraction(1024, context.sample_rate) if primed else Fraction(0)
+
+
+@lru_cache(16)
+def _read_runs(
+    path: Path, size: int, changed: int, limits: Limits
+) -> dict[int, tuple[Run, ...]]:
+    """Read the times of all packets; `size` and `changed` identify the file's state."""
+    readers: dict[int, _RunReader] = {}
+    with open_input(path, limits=limits) as container, suppress(av.error.FFmpegError):
+        streams = [
+            stream
+            for stream in container.streams
+            if stream.type in ("video", "audio", "subtitle") and stream.codec_context
+        ]
+        readers = {stream.index: _RunReader(stream) for stream in streams}
+        for packet in container.demux(streams):
+            if packet.size:
+                readers[packet.stream.index].read(packet)
+    return {index: reader.runs() for index, reader in readers.items()}
+
+
+class _RunReader:
+    """Collects the runs of one stream, in its own units."""
+
+    def __init__(self, stream: Any) -> None:
+        self._base = stream.time_base
+        rate = getattr(stream, "guessed_rate", None)
+        self._usual = round(1 / rate / self._base) if rate else 0
+        self._steps = -int(_SHORT_STEP / self._base), int(LONG_STEP / self._base)
+        self._last: int | None = None
+        self._found: list[list[int]] = []  # count, start, end, whether the jump is back
+        self._before = 0  # packets without times
+
+    def read(self, packet: Any) -> None:
+        at = packet.dts if packet.dts is not None else packet.pts
+        if at is None:
+            if self._found:
+                self._found[-1][0] += 1
+            else:
+                self._before += 1
+            return
+        shown = packet.pts if packet.pts is not None else at
+        end = shown + (packet.duration or self._usual)
+        least, most = self._steps
+        step = 0 if self._last is None else at - self._last
+        if self._last is None or not least <= step <= most:
+            self._found.append([0, shown, end, step < 0])
+        run, self._last = self._found[-1], at
+        run[0] += 1
+        run[1], run[2] = min(run[1], shown), max(run[2], end)
+
+    def runs(self) -> tuple[Run, ...]:
+        runs: list[Run] = []
+        first = 0
+        for count, start, end, back in self._found:
+            count += 0 if runs else self._before
+            base = self._base
+            runs.append(Run(first, count, start * base, end * base, bool(back)))
+            first += count
+        return tuple(runs)
+
+
+def undo_jumps(
+    runs: Mapping[int, Sequence[Run]], picture: int, sounds: Mapping[int, Fraction]
+) -> Clock:
+    """Find the clock on which the picture of a file runs on without a jump.
+
+    Args:
+        runs: What each stream consists of, by its index.
+        picture: Index of the stream that is shown.
+        sounds: The sound that is taken: by its index, how long its priming is [s].
+    """
+    shown = runs.get(picture, ())
+    others = {index: each for index, each in runs.items() if index != picture and each}
+    parts = _join_holes(shown, [run for each in others.values() for run in each])
+    if not parts:
+        return Clock()
+    moved, jumps = [Fraction(0)], []
+    for before, after in pairwise(parts):
+        moved.append(before.end + moved[-1] - after.start)
+        jumps.append(after.start + moved[-1])
+    shifts = {picture: [(run.first, by) for run, by in zip(parts, moved, strict=False)]}
+    for index, each in others.items():
+        shifts[index] = [
+            (run.first, moved[place])
+            for run, place in zip(each, _place(each, parts), strict=True)
+        ]
+    heard = [
+        others[index][0].start + shifts[index][0][1] + priming
+        for index, priming in sounds.items()
+        if index in others
+    ]
+    return Clock(
+        shifts=shifts if jumps else {},
+        jumps=jumps,
+        sounds=min(heard, default=None),
+        frames=sum(run.count for run in shown),
+    )
+
+
+def _join_holes(shown: Sequence[Run], others: Sequence[Run]) -> list[Run]:
+    """Join parts of the picture between which another stream runs on: a hole."""
+    parts = list(shown[:1])
+    for run in shown[1:]:
+        last = parts[-1]
+        runs_on = not run.back and any(
+            other.start <= last.end and other.end >= run.start for other in others
+        )
+        if runs_on:
+            parts[-1] = replace(last, count=last.count + run.count, end=run.end)
+        else:
+            parts.append(run)
+    return parts
+
+
+def _place(runs: Sequence[Run], parts: Sequence[Run]) -> list[int]:
+    """Find for each run of a stream the part of the picture that it belongs to.
+
+    It is the nearest by the file's own times, since a stream may lack in a part, and
+    never an earlier one than before.
+    """
+    places: list[int] = []
+    for run in runs:
+        least = places[-1] + run.back if places else 0
+        later = range(min(least, len(parts) - 1), len(parts))
+        places.append(min(later, key=lambda place: run.distance(parts[place])))
+    return places

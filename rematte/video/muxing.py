@@ -1,0 +1,310 @@
+"""Tracks beside the picture in an output: copied packets and sound encoded again.
+
+A muxer reports some errors only with a later packet of another stream, so everything is
+first written to a trial of the same container that holds this stream alone.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.container import OutputContainer
+
+# What players of the container expect, where its sound must be encoded again.
+_SOUND = {
+    "webm": ("libopus", 48000),
+    "mp4": ("aac", None),
+    "mov": ("aac", None),
+    "matroska": ("flac", None),
+}
+
+# The arrangements of speakers that Opus knows, for one to eight of them.
+_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def __init__(self) -> None:
+        self.at = self.size = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self.at += len(data)
+        self.size = max(self.size, self.at)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+
+class Trial:
+    """A container with one stream, written to nowhere.
+
+    Args:
+        output: The container that the stream shall go into.
+        template: The stream to copy; None if the caller adds one to `container`.
+
+    Attributes:
+        container: The container.
+        failed: Whether the muxer refuses the stream.
+        written: How many packets it accepted.
+        refused: How many it did not.
+    """
+
+    def __init__(self, output: OutputContainer, template: Any = None) -> None:
+        self._file = _Nowhere()
+        name = output.format.name
+        self.container: Any = av.open(cast(Any, self._file), "w", format=name)
+        self.failed, self.written, self.refused = False, 0, 0
+        if template is not None:
+            try:
+                self._stream = self.container.add_stream_from_template(template)
+                self.container.start_encoding()
+            except (av.error.FFmpegError, ValueError):
+                self.failed = True
+
+    def accepts(self, packet: Any) -> bool:
+        """Write a packet, whose times stay as they are."""
+        before = packet.stream, packet.pts, packet.dts, packet.duration
+        base = packet.time_base
+        try:
+            packet.stream = self._stream
+            self.container.mux_one(packet)
+            self.written += 1
+        except av.error.FFmpegError:
+            self.refused += 1
+            return False
+        finally:
+            packet.time_base = base
+            packet.stream, packet.pts, packet.dts, packet.duration = before
+        return True
+
+    def ends(self) -> bool:
+        """Complete the file; gives whether that and all before succeeded."""
+        with suppress(av.error.FFmpegError):
+            self.container.close()
+            return not self.failed
+        return False
+
+
+class _Track:
+    """A stream of an output, whose packets get times that its muxer accepts.
+
+    Attributes:
+        stream: The stream.
+        damaged: When each packet was presented that had to be left out, in the file's
+            time [s].
+    """
+
+    def __init__(self, output: OutputContainer, stream: Any) -> None:
+        self.stream = stream
+        self.damaged: list[Fraction] = []
+        self._output = output
+        self._last: int | None = None
+        flags: Any = output.format.flags
+        same = flags & av.format.Flags.ts_nonstrict.value
+        self._step = 0 if same or stream.type == "subtitle" else 1
+
+    def _set_times(self, packet: Any, shift: Fraction) -> None:
+        """Give a packet its times in the unit of the output, where they must grow.
+
+        Muxers refuse others; they are found where recordings were joined, and where
+        times that differ fall together in a coarser unit.
+        """
+        self._output.start_encoding()  # only then the unit is settled
+        base, unit = packet.time_base, self.stream.time_base
+        presented = packet.pts if packet.pts is not None else packet.dts or 0
+        decoded = packet.dts if packet.dts is not None else presented
+        length = packet.duration or 0
+        packet.dts = round((decoded * base - shift) / unit)
+        packet.pts = round((presented * base - shift) / unit)
+        packet.duration = round(length * base / unit)
+        packet.time_base = unit
+        if self._last is not None:
+            packet.dts = max(packet.dts, self._last + self._step)
+        packet.pts = max(packet.pts, packet.dts)
+        self._last = packet.dts
+
+
+class Copied(_Track):
+    """A stream of which packets are copied as they are.
+
+    Args:
+        output: Where it goes; not yet started.
+        template: The stream of the source.
+        check: Whether to decode sound too, to find damage.
+    """
+
+    def __init__(self, output: OutputContainer, template: Any, check: bool) -> None:
+        super().__init__(output, output.add_stream_from_template(template))
+        self._check = check and template.type == "audio"
+        self.stream.time_base = template.time_base
+        self._trial = Trial(output, template)
+        self._before: int | None = None
+
+    def write(self, packet: Any, shift: Fraction) -> None:
+        """Write a packet of the source.
+
+        Args:
+            packet: The packet.
+            shift: Time in the source that is 0 in the output [s].
+        """
+        time = (packet.pts or 0) * packet.time_base
+        if packet.is_corrupt or (self._check and not _decodes(packet)):
+            self.damaged.append(time)
+            return
+        if packet.stream.type == "audio" and packet.pts is not None:
+            # Without a length, the last packet would be cut off in .mov.
+            gap = packet.pts - (packet.pts if self._before is None else self._before)
+            self._before = packet.pts
+            packet.duration = packet.duration or gap
+        last = self._last
+        self._set_times(packet, shift)
+        if not self._trial.accepts(packet):
+            self._last = last
+            self.damaged.append(time)
+            return
+        packet.stream = self.stream
+        self._output.mux_one(packet)
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+        self._trial.ends()
+
+
+def _decodes(packet: Any) -> bool:
+    try:
+        packet.decode()
+    except av.error.InvalidDataError:
+        return False
+    except av.error.FFmpegError:  # a decoder that is not complete says nothing of it
+        return True
+    return True
+
+
+class Encoded(_Track):
+    """Sound that is decoded and encoded again.
+
+    Args:
+        output: Where it goes; not yet started.
+        template: The stream of the source.
+        encoder: FFmpeg's name of the encoder.
+        rate: Sample rate [Hz].
+        layout: The arrangement of speakers.
+
+    Attributes:
+        encoder: As given.
+    """
+
+    def __init__(
+        self,
+        output: OutputContainer,
+        template: Any,
+        encoder: str,
+        rate: int,
+        layout: str,
+    ) -> None:
+        add = cast(Any, output).add_stream
+        super().__init__(output, add(encoder, rate=rate, layout=layout))
+        self.encoder = encoder
+        self._rate, self._layout = rate, layout
+        self._resampler: Any = None
+        self._kind: Any = None
+
+    @classmethod
+    def make(cls, output: OutputContainer, template: Any) -> "Encoded | None":
+        """Choose an encoder for a sound; None if the container has none for it."""
+        source = template.codec_context
+        if output.format.name not in _SOUND or not source.sample_rate:
+            return None
+        encoder, rate = _SOUND[output.format.name]
+        rates = av.Codec(encoder, "w").audio_rates or [source.sample_rate]
+        rate = rate or min(rates, key=lambda each: abs(each - source.sample_rate))
+        layout = _layout(source.layout, encoder)
+        trial = Trial(output)
+        try:
+            cls(trial.container, template, encoder, rate, layout)
+            trial.container.start_encoding()
+        except (av.error.FFmpegError, ValueError):
+            return None
+        finally:
+            trial.ends()
+        return cls(output, template, encoder, rate, layout)
+
+    def write(self, packet: Any, shift: Fraction) -> None:
+        """Write a packet of the source; `Copied.write` has the arguments."""
+        encoded: list[Any] = []
+        try:
+            if packet.is_corrupt:
+                raise av.error.InvalidDataError(0, "marked as damaged")
+            for frame in packet.decode():
+                if frame.pts is not None:
+                    frame.pts -= round(shift / frame.time_base)
+                    frame = _after_zero(frame)
+                encoded += self._encode(frame) if frame else []
+        except av.error.FFmpegError:
+            self.damaged.append((packet.pts or 0) * packet.time_base)
+        self._mux(encoded)
+
+    def _encode(self, frame: Any) -> list[Any]:
+        encoded = []
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        if kind != self._kind:  # may change within a broadcast
+            encoded += self._drain()
+            self._kind = kind
+            self._resampler = av.AudioResampler(
+                format=self.stream.codec_context.format,
+                layout=self._layout,
+                rate=self._rate,
+            )
+        for piece in self._resampler.resample(frame):
+            encoded += self.stream.encode(piece)
+        return encoded
+
+    def _drain(self) -> list[Any]:
+        """Encode what the resampler still holds."""
+        pieces = self._resampler.resample(None) if self._resampler else ()
+        return [packet for piece in pieces for packet in self.stream.encode(piece)]
+
+    def finish(self) -> None:
+        """Write what is still held back."""
+        if self._kind is not None:
+            self._mux([*self._drain(), *self.stream.encode(None)])
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._set_times(packet, Fraction(0))
+            packet.stream = self.stream
+            self._output.mux_one(packet)
+
+
+def _after_zero(frame: Any) -> Any:
+    """The samples of a frame from time 0 on; None if there are none."""
+    early = -round(frame.pts * frame.time_base * frame.sample_rate)
+    if early <= 0:
+        return frame
+    if early >= frame.samples:
+        return None
+    samples, layout = frame.to_ndarray(), frame.layout
+    each = 1 if frame.format.is_planar else layout.nb_channels
+    left = np.ascontiguousarray(samples[:, early * each :])
+    part: Any = av.AudioFrame.from_ndarray(left, frame.format.name, layout.name)
+    part.sample_rate, part.time_base, part.pts = frame.sample_rate, frame.time_base, 0
+    return part
+
+
+def _layout(source: av.AudioLayout, encoder: str) -> str:
+    """The arrangement of speakers to encode; a source may not say its own."""
+    unsaid = source.name.endswith(" channels")
+    if unsaid or (encoder == "libopus" and source.name not in _LAYOUTS):
+        known = source.nb_channels <= len(_LAYOUTS)
+        return _LAYOUTS[source.nb_channels - 1] if known else "stereo"
+    return source.name
