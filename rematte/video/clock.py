@@ -173,8 +173,11 @@ def _priming(stream: Any) -> Fraction:
     """
     context = stream.codec_context
     stated = stream.container.format.name.startswith("mov")
-    primed = context.name == "aac" and context.sample_rate and not stated
-    return Fraction(1024, context.sample_rate) if primed else Fraction(0)
+    if context.name != "aac" or not context.sample_rate or stated:
+        return Fraction(0)
+    # Whole units, as the times are rounded to.
+    unit: Fraction = stream.time_base
+    return int(Fraction(1024, context.sample_rate) / unit) * unit
 
 
 @lru_cache(16)
