@@ -202,15 +202,28 @@ class SideStreams:
                 return
             if packet.dts is None and packet.pts is None:  # the end of a stream
                 continue
-            time = self._time(packet)
-            if self._end is not None and time >= self._end:
-                if time >= self._end + _SPREAD:
-                    return
-                continue
-            # The run-up of sound comes before 0, so 0 means from the beginning.
-            length = (packet.duration or 0) * packet.time_base
-            if not self._start or time >= self._start or time + length > self._start:
+            if self._end is not None and self._time(packet) >= self._end + _SPREAD:
+                return
+            if self._is_between(packet):
                 yield packet
+
+    def _is_between(self, packet: "Packet[Any]") -> bool:
+        """Whether a packet is taken; subtitles are cut to start and end."""
+        time, base = self._time(packet), packet.time_base
+        stop = time + (packet.duration or 0) * base
+        # The run-up of sound comes before 0, so 0 means from the beginning.
+        early = self._start and time < self._start and stop <= self._start
+        if packet.stream.type == "audio":
+            # Of the last packet, more than half has to come before the end.
+            return not early and (self._end is None or (time + stop) / 2 < self._end)
+        if early or (self._end is not None and time >= self._end):
+            return False
+        if packet.pts is not None and packet.duration:
+            begin = max(time, self._start) if self._start else time
+            until = stop if self._end is None else min(stop, self._end)
+            packet.pts += round((begin - time) / base)
+            packet.duration = round((until - begin) / base)
+        return True
 
     def _time(self, packet: "Packet[Any]") -> Fraction:
         ticks = packet.pts if packet.pts is not None else packet.dts or 0
