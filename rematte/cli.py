@@ -3,9 +3,10 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, redirect_stdout
+from contextlib import ExitStack, closing, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeAlias
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 import torch
 from tqdm import tqdm
 
-from rematte import batch, doctor, segments, weights
+from rematte import batch, doctor, pipes, segments, weights
 from rematte.compositing import parse_colour
 from rematte.convert import Report, convert_video
 from rematte.device import choose_device
@@ -236,6 +237,11 @@ def _add_convert(commands: _Commands) -> None:
     )  # fmt: skip
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    out.add_argument(
+        "--format", choices=pipes.FORMATS, metavar="NAME",
+        help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
+        "another suffix",
+    )  # fmt: skip
     long = parser.add_argument_group("long videos")
     long.add_argument(
         "--resume", action="store_true",
@@ -264,31 +270,52 @@ def _convert(options: argparse.Namespace) -> int:
     share_heap()
     device, why = choose_device(options.device)
     load = _loader(options, device)
-    settings = {
+    outputs = {
         "output": options.output,
         "output_composition": options.composition,
         "output_alpha": options.alpha,
         "output_foreground": options.foreground,
-        "progress": not options.quiet and sys.stderr.isatty(),
-        **_settings(options, device),
     }
-    report: Report
+    standard = sys.stdout
+    to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
+    need("--format", options.format, to_pipes)
+    if options.resume and (to_pipes or pipes.is_pipe(options.input)):
+        raise ValueError("--resume needs files, since pipes cannot be read or written "
+                         "again; leave it out")  # fmt: skip
+    with ExitStack() as stack:
+        if pipes.STANDARD in outputs.values():  # words go elsewhere then
+            stack.enter_context(redirect_stdout(sys.stderr))
+        piped = stack.enter_context(
+            pipes.through_files(options.input, outputs, options.format)
+        )
+        report = _run_convert(options, piped, load, _settings(options, device))
+        piped.send(standard.buffer)
+        piped.describe(report)
+        if not options.quiet:
+            _print_notes(report.notes)
+        if options.json:
+            print(json.dumps(dataclasses.asdict(report)))
+        elif not options.quiet:
+            print(_summary(report, f"{device} ({why})"))
+    return 0
+
+
+def _run_convert(
+    options: argparse.Namespace,
+    piped: pipes.Piped,
+    load: Callable[[], Any],
+    settings: dict[str, Any],
+) -> Report:
+    progress = not options.quiet and sys.stderr.isatty()
+    settings = {**piped.outputs, "progress": progress, **settings}
     if options.resume or options.workers != 1:
-        report = segments.convert_long(
-            load, options.input, resume=options.resume, workers=options.workers,
+        return segments.convert_long(
+            load, piped.source, resume=options.resume, workers=options.workers,
             lead_in=options.lead_in, segment=options.segment, **settings,
         )  # fmt: skip
-    else:
-        need("--segment", options.segment, False)
-        need("--lead-in", options.lead_in, False)
-        report = convert_video(load(), options.input, **settings)
-    if not options.quiet:
-        _print_notes(report.notes)
-    if options.json:
-        print(json.dumps(dataclasses.asdict(report)))
-    elif not options.quiet:
-        print(_summary(report, f"{device} ({why})"))
-    return 0
+    need("--segment", options.segment, False)
+    need("--lead-in", options.lead_in, False)
+    return convert_video(load(), piped.source, **settings)
 
 
 def _loader(options: argparse.Namespace, device: torch.device) -> Callable[[], Any]:
@@ -1114,9 +1141,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         if options.debug:
             raise
         code, text = explain(error)
         print(f"rematte: {text}", file=sys.stderr)
+        _give_up_on_lost_reader()
     return code
+
+
+def _give_up_on_lost_reader() -> None:
+    """Python flushes once more at its end, and would tell of the broken pipe then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

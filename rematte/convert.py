@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import chain, islice
 from numbers import Rational
+from os.path import realpath
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -868,15 +869,15 @@ def _would_overwrite(path: Path, other: Path) -> bool:
     if path.exists() and other.exists() and path.samefile(other):
         return True
     if not is_sequence(path):
-        return path.resolve() == other.resolve()
+        return realpath(path) == realpath(other)
     pattern = pattern_of(path)
-    folder = (path.parent if pattern else path).resolve()
+    folder = realpath(path.parent if pattern else path)
     alike = other.suffix == ".png"
     if pattern is not None:
         theirs = None if other.exists() else pattern_of(other)
         alike = bool(pattern.digits_in(theirs.name(0) if theirs else other.name))
-    inside = other.parent.resolve() == folder and alike
-    return inside or folder == other.resolve()
+    inside = realpath(other.parent) == folder and alike
+    return inside or folder == realpath(other)
 
 
 def _check_numbers(

@@ -48,6 +48,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 4, text
     if isinstance(error, InputError):
         return 3, text
+    if isinstance(error, BrokenPipeError):
+        return 1, "the program that reads the output has ended (broken pipe)"
     # An extra that is not installed says so itself, and so does a cluster.
     if isinstance(error, OutputError | ImportError | ConnectionError):
         return 1, text

@@ -169,6 +169,7 @@ def check(arguments: Mapping[str, Any], conversion: Conversion) -> list[str]:
 
 # What flags of a command need that are no arguments of `convert_video`.
 NEEDS = {
+    "--format": "an output that is - or a named pipe",
     "--segment": "--resume or --workers",
     "--lead-in": "--workers of 2 or more",
     "--suffix": "-o with a folder",

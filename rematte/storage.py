@@ -31,6 +31,10 @@ def place(word: str | Path) -> Path:
         ValueError: If it is another kind of address.
         ImportError: If the extra for it is not installed.
     """
+    if str(word) == "-":
+        raise ValueError(
+            "- is the standard input or output, which only `rematte convert` takes"
+        )
     scheme, mark, rest = str(word).partition("://")
     if not mark:
         return Path(word)

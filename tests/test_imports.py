@@ -34,6 +34,7 @@ ALLOWED = {
         *("pipeline", "video"),
     },
     "storage": {"video"},
+    "pipes": {"convert", "video"},
     "batch": {"convert", "storage", "video"},
     "cluster": {"batch", "device", "pipeline", "runtimes", "segments", "storage"},
     "segments": {"compositing", "convert", "engines", "matting", "options", "video"},
@@ -67,7 +68,7 @@ ALLOWED = {
     },
     "cli": {
         *("bench", "compositing", "convert", "device", "doctor", "engines", "export"),
-        *("batch", "cluster", "live", "segments", "serve"),
+        *("batch", "cluster", "live", "pipes", "segments", "serve"),
         *(
             "evaluate",
             "keying",

@@ -75,6 +75,8 @@ def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], lis
         if pattern is None or not path.parent.is_dir():
             raise InputError(f"{path}: no such file or folder; check the path")
         return _by_pattern(path, pattern, hold_gaps), []
+    if not path.is_file():
+        raise InputError(f"{path}: not a file; give a video, an image or a folder")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; copy it again")
     if not os.access(path, os.R_OK):

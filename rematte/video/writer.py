@@ -70,7 +70,16 @@ def check_target(path: Path, overwrite: bool) -> None:
         OutputError: If it exists and may not be replaced, or its folder is missing
             or not writable. Of a folder of images, `replaced_images` says what exists.
     """
-    target = _image_folder(path) if is_sequence(path) else path
+    if str(path) == "-":
+        raise OutputError(
+            "- is the standard output, which only `rematte convert` takes; give a name"
+        )
+    target = real_path(_image_folder(path) if is_sequence(path) else path)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OutputError(
+            f"{path}: a pipe or a device, which only `rematte convert` takes; give a "
+            "file"
+        )
     folder = target if target.is_dir() else target.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: folder {folder} does not exist; create it first")
@@ -139,14 +148,29 @@ def replaced_images(
     return found
 
 
+def real_path(path: Path) -> Path:
+    """Where an output goes: a link is left as it is, and what it leads to is written.
+
+    Raises:
+        OutputError: If links lead in a circle.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"{path}: a link that leads to itself; remove it")
+    return target
+
+
 def _temporary(path: Path) -> Path:
-    """A hidden name beside the final one, so that renaming stays on one disk."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    """A hidden name beside the final file, so that renaming stays on one disk."""
+    name = f".{path.stem}.{os.getpid()}.partial{path.suffix}"
+    return real_path(path).with_name(name)
 
 
 def sweep(path: Path) -> None:
     """Remove what writers of this path have left whose process was killed."""
-    folder = _image_folder(path) if is_sequence(path) else path.parent
+    folder = real_path(
+        _image_folder(path) if is_sequence(path) else real_path(path).parent
+    )
     names = (path, Path(f"{folder.name}-{path.name}"))  # the second is of images
     ours = re.compile(
         "|".join(
@@ -196,6 +220,8 @@ def as_output_error(path: Path) -> Iterator[None]:
         code = getattr(error, "errno", None)
         if code == errno.ENOSPC:
             text = "no space left on the disk; free some or write elsewhere"
+        elif code == errno.EPIPE:
+            text = "the program that reads it has ended (broken pipe)"
         else:
             why = getattr(error, "strerror", None) or error
             text = f"cannot be written ({why}); try another folder, suffix or codec"
@@ -493,7 +519,7 @@ class FileWriter:
             OutputError: If it cannot be renamed.
         """
         with as_output_error(self.path):
-            self.temporary.replace(self.path)
+            self.temporary.replace(real_path(self.path))
 
     def complete(self, end: Fraction | None = None) -> None:
         """Complete the file and check it, under its temporary name.
@@ -546,7 +572,8 @@ class FileWriter:
         if not self._frames or not self.temporary.exists():  # none yet, or published
             self.discard()
             return None
-        target = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        name = f"{self.path.stem}.partial{self.path.suffix}"
+        target = real_path(self.path).with_name(name)
         with as_output_error(target):
             last = max(self._durations, default=None)
             base = self._stream.codec_context.time_base
@@ -657,7 +684,8 @@ class ImageWriter:
         self.notes: list[str] = [*encoding.notes]
         self._info, self._encoding = info, encoding
         self._single = not is_sequence(path)
-        self._folder = path.parent if self._single else _image_folder(path)
+        folder = real_path(path).parent if self._single else _image_folder(path)
+        self._folder = real_path(folder)
         self._suffix = path.suffix if pattern_of(path) else ".png"
         self._count = 0
         self._moves: list[tuple[Path, str]] = []
@@ -671,7 +699,7 @@ class ImageWriter:
 
     def _name(self, frame: Frame) -> str:
         if self._single:
-            return self.path.name
+            return real_path(self.path).name
         return image_name(self.path, self._count, frame.name, frame.number, self._start)
 
     def append(self, folder: Path, frames: Sequence[Frame]) -> None:
@@ -744,9 +772,9 @@ class ImageWriter:
             folder.mkdir(exist_ok=True)
             for source, name in self._moves:
                 if source.exists():
-                    source.replace(folder / name)
+                    shutil.move(source, real_path(folder / name))
             for file in sorted(self.temporary.iterdir()):
-                file.replace(folder / file.name)
+                shutil.move(file, real_path(folder / file.name))
             self.temporary.rmdir()
 
     def keep_partial(self) -> Path | None:

@@ -1,0 +1,266 @@
+"""The standard input and output, named pipes, and links as outputs."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, make_clip
+from fakes import Fake, colours, decode, save_images
+
+from rematte import cli
+from rematte.convert import convert_video
+from rematte.errors import InputError, OutputError
+from rematte.pipes import Piped, through_files
+from rematte.segments import convert_long
+from rematte.video.opening import open_input
+
+PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+RATIO = ("--downsample-ratio", "1")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    yield
+    assert [*temporary.iterdir()] == []
+    assert not Path("-").exists()
+
+
+def clip(name: str) -> Path:
+    return make_clip(Path(name), colours(3), sound=True)
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("kind", [None, "mkv", "webm", "mov", "mp4", "nut", "gif"])
+@pytest.mark.parametrize("source", ["in.mkv", "in.nut", "in.ts", "in.mp4"])
+def test_from_standard_input_to_standard_output(
+    source: str,
+    kind: str | None,
+    fake: Fake,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    feed(monkeypatch, clip(source).read_bytes())
+    format_ = ("--format", kind) if kind else ()
+    assert cli.main(["convert", "-", "-o", "-", *RATIO, *format_]) == 0
+    made, said = capfdbinary.readouterr()
+    assert {*Path().iterdir()} == {Path(source)}
+    target = Path(f"got.{kind or 'mkv'}")
+    target.write_bytes(made)
+    assert len(decode(target)) == 3
+    with open_input(target) as container:
+        assert len(container.streams.audio) == (kind != "gif")
+    assert b"note: the standard input was copied to a temporary file" in said
+    assert b"output: -" in said
+
+
+def test_words_for_programs_go_to_standard_error(
+    fake: Fake, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert cli.main(["convert", str(clip("in.mkv")), "--alpha", "-", "--json"]) == 0
+    made, said = capfdbinary.readouterr()
+    assert made.startswith(b"\x1aE\xdf\xa3")
+    report = json.loads(said.splitlines()[-1])
+    assert report["outputs"] == {"alpha": "-"}
+
+
+def test_through_named_pipes(run: Run, fake: Fake) -> None:
+    content = clip("in.mkv").read_bytes()
+    got: list[bytes] = []
+    os.mkfifo("from")
+    os.mkfifo("to.webm")
+    threads = [
+        threading.Thread(target=lambda: Path("from").write_bytes(content)),
+        threading.Thread(target=lambda: got.append(Path("to.webm").read_bytes())),
+    ]
+    for thread in threads:
+        thread.start()
+    code, out, err = run("convert", "from", "-o", "to.webm", *RATIO, "--workers", "1")
+    assert code == 0
+    assert "output: to.webm" in out
+    assert "note: from was copied to a temporary file" in err
+    assert "note: to.webm: sound" in err
+    for thread in threads:
+        thread.join(60)
+    Path("got.webm").write_bytes(got[0])
+    assert len(decode(Path("got.webm"))) == 3
+    assert Path("to.webm").is_fifo()
+
+
+def test_a_device_as_output(run: Run, fake: Fake) -> None:
+    clip("in.mkv")
+    assert run("convert", "in.mkv", "-o", "/dev/null", "-q", *RATIO) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        ("convert - -o -", 3, "-: not a video FFmpeg can read"),
+        ("convert - -o out.mp4", 3, "-: not a video FFmpeg can read"),
+        ("convert - -o - --alpha -", 1, "-: only one output can go there"),
+        ("convert - -o out.mov --resume", 2, "--resume needs files"),
+        ("convert in.mkv -o - --resume", 2, "--resume needs files"),
+        ("convert in.mkv -o out.mov --format mkv", 2, "--format has no effect without"),
+        ("convert in.mkv -o - --format jpg", 2, "- is one image"),
+        ("convert in.mkv -o a --background -", 2, "background '-' is neither"),
+        ("convert in.mkv -o a.mp4 --background pipe", 3, "pipe: not a file"),
+        ("convert in.mkv -o ./-", 1, "- is the standard output"),
+        ("batch - -o out", 2, "- is the standard input or output"),
+        ("batch in.mkv -o -", 2, "- is the standard input or output"),
+        ("batch pipe -o out", 1, ""),
+    ],
+)
+def test_what_pipes_cannot_do(
+    words: str, code: int, text: str, run: Run, fake: Fake, monkeypatch: Any
+) -> None:
+    clip("in.mkv")
+    os.mkfifo("pipe")
+    feed(monkeypatch, b"nothing that is a video")
+    got, out, err = run(*words.split())
+    assert (got, out if code > 1 else "") == (code, "")
+    assert text in err
+    assert len(err.splitlines()) == bool(text)
+    assert {*Path().iterdir()} <= {Path("in.mkv"), Path("pipe"), Path("out")}
+
+
+def test_from_python_a_pipe_is_no_file() -> None:
+    clip("in.mkv")
+    os.mkfifo("pipe")
+    with pytest.raises(InputError, match="pipe: not a file"):
+        convert_video(Fake(), "pipe", output="o.mov", **PLAIN)
+    for target in ("-", "pipe"):
+        with pytest.raises(OutputError, match=f"{target}.*`rematte convert`"):
+            convert_video(Fake(), "in.mkv", output=target, **PLAIN)
+
+
+def test_a_reader_that_has_gone_is_one_line() -> None:
+    Path("made.mkv").write_bytes(bytes(1 << 20))
+    read, write = os.pipe()
+    os.close(read)
+    piped = Piped("x", {"output": "made.mkv"}, {"made.mkv": "-"})
+    with (
+        io.FileIO(write, "wb") as standard,
+        pytest.raises(OutputError, match=r"^-: .*has ended \(broken pipe\)$"),
+    ):
+        piped.send(standard)  # type: ignore[arg-type]
+
+
+def test_a_terminal_is_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    with pytest.raises(OutputError, match="terminal"), through_files("x", {"a": "-"}):
+        pass
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _start(*words: str, **given: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "rematte", *words]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]),
+             "TMPDIR": tempfile.gettempdir()}, **given,
+    )  # fmt: skip
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    """Bytes go through, a lost reader is one line, and so is Ctrl-C."""
+    video = clip("in.mkv").read_bytes()
+    with _start("convert", "-", "-o", "-", "-q", *RATIO) as whole:
+        made, said = whole.communicate(video, timeout=120)
+    assert (whole.returncode, said) == (0, b"")
+    Path("got.mkv").write_bytes(made)
+    assert len(decode(Path("got.mkv"))) == 3
+
+    with _start("weights", "list") as lost:
+        assert lost.stdout
+        lost.stdout.close()
+        _, said = lost.communicate(timeout=60)
+    assert (lost.returncode, len(said.splitlines())) == (1, 1)
+    assert b"broken pipe" in said
+
+    with _start("convert", "-", "-o", "-", "-q", *RATIO) as stopped:
+        assert stopped.stdin
+        stopped.stdin.write(video)
+        stopped.stdin.flush()
+        wait_for(lambda: any(Path(tempfile.gettempdir()).glob("rematte-*/input")))
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait(60) == 130
+        assert stopped.communicate() == (b"", b"rematte: interrupted\n")
+
+
+# Links
+
+
+def test_an_output_that_is_a_link_writes_to_its_target() -> None:
+    clip("in.mkv")
+    Path("disk").mkdir()
+    Path("disk/real.data").write_bytes(b"before")
+    Path("cut.mov").symlink_to("disk/real.data")
+    with pytest.raises(OutputError, match=r"real\.data exists"):
+        convert_video(Fake(), "in.mkv", output="cut.mov", overwrite=False, **PLAIN)
+    for convert in (convert_video, convert_long):
+        made = Fake() if convert is convert_video else Fake
+        convert(made, "in.mkv", output="cut.mov", **PLAIN)  # type: ignore[operator]
+        assert Path("cut.mov").is_symlink()
+        assert len(decode(Path("cut.mov"))) == 3
+        assert [*Path("disk").iterdir()] == [Path("disk/real.data")]
+        Path("disk/real.data").write_bytes(b"before")
+    assert {path.name for path in Path().iterdir()} == {"in.mkv", "disk", "cut.mov"}
+
+
+def test_links_of_all_kinds() -> None:
+    clip("in.mkv")
+    save_images(Path("pictures"), colours(1))
+    next(Path("pictures").iterdir()).rename("in.png")
+    Path("disk/folder").mkdir(parents=True)
+    Path("dangling.mov").symlink_to("disk/new.mov")
+    Path("lost.mov").symlink_to("nowhere/new.mov")
+    Path("loop.mov").symlink_to("loop.mov")
+    Path("folder").symlink_to("disk/folder")
+    Path("later").symlink_to("disk/later")
+    Path("still.png").symlink_to("disk/photo")
+    Path("disk/folder/0001.png").symlink_to("../one.png")
+    convert_video(Fake(), "in.mkv", output="dangling.mov", overwrite=False, **PLAIN)
+    assert len(decode(Path("disk/new.mov"))) == 3
+    with pytest.raises(OutputError, match=r"^lost\.mov: folder .*nowhere does not"):
+        convert_video(Fake(), "in.mkv", output="lost.mov", **PLAIN)
+    with pytest.raises(OutputError, match=r"^loop\.mov: a link that leads to itself"):
+        convert_video(Fake(), "in.mkv", output="loop.mov", **PLAIN)
+    with pytest.raises(InputError, match=r"^loop\.mov: no such file"):
+        convert_video(Fake(), "loop.mov", output="o.mov", **PLAIN)
+    for name in ("folder", "later"):
+        convert_video(Fake(), "in.mkv", output=name, **PLAIN)
+        assert Path(name).is_symlink()
+    assert {path.name for path in Path("disk/later").iterdir()} == {
+        "0000.png", "0001.png", "0002.png"
+    }  # fmt: skip
+    assert Path("disk/folder/0001.png").is_symlink()
+    assert Path("disk/one.png").is_file()
+    convert_video(Fake(), "in.png", output="still.png", **PLAIN)
+    assert Path("still.png").is_symlink()
+    assert Path("disk/photo").read_bytes().startswith(b"\x89PNG")
+    Path("same.mkv").symlink_to("in.mkv")
+    with pytest.raises(ValueError, match="is the input itself"):
+        convert_video(Fake(), "in.mkv", output="same.mkv", **PLAIN)
