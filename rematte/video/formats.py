@@ -124,7 +124,7 @@ CONTAINERS = {
         *("ffv1", "h264", "hevc", "av1", "vp9", "prores"),
         *("h264_nvenc", "hevc_nvenc", "av1_nvenc"),
     ),
-    ".nut": ("ffv1", "h264", "hevc", "vp9"),
+    ".nut": ("ffv1", "h264"),
     ".gif": ("gif",),
     ".webp": ("webp",),
     ".apng": ("apng",),
