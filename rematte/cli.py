@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from rematte import batch, doctor, pipes, segments, weights
 from rematte.compositing import parse_colour
-from rematte.convert import Report, convert_video
+from rematte.convert import TONE_MAPS, Report, convert_video
 from rematte.device import choose_device
 from rematte.engines import CPU_ENGINES, ENGINES
 from rematte.errors import EXIT_CODES, WeightsError, explain
@@ -170,6 +170,11 @@ def _add_settings(parser: _Parser) -> None:
         help="number of the first image where an output is a pattern or a folder "
         "(default: the source's own, or 0)",
     )  # fmt: skip
+    code.add_argument(
+        "--tone-map", choices=TONE_MAPS, default="auto",
+        help="make SDR of HDR where an output cannot hold HDR, or keep the code values "
+        "(default: %(default)s)",
+    )  # fmt: skip
     code.add_argument("--no-audio", action="store_true", help="leave the sound out")
     code.add_argument(
         "-y", "--overwrite", action="store_true", help="replace outputs that exist"
@@ -204,6 +209,7 @@ def _settings(
         "max_pixels": options.max_pixels,
         "allow_lists": options.allow_lists,
         "deinterlace": options.deinterlace,
+        "tone_map": options.tone_map,
     }
 
 

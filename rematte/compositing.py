@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch.nn import functional as F
 
 from rematte.device import download
 from rematte.matting import AnyMatted, CoarseMatted, to_tensor
-from rematte.video.frame import Frame, Pixels
+from rematte.video.bands import in_bands
+from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.reader import VideoReader
+from rematte.video.tone import Restoration, between
 
 # Gives the background (3, H, W) for a matted frame, or None for transparency.
 Background = Callable[[AnyMatted], Tensor | None]
@@ -106,7 +109,7 @@ def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
     return F.pad(picture, edges)
 
 
-def blur_behind(matted: AnyMatted, radius: float) -> Tensor:
+def blur_behind(matted: AnyMatted, radius: float, original: bool = False) -> Tensor:
     """Blur the background of a frame without smearing the person into it.
 
     What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
@@ -115,16 +118,20 @@ def blur_behind(matted: AnyMatted, radius: float) -> Tensor:
     Args:
         matted: The frame.
         radius: Standard deviation of the blur [pixels].
+        original: Whether to blur the picture in the source's own encoding.
 
     Source:
         Knutsson & Westin, Normalized and Differential Convolution, 1993.
     """
-    height, width = matted.src.shape[-2:]
+    source = matted.src
+    if original and matted.frame.original is not None:
+        source = to_tensor(matted.frame.original, source.device, source.dtype)
+    height, width = source.shape[-2:]
     # A wide blur loses nothing at a smaller size, and is many times faster there.
     factor = max(1, int(radius / 4))
     small = (max(1, height // factor), max(1, width // factor))
     weight = 1 - matted.pha.float()
-    stack = torch.cat([matted.src.float() * weight, weight])[:, None]
+    stack = torch.cat([source.float() * weight, weight])[:, None]
     stack = F.interpolate(stack, small, mode="area")
     sigma = radius / factor
     reach = max(1, round(3 * sigma))
@@ -139,7 +146,7 @@ def blur_behind(matted: AnyMatted, radius: float) -> Tensor:
     blurred = F.interpolate(
         blurred[None], (height, width), mode="bilinear", align_corners=False
     )[0]
-    return blurred.clamp(0, 1).to(matted.src.dtype)
+    return blurred.clamp(0, 1).to(source.dtype)
 
 
 class VideoBackground:
@@ -150,6 +157,7 @@ class VideoBackground:
         fit: See `fit_picture`.
         origin: When it begins [s]; None: with the first frame.
         limits: What the file may ask for.
+        colour: The encoding of what lies before it.
     """
 
     def __init__(
@@ -158,10 +166,12 @@ class VideoBackground:
         fit: str,
         origin: Fraction | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        colour: Colour = SDR,
     ) -> None:
         self._path, self._fit, self._limits = path, fit, limits
         self._origin = origin
         self._open()
+        self._convert = between(self._reader.info.colour, colour)
 
     def _open(self) -> None:
         self._reader = VideoReader(self._path, limits=self._limits)
@@ -190,7 +200,9 @@ class VideoBackground:
             self._picture = None
         # A folder may hold images of several sizes.
         if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
-            self._picture = _behind(self._now.pixels, matted.like, self._fit)
+            pixels = self._now.pixels
+            pixels = self._convert(pixels) if self._convert else pixels
+            self._picture = _behind(pixels, matted.like, self._fit)
         return self._picture
 
 
@@ -201,11 +213,21 @@ class ImageBackground:
         path: The image.
         fit: See `fit_picture`.
         limits: What the file may ask for.
+        colour: The encoding of what lies before it.
     """
 
-    def __init__(self, path: Path, fit: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fit: str,
+        limits: Limits = DEFAULT_LIMITS,
+        colour: Colour = SDR,
+    ) -> None:
         with VideoReader(path, limits=limits) as reader:
             self._pixels = next(iter(reader)).pixels
+            convert = between(reader.info.colour, colour)
+        if convert is not None:
+            self._pixels = convert(self._pixels)
         self._fit = fit
         self._picture: Tensor | None = None
 
@@ -227,6 +249,7 @@ def make_background(
     fit: str = "cover",
     origin: Fraction | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    colour: Colour = SDR,
 ) -> Background:
     """Make a background from words.
 
@@ -238,6 +261,8 @@ def make_background(
             "contain" or "stretch".
         origin: When a video begins [s]; None: with the first frame.
         limits: What an image or a video may ask for.
+        colour: The encoding that it is wanted in. White of an SDR background becomes
+            HDR's reference white (203 cd/m2).
 
     Raises:
         ValueError: If it is none of these.
@@ -247,14 +272,14 @@ def make_background(
         raise ValueError(f"background_fit must be one of {FITS}, got {fit!r}")
     if spec == "transparent":
         return lambda matted: None
-    colour = parse_colour(spec) if isinstance(spec, str) else spec
-    if isinstance(colour, tuple):
-        if not _is_colour(colour):
+    plain = parse_colour(spec) if isinstance(spec, str) else spec
+    if isinstance(plain, tuple):
+        if not _is_colour(plain):
             raise ValueError(f"background {spec} must be three numbers from 0 to 255")
-        return _plain(colour)
+        return _plain(plain, colour)
     text = str(spec)
     if text == "blur" or text.startswith("blur:"):
-        return _blurred(text)
+        return _blurred(text, not colour.sdr)
     path = Path(text)
     if not path.exists():
         raise ValueError(
@@ -264,18 +289,22 @@ def make_background(
     with VideoReader(path, limits=limits) as reader:
         still = reader.info.still
     if still:
-        return ImageBackground(path, fit, limits)
-    return VideoBackground(path, fit, origin, limits)
+        return ImageBackground(path, fit, limits, colour)
+    return VideoBackground(path, fit, origin, limits, colour)
 
 
-def _plain(colour: tuple[int, int, int]) -> Background:
+def _plain(plain: tuple[int, int, int], colour: Colour) -> Background:
+    pixels: Pixels = np.array([[plain]], np.uint8)
+    convert = between(SDR, colour)
+    values = to_tensor(convert(pixels) if convert else pixels, "cpu", torch.float32)
+
     def background(matted: AnyMatted) -> Tensor:
-        return matted.like.new_tensor(colour).div_(255).view(3, 1, 1)
+        return values.to(matted.like)
 
     return background
 
 
-def _blurred(text: str) -> Background:
+def _blurred(text: str, original: bool) -> Background:
     try:
         given = float(text[5:]) if ":" in text else 0.0
     except ValueError:
@@ -285,7 +314,7 @@ def _blurred(text: str) -> Background:
 
     def background(matted: AnyMatted) -> Tensor:
         # By default as strong at any resolution.
-        return blur_behind(matted, given or max(matted.like.shape) / 80)
+        return blur_behind(matted, given or max(matted.like.shape) / 80, original)
 
     return background
 
@@ -298,16 +327,25 @@ class Renderer:
         wide: Whether pixels have 16 bits.
         background: Of the composite; without one, or where it gives None, the result
             is the cut-out, straight RGBA.
+        colour: The encoding of the result, and of the background. What is not SDR is
+            made from `Frame.original`.
     """
 
     def __init__(
-        self, kind: str, wide: bool = False, background: Background | None = None
+        self,
+        kind: str,
+        wide: bool = False,
+        background: Background | None = None,
+        colour: Colour = SDR,
     ) -> None:
         self._kind, self._wide, self._background = kind, wide, background
         self._plate: tuple[Tensor, Pixels] | None = None
+        self._restore = None if colour.sdr else Restoration(colour)
 
     def __call__(self, matted: AnyMatted) -> Pixels:
         """Give (H, W, 1), (H, W, 3) or, of a cut-out, (H, W, 4)."""
+        if self._restore is not None and self._kind != "alpha":
+            return self._restored(matted, self._restore)
         if isinstance(matted, CoarseMatted):
             return self._rendered(matted)
         if self._kind == "alpha":
@@ -322,6 +360,29 @@ class Renderer:
         seen: Tensor = matted.fgr * (matted.pha > 0)
         return to_pixels(torch.cat([seen, matted.pha]), self._wide)
 
+    def _restored(self, matted: AnyMatted, restore: Restoration) -> Pixels:
+        """The same in the encoding of a source that is not SDR."""
+        kind = "foreground" if self._kind == "foreground" else "cutout"
+        pixels = Renderer(kind, wide=True)(matted)
+        frame = matted.frame
+        if frame.original is None:
+            raise ValueError("frames of a source that is not SDR need an original")
+        colours = restore(frame.original, frame.pixels, pixels)
+        if kind == "foreground":
+            return _narrowed(colours, self._wide)
+        behind = self._background(matted) if self._background else None
+        if behind is not None:
+            plate = self._plate_of(behind, True)
+            in_bands(_lay_over, len(colours), colours, pixels[..., 3:], plate)
+            return _narrowed(colours, self._wide)
+        pixels[..., :3] = colours * (pixels[..., 3:] > 0)
+        return _narrowed(pixels, self._wide)
+
+    def _plate_of(self, behind: Tensor, wide: bool) -> Pixels:
+        if self._plate is None or self._plate[0] is not behind:  # mostly the same
+            self._plate = behind, to_pixels(behind, wide)
+        return self._plate[1]
+
     def _rendered(self, matted: CoarseMatted) -> Pixels:
         if self._kind == "alpha":
             return matted.render("alpha", self._wide)
@@ -330,6 +391,21 @@ class Renderer:
         behind = self._background(matted) if self._background else None
         if behind is None:
             return matted.render("cutout", self._wide)
-        if self._plate is None or self._plate[0] is not behind:  # mostly the same
-            self._plate = behind, to_pixels(behind, self._wide)
-        return matted.render("composite", self._wide, self._plate[1])
+        plate = self._plate_of(behind, self._wide)
+        return matted.render("composite", self._wide, plate)
+
+
+def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> None:
+    """Lay rows of a picture over others, in place; all of 16 bits."""
+    behind = plate[begin:end] if len(plate) > 1 else plate
+    most, share = np.uint32(65535), alpha[begin:end].astype(np.uint32)
+    # No more than 65535 * 65535 and a half of 65535, which 32 bits hold.
+    mixed = colours[begin:end] * share + behind * (most - share)
+    colours[begin:end] = (mixed + most // 2) // most
+
+
+def _narrowed(pixels: Pixels, wide: bool) -> Pixels:
+    """Pixels of 16 bits, with 8 unless all are wanted."""
+    return (
+        pixels if wide else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    )

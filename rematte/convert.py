@@ -53,6 +53,7 @@ from rematte.video.formats import (
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.reader import VideoReader
+from rematte.video.tone import displayed
 from rematte.video.writer import (
     FileWriter,
     ImageWriter,
@@ -212,6 +213,7 @@ def convert_video(
     max_pixels: int | None = None,
     allow_lists: bool = False,
     deinterlace: str | None = None,
+    tone_map: str = "auto",
     part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
@@ -275,6 +277,8 @@ def convert_video(
             ffconcat list) whose files lie in its own folder or below.
         deinterlace: "auto", the default, makes one whole picture of the two fields of
             an interlaced frame; "off" leaves them.
+        tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
+            a note; "off" keeps the code values.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -312,8 +316,7 @@ def convert_video(
         report = Report(0, info.width, info.height, ratio)
         look = Look(
             background, background_fit or "cover", codec, crf, output_video_mbps,
-            start_number,
-            Limits(max_pixels),
+            start_number, Limits(max_pixels), to_tone_map(tone_map),
         )  # fmt: skip
         outputs = plan_outputs(wanted, info, look, part.origin if part else None)
         if part is None:
@@ -325,7 +328,10 @@ def convert_video(
             )
             check_images(wanted, reader, start_number, overwrite, start, end, limit)
         frames = stages.around(
-            "decode", part.select(reader) if part else islice(reader, limit)
+            "decode",
+            islice(
+                (part.select if part else iter)(displayed(reader, info.colour)), limit
+            ),
         )
         first = next(frames, None)
         if first is None:
@@ -412,6 +418,20 @@ def open_reader(
     )
 
 
+def to_tone_map(tone_map: str) -> bool:
+    """Turn the argument of `convert_video` into yes or no.
+
+    Raises:
+        ValueError: If it is neither "auto" nor "off".
+    """
+    if tone_map not in TONE_MAPS:
+        raise ValueError(f"tone_map must be one of {TONE_MAPS}, got {tone_map!r}")
+    return tone_map == "auto"
+
+
+TONE_MAPS = ("auto", "off")
+
+
 def describe(
     reader: VideoReader,
     outputs: Iterable[Output],
@@ -435,6 +455,7 @@ def describe(
         chunked,
         output_type == "png_sequence",
         any(is_sequence(item.path) for item in outputs),
+        not reader.info.colour.sdr,
     )
 
 
@@ -918,6 +939,7 @@ class Look:
     mbps: float | None
     start_number: int | None = None
     limits: Limits = DEFAULT_LIMITS  # of an image or video in the background
+    tone_map: bool = True
 
 
 def plan_outputs(
@@ -953,12 +975,15 @@ def plan_outputs(
             codec=look.codec if main else None,
             crf=look.crf,
             mbps=look.mbps,
+            tone_map=look.tone_map,
         )
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         behind = None
         if main:
-            behind = make_background(spec, look.fit, origin, look.limits)
-        renderer = Renderer(kind, encoding.wide, behind)
+            behind = make_background(
+                spec, look.fit, origin, look.limits, encoding.colour
+            )
+        renderer = Renderer(kind, encoding.wide, behind, encoding.colour)
         backdrop = isinstance(behind, ImageBackground | VideoBackground)
         number = look.start_number
         outputs.append(Output(kind, path, encoding, renderer, backdrop, number))

@@ -23,6 +23,7 @@ class Conversion:
         chunked: Whether the network takes several frames at once.
         png_sequence: Whether `output_type` is "png_sequence".
         numbered: Whether an output is a folder or a pattern of images.
+        tonal: Whether the input is not SDR.
     """
 
     still: bool
@@ -32,6 +33,7 @@ class Conversion:
     chunked: bool
     png_sequence: bool = False
     numbered: bool = False
+    tonal: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,14 @@ OPTIONS = (
         lambda c: c.numbered,
     ),
     Option(
+        "tone_map",
+        "--tone-map",
+        "HDR inputs",
+        lambda c: c.tonal,
+        _always,
+        "a note",
+    ),
+    Option(
         "codec",
         "--codec",
         "cut-outs and compositions that are videos",
@@ -190,7 +200,12 @@ def need(flag: str, value: object, met: bool) -> None:
 
 
 # Values that ask for nothing.
-_NOT_GIVEN = {"seq_chunk": ("auto", 1), "num_workers": (0,), "ignore_errors": (False,)}
+_NOT_GIVEN = {
+    "tone_map": ("auto",),
+    "seq_chunk": ("auto", 1),
+    "num_workers": (0,),
+    "ignore_errors": (False,),
+}
 
 
 def _exceptions(option: Option, value: Any, conversion: Conversion) -> Iterator[str]:

@@ -54,6 +54,7 @@ from rematte.convert import (
     plan_outputs,
     settle_engine,
     time_span,
+    to_tone_map,
     wanted_outputs,
 )
 from rematte.engines import package_versions
@@ -466,6 +467,7 @@ def _look(settings: Mapping[str, Any]) -> Look:
         settings.get("output_video_mbps"),
         settings.get("start_number"),
         Limits(settings.get("max_pixels")),
+        to_tone_map(settings.get("tone_map", "auto")),
     )
 
 

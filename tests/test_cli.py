@@ -104,6 +104,7 @@ DEFAULTS: dict[str, Any] = {
     "deinterlace": None,
     "max_pixels": None,
     "allow_lists": False,
+    "tone_map": "auto",
 }
 
 

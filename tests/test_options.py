@@ -33,6 +33,7 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
 NOTED: dict[str, tuple[Any, dict[str, str], str]] = {
     "seq_chunk": (4, {"output": "o.png"}, "in.png"),
     "num_workers": (1, {"output": "o.mp4"}, "in.mp4"),
+    "tone_map": ("off", {"output": "o.mp4"}, "in.mp4"),
     "output_video_mbps": (
         *(4, {"output_composition": "c", "output_type": "png_sequence"}, "in.mp4"),
     ),

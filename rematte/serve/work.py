@@ -16,6 +16,7 @@ from rematte.video.formats import choose
 from rematte.video.frame import Frame, Pixels
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
+from rematte.video.tone import as_sdr, displayed
 from rematte.video.writer import FileWriter, ImageWriter
 
 # What is asked for, and the file that it makes.
@@ -85,7 +86,9 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
         ratio: Size of the coarse pass; None leaves the frame as it is.
     """
     with VideoReader(path) as reader:
-        frame, info = next(iter(reader)), replace(reader.info, still=True)
+        colour = reader.info.colour
+        frame = next(displayed(reader, colour))
+        info = replace(reader.info, still=True, colour=as_sdr(colour))
     pixels = frame.pixels
     if ratio is not None:
         device, dtype = placement(model, None, None)
@@ -162,10 +165,15 @@ def _compare(before: Path, after: Path, target: Path) -> None:
         VideoReader(before, size) as first,
         VideoReader(after, size, alpha=True) as second,
     ):
-        info = replace(first.info, width=2 * size[0])
+        colour = first.info.colour
+        info = replace(first.info, width=2 * size[0], colour=as_sdr(colour))
+        shown = (
+            displayed(_beginning(first), colour),
+            displayed(second, second.info.colour),
+        )
         writer = FileWriter(target, info, choose(target, info, alpha=False))
         try:
-            for left, right in zip(_beginning(first), second, strict=False):
+            for left, right in zip(*shown, strict=False):
                 halves = [_narrow(left.pixels), _on_squares(_narrow(right.pixels))]
                 writer.write(replace(left, pixels=np.hstack(halves)))
             writer.finish()

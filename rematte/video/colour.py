@@ -4,6 +4,7 @@ Matrix and range are always given, never left to a default, and every step round
 within one 8-bit level of the formulas in ITU-T H.273; docs/colour.md has the figures.
 """
 
+import struct
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from rematte.video.frame import (
     MATRIX_RGB,
     RANGE_FULL,
     RANGE_LIMITED,
+    TRANSFER_HLG,
+    TRANSFER_PQ,
     UNSPECIFIED,
     Colour,
     Pixels,
@@ -61,7 +64,43 @@ def frame_colour(frame: av.VideoFrame) -> Colour:
         if range_ not in (RANGE_LIMITED, RANGE_FULL):
             full = frame.format.name.startswith("yuvj")
             range_ = RANGE_FULL if full else RANGE_LIMITED
-    return Colour(matrix, range_, frame.color_primaries, frame.color_trc)
+    primaries, transfer = frame.color_primaries, frame.color_trc
+    colour = Colour(matrix, range_, primaries, transfer)
+    return replace(colour, peak=_mastering_peak(frame) or colour.peak)
+
+
+def _side_data(frame: av.VideoFrame, name: str) -> bytes:
+    """What a decoded HDR video frame has to say besides its pixels, or nothing."""
+    if frame.color_trc not in (TRANSFER_PQ, TRANSFER_HLG) or frame.format.is_rgb:
+        return b""  # PyAV must not look at the side data of a PNG: see `upright`
+    side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
+    return bytes(side_data.get(name) or b"")
+
+
+def _mastering_peak(frame: av.VideoFrame) -> float | None:
+    """The white of the display that a frame was mastered on [cd/m2], if it is said."""
+    data = _side_data(frame, "MASTERING_DISPLAY_METADATA")
+    if not data:
+        return None
+    # AVMasteringDisplayMetadata: ten fractions, of which the last is the largest
+    # luminance, and whether the primaries and the luminances are there.
+    *_, numerator, denominator, _, known = struct.unpack_from("=22i", data)
+    peak = numerator / denominator if known and denominator > 0 else 0.0
+    return peak if 0 < peak <= 10_000 else None
+
+
+_HDR_METADATA = {
+    "MASTERING_DISPLAY_METADATA": "mastering display",
+    "CONTENT_LIGHT_LEVEL": "content light level",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DOVI_METADATA": "Dolby Vision",
+}
+
+
+def lost_metadata(frame: av.VideoFrame) -> list[str]:
+    """A note on what a decoded frame says about HDR that no output here holds."""
+    names = [text for name, text in _HDR_METADATA.items() if _side_data(frame, name)]
+    return [f"HDR metadata is not carried over: {', '.join(names)}"] if names else []
 
 
 def frame_depth(frame: av.VideoFrame) -> int:

@@ -9,6 +9,7 @@ from rematte.video.frame import (
     RANGE_FULL,
     SDR,
     TRANSFER_SRGB,
+    TRANSFERS,
     UNSPECIFIED,
     Colour,
     VideoInfo,
@@ -234,6 +235,7 @@ def choose(
     codec: str | None = None,
     crf: int | None = None,
     mbps: float | None = None,
+    tone_map: bool = False,
 ) -> Encoding:
     """Choose how to write a path.
 
@@ -245,13 +247,15 @@ def choose(
         codec: A name from `CODECS` to take instead of the suffix's default.
         crf: Constant quality instead of the codec's default, where it has one.
         mbps: Bit rate instead of constant quality [Mbit/s], where it has one.
+        tone_map: Whether the pixels become SDR where the format cannot hold what is not
+            SDR; else they keep the source's code values.
 
     Raises:
         ValueError: If the suffix is unknown, or cannot hold what is asked for.
     """
     suffix = path.suffix.lower()
     if is_sequence(path) or (suffix in IMAGES and info.still):
-        return _choose_image(path, info, alpha, gray, codec)
+        return _choose_image(path, info, alpha, gray, codec, tone_map)
     if suffix in IMAGES and suffix not in CONTAINERS:
         raise ValueError(
             f"{path} is one image, but the input has many frames; give a folder, a "
@@ -273,7 +277,7 @@ def choose(
         names = tuple(name for name in names if CODECS[name].alpha)
         if not names:
             raise ValueError(_no_alpha(path))
-    wide = info.depth > 8
+    wide = _is_deep(info)
     deep = [name for name in names if wide and max(_formats(name, alpha)) > 8]
     chosen = CODECS[(deep or list(names))[0]]
     formats = chosen.alpha if alpha else chosen.opaque
@@ -285,7 +289,12 @@ def choose(
         crf=crf if chosen.crf is not None and crf is not None else chosen.crf,
         mbps=mbps if chosen.crf is not None else None,
     )
-    return _with_colour(encoding, info, gray)
+    return _with_colour(encoding, info, gray, tone_map)
+
+
+def _is_deep(info: VideoInfo) -> bool:
+    """Whether 8 bits are too few; of HDR they are, even if the source has no more."""
+    return info.depth > 8 or not info.colour.sdr
 
 
 def _formats(name: str, alpha: bool) -> dict[int, str]:
@@ -293,7 +302,12 @@ def _formats(name: str, alpha: bool) -> dict[int, str]:
 
 
 def _choose_image(
-    path: Path, info: VideoInfo, alpha: bool, gray: bool, codec: str | None
+    path: Path,
+    info: VideoInfo,
+    alpha: bool,
+    gray: bool,
+    codec: str | None,
+    tone_map: bool,
 ) -> Encoding:
     suffix = path.suffix.lower() or ".png"
     if path.is_dir():
@@ -308,50 +322,68 @@ def _choose_image(
     if alpha and not image.alpha:
         raise ValueError(_no_alpha(path))
     formats = image.alpha if alpha else image.opaque
-    wide = 8 not in formats or (16 in formats and info.depth > 8)
+    wide = 8 not in formats or (16 in formats and _is_deep(info))
     key = 16 if wide else 8
     if gray and 1 in formats:
         key = 17 if wide else 1
-    return _with_colour(
-        Encoding(image, formats[key], alpha, wide, image=True), info, gray
-    )
+    encoding = Encoding(image, formats[key], alpha, wide, image=True)
+    return _with_colour(encoding, info, gray, tone_map)
 
 
-# Encoders whose files say which primaries and transfer curve their values have; all
-# other encoders here write no such tags.
-_UNTAGGED = ("gif", "libwebp_anim", "libwebp", "tiff", "mjpeg", "exr")
+# Encoders that write no tags that say what values mean.
+_UNTAGGED = ("gif", "libwebp_anim", "libwebp", "tiff", "mjpeg")
 
 
-def _with_colour(encoding: Encoding, info: VideoInfo, gray: bool) -> Encoding:
+def _with_colour(
+    encoding: Encoding, info: VideoInfo, gray: bool, tone_map: bool
+) -> Encoding:
     """Add what the pixels will mean, and what of the source's colour is lost.
 
     A matte is data: it gets no tags of the source. SDR pictures are written without
     tags, since browsers take a PNG for sRGB then, while FFmpeg would turn the tags of
     BT.709 video into a gamma that they show too dark.
     """
-    encoder = encoding.codec.encoder
-    colour = SDR if gray else info.colour
-    notes = []
+    colour, notes = SDR, list[str]()
     if not gray:
-        if encoding.bits < info.depth:
-            notes.append(
-                f"reduced from {info.depth} to {encoding.bits} bits per channel"
-            )
-        if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
-            notes.append(
-                "full range became limited range, the only one that ProRes has"
-            )
-        if colour.wide_gamut and encoder in _UNTAGGED:
-            notes.append(
-                "the colours look less saturated: the source has other primaries than "
-                "BT.709, which this format cannot state; .mp4, .mov, .mkv and .png can"
-            )
-    if not colour.hdr and (encoding.image or encoder == "apng"):
+        colour, notes = _keep_colour(encoding, info, tone_map)
+    picture = encoding.image or encoding.codec.encoder == "apng"
+    if picture and colour.sdr:
         wide = colour.wide_gamut
         primaries = colour.primaries if wide else UNSPECIFIED
         transfer = TRANSFER_SRGB if wide else UNSPECIFIED
         colour = replace(colour, primaries=primaries, transfer=transfer)
     return replace(encoding, colour=colour, notes=tuple(notes))
+
+
+def _keep_colour(
+    encoding: Encoding, info: VideoInfo, tone_map: bool
+) -> tuple[Colour, list[str]]:
+    """What the pixels of an output that is no matte mean, and what is lost."""
+    encoder, colour, notes = encoding.codec.encoder, info.colour, list[str]()
+    if not colour.sdr and (encoder in _UNTAGGED or encoding.bits < 10):
+        lack = "cannot say what its values mean" if encoding.bits > 8 else "has 8 bits"
+        what = f"the {TRANSFERS[colour.transfer]} picture"
+        if tone_map:
+            colour = SDR
+            notes.append(
+                f"{what} was tone-mapped to SDR (BT.709), since this format {lack}; "
+                "HEVC, AV1, ProRes, FFV1, PNG and EXR hold it"
+            )
+        else:
+            notes.append(
+                f"the code values of {what} are kept, although this format {lack}; "
+                "programs may show it flat and dark"
+            )
+    if encoding.bits < info.depth:
+        notes.append(f"reduced from {info.depth} to {encoding.bits} bits per channel")
+    if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
+        notes.append("full range became limited range, the only one that ProRes has")
+    if colour.wide_gamut and colour.sdr and encoder in (*_UNTAGGED, "exr"):
+        notes.append(
+            "the colours look less saturated: the source has other primaries than "
+            "BT.709, which this format cannot state; .mp4, .mov, .mkv and .png can"
+        )
+    return colour, notes
 
 
 def with_alpha() -> str:

@@ -15,7 +15,16 @@ Pixels = NDArray[np.uint8 | np.uint16]
 UNSPECIFIED = 2
 MATRIX_RGB, MATRIX_BT709, MATRIX_BT601 = 0, 1, 6
 RANGE_LIMITED, RANGE_FULL = 1, 2
-TRANSFER_SRGB, TRANSFER_PQ, TRANSFER_HLG = 13, 16, 18
+TRANSFER_LOG, TRANSFER_LOG_SQRT, TRANSFER_SRGB = 9, 10, 13
+TRANSFER_PQ, TRANSFER_HLG = 16, 18
+
+# The transfer curves whose values are no ordinary picture, by what they are called.
+TRANSFERS = {
+    TRANSFER_PQ: "PQ",
+    TRANSFER_HLG: "HLG",
+    TRANSFER_LOG: "logarithmic",
+    TRANSFER_LOG_SQRT: "logarithmic",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +36,20 @@ class Colour:
         range: 1 limited ("tv"), 2 full ("pc").
         primaries: Colour primaries; 2 is unspecified.
         transfer: Transfer characteristics; 2 is unspecified, 16 PQ, 18 HLG.
+        peak: The brightest white of a PQ picture [cd/m2]: that of the display it was
+            mastered on, where the source says it.
     """
 
     matrix: int = MATRIX_BT709
     range: int = RANGE_LIMITED
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
+    peak: float = 1000.0
+
+    @property
+    def sdr(self) -> bool:
+        """Whether values are those of an ordinary picture: neither HDR nor log."""
+        return self.transfer not in TRANSFERS
 
     @property
     def hdr(self) -> bool:
@@ -66,6 +83,8 @@ class Frame:
         number: Its number in a numbered sequence of images, or None.
         alpha: The source's own alpha, (H, W, 1) in the type of `pixels`; None where it
             has none, it is not wanted, or all of the frame is opaque.
+        original: The picture as it is encoded in the source, where `pixels` are an SDR
+            version of it (see `tone`); None where they are the source's own.
     """
 
     pixels: Pixels
@@ -74,6 +93,7 @@ class Frame:
     name: str = ""
     number: int | None = None
     alpha: Pixels | None = None
+    original: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ import numpy as np
 from rematte.errors import InputError, OutputError
 from rematte.video import fields
 from rematte.video.colour import frame_colour, from_rgb, to_rgb
-from rematte.video.frame import Colour, Frame, Pixels, VideoInfo
+from rematte.video.frame import SDR, Colour, Frame, Pixels, VideoInfo
 from rematte.video.reader import VideoReader
+from rematte.video.tone import as_sdr, between
 
 _BASE = Fraction(1, 90_000)  # the unit of times that are read off a clock
 _PATIENCE = 0.2  # between two looks at whether to stop [s]
@@ -68,7 +69,8 @@ class LiveSource:
         self._file: VideoReader | None = None
         if Path(source).is_file():
             self._file = VideoReader(source, size=size, deinterlace=deinterlace)
-            self.info, self.notes = self._file.info, self._file.notes
+            self._set_info(self._file.info)
+            self.notes = self._file.notes
             return
         self._container = _open(source)
         try:
@@ -87,7 +89,12 @@ class LiveSource:
         width, height = size or (first.width, first.height)
         rate = stream.guessed_rate or stream.average_rate or Fraction(30)
         rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
-        self.info = VideoInfo(width, height, rate, _BASE, frame_colour(first))
+        self._set_info(VideoInfo(width, height, rate, _BASE, frame_colour(first)))
+
+    def _set_info(self, info: VideoInfo) -> None:
+        self._colour = info.colour
+        self._to_sdr = between(info.colour, SDR)
+        self.info = replace(info, colour=as_sdr(info.colour))
 
     def __iter__(self) -> Iterator[Pixels]:
         if self._file is None:
@@ -100,7 +107,7 @@ class LiveSource:
             wait = begun + float(frame.time - first) - time.monotonic()
             if self._pace and wait > 0:
                 time.sleep(wait)
-            yield frame.pixels
+            yield self._to_sdr(frame.pixels) if self._to_sdr else frame.pixels
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -118,7 +125,9 @@ class LiveSource:
             if picture is None:
                 return
             self._first = None
-            yield to_rgb(picture, self.info.colour, 8, self._size)
+            depth = 8 if self._to_sdr is None else 16
+            pixels = to_rgb(picture, self._colour, depth, self._size)
+            yield self._to_sdr(pixels) if self._to_sdr else pixels
 
     def close(self) -> None:
         """Release the camera, the connection or the file."""

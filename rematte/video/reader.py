@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 from rematte.video.clock import LONG_STEP, Clock, read_clock
-from rematte.video.colour import frame_colour, frame_depth, to_rgb
+from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
 from rematte.video.fields import DEINTERLACE, deinterlace
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.images import Picture, decode_image, describe_gaps, find_images
@@ -285,6 +285,7 @@ class VideoReader:
         self._pictures = itertools.chain([first], self._pictures)
         base = first.time_base or stream.time_base or Fraction(1)
         self.clock = self.clock.starting((first.pts or 0) * base)
+        self.notes += lost_metadata(first)
         self._rotate = Upright(first)
         width, height = self._size or self._rotate.size(first.width, first.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)

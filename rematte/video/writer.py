@@ -28,6 +28,7 @@ from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
     RANGE_LIMITED,
+    Colour,
     Frame,
     Pixels,
     VideoInfo,
@@ -36,6 +37,7 @@ from rematte.video.images import natural_key
 from rematte.video.numbering import Numbering
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.passthrough import SideStreams
+from rematte.video.tone import to_light
 
 
 class Writer(Protocol):
@@ -797,7 +799,7 @@ def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     """Encode one image; every packet of these encoders is a whole file."""
     height, width = pixels.shape[:2]
     if encoding.pixel_format.endswith("f32le"):
-        picture = _linear(pixels, encoding.pixel_format)
+        picture = _linear(pixels, encoding.pixel_format, encoding.colour)
     else:
         # Of the image formats JPEG alone is YUV; JFIF says that it is BT.601.
         colour = replace(encoding.colour, matrix=MATRIX_BT601, range=RANGE_FULL)
@@ -815,8 +817,11 @@ def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     return b"".join(bytes(packet) for packet in packets)
 
 
-def _linear(pixels: Pixels, pixel_format: str) -> av.VideoFrame:
+def _linear(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
     """Scene-linear floats, premultiplied, as compositors expect OpenEXR to hold.
+
+    Those of HDR are of BT.709 primaries, which OpenEXR has unless it says otherwise; 1
+    is reference white, and colours outside of that gamut have negative values.
 
     Source:
         IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
@@ -826,8 +831,11 @@ def _linear(pixels: Pixels, pixel_format: str) -> av.VideoFrame:
         value = value.repeat(3, 2)  # a matte is coverage already, not light
     else:
         rgb = value[..., :3]
-        toe, curve = rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
-        value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
+        if colour.sdr:
+            toe, curve = rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
+            value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
+        else:
+            value[..., :3] = to_light(pixels[..., :3], colour)
         if value.shape[2] == 4:
             value[..., :3] *= value[..., 3:]
     array: Any = np.ascontiguousarray(value)

@@ -1,0 +1,393 @@
+"""Converts RGB pictures between SDR, HDR (PQ, HLG) and logarithmic encodings.
+
+Light is counted in units of reference white: 1 is 203 cd/m2, which is where the white
+of SDR pictures lies in HDR, and what HDR is reduced to. Tables of one dimension and a
+3x3 matrix do the work, a row at a time. Knows no torch and no files.
+
+Source:
+    ITU-R BT.2100-3 for PQ and HLG with its OOTF; BT.2408-7 for reference white;
+    BT.2390-11, 5.4.1, for the reduction (EETF), applied to the largest of R, G and B so
+    that hues stay; BT.1886 for SDR; ITU-T H.273 for the logarithmic curves and the
+    chromaticities.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.video.bands import in_bands
+from rematte.video.frame import (
+    SDR,
+    TRANSFER_HLG,
+    TRANSFER_LOG,
+    TRANSFER_LOG_SQRT,
+    TRANSFER_PQ,
+    Colour,
+    Frame,
+    Pixels,
+)
+
+Floats = NDArray[np.float64]
+
+WHITE = 203.0  # of SDR, and of text and graphics in HDR [cd/m2]
+_HLG_PEAK = 1000 / WHITE  # of the display that HLG is shown on here
+_HLG_GAMMA = 1.2  # of its OOTF
+_SDR_GAMMA = 2.4
+
+# x and y of red, green and blue by code point; the white of all is D65.
+_CHROMATICITIES = {
+    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+_D65 = (0.3127, 0.3290)
+
+
+def decode(value: Floats, transfer: int) -> Floats:
+    """Turn values in [0, 1] into light; for HLG into light of the scene in [0, 1].
+
+    Args:
+        value: What is stored.
+        transfer: Code point of the curve; all that are not HDR or logarithmic are SDR.
+    """
+    if transfer == TRANSFER_PQ:
+        power = value ** (1 / _PQ_M2)
+        base = np.maximum(power - _PQ_C1, 0) / (_PQ_C2 - _PQ_C3 * power)
+        return 10000 / WHITE * base ** (1 / _PQ_M1)
+    if transfer == TRANSFER_HLG:
+        upper = (np.exp((value - _HLG_C) / _HLG_A) + _HLG_B) / 12
+        return np.where(value <= 0.5, value**2 / 3, upper)
+    if transfer in _LOG_DECADES:
+        light = 10 ** ((value - 1) * _LOG_DECADES[transfer])
+        return np.where(value > 0, light, 0.0)
+    return value**_SDR_GAMMA
+
+
+def encode(light: Floats, transfer: int) -> Floats:
+    """Do the inverse of `decode`; light beyond what the curve holds is cut off."""
+    if transfer == TRANSFER_PQ:
+        power = np.clip(light * WHITE / 10000, 0, 1) ** _PQ_M1
+        return ((_PQ_C1 + _PQ_C2 * power) / (1 + _PQ_C3 * power)) ** _PQ_M2
+    light = np.clip(light, 0, 1)
+    if transfer == TRANSFER_HLG:
+        upper = _HLG_A * np.log(np.maximum(12 * light - _HLG_B, 1e-9)) + _HLG_C
+        return np.where(light <= 1 / 12, np.sqrt(3 * light), upper)
+    if transfer in _LOG_DECADES:
+        decades = _LOG_DECADES[transfer]
+        return np.maximum(1 + np.log10(np.maximum(light, 1e-9)) / decades, 0)
+    return light ** (1 / _SDR_GAMMA)
+
+
+_PQ_M1, _PQ_M2 = 2610 / 16384, 2523 / 32
+_PQ_C1, _PQ_C2, _PQ_C3 = 3424 / 4096, 2413 / 128, 2392 / 128
+_HLG_A = 0.17883277
+_HLG_B = 1 - 4 * _HLG_A
+_HLG_C = 0.5 - _HLG_A * np.log(4 * _HLG_A)
+_LOG_DECADES = {TRANSFER_LOG: 2.0, TRANSFER_LOG_SQRT: 2.5}
+
+
+def reduce_range(light: Floats, peak: float) -> Floats:
+    """Map light from 0 to `peak` to light from 0 to 1: the EETF of BT.2390.
+
+    Args:
+        light: In units of reference white.
+        peak: The brightest white of the source, in the same units; where it is 1 or
+            less, only what lies above 1 is cut off.
+    """
+    if peak <= 1:
+        return np.minimum(light, 1)
+    top = encode(np.array(peak), TRANSFER_PQ)
+    value = np.minimum(encode(light, TRANSFER_PQ) / top, 1)
+    most = encode(np.array(1.0), TRANSFER_PQ) / top
+    knee = 1.5 * most - 0.5
+    t = np.maximum(value - knee, 0) / (1 - knee)
+    spline = (
+        (2 * t**3 - 3 * t**2 + 1) * knee
+        + (t**3 - 2 * t**2 + t) * (1 - knee)
+        + (3 * t**2 - 2 * t**3) * most
+    )
+    return decode(np.where(value < knee, value, spline) * top, TRANSFER_PQ)
+
+
+def _widen_range(light: Floats, peak: float) -> Floats:
+    """Map light from 0 to 1 to light up to nearly `peak`: `reduce_range` backwards.
+
+    That has no slope at its end, and its exact inverse would make large steps of small
+    errors; so here a step is widened at most threefold.
+    """
+    if peak <= 1:
+        return light
+    top = encode(np.array(peak), TRANSFER_PQ)
+    values = np.linspace(0, 1, 4097)
+    light_in = decode(values * top, TRANSFER_PQ)
+    reduced = encode(reduce_range(light_in, peak), TRANSFER_PQ)
+    steps = np.maximum(np.diff(reduced), np.diff(values * top) / 3)
+    steep = np.concatenate([[0], np.cumsum(steps)])
+    found = np.interp(encode(light, TRANSFER_PQ), steep, values * top)
+    return decode(found, TRANSFER_PQ)
+
+
+@lru_cache
+def _to_xyz(primaries: int) -> Floats:
+    """The matrix from light of R, G and B to X, Y and Z.
+
+    Source:
+        SMPTE RP 177, Derivation of Basic Television Color Equations.
+    """
+    points = np.array([(x, y, 1 - x - y) for x, y in _CHROMATICITIES[primaries]]).T
+    x, y = _D65
+    white = np.array([x / y, 1, (1 - x - y) / y])
+    return points * np.linalg.solve(points, white)
+
+
+def _primaries(colour: Colour) -> int:
+    usual = 1 if colour.sdr else 9
+    return colour.primaries if colour.primaries in _CHROMATICITIES else usual
+
+
+def between(source: Colour, target: Colour) -> "Conversion | None":
+    """Give what converts pictures from one encoding to another, if that is needed.
+
+    Two SDR encodings are taken for the same, whatever their primaries. From HDR to SDR
+    the range is reduced; from SDR to HDR white becomes reference white.
+    """
+    if source.transfer == target.transfer or (source.sdr and target.sdr):
+        return None
+    return Conversion(source, target)
+
+
+class Conversion:
+    """Converts pictures from one encoding to another.
+
+    Args:
+        source: How the pictures are encoded.
+        target: How they are to be.
+        widen: Whether SDR becomes HDR of the full range, as if it had been reduced
+            from that, rather than HDR whose brightest is reference white.
+    """
+
+    def __init__(self, source: Colour, target: Colour, widen: bool = False) -> None:
+        self._source, self._target = source, target
+        self._widen = widen
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Convert (H, W, 3 or 4) of 8 or 16 bits to 16 bits; alpha stays as it is."""
+        out = np.empty(pixels.shape, np.uint16)
+        out[..., 3:] = pixels[..., 3:] * np.uint16(257 if pixels.itemsize == 1 else 1)
+        in_bands(_convert, len(pixels), pixels, out, *self._tables(pixels))
+        return out
+
+    def _tables(self, pixels: Pixels) -> tuple[Any, ...]:
+        light, *others = self._made
+        return light[::257] if pixels.itemsize == 1 else light, *others
+
+    @cached_property
+    def _made(self) -> tuple[Any, ...]:
+        source, target = self._source, self._target
+        light = decode(np.arange(65536) / 65535, source.transfer)
+        xyz_source, xyz_target = (_to_xyz(_primaries(c)) for c in (source, target))
+        steps: list[tuple[Floats, float]] = [_UNUSED] * 5
+        if source.transfer == TRANSFER_HLG:
+            steps[0] = _table(lambda y: _HLG_PEAK * y ** (_HLG_GAMMA - 1), 1)
+        if source.hdr and target.sdr:
+            peak = _peak(source)
+            steps[1] = _table(lambda most: reduce_range(most, peak) / most, peak)
+        if self._widen and target.hdr:
+            peak = _peak(target)
+            steps[2] = _table(lambda most: _widen_range(most, peak) / most, 1)
+        if target.transfer == TRANSFER_HLG:
+            power = 1 / _HLG_GAMMA - 1
+            steps[3] = _table(lambda y: (y / _HLG_PEAK) ** power / _HLG_PEAK, _HLG_PEAK)
+        most = 10000 / WHITE if target.transfer == TRANSFER_PQ else 1.0
+        steps[4] = _table(lambda light: encode(light, target.transfer), most)
+        return (
+            light.astype(np.float32),
+            np.stack([table for table, _ in steps]).astype(np.float32),
+            np.array([most for _, most in steps], np.float32),
+            xyz_source[1].astype(np.float32),
+            np.linalg.solve(xyz_target, xyz_source).astype(np.float32),
+            xyz_target[1].astype(np.float32),
+            np.float32(1 if target.sdr else np.inf),
+        )
+
+
+_STEPS = 4096  # in a table, evenly spaced in the fourth root of light
+_UNUSED = (np.zeros(_STEPS + 2), 0.0)
+
+
+def _table(function: Any, most: float) -> tuple[Floats, float]:
+    """Sample a function of light from nearly 0 to `most`."""
+    roots = np.maximum(np.arange(_STEPS + 2), 1e-3) / _STEPS
+    return function(np.minimum(roots, 1) ** 4 * most), most
+
+
+def _peak(colour: Colour) -> float:
+    return colour.peak / WHITE if colour.transfer == TRANSFER_PQ else _HLG_PEAK
+
+
+class Restoration:
+    """Gives a predicted foreground the encoding of the source.
+
+    The network sees a picture reduced to SDR and predicts what to add to that. Here the
+    same change is made to the picture itself; where there is none, it stays exactly.
+
+    Args:
+        colour: The encoding of the source.
+    """
+
+    def __init__(self, colour: Colour) -> None:
+        self._raise = Conversion(SDR, colour, widen=True)
+
+    def __call__(self, original: Pixels, shown: Pixels, foreground: Pixels) -> Pixels:
+        """Give the foreground, (H, W, 3) of 16 bits.
+
+        Args:
+            original: The picture, (H, W, 3), 8 or 16 bits.
+            shown: The same reduced to SDR, 16 bits.
+            foreground: The foreground predicted from that, (H, W, 3 or 4), 16 bits.
+        """
+        out = np.empty(shown.shape, np.uint16)
+        unit = np.uint32(257 if original.itemsize == 1 else 1)
+        in_bands(
+            _restore, len(out), original, unit, shown, foreground, out,
+            *self._raise._tables(shown),
+        )  # fmt: skip
+        return out
+
+
+def as_sdr(colour: Colour) -> Colour:
+    """What `displayed` frames are encoded as."""
+    return colour if colour.sdr else SDR
+
+
+def displayed(frames: Iterable[Frame], colour: Colour) -> Iterator[Frame]:
+    """Give frames as SDR, beside what they were; frames of SDR sources are passed on.
+
+    Args:
+        frames: As read.
+        colour: Their encoding.
+    """
+    convert = between(colour, SDR)
+    if convert is None:
+        return iter(frames)
+    return (
+        replace(frame, pixels=convert(frame.pixels), original=frame.pixels)
+        for frame in frames
+    )
+
+
+def to_light(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
+    """Turn (H, W, 3) into light of BT.709 primaries; what they cannot show is negative.
+
+    1 is reference white. For HLG it is the light of a display of 1000 cd/m2.
+    """
+    most = np.iinfo(pixels.dtype).max
+    table = decode(np.arange(most + 1) / most, colour.transfer).astype(np.float32)
+    light = table[pixels]
+    xyz = _to_xyz(_primaries(colour))
+    if colour.transfer == TRANSFER_HLG:
+        brightness = np.maximum(light @ xyz[1].astype(np.float32), np.float32(1e-9))
+        light *= (_HLG_PEAK * brightness ** (_HLG_GAMMA - 1))[..., None]
+    return light @ np.linalg.solve(_to_xyz(1), xyz).astype(np.float32).T
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _at(steps: Any, most: Any, step: int, light: Any) -> Any:
+    """Look the function of a step up, between two entries of its table."""
+    part = min(max(light / most[step], np.float32(0)), np.float32(1))
+    at = np.sqrt(np.sqrt(part)) * np.float32(_STEPS)
+    index = np.int32(at)
+    low, high = steps[step, index], steps[step, index + 1]
+    return low + (at - np.float32(index)) * (high - low)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _pixel(
+    r: Any, g: Any, b: Any, steps: Any, most: Any, luma_in: Any, matrix: Any,
+    luma_out: Any, top: Any,
+) -> Any:  # fmt: skip
+    """Light of the source to values of the target, in [0, 1]."""
+    zero = np.float32(0)
+    if most[0] > zero:  # light of the scene to light of a display (HLG)
+        gain = _at(steps, most, 0, luma_in[0] * r + luma_in[1] * g + luma_in[2] * b)
+        r, g, b = r * gain, g * gain, b * gain
+    if most[1] > zero:  # less range
+        peak = max(r, g, b)
+        gain = _at(steps, most, 1, peak)
+        gain = min(gain, np.float32(1) / max(peak, np.float32(1e-9)))
+        r, g, b = r * gain, g * gain, b * gain
+    x = matrix[0, 0] * r + matrix[0, 1] * g + matrix[0, 2] * b
+    y = matrix[1, 0] * r + matrix[1, 1] * g + matrix[1, 2] * b
+    z = matrix[2, 0] * r + matrix[2, 1] * g + matrix[2, 2] * b
+    light = luma_out[0] * x + luma_out[1] * y + luma_out[2] * z
+    low, high = min(x, y, z), max(x, y, z)
+    # Colours outside of the gamut lose saturation, not brightness.
+    keep = np.float32(1)
+    if low < zero:
+        keep = light / max(light - low, np.float32(1e-9))
+    if high > top:
+        light = min(light, top)
+        keep = min(keep, (top - light) / (high - light))
+    if keep < np.float32(1):
+        x, y, z = (
+            light + keep * (x - light),
+            light + keep * (y - light),
+            light + keep * (z - light),
+        )
+    if most[2] > zero:  # more range
+        gain = _at(steps, most, 2, max(x, y, z))
+        x, y, z, light = x * gain, y * gain, z * gain, light * gain
+    if most[3] > zero:  # light of a display to light of the scene (HLG)
+        gain = _at(steps, most, 3, light)
+        x, y, z = x * gain, y * gain, z * gain
+    return (
+        _at(steps, most, 4, x),
+        _at(steps, most, 4, y),
+        _at(steps, most, 4, z),
+    )
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _convert(
+    begin: int, end: int, pixels: Any, out: Any, light: Any, steps: Any, most: Any,
+    luma_in: Any, matrix: Any, luma_out: Any, top: Any,
+) -> None:  # fmt: skip
+    scale, half = np.float32(65535), np.float32(0.5)
+    for row in range(begin, end):
+        for x in range(pixels.shape[1]):
+            r, g, b = _pixel(
+                light[pixels[row, x, 0]], light[pixels[row, x, 1]],
+                light[pixels[row, x, 2]], steps, most, luma_in, matrix, luma_out, top,
+            )  # fmt: skip
+            out[row, x, 0] = np.int32(r * scale + half)
+            out[row, x, 1] = np.int32(g * scale + half)
+            out[row, x, 2] = np.int32(b * scale + half)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _restore(
+    begin: int, end: int, original: Any, unit: Any, shown: Any, foreground: Any,
+    out: Any, light: Any, steps: Any, most: Any, luma_in: Any, matrix: Any,
+    luma_out: Any, top: Any,
+) -> None:  # fmt: skip
+    scale, half, zero = np.float32(65535), np.float32(0.5), np.float32(0)
+    for row in range(begin, end):
+        for x in range(shown.shape[1]):
+            r, g, b = _pixel(
+                light[foreground[row, x, 0]], light[foreground[row, x, 1]],
+                light[foreground[row, x, 2]], steps, most, luma_in, matrix, luma_out,
+                top,
+            )  # fmt: skip
+            red, green, blue = _pixel(
+                light[shown[row, x, 0]], light[shown[row, x, 1]],
+                light[shown[row, x, 2]], steps, most, luma_in, matrix, luma_out, top,
+            )  # fmt: skip
+            change = (r - red, g - green, b - blue)
+            for c in range(3):
+                value = np.float32(original[row, x, c] * unit) + change[c] * scale
+                out[row, x, c] = np.int32(min(max(value, zero), scale) + half)
