@@ -16,7 +16,7 @@ from itertools import chain, islice
 from numbers import Rational
 from os.path import realpath
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -52,7 +52,7 @@ from rematte.video.formats import (
 )
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.opening import DEFAULT_LIMITS, Limits
-from rematte.video.reader import VideoReader
+from rematte.video.reader import VideoReader, describe_damage
 from rematte.video.tone import displayed
 from rematte.video.writer import (
     FileWriter,
@@ -90,6 +90,8 @@ class Report:
             the largest one sets the pace.
         outputs: What was written, by kind.
         notes: What is not as in the source, in words.
+        damaged: Where damage was passed over with `ignore_errors`, by time [s]: the
+            name of an image, or nothing for a video.
     """
 
     frames: int = 0
@@ -102,6 +104,7 @@ class Report:
     shares: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    damaged: dict[float, str] = field(default_factory=dict)
 
 
 class _Stages:
@@ -320,12 +323,10 @@ def convert_video(
         )  # fmt: skip
         outputs = plan_outputs(wanted, info, look, part.origin if part else None)
         if part is None:
-            chunked = not info.still and (
-                _kind_of_engine(model, device, dtype, engine) == "plain"
-            )
-            report.notes += check(
-                arguments, describe(reader, outputs, output_type, chunked)
-            )
+            kind = _kind_of_engine(model, device, dtype, engine)
+            chunked = kind == "plain" and not info.still
+            case = describe(reader, outputs, output_type, chunked)
+            report.notes += check(arguments, case)
             check_images(wanted, reader, start_number, overwrite, start, end, limit)
         frames = stages.around(
             "decode",
@@ -333,12 +334,7 @@ def convert_video(
                 (part.select if part else iter)(displayed(reader, info.colour)), limit
             ),
         )
-        first = next(frames, None)
-        if first is None:
-            raise InputError(
-                f"{input_source}: no frame between {start or 0} and "
-                f"{end or 'its end'}; choose another start (--start)"
-            )
+        first = next(frames, None) or _no_frame(input_source, start, end)
         matting = part.matting if part else choose_matting(
             model, device, dtype, report, engine=engine, frames=_total(info, limit),
             downsample_ratio=downsample_ratio, seq_chunk=1 if info.still else chunk,
@@ -366,14 +362,11 @@ def convert_video(
             # The sound ends where the picture was cut, and else where it ends itself.
             stop = last if report.frames == limit else until and max(until, last)
             with stages("encode"):
-                for writer in writers:
-                    writer.complete(stop)
-                # Only now, so that either all outputs appear or none.
-                for writer in writers:
-                    writer.publish()
+                _publish(writers, stop)
     report.seconds, report.shares = stages.total(), stages.shares()
     report.outputs = {item.kind: str(item.path) for item in outputs}
-    report.notes += reader.notes
+    report.damaged = reader.damaged
+    report.notes += [*reader.notes, *([] if part else describe_damage(reader.damaged))]
     for writer in writers:
         report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
     return report
@@ -1019,6 +1012,21 @@ def _choose_backdrop(
     return spec, [
         f"not transparent but over {spec}: {why} cannot hold an alpha channel; {remedy}"
     ]
+
+
+def _no_frame(source: str | Path, start: Rate | None, end: Rate | None) -> NoReturn:
+    raise InputError(
+        f"{source}: no frame between {start or 0} and {end or 'its end'}; choose "
+        "another start (--start)"
+    )
+
+
+def _publish(writers: Sequence[Writer], stop: Fraction | None) -> None:
+    """Complete all outputs, and only then give them their names: all or none."""
+    for writer in writers:
+        writer.complete(stop)
+    for writer in writers:
+        writer.publish()
 
 
 @contextmanager

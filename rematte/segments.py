@@ -67,7 +67,7 @@ from rematte.video.formats import can_join, is_sequence
 from rematte.video.frame import Frame
 from rematte.video.images import find_images
 from rematte.video.opening import Limits
-from rematte.video.reader import VideoReader
+from rematte.video.reader import VideoReader, describe_damage
 from rematte.video.writer import (
     FileWriter,
     ImageWriter,
@@ -626,7 +626,13 @@ class SegmentConverter:
                 },
                 "shares": {k: v * report.seconds for k, v in report.shares.items()},
                 "engine": self._report.engine,
-                "notes": [*self._report.notes, *report.notes],
+                "notes": notes,
+                "damaged": {
+                    time: name
+                    for time, name in report.damaged.items()
+                    if segment.first <= time
+                    and (segment.end is None or time < segment.end)
+                },
             },
         )
 
@@ -875,10 +881,12 @@ def _examine(work: Work, report: LongReport) -> tuple[dict[str, int], Fraction]:
         report.frames += len(frames)
         report.engine = record["engine"]
         report.notes += [note for note in record["notes"] if note not in report.notes]
+        report.damaged |= {float(at): name for at, name in record["damaged"].items()}
         for kind, frames_ahead in record["depth"].items():
             depth[kind] = max(depth[kind], frames_ahead)
         for stage, value in record["shares"].items():
             seconds[stage] = seconds.get(stage, 0) + value
+    report.notes += describe_damage(report.damaged)
     total = sum(seconds.values()) or 1.0
     report.shares = {stage: value / total for stage, value in seconds.items()}
     return depth, first

@@ -7,9 +7,10 @@ length. Knows no torch and nothing of mattes.
 import itertools
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from operator import sub
 from pathlib import Path
@@ -77,6 +78,8 @@ class VideoReader:
         average_rate: Frames per second over the whole; `info.rate` is the usual rate.
         limits: What the file may ask for.
         clock: Turns the file's times into those of the frames.
+        damaged: Where damage was passed over, by time [s]: the name of an image, or
+            nothing for a video.
         notes: What is not as was asked, in words.
 
     Raises:
@@ -120,6 +123,7 @@ class VideoReader:
         self._ignore_errors = ignore_errors
         self._container: InputContainer | None = None
         self.clock = Clock()
+        self.damaged: dict[float, str] = {}
         self._images: list[Picture]
         self._images, self.notes = find_images(self.path, hold_gaps)
         if self._images:
@@ -216,7 +220,7 @@ class VideoReader:
     # Images
 
     def _image_info(self, frame_rate: Fraction) -> VideoInfo:
-        first, upright = decode_image(self._images[0].file, self.limits)
+        first, upright = self._first_readable()
         width, height = self._size or upright.size(first.width, first.height)
         return VideoInfo(
             width,
@@ -229,6 +233,15 @@ class VideoReader:
             still=self._images[0].file == self.path,
         )
 
+    def _first_readable(self) -> tuple[av.VideoFrame, Upright]:
+        for image in self._images:
+            try:
+                return decode_image(image.file, self.limits)
+            except InputError:
+                if not self._ignore_errors or image is self._images[-1]:
+                    raise
+        raise AssertionError  # there is at least one image
+
     def _note_gaps(self) -> None:
         """Note which of the frames from `start` to `end` are missing."""
         step = self.info.time_base
@@ -239,13 +252,37 @@ class VideoReader:
             self.notes.append(gaps)
 
     def _read_images(self) -> Iterator[Frame]:
-        first = int(self._start / self.info.time_base) if self._start else 0
-        images = list(enumerate(self._images))[first:]
+        """All images; one that is damaged shows the one before it, if it may."""
+        last: Frame | None = None
+        for index, frame in enumerate(self._decode_images(), self._first_image()):
+            if isinstance(frame, InputError):
+                image = self._images[index]
+                last = self._nearest(index, frame) if last is None else last
+                shown = index * self.info.time_base
+                frame = replace(last, time=shown, name=image.name, number=image.number)
+                self.damaged[float(shown)] = image.file.name
+            last = frame
+            yield frame
+
+    def _nearest(self, index: int, error: InputError) -> Frame:
+        """The nearest image that can be decoded, one before if there is one."""
+        later = range(index + 1, len(self._images))
+        for other in itertools.chain(reversed(range(index)), later):
+            frame = self._read_image(other, self._images[other])
+            if isinstance(frame, Frame):
+                return frame
+        raise error
+
+    def _first_image(self) -> int:
+        return int(self._start / self.info.time_base) if self._start else 0
+
+    def _decode_images(self) -> Iterator[Frame | InputError]:
+        images = list(enumerate(self._images))[self._first_image() :]
         if not self._threads:
             yield from itertools.starmap(self._read_image, images)
             return
         with ThreadPoolExecutor(self._threads) as pool:
-            ahead: deque[Future[Frame]] = deque()
+            ahead: deque[Future[Frame | InputError]] = deque()
             for index, image in images:
                 ahead.append(pool.submit(self._read_image, index, image))
                 if len(ahead) > 2 * self._threads:  # so that memory is bounded
@@ -253,9 +290,14 @@ class VideoReader:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _read_image(self, index: int, image: Picture) -> Frame:
+    def _read_image(self, index: int, image: Picture) -> Frame | InputError:
         step = self.info.time_base
-        picture, upright = decode_image(image.file, self.limits, self.notes)
+        try:
+            picture, upright = decode_image(image.file, self.limits, self.notes)
+        except InputError as error:
+            if self._ignore_errors:
+                return error
+            raise
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
         pixels = to_rgb(
@@ -369,7 +411,8 @@ class VideoReader:
         )
 
     def _decode_packets(self) -> Iterator[av.VideoFrame]:
-        count = 0
+        count, expected = 0, self.clock.picture
+        usual = 1 / (self._stream.guessed_rate or Fraction(25))
         container = self._container
         if container is None:
             raise InputError(f"{self.path}: the reader is closed")
@@ -386,6 +429,9 @@ class VideoReader:
                 frames = decoder.decode(packet)
             except av.error.FFmpegError as error:
                 if self._ignore_errors:
+                    # Threads raise late, but in order: the next frame is lost.
+                    self.damaged[float(expected - self.clock.origin)] = ""
+                    expected += usual
                     continue
                 raise InputError(
                     f"{self.path}: damaged after {count} frames ({error.strerror}); "
@@ -394,6 +440,8 @@ class VideoReader:
                 ) from error
             for frame in frames:
                 count += 1
+                if frame.pts is not None and frame.time_base:
+                    expected = frame.pts * frame.time_base + usual
                 yield frame
 
     def _read_video(self) -> Iterator[Frame]:
@@ -471,3 +519,21 @@ class VideoReader:
         self.close()
         self._open()
         self._pictures = self._decode()
+
+
+def describe_damage(damaged: Mapping[float, str]) -> list[str]:
+    """Give the note about damage that was passed over, if there was any.
+
+    Args:
+        damaged: From `VideoReader.damaged`.
+    """
+    if not damaged:
+        return []
+    images = any(damaged.values())
+    places = [name or f"{time:.3f} s" for time, name in sorted(damaged.items())]
+    named = ", ".join(places[:3])
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return [
+        f"{len(places)} {'images' if images else 'packets'} damaged ({named}{more}): "
+        "the nearest frame, mostly the one before, is shown instead"
+    ]

@@ -1,0 +1,83 @@
+"""What `ignore_errors` passes over is counted, and named where it is."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import make_clip
+from fakes import Fake, colours, save_images, times
+
+from rematte.convert import convert_video
+from rematte.errors import InputError
+from rematte.segments import convert_long
+from rematte.video.reader import VideoReader
+
+GIVEN: dict[str, Any] = {
+    "downsample_ratio": 1,
+    "progress": False,
+    "ignore_errors": True,
+}
+
+
+def damage_images(folder: Path, *numbers: int) -> Path:
+    for number in numbers:
+        (folder / f"shot{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def damage_packets(path: Path, *numbers: int) -> Path:
+    """Overwrite packets of a file whose frames stand alone."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+        for number in numbers:
+            content = bytes(packets[number])
+            at = data.index(content)
+            data[at : at + len(content)] = b"\xff" * len(content)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_damaged_image_shows_the_one_before(tmp_path: Path, threads: int) -> None:
+    folder = damage_images(save_images(tmp_path / "in", colours(6)), 2, 3)
+    with pytest.raises(InputError, match="shot2"), VideoReader(folder) as reader:
+        list(reader)
+    with VideoReader(folder, ignore_errors=True, threads=threads) as reader:
+        frames = list(reader)
+    assert [frame.name for frame in frames] == [f"shot{n}" for n in range(6)]
+    same = [np.array_equal(frame.pixels, frames[1].pixels) for frame in frames]
+    assert same == [False, True, True, True, False, False]
+    report = convert_video(Fake(), folder, output_alpha=tmp_path / "a.mkv", **GIVEN)
+    (note,) = report.notes
+    assert note.startswith("2 images damaged (shot2.png, shot3.png)")
+    assert len(report.damaged) == 2
+
+
+def test_a_part_that_begins_with_damage_shows_the_image_before(tmp_path: Path) -> None:
+    folder = damage_images(save_images(tmp_path / "in", colours(6)), 2, 3)
+    whole = [*VideoReader(folder, ignore_errors=True)]
+    start = whole[3].time
+    part = [*VideoReader(folder, ignore_errors=True, start=start)]
+    assert [frame.pixels.tobytes() for frame in part] == [
+        frame.pixels.tobytes() for frame in whole[3:]
+    ]
+
+
+@pytest.mark.parametrize("way", ["once", "segments"])
+def test_damaged_packets_are_counted_once(tmp_path: Path, way: str) -> None:
+    clip = make_clip(tmp_path / "in.mov", colours(12), codec="png", pix_fmt="rgb24")
+    damage_packets(clip, 2, 3, 4, 8)
+    act: Any = convert_video
+    model: Any = Fake()
+    if way == "segments":
+        act, model = partial(convert_long, segment=5, resume=True), Fake
+    report = act(model, clip, output_alpha=tmp_path / "a.mkv", **GIVEN)
+    notes = [note for note in report.notes if "damaged" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("4 packets damaged (0.080 s, 0.120 s, 0.160 s and 1")
+    assert report.frames == len(times(tmp_path / "a.mkv")) == 8
+    assert sorted(report.damaged) == pytest.approx([0.08, 0.12, 0.16, 0.32])
