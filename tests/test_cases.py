@@ -302,7 +302,8 @@ CASE_LIST = [
     ),
     Case("timecode.mp4", coded("01:00:00:10"), START),
     Case("timecode_drop.mov", coded("00:59:59;20")),
-    Case("timecode_drop.mov", coded("01:00:00;02"), START),
+    # The frame that is shown at 0.4 s is number 11: it begins at 0.367 s.
+    Case("timecode_drop.mov", coded("01:00:00;01"), START),
     Case("timecode.mxf", coded("10:00:00:00")),
     Case("timecode.mxf", coded("10:00:00:10"), START),
     Case("unknown_sound.mov", one_sound),

@@ -9,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.video.timecode import Timecode
+
 Pixels = NDArray[np.uint8 | np.uint16]
 
 # Code points of ITU-T H.273, which FFmpeg's enumerations follow.
@@ -111,6 +113,7 @@ class VideoInfo:
         frames: How many frames the container or folder says there are, an estimate;
             None if it does not say.
         still: Whether the source is one image.
+        timecode: What the source says, or None.
     """
 
     width: int
@@ -122,3 +125,4 @@ class VideoInfo:
     sample_aspect_ratio: Fraction = Fraction(1)
     frames: int | None = None
     still: bool = False
+    timecode: Timecode | None = None

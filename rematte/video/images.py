@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from rematte.errors import InputError
+from rematte.video import exr
 from rematte.video.numbering import (
     Numbering,
     describe_runs,
@@ -24,6 +25,8 @@ IMAGE_SUFFIXES = {
 }
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+# What is read of an OpenEXR file for its attributes [bytes].
+_HEADER = 1 << 16
 # Longer gaps are a mistake rather than lost frames [frames].
 _LONGEST_GAP = 1000
 
@@ -194,6 +197,14 @@ def describe_gaps(pictures: Sequence[Picture]) -> str:
     return f"{text} held, in image outputs too, under the missing numbers"
 
 
+def read_header(path: Path) -> dict[str, bytes]:
+    """The attributes of an OpenEXR image; none of any other."""
+    if path.suffix.lower() != ".exr":
+        return {}
+    with path.open("rb") as file:
+        return exr.read_attributes(file.read(_HEADER))
+
+
 def decode_image(
     path: Path, limits: Limits = DEFAULT_LIMITS, notes: list[str] | None = None
 ) -> tuple[av.VideoFrame, Upright]:
@@ -213,7 +224,8 @@ def decode_image(
             stream = video_stream(container, path, limits)
             stream.codec_context.options |= options
             frame = next(container.decode(stream))
-            return frame, Upright(frame, stream.codec_context.name)
+            name, aspect = stream.codec_context.name, stream.sample_aspect_ratio
+            return frame, Upright(frame, name, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         raise InputError(
             f"{path}: not a readable image; remove or replace it"

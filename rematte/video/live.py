@@ -197,7 +197,7 @@ class Newest:
         self._open = partial(LiveSource, pace=pace, deinterlace=deinterlace)
         self._reading = self._open(sources[0], size)
         self.notes: list[str] = []
-        self.info = replace(self._reading.info, time_base=_BASE, depth=8)
+        self.info = replace(self._reading.info, time_base=_BASE, depth=8, timecode=None)
         self.dropped = 0
         self._begun = time.monotonic()
         self._arrival: Arrival | None = None

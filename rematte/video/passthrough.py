@@ -31,6 +31,7 @@ from rematte.video.opening import (
 _OWN_TAGS = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "rotate"),
     *("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES"),
+    *("timecode", "TIMECODE"),  # of the picture, and counted from its first frame
 }
 
 # Streams are interleaved to within this [s]; a seek may land as much too late.

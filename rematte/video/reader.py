@@ -24,11 +24,18 @@ from av.format import Flags
 from av.video.stream import VideoStream
 
 from rematte.errors import InputError
+from rematte.video import exr
 from rematte.video.clock import LONG_STEP, Clock, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
 from rematte.video.fields import DEINTERLACE, deinterlace
 from rematte.video.frame import Frame, VideoInfo
-from rematte.video.images import Picture, decode_image, describe_gaps, find_images
+from rematte.video.images import (
+    Picture,
+    decode_image,
+    describe_gaps,
+    find_images,
+    read_header,
+)
 from rematte.video.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -37,6 +44,7 @@ from rematte.video.opening import (
     video_stream,
 )
 from rematte.video.rates import Shown, at_rate
+from rematte.video.timecode import Timecode, find_timecode
 from rematte.video.upright import Upright
 
 # Those that FFmpeg knows; which of them a build or a machine has is another matter.
@@ -127,7 +135,7 @@ class VideoReader:
         self._images: list[Picture]
         self._images, self.notes = find_images(self.path, hold_gaps)
         if self._images:
-            self.info = self._image_info(frame_rate or Fraction(30))
+            self.info = self._image_info(frame_rate)
             self.average_rate = self.info.rate
             self._note_gaps()
         else:
@@ -219,16 +227,21 @@ class VideoReader:
 
     # Images
 
-    def _image_info(self, frame_rate: Fraction) -> VideoInfo:
+    def _image_info(self, frame_rate: Fraction | None) -> VideoInfo:
         first, upright = self._first_readable()
         width, height = self._size or upright.size(first.width, first.height)
+        header = read_header(self._images[0].file)
+        rate = frame_rate or exr.read_rate(header) or Fraction(30)
+        text = exr.read_timecode(header, rate) or find_timecode([first])
         return VideoInfo(
             width,
             height,
-            rate=frame_rate,
-            time_base=1 / frame_rate,
+            rate=rate,
+            time_base=1 / rate,
             colour=frame_colour(first),
             depth=frame_depth(first),
+            sample_aspect_ratio=upright.pixel_aspect(self._size),
+            timecode=Timecode.parse(text, rate, Fraction(0)) if text else None,
             frames=len(self._images),
             still=self._images[0].file == self.path,
         )
@@ -328,14 +341,8 @@ class VideoReader:
         base = first.time_base or stream.time_base or Fraction(1)
         self.clock = self.clock.starting((first.pts or 0) * base)
         self.notes += lost_metadata(first)
-        self._rotate = Upright(first)
+        self._rotate = Upright(first, aspect=stream.sample_aspect_ratio)
         width, height = self._size or self._rotate.size(first.width, first.height)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        if self._rotate.sideways:
-            aspect = 1 / aspect
-        if self._size and aspect != 1:  # stays as wide as it was on the screen
-            before = Fraction(*self._rotate.size(first.width, first.height))
-            aspect *= before / Fraction(width, height)
         rate, time_base = self._set_times(first)
         return VideoInfo(
             width,
@@ -344,18 +351,48 @@ class VideoReader:
             time_base=time_base,
             colour=frame_colour(first),
             depth=frame_depth(first),
-            sample_aspect_ratio=aspect,
+            sample_aspect_ratio=self._rotate.pixel_aspect(self._size),
             frames=self._estimate_frames(),
+            timecode=self._timecode(first),
         )
+
+    def _timecode(self, first: av.VideoFrame) -> Timecode | None:
+        """Find it in the tags of the video, the file or a track, or in the picture."""
+        streams = self._stream.container.streams
+        tags = [self._stream, self._stream.container, *streams.data, first]
+        text = find_timecode(tags)
+        if text is None:
+            return None
+        # A video that is converted counts at its own rate up to here.
+        rate = 1 / self._usual
+        found = Timecode.parse(text, rate, self._time(first) or Fraction(0))
+        if found is None:
+            self.notes.append(
+                f"timecode {text} is left out: frames cannot be counted like that at "
+                f"{float(rate):.6g} frames/s"
+            )
+        elif self._converts and self._frame_rate is not None:
+            return found.converted(self._frame_rate)
+        return found
+
+    def _time(self, picture: av.VideoFrame) -> Fraction | None:
+        """When a picture is shown [s], if the file says so."""
+        if picture.pts is None or not self._timed:
+            return None
+        unit = picture.time_base or self._stream_base
+        return picture.pts * unit - self.clock.origin
 
     def _set_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:
         """Settle where times come from; gives the rate and the unit of all times."""
         stream = self._stream
         base = self._stream_base = stream.time_base or Fraction(1, 90000)
         length = (first.duration or 0) * (first.time_base or base)
-        rate = stream.guessed_rate or (length and 1 / length) or stream.average_rate
+        # A header may count fields, and the average is 25 where there are no times.
+        said = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate]
+        near = [rate for rate in said if abs(rate * length - 1) < Fraction(1, 10)]
+        rates = [*near, *said, 1 / length if length else Fraction(30)]
         # Some files claim thousands; encoders refuse frames shorter than a unit.
-        rate = min(rate or Fraction(30), 1 / base)
+        rate = min(rates[0], 1 / base)
         kind, wanted = stream.container.format, self._frame_rate
         # What FFmpeg then gives as times is made of the rate of 25 that it assumes.
         flag: Any = Flags.no_timestamps
@@ -471,10 +508,8 @@ class VideoReader:
             length = (picture.duration or 0) * (picture.time_base or base)
             if not self._timed and self._frame_rate is not None:
                 length = usual
-            if picture.pts is not None and self._timed:
-                unit = picture.time_base or base
-                time = picture.pts * unit - self.clock.origin
-            else:
+            time = self._time(picture)
+            if time is None:
                 time = last[1] + last[2] if last is not None else Fraction(0)
             if last is not None:
                 # Muxers refuse times that stand still or go back, as broken files have.

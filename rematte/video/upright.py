@@ -1,6 +1,7 @@
 """How a decoded picture is turned upright."""
 
 import struct
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -16,17 +17,34 @@ class Upright:
     Args:
         frame: Carries the display matrix.
         codec: FFmpeg's name of the decoder, where the picture is an image.
+        aspect: Width of a stored pixel over its height; None if that is unknown.
     """
 
-    def __init__(self, frame: av.VideoFrame, codec: str = "") -> None:
+    def __init__(
+        self, frame: av.VideoFrame, codec: str = "", aspect: Fraction | None = None
+    ) -> None:
         a, b, c, d = _display_matrix(frame, codec)
         self.sideways = abs(b) > abs(a)
+        self._aspect = aspect or Fraction(1)
+        self._coded = frame.width, frame.height
         self._flip_x = (c if self.sideways else a) < 0
         self._flip_y = (b if self.sideways else d) < 0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Turn a coded size into the upright one, or back."""
         return (height, width) if self.sideways else (width, height)
+
+    def pixel_aspect(self, size: tuple[int, int] | None) -> Fraction:
+        """Width of a pixel over its height, upright.
+
+        Args:
+            size: What the upright picture is resized to, or None. It stays as wide on
+                the screen as it was.
+        """
+        aspect = 1 / self._aspect if self.sideways else self._aspect
+        if size is None or aspect == 1:
+            return aspect
+        return aspect * Fraction(*self.size(*self._coded)) / Fraction(*size)
 
     def apply(self, pixels: Pixels) -> Pixels:
         """Turn decoded pixels upright."""

@@ -21,6 +21,7 @@ import numpy as np
 from av.container import OutputContainer
 
 from rematte.errors import OutputError
+from rematte.video import exr
 from rematte.video.clock import Clock
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.formats import Encoding, is_sequence, pattern_of
@@ -37,6 +38,7 @@ from rematte.video.images import natural_key
 from rematte.video.numbering import Numbering
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.passthrough import SideStreams
+from rematte.video.timecode import Timecode
 from rematte.video.tone import to_light
 
 
@@ -316,7 +318,7 @@ class FileWriter:
             )
         stream: Any = self._container.add_stream(
             codec.encoder,
-            rate=info.rate.limit_denominator(100_000),
+            rate=self._rate().limit_denominator(100_000),
             options=self._encoder_options(),
         )
         stream.width, stream.height = codec.coded_size(info.width, info.height)
@@ -377,6 +379,29 @@ class FileWriter:
             options["slices"] = "1"  # it fails to cut one column into more
         return options
 
+    def _rate(self) -> Fraction:
+        """Frames per second, by which the muxer of MOV and MP4 counts a timecode."""
+        timecode = self._info.timecode
+        if timecode is not None and self._container.format.name in ("mov", "mp4"):
+            return timecode.rate
+        return self._info.rate
+
+    def _set_timecode(self, first: Fraction) -> None:
+        """Give the timecode of the first frame, which is shown at `first` [s]."""
+        timecode, kind = self._info.timecode, self._container.format.name
+        if timecode is None or self._frames:
+            return
+        why = "has no field for it"
+        if kind in ("mov", "mp4"):
+            # FFmpeg fails as late as it completes the file where it cannot write it.
+            why = "cannot count so many" if timecode.count > 255 else ""
+        if kind in ("matroska", "webm", "nut"):
+            why = ""
+        if why:
+            self.notes.append(_no_timecode(timecode, self.path.suffix, why))
+        else:
+            self._stream.metadata["timecode"] = str(timecode.at(first))
+
     def _note_aspect(self) -> None:
         """PyAV cannot set a stream's aspect, where Matroska's muxer takes it from."""
         aspect = self._info.sample_aspect_ratio
@@ -415,6 +440,7 @@ class FileWriter:
                 f"{self.path} is {self._info.width}x{self._info.height}; a video has "
                 "one size: pass resize (--resize), or write images"
             )
+        self._set_timecode(frame.time)  # before the sound that begins the file
         with as_output_error(self.path):
             if self._side is not None:
                 self._side.forward(frame.time)
@@ -456,6 +482,7 @@ class FileWriter:
             OutputError: If the part has another number of frames, or the disk is full.
         """
         base = self._stream.codec_context.time_base
+        self._set_timecode(frames[0].time)
         with as_output_error(self.path):
             order = sorted(pts for _, pts in _packets(part))
             if len(order) != len(frames):
@@ -592,6 +619,13 @@ class FileWriter:
         self.temporary.unlink(missing_ok=True)
 
 
+def _no_timecode(timecode: Timecode, suffix: str, why: str) -> str:
+    return (
+        f"timecode {timecode} ({float(timecode.rate):.6g} frames/s) is left out: "
+        f"{suffix} {why}"
+    )
+
+
 def _packets(part: Path) -> Iterator[tuple[Any, int]]:
     """The packets of a file's picture as they are decoded, and their times."""
     with open_input(part) as container:
@@ -685,6 +719,11 @@ class ImageWriter:
         self._start = start
         self.notes: list[str] = [*encoding.notes]
         self._info, self._encoding = info, encoding
+        self._exr = encoding.codec.encoder == "exr"
+        code = info.timecode
+        if code is not None and not (self._exr and exr.can_hold(code)):
+            why = "cannot count so many" if self._exr else "has no field for it"
+            self.notes.append(_no_timecode(code, path.suffix or ".png", why))
         self._single = not is_sequence(path)
         folder = real_path(path).parent if self._single else _image_folder(path)
         self._folder = real_path(folder)
@@ -727,8 +766,22 @@ class ImageWriter:
         """
         target = self.temporary / self._name(frame)
         with as_output_error(self.path):
-            target.write_bytes(_encode_image(frame.pixels, self._info, self._encoding))
+            image = _encode_image(frame.pixels, self._info, self._encoding)
+            if self._exr:
+                image = exr.with_attributes(image, self._attributes(frame.time))
+            target.write_bytes(image)
         self._count += 1
+
+    def _attributes(self, time: Fraction) -> dict[str, tuple[str, bytes]]:
+        """What an OpenEXR image says beside its pixels."""
+        code = self._info.timecode
+        if self._info.still and code is None:
+            return {}
+        rate = exr.pack_rational(code.rate if code else self._info.rate)
+        found = {"framesPerSecond": ("rational", rate)}
+        if code is not None and exr.can_hold(code):
+            found["timeCode"] = ("timecode", exr.pack_timecode(code.at(time)))
+        return found
 
     def complete(self, end: Fraction | None = None) -> None:
         """Nothing is left to do: every image is complete."""
@@ -807,6 +860,7 @@ def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     context: Any = av.CodecContext.create(encoding.codec.encoder, "w")
     context.width, context.height = width, height
     context.pix_fmt = encoding.pixel_format
+    context.sample_aspect_ratio = info.sample_aspect_ratio
     context.time_base = Fraction(1, 25)
     context.options = dict(encoding.codec.options)
     if encoding.codec.encoder == "mjpeg":

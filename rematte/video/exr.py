@@ -1,0 +1,117 @@
+"""Attributes in the header of an OpenEXR file. Pure: bytes in, bytes out.
+
+FFmpeg's decoder and encoder leave most of them out, timecode among them.
+
+Source:
+    OpenEXR, "OpenEXR File Layout" and "Standard Attributes"; SMPTE ST 12-1:2014, for
+    the bits of a timecode.
+"""
+
+import struct
+from collections.abc import Mapping
+from fractions import Fraction
+
+from rematte.video.timecode import Timecode
+
+_MAGIC = b"\x76\x2f\x31\x01"
+_BEGIN = 8  # after the magic number and the version
+# Of the first word of a timecode: drop frame, and the second frame of a pair.
+_DROP, _SECOND = 1 << 6, 1 << 15
+# Above 30 frames/s, frames are counted in pairs.
+_SINGLE, _MOST = 30, 60
+
+
+def read_attributes(file: bytes) -> dict[str, bytes]:
+    """The values of a header's attributes by name; of a broken header, the first ones.
+
+    Args:
+        file: The beginning of a file.
+    """
+    found: dict[str, bytes] = {}
+    at = _BEGIN
+    while file.startswith(_MAGIC):
+        name, kind, rest = (*file[at : at + 512].split(b"\0", 2), b"", b"")[:3]
+        if not name or len(rest) < 4:
+            break
+        size = max(0, struct.unpack_from("<i", rest)[0])
+        at += len(name) + len(kind) + 6
+        found[name.decode("latin-1")] = file[at : at + size]
+        at += size
+    return found
+
+
+def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> bytes:
+    """Add attributes to the header of an image in one part.
+
+    Args:
+        file: A whole file whose pixels follow its table of offsets, as FFmpeg writes.
+        attributes: Type and value by name; none of them is in the file yet.
+    """
+    added = b"".join(
+        name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value))
+        + value
+        for name, (kind, value) in attributes.items()
+    )  # fmt: skip
+    end = _BEGIN
+    while file[end]:
+        name = file.index(b"\0", end) + 1
+        size = file.index(b"\0", name) + 1
+        end = size + 4 + struct.unpack_from("<i", file, size)[0]
+    table = end + 1
+    (first,) = struct.unpack_from("<Q", file, table)
+    offsets = struct.unpack_from(f"<{(first - table) // 8}Q", file, table)
+    moved = struct.pack(f"<{len(offsets)}Q", *(each + len(added) for each in offsets))
+    return file[:end] + added + b"\0" + moved + file[first:]
+
+
+def pack_rational(value: Fraction) -> bytes:
+    """The value of an attribute of the type "rational"."""
+    return struct.pack("<iI", value.numerator, value.denominator)
+
+
+def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:
+    """Frames per second that a header says, or None."""
+    value = attributes.get("framesPerSecond", b"")
+    if len(value) != 8:
+        return None
+    top, bottom = struct.unpack("<iI", value)
+    return Fraction(top, bottom) if top > 0 and bottom else None
+
+
+def can_hold(timecode: Timecode) -> bool:
+    """Whether frames can be counted in the bits that there are."""
+    return timecode.count <= _MOST
+
+
+def pack_timecode(timecode: Timecode) -> bytes:
+    """The value of an attribute of the type "timecode"."""
+    *clock, frames = timecode.fields()
+    second = 0
+    if timecode.count > _SINGLE:
+        frames, second = divmod(frames, 2)
+    word = _SECOND * second | _DROP * timecode.drop
+    for shift, value in zip((0, 8, 16, 24), (frames, *reversed(clock)), strict=True):
+        word |= (value // 10 << 4 | value % 10) << shift
+    return struct.pack("<II", word, 0)
+
+
+def read_timecode(attributes: Mapping[str, bytes], rate: Fraction) -> str | None:
+    """The timecode that a header says, as text, or None.
+
+    Args:
+        attributes: From `read_attributes`.
+        rate: Frames per second; above 30, frames are counted in pairs.
+    """
+    value = attributes.get("timeCode", b"")
+    if len(value) != 8:
+        return None
+    (word,) = struct.unpack_from("<I", value)
+    parts = [
+        10 * (word >> shift + 4 & tens) + (word >> shift & 15)
+        for shift, tens in ((24, 3), (16, 7), (8, 7), (0, 3))
+    ]
+    if round(rate) > _SINGLE:
+        parts[3] = 2 * parts[3] + bool(word & _SECOND)
+    hours, minutes, seconds, frames = parts
+    mark = ";" if word & _DROP else ":"
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"

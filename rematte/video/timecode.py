@@ -1,0 +1,120 @@
+"""SMPTE timecode: the address of a frame as hours, minutes, seconds and frames.
+
+Pure: no files and no pictures.
+
+Source:
+    SMPTE ST 12-1:2014, section 5 (drop frame) and section 12 (more than 30 frames/s).
+"""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Self
+
+# What MPEG-2 encoders write into the picture that were not given any.
+_EMPTY = "00:00:00:00"
+_FORM = re.compile(r"(\d\d)[:;.](\d\d)[:;.](\d\d)([:;.,])(\d{1,3})")
+_NTSC = Fraction(1000, 1001)
+
+
+@dataclass(frozen=True, slots=True)
+class Timecode:
+    """The timecode of one frame, from which those of all others follow.
+
+    Attributes:
+        number: The frame's number since midnight; labels that drop frame leaves out are
+            not counted.
+        rate: Frames per second, for example 30000/1001.
+        drop: Whether labels are left out, so that they stay in step with the clock.
+        time: When the frame is shown [s].
+    """
+
+    number: int
+    rate: Fraction
+    drop: bool
+    time: Fraction
+
+    @classmethod
+    def parse(cls, text: str, rate: Fraction, time: Fraction) -> Self | None:
+        """Read "HH:MM:SS:FF"; with drop frame the last mark is ";", "." or ",".
+
+        Args:
+            text: What a file says.
+            rate: Frames per second, roughly; the nearest one that timecode counts in
+                is taken.
+            time: When the frame is shown [s].
+
+        Returns:
+            None if it is no timecode at this rate.
+        """
+        found = _FORM.fullmatch(text.strip())
+        count = round(rate)
+        if found is None or not count:
+            return None
+        hours, minutes, seconds, frames = (int(found[n]) for n in (1, 2, 3, 5))
+        if hours > 23 or minutes > 59 or seconds > 59 or frames >= count:
+            return None
+        exact = count * _NTSC
+        drop = found[4] != ":" and count % 30 == 0
+        if not drop and abs(rate - count) <= abs(rate - exact):
+            exact = Fraction(count)
+        dropped = count // 15 * drop  # labels a minute, but for each tenth minute
+        if drop and minutes % 10 and not seconds:
+            frames = max(frames, dropped)  # the labels before do not exist
+        minutes += 60 * hours
+        number = (60 * minutes + seconds) * count + frames
+        number -= dropped * (minutes - minutes // 10)
+        return cls(number, exact, drop, time)
+
+    @property
+    def count(self) -> int:
+        """How many frames are counted in a second, for example 30 for 30000/1001."""
+        return round(self.rate)
+
+    def at(self, time: Fraction) -> Self:
+        """The timecode of the frame that is shown at another time [s]."""
+        passed = round((time - self.time) * self.rate)
+        return replace(self, number=self.number + passed, time=time)
+
+    def converted(self, rate: Fraction) -> Self | None:
+        """The same time of day at another rate; None if that counts no frames."""
+        hours, minutes, seconds, frames = self.fields()
+        frames = frames * round(rate) // self.count
+        mark = ";" if self.drop else ":"
+        text = f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"
+        return self.parse(text, rate, self.time)
+
+    def fields(self) -> tuple[int, int, int, int]:
+        """Hours, minutes, seconds and frames; after midnight they begin with 0."""
+        count, dropped = self.count, self.count // 15 * self.drop
+        minute = 60 * count - dropped
+        ten = 10 * minute + dropped
+        tens, rest = divmod(self.number % (144 * ten), ten)
+        # The first of ten minutes leaves no labels out, the others do at their start.
+        one = max(0, rest - dropped) // minute
+        seconds, frames = divmod(rest + one * dropped - 60 * count * one, count)
+        hours, minutes = divmod(10 * tens + one, 60)
+        return hours, minutes, seconds, frames
+
+    def __str__(self) -> str:
+        hours, minutes, seconds, frames = self.fields()
+        mark = ";" if self.drop else ":"
+        return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"
+
+
+def find_timecode(holders: Iterable[Any]) -> str | None:
+    """The first timecode in the tags of files, streams and frames, or None.
+
+    Args:
+        holders: What has tags as `metadata`. Frames come last: an MPEG-2 encoder that
+            was given no timecode still writes zeros there, which do not count.
+    """
+    for holder in holders:
+        with suppress(UnicodeDecodeError):  # a damaged tag
+            for name, value in holder.metadata.items():
+                from_frame = hasattr(holder, "pts")
+                if name.lower() == "timecode" and not (from_frame and value == _EMPTY):
+                    return str(value)
+    return None
