@@ -28,7 +28,7 @@ from rematte.pipeline import share_heap
 from rematte.version import __version__
 from rematte.video.fields import DEINTERLACE
 from rematte.video.formats import CODECS
-from rematte.video.reader import HWACCELS
+from rematte.video.reader import HWACCELS, INPUT_ALPHAS
 
 _DTYPES = {
     "float32": torch.float32,
@@ -154,6 +154,11 @@ def _add_settings(parser: _Parser) -> None:
         help="what decodes instead of the processor where it can: cuda, videotoolbox "
         "or another of FFmpeg's",
     )  # fmt: skip
+    part.add_argument(
+        "--input-alpha", choices=INPUT_ALPHAS, default="multiply",
+        help="what to do with the input's own alpha channel: multiply the matte by it "
+        "or ignore it (default: %(default)s)",
+    )  # fmt: skip
     code = parser.add_argument_group("encoding")
     code.add_argument(
         "--codec", choices=tuple(CODECS),
@@ -210,6 +215,7 @@ def _settings(
         "allow_lists": options.allow_lists,
         "deinterlace": options.deinterlace,
         "tone_map": options.tone_map,
+        "input_alpha": options.input_alpha,
     }
 
 

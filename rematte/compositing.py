@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rematte.device import download
-from rematte.matting import AnyMatted, CoarseMatted, to_tensor
+from rematte.matting import AnyMatted, CoarseMatted, own_alpha, to_tensor
 from rematte.video.bands import in_bands
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
@@ -130,7 +130,9 @@ def blur_behind(matted: AnyMatted, radius: float, original: bool = False) -> Ten
     # A wide blur loses nothing at a smaller size, and is many times faster there.
     factor = max(1, int(radius / 4))
     small = (max(1, height // factor), max(1, width // factor))
-    weight = 1 - matted.pha.float()
+    # What the source hides itself is no background.
+    seen = own_alpha(matted.frame, source)
+    weight = (1 if seen is None else seen.float()) - matted.pha.float()
     stack = torch.cat([source.float() * weight, weight])[:, None]
     stack = F.interpolate(stack, small, mode="area")
     sigma = radius / factor
@@ -368,6 +370,8 @@ class Renderer:
         if frame.original is None:
             raise ValueError("frames of a source that is not SDR need an original")
         colours = restore(frame.original, frame.pixels, pixels)
+        if frame.alpha is not None:
+            colours *= frame.alpha > 0
         if kind == "foreground":
             return _narrowed(colours, self._wide)
         behind = self._background(matted) if self._background else None

@@ -217,6 +217,7 @@ def convert_video(
     allow_lists: bool = False,
     deinterlace: str | None = None,
     tone_map: str = "auto",
+    input_alpha: str = "multiply",
     part: "Part | None" = None,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
@@ -282,6 +283,8 @@ def convert_video(
             an interlaced frame; "off" leaves them.
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
             a note; "off" keeps the code values.
+        input_alpha: What to do with the input's own alpha channel: "multiply" the matte
+            by it, so that what is hidden stays hidden, or "ignore" it.
         part: Convert a part of it, with nothing but the picture; see `segments`.
 
     Returns:
@@ -311,12 +314,14 @@ def convert_video(
         input_source, start=since, end=until, input_resize=input_resize,
         frame_rate=frame_rate, ignore_errors=ignore_errors, num_workers=num_workers,
         hwaccel=hwaccel, max_pixels=max_pixels, allow_lists=allow_lists,
-        deinterlace=deinterlace, audio=audio,
+        deinterlace=deinterlace, audio=audio, input_alpha=input_alpha,
     )  # fmt: skip
     with reader:
         info = reader.info
-        ratio = choose_ratio(info.width, info.height, downsample_ratio)
-        report = Report(0, info.width, info.height, ratio)
+        report = Report(
+            0, info.width, info.height,
+            choose_ratio(info.width, info.height, downsample_ratio),
+        )  # fmt: skip
         look = Look(
             background, background_fit or "cover", codec, crf, output_video_mbps,
             start_number, Limits(max_pixels), to_tone_map(tone_map),
@@ -364,18 +369,31 @@ def convert_video(
             with stages("encode"):
                 _publish(writers, stop)
     report.seconds, report.shares = stages.total(), stages.shares()
+    _sum_up(report, reader, outputs, writers, part)
+    return report
+
+
+def _sum_up(
+    report: Report,
+    reader: VideoReader,
+    outputs: list[Output],
+    writers: list[Writer],
+    part: "Part | None",
+) -> None:
+    """Put into the report what was written and what there is to say."""
     report.outputs = {item.kind: str(item.path) for item in outputs}
     report.damaged = reader.damaged
     report.notes += [*reader.notes, *([] if part else describe_damage(reader.damaged))]
     for writer in writers:
         report.notes += [f"{writer.path.name}: {note}" for note in writer.notes]
-    return report
+    if part is not None:
+        part.notes.extend(reader.late_notes)
 
 
 # The arguments of `convert_video` that decide how its input is read.
 READING = (
     *("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel"),
-    *("max_pixels", "allow_lists", "deinterlace", "audio"),
+    *("max_pixels", "allow_lists", "deinterlace", "audio", "input_alpha"),
 )
 
 
@@ -393,6 +411,7 @@ def open_reader(
     allow_lists: bool = False,
     deinterlace: str | None = None,
     audio: bool = True,
+    input_alpha: str = "multiply",
 ) -> VideoReader:
     """Open an input by the arguments of `convert_video`; see `READING`."""
     return VideoReader(
@@ -408,6 +427,7 @@ def open_reader(
         limits=Limits(max_pixels, allow_lists),
         deinterlace=deinterlace or "auto",
         audio=audio,
+        input_alpha=input_alpha,
     )
 
 
@@ -558,11 +578,13 @@ class Part:
         select: Takes of the frames, from `start` on, those that are matted.
         matting: Mattes them; it may keep back what is not to be written.
         origin: When a video behind the person begins [s].
+        notes: Receives what reading the part has found out.
     """
 
     select: Callable[[Iterable[Frame]], Iterator[Frame]]
     matting: Matting
     origin: Fraction
+    notes: list[str] = field(default_factory=list)
 
 
 def settle_engine(
@@ -715,7 +737,7 @@ def _run(
             for item, sink in zip(outputs, sinks, strict=True):
                 with stages("composite"):
                     pixels = item.pixels(matted)
-                sink.put(replace(matted.frame, pixels=pixels))
+                sink.put(matted.frame.showing(pixels))
             last = matted.frame.time + matted.frame.duration
             del matted, pixels
             report.frames += 1

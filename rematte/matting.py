@@ -39,7 +39,7 @@ class Matted(NamedTuple):
         frame: What was read.
         src: The frame, (3, H, W) in [0, 1].
         fgr: Foreground, straight RGB, (3, H, W) in [0, 1].
-        pha: Alpha, (1, H, W) in [0, 1].
+        pha: Alpha, (1, H, W) in [0, 1], the source's own multiplied in.
     """
 
     frame: Frame
@@ -51,6 +51,26 @@ class Matted(NamedTuple):
     def like(self) -> Tensor:
         """An empty tensor of the frame's height, width, device and precision."""
         return self.src[:0]
+
+
+def _matted(frame: Frame, src: Tensor, fgr: Tensor, pha: Tensor) -> Matted:
+    """A frame with its matte, of which nothing is left where the source hides it."""
+    own = own_alpha(frame, pha)
+    if own is None:
+        return Matted(frame, src, fgr, pha)
+    return Matted(frame, src, fgr * (own > 0), pha * own)
+
+
+def own_alpha(frame: Frame, like: Tensor) -> Tensor | None:
+    """The source's own alpha (1, H, W) in [0, 1], if it has one.
+
+    Args:
+        frame: What was read.
+        like: A tensor whose device and precision are wanted.
+    """
+    if frame.alpha is None:
+        return None
+    return to_tensor(frame.alpha, like.device, like.dtype)
 
 
 class CoarseMatted:
@@ -72,7 +92,8 @@ class CoarseMatted:
 
     def render(self, kind: Kind, wide: bool, behind: Pixels | None = None) -> Pixels:
         """Give pixels; see `refining.render`."""
-        return render(self.frame.pixels, self.maps, kind, wide, behind)
+        own = self.frame.alpha
+        return render(self.frame.pixels, self.maps, kind, wide, behind, own)
 
     @cached_property
     def src(self) -> Tensor:
@@ -89,12 +110,16 @@ class CoarseMatted:
     @property
     def fgr(self) -> Tensor:
         """As of `Matted`."""
-        return (self.src + self._fine[:3]).clamp_(0, 1)
+        own = own_alpha(self.frame, self.src)
+        fgr = (self.src + self._fine[:3]).clamp_(0, 1)
+        return fgr if own is None else fgr * (own > 0)
 
     @property
     def pha(self) -> Tensor:
         """As of `Matted`."""
-        return self._fine[3:].clamp(0, 1)
+        own = own_alpha(self.frame, self.src)
+        pha = self._fine[3:].clamp(0, 1)
+        return pha if own is None else pha * own
 
 
 AnyMatted = Matted | CoarseMatted
@@ -227,7 +252,7 @@ def matte(
                 seq_chunk = len(some) // 2
                 tell(f"out of memory: went on with {seq_chunk} frames at once")
                 continue
-            yield from map(Matted, some, src, fgr[0], pha[0])
+            yield from map(_matted, some, src, fgr[0], pha[0])
             del src, fgr, pha  # not to be held while the next ones are made
             chunk = chunk[len(some) :]
     if shape:

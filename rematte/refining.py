@@ -24,7 +24,12 @@ _CHANNELS = {"alpha": 1, "foreground": 3, "composite": 3, "cutout": 4}
 
 
 def render(
-    pixels: Pixels, maps: Floats, kind: Kind, wide: bool, behind: Pixels | None = None
+    pixels: Pixels,
+    maps: Floats,
+    kind: Kind,
+    wide: bool,
+    behind: Pixels | None = None,
+    own: Pixels | None = None,
 ) -> Pixels:
     """Refine a frame and give what is asked for, and nothing else.
 
@@ -35,6 +40,8 @@ def render(
             "cutout" (RGBA, straight, with RGB 0 where alpha is 0).
         wide: Whether the result has 16 bits.
         behind: Of a composite, (H, W, 3) or (1, 1, 3), bits like the result.
+        own: The source's own alpha, (H, W, 1), bits like the frame; where it is 0,
+            nothing of the foreground is left.
 
     Returns:
         (H, W, C): 1, 3, 3 or 4 channels.
@@ -44,10 +51,11 @@ def render(
     out = np.empty((height, width, _CHANNELS[kind]), dtype)
     if behind is None:
         behind = np.zeros((1, 1, 3), dtype)
+    hidden = np.empty((0, 0), pixels.dtype) if own is None else _flat(own)
     rows, columns = _positions(height, maps.shape[1]), _positions(width, maps.shape[2])
     in_bands(
         _render, height, _flat(pixels), np.ascontiguousarray(maps), _flat(behind),
-        _flat(out), _KINDS[kind], *rows, *columns,
+        hidden, _flat(out), _KINDS[kind], *rows, *columns,
     )  # fmt: skip
     return out
 
@@ -222,6 +230,16 @@ def _refine_row(
             result[x] = min(max(line[c, x] + own * source[c, x], zero), one)
 
 
+@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _hide(own: Any, result: Any) -> None:
+    """Multiply alpha by the source's own; where that is 0, so is the foreground."""
+    scale = np.float32(1 / 255) if own.itemsize == 1 else np.float32(1 / 65535)
+    for x in range(len(own)):
+        result[3, x] *= own[x] * scale
+        if own[x] == 0:
+            result[0, x] = result[1, x] = result[2, x] = 0
+
+
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
 def _round(  # noqa: C901
     result: Any, behind: Any, kind: int, codes: Any
@@ -274,8 +292,8 @@ def _interleave(codes: Any, row: Any) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _render(
-    begin: int, end: int, pixels: Any, maps: Any, behind: Any, out: Any, kind: int,
-    rows: Any, down: Any, columns: Any, right: Any,
+    begin: int, end: int, pixels: Any, maps: Any, behind: Any, own: Any, out: Any,
+    kind: int, rows: Any, down: Any, columns: Any, right: Any,
 ) -> None:  # fmt: skip
     """Rows `begin` to `end` of `render`; those of the pictures are flat."""
     width = len(columns)
@@ -290,5 +308,7 @@ def _render(
         # Alpha alone needs no colours, the foreground no alpha.
         for c in range(3 if kind == 0 else 0, 3 if kind == 1 else 4):
             _refine_row(source, line, columns, right, c, room, result[c])
+        if len(own):
+            _hide(own[y], result)
         _round(result, behind[y if len(behind) > 1 else 0], kind, codes)
         _interleave(codes, out[y])

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -595,6 +595,7 @@ class SegmentConverter:
         since, until = time_span(work.settings.get("start"), work.settings.get("end"))
         with _reader(work.source, work.settings, start=since, end=until) as reader:
             start = segment.lead - _MARGIN / reader.info.rate
+            notes = [*self._report.notes, *reader.notes]
         settings = {k: v for k, v in work.settings.items() if k not in _OF_THE_WHOLE}
         settings |= {_KINDS[kind]: path for kind, path in paths.items()}
         settings |= {"progress": False, "engine": work.engine, "overwrite": True}
@@ -603,10 +604,6 @@ class SegmentConverter:
         settings["start"] = start if start > 0 else None
         part = Part(passage.select, passage.matte, work.segments[0].first)
         report = convert_video(self._model, work.source, **settings, part=part)
-        # Those of writers come again when segments are joined.
-        writers = tuple(f"{path.name}: " for path in paths.values())
-        notes = [n for n in report.notes if not n.startswith(writers)]
-        notes = [*self._report.notes, *notes]
         if passage.serial:
             (folder / "state.safetensors").write_bytes(_pack(passage.memory))
         with (folder / "edges.npz").open("wb") as file:
@@ -626,7 +623,7 @@ class SegmentConverter:
                 },
                 "shares": {k: v * report.seconds for k, v in report.shares.items()},
                 "engine": self._report.engine,
-                "notes": notes,
+                "notes": [*notes, *part.notes],
                 "damaged": {
                     time: name
                     for time, name in report.damaged.items()
@@ -684,7 +681,7 @@ class _Passage:
             elif frame.time >= self._segment.first:
                 if not self.frames and not self.serial:
                     self.edges["first"] = self._alpha(matted)
-                self.frames.append(replace(frame, pixels=_NO_PIXELS))
+                self.frames.append(frame.showing(_NO_PIXELS))
                 yield matted
 
 

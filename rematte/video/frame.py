@@ -83,8 +83,8 @@ class Frame:
         duration: For how long [s].
         name: Stem of the image file it came from; empty for a frame of a video.
         number: Its number in a numbered sequence of images, or None.
-        alpha: The source's own alpha, (H, W, 1) in the type of `pixels`; None where it
-            has none, it is not wanted, or all of the frame is opaque.
+        alpha: The source's own alpha, (H, W, 1), 8 or 16 bits; None where it has none,
+            it is not wanted, or all of the frame is opaque.
         original: The picture as it is encoded in the source, where `pixels` are an SDR
             version of it (see `tone`); None where they are the source's own.
     """
@@ -96,6 +96,10 @@ class Frame:
     number: int | None = None
     alpha: Pixels | None = None
     original: Pixels | None = None
+
+    def showing(self, pixels: Pixels) -> "Frame":
+        """The same frame with these pixels and nothing beside them."""
+        return Frame(pixels, self.time, self.duration, self.name, self.number)
 
 
 @dataclass(frozen=True, slots=True)

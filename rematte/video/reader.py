@@ -28,7 +28,7 @@ from rematte.video import exr
 from rematte.video.clock import LONG_STEP, Clock, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
 from rematte.video.fields import DEINTERLACE, deinterlace
-from rematte.video.frame import Frame, VideoInfo
+from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.images import (
     Picture,
     decode_image,
@@ -45,10 +45,13 @@ from rematte.video.opening import (
 )
 from rematte.video.rates import Shown, at_rate
 from rematte.video.timecode import Timecode, find_timecode
+from rematte.video.transparency import read_alpha, unpremultiply
 from rematte.video.upright import Upright
 
 # Those that FFmpeg knows; which of them a build or a machine has is another matter.
 HWACCELS = tuple(kind.name for kind in HWDeviceType if kind.name != "none")
+# What may be done with a source's own alpha channel.
+INPUT_ALPHAS = ("multiply", "ignore")
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -80,6 +83,8 @@ class VideoReader:
         deinterlace: "auto" makes whole pictures of interlaced ones; "off" leaves them.
         audio: Whether the sound is taken too. Times count from the first picture or,
             if it is earlier, from the first sound that is taken.
+        input_alpha: "multiply" gives a source's own alpha channel as `Frame.alpha`,
+            "ignore" leaves it out; both say so in a note. None leaves it out silently.
 
     Attributes:
         info: What is known before reading.
@@ -110,7 +115,13 @@ class VideoReader:
         limits: Limits = DEFAULT_LIMITS,
         deinterlace: str = "auto",
         audio: bool = True,
+        input_alpha: str | None = None,
     ) -> None:
+        if input_alpha is not None and input_alpha not in INPUT_ALPHAS:
+            raise ValueError(
+                f"input_alpha must be one of {', '.join(INPUT_ALPHAS)}, got "
+                f"{input_alpha!r}"
+            )
         if deinterlace not in DEINTERLACE:
             raise ValueError(
                 f"deinterlace must be one of {', '.join(DEINTERLACE)}, got "
@@ -124,7 +135,7 @@ class VideoReader:
         self.path = Path(path)
         self._hwaccel, self._deinterlace = hwaccel, deinterlace
         self._frame_rate, self.limits = frame_rate, limits
-        self._alpha = alpha
+        self._alpha, self._input_alpha = alpha, input_alpha
         self._threads = threads
         self._size = size
         self._start, self._end = start, end
@@ -148,6 +159,7 @@ class VideoReader:
                     f"hwaccel {hwaccel} cannot be used for this video on this machine; "
                     "the processor decoded it"
                 )
+        self._known = len(self.notes)
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +191,11 @@ class VideoReader:
     def images(self) -> bool:
         """Whether the source is an image or a folder of them."""
         return bool(self._images)
+
+    @property
+    def late_notes(self) -> list[str]:
+        """The notes that reading has added to those that opening gave."""
+        return self.notes[self._known :]
 
     @property
     def labels(self) -> list[tuple[str, int | None]]:
@@ -229,6 +246,7 @@ class VideoReader:
 
     def _image_info(self, frame_rate: Fraction | None) -> VideoInfo:
         first, upright = self._first_readable()
+        self._note_ignored_alpha(first)
         width, height = self._size or upright.size(first.width, first.height)
         header = read_header(self._images[0].file)
         rate = frame_rate or exr.read_rate(header) or Fraction(30)
@@ -311,13 +329,48 @@ class VideoReader:
             if self._ignore_errors:
                 return error
             raise
+        if self._alpha or self._input_alpha == "multiply":
+            picture = unpremultiply(picture)
         size = upright.size(*self._size) if self._size else None
         # A folder may mix kinds, so each image is read by its own tags.
         pixels = to_rgb(
             picture, frame_colour(picture), self.info.depth, size, self._alpha
         )
-        shown = index * step
-        return Frame(upright.apply(pixels), shown, step, image.name, image.number)
+        alpha = self._read_alpha(picture, size, upright)
+        pixels, shown = upright.apply(pixels), index * step
+        return Frame(pixels, shown, step, image.name, image.number, alpha)
+
+    # Transparency
+
+    def _read_alpha(
+        self, picture: av.VideoFrame, size: tuple[int, int] | None, upright: Upright
+    ) -> Pixels | None:
+        """The source's own alpha of a decoded frame, if it is wanted."""
+        if self._input_alpha != "multiply":
+            return None
+        alpha = read_alpha(picture, self.info.depth > 8, size)
+        if alpha is None:
+            return None
+        self._note("the input's own alpha channel multiplies the matte; --input-alpha "
+                   "ignore leaves it out")  # fmt: skip
+        return upright.apply(alpha)
+
+    def _note_ignored_alpha(self, first: av.VideoFrame, codec: str = "") -> None:
+        """Note that an alpha channel is not read, as far as the first frame shows.
+
+        Args:
+            first: The first frame.
+            codec: Of a video that has alpha outside its frames; else "".
+        """
+        note = ""
+        if self._input_alpha and codec and codec not in _ALPHA_DECODERS:
+            note = f"ignored: no decoder of {codec} here reads it"
+        elif self._input_alpha == "ignore":
+            if not codec and read_alpha(first, False) is None:
+                return
+            note = "ignored, as asked (--input-alpha ignore)"
+        if note:
+            self._note(f"the input's own alpha channel is {note}")
 
     # Video
 
@@ -326,6 +379,12 @@ class VideoReader:
         self._container = container = open_input(self.path, hardware, self.limits)
         self._stream = video_stream(container, self.path, self.limits)
         return container, self._stream
+
+    def _codec_with_alpha(self) -> str:
+        """The codec of a video whose alpha channel lies beside its frames, else ""."""
+        stream = self._stream
+        has = stream.metadata.get("alpha_mode") == "1"
+        return stream.codec_context.codec.canonical_name if has else ""
 
     def _video_info(self) -> VideoInfo:
         stream = self._stream
@@ -341,6 +400,7 @@ class VideoReader:
         base = first.time_base or stream.time_base or Fraction(1)
         self.clock = self.clock.starting((first.pts or 0) * base)
         self.notes += lost_metadata(first)
+        self._note_ignored_alpha(first, self._codec_with_alpha())
         self._rotate = Upright(first, aspect=stream.sample_aspect_ratio)
         width, height = self._size or self._rotate.size(first.width, first.height)
         rate, time_base = self._set_times(first)
@@ -455,8 +515,8 @@ class VideoReader:
             raise InputError(f"{self.path}: the reader is closed")
         packets = self.clock.packets(container.demux(self._stream))
         decoder: Any = self._stream.codec_context
-        if self._alpha and self._stream.metadata.get("alpha_mode") == "1":
-            name = _ALPHA_DECODERS.get(decoder.name)
+        if self._alpha or self._input_alpha == "multiply":
+            name = _ALPHA_DECODERS.get(self._codec_with_alpha())
             decoder = av.CodecContext.create(name, "r") if name else decoder
         while True:
             try:
@@ -498,7 +558,8 @@ class VideoReader:
                 continue
             scale = coded if (picture.width, picture.height) != coded else None
             pixels = to_rgb(picture, info.colour, info.depth, scale, self._alpha)
-            yield Frame(self._rotate.apply(pixels), time, duration)
+            alpha = self._read_alpha(picture, scale, self._rotate)
+            yield Frame(self._rotate.apply(pixels), time, duration, alpha=alpha)
 
     def _shown(self) -> Iterator[Shown[av.VideoFrame]]:
         """Decoded pictures, with when and for how long they are shown."""

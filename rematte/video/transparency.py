@@ -1,0 +1,123 @@
+"""The alpha channel that a source has itself, exact to the last level."""
+
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from rematte.video.frame import RANGE_FULL, Pixels
+
+
+def read_alpha(
+    frame: av.VideoFrame, wide: bool, size: tuple[int, int] | None = None
+) -> Pixels | None:
+    """Read a decoded frame's alpha from its own plane.
+
+    libswscale would move levels: half of those of ProRes by 1, and 255 of 8 bits to
+    65280 of 16.
+
+    Args:
+        frame: As decoded.
+        wide: Whether the result has 16 bits rather than 8.
+        size: Width and height to resize to, or None.
+
+    Returns:
+        (H, W, 1); 0 stays 0 and opaque stays opaque, also where 8 bits were widened
+        inexactly before. None if there is no alpha channel, or all of it is opaque.
+    """
+    found = _stored(frame)
+    if found is None:
+        return None
+    values, most = found
+    if most > 255:
+        # Programs that widen 8 bits leave 8 of 4095 for 0, and 255 * 256 for opaque.
+        level = (int(most) + 1) >> 8
+        values = np.where(values <= level // 2, 0, values)
+        values = np.where(values >= 255 * level, most, values)
+    alpha: NDArray[Any]
+    if values.min() >= most:
+        return None
+    full, kind = (65535, np.uint16) if wide else (255, np.uint8)
+    if most == full:
+        alpha = values.astype(kind)
+    else:
+        part = np.nan_to_num(values.astype(np.float32) / np.float32(most))
+        alpha = np.rint(np.clip(part, 0, 1) * full).astype(kind)
+    if size is not None:
+        name: Any = "gray16le" if wide else "gray"
+        array: Any = np.ascontiguousarray(alpha)
+        gray = av.VideoFrame.from_ndarray(array, name)
+        gray = gray.reformat(
+            *size,
+            src_color_range=RANGE_FULL,
+            dst_color_range=RANGE_FULL,
+            interpolation=int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND),
+        )
+        alpha = gray.to_ndarray()
+    made: Any = alpha[..., None]
+    return made  # type: ignore[no-any-return]
+
+
+def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
+    """The alpha of a frame in its own numbers (H, W), and the number for opaque."""
+    layout = frame.format
+    if layout.has_palette:
+        return frame.to_ndarray(format="rgba")[..., 3], 255
+    alpha = next((part for part in layout.components if part.is_alpha), None)
+    if alpha is None:
+        return None
+    beside = sum(part.plane == alpha.plane for part in layout.components)
+    if beside > 2:
+        # Packed with the colours: only their order changes.
+        if alpha.bits > 8:
+            return frame.to_ndarray(format="rgba64le")[..., 3], 65535
+        return frame.to_ndarray(format="rgba")[..., 3], 255
+    values = _plane(frame, alpha.plane, alpha.bits)
+    # Gray and alpha (ya8, ya16) take turns.
+    values = values[:, beside - 1 : beside * frame.width : beside]
+    return values, 1 if values.dtype.kind == "f" else (1 << alpha.bits) - 1
+
+
+def _plane(frame: av.VideoFrame, index: int, bits: int) -> NDArray[Any]:
+    """The numbers of a plane, with what lies beyond its width, not copied."""
+    name = frame.format.name
+    kind = np.dtype(f"f{bits // 8}" if "pf" in name else f"u{-(-bits // 8)}")
+    kind = kind.newbyteorder(">" if name.endswith("be") else "<")
+    plane: Any = frame.planes[index]
+    return np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+
+
+def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
+    """Make the colours of an OpenEXR image straight.
+
+    Where alpha is 0 they stay: light that covers nothing, such as a glow.
+
+    Args:
+        frame: In float, with the sRGB curve already applied to premultiplied light.
+            Others are given back as they are.
+
+    Source:
+        IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
+    """
+    bits = {"gbrapf32le": 32, "gbrapf16le": 16}.get(frame.format.name)
+    if bits is None:
+        return frame
+    order = (2, 0, 1, 3)  # green, blue and red come in this order
+    pixels = np.stack(
+        [_plane(frame, i, bits)[:, : frame.width] for i in order], 2, dtype=np.float32
+    )
+    alpha = pixels[..., 3]
+    part = (alpha > 0) & (alpha < 1)
+    if not part.any():
+        return frame
+    code = pixels[part, :3]
+    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    light /= alpha[part, None]
+    curve = 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055
+    pixels[part, :3] = np.where(light <= 0.0031308, light * 12.92, curve)
+    array: Any = pixels
+    made = av.VideoFrame.from_ndarray(array, "gbrapf32le")
+    made.color_trc, made.color_primaries = frame.color_trc, frame.color_primaries
+    return made
