@@ -1082,6 +1082,11 @@ def _add_serve(commands: _Commands) -> None:
         help="largest upload (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--memory-limit", type=float, metavar="GB",
+        help="memory that each conversion may use (default: three quarters of the "
+        "machine's, divided by --jobs; without effect on Windows)",
+    )  # fmt: skip
+    parser.add_argument(
         "--weights", metavar="NAME|PATH", help="weights (default: the bundled ones)"
     )
     _add_device(parser)
@@ -1097,7 +1102,9 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         jobs=options.jobs,
         upload_limit=options.upload_limit,
+        memory_limit=options.memory_limit,
         tell=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
+        note=lambda text: print(f"note: {text}", file=sys.stderr),
     )
     return 0
 

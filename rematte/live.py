@@ -7,6 +7,7 @@ is seen is never late by more than the work on one picture.
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from rematte.compositing import Renderer, make_background
 from rematte.convert import Report, choose_matting, placement
-from rematte.errors import OutputError
+from rematte.errors import InputError, OutputError
 from rematte.video.formats import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.live import Newest, Sink, StreamSink, VirtualCamera, Window
@@ -134,21 +135,12 @@ def live(
     alpha = show == "composition" and background == "transparent"
     behind = make_background(background, background_fit)
     renderer = Renderer(show, background=behind)
-    device, dtype = placement(model, None, None)
-    told, report = Report(), LiveReport()
-    matting = choose_matting(
-        model, device, dtype, told, engine=engine, frames=None,
-        downsample_ratio=downsample_ratio, seq_chunk=1,
-    )  # fmt: skip
     newest = Newest(sources, size, pace, deinterlace)
-    # What has to be built is built before the camera runs.
-    blank = np.zeros((newest.info.height, newest.info.width, 3), np.uint8)
-    for matted in matting([Frame(blank, newest.info.time_base, newest.info.time_base)]):
-        renderer(matted)
+    # Building an engine takes long, so an output that cannot be opened comes first.
     sink = _open(output, newest, show, alpha, mbps, overwrite)
-    report.engine = told.engine
-    times: list[float] = []
+    report, times = LiveReport(), list[float]()
     try:
+        matting = _build(model, newest.info, renderer, report, engine, downsample_ratio)
         with newest:
             begun = time.perf_counter()
             for frame in _mattes(newest, matting, renderer):
@@ -159,15 +151,42 @@ def live(
                 tell(report)
                 if report.frames == limit:
                     break
+        if not times:
+            raise InputError(f"{sources[0]}: no picture came")
     except KeyboardInterrupt:  # the usual end of a camera
         pass
-    finally:
-        sink.close()
-    report.notes = told.notes + newest.notes
+    except BaseException:
+        with suppress(OutputError):  # the first error is the one to report
+            sink.close()
+        raise
+    sink.close()
+    report.notes += newest.notes
     if times:
         report.latency = float(np.median(times))
         report.latency_p95 = float(np.percentile(times, 95))
     return report
+
+
+def _build(
+    model: Any,
+    info: VideoInfo,
+    renderer: Renderer,
+    report: LiveReport,
+    engine: str,
+    downsample_ratio: float | str | None,
+) -> Any:
+    """Build what a picture of this size needs, before the first one comes."""
+    device, dtype = placement(model, None, None)
+    told = Report()
+    matting = choose_matting(
+        model, device, dtype, told, engine=engine, frames=None,
+        downsample_ratio=downsample_ratio, seq_chunk=1,
+    )  # fmt: skip
+    blank = np.zeros((info.height, info.width, 3), np.uint8)
+    for matted in matting([Frame(blank, info.time_base, info.time_base)]):
+        renderer(matted)
+    report.engine, report.notes = told.engine, told.notes
+    return matting
 
 
 def _mattes(newest: Newest, matting: Any, renderer: Renderer) -> Iterator[Frame]:

@@ -1,6 +1,8 @@
 """Live: the newest picture goes first, and nothing waits."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -232,6 +234,64 @@ def test_bad_words_are_one_line(
         "in.mp4", "text.mp4", "there.mkv"
     ]  # fmt: skip
     assert Path("there.mkv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", ["window", "there.mkv", "missing/o.mkv", "-"])
+def test_outputs_are_checked_before_engines_are_built(
+    output: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.mkv").write_text("mine")
+    if output == "window":
+        pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+        for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    built: list[object] = []
+    monkeypatch.setattr("rematte.live.choose_matting", lambda *a, **k: built.append(a))
+    with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
+        live(Fake(), str(clip), output)
+    assert not built
+
+
+def test_a_session_without_a_display_is_an_error(clip: Path, tmp_path: Path) -> None:
+    """SDL itself would draw where nobody sees it."""
+    pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+    hidden = ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    if sys.platform != "linux" or Path("/dev/dri/card0").exists():
+        pytest.skip("this machine has a display that needs no session")
+    done = subprocess.run(
+        [sys.executable, "-m", "rematte", "live", str(clip), "--engine", "torch"],
+        env=environment, cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]  # libraries of the desktop may say theirs
+    assert "no display" in line
+    assert "-o a file" in line
+
+
+def test_an_engine_that_fails_leaves_no_file(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no engine")
+
+    monkeypatch.setattr("rematte.live.choose_matting", fail)
+    with pytest.raises(RuntimeError, match="no engine"):
+        live(Fake(), str(clip), str(tmp_path / "out.mkv"))
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_source_without_a_picture_is_an_error(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveSource, "__iter__", lambda self: iter(()))
+    with pytest.raises(InputError, match="no picture came"):
+        live(Fake(), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+    assert list(tmp_path.iterdir()) == [clip]
 
 
 def test_drivers_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from fakes import Fake, decode
 from PIL import Image
@@ -27,6 +28,7 @@ TOKEN, PORT = "the-token", 8770
 HOST = f"127.0.0.1:{PORT}"
 ORIGIN = {"origin": f"http://{HOST}"}
 MIB = 2**20
+MARK = ".made-by-rematte-serve"
 
 
 class Slow(Fake):
@@ -71,10 +73,15 @@ class Server:
     """Jobs of a folder with the application over them."""
 
     def __init__(
-        self, folder: Path, load: Any = Slow, at_once: int = 1, limit: int = 30 * MIB
+        self,
+        folder: Path,
+        load: Any = Slow,
+        at_once: int = 1,
+        limit: int = 30 * MIB,
+        memory: int | None = None,
     ) -> None:
         self.folder = folder
-        self.jobs = Jobs(folder, load, at_once, 1)
+        self.jobs = Jobs(folder, load, at_once, 1, memory)
         app = make_app(self.jobs, TOKEN, PORT, limit)
         self.client = TestClient(
             app, f"http://{HOST}/{TOKEN}/", headers=ORIGIN, follow_redirects=False
@@ -88,6 +95,16 @@ class Server:
     def start(self, id: str, **settings: Any) -> Any:
         settings = {"outputs": ["mp4"], "background": "green", "ratio": 1, **settings}
         return self.client.post(f"api/jobs/{id}/start", json=settings)
+
+    def preview(self, id: str, which: int) -> Any:
+        """Ask for a preview until it is made."""
+        end = time.monotonic() + 60
+        while True:
+            answer = self.client.get(f"api/jobs/{id}/preview/{which}")
+            if answer.status_code != 202:
+                return answer
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
     def job(self, id: str) -> dict[str, Any]:
         return {job["id"]: job for job in self.jobs.listing()}[id]
@@ -105,7 +122,8 @@ class Server:
     def files(self) -> set[str]:
         """All files in the folders of jobs."""
         top = self.folder / "jobs"
-        return {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
+        found = {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
+        return found - {MARK}
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +414,7 @@ def test_a_video_goes_in_and_results_come_out(
     info = server.job(id)["info"]
     assert (info["width"], info["height"], info["frames"]) == (96, 64, 20)
     for which in range(4):
-        answer = server.client.get(f"api/jobs/{id}/preview/{which}")
+        answer = server.preview(id, which)
         assert answer.headers["content-type"] == "image/webp"
         (tmp_path / "preview.webp").write_bytes(answer.content)
         with Image.open(tmp_path / "preview.webp") as image:
@@ -483,7 +501,8 @@ def test_a_job_is_cancelled_and_started_again(slow: Server, clip: Path) -> None:
     job = server.wait_done(id)
     assert (job["state"], job["done"]) == ("done", 20)
     assert server.files() == {
-        f"{id}/{file}" for file in ("source.mp4", "out/alpha.mp4", "out/compare.mp4")
+        f"{id}/{file}"
+        for file in ("source.mp4", "out-2/alpha.mp4", "out-2/compare.mp4")
     }
     server.client.delete(f"api/jobs/{id}")
 
@@ -555,10 +574,8 @@ def test_jobs_outlive_the_server(new: Callable[..., Server], clip: Path) -> None
     server.start(second, background="blur")
     server.wait(first, lambda job: job["done"] > 0)
     server.jobs.close()
-    (server.folder / "jobs" / "half-an-upload").mkdir()
     again = new(Fake)
     assert [job["id"] for job in again.jobs.listing()] == [first, second, third]
-    assert not (server.folder / "jobs" / "half-an-upload").exists()
     assert again.job(third)["state"] == "ready"
     assert again.job(second)["settings"]["background"] == "blur"
     for id in (first, second):
@@ -613,12 +630,314 @@ def test_large_uploads_are_written_part_by_part(shared: Server, clip: Path) -> N
     shared.client.delete(f"api/jobs/{id}")
 
 
-def test_what_is_kept_is_private(shared: Server) -> None:
-    assert shared.folder.stat().st_mode & 0o077 == 0
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("before", [None, 0o755])
+def test_what_is_kept_is_private(
+    new: Callable[..., Server], tmp_path: Path, before: int | None
+) -> None:
+    work = tmp_path / "work"
+    if before is not None:  # a folder that was there, with a list that others can read
+        server = new(Fake)
+        server.jobs.token()
+        server.jobs.close()
+        for path in (work, work / "jobs", *work.glob("[jt]*")):
+            path.chmod(before)
+    server = new(Fake)
+    server.jobs.token()
+    id = server.jobs.new_id()
+    assert work.stat().st_mode & 0o777 == (before or 0o700)
+    for name, mode in {
+        "jobs": 0o700, f"jobs/{id}": 0o700, "jobs.sqlite": 0o600, "token": 0o600,
+        f"jobs/{MARK}": 0o600,
+    }.items():  # fmt: skip
+        assert (work / name).stat().st_mode & 0o777 == mode, name
     with pytest.raises(sqlite3.OperationalError):
-        sqlite3.connect(shared.folder / "jobs.sqlite", timeout=0).execute(
-            "SELECT * FROM job"
+        sqlite3.connect(work / "jobs.sqlite", timeout=0).execute("SELECT * FROM job")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file and what is in it; links are not followed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def test_what_others_made_stays(
+    new: Callable[..., Server], clip: Path, tmp_path: Path
+) -> None:
+    """Folders in `jobs`, one of them named like ours, and what links lead to."""
+    top = tmp_path / "work" / "jobs"
+    for name in ("holiday", "0123456789abcdef", "out-1"):
+        (top / name).mkdir(parents=True)
+        (top / name / "photo.jpg").write_bytes(b"mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/letter.txt").write_bytes(b"mine too")
+    (top / "link").symlink_to(tmp_path / "elsewhere")
+    (top / "fedcba9876543210").symlink_to(tmp_path / "elsewhere")
+    before = tree(tmp_path)
+    for _ in range(2):
+        server = new(Fake)
+        assert any("it is left as it is" in note for note in server.jobs.notes)
+        id = server.upload(clip).json()["id"]
+        server.start(id)
+        assert server.wait_done(id)["state"] == "done"
+        assert server.client.delete(f"api/jobs/{id}").status_code == 204
+        server.jobs.close()
+        assert before.items() <= tree(tmp_path).items()
+        assert (top / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["jobs", "jobs.sqlite", "token"])
+def test_links_are_refused(tmp_path: Path, name: str) -> None:
+    work, other = tmp_path / "work", tmp_path / "other"
+    work.mkdir()
+    (other / "0123456789abcdef").mkdir(parents=True)
+    (other / "0123456789abcdef/photo.jpg").write_bytes(b"mine")
+    (work / name).symlink_to(other if name == "jobs" else other / "file")
+    with pytest.raises(OutputError, match="is a link"):
+        Jobs(work, Fake, 1, 1)
+    assert tree(other) == {"0123456789abcdef/photo.jpg": b"mine"}
+
+
+def test_a_job_folder_that_became_a_link_is_not_followed(
+    new: Callable[..., Server], clip: Path, tmp_path: Path
+) -> None:
+    server = new(Fake)
+    id = server.upload(clip).json()["id"]
+    server.jobs.close()
+    (server.folder / "jobs" / id).rename(tmp_path / "moved")
+    (server.folder / "jobs" / id).symlink_to(tmp_path / "moved")
+    before = tree(tmp_path / "moved")
+    server = new(Fake)
+    assert "no longer in the work folder" in server.job(id)["error"]
+    assert "no longer in" in error(server.start(id))
+    assert "no longer in" in error(server.client.get(f"api/jobs/{id}/preview/0"))
+    assert server.client.delete(f"api/jobs/{id}").status_code == 204
+    assert not server.jobs.listing()
+    assert tree(tmp_path / "moved") == before
+
+
+def test_an_upload_that_was_cut_off_is_deleted(
+    new: Callable[..., Server], clip: Path
+) -> None:
+    server = new(Fake)
+    kept = server.upload(clip).json()["id"]
+    half = server.jobs.new_id()
+    (server.jobs.folder(half) / "source.mp4").write_bytes(b"half")
+    server.jobs.close()
+    assert new(Fake).files() == {f"{kept}/source.mp4"}
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 999, "job", "other", "cut"])
+def test_a_list_that_cannot_be_read_is_renamed(
+    new: Callable[..., Server], clip: Path, content: bytes | str
+) -> None:
+    server = new(Fake)
+    id = server.upload(clip).json()["id"]
+    server.jobs.close()
+    path = server.folder / "jobs.sqlite"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        path.unlink()
+        with sqlite3.connect(path) as database:
+            database.execute(f"CREATE TABLE {content} (name TEXT)")
+        database.close()
+    damaged = path.read_bytes()
+    server = new(Fake)
+    assert server.jobs.listing() == []
+    assert server.files() == {f"{id}/source.mp4"}
+    if content != b"":  # which is an empty list
+        assert "renamed to jobs.sqlite.unread-1" in server.jobs.notes[0]
+        assert (server.folder / "jobs.sqlite.unread-1").read_bytes() == damaged
+    assert server.upload(clip).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"id": "../../elsewhere"}, {"file": "../../secret.mp4"}, {"state": "odd"}),
+        *({"backdrop": "../x.png"}, {"info": None}, {"results": [{"run": "../.."}]}),
+        *({"results": 3}, {"name": None, "info": []}),
+    ],
+)
+def test_a_damaged_entry_is_left_alone(
+    new: Callable[..., Server], clip: Path, change: dict[str, Any]
+) -> None:
+    server = new(Fake)
+    first, second = (server.upload(clip).json()["id"] for _ in range(2))
+    server.jobs.close()
+    database = sqlite3.connect(server.folder / "jobs.sqlite")
+    query = "SELECT data FROM job WHERE id = ?"
+    data = json.loads(database.execute(query, (first,)).fetchone()[0]) | change
+    with database:
+        database.execute(
+            "UPDATE job SET data = ? WHERE id = ?", (json.dumps(data), first)
         )
+    database.close()
+    server = new(Fake)
+    assert [job["id"] for job in server.jobs.listing()] == [second]
+    assert "is damaged" in server.jobs.notes[0]
+    assert server.files() == {f"{id}/source.mp4" for id in (first, second)}
+
+
+def test_a_token_that_is_none_is_renamed(new: Callable[..., Server]) -> None:
+    server = new(Fake)
+    (server.folder / "token").write_text("my own file")
+    assert len(server.jobs.token()) == 43
+    assert (server.folder / "token.unread-1").read_text() == "my own file"
+    assert "token.unread-1" in server.jobs.notes[0]
+
+
+# Results that exist stay until there are new ones
+
+
+def test_results_stay_until_new_ones_are_done(
+    new: Callable[..., Server], clip: Path
+) -> None:
+    server = new()
+    id = server.upload(clip).json()["id"]
+
+    def get(kind: str, run: str = "") -> int:
+        address = f"api/jobs/{id}/files/{kind}{run}"
+        return int(server.client.get(address).status_code)
+
+    server.start(id, outputs=["alpha"])
+    assert server.wait_done(id)["state"] == "done"
+    made = server.files()
+    server.start(id, outputs=["mov"])
+    server.wait(id, lambda job: job["done"] > 2)
+    assert get("alpha") == get("compare") == 200
+    assert get("mov") == 404
+    server.client.post(f"api/jobs/{id}/cancel")
+    server.wait(id, lambda job: server.files() == made)
+    assert get("alpha") == 200
+    server.start(id, outputs=["mov"])
+    server.wait(id, lambda job: job["done"] > 2)
+    server.jobs.close()  # as if it were killed
+    server = new(Fake)
+    assert get("alpha") == 200
+    assert server.wait_done(id)["state"] == "done"
+    assert (get("mov"), get("alpha"), get("alpha", "?run=1")) == (200, 404, 200)
+    assert get("alpha", "?run=77") == get("alpha", "?run=../..") == 404
+    for _ in range(2):
+        server.start(id)
+        server.wait_done(id)
+    runs = [result["run"] for result in server.job(id)["results"]]
+    assert runs == [5, 4, 3]
+    kept = {"source.mp4", "out-3", "out-4", "out-5"}
+    server.wait(id, lambda _: {f.split("/")[1] for f in server.files()} == kept)
+
+
+def test_a_rerun_that_fails_leaves_the_result(
+    new: Callable[..., Server], clip: Path
+) -> None:
+    server = new(Fake)
+    id = server.upload(clip).json()["id"]
+    server.start(id)
+    server.wait_done(id)
+    server.jobs.close()
+    server = new(Broken)
+    server.start(id)
+    job = server.wait_done(id)
+    assert (job["state"], len(job["results"])) == ("failed", 1)
+    assert server.client.get(f"api/jobs/{id}/files/mp4").status_code == 200
+
+
+def test_results_of_an_older_version_are_found(
+    new: Callable[..., Server], clip: Path
+) -> None:
+    server = new(Fake)
+    id = server.upload(clip).json()["id"]
+    server.start(id)
+    server.wait_done(id)
+    server.jobs.close()
+    (server.jobs.folder(id) / "out-1").rename(server.jobs.folder(id) / "out")
+    database = sqlite3.connect(server.folder / "jobs.sqlite")
+    data = json.loads(database.execute("SELECT data FROM job").fetchone()[0])
+    del data["results"]
+    with database:
+        database.execute("UPDATE job SET data = ?", (json.dumps(data),))
+    database.close()
+    server = new(Fake)
+    assert server.client.get(f"api/jobs/{id}/files/mp4").status_code == 200
+
+
+# Nothing waits for previews, and nothing takes the machine down
+
+
+class Stuck(Fake):
+    """Never ends a frame."""
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        time.sleep(1000)
+        raise AssertionError
+
+
+def test_nothing_waits_for_previews(new: Callable[..., Server], clip: Path) -> None:
+    server = new(Stuck)
+    ids = [server.upload(clip).json()["id"] for _ in range(2)]
+    for id in ids:
+        for which in (1, 2, 3):
+            answer = server.client.get(f"api/jobs/{id}/preview/{which}")
+            assert answer.status_code == 202
+    begun = time.monotonic()
+    assert server.start(ids[0]).status_code == 204
+    assert server.client.post(f"api/jobs/{ids[0]}/cancel").status_code == 204
+    assert server.client.delete(f"api/jobs/{ids[1]}").status_code == 204
+    assert time.monotonic() - begun < 2
+    assert server.upload(clip).status_code == 201  # needs a process, but not that one
+
+
+class Hungry(Fake):
+    """Takes 2 GB more with each frame."""
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        self.taken = [*getattr(self, "taken", []), np.ones(2**28)]
+        return super().forward(src, *rest)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of memory there")
+def test_memory_has_a_limit(new: Callable[..., Server], clip: Path) -> None:
+    server = new(Hungry, memory=2 * 10**9)
+    id = server.upload(clip).json()["id"]
+    assert "more than 2.0 GB" in error(server.preview(id, 1))
+    server.start(id)
+    job = server.wait_done(id)
+    assert job["state"] == "failed"
+    assert "more than 2.0 GB of memory" in job["error"]
+    assert "--memory-limit" in job["error"]
+    assert server.upload(clip).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[" * 9000,
+        b'{"a":' * 1900,
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"9" * 9000,
+        b'{"outputs": ["mp4"], "ratio": NaN}',
+        b'{"outputs": ["mp4"], "ratio": 1e999}',
+        b'{"outputs": ["mp4"], "ratio": ' + b"9" * 4000 + b"}",
+        b'{"outputs": ["mp4"], "background": "\\ud800"}',
+    ],
+)
+def test_a_bad_body_is_one_line(shared: Server, clip: Path, body: bytes) -> None:
+    id = shared.upload(clip).json()["id"]
+    answer = shared.client.post(f"api/jobs/{id}/start", content=body)
+    assert answer.status_code == 400
+    assert len(error(answer)) < 300
+    assert shared.job(id)["state"] == "ready"
+    shared.client.delete(f"api/jobs/{id}")
 
 
 def test_serve_ends_with_an_interrupt_and_keeps_its_token(

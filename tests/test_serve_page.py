@@ -34,6 +34,27 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update"),
     "--disable-sync",
 ]
+# Counts what is loaded at the same time.
+COUNT = """
+  const now = { preview: 0, upload: 0 };
+  window.most = { preview: 0, upload: 0 };
+  const add = (kind) => most[kind] = Math.max(most[kind], ++now[kind]);
+  const { fetch } = window;
+  window.fetch = (address, options) => {
+    const answer = fetch(address, options);
+    if (!address.includes("/preview/")) return answer;
+    add("preview");
+    return answer.finally(() => now.preview--);
+  };
+  const { send } = XMLHttpRequest.prototype;
+  XMLHttpRequest.prototype.send = function (body) {
+    add("upload");
+    this.addEventListener("readystatechange", () => {
+      if (this.readyState === XMLHttpRequest.DONE) now.upload -= 1;
+    });
+    send.call(this, body);
+  };
+"""
 LONG = 120_000  # a conversion on a machine with other things to do [ms]
 expect.set_options(timeout=30_000)  # an answer on such a machine
 
@@ -247,6 +268,56 @@ def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
     is_under_way(page)
     page.get_by_role("button", name="Cancel").click()
     is_state(page, "cancelled")
+
+
+def test_the_old_result_stays_until_there_is_a_new_one(
+    page: Page, long_clip: Path
+) -> None:
+    upload(page, long_clip)
+    choose(page, clear=False, mp4=False, alpha=True)
+    page.get_by_label("Fast").check()
+    start(page)
+    is_state(page, "done")
+    expect(page.locator(".previous")).to_be_hidden()
+    page.get_by_text("Convert again").click()
+    choose(page, mp4=True, alpha=False)
+    start(page)
+    is_under_way(page)
+    expect(page.locator(".previous")).to_be_visible()
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="Alpha .mp4").click()
+    assert caught.value.failure() is None
+    page.get_by_role("button", name="Cancel").click()
+    is_state(page, "cancelled")
+    expect(page.get_by_role("link", name="Alpha .mp4")).to_be_visible()
+    start(page)
+    is_state(page, "done")
+    expect(page.get_by_role("link", name=".mp4 over")).to_be_visible()
+    page.get_by_text("Earlier results").click()
+    with page.expect_download() as caught:
+        page.locator(".earlier").get_by_role("link", name="Alpha .mp4").click()
+    assert caught.value.failure() is None
+    expect(page.locator(".earlier span")).to_have_text("Fast")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".earlier span")).to_have_text("快速")
+    page.get_by_role("button", name="English").click()
+
+
+def test_clicks_do_not_wait_for_previews_or_uploads(page: Page, tmp_path: Path) -> None:
+    """A browser has six connections to a server; what loads by itself takes four."""
+    page.add_init_script(COUNT)
+    page.reload()
+    clips = [make_clip(tmp_path / f"{n}.mp4", 3, size=(160, 120)) for n in range(8)]
+    page.set_input_files("#files", [str(clip) for clip in clips])
+    expect(page.locator(".card").first).to_be_visible(timeout=LONG)
+    with page.expect_response(lambda answer: answer.url.endswith("/start")) as caught:
+        start(page)
+    assert caught.value.status == 204
+    expect(page.locator(".card")).to_have_count(8, timeout=LONG)
+    for index in range(8):
+        page.locator(".card").nth(index).scroll_into_view_if_needed()
+    expect(page.locator(".preview.loading:visible")).to_have_count(0, timeout=LONG)
+    assert page.evaluate("most") == {"preview": 2, "upload": 2}
 
 
 def test_two_jobs_at_once_on_a_phone(page: Page, long_clip: Path) -> None:

@@ -12,14 +12,16 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from rematte.errors import OutputError
+from rematte.errors import OutputError, WeightsError
 
 try:
     import uvicorn
+    from anyio import CapacityLimiter, to_thread
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.datastructures import Headers, MutableHeaders
@@ -43,7 +45,7 @@ except ImportError as error:
 from rematte.batch import VIDEOS
 from rematte.serve import work
 from rematte.serve.jobs import IMAGES, Job, Jobs, check_name
-from rematte.serve.worker import WorkError
+from rematte.serve.worker import WorkError, machine_memory
 
 _STATIC = Path(__file__).parent / "static"
 _LARGEST_IMAGE = 100_000_000  # [bytes]
@@ -51,8 +53,8 @@ _LARGEST_SETTINGS = 10_000
 _POLL = 0.2  # between two looks for news [s]
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
-    "'self'; img-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "'self'; img-src 'self' blob:; media-src blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -110,6 +112,7 @@ class _Page:
         self, jobs: Jobs, upload_limit: int, ending: Callable[[], bool]
     ) -> None:
         self._jobs, self._limit, self._ending = jobs, upload_limit, ending
+        self._examining = CapacityLimiter(2)
 
     def routes(self) -> list[Route | Mount]:
         """Addresses after the token."""
@@ -156,7 +159,10 @@ class _Page:
         try:
             file = f"source{suffix}"
             await _receive(request, self._jobs.folder(id) / file, self._limit)
-            job = await run_in_threadpool(self._jobs.add, id, name, file)
+            # Threads of their own, so that nothing else waits for them.
+            job = await to_thread.run_sync(
+                self._jobs.add, id, name, file, limiter=self._examining
+            )
         except BaseException:
             self._jobs.discard(id)
             raise
@@ -169,7 +175,13 @@ class _Page:
     async def _start(self, request: Request) -> Response:
         job = self._job(request)
         body = b"".join([part async for part in _limited(request, _LARGEST_SETTINGS)])
-        await run_in_threadpool(self._jobs.start, job, json.loads(body))
+        try:
+            settings = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(
+                400, "settings must be a JSON object of outputs, background and ratio"
+            ) from error
+        await run_in_threadpool(self._jobs.start, job, settings)
         return Response(status_code=204)
 
     async def _cancel(self, request: Request) -> Response:
@@ -183,7 +195,9 @@ class _Page:
         path = self._jobs.folder(job.id) / file
         try:
             await _receive(request, path, min(self._limit, _LARGEST_IMAGE))
-            await run_in_threadpool(self._jobs.set_backdrop, job, name, file)
+            await to_thread.run_sync(
+                self._jobs.set_backdrop, job, name, file, limiter=self._examining
+            )
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -200,13 +214,19 @@ class _Page:
         if which > 3:
             raise HTTPException(404, f"preview must be 0 to 3, got {which}")
         path = await run_in_threadpool(self._jobs.preview, job, which)
+        if path is None:  # it is being made, and the page asks again
+            return Response(status_code=202)
         return FileResponse(path)
 
     async def _file(self, request: Request) -> Response:
         job, kind = self._job(request), request.path_params["kind"]
-        made = job.settings.get("outputs", []) if job.state == "done" else []
+        wanted = request.query_params.get("run")
+        results = [r for r in job.results if wanted in (None, str(r["run"]))]
+        if not results:
+            raise HTTPException(404, f"{job.name} has no such result")
+        made = results[0]["settings"]["outputs"]
         files = {each: work.FILES[each] for each in made} | {"compare": work.COMPARE}
-        path = self._jobs.output(job, files.get(kind, "none"))
+        path = self._jobs.output(job, results[0]["run"], files.get(kind, "none"))
         if not path.is_file():
             raise HTTPException(404, f"{job.name} has no result {kind[:20]!r}")
         name = f"{Path(job.name).stem}_{path.name}"
@@ -253,8 +273,11 @@ async def _say(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code)
     if isinstance(error, WorkError):
         return JSONResponse({"error": str(error)}, 422)
-    if isinstance(error, OSError):
-        return JSONResponse({"error": f"cannot be written: {error.strerror}"}, 507)
+    if isinstance(error, OSError | sqlite3.Error):
+        why = getattr(error, "strerror", None) or error
+        return JSONResponse({"error": f"cannot be written: {why}"}, 507)
+    if isinstance(error, RuntimeError):  # a file that was found, and deleted since
+        return JSONResponse({"error": "it was deleted a moment ago"}, 404)
     return JSONResponse({"error": str(error)}, 400)
 
 
@@ -274,21 +297,15 @@ def make_app(
         upload_limit: The largest upload [bytes].
         ending: Tells when the server is about to end.
     """
-    kinds = (HTTPException, WorkError, ClientDisconnect, ValueError, OSError)
+    kinds = (
+        *(HTTPException, WorkError, ClientDisconnect, ValueError, OSError),
+        *(sqlite3.Error, RuntimeError),
+    )
     app = Starlette(
         routes=_Page(jobs, upload_limit, ending).routes(),
         exception_handlers=dict.fromkeys(kinds, _say),
     )
     return _Guard(app, token, port)
-
-
-def _token(folder: Path) -> str:
-    """The folder's token; it is kept, so that an open page outlives the server."""
-    path = folder / "token"
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text("ascii")
 
 
 def _listen(port: int) -> socket.socket:
@@ -314,7 +331,9 @@ def serve(
     port: int = 8770,
     jobs: int = 1,
     upload_limit: float = 20.0,
+    memory_limit: float | None = None,
     tell: Callable[[str], object] = print,
+    note: Callable[[str], object] = lambda note: None,
 ) -> None:
     """Serve the page to this machine until Ctrl-C.
 
@@ -324,23 +343,38 @@ def serve(
         port: On 127.0.0.1; 0 takes any that is free.
         jobs: How many videos are converted at a time.
         upload_limit: The largest upload [GB].
+        memory_limit: How much memory each conversion, and the previews, may use [GB];
+            None gives three quarters of the machine's, divided by `jobs`. Without
+            effect on Windows.
         tell: Called with the address once it can be opened.
+        note: Called with each remark about what was found in the folder.
 
     Raises:
         ValueError: If a number is out of its range.
+        WeightsError: If the model cannot be loaded.
         OutputError: If the folder or the port cannot be used.
     """
-    if not upload_limit > 0:
-        raise ValueError(f"upload_limit must be above 0 GB, got {upload_limit}")
+    for name, value in ("upload_limit", upload_limit), ("memory_limit", memory_limit):
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be above 0 GB, got {value}")
+    memory = round(memory_limit * 1e9) if memory_limit else None
+    if memory is None and (all_of_it := machine_memory()) is not None:
+        memory = all_of_it * 3 // 4 // max(1, jobs)
     listener = _listen(port)
     with listener:
         port = listener.getsockname()[1]
         threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
-        queue = Jobs(folder, load, jobs, threads)
+        queue = Jobs(folder, load, jobs, threads, memory)
         # Uvicorn sends itself the signal again once all connections are closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            token = _token(folder)
+            try:
+                queue.check_model()
+            except WorkError as error:
+                raise WeightsError(str(error)) from error
+            token = queue.token()
+            for text in queue.notes:
+                note(text)
             app = make_app(
                 queue, token, port, int(upload_limit * 1e9), lambda: server.should_exit
             )

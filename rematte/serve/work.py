@@ -13,7 +13,7 @@ from rematte.compositing import Renderer
 from rematte.convert import Report, choose_matting, convert_video, placement
 from rematte.matting import choose_ratio, matte_still
 from rematte.video.formats import choose
-from rematte.video.frame import Frame, Pixels
+from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, displayed
@@ -37,7 +37,12 @@ COMPARE = "compare.mp4"
 # The comparison shows this much of the video [s], and this many pixels at most.
 _COMPARED = 30
 _COMPARED_SIDE = 640
+_PREVIEW_SIDE = 1280
 _TELL_EVERY = 0.1  # [s]
+
+
+def check_model(model: Any, path: Path) -> None:
+    """Do nothing: the model was loaded before; `path` is not used."""
 
 
 def examine(model: Any, path: Path) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
     """
     with VideoReader(path) as reader:
         info = reader.info
+    with VideoReader(path, _shrunk(info, _PREVIEW_SIDE)) as reader:
         next(iter(reader))
     finest = choose_ratio(info.width, info.height, "full-body")
     return {
@@ -77,7 +83,7 @@ def examine_image(model: Any, path: Path) -> None:
 
 
 def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
-    """Write the first frame, cut out or as it is.
+    """Write the first frame, cut out or as it is, at 1280 pixels at most.
 
     Args:
         model: The network.
@@ -86,11 +92,15 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
         ratio: Size of the coarse pass; None leaves the frame as it is.
     """
     with VideoReader(path) as reader:
+        full = reader.info
+    size = _shrunk(full, _PREVIEW_SIDE)
+    with VideoReader(path, size) as reader:
         colour = reader.info.colour
         frame = next(displayed(reader, colour))
         info = replace(reader.info, still=True, colour=as_sdr(colour))
     pixels = frame.pixels
     if ratio is not None:
+        ratio = min(1.0, ratio * full.width / size[0])  # the same coarse pass
         device, dtype = placement(model, None, None)
         matting = choose_matting(
             model, device, dtype, Report(), engine="torch", frames=1,
@@ -123,7 +133,7 @@ def convert(
         path: The video.
         folder: Where the outputs go, under the names of `FILES`.
         outputs: Keys of `FILES`, of "mov" and "webm" at most one.
-        background: Of the composition.
+        background: Of the composition, if there is one.
         ratio: Size of the coarse pass, or "auto".
         tell: Called now and then with frames done and, where it is known, in all.
 
@@ -141,7 +151,7 @@ def convert(
     paths: dict[str, Any] = {_ARGUMENTS[kind]: folder / FILES[kind] for kind in outputs}
     report = convert_video(
         model, path, downsample_ratio=ratio, seq_chunk="auto", progress=tell_sometimes,
-        background={"composition": background}, **paths,
+        background={"composition": background} if "mp4" in outputs else None, **paths,
     )  # fmt: skip
     tell(report.frames, report.frames)
     best = next(kind for kind in ("mp4", "mov", "webm", "alpha") if kind in outputs)
@@ -158,9 +168,7 @@ def _compare(before: Path, after: Path, target: Path) -> None:
     One file, so that both halves are always at the same frame.
     """
     with VideoReader(before) as reader:
-        width, height = reader.info.width, reader.info.height
-    scale = min(1.0, _COMPARED_SIDE / max(width, height))
-    size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
+        size = _shrunk(reader.info, _COMPARED_SIDE)
     with (
         VideoReader(before, size) as first,
         VideoReader(after, size, alpha=True) as second,
@@ -180,6 +188,15 @@ def _compare(before: Path, after: Path, target: Path) -> None:
         except BaseException:
             writer.discard()
             raise
+
+
+def _shrunk(info: VideoInfo, most: int) -> tuple[int, int]:
+    """A size with even sides, the longer one of which is `most` at most [pixels]."""
+    scale = min(1.0, most / max(info.width, info.height))
+    width, height = (
+        max(2, round(side * scale / 2) * 2) for side in (info.width, info.height)
+    )
+    return width, height
 
 
 def _beginning(frames: VideoReader) -> Iterator[Frame]:

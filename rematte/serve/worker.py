@@ -7,9 +7,12 @@ stopped at once, takes its process with it and nothing else.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,9 @@ from tqdm import tqdm
 
 from rematte.errors import explain
 from rematte.pipeline import share_heap
+
+_OVER_LIMIT = 77  # exit code of a process that used too much memory
+_MEMORY_PAUSE = 0.05  # between two looks at the memory [s]
 
 
 class WorkError(Exception):
@@ -29,13 +35,17 @@ class Worker:
     Args:
         load: Loads the model, in the process; must be picklable.
         threads: How many torch may use there.
+        memory: How much memory the process may use [bytes]; None sets no limit.
     """
 
-    def __init__(self, load: Callable[[], Any], threads: int) -> None:
+    def __init__(
+        self, load: Callable[[], Any], threads: int, memory: int | None = None
+    ) -> None:
         context = get_context("spawn")
+        self._memory = memory
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_main, args=(theirs, load, threads), daemon=True
+            target=_main, args=(theirs, load, threads, memory), daemon=True
         )
         self._process.start()
         theirs.close()  # so that reading ends when the process does
@@ -75,11 +85,18 @@ class Worker:
                 if tell is not None:
                     tell(*value)
         except (EOFError, OSError) as error:
-            raise WorkError(
-                "its process was killed, perhaps for its memory; try a smaller video"
-            ) from error
+            raise WorkError(self._why_it_ended()) from error
         self.kill()
         raise WorkError(f"nothing came of it within {patience:.0f} seconds")
+
+    def _why_it_ended(self) -> str:
+        self._process.join(1)
+        if self._process.exitcode == _OVER_LIMIT and self._memory is not None:
+            return (
+                f"it needs more than {self._memory / 1e9:.1f} GB of memory; try a "
+                "smaller video, or raise --memory-limit"
+            )
+        return "its process was killed, perhaps for its memory; try a smaller video"
 
     def kill(self) -> None:
         """End it from another thread; what runs raises."""
@@ -92,10 +109,14 @@ class Worker:
         self._pipe.close()
 
 
-def _main(pipe: Connection, load: Callable[[], Any], threads: int) -> None:
+def _main(
+    pipe: Connection, load: Callable[[], Any], threads: int, memory: int | None
+) -> None:
     # Ctrl-C reaches all processes of a terminal; the server decides for this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if memory is not None:
+        threading.Thread(target=_end_above, args=(memory,), daemon=True).start()
     # Its own lock would be left over in the system when this process is killed.
     tqdm.set_lock(threading.RLock())
     share_heap()
@@ -121,3 +142,36 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _end_above(memory: int) -> None:
+    """End this process once it uses more memory [bytes] than it may.
+
+    A limit on addresses (RLIMIT_AS) would count what torch, OpenVINO and CUDA reserve
+    and never use. Decoders, encoders and networks release Python's lock, so that this
+    thread runs beside them.
+    """
+    while (used := _used_memory()) is not None:
+        if used > memory:
+            os._exit(_OVER_LIMIT)
+        time.sleep(_MEMORY_PAUSE)
+
+
+def _used_memory() -> int | None:
+    """Resident memory [bytes]; its peak on macOS, None on Windows."""
+    with suppress(OSError):
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    with suppress(ImportError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None
+
+
+def machine_memory() -> int | None:
+    """Memory of this machine [bytes]; None on Windows."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -29,6 +29,8 @@ from rematte.video.tone import as_sdr, between
 
 _BASE = Fraction(1, 90_000)  # the unit of times that are read off a clock
 _PATIENCE = 0.2  # between two looks at whether to stop [s]
+# What SDL draws to where it finds no display: nobody sees it.
+_BLIND = ("dummy", "offscreen")
 _TIMEOUT = 10.0  # of opening and reading a stream [s]
 # The system's own way to cameras, as FFmpeg calls it, and how it names them.
 _CAMERAS = {
@@ -300,6 +302,11 @@ class StreamSink:
         self, target: str, info: VideoInfo, alpha: bool, mbps: float | None
     ) -> None:
         self._target, self._last = target, -1
+        if target == "-" and sys.stdout.isatty():
+            raise OutputError(
+                "- writes raw video, which a terminal cannot show; pipe it into a "
+                "program, such as `rematte live camera -o - | mpv -`"
+            )
         address = "://" in target
         if address and alpha:
             raise OutputError(f"{target}: H.264 is not transparent; give a background")
@@ -422,6 +429,14 @@ class Window:
         self._pygame, self._source = pygame, source
         try:
             pygame.display.init()
+            driver = pygame.display.get_driver()
+            wanted = os.environ.get("SDL_VIDEODRIVER", "")
+            if driver in _BLIND and driver not in wanted.split(","):
+                raise OutputError(
+                    "no window can be opened: this session has no display; start it "
+                    "from a desktop (DISPLAY or WAYLAND_DISPLAY is set there), or give "
+                    "-o a file, an address, virtual-camera or -"
+                )
             flags = pygame.RESIZABLE | pygame.SCALED
             with warnings.catch_warnings():  # a slow renderer is no reason to talk
                 warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 // Before and after: one video holds both, side by side, so they never drift apart.
 
+import { load } from "./server.js";
 import { words } from "./words.js";
 
 /** Wire up a card's comparison; gives functions to show a video and to say words. */
@@ -47,6 +48,10 @@ export function makeCompare(card) {
     if (!video.paused) requestAnimationFrame(loop);
   }
 
+  function hide() {
+    card.querySelector(".compare").hidden = button.hidden = true;
+  }
+
   function say() {
     button.textContent = video.paused ? words().play : words().pause;
   }
@@ -58,22 +63,26 @@ export function makeCompare(card) {
   }
   video.addEventListener("play", () => { say(); loop(); });
   video.addEventListener("pause", say);
-  video.addEventListener("error", () => card.querySelector(".compare").hidden = button.hidden = true);
+  video.addEventListener("error", hide);
 
+  hide();
+  let address = "";
   return {
     say,
-    /** Show a video, or nothing where the address is empty. */
-    show(address) {
-      const hidden = !address;
-      card.querySelector(".compare").hidden = button.hidden = hidden;
-      if (hidden) {
-        video.pause();
-        video.removeAttribute("src");
-      } else {
-        video.src = address;
-        video.requestVideoFrameCallback?.(draw); // loaded is not always decoded
-      }
-      say();
+    /** Show a video. */
+    show(next) {
+      address = next;
+      load(next, {
+        wanted: () => card.isConnected && address === next,
+        ready(source) {
+          URL.revokeObjectURL(video.src);
+          card.querySelector(".compare").hidden = button.hidden = false;
+          video.src = source;
+          video.requestVideoFrameCallback?.(draw); // loaded is not always decoded
+          say();
+        },
+        failed: hide,
+      });
     },
   };
 }

@@ -16,6 +16,7 @@ export function makeCard(id) {
   let job = null;
   let begun = null; // when, and at which frame, this run was first seen
   let backdrop = ""; // what the previews show
+  let shown = null; // the run whose result is shown
 
   for (const radio of card.querySelectorAll(".backgrounds [type=radio]")) {
     radio.name = `background-${id}`;
@@ -67,10 +68,40 @@ export function makeCard(id) {
       preview.classList.add("loading");
       cutout.addEventListener("load", () => preview.classList.remove("loading"));
       cutout.addEventListener("error", () => preview.classList.replace("loading", "broken"));
-      cutout.loading = "lazy"; // not while the settings are closed
-      cutout.src = server.jobAddress(id, `preview/${index + 1}`);
+      preview.querySelector(".stage").dataset.which = index + 1;
       find(".previews").append(preview);
+      seen.observe(preview.querySelector(".stage"));
     });
+  }
+
+  // Not while the settings are closed or out of sight.
+  const seen = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      loadPreview(target.querySelector(".cutout"), target.dataset.which);
+    }
+  });
+
+  function loadPreview(image, which) {
+    server.load(server.jobAddress(id, `preview/${which}`), {
+      wanted: () => card.isConnected,
+      ready: (source) => { image.src = source; },
+      failed: () => image.dispatchEvent(new Event("error")),
+    });
+  }
+
+  let room = null; // the first frame as it is: asked for once, shown behind all three
+  function loadRoom() {
+    if (room === null) {
+      room = "";
+      server.load(server.jobAddress(id, "preview/0"), {
+        wanted: () => card.isConnected,
+        ready: (source) => { room = source; paint(); },
+        failed: () => {},
+      });
+    }
+    return room;
   }
 
   /** Show the background behind each preview, as it will be in the MP4. */
@@ -84,7 +115,7 @@ export function makeCard(id) {
       stage.classList.toggle("squares", !over || (background === "image" && !job.backdrop));
       stage.style.backgroundColor = over && background.startsWith("#") ? background : "";
       const source = !over ? ""
-        : background === "blur" ? server.jobAddress(id, "preview/0")
+        : background === "blur" ? loadRoom()
         : background === "image" && job.backdrop ? server.jobAddress(id, `background?${job.backdrop}`)
         : "";
       behind.hidden = !source;
@@ -142,21 +173,45 @@ export function makeCard(id) {
     find(".eta").textContent = parts.join(" · ");
   }
 
-  function showResult() {
-    compare.show(server.jobAddress(id, `files/compare?${job.turn}`));
-    find(".downloads").replaceChildren(...job.settings.outputs.map((kind) => {
+  function makeLinks({ run, settings }) {
+    return settings.outputs.map((kind) => {
       const link = document.createElement("a");
-      link.href = server.jobAddress(id, `files/${kind}`);
+      link.href = server.jobAddress(id, `files/${kind}?run=${run}`);
       link.download = "";
       link.dataset.kind = kind;
-      link.className = "button";
       return link;
-    }));
-    find(".notes").replaceChildren(...job.notes.map((note) => {
+    });
+  }
+
+  function showResults() {
+    const [newest, ...earlier] = job.results;
+    find(".result").hidden = !newest;
+    find(".earlier").hidden = !earlier.length;
+    if (!newest || shown === newest.run) return;
+    shown = newest.run;
+    compare.show(server.jobAddress(id, `files/compare?run=${shown}`));
+    find(".downloads").replaceChildren(...makeLinks(newest));
+    for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
+    find(".notes").replaceChildren(...newest.notes.map((note) => {
       const item = document.createElement("li");
       item.textContent = note;
       return item;
     }));
+    find(".earlier ul").replaceChildren(...earlier.map((result) => {
+      const item = document.createElement("li");
+      const text = document.createElement("span");
+      text.dataset.run = result.run;
+      item.append(text, ...makeLinks(result));
+      return item;
+    }));
+  }
+
+  function describe({ settings }) {
+    const index = job.info.ratios.indexOf(settings.ratio);
+    const parts = [index < 0 ? String(settings.ratio) : words().details[index]];
+    const { background } = settings;
+    if (settings.outputs.includes("mp4")) parts.push({ blur: words().blur, image: words().image }[background] ?? background);
+    return parts.join(" · ");
   }
 
   function say() {
@@ -165,13 +220,18 @@ export function makeCard(id) {
     if (!job) return;
     find(".badge").textContent = words().states[job.state];
     find(".facts").textContent = words().facts(job);
-    find("summary").textContent = job.state === "done" ? words().again : words().setup;
+    find(".setup > summary").textContent = job.results.length ? words().again : words().setup;
+    find(".previous").hidden = job.state === "done";
+    for (const result of job.results.slice(1)) {
+      const text = card.querySelector(`.earlier [data-run="${result.run}"]`);
+      if (text) text.textContent = describe(result);
+    }
     card.querySelectorAll(".preview").forEach((preview, index) => {
       preview.querySelector(".name").textContent = words().details[index];
       preview.querySelector(".ratio").textContent = String(Number(job.info.ratios[index].toFixed(3)));
       preview.querySelector(".stage").dataset.broken = words().noPreview;
     });
-    for (const link of card.querySelectorAll(".downloads a")) {
+    for (const link of card.querySelectorAll(".result a")) {
       link.textContent = words().files[link.dataset.kind];
       link.setAttribute("aria-label", `${words().download}: ${link.textContent}`);
     }
@@ -189,13 +249,11 @@ export function makeCard(id) {
     if (before?.state !== job.state || before?.turn !== job.turn) {
       card.dataset.state = job.state;
       find(".running").hidden = !busy;
-      find(".result").hidden = job.state !== "done";
       find(".setup").hidden = busy;
       find(".setup").open = !busy && job.state !== "done";
       find(".error").hidden = !job.error;
       find(".error").textContent = job.error;
-      if (job.state === "done") showResult();
-      else compare.show("");
+      showResults();
       say();
     }
     if (backdrop !== job.backdrop || !before) paint();

@@ -39,7 +39,8 @@ function addFile(file) {
     fail(words().tooLarge(limit / 1e9));
     return;
   }
-  const request = upload(file, {
+  status.textContent = words().waiting;
+  const cancel = upload(file, {
     progress(part) {
       row.querySelector("progress").value = part;
       status.textContent = part < 1 ? `${Math.floor(part * 100)} %` : words().checking;
@@ -47,7 +48,7 @@ function addFile(file) {
     done: () => row.remove(),
     failed: fail,
   });
-  button.onclick = () => request.abort();
+  button.onclick = cancel;
 }
 
 function addFiles(files) {

@@ -22,18 +22,57 @@ export const remove = (id) => ask(`api/jobs/${id}`, { method: "DELETE" });
 export const setBackground = (id, file) =>
   ask(jobAddress(id, `background?name=${encodeURIComponent(file.name)}`), { method: "PUT", body: file });
 
-/** Send a file; fetch cannot tell how far it is. Gives the request, to abort it. */
+/** Runs at most `most` asynchronous functions at a time, in the order they come. */
+function makeQueue(most) {
+  const waiting = [];
+  let running = 0;
+  async function next() {
+    if (running >= most || !waiting.length) return;
+    running += 1;
+    await waiting.shift()().catch(() => {});
+    running -= 1;
+    next();
+  }
+  return (act) => { waiting.push(act); next(); };
+}
+
+// A browser opens six connections to one server, and the news hold one. What loads by
+// itself leaves some of them for clicks.
+const loads = makeQueue(2);
+const uploads = makeQueue(2);
+const POLL = 400; // between two questions whether something is made [ms]
+
+/** Load a picture or a video once it is made; gives its address to `ready`. */
+export function load(address, { wanted, ready, failed }) {
+  loads(async () => {
+    try {
+      if (!wanted()) return;
+      const answer = await fetch(address);
+      if (answer.status === 202) setTimeout(() => load(address, { wanted, ready, failed }), POLL);
+      else if (answer.ok) ready(URL.createObjectURL(await answer.blob()));
+      else failed();
+    } catch {
+      failed();
+    }
+  });
+}
+
+/** Send a file; fetch cannot tell how far it is. Gives a function that cancels it. */
 export function upload(file, { progress, done, failed }) {
   const request = new XMLHttpRequest();
-  request.open("POST", `api/jobs?name=${encodeURIComponent(file.name)}`);
-  request.responseType = "json";
-  request.upload.addEventListener("progress", (event) => progress(event.loaded / event.total));
-  request.addEventListener("load", () =>
-    request.status === 201 ? done() : failed(request.response?.error ?? String(request.status)));
-  request.addEventListener("error", () => failed(null));
-  request.addEventListener("abort", done);
-  request.send(file);
-  return request;
+  let cancelled = false;
+  uploads(() => new Promise((end) => {
+    if (cancelled) { end(); return; }
+    request.open("POST", `api/jobs?name=${encodeURIComponent(file.name)}`);
+    request.responseType = "json";
+    request.upload.addEventListener("progress", (event) => progress(event.loaded / event.total));
+    request.addEventListener("load", () =>
+      request.status === 201 ? done() : failed(request.response?.error ?? String(request.status)));
+    request.addEventListener("error", () => failed(null));
+    request.addEventListener("loadend", end);
+    request.send(file);
+  }));
+  return () => { cancelled = true; request.abort(); done(); };
 }
 
 /** Call `news` with the state of everything whenever it changes. */

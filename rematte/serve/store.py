@@ -1,0 +1,232 @@
+"""The work folder on disk: the list of jobs, their folders, and who may read them.
+
+Only this user can read what is written here. A folder is deleted only if the list says
+that it was made here, links are not followed, and a list that cannot be read is renamed
+rather than deleted.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rematte.errors import OutputError
+
+_LIST, _JOBS, _TOKEN = "jobs.sqlite", "jobs", "token"
+_VERSION = 1  # of the list
+_MARK = ".made-by-rematte-serve"
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, data TEXT NOT NULL)",
+    # Folders of uploads that are not complete and of jobs that were removed.
+    "CREATE TABLE IF NOT EXISTS leftover (id TEXT PRIMARY KEY)",
+)
+
+
+class Store:
+    """Opens the work folder, and holds it until `close`.
+
+    Args:
+        folder: The work folder; it is created if it does not exist.
+
+    Attributes:
+        notes: What was renamed or left alone, one sentence each.
+
+    Raises:
+        OutputError: If another server uses the folder, it cannot be written, or one of
+            the names that are needed in it is a link.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.notes: list[str] = []
+        self._lock = threading.RLock()  # SQLite has one transaction at a time
+        self._top, self._folder = folder, folder / _JOBS
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in (_LIST, _JOBS, _TOKEN):
+                _refuse_link(folder / name)
+            existed = (folder / _LIST).exists()
+            self._database = self._open_list()
+            self._mark(existed)
+            for id in self._ids("leftover"):
+                self.discard(id)
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(
+                f"folder {folder} cannot be used ({error}); end the other `rematte "
+                "serve` that uses it, or give another (--folder)"
+            ) from error
+
+    def _open_list(self) -> sqlite3.Connection:
+        path = self._top / _LIST
+        try:
+            return _connect(path)
+        except sqlite3.DatabaseError as error:
+            # Another program's database has no such table or columns. Other operational
+            # errors are a lock, a full disk or a lack of permission.
+            operational = isinstance(error, sqlite3.OperationalError)
+            if operational and "no such" not in str(error):
+                raise
+        aside = _unused(path)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            if (file := path.with_name(path.name + suffix)).exists():
+                file.rename(aside.with_name(aside.name + suffix))
+        self.notes.append(
+            f"{path} could not be read as a list of jobs; it was renamed to "
+            f"{aside.name}, a new list was started, and folders in {self._folder} "
+            "were left as they are"
+        )
+        return _connect(path)
+
+    def _mark(self, existed: bool) -> None:
+        """Create the folder of jobs; a folder that others made keeps its mode."""
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        # The first version of this page made a list, and no mark.
+        ours = existed and version == 0 and not self.notes
+        self._database.execute(f"PRAGMA user_version = {_VERSION}")
+        ours = ours or not self._folder.exists() or not any(self._folder.iterdir())
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        mark = self._folder / _MARK
+        if ours or mark.exists():
+            self._folder.chmod(0o700)
+            if not mark.exists():
+                _create(mark, "`rematte serve` made this folder.\n")
+        else:
+            self.notes.append(
+                f"{self._folder} holds what `rematte serve` did not make; it is left "
+                "as it is"
+            )
+        mode = self._top.stat().st_mode
+        if os.name == "posix" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            self.notes.append(
+                f"other users can write to {self._top} and replace what is in it; "
+                f"chmod o-w {self._top}"
+            )
+
+    def token(self) -> str:
+        """The secret part of the address, the same at each start."""
+        path = self._top / _TOKEN
+        if path.exists():
+            path.chmod(0o600)
+            token = path.read_bytes().decode("ascii", "replace").strip()
+            if re.fullmatch(r"[\w-]{43}", token, re.ASCII):
+                return token
+            path.rename(aside := _unused(path))
+            self.notes.append(
+                f"{path} holds no token; it was renamed to {aside.name}, and the page "
+                "has a new address"
+            )
+        _create(path, token := secrets.token_urlsafe(32))
+        return token
+
+    def folder(self, id: str) -> Path:
+        """The folder of a job's files."""
+        return self._folder / id
+
+    def entries(self) -> list[tuple[str, str]]:
+        """Id and JSON text of each job, in the order in which they were added."""
+        query = "SELECT id, data FROM job ORDER BY rowid"
+        return self._database.execute(query).fetchall()
+
+    def _ids(self, table: str) -> list[str]:
+        return [row[0] for row in self._database.execute(f"SELECT id FROM {table}")]
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; it is undone if it fails."""
+        with self._lock, self._database:
+            self._database.execute("BEGIN")
+            yield self._database
+
+    def save(self, id: str, data: str) -> None:
+        """Write a job's JSON text; from then on its folder stays."""
+        with self._change() as database:
+            database.execute(
+                "INSERT INTO job VALUES (?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET data = excluded.data",
+                (id, data),
+            )
+            database.execute("DELETE FROM leftover WHERE id = ?", (id,))
+
+    def new_folder(self) -> str:
+        """Create a folder for an upload, and give its name: 16 hexadecimal digits."""
+        while os.path.lexists(self.folder(id := secrets.token_hex(8))):
+            pass
+        with self._change() as database:
+            database.execute("INSERT INTO leftover VALUES (?)", (id,))
+        self.folder(id).mkdir(mode=0o700)
+        return id
+
+    def remove(self, id: str) -> None:
+        """Take a job off the list; `discard` or the next start deletes its folder."""
+        with self._change() as database:
+            database.execute("DELETE FROM job WHERE id = ?", (id,))
+            database.execute("INSERT OR IGNORE INTO leftover VALUES (?)", (id,))
+
+    def discard(self, id: str) -> None:
+        """Delete a folder that `new_folder` made and that no job on the list has."""
+        if is_id(id):
+            shutil.rmtree(self.folder(id), ignore_errors=True)  # refuses links
+        if not self.folder(id).is_dir():
+            with self._change() as database:
+                database.execute("DELETE FROM leftover WHERE id = ?", (id,))
+
+    def close(self) -> None:
+        """Let another server use the folder."""
+        self._database.close()
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be a job's id, and so the name of its folder."""
+    return re.fullmatch(r"[0-9a-f]{16}", text) is not None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.exists():
+        path.chmod(0o600)
+    else:
+        _create(path, "")
+    database = sqlite3.connect(
+        path, timeout=0.5, isolation_level=None, check_same_thread=False
+    )
+    try:
+        # The lock is held until this process ends, however it does.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        if database.execute("SELECT name FROM sqlite_master").fetchall():
+            database.execute("SELECT id, data FROM job").fetchall()
+        for table in _TABLES:
+            database.execute(table)
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a new file that only this user can read; never through a link."""
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+    ) as f:
+        f.write(text)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise OutputError(
+            f"{path} is a link, and `rematte serve` follows none; remove it, or give "
+            "another --folder"
+        )
+
+
+def _unused(path: Path) -> Path:
+    """A name beside a file that nothing has yet."""
+    names = (path.with_name(f"{path.name}.unread-{n}") for n in range(1, 10_000))
+    return next(name for name in names if not name.exists() and not name.is_symlink())
