@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -1158,6 +1159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has said what is wrong
         return int(stop.code or 0)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
         sys.stdout.flush()

@@ -73,6 +73,7 @@ from rematte.video.writer import (
     ImageWriter,
     as_output_error,
     reorder_depth,
+    shorten,
 )
 
 LENGTH = 500  # frames in a segment; a run that is stopped loses at most these
@@ -366,7 +367,7 @@ def _remove_left(folder: Path) -> None:
 
 def _work_folder(output: Path) -> Path:
     """A hidden folder beside an output, or above it while that has no folder yet."""
-    name = f".{output.name}.segments"
+    name = f".{shorten(output.name)}.segments"
     near, above = output.parent / name, output.parent.parent / name
     return above if above.exists() or not output.parent.is_dir() else near
 

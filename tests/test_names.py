@@ -1,6 +1,7 @@
 """Names are files, and files are what they are: no name is an address or a pattern."""
 
 import ast
+import os
 import re
 import shutil
 import struct
@@ -42,7 +43,7 @@ NAMES = [
         "a?b#c.mp4",
         "{a,b}*[0].mp4",
     ),
-    *("a\nb.mp4", " .mp4", "file:x.mp4"),
+    *("a\nb.mp4", " .mp4", "file:x.mp4", "n" * 250 + ".mp4", os.fsdecode(b"\xff.mp4")),
 ]
 
 
@@ -71,7 +72,9 @@ def test_a_name_is_a_file_whatever_it_looks_like(name: str, clip: Path) -> None:
     clip.rename(name)
     report = convert_video(Fake(), name, output="cut.mov", **PLAIN)
     assert report.frames == 3
-    convert_video(Fake(), name, output=f"out.{name}", background=name, **PLAIN)
+    convert_video(
+        Fake(), name, output=f"o{name}"[:250] + ".mp4", background=name, **PLAIN
+    )
     Path("made").mkdir()
     target = Path("made", name)
     convert_video(Fake(), "cut.mov", output=target, **PLAIN)

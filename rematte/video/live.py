@@ -142,6 +142,8 @@ class LiveSource:
 def _open(source: str) -> Any:
     kind, _, which = source.partition(":")
     try:
+        if Path(source).exists():  # a pipe or a device; an absolute name is no address
+            source = str(Path(source).absolute())
         if kind != "camera":
             return av.open(source, timeout=(_TIMEOUT, _TIMEOUT))
         system = platform.system()

@@ -164,9 +164,14 @@ def real_path(path: Path) -> Path:
     return target
 
 
+def shorten(name: str) -> str:
+    """The beginning of a name, so that a hidden name made from it is not too long."""
+    return os.fsencode(name)[:200].decode(errors="ignore")
+
+
 def _temporary(path: Path) -> Path:
     """A hidden name beside the final file, so that renaming stays on one disk."""
-    name = f".{path.stem}.{os.getpid()}.partial{path.suffix}"
+    name = f".{shorten(path.stem)}.{os.getpid()}.partial{path.suffix}"
     return real_path(path).with_name(name)
 
 
@@ -178,7 +183,7 @@ def sweep(path: Path) -> None:
     names = (path, Path(f"{folder.name}-{path.name}"))  # the second is of images
     ours = re.compile(
         "|".join(
-            rf"\.{re.escape(name.stem)}\.\d+\.partial{re.escape(name.suffix)}"
+            rf"\.{re.escape(shorten(name.stem))}\.\d+\.partial{re.escape(name.suffix)}"
             for name in names
         )
     )
