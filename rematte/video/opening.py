@@ -163,7 +163,7 @@ def _reason(path: Path, where: str | BinaryIO, limits: Limits, image: bool) -> s
             "files in the list's folder"
         )
     if name in _IS_ADDRESS:
-        return f"a description of a network stream ({name}), not a video; see live"
+        return f"a network stream ({name}), not a video; `rematte live` shows some"
     if name == "svg_pipe":
         return "SVG is a drawing; export it as PNG"
     if name:
