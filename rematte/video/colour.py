@@ -199,7 +199,18 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
             dst_color_range=range_,
             interpolation=_PRECISE,
         )
+        if channels == 4:
+            _write_alpha(frame, pixels[..., 3])
     return _tagged(frame, replace(colour, matrix=matrix, range=range_))
+
+
+def _write_alpha(frame: av.VideoFrame, alpha: Pixels) -> None:
+    """Write (H, W) to the alpha plane of YUV; libswscale is off by 1 at half of it."""
+    bits = frame.format.components[3].bits
+    plane = planes.views(frame, np.uint8 if bits == 8 else np.uint16)[3]
+    most = np.iinfo(alpha.dtype).max
+    codes = np.arange(most + 1) * ((1 << bits) - 1) / most
+    np.take(codes.round().astype(plane.dtype), alpha, out=plane, mode="clip")
 
 
 def _tagged(frame: av.VideoFrame, colour: Colour) -> av.VideoFrame:

@@ -34,8 +34,8 @@ def can_convert(pixel_format: str, colour: Colour) -> bool:
     return pixel_format in ("yuv420p", "yuvj420p") and colour.matrix in _WEIGHTS
 
 
-def _planes(frame: av.VideoFrame, kind: Any = np.uint8) -> list[NDArray[Any]]:
-    """The planes of a frame, not copied."""
+def views(frame: av.VideoFrame, kind: Any = np.uint8) -> list[NDArray[Any]]:
+    """The planes of a frame, not copied; `kind` is the type of a value."""
     return [_rows(plane, kind)[: plane.height, : plane.width] for plane in frame.planes]
 
 
@@ -55,7 +55,7 @@ def apart(frame: av.VideoFrame) -> av.VideoFrame:
     made = av.VideoFrame(frame.width, frame.height, name)
     luma, pairs = (_rows(plane, kind) for plane in frame.planes)
     given = luma, pairs[:, ::2], pairs[:, 1::2]
-    for plane, values in zip(_planes(made, kind), given, strict=True):
+    for plane, values in zip(views(made, kind), given, strict=True):
         plane[:] = values[: len(plane), : plane.shape[1]] >> shift
     return made
 
@@ -84,7 +84,7 @@ def to_rgb(frame: av.VideoFrame, colour: Colour) -> Pixels:
     )
     gains = (gains * 255 / chroma).astype(np.float32)
     in_bands(
-        _to_rgb, frame.height, *_planes(frame), out.reshape(len(out), -1), black,
+        _to_rgb, frame.height, *views(frame), out.reshape(len(out), -1), black,
         np.float32(255 / white), gains,
     )  # fmt: skip
     return out
@@ -102,7 +102,7 @@ def from_rgb(pixels: Pixels, colour: Colour) -> av.VideoFrame:
     matrix = np.stack([weights, chroma_b, chroma_r]).astype(np.float32)
     # Rows whose pixels' channels lie one after the other: only that is read in vectors.
     rgb = np.broadcast_to(pixels, (height, width, 3)).reshape(height, -1)
-    in_bands(_from_rgb, (height + 1) // 2, rgb, *_planes(frame), black, matrix)
+    in_bands(_from_rgb, (height + 1) // 2, rgb, *views(frame), black, matrix)
     return frame
 
 

@@ -1,0 +1,171 @@
+"""A transparent output over a colour is rematte's own composition over that colour.
+
+Here as this package and Pillow read the files; `test_recomposition_browser` asks a
+browser.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import Tags, make_clip
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rematte.convert import convert_video
+from rematte.video.reader import VideoReader
+
+BEHIND = {"black": (0, 0, 0), "white": (255, 255, 255), "green": (120, 255, 155)}
+SIZE = (96, 64)
+Floats = NDArray[np.float64]
+
+
+class Disc(torch.nn.Module):
+    """Alpha is a disc with a wide soft edge, which holds every level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+        self.eval()
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        height, width = src.shape[-2:]
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        distance = torch.hypot(x - width / 2, y - height / 2)
+        pha = ((30 - distance) / 20).clamp(0, 1).expand_as(src[:, :, :1])
+        return src.clone(), pha, *[torch.zeros(1)] * 4
+
+
+def draw(kind: type = np.uint8) -> NDArray[Any]:
+    """A smooth picture of skin, hair and cloth colours."""
+    width, height = SIZE
+    y, x = np.mgrid[:height, :width]
+    picture = np.stack([90 + x, 140 - y, 60 + (x + y) / 2], 2) / 255
+    return (picture * np.iinfo(kind).max).round().astype(kind)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every transparent output, and compositions over three colours."""
+    folder = tmp_path_factory.mktemp("recomposition")
+    # BT.709's tags must not reach the pictures.
+    source = make_clip(
+        folder / "in.mkv", [draw()] * 3, codec="ffv1", pix_fmt="bgr0", rate=10,
+        tags=Tags(0, 2, 1, 1),
+    )  # fmt: skip
+    convert = partial(convert_video, Disc(), source, progress=False)
+    for name, colour in BEHIND.items():
+        convert(output_composition=folder / f"over-{name}.mkv", background=colour)
+    for suffix in ("mov", "mkv", "apng", "webp", "gif"):
+        convert(output=folder / f"cut.{suffix}")
+    # What VP9 loses at its default quality comes on top.
+    convert(output=folder / "cut.webm", crf=2)
+    for suffix in ("png", "tif", "exr"):
+        convert(output=folder / suffix / f"%02d.{suffix}")
+    return folder
+
+
+def composition(folder: Path, name: str) -> Floats:
+    with VideoReader(folder / f"over-{name}.mkv") as reader:
+        return next(iter(reader)).pixels.astype(float)
+
+
+def as_read(path: Path) -> Floats:
+    """The first frame, RGBA in [0, 1], read by this package."""
+    with VideoReader(path, alpha=True) as reader:
+        pixels = next(iter(reader)).pixels
+    return pixels / float(np.iinfo(pixels.dtype).max)
+
+
+def as_planes(path: Path) -> Floats:
+    """The same of what libvpx decodes: VP9's alpha is lost on FFmpeg's own decoder."""
+    with av.open(str(path)) as container:
+        decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
+        for packet in container.demux(video=0):
+            for frame in decoder.decode(packet):
+                found: Floats = frame.to_ndarray(format="rgba") / 255
+                return found
+    raise AssertionError("no frame")
+
+
+def as_pillow(path: Path) -> Floats:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGBA")) / 255
+
+
+# How each is read, and by how many levels it may be off. Those that may be off by 3 are
+# lossy, and single pixels are off by more.
+READ: dict[str, tuple[Callable[[Path], Floats], float]] = {
+    "cut.mov": (as_read, 1),
+    "cut.mkv": (as_read, 1),
+    "cut.apng": (as_pillow, 1),
+    "png/00.png": (as_pillow, 1),
+    "tif/00.tif": (as_pillow, 1),
+    "cut.webm": (as_planes, 3),
+    "cut.webp": (as_pillow, 3),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("behind", BEHIND)
+def test_over_a_colour_it_is_the_composition(
+    made: Path, name: str, behind: str
+) -> None:
+    read, most = READ[name]
+    cut = read(made / name)
+    alpha = cut[..., 3:]
+    again = (cut[..., :3] * alpha + np.array(BEHIND[behind]) / 255 * (1 - alpha)) * 255
+    error = np.abs(again.round() - composition(made, behind))
+    assert np.quantile(error, 0.99 if most > 1 else 1) <= most
+    assert error.mean() <= 0.5
+
+
+def test_openexr_is_premultiplied_light(made: Path) -> None:
+    """Over black its light is that of the composition, by the curve of sRGB."""
+    with av.open(str(made / "exr/00.exr")) as container:
+        frame = next(container.decode(video=0))
+    kind = np.float16 if "f16" in frame.format.name else np.float32
+    planes = [np.frombuffer(bytes(plane), kind) for plane in frame.planes]
+    cut = np.stack(planes, -1).reshape(frame.height, -1, 4)
+    expected = as_pillow(made / "png/00.png")
+    light = expected[..., [1, 2, 0]]  # planes are in the order GBR
+    toe, curve = light / 12.92, ((light + 0.055) / 1.055) ** 2.4
+    light = np.where(light <= 0.04045, toe, curve) * expected[..., 3:]
+    np.testing.assert_allclose(cut[..., :3], light, atol=3e-3)
+    np.testing.assert_allclose(cut[..., 3], expected[..., 3], atol=3e-3)
+
+
+def test_gif_is_opaque_from_the_middle_on(made: Path) -> None:
+    cut, expected = as_pillow(made / "cut.gif"), as_pillow(made / "cut.apng")
+    assert set(np.unique(cut[..., 3])) == {0, 1}
+    np.testing.assert_array_equal(cut[..., 3] > 0, expected[..., 3] * 255 >= 128)
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mkv", "apng", "png"])
+def test_alpha_is_exact(made: Path, suffix: str) -> None:
+    """8 bits come back as they were from more bits too."""
+    path = made / ("png/00.png" if suffix == "png" else f"cut.{suffix}")
+    height, width = draw().shape[:2]
+    src = torch.zeros(1, 1, 3, height, width)
+    expected = (Disc()(src)[1][0, 0, 0] * 255).round().numpy()
+    np.testing.assert_array_equal((as_read(path)[..., 3] * 255).round(), expected)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_sixteen_bits_too(tmp_path: Path, suffix: str) -> None:
+    """A 10-bit source over a colour, in levels of 255."""
+    source = make_clip(
+        tmp_path / "in.mkv", [draw(np.uint16)], codec="ffv1", pix_fmt="yuv444p10le"
+    )
+    convert = partial(convert_video, Disc(), source, progress=False)
+    convert(output=tmp_path / f"cut.{suffix}")
+    convert(output_composition=tmp_path / "over.mkv", background="white")
+    cut, over = as_read(tmp_path / f"cut.{suffix}"), as_read(tmp_path / "over.mkv")
+    again = cut[..., :3] * cut[..., 3:] + 1 - cut[..., 3:]
+    assert np.abs(again - over).max() * 255 <= (0.1 if suffix == "mkv" else 1)
