@@ -1,7 +1,9 @@
 """What the writers promise, for every kind of output."""
 
 import errno
+import struct
 import subprocess
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -23,7 +25,7 @@ from conftest import (
 from numpy.typing import NDArray
 
 from rematte.errors import OutputError
-from rematte.video import formats
+from rematte.video import formats, matroska
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.writer import (
@@ -712,20 +714,93 @@ def test_prores_is_limited_range_and_says_so(tmp_path: Path, suffix: str) -> Non
         assert np.abs(list(reader)[1].pixels / 257 - 20).max() <= 1
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
-def test_the_shape_of_pixels_is_kept_or_its_loss_is_told(
-    tmp_path: Path, suffix: str
+SHAPED = [
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif", ".apng"),
+    *("/%d.png", "/%d.tif", "/%d.jpg", "/%d.exr"),
+]
+
+
+@pytest.mark.parametrize("suffix", SHAPED)
+@pytest.mark.parametrize("aspect", [Fraction(16, 11), Fraction(3, 4)])
+def test_the_shape_of_pixels_is_kept(
+    tmp_path: Path, suffix: str, aspect: Fraction
 ) -> None:
+    info = info_of(sample_aspect_ratio=aspect)
+    path = tmp_path / f"a{suffix}"
+    assert write(path, label_frames(2), info) == []
+    with VideoReader(path.parent if suffix[0] == "/" else path) as reader:
+        kept = reader.info.sample_aspect_ratio
+        assert len(list(reader)) == 2
+    # Matroska counts in whole pixels on the screen, GIF in 64ths.
+    error = Fraction(1, {".mkv": 192, ".webm": 192, ".gif": 64}.get(suffix, 10**6))
+    assert abs(kept - aspect) <= error
+
+
+def test_an_absurd_shape_of_an_image_is_ignored(tmp_path: Path) -> None:
+    info = info_of(sample_aspect_ratio=Fraction(1, 1080))
+    write(tmp_path / "a/%d.png", label_frames(1), info)
+    with VideoReader(tmp_path / "a") as reader:
+        assert reader.info.sample_aspect_ratio == 1
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".nut", "/%d.webp"])
+def test_the_loss_of_the_shape_of_pixels_is_noted(tmp_path: Path, suffix: str) -> None:
     info = info_of(sample_aspect_ratio=Fraction(16, 11))
-    notes = write(tmp_path / f"a{suffix}", label_frames(2), info)
-    with VideoReader(tmp_path / f"a{suffix}") as reader:
-        aspect = reader.info.sample_aspect_ratio
-    if suffix in (".mp4", ".mov"):
-        assert (aspect, notes) == (Fraction(16, 11), [])
-    else:
-        (note,) = notes
-        assert aspect == 1
-        assert "16:11" in note
+    (note,) = write(tmp_path / f"a{suffix}", label_frames(2), info)
+    assert note.startswith("the shape of pixels (16:11) is lost")
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "h264", "prores"])
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_matroska_stays_whole_when_the_shape_is_set(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    codec = "vp9" if suffix == ".webm" else codec
+    files = []
+    for aspect in (Fraction(4, 3), Fraction(1)):
+        path = tmp_path / f"{aspect.numerator}{suffix}"
+        info = info_of(sample_aspect_ratio=aspect)
+        write(path, label_frames(3), info, codec=codec)
+        files.append(path)
+    shaped, plain = (decode(path) for path in files)
+    for a, b in zip(shaped, plain, strict=True):
+        assert a.pts == b.pts
+        assert [bytes(p) for p in a.planes] == [bytes(p) for p in b.planes]
+    data = files[0].read_bytes()
+    assert matroska.PLACEHOLDER.encode() not in data
+    mark = b"\x16\x54\xae\x6b"  # once in the table of contents, then Tracks itself
+    at = data.index(mark, data.index(mark) + 4) + 4
+    length = 9 - data[at].bit_length()
+    size = int.from_bytes(data[at : at + length], "big") ^ (1 << 7 * length)
+    tracks = data[at + length :][:size]
+    if suffix == ".mkv":
+        assert tracks[0] == 0xBF  # the checksum, which FFmpeg leaves out in WebM
+        assert zlib.crc32(tracks[6:]) == int.from_bytes(tracks[2:6], "little")
+    assert b"\x54\xb0\x81\x80\x54\xba\x81\x40" in tracks  # 128 by 64
+    with av.open(str(files[0])) as container:
+        assert "title" not in container.streams.video[0].metadata
+
+
+def test_a_file_without_the_placeholder_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    write(path, label_frames(2))
+    before = path.read_bytes()
+    assert not matroska.set_display_size(path, 128, 64)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:30])
+    assert not matroska.set_display_size(path, 128, 64)
+
+
+@pytest.mark.parametrize("aspect", [Fraction(1), Fraction(4, 3)])
+@pytest.mark.parametrize("suffix", ["/%d.png", ".apng"])
+def test_png_says_the_true_shape(tmp_path: Path, suffix: str, aspect: Fraction) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(path, label_frames(1), info_of(sample_aspect_ratio=aspect))
+    data = next(tmp_path.rglob("*.*png")).read_bytes()
+    at = data.index(b"pHYs") + 4
+    x, y = struct.unpack(">II", data[at : at + 8])
+    # As FFmpeg reads it, though the standard's pixels per unit are the inverse.
+    assert Fraction(x, y) == aspect
 
 
 # Any size

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -25,6 +26,8 @@ IMAGE_SUFFIXES = {
 }
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+# The shape of pixels that an image states is taken up to here, width to height.
+_MOST_UNEVEN = Fraction(4)
 # What is read of an OpenEXR file for its attributes [bytes].
 _HEADER = 1 << 16
 # Longer gaps are a mistake rather than lost frames [frames].
@@ -225,6 +228,8 @@ def decode_image(
             stream.codec_context.options |= options
             frame = next(container.decode(stream))
             name, aspect = stream.codec_context.name, stream.sample_aspect_ratio
+            if aspect and not 1 / _MOST_UNEVEN <= aspect <= _MOST_UNEVEN:
+                aspect = None  # such as 1:1080, which some programs write into PNG
             return frame, Upright(frame, name, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         raise InputError(

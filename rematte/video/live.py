@@ -26,6 +26,7 @@ from rematte.video.colour import frame_colour, from_rgb, to_rgb
 from rematte.video.frame import SDR, Colour, Frame, Pixels, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, between
+from rematte.video.upright import Upright
 
 _BASE = Fraction(1, 90_000)  # the unit of times that are read off a clock
 _PATIENCE = 0.2  # between two looks at whether to stop [s]
@@ -91,7 +92,9 @@ class LiveSource:
         width, height = size or (first.width, first.height)
         rate = stream.guessed_rate or stream.average_rate or Fraction(30)
         rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
-        self._set_info(VideoInfo(width, height, rate, _BASE, frame_colour(first)))
+        aspect = Upright(first, aspect=stream.sample_aspect_ratio).pixel_aspect(size)
+        info = VideoInfo(width, height, rate, _BASE, frame_colour(first))
+        self._set_info(replace(info, sample_aspect_ratio=aspect))
 
     def _set_info(self, info: VideoInfo) -> None:
         self._colour = info.colour

@@ -21,7 +21,7 @@ import numpy as np
 from av.container import OutputContainer
 
 from rematte.errors import OutputError
-from rematte.video import exr
+from rematte.video import exr, matroska
 from rematte.video.clock import Clock
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.formats import Encoding, is_sequence, pattern_of
@@ -298,6 +298,7 @@ class FileWriter:
             )
         try:
             self._stream = self._add_stream()
+            self._keep_aspect()
             if like is not None:
                 self._take_header(like)
             if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
@@ -340,8 +341,6 @@ class FileWriter:
         time_base = info.time_base if self._palette is None else Fraction(1, 100)
         stream.time_base = stream.codec_context.time_base = time_base
         stream.sample_aspect_ratio = info.sample_aspect_ratio
-        if self._container.format.name in ("matroska", "webm"):
-            self._note_aspect()
         context = stream.codec_context
         if encoding.mbps is not None:
             context.bit_rate = round(encoding.mbps * 1e6)
@@ -407,15 +406,22 @@ class FileWriter:
         else:
             self._stream.metadata["timecode"] = str(timecode.at(first))
 
-    def _note_aspect(self) -> None:
-        """PyAV cannot set a stream's aspect, where Matroska's muxer takes it from."""
+    def _keep_aspect(self) -> None:
+        """Keep room for the shape of pixels, or note that it is lost."""
         aspect = self._info.sample_aspect_ratio
-        if aspect != 1:
-            self.notes.append(
-                f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is "
-                f"lost, they are shown square: {self.path.suffix} is written without "
-                "it; .mp4 and .mov keep it"
-            )
+        kind = self._container.format.name
+        if aspect != 1 and kind in ("matroska", "webm"):
+            self._stream.metadata["title"] = matroska.PLACEHOLDER
+        elif aspect != 1 and kind in ("webp", "nut"):
+            self.notes.append(_lost_aspect(aspect, self.path.suffix))
+
+    def _set_aspect(self) -> None:
+        """Write the shape of pixels into a complete Matroska or WebM file."""
+        stream, aspect = self._stream, self._info.sample_aspect_ratio
+        if stream.metadata.get("title") == matroska.PLACEHOLDER:
+            width = max(1, round(stream.width * aspect))
+            if not matroska.set_display_size(self.temporary, width, stream.height):
+                self.notes.append(_lost_aspect(aspect, self.path.suffix))
 
     def _timescale(self) -> str:
         """A unit for the start times of all streams, else they are rounded to 1/1000 s.
@@ -539,6 +545,7 @@ class FileWriter:
         if self._side is not None:
             self._side.finish(end)
         self._container.close()
+        self._set_aspect()
         self._completed = True
 
     def finish(self, end: Fraction | None = None) -> None:
@@ -622,6 +629,13 @@ class FileWriter:
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
         self.temporary.unlink(missing_ok=True)
+
+
+def _lost_aspect(aspect: Fraction, suffix: str) -> str:
+    return (
+        f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is lost, they "
+        f"are shown square: {suffix} is written without it"
+    )
 
 
 def _no_timecode(timecode: Timecode, suffix: str, why: str) -> str:
@@ -729,6 +743,8 @@ class ImageWriter:
         if code is not None and not (self._exr and exr.can_hold(code)):
             why = "cannot count so many" if self._exr else "has no field for it"
             self.notes.append(_no_timecode(code, path.suffix or ".png", why))
+        if info.sample_aspect_ratio != 1 and encoding.codec.encoder == "libwebp":
+            self.notes.append(_lost_aspect(info.sample_aspect_ratio, path.suffix))
         self._single = not is_sequence(path)
         folder = real_path(path).parent if self._single else _image_folder(path)
         self._folder = real_path(folder)
