@@ -133,8 +133,12 @@ def open_input(
             where = _without_bombs(path, notes) or where
         if hardware is not None:
             with suppress(av.error.FFmpegError, OSError):  # no such device here
-                return av.open(where, "r", options=options, hwaccel=hardware)
-        return av.open(where, "r", options=options)
+                return av.open(
+                    where, "r", options=options, hwaccel=hardware,
+                    metadata_errors="replace",
+                )  # fmt: skip
+        # Old tags are in other encodings than UTF-8.
+        return av.open(where, "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: {_reason(path, where, limits, image)}") from error
 

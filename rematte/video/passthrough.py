@@ -84,7 +84,8 @@ class SideStreams:
     # What is taken
 
     def _take(self, streams: list[Any]) -> None:
-        fits = self._try([each for each in streams if _can_hold(self._output, each)])
+        held = [each for each in streams if _can_hold(self._output, each)]
+        fits, empty = self._try(held)
         for stream in streams:
             track: Copied | Encoded | None = None
             if stream.type == "attachment":
@@ -92,6 +93,9 @@ class SideStreams:
                 continue
             if stream.index in fits:
                 track = Copied(self._output, stream, is_broadcast(self._input))
+            elif stream.index in empty:
+                self._leave_out(stream, "it has nothing between start and end")
+                continue
             elif stream.type == "audio" and stream.codec_context:
                 track = Encoded.make(self._output, stream)
             if track is None:
@@ -107,10 +111,13 @@ class SideStreams:
             _copy_tags(stream.metadata, track.stream.metadata)
             track.stream.disposition = stream.disposition
 
-    def _try(self, streams: list[Any]) -> set[int]:
+    def _try(self, streams: list[Any]) -> tuple[set[int], set[int]]:
         """Find out which streams can be copied, before any work is done.
 
         A muxer refuses some only with their first packets or at the end of the file.
+
+        Returns:
+            Indices of streams that can be copied, and of sound without any packet.
         """
         trials = {each.index: Trial(self._output, each) for each in streams}
         sounds = {each.index for each in streams if each.type == "audio"}
@@ -123,16 +130,16 @@ class SideStreams:
                     sounds.discard(packet.stream.index)
                 if not sounds:
                     break
-        return {
-            each.index
-            for each in streams
-            if trials[each.index].ends() and each.index not in sounds
-        }
+        empty = {index for index in sounds if not trials[index].refused}
+        complete = {index for index, trial in trials.items() if trial.ends()}
+        return complete - sounds, empty
 
-    def _leave_out(self, stream: Any) -> None:
+    def _leave_out(self, stream: Any, why: str | None = None) -> None:
         name = stream.codec_context.name if stream.codec_context else "unknown"
-        why = f"{self._output.format.name} cannot hold it"
-        if stream.disposition & av.stream.Disposition.attached_pic:
+        why = why or f"{self._output.format.name} cannot hold it"
+        if stream.type == "audio" and name != "unknown" and not stream.sample_rate:
+            why = "its sample rate is not stated near the beginning of the file"
+        elif stream.disposition & av.stream.Disposition.attached_pic:
             why = "it is a cover picture"
         elif stream.type == "video":
             name += f", {stream.width}x{stream.height}" if stream.codec_context else ""

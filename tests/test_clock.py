@@ -1,0 +1,263 @@
+"""Files whose clock begins anywhere or jumps; tracks that must not stop the picture."""
+
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from conftest import make_clip
+from fakes import Fake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rematte.convert import Report, convert_video
+from rematte.segments import convert_long
+from rematte.video.clock import Run, undo_jumps
+from rematte.video.reader import VideoReader
+
+STEP = Fraction(1, 25)
+RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+
+
+def times(path: Path, **settings: Any) -> list[Fraction]:
+    with VideoReader(path, **settings) as reader:
+        return [frame.time for frame in reader]
+
+
+def convert(source: Path, target: Path, **settings: Any) -> Report:
+    return convert_video(Fake(), source, output=target, **settings, **RATIO)
+
+
+def sound(path: Path) -> list[tuple[Fraction, Fraction]]:
+    """Beginning and end of each packet of the sound [s]."""
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.audio
+        return [
+            (p.pts * p.time_base, (p.pts + (p.duration or 0)) * p.time_base)
+            for p in container.demux(stream)
+            if p.pts is not None
+        ]
+
+
+# The law, without files
+
+seconds = st.fractions(0, 100, max_denominator=100)
+part = st.tuples(
+    st.fractions(1, 50, max_denominator=25),  # length
+    st.one_of(st.fractions(11, 9000, max_denominator=9), st.none()),  # step forward
+    st.fractions(-1, 1, max_denominator=90),  # how much later the sound begins
+    st.booleans(),  # whether it has sound
+)
+
+
+@given(seconds, st.lists(part, min_size=1, max_size=6))
+def test_a_clock_that_jumps_runs_on(
+    start: Fraction, parts: list[tuple[Fraction, Fraction | None, Fraction, bool]]
+) -> None:
+    """The picture has no gap, and the sound of every part stays where it was."""
+    picture: list[Run] = []
+    sounds: list[Run] = []
+    owners: list[int] = []
+    for index, (length, forward, later, heard) in enumerate(parts):
+        if index:  # back to the beginning, or forward
+            start = picture[-1].end + forward + 2 if forward else picture[-1].start - 1
+        back = bool(index) and not forward
+        first = sum(run.count for run in picture)
+        picture.append(Run(first, 10, start, start + length, back))
+        if heard:
+            begin = start + later
+            behind = bool(sounds) and begin < sounds[-1].end
+            sounds.append(Run(len(owners), 1, begin, start + length, behind))
+            owners.append(index)
+    clock = undo_jumps({0: picture, 1: sounds}, 0, {1: Fraction(0)})
+    assert len(clock.jumps) == len(parts) - 1
+    if len(parts) == 1:
+        assert not clock.shifts
+        return
+    shifts = [shift for _, shift in clock.shifts[0]]
+    shown = [run.start + by for run, by in zip(picture, shifts, strict=True)]
+    lengths = [run.end - run.start for run in picture]
+    assert shown == [shown[0] + n for n in accumulate([Fraction(0), *lengths[:-1]])]
+    if all(heard for *_, heard in parts):
+        assert [shift for _, shift in clock.shifts[1]] == shifts
+
+
+def test_a_hole_in_the_picture_alone_is_no_jump() -> None:
+    picture = [Run(0, 10, STEP, 1 + STEP), Run(10, 10, Fraction(20), Fraction(21))]
+    heard = [Run(0, 900, Fraction(0), Fraction(21))]
+    assert not undo_jumps({0: picture, 1: heard}, 0, {}).jumps
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".flv", ".mkv"])
+def test_times_begin_with_the_first_picture_or_sound(
+    tmp_path: Path, suffix: str
+) -> None:
+    late = [7 + n * STEP for n in range(10)]
+    path = make_clip(tmp_path / f"in{suffix}", times=late, time_base=Fraction(1, 25000))
+    assert times(path) == [time - 7 for time in late]
+    cut = times(path, start=3 * STEP, end=6 * STEP)
+    assert cut == [3 * STEP, 4 * STEP, 5 * STEP]
+    # A sound from the beginning on keeps its distance, unless it is not taken.
+    both = make_clip(
+        tmp_path / f"both{suffix}", times=late, time_base=Fraction(1, 25000),
+        sound=True, sound_seconds=7.4,
+    )  # fmt: skip
+    assert float(times(both)[0]) == pytest.approx(7, abs=0.03)
+    assert times(both, audio=False)[0] == 0
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".webm"])
+def test_nothing_is_lost_before_zero(tmp_path: Path, suffix: str) -> None:
+    origin = make_clip(tmp_path / "in.mkv", 20, codec="mpeg4", options={}, sound=True)
+    early = tmp_path / "early.mkv"
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(origin)) as a, av.open(str(early), "w", options=options) as b:
+        new = {each.index: b.add_stream_from_template(each) for each in a.streams}
+        for packet in a.demux():
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts -= 500
+                packet.dts -= 500
+                packet.stream = new[packet.stream.index]
+                b.mux(packet)
+    out = tmp_path / f"out{suffix}"
+    convert(early, out)
+    shown = times(out)
+    assert len(shown) == 20
+    assert [float(time) for time in shown] == pytest.approx(
+        [n / 25 for n in range(20)], abs=2e-3
+    )
+    assert abs(sound(out)[-1][1] - sound(origin)[-1][1]) < Fraction(1, 25)
+
+
+@pytest.mark.parametrize("way", ["once", "segments", "live"])
+def test_joined_recordings_run_on_in_sync(tmp_path: Path, way: str) -> None:
+    one = make_clip(tmp_path / "one.ts", 20, sound=True)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(3 * one.read_bytes())
+    if way == "live":
+        shown = times(joined)
+        assert shown == [n * STEP for n in range(60)]
+        return
+    out = tmp_path / "out.mov"
+    if way == "once":
+        report = convert(joined, out)
+    else:
+        report = convert_long(Fake, joined, output=out, segment=25, **RATIO)
+    (note,) = report.notes
+    assert "clock jumps at 0.800 s, 1.600 s" in note
+    with VideoReader(out) as reader:
+        shown = [frame.time for frame in reader]
+    assert shown == [n * STEP for n in range(60)]
+    # The sound of each part lies at its picture to within half a packet.
+    packets = sound(out)
+    assert packets[-1][1] == pytest.approx(2.4, abs=0.015)
+    assert all(abs(b[0] - a[1]) < Fraction(1, 50) for a, b in pairwise(packets))
+
+
+def test_a_hole_in_another_format_is_kept_and_noted(tmp_path: Path) -> None:
+    shown = [n * STEP for n in range(5)] + [20 + n * STEP for n in range(5)]
+    path = make_clip(tmp_path / "in.mp4", times=shown)
+    out = tmp_path / "out.mov"
+    (note,) = convert(path, out).notes
+    assert "from 0.160 to 20.000 s" in note
+    assert times(out) == shown
+    (again,) = convert_long(
+        Fake, path, output=tmp_path / "long.mov", segment=4, **RATIO
+    ).notes
+    assert again == note
+
+
+# Side tracks
+
+
+def test_a_sound_of_an_unknown_codec_is_left_out(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mov", sound=["eng", "ger"])
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"stsd")
+    data[at + 16 : at + 20] = b"zzzz"
+    for name in (b"wave", b"esds", b"chan"):
+        where = data.find(name, at)
+        while 0 <= where < at + 400:
+            data[where : where + 1] = b"x"
+            where = data.find(name, where)
+    path.write_bytes(data)
+    (note,) = convert(path, tmp_path / "out.mov").notes
+    assert "audio stream 2 (unknown) left out" in note
+    assert len(sound(tmp_path / "out.mov")) > 5
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".webm"])
+def test_damaged_sound_of_a_broadcast_is_left_out(tmp_path: Path, suffix: str) -> None:
+    path = make_clip(tmp_path / "in.ts", 20, sound=True, sound_seconds=2)
+    data = bytearray(path.read_bytes())
+    # The sound has the second identifier after that of the programme.
+    heard = [
+        at
+        for at in range(0, len(data), 188)
+        if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 0x101
+    ]
+    for at in heard[len(heard) // 2 :][:3]:
+        data[at + 1] |= 0x80  # the receiver's mark for errors that it could not mend
+    path.write_bytes(data)
+    notes = convert(path, tmp_path / f"out{suffix}").notes
+    assert any("damaged in places: left out" in note for note in notes)
+    assert len(times(tmp_path / f"out{suffix}")) == 20
+    assert len(sound(tmp_path / f"out{suffix}")) > 40
+
+
+def test_a_sound_that_ends_before_the_start_does_not_fail(tmp_path: Path) -> None:
+    """AC-3 without packets makes the muxer of MOV fail when it closes the file."""
+    path = make_clip(
+        tmp_path / "in.mkv", 20, sound=True, sound_codec="ac3", sound_seconds=0.1
+    )
+    report = convert(path, tmp_path / "out.mov", start="0.4")
+    assert report.frames == 10
+    (note,) = report.notes
+    assert "audio stream 1 (ac3) left out" in note
+
+
+def test_a_second_picture_is_noted(tmp_path: Path) -> None:
+    origin, two = make_clip(tmp_path / "in.mkv"), tmp_path / "two.mkv"
+    with av.open(str(origin)) as a, av.open(str(two), "w") as b:
+        (stream,) = a.streams
+        new = [b.add_stream_from_template(stream) for _ in range(2)]
+        for packet in a.demux():
+            if packet.dts is None:
+                continue
+            for each in new:
+                packet.stream = each
+                b.mux(packet)
+    (note,) = convert(two, tmp_path / "out.mov").notes
+    assert "video stream 1 (h264, 96x64) left out" in note
+
+
+def test_chapters_are_moved_by_a_start(tmp_path: Path) -> None:
+    path = make_clip(
+        tmp_path / "in.mp4",
+        25,
+        chapters=[(0, 0.2, "a"), (0.2, 0.6, "b"), (0.6, 1, "c")],
+    )
+    out = tmp_path / "out.mkv"
+    convert(path, out, start="0.4", end="0.8")
+    with av.open(str(out)) as container:
+        found = [
+            (
+                c["metadata"]["title"],
+                c["start"] * c["time_base"],
+                c["end"] * c["time_base"],
+            )
+            for c in container.chapters()
+            if c["time_base"]
+        ]
+    assert found == [("b", 0, Fraction(1, 5)), ("c", Fraction(1, 5), Fraction(2, 5))]
+
+
+def test_tags_that_are_not_utf_8_are_no_error(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mkv", title="Gruesse")
+    path.write_bytes(path.read_bytes().replace(b"Gruesse", b"Gr\xfc\xdfe x"))
+    assert convert(path, tmp_path / "out.mp4").frames == 10
