@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from rematte.device import download
 from rematte.matting import AnyMatted, CoarseMatted, own_alpha, to_tensor
 from rematte.video.bands import in_bands
+from rematte.video.formats import is_pattern
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.reader import VideoReader
 from rematte.video.tone import Restoration, between
+from rematte.video.transparency import over_black
 
 # Gives the background (3, H, W) for a matted frame, or None for transparency.
 Background = Callable[[AnyMatted], Tensor | None]
@@ -160,6 +162,9 @@ class VideoBackground:
         origin: When it begins [s]; None: with the first frame.
         limits: What the file may ask for.
         colour: The encoding of what lies before it.
+
+    Attributes:
+        notes: What is not shown as it is, in words.
     """
 
     def __init__(
@@ -173,10 +178,13 @@ class VideoBackground:
         self._path, self._fit, self._limits = path, fit, limits
         self._origin = origin
         self._open()
+        self.notes = _describe(path, self._now)
         self._convert = between(self._reader.info.colour, colour)
 
     def _open(self) -> None:
-        self._reader = VideoReader(self._path, limits=self._limits)
+        self._reader = VideoReader(
+            self._path, limits=self._limits, hold_gaps=True, input_alpha="multiply"
+        )
         self._frames = iter(self._reader)
         self._now: Frame = next(self._frames)
         self._following = next(self._frames, None)
@@ -202,7 +210,7 @@ class VideoBackground:
             self._picture = None
         # A folder may hold images of several sizes.
         if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
-            pixels = self._now.pixels
+            pixels = over_black(self._now)
             pixels = self._convert(pixels) if self._convert else pixels
             self._picture = _behind(pixels, matted.like, self._fit)
         return self._picture
@@ -216,6 +224,9 @@ class ImageBackground:
         fit: See `fit_picture`.
         limits: What the file may ask for.
         colour: The encoding of what lies before it.
+
+    Attributes:
+        notes: What is not shown as it is, in words.
     """
 
     def __init__(
@@ -225,8 +236,10 @@ class ImageBackground:
         limits: Limits = DEFAULT_LIMITS,
         colour: Colour = SDR,
     ) -> None:
-        with VideoReader(path, limits=limits) as reader:
-            self._pixels = next(iter(reader)).pixels
+        with VideoReader(path, limits=limits, input_alpha="multiply") as reader:
+            frame = next(iter(reader))
+            self._pixels = over_black(frame)
+            self.notes = _describe(path, frame)
             convert = between(reader.info.colour, colour)
         if convert is not None:
             self._pixels = convert(self._pixels)
@@ -238,6 +251,13 @@ class ImageBackground:
         if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
             self._picture = _behind(self._pixels, matted.like, self._fit)
         return self._picture
+
+
+def _describe(path: Path, frame: Frame) -> list[str]:
+    """A note if a background is transparent in places."""
+    if frame.alpha is None:
+        return []
+    return [f"the background {path.name} is transparent in places: it lies over black"]
 
 
 def _behind(pixels: Pixels, like: Tensor, fit: str) -> Tensor:
@@ -283,7 +303,7 @@ def make_background(
     if text == "blur" or text.startswith("blur:"):
         return _blurred(text, not colour.sdr)
     path = Path(text)
-    if not path.exists():
+    if not path.exists() and not is_pattern(path):
         raise ValueError(
             f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
             "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"

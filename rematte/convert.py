@@ -1000,6 +1000,8 @@ def plan_outputs(
             )
         renderer = Renderer(kind, encoding.wide, behind, encoding.colour)
         backdrop = isinstance(behind, ImageBackground | VideoBackground)
+        if isinstance(behind, ImageBackground | VideoBackground):
+            encoding = replace(encoding, notes=(*encoding.notes, *behind.notes))
         number = look.start_number
         outputs.append(Output(kind, path, encoding, renderer, backdrop, number))
     return outputs

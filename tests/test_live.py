@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -160,12 +161,12 @@ def test_a_stream_is_sent_and_received(free_port: int) -> None:
     try:
         source = LiveSource(address)
         assert (source.info.width, source.info.height) == (64, 48)
-        received = [pixels for pixels, _ in zip(source, range(3), strict=False)]
+        received = [picture for picture, _ in zip(source, range(3), strict=False)]
         source.close()
     finally:
         stop.set()
         sender.join()
-    assert all(np.abs(pixels.astype(int) - 200).max() < 8 for pixels in received)
+    assert all(np.abs(pixels.astype(int) - 200).max() < 8 for pixels, _ in received)
 
 
 @pytest.fixture
@@ -305,10 +306,10 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 ) -> None:
     network = Fake()
 
-    def broken(self: LiveSource) -> Iterator[np.ndarray]:  # type: ignore[type-arg]
+    def broken(self: LiveSource) -> Iterator[tuple[Any, None]]:
         # So many that the first are written, whatever waits in between.
         while network.seen < 10:
-            yield from colours(1, (64, 48))
+            yield colours(1, (64, 48))[0], None
             time.sleep(0.01)
         raise InputError("cable: broke off")
 

@@ -16,7 +16,9 @@ from PIL import Image
 import rematte
 from rematte import batch
 from rematte.convert import convert_video
+from rematte.live import live
 from rematte.segments import convert_long
+from rematte.serve.work import preview
 from rematte.video.frame import Frame
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
@@ -213,6 +215,14 @@ def test_a_bad_word_is_refused(tmp_path: Path) -> None:
         convert(Fake(), path, output=tmp_path / "o.mkv", input_alpha="keep")
 
 
+def test_an_animated_png_is_a_video_under_any_name(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.apng").rename(tmp_path / "a.png")
+    frames, notes = read(path)
+    assert len(frames) == 4
+    assert all(frame.alpha is not None for frame in frames)
+    assert notes[0].startswith(NOTE)
+
+
 # Mattes
 
 
@@ -328,3 +338,45 @@ def test_what_is_hidden_does_not_come_back_in_hdr(tmp_path: Path, out: str) -> N
         # A thousandth of the range for what encoding in YUV adds.
         assert first.pixels[:, 1:14].max() <= 65
         assert first.pixels[:, 40:].max() > 1000
+
+
+@pytest.mark.parametrize("name", ["room.png", "room.mkv", "room/%02d.png"])
+def test_a_transparent_background_lies_over_black(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", [np.zeros((32, 64, 3), np.uint8)] * 2)
+    picture = np.full((32, 64, 4), (200, 100, 50, 0), np.uint8)
+    picture[..., 3] = matte_of()
+    room = tmp_path / name
+    if name == "room.mkv":
+        make_clip(room, [picture] * 2, codec="ffv1", pix_fmt="bgra", options={})
+    else:
+        room.parent.mkdir(exist_ok=True)
+        target = room.with_name("01.png") if "%" in name else room
+        Image.fromarray(picture).save(target)
+    out = tmp_path / "o.mkv"
+    report = convert(Fake(), clip, output=out, background=room)
+    (note,) = report.notes
+    text = f"the background {room.name} is transparent in places: it lies over black"
+    assert note == f"o.mkv: {text}"
+    expected = picture[..., :3] * (matte_of()[..., None] / 255)
+    for frame in decode(out):
+        assert np.abs(frame - expected)[:, 8::16].max() <= 1
+
+
+def test_live_multiplies_the_alpha_of_a_file(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 3)
+    out = tmp_path / "o.mkv"
+    report = live(
+        Fake(0), str(path), str(out), show="alpha", downsample_ratio=1, pace=False
+    )
+    assert [note.split(";")[0] for note in report.notes] == [NOTE]
+    for frame in decode(out):
+        assert frame[:, :16].max() == 0
+        assert frame[:, 48:].max() > 50
+
+
+def test_the_page_previews_what_the_conversion_gives(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 1)
+    preview(Fake(0), path, tmp_path / "p.png", 1)
+    cut = open_image(tmp_path / "p.png")
+    expected = colours(1, SIZE)[0][..., 0] * (matte_of() / 255)
+    assert np.abs(cut[..., 3] - expected).max() <= 1

@@ -94,7 +94,7 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
     with VideoReader(path) as reader:
         full = reader.info
     size = _shrunk(full, _PREVIEW_SIDE)
-    with VideoReader(path, size) as reader:
+    with VideoReader(path, size, input_alpha="multiply") as reader:
         colour = reader.info.colour
         frame = next(displayed(reader, colour))
         info = replace(reader.info, still=True, colour=as_sdr(colour))

@@ -87,11 +87,23 @@ def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], lis
         raise InputError(f"{path}: the file is empty; copy it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
-    return ([Picture(path, path.stem)] if _is_image(path) else []), []
+    still = _is_image(path) and not _is_animated(path)
+    return ([Picture(path, path.stem)] if still else []), []
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_animated(path: Path) -> bool:
+    """Whether a PNG is an animation, which is read as a video.
+
+    Source:
+        W3C, Portable Network Graphics (Third Edition): acTL precedes the first IDAT.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+    return head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
 
 
 def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]:

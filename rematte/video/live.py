@@ -71,7 +71,9 @@ class LiveSource:
         self.notes: list[str] = []
         self._file: VideoReader | None = None
         if Path(source).is_file():
-            self._file = VideoReader(source, size=size, deinterlace=deinterlace)
+            self._file = VideoReader(
+                source, size=size, deinterlace=deinterlace, input_alpha="multiply"
+            )
             self._set_info(self._file.info)
             self.notes = self._file.notes
             return
@@ -101,9 +103,11 @@ class LiveSource:
         self._to_sdr = between(info.colour, SDR)
         self.info = replace(info, colour=as_sdr(info.colour))
 
-    def __iter__(self) -> Iterator[Pixels]:
+    def __iter__(self) -> Iterator[tuple[Pixels, Pixels | None]]:
+        """Pictures as SDR, each with its own alpha where a file has one."""
         if self._file is None:
-            yield from self._stream()
+            for pixels in self._stream():
+                yield pixels, None
             return
         begun = time.monotonic()
         first: Fraction | None = None
@@ -112,7 +116,8 @@ class LiveSource:
             wait = begun + float(frame.time - first) - time.monotonic()
             if self._pace and wait > 0:
                 time.sleep(wait)
-            yield self._to_sdr(frame.pixels) if self._to_sdr else frame.pixels
+            pixels = frame.pixels
+            yield self._to_sdr(pixels) if self._to_sdr else pixels, frame.alpha
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -249,13 +254,14 @@ class Newest:
         self._switch = False
         usual = 1 / self.info.rate
         try:
-            for pixels in self._reading:
+            for pixels, alpha in self._reading:
                 time_ = Fraction(round(self.now() / _BASE)) * _BASE
                 with self._changed:
                     if self._ended:
                         return True
                     self.dropped += self._arrival is not None
-                    self._arrival = Arrival(Frame(pixels, time_, usual), index)
+                    frame = Frame(pixels, time_, usual, alpha=alpha)
+                    self._arrival = Arrival(frame, index)
                     self._changed.notify()
                 if self._switch:
                     return False

@@ -7,7 +7,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from rematte.video.frame import RANGE_FULL, Pixels
+from rematte.video.frame import RANGE_FULL, Frame, Pixels
 
 
 def read_alpha(
@@ -87,6 +87,16 @@ def _plane(frame: av.VideoFrame, index: int, bits: int) -> NDArray[Any]:
     kind = kind.newbyteorder(">" if name.endswith("be") else "<")
     plane: Any = frame.planes[index]
     return np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+
+
+def over_black(frame: Frame) -> Pixels:
+    """A frame's pixels, with its own alpha laid over black."""
+    if frame.alpha is None:
+        return frame.pixels
+    most = np.iinfo(frame.alpha.dtype).max
+    share = frame.alpha.astype(np.float32) / np.float32(most)
+    pixels: Pixels = np.rint(frame.pixels * share).astype(frame.pixels.dtype)
+    return pixels
 
 
 def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
