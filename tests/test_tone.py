@@ -265,7 +265,7 @@ def test_hdr_stays_and_white_behind_it_is_reference_white(
 @pytest.mark.parametrize("name", COLOUR)
 @pytest.mark.parametrize("run", [once, in_segments])
 @pytest.mark.parametrize(
-    "target", ["o.webm", "h264.mp4", "o.gif", "o.webp", "p/%d.jpg", "p/%d.tif"]
+    "target", ["o.webm", "h264.mp4", "o.gif", "o.webp", "p/%d.jpg", "p/%d.tif", "o.nut"]
 )
 def test_what_cannot_hold_hdr_is_tone_mapped(
     tmp_path: Path, name: str, run: Any, target: str

@@ -289,7 +289,7 @@ def choose(
         crf=crf if chosen.crf is not None and crf is not None else chosen.crf,
         mbps=mbps if chosen.crf is not None else None,
     )
-    return _with_colour(encoding, info, gray, tone_map)
+    return _with_colour(encoding, path, info, gray, tone_map)
 
 
 def _is_deep(info: VideoInfo) -> bool:
@@ -327,15 +327,18 @@ def _choose_image(
     if gray and 1 in formats:
         key = 17 if wide else 1
     encoding = Encoding(image, formats[key], alpha, wide, image=True)
-    return _with_colour(encoding, info, gray, tone_map)
+    return _with_colour(encoding, path, info, gray, tone_map)
 
 
-# Encoders that write no tags that say what values mean.
-_UNTAGGED = ("gif", "libwebp_anim", "libwebp", "tiff", "mjpeg")
+def _is_untagged(encoding: Encoding, path: Path) -> bool:
+    """Whether a file cannot say which curve and primaries its values have."""
+    encoders = ("gif", "libwebp_anim", "libwebp", "tiff", "mjpeg")
+    raw = path.suffix.lower() == ".nut" and encoding.codec.encoder == "ffv1"
+    return raw or encoding.codec.encoder in encoders
 
 
 def _with_colour(
-    encoding: Encoding, info: VideoInfo, gray: bool, tone_map: bool
+    encoding: Encoding, path: Path, info: VideoInfo, gray: bool, tone_map: bool
 ) -> Encoding:
     """Add what the pixels will mean, and what of the source's colour is lost.
 
@@ -345,7 +348,7 @@ def _with_colour(
     """
     colour, notes = SDR, list[str]()
     if not gray:
-        colour, notes = _keep_colour(encoding, info, tone_map)
+        colour, notes = _keep_colour(encoding, path, info, tone_map)
     picture = encoding.image or encoding.codec.encoder == "apng"
     if picture and colour.sdr:
         wide = colour.wide_gamut
@@ -356,11 +359,12 @@ def _with_colour(
 
 
 def _keep_colour(
-    encoding: Encoding, info: VideoInfo, tone_map: bool
+    encoding: Encoding, path: Path, info: VideoInfo, tone_map: bool
 ) -> tuple[Colour, list[str]]:
     """What the pixels of an output that is no matte mean, and what is lost."""
     encoder, colour, notes = encoding.codec.encoder, info.colour, list[str]()
-    if not colour.sdr and (encoder in _UNTAGGED or encoding.bits < 10):
+    untagged = _is_untagged(encoding, path)
+    if not colour.sdr and (untagged or encoding.bits < 10):
         lack = "cannot say what its values mean" if encoding.bits > 8 else "has 8 bits"
         what = f"the {TRANSFERS[colour.transfer]} picture"
         if tone_map:
@@ -378,7 +382,7 @@ def _keep_colour(
         notes.append(f"reduced from {info.depth} to {encoding.bits} bits per channel")
     if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
         notes.append("full range became limited range, the only one that ProRes has")
-    if colour.wide_gamut and colour.sdr and encoder in (*_UNTAGGED, "exr"):
+    if colour.wide_gamut and colour.sdr and (untagged or encoder == "exr"):
         notes.append(
             "the colours look less saturated: the source has other primaries than "
             "BT.709, which this format cannot state; .mp4, .mov, .mkv and .png can"
