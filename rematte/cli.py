@@ -973,12 +973,11 @@ def _add_live(commands: _Commands) -> None:
         "--show", choices=SHOWS, default="composition", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--background", default="green", metavar="WHAT",
-        help="as of convert (default: %(default)s)",
+        "--background", metavar="WHAT", help="as of convert (default: green)"
     )  # fmt: skip
     parser.add_argument(
-        "--background-fit", choices=("cover", "contain", "stretch"), default="cover",
-        help="how an image or video fills the frame (default: %(default)s)",
+        "--background-fit", choices=("cover", "contain", "stretch"),
+        help="how an image or video fills the frame (default: cover)",
     )  # fmt: skip
     _add_ratio(parser)
     parser.add_argument("--resize", type=_size, metavar="WxH", help="before all else")
@@ -1035,6 +1034,8 @@ def _live(options: argparse.Namespace) -> int:
     )
     # The standard output may be the video.
     where = sys.stderr if options.output == "-" else sys.stdout
+    if not options.quiet:
+        _print_notes(report.notes)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)), file=where)
     elif not options.quiet:

@@ -14,9 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from rematte.compositing import Renderer, make_background
+from rematte.compositing import (
+    ImageBackground,
+    Renderer,
+    VideoBackground,
+    make_background,
+)
 from rematte.convert import Report, choose_matting, placement
 from rematte.errors import InputError, OutputError
+from rematte.options import need
 from rematte.video.formats import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.live import Newest, Sink, StreamSink, VirtualCamera, Window
@@ -63,7 +69,9 @@ class _Recording:
             crf=None,
             mbps=mbps,
         )
+        need("live --mbps", mbps, encoding.mbps is not None)
         self._writer = FileWriter(path, info, encoding)
+        self.notes = self._writer.notes
         self._waiting: Frame | None = None
 
     def write(self, frame: Frame) -> None:
@@ -86,8 +94,8 @@ def live(
     output: str,
     *,
     show: str = "composition",
-    background: str = "green",
-    background_fit: str = "cover",
+    background: str | None = None,
+    background_fit: str | None = None,
     downsample_ratio: float | str | None = None,
     size: tuple[int, int] | None = None,
     deinterlace: str = "auto",
@@ -107,8 +115,8 @@ def live(
         output: "window", "virtual-camera", a file, an address (rtmp://, srt://,
             udp://), "-" or a named pipe, which get raw video in NUT.
         show: "composition", "alpha" or "foreground".
-        background: See `make_background`.
-        background_fit: "cover", "contain" or "stretch".
+        background: See `make_background`; green unless given.
+        background_fit: "cover" (the default), "contain" or "stretch".
         downsample_ratio: See `convert_video`.
         size: Width and height [pixels] to resize to.
         deinterlace: See `convert_video`.
@@ -127,13 +135,21 @@ def live(
         InputError: If the source cannot be opened, or breaks off.
         OutputError: If the output cannot be opened or breaks off.
     """
+    sources = [sources] if isinstance(sources, str) else sources
     if show not in SHOWS:
         raise ValueError(f"show must be one of {', '.join(SHOWS)}, got {show!r}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more pictures, got {limit}")
-    sources = [sources] if isinstance(sources, str) else sources
     alpha = show == "composition" and background == "transparent"
-    behind = make_background(background, background_fit)
+    behind = make_background(background or "green", background_fit or "cover")
+    backdrop = isinstance(behind, ImageBackground | VideoBackground)
+    files = [source for source in sources if Path(source).is_file()]
+    for flag, value, met in (
+        ("live --background", background, show == "composition"),
+        ("live --background-fit", background_fit, backdrop),
+        ("live --no-pace", not pace, bool(files)),
+    ):
+        need(flag, value, met)
     renderer = Renderer(show, background=behind)
     newest = Newest(sources, size, pace, deinterlace)
     # Building an engine takes long, so an output that cannot be opened comes first.
@@ -160,7 +176,7 @@ def live(
             sink.close()
         raise
     sink.close()
-    report.notes += newest.notes
+    report.notes += newest.notes + getattr(sink, "notes", [])
     if times:
         report.latency = float(np.median(times))
         report.latency_p95 = float(np.percentile(times, 95))
@@ -215,14 +231,16 @@ def _open(
 ) -> Sink:
     path, info = Path(output), newest.info
     screen = output in ("window", "virtual-camera")
+    pipe = path.exists() and stat.S_ISFIFO(path.stat().st_mode)
+    address = "://" in output
+    need("live --mbps", mbps, address or not (screen or pipe or output == "-"))
     if screen and alpha:
         raise OutputError(f"{output} is not transparent; give a background")
     if output == "window":
         return Window(info, newest)
     if output == "virtual-camera":
         return VirtualCamera(info)
-    pipe = path.exists() and stat.S_ISFIFO(path.stat().st_mode)
-    if output == "-" or "://" in output or pipe:
+    if output == "-" or address or pipe:
         return StreamSink(output, info, alpha, mbps)
     if alpha and not can_hold_alpha(path.suffix.lower()):
         raise OutputError(

@@ -186,6 +186,10 @@ NEEDS = {
     "--split": "--ray",
     "--worker-cpus": "--ray",
     "--retries": "--ray",
+    "live --background": "--show composition",
+    "live --background-fit": "a background that is an image or a video",
+    "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
+    "live --no-pace": "a source that is a file",
 }
 
 
@@ -196,7 +200,8 @@ def need(flag: str, value: object, met: bool) -> None:
         ValueError: If what it needs is not met.
     """
     if value is not None and value is not False and not met:
-        raise ValueError(f"{flag} has no effect without {NEEDS[flag]}; leave it out")
+        name = flag.removeprefix("live ")
+        raise ValueError(f"{name} has no effect without {NEEDS[flag]}; leave it out")
 
 
 # Values that ask for nothing.

@@ -39,7 +39,7 @@ ALLOWED = {
     "cluster": {"batch", "device", "pipeline", "runtimes", "segments", "storage"},
     "segments": {"compositing", "convert", "engines", "matting", "options", "video"},
     "streams": {"matting", "video"},
-    "live": {"compositing", "convert", "video"},
+    "live": {"compositing", "convert", "options", "video"},
     "serve": {
         "batch",
         "compositing",

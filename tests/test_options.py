@@ -143,3 +143,22 @@ def test_notes_are_on_stderr_and_in_json(run: Run, fake: Fake) -> None:
     )
     assert "note: in.mp4: crf" in err
     assert run(*words, "-q") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("-o o.mp4 --show alpha --background red", "--background"),
+        ("-o o.mp4 --background red --background-fit contain", "--background-fit"),
+        ("-o o.mov --mbps 4", "--mbps"),
+        ("-o - --mbps 4", "--mbps"),
+    ],
+)
+def test_live_refuses_what_does_nothing(
+    flags: str, name: str, run: Run, fake: Fake, tmp_path: Path
+) -> None:
+    before = {*tmp_path.iterdir()}
+    code, out, err = run("live", "in.mp4", *flags.split())
+    assert (code, out) == (2, "")
+    assert f"{name} has no effect without" in err
+    assert {*tmp_path.iterdir()} == before

@@ -76,8 +76,10 @@ class LiveSource:
             )
             self._set_info(self._file.info)
             self.notes = self._file.notes
+            self._note_sound(self._file.clock.sounds is not None)
             return
         self._container = _open(source)
+        self._note_sound(bool(self._container.streams.audio))
         try:
             stream = self._container.streams.video[0]
             self._pictures = fields.deinterlace(
@@ -97,6 +99,10 @@ class LiveSource:
         aspect = Upright(first, aspect=stream.sample_aspect_ratio).pixel_aspect(size)
         info = VideoInfo(width, height, rate, _BASE, frame_colour(first))
         self._set_info(replace(info, sample_aspect_ratio=aspect))
+
+    def _note_sound(self, there: bool) -> None:
+        if there:
+            self._note(f"{self._name}: live shows pictures alone, without the sound")
 
     def _set_info(self, info: VideoInfo) -> None:
         self._colour = info.colour
