@@ -1,5 +1,6 @@
 """SMPTE timecode: parsing, counting with drop frame, moving, converting; in files."""
 
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from fakes import Fake
 from hypothesis import given
@@ -316,6 +318,39 @@ def test_every_openexr_image_has_its_own(
     out = tmp_path / "again.mov"
     convert_video(Fake(), tmp_path / "once", output=out, **FRAMES)
     assert read(out) == {labels[0]}
+
+
+@pytest.mark.parametrize("mark", [">", "<"])
+def test_dpx_images_are_read_with_their_timecode(
+    mark: str, tmp_path: Path, make_clip: Callable[..., Path]
+) -> None:
+    """FFmpeg writes a short header without it, so the long one is made here."""
+    picture = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    context: Any = av.CodecContext.create("dpx", "w")
+    context.width, context.height, context.pix_fmt = 64, 48, "rgb24"
+    context.time_base = Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+    frame.pts = 0
+    file = b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)])
+    order = ">" if file.startswith(b"SDPX") else "<"
+    (begin,) = struct.unpack_from(f"{order}I", file, 4)
+    header = bytearray(file[:begin] + bytes(2048 - begin))
+    for at, value in ((4, 2048), (16, len(file) + 2048 - begin), (1920, 0x01020310)):
+        struct.pack_into(f"{order}I", header, at, value)
+    if mark != order:  # the other order of bytes, for the fields that are read
+        header[:4] = b"XPDS" if mark == "<" else b"SDPX"
+        for at in (4, 16, 24, 772, 776, 1920):
+            header[at : at + 4] = header[at : at + 4][::-1]
+        for at in (768, 770, 804, 806):
+            header[at : at + 2] = header[at : at + 2][::-1]
+    (tmp_path / "in").mkdir()
+    for number in (1001, 1002):
+        data = bytes(header) + file[begin:]
+        (tmp_path / f"in/a.{number}.dpx").write_bytes(data)
+    with VideoReader(tmp_path / "in", frame_rate=Fraction(24)) as reader:
+        assert str(reader.info.timecode) == "01:02:03:10"
+        assert reader.info.colour.transfer == 2
+        assert [np.array_equal(f.pixels, picture) for f in reader] == [True, True]
 
 
 @given(st.binary(max_size=300), st.booleans())

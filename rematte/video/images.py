@@ -11,6 +11,7 @@ import av
 
 from rematte.errors import InputError
 from rematte.video import exr
+from rematte.video.frame import RANGE_FULL, UNSPECIFIED
 from rematte.video.numbering import (
     Numbering,
     describe_runs,
@@ -22,7 +23,8 @@ from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, video_stre
 from rematte.video.upright import Upright
 
 IMAGE_SUFFIXES = {
-    *(".bmp", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp")
+    *(".bmp", ".dpx", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff"),
+    ".webp",
 }
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
@@ -242,6 +244,10 @@ def decode_image(
             name, aspect = stream.codec_context.name, stream.sample_aspect_ratio
             if aspect and not 1 / _MOST_UNEVEN <= aspect <= _MOST_UNEVEN:
                 aspect = None  # such as 1:1080, which some programs write into PNG
+            if name == "dpx":
+                # Its values are taken as they are: full range, and not linear light,
+                # which most programs state whatever they write.
+                frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
             return frame, Upright(frame, name, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         raise InputError(
