@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from conftest import make_clip
 from fakes import Fake
@@ -159,6 +160,16 @@ def test_joined_recordings_run_on_in_sync(tmp_path: Path, way: str) -> None:
     assert all(abs(b[0] - a[1]) < Fraction(1, 50) for a, b in pairwise(packets))
 
 
+def test_what_cannot_be_read_of_a_file_is_noted(tmp_path: Path) -> None:
+    """FFmpeg ends at the second header of an FLV file without an error."""
+    one = make_clip(tmp_path / "one.flv", 20)
+    two = tmp_path / "two.flv"
+    two.write_bytes(2 * one.read_bytes())
+    assert not convert(one, tmp_path / "one.mov").notes
+    (note,) = convert(two, tmp_path / "two.mov").notes
+    assert "bytes of the file hold no picture" in note
+
+
 def test_a_hole_in_another_format_is_kept_and_noted(tmp_path: Path) -> None:
     shown = [n * STEP for n in range(5)] + [20 + n * STEP for n in range(5)]
     path = make_clip(tmp_path / "in.mp4", times=shown)
@@ -173,6 +184,25 @@ def test_a_hole_in_another_format_is_kept_and_noted(tmp_path: Path) -> None:
 
 
 # Side tracks
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv"])
+def test_long_packets_of_pcm_are_cut_at_the_start(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        picture: Any = container.add_stream("mpeg4", rate=25, width=32, height=32)
+        heard: Any = container.add_stream("pcm_s16le", rate=48000)
+        ramp = np.repeat(np.arange(48000), 2).astype(np.uint16).view(np.int16)
+        piece = av.AudioFrame.from_ndarray(ramp[None], "s16", "stereo")
+        piece.sample_rate, piece.pts = 48000, 0
+        container.mux([*heard.encode(piece), *heard.encode(None)])
+        for _ in range(25):
+            container.mux(picture.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(picture.encode(None))
+    convert(path, tmp_path / f"out{suffix}", start="0.4")
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        first = next(container.decode(audio=0))
+        assert (first.pts, first.to_ndarray()[0, 0]) == (0, 19200)
 
 
 def test_a_sound_of_an_unknown_codec_is_left_out(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class Clock:
         picture: Time of the first picture in the file [s]; those before it, as where a
             recording begins between key frames, cannot be decoded.
         frames: How many packets the picture has, if they were counted.
+        unread: How many bytes at the end of the file hold nothing that can be read.
     """
 
     origin: Fraction = Fraction(0)
@@ -73,6 +74,7 @@ class Clock:
     sounds: Fraction | None = None
     picture: Fraction = Fraction(0)
     frames: int | None = None
+    unread: int = 0
 
     def starting(self, picture: Fraction) -> "Clock":
         """The clock that begins with the sound or with this first picture.
@@ -112,14 +114,20 @@ class Clock:
 
     def notes(self) -> list[str]:
         """Sentences for the report about what is not as in the file."""
-        if not self.jumps:
-            return []
-        where = [f"{float(at - self.origin):.3f} s" for at in self.jumps]
-        more = f" and at {len(where) - 3} more times" if len(where) > 3 else ""
-        return [
-            f"the file's clock jumps at {', '.join(where[:3])}{more}; picture and "
-            "sound continue there without the jump"
-        ]
+        notes = []
+        if self.jumps:
+            where = [f"{float(at - self.origin):.3f} s" for at in self.jumps]
+            more = f" and at {len(where) - 3} more times" if len(where) > 3 else ""
+            notes.append(
+                f"the file's clock jumps at {', '.join(where[:3])}{more}; picture and "
+                "sound continue there without the jump"
+            )
+        if self.unread:
+            notes.append(
+                f"the last {self.unread} bytes of the file hold no picture or sound "
+                "that can be read"
+            )
+        return notes
 
 
 def _shift(shifts: Sequence[tuple[int, Fraction]], count: int) -> Fraction:
@@ -151,9 +159,12 @@ def read_clock(
     known = [stream for stream in sounds if stream.codec_context is not None]
     if is_broadcast(container) and path.is_file():
         state = path.stat()
-        runs = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
+        runs, read = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
         priming = {stream.index: _priming(stream) for stream in known}
-        return undo_jumps(runs, picture.index, priming)
+        clock = undo_jumps(runs, picture.index, priming)
+        # Packets of the transport and padding make up less than a tenth.
+        unread = state.st_size - read
+        return replace(clock, unread=unread if unread > state.st_size / 10 else 0)
     starts = [
         stream.start_time * stream.time_base + _priming(stream)
         for stream in known
@@ -183,9 +194,13 @@ def _priming(stream: Any) -> Fraction:
 @lru_cache(16)
 def _read_runs(
     path: Path, size: int, changed: int, limits: Limits
-) -> dict[int, tuple[Run, ...]]:
-    """Read the times of all packets; `size` and `changed` identify the file's state."""
+) -> tuple[dict[int, tuple[Run, ...]], int]:
+    """Read the times of all packets, and where in the file the last of them ends.
+
+    `size` and `changed` identify the file's state.
+    """
     readers: dict[int, _RunReader] = {}
+    end = 0
     with open_input(path, limits=limits) as container, suppress(av.error.FFmpegError):
         streams = [
             stream
@@ -196,7 +211,8 @@ def _read_runs(
         for packet in container.demux(streams):
             if packet.size:
                 readers[packet.stream.index].read(packet)
-    return {index: reader.runs() for index, reader in readers.items()}
+                end = max(end, (packet.pos or 0) + packet.size)
+    return {index: reader.runs() for index, reader in readers.items()}, end
 
 
 class _RunReader:

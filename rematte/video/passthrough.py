@@ -36,6 +36,8 @@ _OWN_TAGS = {
 
 # Streams are interleaved to within this [s]; a seek may land as much too late.
 _SPREAD = 5
+# PCM of which any run of samples can be played by itself.
+_PCM = ("pcm_s", "pcm_u", "pcm_f", "pcm_mulaw", "pcm_alaw")
 # A sound of which the first packets cannot be copied cannot be copied at all.
 _TRIED = 8
 
@@ -204,7 +206,8 @@ class SideStreams:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                self.notes.append(f"sound and subtitles end early ({error.strerror})")
+                note = f"sound and subtitles end early ({error.strerror})"
+                self.notes += [note] if note not in self.notes else []
                 return
             if packet is None:
                 return
@@ -212,6 +215,8 @@ class SideStreams:
                 continue
             if self._end is not None and self._time(packet) >= self._end + _SPREAD:
                 return
+            if packet.stream.type == "audio" and self._start:
+                packet = _from(packet, self._clock.origin + self._start)
             if self._is_between(packet):
                 yield packet
 
@@ -266,6 +271,25 @@ class SideStreams:
     def close(self) -> None:
         """Release the source."""
         self._input.close()
+
+
+def _from(packet: "Packet[Any]", start: Fraction) -> "Packet[Any]":
+    """Cut a packet of PCM, which may last seconds, at a time in the file [s]."""
+    context = packet.stream.codec_context
+    if not context.name.startswith(_PCM) or packet.pts is None or not packet.duration:
+        return packet
+    early = start - packet.pts * packet.time_base
+    length = packet.duration * packet.time_base
+    samples = round(length * context.sample_rate)
+    if not 0 < early < length or packet.size % (samples or 1):
+        return packet
+    left_out = int(early * context.sample_rate)
+    part: Packet[Any] = Packet(bytes(packet)[left_out * (packet.size // samples) :])
+    part.stream, part.time_base = packet.stream, packet.time_base
+    ticks = round(Fraction(left_out, context.sample_rate) / packet.time_base)
+    part.pts = part.dts = packet.pts + ticks
+    part.duration = packet.duration - ticks
+    return part
 
 
 def _can_hold(output: OutputContainer, stream: Any) -> bool:
