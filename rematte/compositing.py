@@ -341,6 +341,12 @@ def _blurred(text: str, original: bool) -> Background:
     return background
 
 
+def _hide(pixels: Pixels) -> Pixels:
+    """Make black what no one can see: the room stays private, files small."""
+    pixels[..., :3] *= pixels[..., 3:] > 0
+    return pixels
+
+
 class Renderer:
     """Makes the pixels of one kind of output out of mattes.
 
@@ -378,9 +384,7 @@ class Renderer:
         if behind is not None:
             over = composite(matted.fgr, matted.pha, behind)
             return to_pixels(over, self._wide)
-        # What no one can see is set to black: the room stays private, files small.
-        seen: Tensor = matted.fgr * (matted.pha > 0)
-        return to_pixels(torch.cat([seen, matted.pha]), self._wide)
+        return _hide(to_pixels(torch.cat([matted.fgr, matted.pha]), self._wide))
 
     def _restored(self, matted: AnyMatted, restore: Restoration) -> Pixels:
         """The same in the encoding of a source that is not SDR."""
@@ -399,8 +403,8 @@ class Renderer:
             plate = self._plate_of(behind, True)
             in_bands(_lay_over, len(colours), colours, pixels[..., 3:], plate)
             return _narrowed(colours, self._wide)
-        pixels[..., :3] = colours * (pixels[..., 3:] > 0)
-        return _narrowed(pixels, self._wide)
+        pixels[..., :3] = colours
+        return _hide(_narrowed(pixels, self._wide))
 
     def _plate_of(self, behind: Tensor, wide: bool) -> Pixels:
         if self._plate is None or self._plate[0] is not behind:  # mostly the same

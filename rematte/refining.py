@@ -255,7 +255,7 @@ def _round(  # noqa: C901
                 out[x] = np.int32(values[x] * most + half)
         elif kind == 3:
             for x in range(width):
-                seen = most if alpha[x] > zero else zero
+                seen = most if np.int32(alpha[x] * most + half) else zero
                 out[x] = np.int32(values[x] * seen + half)
         elif len(behind) == 3:
             back = np.float32(behind[c])

@@ -169,3 +169,11 @@ def test_sixteen_bits_too(tmp_path: Path, suffix: str) -> None:
     cut, over = as_read(tmp_path / f"cut.{suffix}"), as_read(tmp_path / "over.mkv")
     again = cut[..., :3] * cut[..., 3:] + 1 - cut[..., 3:]
     assert np.abs(again - over).max() * 255 <= (0.1 if suffix == "mkv" else 1)
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.apng", "png/00.png", "tif/00.tif"])
+def test_what_nobody_sees_is_black(made: Path, name: str) -> None:
+    pixels = (as_read if name == "cut.mkv" else as_pillow)(made / name)
+    hidden = pixels[..., 3] == 0
+    assert 0 < hidden.sum() < hidden.size
+    assert not pixels[hidden].any()

@@ -74,7 +74,7 @@ CODECS = {
         options={"x265-params": "log-level=error"},
         crf=20,
         even=True,
-        least=16,
+        least=64,  # libx265 4.1 spoils memory with two frames that are narrower
     ),
     "av1": Codec(
         "libsvtav1", _420, options={"preset": "8"}, crf=26, even=True, least=4
