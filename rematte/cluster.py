@@ -23,7 +23,7 @@ import torch
 from rematte import batch, storage
 from rematte.device import choose_device
 from rematte.pipeline import share_heap
-from rematte.runtimes import import_ray
+from rematte.runtimes import import_ray, start_ray
 from rematte.segments import LEAD_IN, Segment, SegmentConverter, Work, join, prepare
 from rematte.version import __version__
 
@@ -223,7 +223,7 @@ def _check(
 def _connect(address: str | None) -> tuple[Any, bool]:
     """Ray itself, and whether it was begun here."""
     try:
-        ray = import_ray()
+        ray = import_ray(alone=address is None)
     except ModuleNotFoundError as error:
         raise ImportError(
             "a cluster needs an extra: pip install 'rematte[ray]'"
@@ -234,12 +234,13 @@ def _connect(address: str | None) -> tuple[Any, bool]:
         if address not in (None, "auto"):  # Ray itself would try for many minutes
             host, _, port = str(address).rpartition(":")
             socket.create_connection((host, int(port)), _PATIENCE).close()
-        ray.init(
-            address=address or "local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        settings: dict[str, Any] = {
+            "log_to_driver": False, "logging_level": logging.ERROR
+        }  # fmt: skip
+        if address is None:
+            start_ray(**settings)
+        else:
+            ray.init(address=address, **settings)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConnectionError(
             f"no Ray cluster at {address or 'this machine'} ({_cause(error)}); "

@@ -6,6 +6,7 @@ is.
 """
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,45 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def import_ray() -> Any:
-    """Import Ray without its usage statistics; its processes inherit the variable."""
+def import_ray(alone: bool = False) -> Any:
+    """Import Ray without its usage statistics; its processes inherit the variables.
+
+    Args:
+        alone: Whether it is to run on this machine only. It then uses the loopback
+            address, for which Ray has a switch named after other systems; else it would
+            look for an address of the machine by connecting to a public name server.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if alone:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     return ray
+
+
+def start_ray(**settings: Any) -> None:
+    """Start Ray on this machine; nothing is sent or written to the home folder.
+
+    Without a token of the user's, Ray would write one there. With its statistics off,
+    the process that reports them asks the metadata services of three clouds all the
+    same (2.60), so it is not started; without the dashboard it has no other work.
+
+    Args:
+        **settings: For `ray.init`.
+    """
+    ray = import_ray(alone=True)
+    from ray._private import services
+
+    variables = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    saved = Path("~/.ray/auth_token").expanduser().exists()
+    if not saved and not any(name in os.environ for name in variables):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    starts = services.start_api_server
+    services.start_api_server = lambda *args, **kwargs: ("", None)
+    try:
+        ray.init(address="local", include_dashboard=False, **settings)
+    finally:
+        services.start_api_server = starts
 
 
 def keep_home_clean() -> None:

@@ -8,22 +8,32 @@ Ray use it.
 """
 
 import ctypes
-import fcntl
 import json
 import os
-import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fcntl import ioctl
 from pathlib import Path
+from socket import (
+    AF_INET,
+    AF_INET6,
+    SOCK_DGRAM,
+    if_nametoindex,
+    inet_aton,
+    inet_pton,
+    socket,
+)
+from tempfile import TemporaryDirectory
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 _ENTER = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _IFF_UP = 0x8914, 0x8916, 0x891C, 1
 # What a user may have set, and what would hide a lack of ours.
 _HIDDEN = ("KERAS", "ORT_", "RAY_", "REMATTE", "XDG_", "MPL", "HF_", "TF_", "OMP_")
 
@@ -65,19 +75,20 @@ def watch(command: list[str], folder: Path, timeout: float = 600) -> Seen:
         timeout: For the program [s].
     """
     aside = folder.parent / f"{folder.name}-aside"
-    home, temporary, counts = aside / "home", aside / "tmp", aside / "counts.json"
-    for path in (home, temporary):
-        path.mkdir(parents=True)
+    home, counts = aside / "home", aside / "counts.json"
+    home.mkdir(parents=True)
     keep = {k: v for k, v in os.environ.items() if not k.startswith(_HIDDEN)}
-    environment = {
-        **keep, "HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
     before = set(_files(folder))
-    done = subprocess.run(
-        [*_ENTER, sys.executable, __file__, str(counts), *command],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout,
-    )  # fmt: skip
+    with TemporaryDirectory() as temporary:  # short, for the sockets of Ray
+        environment = {
+            **keep, "HOME": str(home), "TMPDIR": temporary, "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        done = subprocess.run(
+            [*_ENTER, sys.executable, __file__, str(counts), *command],
+            cwd=folder, env=environment, capture_output=True, text=True,
+            timeout=timeout,
+        )  # fmt: skip
     cache = home / ".cache"
     written = {
         str(path.relative_to(folder.parent))
@@ -105,9 +116,17 @@ def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
 
 
 def _start_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = struct.pack("16sh14x", b"lo", _IFF_UP)
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+    """Start the device, with addresses as of a network: else some would not try."""
+    four, six = inet_aton("198.51.100.10"), inet_pton(AF_INET6, "fd00::10")
+    all_ones = inet_aton("255.255.255.255")
+    with socket(AF_INET, SOCK_DGRAM) as a_socket:
+        ioctl(a_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        for request, value in (_SIOCSIFADDR, four), (_SIOCSIFNETMASK, all_ones):
+            address = struct.pack("16sHH4s8x", b"lo:1", AF_INET, 0, value)
+            ioctl(a_socket, request, address)
+    with suppress(OSError), socket(AF_INET6, SOCK_DGRAM) as a_socket:
+        index = if_nametoindex("lo")
+        ioctl(a_socket, _SIOCSIFADDR, struct.pack("16sIi", six, 128, index))
 
 
 def _hide_services() -> None:

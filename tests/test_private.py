@@ -15,6 +15,8 @@ from fakes import save_images
 from isolated import ROOT, require_namespaces, snapshot, watch
 from test_export import needs
 
+from rematte.export import FORMATS
+
 PYTHON = [sys.executable, "-c"]
 REMATTE = [sys.executable, "-m", "rematte"]
 
@@ -110,3 +112,119 @@ COMMANDS = {
 def test_each_command_is_private(folder: Path, name: str) -> None:
     words = COMMANDS[name].split()
     is_private([*REMATTE, *words], folder, *["out"] * ("out" in COMMANDS[name]))
+
+
+def test_ray_is_private(folder: Path) -> None:
+    needs("ray")
+    words = [
+        "batch",
+        "in.mp4",
+        "-o",
+        "out",
+        "--ray",
+        "--worker-cpus",
+        "1",
+        "--jobs",
+        "1",
+    ]
+    is_private([*REMATTE, *words], folder, "out")
+
+
+SERVE = """
+import json, re, signal, subprocess, sys, time
+from urllib.request import Request, urlopen
+
+command = [sys.executable, "-m", "rematte", "serve", "--folder", "out", "--port", "0"]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+address = re.search("http[^ ]+", server.stdout.readline())[0]
+
+def ask(path, data=None, method=None):
+    headers = {"origin": address.rpartition("/")[0].rpartition("/")[0]}
+    return urlopen(Request(address + path, data, headers, method=method))
+
+id = json.load(ask("api/jobs?name=in.mp4", open("in.mp4", "rb").read()))["id"]
+while ask(f"api/jobs/{id}/preview/1").status == 202:
+    time.sleep(0.1)
+settings = {"outputs": ["mp4"], "background": "blur", "ratio": "auto"}
+ask(f"api/jobs/{id}/start", json.dumps(settings).encode())
+for line in ask("api/events"):
+    if line.startswith(b"data:"):
+        state = json.loads(line[5:])["jobs"][0]["state"]
+        assert state != "failed"
+        if state == "done":
+            break
+server.send_signal(signal.SIGINT)
+sys.exit(server.wait())
+"""
+
+
+def test_the_page_is_private(folder: Path) -> None:
+    needs("starlette", "uvicorn")
+    is_private([*PYTHON, SERVE], folder, "out")
+
+
+BENCH = """
+import sys
+from rematte import bench, cli
+bench._TURNS, bench._FRAMES = 0.1, 12
+sys.exit(cli.main(["bench", "--quick"]))
+"""
+
+
+def test_bench_is_private(folder: Path) -> None:
+    is_private([*PYTHON, BENCH], folder)
+
+
+RECIPE = """
+[data]
+mattes = ["mattes"]
+backgrounds = ["behind"]
+
+[run]
+out = "out"
+workers = 1
+
+[[phase]]
+name = "a step"
+kind = "matting"
+steps = 1
+segmentation = false
+size = [64, 64]
+rates = { backbone = 1e-4, aspp = 1e-4, decoder = 1e-4, refiner = 1e-4 }
+"""
+
+
+def test_training_is_private(folder: Path) -> None:
+    disc = draw_disc(3)
+    for name, frames in {"fgr": disc.frames, "pha": disc.alpha}.items():
+        (folder / "mattes" / name).mkdir(parents=True)
+        save_images(folder / "mattes" / name / "1", frames)
+    save_images(folder / "behind", disc.frames)
+    (folder / "r.toml").write_text(RECIPE)
+    is_private([*REMATTE, "train", "r.toml", "--device", "cpu"], folder, "out")
+
+
+EXPORT = """
+import sys
+from rematte import cli
+from rematte.export import exporting
+exporting._CHECKS = ((96, 160, 1.0, 2),)
+sys.exit(cli.main(["export", *sys.argv[1:]]))
+"""
+
+
+FIXED = ("--static", "160x96", "--downsample-ratio", "1")
+
+
+def export_is_private(folder: Path, name: str) -> None:
+    """Export to a format in an environment that has its runtime."""
+    needs(*FORMATS[name].needs)
+    target = f"out{FORMATS[name].suffix}"
+    words = FIXED if FORMATS[name].fixed == "always" else ()
+    is_private([*PYTHON, EXPORT, name, "-o", target, *words], folder, "out")
+
+
+# Those of `make test`; the others are in test_export_private.py.
+@pytest.mark.parametrize("name", ["torchscript", "pt2", "onnx", "openvino"])
+def test_exports_are_private(folder: Path, name: str) -> None:
+    export_is_private(folder, name)
