@@ -302,7 +302,7 @@ def _convert(options: argparse.Namespace) -> int:
             pipes.through_files(options.input, outputs, options.format)
         )
         report = _run_convert(options, piped, load, _settings(options, device))
-        piped.send(standard.buffer)
+        piped.send(getattr(standard, "buffer", None))
         piped.describe(report)
         if not options.quiet:
             _print_notes(report.notes)

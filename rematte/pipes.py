@@ -63,11 +63,12 @@ class Piped:
         report.notes = [*self.notes, *map(self.name, report.notes)]
         report.outputs = {kind: self.name(o) for kind, o in report.outputs.items()}
 
-    def send(self, standard: BinaryIO) -> None:
+    def send(self, standard: BinaryIO | None) -> None:
         """Send what was made for pipes.
 
         Args:
-            standard: The standard output, as bytes.
+            standard: The standard output as bytes; None if it takes only text, as
+                where a program that calls this one has replaced it.
 
         Raises:
             OutputError: If a reader is gone, or has no room.
@@ -81,6 +82,8 @@ class Piped:
                 pipe = standard
                 if word != STANDARD:
                     pipe = stack.enter_context(Path(word).open("wb"))
+                if pipe is None:
+                    raise OutputError("-: the standard output here takes only text")
                 shutil.copyfileobj(made, pipe)
                 pipe.flush()
 

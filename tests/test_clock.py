@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import make_clip
 from fakes import Fake
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rematte.convert import Report, convert_video
@@ -53,6 +53,14 @@ part = st.tuples(
 )
 
 
+@example(
+    Fraction(1),
+    [
+        (Fraction(13), None, Fraction(0), True),
+        (Fraction(1), None, Fraction(0), False),
+        (Fraction(2), Fraction(11), Fraction(0), True),
+    ],
+)  # the sound of the first part covers the times between the others
 @given(seconds, st.lists(part, min_size=1, max_size=6))
 def test_a_clock_that_jumps_runs_on(
     start: Fraction, parts: list[tuple[Fraction, Fraction | None, Fraction, bool]]
@@ -66,11 +74,13 @@ def test_a_clock_that_jumps_runs_on(
             start = picture[-1].end + forward + 2 if forward else picture[-1].start - 1
         back = bool(index) and not forward
         first = sum(run.count for run in picture)
-        picture.append(Run(first, 10, start, start + length, back))
+        places = 2 * index, 2 * index + 1
+        picture.append(Run(first, 10, start, start + length, back, *places))
         if heard:
             begin = start + later
             behind = bool(sounds) and begin < sounds[-1].end
-            sounds.append(Run(len(owners), 1, begin, start + length, behind))
+            end = start + length
+            sounds.append(Run(len(owners), 1, begin, end, behind, *places))
             owners.append(index)
     clock = undo_jumps({0: picture, 1: sounds}, 0, {1: Fraction(0)})
     assert len(clock.jumps) == len(parts) - 1
@@ -86,8 +96,11 @@ def test_a_clock_that_jumps_runs_on(
 
 
 def test_a_hole_in_the_picture_alone_is_no_jump() -> None:
-    picture = [Run(0, 10, STEP, 1 + STEP), Run(10, 10, Fraction(20), Fraction(21))]
-    heard = [Run(0, 900, Fraction(0), Fraction(21))]
+    picture = [
+        Run(0, 10, STEP, 1 + STEP, opens=1, closes=20),
+        Run(10, 10, Fraction(20), Fraction(21), opens=800, closes=900),
+    ]
+    heard = [Run(0, 900, Fraction(0), Fraction(21), opens=0, closes=901)]
     assert not undo_jumps({0: picture, 1: heard}, 0, {}).jumps
 
 

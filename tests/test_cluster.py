@@ -315,7 +315,7 @@ def test_wrong_weights_end_all(place: Path, running: None, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("-o out --split", 2, "--split needs --ray"),
+        ("-o out --split", 2, "--split has no effect without --ray"),
         ("--ray clips -o out", 2, "write --ray behind the inputs"),
         ("-o out --jobs 0 --ray", 2, "jobs must be 1 or more"),
         ("-o out --worker-cpus 0 --ray", 2, "worker_cpus must be 1 or more"),

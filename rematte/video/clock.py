@@ -39,6 +39,8 @@ class Run:
         start: Earliest time at which one of them is presented [s].
         end: Time at which the last of them ends [s].
         back: Whether the jump before it went back in time.
+        opens: Index of its first packet among all packets of the file.
+        closes: Index of its last packet among them.
     """
 
     first: int
@@ -46,6 +48,8 @@ class Run:
     start: Fraction
     end: Fraction
     back: bool = False
+    opens: int = 0
+    closes: int = 0
 
     def distance(self, other: "Run") -> Fraction:
         """Time between two runs [s]; 0 where they overlap."""
@@ -162,9 +166,11 @@ def read_clock(
         runs, read = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
         priming = {stream.index: _priming(stream) for stream in known}
         clock = undo_jumps(runs, picture.index, priming)
-        # Packets of the transport and padding make up less than a tenth.
+        # Packets of the transport and padding make up less than a tenth, or one pack.
         unread = state.st_size - read
-        return replace(clock, unread=unread if unread > state.st_size / 10 else 0)
+        pack = 2048 if container.format.name == "mpeg" else 0
+        lost = unread > max(state.st_size / 10, pack)
+        return replace(clock, unread=unread if lost else 0)
     starts = [
         stream.start_time * stream.time_base + _priming(stream)
         for stream in known
@@ -208,9 +214,9 @@ def _read_runs(
             if stream.type in ("video", "audio", "subtitle") and stream.codec_context
         ]
         readers = {stream.index: _RunReader(stream) for stream in streams}
-        for packet in container.demux(streams):
+        for place, packet in enumerate(container.demux(streams)):
             if packet.size:
-                readers[packet.stream.index].read(packet)
+                readers[packet.stream.index].read(packet, place)
                 end = max(end, (packet.pos or 0) + packet.size)
     return {index: reader.runs() for index, reader in readers.items()}, end
 
@@ -224,10 +230,11 @@ class _RunReader:
         self._usual = round(1 / rate / self._base) if rate else 0
         self._steps = -int(_SHORT_STEP / self._base), int(LONG_STEP / self._base)
         self._last: int | None = None
-        self._found: list[list[int]] = []  # count, start, end, whether the jump is back
+        # Count, start, end, whether the jump is back, first and last place.
+        self._found: list[list[int]] = []
         self._before = 0  # packets without times
 
-    def read(self, packet: Any) -> None:
+    def read(self, packet: Any, place: int) -> None:
         at = packet.dts if packet.dts is not None else packet.pts
         if at is None:
             if self._found:
@@ -240,18 +247,19 @@ class _RunReader:
         least, most = self._steps
         step = 0 if self._last is None else at - self._last
         if self._last is None or not least <= step <= most:
-            self._found.append([0, shown, end, step < 0])
+            self._found.append([0, shown, end, step < 0, place, place])
         run, self._last = self._found[-1], at
         run[0] += 1
+        run[5] = place
         run[1], run[2] = min(run[1], shown), max(run[2], end)
 
     def runs(self) -> tuple[Run, ...]:
         runs: list[Run] = []
         first = 0
-        for count, start, end, back in self._found:
+        for count, start, end, back, opens, closes in self._found:
             count += 0 if runs else self._before
-            base = self._base
-            runs.append(Run(first, count, start * base, end * base, bool(back)))
+            since, until = start * self._base, end * self._base
+            runs.append(Run(first, count, since, until, bool(back), opens, closes))
             first += count
         return tuple(runs)
 
@@ -300,10 +308,15 @@ def _join_holes(shown: Sequence[Run], others: Sequence[Run]) -> list[Run]:
     for run in shown[1:]:
         last = parts[-1]
         runs_on = not run.back and any(
-            other.start <= last.end and other.end >= run.start for other in others
+            other.start <= last.end
+            and other.end >= run.start
+            and other.opens < run.opens
+            and other.closes > last.closes
+            for other in others
         )
         if runs_on:
-            parts[-1] = replace(last, count=last.count + run.count, end=run.end)
+            count = last.count + run.count
+            parts[-1] = replace(last, count=count, end=run.end, closes=run.closes)
         else:
             parts.append(run)
     return parts
