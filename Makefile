@@ -6,6 +6,8 @@ RUN := $(VENV)/bin/python
 # TORCH picks the build of torch; the constraint keeps CUDA packages off CPU machines.
 # Some runtimes are large, so they have an environment of their own unless told otherwise.
 EXPORTS ?= .venv-exports
+# How many processes share the tests, each with one thread.
+PROCESSES ?= 2
 PAGES := tests/test_web.py tests/test_serve_page.py
 TENSORFLOW := tests/test_export_tensorflow.py tests/test_export_tfjs.py
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
@@ -34,7 +36,8 @@ demo: $(VENV)/ready
 ## browser (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime
 ## ran in the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
-	$(RUN) -m pytest --ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export*.py' \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --dist loadfile \
+		--ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export*.py' \
 		$(PAGES:%=--ignore=%)
 	$(RUN) -m pytest tests/test_train_*.py
 
