@@ -90,8 +90,7 @@ class Report:
             the largest one sets the pace.
         outputs: What was written, by kind.
         notes: What is not as in the source, in words.
-        damaged: Where damage was passed over with `ignore_errors`, by time [s]: the
-            name of an image, or nothing for a video.
+        damaged: Where damage was passed over, by time [s]; see `VideoReader`.
     """
 
     frames: int = 0
@@ -330,7 +329,8 @@ def convert_video(
         if part is None:
             kind = _kind_of_engine(model, device, dtype, engine)
             chunked = kind == "plain" and not info.still
-            case = describe(reader, outputs, output_type, chunked)
+            cut = start is not None or end is not None
+            case = describe(reader, outputs, output_type, chunked, cut)
             report.notes += check(arguments, case)
             check_images(wanted, reader, start_number, overwrite, start, end, limit)
         frames = stages.around(
@@ -450,6 +450,7 @@ def describe(
     outputs: Iterable[Output],
     output_type: str,
     chunked: bool,
+    cut: bool,
 ) -> Conversion:
     """Describe a conversion to `options.check`.
 
@@ -458,6 +459,7 @@ def describe(
         outputs: From `plan_outputs`.
         output_type: As for `convert_video`.
         chunked: Whether the network takes several frames at once.
+        cut: Whether `start` or `end` is given.
     """
     outputs = list(outputs)
     return Conversion(
@@ -469,7 +471,13 @@ def describe(
         output_type == "png_sequence",
         any(is_sequence(item.path) for item in outputs),
         not reader.info.colour.sdr,
+        not reader.images or cut or any(map(_has_times, outputs)),
     )
+
+
+def _has_times(output: Output) -> bool:
+    encoding = output.encoding
+    return not encoding.image or encoding.codec.encoder == "exr" or output.backdrop
 
 
 def frames_within(

@@ -24,6 +24,8 @@ class Conversion:
         png_sequence: Whether `output_type` is "png_sequence".
         numbered: Whether an output is a folder or a pattern of images.
         tonal: Whether the input is not SDR.
+        timed: Whether times matter: the input or an output has some, or `start` or
+            `end` count in them.
     """
 
     still: bool
@@ -34,6 +36,7 @@ class Conversion:
     png_sequence: bool = False
     numbered: bool = False
     tonal: bool = False
+    timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,16 @@ OPTIONS = (
             "start": "videos and sequences of images",
             "end": "videos and sequences of images",
             "limit": "videos and sequences of images",
-            "frame_rate": "videos and sequences of images",
             "ignore_errors": "videos and sequences of images",
         }.items()
+    ),
+    Option(
+        "frame_rate",
+        "--frame-rate",
+        "videos, and sequences of images that become videos or OpenEXR or are cut",
+        lambda c: not c.still and c.timed,
+        lambda c: not c.still,
+        "an error; a note for images that become images",
     ),
     Option("hwaccel", "--hwaccel", "videos", lambda c: not c.images),
     Option("deinterlace", "--deinterlace", "videos", lambda c: not c.images),

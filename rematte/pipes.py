@@ -97,26 +97,27 @@ def through_files(
     Args:
         source: The input.
         outputs: Where each output goes, by kind; None where there is none.
-        kind: Suffix of what goes into a pipe that has none in its name, without the
-            dot; Matroska unless given.
+        kind: Suffix of what goes into a pipe, without the dot; unless given, that of
+            the pipe's own name where it is a format, else Matroska.
 
     Raises:
         InputError: If nothing can be read from the standard input.
-        OutputError: If two outputs go into one pipe, or to a terminal.
+        OutputError: If an output goes to a terminal.
+        ValueError: If two outputs go into one pipe.
     """
     words = [word for word in outputs.values() if word and is_pipe(word, output=True)]
     if not words and not is_pipe(source):
         yield Piped(source, dict(outputs))
         return
     if len(set(words)) < len(words):
-        raise OutputError(f"{words[0]}: only one output can go there")
+        raise ValueError(f"{words[0]}: only one output can go there")
     if STANDARD in words and sys.stdout.isatty():
         raise OutputError("-: the standard output is a terminal; send it to a program")
     with TemporaryDirectory(prefix="rematte-") as folder:
         piped = Piped(source, dict(outputs))
         for key, word in outputs.items():
             if word and is_pipe(word, output=True):
-                suffix = f".{kind}" if kind else Path(word).suffix or _SUFFIX
+                suffix = f".{kind}" if kind else _choose_format(piped, word)
                 local = Path(folder, f"{key}{suffix}")
                 piped.outputs[key] = str(local)
                 piped.given[str(local)] = word
@@ -131,6 +132,19 @@ def through_files(
             raise type(error)(piped.name(str(error))) from error
         except ValueError as error:
             raise ValueError(piped.name(str(error))) from error
+
+
+def _choose_format(piped: Piped, word: str) -> str:
+    """What goes into a pipe, as a suffix: what its name says, or Matroska."""
+    suffix = Path(word).suffix.lower()
+    if suffix[1:] in FORMATS:
+        return suffix
+    if suffix:
+        piped.notes.append(
+            f"{word}: Matroska is sent, since {suffix} is no format that can be "
+            "written; --format chooses another"
+        )
+    return _SUFFIX
 
 
 def _fetch(piped: Piped, local: Path) -> None:

@@ -439,7 +439,9 @@ def _check_options(
     """Give notes about options that do nothing; see `options.check`."""
     plans = plan_outputs(outputs, reader.info, _look(settings))
     output_type = settings.get("output_type", "video")
-    return check(settings, describe(reader, plans, output_type, engine == "plain"))
+    chunked = engine == "plain"
+    cut = settings.get("start") is not None or settings.get("end") is not None
+    return check(settings, describe(reader, plans, output_type, chunked, cut))
 
 
 def _near_cut(

@@ -264,6 +264,25 @@ def test_a_sound_that_ends_before_the_start_does_not_fail(tmp_path: Path) -> Non
     assert "audio stream 1 (ac3) left out" in note
 
 
+def test_padding_is_not_noted(tmp_path: Path) -> None:
+    path = make_clip(
+        tmp_path / "in.mpg", 5, codec="mpeg2video", options={}, time_base=STEP
+    )
+    assert path.stat().st_size < 10_000
+    assert convert(path, tmp_path / "out.mov").notes == []
+
+
+@pytest.mark.parametrize("target", ["out.gif", "out.webp", "out.apng", "out"])
+def test_what_a_picture_alone_cannot_hold_is_noted(tmp_path: Path, target: str) -> None:
+    path = make_clip(
+        tmp_path / "in.mkv", 3, sound=True,
+        subtitles=[(0, 0.1, "words")], chapters=[(0, 0.1, "one")],
+    )  # fmt: skip
+    (note,) = convert(path, tmp_path / target).notes
+    assert f"{target}: left out: sound, subtitles, chapters" in note
+    assert "sound" not in convert(path, tmp_path / f"b{target}", audio=False).notes[0]
+
+
 def test_a_second_picture_is_noted(tmp_path: Path) -> None:
     origin, two = make_clip(tmp_path / "in.mkv"), tmp_path / "two.mkv"
     with av.open(str(origin)) as a, av.open(str(two), "w") as b:

@@ -601,7 +601,9 @@ def test_report_tells_what_was_done(clip: Path) -> None:
         "composition": str(clip.with_name("out.mp4")),
         "alpha": str(clip.with_name("p")),
     }
-    assert report.notes == []
+    assert report.notes == [
+        "p: left out: sound; a folder of images holds pictures alone"
+    ]
 
 
 def test_report_notes_what_is_not_as_in_the_source(tmp_path: Path) -> None:

@@ -81,3 +81,20 @@ def test_damaged_packets_are_counted_once(tmp_path: Path, way: str) -> None:
     assert notes[0].startswith("4 packets damaged (0.080 s, 0.120 s, 0.160 s and 1")
     assert report.frames == len(times(tmp_path / "a.mkv")) == 8
     assert sorted(report.damaged) == pytest.approx([0.08, 0.12, 0.16, 0.32])
+
+
+@pytest.mark.parametrize("way", ["once", "segments"])
+def test_packets_that_lack_parts_are_noted(tmp_path: Path, way: str) -> None:
+    clip = make_clip(tmp_path / "in.ts", colours(12), options={"bf": "0"})
+    data = bytearray(clip.read_bytes())
+    data[len(data) // 2 // 188 * 188 + 1] |= 0x80  # the mark of a receiver
+    clip.write_bytes(data)
+    act: Any = convert_video
+    model: Any = Fake()
+    if way == "segments":
+        act, model = partial(convert_long, segment=5, resume=True), Fake
+    settings = GIVEN | {"ignore_errors": False}
+    report = act(model, clip, output_alpha=tmp_path / "a.mkv", **settings)
+    (note,) = [note for note in report.notes if "damaged" in note]
+    assert note.startswith("1 packet damaged (0.")
+    assert "the decoder filled in what is missing" in note

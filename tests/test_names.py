@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, save_images
+from PIL import Image
 
 import rematte
 from rematte.batch import find_inputs, plan
@@ -153,6 +154,21 @@ def test_lists_of_anything_else_never_are(kind: str, name: str, entry: str) -> N
     Path(name).write_text(LISTS[kind].replace("part.ts", entry), "utf-8")
     with pytest.raises(InputError, match=f"^{re.escape(name)}: "):
         convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
+
+
+def test_a_list_that_ffmpeg_reads_under_its_own_name_alone() -> None:
+    Path("x.mp4").write_text(LISTS["hls"], "utf-8")
+    with pytest.raises(InputError, match=r"^x\.mp4: .*ends in \.m3u8; rename it"):
+        convert_video(Fake(), "x.mp4", output="y.mov", allow_lists=True, **PLAIN)
+
+
+def test_an_animated_webp_gets_a_line_of_its_own(run: Run, fake: Fake) -> None:
+    first, second = (Image.fromarray(picture) for picture in colours(2))
+    first.save("x.webp", save_all=True, append_images=[second])
+    code, _, err = run("convert", "x.webp", "-o", "y.mov")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "x.webp: an animated WebP, which FFmpeg cannot decode; convert it" in err
+    assert {*Path().iterdir()} == {Path("x.webp")}
 
 
 def test_a_drawing_gets_a_line_of_its_own() -> None:

@@ -34,6 +34,7 @@ NOTED: dict[str, tuple[Any, dict[str, str], str]] = {
     "seq_chunk": (4, {"output": "o.png"}, "in.png"),
     "num_workers": (1, {"output": "o.mp4"}, "in.mp4"),
     "tone_map": ("off", {"output": "o.mp4"}, "in.mp4"),
+    "frame_rate": (12, {"output": "o", "output_alpha": "a"}, "pictures"),
     "output_video_mbps": (
         *(4, {"output_composition": "c", "output_type": "png_sequence"}, "in.mp4"),
     ),
@@ -44,7 +45,7 @@ NOTED: dict[str, tuple[Any, dict[str, str], str]] = {
 def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "in.mp4", colours(2))
-    save_images(tmp_path / "pictures", colours(1))
+    save_images(tmp_path / "pictures", colours(2))
     next((tmp_path / "pictures").iterdir()).rename("in.png")
 
 

@@ -104,6 +104,19 @@ def test_through_named_pipes(run: Run, fake: Fake) -> None:
     assert Path("to.webm").is_fifo()
 
 
+def test_a_named_pipe_of_no_format_gets_matroska(run: Run, fake: Fake) -> None:
+    clip("in.mkv")
+    os.mkfifo("to.fifo")
+    got: list[bytes] = []
+    thread = threading.Thread(target=lambda: got.append(Path("to.fifo").read_bytes()))
+    thread.start()
+    code, _, err = run("convert", "in.mkv", "-o", "to.fifo", *RATIO)
+    assert code == 0
+    assert "note: to.fifo: Matroska is sent, since .fifo is no format" in err
+    thread.join(60)
+    assert got[0].startswith(b"\x1aE\xdf\xa3")
+
+
 def test_a_device_as_output(run: Run, fake: Fake) -> None:
     clip("in.mkv")
     assert run("convert", "in.mkv", "-o", "/dev/null", "-q", *RATIO) == (0, "", "")
@@ -114,7 +127,7 @@ def test_a_device_as_output(run: Run, fake: Fake) -> None:
     [
         ("convert - -o -", 3, "-: not a video FFmpeg can read"),
         ("convert - -o out.mp4", 3, "-: not a video FFmpeg can read"),
-        ("convert - -o - --alpha -", 1, "-: only one output can go there"),
+        ("convert - -o - --alpha -", 2, "-: only one output can go there"),
         ("convert - -o out.mov --resume", 2, "--resume needs files"),
         ("convert in.mkv -o - --resume", 2, "--resume needs files"),
         ("convert in.mkv -o out.mov --format mkv", 2, "--format has no effect without"),

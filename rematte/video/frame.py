@@ -118,6 +118,7 @@ class VideoInfo:
             None if it does not say.
         still: Whether the source is one image.
         timecode: What the source says, or None.
+        beside: What the source has beside its picture, such as "sound".
     """
 
     width: int
@@ -130,3 +131,4 @@ class VideoInfo:
     frames: int | None = None
     still: bool = False
     timecode: Timecode | None = None
+    beside: tuple[str, ...] = ()

@@ -19,7 +19,13 @@ from rematte.video.numbering import (
     group_sequences,
     parse_pattern,
 )
-from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, video_stream
+from rematte.video.opening import (
+    DEFAULT_LIMITS,
+    Limits,
+    open_input,
+    video_stream,
+    why_unreadable,
+)
 from rematte.video.upright import Upright
 
 IMAGE_SUFFIXES = {
@@ -250,6 +256,4 @@ def decode_image(
                 frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
             return frame, Upright(frame, name, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
-        raise InputError(
-            f"{path}: not a readable image; remove or replace it"
-        ) from error
+        raise InputError(f"{path}: {why_unreadable(path)}") from error

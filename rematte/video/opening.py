@@ -172,17 +172,35 @@ def _reason(path: Path, where: str | BinaryIO, limits: Limits, image: bool) -> s
         return "SVG is a drawing; export it as PNG"
     if name:
         return f"FFmpeg takes it for {name}, which is no format of videos or images"
+    if listed == "hls" and path.suffix.lower() not in (".m3u8", ".m3u"):
+        return "FFmpeg reads an HLS list only if its name ends in .m3u8; rename it"
     if listed:
         return (
             f"FFmpeg cannot read this list ({listed}); it must name plain files, all "
             "of them in its own folder or below"
         )
     if image:
-        return "not a readable image; remove or replace it"
+        return why_unreadable(path)
     return (
         "not a video FFmpeg can read; it may be cut off, damaged or something else "
         "under a video's name"
     )
+
+
+def why_unreadable(image: Path) -> str:
+    """Why an image cannot be decoded, in words.
+
+    Source:
+        RFC 9649, section 2.7.1: the VP8X chunk's flags, of which 2 is animation.
+    """
+    with suppress(OSError), image.open("rb") as file:
+        head = file.read(21)
+        if head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:
+            return (
+                "an animated WebP, which FFmpeg cannot decode; convert it to GIF or "
+                "animated PNG"
+            )
+    return "not a readable image; remove or replace it"
 
 
 def _log_of_opening(where: str | BinaryIO, limits: Limits) -> str:

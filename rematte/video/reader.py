@@ -54,6 +54,16 @@ HWACCELS = tuple(kind.name for kind in HWDeviceType if kind.name != "none")
 INPUT_ALPHAS = ("multiply", "ignore")
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# In `VideoReader.damaged`: the packet was decoded as far as it is there.
+_CONCEALED = "concealed"
+# What types of streams are called, apart from the picture.
+_BESIDE = {
+    "audio": "sound",
+    "subtitle": "subtitles",
+    "video": "other pictures",
+    "data": "data",
+    "attachment": "attachments",
+}
 
 
 class VideoReader:
@@ -91,8 +101,9 @@ class VideoReader:
         average_rate: Frames per second over the whole; `info.rate` is the usual rate.
         limits: What the file may ask for.
         clock: Turns the file's times into those of the frames.
-        damaged: Where damage was passed over, by time [s]: the name of an image, or
-            nothing for a video.
+        damaged: Where damage was passed over, by time [s]: the name of an image,
+            nothing for a packet that could not be decoded, "concealed" for one that
+            was decoded although parts of it are missing.
         notes: What is not as was asked, in words.
 
     Raises:
@@ -139,7 +150,7 @@ class VideoReader:
         self._threads = threads
         self._size = size
         self._start, self._end = start, end
-        self._ignore_errors = ignore_errors
+        self._ignore_errors, self._audio = ignore_errors, audio
         self._container: InputContainer | None = None
         self.clock = Clock()
         self.damaged: dict[float, str] = {}
@@ -414,7 +425,22 @@ class VideoReader:
             sample_aspect_ratio=self._rotate.pixel_aspect(self._size),
             frames=self._estimate_frames(),
             timecode=self._timecode(first),
+            beside=self._beside(),
         )
+
+    def _beside(self) -> tuple[str, ...]:
+        """Name what the file has beside its picture and is wanted."""
+        container = self._stream.container
+        types = {
+            stream.type
+            for stream in container.streams
+            if stream.index != self._stream.index
+            # Chapters and timecode are tracks of MP4.
+            and not (stream.type == "data" and stream.name == "bin_data")
+            and "timecode" not in stream.metadata
+        } - (set() if self._audio else {"audio"})
+        chapters = ("chapters",) if container.chapters() else ()
+        return *(name for kind, name in _BESIDE.items() if kind in types), *chapters
 
     def _timecode(self, first: av.VideoFrame) -> Timecode | None:
         """Find it in the tags of the video, the file or a track, or in the picture."""
@@ -523,6 +549,8 @@ class VideoReader:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if packet.is_corrupt:
+                    self._note_damage(packet, expected)
                 frames = decoder.decode(packet)
             except av.error.FFmpegError as error:
                 if self._ignore_errors:
@@ -540,6 +568,15 @@ class VideoReader:
                 if frame.pts is not None and frame.time_base:
                     expected = frame.pts * frame.time_base + usual
                 yield frame
+
+    def _note_damage(self, packet: Any, expected: Fraction) -> None:
+        """Remember a packet of which the file itself shows that parts are missing."""
+        at = expected if packet.pts is None else packet.pts * packet.time_base
+        if any(abs(at - jump) < 1 for jump in self.clock.jumps):
+            return  # where recordings are joined, FFmpeg takes the edit for a loss
+        time = at - self.clock.origin
+        if (self._start or 0) <= time and (self._end is None or time < self._end):
+            self.damaged[float(time)] = _CONCEALED
 
     def _read_video(self) -> Iterator[Frame]:
         info = self.info
@@ -623,13 +660,22 @@ def describe_damage(damaged: Mapping[float, str]) -> list[str]:
     Args:
         damaged: From `VideoReader.damaged`.
     """
-    if not damaged:
-        return []
-    images = any(damaged.values())
-    places = [name or f"{time:.3f} s" for time, name in sorted(damaged.items())]
-    named = ", ".join(places[:3])
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    concealed = {time: "" for time, name in damaged.items() if name == _CONCEALED}
+    replaced = {time: name for time, name in damaged.items() if time not in concealed}
+    kind = "image" if any(replaced.values()) else "packet"
+    notes = {
+        "the nearest frame, mostly the one before, is shown instead": replaced,
+        "the decoder filled in what is missing; pictures may be lost there": concealed,
+    }
     return [
-        f"{len(places)} {'images' if images else 'packets'} damaged ({named}{more}): "
-        "the nearest frame, mostly the one before, is shown instead"
+        f"{len(places)} {kind}{'s' * (len(places) > 1)} damaged "
+        f"({_some_of(places)}): {what}"
+        for what, places in notes.items()
+        if places
     ]
+
+
+def _some_of(damaged: Mapping[float, str]) -> str:
+    places = [name or f"{time:.3f} s" for time, name in sorted(damaged.items())]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return ", ".join(places[:3]) + more

@@ -301,7 +301,9 @@ class FileWriter:
             self._keep_aspect()
             if like is not None:
                 self._take_header(like)
-            if source is not None and path.suffix.lower() not in _PICTURE_ONLY:
+            if path.suffix.lower() in _PICTURE_ONLY:
+                self.notes += _left_beside(info, path)
+            elif source is not None:
                 self._side = SideStreams(
                     source, self._container, start, end, sound, limits, clock
                 )
@@ -638,6 +640,13 @@ def _lost_aspect(aspect: Fraction, suffix: str) -> str:
     )
 
 
+def _left_beside(info: VideoInfo, path: Path) -> list[str]:
+    """A note on what is lost where the output holds pictures alone."""
+    listed = ", ".join(info.beside)
+    kind = path.suffix or "a folder of images"
+    return [f"left out: {listed}; {kind} holds pictures alone"] if listed else []
+
+
 def _no_timecode(timecode: Timecode, suffix: str, why: str) -> str:
     return (
         f"timecode {timecode} ({float(timecode.rate):.6g} frames/s) is left out: "
@@ -745,6 +754,7 @@ class ImageWriter:
             self.notes.append(_no_timecode(code, path.suffix or ".png", why))
         if info.sample_aspect_ratio != 1 and encoding.codec.encoder == "libwebp":
             self.notes.append(_lost_aspect(info.sample_aspect_ratio, path.suffix))
+        self.notes += _left_beside(info, path)
         self._single = not is_sequence(path)
         folder = real_path(path).parent if self._single else _image_folder(path)
         self._folder = real_path(folder)
