@@ -889,7 +889,7 @@ def test_nothing_waits_for_previews(new: Callable[..., Server], clip: Path) -> N
     assert server.start(ids[0]).status_code == 204
     assert server.client.post(f"api/jobs/{ids[0]}/cancel").status_code == 204
     assert server.client.delete(f"api/jobs/{ids[1]}").status_code == 204
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30  # a preview takes 1000
     assert server.upload(clip).status_code == 201  # needs a process, but not that one
 
 
