@@ -253,6 +253,80 @@ def test_damaged_sound_of_a_broadcast_is_left_out(tmp_path: Path, suffix: str) -
     assert len(sound(tmp_path / f"out{suffix}")) > 40
 
 
+@pytest.mark.parametrize("codec", ["aac", "ac3", "mp2"])
+def test_damaged_sound_of_any_file_is_left_out(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / ("in.mp4" if codec == "aac" else "in.mkv")
+    make_clip(path, 20, sound=True, sound_codec=codec, sound_seconds=0.8)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(p) for p in container.demux(audio=0) if p.size]
+    for packet in packets[10:13]:
+        at = data.index(packet)
+        data[at : at + len(packet)] = bytes(byte ^ 0xFF for byte in packet)
+    path.write_bytes(data)
+    (note,) = convert(path, tmp_path / "out.mov").notes
+    assert "damaged in places: left out 3 packets" in note
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) > 28000
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_speakers_in_an_unusual_order_are_no_harm(tmp_path: Path, suffix: str) -> None:
+    """PyAV frees such an order twice; this would end the process."""
+    path = tmp_path / "in.mov"
+    make_clip(path, sound=True, sound_codec="pcm_s16le")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"chan", data.rindex(b"stsd"))
+    count = data.rindex(b"sowt") + 20
+    data[count : count + 2] = (8).to_bytes(2, "big")
+    # MPEG_7_1_C with sides before backs: kAudioChannelLayoutTag 128, 8 channels.
+    data[at + 8 : at + 12] = bytes([0, 128, 0, 8])
+    path.write_bytes(data)
+    notes = convert(path, tmp_path / f"out{suffix}").notes
+    unusual = any("FL+FR+FC+LFE+SL+SR+BL+BR are taken for 7.1" in n for n in notes)
+    assert unusual == (suffix == ".mp4")
+
+
+def test_languages_reach_quicktime(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mkv", sound=["deu", "fra", "nld", "ces"])
+    convert(path, tmp_path / "out.mov")
+    with av.open(str(tmp_path / "out.mov")) as container:
+        said = [stream.metadata["language"] for stream in container.streams.audio]
+    assert said == ["ger", "fra", "dut", "ces"]
+
+
+def test_a_rate_that_the_header_states_is_converted_with_a_note(tmp_path: Path) -> None:
+    shown = [n * STEP for n in range(20) if n % 7 == 0 or n < 9]
+    path = make_clip(tmp_path / "in.mkv", len(shown), times=shown)
+    report = convert(path, tmp_path / "out.mov", frame_rate=25)
+    assert [note for note in report.notes if "converted by time" in note]
+    even = make_clip(tmp_path / "even.mkv", 20)
+    assert convert(even, tmp_path / "out.mov", frame_rate=25).notes == []
+
+
+def test_sound_in_nut_can_be_played(tmp_path: Path) -> None:
+    """NUT does not say how long blocks of ADPCM are; FFmpeg writes it all the same."""
+    path = make_clip(tmp_path / "in.avi", sound=True, sound_codec="adpcm_ms")
+    (note,) = convert(path, tmp_path / "out.nut").notes
+    assert "sound encoded anew as pcm_s24le: nut cannot hold adpcm_ms" in note
+    with av.open(str(tmp_path / "out.nut")) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) > 19000
+
+
+def test_sensor_data_of_a_camera_is_noted(tmp_path: Path) -> None:
+    """FFmpeg calls it "bin_data" in MP4, as it calls the track of chapters."""
+    path = make_clip(
+        tmp_path / "in.mp4",
+        subtitles=[(0.1, 0.2, "a")],
+        chapters=[(0, 0.2, "one"), (0.2, 0.4, "two")],
+    )
+    path.write_bytes(path.read_bytes().replace(b"tx3g", b"gpmd"))
+    (note,) = convert(path, tmp_path / "out.mov").notes
+    assert "data stream 1 (bin_data) left out: data is not carried over" in note
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert len(container.chapters()) == 2
+
+
 def test_a_sound_that_ends_before_the_start_does_not_fail(tmp_path: Path) -> None:
     """AC-3 without packets makes the muxer of MOV fail when it closes the file."""
     path = make_clip(

@@ -190,7 +190,7 @@ def _priming(stream: Any) -> Fraction:
     """
     context = stream.codec_context
     stated = stream.container.format.name.startswith("mov")
-    if context.name != "aac" or not context.sample_rate or stated:
+    if context.name not in ("aac", "aac_latm") or not context.sample_rate or stated:
         return Fraction(0)
     # Whole units, as the times are rounded to.
     unit: Fraction = stream.time_base

@@ -4,6 +4,7 @@ A muxer reports some errors only with a later packet of another stream, so every
 first written to a trial of the same container that holds this stream alone.
 """
 
+import ctypes
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
@@ -19,6 +20,7 @@ _SOUND = {
     "mp4": ("aac", None),
     "mov": ("aac", None),
     "matroska": ("flac", None),
+    "nut": ("pcm_s24le", None),
 }
 
 # The arrangements of speakers that Opus knows, for one to eight of them.
@@ -137,15 +139,16 @@ class _Track:
 class Copied(_Track):
     """A stream of which packets are copied as they are.
 
+    Sound is decoded as well, only to find packets that are damaged.
+
     Args:
         output: Where it goes; not yet started.
         template: The stream of the source.
-        check: Whether to decode sound too, to find damage.
     """
 
-    def __init__(self, output: OutputContainer, template: Any, check: bool) -> None:
+    def __init__(self, output: OutputContainer, template: Any) -> None:
         super().__init__(output, output.add_stream_from_template(template))
-        self._check = check and template.type == "audio"
+        self._check = template.type == "audio" and not speakers(template)[1]
         self.stream.time_base = template.time_base
         self._trial = Trial(output, template)
         self._before: int | None = None
@@ -183,8 +186,8 @@ class Copied(_Track):
 def _decodes(packet: Any) -> bool:
     try:
         packet.decode()
-    except av.error.InvalidDataError:
-        return False
+    except (av.error.InvalidDataError, av.error.PermissionError):
+        return False  # some decoders return -1, which is read as "not permitted"
     except av.error.FFmpegError:  # a decoder that is not complete says nothing of it
         return True
     return True
@@ -299,6 +302,36 @@ def _after_zero(frame: Any) -> Any:
     part: Any = av.AudioFrame.from_ndarray(left, frame.format.name, layout.name)
     part.sample_rate, part.time_base, part.pts = frame.sample_rate, frame.time_base, 0
     return part
+
+
+def speakers(stream: Any) -> tuple[str, bool]:
+    """The arrangement of a sound's speakers, and whether their order is unusual.
+
+    PyAV 18.1 frees an unusual order twice, which ends the process: when the layout is
+    released, and with what it was read from. So this layout is never released, and
+    such sound must not be decoded before `make_usual`.
+    """
+    layout = stream.codec_context.layout
+    unusual = " channels (" in layout.name
+    if unusual:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
+    return layout.name, unusual
+
+
+def make_usual(stream: Any) -> str | None:
+    """Decode sound with an unusual order of speakers in the usual one.
+
+    Returns:
+        The unusual order as a note says it; None if the order is usual.
+    """
+    name, unusual = speakers(stream)
+    if not unusual:
+        return None
+    count = int(name.split()[0])
+    known = count <= len(_LAYOUTS)
+    usual = _LAYOUTS[count - 1] if known else f"{count} channels"
+    stream.codec_context.layout = usual
+    return f"its speakers {name.split('(')[1].rstrip(')')} are taken for {usual}"
 
 
 def _layout(source: av.AudioLayout, encoder: str) -> str:

@@ -18,8 +18,8 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-from rematte.video.clock import Clock, is_broadcast
-from rematte.video.muxing import Copied, Encoded, Trial
+from rematte.video.clock import Clock
+from rematte.video.muxing import Copied, Encoded, Trial, make_usual
 from rematte.video.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -38,6 +38,30 @@ _OWN_TAGS = {
 _SPREAD = 5
 # PCM of which any run of samples can be played by itself.
 _PCM = ("pcm_s", "pcm_u", "pcm_f", "pcm_mulaw", "pcm_alaw")
+# MOV numbers languages, and FFmpeg knows each by one of its two codes in ISO 639-2
+# only. It calls Swedish "sve".
+_QUICKTIME = {
+    "sqi": "alb",
+    "hye": "arm",
+    "eus": "baq",
+    "mya": "bur",
+    "zho": "chi",
+    "cze": "ces",
+    "nld": "dut",
+    "fre": "fra",
+    "kat": "geo",
+    "deu": "ger",
+    "ell": "gre",
+    "isl": "ice",
+    "mkd": "mac",
+    "msa": "may",
+    "fas": "per",
+    "rum": "ron",
+    "slo": "slk",
+    "bod": "tib",
+    "cym": "wel",
+    "swe": "sve",
+}
 # A sound of which the first packets cannot be copied cannot be copied at all.
 _TRIED = 8
 
@@ -94,11 +118,13 @@ class SideStreams:
                 self._attach(stream)
                 continue
             if stream.index in fits:
-                track = Copied(self._output, stream, is_broadcast(self._input))
+                track = Copied(self._output, stream)
             elif stream.index in empty:
                 self._leave_out(stream, "it has nothing between start and end")
                 continue
             elif stream.type == "audio" and stream.codec_context:
+                order = make_usual(stream)
+                self.notes += [f"sound stream {stream.index}: {order}"] if order else []
                 track = Encoded.make(self._output, stream)
             if track is None:
                 self._leave_out(stream)
@@ -110,7 +136,10 @@ class SideStreams:
                     f"{codec}"
                 )
             self._tracks[stream.index] = track
-            _copy_tags(stream.metadata, track.stream.metadata)
+            tags = track.stream.metadata
+            _copy_tags(stream.metadata, tags)
+            if self._output.format.name == "mov" and "language" in tags:
+                tags["language"] = _QUICKTIME.get(tags["language"], tags["language"])
             track.stream.disposition = stream.disposition
 
     def _try(self, streams: list[Any]) -> tuple[set[int], set[int]]:
@@ -148,7 +177,11 @@ class SideStreams:
             why = "one picture is converted"
         elif stream.type == "data":
             # Chapters and timecode are tracks of MP4, and are carried over as such.
-            if stream.name == "bin_data" or "timecode" in stream.metadata:
+            # FFmpeg calls other tracks "bin_data" too, as cameras' sensor data.
+            count = len(self._input.chapters())
+            if stream.name == "bin_data" and stream.frames == count:
+                return
+            if "timecode" in stream.metadata:
                 return
             name = stream.name or stream.metadata.get("handler_name") or name
             why = "data is not carried over"
@@ -300,6 +333,9 @@ def _can_hold(output: OutputContainer, stream: Any) -> bool:
     if container == "mov" and codec in ("flac", "opus", "libopus", "truehd"):
         return False
     if container == "mp4" and codec.startswith("pcm_"):
+        return False
+    # NUT has no field for the length of their blocks, so nothing could play them.
+    if container == "nut" and codec.startswith(("adpcm_", "wma")):
         return False
     return codec in output.supported_codecs
 

@@ -488,7 +488,8 @@ class VideoReader:
         average = stream.average_rate
         if not (self._timed and average and average < 1 / base):
             average = rate  # raw DV claims a frame a unit
-        if self._converts and wanted and not wanted == rate == average:
+        self._even = wanted if wanted == rate == average else None
+        if self._converts and wanted and not self._even:
             self.notes.append(
                 f"converted by time from {float(average):.6g} to {float(wanted):.6g} "
                 "frames/s: frames are left out or held"
@@ -613,11 +614,21 @@ class VideoReader:
                 # Muxers refuse times that stand still or go back, as broken files have.
                 time = max(time, last[1] + base)
                 self._note_hole(last[1], time)
+                self._note_uneven(time - last[1])
                 # A frame is shown until the next; not all containers say how long.
                 yield last[0], last[1], time - last[1]
             last = picture, time, length or usual
         if last is not None:
             yield last
+
+    def _note_uneven(self, length: Fraction) -> None:
+        """Note a conversion that the rates in the header did not show."""
+        rate = self._even
+        if self._converts and rate and abs(length * rate - 1) > Fraction(1, 2):
+            self._note(
+                f"converted by time to {float(rate):.6g} frames/s from uneven times: "
+                "frames are left out or held"
+            )
 
     def _note_hole(self, since: Fraction, until: Fraction) -> None:
         if until - since > LONG_STEP:
