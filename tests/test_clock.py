@@ -397,3 +397,16 @@ def test_tags_that_are_not_utf_8_are_no_error(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "in.mkv", title="Gruesse")
     path.write_bytes(path.read_bytes().replace(b"Gruesse", b"Gr\xfc\xdfe x"))
     assert convert(path, tmp_path / "out.mp4").frames == 10
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_pictures_in_avi_follow_each_other(tmp_path: Path, codec: str) -> None:
+    """AVI has no times of presentation, which B pictures need."""
+    path = make_clip(tmp_path / "in.avi", 24, codec=codec, options={"bf": "2"})
+    assert times(path) == [n * STEP for n in range(24)]
+    cut = times(path, start=Fraction(1, 5))
+    assert cut == [n * STEP for n in range(5, 24)]
+    notes = convert_long(Fake, path, output=tmp_path / "out.mov", segment=8,
+                         resume=True, **RATIO).notes  # fmt: skip
+    assert notes == []
+    assert times(tmp_path / "out.mov") == [n * STEP for n in range(24)]

@@ -238,12 +238,13 @@ class VideoReader:
             stream = video_stream(container, self.path, self.limits)
             for packet in self.clock.packets(container.demux(stream)):
                 if packet.size and not packet.is_discard:
-                    if packet.pts is None:
+                    shown = packet.dts if self._reordered else packet.pts
+                    if shown is None:
                         raise InputError(
                             f"{self.path}: some of its frames have no times; put them "
                             "into a container that has: ffmpeg -i IN -c copy OUT.mkv"
                         )
-                    ticks.append(packet.pts)
+                    ticks.append(shown)
         shown_at = (tick * self._stream_base for tick in sorted(set(ticks)))
         clock = self.clock
         times = [time - clock.origin for time in shown_at if time >= clock.picture]
@@ -390,6 +391,17 @@ class VideoReader:
         self._container = container = open_input(self.path, hardware, self.limits)
         self._stream = video_stream(container, self.path, self.limits)
         return container, self._stream
+
+    @property
+    def _reordered(self) -> bool:
+        """Whether pictures are decoded in another order, and the file lacks the times.
+
+        AVI states only when packets come; pictures are shown at these times in turn.
+        """
+        context = self._stream.codec_context
+        return self._stream.container.format.name == "avi" and bool(
+            context.has_b_frames
+        )
 
     def _codec_with_alpha(self) -> str:
         """The codec of a video whose alpha channel lies beside its frames, else ""."""
@@ -540,7 +552,8 @@ class VideoReader:
         container = self._container
         if container is None:
             raise InputError(f"{self.path}: the reader is closed")
-        packets = self.clock.packets(container.demux(self._stream))
+        places: list[int] = []
+        packets = self._packets(container, places)
         decoder: Any = self._stream.codec_context
         if self._alpha or self._input_alpha == "multiply":
             name = _ALPHA_DECODERS.get(self._codec_with_alpha())
@@ -558,6 +571,7 @@ class VideoReader:
                     # Threads raise late, but in order: the next frame is lost.
                     self.damaged[float(expected - self.clock.origin)] = ""
                     expected += usual
+                    del places[:1]
                     continue
                 raise InputError(
                     f"{self.path}: damaged after {count} frames ({error.strerror}); "
@@ -566,9 +580,17 @@ class VideoReader:
                 ) from error
             for frame in frames:
                 count += 1
+                frame.pts = places.pop(0) if places else frame.pts
                 if frame.pts is not None and frame.time_base:
                     expected = frame.pts * frame.time_base + usual
                 yield frame
+
+    def _packets(self, container: InputContainer, times: list[int]) -> Iterator[Any]:
+        """The picture's packets; of those that are reordered `times` gets the times."""
+        for packet in self.clock.packets(container.demux(self._stream)):
+            if self._reordered and packet.size and packet.dts is not None:
+                times.append(packet.dts)
+            yield packet
 
     def _note_damage(self, packet: Any, expected: Fraction) -> None:
         """Remember a packet of which the file itself shows that parts are missing."""
@@ -642,7 +664,8 @@ class VideoReader:
 
         Few containers can tell which key frame that is; some land after it.
         """
-        if self.clock.jumps:  # positions in the file do not follow from times
+        # Positions in the file do not follow from times, or times from positions.
+        if self.clock.jumps or self._reordered:
             return
         origin, back = self.clock.origin, Fraction(0)
         while time > back and self._container is not None:
