@@ -410,3 +410,18 @@ def test_pictures_in_avi_follow_each_other(tmp_path: Path, codec: str) -> None:
                          resume=True, **RATIO).notes  # fmt: skip
     assert notes == []
     assert times(tmp_path / "out.mov") == [n * STEP for n in range(24)]
+
+
+def test_a_subtitle_across_the_start_is_shown_from_0_to_its_end(tmp_path: Path) -> None:
+    words = [(0.2, 0.9, "words")]
+    source = make_clip(tmp_path / "in.mp4", 30, subtitles=words)
+    for suffix in (".mp4", ".mov"):
+        convert(source, tmp_path / f"out{suffix}", start=Fraction(3, 5))
+        with av.open(str(tmp_path / f"out{suffix}")) as container:
+            (stream,) = container.streams.subtitles
+            shown = [
+                (float(p.pts * p.time_base), float((p.duration or 0) * p.time_base))
+                for p in container.demux(stream)
+                if p.pts is not None and p.size > 2
+            ]
+        assert shown == [pytest.approx((0, 0.3), abs=0.01)]

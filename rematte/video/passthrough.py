@@ -268,6 +268,7 @@ class SideStreams:
             begin = max(time, self._start) if self._start else time
             until = stop if self._end is None else min(stop, self._end)
             packet.pts += round((begin - time) / base)
+            packet.dts = packet.pts  # from which MP4 takes the length of the one before
             packet.duration = round((until - begin) / base)
         return True
 
