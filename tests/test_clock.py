@@ -414,7 +414,7 @@ def test_pictures_in_avi_follow_each_other(tmp_path: Path, codec: str) -> None:
 
 def test_a_subtitle_across_the_start_is_shown_from_0_to_its_end(tmp_path: Path) -> None:
     words = [(0.2, 0.9, "words")]
-    source = make_clip(tmp_path / "in.mp4", 30, subtitles=words)
+    source = make_clip(tmp_path / "in.mp4", 24, subtitles=words)
     for suffix in (".mp4", ".mov"):
         convert(source, tmp_path / f"out{suffix}", start=Fraction(3, 5))
         with av.open(str(tmp_path / f"out{suffix}")) as container:
