@@ -502,10 +502,7 @@ def frames_within(
     if limit is not None:
         stop = min(stop, begin + limit)
     if begin >= stop:
-        raise InputError(
-            f"{reader.path}: no frame between {start or 0} and {end or 'its end'}; "
-            "choose another start (--start)"
-        )
+        _no_frame(reader.path, start, end)
     return times, begin, stop
 
 
@@ -1007,8 +1004,9 @@ def plan_outputs(
                 spec, look.fit, origin, look.limits, encoding.colour
             )
         renderer = Renderer(kind, encoding.wide, behind, encoding.colour)
-        backdrop = isinstance(behind, ImageBackground | VideoBackground)
+        backdrop = False
         if isinstance(behind, ImageBackground | VideoBackground):
+            backdrop = True
             encoding = replace(encoding, notes=(*encoding.notes, *behind.notes))
         number = look.start_number
         outputs.append(Output(kind, path, encoding, renderer, backdrop, number))
