@@ -25,7 +25,7 @@ demo: $(VENV)/ready
 	rm -rf demo/out && mkdir demo/out
 	$(RUN) -m rematte convert demo/clip.mp4 --output demo/out/cutout.mov \
 		--composition demo/out/composition.mp4
-	$(RUN) scripts/side_by_side.py demo/clip.mp4 demo/out/cutout.mov \
+	$(RUN) tools/side_by_side.py demo/clip.mp4 demo/out/cutout.mov \
 		demo/out/side_by_side.png --times 1.2 3.8
 	@echo
 	@echo "transparent video:  demo/out/cutout.mov (ProRes 4444)"
@@ -67,8 +67,8 @@ $(EXPORTS)/web-ready: pyproject.toml constraints.txt
 	touch $@
 
 # The models are made here and not kept in the repository.
-web/public/models/check.json: $(EXPORTS)/web-ready scripts/web_models.py
-	$(EXPORTS)/bin/python scripts/web_models.py
+web/public/models/check.json: $(EXPORTS)/web-ready tools/web_models.py
+	$(EXPORTS)/bin/python tools/web_models.py
 
 web/node_modules/ready: web/package-lock.json
 	npm ci --prefix web --no-audit --no-fund --silent

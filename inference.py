@@ -12,8 +12,8 @@ import torch
 
 from rematte.convert import convert_video
 from rematte.errors import explain
-from rematte.network import VARIANTS
-from rematte.weights import load_model
+from rematte.network.matting_network import VARIANTS
+from rematte.weights.load import load_model
 
 __all__ = ["convert_video"]
 

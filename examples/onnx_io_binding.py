@@ -4,7 +4,7 @@
     python examples/onnx_io_binding.py rvm_mobilenetv3_fp16.onnx clip.mp4 out.mp4 0.25
 
 Frames come from a video or an image folder; the person goes over green into out.mp4.
-`rematte.onnx.OnnxMatting` is this loop as a class.
+`rematte.export.run_onnx.OnnxMatting` is this loop as a class.
 """
 
 import os

@@ -2,14 +2,20 @@
 
 The names here are the public ones: `load_model` and `convert_video` do the work of
 the command line, `MattingNetwork` is the bare network, `matte` the loop around it.
+Each is imported when it is first used, since torch alone takes more than a second.
 """
 
-from rematte.convert import Report, convert_video
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from rematte.errors import InputError, OutputError, WeightsError
-from rematte.matting import Matted, matte
-from rematte.network import Matte, MattingNetwork, Segmentation
 from rematte.version import __version__
-from rematte.weights import load_model
+
+if TYPE_CHECKING:
+    from rematte.convert import Report, convert_video
+    from rematte.matting.loop import Matted, matte
+    from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
+    from rematte.weights.load import load_model
 
 __all__ = [
     "InputError",
@@ -25,3 +31,25 @@ __all__ = [
     "load_model",
     "matte",
 ]
+
+_MODULES = {
+    "Matte": "network.matting_network",
+    "Matted": "matting.loop",
+    "MattingNetwork": "network.matting_network",
+    "Report": "convert",
+    "Segmentation": "network.matting_network",
+    "convert_video": "convert",
+    "load_model": "weights.load",
+    "matte": "matting.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name; see PEP 562."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

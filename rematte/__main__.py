@@ -2,7 +2,7 @@
 
 import sys
 
-from rematte.cli import main
+from rematte.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

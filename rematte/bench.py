@@ -25,20 +25,20 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from rematte.convert import convert_video
-from rematte.device import choose_device
-from rematte.engines import (
+from rematte.engines.cpu import (
     choose_engine,
     installed,
     make_engine,
     package_versions,
     processor,
 )
-from rematte.matting import CoarseMatted, matte_coarse
-from rematte.network import MattingNetwork
+from rematte.engines.device import choose_device
+from rematte.matting.loop import CoarseMatted, matte_coarse
+from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
 from rematte.video.opening import open_input, open_output
 from rematte.video.reader import VideoReader
-from rematte.weights import load_network
+from rematte.weights.load import load_network
 
 GREEN = (120, 255, 155)
 MBPS = 4.0  # of the files

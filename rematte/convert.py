@@ -21,28 +21,28 @@ from typing import Any, Literal, NoReturn, TypeVar
 import torch
 from tqdm import tqdm
 
-from rematte.compositing import (
+from rematte.engines.cpu import ENGINES, Engine, choose_engine, make_engine
+from rematte.engines.cuda_graph import RecordedNetwork
+from rematte.errors import InputError, OutputError
+from rematte.matting.background import (
     ImageBackground,
     Renderer,
     VideoBackground,
     make_background,
     parse_colour,
 )
-from rematte.cuda import RecordedNetwork
-from rematte.engines import ENGINES, Engine, choose_engine, make_engine
-from rematte.errors import InputError, OutputError
-from rematte.matting import (
+from rematte.matting.loop import (
     AnyMatted,
     choose_ratio,
     matte,
     matte_coarse,
     matte_still,
 )
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.options import Conversion, check
-from rematte.pipeline import Ahead, Behind, trim_heap
+from rematte.prefetch import Ahead, Behind, trim_heap
 from rematte.video.clock import Clock
-from rematte.video.formats import (
+from rematte.video.codecs import (
     Encoding,
     can_hold_alpha,
     choose,

@@ -1,14 +1,14 @@
 """Which option works for which input and output; elsewhere it is refused or noted.
 
 Options that always work are not listed here. docs/cli.md has the table, made from this
-list by `scripts/write_cli_docs.py`.
+list by `tools/write_cli_docs.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rematte.video.formats import Encoding
+from rematte.video.codecs import Encoding
 
 
 @dataclass(frozen=True)

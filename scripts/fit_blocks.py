@@ -33,14 +33,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm, trange
 
-from rematte.engines import folded
+from rematte.engines.cpu import folded
 from rematte.errors import end
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import distill_sample
 from rematte.train.data import Index, index
 from rematte.train.distill import Seen, capture
-from rematte.train.settings import Augment, Data, Phase
-from rematte.weights import load_network
+from rematte.train.recipe import Augment, Data, Phase
+from rematte.weights.load import load_network
 
 Names = tuple[str, ...]
 Example = tuple[tuple[Tensor, ...], Tensor]

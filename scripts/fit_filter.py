@@ -39,7 +39,7 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from tqdm import tqdm
 
 from rematte.errors import InputError, end
-from rematte.network import (
+from rematte.network.matting_network import (
     DeepGuidedFilter,
     FastGuidedFilter,
     MattingNetwork,
@@ -50,8 +50,8 @@ from rematte.train.augment import Layers, composite, stripes
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, decode, index
 from rematte.train.distill import capture
-from rematte.train.settings import NO_AUGMENT, Data
-from rematte.weights import load_network
+from rematte.train.recipe import NO_AUGMENT, Data
+from rematte.weights.load import load_network
 
 SIZES = ((1088, 1088), (1088, 1440), (1440, 1088))
 # Of crops: the side at the small size, a unit there, and how many pixels it shows.

@@ -40,15 +40,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from rematte.engines import folded
+from rematte.engines.cpu import folded
 from rematte.errors import end
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.augment import composite, vary_frames
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, Item, decode, index
 from rematte.train.distill import capture
-from rematte.train.settings import Augment, Data
-from rematte.weights import load_network
+from rematte.train.recipe import Augment, Data
+from rematte.weights.load import load_network
 
 LONG_SIDE = 512  # pixels; what is larger is made smaller
 SOFT = Augment(blur=0.03, noise=0.2, colour=0.3, grayscale=0.03, jpeg=0.2)

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from rematte import metrics
 from rematte.errors import InputError, end
-from rematte.network import MattingNetwork
+from rematte.evaluate import metrics
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import plain_sample
 from rematte.train.data import Index, Item, index
-from rematte.train.settings import NO_AUGMENT, Data
-from rematte.weights import load_network
+from rematte.train.recipe import NO_AUGMENT, Data
+from rematte.weights.load import load_network
 
 SIZES = ((256, 256), (384, 288), (288, 384))
 WARM = 2  # times a picture is shown, so that the recurrent state settles

@@ -34,13 +34,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rematte import metrics
-from rematte.clips import Matte
-from rematte.compositing import fit_picture, to_pixels
 from rematte.errors import end
-from rematte.evaluate import METRICS, score
-from rematte.keying import ColourDifferenceKey
-from rematte.network import (
+from rematte.evaluate import metrics
+from rematte.evaluate.chroma_key import ColourDifferenceKey
+from rematte.evaluate.dataset import Matte
+from rematte.evaluate.evaluate import METRICS, score
+from rematte.matting.background import fit_picture, to_pixels
+from rematte.network.matting_network import (
     DeepGuidedFilter,
     FastGuidedFilter,
     MattingNetwork,
@@ -49,10 +49,10 @@ from rematte.network import (
 )
 from rematte.train.augment import Layers, composite, motion, place, straight, warp
 from rematte.train.data import Index, Item, decode, index
-from rematte.train.settings import NO_AUGMENT, Data
+from rematte.train.recipe import NO_AUGMENT, Data
 from rematte.video.frame import Pixels
 from rematte.video.reader import VideoReader
-from rematte.weights import load_network
+from rematte.weights.load import load_network
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 TEACHER = "weights/rvm_mobilenetv3_fgf_dequantized.safetensors"

@@ -17,7 +17,9 @@ import torch
 from fakes import Fake
 from numpy.typing import NDArray
 
-from rematte import cli, storage, weights
+from rematte.cli import app as cli
+from rematte.weights import load as weights
+from rematte.workers import storage
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -15,8 +15,8 @@ from conftest import make_clip
 from fakes import Fake, colours, decode, names, open_image
 from PIL import Image
 
-from rematte import cli
-from rematte.network import MattingNetwork
+from rematte.cli import app as cli
+from rematte.network.matting_network import MattingNetwork
 
 Refused = Callable[..., str]
 

@@ -11,9 +11,9 @@ import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours
 
-from rematte.batch import Job, as_table, find_inputs, plan, run
 from rematte.errors import InputError, OutputError
 from rematte.video.reader import VideoReader
+from rematte.workers.jobs import Job, as_table, find_inputs, plan, run
 
 Fakes = partial(Fake)
 

@@ -8,7 +8,7 @@ import pytest
 
 from rematte import bench
 from rematte.bench import Case, Result
-from rematte.weights import load_network
+from rematte.weights.load import load_network
 
 
 @pytest.mark.parametrize("kind", ["network", "memory", "file"])

@@ -21,11 +21,11 @@ import pytest
 from fakes import Fake, names
 from numpy.typing import NDArray
 
-from rematte import batch
 from rematte.convert import convert_video
-from rematte.segments import convert_long
+from rematte.resume.segments import convert_long
 from rematte.serve import work
 from rematte.video.reader import VideoReader
+from rematte.workers import jobs as batch
 
 CASES = Path(__file__).parent.parent.parent / "shared" / "cases"
 SECOND = Fraction(1)

@@ -16,10 +16,11 @@ import torch
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names, sound, times
 
-from rematte import cli, weights
+from rematte.cli import app as cli
 from rematte.convert import Report
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.version import __version__
+from rematte.weights import load as weights
 
 
 @pytest.fixture

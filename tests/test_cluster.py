@@ -20,9 +20,12 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names, sound, times
 from test_bad_input import disk, noise  # noqa: F401 - a fixture
 
-from rematte import batch, cluster, segments, storage
-from rematte.batch import Job, find_inputs, plan
-from rematte.cli import build_parser
+from rematte.cli.app import build_parser
+from rematte.resume import segments
+from rematte.workers import jobs as batch
+from rematte.workers import ray_cluster as cluster
+from rematte.workers import storage
+from rematte.workers.jobs import Job, find_inputs, plan
 
 ROOT = Path(__file__).parent.parent
 VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]

@@ -11,7 +11,7 @@ from conftest import Tags, make_clip, yuv_frame
 from numpy.typing import NDArray
 from PIL import Image
 
-from rematte.video import formats
+from rematte.video import codecs as formats
 from rematte.video.colour import (
     frame_colour,
     frame_depth,

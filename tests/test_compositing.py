@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rematte.compositing import (
+from rematte.errors import InputError
+from rematte.matting.background import (
     COLOURS,
     Background,
     composite,
@@ -22,8 +23,7 @@ from rematte.compositing import (
     parse_colour,
     to_pixels,
 )
-from rematte.errors import InputError
-from rematte.matting import Matted, to_tensor
+from rematte.matting.loop import Matted, to_tensor
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)

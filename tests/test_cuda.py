@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import rematte
-from rematte.cuda import RecordedNetwork, finish
-from rematte.device import download, upload
-from rematte.matting import matte
-from rematte.network import refine
+from rematte.engines.cuda_graph import RecordedNetwork, finish
+from rematte.engines.device import download, upload
+from rematte.matting.loop import matte
+from rematte.network.matting_network import refine
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
 

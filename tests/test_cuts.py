@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rematte.video.cuts import find_cut
 from rematte.video.frame import Frame, Pixels
+from rematte.video.scene_cuts import find_cut
 
 
 def frames(pictures: list[Pixels]) -> list[Frame]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rematte import errors
-from rematte.cli import build_parser
-from rematte.video import formats
+from rematte.cli.app import build_parser
+from rematte.video import codecs as formats
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -71,7 +71,7 @@ def commands(text: str) -> list[list[str]]:
 
 def test_help_in_the_documentation_is_the_real_one() -> None:
     """On a terminal of any width; the file holds the form of Python 3.11."""
-    script = ROOT / "scripts/write_cli_docs.py"
+    script = ROOT / "tools/write_cli_docs.py"
     done = subprocess.run(
         [sys.executable, str(script), "--check"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "133"},

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from fakes import formula_network
 
-from rematte.doubling import convolve_doubled, scales
-from rematte.engines import folded
-from rematte.network import Coarse, UpsamplingBlock
-from rematte.staged import Products, Staged, of_picture
+from rematte.engines.cpu import folded
+from rematte.engines.kernels.upsample_conv import convolve_doubled, scales
+from rematte.engines.parts import Products, Staged, of_picture
+from rematte.network.matting_network import Coarse, UpsamplingBlock
 
 SIZES = [(1, 1), (2, 3), (1, 8), (36, 51), (37, 50)]
 

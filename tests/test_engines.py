@@ -14,11 +14,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 import rematte
-from rematte import engines
 from rematte.convert import convert_video
-from rematte.engines import choose_engine, installed, make_engine
-from rematte.matting import Memory, matte, matte_coarse
-from rematte.network import MattingNetwork, refine
+from rematte.engines import cpu as engines
+from rematte.engines.cpu import choose_engine, installed, make_engine
+from rematte.matting.loop import Memory, matte, matte_coarse
+from rematte.network.matting_network import MattingNetwork, refine
 from rematte.video.frame import Frame
 
 NAMES = tuple(installed())

@@ -13,12 +13,14 @@ from conftest import DiscClip, Run, draw_disc, make_clip
 from fakes import Fake, colours, decode, names, save_images
 from PIL import Image
 
-from rematte import cli, evaluate, weights
-from rematte.clips import Matte, Source, find_clips, read_mattes
+from rematte.cli import app as cli
 from rematte.errors import InputError
-from rematte.evaluate import METRICS, score
-from rematte.matting import matte
-from rematte.testset import make_testset
+from rematte.evaluate import evaluate
+from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
+from rematte.evaluate.evaluate import METRICS, score
+from rematte.evaluate.testset import make_testset
+from rematte.matting.loop import matte
+from rematte.weights import load as weights
 
 
 @pytest.fixture
@@ -332,9 +334,9 @@ def test_key_testset_evaluate_together(
     assert len(decode(clip)) == 4
 
 
-# scripts/compare_reference.py
+# benchmarks/compare_reference.py
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "compare_reference.py"
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "compare_reference.py"
 
 
 def compare(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> Any:

@@ -14,13 +14,13 @@ import torch
 from fakes import formula_network
 
 from rematte import load_model
-from rematte.cli import main
+from rematte.cli.app import main
 from rematte.errors import OutputError
 from rematte.export import FORMATS, export
-from rematte.export.fixed import FixedSize
+from rematte.export.fixed_shape import FixedSize
 from rematte.export.formats import Floats, Request, States
-from rematte.export.parity import compare, network_step, real_frames
-from rematte.network import MattingNetwork, shrink
+from rematte.export.verify import compare, network_step, real_frames
+from rematte.network.matting_network import MattingNetwork, shrink
 
 SMALL = (160, 96)  # width, height
 
@@ -38,7 +38,7 @@ def needs(*modules: str) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check models of any size on less than the command does."""
     sizes = (144, 256, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 3)
-    monkeypatch.setattr("rematte.export.exporting._CHECKS", sizes)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_bad_words_are_refused_in_one_line(
 def test_a_missing_package_is_named(
     name: str, bundled: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rematte.export.exporting.find_spec", lambda module: None)
+    monkeypatch.setattr("rematte.export.core.find_spec", lambda module: None)
     kind = FORMATS[name]
     with pytest.raises(ValueError, match=rf"pip install 'rematte\[{kind.extra}\]'"):
         export(

@@ -14,8 +14,8 @@ from test_export import needs
 from rematte import load_model
 from rematte.export import export
 from rematte.export.formats import Request
-from rematte.export.parity import real_frames
-from rematte.network import MattingNetwork
+from rematte.export.verify import real_frames
+from rematte.network.matting_network import MattingNetwork
 
 EXAMPLE = Path(__file__).parent.parent / "examples/coreml_video.py"
 
@@ -24,7 +24,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples/coreml_video.py"
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("coremltools")
     monkeypatch.setattr(
-        "rematte.export.exporting._checks",
+        "rematte.export.core._checks",
         lambda request: ((*request.size, request.ratio, 12),),
     )
 

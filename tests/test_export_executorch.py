@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples/executorch_video.py"
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("executorch")
     monkeypatch.setattr(
-        "rematte.export.exporting._checks",
+        "rematte.export.core._checks",
         lambda request: ((*request.size, request.ratio, 12),),
     )
 

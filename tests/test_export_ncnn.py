@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples/ncnn_video.py"
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("ncnn", "pnnx")
     monkeypatch.setattr(
-        "rematte.export.exporting._checks",
+        "rematte.export.core._checks",
         lambda request: ((*request.size, request.ratio, 12),),
     )
 

@@ -16,9 +16,9 @@ from rematte import InputError, WeightsError, load_model
 from rematte.export import export
 from rematte.export.formats import Request
 from rematte.export.onnx import OPSET, open_model, write
-from rematte.export.parity import Difference, compare, real_frames
-from rematte.network import MattingNetwork
-from rematte.onnx import OnnxMatting
+from rematte.export.run_onnx import OnnxMatting
+from rematte.export.verify import Difference, compare, real_frames
+from rematte.network.matting_network import MattingNetwork
 
 ROOT = Path(__file__).parents[1]
 # Height, width, ratio, frames; even and odd, with and without the guided filter.
@@ -68,7 +68,7 @@ def fixed(
 
 def naive(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
     """The documentation's plain loop, and nothing else."""
-    from rematte.runtimes import import_onnxruntime
+    from rematte.engines.runtimes import import_onnxruntime
 
     ort = import_onnxruntime()
 
@@ -91,7 +91,7 @@ def naive(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
 
 def bound(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
     """The documentation's loop with IO binding, on the processor."""
-    from rematte.runtimes import import_onnxruntime
+    from rematte.engines.runtimes import import_onnxruntime
 
     ort = import_onnxruntime()
 
@@ -268,7 +268,7 @@ def test_the_other_filter(tmp_path: Path) -> None:
 
 def test_the_large_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (96, 160, 0.5, 10), (97, 161, 1.0, 3), (97, 161, 0.6, 3)
-    monkeypatch.setattr("rematte.export.exporting._CHECKS", sizes)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
     network = formula_network("resnet50", "deep_guided_filter")
     done = export(network, "onnx", tmp_path / "net.onnx")
     for found in done.differences:

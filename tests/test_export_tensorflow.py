@@ -19,8 +19,8 @@ from test_export import needs
 from rematte import load_model
 from rematte.export import export
 from rematte.export.formats import Request
-from rematte.export.parity import Difference, compare, real_frames
-from rematte.network import REFINERS, VARIANTS, MattingNetwork
+from rematte.export.verify import Difference, compare, real_frames
+from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -41,7 +41,7 @@ def packages() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
-    monkeypatch.setattr("rematte.export.exporting._CHECKS", sizes)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_the_size_of_the_coarse_pass() -> None:
     """PyTorch's own, floor(side * ratio) in float64; the usual ratio is float32."""
     import tensorflow as tf
 
-    from rematte.tensorflow import _shrink
+    from rematte.export.tensorflow_network import _shrink
 
     for side in (720, 1080, 1440, 2160, 361, 641):
         frames = tf.zeros([1, side, 2, 3])
@@ -207,7 +207,7 @@ def call(model: Any, **changed: Any) -> Any:
 
 
 def test_bad_input_is_told(bundled: MattingNetwork) -> None:
-    from rematte.tensorflow import MattingNetwork as TensorFlowNetwork
+    from rematte.export.tensorflow_network import MattingNetwork as TensorFlowNetwork
 
     model = carried_over(bundled)
     out = call(model)

@@ -19,8 +19,8 @@ from rematte import load_model
 from rematte.errors import OutputError
 from rematte.export import export
 from rematte.export.formats import PRECISIONS, Request
-from rematte.export.parity import real_frames
-from rematte.network import MattingNetwork
+from rematte.export.verify import real_frames
+from rematte.network.matting_network import MattingNetwork
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "tests" / "tfjs"
@@ -79,7 +79,7 @@ def test_what_is_written_equals_eager(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
-    monkeypatch.setattr("rematte.export.exporting._CHECKS", sizes)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
     done = export(bundled, "tfjs", tmp_path / "net", precision=precision)
     for each in done.differences:
         if precision == "float32":
@@ -121,7 +121,7 @@ def test_a_wrong_graph_is_not_written(
 ) -> None:
     """The check reads the files: weights of the wrong scale are found."""
     sizes = ((96, 160, 0.5, 2),)
-    monkeypatch.setattr("rematte.export.exporting._CHECKS", sizes)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
     monkeypatch.setattr("rematte.export.tfjs.SMALLEST_INT8", 1)
     with pytest.raises(OutputError, match="mean difference in alpha"):
         export(bundled, "tfjs", tmp_path / "net", precision="int8", tolerance=1e-3)

@@ -12,9 +12,9 @@ from conftest import Image
 from fakes import Fake
 
 from rematte.convert import convert_video
-from rematte.segments import convert_long
+from rematte.live.sources import Newest
+from rematte.resume.segments import convert_long
 from rematte.video.frame import Frame
-from rematte.video.live import Newest
 from rematte.video.reader import VideoReader
 
 DONE = "interlaced, and deinterlaced (bwdif): each frame became one whole picture"

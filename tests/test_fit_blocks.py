@@ -9,7 +9,7 @@ import torch
 from fakes import random_network
 from torch import Tensor
 
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import fit_blocks as script

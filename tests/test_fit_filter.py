@@ -10,7 +10,12 @@ from fakes import random_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rematte.network import DeepGuidedFilter, MattingNetwork, refine, shrink
+from rematte.network.matting_network import (
+    DeepGuidedFilter,
+    MattingNetwork,
+    refine,
+    shrink,
+)
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import fit_filter as script

@@ -12,9 +12,9 @@ from fakes import random_network
 from PIL import Image
 from torch import Tensor
 
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.data import Index, index
-from rematte.train.settings import Data
+from rematte.train.recipe import Data
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import fit_native as script

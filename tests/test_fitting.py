@@ -5,9 +5,9 @@ import pytest
 import torch
 from fakes import formula_network
 
-from rematte.engines import _weights
-from rematte.fitting import fit
-from rematte.network import CoarseHead
+from rematte.engines.cpu import _weights
+from rematte.engines.kernels.guided_filter_fit import fit
+from rematte.network.matting_network import CoarseHead
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (37, 50)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "scripts/gpu_parts.py"
+SCRIPT = Path(__file__).parent.parent / "benchmarks/gpu_parts.py"
 
 
 def test_parts_make_the_files_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.augment import Layers
 from rematte.train.data import Blob, Item, Media
 

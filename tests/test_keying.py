@@ -9,10 +9,10 @@ import torch
 from conftest import draw_disc, make_clip
 from numpy.typing import NDArray
 
-from rematte import cli
-from rematte.clips import Source, read_mattes
+from rematte.cli import app as cli
 from rematte.convert import convert_video
-from rematte.keying import ColourDifferenceKey
+from rematte.evaluate.chroma_key import ColourDifferenceKey
+from rematte.evaluate.dataset import Source, read_mattes
 
 GREEN, BLUE = (30, 190, 70), (20, 60, 200)
 GRAY, SKIN = (120, 120, 120), (210, 150, 120)

@@ -18,9 +18,9 @@ from conftest import Run, make_clip
 from fakes import Fake, colours
 
 from rematte.errors import InputError, OutputError
-from rematte.live import LiveReport, live
+from rematte.live.live import LiveReport, live
+from rematte.live.sources import LiveSource, Newest, StreamSink, VirtualCamera, Window
 from rematte.video.frame import Colour, Frame, VideoInfo
-from rematte.video.live import LiveSource, Newest, StreamSink, VirtualCamera, Window
 from rematte.video.reader import VideoReader
 
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
@@ -104,9 +104,9 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.compositing import Renderer
     from rematte.convert import Report, choose_matting, placement
-    from rematte.live import _mattes
+    from rematte.live.live import _mattes
+    from rematte.matting.background import Renderer
 
     matting = choose_matting(
         fake, *placement(fake, None, None), Report(), engine="plain", frames=None,
@@ -250,7 +250,9 @@ def test_outputs_are_checked_before_engines_are_built(
         monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     built: list[object] = []
-    monkeypatch.setattr("rematte.live.choose_matting", lambda *a, **k: built.append(a))
+    monkeypatch.setattr(
+        "rematte.live.live.choose_matting", lambda *a, **k: built.append(a)
+    )
     with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
         live(Fake(), str(clip), output)
     assert not built
@@ -280,7 +282,7 @@ def test_an_engine_that_fails_leaves_no_file(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr("rematte.live.choose_matting", fail)
+    monkeypatch.setattr("rematte.live.live.choose_matting", fail)
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]

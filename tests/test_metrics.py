@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from rematte import metrics
+from rematte.evaluate import metrics
 
 
 def row(*values: float) -> np.ndarray:

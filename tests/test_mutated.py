@@ -20,7 +20,8 @@ import pytest
 from conftest import frame_label, make_clip
 from fakes import Fake, save_images
 
-from rematte import cli, weights
+from rematte.cli import app as cli
+from rematte.weights import load as weights
 
 COUNT = int(os.environ.get("REMATTE_MUTATIONS", "60"))
 PATIENCE = 60.0  # with one file, on a busy machine [s]

@@ -17,13 +17,13 @@ from fakes import Fake, colours, decode, save_images
 from PIL import Image
 
 import rematte
-from rematte.batch import find_inputs, plan
-from rematte.batch import run as run_batch
 from rematte.convert import convert_video
 from rematte.errors import InputError
-from rematte.segments import convert_long
+from rematte.resume.segments import convert_long
 from rematte.video.opening import Limits, open_input, video_stream
 from rematte.video.reader import VideoReader
+from rematte.workers.jobs import find_inputs, plan
+from rematte.workers.jobs import run as run_batch
 
 PACKAGE = Path(rematte.__file__).parent
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -65,7 +65,7 @@ def test_files_are_opened_in_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "av.open":
                 found.add(path.relative_to(PACKAGE).as_posix())
-    assert found == {"video/opening.py", "video/live.py", "video/muxing.py"}
+    assert found == {"video/opening.py", "live/sources.py", "video/muxing.py"}
 
 
 @pytest.mark.parametrize("name", NAMES)

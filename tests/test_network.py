@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rematte import Matte, MattingNetwork, Segmentation
-from rematte.network import REFINERS, VARIANTS
+from rematte.network.matting_network import REFINERS, VARIANTS
 
 HERE = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("REMATTE_SHARED", HERE.parents[2] / "shared"))

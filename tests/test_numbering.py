@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import rematte
-from rematte import batch
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.segments import convert_long
-from rematte.video.formats import is_pattern
+from rematte.resume.segments import convert_long
+from rematte.video.codecs import is_pattern
 from rematte.video.frame import Frame
 from rematte.video.numbering import (
     Numbering,
@@ -26,6 +25,7 @@ from rematte.video.numbering import (
     parse_pattern,
 )
 from rematte.video.reader import VideoReader
+from rematte.workers import jobs as batch
 
 PLATE = (1001, 1002, 1003, 1004, 1007, 1008)
 NOTE = "frames 1005-1006 are missing; 1004 is held, in image outputs too"

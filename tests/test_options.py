@@ -8,9 +8,9 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, save_images
 
 from rematte.convert import convert_video
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.options import NEEDS, OPTIONS
-from rematte.segments import convert_long
+from rematte.resume.segments import convert_long
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rematte.pipeline import Ahead, Behind
+from rematte.prefetch import Ahead, Behind
 
 
 def test_order_is_kept() -> None:

@@ -165,7 +165,8 @@ def test_the_page_is_private(folder: Path) -> None:
 
 BENCH = """
 import sys
-from rematte import bench, cli
+from rematte.cli import app as cli
+from rematte import bench
 bench._TURNS, bench._FRAMES = 0.1, 12
 sys.exit(cli.main(["bench", "--quick"]))
 """
@@ -206,8 +207,8 @@ def test_training_is_private(folder: Path) -> None:
 
 EXPORT = """
 import sys
-from rematte import cli
-from rematte.export import exporting
+from rematte.cli import app as cli
+from rematte.export import core as exporting
 exporting._CHECKS = ((96, 160, 1.0, 2),)
 sys.exit(cli.main(["export", *sys.argv[1:]]))
 """

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import rematte
-from rematte import cuda
-from rematte.network import MattingNetwork
+from rematte.engines import cuda_graph as cuda
+from rematte.network.matting_network import MattingNetwork
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rematte import network
-from rematte.compositing import composite
-from rematte.refining import Floats, render, shrink
+from rematte.engines.kernels.guided_filter import Floats, render, shrink
+from rematte.matting.background import composite
+from rematte.network import matting_network as network
 from rematte.video.frame import Pixels
 
 SIZES = [

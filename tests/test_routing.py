@@ -9,10 +9,10 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, open_image
 from numpy.typing import NDArray
 
-from rematte import batch
 from rematte.convert import Report, convert_video
-from rematte.segments import convert_long
+from rematte.resume.segments import convert_long
 from rematte.video.reader import VideoReader
+from rematte.workers import jobs as batch
 
 WHITE = (255, 255, 255)
 

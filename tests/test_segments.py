@@ -19,10 +19,10 @@ from conftest import Run, draw_disc, make_clip
 from fakes import Fake, colours, names, save_images, sound, times
 from test_bad_input import disk, noise  # noqa: F401 - a fixture
 
-from rematte import segments
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.segments import (
+from rematte.resume import segments
+from rematte.resume.segments import (
     LongReport,
     Segment,
     SegmentConverter,
@@ -264,7 +264,7 @@ def test_a_run_stopped_while_it_names_goes_on(
 SLOW = """
 import sys, time
 from fakes import Fake
-from rematte.segments import convert_long
+from rematte.resume.segments import convert_long
 
 class Slow(Fake):
     def forward(self, *given):
@@ -634,7 +634,7 @@ def test_the_command(place: Path, run: Run) -> None:
 
 
 def test_the_command_tells_of_seams(place: Path) -> None:
-    from rematte.cli import _segments_summary
+    from rematte.cli.app import _segments_summary
 
     report = LongReport(segments=3, lead_in=15, seams=[(1.0, 0.1, 9), (2.0, 0.3, 7)])
     first, second = _segments_summary(report)

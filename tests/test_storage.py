@@ -7,9 +7,10 @@ import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names
 
-from rematte import batch, storage
 from rematte.errors import InputError, OutputError
 from rematte.video.writer import sweep
+from rematte.workers import jobs as batch
+from rematte.workers import storage
 
 
 def keys(bucket: str) -> list[str]:

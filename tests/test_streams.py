@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import rematte
-from rematte.matting import matte
-from rematte.streams import Streams
+from rematte.live.sessions import Streams
+from rematte.matting.loop import matte
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)

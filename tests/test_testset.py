@@ -9,9 +9,9 @@ import pytest
 from conftest import DiscClip, draw_disc, make_clip
 from fakes import colours, names, open_image, save_images
 
-from rematte import cli
+from rematte.cli import app as cli
 from rematte.errors import InputError, OutputError
-from rematte.testset import make_testset
+from rematte.evaluate.testset import make_testset
 
 SIZE = (96, 64)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rematte.compositing import make_background
 from rematte.convert import Report, convert_video
-from rematte.segments import convert_long
+from rematte.matting.background import make_background
+from rematte.resume.segments import convert_long
 from rematte.video.frame import SDR, Colour, Frame
 from rematte.video.reader import VideoReader
 from rematte.video.tone import (

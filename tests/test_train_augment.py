@@ -30,7 +30,7 @@ from rematte.train.augment import (
     vary_frames,
     warp,
 )
-from rematte.train.settings import NO_AUGMENT, Augment
+from rematte.train.recipe import NO_AUGMENT, Augment
 
 SIZE = (48, 64)
 PIXELWISE = {"colour", "grayscale", "noise", "sharpness"}

@@ -17,7 +17,7 @@ from PIL import Image
 from rematte.errors import InputError
 from rematte.train.batches import Batches
 from rematte.train.data import Blob, Index, Item, Media, decode, index
-from rematte.train.settings import NO_AUGMENT, Augment, Data, High, Phase
+from rematte.train.recipe import NO_AUGMENT, Augment, Data, High, Phase
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:

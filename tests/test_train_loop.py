@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from test_train_data import encoded, make_shards, make_tar
 
 import rematte
-from rematte.cli import main
+from rematte.cli.app import main
 from rematte.errors import InputError, OutputError, WeightsError
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, train
 from rematte.train.distill import (
     block_errors,
@@ -32,7 +32,7 @@ from rematte.train.distill import (
     grafted,
 )
 from rematte.train.loop import LOG, SETTINGS, STATE, WEIGHTS, Passes, _factor, _groups
-from rematte.train.settings import (
+from rematte.train.recipe import (
     NO_AUGMENT,
     Data,
     High,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rematte.errors import InputError
-from rematte.train.settings import Phase, Recipe, load_recipe
+from rematte.train.recipe import Phase, Recipe, load_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = """

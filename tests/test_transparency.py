@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rematte
-from rematte import batch
 from rematte.convert import convert_video
-from rematte.live import live
-from rematte.segments import convert_long
+from rematte.live.live import live
+from rematte.resume.segments import convert_long
 from rematte.serve.work import preview
 from rematte.video.frame import Frame
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
 from rematte.video.transparency import read_alpha
+from rematte.workers import jobs as batch
 
 SIZE = (64, 32)
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (8, 1))

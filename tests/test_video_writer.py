@@ -25,7 +25,8 @@ from conftest import (
 from numpy.typing import NDArray
 
 from rematte.errors import OutputError
-from rematte.video import formats, matroska
+from rematte.video import codecs as formats
+from rematte.video import matroska
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.writer import (

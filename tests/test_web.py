@@ -20,8 +20,8 @@ from conftest import make_clip
 from numpy.typing import NDArray
 
 from rematte import load_model
-from rematte.export.parity import compare, real_frames
-from rematte.network import MattingNetwork
+from rematte.export.verify import compare, real_frames
+from rematte.network.matting_network import MattingNetwork
 from rematte.video.reader import VideoReader
 
 ROOT = Path(__file__).parents[1]
@@ -275,11 +275,11 @@ def test_padding_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx = pytest.importorskip("onnx")
-    from rematte.runtimes import import_onnxruntime
+    from rematte.engines.runtimes import import_onnxruntime
 
     InferenceSession = import_onnxruntime().InferenceSession
 
-    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.syspath_prepend(ROOT / "tools")
     from web_models import for_browsers
 
     path = tmp_path / "net.onnx"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rematte import weights
 from rematte.errors import WeightsError
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
+from rematte.weights import load as weights
 
 NAME = "rvm-mobilenetv3"
 FILE = "rvm_mobilenetv3.pth"

@@ -3,7 +3,7 @@
 A leaf: only the command line knows it.
 """
 
-from rematte.export.exporting import Exported, export
+from rematte.export.core import Exported, export
 from rematte.export.formats import FORMATS
 
 __all__ = ["FORMATS", "Exported", "export"]

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
+from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
 from rematte.export.layers import NeuralNetwork
 from rematte.export.mil import Program
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 # Convolutions of fewer weights stay in 16 bits: 7 % of the weights of MobileNetV3, but
 # most of what 8 bits cost in alpha.

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from rematte.export.coreml import LARGE, convert, coremltools, open_model, save
-from rematte.export.fixed import quiet
+from rematte.export.fixed_shape import quiet
 from rematte.export.formats import Request
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 __all__ = ["open_model", "write"]
 

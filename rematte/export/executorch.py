@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
+from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from rematte.export.formats import Request, Step
 from rematte.export.tensorflow import carried_over, step_of
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

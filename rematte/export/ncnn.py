@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from rematte.errors import OutputError
-from rematte.export.fixed import FixedSize, exported, first_inputs, quiet
+from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

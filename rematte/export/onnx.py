@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rematte.export.fixed import first_inputs, in_precision, sampling
+from rematte.engines.runtimes import import_onnxruntime
+from rematte.export.fixed_shape import first_inputs, in_precision, sampling
 from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
-from rematte.network import MattingNetwork
-from rematte.runtimes import import_onnxruntime
+from rematte.network.matting_network import MattingNetwork
 
 # The lowest that torch's exporter writes, and the first file version that may hold it.
 OPSET, _IR = 18, 8

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rematte.export.fixed import FixedSize, first_inputs
+from rematte.engines.runtimes import import_openvino
+from rematte.export.fixed_shape import FixedSize, first_inputs
 from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
-from rematte.network import MattingNetwork
-from rematte.runtimes import import_openvino
+from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import torch
 
-from rematte.export.fixed import DTYPES, Fixed, first_inputs, in_precision, torch_step
+from rematte.export.fixed_shape import (
+    DTYPES,
+    Fixed,
+    first_inputs,
+    in_precision,
+    torch_step,
+)
 from rematte.export.formats import Request, Step
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from rematte.export.formats import Floats, Request, States, Step
-from rematte.network import MattingNetwork
-from rematte.tensorflow import INPUTS, OUTPUTS
-from rematte.tensorflow import MattingNetwork as TensorFlowNetwork
-from rematte.weights import recognise
+from rematte.export.tensorflow_network import INPUTS, OUTPUTS
+from rematte.export.tensorflow_network import MattingNetwork as TensorFlowNetwork
+from rematte.network.matting_network import MattingNetwork
+from rematte.weights.load import recognise
 
 # Of unknown rank: numbers for the first frame, (B, h, w, C) after that.
 _STATE = tf.TensorSpec(None)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from rematte.export.fixed import DTYPES, in_precision, torch_step
+from rematte.export.fixed_shape import DTYPES, in_precision, torch_step
 from rematte.export.formats import Request, Step
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rematte.compositing import COLOURS
+from rematte.matting.background import COLOURS
 from rematte.serve import work
 from rematte.serve.store import Store, is_id
 from rematte.serve.worker import Worker, WorkError

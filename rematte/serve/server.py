@@ -42,10 +42,10 @@ except ImportError as error:
         "rematte serve needs starlette and uvicorn: pip install 'rematte[web]'"
     ) from error
 
-from rematte.batch import VIDEOS
 from rematte.serve import work
 from rematte.serve.jobs import IMAGES, Job, Jobs, check_name
 from rematte.serve.worker import WorkError, machine_memory
+from rematte.workers.jobs import VIDEOS
 
 _STATIC = Path(__file__).parent / "static"
 _LARGEST_IMAGE = 100_000_000  # [bytes]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rematte.compositing import Renderer
 from rematte.convert import Report, choose_matting, convert_video, placement
-from rematte.matting import choose_ratio, matte_still
-from rematte.video.formats import choose
+from rematte.matting.background import Renderer
+from rematte.matting.loop import choose_ratio, matte_still
+from rematte.video.codecs import choose
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from rematte.errors import explain
-from rematte.pipeline import share_heap
+from rematte.prefetch import share_heap
 
 _OVER_LIMIT = 77  # exit code of a process that used too much memory
 _MEMORY_PAUSE = 0.05  # between two looks at the memory [s]

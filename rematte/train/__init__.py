@@ -5,6 +5,6 @@ the command line, when asked. Needs the extra `train`.
 """
 
 from rematte.train.loop import Trained, train
-from rematte.train.settings import Recipe, load_recipe
+from rematte.train.recipe import Recipe, load_recipe
 
 __all__ = ["Recipe", "Trained", "load_recipe", "train"]

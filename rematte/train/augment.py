@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from rematte.train.settings import Augment
+from rematte.train.recipe import Augment
 
 Floats = NDArray[np.float64]
 

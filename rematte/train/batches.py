@@ -26,7 +26,7 @@ from rematte.train.augment import (
     warp,
 )
 from rematte.train.data import Index, Item, Media, decode
-from rematte.train.settings import NO_AUGMENT, Augment, Phase, Validate
+from rematte.train.recipe import NO_AUGMENT, Augment, Phase, Validate
 
 Sample = dict[str, Tensor]
 Batch = dict[str, Sample]

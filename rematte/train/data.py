@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rematte.errors import InputError
-from rematte.train.settings import Data
+from rematte.train.recipe import Data
 from rematte.video.colour import frame_colour, to_rgb
 from rematte.video.images import natural_key
 from rematte.video.opening import open_input

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rematte.network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.losses import alpha_terms, map_error, temporal_loss
 
 Seen = dict[str, tuple[tuple[Any, ...], Tensor]]

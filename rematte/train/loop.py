@@ -29,10 +29,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from rematte.device import choose_device
-from rematte.encoders import MobileNetV3Encoder
+from rematte.engines.device import choose_device
 from rematte.errors import InputError, OutputError
-from rematte.network import MattingNetwork
+from rematte.network.encoders import MobileNetV3Encoder
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import Batch, Batches, Sample, held_out_samples
 from rematte.train.data import index
 from rematte.train.distill import (
@@ -42,8 +42,8 @@ from rematte.train.distill import (
     grafted,
 )
 from rematte.train.losses import matting_loss, segmentation_loss
-from rematte.train.settings import Phase, Rates, Recipe
-from rematte.weights import load_model, load_network
+from rematte.train.recipe import Phase, Rates, Recipe
+from rematte.weights.load import load_model, load_network
 
 STATE, WEIGHTS = "state.pt", "weights.safetensors"
 SETTINGS, LOG = "settings.json", "log.jsonl"

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from rematte.video import planes
+from rematte.video import yuv420 as planes
 from rematte.video.frame import (
     MATRIX_BT601,
     MATRIX_BT709,

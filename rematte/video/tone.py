@@ -20,7 +20,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.video.bands import in_bands
 from rematte.video.frame import (
     SDR,
     TRANSFER_HLG,
@@ -31,6 +30,7 @@ from rematte.video.frame import (
     Frame,
     Pixels,
 )
+from rematte.video.parallel_rows import in_bands
 
 Floats = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from av.container import OutputContainer
 from rematte.errors import OutputError
 from rematte.video import exr, matroska
 from rematte.video.clock import Clock
+from rematte.video.codecs import Encoding, is_sequence, pattern_of
 from rematte.video.colour import from_rgb, yuv_colour
-from rematte.video.formats import Encoding, is_sequence, pattern_of
 from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,

@@ -1,0 +1,125 @@
+"""Compare weights with the reference's alpha on the shared development clips.
+
+    python benchmarks/compare_reference.py [WEIGHTS] [--frames 30] [--json OUT.json]
+
+For each clip the first frames, resized by libswscale's AREA so that the long side is
+512 (never enlarged), go through the network at ratio 1 with its states carried on. MAD
+x1e3 and IoU at 0.5 of every frame are averaged. The clips are not part of the project:
+without the folder this says so and does nothing.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import cast
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import Interpolation
+
+from rematte.errors import InputError, end
+from rematte.evaluate import metrics
+from rematte.matting.loop import matte
+from rematte.video.frame import Frame, Pixels
+from rematte.weights.load import load_model
+
+CLIPS = Path(__file__).parent.parent.parent / "shared" / "clips"
+LONG_SIDE = 512
+# In no training set of the bundled weights.
+UNSEEN = (
+    *("talk_portrait_hevc", "half_body_720p", "thoughtful", "squats_portrait"),
+    "man_uneven_backing",
+)
+
+
+def frames(path: Path) -> Iterator[Frame]:
+    """Yield a clip's frames as the reference saw them."""
+    with av.open(str(path)) as container:
+        for index, picture in enumerate(container.decode(video=0)):
+            scale = min(1.0, LONG_SIDE / max(picture.width, picture.height))
+            rgb = picture.reformat(
+                round(picture.width * scale),
+                round(picture.height * scale),
+                "rgb24",
+                interpolation=Interpolation.AREA,
+            )
+            pixels = cast(Pixels, rgb.to_ndarray())
+            yield Frame(pixels, Fraction(index), Fraction(1))
+
+
+def compare(
+    model: torch.nn.Module, clip: Path, alpha: Path, count: int
+) -> dict[str, float]:
+    """Give the mean MAD and IoU of a clip.
+
+    Args:
+        model: A loaded network.
+        clip: The video.
+        alpha: The reference's alpha, an .npz.
+        count: How many frames.
+    """
+    truth = np.load(alpha)["alpha"][:count] / 255
+    mads, ious = [], []
+    mattes = matte(model, islice(frames(clip), count), downsample_ratio=1)
+    for matted, true in zip(mattes, truth, strict=True):
+        pred = matted.pha[0].numpy()
+        mads.append(metrics.mad(pred, true))
+        overlap = metrics.iou(pred, true)
+        if overlap is not None:
+            ious.append(overlap)
+    return {"mad": fmean(mads)} | ({"iou": fmean(ious)} if ious else {})
+
+
+def mean(found: dict[str, dict[str, float]], names: list[str]) -> dict[str, float]:
+    """Average over clips, each measure over those that have it."""
+    return {
+        key: fmean(found[name][key] for name in names if key in found[name])
+        for key in ("mad", "iou")
+        if any(key in found[name] for name in names)
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compare with the reference's alpha.")
+    parser.add_argument("weights", nargs="?", help="name or file (default: bundled)")
+    parser.add_argument("--clips", type=Path, default=CLIPS, help="the shared clips")
+    parser.add_argument("--frames", type=int, default=30, help="per clip, at most 30")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    options = parser.parse_args()
+    alphas = sorted((options.clips / "reference_alpha").glob("*.npz"))
+    if not alphas:
+        print(f"{options.clips}/reference_alpha is not here; pass --clips FOLDER")
+        return 0
+    model = load_model(options.weights)
+    found = {}
+    print(f"{'clip':<20} {'MAD x1e3':>9} {'IoU':>7}", flush=True)
+    for alpha in alphas:
+        clip = next(options.clips.glob(f"{alpha.stem}.m*"), None)
+        if clip is None:
+            raise InputError(f"{options.clips}: no video {alpha.stem} for its alpha")
+        found[alpha.stem] = compare(model, clip, alpha, options.frames)
+        show(alpha.stem, found[alpha.stem])
+    means = {"all": mean(found, list(found))}
+    unseen = [name for name in UNSEEN if name in found]
+    if unseen:
+        means["unseen"] = mean(found, unseen)
+    for name, figures in means.items():
+        show(f"mean of {name}", figures)
+    if options.json:
+        text = json.dumps({"clips": found, "means": means}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def show(name: str, figures: dict[str, float]) -> None:
+    overlap = f"{figures['iou']:7.4f}" if "iou" in figures else f"{'-':>7}"
+    print(f"{name:<20} {figures['mad']:9.2f} {overlap}", flush=True)
+
+
+if __name__ == "__main__":
+    end(main)

@@ -1,0 +1,81 @@
+"""How many frames early a segment has to begin, so that its start cannot be seen.
+
+    python benchmarks/seam_table.py CLIP [CLIP ...] [--lead-in 0 4 8 15 30] [--every 40]
+
+At every 40th frame, the network begins anew that many frames before, and its alpha is
+compared with that of a run from the clip's beginning: mean and largest difference of
+8-bit alpha at this frame, the first that a segment would keep, in levels of 1/255, as
+the mean over the clip's seams and the largest of them.
+"""
+
+import argparse
+from collections import deque
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from rematte.engines.cpu import Engine, installed, make_engine
+from rematte.errors import end
+from rematte.matting.loop import matte_coarse
+from rematte.network.matting_network import MattingNetwork
+from rematte.video.frame import Frame
+from rematte.video.reader import VideoReader
+from rematte.weights.load import load_network
+
+
+def seams(
+    network: MattingNetwork, name: str, clip: Path, leads: list[int], every: int,
+    count: int,
+) -> dict[int, list[tuple[float, int]]]:  # fmt: skip
+    """Mean and largest difference at each seam of a clip, by lead-in."""
+
+    @cache
+    def engine(size: tuple[int, int], refined: bool, serial: bool) -> Engine:
+        return make_engine(name, network, refined)
+
+    found: dict[int, list[tuple[float, int]]] = {lead: [] for lead in leads}
+    recent: deque[Frame] = deque(maxlen=max(leads) + 1)
+    with VideoReader(clip) as reader:
+        serial = matte_coarse(lambda *a: engine(*a, serial=True), islice(reader, count))
+        for index, matted in enumerate(serial):
+            recent.append(matted.frame)
+            if index % every or not index:
+                continue
+            alpha = matted.render("alpha", wide=False).astype(int)
+            for lead in leads:
+                some = list(recent)[-lead - 1 :]
+                anew = matte_coarse(lambda *a: engine(*a, serial=False), some)
+                mine = deque(anew, maxlen=1)[0].render("alpha", wide=False)
+                off = np.abs(mine - alpha)
+                found[lead].append((float(off.mean()), int(off.max())))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure seams against lead-ins.")
+    parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
+    parser.add_argument("--lead-in", type=int, nargs="+", default=[0, 4, 8, 15, 30])
+    parser.add_argument("--every", type=int, default=40)
+    parser.add_argument("--frames", type=int, default=250)
+    parser.add_argument("--engine", choices=tuple(installed()), default="torch")
+    options = parser.parse_args()
+    network = load_network()
+    print("| clip | seams |", *(f"W = {lead} |" for lead in options.lead_in))
+    print("| --- |" * 1, "--- |" * (1 + len(options.lead_in)))
+    for clip in options.clips:
+        found = seams(
+            network, options.engine, clip, options.lead_in, options.every,
+            options.frames,
+        )  # fmt: skip
+        cells = [
+            f"{np.mean([mean for mean, _ in each]):.2f}, {max(m for _, m in each)} |"
+            for each in found.values()
+        ]
+        print(f"| {clip.stem} | {len(found[options.lead_in[0]])} |", *cells, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    end(main)

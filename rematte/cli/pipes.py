@@ -1,0 +1,163 @@
+"""The standard input and output, and named pipes, by way of temporary files.
+
+A video is read in places and more than once, and most files are completed at their
+beginning. A pipe allows neither, so what comes is copied to a file first, and what is
+made is sent when it is complete: all of it, or after an error nothing.
+"""
+
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+from rematte.convert import Report
+from rematte.errors import InputError, OutputError
+from rematte.video.codecs import CONTAINERS, IMAGES
+from rematte.video.writer import as_output_error
+
+STANDARD = "-"  # the standard input, or output
+FORMATS = tuple(suffix[1:] for suffix in (*CONTAINERS, *IMAGES))
+_SUFFIX = ".mkv"
+
+
+def is_pipe(word: str | None, output: bool = False) -> bool:
+    """Whether a word is "-" or a named pipe; for an output, devices are alike."""
+    if word is None or word == STANDARD:
+        return word == STANDARD
+    path = Path(word)
+    kinds = [stat.S_ISFIFO, stat.S_ISSOCK, *[stat.S_ISCHR] * output]
+    return path.exists() and any(is_kind(path.stat().st_mode) for is_kind in kinds)
+
+
+@dataclass
+class Piped:
+    """What a conversion reads and writes, with files in place of pipes.
+
+    Attributes:
+        source: The input, or its copy.
+        outputs: Where each output goes, by kind; None where there is none.
+        given: What the user called each stand-in.
+        notes: What a user should know about it.
+    """
+
+    source: str
+    outputs: dict[str, str | None]
+    given: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def name(self, text: str) -> str:
+        """A text in which stand-ins have the names that the user gave."""
+        for local, word in self.given.items():
+            text = text.replace(local, word).replace(
+                f"{Path(local).name}: ", f"{word}: "
+            )
+        return text
+
+    def describe(self, report: Report) -> None:
+        """Give a report the names that the user gave."""
+        report.notes = [*self.notes, *map(self.name, report.notes)]
+        report.outputs = {kind: self.name(o) for kind, o in report.outputs.items()}
+
+    def send(self, standard: BinaryIO | None) -> None:
+        """Send what was made for pipes.
+
+        Args:
+            standard: The standard output as bytes; None if it takes only text, as
+                where a program that calls this one has replaced it.
+
+        Raises:
+            OutputError: If a reader is gone, or has no room.
+        """
+        for local in filter(None, self.outputs.values()):
+            word = self.given.get(local)
+            if word is None:
+                continue
+            with as_output_error(Path(word)), ExitStack() as stack:
+                made = stack.enter_context(Path(local).open("rb"))
+                pipe = standard
+                if word != STANDARD:
+                    pipe = stack.enter_context(Path(word).open("wb"))
+                if pipe is None:
+                    raise OutputError("-: the standard output here takes only text")
+                shutil.copyfileobj(made, pipe)
+                pipe.flush()
+
+
+@contextmanager
+def through_files(
+    source: str, outputs: Mapping[str, str | None], kind: str | None = None
+) -> Iterator[Piped]:
+    """Give a conversion files in place of pipes.
+
+    Args:
+        source: The input.
+        outputs: Where each output goes, by kind; None where there is none.
+        kind: Suffix of what goes into a pipe, without the dot; unless given, that of
+            the pipe's own name where it is a format, else Matroska.
+
+    Raises:
+        InputError: If nothing can be read from the standard input.
+        OutputError: If an output goes to a terminal.
+        ValueError: If two outputs go into one pipe.
+    """
+    words = [word for word in outputs.values() if word and is_pipe(word, output=True)]
+    if not words and not is_pipe(source):
+        yield Piped(source, dict(outputs))
+        return
+    if len(set(words)) < len(words):
+        raise ValueError(f"{words[0]}: only one output can go there")
+    if STANDARD in words and sys.stdout.isatty():
+        raise OutputError("-: the standard output is a terminal; send it to a program")
+    with TemporaryDirectory(prefix="rematte-") as folder:
+        piped = Piped(source, dict(outputs))
+        for key, word in outputs.items():
+            if word and is_pipe(word, output=True):
+                suffix = f".{kind}" if kind else _choose_format(piped, word)
+                local = Path(folder, f"{key}{suffix}")
+                piped.outputs[key] = str(local)
+                piped.given[str(local)] = word
+        try:
+            if is_pipe(source):
+                _fetch(piped, Path(folder, "input"))
+            yield piped
+        except KeyboardInterrupt as stop:  # what was kept is gone with the folder
+            kept = [name for name in stop.args if folder not in str(name)]
+            raise KeyboardInterrupt(*kept) from None
+        except (InputError, OutputError) as error:
+            raise type(error)(piped.name(str(error))) from error
+        except ValueError as error:
+            raise ValueError(piped.name(str(error))) from error
+
+
+def _choose_format(piped: Piped, word: str) -> str:
+    """What goes into a pipe, as a suffix: what its name says, or Matroska."""
+    suffix = Path(word).suffix.lower()
+    if suffix[1:] in FORMATS:
+        return suffix
+    if suffix:
+        piped.notes.append(
+            f"{word}: Matroska is sent, since {suffix} is no format that can be "
+            "written; --format chooses another"
+        )
+    return _SUFFIX
+
+
+def _fetch(piped: Piped, local: Path) -> None:
+    """Copy what comes out of a pipe."""
+    word = piped.source
+    if word == STANDARD and sys.stdin.isatty():
+        raise InputError("-: the standard input is a terminal; send a video into it")
+    with as_output_error(local.parent), ExitStack() as stack:
+        copy = stack.enter_context(local.open("wb"))
+        pipe: BinaryIO = sys.stdin.buffer
+        if word != STANDARD:
+            pipe = stack.enter_context(Path(word).open("rb"))
+        shutil.copyfileobj(pipe, copy)
+    piped.source, piped.given[str(local)] = str(local), word
+    called = "the standard input" if word == STANDARD else word
+    piped.notes.append(f"{called} was copied to a temporary file before it was read")

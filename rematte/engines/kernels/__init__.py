@@ -1,0 +1,1 @@
+"""Compiled loops, each named by its operation."""

@@ -1,0 +1,96 @@
+"""Imports runtimes that would report their use, with that switched off.
+
+`rematte` promises that nothing leaves the machine unasked. The package imports these
+runtimes through this module alone. What the caller imported or set before stays as it
+is.
+"""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from rematte.weights.load import download_dir
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without the package that would send usage data for it.
+
+    The process that sends also takes a core for a second or two. OpenVINO does without
+    that package where it is not installed, so it is hidden while OpenVINO is imported.
+    """
+    hidden = "openvino_telemetry"
+    hides = not {"openvino", hidden} & sys.modules.keys()
+    if hides:
+        sys.modules[hidden] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hides:
+            del sys.modules[hidden]
+    return openvino
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry.
+
+    The Linux build of 1.32 writes a device id and a queue of events into the cache
+    folder and looks up a server to send them to. It reads the variable only once, while
+    it is imported.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def import_ray(alone: bool = False) -> Any:
+    """Import Ray without its usage statistics; its processes inherit the variables.
+
+    Args:
+        alone: Whether it is to run on this machine only. It then uses the loopback
+            address, for which Ray has a switch named after other systems; else it would
+            look for an address of the machine by connecting to a public name server.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if alone:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    import ray
+
+    return ray
+
+
+def start_ray(**settings: Any) -> None:
+    """Start Ray on this machine; nothing is sent or written to the home folder.
+
+    Without a token of the user's, Ray would write one there. With its statistics off,
+    the process that reports them asks the metadata services of three clouds all the
+    same (2.60), so it is not started; without the dashboard it has no other work.
+
+    Args:
+        **settings: For `ray.init`.
+    """
+    ray = import_ray(alone=True)
+    from ray._private import services
+
+    variables = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    saved = Path("~/.ray/auth_token").expanduser().exists()
+    if not saved and not any(name in os.environ for name in variables):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    starts = services.start_api_server
+    services.start_api_server = lambda *args, **kwargs: ("", None)
+    try:
+        ray.init(address="local", include_dashboard=False, **settings)
+    finally:
+        services.start_api_server = starts
+
+
+def keep_home_clean() -> None:
+    """Have Keras write its settings into the cache folder, not into the home folder.
+
+    It writes them when it is imported, which coremltools does too. Settings that the
+    user has already stay in use.
+    """
+    if not Path("~/.keras/keras.json").expanduser().is_file():
+        os.environ.setdefault("KERAS_HOME", str(download_dir() / "keras"))

@@ -1,0 +1,1 @@
+"""Measuring mattes against true ones, and making the true ones."""

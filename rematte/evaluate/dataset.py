@@ -1,0 +1,148 @@
+"""Where the parts of a matte lie in files, and reading them frame by frame."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.errors import InputError
+from rematte.video.codecs import CONTAINERS
+from rematte.video.frame import Frame
+from rematte.video.images import IMAGE_SUFFIXES, natural_key
+from rematte.video.reader import VideoReader
+
+Array = NDArray[np.floating[Any]]
+
+# Mean spread of the channels [8-bit levels] from which a picture counts as coloured:
+# more than codecs make of a gray one.
+_COLOURED = 8
+
+
+class Matte(NamedTuple):
+    """One frame of a matte.
+
+    Attributes:
+        alpha: (H, W) in [0, 1].
+        foreground: (H, W, 3) straight RGB in [0, 1], or None.
+    """
+
+    alpha: Array
+    foreground: Array | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a clip's parts are: videos, folders of images or images.
+
+    Attributes:
+        alpha: A gray picture, or a transparent one.
+        foreground: Colours, or None to take those of a transparent picture.
+        composite: What a network is shown, or None.
+    """
+
+    alpha: Path
+    foreground: Path | None = None
+    composite: Path | None = None
+
+
+def find_clips(root: Path) -> dict[str, Source]:
+    """Find clips by their layout.
+
+    A file, or a folder with images in it, is one clip. So is a folder with a part
+    `pha` (a folder or a video): its `fgr` and `com` are the others. Any other folder
+    is searched for clips in its subfolders and for videos.
+
+    Args:
+        root: A file or folder.
+
+    Returns:
+        Clips by their path below `root`, without suffix; "" for `root` itself.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not root.exists():
+        raise InputError(f"{root}: no such file or folder; check the path")
+    clips = dict(_walk(root, ""))
+    if not clips:
+        raise InputError(
+            f"{root}: no clip in it; it must hold images, videos, or CLIP/pha folders"
+        )
+    return clips
+
+
+def _walk(path: Path, name: str) -> Iterator[tuple[str, Source]]:
+    if path.is_file():
+        yield name, Source(path)
+        return
+    inside = sorted(
+        (p for p in path.iterdir() if not p.name.startswith(".")),
+        key=lambda p: natural_key(p.name),
+    )
+    parts = {p.stem: p for p in inside if p.is_dir() or _is_video(p)}
+    if "pha" in parts:
+        yield name, Source(parts["pha"], parts.get("fgr"), parts.get("com"))
+    elif any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in inside):
+        yield name, Source(path)
+    else:
+        for stem, part in parts.items():
+            yield from _walk(part, f"{name}/{stem}" if name else stem)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in CONTAINERS and path.is_file()
+
+
+def read_mattes(source: Source) -> Iterator[Matte]:
+    """Read a clip's alpha, and its foreground where there is one.
+
+    Of a picture with an alpha channel that channel is the alpha, and its colours the
+    foreground; else the picture is gray, and its brightness the alpha.
+
+    Raises:
+        InputError: If it cannot be read, is a colour picture without alpha, or the
+            foreground has another size or length.
+    """
+    with ExitStack() as stack:
+        mattes = stack.enter_context(VideoReader(source.alpha, alpha=True))
+        if source.foreground is None:
+            for frame in mattes:
+                yield _matte(source.alpha, frame)
+            return
+        colours = stack.enter_context(VideoReader(source.foreground))
+        for index, (frame, colour) in enumerate(zip_longest(mattes, colours)):
+            if frame is None or colour is None:
+                raise InputError(
+                    f"{source.foreground}: foreground and alpha differ in length: one "
+                    f"ends after {index} frames; give the same frames of both"
+                )
+            matte, foreground = _matte(source.alpha, frame), _unit(colour)
+            if foreground.shape[:2] != matte.alpha.shape:
+                raise InputError(
+                    f"{source.foreground}: frame {index} has another size than its "
+                    "alpha; resize one of them"
+                )
+            yield Matte(matte.alpha, foreground)
+
+
+def _matte(path: Path, frame: Frame) -> Matte:
+    value = _unit(frame)
+    if value.shape[2] == 4:
+        return Matte(value[..., 3], value[..., :3])
+    if np.ptp(value, axis=2).mean() * 255 > _COLOURED:
+        raise InputError(
+            f"{path}: a colour picture without an alpha channel; give the alpha matte "
+            "(gray) or a transparent cut-out"
+        )
+    # Summed as integers, so that what is equal stays so to the last digit.
+    total = frame.pixels.sum(2, dtype=np.int64)
+    return Matte(total / (value.shape[2] * np.iinfo(frame.pixels.dtype).max))
+
+
+def _unit(frame: Frame) -> Array:
+    return np.asarray(frame.pixels / np.iinfo(frame.pixels.dtype).max, np.float64)

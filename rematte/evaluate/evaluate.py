@@ -1,0 +1,326 @@
+"""Measures mattes against true ones, clip by clip and frame by frame.
+
+Knows files, the matting loop and tables. Nothing of the flow imports it.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rematte.errors import InputError, OutputError
+from rematte.evaluate import metrics
+from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
+from rematte.matting.loop import matte
+from rematte.video.reader import VideoReader
+from rematte.video.writer import check_target
+
+# Name and heading, in the order of the table. Less is better, but for IoU.
+METRICS = {
+    "mad": "MAD",
+    "mse": "MSE",
+    "grad": "Grad",
+    "conn": "Conn",
+    "dtssd": "dtSSD",
+    "fgr_mse": "FgrMSE",
+    "iou": "IoU",
+}
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """The figures of a clip.
+
+    Attributes:
+        name: Of the clip.
+        frames: Each frame's figures by names of `METRICS`, without those that are not
+            defined there.
+    """
+
+    name: str
+    frames: list[Figures] = field(default_factory=list)
+
+    @property
+    def mean(self) -> Figures:
+        """Every metric over the frames that have it."""
+        return _mean(self.frames)
+
+
+def _mean(figures: Sequence[Figures]) -> Figures:
+    found = {name: [f[name] for f in figures if name in f] for name in METRICS}
+    return {name: fmean(values) for name, values in found.items() if values}
+
+
+def pair_clips(pred: Path, true: Path) -> dict[str, tuple[Source, Source]]:
+    """Pair predicted clips with true ones, by name unless there is one of each.
+
+    Raises:
+        InputError: If a clip has no partner.
+    """
+    left, right = find_clips(pred), find_clips(true)
+    if len(left) == len(right) == 1:
+        (mine,), (theirs,) = left.values(), right.values()
+        return {next(iter(right)) or true.stem: (mine, theirs)}
+    for names, others, place in ((right, left, pred), (left, right, true)):
+        for name in names:
+            if name not in others:
+                raise InputError(
+                    f"{place}: no clip {name or '.'!r} there, only "
+                    f"{', '.join(others)[:200] or '.'}; name the clips of both alike"
+                )
+    return {name: (left[name], right[name]) for name in right}
+
+
+def run_network(model: Any, path: Path, **options: Any) -> Iterator[Matte]:
+    """Matte a composite; see `matting.matte` for the options."""
+    with VideoReader(path) as reader:
+        for matted in matte(model, reader, **options):
+            foreground = matted.fgr.movedim(0, -1).double().cpu().numpy()
+            yield Matte(matted.pha[0].double().cpu().numpy(), foreground)
+
+
+def score(
+    name: str,
+    pred: Iterable[Matte],
+    true: Iterable[Matte],
+    wanted: Sequence[str] = tuple(METRICS),
+    normalise: bool = False,
+) -> ClipScores:
+    """Measure a clip frame by frame.
+
+    Args:
+        name: Of the clip, for messages.
+        pred: The predicted frames.
+        true: The true ones, of the same number and sizes.
+        wanted: Names of `METRICS`.
+        normalise: See `metrics.gradient`.
+
+    Raises:
+        InputError: If number or sizes differ.
+    """
+    scores = ClipScores(name)
+    before: tuple[Matte, Matte] | None = None
+    for index, (mine, theirs) in enumerate(zip_longest(pred, true)):
+        if mine is None or theirs is None:
+            which, other = ("prediction", "truth") if mine is None else (
+                "truth", "prediction")  # fmt: skip
+            raise InputError(
+                f"{name}: the {which} ends after {index} frames, the {other} goes on; "
+                "give the same frames of both"
+            )
+        if mine.alpha.shape != theirs.alpha.shape:
+            (h, w), (height, width) = mine.alpha.shape, theirs.alpha.shape
+            raise InputError(
+                f"{name}: frame {index} is {w}x{h} in the prediction and "
+                f"{width}x{height} in the truth; no metric holds across sizes: "
+                "predict at the truth's size"
+            )
+        ways = _ways(mine, theirs, before, normalise)
+        values = {key: ways[key]() for key in wanted if key in ways}
+        scores.frames.append({k: v for k, v in values.items() if v is not None})
+        before = mine, theirs
+    return scores
+
+
+def _ways(
+    mine: Matte, theirs: Matte, before: tuple[Matte, Matte] | None, normalise: bool
+) -> dict[str, Callable[[], float | None]]:
+    """How to get each metric that two frames allow."""
+    pred, true = mine.alpha, theirs.alpha
+    ways: dict[str, Callable[[], float | None]] = {
+        "mad": lambda: metrics.mad(pred, true),
+        "mse": lambda: metrics.mse(pred, true),
+        "grad": lambda: metrics.gradient(pred, true, normalise),
+        "conn": lambda: metrics.connectivity(pred, true),
+        "iou": lambda: metrics.iou(pred, true),
+    }
+    if before is not None and before[1].alpha.shape == true.shape:
+        pairs = zip(before, (pred, true), strict=True)
+        last, now = (np.stack([old.alpha, new]) for old, new in pairs)
+        ways["dtssd"] = lambda: metrics.dtssd(last, now)
+    if mine.foreground is not None and theirs.foreground is not None:
+        colours = mine.foreground, theirs.foreground
+        ways["fgr_mse"] = lambda: metrics.foreground_mse(*colours, true)
+    return ways
+
+
+def evaluate(
+    pred: Path,
+    true: Path,
+    wanted: Sequence[str] = tuple(METRICS),
+    normalise: bool = False,
+    progress: bool = False,
+) -> list[ClipScores]:
+    """Measure predicted files against true ones.
+
+    Args:
+        pred: A clip or a folder of clips; see `find_clips`.
+        true: The same clips.
+        wanted: Names of `METRICS`.
+        normalise: See `metrics.gradient`.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        InputError: If a clip is missing, cannot be read, or differs in size or length.
+    """
+    pairs = pair_clips(pred, true)
+    with tqdm(unit="frame", disable=not progress) as bar:
+        return [
+            score(name, read_mattes(mine), _count(read_mattes(theirs), bar), wanted,
+                  normalise)
+            for name, (mine, theirs) in pairs.items()
+        ]  # fmt: skip
+
+
+def evaluate_model(
+    model: Any,
+    testset: Path,
+    wanted: Sequence[str] = tuple(METRICS),
+    normalise: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> list[ClipScores]:
+    """Run a network over a test set and measure its unrounded output.
+
+    Args:
+        model: Anything called like `MattingNetwork`.
+        testset: As `make_testset` writes it: CLIP/com and CLIP/pha, perhaps CLIP/fgr.
+        wanted: Names of `METRICS`.
+        normalise: See `metrics.gradient`.
+        progress: Show a progress bar on stderr.
+        options: For `matting.matte`: downsample_ratio, device, dtype.
+
+    Raises:
+        InputError: If a clip has no composite, cannot be read, or its parts differ in
+            size or length.
+    """
+    scores = []
+    with tqdm(unit="frame", disable=not progress) as bar:
+        for name, source in find_clips(testset).items():
+            if source.composite is None:
+                raise InputError(
+                    f"{testset}: clip {name or '.'!r} has no com beside its pha; "
+                    "rematte make-testset writes such a set"
+                )
+            mattes = run_network(model, source.composite, **options)
+            truth = _count(read_mattes(source), bar)
+            scores.append(score(name or testset.stem, mattes, truth, wanted, normalise))
+    return scores
+
+
+def _count(mattes: Iterable[Matte], bar: Any) -> Iterator[Matte]:
+    for item in mattes:
+        yield item
+        bar.update()
+
+
+def as_rows(scores: Sequence[ClipScores]) -> list[list[str]]:
+    """Rows of a table: heading, clips, and their mean if there are several."""
+    figures = [(clip.name, len(clip.frames), clip.mean) for clip in scores]
+    if len(scores) > 1:
+        total = sum(count for _, count, _ in figures)
+        figures.append(("mean", total, _mean([f for _, _, f in figures])))
+    shown = [name for name in METRICS if any(name in row[2] for row in figures)]
+    rows = [["clip", "frames", *(METRICS[name] for name in shown)]]
+    for clip, count, row in figures:
+        cells = [f"{row[name]:.4f}" if name in row else "-" for name in shown]
+        rows.append([clip, str(count), *cells])
+    return rows
+
+
+def as_table(scores: Sequence[ClipScores]) -> str:
+    """The rows in columns, for people."""
+    rows = as_rows(scores)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *rest in rows:
+        cells = [f"{cell:>{w}}" for cell, w in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
+    return "\n".join(lines)
+
+
+def as_json(scores: Sequence[ClipScores]) -> dict[str, Any]:
+    """Everything, each frame too, of types that JSON has."""
+    clips = {clip.name: {"mean": clip.mean, "frames": clip.frames} for clip in scores}
+    return {"clips": clips, "mean": _mean([clip.mean for clip in scores])}
+
+
+def check_outputs(table: Path | None, plot: Path | None) -> None:
+    """Find out before any work whether results can be written.
+
+    Raises:
+        ImportError: If a plot is wanted and matplotlib is not installed.
+        OutputError: If a folder is missing or not writable.
+    """
+    for path in (table, plot):
+        if path is not None:
+            check_target(path, overwrite=True)
+    if plot is not None:
+        _figure_class()
+
+
+def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
+    """Write the table's rows.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(as_rows(scores))
+    _write(path, text.getvalue().encode())
+
+
+def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
+    """Draw each metric over time, a line for each clip, as a PNG.
+
+    Raises:
+        ValueError: If there is nothing to plot.
+        ImportError: If matplotlib is not installed.
+        OutputError: If it cannot be written.
+    """
+    names = [name for name in METRICS if any(name in clip.mean for clip in scores)]
+    if not names:
+        raise ValueError("nothing to plot: no chosen metric is defined on these clips")
+    figure = _figure_class()(figsize=(8, 2 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    for name, axis in zip(names, axes, strict=True):
+        axis.set_ylabel(METRICS[name])
+        for clip in scores:
+            points = [(i, f[name]) for i, f in enumerate(clip.frames) if name in f]
+            axis.plot(*zip(*points, strict=True) if points else ((), ()),
+                      label=clip.name)  # fmt: skip
+    axes[-1].set_xlabel("frame")
+    if len(scores) <= 10:
+        axes[0].legend(fontsize="small")
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    _write(path, image.getvalue())
+
+
+def _figure_class() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "a plot needs matplotlib; pip install rematte[evaluate], or leave out "
+            "--plot"
+        ) from error
+    return Figure
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); choose another folder"
+        ) from error

@@ -1,0 +1,235 @@
+"""Composites foreground and alpha over backgrounds into a test set with known truth.
+
+The layout is that of the VideoMatte240K tests: SET/CLIP/{com,pha,fgr,bgr}/0000.png.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rematte.errors import InputError, OutputError
+from rematte.evaluate.dataset import Source, find_clips, read_mattes
+from rematte.matting.background import composite, fit_picture, to_pixels
+from rematte.matting.loop import to_tensor
+from rematte.video.codecs import choose
+from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
+from rematte.video.reader import VideoReader
+from rematte.video.writer import ImageWriter, check_target
+
+PARTS = ("com", "pha", "fgr", "bgr")
+MOTIONS = ("own", "none", "pan")
+_PAN = 1.2  # the picture is this much larger than what is seen of it
+
+
+def make_testset(
+    target: Path,
+    foregrounds: Sequence[Path],
+    backgrounds: Sequence[Path],
+    alphas: Sequence[Path] = (),
+    frames: int = 100,
+    size: tuple[int, int] = (512, 288),
+    motion: str = "own",
+    clips_each: int = 1,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Write a test set; it appears when it is complete.
+
+    Every foreground is shown whole, in the middle; backgrounds fill the frame. What is
+    composited is the rounded truth that is written, so that com is exact. Of a
+    background, the seed draws which (each once before any comes again), where it
+    begins, and how it pans.
+
+    Args:
+        target: The set's folder, not there yet or empty.
+        foregrounds: Transparent videos or folders of images, or, with `alphas`,
+            opaque ones. Each becomes a clip.
+        backgrounds: Images, folders of images and videos, which play over and over.
+        alphas: The alpha mattes of the foregrounds, in their order.
+        frames: At most this many in a clip; it ends with its foreground.
+        size: Width and height [pixels].
+        motion: "own" lets videos play and images stand, "none" holds the
+            frame a video begins with, "pan" also moves each slowly to another place.
+        clips_each: Clips for each foreground.
+        seed: Same seed, same set.
+
+    Returns:
+        Of each clip: clip, foreground, alpha, background, begin, frames; also written
+        to testset.json.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        InputError: If a source cannot be read, or is opaque with no alpha given.
+        OutputError: If the folder is not empty, or cannot be written.
+    """
+    if alphas and len(alphas) != len(foregrounds):
+        raise ValueError(
+            f"give an alpha for each foreground or for none, got {len(alphas)} for "
+            f"{len(foregrounds)}"
+        )
+    if not foregrounds or not backgrounds:
+        raise ValueError("give one foreground and one background at least")
+    if motion not in MOTIONS:
+        raise ValueError(f"motion must be one of {', '.join(MOTIONS)}, got {motion!r}")
+    if min(frames, clips_each, *size) < 1 or seed < 0:
+        raise ValueError(
+            f"frames, clips_each and both sides of size must be 1 or more and seed not "
+            f"negative, got {frames}, {clips_each}, {size} and {seed}"
+        )
+    draw = np.random.default_rng(seed)
+    behind = _shuffled(backgrounds, draw)
+    rows: list[dict[str, Any]] = []
+    sources = [s for s in _sources(foregrounds, alphas) for _ in range(clips_each)]
+    with _whole(target) as folder:
+        for index, source in enumerate(sources):
+            name, background = f"{index:04d}", next(behind)
+            begin = _draw_begin(background, frames, draw)
+            pictures = _background(background, begin, size, motion, frames, draw)
+            mattes = islice(_foreground(source, size), frames)
+            count = _write_clip(folder / name, size, mattes, pictures)
+            rows.append({
+                "clip": name, "alpha": str(source.alpha),
+                "foreground": str(source.foreground or source.alpha),
+                "background": str(background), "begin": begin, "frames": count,
+            })  # fmt: skip
+        recipe = {"seed": seed, "size": size, "motion": motion, "clips": rows}
+        text = json.dumps(recipe, indent=1) + "\n"
+        (folder / "testset.json").write_text(text, encoding="utf-8")
+    return rows
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A hidden folder that gets its name at the end, or goes away."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise OutputError(f"{target} exists; delete it or choose another name")
+    check_target(target, overwrite=True)
+    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        folder.mkdir()
+        yield folder
+        folder.replace(target)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror}); try another folder"
+        ) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _shuffled(paths: Sequence[Path], draw: np.random.Generator) -> Iterator[Path]:
+    while True:
+        for index in draw.permutation(len(paths)):
+            yield paths[index]
+
+
+def _draw_begin(path: Path, frames: int, draw: np.random.Generator) -> int:
+    """Where to begin [frames], so that the background does not end too early."""
+    with VideoReader(path) as reader:
+        spare = (reader.info.frames or 0) - frames
+    return int(draw.integers(spare + 1)) if spare > 0 else 0
+
+
+def _sources(foregrounds: Sequence[Path], alphas: Sequence[Path]) -> Iterator[Source]:
+    if alphas:
+        yield from map(Source, alphas, foregrounds)
+        return
+    for path in foregrounds:
+        yield from find_clips(path).values()
+
+
+def _foreground(
+    source: Source, size: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield foreground (3, H, W) and alpha (1, H, W) at the wanted size."""
+    for matte in read_mattes(source):
+        if matte.foreground is None:
+            raise InputError(
+                f"{source.alpha}: a gray matte has no colours; give a transparent "
+                "cut-out, or the foreground and --alpha"
+            )
+        pha = torch.from_numpy(matte.alpha).float()[None]
+        fgr = torch.from_numpy(matte.foreground).float().movedim(-1, 0)
+        if pha.shape[1:] != (size[1], size[0]):
+            # Weighted by alpha, so that hidden colours do not bleed into edges.
+            both = fit_picture(torch.cat([fgr * pha, pha]), size[1], size[0], "contain")
+            fgr, pha = both[:3] / both[3:].clamp(min=1e-6), both[3:]
+        yield fgr, pha
+
+
+def _background(
+    path: Path, begin: int, size: tuple[int, int], motion: str, frames: int,
+    draw: np.random.Generator,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Yield pictures (3, H, W) without end."""
+    factor = _PAN if motion == "pan" else 1
+    wide, high = (round(side * factor) for side in size)
+    spare = np.array([high - size[1], wide - size[0]])
+    start, end = draw.random((2, 2)) * spare
+    pictures = _play(path, begin, motion == "none")
+    shown: Frame | None = None
+    for index, frame in enumerate(pictures):
+        if frame is not shown:  # a still is brought to size once
+            picture = to_tensor(frame.pixels, "cpu", torch.float32)
+            large, shown = fit_picture(picture, high, wide, "cover"), frame
+        along = min(index / max(frames - 1, 1), 1)
+        top, left = (start + (end - start) * along).round().astype(int)
+        yield large[:, top : top + size[1], left : left + size[0]]
+
+
+def _play(path: Path, begin: int, still: bool) -> Iterator[Frame]:
+    """Yield frames from `begin` on, over and over."""
+    while True:
+        with VideoReader(path) as reader:
+            for frame in islice(reader, begin, None):
+                if still or reader.info.still:
+                    yield from repeat(frame)
+                yield frame
+        begin = 0
+
+
+def _write_clip(
+    folder: Path,
+    size: tuple[int, int],
+    mattes: Iterator[tuple[Tensor, Tensor]],
+    backgrounds: Iterator[Tensor],
+) -> int:
+    """Write the four parts of a clip; gives the number of frames."""
+    colour = Colour(MATRIX_RGB, RANGE_FULL)
+    info = VideoInfo(*size, Fraction(30), Fraction(1, 30), colour)
+    folder.mkdir()
+    writers = {
+        part: ImageWriter(
+            folder / part,
+            info,
+            choose(folder / part, info, alpha=False, gray=part == "pha"),
+        )
+        for part in PARTS
+    }
+    count = 0
+    for (fgr, pha), bgr in zip(mattes, backgrounds, strict=False):
+        pixels = {"pha": to_pixels(pha, False), "fgr": to_pixels(fgr, False),
+                  "bgr": to_pixels(bgr, False)}  # fmt: skip
+        exact = (to_tensor(pixels[k], "cpu", torch.float32) for k in pixels)
+        alpha, front, behind = exact
+        pixels["com"] = to_pixels(composite(front, alpha, behind), False)
+        for part, writer in writers.items():
+            time = Fraction(count, 30)
+            writer.write(Frame(pixels[part], time, Fraction(1, 30)))
+        count += 1
+    for writer in writers.values():
+        writer.finish()
+    return count

@@ -1,0 +1,237 @@
+"""Exporting: ask, write beside the target, run and compare, and only then rename."""
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rematte.engines.runtimes import keep_home_clean
+from rematte.errors import OutputError
+from rematte.export.formats import FORMATS, Format, Request, file_name
+from rematte.export.verify import Difference, compare, real_frames
+from rematte.network.matting_network import MattingNetwork
+from rematte.weights.load import recognise
+
+# What a model of any size is run at: height, width, ratio, frames. The last is odd, and
+# its small copy no whole number of pixels.
+_CHECKS = ((288, 512, 0.5, 100), (144, 256, 1.0, 5), (145, 259, 0.375, 5))
+# Of the difference in alpha: the largest in float32 is the format's; these are means.
+_MEAN_LIMITS = {"float16": 1e-3, "int8": 1e-2}
+# At other sizes float32 itself may be less exact: at 641x361 and ratio 0.6 PyTorch's
+# alpha is 1e-4 from that of the same network in float64, with earlier weights 2.9e-4.
+_OTHER_SIZES = 3e-4
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        format: Of `FORMATS`.
+        path: Where it is.
+        megabytes: Its size [10^6 bytes].
+        seconds: What writing took [s]; the check is not in it.
+        differences: To the float32 network, for each size it was run at.
+        limit: What was allowed, in words.
+    """
+
+    format: str
+    path: Path
+    megabytes: float
+    seconds: float
+    differences: list[Difference]
+    limit: str
+
+
+def export(
+    network: MattingNetwork,
+    format: str,
+    path: str | Path | None = None,
+    *,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    downsample_ratio: float | None = None,
+    stateful: bool = False,
+    tolerance: float | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Write the network in another runtime's format, and prove that it is the same.
+
+    The file is written beside its target, run by its own runtime, and compared with the
+    network over 100 recurrent frames of a real clip. Only then does it get its name.
+
+    Args:
+        network: On the CPU, in float32.
+        format: Of `FORMATS`.
+        path: The file or folder to write; None names it in the working directory as
+            the documentation names such files.
+        precision: "float32", "float16" or "int8".
+        size: Width and height [pixels] of a model of fixed size, else None.
+        downsample_ratio: Of a model of fixed size.
+        stateful: Let the runtime keep the recurrent states.
+        tolerance: The difference in alpha to allow instead of the usual one: the
+            largest in float32, the mean in float16 and int8.
+        overwrite: Replace what is there.
+
+    Returns:
+        What was written, and how far it is from the network.
+
+    Raises:
+        ValueError: If the format cannot be had so, or packages are missing.
+        OutputError: If it cannot be written, or differs too much.
+    """
+    kind = _check(format, precision, size, downsample_ratio, stateful)
+    request = Request(
+        precision,
+        (size[1], size[0]) if size else None,
+        downsample_ratio if size else None,
+        stateful,
+    )
+    network = network.eval()
+    variant, _ = recognise(network.state_dict(), "the network")
+    target = Path(path or file_name(format, variant, request))
+    _check_target(target, kind, overwrite)
+    # TensorFlow's notes would stand between the lines of the command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keep_home_clean()
+    module: Any = import_module(f"rematte.export.{kind.module}")
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.parent
+        ) as folder:
+            part = Path(folder) / target.name
+            begin = time.perf_counter()
+            module.write(network, part, request)
+            seconds = time.perf_counter() - begin
+            differences = []
+            for height, width, ratio, count in _checks(request):
+                given = real_frames((height, width), count)
+                step = module.open_model(part, request, ratio)
+                differences.append(compare(network, step, given, ratio))
+                del step  # some hold the file open
+            limit = _judge(kind, request, tolerance, differences)
+            megabytes = _size(Path(folder)) / 1e6
+            _move(Path(folder), target, overwrite)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"cannot write {target}: {error.strerror or error}; nothing was left there"
+        ) from error
+    return Exported(format, target, megabytes, seconds, differences, limit)
+
+
+def _check(
+    name: str,
+    precision: str,
+    size: tuple[int, int] | None,
+    ratio: float | None,
+    stateful: bool,
+) -> Format:
+    """Refuse what cannot be had."""
+    if name not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
+    kind = FORMATS[name]
+    if precision not in kind.precisions:
+        raise ValueError(
+            f"precision of {name} must be one of {', '.join(kind.precisions)}, got "
+            f"{precision!r}"
+        )
+    if stateful and not kind.stateful:
+        able = [other for other, entry in FORMATS.items() if entry.stateful]
+        raise ValueError(
+            f"{name} cannot keep the recurrent states itself; leave --stateful out, or "
+            f"use {' or '.join(able)}"
+        )
+    _check_fixed(name, kind, size, ratio)
+    missing = [module for module in kind.needs if not find_spec(module)]
+    if missing:
+        raise ValueError(
+            f"{name} needs {' and '.join(missing)}: pip install 'rematte[{kind.extra}]'"
+        )
+    return kind
+
+
+def _check_fixed(
+    name: str, kind: Format, size: tuple[int, int] | None, ratio: float | None
+) -> None:
+    """Refuse a size or ratio that a format cannot have."""
+    if kind.fixed == "always" and size is None:
+        raise ValueError(
+            f"{name} is made for one size and ratio: add --static WIDTHxHEIGHT and "
+            "--downsample-ratio RATIO"
+        )
+    if kind.fixed == "never" and size is not None:
+        raise ValueError(f"{name} takes any size; leave --static out")
+    if (size is None) != (ratio is None):
+        raise ValueError(
+            "a fixed size needs a fixed ratio and the other way round: give both "
+            "--static and --downsample-ratio, or none"
+        )
+    if ratio is not None and size is not None:
+        if not 0 < ratio <= 1:
+            raise ValueError(f"downsample_ratio must be in (0, 1], got {ratio}")
+        if min(int(side * ratio) for side in size) < 16:
+            raise ValueError(
+                f"downsample_ratio {ratio} leaves less than 16 pixels of "
+                f"{size[0]}x{size[1]}; use a larger ratio, at most 1"
+            )
+
+
+def _check_target(target: Path, kind: Format, overwrite: bool) -> None:
+    if not target.name.endswith(kind.suffix):
+        raise OutputError(f"{target} must end in {kind.suffix}; rename it")
+    if not target.parent.is_dir():
+        raise OutputError(f"folder {target.parent} does not exist; create it first")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists; add --overwrite or use another name")
+
+
+def _checks(request: Request) -> tuple[tuple[int, int, float, int], ...]:
+    if request.size and request.ratio:
+        return ((*request.size, request.ratio, 100),)
+    return _CHECKS
+
+
+def _judge(
+    kind: Format, request: Request, tolerance: float | None, found: list[Difference]
+) -> str:
+    """Refuse a model that is not the network."""
+    exact = request.precision == "float32"
+    usual = kind.limit if exact else _MEAN_LIMITS[request.precision]
+    if exact and request.size:
+        usual = max(usual, _OTHER_SIZES)
+    allowed = usual if tolerance is None else tolerance
+    word = "largest" if exact else "mean"
+    for each in found:
+        value = (each.most if exact else each.mean)["pha"]
+        if not value <= allowed:
+            raise OutputError(
+                f"the {word} difference in alpha to the network is {value:.2g} at "
+                f"{each.size[1]}x{each.size[0]}, more than {allowed:g}; nothing was "
+                "written; --tolerance allows more"
+            )
+    return f"{word} difference in alpha at most {allowed:g}"
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _move(folder: Path, target: Path, overwrite: bool) -> None:
+    """Give all that was written its place, the file that was named last."""
+    parts = sorted(folder.iterdir(), key=lambda path: path.name == target.name)
+    for part in parts:  # such as the weights beside it
+        place = target.parent / part.name
+        if place.exists() and not overwrite:
+            raise OutputError(f"{place} exists; add --overwrite or use another name")
+    for part in parts:
+        place = target.parent / part.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        part.replace(place)

@@ -1,0 +1,149 @@
+"""How far an exported model is from the network, over real recurrent frames."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rematte.export.fixed_shape import torch_step
+from rematte.export.formats import Floats, States, Step
+from rematte.network.matting_network import MattingNetwork
+from rematte.video.reader import VideoReader
+
+# The first hundred frames of demo/clip.mp4, of two people, with a cut.
+CLIP = Path(__file__).parent.parent / "data" / "check.mp4"
+TOLD = (1, 10, 100)  # the frames that are told apart
+
+
+@dataclass
+class Difference:
+    """The absolute difference to the float32 network.
+
+    Attributes:
+        size: Height and width of the frames [pixels].
+        ratio: The downsample ratio.
+        frames: How many there were.
+        most: The largest over all frames, of "fgr", "pha" and "states".
+        mean: The mean over all frames, likewise.
+        told: For frames of `TOLD`, largest and mean of each.
+    """
+
+    size: tuple[int, int]
+    ratio: float
+    frames: int = 0
+    most: dict[str, float] = field(default_factory=dict)
+    mean: dict[str, float] = field(default_factory=dict)
+    told: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+class Truth(NamedTuple):
+    """A frame, and what the network gave for it after the ones before.
+
+    Attributes:
+        src: (1, 3, H, W) in [0, 1].
+        fgr: Foreground, (1, 3, H, W).
+        pha: Alpha, (1, 1, H, W).
+        states: r1 to r4 after it.
+    """
+
+    src: Floats
+    fgr: Floats
+    pha: Floats
+    states: States
+
+
+def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
+    """Frames of the clip that comes with the package, from its beginning.
+
+    Args:
+        size: Height and width they are brought to [pixels].
+        count: At most this many; there are 100.
+
+    Yields:
+        (1, 3, H, W) in [0, 1].
+    """
+    with VideoReader(CLIP, size=(size[1], size[0])) as reader:
+        for frame in islice(reader, count):
+            planar = np.moveaxis(frame.pixels, -1, 0)[None]
+            # Contiguous: native runtimes read nothing else rightly.
+            yield planar.astype(np.float32, order="C") / np.float32(255)
+
+
+def network_step(network: MattingNetwork, ratio: float) -> Step:
+    """The network itself as a step."""
+    return torch_step(lambda *given: network(*given, ratio), [None] * 4)
+
+
+def true_outputs(
+    network: MattingNetwork, frames: Iterable[Floats], ratio: float
+) -> Iterator[Truth]:
+    """Run the network over frames, to be compared with.
+
+    Args:
+        network: In float32, on the CPU.
+        frames: Each (1, 3, H, W) in [0, 1], in order of time.
+        ratio: The downsample ratio.
+    """
+    step = network_step(network, ratio)
+    states: States = None
+    for src in frames:
+        fgr, pha, states = step(src, states)
+        yield Truth(src, fgr, pha, states)
+
+
+def compare(
+    network: MattingNetwork, step: Step, frames: Iterable[Floats], ratio: float
+) -> Difference:
+    """Run both over the same frames, each with its own states.
+
+    Args:
+        network: In float32, on the CPU.
+        step: What was exported.
+        frames: Each (1, 3, H, W) in [0, 1], in order of time.
+        ratio: The downsample ratio of both.
+    """
+    return difference(step, true_outputs(network, frames, ratio), ratio)
+
+
+def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
+    """Run what was exported over frames whose outputs are known.
+
+    Args:
+        step: What was exported.
+        truths: As `true_outputs` gives them; kept ones serve for many steps.
+        ratio: The downsample ratio of both.
+    """
+    found = Difference((0, 0), ratio)
+    mine: States = None
+    sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
+    most = dict.fromkeys(sums, 0.0)
+    for number, true in enumerate(truths, 1):
+        found.size, found.frames = (true.src.shape[2], true.src.shape[3]), number
+        *given, mine = step(true.src, mine)
+        pairs = {
+            "fgr": [(given[0], true.fgr)],
+            "pha": [(given[1], true.pha)],
+            # What keeps its states to itself shows them in the next frames.
+            "states": list(zip(mine or (), true.states or (), strict=False)),
+        }
+        told = {}
+        for name, both in pairs.items():
+            apart = [np.abs(a.astype(np.float32) - b).ravel() for a, b in both]
+            if not apart:
+                continue
+            every = np.concatenate(apart)
+            # A NaN compares false with everything: it must not pass as equal.
+            worst = float(np.nan_to_num(every.max(), nan=np.inf))
+            told[name] = worst, float(np.nan_to_num(every.mean(), nan=np.inf))
+            most[name] = max(most[name], worst)
+            sums[name].append(told[name][1])
+        if number in TOLD:
+            found.told[number] = told
+    found.most = {name: most[name] for name, every in sums.items() if every}
+    found.mean = {
+        name: sum(every) / len(every) for name, every in sums.items() if every
+    }
+    return found

@@ -1,0 +1,1 @@
+"""Matting of cameras and streams as they play."""

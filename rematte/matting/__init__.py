@@ -1,0 +1,1 @@
+"""The matting loop, its result, and what is laid behind the person."""

@@ -1,0 +1,439 @@
+"""Backgrounds, and laying a foreground over them."""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rematte.engines.device import download
+from rematte.matting.loop import AnyMatted, CoarseMatted, own_alpha, to_tensor
+from rematte.video.codecs import is_pattern
+from rematte.video.frame import SDR, Colour, Frame, Pixels
+from rematte.video.opening import DEFAULT_LIMITS, Limits
+from rematte.video.parallel_rows import in_bands
+from rematte.video.reader import VideoReader
+from rematte.video.tone import Restoration, between
+from rematte.video.transparency import over_black
+
+# Gives the background (3, H, W) for a matted frame, or None for transparency.
+Background = Callable[[AnyMatted], Tensor | None]
+
+FITS = ("cover", "contain", "stretch")
+COLOURS = {
+    "green": (120, 255, 155),  # the documented background, not that of CSS
+    "black": (0, 0, 0),
+    "blue": (0, 71, 187),
+    "gray": (128, 128, 128),
+    "magenta": (255, 0, 255),
+    "red": (255, 0, 0),
+    "white": (255, 255, 255),
+}
+
+
+def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
+    """Lay a foreground over a background: alpha * F + (1 - alpha) * B.
+
+    Args:
+        fgr: (..., 3, H, W), straight RGB in [0, 1].
+        pha: (..., 1, H, W) in [0, 1].
+        background: Anything that broadcasts to `fgr`.
+
+    Returns:
+        (..., 3, H, W) in [0, 1], display-encoded as the inputs are.
+
+    Source:
+        Porter & Duff, Compositing Digital Images, 1984, operator "over".
+    """
+    return torch.lerp(background.to(fgr.dtype).expand_as(fgr), fgr, pha)
+
+
+def to_pixels(image: Tensor, wide: bool) -> Pixels:
+    """Turn (C, H, W) in [0, 1] into (H, W, C) with 8 or 16 bits, rounded."""
+    most = 65535 if wide else 255
+    # 16 bits need more than half precision has.
+    image = image.float() if wide else image
+    codes = image.clamp(0, 1).mul_(most).round_().movedim(0, -1)
+    codes = codes.to(torch.int32 if wide else torch.uint8)
+    array: Pixels = download(codes).numpy()
+    return array.astype(np.uint16) if wide else array
+
+
+def parse_colour(text: str) -> tuple[int, int, int] | None:
+    """Read a colour: a name of `COLOURS`, "#rrggbb" or "r,g,b"; None if it is none."""
+    if text.lower() in COLOURS:
+        return COLOURS[text.lower()]
+    try:
+        if text.startswith("#") and len(text) == 7:
+            return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+        red, green, blue = (int(part) for part in text.split(","))
+    except ValueError:
+        return None
+    return (red, green, blue) if _is_colour((red, green, blue)) else None
+
+
+def _is_colour(numbers: tuple[int, ...]) -> bool:
+    return len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
+
+
+def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
+    """Bring a picture to a size.
+
+    Args:
+        picture: (3, h, w).
+        height: Wanted [pixels].
+        width: Wanted [pixels].
+        fit: "cover" fills and cuts off what is over, "contain" shows all with black
+            bars, "stretch" distorts.
+    """
+    h, w = picture.shape[-2:]
+    scale = (max if fit == "cover" else min)(height / h, width / w)
+    size = (height, width)
+    if fit != "stretch":
+        size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    # Antialiasing knows no half precision on a CPU.
+    dtype = picture.dtype
+    picture = F.interpolate(
+        picture[None].float(),
+        size,
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )[0].to(dtype)
+    down, right = height - size[0], width - size[1]
+    # Negative padding cuts off.
+    edges = [right // 2, right - right // 2, down // 2, down - down // 2]
+    return F.pad(picture, edges)
+
+
+def blur_behind(matted: AnyMatted, radius: float, original: bool = False) -> Tensor:
+    """Blur the background of a frame without smearing the person into it.
+
+    What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
+    alpha), so that the person leaves no halo.
+
+    Args:
+        matted: The frame.
+        radius: Standard deviation of the blur [pixels].
+        original: Whether to blur the picture in the source's own encoding.
+
+    Source:
+        Knutsson & Westin, Normalized and Differential Convolution, 1993.
+    """
+    source = matted.src
+    if original and matted.frame.original is not None:
+        source = to_tensor(matted.frame.original, source.device, source.dtype)
+    height, width = source.shape[-2:]
+    # A wide blur loses nothing at a smaller size, and is many times faster there.
+    factor = max(1, int(radius / 4))
+    small = (max(1, height // factor), max(1, width // factor))
+    # What the source hides itself is no background.
+    seen = own_alpha(matted.frame, source)
+    weight = (1 if seen is None else seen.float()) - matted.pha.float()
+    stack = torch.cat([source.float() * weight, weight])[:, None]
+    stack = F.interpolate(stack, small, mode="area")
+    sigma = radius / factor
+    reach = max(1, round(3 * sigma))
+    steps = torch.arange(-reach, reach + 1, device=stack.device, dtype=stack.dtype)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    for axis in (2, 3):
+        edge = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+        padded = F.pad(stack, edge, mode="replicate")
+        stack = F.conv2d(padded, kernel.view(1, 1, -1, 1).movedim(2, axis))
+    blurred = stack[:3, 0] / stack[3:, 0].clamp(min=1e-4)
+    blurred = F.interpolate(
+        blurred[None], (height, width), mode="bilinear", align_corners=False
+    )[0]
+    return blurred.clamp(0, 1).to(source.dtype)
+
+
+class VideoBackground:
+    """A video that plays behind, over and over, at its own speed.
+
+    Args:
+        path: The video.
+        fit: See `fit_picture`.
+        origin: When it begins [s]; None: with the first frame.
+        limits: What the file may ask for.
+        colour: The encoding of what lies before it.
+
+    Attributes:
+        notes: What is not shown as it is, in words.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fit: str,
+        origin: Fraction | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        colour: Colour = SDR,
+    ) -> None:
+        self._path, self._fit, self._limits = path, fit, limits
+        self._origin = origin
+        self._open()
+        self.notes = _describe(path, self._now)
+        self._convert = between(self._reader.info.colour, colour)
+
+    def _open(self) -> None:
+        self._reader = VideoReader(
+            self._path, limits=self._limits, hold_gaps=True, input_alpha="multiply"
+        )
+        self._frames = iter(self._reader)
+        self._now: Frame = next(self._frames)
+        self._following = next(self._frames, None)
+        self._first = self._now.time
+        self._picture: Tensor | None = None
+
+    def __call__(self, matted: AnyMatted) -> Tensor:
+        """Give the picture that is shown at the frame's time."""
+        if self._origin is None:
+            self._origin = matted.frame.time
+        time = matted.frame.time - self._origin
+        while time >= self._now.time - self._first + self._now.duration:
+            if self._following is None:
+                # Time runs on from where this round ends, or a later one.
+                length = self._now.time - self._first + self._now.duration
+                self._origin += time // length * length
+                time = matted.frame.time - self._origin
+                self._reader.close()
+                self._open()
+                continue
+            self._now = self._following
+            self._following = next(self._frames, None)
+            self._picture = None
+        # A folder may hold images of several sizes.
+        if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
+            pixels = over_black(self._now)
+            pixels = self._convert(pixels) if self._convert else pixels
+            self._picture = _behind(pixels, matted.like, self._fit)
+        return self._picture
+
+
+class ImageBackground:
+    """A still image that stands behind.
+
+    Args:
+        path: The image.
+        fit: See `fit_picture`.
+        limits: What the file may ask for.
+        colour: The encoding of what lies before it.
+
+    Attributes:
+        notes: What is not shown as it is, in words.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fit: str,
+        limits: Limits = DEFAULT_LIMITS,
+        colour: Colour = SDR,
+    ) -> None:
+        with VideoReader(path, limits=limits, input_alpha="multiply") as reader:
+            frame = next(iter(reader))
+            self._pixels = over_black(frame)
+            self.notes = _describe(path, frame)
+            convert = between(reader.info.colour, colour)
+        if convert is not None:
+            self._pixels = convert(self._pixels)
+        self._fit = fit
+        self._picture: Tensor | None = None
+
+    def __call__(self, matted: AnyMatted) -> Tensor:
+        """Give the image at the frame's size."""
+        if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
+            self._picture = _behind(self._pixels, matted.like, self._fit)
+        return self._picture
+
+
+def _describe(path: Path, frame: Frame) -> list[str]:
+    """A note if a background is transparent in places."""
+    if frame.alpha is None:
+        return []
+    return [f"the background {path.name} is transparent in places: it lies over black"]
+
+
+def _behind(pixels: Pixels, like: Tensor, fit: str) -> Tensor:
+    """A picture brought to the size, device and precision of a matted frame."""
+    picture = to_tensor(pixels, like.device, like.dtype)
+    return fit_picture(picture, like.shape[-2], like.shape[-1], fit)
+
+
+def make_background(
+    spec: str | Path | tuple[int, int, int],
+    fit: str = "cover",
+    origin: Fraction | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    colour: Colour = SDR,
+) -> Background:
+    """Make a background from words.
+
+    Args:
+        spec: "transparent"; a colour (a name, "#rrggbb", "r,g,b" or three numbers
+            from 0 to 255); "blur" or "blur:RADIUS" [pixels]; or the path of an image
+            or a video, which plays over and over.
+        fit: How an image or video is brought to the frame's size: "cover",
+            "contain" or "stretch".
+        origin: When a video begins [s]; None: with the first frame.
+        limits: What an image or a video may ask for.
+        colour: The encoding that it is wanted in. White of an SDR background becomes
+            HDR's reference white (203 cd/m2).
+
+    Raises:
+        ValueError: If it is none of these.
+        InputError: If the image or video cannot be read.
+    """
+    if fit not in FITS:
+        raise ValueError(f"background_fit must be one of {FITS}, got {fit!r}")
+    if spec == "transparent":
+        return lambda matted: None
+    plain = parse_colour(spec) if isinstance(spec, str) else spec
+    if isinstance(plain, tuple):
+        if not _is_colour(plain):
+            raise ValueError(f"background {spec} must be three numbers from 0 to 255")
+        return _plain(plain, colour)
+    text = str(spec)
+    if text == "blur" or text.startswith("blur:"):
+        return _blurred(text, not colour.sdr)
+    path = Path(text)
+    if not path.exists() and not is_pattern(path):
+        raise ValueError(
+            f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
+            "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"
+        )
+    with VideoReader(path, limits=limits) as reader:
+        still = reader.info.still
+    if still:
+        return ImageBackground(path, fit, limits, colour)
+    return VideoBackground(path, fit, origin, limits, colour)
+
+
+def _plain(plain: tuple[int, int, int], colour: Colour) -> Background:
+    pixels: Pixels = np.array([[plain]], np.uint8)
+    convert = between(SDR, colour)
+    values = to_tensor(convert(pixels) if convert else pixels, "cpu", torch.float32)
+
+    def background(matted: AnyMatted) -> Tensor:
+        return values.to(matted.like)
+
+    return background
+
+
+def _blurred(text: str, original: bool) -> Background:
+    try:
+        given = float(text[5:]) if ":" in text else 0.0
+    except ValueError:
+        given = -1.0
+    if not 0 <= given < math.inf or (":" in text and given == 0):
+        raise ValueError(f"background {text!r}: the radius must be a number above 0")
+
+    def background(matted: AnyMatted) -> Tensor:
+        # By default as strong at any resolution.
+        return blur_behind(matted, given or max(matted.like.shape) / 80, original)
+
+    return background
+
+
+def _hide(pixels: Pixels) -> Pixels:
+    """Make black what no one can see: the room stays private, files small."""
+    pixels[..., :3] *= pixels[..., 3:] > 0
+    return pixels
+
+
+class Renderer:
+    """Makes the pixels of one kind of output out of mattes.
+
+    Args:
+        kind: "alpha", "foreground", or anything else for the person over `background`.
+        wide: Whether pixels have 16 bits.
+        background: Of the composite; without one, or where it gives None, the result
+            is the cut-out, straight RGBA.
+        colour: The encoding of the result, and of the background. What is not SDR is
+            made from `Frame.original`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        wide: bool = False,
+        background: Background | None = None,
+        colour: Colour = SDR,
+    ) -> None:
+        self._kind, self._wide, self._background = kind, wide, background
+        self._plate: tuple[Tensor, Pixels] | None = None
+        self._restore = None if colour.sdr else Restoration(colour)
+
+    def __call__(self, matted: AnyMatted) -> Pixels:
+        """Give (H, W, 1), (H, W, 3) or, of a cut-out, (H, W, 4)."""
+        if self._restore is not None and self._kind != "alpha":
+            return self._restored(matted, self._restore)
+        if isinstance(matted, CoarseMatted):
+            return self._rendered(matted)
+        if self._kind == "alpha":
+            return to_pixels(matted.pha, self._wide)
+        if self._kind == "foreground":
+            return to_pixels(matted.fgr, self._wide)
+        behind = self._background(matted) if self._background else None
+        if behind is not None:
+            over = composite(matted.fgr, matted.pha, behind)
+            return to_pixels(over, self._wide)
+        return _hide(to_pixels(torch.cat([matted.fgr, matted.pha]), self._wide))
+
+    def _restored(self, matted: AnyMatted, restore: Restoration) -> Pixels:
+        """The same in the encoding of a source that is not SDR."""
+        kind = "foreground" if self._kind == "foreground" else "cutout"
+        pixels = Renderer(kind, wide=True)(matted)
+        frame = matted.frame
+        if frame.original is None:
+            raise ValueError("frames of a source that is not SDR need an original")
+        colours = restore(frame.original, frame.pixels, pixels)
+        if frame.alpha is not None:
+            colours *= frame.alpha > 0
+        if kind == "foreground":
+            return _narrowed(colours, self._wide)
+        behind = self._background(matted) if self._background else None
+        if behind is not None:
+            plate = self._plate_of(behind, True)
+            in_bands(_lay_over, len(colours), colours, pixels[..., 3:], plate)
+            return _narrowed(colours, self._wide)
+        pixels[..., :3] = colours
+        return _hide(_narrowed(pixels, self._wide))
+
+    def _plate_of(self, behind: Tensor, wide: bool) -> Pixels:
+        if self._plate is None or self._plate[0] is not behind:  # mostly the same
+            self._plate = behind, to_pixels(behind, wide)
+        return self._plate[1]
+
+    def _rendered(self, matted: CoarseMatted) -> Pixels:
+        if self._kind == "alpha":
+            return matted.render("alpha", self._wide)
+        if self._kind == "foreground":
+            return matted.render("foreground", self._wide)
+        behind = self._background(matted) if self._background else None
+        if behind is None:
+            return matted.render("cutout", self._wide)
+        plate = self._plate_of(behind, self._wide)
+        return matted.render("composite", self._wide, plate)
+
+
+def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> None:
+    """Lay rows of a picture over others, in place; all of 16 bits."""
+    behind = plate[begin:end] if len(plate) > 1 else plate
+    most, share = np.uint32(65535), alpha[begin:end].astype(np.uint32)
+    # No more than 65535 * 65535 and a half of 65535, which 32 bits hold.
+    mixed = colours[begin:end] * share + behind * (most - share)
+    colours[begin:end] = (mixed + most // 2) // most
+
+
+def _narrowed(pixels: Pixels, wide: bool) -> Pixels:
+    """Pixels of 16 bits, with 8 unless all are wanted."""
+    return (
+        pixels if wide else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    )

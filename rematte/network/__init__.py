@@ -1,0 +1,1 @@
+"""The network: encoders, recurrent decoder and guided filter. It knows no files."""

@@ -1,0 +1,645 @@
+"""The recurrent matting network: one definition for eager, training and every export.
+
+Encoder, LR-ASPP, recurrent decoder and guided filter. Time is folded into the batch
+everywhere except inside `ConvGRU`. This file knows no files, devices or flags.
+
+Source:
+    Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
+    Guidance, 2021 (arXiv 2108.11515).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rematte.network.encoders import MobileNetV3Encoder, ResNet50Encoder, load_imagenet
+
+VARIANTS = ("mobilenetv3", "resnet50")
+REFINERS = ("deep_guided_filter", "fast_guided_filter")
+
+
+class Matte(NamedTuple):
+    """What the network gives for a frame or a chunk; unpacks in this order.
+
+    Attributes:
+        fgr: Foreground, straight RGB in [0, 1]; `src`'s shape.
+        pha: Alpha in [0, 1]; `src`'s shape with one channel.
+        r1: Recurrent state at 1/2 of the downsampled frame, (B, C1, H/2, W/2).
+        r2: Recurrent state at 1/4.
+        r3: Recurrent state at 1/8.
+        r4: Recurrent state at 1/16.
+    """
+
+    fgr: Tensor
+    pha: Tensor
+    r1: Tensor
+    r2: Tensor
+    r3: Tensor
+    r4: Tensor
+
+
+class Segmentation(NamedTuple):
+    """What the segmentation pass gives; unpacks in this order.
+
+    Attributes:
+        seg: Logits of "person" at the downsampled size, one channel.
+        r1: Recurrent state at 1/2 of the downsampled frame, (B, C1, H/2, W/2).
+        r2: Recurrent state at 1/4.
+        r3: Recurrent state at 1/8.
+        r4: Recurrent state at 1/16.
+    """
+
+    seg: Tensor
+    r1: Tensor
+    r2: Tensor
+    r3: Tensor
+    r4: Tensor
+
+
+class LRASPP(nn.Module):
+    """Reduces the deepest features, gated by a global summary of the picture.
+
+    Source:
+        Howard et al., Searching for MobileNetV3, 2019, section 6.4.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.aspp1 = nn.Sequential(
+            nn.Conv2d(channels, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+        )
+        self.aspp2 = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, out, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, C', h, w)."""
+        y: Tensor = self.aspp1(x) * self.aspp2(x)
+        return y
+
+
+class ConvGRU(nn.Module):
+    """A convolutional gated recurrent unit, run over the frames of a chunk.
+
+    Source:
+        Ballas et al., Delving Deeper into Convolutional Networks for Learning Video
+        Representations, 2016.
+    """
+
+    def __init__(self, channels: int, name: str) -> None:
+        super().__init__()
+        self.channels = channels
+        self.name = name
+        self.ih = nn.Sequential(
+            nn.Conv2d(2 * channels, 2 * channels, 3, padding=1), nn.Sigmoid()
+        )
+        self.hh = nn.Sequential(
+            nn.Conv2d(2 * channels, channels, 3, padding=1), nn.Tanh()
+        )
+
+    def start(self, x: Tensor, state: Tensor | None) -> Tensor:
+        """Give the state to begin with, in the full shape (B, C, H, W) of `x`.
+
+        Args:
+            x: One frame per clip, (B, C, H, W).
+            state: None or a tensor with one element (both mean: broadcast), or a
+                state of `x`'s shape from the call before.
+
+        Raises:
+            ValueError: If the state belongs to another size, ratio or batch.
+        """
+        if state is None:
+            return torch.zeros_like(x)
+        if state.numel() == 1:
+            return state.reshape(1, 1, 1, 1).expand_as(x)
+        if state.shape != x.shape:
+            raise ValueError(
+                f"recurrent state {self.name} is {list(state.shape)}, but this src "
+                f"and downsample_ratio need {list(x.shape)}; states cannot be carried "
+                "over to another resolution, ratio or batch size: start again with "
+                "None for all four"
+            )
+        return state
+
+    def forward(
+        self, x: Tensor, state: Tensor | None, time: int
+    ) -> tuple[Tensor, Tensor]:
+        """Run over a chunk.
+
+        Args:
+            x: (B*T, C, H, W).
+            state: See `start`.
+            time: T, the frames per clip.
+
+        Returns:
+            The states of all frames, (B*T, C, H, W), and the last one, (B, C, H, W).
+        """
+        frames = x.unflatten(0, [-1, time]).unbind(1)
+        h = self.start(frames[0], state)
+        states: list[Tensor] = []
+        for frame in frames:
+            reset, update = self.ih(torch.cat([frame, h], 1)).chunk(2, 1)
+            candidate = self.hh(torch.cat([frame, reset * h], 1))
+            h = (1 - update) * h + update * candidate
+            states.append(h)
+        return torch.stack(states, 1).flatten(0, 1), h
+
+
+def _conv_norm_relu(channels: int, out: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _upsample_to(x: Tensor, like: Tensor) -> Tensor:
+    """Double (N, C, h, w) and crop bottom and right to the size of `like`."""
+    x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    # Not a slice: its strides would tie `torch.export` to sizes that need no crop.
+    bottom, right = like.shape[2] - x.shape[2], like.shape[3] - x.shape[3]
+    return F.pad(x, [0, right, 0, bottom])
+
+
+class BottleneckBlock(nn.Module):
+    """The deepest decoder block: recurrence on half of the channels."""
+
+    def __init__(self, channels: int, name: str) -> None:
+        super().__init__()
+        self.gru = ConvGRU(channels // 2, name)
+
+    def forward(
+        self, x: Tensor, state: Tensor | None, time: int
+    ) -> tuple[Tensor, Tensor]:
+        """Map (B*T, C, h, w) to the same shape, and give the last state."""
+        a, b = x.chunk(2, 1)
+        b, state = self.gru(b, state, time)
+        return torch.cat([a, b], 1), state
+
+
+class UpsamplingBlock(nn.Module):
+    """A decoder block: upsample, merge with encoder and picture, recurrence."""
+
+    def __init__(self, channels: int, skip: int, out: int, name: str) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(*_conv_norm_relu(channels + skip + 3, out))
+        self.gru = ConvGRU(out // 2, name)
+
+    def forward(
+        self, x: Tensor, skip: Tensor, picture: Tensor, state: Tensor | None, time: int
+    ) -> tuple[Tensor, Tensor]:
+        """Decode one scale.
+
+        Args:
+            x: (B*T, C, h/2, w/2) of the block below.
+            skip: Encoder features, (B*T, S, h, w).
+            picture: The frame at this scale, (B*T, 3, h, w).
+            state: See `ConvGRU.start`.
+            time: T, the frames per clip.
+
+        Returns:
+            (B*T, C', h, w) and the last state, (B, C'/2, h, w).
+        """
+        x = self.conv(torch.cat([_upsample_to(x, picture), skip, picture], 1))
+        a, b = x.chunk(2, 1)
+        b, state = self.gru(b, state, time)
+        return torch.cat([a, b], 1), state
+
+
+class OutputBlock(nn.Module):
+    """The last decoder block, at the size of the downsampled frame."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            *_conv_norm_relu(channels + 3, out), *_conv_norm_relu(out, out)
+        )
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        """Map (N, C, h/2, w/2) and the (N, 3, h, w) frame to (N, C', h, w)."""
+        y: Tensor = self.conv(torch.cat([_upsample_to(x, picture), picture], 1))
+        return y
+
+
+class RecurrentDecoder(nn.Module):
+    """Four recurrent scales and an output block."""
+
+    def __init__(
+        self, features: tuple[int, int, int, int], out: tuple[int, int, int, int]
+    ) -> None:
+        super().__init__()
+        self.decode4 = BottleneckBlock(features[3], "r4")
+        self.decode3 = UpsamplingBlock(features[3], features[2], out[0], "r3")
+        self.decode2 = UpsamplingBlock(out[0], features[1], out[1], "r2")
+        self.decode1 = UpsamplingBlock(out[1], features[0], out[2], "r1")
+        self.decode0 = OutputBlock(out[2], out[3])
+        self.shrink = nn.AvgPool2d(2, 2, count_include_pad=False, ceil_mode=True)
+
+    def forward(
+        self,
+        picture: Tensor,
+        features: tuple[Tensor, Tensor, Tensor, Tensor],
+        states: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        time: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Decode.
+
+        Args:
+            picture: The downsampled frames, (B*T, 3, h, w) in [0, 1].
+            features: The encoder's maps at 1/2, 1/4, 1/8, 1/16 (the last reduced).
+            states: r1 to r4; see `ConvGRU.start`.
+            time: T, the frames per clip.
+
+        Returns:
+            Hidden features (B*T, 16, h, w) and the last frame's r1 to r4.
+        """
+        s1 = self.shrink(picture)
+        s2 = self.shrink(s1)
+        s3 = self.shrink(s2)
+        x, r4 = self.decode4(features[3], states[3], time)
+        x, r3 = self.decode3(x, features[2], s3, states[2], time)
+        x, r2 = self.decode2(x, features[1], s2, states[1], time)
+        x, r1 = self.decode1(x, features[0], s1, states[0], time)
+        return self.decode0(x, picture), r1, r2, r3, r4
+
+
+class Projection(nn.Module):
+    """A 1x1 convolution from hidden features to output channels."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, out, h, w)."""
+        y: Tensor = self.conv(x)
+        return y
+
+
+def _with_gray(picture: Tensor) -> Tensor:
+    """Append the mean of RGB as a fourth channel."""
+    return torch.cat([picture, picture.mean(1, keepdim=True)], 1)
+
+
+def refine(frame: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Apply a guided filter's local linear model to the full-size frame.
+
+    Args:
+        frame: (N, 3, H, W) RGB in [0, 1].
+        a: Slopes at the downsampled size, (N, 4, h, w).
+        b: Intercepts, (N, 4, h, w).
+
+    Returns:
+        (N, 4, H, W): foreground residual and alpha, neither clamped.
+
+    Source:
+        He and Sun, Fast Guided Filter, 2015.
+    """
+    size = frame.shape[-2:]
+    a = F.interpolate(a, size, mode="bilinear", align_corners=False)
+    b = F.interpolate(b, size, mode="bilinear", align_corners=False)
+    # One fused step: at 4K every full-size map takes 133 MB.
+    return torch.addcmul(b, a, _with_gray(frame))
+
+
+def shrink(frames: Tensor, ratio: float) -> Tensor:
+    """Sample frames at the size of the coarse pass.
+
+    Args:
+        frames: (N, 3, H, W).
+        ratio: In (0, 1].
+
+    Returns:
+        (N, 3, h, w), h and w rounded down.
+    """
+    if ratio == 1:
+        return frames
+    # By factor, not by size: the published networks sample with the step 1/ratio also
+    # where ratio * size is not a whole number.
+    return F.interpolate(
+        frames,
+        scale_factor=ratio,
+        mode="bilinear",
+        align_corners=False,
+        recompute_scale_factor=False,
+    )
+
+
+class DeepGuidedFilter(nn.Module):
+    """A guided filter whose slopes are predicted by three 1x1 convolutions.
+
+    Source:
+        Wu et al., Fast End-to-End Trainable Guided Filter, 2018 (arXiv 1803.05619).
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        # Stored in the checkpoints and trainable, though it starts as a mean.
+        self.box_filter = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+        nn.init.constant_(self.box_filter.weight, 1 / 9)
+        self.conv = nn.Sequential(
+            nn.Conv2d(8 + hidden, 16, 1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 16, 1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 4, 1),
+        )
+
+    def forward(
+        self, picture: Tensor, coarse: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Fit the local linear model at the downsampled size.
+
+        Args:
+            picture: (N, 3, h, w) in [0, 1].
+            coarse: Foreground residual and alpha, (N, 4, h, w).
+            hidden: The decoder's features, (N, 16, h, w).
+
+        Returns:
+            Slopes and intercepts, (N, 4, h, w) each, for `refine`.
+        """
+        x = _with_gray(picture)
+        mean_x = self.box_filter(x)
+        mean_y = self.box_filter(coarse)
+        cov = self.box_filter(x * coarse) - mean_x * mean_y
+        var = self.box_filter(x * x) - mean_x * mean_x
+        a = self.conv(torch.cat([cov, var, hidden], 1))
+        return a, mean_y - a * mean_x
+
+
+class FastGuidedFilter(nn.Module):
+    """A guided filter of radius 1 with nothing to train.
+
+    Source:
+        He and Sun, Fast Guided Filter, 2015.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, picture: Tensor, coarse: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Fit the local linear model; arguments as in `DeepGuidedFilter`."""
+        x = _with_gray(picture)
+        mean_x = F.avg_pool2d(x, 3, 1, padding=1)
+        mean_y = F.avg_pool2d(coarse, 3, 1, padding=1)
+        cov = F.avg_pool2d(x * coarse, 3, 1, padding=1) - mean_x * mean_y
+        var = F.avg_pool2d(x * x, 3, 1, padding=1) - mean_x * mean_x
+        a = cov / (var + 1e-5)
+        return a, mean_y - a * mean_x
+
+
+class MattingNetwork(nn.Module):
+    """Turns frames of people into foreground and alpha, one after the other.
+
+    Call it as `fgr, pha, *rec = model(src, *rec, downsample_ratio)`, beginning with
+    `rec = [None] * 4`, and pass the states on from frame to frame.
+
+    Args:
+        variant: "mobilenetv3" (3.7 M parameters, fast) or "resnet50" (26.9 M).
+        refiner: "deep_guided_filter" or "fast_guided_filter".
+        pretrained_backbone: Start the encoder from ImageNet weights, fetched on
+            first use; for training.
+
+    Raises:
+        ValueError: If `variant` or `refiner` is not one of the above.
+    """
+
+    def __init__(
+        self,
+        variant: str = "mobilenetv3",
+        refiner: str = "deep_guided_filter",
+        pretrained_backbone: bool = False,
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
+        if refiner not in REFINERS:
+            raise ValueError(f"refiner must be one of {REFINERS}, got {refiner!r}")
+        mobile = variant == "mobilenetv3"
+        self.backbone = MobileNetV3Encoder() if mobile else ResNet50Encoder()
+        f1, f2, f3, f4 = self.backbone.channels
+        reduced = 128 if mobile else 256
+        self.aspp = LRASPP(f4, reduced)
+        self.decoder = RecurrentDecoder(
+            (f1, f2, f3, reduced), (80, 40, 32, 16) if mobile else (128, 64, 32, 16)
+        )
+        self.project_mat = Projection(16, 4)
+        self.project_seg = Projection(16, 1)
+        deep = refiner == "deep_guided_filter"
+        self.refiner = DeepGuidedFilter(16) if deep else FastGuidedFilter(16)
+        if pretrained_backbone:
+            load_imagenet(self.backbone)
+
+    def forward(
+        self,
+        src: Tensor,
+        r1: Tensor | None = None,
+        r2: Tensor | None = None,
+        r3: Tensor | None = None,
+        r4: Tensor | None = None,
+        downsample_ratio: float = 1.0,
+        segmentation_pass: bool = False,
+    ) -> Matte | Segmentation:
+        """Matte a frame per clip, or a chunk of T frames per clip at once.
+
+        Args:
+            src: (B, 3, H, W) or (B, T, 3, H, W), RGB in [0, 1].
+            r1: State from the call before, or None (or zeros of shape (1, 1, 1, 1))
+                for the first; likewise `r2`, `r3`, `r4`. A number given here is
+                taken as `downsample_ratio`, so that `model(src, 0.25)` mattes a
+                single picture.
+            r2: See `r1`.
+            r3: See `r1`.
+            r4: See `r1`.
+            downsample_ratio: Size of the coarse pass, in (0, 1]. At 1 the guided
+                filter is not used.
+            segmentation_pass: Give person logits at the downsampled size instead.
+
+        Returns:
+            A `Matte` of `src`'s rank, or a `Segmentation`. The states are the last
+            frame's.
+
+        Raises:
+            ValueError: If `src` is no such tensor, the ratio leaves no pixel, or a
+                state belongs to another size, ratio or batch.
+        """
+        if isinstance(r1, float):
+            r1, downsample_ratio = None, r1
+        check_source(src, downsample_ratio)
+        time = src.shape[1] if src.dim() == 5 else 1
+        frames = src.flatten(0, -4)
+        picture = shrink(frames, downsample_ratio)
+        f1, f2, f3, f4 = self.backbone(picture)
+        hidden, r1, r2, r3, r4 = self.decoder(
+            picture, (f1, f2, f3, self.aspp(f4)), (r1, r2, r3, r4), time
+        )
+        lead = src.shape[:-3]
+        if segmentation_pass:
+            seg = self.project_seg(hidden).unflatten(0, lead)
+            return Segmentation(seg, r1, r2, r3, r4)
+        out = self.project_mat(hidden)
+        if downsample_ratio != 1:
+            a, b = self.refiner(picture, out, hidden)
+            out = refine(frames, a, b)
+        fgr = (frames + out[:, :3]).clamp_(0, 1).unflatten(0, lead)
+        pha = out[:, 3:].clamp(0, 1).unflatten(0, lead)
+        return Matte(fgr, pha, r1, r2, r3, r4)
+
+
+class CoarseEncoder(nn.Module):
+    """The encoder of a network, but for its last stages; shares the parameters."""
+
+    def __init__(self, network: MattingNetwork) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, 3, h, w) in [0, 1] to features at 1/2, 1/4 and 1/8."""
+        return self.backbone.shallow(picture)
+
+
+class CoarseDecoder(nn.Module):
+    """What comes after `CoarseEncoder`, for one frame; shares the parameters.
+
+    That is the encoder's last stages and LR-ASPP, and the decoder.
+    """
+
+    def __init__(self, network: MattingNetwork) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.aspp = network.aspp
+        self.decoder = network.decoder
+
+    def forward(
+        self,
+        picture: Tensor,
+        f1: Tensor,
+        f2: Tensor,
+        f3: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run one step.
+
+        Args:
+            picture: The downsampled frames, (B, 3, h, w) in [0, 1].
+            f1: Of `CoarseEncoder`; likewise `f2`, `f3`.
+            f2: See `f1`.
+            f3: See `f1`.
+            r1: See `MattingNetwork.forward`; likewise `r2`, `r3`, `r4`.
+            r2: See `r1`.
+            r3: See `r1`.
+            r4: See `r1`.
+
+        Returns:
+            Hidden features (B, 16, h, w) and the new states.
+        """
+        f4 = self.aspp(self.backbone.deep(f3))
+        y: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.decoder(
+            picture, (f1, f2, f3, f4), (r1, r2, r3, r4), 1
+        )
+        return y
+
+
+class CoarseHead(nn.Module):
+    """What comes after `CoarseDecoder`: projection and fit of the guided filter.
+
+    Apart from it, since the filter subtracts nearly equal numbers, which half
+    precision does not survive, and all the rest does.
+
+    Args:
+        network: Whose parameters it shares.
+        refined: Whether the frame is larger than the picture, so that the guided
+            filter is needed.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.project_mat = network.project_mat
+        self.refiner = network.refiner
+        self.refined = refined
+
+    def forward(self, picture: Tensor, hidden: Tensor) -> Tensor:
+        """Fit the filter to the picture and the decoder's features, both (B, C, h, w).
+
+        Returns:
+            The slopes and intercepts of `refine`, (B, 8, h, w); without the guided
+            filter, the foreground residual and alpha themselves, (B, 4, h, w).
+        """
+        maps: Tensor = self.project_mat(hidden)
+        if self.refined:
+            maps = torch.cat(self.refiner(picture, maps, hidden), 1)
+        return maps
+
+
+class Coarse(nn.Module):
+    """The part of a network that runs at the downsampled size, for one frame.
+
+    What is left, `refine` and clamping, is a line of arithmetic per pixel. This is what
+    runtimes get: its input is small, and nothing in it depends on the ratio.
+
+    Args:
+        network: Whose parameters it shares.
+        refined: See `CoarseHead`.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.encoder = CoarseEncoder(network)
+        self.decoder = CoarseDecoder(network)
+        self.head = CoarseHead(network, refined)
+
+    def forward(
+        self,
+        picture: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run one step; arguments as in `CoarseDecoder`.
+
+        Returns:
+            The maps of `CoarseHead` and the new states.
+        """
+        f1, f2, f3 = self.encoder(picture)
+        hidden, *states = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
+        r1, r2, r3, r4 = states
+        return self.head(picture, hidden), r1, r2, r3, r4
+
+
+def check_source(src: Tensor, downsample_ratio: float) -> None:
+    """Raise the errors of `MattingNetwork.forward` that are due to the frame."""
+    if src.dim() not in (4, 5) or src.shape[-3] != 3:
+        raise ValueError(
+            "src must be (B, 3, H, W) or (B, T, 3, H, W), got "
+            f"{list(src.shape)}; a single frame (3, H, W) needs src[None]"
+        )
+    if not src.is_floating_point():
+        raise ValueError(
+            f"src must be floating point in [0, 1], got {src.dtype}; "
+            "divide 8-bit frames by 255"
+        )
+    if not 0 < downsample_ratio <= 1:
+        raise ValueError(
+            f"downsample_ratio must be in (0, 1], got {downsample_ratio}; "
+            "1 uses the frame as it is"
+        )
+    height, width = src.shape[-2], src.shape[-1]
+    if height * downsample_ratio < 1 or width * downsample_ratio < 1:
+        raise ValueError(
+            f"downsample_ratio {downsample_ratio} leaves nothing of a frame of "
+            f"{width}x{height}; use a larger ratio, at most 1"
+        )

@@ -1,0 +1,1 @@
+"""Conversions in segments, which can be resumed and shared by processes."""

@@ -1,0 +1,1 @@
+"""Trained weights: the table of names, loading, and downloading on request."""

@@ -1,0 +1,1 @@
+"""Many conversions: in one process, in a pool of processes, or on a Ray cluster."""

@@ -1,0 +1,123 @@
+"""Write what the page in web/ loads: two models, frames to check them by, a clip.
+
+The ONNX file is a copy for browsers of what `rematte export onnx` writes:
+
+- The native WebGPU build of ONNX Runtime Web 1.30 computes convolutions wrongly, and
+  says nothing, where the number of input channels is not a multiple of four. So
+  channels of zeros are added there; they change no sum.
+- Weights are stored in 16 bits and made float32 on loading: half of the download.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rematte.export import onnx as onnx_format
+from rematte.export import tfjs
+from rematte.export.formats import Request
+from rematte.export.verify import real_frames, true_outputs
+from rematte.network.matting_network import MattingNetwork
+from rematte.weights.load import load_network
+
+ROOT = Path(__file__).parents[1]
+# Of the frames by which the page checks a model: height, width, how many, ratio.
+_CHECK = (96, 160, 3, 0.5)
+_SMALLEST = 16  # elements of a weight that is stored in 16 bits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", help="as of rematte convert")
+    weights = parser.parse_args().weights
+    network = load_network(weights)
+    public = ROOT / "web" / "public"
+    models = public / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    models.mkdir(parents=True)
+    shutil.copyfile(ROOT / "demo" / "clip.mp4", public / "sample.mp4")
+    tfjs.write(network, models / "tfjs", Request("float16"))
+    onnx_format.write(network, models / "network.onnx", Request())
+    for_browsers(models / "network.onnx")
+    write_check(network, models / "check.json")  # last: make takes it for all of them
+
+
+def write_check(network: MattingNetwork, path: Path) -> None:
+    """Write frames and the alpha that the last of them has to get.
+
+    Args:
+        network: In float32, on the CPU.
+        path: Of the JSON file: "frames", a list of RGB bytes; "alpha", of 0 to 255.
+    """
+    height, width, count, ratio = _CHECK
+    seen = list(true_outputs(network, real_frames((height, width), count), ratio))
+    check = {
+        "width": width,
+        "height": height,
+        "ratio": ratio,
+        "frames": [_bytes(np.moveaxis(each.src[0], 0, -1)) for each in seen],
+        "alpha": _bytes(seen[-1].pha),
+    }
+    path.write_text(json.dumps(check, separators=(",", ":")))
+
+
+def _bytes(values: np.ndarray[Any, Any]) -> list[int]:
+    return [int(value) for value in (values * 255).round().ravel()]
+
+
+def for_browsers(path: Path) -> None:
+    """Change an ONNX file in place; see the module."""
+    import onnx
+
+    model = onnx.load(path)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        nodes += [*_padding(node, model.graph, weights), node]
+    del model.graph.node[:]
+    model.graph.node.extend(_casts(weights) + nodes)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _padding(node: Any, graph: Any, weights: dict[str, Any]) -> list[Any]:
+    """Give what a convolution's input needs to be padded, and widen its kernel."""
+    from onnx import helper, numpy_helper
+
+    groups = [each.i for each in node.attribute if each.name == "group"]
+    if node.op_type != "Conv" or groups not in ([], [1]):
+        return []
+    picture, name = node.input[:2]
+    kernel = numpy_helper.to_array(weights[name])
+    more = -kernel.shape[1] % 4
+    if not more:
+        return []
+    kernel = np.pad(kernel, ((0, 0), (0, more), (0, 0), (0, 0)))
+    weights[name].CopyFrom(numpy_helper.from_array(kernel, name))
+    pads, node.input[0] = f"{name}.pads", f"{name}.padded"
+    sides = np.array([0, 0, 0, 0, 0, more, 0, 0])
+    graph.initializer.append(numpy_helper.from_array(sides, pads))
+    return [helper.make_node("Pad", [picture, pads], [node.input[0]])]
+
+
+def _casts(weights: dict[str, Any]) -> list[Any]:
+    """Store weights in 16 bits; give what makes float32 of them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for name, tensor in weights.items():
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32 and value.size >= _SMALLEST:
+            half = numpy_helper.from_array(value.astype(np.float16), f"{name}.float16")
+            tensor.CopyFrom(half)
+            casts.append(
+                helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT)
+            )
+    return casts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Put the real help of every command into docs/cli.md.
+
+    python tools/write_cli_docs.py           rewrites the file
+    python tools/write_cli_docs.py --check   fails if that would change it
+
+The blocks of ```text that begin with "$ rematte ... --help" are written here; the rest
+of the file is by hand. The help's form differs a little between Python versions: the
+file holds that of 3.11.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rematte.cli.app import build_parser
+from rematte.options import NEEDS, OPTIONS
+
+DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
+BLOCK = re.compile(
+    r"^```text\n\$ (rematte(?: [a-z][a-z-]*)*) --help\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+TABLE = re.compile(r"(<!-- options -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield a parser and those of its commands, in the order of the help."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from commands(command)
+
+
+def render(text: str) -> str:
+    """Give the file's text with every help as it is now.
+
+    Args:
+        text: The file's text.
+
+    Raises:
+        ValueError: If the blocks of the text are not those of the commands.
+    """
+    helps = {parser.prog: parser.format_help() for parser in commands(build_parser())}
+    found = [match[1] for match in BLOCK.finditer(text)]
+    if found != list(helps):
+        raise ValueError(
+            f"{DOCS} must hold a block of ```text for each of {', '.join(helps)} in "
+            f"this order, got {', '.join(found)}; add or remove blocks by hand"
+        )
+    text = BLOCK.sub(
+        lambda match: f"```text\n$ {match[1]} --help\n{helps[match[1]]}```", text
+    )
+    return TABLE.sub(lambda match: match[1] + "\n".join(table()) + match[3], text)
+
+
+def table() -> list[str]:
+    """Rows of Markdown: which flag works where, and what happens elsewhere."""
+    rows = ["| flag | works for | elsewhere |", "| --- | --- | --- |"]
+    for option in OPTIONS:
+        if option.flag:
+            rows.append(f"| `{option.flag}` | {option.works} | {option.elsewhere} |")
+    rows += [f"| `{flag}` | {needed} | an error |" for flag, needed in NEEDS.items()]
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the help into docs/cli.md.")
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args()
+    # The same on every terminal: argparse asks for width and colours.
+    os.environ.update(COLUMNS="80", NO_COLOR="1")
+    os.environ.pop("FORCE_COLOR", None)
+    old = DOCS.read_text(encoding="utf-8")
+    new = render(old)
+    if new == old:
+        return 0
+    if options.check:
+        print(f"{DOCS} is not what the commands say; run {__file__}", file=sys.stderr)
+        return 1
+    DOCS.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
