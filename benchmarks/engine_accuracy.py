@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.engines.cpu import Engine, installed, make_engine
+from rematte.engines.choose import installed, make_engine
+from rematte.engines.cpu import Engine
 from rematte.errors import end
 from rematte.matting.background import to_pixels
 from rematte.matting.loop import choose_ratio, matte, matte_coarse

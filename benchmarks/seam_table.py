@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rematte.engines.cpu import Engine, installed, make_engine
+from rematte.engines.choose import installed, make_engine
+from rematte.engines.cpu import Engine
 from rematte.errors import end
 from rematte.matting.loop import matte_coarse
 from rematte.network.matting_network import MattingNetwork

@@ -25,13 +25,8 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from rematte.convert import convert_video
-from rematte.engines.cpu import (
-    choose_engine,
-    installed,
-    make_engine,
-    package_versions,
-    processor,
-)
+from rematte.engines.choose import choose_engine, installed, make_engine
+from rematte.engines.cpu import package_versions, processor
 from rematte.engines.device import choose_device
 from rematte.matting.loop import CoarseMatted, matte_coarse
 from rematte.network.matting_network import MattingNetwork

@@ -11,18 +11,23 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, islice
 from numbers import Rational
 from os.path import realpath
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from tqdm import tqdm
 
-from rematte.engines.cpu import ENGINES, Engine, choose_engine, make_engine
-from rematte.engines.cuda_graph import RecordedNetwork
+from rematte.engines.choose import (
+    Matting,
+    choose_matting,
+    chunk_length,
+    kind_of_engine,
+    placement,
+)
 from rematte.errors import InputError, OutputError
 from rematte.matting.background import (
     ImageBackground,
@@ -34,13 +39,10 @@ from rematte.matting.background import (
 from rematte.matting.loop import (
     AnyMatted,
     choose_ratio,
-    matte,
-    matte_coarse,
     matte_still,
 )
-from rematte.network.matting_network import MattingNetwork
 from rematte.options import Conversion, check
-from rematte.prefetch import Ahead, Behind, trim_heap
+from rematte.prefetch import Ahead, Behind
 from rematte.video.clock import Clock
 from rematte.video.codecs import (
     Encoding,
@@ -66,8 +68,6 @@ T = TypeVar("T")
 Rate = int | float | str | Fraction
 Backdrop = str | Path | tuple[int, int, int]
 
-# On a CPU more frames at once are slower, since they no longer fit into its caches.
-_AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}
 
 # Of an image folder [frames/s]: FFmpeg's fractions have 31 bits for a time base.
 _SLOWEST = Fraction(1, 100_000)
@@ -327,7 +327,7 @@ def convert_video(
         )  # fmt: skip
         outputs = plan_outputs(wanted, info, look, part.origin if part else None)
         if part is None:
-            kind = _kind_of_engine(model, device, dtype, engine)
+            kind = kind_of_engine(model, device, dtype, engine)
             chunked = kind == "plain" and not info.still
             cut = start is not None or end is not None
             case = describe(reader, outputs, output_type, chunked, cut)
@@ -572,9 +572,6 @@ def _check_names_differ(
         )
 
 
-Matting = Callable[..., Iterator[AnyMatted]]  # of Iterable[Frame]; memory=Memory
-
-
 @dataclass(frozen=True)
 class Part:
     """Which part of a video is converted.
@@ -590,120 +587,6 @@ class Part:
     matting: Matting
     origin: Fraction
     notes: list[str] = field(default_factory=list)
-
-
-def settle_engine(
-    model: Any,
-    device: torch.device,
-    dtype: torch.dtype,
-    engine: str,
-    size: tuple[int, int],
-    ratio: float,
-    frames: int,
-) -> str:
-    """Give the name of the engine that `choose_matting` would choose now.
-
-    Args:
-        model: As of `convert_video`; likewise `engine`.
-        device: Where the model is.
-        dtype: Its precision.
-        engine: See `model`.
-        size: Height and width of the frames [pixels].
-        ratio: The downsample ratio.
-        frames: How many there are.
-    """
-    kind = _kind_of_engine(model, device, dtype, engine)
-    if kind != "coarse":
-        recorded = "torch" if engine == "auto" else engine
-        return recorded if kind == "recorded" else "plain"
-    if engine != "auto":
-        return engine
-    small = int(size[0] * ratio), int(size[1] * ratio)
-    return choose_engine(model, small, ratio != 1, frames)[0].name
-
-
-def choose_matting(
-    model: Any,
-    device: torch.device,
-    dtype: torch.dtype,
-    report: Report,
-    *,
-    engine: str,
-    frames: int | None,
-    downsample_ratio: float | str | None,
-    seq_chunk: int,
-) -> Matting:
-    """Choose the loop for a model: an engine's, or the one that calls it as a whole.
-
-    Args:
-        model: As of `convert_video`; likewise `engine` and `downsample_ratio`.
-        device: Where the model is.
-        dtype: Its precision.
-        report: Is told what runs.
-        engine: See `model`.
-        frames: How many there will be, as far as is known.
-        downsample_ratio: See `model`.
-        seq_chunk: Frames at once.
-    """
-    kind = _kind_of_engine(model, device, dtype, engine)
-    if kind == "coarse":
-        # Kept for a state that starts anew at the same size.
-        make = lru_cache(1)(partial(_make_engine, engine, model, frames, report))
-        return partial(matte_coarse, make, downsample_ratio=downsample_ratio)
-    report.engine = "plain"
-    if kind == "recorded":
-        compiled = engine == "torch-compiled"
-        report.engine = f"{'torch' if engine == 'auto' else engine} (a CUDA graph)"
-        model, seq_chunk = RecordedNetwork(model, compiled), 1
-    return partial(
-        matte, model, device=device, dtype=dtype, seq_chunk=seq_chunk,
-        downsample_ratio=downsample_ratio, tell=report.notes.append,
-    )  # fmt: skip
-
-
-def _kind_of_engine(
-    model: Any, device: torch.device, dtype: torch.dtype, engine: str
-) -> Literal["coarse", "recorded", "plain"]:
-    """Whether one of `engines` runs the model, a CUDA graph of it, or itself."""
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    ours = isinstance(model, MattingNetwork)
-    recorded = engine in ("auto", "torch", "torch-compiled")
-    if ours and device.type == "cuda" and recorded:
-        return "recorded"
-    if engine == "torch-compiled":
-        raise ValueError(
-            f"engine torch-compiled runs a MattingNetwork on a CUDA GPU only, and this "
-            f"is {type(model).__name__}, {device}; leave engine (--engine) out"
-        )
-    fits = ours and device.type == "cpu" and dtype == torch.float32
-    if not fits and engine not in ("auto", "torch", "plain"):
-        raise ValueError(
-            f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "
-            f"{type(model).__name__}, {device}, {dtype}; leave engine (--engine) out"
-        )
-    return "coarse" if fits and engine != "plain" else "plain"
-
-
-def _make_engine(
-    name: str,
-    model: MattingNetwork,
-    frames: int | None,
-    report: Report,
-    size: tuple[int, int],
-    refined: bool,
-) -> Engine:
-    """Make the engine that was asked for, and put it in the report."""
-    begin = time.perf_counter()
-    if name == "auto":
-        engine, why = choose_engine(model, size, refined, frames)
-        report.engine = f"{engine.name} ({why})"
-    else:
-        engine, report.engine = make_engine(name, model, refined), name
-    engine.prepare((1, *size, 3))
-    trim_heap()
-    report.setup += time.perf_counter() - begin
-    return engine
 
 
 def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[AnyMatted]:
@@ -755,61 +638,6 @@ def _run(
                     ", ".join(f"{name} {share:.0%}" for name, share in shares), False
                 )
     return last
-
-
-def placement(
-    model: Any, device: str | torch.device | None, dtype: torch.dtype | None
-) -> tuple[torch.device, torch.dtype]:
-    """Where the model is and in which precision, unless told."""
-    parameter = next(iter(model.parameters()), None)
-    if parameter is not None:
-        device = parameter.device if device is None else device
-        dtype = dtype or parameter.dtype
-    if device is None or dtype is None:
-        raise ValueError(
-            "device and dtype must be given for a frozen model, which has no "
-            "parameters to tell them by; for example device='cpu', dtype=torch.float32"
-        )
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r} is none that torch knows") from error
-    if parameter is not None:
-        _check_model(model, parameter, device, dtype)
-    return device, dtype
-
-
-def _check_model(
-    model: Any, parameter: torch.Tensor, device: torch.device, dtype: torch.dtype
-) -> None:
-    if isinstance(model, torch.nn.Module) and model.training:
-        raise ValueError(
-            "model is in training mode, where batch norm gives other results; "
-            "call model.eval() first"
-        )
-    if dtype != parameter.dtype:
-        raise ValueError(
-            f"dtype is {dtype}, but the model's is {parameter.dtype}; leave dtype "
-            "out, or convert the model with model.to(dtype)"
-        )
-    if device.type != parameter.device.type:
-        raise ValueError(
-            f"device is {device}, but the model is on {parameter.device}; leave "
-            "device out, or move the model with model.to(device)"
-        )
-
-
-def chunk_length(seq_chunk: int | str, device: torch.device) -> int:
-    """Turn "auto" into a number of frames at once.
-
-    Raises:
-        ValueError: If it is neither that nor a number above 0.
-    """
-    if seq_chunk == "auto":
-        return _AUTO_CHUNK.get(device.type, 1)
-    if not isinstance(seq_chunk, int) or seq_chunk < 1:
-        raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {seq_chunk!r}')
-    return seq_chunk
 
 
 def parse_rate(value: Rate) -> Fraction:

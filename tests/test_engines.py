@@ -15,8 +15,8 @@ from torch import Tensor
 
 import rematte
 from rematte.convert import convert_video
-from rematte.engines import cpu as engines
-from rematte.engines.cpu import choose_engine, installed, make_engine
+from rematte.engines import choose, cpu
+from rematte.engines.choose import choose_engine, installed, make_engine
 from rematte.matting.loop import Memory, matte, matte_coarse
 from rematte.network.matting_network import MattingNetwork, refine
 from rematte.video.frame import Frame
@@ -106,7 +106,7 @@ def test_a_new_size_begins_anew(model: MattingNetwork) -> None:
         Frame(rng.integers(0, 256, (*size, 3), np.uint8), index, 1)  # type: ignore[arg-type]
         for index, size in enumerate(sizes)
     ]
-    make = engines.TorchEngine
+    make = cpu.TorchEngine
     both = list(matte_coarse(lambda size, refined: make(model, refined), shown))
     last = list(matte_coarse(lambda size, refined: make(model, refined), shown[2:]))
     assert np.array_equal(both[3].maps, last[1].maps)
@@ -124,12 +124,12 @@ def test_the_fastest_is_chosen_and_remembered(
 ) -> None:
     asked = []
 
-    def measure(engine: engines.Engine, size: tuple[int, int]) -> float:
+    def measure(engine: cpu.Engine, size: tuple[int, int]) -> float:
         asked.append(engine.name)
         return {"openvino-float32": 1.0}.get(engine.name, 2.0)
 
-    monkeypatch.setattr(engines, "_measure", measure)
-    monkeypatch.setattr(engines, "download_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(choose, "_measure", measure)
+    monkeypatch.setattr(choose, "download_dir", lambda: tmp_path / "cache")
     names = [name for name, there in installed().items() if there]
     assert len(names) == len(NAMES), "the extras openvino and onnx are missing"
     engine, why = choose_engine(model, (32, 32), True, None)
@@ -150,7 +150,7 @@ def test_the_fastest_is_chosen_and_remembered(
     assert why == "fewer than 100 frames"
 
 
-def seen(engine: engines.Engine, picture: NDArray[np.float32]) -> Tensor:
+def seen(engine: cpu.Engine, picture: NDArray[np.float32]) -> Tensor:
     """What the maps of a first step make of the picture: foreground less it, alpha."""
     maps = torch.from_numpy(engine.step(picture, None)[0])
     return refine(torch.from_numpy(picture).movedim(-1, 1), maps[:, :4], maps[:, 4:])
@@ -161,7 +161,7 @@ def test_a_converted_model_is_kept_for_every_size(
 ) -> None:
     import openvino
 
-    monkeypatch.setattr(engines, "download_dir", lambda: tmp_path)
+    monkeypatch.setattr(cpu, "download_dir", lambda: tmp_path)
     picture = np.random.default_rng(0).random((1, 48, 64, 3), np.float32)
     expected = seen(make_engine("torch", model, True), picture)
     made = make_engine("openvino-float32", model, True)
@@ -191,7 +191,7 @@ def test_a_converted_model_is_kept_for_every_size(
 def test_a_short_clip_needs_no_building(
     model: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "download_dir", lambda: tmp_path)
+    monkeypatch.setattr(choose, "download_dir", lambda: tmp_path)
     engine, why = choose_engine(model, (32, 32), True, 20)
     assert (engine.name, why) == ("torch", "fewer than 300 frames")
 
@@ -199,7 +199,7 @@ def test_a_short_clip_needs_no_building(
 def test_an_engine_that_is_missing_says_what_to_install(
     model: MattingNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(choose, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs openvino: pip install .*\[openvino\]"):
         make_engine("openvino", model, True)
     engine, why = choose_engine(model, (32, 32), True, None)

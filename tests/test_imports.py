@@ -23,23 +23,37 @@ ALLOWED = {
     "weights": {"network"},
     "engines/kernels": {"video"},
     "engines": {"engines/kernels", "network", "weights"},
+    "engines/choose": {"engines", "matting", "network", "prefetch", "weights"},
     "matting": {"engines", "engines/kernels", "network", "video"},
     "options": {"video"},
-    "convert": {"engines", "matting", "network", "options", "prefetch", "video"},
-    "resume": {"convert", "engines", "matting", "options", "video"},
+    "convert": {"engines/choose", "matting", "options", "prefetch", "video"},
+    "resume": {
+        *("convert", "engines", "engines/choose", "matting", "options", "video"),
+    },
     "workers": {"convert", "engines", "prefetch", "resume", "video"},
-    "live": {"convert", "matting", "options", "video"},
-    "serve": {"convert", "matting", "prefetch", "video", "workers"},
+    "live": {"convert", "engines/choose", "matting", "options", "video"},
+    "serve": {
+        *("convert", "engines/choose", "matting", "prefetch", "video", "workers"),
+    },
     "evaluate": {"matting", "video"},
     "train": {"engines", "network", "video", "weights"},
     "export": {"engines", "network", "video", "weights"},
     "bench": {
-        *("convert", "engines", "matting", "network", "prefetch", "video", "weights"),
+        *("convert", "engines", "engines/choose", "matting", "network", "prefetch"),
+        *("video", "weights"),
     },
     "cli": {
-        *("bench", "convert", "engines", "evaluate", "export", "live", "matting"),
-        *("network", "options", "prefetch", "resume", "serve", "train", "video"),
-        *("weights", "workers"),
+        *(
+            "bench",
+            "convert",
+            "engines",
+            "engines/choose",
+            "evaluate",
+            "export",
+            "live",
+        ),
+        *("matting", "network", "options", "prefetch", "resume", "serve", "train"),
+        *("video", "weights", "workers"),
     },
     "segments": {"resume"},
     "streams": {"live"},
@@ -51,7 +65,8 @@ ALLOWED = {
 def part_of(module: str) -> str:
     """The folder or file of the package that a module belongs to."""
     names = module.removeprefix("rematte.").split(".")
-    return "/".join(names[:2]) if names[:2] == ["engines", "kernels"] else names[0]
+    first = "/".join(names[:2])
+    return first if first in ALLOWED else names[0]
 
 
 def imports(path: Path) -> set[str]:

@@ -104,7 +104,8 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.convert import Report, choose_matting, placement
+    from rematte.convert import Report
+    from rematte.engines.choose import choose_matting, placement
     from rematte.live.live import _mattes
     from rematte.matting.background import Renderer
 

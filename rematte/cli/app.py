@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rematte.cli import doctor, pipes
 from rematte.convert import TONE_MAPS, Report, convert_video
-from rematte.engines.cpu import CPU_ENGINES, ENGINES
+from rematte.engines.choose import CPU_ENGINES, ENGINES
 from rematte.engines.device import choose_device
 from rematte.errors import EXIT_CODES, WeightsError, explain
 from rematte.export import FORMATS, export

@@ -7,7 +7,7 @@ import av
 import numpy
 import torch
 
-from rematte.engines.cpu import installed
+from rematte.engines.choose import installed
 from rematte.engines.device import choose_device
 from rematte.version import __version__
 from rematte.video.codecs import CODECS, IMAGES

@@ -8,19 +8,15 @@ machine and the size, so `choose_engine` measures them and remembers.
 import copy
 import hashlib
 import io
-import json
 import logging
-import os
 import platform
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -46,11 +42,6 @@ _LEAST = -np.inf, -np.inf, -np.inf, 0.0
 Floats = NDArray[np.float32]
 Module = TypeVar("Module", bound=nn.Module)
 State = tuple[Any, ...]  # an engine's own; pass on what it gave
-
-# Below this many frames nothing that has to be built would pay; at first everything has
-# to be converted and measured too.
-_LONG, _LONG_AT_FIRST = 100, 300
-_MEASURED = 6  # steps
 
 
 class Engine(Protocol):
@@ -389,136 +380,6 @@ class OnnxEngine:
     def unpack(self, kept: list[Tensor]) -> State:
         """See `Engine`."""
         return tuple(each.numpy() for each in kept)
-
-
-class _Kind(NamedTuple):
-    """How an engine is made, and which packages it needs."""
-
-    make: Callable[[MattingNetwork, bool], Engine]
-    needs: tuple[str, ...] = ()
-    extra: str = ""
-
-
-_KINDS = {
-    "torch": _Kind(TorchEngine),
-    "openvino": _Kind(
-        lambda network, refined: OpenVINOEngine(network, refined, True),
-        ("openvino",),
-        "openvino",
-    ),
-    "openvino-float32": _Kind(
-        lambda network, refined: OpenVINOEngine(network, refined, False),
-        ("openvino",),
-        "openvino",
-    ),
-    "onnxruntime": _Kind(OnnxEngine, ("onnxruntime", "onnxscript"), "onnx"),
-}
-# The last ones call a model as a whole; see `convert.choose_matting`.
-CPU_ENGINES = (*_KINDS, "plain")
-ENGINES = ("auto", *CPU_ENGINES, "torch-compiled")
-
-
-def installed() -> dict[str, bool]:
-    """Which engines can be used here."""
-    return {
-        name: all(find_spec(module) for module in kind.needs)
-        for name, kind in _KINDS.items()
-    }
-
-
-def make_engine(name: str, network: MattingNetwork, refined: bool) -> Engine:
-    """Make an engine by its name.
-
-    Args:
-        name: Of `ENGINES`, but for "auto" and "plain".
-        network: On the CPU, in float32.
-        refined: See `network.Coarse`.
-
-    Raises:
-        ValueError: If its packages are not installed.
-    """
-    kind = _KINDS[name]
-    if not installed()[name]:
-        raise ValueError(
-            f"engine {name} needs {' and '.join(kind.needs)}: "
-            f"pip install 'rematte[{kind.extra}]', or use --engine torch"
-        )
-    return kind.make(network, refined)
-
-
-def choose_engine(
-    network: MattingNetwork, size: tuple[int, int], refined: bool, frames: int | None
-) -> tuple[Engine, str]:
-    """Take the engine that is fastest here.
-
-    Each one that is installed runs a few steps; the result is kept in a file for the
-    next time. A short clip gets torch, which needs no building.
-
-    Args:
-        network: On the CPU, in float32.
-        size: Height and width of the picture.
-        refined: See `network.Coarse`.
-        frames: How many there will be, as far as is known.
-
-    Returns:
-        The engine, and why it was chosen.
-    """
-    names = [name for name, there in installed().items() if there]
-    if len(names) == 1:
-        return TorchEngine(network, refined), "no other is installed"
-    path = download_dir() / "engines.json"
-    key = _situation(network, size, refined, names)
-    try:
-        known = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    # Without a count it is a long one, such as a camera.
-    least = _LONG if known.get(key) in names else _LONG_AT_FIRST
-    if frames is not None and frames < least:
-        return TorchEngine(network, refined), f"fewer than {least} frames"
-    if known.get(key) in names:
-        return make_engine(known[key], network, refined), "measured before"
-    engines = [make_engine(name, network, refined) for name in names]
-    seconds = [_measure(engine, size) for engine in engines]
-    best = engines[seconds.index(min(seconds))]
-    told = ", ".join(
-        f"{engine.name} {time_ * 1e3:.0f} ms"
-        for engine, time_ in zip(engines, seconds, strict=True)
-    )
-    try:  # a cache: where it cannot be written, the next run measures again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(known | {key: best.name}, indent=1), "utf-8")
-        part.replace(path)
-    except OSError:
-        pass
-    return best, f"fastest of {told}"
-
-
-def _measure(engine: Engine, size: tuple[int, int]) -> float:
-    """The shortest of a few steps [s], after two that build and warm up."""
-    picture = np.random.default_rng(0).random((1, *size, 3), np.float32)
-    state: State | None = None
-    seconds = []
-    for _ in range(2 + _MEASURED):
-        begin = time.perf_counter()
-        _, state = engine.step(picture, state)
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds[2:])
-
-
-def _situation(
-    network: MattingNetwork, size: tuple[int, int], refined: bool, names: list[str]
-) -> str:
-    """All that the speed of engines depends on, as a key."""
-    there = package_versions(("torch", "openvino", "onnxruntime"))
-    versions = [" ".join(item) for item in there.items()]
-    parts = [
-        platform.machine(), processor(), f"{torch.get_num_threads()} threads",
-        *versions, type(network.backbone).__name__, f"{size[1]}x{size[0]}",
-        "refined" if refined else "coarse", *names,
-    ]  # fmt: skip
-    return ", ".join(parts)
 
 
 def _fingerprint(coarse: Coarse) -> str:

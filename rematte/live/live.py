@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from rematte.convert import Report, choose_matting, placement
+from rematte.convert import Report
+from rematte.engines.choose import choose_matting, placement
 from rematte.errors import InputError, OutputError
 from rematte.live.sources import Newest, Sink, StreamSink, VirtualCamera, Window
 from rematte.matting.background import (

@@ -38,23 +38,25 @@ from tqdm import tqdm
 from rematte.convert import (
     READING,
     Look,
-    Matting,
     Part,
     Report,
     check_images,
     check_paths,
-    choose_matting,
-    chunk_length,
     convert_video,
     describe,
     frames_within,
     open_reader,
-    placement,
     plan_outputs,
-    settle_engine,
     time_span,
     to_tone_map,
     wanted_outputs,
+)
+from rematte.engines.choose import (
+    Matting,
+    choose_matting,
+    chunk_length,
+    placement,
+    settle_engine,
 )
 from rematte.engines.cpu import package_versions
 from rematte.errors import InputError, OutputError

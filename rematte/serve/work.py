@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rematte.convert import Report, choose_matting, convert_video, placement
+from rematte.convert import Report, convert_video
+from rematte.engines.choose import choose_matting, placement
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio, matte_still
 from rematte.video.codecs import choose
