@@ -8,8 +8,8 @@ RUN := $(VENV)/bin/python
 EXPORTS ?= .venv-exports
 # How many processes share the tests, each with one thread.
 PROCESSES ?= 2
-PAGES := tests/test_web.py tests/test_serve_page.py
-TENSORFLOW := tests/test_export_tensorflow.py tests/test_export_tfjs.py
+PAGES := tests/web tests/serve/test_page.py
+TENSORFLOW := tests/export/test_tensorflow.py tests/export/test_tfjs.py
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test test-exports test-web web lint format clean
@@ -37,17 +37,16 @@ demo: $(VENV)/ready
 ## ran in the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --dist loadfile \
-		--ignore-glob='*/test_train_*.py' --ignore-glob='*/test_export*.py' \
-		$(PAGES:%=--ignore=%)
-	$(RUN) -m pytest tests/test_train_*.py
+		--ignore=tests/train --ignore=tests/export $(PAGES:%=--ignore=%)
+	$(RUN) -m pytest tests/train
 
-$(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock.json
+$(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/export/tfjs/package-lock.json
 	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
 	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
 		--constraint constraints.txt torch
 	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
 		--constraint constraints.txt --editable '.[dev,exports]'
-	npm ci --prefix tests/tfjs --no-audit --no-fund --silent
+	npm ci --prefix tests/export/tfjs --no-audit --no-fund --silent
 	touch $@
 
 ## Install every runtime there is an export for, and prove that each gives the network's
@@ -55,7 +54,7 @@ $(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/tfjs/package-lock
 ## together with the others it took 9 GB.
 test-exports: $(EXPORTS)/exports-ready
 	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest \
-		$(filter-out $(TENSORFLOW),$(wildcard tests/test_export*.py))
+		$(filter-out $(TENSORFLOW),$(wildcard tests/export/test_*.py))
 	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest $(TENSORFLOW)
 
 $(EXPORTS)/web-ready: pyproject.toml constraints.txt

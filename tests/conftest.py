@@ -1,8 +1,11 @@
 """Small video files drawn by the tests themselves; no assets, no network."""
 
+import importlib.util
 import logging
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,6 +105,11 @@ def read_label(pixels: NDArray[Any]) -> int:
     """Read the index that `frame_label` drew."""
     unit = 257 if pixels.itemsize == 2 else 1
     return round((float(pixels[..., :3].mean(dtype=float)) / unit - 10) / 10)
+
+
+def noise(count: int = 10, size: tuple[int, int] = (64, 48)) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (size[1], size[0], 3), np.uint8) for _ in range(count)]
 
 
 def yuv_frame(planes: Sequence[NDArray[Any]], pix_fmt: str) -> av.VideoFrame:
@@ -378,6 +386,46 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     network = Fake()
     monkeypatch.setattr(weights, "load_model", lambda *args: network.to(*args[2:]))
     return network
+
+
+def needs(*modules: str) -> None:
+    """Skip where packages are missing; fail where all have to be there."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing and os.environ.get("REMATTE_REQUIRE_EXPORTS"):
+        pytest.fail(f"REMATTE_REQUIRE_EXPORTS is set, but {missing} are missing")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: make test-exports")
+
+
+def mount(folder: Path, options: str) -> None:
+    """Mount a small disk in memory, or skip the test."""
+    tool = shutil.which("mount")
+    if tool is None or not hasattr(os, "getuid") or os.getuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    command = [tool, "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for 300 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount(folder, "size=300k")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def closed_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that cannot be written."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    mount(folder, "size=300k,ro")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_disc, make_clip
+from conftest import draw_disc, make_clip, needs
 from fakes import save_images
 from isolated import ROOT, require_namespaces, snapshot, watch
-from test_export import needs
 
 from rematte.export import FORMATS
 

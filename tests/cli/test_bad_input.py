@@ -1,0 +1,425 @@
+"""Bad input through the command line: one line with a remedy, nothing left, no harm."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip, noise
+from fakes import Fake, colours, decode, names, open_image
+from PIL import Image
+
+from rematte.cli import app as cli
+from rematte.network.matting_network import MattingNetwork
+
+Refused = Callable[..., str]
+
+KINDS = {
+    "output": ["-o", "cut.mov"],
+    "video": ["--composition", "com.mp4"],
+    "folder": ["-o", "seq"],
+    "all": ["-o", "cut.webm", "--alpha", "pha", "--foreground", "fgr.mkv"],
+}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that commands run in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def refused(work: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Run a conversion that must fail with a code, one line and no trace."""
+
+    def run(code: int, *words: str | Path) -> str:
+        before = snapshot(work)
+        assert cli.main(["convert", *(str(word) for word in words)]) == code
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith("rematte: ")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        assert "unexpected" not in err
+        assert snapshot(work) == before
+        return err
+
+    return run
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+# What is given
+
+
+def missing(folder: Path) -> Path:
+    return folder / "none.mp4"
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "shots").mkdir()
+    return folder / "shots"
+
+
+def folder_without_images(folder: Path) -> Path:
+    path = empty_folder(folder)
+    (path / "notes.txt").write_text("no image")
+    (path / ".hidden.png").write_text("no image")
+    return path
+
+
+def folder_with_a_broken_image(folder: Path) -> Path:
+    path = empty_folder(folder)
+    Image.fromarray(colours(1)[0]).save(path / "a.png")
+    (path / "b.png").write_bytes((path / "a.png").read_bytes()[:60])
+    return path
+
+
+def text_as_video(folder: Path) -> Path:
+    path = folder / "in.mp4"
+    path.write_text("This is no video.\n" * 50)
+    return path
+
+
+def text_as_image(folder: Path) -> Path:
+    path = folder / "in.png"
+    path.write_text("This is no image.\n" * 50)
+    return path
+
+
+def zero_bytes(folder: Path) -> Path:
+    path = folder / "in.mp4"
+    path.touch()
+    return path
+
+
+def zero_bytes_image(folder: Path) -> Path:
+    path = folder / "in.jpg"
+    path.touch()
+    return path
+
+
+def cut_off(folder: Path, suffix: str, **options: Any) -> Path:
+    path = make_clip(folder / f"in{suffix}", noise(), sound=True, **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    return path
+
+
+def cut_off_index_last(folder: Path) -> Path:
+    return cut_off(folder, ".mp4")
+
+
+def cut_off_index_first(folder: Path) -> Path:
+    return cut_off(folder, ".mp4", faststart=True)
+
+
+def cut_off_mkv(folder: Path) -> Path:
+    return cut_off(folder, ".mkv")
+
+
+def sound_only(folder: Path) -> Path:
+    path = folder / "in.m4a"
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream("aac", rate=48000)
+        for index in range(20):
+            silence = np.zeros((1, 1024), np.float32)
+            frame = av.AudioFrame.from_ndarray(silence, "fltp", "mono")
+            frame.sample_rate, frame.pts = 48000, 1024 * index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+INPUTS = {
+    missing: "check the path",
+    empty_folder: "must hold files ending in",
+    folder_without_images: "must hold files ending in",
+    folder_with_a_broken_image: "remove or replace it",
+    text_as_video: "something else under a video's name",
+    text_as_image: "remove or replace it",
+    zero_bytes: "copy it again",
+    zero_bytes_image: "copy it again",
+    cut_off_index_last: "cut off",
+    cut_off_index_first: "copy the file again",
+    cut_off_mkv: "copy the file again",
+    sound_only: "no video in it",
+}
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", INPUTS, ids=lambda make: make.__name__)
+def test_unreadable_input(
+    work: Path, refused: Refused, make: Callable[[Path], Path], kind: str
+) -> None:
+    source = make(work)
+    (work / "com.mp4").write_text("precious")
+    line = refused(3, source, "-y", *KINDS[kind])
+    assert INPUTS[make] in line
+    assert str(source) in line
+
+
+@pytest.mark.usefixtures("fake")
+def test_background_that_cannot_be_read(work: Path, refused: Refused) -> None:
+    clip = make_clip(work / "in.mp4", colours())
+    assert "remove or replace it" in refused(
+        3, clip, "-o", "o.mp4", "--background", text_as_image(work.parent)
+    )
+    assert "no video in it" in refused(
+        3, clip, "-o", "o.mp4", "--background", sound_only(work.parent)
+    )
+
+
+# Strange sizes and lengths
+
+SIZES = [(1, 1), (17, 3), (3, 17), (2, 2), (1, 40)]
+TARGETS = ["o.mp4", "o.mov", "o.webm", "o.mkv", "o.gif", "o.webp", "o.apng", "seq"]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+def test_tiny_videos_convert_to_everything(
+    work: Path, capfd: pytest.CaptureFixture[str], size: tuple[int, int]
+) -> None:
+    source = make_clip(
+        work / "in.mkv", colours(3, size), codec="ffv1", pix_fmt="bgr0",
+        options={"slices": "1"},
+    )  # fmt: skip
+    for target in TARGETS:
+        code = cli.main(["convert", str(source), "-o", target, "-q"])
+        assert (code, *capfd.readouterr()) == (0, "", ""), target
+        if target == "seq":
+            assert open_image(work / "seq" / "0002.png").shape == (*size[::-1], 4)
+        elif target.endswith((".gif", ".webp", ".apng")):
+            with Image.open(work / target) as image:
+                # libwebp shows a frame for longer where the next looks the same.
+                least = 1 if target == "o.webp" else 3
+                assert least <= image.n_frames <= 3  # type: ignore[attr-defined]
+                assert image.size == size
+        else:
+            frames = decode(work / target)
+            assert len(frames) == 3
+            height, width = frames[0].shape[:2]
+            even = target == "o.mp4"
+            assert (width, height) == tuple(n + (even and n % 2) for n in size)
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.usefixtures("fake")
+def test_tiny_videos_and_other_codecs(
+    work: Path, capfd: pytest.CaptureFixture[str], size: tuple[int, int], codec: str
+) -> None:
+    source = make_clip(
+        work / "in.mkv", colours(3, size), codec="ffv1", pix_fmt="bgr0",
+        options={"slices": "1"},
+    )  # fmt: skip
+    code = cli.main(["convert", str(source), "-o", "o.mp4", "-q", "--codec", codec])
+    assert (code, *capfd.readouterr()) == (0, "", "")
+    assert len(decode(work / "o.mp4")) == 3
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("fake")
+def test_one_frame_converts(
+    work: Path, capfd: pytest.CaptureFixture[str], target: str
+) -> None:
+    source = make_clip(work / "in.mp4", colours(1), sound=True)
+    code = cli.main(["convert", str(source), "-o", target, "-q"])
+    assert (code, *capfd.readouterr()) == (0, "", "")
+    if target == "seq":
+        assert names(work / "seq") == {"0000.png"}
+    elif target == "o.webp":
+        with Image.open(work / target) as image:
+            assert image.size == (32, 24)
+    else:
+        assert len(decode(work / target)) == 1
+
+
+def test_a_ratio_that_leaves_nothing_is_explained(work: Path, refused: Refused) -> None:
+    clip = make_clip(work / "in.mp4", colours(2, (32, 24)))
+    line = refused(2, clip, "-o", "o.mp4", "--downsample-ratio", "0.01")
+    assert "use a larger ratio" in line
+
+
+# Where it goes
+
+
+@pytest.mark.usefixtures("fake")
+def test_output_equal_to_input(work: Path, refused: Refused) -> None:
+    clip = make_clip(work / "in.mp4", colours())
+    for words in (
+        ["-o", "in.mp4"], ["-o", work / "in.mp4"], ["--alpha", "../work/in.mp4"],
+        ["-o", "out.mov", "--foreground", "in.mp4"],
+    ):  # fmt: skip
+        line = refused(2, clip, "-y", *words)
+        assert "the input itself; write elsewhere" in line
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("target", ["none/o.mp4", "none/seq/x", "none/%04d.png/o.mov"])
+def test_output_folder_that_is_not_there(
+    work: Path, refused: Refused, target: str
+) -> None:
+    clip = make_clip(work / "in.mp4", colours())
+    assert "create it first" in refused(1, clip, "-o", target)
+
+
+@pytest.mark.usefixtures("fake")
+def test_output_below_a_file(work: Path, refused: Refused) -> None:
+    clip = make_clip(work / "in.mp4", colours())
+    assert "in.mp4" in refused(1, clip, "-o", "in.mp4/o.mov")
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("name", ["o.mp4", "o.mkv", "o.gif", "seq", "%04d.png"])
+def test_output_folder_that_takes_no_files(
+    work: Path, refused: Refused, name: str
+) -> None:
+    closed = Path("/proc/self/fdinfo")  # not even root can write there
+    if not closed.is_dir():
+        pytest.skip("needs /proc")
+    clip = make_clip(work / "in.mp4", colours())
+    line = refused(1, clip, "-y", "-o", closed / name)
+    assert f"{closed / name}: " in line
+    assert "cannot be written" in line
+    assert "try another folder" in line
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("name", ["o.mp4", "o.mov", "seq"])
+def test_disk_that_cannot_be_written(
+    work: Path, closed_disk: Path, refused: Refused, name: str
+) -> None:
+    clip = make_clip(work / "in.mp4", colours())
+    line = refused(1, clip, "-o", closed_disk / name)
+    assert "no permission to write" in line
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "o.mp4",
+        "o.mov",
+        "o.webm",
+        "o.mkv",
+        "o.gif",
+        "o.webp",
+        "o.apng",
+        "seq",
+        "s_%d.tif",
+    ],
+)
+def test_full_disk(work: Path, disk: Path, refused: Refused, name: str) -> None:
+    clip = make_clip(work / "in.mkv", noise(30, (128, 96)), codec="ffv1",
+                     pix_fmt="bgr0", sound=True)  # fmt: skip
+    (disk / "o.mp4").write_text("precious")
+    crf = ["--crf", "1"] if name in ("o.mp4", "o.webm") else []
+    line = refused(1, clip, "-y", "-o", disk / name, *crf)
+    assert "no space left on the disk; free some or write elsewhere" in line
+    assert str(disk / name) in line
+    assert names(disk) == {"o.mp4"}
+    assert (disk / "o.mp4").read_text() == "precious"
+
+
+@pytest.mark.usefixtures("fake")
+def test_full_disk_takes_the_other_outputs_along(
+    work: Path, disk: Path, refused: Refused
+) -> None:
+    clip = make_clip(work / "in.mkv", noise(30, (128, 96)), codec="ffv1",
+                     pix_fmt="bgr0", sound=True)  # fmt: skip
+    line = refused(
+        1, clip, "-o", "cut.mov", "--alpha", disk / "pha.mkv", "--foreground", "fgr"
+    )
+    assert "no space left" in line
+    assert names(disk) == set()
+
+
+@pytest.mark.usefixtures("fake")
+def test_interrupt_on_a_full_disk_still_ends_well(
+    work: Path, disk: Path, fake: Fake, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip = make_clip(work / "in.mkv", noise(30, (128, 96)), codec="ffv1",
+                     pix_fmt="bgr0", sound=True)  # fmt: skip
+    fake.fail_at, fake.error = 8, KeyboardInterrupt()
+    (disk / "filler").write_bytes(bytes(250_000))
+    code = cli.main(["convert", str(clip), "-o", str(disk / "o.mp4"), "-y",
+                     "--alpha", "pha.mkv"])  # fmt: skip
+    line = capfd.readouterr().err
+    assert (code, line.count("\n")) == (130, 1)
+    assert "pha.partial.mkv" in line
+    assert len(decode(work / "pha.partial.mkv")) == 8
+    assert names(work) == {"in.mkv", "pha.partial.mkv"}
+    assert names(disk) <= {"filler", "o.partial.mp4"}
+
+
+# Wrong weights
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    state = MattingNetwork("mobilenetv3").state_dict()
+    torch.save(state, folder / "mobilenetv3.pth")
+    torch.save({"layer.weight": torch.rand(3)}, folder / "random.pth")
+    torch.save(torch.rand(3), folder / "tensor.pth")
+    part = dict(list(state.items())[9:])
+    torch.save(part, folder / "part.pth")
+    (folder / "cut.pth").write_bytes((folder / "part.pth").read_bytes()[:9999])
+    (folder / "text.pth").write_text("<html>not found</html>")
+    (folder / "empty.pth").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "remedy"),
+    [
+        ("random.pth", [], "known names"),
+        ("tensor.pth", [], "save model.state_dict()"),
+        ("part.pth", [], "use a whole checkpoint"),
+        ("cut.pth", [], "fetch or copy it again"),
+        ("text.pth", [], "fetch or copy it again"),
+        ("empty.pth", [], "fetch or copy it again"),
+        ("none.pth", [], "known names"),
+        ("mobilenetv3.pth", ["--variant", "resnet50"], "leave variant out"),
+    ],
+)
+def test_wrong_weights(
+    work: Path, refused: Refused, checkpoints: Path,
+    name: str, words: list[str], remedy: str,
+) -> None:  # fmt: skip
+    clip = make_clip(work / "in.mp4", colours())
+    (work / "com.mp4").write_text("precious")
+    line = refused(
+        4, clip, "-y", "--composition", "com.mp4", "--weights", checkpoints / name,
+        *words,
+    )  # fmt: skip
+    assert remedy in line
+    assert name in line
+
+
+def test_wrong_variant_of_named_weights(work: Path, refused: Refused) -> None:
+    clip = make_clip(work / "in.mp4", colours())
+    line = refused(
+        4, clip, "-o", "o.mp4", "--weights", "rematte-mobilenetv3",
+        "--variant", "resnet50",
+    )  # fmt: skip
+    assert "leave variant out" in line
+
+
+def test_a_picture_that_nobody_can_decode(refused: Refused, work: Path) -> None:
+    data = make_clip(work / "in.mp4").read_bytes()
+    at = data.index(b"avc1", data.index(b"stsd"))
+    (work / "in.mp4").write_bytes(data[:at] + b"zzzz" + data[at + 4 :])
+    assert "no decoder for its picture" in refused(3, "in.mp4", "-o", "o.mkv")

@@ -1,0 +1,377 @@
+"""ONNX: the documented interface, equality, the runner and the examples."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_disc, make_clip, needs
+from fakes import decode, formula_network, save_images
+
+from rematte import InputError, WeightsError, load_model
+from rematte.export import export
+from rematte.export.formats import Request
+from rematte.export.onnx import OPSET, open_model, write
+from rematte.export.run_onnx import OnnxMatting
+from rematte.export.verify import Difference, compare, real_frames
+from rematte.network.matting_network import MattingNetwork
+
+ROOT = Path(__file__).parents[2]
+# Height, width, ratio, frames; even and odd, with and without the guided filter.
+SIZES = (96, 160, 0.5, 12), (97, 161, 0.6, 5), (90, 150, 1.0, 3), (97, 161, 1.0, 3)
+SHAPING = {"Shape", "Expand", "If", "Range", "ConstantOfShape", "Cast"}
+pytestmark = pytest.mark.usefixtures("packages")
+
+
+@pytest.fixture(scope="module")
+def packages() -> None:
+    needs("onnx", "onnxruntime", "onnxscript")
+
+
+@pytest.fixture(scope="module")
+def bundled() -> MattingNetwork:
+    network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+@pytest.fixture(scope="module")
+def free(
+    packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("free") / "net.onnx"
+    write(bundled, path, Request())
+    return path
+
+
+@pytest.fixture(scope="module")
+def half(
+    packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("half") / "net.onnx"
+    write(bundled, path, Request("float16"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fixed(
+    packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("fixed") / "net.onnx"
+    write(bundled, path, Request(size=(97, 161), ratio=0.6))
+    return path
+
+
+def naive(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
+    """The documentation's plain loop, and nothing else."""
+    from rematte.engines.runtimes import import_onnxruntime
+
+    ort = import_onnxruntime()
+
+    sess = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rec = [np.zeros([1, 1, 1, 1], dtype=frames[0].dtype)] * 4
+    downsample_ratio = np.array([ratio], dtype=np.float32)
+    found = []
+    for src in frames:
+        fgr, pha, *rec = sess.run([], {
+            "src": src,
+            "r1i": rec[0],
+            "r2i": rec[1],
+            "r3i": rec[2],
+            "r4i": rec[3],
+            "downsample_ratio": downsample_ratio,
+        })  # fmt: skip
+        found.append((fgr, pha))
+    return found
+
+
+def bound(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
+    """The documentation's loop with IO binding, on the processor."""
+    from rematte.engines.runtimes import import_onnxruntime
+
+    ort = import_onnxruntime()
+
+    sess = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    io = sess.io_binding()
+    zeros = np.zeros([1, 1, 1, 1], frames[0].dtype)
+    rec = [ort.OrtValue.ortvalue_from_numpy(zeros, "cpu")] * 4
+    downsample_ratio = ort.OrtValue.ortvalue_from_numpy(
+        np.asarray([ratio], dtype=np.float32), "cpu"
+    )
+    for name in ["fgr", "pha", "r1o", "r2o", "r3o", "r4o"]:
+        io.bind_output(name, "cpu")
+    found = []
+    for src in frames:
+        io.bind_cpu_input("src", src)
+        io.bind_ortvalue_input("r1i", rec[0])
+        io.bind_ortvalue_input("r2i", rec[1])
+        io.bind_ortvalue_input("r3i", rec[2])
+        io.bind_ortvalue_input("r4i", rec[3])
+        io.bind_ortvalue_input("downsample_ratio", downsample_ratio)
+        sess.run_with_iobinding(io)
+        fgr, pha, *rec = io.get_outputs()
+        found.append((fgr.numpy().copy(), pha.numpy().copy()))
+    return found
+
+
+def operators(graph: Any) -> list[str]:
+    """Those of a graph and of its branches."""
+    found = []
+    for node in graph.node:
+        found.append(node.op_type)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found += operators(attribute.g)
+    return found
+
+
+def test_the_file_is_as_documented(free: Path) -> None:
+    import onnx
+
+    model = onnx.load(free)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [
+        ("", OPSET)
+    ]
+    assert [entry.name for entry in model.graph.input] == [
+        "src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio"
+    ]  # fmt: skip
+    assert [entry.name for entry in model.graph.output] == [
+        "fgr", "pha", "r1o", "r2o", "r3o", "r4o"
+    ]  # fmt: skip
+    assert not model.functions
+    assert b".py" not in free.read_bytes(), "paths of this machine"
+
+
+@pytest.mark.parametrize(("height", "width", "ratio", "count"), SIZES)
+def test_any_size_and_ratio_equals_eager(
+    height: int,
+    width: int,
+    ratio: float,
+    count: int,
+    free: Path,
+    bundled: MattingNetwork,
+) -> None:
+    frames = list(real_frames((height, width), count))
+    step = open_model(free, Request(), ratio)
+    assert max(compare(bundled, step, frames, ratio).most.values()) < 1e-4
+
+
+@pytest.mark.parametrize("loop", [naive, bound])
+@pytest.mark.parametrize("ratio", [0.6, 1])
+def test_a_program_written_from_the_documentation(
+    loop: Any, ratio: float, free: Path, bundled: MattingNetwork
+) -> None:
+    frames = list(real_frames((97, 161), 6))
+    rec: list[Any] = [None] * 4
+    for src, (fgr, pha) in zip(frames, loop(free, frames, ratio), strict=True):
+        with torch.inference_mode():
+            true_fgr, true_pha, *rec = bundled(torch.from_numpy(src), *rec, ratio)
+        assert np.abs(fgr - true_fgr.numpy()).max() < 1e-4
+        assert np.abs(pha - true_pha.numpy()).max() < 1e-4
+
+
+def test_half_precision_as_documented(half: Path, bundled: MattingNetwork) -> None:
+    frames = list(real_frames((96, 160), 12))
+    given = [src.astype(np.float16) for src in frames]
+    for fgr, pha in naive(half, given, 0.5):
+        assert fgr.dtype == pha.dtype == np.float16
+    found = compare(bundled, open_model(half, Request("float16"), 0.5), frames, 0.5)
+    assert found.mean["pha"] < 1e-3
+    assert half.stat().st_size < 8e6
+
+
+def test_two_clips_at_once(free: Path, bundled: MattingNetwork) -> None:
+    frames = list(real_frames((90, 150), 100))
+    given = [
+        np.concatenate([a, b]) for a, b in zip(frames[:3], frames[97:], strict=True)
+    ]
+    rec: list[Any] = [None] * 4
+    for src, (fgr, pha) in zip(given, naive(free, given, 0.5), strict=True):
+        with torch.inference_mode():
+            true_fgr, true_pha, *rec = bundled(torch.from_numpy(src), *rec, 0.5)
+        assert np.abs(fgr - true_fgr.numpy()).max() < 1e-4
+        assert np.abs(pha - true_pha.numpy()).max() < 1e-4
+
+
+def test_the_guided_filter_is_in_a_branch(free: Path) -> None:
+    import onnx
+
+    graph = onnx.load(free).graph
+    (branches,) = [node.attribute for node in graph.node if node.op_type == "If"]
+    inside = {entry.name: operators(entry.g) for entry in branches}
+    assert inside["then_branch"] == ["Identity"]
+    assert inside["else_branch"].count("Conv") > 3
+    assert inside["else_branch"].count("Resize") == 1
+
+
+def fixed_difference(
+    network: MattingNetwork,
+    path: Path,
+    size: tuple[int, int],
+    ratio: float,
+    **more: Any,
+) -> Difference:
+    """Write a model of a fixed size and compare it over a few frames."""
+    request = Request(size=size, ratio=ratio, **more)
+    write(network, path, request)
+    frames = list(real_frames(size, 10))
+    return compare(network, open_model(path, request, ratio), frames, ratio)
+
+
+# At 0.29, 100 pixels become 28 for torch, and 29 in single precision.
+@pytest.mark.parametrize(
+    ("size", "ratio"), [((97, 161), 0.6), ((110, 100), 0.29), ((81, 97), 1)]
+)
+def test_fixed_models_equal_eager(
+    size: tuple[int, int], ratio: float, bundled: MattingNetwork, tmp_path: Path
+) -> None:
+    import onnx
+
+    found = fixed_difference(bundled, tmp_path / "net.onnx", size, ratio)
+    assert max(found.most.values()) < 1e-4
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    assert not SHAPING & set(operators(graph))
+    # The picture is gathered, by numbers of rows and columns that are known.
+    known = {entry.name for entry in graph.initializer}
+    known |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    gathered = [node for node in graph.node if node.op_type == "Gather"]
+    assert all(node.input[1] in known for node in gathered)
+    assert len(gathered) == (0 if ratio == 1 else 4)
+    assert all(
+        side.dim_value > 0
+        for entry in (*graph.input, *graph.output, *graph.value_info)
+        for side in entry.type.tensor_type.shape.dim
+    )
+    assert [entry.name for entry in graph.input] == ["src", "r1i", "r2i", "r3i", "r4i"]
+
+
+def test_int8_stays_near(bundled: MattingNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    found = fixed_difference(bundled, path, (97, 161), 0.6, precision="int8")
+    assert found.mean["pha"] < 1e-2
+    assert path.stat().st_size < 4.8e6
+
+
+def test_the_other_filter(tmp_path: Path) -> None:
+    network = formula_network("mobilenetv3", "fast_guided_filter")
+    found = fixed_difference(network, tmp_path / "net.onnx", (96, 160), 0.5)
+    # It divides by var + 1e-5, which float32 resolves badly.
+    assert found.most["pha"] < 3e-3
+    assert found.mean["pha"] < 1e-5
+    assert found.most["states"] < 1e-4
+
+
+def test_the_large_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (96, 160, 0.5, 10), (97, 161, 1.0, 3), (97, 161, 0.6, 3)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
+    network = formula_network("resnet50", "deep_guided_filter")
+    done = export(network, "onnx", tmp_path / "net.onnx")
+    for found in done.differences:
+        assert max(found.most.values()) < 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_the_runner_equals_the_plain_loop(free: Path) -> None:
+    frames = list(real_frames((48, 80), 100))
+    frames += frames[::-1]
+    expected = naive(free, frames, 0.75)
+    runner = OnnxMatting(free, ["CPUExecutionProvider"])
+    found = [runner(src, 0.75) for src in frames]
+    # Compared only now: no frame may lie where another one is.
+    for mine, true in zip(found, expected, strict=True):
+        assert np.array_equal(mine[0], true[0])
+        assert np.array_equal(mine[1], true[1])
+
+
+def test_the_runner_begins_anew(free: Path) -> None:
+    runner = OnnxMatting(free)
+    frames = list(real_frames((48, 80), 3))
+    first = [runner(src) for src in frames]
+    with pytest.raises(ValueError, match=r"another size, ratio or batch: call reset"):
+        runner(frames[0], 0.5)
+    with pytest.raises(ValueError, match="call reset"):
+        runner(frames[0][:, :, :40])
+    runner.reset()
+    runner(frames[0][:, :, :40], 0.5)
+    runner.reset()
+    again = [runner(src, 1) for src in frames]
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+
+
+def test_the_runner_takes_fixed_and_half_models(
+    fixed: Path, half: Path, bundled: MattingNetwork
+) -> None:
+    frames = list(real_frames((97, 161), 4))
+    runners = OnnxMatting(fixed), OnnxMatting(half)
+    rec: list[Any] = [None] * 4
+    for src in frames:
+        with torch.inference_mode():
+            _, pha, *rec = bundled(torch.from_numpy(src), *rec, 0.6)
+        assert np.abs(runners[0](src)[1] - pha.numpy()).max() < 1e-4
+        small = runners[1](src, 0.6)[1]
+        assert small.dtype == np.float16
+        assert np.abs(small - pha.numpy()).mean() < 1e-3
+    with pytest.raises(ValueError, match=r"made for \[1, 3, 97, 161\] alone"):
+        runners[0](frames[0][:, :, :96])
+    with pytest.raises(ValueError, match="made for one downsample_ratio, got"):
+        runners[0](frames[0], 0.6)
+
+
+@pytest.mark.parametrize("ratio", [0, -1, 1.5, 0.01, float("nan")])
+def test_the_runner_refuses_ratios(ratio: float, free: Path) -> None:
+    with pytest.raises(ValueError, match=r"in \(0, 1\] and leave a pixel of 80x48"):
+        OnnxMatting(free)(np.zeros((1, 3, 48, 80), np.float32), ratio)
+
+
+def test_the_runner_refuses_other_input(free: Path, tmp_path: Path) -> None:
+    import onnx
+
+    runner = OnnxMatting(free)
+    with pytest.raises(ValueError, match=r"needs src\[None\]"):
+        runner(np.zeros((3, 48, 80), np.float32))
+    with pytest.raises(ValueError, match="got uint8; divide 8-bit frames by 255"):
+        runner(np.zeros((1, 3, 48, 80), np.uint8))
+    with pytest.raises(ValueError, match=r"providers must be of .*got 'Nope'"):
+        OnnxMatting(free, ["Nope"])
+    with pytest.raises(InputError, match=r"no file; rematte export onnx"):
+        OnnxMatting(tmp_path / "missing.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match="cannot run"):
+        OnnxMatting(tmp_path / "broken.onnx")
+    other = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": {OPSET}]>'
+        "other (float[1] a) => (float[1] b) { b = Identity (a) }"
+    )
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(WeightsError, match=r"inputs \['a'\] and the outputs \['b'\]"):
+        OnnxMatting(tmp_path / "other.onnx")
+
+
+def test_a_missing_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'rematte\[onnx\]'"):
+        OnnxMatting("net.onnx")
+
+
+def test_the_examples_run(free: Path, half: Path, tmp_path: Path) -> None:
+    disc = draw_disc(6)
+    # Both see the very same pixels, so that only the models differ.
+    clip = make_clip(tmp_path / "in.mkv", disc.frames, codec="ffv1", pix_fmt="bgr0")
+    images = save_images(tmp_path / "images", disc.frames)
+    words = ("onnx_naive", free, clip), ("onnx_io_binding", half, images)
+    results = []
+    for name, model, source in words:
+        target = tmp_path / "out.mp4"
+        command = [sys.executable, ROOT / "examples" / f"{name}.py"]
+        subprocess.run(
+            [*command, model, source, target, "0.5"],
+            check=True,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        results.append(np.stack(decode(target)).astype(int))
+        assert results[-1].shape == (6, 64, 96, 3)
+    assert np.abs(results[0] - results[1]).mean() < 1

@@ -1,0 +1,326 @@
+"""TensorFlow, Keras and TensorFlow Lite: the documented call, equality, examples."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_disc, make_clip, needs
+from fakes import decode, formula_network
+from numpy.typing import NDArray
+
+from rematte import load_model
+from rematte.export import export
+from rematte.export.formats import Request
+from rematte.export.verify import Difference, compare, real_frames
+from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+CASES = [
+    case
+    for case in json.loads((GOLDEN / "cases.json").read_text())
+    if not case["segmentation_pass"] and "B2T3" not in case["file"]
+]
+OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
+pytestmark = pytest.mark.usefixtures("packages")
+
+
+@pytest.fixture(scope="module")
+def packages() -> None:
+    needs("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> MattingNetwork:
+    network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+def carried_over(network: MattingNetwork) -> Any:
+    from rematte.export.tensorflow import carried_over
+
+    return carried_over(network)
+
+
+def last(x: NDArray[Any]) -> NDArray[Any]:
+    return np.moveaxis(x, 1, -1)
+
+
+def eager(
+    network: MattingNetwork, frames: list[NDArray[Any]], ratio: float
+) -> list[dict[str, NDArray[Any]]]:
+    """What PyTorch makes of planar frames, channels last."""
+    found = []
+    rec: list[Any] = [None] * 4
+    for src in frames:
+        with torch.inference_mode():
+            out = network(torch.from_numpy(src), *rec, ratio)
+        rec = list(out[2:])
+        values = (last(value.numpy()) for value in out)
+        found.append(dict(zip(OUTPUTS, values, strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_golden_case(case: dict[str, Any]) -> None:
+    """Against the reference's own numbers, as the network itself is tested."""
+    model = carried_over(formula_network(case["variant"], case["refiner"]))
+    arrays = np.load(GOLDEN / case["file"])
+    src = arrays["src"] if "src" in arrays else arrays["src_t0"]
+    ratio = np.float32(case["downsample_ratio"])
+    zero = np.float32(0)
+    out = model([last(src.astype(np.float32) / 255), *[zero] * 4, ratio])
+    filtered = case["refiner"] == "fast_guided_filter" and ratio != 1
+    for name, value in out.items():
+        key = name.removesuffix("o") if name[0] == "r" else name
+        true = arrays[key if key in arrays else f"{key}_t0"]
+        error = np.abs(value.numpy() - last(true))
+        if filtered and name in ("fgr", "pha"):
+            assert error.max() < 3e-3, name
+            assert error.mean() < 1e-5, name
+        else:
+            assert error.max() < 1e-4, name
+
+
+@pytest.mark.parametrize("ratio", [0.6, 1.0])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_documented_loop_with_two_clips(
+    variant: str, ratio: float, bundled: MattingNetwork
+) -> None:
+    """A batch of two, at an odd size, states from scalar zeros, in tf.function."""
+    import tensorflow as tf
+
+    network = bundled
+    if variant == "resnet50":
+        network = formula_network("resnet50", "deep_guided_filter")
+    frames = list(real_frames((97, 161), 6))
+    pairs = [np.concatenate(both) for both in zip(frames[:3], frames[3:], strict=True)]
+    model = tf.function(carried_over(network))
+    rec = [tf.constant(0.0)] * 4
+    downsample_ratio = tf.constant(ratio)
+    for src, true in zip(pairs, eager(network, pairs, ratio), strict=True):
+        out = model([tf.constant(last(src)), *rec, downsample_ratio])
+        rec = [out["r1o"], out["r2o"], out["r3o"], out["r4o"]]
+        for name in OUTPUTS:
+            assert out[name].shape == true[name].shape
+            assert np.abs(out[name].numpy() - true[name]).max() < 1e-4, name
+
+
+def test_the_size_of_the_coarse_pass() -> None:
+    """PyTorch's own, floor(side * ratio) in float64; the usual ratio is float32."""
+    import tensorflow as tf
+
+    from rematte.export.tensorflow_network import _shrink
+
+    for side in (720, 1080, 1440, 2160, 361, 641):
+        frames = tf.zeros([1, side, 2, 3])
+        for ratio in (0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.9, 1.0):
+            exact = int(side * ratio)
+            double = tf.constant(ratio, tf.float64)
+            assert _shrink(frames, double).shape[1] == exact, (side, ratio)
+            rounded = _shrink(frames, tf.constant(ratio)).shape[1]
+            # 720 * 0.7 is 503.99999999999994 in float64, and 504 in float32.
+            assert rounded == exact + (ratio == 0.7 and side in (720, 1440))
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "keras"])
+def test_any_size_and_ratio(
+    name: str, bundled: MattingNetwork, tmp_path: Path, quick: None
+) -> None:
+    path = tmp_path / ("net.keras" if name == "keras" else "net")
+    done = export(bundled, name, path)
+    assert [each.ratio for each in done.differences] == [0.5, 1.0, 0.6]
+    for each in done.differences:
+        assert max(each.most.values()) < 1e-4
+    assert 14 < done.megabytes < 17
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+FRESH = """
+import sys
+import numpy as np
+import tensorflow as tf
+{first}
+given = np.load("given.npz")
+rec = [tf.constant(0.)] * 4
+downsample_ratio = tf.constant(0.6)
+for index in range(3):
+    out = model([tf.constant(given[f"src{{index}}"]), *rec, downsample_ratio])
+    fgr, pha, *rec = (out[k] for k in ("fgr", "pha", "r1o", "r2o", "r3o", "r4o"))
+zeros = [tf.zeros([1, 1, 1, 1])] * 4
+again = model([tf.constant(given["src0"]), *zeros, downsample_ratio])
+np.savez("found.npz", again=again["pha"], **{{k: v.numpy() for k, v in out.items()}})
+assert not {{"torch", "rematte"}} & set(sys.modules)
+"""
+SAVED_MODEL = """
+model = tf.saved_model.load("net")
+signature = model.signatures["serving_default"]
+names = {"src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio"}
+assert set(signature.structured_input_signature[1]) == names
+assert set(signature.structured_outputs) == {"fgr", "pha", "r1o", "r2o", "r3o", "r4o"}
+"""
+KERAS = """
+import keras, rvm_tensorflow
+model = tf.function(keras.models.load_model("net.keras"))
+"""
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "keras"])
+def test_in_a_process_without_torch(
+    name: str, bundled: MattingNetwork, tmp_path: Path
+) -> None:
+    """A SavedModel needs nothing of rematte, a .keras file one file of it."""
+    target = tmp_path / ("net.keras" if name == "keras" else "net")
+    import_module(f"rematte.export.{name}").write(bundled, target, Request())
+    shutil.copy(ROOT / "rematte" / "tensorflow.py", tmp_path / "rvm_tensorflow.py")
+    frames = list(real_frames((97, 161), 3))
+    given = {f"src{index}": last(src) for index, src in enumerate(frames)}
+    np.savez(tmp_path / "given.npz", **given)
+    code = FRESH.format(first=KERAS if name == "keras" else SAVED_MODEL)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    found = np.load(tmp_path / "found.npz")
+    true = eager(bundled, frames, 0.6)
+    for key, value in true[-1].items():
+        assert np.abs(found[key] - value).max() < 1e-4, key
+    assert np.abs(found["again"] - true[0]["pha"]).max() < 1e-4
+
+
+def call(model: Any, **changed: Any) -> Any:
+    given = {"src": np.zeros([1, 96, 160, 3], np.float32), "rec": [np.float32(0)] * 4}
+    given |= {"ratio": np.float32(0.5)} | changed
+    return model([given["src"], *given["rec"], given["ratio"]])
+
+
+def test_bad_input_is_told(bundled: MattingNetwork) -> None:
+    from rematte.export.tensorflow_network import MattingNetwork as TensorFlowNetwork
+
+    model = carried_over(bundled)
+    out = call(model)
+    states = [out[name] for name in OUTPUTS[2:]]
+    with pytest.raises(ValueError, match=r"src must be .* channels last"):
+        call(model, src=np.zeros([1, 3, 96, 160], np.float32))
+    with pytest.raises(ValueError, match="divide 8-bit frames by 255"):
+        call(model, src=np.zeros([1, 96, 160, 3], np.uint8))
+    with pytest.raises(ValueError, match=r"must be in \(0, 1\], got 2"):
+        call(model, ratio=np.float32(2))
+    with pytest.raises(ValueError, match="start again with zeros"):
+        call(model, rec=states, ratio=np.float32(1))
+    with pytest.raises(ValueError, match="variant must be"):
+        TensorFlowNetwork("vgg")
+    with pytest.raises(ValueError, match="refiner must be"):
+        TensorFlowNetwork("resnet50", "none")
+    with pytest.raises(ValueError, match="choose the variant and refiner"):
+        TensorFlowNetwork("mobilenetv3", "fast_guided_filter").load_torch_weights(
+            bundled.state_dict()
+        )
+
+
+def test_every_weight_has_its_place() -> None:
+    for variant in VARIANTS:
+        for refiner in REFINERS:
+            network = formula_network(variant, refiner)
+            model = carried_over(network)
+            kernels = [v for v in model.variables if v.path.endswith("/kernel")]
+            there = [v for v in network.state_dict().values() if v.ndim == 4]
+            assert len(kernels) == len(there) - 1  # the segmentation head is left out
+
+
+def tflite_difference(
+    network: MattingNetwork,
+    path: Path,
+    precision: str,
+    size: tuple[int, int],
+    ratio: float,
+    count: int = 10,
+) -> Difference:
+    from rematte.export.tflite import open_model, write
+
+    request = Request(precision, size, ratio)
+    write(network, path, request)
+    frames = list(real_frames(size, count))
+    return compare(network, open_model(path, request, ratio), frames, ratio)
+
+
+def test_tflite(bundled: MattingNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    done = export(bundled, "tflite", path, size=(161, 97), downsample_ratio=0.6)
+    (found,) = done.differences
+    assert found.frames == 100
+    assert max(found.most.values()) < 1e-4
+    assert 14 < done.megabytes < 15.2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.tflite"]
+
+
+@pytest.mark.parametrize(("size", "ratio"), [((90, 160), 0.7), ((97, 161), 1.0)])
+def test_tflite_at_other_ratios(
+    size: tuple[int, int], ratio: float, bundled: MattingNetwork, tmp_path: Path
+) -> None:
+    """At 0.7, 90 rows become 62; in float32 they would be 63."""
+    path = tmp_path / "net.tflite"
+    found = tflite_difference(bundled, path, "float32", size, ratio)
+    assert max(found.most.values()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("precision", "bar", "megabytes"), [("float16", 1e-3, 7.8), ("int8", 1e-2, 4.9)]
+)
+def test_small_tflite_stays_near(
+    precision: str,
+    bar: float,
+    megabytes: float,
+    bundled: MattingNetwork,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "net.tflite"
+    found = tflite_difference(bundled, path, precision, (97, 161), 0.6, 30)
+    assert found.mean["pha"] < bar
+    assert path.stat().st_size < megabytes * 1e6
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.tflite"]
+
+
+def test_tflite_of_the_large_network(tmp_path: Path) -> None:
+    network = formula_network("resnet50", "deep_guided_filter")
+    path = tmp_path / "net.tflite"
+    found = tflite_difference(network, path, "float32", (97, 161), 0.6, 3)
+    assert max(found.most.values()) < 1e-4
+
+
+def test_the_examples_run(bundled: MattingNetwork, tmp_path: Path) -> None:
+    from rematte.export import keras, tensorflow, tflite
+
+    tensorflow.write(bundled, tmp_path / "net", Request())
+    keras.write(bundled, tmp_path / "net.keras", Request())
+    fixed = Request(size=(64, 96), ratio=0.5)
+    tflite.write(bundled, tmp_path / "net.tflite", fixed)
+    clip = make_clip(tmp_path / "in.mp4", draw_disc(6).frames)
+    results = []
+    for example, model, ratio in (
+        ("tensorflow_video", "net", ["0.5"]),
+        ("tensorflow_video", "net.keras", ["0.5"]),
+        ("tflite_video", "net.tflite", []),
+    ):
+        target = tmp_path / "out.mp4"
+        program = ROOT / "examples" / f"{example}.py"
+        subprocess.run(
+            [sys.executable, program, tmp_path / model, clip, target, *ratio],
+            check=True,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        results.append(np.stack(decode(target)).astype(int))
+        assert results[-1].shape == (6, 64, 96, 3)
+    for other in results[1:]:
+        assert np.abs(results[0] - other).mean() < 1

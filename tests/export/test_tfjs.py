@@ -1,0 +1,259 @@
+"""TensorFlow.js: what is written, and what Node and Chromium make of it."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import needs
+from fakes import formula_network
+from numpy.typing import NDArray
+
+from rematte import load_model
+from rematte.errors import OutputError
+from rematte.export import export
+from rematte.export.formats import PRECISIONS, Request
+from rematte.export.verify import real_frames
+from rematte.network.matting_network import MattingNetwork
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent / "tfjs"
+OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
+pytestmark = pytest.mark.usefixtures("packages")
+Exporter = Callable[[str], Path]
+
+
+def needs_programs(*names: str) -> str:
+    """Give the first program of these; skip where it or npm's packages are missing."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    there = (HERE / "node_modules/@tensorflow/tfjs-backend-wasm").is_dir()
+    if found and there:
+        return found
+    missing = "npm ci --prefix tests/export/tfjs" if found else f"install {names[0]}"
+    if os.environ.get("REMATTE_REQUIRE_EXPORTS"):
+        pytest.fail(f"REMATTE_REQUIRE_EXPORTS is set, but first {missing}")
+    pytest.skip(f"{missing}: make test-exports")
+
+
+@pytest.fixture(scope="module")
+def packages() -> None:
+    needs("tensorflow")
+
+
+@pytest.fixture(scope="module")
+def bundled() -> MattingNetwork:
+    network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+@pytest.fixture(scope="module")
+def written(
+    packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> Exporter:
+    """Write the bundled network in a precision, once."""
+    from rematte.export.tfjs import write
+
+    folder = tmp_path_factory.mktemp("tfjs")
+
+    def give(precision: str) -> Path:
+        path = folder / precision
+        if not path.exists():
+            write(bundled, path, Request(precision))
+        return path
+
+    return give
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_written_equals_eager(
+    precision: str,
+    bundled: MattingNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
+    done = export(bundled, "tfjs", tmp_path / "net", precision=precision)
+    for each in done.differences:
+        if precision == "float32":
+            assert max(each.most.values()) < 1e-4
+        bar = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}[precision]
+        assert each.mean["pha"] < bar
+    assert done.megabytes < {"float32": 15.7, "float16": 8.3, "int8": 5.1}[precision]
+    assert (tmp_path / "net/model.json").is_file()
+    shards = [path.stat().st_size for path in (tmp_path / "net").glob("*.bin")]
+    assert len(shards) == -(-sum(shards) // (4 << 20))
+    assert max(shards) <= 4 << 20
+    assert len(list((tmp_path / "net").iterdir())) == 1 + len(shards)
+
+
+def test_the_documented_names(written: Exporter) -> None:
+    model = json.loads((written("float32") / "model.json").read_text())
+    assert model["format"] == "graph-model"
+    inputs = ["src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio"]
+    assert list(model["signature"]["inputs"]) == inputs
+    assert list(model["signature"]["outputs"]) == list(OUTPUTS)
+    nodes = {node["name"]: node for node in model["modelTopology"]["node"]}
+    assert {*inputs, *OUTPUTS} <= set(nodes)
+    # Branches would force executeAsync on everyone.
+    assert not {"If", "While", "Switch", "Merge"} & {n["op"] for n in nodes.values()}
+
+
+def test_a_damaged_shard_is_found(written: Exporter, tmp_path: Path) -> None:
+    from rematte.export.tfjs import open_model
+
+    shutil.copytree(written("float32"), tmp_path / "net")
+    with next((tmp_path / "net").glob("*.bin")).open("ab") as shard:
+        shard.write(b"1234")
+    with pytest.raises(ValueError, match="bytes of weights, but"):
+        open_model(tmp_path / "net", Request(), 0.5)
+
+
+def test_a_wrong_graph_is_not_written(
+    bundled: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check reads the files: weights of the wrong scale are found."""
+    sizes = ((96, 160, 0.5, 2),)
+    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
+    monkeypatch.setattr("rematte.export.tfjs.SMALLEST_INT8", 1)
+    with pytest.raises(OutputError, match="mean difference in alpha"):
+        export(bundled, "tfjs", tmp_path / "net", precision="int8", tolerance=1e-3)
+    assert not list(tmp_path.iterdir())
+
+
+def run(
+    program: str,
+    backend: str,
+    folder: Path,
+    network: MattingNetwork,
+    case: tuple[int, int, float, int],
+    work: Path,
+    batch: int = 1,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Run a model over frames in JavaScript; give largest and mean differences."""
+    height, width, ratio, count = case
+    frames = list(real_frames((height, width), batch * count))
+    given = [np.concatenate(frames[n::count]) for n in range(count)]
+    np.concatenate([np.moveaxis(src, 1, -1) for src in given]).tofile(work / "frames")
+    shape = f"{batch},{height},{width},3"
+    files = [folder, work / "frames", work / "found"]
+    done = subprocess.run(
+        ["node", HERE / program, *files, backend, shape, str(ratio)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.fromfile(work / "found", np.float32)
+    errors: dict[str, list[NDArray[Any]]] = {name: [] for name in OUTPUTS}
+    at = 0
+    rec: list[Any] = [None] * 4
+    for src in given:
+        with torch.inference_mode():
+            out = network(torch.from_numpy(src), *rec, ratio)
+        rec = list(out[2:])
+        for name, tensor in zip(OUTPUTS, out, strict=True):
+            true = np.moveaxis(tensor.numpy(), 1, -1)
+            mine = found[at : at + true.size].reshape(true.shape)
+            at += true.size
+            errors[name].append(np.abs(mine - true))
+    assert at == found.size
+    return (
+        {name: float(np.max(each)) for name, each in errors.items()},
+        {name: float(np.mean(each)) for name, each in errors.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "case"),
+    [
+        ("float32", (97, 161, 0.6, 5)),
+        ("float32", (96, 160, 1.0, 5)),
+        ("float32", (90, 150, 0.375, 5)),
+        ("float16", (97, 161, 0.6, 5)),
+        ("int8", (97, 161, 0.6, 5)),
+    ],
+)
+def test_node(
+    precision: str,
+    case: tuple[int, int, float, int],
+    written: Exporter,
+    bundled: MattingNetwork,
+    tmp_path: Path,
+) -> None:
+    needs_programs("node")
+    most, mean = run("node.mjs", "wasm", written(precision), bundled, case, tmp_path)
+    if precision == "float32":
+        assert max(most.values()) < 1e-4
+    assert mean["pha"] < {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}[precision]
+
+
+def test_node_with_two_clips(
+    written: Exporter, bundled: MattingNetwork, tmp_path: Path
+) -> None:
+    needs_programs("node")
+    case = (97, 161, 0.6, 2)
+    folder = written("float32")
+    most, _ = run("node.mjs", "wasm", folder, bundled, case, tmp_path, batch=2)
+    assert max(most.values()) < 1e-4
+
+
+def test_node_with_the_large_network(tmp_path: Path) -> None:
+    from rematte.export.tfjs import write
+
+    needs_programs("node")
+    network = formula_network("resnet50", "deep_guided_filter")
+    write(network, tmp_path / "net", Request())
+    case = (97, 161, 0.6, 3)
+    most, _ = run("node.mjs", "wasm", tmp_path / "net", network, case, tmp_path)
+    assert max(most.values()) < 1e-4
+
+
+@pytest.mark.parametrize("backend", ["wasm", "webgl", "webgpu"])
+def test_chromium(
+    backend: str,
+    written: Exporter,
+    bundled: MattingNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a real browser, on an emulated GPU; of WebGPU that alone takes a minute."""
+    needs_programs("node")
+    browser = needs_programs("chromium", "chromium-browser", "google-chrome")
+    monkeypatch.setenv("CHROMIUM", browser)
+    case = (97, 161, 0.6, 5)
+    folder = written("float32")
+    most, _ = run("chromium.mjs", backend, folder, bundled, case, tmp_path)
+    assert max(most.values()) < 1e-4
+
+
+def test_the_example_runs(
+    written: Exporter, bundled: MattingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_programs("node")
+    monkeypatch.setenv("NODE_PATH", str(HERE / "node_modules"))
+    frames = list(real_frames((72, 128), 3))
+    raw = [
+        np.round(np.moveaxis(src[0], 0, -1) * 255).astype(np.uint8) for src in frames
+    ]
+    program = ROOT / "examples" / "tfjs" / "matte.js"
+    done = subprocess.run(
+        ["node", program, written("float32"), "128", "72", "0.5"],
+        input=np.stack(raw).tobytes(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = np.frombuffer(done.stdout, np.uint8).reshape(3, 72, 128, 3)
+    green = torch.tensor([0.47, 1, 0.6]).view(1, 3, 1, 1)
+    rec: list[Any] = [None] * 4
+    for src, mine in zip(frames, found, strict=True):
+        with torch.inference_mode():
+            fgr, pha, *rec = bundled(torch.from_numpy(src), *rec, 0.5)
+        true = ((fgr * pha + green * (1 - pha)) * 255).round()[0].permute(1, 2, 0)
+        assert np.abs(true.numpy() - mine).max() <= 1

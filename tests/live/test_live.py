@@ -1,0 +1,332 @@
+"""Live: the newest picture goes first, and nothing waits."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import Run, make_clip
+from fakes import Fake, colours
+
+from rematte.errors import InputError, OutputError
+from rematte.live.live import LiveReport, live
+from rematte.live.sources import LiveSource, Newest, StreamSink, VirtualCamera, Window
+from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.reader import VideoReader
+
+INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
+
+
+class Slow(Fake):
+    """Takes longer for a frame than a camera for the next."""
+
+    def forward(self, *arguments):  # type: ignore[no-untyped-def]
+        time.sleep(0.1)
+        return super().forward(*arguments)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mp4", colours(20, (64, 48)))
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A clip that is left long before its end, however slow the machine."""
+    return make_clip(tmp_path / "in.mp4", colours(250, (64, 48)))
+
+
+def pictures(path: Path) -> list[Frame]:
+    with VideoReader(path) as reader:
+        return list(reader)
+
+
+def test_a_file_is_shown_at_its_own_pace(clip: Path, tmp_path: Path) -> None:
+    make_clip(clip, colours(75, (64, 48)))
+    begun = time.monotonic()
+    report = live(Fake(), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+    assert time.monotonic() - begun > 2.9  # 75 frames, 25 a second
+    assert report.frames + report.dropped == 75
+    assert report.frames == len(pictures(tmp_path / "out.mkv")) > 1
+    assert 0 < report.latency <= report.latency_p95
+
+
+def test_what_is_too_slow_gets_the_newest(clip: Path, tmp_path: Path) -> None:
+    slow = Slow()
+    report = live(slow, str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+    assert report.dropped > 5
+    assert report.frames + report.dropped == 20
+    # Late by the work on it and on the one before, not by all those before it: with
+    # those, half of the pictures would be late by 0.6 s and more.
+    assert report.latency < 0.1 * 4
+    times = [frame.time for frame in pictures(tmp_path / "out.mkv")]
+    assert len(times) == report.frames
+    assert all(b > a for a, b in pairwise(times))
+
+
+def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> None:
+    for show, background, channels in (
+        ("composition", "white", 3), ("composition", "transparent", 4),
+        ("alpha", None, 3), ("foreground", None, 3),
+    ):  # fmt: skip
+        out = tmp_path / f"{show}-{background}.mkv"
+        report = live(
+            Fake(), str(endless), str(out), show=show, background=background,
+            downsample_ratio=1, limit=5,
+        )  # fmt: skip
+        with VideoReader(out, alpha=True) as reader:
+            frames = list(reader)
+        assert len(frames) == report.frames == 5
+        assert frames[0].pixels.shape == (48, 64, channels)
+
+
+def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
+    def stop(report: LiveReport) -> None:
+        if report.frames == 3:
+            raise KeyboardInterrupt
+
+    report = live(
+        Fake(), str(endless), str(tmp_path / "a.mkv"), downsample_ratio=1, tell=stop
+    )
+    assert report.frames == 3
+    assert len(pictures(tmp_path / "a.mkv")) == 3
+
+
+def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
+    other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
+    fake, seen = Fake(), []
+    from rematte.convert import Report
+    from rematte.engines.choose import choose_matting, placement
+    from rematte.live.live import _mattes
+    from rematte.matting.background import Renderer
+
+    matting = choose_matting(
+        fake, *placement(fake, None, None), Report(), engine="plain", frames=None,
+        downsample_ratio=1, seq_chunk=1,
+    )  # fmt: skip
+    with Newest([str(endless), str(other)]) as newest:
+        for frame in _mattes(newest, matting, Renderer("alpha")):
+            seen.append(frame.pixels.shape)
+            if len(seen) == 3:
+                newest.switch()
+            if len(seen) == 8:
+                break
+    assert set(seen) == {(48, 64, 1)}  # the second is brought to the size of the first
+    assert fake.fresh == 2
+
+
+def test_a_pipe_gets_raw_video(endless: Path, tmp_path: Path) -> None:
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+
+    def read() -> None:
+        with pipe.open("rb") as file, av.open(file, format="nut") as container:
+            found.extend(frame.format.name for frame in container.decode(video=0))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    report = live(
+        Fake(), str(endless), str(pipe), background="transparent",
+        downsample_ratio=1, limit=10,
+    )  # fmt: skip
+    reader.join(60)
+    assert found == ["rgba"] * report.frames
+    assert report.frames == 10
+
+
+def test_a_stream_is_sent_and_received(free_port: int) -> None:
+    address = f"udp://127.0.0.1:{free_port}"
+    stop = threading.Event()
+
+    def send() -> None:
+        sink = StreamSink(f"{address}?pkt_size=1316", INFO, False, 1.0)
+        index = 0
+        while not stop.is_set():
+            pixels = np.full((48, 64, 3), 200, np.uint8)
+            sink.write(Frame(pixels, Fraction(index, 25), Fraction(1, 25)))
+            index += 1
+            time.sleep(0.01)
+        sink.close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        source = LiveSource(address)
+        assert (source.info.width, source.info.height) == (64, 48)
+        received = [picture for picture, _ in zip(source, range(3), strict=False)]
+        source.close()
+    finally:
+        stop.set()
+        sender.join()
+    assert all(np.abs(pixels.astype(int) - 200).max() < 8 for pixels, _ in received)
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def test_a_window_shows_and_obeys(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    pygame = pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    newest = Newest([str(clip)])
+    window = Window(INFO, newest)
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[10, 20] = 255, 0, 128
+    frame = Frame(pixels, Fraction(0), Fraction(1, 25))
+    window.write(frame)
+    assert window._screen.get_at((20, 10))[:3] == (255, 0, 128)
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_SPACE))
+    window.write(frame)
+    assert newest._switch
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    with pytest.raises(KeyboardInterrupt):
+        window.write(frame)
+    window.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("missing.mp4 -o out.mkv", 3, "cannot be opened"),
+        ("camera:77 -o out.mkv", 3, "camera[:WHICH]"),
+        ("text.mp4 -o out.mkv", 3, "not a video FFmpeg can read"),
+        ("in.mp4 -o there.mkv", 1, "there.mkv exists"),
+        ("in.mp4 -o missing/out.mkv", 1, "create it first"),
+        ("in.mp4 -o window --background transparent", 1, "is not transparent"),
+        ("in.mp4 -o out.mp4 --background transparent", 1, "is not transparent"),
+        ("in.mp4 -o udp://127.0.0.1:9 --background transparent", 1, "not transparent"),
+        ("in.mp4 -o out.mkv --background plaid", 2, "neither a colour"),
+        ("in.mp4 -o out.mkv --limit 0", 2, "limit must be 1"),
+        ("in.mp4 -o out.mkv --downsample-ratio 2", 2, "downsample_ratio must be"),
+        ("in.mp4 -o out.mkv --engine plaid", 2, "invalid choice"),
+    ],
+)
+def test_bad_words_are_one_line(
+    words: str,
+    code: int,
+    message: str,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.mp4").write_text("no video")
+    Path("there.mkv").write_text("mine")
+    found, _, error = run("live", *words.split(), "--engine", "torch")
+    assert found == code
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.mp4", "text.mp4", "there.mkv"
+    ]  # fmt: skip
+    assert Path("there.mkv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", ["window", "there.mkv", "missing/o.mkv", "-"])
+def test_outputs_are_checked_before_engines_are_built(
+    output: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.mkv").write_text("mine")
+    if output == "window":
+        pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+        for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    built: list[object] = []
+    monkeypatch.setattr(
+        "rematte.live.live.choose_matting", lambda *a, **k: built.append(a)
+    )
+    with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
+        live(Fake(), str(clip), output)
+    assert not built
+
+
+def test_a_session_without_a_display_is_an_error(clip: Path, tmp_path: Path) -> None:
+    """SDL itself would draw where nobody sees it."""
+    pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+    hidden = ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    if sys.platform != "linux" or Path("/dev/dri/card0").exists():
+        pytest.skip("this machine has a display that needs no session")
+    done = subprocess.run(
+        [sys.executable, "-m", "rematte", "live", str(clip), "--engine", "torch"],
+        env=environment, cwd=Path(__file__).parents[2], capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]  # libraries of the desktop may say theirs
+    assert "no display" in line
+    assert "-o a file" in line
+
+
+def test_an_engine_that_fails_leaves_no_file(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no engine")
+
+    monkeypatch.setattr("rematte.live.live.choose_matting", fail)
+    with pytest.raises(RuntimeError, match="no engine"):
+        live(Fake(), str(clip), str(tmp_path / "out.mkv"))
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_source_without_a_picture_is_an_error(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveSource, "__iter__", lambda self: iter(()))
+    with pytest.raises(InputError, match="no picture came"):
+        live(Fake(), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_drivers_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyvirtualcam", None)
+    with pytest.raises(OutputError, match=r"pip install 'rematte\[live\]'"):
+        VirtualCamera(INFO)
+
+
+def test_a_source_that_breaks_off_keeps_the_recording(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Fake()
+
+    def broken(self: LiveSource) -> Iterator[tuple[Any, None]]:
+        # So many that the first are written, whatever waits in between.
+        while network.seen < 10:
+            yield colours(1, (64, 48))[0], None
+            time.sleep(0.01)
+        raise InputError("cable: broke off")
+
+    monkeypatch.setattr(LiveSource, "__iter__", broken)
+    with pytest.raises(InputError, match="broke off"):
+        live(network, str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+    assert len(pictures(tmp_path / "out.mkv")) >= 1
+
+
+def test_the_command_tells_latency_and_drops(
+    endless: Path, tmp_path: Path, run: Run
+) -> None:
+    words = ["live", str(endless), "-o", str(tmp_path / "o.mkv"), "--engine", "torch"]
+    code, out, _ = run(*words, "--limit", "4")
+    assert code == 0
+    assert "4 pictures in " in out
+    assert "ms; engine torch" in out

@@ -1,0 +1,363 @@
+"""The page by clicks, in a real browser over a real server with the real network."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_clip
+from fakes import decode
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CLIP = ROOT / "demo" / "clip.mp4"
+CHROMIUM = Path("/usr/bin/chromium")
+REQUIRED = os.environ.get("REMATTE_REQUIRE_WEB")
+
+try:
+    from playwright.sync_api import Page, expect, sync_playwright
+except ImportError:
+    if REQUIRED:
+        raise
+    pytest.skip("no playwright; install rematte[dev]", allow_module_level=True)
+if not CHROMIUM.exists() and not REQUIRED:
+    pytest.skip(f"no browser at {CHROMIUM}", allow_module_level=True)
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+]
+# Counts what is loaded at the same time.
+COUNT = """
+  const now = { preview: 0, upload: 0 };
+  window.most = { preview: 0, upload: 0 };
+  const add = (kind) => most[kind] = Math.max(most[kind], ++now[kind]);
+  const { fetch } = window;
+  window.fetch = (address, options) => {
+    const answer = fetch(address, options);
+    if (!address.includes("/preview/")) return answer;
+    add("preview");
+    return answer.finally(() => now.preview--);
+  };
+  const { send } = XMLHttpRequest.prototype;
+  XMLHttpRequest.prototype.send = function (body) {
+    add("upload");
+    this.addEventListener("readystatechange", () => {
+      if (this.readyState === XMLHttpRequest.DONE) now.upload -= 1;
+    });
+    send.call(this, body);
+  };
+"""
+LONG = 120_000  # a conversion on a machine with other things to do [ms]
+expect.set_options(timeout=30_000)  # an answer on such a machine
+
+
+class Served:
+    """`rematte serve` as a process.
+
+    Args:
+        folder: The work folder.
+        port: Where; 0 takes any.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        words = ["serve", "--folder", str(folder), "--port", str(port), "--jobs", "2"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rematte", *words],
+            stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.address = re.search(r"http\S+", self.process.stdout.readline())[0]  # type: ignore[index]
+        self.port = int(self.address.split("/")[2].split(":")[1])
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    server = Served(tmp_path_factory.mktemp("page") / "work")
+    yield server
+    assert server.end() == 0
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """Starts servers, and ends those that are left when a test fails."""
+    made: list[Served] = []
+
+    def serve(*args: Any) -> Served:
+        made.append(Served(*args))
+        return made[-1]
+
+    yield serve
+    for server in made:
+        if server.process.returncode is None:
+            server.end()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Page]:
+    """The page in a new profile; it must report no error of its own."""
+    context = browser.new_context(locale="en-US", accept_downloads=True)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "console",
+        lambda line: errors.append(line.text) if "Security" in line.text else None,
+    )
+    page.goto(served.address)
+    yield page
+    page.on("dialog", lambda dialog: dialog.accept())
+    cards = page.locator(".card")
+    while left := cards.count():
+        cards.first.get_by_role("button", name="Remove").click()
+        expect(cards).to_have_count(left - 1)
+    context.close()
+    assert not errors
+
+
+def draw(path: Path, rounds: int) -> Path:
+    """The demo clip, small and several times over, so that it can be disturbed."""
+    frames = [frame[::2, ::2] for frame in decode(CLIP)]
+    return make_clip(path, frames * rounds, options={"preset": "ultrafast"})
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("clips") / "long.mp4", 12)
+
+
+def upload(page: Page, *paths: Path) -> None:
+    before = page.locator(".card").count()
+    page.set_input_files("#files", [str(path) for path in paths])
+    expect(page.locator(".card")).to_have_count(before + len(paths), timeout=LONG)
+
+
+def choose(page: Page, **boxes: bool) -> None:
+    labels = {"clear": "Transparent video", "mp4": "MP4 over", "alpha": "Alpha matte"}
+    for name, wanted in boxes.items():
+        page.get_by_label(labels[name]).first.set_checked(wanted)
+
+
+def start(page: Page) -> None:
+    page.get_by_role("button", name="Start").first.click()
+
+
+def is_state(page: Page, state: str) -> None:
+    expect(page.locator(".card").first).to_have_attribute(
+        "data-state", state, timeout=LONG
+    )
+
+
+def is_under_way(page: Page) -> None:
+    expect(page.locator(".eta").first).to_contain_text("of ", timeout=LONG)
+
+
+def canvas(page: Page) -> Any:
+    """The colours near both ends of the canvas."""
+    return page.locator("canvas").evaluate(
+        """canvas => [9, canvas.width - 9].map(x => {
+            const { data } = canvas.getContext("2d").getImageData(x, 30, 1, 1);
+            return Array.from(data.slice(0, 3));
+        })"""
+    )
+
+
+def test_from_a_video_to_a_download_by_clicks(page: Page, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a clip.mp4", 12, size=(160, 120), sound=True)
+    upload(page, clip)
+    expect(page.locator("h3")).to_have_text("a clip.mp4")
+    expect(page.locator(".facts")).to_have_text(
+        re.compile("160.120, 25 frames/s, 0.5 s")
+    )
+    expect(page.locator(".preview")).to_have_count(3)
+    expect(page.locator(".preview.loading")).to_have_count(0, timeout=LONG)
+    expect(page.locator(".preview.broken")).to_have_count(0)
+    page.get_by_label("Fast").check()
+    page.get_by_label("VP9").or_(page.locator("select")).select_option("webm")
+    page.locator("[name=tint]").fill("#ff0000")
+    start(page)
+    is_state(page, "done")
+    expect(page.locator("#live")).to_have_text("a clip.mp4: Done")
+    for name, file in {
+        "Transparent .webm": "a clip_cutout.webm",
+        ".mp4 over": "a clip_composition.mp4",
+    }.items():
+        with page.expect_download() as caught:
+            page.get_by_role("link", name=name).click()
+        assert caught.value.suggested_filename == file
+        caught.value.save_as(tmp_path / file)
+        assert len(decode(tmp_path / file)) == 12
+    # No one is in it, so after is red all over and before the gray of the clip.
+    expect(page.locator("canvas")).to_have_attribute("data-drawn", re.compile("."))
+    end = time.monotonic() + 30
+    while (colours := canvas(page))[1][0] < 200 and time.monotonic() < end:
+        time.sleep(0.1)
+    left, right = colours
+    assert right[0] > 200 > 60 > right[1]
+    assert max(left) < 60
+    # The slider by keyboard: only before, and then only after.
+    page.get_by_label("How much of before").press("End")
+    assert max(canvas(page)[1]) < 60
+    page.get_by_label("How much of before").press("Home")
+    assert canvas(page)[0][0] > 200
+    page.get_by_role("button", name="Play").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+
+def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video at all\n" * 100)
+    page.set_input_files("#files", [str(tmp_path / "text.mp4")])
+    expect(page.locator(".uploads .failed")).to_contain_text(
+        "not a video FFmpeg can read", timeout=LONG
+    )
+    page.locator(".uploads button").click()
+    expect(page.locator(".uploads li")).to_have_count(0)
+    upload(page, make_clip(tmp_path / "clip.mp4", 3))
+    choose(page, clear=False, mp4=False)
+    start(page)
+    expect(page.locator(".refused")).to_contain_text("at least one")
+    choose(page, mp4=True)
+    page.get_by_label("Image", exact=True).check()
+    start(page)
+    expect(page.locator(".refused")).to_contain_text("Choose an image")
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
+    page.set_input_files("[name=backdrop]", str(tmp_path / "blue.png"))
+    expect(page.locator(".picked")).to_have_text("blue.png", timeout=LONG)
+    expect(page.locator(".behind").first).to_be_visible()
+
+
+def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
+    upload(page, long_clip)
+    choose(page, clear=False)
+    start(page)
+    is_under_way(page)
+    page.reload()
+    is_under_way(page)
+    is_state(page, "running")
+    expect(page).to_have_title(re.compile(r"\d+ % · rematte"))
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".badge")).to_have_text("进行中")
+    page.reload()
+    expect(page.locator(".badge")).to_have_text("进行中")
+    page.get_by_role("button", name="English").click()
+    page.get_by_role("button", name="Cancel").click()
+    is_state(page, "cancelled")
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    start(page)
+    is_under_way(page)
+    page.get_by_role("button", name="Cancel").click()
+    is_state(page, "cancelled")
+
+
+def test_the_old_result_stays_until_there_is_a_new_one(
+    page: Page, long_clip: Path
+) -> None:
+    upload(page, long_clip)
+    choose(page, clear=False, mp4=False, alpha=True)
+    page.get_by_label("Fast").check()
+    start(page)
+    is_state(page, "done")
+    expect(page.locator(".previous")).to_be_hidden()
+    page.get_by_text("Convert again").click()
+    choose(page, mp4=True, alpha=False)
+    start(page)
+    is_under_way(page)
+    expect(page.locator(".previous")).to_be_visible()
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="Alpha .mp4").click()
+    assert caught.value.failure() is None
+    page.get_by_role("button", name="Cancel").click()
+    is_state(page, "cancelled")
+    expect(page.get_by_role("link", name="Alpha .mp4")).to_be_visible()
+    start(page)
+    is_state(page, "done")
+    expect(page.get_by_role("link", name=".mp4 over")).to_be_visible()
+    page.get_by_text("Earlier results").click()
+    with page.expect_download() as caught:
+        page.locator(".earlier").get_by_role("link", name="Alpha .mp4").click()
+    assert caught.value.failure() is None
+    expect(page.locator(".earlier span")).to_have_text("Fast")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".earlier span")).to_have_text("快速")
+    page.get_by_role("button", name="English").click()
+
+
+def test_clicks_do_not_wait_for_previews_or_uploads(page: Page, tmp_path: Path) -> None:
+    """A browser has six connections to a server; what loads by itself takes four."""
+    page.add_init_script(COUNT)
+    page.reload()
+    clips = [make_clip(tmp_path / f"{n}.mp4", 3, size=(160, 120)) for n in range(8)]
+    page.set_input_files("#files", [str(clip) for clip in clips])
+    expect(page.locator(".card").first).to_be_visible(timeout=LONG)
+    with page.expect_response(lambda answer: answer.url.endswith("/start")) as caught:
+        start(page)
+    assert caught.value.status == 204
+    expect(page.locator(".card")).to_have_count(8, timeout=LONG)
+    for index in range(8):
+        page.locator(".card").nth(index).scroll_into_view_if_needed()
+    expect(page.locator(".preview.loading:visible")).to_have_count(0, timeout=LONG)
+    assert page.evaluate("most") == {"preview": 2, "upload": 2}
+
+
+def test_two_jobs_at_once_on_a_phone(page: Page, long_clip: Path) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    upload(page, long_clip)
+    upload(page, long_clip)
+    wide = page.evaluate("() => document.documentElement.scrollWidth")
+    assert wide <= 360
+    for left in (1, 0):
+        choose(page, clear=False)
+        start(page)
+        expect(page.locator(".card[data-state=ready]")).to_have_count(left)
+    for index in range(2):
+        expect(page.locator(".eta").nth(index)).to_contain_text("of ", timeout=LONG)
+    expect(page.locator(".card[data-state=running]")).to_have_count(2)
+
+
+def test_a_killed_server_goes_on_where_it_was(
+    browser: Any, serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(tmp_path / "work")
+    page = browser.new_page()
+    page.goto(served.address)
+    upload(page, draw(tmp_path / "clip.mp4", 2))
+    choose(page, clear=False)
+    page.get_by_label("Fast").check()
+    start(page)
+    is_under_way(page)
+    served.end(signal.SIGKILL)
+    expect(page.locator("#offline")).to_be_visible(timeout=LONG)
+    again = serve(served.folder, served.port)
+    assert again.address == served.address
+    # The open page finds it again by itself.
+    expect(page.locator("#offline")).to_be_hidden(timeout=LONG)
+    is_state(page, "running")
+    is_under_way(page)
+    is_state(page, "done")
+    with page.expect_download() as caught:
+        page.get_by_role("link", name=".mp4 over").click()
+    assert len(decode(caught.value.path())) == 240
+    page.close()
+    assert again.end() == 0
+    assert not list(served.folder.rglob("*partial*"))

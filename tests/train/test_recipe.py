@@ -1,0 +1,138 @@
+"""Recipes: what they may hold, and what is said about what they may not."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from rematte.errors import InputError
+from rematte.train.recipe import Phase, Recipe, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = """
+[[phase]]
+name = "one"
+kind = "matting"
+rates = { decoder = 1e-4 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "r.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def phase_of(name: str) -> Phase:
+    (phase,) = load_recipe(RECIPES / name).phase
+    return phase
+
+
+def test_defaults_fill_what_is_left_out(recipe: Path) -> None:
+    read = load_recipe(recipe)
+    assert read == Recipe((Phase("one", "matting", rates=read.phase[0].rates),))
+    assert read.phase[0].rates.decoder == 1e-4
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_recipes_parse(path: Path, device: str) -> None:
+    assert load_recipe(path, (), device).phase
+
+
+def test_stages_are_the_published_ones() -> None:
+    stages = [phase_of(f"stage{number}.toml") for number in (1, 2, 3, 4)]
+    assert [stage.frames for stage in stages] == [(n, n) for n in (15, 50, 40, 40)]
+    rates = [dataclasses.astuple(stage.rates)[:4] for stage in stages]
+    assert rates == [
+        (1e-4, 2e-4, 2e-4, 0),
+        (5e-5, 1e-4, 1e-4, 0),
+        (1e-5, 1e-5, 1e-5, 2e-4),
+        (1e-5, 1e-5, 5e-5, 2e-4),
+    ]
+    assert [stage.high is not None for stage in stages] == [False, False, True, True]
+    for stage in stages:
+        assert sum(stage.size) / 2 == 512
+        assert stage.segmentation
+        assert stage.batch_norm
+        if stage.high is not None:
+            assert (stage.high.frames, stage.high.ratio) == ((6, 6), 0.25)
+            assert sum(stage.high.size) / 2 == 2048
+    starts = [load_recipe(RECIPES / f"stage{n}.toml").model.start for n in (1, 2, 3, 4)]
+    assert starts == ["imagenet", *[f"runs/stage{n}/weights.safetensors" for n in
+                      (1, 2, 3)]]  # fmt: skip
+
+
+def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        SMALL + 'steps = 5\n[on.cpu]\n"phase.0.steps" = 6\n"run.seed" = 7\n'
+    )
+    assert load_recipe(path).phase[0].steps == 5
+    assert load_recipe(path, (), "cpu").phase[0].steps == 6
+    assert load_recipe(path, (), "cuda").run.seed == 0
+    read = load_recipe(
+        path,
+        ["phase.0.steps=8", "run.out=a b", 'data.people=["x", "y"]', "run.ema=0"],
+        "cpu",
+    )
+    assert read.phase[0].steps == 8
+    assert read.run.out == "a b"
+    assert read.run.seed == 7
+    assert read.data.people == ("x", "y")
+    assert type(read.run.ema) is float
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("run.sed=1", "unknown setting run.sed; the nearest is run.seed; all: out, "),
+        ("phase.0.stpes=1", "unknown setting phase.0.stpes; the nearest is .*steps"),
+        ("phase.0.rates.x=1", "unknown setting phase.0.rates.x; the nearest is"),
+        ("dat.shards=[]", "unknown setting dat; the nearest is data"),
+        ("run.seed=1.5", "run.seed must be a whole number, got 1.5"),
+        ("run.seed=true", "run.seed must be a whole number, got True"),
+        ("run.out=3", "run.out must be a text, got 3"),
+        ("phase.0.batch_norm=1", "must be true or false, got 1"),
+        ("run.ema=2", r"run.ema must be in \[0, 0.99999\], got 2"),
+        (
+            "phase.0.kind=mating",
+            "must be one of matting, blocks, encoder, decoder, distill, got 'mating'",
+        ),
+        ("phase.0.frames=[1]", "frames must be a list of 2, each a whole number"),
+        ("phase.0.frames=[3, 2]", r"frames must be \[least, most\] within \[1, 1000\]"),
+        ("phase.0.size=[8, 64]", r"size must be \[least, most\] within \[32, 8192\]"),
+        ("phase.0.high.size=[8, 64]", "high.size must be"),
+        ("phase.0.ratio=[0.5, 1.5]", "ratio must be"),
+        ("data.shards=a.tar", "data.shards must be a list, each a text"),
+        ("phase.0=3", "give a number and a name"),
+        ("phase.1.steps=3", "1 is none of 0 to 0; members of a list are counted"),
+        ("phase.0.name.x.y=3", "phase.0.name.x.y: x is no table"),
+        ("phase.0.high=3", "phase.0.high must be a table"),
+        ("phase.0.kind=blocks", "needs a teacher: set model.teacher"),
+        ("phase.0.rates.decoder=0", "rates are all 0: nothing would be trained"),
+        ("run.seed", "--set must be KEY=VALUE, got 'run.seed'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    recipe: Path, change: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_recipe(recipe, [change])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        load_recipe(tmp_path / "none.toml")
+    path = tmp_path / "r.toml"
+    path.write_text("a = = b")
+    with pytest.raises(InputError, match=r"is no TOML: .*; correct it"):
+        load_recipe(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="phase is missing; add it to the recipe"):
+        load_recipe(path)
+    path.write_text('[[phase]]\nname = "x"\n')
+    with pytest.raises(ValueError, match=r"phase\.0\.kind is missing"):
+        load_recipe(path)

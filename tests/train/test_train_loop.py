@@ -1,0 +1,479 @@
+"""The loop: it learns, stops, resumes exactly, and leaves files that load."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from conftest import draw_disc, make_clip
+from fakes import save_images
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from test_data import encoded, make_shards, make_tar
+
+import rematte
+from rematte.cli.app import main
+from rematte.errors import InputError, OutputError, WeightsError
+from rematte.network.matting_network import MattingNetwork
+from rematte.train import Recipe, Trained, train
+from rematte.train.distill import (
+    block_errors,
+    block_names,
+    capture,
+    distill_loss,
+    grafted,
+)
+from rematte.train.loop import LOG, SETTINGS, STATE, WEIGHTS, Passes, _factor, _groups
+from rematte.train.recipe import (
+    NO_AUGMENT,
+    Data,
+    High,
+    Model,
+    Phase,
+    Rates,
+    Run,
+    Validate,
+)
+
+ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
+FEW = Validate(every=100, samples=1, frames=2, size=32)
+
+
+def drawn(folder: Path) -> Data:
+    """One moving disc with its alpha, and the wall behind it."""
+    disc = draw_disc(3, (64, 64))
+    for name in ("m/fgr", "m/pha", "b"):
+        (folder / name).mkdir(parents=True)
+    save_images(folder / "m/fgr/1", disc.frames)
+    save_images(folder / "m/pha/1", disc.alpha)
+    Image.fromarray(disc.background).save(folder / "b/wall.png")
+    return Data(mattes=(str(folder / "m"),), backgrounds=(str(folder / "b"),))
+
+
+def make_teacher(folder: Path, seed: int = 5) -> str:
+    torch.manual_seed(seed)
+    network = MattingNetwork(refiner="fast_guided_filter")
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean: its maps get a variance of about 1
+    with torch.no_grad():
+        network(torch.rand(2, 2, 3, 64, 64))
+    save_file(network.state_dict(), folder / "teacher.safetensors")
+    return str(folder / "teacher.safetensors")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Recipe:
+    """Every kind of phase and pass, two steps each, on drawn shards."""
+    data = make_shards(tmp_path, make_clip(tmp_path / "c.mkv", 6, codec="ffv1"))
+    short = {"steps": 2, "frames": (1, 2), "size": (32, 48), "rates": ALL}
+    return Recipe(
+        (
+            Phase("m", "matting", high=High((1, 1), (64, 64), 0.5), batch_norm=True,
+                  **short),
+            Phase("b", "blocks", schedule="cosine", optimizer="adamw", **short),
+            Phase("c", "decoder", **short),
+            Phase("d", "distill", truth=0.5, precision="bfloat16", **short),
+            Phase("r", "distill", ratio=(0.5, 0.8), **short),
+        ),
+        data,
+        Model(teacher=make_teacher(tmp_path)),
+        validate=FEW,
+        run=Run(str(tmp_path / "run"), seed=3, workers=0, save_every=1, log_every=1),
+    )  # fmt: skip
+
+
+def elsewhere(recipe: Recipe, folder: Path, **changes: Any) -> Recipe:
+    run = dataclasses.replace(recipe.run, out=str(folder), **changes)
+    return dataclasses.replace(recipe, run=run)
+
+
+def quick(recipe: Recipe, **options: Any) -> Trained:
+    return train(recipe, device="cpu", progress=False, **options)
+
+
+def log(folder: Path | str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]
+
+
+def equal(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return (
+            isinstance(b, dict)
+            and a.keys() == b.keys()
+            and all(equal(a[key], b[key]) for key in a)
+        )
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+# Learning
+
+
+def test_one_drawn_clip_is_learned_by_heart(tmp_path: Path) -> None:
+    phase = Phase(
+        "m", "matting", steps=40, frames=(2, 2), size=(64, 64), batch_norm=True,
+        rates=Rates(1e-3, 1e-3, 1e-3), segmentation=False,
+    )  # fmt: skip
+    run = Run(str(tmp_path / "run"), workers=0, ema=0.0, log_every=1)
+    quick(Recipe((phase,), drawn(tmp_path), Model(), NO_AUGMENT, FEW, run))
+    lines = [line for line in log(run.out) if "loss" in line]
+    assert lines[-1]["matting/alpha_l1"] < 0.01 < 0.1 < lines[0]["matting/alpha_l1"]
+    assert lines[-1]["loss"] < lines[0]["loss"] / 10
+
+
+# A chain of blocks follows more slowly than each of them fed with the teacher's input.
+@pytest.mark.parametrize(("kind", "most"), [("blocks", 0.7), ("encoder", 0.9)])
+def test_a_teacher_is_followed_block_by_block(
+    kind: Literal["blocks", "encoder"], most: float, mixed: Recipe
+) -> None:
+    phase = Phase(
+        "b",
+        kind,
+        steps=30,
+        frames=(2, 2),
+        size=(48, 48),
+        empty=0.0,
+        clips=0.0,
+        rates=ALL,
+    )
+    recipe = dataclasses.replace(mixed, phase=(phase,), augment=NO_AUGMENT)
+    quick(recipe)
+    losses = [line["loss"] for line in log(mixed.run.out) if "loss" in line]
+    assert sum(losses[-3:]) < most * sum(losses[:3])
+    held = [line["map_error"] for line in log(mixed.run.out) if "error" in line]
+    assert held[-1] < held[0]
+
+
+def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:
+    teacher = MattingNetwork(refiner="fast_guided_filter").eval()
+    src = torch.rand(1, 2, 3, 48, 32)
+    errors = block_errors(teacher, teacher, src)
+    assert list(errors) == block_names(teacher)
+    assert len(errors) == 24
+    assert max(float(e.detach()) for e in errors.values()) < 1e-8
+    unknown = torch.zeros(1, 1, 1, 1, 1)
+    nothing = {"fgr": src, "pha": src[:, :, :1], "known": unknown}
+    terms = distill_loss(teacher, teacher, {"src": src} | nothing, 1.0, 1.0)
+    assert sum(float(term.detach()) for term in terms.values()) == 0
+    assert "maps" in terms
+
+
+def test_a_decoder_learns_from_the_features_of_the_teacher() -> None:
+    teacher, student = MattingNetwork().eval(), MattingNetwork().eval()
+    student.load_state_dict(
+        {
+            key: value
+            for key, value in teacher.state_dict().items()
+            if not key.startswith(("backbone.", "aspp."))
+        },
+        strict=False,
+    )
+    src = torch.rand(1, 2, 3, 48, 32)
+    own = student.backbone
+    assert torch.equal(grafted(student, teacher)(src).pha, teacher(src).pha)
+    assert student.backbone is own
+    assert grafted(student, teacher).decoder is student.decoder
+
+
+def test_the_truth_replaces_the_teacher_where_it_is_known() -> None:
+    teacher = MattingNetwork().eval()
+    src = torch.rand(2, 1, 3, 32, 32)
+    with torch.no_grad():
+        fgr, pha, *_ = teacher(src)
+    known = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1, 1)
+    batch = {"src": src, "fgr": fgr, "pha": 1 - pha, "known": known}
+    terms = distill_loss(teacher, teacher, batch, 1.0, 0.0)
+    hand = 5 * (1 - 2 * pha[:1]).abs().mean() / 2
+    assert float(terms["alpha_l1"].detach()) == pytest.approx(float(hand), rel=1e-4)
+    assert "maps" not in terms
+
+
+def test_another_variant_is_followed_by_its_outputs() -> None:
+    student, teacher = MattingNetwork("resnet50").eval(), MattingNetwork().eval()
+    src = torch.rand(1, 1, 3, 32, 32)
+    batch = {"src": src, "fgr": src, "pha": src[:, :, :1],
+             "known": torch.zeros(1, 1, 1, 1, 1)}  # fmt: skip
+    terms = distill_loss(student, teacher, batch, 1.0, 1.0)
+    assert "maps" not in terms
+    with capture(student, block_names(student)) as seen:
+        student(src)
+    assert len(seen) == len(block_names(student)) == 25
+
+
+def test_rates_rise_and_fall() -> None:
+    phase = Phase("p", "matting", steps=100, warmup=3, schedule="cosine")
+    assert _factor(phase, 0) == pytest.approx(0.25)
+    assert _factor(phase, 50) == pytest.approx(0.5)
+    assert _factor(phase, 99) < 0.001
+    assert _factor(dataclasses.replace(phase, schedule="constant"), 99) == 1
+    assert _factor(dataclasses.replace(phase, warmup=0), 0) == 1
+
+
+def test_parts_at_rate_0_stay() -> None:
+    network = MattingNetwork()
+    groups = _groups(network, Rates(decoder=1e-3, backbone=1e-4, first=3.0))
+    assert [group["lr"] for group in groups] == pytest.approx([3e-4, 1e-4, 1e-3])
+    learning = {
+        name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad
+    }
+    assert learning == {"backbone", "decoder", "project_mat", "project_seg"}
+
+
+# Stopping and going on
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With more, torch's backward pass differs between two runs of the same step."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
+    mixed: Recipe, tmp_path: Path
+) -> None:
+    """Bit for bit, over all phases; with a worker for the unbroken one."""
+    whole = quick(elsewhere(mixed, tmp_path / "whole", workers=1))
+    assert whole.finished
+    assert whole.steps == 10
+    calls, part = 0, None
+    while part is None or not part.finished:
+        part = quick(mixed, resume=True, minutes=1e-6)  # one step
+        calls += 1
+    assert calls == 10
+    one = torch.load(tmp_path / "whole" / STATE)
+    other = torch.load(Path(mixed.run.out) / STATE)
+    for key in ("at", "network", "mean", "optimizer", "scaler", "rng"):
+        assert equal(one[key], other[key]), key
+    assert whole.weights.read_bytes() == part.weights.read_bytes()
+    steps = [
+        {k: v for k, v in line.items() if k != "seconds"}
+        for line in log(tmp_path / "whole")
+        if "loss" in line
+    ]
+    again = [
+        {k: v for k, v in line.items() if k != "seconds"}
+        for line in log(mixed.run.out)
+        if "loss" in line
+    ]
+    assert steps == again
+
+
+def test_an_interrupt_leaves_a_checkpoint_that_loads_and_goes_on(
+    mixed: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Passes.forward
+
+    def pressed(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return forward(*arguments)
+
+    before = signal.getsignal(signal.SIGINT)
+    recipe = dataclasses.replace(mixed, phase=mixed.phase[1:2])
+    with monkeypatch.context() as patch:
+        patch.setattr(Passes, "forward", pressed)
+        with pytest.raises(KeyboardInterrupt, match=STATE):
+            quick(recipe)
+    assert signal.getsignal(signal.SIGINT) is before
+    folder = Path(mixed.run.out)
+    rematte.load_model(folder / WEIGHTS)
+    assert {path.name for path in folder.iterdir()} == {
+        STATE, WEIGHTS, SETTINGS, LOG, "sheets",
+    }  # fmt: skip
+    assert quick(recipe, resume=True).steps == 2
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(
+    mixed: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(mixed, minutes=1e-6)
+    folder = Path(mixed.run.out)
+    before = (folder / STATE).read_bytes()
+
+    def full(state: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"no space left.*; the checkpoint before is"):
+        quick(mixed, resume=True, minutes=1e-6)
+    assert (folder / STATE).read_bytes() == before
+    assert not list(folder.glob(".*"))
+
+
+def test_a_run_is_not_overwritten_nor_mixed_with_another(mixed: Recipe) -> None:
+    quick(mixed, minutes=1e-6)
+    with pytest.raises(OutputError, match="holds a run; go on with --resume"):
+        quick(mixed)
+    other = dataclasses.replace(mixed, augment=NO_AUGMENT)
+    with pytest.raises(OutputError, match=r"of other settings \(augment\)"):
+        quick(other, resume=True)
+    (Path(mixed.run.out) / STATE).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"state\.pt is damaged; delete it"):
+        quick(mixed, resume=True)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(mixed: Recipe) -> None:
+    phase = dataclasses.replace(mixed.phase[1], rates=Rates(1e30, 1e30, 1e30), steps=9)
+    with pytest.raises(ValueError, match=r"not finite at step .*lower phase"):
+        quick(dataclasses.replace(mixed, phase=(phase,)))
+
+
+# What is left behind
+
+
+def test_the_export_and_what_lies_beside_it(mixed: Recipe, tmp_path: Path) -> None:
+    half = elsewhere(mixed, tmp_path / "half", export="float16")
+    half = dataclasses.replace(half, phase=mixed.phase[2:3])
+    trained = quick(half)
+    stored = load_file(trained.weights)
+    assert stored["project_mat.conv.weight"].dtype == torch.float16
+    model = rematte.load_model(trained.weights)
+    fgr, pha, *_ = model(torch.rand(1, 3, 64, 64), 0.5)
+    assert bool(pha.isfinite().all() and fgr.isfinite().all())
+    settings = json.loads((tmp_path / "half" / SETTINGS).read_text())
+    assert settings["run"]["export"] == "float16"
+    assert settings["phase"][0]["rates"]["decoder"] == 1e-3
+    with Image.open(tmp_path / "half/sheets/0000002.png") as sheet:
+        assert sheet.size == (4 * 32, 32)
+    # Weights are a start, too; the refiner may be another one.
+    model = Model(refiner="fast_guided_filter", start=str(trained.weights),
+                  teacher=mixed.model.teacher)  # fmt: skip
+    again = dataclasses.replace(elsewhere(half, tmp_path / "again"), model=model)
+    assert quick(again).finished
+
+
+def test_torchscript_is_no_teacher_and_no_start(mixed: Recipe, tmp_path: Path) -> None:
+    module = torch.jit.trace(torch.nn.Identity(), torch.rand(1))
+    torch.jit.save(module, tmp_path / "t.pt")
+    model = Model(teacher=str(tmp_path / "t.pt"))
+    with pytest.raises(WeightsError, match="is TorchScript; give the state dict"):
+        quick(dataclasses.replace(mixed, model=model))
+    model = Model(start=str(tmp_path / "t.pt"))
+    with pytest.raises(InputError, match=r"model.start .*t.pt does not hold backbone"):
+        quick(dataclasses.replace(mixed, model=model))
+
+
+def test_blocks_need_a_teacher_of_the_same_variant(mixed: Recipe) -> None:
+    model = dataclasses.replace(mixed.model, variant="resnet50")
+    with pytest.raises(InputError, match="is no resnet50, so its maps cannot be"):
+        quick(dataclasses.replace(mixed, model=model))
+
+
+def test_a_phase_of_no_steps_is_left_out(mixed: Recipe) -> None:
+    none = [dataclasses.replace(phase, steps=0) for phase in mixed.phase[:3]]
+    recipe = dataclasses.replace(mixed, phase=(*none, mixed.phase[3]))
+    trained = quick(recipe)
+    assert trained.finished
+    assert trained.steps == 2
+
+
+def test_tensorboard_is_told_where_it_is_installed(
+    mixed: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: Path) -> None:
+            assert folder == Path(mixed.run.out)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, value, step))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    quick(dataclasses.replace(mixed, phase=mixed.phase[1:2]))
+    assert {("error", 0), ("blocks/blocks", 1), ("loss", 2)} <= {
+        (name, step) for name, _, step in told
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_told_in_one_line(
+    mixed: Recipe, tmp_path: Path, workers: int
+) -> None:
+    make_tar(tmp_path / "bad.tar", {"people/a.jpg": b"no image"})
+    make_tar(tmp_path / "good.tar", {"people/b.jpg": encoded(draw_disc(1).frames[0])})
+    data = Data(shards=(str(tmp_path / "bad.tar"), str(tmp_path / "good.tar")))
+    recipe = elsewhere(mixed, tmp_path / "run", workers=workers)
+    phase = dataclasses.replace(mixed.phase[1], batch=8, empty=0.0)
+    with pytest.raises(InputError, match=r"^\S+bad.tar at byte 512: no readable image"):
+        quick(dataclasses.replace(recipe, data=data, phase=(phase,)))
+
+
+def test_minutes_must_be_positive(mixed: Recipe) -> None:
+    with pytest.raises(ValueError, match="minutes must be above 0, got 0"):
+        quick(mixed, minutes=0)
+
+
+# The command line and torchrun
+
+RECIPE = """
+data = {{ mattes = ["{0}/m"], backgrounds = ["{0}/b"] }}
+run = {{ out = "{0}/run", workers = 0, log_every = 1 }}
+validate = {{ samples = 1, frames = 1, size = 32 }}
+[[phase]]
+name = "m"
+kind = "matting"
+steps = 2
+size = [32, 32]
+segmentation = false
+rates = {{ decoder = 1e-3 }}
+"""
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn(tmp_path)
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE.format(tmp_path))
+    words = ["train", str(path), "--device", "cpu", "--minutes"]
+    assert main([*words, "0.00001"]) == 0
+    assert "1 steps, to go on, add --resume" in capsys.readouterr().out
+    assert main([*words, "5", "--resume", "--set", "run.log_every=2"]) == 0
+    out = capsys.readouterr().out
+    assert "weights.safetensors: 2 steps, finished; held-out alpha error" in out
+    assert main([*words, "5", "--set", "run.sed=1"]) == 2
+    assert "the nearest is run.seed" in capsys.readouterr().err
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(sys.modules):
+        if name.startswith("rematte.train"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert main(["train", "x.toml"]) == 2
+    assert "pip install 'rematte[train]'" in capsys.readouterr().err
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    (tmp_path / "r.toml").write_text(RECIPE.format(tmp_path))
+    root = str(Path(rematte.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         "--nproc-per-node", "2", "-m", "rematte", "train", str(tmp_path / "r.toml"),
+         "--device", "cpu"],
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [line["step"] for line in log(tmp_path / "run") if "loss" in line] == [1, 2]
+    rematte.load_model(tmp_path / "run" / WEIGHTS)

@@ -1,0 +1,390 @@
+"""Files as cameras, phones, recorders and editors write them, with their right values.
+
+`shared/cases/make_inputs.sh` makes the inputs with the ffmpeg program; what is right
+for each stands in the README beside it. Every case is converted in one run, in a batch,
+in segments and as the page does it, and with several workers where it could differ.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from fakes import Fake, names
+from numpy.typing import NDArray
+
+from rematte.convert import convert_video
+from rematte.resume.segments import convert_long
+from rematte.serve import work
+from rematte.video.reader import VideoReader
+from rematte.workers import jobs as batch
+
+CASES = Path(__file__).parents[3] / "shared" / "cases"
+SECOND = Fraction(1)
+RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+
+
+@dataclass
+class Made:
+    """What a conversion made.
+
+    Attributes:
+        path: The output.
+        notes: What the report says.
+        times: When each frame is shown [s].
+        end: When the last frame ends [s].
+        bursts: When each burst of sound begins [s]; empty without sound.
+    """
+
+    path: Path
+    notes: list[str]
+    times: list[Fraction] = field(default_factory=list)
+    end: Fraction = Fraction(0)
+    bursts: list[float] = field(default_factory=list)
+
+    def noted(self, *words: str) -> bool:
+        """Whether one note has all of these words."""
+        return any(all(word in note for word in words) for note in self.notes)
+
+
+# As `before_zero.mkv` there, with all pictures that are before 0.
+BEFORE_ZERO = (
+    "-itsoffset -0.48 -f lavfi -i testsrc2=s=320x240:r=25:d=1.6 "
+    "-itsoffset -0.48 -f lavfi -i "
+    "aevalsrc=0.6*sin(2000*PI*t)*between(mod(t\\,0.4)\\,0\\,0.02)*gte(t\\,0.1)"
+    ":s=48000:d=1.6 -map 0:v -map 1:a -vsync passthrough -c:v mpeg4 -q:v 3 "
+    "-c:a pcm_s16le -avoid_negative_ts disabled"
+)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    script = CASES / "make_inputs.sh"
+    if not script.exists():
+        pytest.skip("shared/cases is not here")
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("the ffmpeg program, which makes the inputs, is not installed")
+    folder = tmp_path_factory.mktemp("cases")
+    subprocess.run(["bash", str(script), str(folder)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            *BEFORE_ZERO.split(),
+            str(folder / "all_before_zero.mkv"),
+        ],
+        check=True,
+    )
+    return folder
+
+
+def examine(path: Path, notes: list[str]) -> Made:
+    """Read an output as a player shows it, with nothing of this package."""
+    made = Made(path, notes)
+    with av.open(f"file:{path}") as container:
+        stream = container.streams.video[0]
+        base = stream.time_base or SECOND
+        shown = sorted(
+            (p.pts, p.duration or 0) for p in container.demux(stream) if p.size
+        )
+        made.times = [pts * base for pts, _ in shown]
+        made.end = (shown[-1][0] + shown[-1][1]) * base
+        if container.streams.audio:
+            made.bursts = onsets(path)
+    return made
+
+
+def onsets(path: Path) -> list[float]:
+    """When bursts of sound begin [s], as players hear them."""
+    pieces: list[tuple[float, NDArray[Any]]] = []
+    with av.open(f"file:{path}") as container:
+        stream = container.streams.audio[0]
+        resampler = av.AudioResampler("flt", "mono", 48000)
+        for frame in container.decode(stream):
+            time = float(frame.pts * frame.time_base)
+            for piece in resampler.resample(frame):
+                pieces.append((time, np.abs(piece.to_ndarray()[0])))
+    found: list[float] = []
+    for time, samples in pieces:
+        for at in np.flatnonzero(samples > 0.2):
+            now = time + at / 48000
+            if not found or now > found[-1] + 0.2:
+                found.append(now)
+            elif now > found[-1] + 0.05:
+                break
+    return found
+
+
+# Ways to convert: each takes the input and the output, and gives the notes.
+
+
+def once(source: Path, output: Path, **settings: Any) -> list[str]:
+    return convert_video(Fake(), source, output=output, **settings, **RATIO).notes
+
+
+def in_batch(source: Path, output: Path, **settings: Any) -> list[str]:
+    job = batch.Job(source, {"output": output})
+    (done,) = batch.run([job], Fake, **settings, **RATIO)
+    assert done.status == "done", done.error
+    return done.notes
+
+
+def in_segments(source: Path, output: Path, **settings: Any) -> list[str]:
+    return convert_long(Fake, source, segment=16, resume=True, output=output,
+                        **settings, **RATIO).notes  # fmt: skip
+
+
+def by_workers(source: Path, output: Path, **settings: Any) -> list[str]:
+    return convert_long(Fake, source, segment=16, workers=2, output=output,
+                        **settings, **RATIO).notes  # fmt: skip
+
+
+def on_the_page(source: Path, output: Path, **settings: Any) -> list[str]:
+    if settings or output.suffix != ".mov":
+        pytest.skip("the page has no such settings")
+    folder = output.parent / "page"
+    folder.mkdir()
+    work.examine(None, source)
+    notes = work.convert(Fake(), source, folder, ["mov"], "green", 1, lambda *_: None)
+    (folder / work.FILES["mov"]).rename(output)
+    return notes
+
+
+WAYS = [once, in_batch, in_segments, by_workers, on_the_page]
+
+
+# What is right, by file
+
+
+def is_even(made: Made, count: int, rate: Fraction | int = 25) -> None:
+    assert len(made.times) == count
+    assert made.times[0] == 0
+    assert made.times == pytest.approx(
+        [n / Fraction(rate) for n in range(count)], abs=2e-3
+    )
+    assert float(made.end) == pytest.approx(float(count / Fraction(rate)), abs=5e-3)
+
+
+def in_sync(made: Made, *bursts: float) -> None:
+    assert made.bursts == pytest.approx(bursts, abs=0.012)
+
+
+def timecode(path: Path) -> str | None:
+    with av.open(f"file:{path}") as container:
+        tags = [container.metadata, *(stream.metadata for stream in container.streams)]
+    found = {k.lower(): v for each in tags for k, v in each.items()}
+    return found.get("timecode")
+
+
+def plain(made: Made) -> None:
+    is_even(made, 40)
+    in_sync(made, 0.4, 0.8, 1.2)
+
+
+def cut(made: Made) -> None:
+    is_even(made, 20)
+    in_sync(made, 0, 0.4)
+
+
+def joined(made: Made) -> None:
+    is_even(made, 80)
+    in_sync(made, 0.4, 0.8, 1.2, 2.0, 2.4, 2.8)
+    assert made.noted("1.6")
+
+
+def later_picture(made: Made) -> None:
+    """Debian's ffmpeg leaves pictures before 0 out as it writes: 28 are in the file."""
+    assert len(made.times) == 28
+    assert made.times == pytest.approx([0.5 + n / 25 for n in range(28)], abs=2e-3)
+    in_sync(made, 0.4, 0.8, 1.2)
+
+
+def lossy(made: Made) -> None:
+    assert 20 <= len(made.times) <= 40
+    assert made.times[0] == 0
+    assert made.bursts
+    assert made.noted("sound", "damaged") or made.noted("sound", "left out")
+
+
+def coded(wanted: str) -> Callable[[Made], None]:
+    def check(made: Made) -> None:
+        assert timecode(made.path) == wanted
+
+    return check
+
+
+def one_sound(made: Made) -> None:
+    plain(made)
+    with av.open(str(made.path)) as container:
+        assert len(container.streams.audio) == 1
+    assert made.noted("2", "left out")
+
+
+def no_data(made: Made) -> None:
+    plain(made)
+    assert made.noted("data", "left out")
+
+
+def deinterlaced(made: Made) -> None:
+    is_even(made, 25)
+    assert made.noted("interlace")
+    with VideoReader(made.path) as reader:
+        comb = [weave(frame.pixels) for frame in reader]
+    assert max(comb[2:-2]) < 0.35, comb
+
+
+def weave(pixels: NDArray[Any]) -> float:
+    """How much rows differ from both neighbours, as combed ones do."""
+    gray = pixels.astype(float).mean(2)
+    up, here, down = gray[:-2], gray[1:-1], gray[2:]
+    combed = (np.abs(here - up) > 20 * 257) & (np.abs(here - down) > 20 * 257)
+    return float((combed & (np.sign(here - up) == np.sign(here - down))).mean())
+
+
+def anamorphic(shape: Fraction, size: tuple[int, int]) -> Callable[[Made], None]:
+    def check(made: Made) -> None:
+        with VideoReader(made.path) as reader:
+            info = reader.info
+            assert (info.width, info.height) == size
+            assert info.sample_aspect_ratio == shape
+
+    return check
+
+
+def camcorder(made: Made) -> None:
+    is_even(made, 25)
+    anamorphic(Fraction(64, 45), (720, 576))(made)
+    assert made.noted("interlace")
+    with av.open(str(made.path)) as container:
+        assert len(container.streams.audio) == 1
+
+
+def elementary(made: Made) -> None:
+    is_even(made, 40, Fraction(24000, 1001))
+
+
+def numbered(made: Made) -> None:
+    is_even(made, 12)
+    with VideoReader(made.path) as reader:
+        pictures = [frame.pixels.astype(float) for frame in reader]
+    change = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
+    assert max(change[3:5]) < 0.1 * min(change[2], change[5])  # 1004 is held
+    assert made.noted("1005", "1006")
+
+
+def garbage_matte(made: Made) -> None:
+    is_even(made, 10)
+    with VideoReader(made.path, alpha=True) as reader:
+        for frame in reader:
+            alpha = frame.pixels[..., 3] / np.iinfo(frame.pixels.dtype).max
+            assert alpha[:, 162:].max() <= 1 / 255
+            assert alpha[:, :158].max() > 0.5
+    assert made.noted("alpha")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An input, how it is converted, and what must be true."""
+
+    file: str
+    check: Callable[[Made], None]
+    settings: dict[str, Any] = field(default_factory=dict)
+    suffix: str = ".mov"
+
+    def __str__(self) -> str:
+        more = "".join(f" {k}={v}" for k, v in self.settings.items())
+        return f"{self.file}{more} {self.suffix}"
+
+
+TRIM: dict[str, Any] = {"start": 0.4, "end": 1.2}
+START: dict[str, Any] = {"start": 0.4}
+PAL = {"frame_rate": 25}
+CASE_LIST = [
+    *(Case("plain.ts", plain, suffix=s) for s in (".mov", ".mp4", ".mkv")),
+    Case("plain.ts", cut, TRIM),
+    Case("late.ts", plain),
+    Case("late.ts", cut, TRIM),
+    *(Case("gap.ts", joined, suffix=s) for s in (".mov", ".mkv")),
+    Case("restarted.ts", joined),
+    Case("before_zero.mkv", later_picture),
+    *(Case("all_before_zero.mkv", plain, suffix=s) for s in (".mov", ".mp4", ".mkv")),
+    Case("packets_lost.ts", lossy),
+    Case("packets_lost.ts", lossy, {"ignore_errors": True}),
+    *(
+        Case("timecode.mp4", coded("01:00:00:00"), suffix=s)
+        for s in (".mov", ".mp4", ".mkv")
+    ),
+    Case("timecode.mp4", coded("01:00:00:10"), START),
+    Case("timecode_drop.mov", coded("00:59:59;20")),
+    # The frame that is shown at 0.4 s is number 11: it begins at 0.367 s.
+    Case("timecode_drop.mov", coded("01:00:00;01"), START),
+    Case("timecode.mxf", coded("10:00:00:00")),
+    Case("timecode.mxf", coded("10:00:00:10"), START),
+    Case("unknown_sound.mov", one_sound),
+    Case("unknown_data.mov", no_data),
+    Case("interlaced.mp4", deinterlaced),
+    Case("camcorder.dv", camcorder),
+    Case("raw_23976.h264", elementary),
+    *(
+        Case("anamorphic.mp4", anamorphic(Fraction(4, 3), (240, 240)), suffix=s)
+        for s in (".mov", ".mp4", ".mkv", ".webm")
+    ),
+    Case("numbered", numbered, PAL),
+    Case("numbered/plate.%04d.png", numbered, PAL),
+    Case("numbered/plate.####.png", numbered, PAL),
+    Case("has_alpha.mov", garbage_matte),
+    Case("take:2.mp4", plain),
+    Case("2026-01-02T12:30:00.mp4", plain),
+]  # fmt: skip
+# Workers take seconds to start: these are enough unless all are asked for.
+WITH_WORKERS = {
+    *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
+}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("case", CASE_LIST, ids=str)
+def test_case(
+    case: Case, way: Callable[..., list[str]], inputs: Path, tmp_path: Path
+) -> None:
+    few = case.suffix == ".mov" and case.settings in ({}, PAL)
+    all_cases = bool(os.environ.get("REMATTE_ALL_CASES"))
+    chosen = all_cases or (few and case.file in WITH_WORKERS)
+    if way is by_workers and not chosen:
+        pytest.skip("set REMATTE_ALL_CASES for every case with workers")
+    if way is on_the_page and "numbered" in case.file:
+        pytest.skip("the page takes files alone")
+    output = tmp_path / f"take:out{case.suffix}"
+    notes = way(inputs / case.file, output, **case.settings)
+    case.check(examine(output, notes))
+    assert names(tmp_path) - {output.name, "page"} == set()
+
+
+@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.__name__)
+def test_numbers_are_the_source_s(
+    way: Callable[..., list[str]], inputs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    notes = way(inputs / "numbered", tmp_path / "out" / "cut.%04d.exr", **PAL)
+    assert names(tmp_path / "out") == {f"cut.{n}.exr" for n in range(1001, 1013)}
+    assert any("1005" in note for note in notes)
+
+
+def test_a_relative_name_with_a_colon_is_a_file(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("take:2.mp4", "2026-01-02T12:30:00.mp4"):
+        shutil.copy(inputs / name, name)
+        for suffix in (".mov", ".mp4", ".mkv"):
+            notes = once(Path(name), Path(f"to:{suffix[1:]}{suffix}"))
+            plain(examine(tmp_path / f"to:{suffix[1:]}{suffix}", notes))

@@ -1,0 +1,695 @@
+"""The browser demo in a real browser, beside the network in PyTorch."""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from numpy.typing import NDArray
+
+from rematte import load_model
+from rematte.export.verify import compare, real_frames
+from rematte.network.matting_network import MattingNetwork
+from rematte.video.reader import VideoReader
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "web"
+CLIP = ROOT / "demo" / "clip.mp4"
+SIZE = (128, 160)  # of the clips that are made of it; it is upright
+FLAGS = [
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    # A GPU in software.
+    *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"),
+    *("--enable-features=Vulkan", "--use-angle=swiftshader"),
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--enable-precise-memory-info",
+    "--js-flags=--expose-gc",
+]
+Image = NDArray[np.uint8]
+Page = Any
+ENGINES = {"webgpu": "WebGPU", "webgl": "WebGL", "wasm": "WebAssembly"}
+
+
+def required() -> str:
+    """Give the browser's path; skip where something is missing, or fail if told to."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    missing = []
+    if browser is None:
+        missing.append("Chromium")
+    if shutil.which("node") is None:
+        missing.append("Node")
+    if importlib.util.find_spec("playwright") is None:
+        missing.append("playwright")
+    if not (WEB / "dist/index.html").is_file():
+        missing.append("web/dist")
+    if not (WEB / "node_modules/vite").is_dir():
+        missing.append("web/node_modules")
+    if not missing:
+        return str(browser)
+    if os.environ.get("REMATTE_REQUIRE_WEB"):
+        pytest.fail(f"REMATTE_REQUIRE_WEB is set, but {missing} are missing")
+    pytest.skip(f"needs {', '.join(missing)}: make test-web")
+
+
+class Server:
+    """What `make web` starts, on a free port."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        vite = WEB / "node_modules/vite/bin/vite.js"
+        words = ["node", vite, "preview", "--port", str(port), "--strictPort"]
+        self.process = subprocess.Popen(words, cwd=WEB, stdout=subprocess.DEVNULL)
+        self.address = f"http://127.0.0.1:{port}/"
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.1)
+        pytest.fail("the server did not start")
+
+    def stop(self) -> None:
+        self.process.kill()  # it would wait for idle connections
+        self.process.wait()
+
+
+def serve() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    required()
+    yield from serve()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image]:
+    """Frames of the demo's clip, small."""
+    with VideoReader(CLIP, size=SIZE) as reader:
+        return [frame.pixels for frame in islice(reader, 50)]
+
+
+@pytest.fixture(scope="module")
+def clip(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("web") / "people.mp4", pictures)
+
+
+@pytest.fixture(scope="module")
+def browser(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = required()
+    from playwright.sync_api import sync_playwright
+
+    camera = tmp_path_factory.mktemp("camera") / "people.y4m"
+    with camera.open("wb") as file:
+        file.write(b"YUV4MPEG2 W%d H%d F25:1 Ip C420jpeg\n" % SIZE)
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            planes = frame.reformat(format="yuv420p", dst_color_range=2).to_ndarray()
+            file.write(b"FRAME\n" + planes.tobytes())
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def open_page(browser: Any, server: Server) -> Iterator[Opener]:
+    """Open the page with a backend, and wait until its numbers were checked."""
+    contexts = []
+
+    def give(backend: str = "wasm", **words: Any) -> Page:
+        words = {"locale": "en-US", "permissions": ["camera"]} | words
+        context = browser.new_context(**words)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: pytest.fail(str(error)))
+        page.goto(server.address)
+        if backend == "webgl" or backend == "webgpu":
+            page.select_option("#backend", backend)
+        ready(page, backend)
+        return page
+
+    yield give
+    for context in contexts:
+        context.close()
+
+
+def ready(page: Page, backend: str) -> None:
+    page.wait_for_function(
+        "name => document.getElementById('engine').textContent.startsWith(name)"
+        " || document.getElementById('message').textContent",
+        arg=ENGINES[backend],
+        timeout=150_000,
+    )
+    assert page.text_content("#message") == ""
+
+
+@pytest.fixture(scope="module")
+def webgl(open_page: Opener, clip: Path) -> Page:
+    """A page of TensorFlow.js, whose shaders take long to compile without a GPU."""
+    page = open_page("webgl")
+    open_file(page, clip)
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(open_page: Opener, clip: Path) -> Page:
+    """The page with a file in it, that gives frames when asked."""
+    page = open_page()
+    open_file(page, clip)
+    return page
+
+
+def open_file(page: Page, clip: Path) -> None:
+    page.select_option("#size", "0")
+    page.set_input_files("#video", clip)
+    page.wait_for_function("document.getElementById('pause').disabled === false")
+    page.evaluate("rematte.hold()")
+
+
+def choose(page: Page, view: str) -> None:
+    page.check(f"input[name=view][value={view}]", force=True)
+
+
+def step(page: Page, time: float | None = None) -> tuple[Image, Image, float]:
+    """Matte one frame; give what went in, (H, W, 3), what came out, and the ratio."""
+    if time is not None:
+        page.evaluate("time => rematte.seek(time)", time)
+    done = page.evaluate(
+        """async () => {
+          const {width, height, ratio, given, shown} = await rematte.step();
+          return {size: [height, width], ratio, given: [...given],
+            shown: [...shown.data], shape: [shown.height, shown.width]};
+        }"""
+    )
+    given = np.array(done["given"], np.uint8).reshape(*done["size"], 4)[..., :3]
+    shown = np.array(done["shown"], np.uint8).reshape(*done["shape"], 4)
+    return given, shown, done["ratio"]
+
+
+def canvas(page: Page) -> Image:
+    """What is seen, (H, W, 4)."""
+    done = page.evaluate(
+        """() => {
+          const {width, height} = document.getElementById('canvas');
+          const context = document.getElementById('canvas').getContext('2d');
+          return [height, width, [...context.getImageData(0, 0, width, height).data]];
+        }"""
+    )
+    return np.array(done[2], np.uint8).reshape(done[0], done[1], 4)
+
+
+class Truth:
+    """The network in PyTorch, shown the same frames."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network = network
+        self.rec: list[Any] = [None] * 4
+
+    def __call__(self, given: Image, ratio: float) -> tuple[Any, Any]:
+        src = torch.from_numpy(given).movedim(-1, 0)[None] / 255
+        with torch.inference_mode():
+            fgr, pha, *self.rec = self.network(src, *self.rec, ratio)
+        return fgr[0].movedim(0, -1).numpy() * 255, pha[0, 0].numpy()[..., None]
+
+
+@pytest.fixture(scope="module")
+def network() -> MattingNetwork:
+    network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+def overlap(one: NDArray[Any], two: NDArray[Any]) -> float:
+    """Intersection over union of two alphas."""
+    return float(np.minimum(one, two).sum() / np.maximum(one, two).sum())
+
+
+def test_the_browsers_onnx_file_is_the_network(network: MattingNetwork) -> None:
+    required()
+    onnx = pytest.importorskip("onnx")
+    from rematte.export.formats import Request
+    from rematte.export.onnx import open_model
+
+    path = WEB / "public/models/network.onnx"
+    found = compare(
+        network, open_model(path, Request(), 0.6), real_frames((97, 161), 8), 0.6
+    )
+    assert found.mean["pha"] < 1e-3
+    assert path.stat().st_size < 8e6
+    graph = onnx.load(path).graph
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and any(
+            a.name == "group" and a.i == 1 for a in node.attribute
+        ):
+            name = node.input[1]
+            assert shapes.get(name, shapes.get(f"{name}.float16"))[1] % 4 == 0
+
+
+def test_padding_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    from rematte.engines.runtimes import import_onnxruntime
+
+    InferenceSession = import_onnxruntime().InferenceSession
+
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from web_models import for_browsers
+
+    path = tmp_path / "net.onnx"
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 18]>
+        net (float[1, 5, 9, 7] x) => (float[1, 2, 9, 7] y) {
+            y = Conv <pads = [1, 1, 1, 1]> (x, weights)
+        }"""
+    )
+    draw = np.random.default_rng(0).standard_normal
+    weights = draw((2, 5, 3, 3)).astype(np.float16).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "weights"))
+    onnx.save(model, path)
+    given = {"x": draw((1, 5, 9, 7)).astype(np.float32)}
+    (before,) = InferenceSession(path).run(None, given)
+    for_browsers(path)
+    (after,) = InferenceSession(path).run(None, given)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    assert [node.op_type for node in onnx.load(path).graph.node] == [
+        "Cast",
+        "Pad",
+        "Conv",
+    ]
+
+
+def test_an_emulated_gpu_is_not_chosen(page: Page) -> None:
+    assert page.title() == "rematte"
+    assert page.evaluate("crossOriginIsolated")
+    assert page.input_value("#backend") == "automatic"
+    expected = r"WebAssembly · ONNX Runtime, \d+ threads; its numbers were checked\."
+    assert re.fullmatch(expected, page.text_content("#engine"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "count"), [("webgpu", 2), ("webgl", 3), ("wasm", 6)]
+)
+def test_alpha_of_a_file(
+    backend: str,
+    count: int,
+    open_page: Opener,
+    clip: Path,
+    network: MattingNetwork,
+    request: pytest.FixtureRequest,
+) -> None:
+    if backend == "webgl":
+        page = request.getfixturevalue("webgl")
+    else:
+        page = open_page(backend)
+        open_file(page, clip)
+    choose(page, "alpha")
+    truth = Truth(network)
+    for index in range(count):
+        given, shown, ratio = step(page, index / 25 + 0.01)
+        _, alpha = truth(given, ratio)
+        assert 0.1 < alpha.mean() < 0.9
+        assert overlap(shown[..., :1] / 255, alpha) > 0.99
+
+
+def test_alpha_of_a_camera(open_page: Opener, network: MattingNetwork) -> None:
+    page = open_page()
+    choose(page, "alpha")
+    page.select_option("#size", "256")
+    page.click("#empty [data-source=camera]")
+    page.wait_for_function("document.getElementById('empty').hidden", timeout=60_000)
+    page.evaluate("rematte.hold()")
+    truth = Truth(network)
+    frames = []
+    for _ in range(6):
+        given, shown, ratio = step(page)
+        _, alpha = truth(given, ratio)
+        assert 0.1 < alpha.mean() < 0.9
+        assert overlap(shown[..., :1] / 255, alpha) > 0.99
+        frames.append(given)
+    assert any((frame != frames[0]).any() for frame in frames)
+    page.context.close()
+
+
+def image_file(tmp_path: Path, colour: tuple[int, int, int]) -> Path:
+    picture = np.full((40, 60, 3), colour, np.uint8)
+    frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+    with av.open(str(tmp_path / "behind.png"), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 60, 40, "rgb24"
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return tmp_path / "behind.png"
+
+
+def test_every_view(page: Page, network: MattingNetwork, tmp_path: Path) -> None:
+    page.evaluate("rematte.hold()")
+    truth = Truth(network)
+    blue, red = (20, 60, 200), (180, 30, 20)
+    page.set_input_files("#image", image_file(tmp_path, blue))
+    video = make_clip(tmp_path / "red.mp4", [np.full((64, 96, 3), red, np.uint8)] * 25)
+    page.set_input_files("#backdrop", video)
+    page.wait_for_function("rematte.behind.image && rematte.behind.video")
+    solid = {"white": (255,) * 3, "green": (120, 255, 153), "image": blue, "video": red}
+    for view in (
+        "white",
+        "green",
+        "image",
+        "video",
+        "transparent",
+        "foreground",
+        "alpha",
+    ):
+        choose(page, view)
+        given, _, ratio = step(page)
+        foreground, alpha = truth(given, ratio)
+        seen = canvas(page).astype(float)
+        assert seen.shape[:2] == (SIZE[1], SIZE[0])
+        if view == "transparent":
+            assert np.abs(seen[..., 3:] - alpha * 255).mean() < 1
+            continue
+        behind = np.array(solid.get(view, (0, 0, 0)))
+        expected = {
+            "foreground": foreground,
+            "alpha": np.repeat(alpha * 255, 3, 2),
+        }.get(view, alpha * foreground + (1 - alpha) * behind)
+        assert np.abs(seen[..., :3] - expected).mean() < 3, view
+        assert (seen[..., 3] == 255).all()
+
+
+def test_blur_is_behind_and_not_on_people(page: Page, network: MattingNetwork) -> None:
+    page.evaluate("rematte.hold()")
+    truth = Truth(network)
+    choose(page, "blur")
+    for _ in range(3):
+        given, _, ratio = step(page)
+        foreground, alpha = truth(given, ratio)
+    seen = canvas(page)[..., :3].astype(float)
+    inside = alpha[..., 0] > 0.99
+    assert np.abs(seen - foreground)[inside].mean() < 3
+    outside = alpha[..., 0] < 0.01
+    assert outside.sum() > 10
+    source = given.astype(float)
+    rough = [np.abs(np.diff(x, axis=1))[outside[:, 1:]].mean() for x in (seen, source)]
+    assert rough[0] < rough[1] / 2
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_states_are_shown(page: Page, network: MattingNetwork, number: int) -> None:
+    page.evaluate("rematte.hold()")
+    truth = Truth(network)
+    choose(page, f"r{number}")
+    for _ in range(2):  # the second one proves that reading a state keeps it
+        given, shown, ratio = step(page)
+        truth(given, ratio)
+    state = truth.rec[number - 1][0].numpy()
+    channels, height, width = state.shape
+    rows = shown.shape[0] // height
+    columns = shown.shape[1] // width
+    assert rows * columns == channels
+    mine = shown[..., 0].reshape(rows, height, columns, width).swapaxes(1, 2)
+    expected = 127.5 * (1 + state)
+    assert np.abs(mine.reshape(state.shape) - expected).mean() < 2
+
+
+def test_a_recording_plays(open_page: Opener, clip: Path, tmp_path: Path) -> None:
+    page = open_page()
+    open_file(page, clip)
+    page.click("#record")
+    assert page.text_content("#record") == "Stop recording"
+    for index in range(15):
+        # A state is of another size: it has to fit in.
+        choose(page, "r1" if index > 11 else "transparent")
+        page.evaluate("rematte.step()")
+        page.wait_for_timeout(200)
+    with page.expect_download() as download:
+        page.click("#record")
+    name = download.value.suggested_filename
+    assert name.startswith("rematte-")
+    assert name.endswith(".webm")
+    download.value.save_as(tmp_path / name)
+    decoder: Any = av.CodecContext.create("libvpx-vp9", "r")  # with alpha
+    with av.open(str(tmp_path / name)) as container:
+        packets = container.demux(video=0)
+        frames = [frame for packet in packets for frame in decoder.decode(packet)]
+    assert len(frames) > 8
+    assert {(frame.width, frame.height) for frame in frames} == {SIZE}
+    times = [frame.pts for frame in frames]
+    assert times == sorted(set(times))
+    alpha = frames[5].to_ndarray(format="rgba")[..., 3]
+    assert alpha[:6, :6].max() < 10
+    assert (alpha > 245).mean() > 0.1
+    page.context.close()
+
+
+@pytest.mark.parametrize(("backend", "count"), [("wasm", 1000), ("webgl", 50)])
+def test_many_frames_leave_memory_flat(
+    backend: str,
+    count: int,
+    browser: Any,
+    open_page: Opener,
+    tmp_path: Path,
+    pictures: list[Image],
+    request: pytest.FixtureRequest,
+) -> None:
+    """Tensors, the page's heap, and all of the processes: buffers, WebAssembly.
+
+    The GPU in software is slow; by hand, it was run for a thousand frames too.
+    """
+    page = request.getfixturevalue("webgl") if backend == "webgl" else open_page()
+    tiny = [picture[::4, ::4] for picture in pictures[:5]]
+    open_file(page, make_clip(tmp_path / "tiny.mp4", tiny))
+    processes = browser.new_browser_cdp_session()
+
+    def after_frames(frames: int) -> tuple[int, int, int]:
+        tensors, heap = page.evaluate(
+            """async count => {
+              for (let at = 0; at < count; at++) await rematte.step();
+              gc();
+              return [await rematte.tensors(), performance.memory.usedJSHeapSize];
+            }""",
+            frames,
+        )
+        page.workers[0].evaluate("gc()")
+        found = processes.send("SystemInfo.getProcessInfo")["processInfo"]
+        return tensors, heap, sum(resident(process["id"]) for process in found)
+
+    tensors, heap, whole = after_frames(count // 5)
+    sizes = [whole]
+    # Caches of the GPU in software, as of shaders, may grow for a while; what every
+    # step leaves behind grows for ever: 40 MB and more in five rounds.
+    while len(sizes) < 6 or (sizes[-1] > sizes[-6] + 20e6 and len(sizes) < 21):
+        now, page_heap, processes_now = after_frames(count // 5)
+        assert now == tensors
+        sizes.append(processes_now)
+    assert page_heap < heap + 1e6
+    assert sizes[-1] <= sizes[-6] + 20e6, sizes
+    page.context.close()
+
+
+def resident(process: int) -> int:
+    """Memory of a process [bytes]; 0 where the system does not tell."""
+    status = Path(f"/proc/{process}/statm")
+    if not status.exists():
+        return 0
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_works_offline_once_loaded(browser: Any, clip: Path) -> None:
+    own = Server()
+    context = browser.new_context(locale="en-US")
+    try:
+        page = context.new_page()
+        page.goto(own.address)
+        ready(page, "wasm")
+        own.stop()
+        page.reload()
+        ready(page, "wasm")
+        open_file(page, clip)
+        step(page)
+    finally:
+        own.stop()
+        context.close()
+
+
+def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -> None:
+    page = open_page()
+    (tmp_path / "text.mp4").write_text("no video")
+    page.set_input_files("#video", tmp_path / "text.mp4")
+    page.wait_for_function("document.getElementById('message').textContent")
+    expected = "This browser cannot play text.mp4. Convert it to MP4 (H.264) or WebM."
+    assert page.text_content("#message") == expected
+    page.set_input_files("#image", tmp_path / "text.mp4")
+    page.wait_for_function(
+        "document.getElementById('message').textContent.includes('show text')"
+    )
+    page.context.close()
+
+
+def test_a_pause_while_a_file_opens(open_page: Opener) -> None:
+    """The picture comes nevertheless, also where another was about to open."""
+    page = open_page()
+    size = page.evaluate(
+        """async () => {
+          const answer = await fetch('./sample.mp4');
+          const files = new DataTransfer();
+          files.items.add(new File([await answer.blob()], 'sample.mp4'));
+          const input = document.getElementById('video');
+          input.files = files.files;
+          for (let at = 0; at < 2; at++) input.dispatchEvent(new Event('change'));
+          await rematte.hold();
+          const {width, height} = await rematte.step();
+          return [width, height];
+        }"""
+    )
+    with VideoReader(CLIP) as reader:
+        height, width = next(iter(reader)).pixels.shape[:2]
+    assert size[0] / size[1] == pytest.approx(width / height, rel=0.01)
+    assert page.text_content("#message") == ""
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NotAllowedError", "The camera is not allowed."),
+        ("NotFoundError", "There is no camera."),
+        ("NotReadableError", "The camera cannot be read."),
+    ],
+)
+def test_a_camera_that_is_refused(page: Page, name: str, message: str) -> None:
+    page.evaluate(
+        "name => { navigator.mediaDevices.getUserMedia = async () => {"
+        " throw new DOMException('no', name); }; }",
+        name,
+    )
+    page.click(".panel [data-source=camera]")
+    page.wait_for_function(
+        "text => document.getElementById('message').textContent.startsWith(text)",
+        arg=message,
+    )
+
+
+def test_a_backend_with_wrong_numbers_is_not_used(browser: Any, server: Server) -> None:
+    context = browser.new_context(locale="en-US", service_workers="block")
+    context.route(
+        "**/check.json",
+        lambda route: route.fulfill(
+            json=route.fetch().json() | {"alpha": [0] * (96 * 160)}
+        ),
+    )
+    # The others, slow here, fail to load.
+    context.route(re.compile("asyncify|tfjs-"), lambda route: route.abort())
+    page = context.new_page()
+    page.goto(server.address)
+    page.wait_for_function(
+        "document.getElementById('message').textContent", timeout=150_000
+    )
+    told = page.text_content("#message")
+    assert told.startswith(
+        "The network does not run here: wasm: its alpha is off by 0."
+    )
+    context.close()
+
+
+CONTRAST = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+  const rgb = colours => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const colour of colours) {
+      canvas.fillStyle = colour;
+      canvas.fillRect(0, 0, 1, 1);
+    }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = colours => rgb(colours)
+    .map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, at) => sum + v * [.2126, .7152, .0722][at], 0);
+  const poor = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (!own || !element.checkVisibility() || element.disabled) continue;
+    const layers = [];
+    for (let up = element; up; up = up.parentElement) {
+      layers.unshift(getComputedStyle(up).backgroundColor);
+    }
+    const [a, b] = [light(layers), light([...layers, getComputedStyle(element).color])];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) poor.push(`${element.textContent.trim()} ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
+
+
+def test_looks(open_page: Opener, clip: Path) -> None:
+    """Contrast of WCAG AA in both looks and languages, also at phone width; names."""
+    page = open_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+    seen = set()
+    for _ in range(2):
+        for _ in range(2):
+            seen.add(page.evaluate("document.documentElement.dataset.theme"))
+            page.wait_for_function("!document.getAnimations().length")  # colours fade
+            assert page.evaluate(CONTRAST) == []
+            page.click("#theme")
+        seen.add(page.text_content("h2"))
+        assert "undefined" not in page.inner_text("body")
+        page.click("#language")
+    assert {"dark", "light", "Cut people out of video, right here"} < seen
+    assert len(seen) == 4  # and the title in Chinese
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    assert not page.evaluate(wide)
+    open_file(page, clip)
+    assert not page.evaluate(wide)
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('button, select, input, a')]
+          .filter(e => e.checkVisibility() && !(e.textContent.trim()
+            || e.labels?.[0]?.textContent.trim())).map(e => e.outerHTML)"""
+    )
+    assert nameless == []
+    page.context.close()
+
+
+def test_the_keyboard_is_enough(open_page: Opener) -> None:
+    page = open_page()
+    visited = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        focus = "document.activeElement"
+        visited.append(
+            page.evaluate(f"{focus}.id || {focus}.dataset.source || {focus}.value")
+        )
+    for name in ("language", "theme", "camera", "file", "sample", "size", "ratio"):
+        assert name in visited
+    assert "backend" in visited
+    page.focus("input[name=view][value=green]")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.value") == "white"
+    assert page.is_checked("input[name=view][value=white]")
+    page.context.close()

@@ -1,0 +1,395 @@
+"""Ray as the engine of a batch, and object storage: nothing is lost, nothing twice."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import torch
+import yaml
+from conftest import Run, make_clip, noise
+from fakes import Fake, colours, decode, names, sound, times
+
+from rematte.cli.app import build_parser
+from rematte.resume import segments
+from rematte.workers import jobs as batch
+from rematte.workers import ray_cluster as cluster
+from rematte.workers import storage
+from rematte.workers.jobs import Job, find_inputs, plan
+
+ROOT = Path(__file__).parents[2]
+VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]
+SETTINGS: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+
+try:
+    import ray
+except ModuleNotFoundError:
+    if os.environ.get("REMATTE_REQUIRE_RAY"):
+        raise
+    pytest.skip("Ray is not installed (extra: ray)", allow_module_level=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_token() -> Iterator[None]:
+    """Else Ray would make one in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", uuid4().hex)
+        yield
+
+
+@pytest.fixture(scope="module")
+def running(_own_token: None) -> Iterator[None]:
+    """Ray on this machine, once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Workers import the networks of the tests.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        ray.init(
+            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+            object_store_memory=80_000_000,
+        )  # fmt: skip
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with three good videos and a bad one."""
+    (tmp_path / "clips").mkdir()
+    for name in "abc":
+        make_clip(tmp_path / f"clips/{name}.mp4", colours(4, (64, 48)))
+    (tmp_path / "clips/bad.mp4").write_text("no video")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fakes(device: torch.device) -> Fake:
+    return Fake()
+
+
+def test_example_files_say_what_is_needed() -> None:
+    """That they work was not tried: there is no cluster here."""
+    folder = ROOT / "examples/cluster"
+    image = f"rayproject/ray:{VERSION}-py311-cpu"
+    assert f"FROM {image}\n" in (folder / "Dockerfile").read_text()
+    cloud = yaml.safe_load((folder / "ray-cluster.yaml").read_text())
+    types = cloud["available_node_types"]
+    assert cloud["head_node_type"] in types
+    assert types["cpu"]["resources"]["CPU"] >= 2
+    assert all("ray start" in cloud[f"{which}_start_ray_commands"][1]
+               for which in ("head", "worker"))  # fmt: skip
+    assert {"cluster_name", "provider", "auth", "docker", "max_workers"} <= set(cloud)
+    job = yaml.safe_load((folder / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]["rayClusterSpec"]
+    assert spec["rayVersion"] == VERSION
+    head, (group,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    for part in (head, group):
+        (container,) = part["template"]["spec"]["containers"]
+        assert {"name", "image", "resources", "envFrom"} <= set(container)
+    options = build_parser().parse_args(job["spec"]["entrypoint"].split()[1:])
+    assert (options.ray, options.jobs) == ("auto", group["maxReplicas"])
+
+
+class Deadly(Fake):
+    """Kills its process at the third frame of the wide clip, `times` times in all."""
+
+    def __init__(self, tally: Path, times: int) -> None:
+        super().__init__()
+        self.tally, self.times = tally, times
+
+    def forward(self, src, *rest):  # type: ignore[no-untyped-def]
+        with self.tally.open("a") as file:
+            file.write(f"{os.getpid()} {src.shape[-1]}\n")
+        died = self.tally.with_suffix(".died")
+        count = len(died.read_text()) if died.exists() else 0
+        if src.shape[-1] == 80 and self.seen >= 2 and count < self.times:
+            died.write_text("x" * (count + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(src, *rest)
+
+
+def deadly(tally: Path, times: int, device: torch.device) -> Deadly:
+    return Deadly(tally, times)
+
+
+def convert(jobs: list[Job], load: Any = fakes, **more: Any) -> dict[str, Job]:
+    done = cluster.run(jobs, load, workers=2, cpus=1, device="cpu", **SETTINGS | more)
+    found = list(done)
+    assert len(found) == len(jobs)
+    return {job.input.name: job for job in found}
+
+
+def test_workers_load_once_and_what_fails_is_recorded(
+    place: Path, running: None
+) -> None:
+    jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
+    done = convert(jobs, partial(deadly, place / "tally", 0))
+    assert {name: job.status for name, job in done.items()} == {
+        "a.mp4": "done", "b.mp4": "done", "c.mp4": "done", "bad.mp4": "failed"
+    }  # fmt: skip
+    assert done["bad.mp4"].code == 3
+    assert "not a video" in done["bad.mp4"].error
+    assert len(set((place / "tally").read_text().split("\n"))) <= 3  # two processes
+    for name in "abc":
+        assert len(decode(place / f"out/{name}.mkv")) == 4
+    again = convert(jobs, skip_existing=True)
+    assert sorted(job.status for job in again.values()) == ["failed"] + ["skipped"] * 3
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_lost_worker_costs_no_frame(times: int, place: Path, running: None) -> None:
+    """The file is done again and appears once; one that always kills fails alone."""
+    make_clip(place / "clips/wide.mp4", colours(6, (80, 48)))
+    jobs = plan(
+        find_inputs(["clips"]),
+        {"output": "out", "alpha": "out/{stem}-alpha.mkv"},
+        ".mkv",
+    )
+    done = convert(jobs, partial(deadly, place / "tally", times), retries=1)
+    wide = done.pop("wide.mp4")
+    assert [job.status for name, job in sorted(done.items())] == (
+        ["done"] * 2 + ["failed", "done"]
+    )
+    made = {f"{name}{kind}.mkv" for name in "abc" for kind in ("", "-alpha")}
+    if times == 1:
+        assert (wide.status, wide.error, wide.code) == ("done", "", 0)
+        made |= {"wide.mkv", "wide-alpha.mkv"}
+        frames = decode(place / "out/wide.mkv")
+        assert len(frames) == wide.frames == 6
+    else:
+        assert (wide.status, wide.code) == ("failed", 5)
+        assert "its worker was lost 2 times" in wide.error
+        assert (place / "tally.died").read_text() == "xx"
+    assert names(place / "out") == made  # nothing hidden either
+
+
+def test_segments_of_one_video_are_shared(
+    place: Path, running: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is lost and done again; the video has all frames and equals the whole one."""
+    wide = make_clip(place / "wide.mp4", colours(12, (80, 48)), sound=True)
+    (whole,) = batch.run(
+        plan(find_inputs([wide]), {"output": "whole"}, ".mkv"), Fake, **SETTINGS
+    )
+    assert whole.status == "done"
+    jobs = plan(find_inputs([wide, "clips/bad.mp4"]), {"output": "out"}, ".mkv")
+    load = partial(short_segments, place / "tally", 1)
+    done = convert(jobs, load, split=True)
+    assert done["bad.mp4"].status == "failed"
+    assert "not a video" in done["bad.mp4"].error
+    job = done["wide.mp4"]
+    assert (job.status, job.frames, job.error) == ("done", 12, "")
+    assert "3 segments; at the worst seam alpha differs by" in job.notes[-1]
+    assert len((place / "tally.died").read_text()) == 1
+    out, true = place / "out/wide.mkv", place / "whole/wide.mkv"
+    assert times(out) == times(true)
+    assert sound(out) == sound(true)
+    # FFV1 is exact, and the lead-in reaches to the beginning.
+    pairs = zip(decode(out), decode(true), strict=True)
+    assert all((one == other).all() for one, other in pairs)
+    assert names(place / "out") == {"wide.mkv"}
+
+
+def short_segments(tally: Path, times: int, device: torch.device) -> Fake:
+    segments.LENGTH = 4
+    return Deadly(tally, times)
+
+
+def test_finished_segments_of_a_stopped_run_are_taken_over(
+    place: Path, running: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "LENGTH", 4)
+    wide = make_clip(place / "wide.mp4", colours(12, (80, 48)))
+    (place / "out").mkdir()
+    model = Deadly(place / "before", 0)
+    settings = SETTINGS | {"overwrite": False}
+    work = segments.prepare(
+        model, wide, lead_in=segments.LEAD_IN, output=Path("out/wide.mkv"),
+        device=torch.device("cpu"), **settings,
+    )  # fmt: skip
+    segments.SegmentConverter(model, work)(work.segments[2])
+    jobs = plan(find_inputs([wide]), {"output": "out"}, ".mkv")
+    load = partial(short_segments, place / "tally", 0)
+    (job,) = convert(jobs, load, split=True, overwrite=False).values()
+    assert (job.status, job.frames, job.error) == ("done", 12, "")
+    # Each runs on by a frame, and begins at the first one.
+    assert len((place / "tally").read_text().splitlines()) == 5 + 9
+    assert names(place / "out") == {"wide.mkv"}
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_full_disk_fails_one_file_and_the_next_run_does_it(
+    split: bool,
+    place: Path,
+    running: None,
+    disk: Path,
+) -> None:
+    clip = make_clip(
+        place / "in.mkv", noise(30, (64, 48)), codec="ffv1", pix_fmt="bgr0"
+    )
+    # Not both on that disk: who finds it full would be a matter of chance.
+    jobs = plan(find_inputs(["clips/a.mp4"]), {"output": "out"}, ".mov")
+    jobs += plan(find_inputs([clip]), {"output": str(disk)}, ".mov")
+    load = partial(short_segments, place / "tally", 0)
+    done = convert(jobs, load, split=split)
+    assert done["a.mp4"].status == "done"
+    assert (done["in.mkv"].status, done["in.mkv"].code) == ("failed", 1)
+    assert "no space left on the disk" in done["in.mkv"].error
+    assert (names(disk), names(place / "out")) == (set(), {"a.mov"})
+    subprocess.run(["mount", "-o", "remount,size=9M", str(disk)], check=True)
+    done = convert(jobs, load, split=split, skip_existing=True)
+    assert {name: job.status for name, job in done.items()} == {
+        "a.mp4": "skipped", "in.mkv": "done"
+    }  # fmt: skip
+    (whole,) = batch.run(
+        plan(find_inputs([clip]), {"output": "whole"}, ".mov"), Fake, **SETTINGS
+    )
+    out = disk / "in.mov"
+    assert whole.frames == done["in.mkv"].frames == len(decode(out)) == 30
+    # ProRes has no frames between, and the fake forgets more than a lead-in is long.
+    pairs = zip(decode(out), decode(place / "whole/in.mov"), strict=True)
+    assert all((one == other).all() for one, other in pairs)
+    assert (names(disk), names(place / "out")) == ({"in.mov"}, {"a.mov"})
+
+
+def test_object_storage_in_and_out(
+    place: Path, running: None, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a worker is lost: its file is fetched and sent again."""
+    wide = make_clip(place / "wide.mp4", colours(6, (80, 48)))
+    files: Any = storage.place(bucket)
+    for path in (place / "clips/a.mp4", wide):
+        files.fs.put_file(str(path), f"{bucket}/in/{path.name}")
+    jobs = plan(find_inputs([f"{bucket}/in"]), {"output": f"{bucket}/out"}, ".mkv")
+    environment = {
+        name: os.environ[name] for name in os.environ if name.startswith("AWS_")
+    }
+    load = partial(with_environment, environment, place / "tally")
+    done = convert(jobs, load)
+    assert {name: job.status for name, job in done.items()} == dict.fromkeys(
+        ("a.mp4", "wide.mp4"), "done"
+    )
+    made = storage.inside(storage.place(bucket) / "out")
+    assert made == [f"{bucket}/out/a.mkv", f"{bucket}/out/wide.mkv"]
+    local = storage.fetch(storage.place(made[1]), place)
+    assert len(decode(local)) == 6
+    assert len((place / "tally.died").read_text()) == 1
+
+
+def with_environment(
+    environment: dict[str, str], tally: Path, device: torch.device
+) -> Fake:
+    os.environ.update(environment)
+    return Deadly(tally, 1)
+
+
+def test_the_command_runs_the_network(place: Path, running: None, run: Run) -> None:
+    words = ["batch", "clips", "-o", "out", "--suffix", ".mkv", "--json", "--quiet"]
+    more = ["--jobs", "2", "--worker-cpus", "1", "--device", "cpu", "--ray"]
+    code, out, _ = run(*words, *more)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert {Path(row["input"]).name: row["frames"] for row in rows} == {
+        "a.mp4": 4, "b.mp4": 4, "c.mp4": 4, "bad.mp4": 0
+    }  # fmt: skip
+    assert names(place / "out") == {"a.mkv", "b.mkv", "c.mkv"}
+
+
+def test_wrong_weights_end_all(place: Path, running: None, run: Run) -> None:
+    code, _, error = run("batch", "clips", "-o", "out", "--weights", "no", "--ray")
+    assert code == 4
+    assert "weights 'no' is neither" in error
+    assert "Traceback" not in error
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("-o out --split", 2, "--split has no effect without --ray"),
+        ("--ray clips -o out", 2, "write --ray behind the inputs"),
+        ("-o out --jobs 0 --ray", 2, "jobs must be 1 or more"),
+        ("-o out --worker-cpus 0 --ray", 2, "worker_cpus must be 1 or more"),
+        ("-o out --retries -1 --ray", 2, "retries must be 0 or more"),
+        ("-o out --jobs 3 --ray", 2, "use fewer --jobs"),
+        (
+            "-o out --worker-cpus 999 --ray",
+            2,
+            "1 workers of 999 cores and 0 GPUs do not fit",
+        ),
+    ],
+)
+def test_bad_words_are_one_line(
+    words: str, code: int, message: str, place: Path, running: None, run: Run
+) -> None:
+    found, _, error = run("batch", "clips", *words.split())
+    assert message in error
+    assert (found, len(error.splitlines())) == (code, 1)
+
+
+def test_a_cluster_that_is_not_there(
+    place: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    code, _, error = run("batch", "clips", "-o", "out", "--ray", "127.0.0.1:1")
+    assert (code, len(error.splitlines())) == (1, 1)
+    assert "no Ray cluster at 127.0.0.1:1 (" in error
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, error = run("batch", "clips", "-o", "out", "--ray")
+    assert (code, len(error.splitlines())) == (1, 1)
+    assert "pip install 'rematte[ray]'" in error
+
+
+def test_workers_that_cannot_start_are_told(
+    place: Path, running: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = plan(find_inputs(["clips/a.mp4"]), {"output": "out"}, ".mkv")
+    monkeypatch.setattr(cluster.Worker, "__module__", "__main__")  # goes by value
+    monkeypatch.setattr(cluster.Worker, "__init__", _not_there)
+    with pytest.raises(ConnectionError, match=r"no worker starts .*same extras"):
+        convert(jobs, retries=0)
+
+
+def _not_there(self: object, *args: object) -> None:
+    raise ModuleNotFoundError("No module named 'rematte'")
+
+
+def test_ctrl_c_stops_all(place: Path) -> None:
+    """In a process of its own, which starts Ray itself."""
+    make_clip(place / "clips/long.mp4", colours(8, (320, 240)) * 100)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "rematte", "batch", "clips/long.mp4", "-o", "out",
+         "--suffix", ".mkv", "--engine", "torch", "--ray"],
+        # Ray has sockets, whose paths must be short.
+        env=os.environ | {
+            "PYTHONPATH": str(ROOT), "TMPDIR": str(place), "RAY_TMPDIR": "/tmp"
+        },
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 120
+        while not list(place.glob("out/.long.*")):
+            assert command.poll() is None, command.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(command.pid, signal.SIGINT)
+        out, error = command.communicate(timeout=180)
+    finally:
+        command.kill()
+        command.wait()
+    assert (command.returncode, out) == (130, "")
+    assert error.splitlines()[-1] == "rematte: interrupted"
+    assert names(place / "out") == set()
+    assert not list(place.glob("rematte-*"))
