@@ -5,7 +5,8 @@ The names and arguments are those of RobustVideoMatting's documentation.
 
 from collections.abc import Callable
 
-from rematte import MattingNetwork, Report, convert_video, load_model
+from rematte import MattingNetwork, Report, convert_video
+from rematte.weights.load import load_network
 
 dependencies = ["torch", "numpy", "numba", "av", "safetensors", "tqdm"]
 
@@ -36,9 +37,4 @@ def converter() -> Callable[..., Report]:
 
 
 def _load(variant: str, pretrained: bool) -> MattingNetwork:
-    if not pretrained:
-        return MattingNetwork(variant)
-    network = load_model(variant=variant)
-    if not isinstance(network, MattingNetwork):  # a name never is a TorchScript file
-        raise TypeError(f"expected a MattingNetwork, got {type(network).__name__}")
-    return network
+    return load_network(variant=variant) if pretrained else MattingNetwork(variant)

@@ -31,6 +31,7 @@ from rematte.version import __version__
 from rematte.video.codecs import CODECS
 from rematte.video.fields import DEINTERLACE
 from rematte.video.reader import HWACCELS, INPUT_ALPHAS
+from rematte.weights import download, registry
 from rematte.weights import load as weights
 from rematte.workers import jobs as batch
 
@@ -535,7 +536,7 @@ def _add_weights(commands: _Commands) -> None:
     }.items():
         action = actions.add_parser(name, help=text)
         action.add_argument(
-            "name", nargs="?", default=weights.DEFAULT,
+            "name", nargs="?", default=registry.DEFAULT,
             help="a name of `rematte weights list` (default: %(default)s)",
         )  # fmt: skip
     parser.set_defaults(run=_weights)
@@ -543,19 +544,19 @@ def _add_weights(commands: _Commands) -> None:
 
 def _weights(options: argparse.Namespace) -> int:
     if options.action == "list":
-        rows = weights.list_rows()
+        rows = registry.list_rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = zip(row, widths, strict=True)
             print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
     elif options.action == "download":
-        print(weights.download(options.name, progress=sys.stderr.isatty()))
+        print(download.download(options.name, progress=sys.stderr.isatty()))
     elif options.action == "verify":
-        print(weights.verify(options.name))
+        print(download.verify(options.name))
     elif options.action == "info":
         print(weights.describe(options.name))
     else:
-        path = weights.find(options.name)
+        path = registry.find(options.name)
         if path is None:
             raise WeightsError(
                 f"{options.name} is not here yet; run "
@@ -1121,7 +1122,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="rematte",
         description="Cut people out of video with no green screen.",
-        epilog=f"code: {weights.CODE_LICENCE}; weights: see `rematte weights info`; "
+        epilog=f"code: {registry.CODE_LICENCE}; weights: see `rematte weights info`; "
         f"{EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=_version())
@@ -1145,9 +1146,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    bundled = weights.WEIGHTS[weights.DEFAULT]
+    bundled = registry.WEIGHTS[registry.DEFAULT]
     return (
-        f"rematte {__version__} (code {weights.CODE_LICENCE}; bundled weights "
+        f"rematte {__version__} (code {registry.CODE_LICENCE}; bundled weights "
         f"{bundled.name}, {bundled.licence})"
     )
 

@@ -12,7 +12,7 @@ from rematte.engines.device import choose_device
 from rematte.version import __version__
 from rematte.video.codecs import CODECS, IMAGES
 from rematte.video.writer import is_nvenc, opens
-from rematte.weights.load import WEIGHTS, download_dir, find
+from rematte.weights.registry import WEIGHTS, download_dir, find
 
 
 def _encoder(name: str) -> str:

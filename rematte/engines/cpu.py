@@ -34,7 +34,7 @@ from rematte.network.matting_network import (
     DeepGuidedFilter,
     MattingNetwork,
 )
-from rematte.weights.load import download_dir
+from rematte.weights.registry import download_dir
 
 # For each merge of `staged.Staged`: that of stages still lacks the encoder's share.
 _LEAST = -np.inf, -np.inf, -np.inf, 0.0

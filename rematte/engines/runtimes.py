@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rematte.weights.load import download_dir
+from rematte.weights.registry import download_dir
 
 
 def import_openvino() -> Any:

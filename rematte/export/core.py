@@ -15,7 +15,7 @@ from rematte.errors import OutputError
 from rematte.export.formats import FORMATS, Format, Request, file_name
 from rematte.export.verify import Difference, compare, real_frames
 from rematte.network.matting_network import MattingNetwork
-from rematte.weights.load import recognise
+from rematte.weights.checkpoint import recognise
 
 # What a model of any size is run at: height, width, ratio, frames. The last is odd, and
 # its small copy no whole number of pixels.

@@ -11,7 +11,7 @@ from rematte.export.formats import Floats, Request, States, Step
 from rematte.export.tensorflow_network import INPUTS, OUTPUTS
 from rematte.export.tensorflow_network import MattingNetwork as TensorFlowNetwork
 from rematte.network.matting_network import MattingNetwork
-from rematte.weights.load import recognise
+from rematte.weights.checkpoint import recognise
 
 # Of unknown rank: numbers for the first frame, (B, h, w, C) after that.
 _STATE = tf.TensorSpec(None)

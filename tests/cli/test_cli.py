@@ -21,6 +21,7 @@ from rematte.convert import Report
 from rematte.network.matting_network import MattingNetwork
 from rematte.version import __version__
 from rematte.weights import load as weights
+from rematte.weights import registry
 
 
 @pytest.fixture
@@ -331,7 +332,7 @@ def test_version_names_the_licences(run: Run) -> None:
 def test_weights_list(run: Run) -> None:
     code, out, err = run("weights", "list")
     assert (code, err) == (0, "")
-    for name in weights.WEIGHTS:
+    for name in registry.WEIGHTS:
         assert name in out
     assert "GPL-3.0" in out
     assert "Apache-2.0" in out
@@ -348,7 +349,7 @@ def test_weights_info_path_verify(run: Run) -> None:
     assert Path(out.strip()).is_file()
     code, out, _ = run("weights", "verify", "rematte-mobilenetv3")
     assert code == 0
-    assert str(weights.WEIGHTS[weights.DEFAULT].sha256) in out
+    assert str(registry.WEIGHTS[registry.DEFAULT].sha256) in out
 
 
 @pytest.fixture

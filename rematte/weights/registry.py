@@ -1,0 +1,189 @@
+"""The table of trained weights: names, licences, origins, and where files lie.
+
+Imports no torch, so that listing weights and printing versions is quick.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rematte.errors import WeightsError
+
+CODE_LICENCE = "Apache-2.0"
+DEFAULT = "rematte-mobilenetv3"
+BUNDLED_DIR = Path(__file__).parents[1] / "data"
+
+_RVM = "https://github.com/PeterL1n/RobustVideoMatting/releases/download/v1.0.0/"
+_RVM_ORIGIN = (
+    "release v1.0.0 of RobustVideoMatting by Lin, Yang, Saleemi and Sengupta; trained "
+    "on VideoMatte240K, Distinctions-646, Adobe matting, YouTubeVIS, COCO, Supervisely"
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of trained weights that has a name.
+
+    Attributes:
+        name: What `load_model` and `--weights` take.
+        variant: "mobilenetv3" or "resnet50".
+        file: File name in the folders that `find` searches.
+        url: Address of the file, or None if it comes with the package.
+        sha256: Known hash in hex, or None if it is recorded on first use.
+        size: Length in bytes, or None if it is not known.
+        parameters: Number of trainable parameters.
+        licence: SPDX name of the licence of the weights, not of the code.
+        origin: Who made them and from what.
+        quality: Measured or published figures, and which of the two.
+    """
+
+    name: str
+    variant: str
+    file: str
+    url: str | None
+    sha256: str | None
+    size: int | None
+    parameters: int
+    licence: str
+    origin: str
+    quality: str
+
+
+WEIGHTS = {
+    DEFAULT: Weights(
+        name=DEFAULT,
+        variant="mobilenetv3",
+        file="rematte_mobilenetv3.safetensors",
+        url=None,
+        sha256="6b46ed9dace48aee4e1ada6a9dcde6a1614f34dfa13b52b43f685472b54476dd",
+        size=7_587_194,
+        parameters=3_748_633,
+        licence="Apache-2.0",
+        origin=(
+            "trained by this project from random initialisation, by distillation from "
+            "the outputs and feature maps of the 8-bit TF.js release of "
+            "RobustVideoMatting (GPL-3.0); see docs/model_card.md"
+        ),
+        quality=(
+            "measured; against keyed truth, 8 clips of one man, held out: MAD 3.35e-3, "
+            "Grad 1.10, dtSSD 2.61e-2 (its teacher: 3.40e-3, 1.15, 2.65e-2); against "
+            "its teacher, 13 clips: MAD 2.1e-3, 1.2e-3 over five that no training saw"
+        ),
+    ),
+    "rvm-mobilenetv3": Weights(
+        name="rvm-mobilenetv3",
+        variant="mobilenetv3",
+        file="rvm_mobilenetv3.pth",
+        url=_RVM + "rvm_mobilenetv3.pth",
+        sha256=None,
+        size=None,
+        parameters=3_748_633,
+        licence="GPL-3.0",
+        origin=_RVM_ORIGIN,
+        quality=(
+            "published, not measured here; VideoMatte240K composites 512x288: MAD "
+            "6.08e-3, MSE 1.47e-3, dtSSD 1.36e-2; 1920x1080 at ratio 0.25: MAD "
+            "6.57e-3, MSE 1.93e-3, dtSSD 1.90e-2"
+        ),
+    ),
+    "rvm-resnet50": Weights(
+        name="rvm-resnet50",
+        variant="resnet50",
+        file="rvm_resnet50.pth",
+        url=_RVM + "rvm_resnet50.pth",
+        # Pinned by one other public project; never fetched by this one.
+        sha256="c191a807251164c073dce5fa408e7a816070d539b882b2a3150330a9fec112ce",
+        size=None,
+        parameters=26_890_461,
+        licence="GPL-3.0",
+        origin=_RVM_ORIGIN,
+        quality=(
+            "published, not measured here; VideoMatte240K composites 1920x1080 at "
+            "ratio 0.25: MAD 5.81e-3, MSE 0.97e-3, dtSSD 1.78e-2"
+        ),
+    ),
+}
+
+
+def lookup(name: str) -> Weights:
+    """Return the entry of named weights, or raise a `WeightsError` with all names."""
+    if name not in WEIGHTS:
+        raise WeightsError(
+            f"unknown weights {name!r}; known names: {', '.join(WEIGHTS)}"
+        )
+    return WEIGHTS[name]
+
+
+def find(name: str) -> Path | None:
+    """Look for the file of named weights on this machine.
+
+    Bundled weights lie in the package. Others are searched in `$REMATTE_HOME`, in
+    `$XDG_CACHE_HOME/rematte` (default `~/.cache/rematte`), then in TorchHub's folder
+    of checkpoints, where other programs may have put them.
+
+    Returns:
+        The first file found, unchecked, or None.
+
+    Raises:
+        WeightsError: If `name` is not a key of `WEIGHTS`.
+    """
+    entry = lookup(name)
+    if entry.url is None:
+        folders = [BUNDLED_DIR]
+    else:
+        # download_dir() is one of the first two: what it fetches is found first.
+        folders = [download_dir(), _user_cache(), _torch_hub() / "checkpoints"]
+    paths = (folder / entry.file for folder in folders)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def download_dir() -> Path:
+    """Return the folder for downloads: `$REMATTE_HOME`, else the user's cache."""
+    home = os.environ.get("REMATTE_HOME")
+    return Path(home).expanduser() if home else _user_cache()
+
+
+def _user_cache() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG rule: a relative path there is invalid and to be ignored.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "rematte"
+
+
+def _torch_hub() -> Path:
+    """Return `torch.hub.get_dir()`, without importing torch for it."""
+    if "torch" in sys.modules:  # the program may have set another folder
+        return Path(sys.modules["torch"].hub.get_dir())
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", f"{caches}/torch")
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+def list_rows() -> list[tuple[str, str, str, str, str]]:
+    """Return the rows of `rematte weights list`; the first is the heading."""
+    rows = [("name", "variant", "parameters", "licence", "where")]
+    for entry in WEIGHTS.values():
+        where = "bundled" if entry.url is None else str(find(entry.name) or "to fetch")
+        millions = f"{entry.parameters / 1e6:.1f} M"
+        rows.append((entry.name, entry.variant, millions, entry.licence, where))
+    return rows
+
+
+def expected_hash(entry: Weights, path: Path | None) -> str | None:
+    """Return the table's hash, else the one that was recorded beside the file."""
+    if entry.sha256 is not None or path is None:
+        return entry.sha256
+    try:
+        first = _sidecar(path).read_text("ascii").split()[:1]
+    except (OSError, ValueError):
+        return None
+    return first[0] if first and len(first[0]) == 64 else None
+
+
+def record_hash(path: Path, digest: str) -> None:
+    """Write `<file>.sha256` in the format of sha256sum."""
+    _sidecar(path).write_text(f"{digest}  {path.name}\n", "ascii")
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
