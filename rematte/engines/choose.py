@@ -25,7 +25,7 @@ from rematte.engines.cuda_graph import RecordedNetwork
 from rematte.matting.loop import AnyMatted, matte, matte_coarse
 from rematte.network.matting_network import MattingNetwork
 from rematte.prefetch import trim_heap
-from rematte.weights.load import download_dir
+from rematte.weights.registry import download_dir
 
 Matting = Callable[..., Iterator[AnyMatted]]  # of Iterable[Frame]; memory=Memory
 
