@@ -1,5 +1,5 @@
-"""The public name of `rematte.export.tensorflow_network`."""
+"""The public name of `rematte.export.tensorflow.network`."""
 
-from rematte.export.tensorflow_network import MattingNetwork
+from rematte.export.tensorflow.network import MattingNetwork
 
 __all__ = ["MattingNetwork"]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from rematte.export import onnx as onnx_format
-from rematte.export import tfjs
 from rematte.export.formats import Request
+from rematte.export.tensorflow import tfjs
 from rematte.export.verify import real_frames, true_outputs
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.load import load_network

@@ -94,11 +94,11 @@ FORMATS = {
         "always", stateful=True,
     ),
     "coreml": Format(
-        ".mlpackage", "coreml", "coreml", ("coremltools",), PRECISIONS, "always",
-        stateful=True,
+        ".mlpackage", "coreml.mlprogram", "coreml", ("coremltools",), PRECISIONS,
+        "always", stateful=True,
     ),
     "coreml-neuralnetwork": Format(
-        ".mlmodel", "coreml_neuralnetwork", "coreml", ("coremltools",), PRECISIONS,
+        ".mlmodel", "coreml.neuralnetwork", "coreml", ("coremltools",), PRECISIONS,
         "always",
     ),
     "executorch": Format(
@@ -109,17 +109,19 @@ FORMATS = {
         "always",
     ),
     "tensorflow": Format(
-        "", "tensorflow", "tensorflow", ("tensorflow",), ("float32",), "never"
+        "", "tensorflow.saved_model", "tensorflow", ("tensorflow",), ("float32",),
+        "never",
     ),
     "keras": Format(
-        ".keras", "keras", "tensorflow", ("tensorflow",), ("float32",), "never"
+        ".keras", "tensorflow.keras", "tensorflow", ("tensorflow",), ("float32",),
+        "never",
     ),
     "tflite": Format(
-        ".tflite", "tflite", "tensorflow",
+        ".tflite", "tensorflow.tflite", "tensorflow",
         ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"), PRECISIONS, "always",
     ),
     "tfjs": Format(
-        "", "tfjs", "tfjs", ("tensorflow",), PRECISIONS, "never", limit=1e-3
+        "", "tensorflow.tfjs", "tfjs", ("tensorflow",), PRECISIONS, "never", limit=1e-3
     ),
 }  # fmt: skip
 

@@ -37,7 +37,7 @@ def bundled() -> MattingNetwork:
 
 
 def read(path: Path) -> Any:
-    from rematte.export.coreml import coremltools
+    from rematte.export.coreml.mlprogram import coremltools
 
     return coremltools().models.MLModel(str(path), skip_model_load=True)
 
@@ -77,7 +77,7 @@ def check_prediction(
     path: Path, request: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a Mac, CoreML predicts; elsewhere, what it would be given is interpreted."""
-    from rematte.export import coreml
+    from rematte.export.coreml import mlprogram as coreml
 
     frame = next(real_frames(request.fixed[0], 1))
     here = coreml.open_model(path, request, 0.6)(frame, None)

@@ -51,7 +51,7 @@ def bundled() -> MattingNetwork:
 
 
 def carried_over(network: MattingNetwork) -> Any:
-    from rematte.export.tensorflow import carried_over
+    from rematte.export.tensorflow.saved_model import carried_over
 
     return carried_over(network)
 
@@ -124,15 +124,15 @@ def test_the_size_of_the_coarse_pass() -> None:
     """PyTorch's own, floor(side * ratio) in float64; the usual ratio is float32."""
     import tensorflow as tf
 
-    from rematte.export.tensorflow_network import _shrink
+    from rematte.export.tensorflow.network.matting_network import shrink
 
     for side in (720, 1080, 1440, 2160, 361, 641):
         frames = tf.zeros([1, side, 2, 3])
         for ratio in (0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.9, 1.0):
             exact = int(side * ratio)
             double = tf.constant(ratio, tf.float64)
-            assert _shrink(frames, double).shape[1] == exact, (side, ratio)
-            rounded = _shrink(frames, tf.constant(ratio)).shape[1]
+            assert shrink(frames, double).shape[1] == exact, (side, ratio)
+            rounded = shrink(frames, tf.constant(ratio)).shape[1]
             # 720 * 0.7 is 503.99999999999994 in float64, and 504 in float32.
             assert rounded == exact + (ratio == 0.7 and side in (720, 1440))
 
@@ -183,10 +183,11 @@ model = tf.function(keras.models.load_model("net.keras"))
 def test_in_a_process_without_torch(
     name: str, bundled: MattingNetwork, tmp_path: Path
 ) -> None:
-    """A SavedModel needs nothing of rematte, a .keras file one file of it."""
+    """A SavedModel needs nothing of rematte, a .keras file one folder of it."""
     target = tmp_path / ("net.keras" if name == "keras" else "net")
     import_module(f"rematte.export.{name}").write(bundled, target, Request())
-    shutil.copy(ROOT / "rematte" / "tensorflow.py", tmp_path / "rvm_tensorflow.py")
+    copied = ROOT / "rematte/export/tensorflow/network"
+    shutil.copytree(copied, tmp_path / "rvm_tensorflow")
     frames = list(real_frames((97, 161), 3))
     given = {f"src{index}": last(src) for index, src in enumerate(frames)}
     np.savez(tmp_path / "given.npz", **given)
@@ -206,7 +207,7 @@ def call(model: Any, **changed: Any) -> Any:
 
 
 def test_bad_input_is_told(bundled: MattingNetwork) -> None:
-    from rematte.export.tensorflow_network import MattingNetwork as TensorFlowNetwork
+    from rematte.export.tensorflow.network import MattingNetwork as TensorFlowNetwork
 
     model = carried_over(bundled)
     out = call(model)
@@ -247,7 +248,7 @@ def tflite_difference(
     ratio: float,
     count: int = 10,
 ) -> Difference:
-    from rematte.export.tflite import open_model, write
+    from rematte.export.tensorflow.tflite import open_model, write
 
     request = Request(precision, size, ratio)
     write(network, path, request)
@@ -300,9 +301,9 @@ def test_tflite_of_the_large_network(tmp_path: Path) -> None:
 
 
 def test_the_examples_run(bundled: MattingNetwork, tmp_path: Path) -> None:
-    from rematte.export import keras, tensorflow, tflite
+    from rematte.export.tensorflow import keras, saved_model, tflite
 
-    tensorflow.write(bundled, tmp_path / "net", Request())
+    saved_model.write(bundled, tmp_path / "net", Request())
     keras.write(bundled, tmp_path / "net.keras", Request())
     fixed = Request(size=(64, 96), ratio=0.5)
     tflite.write(bundled, tmp_path / "net.tflite", fixed)

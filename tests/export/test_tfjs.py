@@ -58,7 +58,7 @@ def written(
     packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
 ) -> Exporter:
     """Write the bundled network in a precision, once."""
-    from rematte.export.tfjs import write
+    from rematte.export.tensorflow.tfjs import write
 
     folder = tmp_path_factory.mktemp("tfjs")
 
@@ -107,7 +107,7 @@ def test_the_documented_names(written: Exporter) -> None:
 
 
 def test_a_damaged_shard_is_found(written: Exporter, tmp_path: Path) -> None:
-    from rematte.export.tfjs import open_model
+    from rematte.export.tensorflow.tfjs import open_model
 
     shutil.copytree(written("float32"), tmp_path / "net")
     with next((tmp_path / "net").glob("*.bin")).open("ab") as shard:
@@ -122,7 +122,7 @@ def test_a_wrong_graph_is_not_written(
     """The check reads the files: weights of the wrong scale are found."""
     sizes = ((96, 160, 0.5, 2),)
     monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
-    monkeypatch.setattr("rematte.export.tfjs.SMALLEST_INT8", 1)
+    monkeypatch.setattr("rematte.export.tensorflow.tfjs.SMALLEST_INT8", 1)
     with pytest.raises(OutputError, match="mean difference in alpha"):
         export(bundled, "tfjs", tmp_path / "net", precision="int8", tolerance=1e-3)
     assert not list(tmp_path.iterdir())
@@ -205,7 +205,7 @@ def test_node_with_two_clips(
 
 
 def test_node_with_the_large_network(tmp_path: Path) -> None:
-    from rematte.export.tfjs import write
+    from rematte.export.tensorflow.tfjs import write
 
     needs_programs("node")
     network = formula_network("resnet50", "deep_guided_filter")

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from rematte.export.formats import Floats, Request, States, Step
-from rematte.export.tensorflow_network import INPUTS, OUTPUTS
-from rematte.export.tensorflow_network import MattingNetwork as TensorFlowNetwork
+from rematte.export.tensorflow.network import INPUTS, OUTPUTS
+from rematte.export.tensorflow.network import MattingNetwork as TensorFlowNetwork
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.checkpoint import recognise
 

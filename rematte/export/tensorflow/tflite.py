@@ -20,8 +20,8 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
-from rematte.export.tensorflow import carried_over, channels_last, planar
-from rematte.export.tensorflow_network import INPUTS, OUTPUTS
+from rematte.export.tensorflow.network import INPUTS, OUTPUTS
+from rematte.export.tensorflow.saved_model import carried_over, channels_last, planar
 from rematte.network.matting_network import MattingNetwork
 
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from rematte.export.formats import Request, Step
-from rematte.export.tensorflow import carried_over, step_of
+from rematte.export.tensorflow.saved_model import carried_over, step_of
 from rematte.network.matting_network import MattingNetwork
 
 

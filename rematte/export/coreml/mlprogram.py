@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rematte.export.coreml.run_mlprogram import Program
+from rematte.export.coreml.run_neuralnetwork import NeuralNetwork
 from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
-from rematte.export.layers import NeuralNetwork
-from rematte.export.mil import Program
 from rematte.network.matting_network import MattingNetwork
 
 # Convolutions of fewer weights stay in 16 bits: 7 % of the weights of MobileNetV3, but

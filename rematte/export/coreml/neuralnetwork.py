@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from rematte.export.coreml import LARGE, convert, coremltools, open_model, save
+from rematte.export.coreml.mlprogram import (
+    LARGE,
+    convert,
+    coremltools,
+    open_model,
+    save,
+)
 from rematte.export.fixed_shape import quiet
 from rematte.export.formats import Request
 from rematte.network.matting_network import MattingNetwork

@@ -23,8 +23,8 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from rematte.export.formats import SMALLEST_INT8, Request, Step
-from rematte.export.tensorflow import carried_over, function, step_of
-from rematte.export.tensorflow_network import INPUTS, OUTPUTS
+from rematte.export.tensorflow.network import INPUTS, OUTPUTS
+from rematte.export.tensorflow.saved_model import carried_over, function, step_of
 from rematte.network.matting_network import MattingNetwork
 from rematte.version import __version__
 

@@ -1,0 +1,1 @@
+"""Exports to CoreML, and interpreters that check them where CoreML is missing."""

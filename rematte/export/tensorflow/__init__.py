@@ -1,0 +1,1 @@
+"""Exports to TensorFlow, Keras, TensorFlow Lite and TensorFlow.js."""
