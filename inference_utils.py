@@ -14,12 +14,12 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rematte.convert import Rate, parse_rate
 from rematte.matting.background import to_pixels
 from rematte.video.codecs import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.opening import open_input
 from rematte.video.reader import VideoReader as _Reader
+from rematte.video.values import Rate, parse_rate
 from rematte.video.writer import FileWriter, ImageWriter, Writer
 
 try:

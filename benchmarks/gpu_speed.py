@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rematte.convert import Look, convert_video, plan_outputs
+from rematte.convert import convert_video, plan_outputs
 from rematte.engines.cuda_graph import RecordedNetwork
 from rematte.matting.background import Renderer, make_background
 from rematte.matting.loop import matte
 from rematte.network.matting_network import MattingNetwork
+from rematte.options import Options
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter
 from rematte.weights.load import load_network
@@ -123,7 +124,7 @@ def stages(model: Any, path: Path, device: torch.device) -> dict[str, float]:
         return matte(used, several, device=device, dtype=dtype)
 
     with tempfile.TemporaryDirectory() as folder:
-        look = Look(None, "cover", None, None, 4)
+        look = Options(output_video_mbps=4)
         paths = {"composition": Path(folder) / "out.mp4"}
         (item,) = plan_outputs(paths, reader.info, look)
         writer = FileWriter(item.path, reader.info, item.encoding)

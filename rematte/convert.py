@@ -9,11 +9,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
-from numbers import Rational
 from os.path import realpath
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -21,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from tqdm import tqdm
 
+from rematte.conversion.effects import check
 from rematte.engines.choose import (
     Matting,
     choose_matting,
@@ -41,7 +40,7 @@ from rematte.matting.loop import (
     choose_ratio,
     matte_still,
 )
-from rematte.options import Conversion, check
+from rematte.options import Backdrop, Conversion, Options, make_options
 from rematte.prefetch import Ahead, Behind
 from rematte.video.clock import Clock
 from rematte.video.codecs import (
@@ -53,7 +52,7 @@ from rematte.video.codecs import (
     with_alpha,
 )
 from rematte.video.frame import Frame, VideoInfo
-from rematte.video.opening import DEFAULT_LIMITS, Limits
+from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader, describe_damage
 from rematte.video.tone import displayed
 from rematte.video.writer import (
@@ -65,12 +64,7 @@ from rematte.video.writer import (
 )
 
 T = TypeVar("T")
-Rate = int | float | str | Fraction
-Backdrop = str | Path | tuple[int, int, int]
-
-
-# Of an image folder [frames/s]: FFmpeg's fractions have 31 bits for a time base.
-_SLOWEST = Fraction(1, 100_000)
+Progress = Callable[[int, int | None], object]
 
 
 @dataclass
@@ -193,31 +187,12 @@ def convert_video(
     output_video_mbps: float | None = None,
     seq_chunk: int | str = 1,
     num_workers: int = 0,
-    progress: bool | Callable[[int, int | None], object] = True,
+    progress: bool | Progress = True,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     *,
     output: str | Path | None = None,
-    background: Backdrop | Mapping[str, Backdrop] | None = None,
-    background_fit: str | None = None,
-    audio: bool = True,
-    codec: str | None = None,
-    crf: int | None = None,
-    start: Rate | None = None,
-    end: Rate | None = None,
-    limit: int | None = None,
-    frame_rate: Rate | None = None,
-    overwrite: bool = True,
-    ignore_errors: bool = False,
-    engine: str = "auto",
-    hwaccel: str | None = None,
-    start_number: int | None = None,
-    max_pixels: int | None = None,
-    allow_lists: bool = False,
-    deinterlace: str | None = None,
-    tone_map: str = "auto",
-    input_alpha: str = "multiply",
-    part: "Part | None" = None,
+    **options: Any,
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
 
@@ -228,8 +203,7 @@ def convert_video(
             to the network until its alpha settles).
         input_resize: Width and height [pixels] to resize input and outputs to.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
-            longer side at most 512, "portrait" and "full-body" follow the
-            documentation's table.
+            longer side at most 512.
         output_type: "video", or "png_sequence" where the outputs are folders. For
             "video" every path's own suffix decides.
         output_composition: Where the person over the background goes; a png
@@ -247,109 +221,92 @@ def convert_video(
         output: Where the cut-out goes: transparent where the format can hold that,
             else over the background, with a note. Without `output_composition` a
             background that is given is laid under it.
-        background: See `make_background`; by default green (120, 255, 155). It belongs
-            to the composition where there is one, else to `output`. A mapping gives
-            "output" and "composition" one each.
-        background_fit: "cover" (the default), "contain" or "stretch".
-        audio: Keep the sound.
-        codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", or "h264_nvenc",
-            "hevc_nvenc" or "av1_nvenc" (NVIDIA's encoders), instead of the suffix's
-            default, for the composition (and `output`).
-        crf: Constant quality instead of the codec's default.
-        start: Where to begin in the source [s].
-        end: Where to stop in the source [s].
-        limit: At most this many frames.
-        frame_rate: Frames per second of an image folder (by default 30) or of a stream
-            without times (by default what it says itself). A video that has times is
-            converted to it: frames are left out or held. Any kind of number, or a
-            text like "24000/1001".
-        overwrite: Replace outputs that exist.
-        ignore_errors: Go on past damaged input.
-        engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
-            "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
-            "plain" calls the model as a whole, as is done with every other model and
-            on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
-            one frame at a time; "torch-compiled" compiles it first.
-        hwaccel: What decodes instead of the processor, by FFmpeg's names: "cuda",
-            "videotoolbox" and others. Where it cannot, the processor does.
-        start_number: The number of the first image of outputs that are patterns or
-            folders; by default the source's own number, or 0 where it has none.
-        max_pixels: The most pixels a frame of the input or the background may have;
-            unless given, 150 million, and 16384 a side.
-        allow_lists: Read an input that is a list of other files (an HLS playlist, an
-            ffconcat list) whose files lie in its own folder or below.
-        deinterlace: "auto", the default, makes one whole picture of the two fields of
-            an interlaced frame; "off" leaves them.
-        tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
-            a note; "off" keeps the code values.
-        input_alpha: What to do with the input's own alpha channel: "multiply" the matte
-            by it, so that what is hidden stays hidden, or "ignore" it.
-        part: Convert a part of it, with nothing but the picture; see `segments`.
+        **options: Any other field of `rematte.options.Options`, which describes all:
+            the background, what part to convert, how to read and how to encode.
 
     Returns:
         What was done.
 
     Raises:
+        TypeError: If there is no such option.
         ValueError: If an argument is out of its range or does not fit the others.
         InputError: If the input cannot be read.
         OutputError: If an output cannot be written; nothing is left behind then.
-        KeyboardInterrupt: After what there was so far has been kept in files with
+        KeyboardInterrupt: After what there was so far has been saved in files with
             ".partial" in their names, which are the error's arguments.
     """
-    stages, arguments = _Stages(), dict(locals())
-    device, dtype = placement(model, device, dtype)
-    chunk = chunk_length(seq_chunk, device)
-    wanted = wanted_outputs(
-        output_type,
-        output=output,
-        composition=output_composition,
-        alpha=output_alpha,
-        foreground=output_foreground,
-    )
-    check_paths(wanted, Path(input_source), background, overwrite)
-    _check_numbers(input_resize, output_video_mbps, crf, num_workers, limit, max_pixels)
-    since, until = time_span(start, end)
-    reader = open_reader(
-        input_source, start=since, end=until, input_resize=input_resize,
-        frame_rate=frame_rate, ignore_errors=ignore_errors, num_workers=num_workers,
-        hwaccel=hwaccel, max_pixels=max_pixels, allow_lists=allow_lists,
-        deinterlace=deinterlace, audio=audio, input_alpha=input_alpha,
+    made = make_options(
+        input_resize=input_resize, downsample_ratio=downsample_ratio,
+        output_type=output_type, output_video_mbps=output_video_mbps,
+        seq_chunk=seq_chunk, num_workers=num_workers, device=device, dtype=dtype,
+        **options,
     )  # fmt: skip
-    with reader:
+    wanted = wanted_outputs(
+        output_type, output=output, composition=output_composition,
+        alpha=output_alpha, foreground=output_foreground,
+    )  # fmt: skip
+    return convert(model, input_source, wanted, made, progress=progress)
+
+
+def convert(
+    model: Any,
+    input_source: str | Path,
+    wanted: dict[str, Path],
+    options: Options,
+    *,
+    progress: bool | Progress = True,
+    part: "Part | None" = None,
+) -> Report:
+    """Convert as `convert_video` does, with all options in one object.
+
+    Args:
+        model: A loaded network, or a TorchScript one.
+        input_source: A video file, an image, or a folder or pattern of images.
+        wanted: Where each output goes, by kind; see `wanted_outputs`.
+        options: How.
+        progress: Show a progress bar on stderr, or a function to be called instead.
+        part: Convert a part of it, with nothing but the picture; see `segments`.
+
+    Returns:
+        What was done.
+    """
+    stages = _Stages()
+    device, dtype = placement(model, options.device, options.dtype)
+    check_paths(wanted, Path(input_source), options.background, options.overwrite)
+    since, until = options.span
+    with open_reader(input_source, options, since, until) as reader:
         info = reader.info
         report = Report(
             0, info.width, info.height,
-            choose_ratio(info.width, info.height, downsample_ratio),
+            choose_ratio(info.width, info.height, options.downsample_ratio),
         )  # fmt: skip
-        look = Look(
-            background, background_fit or "cover", codec, crf, output_video_mbps,
-            start_number, Limits(max_pixels), to_tone_map(tone_map),
-        )  # fmt: skip
-        outputs = plan_outputs(wanted, info, look, part.origin if part else None)
+        outputs = plan_outputs(wanted, info, options, part.origin if part else None)
         if part is None:
-            kind = kind_of_engine(model, device, dtype, engine)
+            kind = kind_of_engine(model, device, dtype, options.engine)
             chunked = kind == "plain" and not info.still
-            cut = start is not None or end is not None
-            case = describe(reader, outputs, output_type, chunked, cut)
-            report.notes += check(arguments, case)
-            check_images(wanted, reader, start_number, overwrite, start, end, limit)
+            report.notes += check(options, describe(reader, outputs, options, chunked))
+            check_images(wanted, reader, options)
         frames = stages.around(
             "decode",
             islice(
-                (part.select if part else iter)(displayed(reader, info.colour)), limit
+                (part.select if part else iter)(displayed(reader, info.colour)),
+                options.limit,
             ),
         )
-        first = next(frames, None) or _no_frame(input_source, start, end)
+        first = next(frames, None) or _no_frame(input_source, options)
+        chunk = chunk_length(options.seq_chunk, device)
         matting = part.matting if part else choose_matting(
-            model, device, dtype, report, engine=engine, frames=_total(info, limit),
-            downsample_ratio=downsample_ratio, seq_chunk=1 if info.still else chunk,
+            model, device, dtype, report, engine=options.engine,
+            frames=_total(info, options.limit),
+            downsample_ratio=options.downsample_ratio,
+            seq_chunk=1 if info.still else chunk,
         )  # fmt: skip
         if info.still:
             matting = partial(_each_still, matting)
-        shift = first.time if start is not None else Fraction(0)
+        shift = first.time if since is not None else Fraction(0)
         origin = None if reader.images or part else Path(input_source)
         bar = tqdm(
-            total=_total(info, limit),
+            total=_total(info, options.limit),
             unit="frame",
             disable=progress is not True,
             desc=Path(input_source).name,
@@ -358,14 +315,16 @@ def convert_video(
         with (
             bar,
             _open_writers(
-                outputs, info, origin, shift, until, audio, reader.limits, reader.clock
+                outputs, info, origin, shift, until, options.audio, reader.limits,
+                reader.clock,
             ) as writers,
-        ):
+        ):  # fmt: skip
             tell = progress if callable(progress) else None
             last = _run(stages, chain((first,), frames), matting, outputs, writers,
                         report, bar, tell)  # fmt: skip
             # The sound ends where the picture was cut, and else where it ends itself.
-            stop = last if report.frames == limit else until and max(until, last)
+            cut = report.frames == options.limit
+            stop = last if cut else until and max(until, last)
             with stages("encode"):
                 _publish(writers, stop)
     report.seconds, report.shares = stages.total(), stages.shares()
@@ -390,85 +349,61 @@ def _sum_up(
         part.notes.extend(reader.late_notes)
 
 
-# The arguments of `convert_video` that decide how its input is read.
-READING = (
-    *("input_resize", "frame_rate", "ignore_errors", "num_workers", "hwaccel"),
-    *("max_pixels", "allow_lists", "deinterlace", "audio", "input_alpha"),
-)
-
-
 def open_reader(
     source: str | Path,
-    *,
+    options: Options,
     start: Fraction | None = None,
     end: Fraction | None = None,
-    input_resize: tuple[int, int] | None = None,
-    frame_rate: Rate | None = None,
-    ignore_errors: bool = False,
-    num_workers: int = 0,
-    hwaccel: str | None = None,
-    max_pixels: int | None = None,
-    allow_lists: bool = False,
-    deinterlace: str | None = None,
-    audio: bool = True,
-    input_alpha: str = "multiply",
+    size: tuple[int, int] | None = None,
 ) -> VideoReader:
-    """Open an input by the arguments of `convert_video`; see `READING`."""
+    """Open an input as options say.
+
+    Args:
+        source: The input.
+        options: How.
+        start: Skip what is shown before this time [s].
+        end: Stop before this time [s].
+        size: Width and height [pixels] of the frames; None: as in the options.
+    """
     return VideoReader(
         source,
-        size=input_resize,
+        size=size or options.input_resize,
         start=start,
         end=end,
-        frame_rate=None if frame_rate is None else parse_rate(frame_rate),
-        ignore_errors=ignore_errors,
-        threads=num_workers,
-        hwaccel=hwaccel,
+        frame_rate=options.rate,
+        ignore_errors=options.ignore_errors,
+        threads=options.num_workers,
+        hwaccel=options.hwaccel,
         hold_gaps=True,
-        limits=Limits(max_pixels, allow_lists),
-        deinterlace=deinterlace or "auto",
-        audio=audio,
-        input_alpha=input_alpha,
+        limits=Limits(options.max_pixels, options.allow_lists),
+        deinterlace=options.deinterlace or "auto",
+        audio=options.audio,
+        input_alpha=options.input_alpha,
     )
-
-
-def to_tone_map(tone_map: str) -> bool:
-    """Turn the argument of `convert_video` into yes or no.
-
-    Raises:
-        ValueError: If it is neither "auto" nor "off".
-    """
-    if tone_map not in TONE_MAPS:
-        raise ValueError(f"tone_map must be one of {TONE_MAPS}, got {tone_map!r}")
-    return tone_map == "auto"
-
-
-TONE_MAPS = ("auto", "off")
 
 
 def describe(
     reader: VideoReader,
-    outputs: Iterable[Output],
-    output_type: str,
+    outputs: Sequence[Output],
+    options: Options,
     chunked: bool,
-    cut: bool,
 ) -> Conversion:
-    """Describe a conversion to `options.check`.
+    """Describe a conversion to `check`.
 
     Args:
         reader: The input.
         outputs: From `plan_outputs`.
-        output_type: As for `convert_video`.
+        options: As given.
         chunked: Whether the network takes several frames at once.
-        cut: Whether `start` or `end` is given.
     """
-    outputs = list(outputs)
+    cut = options.start is not None or options.end is not None
     return Conversion(
         reader.info.still,
         reader.images,
         {item.kind: item.encoding for item in outputs},
         any(item.backdrop for item in outputs),
         chunked,
-        output_type == "png_sequence",
+        options.output_type == "png_sequence",
         any(is_sequence(item.path) for item in outputs),
         not reader.info.colour.sdr,
         not reader.images or cut or any(map(_has_times, outputs)),
@@ -481,7 +416,7 @@ def _has_times(output: Output) -> bool:
 
 
 def frames_within(
-    reader: VideoReader, start: Rate | None, end: Rate | None, limit: int | None
+    reader: VideoReader, options: Options
 ) -> tuple[list[Fraction], int, int]:
     """Find the frames of a source that are asked for.
 
@@ -490,59 +425,48 @@ def frames_within(
         asked for, and that of the first one after those.
 
     Raises:
-        ValueError: If `end` is not later than `start`.
         InputError: If there is no such frame, or the source does not say its times.
     """
-    since, until = time_span(start, end)
+    since, until = options.span
     times = reader.times()
     # A frame is shown until the next, the last as long as usual.
     ends = [*times[1:], *(shown + 1 / reader.info.rate for shown in times[-1:])]
     begin = 0 if since is None else bisect_right(ends, since)
     stop = len(times) if until is None else bisect_left(times, until)
-    if limit is not None:
-        stop = min(stop, begin + limit)
+    if options.limit is not None:
+        stop = min(stop, begin + options.limit)
     if begin >= stop:
-        _no_frame(reader.path, start, end)
+        _no_frame(reader.path, options)
     return times, begin, stop
 
 
 def check_images(
     outputs: Mapping[str, Path],
     reader: VideoReader,
-    start_number: int | None,
-    overwrite: bool,
-    start: Rate | None,
-    end: Rate | None,
-    limit: int | None,
+    options: Options,
 ) -> None:
     """Find out before any work which images outputs would replace.
 
     Args:
         outputs: Paths by kind.
         reader: The source.
-        start_number: As of `convert_video`; likewise the others.
-        overwrite: Whether images may be replaced.
-        start: See `frames_within`; likewise `end` and `limit`.
-        end: See there.
-        limit: See there.
+        options: As given.
 
     Raises:
-        ValueError: If `start_number` is negative, or two images of the source would be
-            written as one.
+        ValueError: If two images of the source would be written as one.
         OutputError: If images would be replaced that may not be.
     """
-    if start_number is not None and start_number < 0:
-        raise ValueError(f"start_number must be 0 or more, got {start_number}")
+    start_number = options.start_number
     folders = [path for path in outputs.values() if is_sequence(path)]
     frames: Sequence[tuple[str, int | None]] | int | None = None
     if reader.images and folders:
-        _, begin, stop = frames_within(reader, start, end, limit)
+        _, begin, stop = frames_within(reader, options)
         frames = reader.labels[begin:stop]
         _check_names_differ(folders, reader, frames, start_number)
-    for path in [] if overwrite else folders:
+    for path in [] if options.overwrite else folders:
         if frames is None and replaced_images(path, None, start_number):
             with suppress(InputError):  # it does not say how many frames it has
-                _, begin, stop = frames_within(reader, start, end, limit)
+                _, begin, stop = frames_within(reader, options)
                 frames = stop - begin
         replaced = replaced_images(path, frames, start_number)
         if replaced:
@@ -640,71 +564,8 @@ def _run(
     return last
 
 
-def parse_rate(value: Rate) -> Fraction:
-    """Turn any kind of number into exact frames per second.
-
-    23.976, 23.98 and 29.97 mean 24000/1001, 24000/1001 and 30000/1001.
-
-    Raises:
-        ValueError: If it is no number from 1/100000 to 1000.
-    """
-    try:
-        rate = _fraction(value)
-    except ValueError as error:
-        raise ValueError(f"frame_rate must be a number, got {value!r}") from error
-    if not _SLOWEST <= rate <= 1000:
-        raise ValueError(f"frame_rate must be from {_SLOWEST} to 1000, got {value!r}")
-    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
-    is_near = rate > 1 and abs(rate - ntsc) < Fraction(1, 200)  # 23.98 as well
-    exact = ntsc if is_near and rate != round(rate) else rate
-    return exact.limit_denominator(_SLOWEST.denominator)
-
-
-def _fraction(value: Rate) -> Fraction:
-    """The exact value of a number of any kind, numpy's too."""
-    known = isinstance(value, str | Rational | Decimal)
-    try:
-        return Fraction(value if known else float(value))
-    except (ArithmeticError, TypeError) as error:  # infinity; n/0; no number at all
-        raise ValueError(f"{value!r} is no number") from error
-
-
-def _seconds(name: str, value: Rate | None) -> Fraction | None:
-    """A time in seconds from a number or from [HH:]MM:SS[.mmm]."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str) and ":" in value:
-            seconds = Fraction(0)
-            for part in value.split(":"):
-                seconds = seconds * 60 + _fraction(part)
-        else:
-            seconds = _fraction(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} must be seconds or [HH:]MM:SS, got {value!r}"
-        ) from error
-    if seconds < 0:
-        raise ValueError(f"{name} must not be negative, got {value!r}")
-    return seconds
-
-
-def time_span(
-    start: Rate | None, end: Rate | None
-) -> tuple[Fraction | None, Fraction | None]:
-    """Both ends of what is converted [s]."""
-    since, until = _seconds("start", start), _seconds("end", end)
-    if until is not None and until <= (since or 0):
-        raise ValueError(f"end must be later than start ({start or 0}), got {end}")
-    return since, until
-
-
 def wanted_outputs(output_type: str, **paths: str | Path | None) -> dict[str, Path]:
     """The outputs asked for, by kind."""
-    if output_type not in ("video", "png_sequence"):
-        raise ValueError(
-            f'output_type must be "video" or "png_sequence", got {output_type!r}'
-        )
     wanted = {kind: Path(path) for kind, path in paths.items() if path is not None}
     if not wanted:
         raise ValueError(
@@ -749,51 +610,10 @@ def _would_overwrite(path: Path, other: Path) -> bool:
     return inside or folder == realpath(other)
 
 
-def _check_numbers(
-    resize: tuple[int, int] | None,
-    mbps: float | None,
-    crf: int | None,
-    workers: int,
-    limit: int | None,
-    max_pixels: int | None,
-) -> None:
-    """Refuse numbers out of range before any work."""
-    if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
-        raise ValueError(
-            f"input_resize must be a width and a height of 1 or more, got {resize}"
-        )
-    if mbps is not None and not 0 < mbps < 1000:
-        raise ValueError(f"output_video_mbps must be in (0, 1000), got {mbps}")
-    if crf is not None and not 0 <= crf <= 63:
-        raise ValueError(f"crf must be from 0 (best) to 63, got {crf}")
-    if crf is not None and mbps is not None:
-        raise ValueError("crf and output_video_mbps (--mbps) exclude each other")
-    if workers < 0:
-        raise ValueError(f"num_workers must be 0 or more, got {workers}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more frames, got {limit}")
-    if max_pixels is not None and max_pixels < 1:
-        raise ValueError(f"max_pixels must be 1 or more, got {max_pixels}")
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was said about how outputs are to look."""
-
-    background: Backdrop | Mapping[str, Backdrop] | None
-    fit: str
-    codec: str | None
-    crf: int | None
-    mbps: float | None
-    start_number: int | None = None
-    limits: Limits = DEFAULT_LIMITS  # of an image or video in the background
-    tone_map: bool = True
-
-
 def plan_outputs(
     wanted: Mapping[str, Path],
     info: VideoInfo,
-    look: Look,
+    options: Options,
     origin: Fraction | None = None,
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
@@ -801,42 +621,46 @@ def plan_outputs(
     Args:
         wanted: Paths by kind: "output", "composition", "alpha" or "foreground".
         info: The source.
-        look: What was said about the outputs.
+        options: How they are to look.
         origin: When a video behind the person starts [s]; None: with the first frame.
 
     Raises:
         ValueError: If a format cannot hold what is asked for.
     """
-    given = look.background
+    given = options.background
     if not isinstance(given, Mapping):
         owner = "composition" if "composition" in wanted else "output"
         given = {} if given is None else {owner: given}
     outputs = []
     for kind, path in wanted.items():
         main = kind in ("output", "composition")
-        spec, notes = _choose_backdrop(kind, path, given, look.codec)
+        spec, notes = _choose_backdrop(kind, path, given, options.codec)
         encoding = choose(
             path,
             info,
             alpha=main and spec == "transparent",
             gray=kind == "alpha",
-            codec=look.codec if main else None,
-            crf=look.crf,
-            mbps=look.mbps,
-            tone_map=look.tone_map,
+            codec=options.codec if main else None,
+            crf=options.crf,
+            mbps=options.output_video_mbps,
+            tone_map=options.tone_map == "auto",
         )
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         behind = None
         if main:
             behind = make_background(
-                spec, look.fit, origin, look.limits, encoding.colour
+                spec,
+                options.background_fit or "cover",
+                origin,
+                Limits(options.max_pixels),
+                encoding.colour,
             )
         renderer = Renderer(kind, encoding.wide, behind, encoding.colour)
         backdrop = False
         if isinstance(behind, ImageBackground | VideoBackground):
             backdrop = True
             encoding = replace(encoding, notes=(*encoding.notes, *behind.notes))
-        number = look.start_number
+        number = options.start_number
         outputs.append(Output(kind, path, encoding, renderer, backdrop, number))
     return outputs
 
@@ -872,10 +696,10 @@ def _choose_backdrop(
     ]
 
 
-def _no_frame(source: str | Path, start: Rate | None, end: Rate | None) -> NoReturn:
+def _no_frame(source: str | Path, options: Options) -> NoReturn:
     raise InputError(
-        f"{source}: no frame between {start or 0} and {end or 'its end'}; choose "
-        "another start (--start)"
+        f"{source}: no frame between {options.start or 0} and "
+        f"{options.end or 'its end'}; choose another start (--start)"
     )
 
 

@@ -1,235 +1,500 @@
-"""Which option works for which input and output; elsewhere it is refused or noted.
+"""Every option of a conversion, stated once.
 
-Options that always work are not listed here. docs/cli.md has the table, made from this
-list by `tools/write_cli_docs.py`.
+`Options` is what `convert`, resuming, batches, `serve` and Ray pass on, and the command
+line's flags are made from it. Each field holds an `Option` that says what its flag is
+called, for what it works and what happens elsewhere.
+
+To add an option, add one field to `Options`, with its default, its flag and its help,
+and a check in `Options.__post_init__` if it has a range; then use `options.NAME` where
+it takes effect. The flag, its help, the errors and notes about a flag without effect,
+docs/cli.md (by `tools/write_cli_docs.py`), resuming and workers need nothing more.
+
+Nothing heavy is imported here, since `rematte --help` needs this module.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+# ruff: noqa: RUF009 - `_option` gives a field
 
-from rematte.video.codecs import Encoding
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rematte.video import values
+from rematte.video.values import Rate
+
+if TYPE_CHECKING:
+    import torch
+
+    from rematte.video.codecs import Encoding
+
+Backdrop = str | Path | tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What decides whether an option works.
+    """What decides whether an option works."""
 
-    Attributes:
-        still: Whether the input is one image.
-        images: Whether the input is an image or a sequence of them.
-        encodings: How each output is encoded, by kind.
-        backdrop: Whether an image or a video lies behind the person.
-        chunked: Whether the network takes several frames at once.
-        png_sequence: Whether `output_type` is "png_sequence".
-        numbered: Whether an output is a folder or a pattern of images.
-        tonal: Whether the input is not SDR.
-        timed: Whether times matter: the input or an output has some, or `start` or
-            `end` count in them.
-    """
-
-    still: bool
-    images: bool
-    encodings: Mapping[str, Encoding]
-    backdrop: bool
-    chunked: bool
-    png_sequence: bool = False
-    numbered: bool = False
-    tonal: bool = False
-    timed: bool = True
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option that does not always work.
-
-    Attributes:
-        argument: Its name in Python.
-        flag: Its name on the command line; empty where it has none.
-        works: For what it works, to complete "works for ...".
-        applies: Decides whether it works.
-        noted: Decides whether a note is enough where it does not work, which is so for
-            what programs for RobustVideoMatting pass in any case.
-        elsewhere: What happens where it does not work.
-    """
-
-    argument: str
-    flag: str
-    works: str
-    applies: Callable[[Conversion], bool]
-    noted: Callable[[Conversion], bool] = lambda conversion: False
-    elsewhere: str = "an error"
-
-    @property
-    def name(self) -> str:
-        """How an error names it."""
-        return f"{self.argument} ({self.flag})" if self.flag else self.argument
-
-
-def _is_main(kind: str) -> bool:
-    return kind in ("output", "composition")
+    still: bool  # the input is one image
+    images: bool  # the input is an image or a sequence of them
+    encodings: "Mapping[str, Encoding]"  # of each output, by kind
+    backdrop: bool  # an image or a video lies behind the person
+    chunked: bool  # the network takes several frames at once
+    png_sequence: bool = False  # `output_type` is "png_sequence"
+    numbered: bool = False  # an output is a folder or a pattern of images
+    tonal: bool = False  # the input is not SDR
+    timed: bool = True  # times matter: input, output, `start` or `end` has some
 
 
 def _always(conversion: Conversion) -> bool:
     return True
 
 
-OPTIONS = (
-    Option(
-        "background",
-        "--background",
-        "a composition, and for -o alone",
-        lambda c: any(map(_is_main, c.encodings)),
-    ),
-    Option(
-        "background_fit",
-        "--background-fit",
-        "a background that is an image or a video",
-        lambda c: c.backdrop,
-    ),
-    Option(
-        "seq_chunk",
-        "--seq-chunk",
-        "the engine plain, and frames that are not one image",
-        lambda c: c.chunked,
-        _always,
-        "a note",
-    ),
-    Option(
-        "num_workers",
-        "",
-        "sequences of images",
-        lambda c: c.images,
-        _always,
-        "a note",
-    ),
-    *(
-        Option(name, f"--{name.replace('_', '-')}", text, lambda c: not c.still)
-        for name, text in {
-            "start": "videos and sequences of images",
-            "end": "videos and sequences of images",
-            "limit": "videos and sequences of images",
-            "ignore_errors": "videos and sequences of images",
-        }.items()
-    ),
-    Option(
-        "frame_rate",
-        "--frame-rate",
-        "videos, and sequences of images that become videos or OpenEXR or are cut",
-        lambda c: not c.still and c.timed,
-        lambda c: not c.still,
-        "an error; a note for images that become images",
-    ),
-    Option("hwaccel", "--hwaccel", "videos", lambda c: not c.images),
-    Option("deinterlace", "--deinterlace", "videos", lambda c: not c.images),
-    Option(
-        "start_number",
-        "--start-number",
-        "outputs that are folders or patterns of images",
-        lambda c: c.numbered,
-    ),
-    Option(
-        "tone_map",
-        "--tone-map",
-        "HDR inputs",
-        lambda c: c.tonal,
-        _always,
-        "a note",
-    ),
-    Option(
-        "codec",
-        "--codec",
-        "cut-outs and compositions that are videos",
-        lambda c: any(not e.image for kind, e in c.encodings.items() if _is_main(kind)),
-    ),
-    Option(
-        "output_video_mbps",
-        "--mbps",
-        "videos whose codec is H.264, HEVC, AV1 or VP9",
-        lambda c: any(e.mbps is not None for e in c.encodings.values()),
-        lambda c: c.png_sequence,
-        'an error; a note with `output_type="png_sequence"`',
-    ),
-    Option(
-        "crf",
-        "--crf",
-        "videos whose codec is H.264, HEVC, AV1 or VP9",
-        lambda c: any(e.crf is not None for e in c.encodings.values()),
-    ),
-)
+def _moving(conversion: Conversion) -> bool:
+    return not conversion.still
 
 
-def check(arguments: Mapping[str, Any], conversion: Conversion) -> list[str]:
-    """Find options that were given and do nothing.
+def _is_main(kind: str) -> bool:
+    return kind in ("output", "composition")
 
-    Args:
-        arguments: The arguments of the call; those that are None were not given.
-        conversion: What they are given for.
 
-    Returns:
-        A note for each that does nothing, or nothing for some of the outputs.
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option besides its type and default: a field's metadata.
 
-    Raises:
-        ValueError: If one does nothing for which a note is not enough.
+    Attributes:
+        flag: Its name on the command line; empty where it has none.
+        help: One line for the command line's help.
+        group: The heading that the flag stands under in the help.
+        metavar: What stands for the value in the help; empty to list the choices.
+        choices: All values that are allowed; empty where another check knows them.
+        least: The smallest number that is allowed, or None.
+        parse: Makes a value of a word of the command line; raises ValueError.
+        switch: The value that the flag alone stands for; None if it takes a word.
+        short: A second, short flag.
+        command_default: The command line's default, where it differs.
+        works: For what it works, to complete "works for ..."; empty: for everything.
+        applies: Decides whether it works.
+        noted: Decides whether a note is enough where it does not work.
+        elsewhere: What happens where it does not work.
+        idle: Values besides the default that ask for nothing.
+        may_change: Whether a run that is resumed may have another value.
     """
-    notes: list[str] = []
-    for option in OPTIONS:
-        value = arguments.get(option.argument)
-        if value is None or value in _NOT_GIVEN.get(option.argument, ()):
-            continue
-        if option.applies(conversion):
-            notes += _exceptions(option, value, conversion)
-            continue
-        text = f"{option.name} {value} has no effect here: it works for {option.works}"
-        if not option.noted(conversion):
-            raise ValueError(f"{text}; leave it out")
-        notes.append(text)
-    return notes
 
+    flag: str = ""
+    help: str = ""
+    group: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    least: int | None = None
+    parse: Callable[[str], Any] = str
+    switch: bool | None = None
+    short: str = ""
+    command_default: Any = None
+    works: str = ""
+    applies: Callable[[Conversion], bool] = _always
+    noted: Callable[[Conversion], bool] = lambda conversion: False
+    elsewhere: str = "an error"
+    idle: tuple[Any, ...] = ()
+    may_change: bool = False
 
-# What flags of a command need that are no arguments of `convert_video`.
-NEEDS = {
-    "--format": "an output that is - or a named pipe",
-    "--segment": "--resume or --workers",
-    "--lead-in": "--workers of 2 or more",
-    "--suffix": "-o with a folder",
-    "--split": "--ray",
-    "--worker-cpus": "--ray",
-    "--retries": "--ray",
-    "live --background": "--show composition",
-    "live --background-fit": "a background that is an image or a video",
-    "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
-    "live --no-pace": "a source that is a file",
-}
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value that is no choice, or too small.
 
-
-def need(flag: str, value: object, met: bool) -> None:
-    """Refuse a flag of `NEEDS` that was given (is not None or False) and does nothing.
-
-    Raises:
-        ValueError: If what it needs is not met.
-    """
-    if value is not None and value is not False and not met:
-        name = flag.removeprefix("live ")
-        raise ValueError(f"{name} has no effect without {NEEDS[flag]}; leave it out")
-
-
-# Values that ask for nothing.
-_NOT_GIVEN = {
-    "tone_map": ("auto",),
-    "seq_chunk": ("auto", 1),
-    "num_workers": (0,),
-    "ignore_errors": (False,),
-}
-
-
-def _exceptions(option: Option, value: Any, conversion: Conversion) -> Iterator[str]:
-    """Name the outputs for which a setting of the encoder does nothing."""
-    if option.argument not in ("crf", "output_video_mbps"):
-        return
-    for kind, encoding in conversion.encodings.items():
-        if encoding.image or encoding.codec.crf is None:
-            yield (
-                f"{option.name} {value} has no effect on the {kind}: "
-                f"{encoding.codec.encoder} has no such setting"
+        Raises:
+            ValueError: If it is.
+        """
+        if value is None:
+            return
+        if self.choices and value not in self.choices:
+            raise ValueError(
+                f"{name} must be one of {', '.join(self.choices)}, got {value!r}"
             )
+        if self.least is not None and value < self.least:
+            raise ValueError(f"{name} must be {self.least} or more, got {value}")
+
+
+def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
+    """A field of `Options`."""
+    return field(default=default, metadata={"option": Option(flag, text, **more)})
+
+
+_BACKGROUND, _NETWORK = "background", "network"
+_PART, _ENCODING = "what to convert", "encoding"
+_MOVING = {"works": "videos and sequences of images", "applies": _moving}
+_VIDEOS = {"works": "videos", "applies": lambda c: not c.images}
+_RATED = "videos whose codec is H.264, HEVC, AV1 or VP9"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a conversion is to be done, by `convert_video` and all that builds on it.
+
+    Attributes:
+        background: What lies behind the person: a colour (name, "#rrggbb", "r,g,b" or
+            three numbers), an image, a video, "blur[:RADIUS]" or "transparent"; by
+            default green (120, 255, 155). It belongs to the composition where there is
+            one, else to `output`. A mapping gives "output" and "composition" one each.
+        background_fit: "cover" (the default), "contain" or "stretch".
+        downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
+            longer side at most 512, "portrait" and "full-body" follow the
+            documentation's table.
+        device: Where the model is; needed for frozen TorchScript.
+        dtype: The model's precision; needed for frozen TorchScript.
+        engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
+            "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
+            "plain" calls the model as a whole, as is done with every other model and
+            on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
+            one frame at a time; "torch-compiled" compiles it first.
+        seq_chunk: Frames at once, or "auto". The results are the same.
+        start: Where to begin in the source: seconds or "[HH:]MM:SS[.mmm]".
+        end: Where to stop in the source, likewise.
+        limit: At most this many frames.
+        input_resize: Width and height [pixels] to resize input and outputs to.
+        frame_rate: Frames per second of an image folder (by default 30) or of a stream
+            without times (by default what it says itself); a video that has times is
+            converted to it. Any kind of number, or a text like "24000/1001".
+        deinterlace: "auto", the default, makes one whole picture of the two fields of
+            an interlaced frame; "off" leaves them.
+        ignore_errors: Go on past damaged input.
+        max_pixels: The most pixels a frame of the input or the background may have;
+            unless given, 150 million, and 16384 a side.
+        allow_lists: Read an input that is a list of other files (an HLS playlist, an
+            ffconcat list) whose files lie in its own folder or below.
+        hwaccel: What decodes instead of the processor, by FFmpeg's names: "cuda",
+            "videotoolbox" and others. Where it cannot, the processor does.
+        input_alpha: What to do with the input's own alpha channel: "multiply" the matte
+            by it, so that what is hidden stays hidden, or "ignore" it.
+        num_workers: Threads that read ahead, for image folders.
+        codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", or "h264_nvenc",
+            "hevc_nvenc" or "av1_nvenc" (NVIDIA's encoders), instead of the suffix's
+            default, for the composition and `output`.
+        output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
+            that have one.
+        crf: Constant quality from 0 (best) to 63 instead of the codec's default.
+        start_number: The number of the first image of outputs that are patterns or
+            folders; by default the source's own number, or 0 where it has none.
+        tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
+            a note; "off" keeps the code values.
+        audio: Keep the sound.
+        overwrite: Replace outputs that exist.
+        output_type: "video", or "png_sequence" where the outputs are folders. For
+            "video" every path's own suffix decides.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    background: Backdrop | Mapping[str, Backdrop] | None = _option(
+        None,
+        "--background",
+        "a colour (name, #rrggbb or r,g,b), an image, a video, blur[:RADIUS] or "
+        "transparent",
+        group=_BACKGROUND,
+        metavar="WHAT",
+        works="a composition, and for -o alone",
+        applies=lambda c: any(map(_is_main, c.encodings)),
+    )
+    background_fit: str | None = _option(
+        None,
+        "--background-fit",
+        "how an image or video fills the frame (default: cover)",
+        group=_BACKGROUND,
+        choices=("cover", "contain", "stretch"),
+        works="a background that is an image or a video",
+        applies=lambda c: c.backdrop,
+    )
+    downsample_ratio: float | str | None = _option(
+        None,
+        "--downsample-ratio",
+        "size of the coarse pass in (0, 1], or auto (longer side at most 512), "
+        "portrait, full-body",
+        group=_NETWORK,
+        metavar="RATIO",
+        parse=values.parse_number_or_word,
+        command_default="auto",
+    )
+    device: "str | torch.device | None" = _option(
+        None,
+        "--device",
+        "auto, cpu, cuda, cuda:N or mps",
+        group=_NETWORK,
+        metavar="DEVICE",
+        command_default="auto",
+    )
+    dtype: "torch.dtype | None" = _option(
+        None,
+        "--dtype",
+        "precision",
+        group=_NETWORK,
+        choices=("float32", "float16", "bfloat16"),
+        command_default="float32",
+    )
+    engine: str = _option(
+        "auto",
+        "--engine",
+        "what runs the network on a CPU: torch, openvino, openvino-float32, "
+        "onnxruntime, plain, or auto, the fastest; on a CUDA GPU auto or torch, a "
+        "recorded graph, torch-compiled, which takes half a minute first, or plain",
+        group=_NETWORK,
+        metavar="NAME",
+        choices=(
+            *("auto", "torch", "openvino", "openvino-float32", "onnxruntime"),
+            *("plain", "torch-compiled"),
+        ),
+    )
+    seq_chunk: int | str = _option(
+        1,
+        "--seq-chunk",
+        "frames at once, or auto",
+        group=_NETWORK,
+        metavar="N",
+        parse=values.parse_count_or_word,
+        command_default="auto",
+        works="the engine plain, and frames that are not one image",
+        applies=lambda c: c.chunked,
+        noted=_always,
+        elsewhere="a note",
+        idle=("auto",),
+    )
+    start: Rate | None = _option(
+        None, "--start", "seconds or [HH:]MM:SS", group=_PART, metavar="TIME", **_MOVING
+    )
+    end: Rate | None = _option(
+        None, "--end", "seconds or [HH:]MM:SS", group=_PART, metavar="TIME", **_MOVING
+    )
+    limit: int | None = _option(
+        None,
+        "--limit",
+        "at most N frames",
+        group=_PART,
+        metavar="N",
+        least=1,
+        parse=int,
+        **_MOVING,
+    )
+    input_resize: tuple[int, int] | None = _option(
+        None,
+        "--resize",
+        "size of input and outputs",
+        group=_PART,
+        metavar="WxH",
+        parse=values.parse_size,
+    )
+    frame_rate: Rate | None = _option(
+        None,
+        "--frame-rate",
+        "frames per second, such as 25 or 24000/1001, of an image folder (default: 30) "
+        "or of a stream without times (default: what it says itself); a video that has "
+        "times is converted to it, frames are left out or held",
+        group=_PART,
+        metavar="RATE",
+        works="videos, and sequences of images that become videos or OpenEXR or are "
+        "cut",
+        applies=lambda c: not c.still and c.timed,
+        noted=_moving,
+        elsewhere="an error; a note for images that become images",
+    )
+    deinterlace: str | None = _option(
+        None,
+        "--deinterlace",
+        "make whole pictures of interlaced ones, or leave them as they are (default: "
+        "auto)",
+        group=_PART,
+        choices=("auto", "off"),
+        **_VIDEOS,
+    )
+    ignore_errors: bool = _option(
+        False,
+        "--ignore-errors",
+        "go on past damaged input",
+        group=_PART,
+        switch=True,
+        **_MOVING,
+    )
+    max_pixels: int | None = _option(
+        None,
+        "--max-pixels",
+        "the most pixels a frame may have (default: 150 million, 16384 a side)",
+        group=_PART,
+        metavar="N",
+        least=1,
+        parse=int,
+    )
+    allow_lists: bool = _option(
+        False,
+        "--allow-lists",
+        "read an input that is a list of files (HLS, ffconcat) in its own folder",
+        group=_PART,
+        switch=True,
+    )
+    hwaccel: str | None = _option(
+        None,
+        "--hwaccel",
+        "what decodes instead of the processor where it can: cuda, videotoolbox or "
+        "another of FFmpeg's",
+        group=_PART,
+        metavar="NAME",
+        **_VIDEOS,
+    )
+    input_alpha: str = _option(
+        "multiply",
+        "--input-alpha",
+        "what to do with the input's own alpha channel: multiply the matte by it or "
+        "ignore it",
+        group=_PART,
+        choices=("multiply", "ignore"),
+    )
+    num_workers: int = _option(
+        0,
+        least=0,
+        works="sequences of images",
+        applies=lambda c: c.images,
+        noted=_always,
+        elsewhere="a note",
+        may_change=True,
+    )
+    codec: str | None = _option(
+        None,
+        "--codec",
+        "instead of the suffix's default, for the cut-out and the composition",
+        group=_ENCODING,
+        choices=(
+            *("h264", "hevc", "av1", "vp9", "prores", "ffv1"),
+            *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "gif", "webp", "apng"),
+        ),
+        works="cut-outs and compositions that are videos",
+        applies=lambda c: any(
+            not e.image for kind, e in c.encodings.items() if _is_main(kind)
+        ),
+    )
+    output_video_mbps: float | None = _option(
+        None,
+        "--mbps",
+        "bit rate to aim at [Mbit/s]",
+        group=_ENCODING,
+        metavar="RATE",
+        parse=float,
+        works=_RATED,
+        applies=lambda c: any(e.mbps is not None for e in c.encodings.values()),
+        noted=lambda c: c.png_sequence,
+        elsewhere='an error; a note with `output_type="png_sequence"`',
+    )
+    crf: int | None = _option(
+        None,
+        "--crf",
+        "constant quality, lower is better",
+        group=_ENCODING,
+        metavar="N",
+        parse=int,
+        works=_RATED,
+        applies=lambda c: any(e.crf is not None for e in c.encodings.values()),
+    )
+    start_number: int | None = _option(
+        None,
+        "--start-number",
+        "number of the first image where an output is a pattern or a folder (default: "
+        "the source's own, or 0)",
+        group=_ENCODING,
+        metavar="N",
+        least=0,
+        parse=int,
+        works="outputs that are folders or patterns of images",
+        applies=lambda c: c.numbered,
+    )
+    tone_map: str = _option(
+        "auto",
+        "--tone-map",
+        "make SDR of HDR where an output cannot hold HDR, or keep the code values",
+        group=_ENCODING,
+        choices=("auto", "off"),
+        works="HDR inputs",
+        applies=lambda c: c.tonal,
+        noted=_always,
+        elsewhere="a note",
+    )
+    audio: bool = _option(
+        True, "--no-audio", "leave the sound out", group=_ENCODING, switch=False
+    )
+    overwrite: bool = _option(
+        True,
+        "--overwrite",
+        "replace outputs that exist",
+        group=_ENCODING,
+        short="-y",
+        switch=True,
+        command_default=False,
+        may_change=True,
+    )
+    output_type: str = _option("video", choices=("video", "png_sequence"))
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.name != "dtype":  # which is a word on the command line alone
+                each.metadata["option"].check(each.name, getattr(self, each.name))
+        resize, mbps, crf = self.input_resize, self.output_video_mbps, self.crf
+        if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
+            raise ValueError(
+                f"input_resize must be a width and a height of 1 or more, got {resize}"
+            )
+        if mbps is not None and not 0 < mbps < 1000:
+            raise ValueError(f"output_video_mbps must be in (0, 1000), got {mbps}")
+        if crf is not None and not 0 <= crf <= 63:
+            raise ValueError(f"crf must be from 0 (best) to 63, got {crf}")
+        if crf is not None and mbps is not None:
+            raise ValueError("crf and output_video_mbps (--mbps) exclude each other")
+        chunk = self.seq_chunk
+        if chunk != "auto" and (not isinstance(chunk, int) or chunk < 1):
+            raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {chunk!r}')
+        _ = self.span, self.rate
+
+    @property
+    def span(self) -> tuple[Fraction | None, Fraction | None]:
+        """`start` and `end` [s].
+
+        Raises:
+            ValueError: If one is no time, or `end` is not later than `start`.
+        """
+        since = values.parse_time("start", self.start)
+        until = values.parse_time("end", self.end)
+        if until is not None and until <= (since or 0):
+            raise ValueError(
+                f"end must be later than start ({self.start or 0}), got {self.end}"
+            )
+        return since, until
+
+    @property
+    def rate(self) -> Fraction | None:
+        """`frame_rate` [frames/s]."""
+        return None if self.frame_rate is None else values.parse_rate(self.frame_rate)
+
+    def given(self) -> dict[str, Any]:
+        """The options that are not as by default, by name."""
+        pairs = [(each, getattr(self, each.name)) for each in fields(self)]
+        return {
+            each.name: value
+            for each, value in pairs
+            if value is not None and value != each.default
+        }
+
+
+# What is known of each option besides its type and default, by name.
+OPTIONS: dict[str, Option] = {
+    each.name: each.metadata["option"] for each in fields(Options)
+}
+
+
+def make_options(**values: Any) -> Options:
+    """Make options of a call's keyword arguments.
+
+    Raises:
+        TypeError: If there is no such option; the nearest name is in the message.
+        ValueError: If a value is out of its range.
+    """
+    for name in values:
+        if name not in OPTIONS:
+            near = get_close_matches(name, [*OPTIONS, "output", "progress"], 1)
+            remedy = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"there is no option {name!r}{remedy}")
+    return Options(**values)

@@ -26,12 +26,16 @@ ALLOWED = {
     "engines/choose": {"engines", "matting", "network", "prefetch", "weights"},
     "matting": {"engines", "engines/kernels", "network", "video"},
     "options": {"video"},
-    "convert": {"engines/choose", "matting", "options", "prefetch", "video"},
+    "conversion": {"options", "video"},
+    "convert": {
+        *("conversion", "engines/choose", "matting", "options", "prefetch", "video"),
+    },
     "resume": {
-        *("convert", "engines", "engines/choose", "matting", "options", "video"),
+        *("conversion", "convert", "engines", "engines/choose", "matting", "options"),
+        "video",
     },
     "workers": {"convert", "engines", "prefetch", "resume", "video"},
-    "live": {"convert", "engines/choose", "matting", "options", "video"},
+    "live": {"conversion", "convert", "engines/choose", "matting", "video"},
     "serve": {
         *("convert", "engines/choose", "matting", "prefetch", "video", "workers"),
     },
@@ -53,6 +57,7 @@ ALLOWED = {
             "live",
         ),
         *("matting", "network", "options", "prefetch", "resume", "serve", "train"),
+        "conversion",
         *("video", "weights", "workers"),
     },
     "segments": {"resume"},

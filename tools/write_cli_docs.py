@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rematte.cli.app import build_parser
-from rematte.options import NEEDS, OPTIONS
+from rematte.conversion.effects import NEEDS
+from rematte.options import OPTIONS
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
 BLOCK = re.compile(
@@ -62,8 +63,8 @@ def render(text: str) -> str:
 def table() -> list[str]:
     """Rows of Markdown: which flag works where, and what happens elsewhere."""
     rows = ["| flag | works for | elsewhere |", "| --- | --- | --- |"]
-    for option in OPTIONS:
-        if option.flag:
+    for option in OPTIONS.values():
+        if option.flag and option.works:
             rows.append(f"| `{option.flag}` | {option.works} | {option.elsewhere} |")
     rows += [f"| `{flag}` | {needed} | an error |" for flag, needed in NEEDS.items()]
     return rows

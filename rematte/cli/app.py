@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from rematte.cli import doctor, pipes
-from rematte.convert import TONE_MAPS, Report, convert_video
+from rematte.conversion.effects import need
+from rematte.convert import Report, convert_video
 from rematte.engines.choose import CPU_ENGINES, ENGINES
 from rematte.engines.device import choose_device
 from rematte.errors import EXIT_CODES, WeightsError, explain
@@ -24,7 +25,7 @@ from rematte.export import FORMATS, export
 from rematte.live.live import SHOWS, LiveReport, live
 from rematte.matting.background import parse_colour
 from rematte.network.matting_network import VARIANTS
-from rematte.options import need
+from rematte.options import OPTIONS
 from rematte.prefetch import share_heap
 from rematte.resume import segments
 from rematte.version import __version__
@@ -181,7 +182,7 @@ def _add_settings(parser: _Parser) -> None:
         "(default: the source's own, or 0)",
     )  # fmt: skip
     code.add_argument(
-        "--tone-map", choices=TONE_MAPS, default="auto",
+        "--tone-map", choices=OPTIONS["tone_map"].choices, default="auto",
         help="make SDR of HDR where an output cannot hold HDR, or keep the code values "
         "(default: %(default)s)",
     )  # fmt: skip

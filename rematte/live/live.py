@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rematte.conversion.effects import need
 from rematte.convert import Report
 from rematte.engines.choose import choose_matting, placement
 from rematte.errors import InputError, OutputError
@@ -24,7 +25,6 @@ from rematte.matting.background import (
     VideoBackground,
     make_background,
 )
-from rematte.options import need
 from rematte.video.codecs import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.writer import FileWriter, check_target

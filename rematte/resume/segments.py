@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -35,20 +35,17 @@ from safetensors import safe_open
 from safetensors.torch import save
 from tqdm import tqdm
 
+from rematte.conversion.effects import check, need
 from rematte.convert import (
-    READING,
-    Look,
     Part,
     Report,
     check_images,
     check_paths,
-    convert_video,
+    convert,
     describe,
     frames_within,
     open_reader,
     plan_outputs,
-    time_span,
-    to_tone_map,
     wanted_outputs,
 )
 from rematte.engines.choose import (
@@ -62,13 +59,12 @@ from rematte.engines.cpu import package_versions
 from rematte.errors import InputError, OutputError
 from rematte.matting.background import Renderer
 from rematte.matting.loop import AnyMatted, Memory, choose_ratio
-from rematte.options import check, need
+from rematte.options import OPTIONS, Options, make_options
 from rematte.version import __version__
 from rematte.video import scene_cuts as cuts
 from rematte.video.codecs import can_join, is_sequence
 from rematte.video.frame import Frame
 from rematte.video.images import find_images
-from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader, describe_damage
 from rematte.video.writer import (
     FileWriter,
@@ -104,11 +100,6 @@ _KINDS = {
 }
 _PATIENCE = 2  # times that workers may be killed with nothing done between
 
-# Arguments that may be others when a run goes on, and those that are not the same for
-# a segment as for the whole.
-_FREE = {"overwrite", "num_workers", "progress"}
-_OF_THE_WHOLE = {*_KINDS.values(), "output_type", "start", "end", "limit"}
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -134,7 +125,7 @@ class Work:
     Attributes:
         source: The input.
         outputs: Final paths by kind: "output", "composition", "alpha", "foreground".
-        settings: The other arguments of `convert_video`.
+        options: How; the same for all of them.
         folder: Where the segments are kept.
         segments: All of them.
         lead_in: How many frames early each begins; None where it takes over the state.
@@ -143,7 +134,7 @@ class Work:
 
     source: Path
     outputs: Mapping[str, Path]
-    settings: Mapping[str, Any]
+    options: Options
     folder: Path
     segments: Sequence[Segment]
     lead_in: int | None
@@ -318,13 +309,12 @@ def prepare(
         if value is not None and value < least:
             raise ValueError(f"{name} must be {least} or more frames, got {value}")
     source = Path(input_source)
-    outputs = wanted_outputs(
-        settings.get("output_type", "video"),
-        **{kind: settings.get(name) for kind, name in _KINDS.items()},
-    )
+    paths = {kind: settings.pop(name, None) for kind, name in _KINDS.items()}
+    options = make_options(**settings)
+    outputs = wanted_outputs(options.output_type, **paths)
     folder = _work_folder(next(iter(outputs.values())))
     manifest = folder / "manifest.json"
-    begun, overwrite = manifest.exists(), settings.get("overwrite", True)
+    begun, overwrite = manifest.exists(), options.overwrite
     if begun and not (resume or overwrite):
         raise OutputError(
             f"{folder} holds segments of an earlier run; pass resume (--resume) to go "
@@ -332,15 +322,15 @@ def prepare(
         )
     # A run that was stopped while it named its outputs names them again.
     naming = resume and (folder / _NAMED).exists()
-    check_paths(outputs, source, settings.get("background"), overwrite or naming)
+    check_paths(outputs, source, options.background, overwrite or naming)
     conditions = _conditions(
-        model, source, {**settings, **outputs, "lead_in": lead_in, "segment": segment}
+        model, source, options, {**outputs, "lead_in": lead_in, "segment": segment}
     )
     if begun and resume:
         known = json.loads(manifest.read_text("utf-8"))
         _compare(known["conditions"], conditions, folder)
     else:
-        plan = _plan(model, source, outputs, settings, lead_in, segment, share)
+        plan = _plan(model, source, outputs, options, lead_in, segment, share)
         known = {"conditions": conditions, **plan}
         with as_output_error(folder):
             if folder.exists():
@@ -352,7 +342,7 @@ def prepare(
         Segment(index, *(text and Fraction(text) for text in texts))
         for index, texts in enumerate(known["segments"])
     ]
-    return Work(source, outputs, settings, folder, segments, lead_in, known["engine"])
+    return Work(source, outputs, options, folder, segments, lead_in, known["engine"])
 
 
 def _remove_left(folder: Path) -> None:
@@ -374,26 +364,20 @@ def _work_folder(output: Path) -> Path:
     return above if above.exists() or not output.parent.is_dir() else near
 
 
-def _reader(source: Path, settings: Mapping[str, Any], **more: Any) -> VideoReader:
-    given = {name: settings[name] for name in READING if name in settings}
-    return open_reader(source, **{**given, **more})
-
-
 def _plan(
     model: Any,
     source: Path,
     outputs: Mapping[str, Path],
-    settings: Mapping[str, Any],
+    options: Options,
     lead_in: int | None,
     segment: int | None,
     share: int,
 ) -> dict[str, Any]:
     """The segments and the engine, as they stand in the manifest."""
-    device, dtype = placement(model, settings.get("device"), settings.get("dtype"))
-    span = [settings.get(name) for name in ("start", "end", "limit")]
-    with _reader(source, settings) as reader:
+    device, dtype = placement(model, options.device, options.dtype)
+    with open_reader(source, options) as reader:
         info = reader.info
-        times, begin, stop = frames_within(reader, *span)
+        times, begin, stop = frames_within(reader, options)
     if info.still:
         raise ValueError(
             f"{source} is one image, which has no segments; leave out resume and "
@@ -406,14 +390,13 @@ def _plan(
                 "another format, or leave out resume and workers (--resume, --workers)"
             )
     end = times[stop] if stop < len(times) else None
-    ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
+    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     engine = settle_engine(
-        model, device, dtype, settings.get("engine", "auto"),
+        model, device, dtype, options.engine,
         (info.height, info.width), ratio, stop - begin,
     )  # fmt: skip
-    _check_options(reader, outputs, settings, engine)
-    number, overwrite = settings.get("start_number"), settings.get("overwrite", True)
-    check_images(outputs, reader, number, overwrite, *span)
+    _check_options(reader, outputs, options, engine)
+    check_images(outputs, reader, options)
     if segment is None:  # all alike, and as many for each worker
         rounds = -(-(stop - begin) // (LENGTH * share))
         segment = -(-(stop - begin) // (rounds * share))
@@ -421,7 +404,7 @@ def _plan(
     starts = [*range(0, len(shown), segment)]
     if lead_in is not None:  # only where there are seams
         reach = min(segment // 4, _REACH)
-        starts[1:] = [_near_cut(source, settings, shown, n, reach) for n in starts[1:]]
+        starts[1:] = [_near_cut(source, options, shown, n, reach) for n in starts[1:]]
     cut = plan_segments(shown, starts, lead_in or 0, end)
     return {
         "engine": engine,
@@ -433,54 +416,29 @@ def _plan(
 
 
 def _check_options(
-    reader: VideoReader,
-    outputs: Mapping[str, Path],
-    settings: Mapping[str, Any],
-    engine: str,
+    reader: VideoReader, outputs: Mapping[str, Path], options: Options, engine: str
 ) -> list[str]:
-    """Give notes about options that do nothing; see `options.check`."""
-    plans = plan_outputs(outputs, reader.info, _look(settings))
-    output_type = settings.get("output_type", "video")
-    chunked = engine == "plain"
-    cut = settings.get("start") is not None or settings.get("end") is not None
-    return check(settings, describe(reader, plans, output_type, chunked, cut))
+    """Give notes about options that do nothing; see `check`."""
+    plans = plan_outputs(outputs, reader.info, options)
+    return check(options, describe(reader, plans, options, engine == "plain"))
 
 
 def _near_cut(
-    source: Path,
-    settings: Mapping[str, Any],
-    times: Sequence[Fraction],
-    start: int,
-    reach: int,
+    source: Path, options: Options, times: Sequence[Fraction], start: int, reach: int
 ) -> int:
     """A frame within reach of one where a scene begins, else that one."""
     since, until = times[start - reach], times[min(start + reach, len(times) - 1)]
-    with _reader(
-        source, settings, input_resize=cuts.SIZE, start=since, end=until
-    ) as reader:
+    with open_reader(source, options, since, until, cuts.SIZE) as reader:
         frames = [*reader]
     cut = cuts.find_cut(frames)
     return start if cut is None else bisect_left(times, frames[cut].time)
 
 
-def _look(settings: Mapping[str, Any]) -> Look:
-    return Look(
-        settings.get("background"),
-        settings.get("background_fit") or "cover",
-        settings.get("codec"),
-        settings.get("crf"),
-        settings.get("output_video_mbps"),
-        settings.get("start_number"),
-        Limits(settings.get("max_pixels")),
-        to_tone_map(settings.get("tone_map", "auto")),
-    )
-
-
 def _conditions(
-    model: Any, source: Path, settings: Mapping[str, Any]
+    model: Any, source: Path, options: Options, others: Mapping[str, Any]
 ) -> dict[str, str]:
     """All that the result depends on, by name."""
-    background = settings.get("background")
+    background = options.background
     files = {"input": source}
     if isinstance(background, str | Path) and Path(background).exists():
         files["background"] = Path(background)
@@ -488,8 +446,9 @@ def _conditions(
     for name, path in files.items():
         for what, value in _look_at(path).items():
             found[f"{what} of the {name}"] = value
-    for name, value in settings.items():
-        if value is not None and name not in _FREE:
+    for name, value in {**options.given(), **others}.items():
+        free = name in OPTIONS and OPTIONS[name].may_change
+        if value is not None and not free:
             found[name] = str(value.resolve() if isinstance(value, Path) else value)
     found["the weights"] = weights_hash(model)
     found["version of rematte"] = __version__
@@ -532,14 +491,14 @@ def weights_hash(model: Any) -> str:
 def _compare(old: Mapping[str, str], new: Mapping[str, str], folder: Path) -> None:
     """Refuse to go on with anything else."""
     others = [
-        f"{name} was {old.get(name, 'not given')}, is {new.get(name, 'not given')}"
+        f"{name} ({old.get(name, 'default')} -> {new.get(name, 'default')})"
         for name in {**old, **new}
         if old.get(name) != new.get(name)
     ]
     if others:
         raise ValueError(
-            f"{folder} was begun otherwise: {'; '.join(others)}; give the same again, "
-            "or overwrite (-y) without resume (--resume) to begin anew"
+            f"{folder} was started with other settings: {'; '.join(others)}; give "
+            "the same again, or overwrite (-y) without resume (--resume) to start over"
         )
 
 
@@ -559,13 +518,13 @@ class SegmentConverter:
 
     def __init__(self, model: Any, work: Work) -> None:
         self._model, self._work = model, work
-        settings = work.settings
-        device, dtype = placement(model, settings.get("device"), settings.get("dtype"))
+        options = work.options
+        device, dtype = placement(model, options.device, options.dtype)
         self._report = Report()
         self._matting = choose_matting(
             model, device, dtype, self._report, engine=work.engine, frames=None,
-            downsample_ratio=settings.get("downsample_ratio"),
-            seq_chunk=chunk_length(settings.get("seq_chunk", 1), device),
+            downsample_ratio=options.downsample_ratio,
+            seq_chunk=chunk_length(options.seq_chunk, device),
         )  # fmt: skip
 
     def __call__(self, segment: Segment) -> None:
@@ -597,18 +556,21 @@ class SegmentConverter:
         paths = {kind: _part(folder, kind, path) for kind, path in work.outputs.items()}
         for path in paths.values():
             path.parent.mkdir()
-        since, until = time_span(work.settings.get("start"), work.settings.get("end"))
-        with _reader(work.source, work.settings, start=since, end=until) as reader:
+        options = work.options
+        with open_reader(work.source, options, *options.span) as reader:
             start = segment.lead - _MARGIN / reader.info.rate
             notes = [*self._report.notes, *reader.notes]
-        settings = {k: v for k, v in work.settings.items() if k not in _OF_THE_WHOLE}
-        settings |= {_KINDS[kind]: path for kind, path in paths.items()}
-        settings |= {"progress": False, "engine": work.engine, "overwrite": True}
-        if any(map(is_sequence, paths.values())):
-            settings["start_number"] = 0  # `join` gives images their final numbers
-        settings["start"] = start if start > 0 else None
+        numbered = any(map(is_sequence, paths.values()))
+        options = replace(
+            options, output_type="video", engine=work.engine, overwrite=True,
+            start=start if start > 0 else None, end=None, limit=None,
+            # `join` gives images their final numbers.
+            start_number=0 if numbered else options.start_number,
+        )  # fmt: skip
         part = Part(passage.select, passage.matte, work.segments[0].first)
-        report = convert_video(self._model, work.source, **settings, part=part)
+        report = convert(
+            self._model, work.source, paths, options, progress=False, part=part
+        )
         if passage.serial:
             (folder / "state.safetensors").write_bytes(_pack(passage.memory))
         with (folder / "edges.npz").open("wb") as file:
@@ -781,27 +743,26 @@ def join(work: Work) -> LongReport:
         InputError: If segments do not fit together.
         OutputError: If an output cannot be written; segments are kept then.
     """
-    settings = work.settings
-    with _reader(work.source, settings) as reader:
+    options = work.options
+    with open_reader(work.source, options) as reader:
         info, source = reader.info, None if reader.images else work.source
         limits = reader.limits
         clock = reader.clock
-    ratio = choose_ratio(info.width, info.height, settings.get("downsample_ratio"))
+    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     report = LongReport(
         0, info.width, info.height, ratio,
         segments=len(work.segments), lead_in=work.lead_in, seams=_seams(work),
     )  # fmt: skip
-    report.notes += _check_options(reader, work.outputs, settings, work.engine)
+    report.notes += _check_options(reader, work.outputs, options, work.engine)
     depth, first = _examine(work, report)
-    since, until = time_span(settings.get("start"), settings.get("end"))
+    since, until = options.span
     shift = first if since is not None else Fraction(0)
-    look, audio = _look(settings), settings.get("audio", True)
     writers: list[FileWriter | ImageWriter] = []
     try:
-        for item in plan_outputs(work.outputs, info, look):
+        for item in plan_outputs(work.outputs, info, options):
             path, encoding = item.path, item.encoding
             if encoding.image:
-                writers.append(ImageWriter(path, info, encoding, look.start_number))
+                writers.append(ImageWriter(path, info, encoding, options.start_number))
                 continue
             like = _part(work.place(work.segments[0]), item.kind, path)
             writers.append(
@@ -812,7 +773,7 @@ def join(work: Work) -> LongReport:
                     source,
                     shift,
                     until,
-                    audio,
+                    options.audio,
                     like,
                     limits,
                     clock,
@@ -822,7 +783,7 @@ def join(work: Work) -> LongReport:
             temporaries = [str(writer.temporary.resolve()) for writer in writers]
             _write_json(work.folder / _JOINING, temporaries)
         last = _append_all(work, writers, depth)
-        limited = report.frames == settings.get("limit")
+        limited = report.frames == options.limit
         for writer in writers:
             writer.complete(last if limited else until and max(until, last))
         with as_output_error(work.folder):

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rematte
-from rematte.convert import convert_video, parse_rate
+from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
 from rematte.video.reader import VideoReader
+from rematte.video.values import parse_rate
 
 GREEN = (120, 255, 155)
 UNEVEN = [Fraction(index**2, 250) for index in range(10)]

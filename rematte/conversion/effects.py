@@ -1,0 +1,79 @@
+"""Finds options that were given and have no effect: they are refused or noted."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rematte.options import OPTIONS, Conversion, Options
+
+
+def _label(name: str) -> str:
+    """How an error names an option: by its flag too."""
+    flag = OPTIONS[name].flag
+    return f"{name} ({flag})" if flag else name
+
+
+def check(options: Options, conversion: Conversion) -> list[str]:
+    """Find options that were given and do nothing.
+
+    Args:
+        options: Those of the call.
+        conversion: What they are given for.
+
+    Returns:
+        A note for each that does nothing, or nothing for some of the outputs.
+
+    Raises:
+        ValueError: If one does nothing for which a note is not enough.
+    """
+    notes: list[str] = []
+    for name, value in options.given().items():
+        option = OPTIONS[name]
+        if value in option.idle:
+            continue
+        if option.applies(conversion):
+            notes += _exceptions(name, value, conversion)
+            continue
+        text = f"{_label(name)} {value} has no effect here: it works for {option.works}"
+        if not option.noted(conversion):
+            raise ValueError(f"{text}; leave it out")
+        notes.append(text)
+    return notes
+
+
+def _exceptions(name: str, value: Any, conversion: Conversion) -> Iterator[str]:
+    """Name the outputs for which a setting of the encoder does nothing."""
+    if name not in ("crf", "output_video_mbps"):
+        return
+    for kind, encoding in conversion.encodings.items():
+        if encoding.image or encoding.codec.crf is None:
+            yield (
+                f"{_label(name)} {value} has no effect on the {kind}: "
+                f"{encoding.codec.encoder} has no such setting"
+            )
+
+
+# What flags of a command need that are no options of a conversion.
+NEEDS = {
+    "--format": "an output that is - or a named pipe",
+    "--segment": "--resume or --workers",
+    "--lead-in": "--workers of 2 or more",
+    "--suffix": "-o with a folder",
+    "--split": "--ray",
+    "--worker-cpus": "--ray",
+    "--retries": "--ray",
+    "live --background": "--show composition",
+    "live --background-fit": "a background that is an image or a video",
+    "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
+    "live --no-pace": "a source that is a file",
+}
+
+
+def need(flag: str, value: object, met: bool) -> None:
+    """Refuse a flag of `NEEDS` that was given (is not None or False) and does nothing.
+
+    Raises:
+        ValueError: If what it needs is not met.
+    """
+    if value is not None and value is not False and not met:
+        name = flag.removeprefix("live ")
+        raise ValueError(f"{name} has no effect without {NEEDS[flag]}; leave it out")

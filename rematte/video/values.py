@@ -1,0 +1,92 @@
+"""Reads rates, times and sizes as people write them."""
+
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Rational
+
+Rate = int | float | str | Fraction
+
+# FFmpeg's fractions have 31 bits for a time base, which limits the rate [frames/s].
+_SLOWEST = Fraction(1, 100_000)
+
+
+def parse_rate(value: Rate) -> Fraction:
+    """Turn any kind of number into exact frames per second.
+
+    23.976, 23.98 and 29.97 mean 24000/1001, 24000/1001 and 30000/1001.
+
+    Raises:
+        ValueError: If it is no number from 1/100000 to 1000.
+    """
+    try:
+        rate = _fraction(value)
+    except ValueError as error:
+        raise ValueError(f"frame_rate must be a number, got {value!r}") from error
+    if not _SLOWEST <= rate <= 1000:
+        raise ValueError(f"frame_rate must be from {_SLOWEST} to 1000, got {value!r}")
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    is_near = rate > 1 and abs(rate - ntsc) < Fraction(1, 200)  # 23.98 as well
+    exact = ntsc if is_near and rate != round(rate) else rate
+    return exact.limit_denominator(_SLOWEST.denominator)
+
+
+def _fraction(value: Rate) -> Fraction:
+    """The exact value of a number of any kind, numpy's too."""
+    known = isinstance(value, str | Rational | Decimal)
+    try:
+        return Fraction(value if known else float(value))
+    except (ArithmeticError, TypeError) as error:  # infinity; n/0; no number at all
+        raise ValueError(f"{value!r} is no number") from error
+
+
+def parse_time(name: str, value: Rate | None) -> Fraction | None:
+    """Turn a number of seconds or "[HH:]MM:SS[.mmm]" into exact seconds.
+
+    Args:
+        name: What an error calls it.
+        value: The time; None stays None.
+
+    Raises:
+        ValueError: If it is no time, or negative.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and ":" in value:
+            seconds = Fraction(0)
+            for part in value.split(":"):
+                seconds = seconds * 60 + _fraction(part)
+        else:
+            seconds = _fraction(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be seconds or [HH:]MM:SS, got {value!r}"
+        ) from error
+    if seconds < 0:
+        raise ValueError(f"{name} must not be negative, got {value!r}")
+    return seconds
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"must be WIDTHxHEIGHT, got {text!r}")
+    return int(width), int(height)
+
+
+def parse_number_or_word(text: str) -> float | str:
+    """Read a number; anything else stays as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def parse_count_or_word(text: str) -> int | str:
+    """Read a whole number; anything else stays as it is."""
+    return int(text) if text.isdigit() else text
