@@ -310,6 +310,7 @@ def prepare(
             raise ValueError(f"{name} must be {least} or more frames, got {value}")
     source = Path(input_source)
     paths = {kind: settings.pop(name, None) for kind, name in _KINDS.items()}
+    settings.pop("progress", None)
     options = make_options(**settings)
     outputs = wanted_outputs(options.output_type, **paths)
     folder = _work_folder(next(iter(outputs.values())))
