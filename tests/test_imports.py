@@ -18,6 +18,7 @@ ALLOWED = {
     "errors": set(),
     "version": set(),
     "prefetch": set(),
+    "workers/pool": {"prefetch"},
     "video": set(),
     "network": set(),
     "weights": {"network"},
@@ -31,12 +32,14 @@ ALLOWED = {
         *("conversion", "engines/choose", "matting", "options", "prefetch", "video"),
     },
     "resume": {
+        "workers/pool",
         *("conversion", "convert", "engines", "engines/choose", "matting", "options"),
         "video",
     },
-    "workers": {"convert", "engines", "prefetch", "resume", "video"},
+    "workers": {"convert", "engines", "prefetch", "resume", "video", "workers/pool"},
     "live": {"conversion", "convert", "engines/choose", "matting", "video"},
     "serve": {
+        "workers/pool",
         *("convert", "engines/choose", "matting", "prefetch", "video", "workers"),
     },
     "evaluate": {"matting", "video"},
