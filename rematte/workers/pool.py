@@ -7,6 +7,7 @@ them end with their parent, even if that is killed.
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -275,21 +276,26 @@ def _main(
 
 
 def _answer_calls(pipe: Connection, load: Callable[[], Any], threads: int) -> None:
-    import torch  # here, since the parent may do without
-
-    torch.set_num_threads(threads)
     model: Any = None
     loaded = False
     while True:
         function, args, reports = pipe.recv()
         try:
             if not loaded:
+                _set_threads(threads)
                 model, loaded = load(), True
+                _set_threads(threads)
             more = (lambda *value: pipe.send(("report", value)),) if reports else ()
             answer = "result", function(model, *args, *more)
         except Exception as error:
             answer = "error", _sendable(error)
         pipe.send(answer)
+
+
+def _set_threads(count: int) -> None:
+    """Set torch's threads, if it has been imported to unpickle or load the model."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def _sendable(error: Exception) -> Exception:

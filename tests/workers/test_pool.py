@@ -176,6 +176,26 @@ def test_one_process_reports_and_has_a_timeout(tmp_path: Path) -> None:
     assert not process.alive
 
 
+def load_torch() -> Any:
+    import torch
+
+    return torch
+
+
+def count_threads(torch: Any) -> int:
+    count: int = torch.get_num_threads()
+    return count
+
+
+def test_torch_has_its_share_of_the_cores() -> None:
+    for count in (1, 3):
+        process = WorkerProcess(load_torch, count)
+        try:
+            assert process.call(count_threads) == count
+        finally:
+            process.close()
+
+
 def test_memory_has_a_limit(tmp_path: Path) -> None:
     process = WorkerProcess(partial(load, tmp_path), 1, memory=10**9)
     try:
