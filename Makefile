@@ -6,8 +6,10 @@ RUN := $(VENV)/bin/python
 # TORCH picks the build of torch; the constraint keeps CUDA packages off CPU machines.
 # Some runtimes are large, so they have an environment of their own unless told otherwise.
 EXPORTS ?= .venv-exports
-# How many processes share the tests, each with one thread.
+# How many processes share the tests, each with one thread. One that has nothing left to do
+# takes tests from the other.
 PROCESSES ?= 2
+SHARED := -m pytest -n $(PROCESSES) --dist worksteal
 PAGES := tests/web tests/serve/test_page.py
 TENSORFLOW := tests/export/test_tensorflow.py tests/export/test_tfjs.py
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
@@ -36,7 +38,7 @@ demo: $(VENV)/ready
 ## browser (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime
 ## ran in the same one, it crashed at a place not found yet (docs/performance.md).
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --dist loadfile \
+	OMP_NUM_THREADS=1 $(RUN) $(SHARED) \
 		--ignore=tests/train --ignore=tests/export $(PAGES:%=--ignore=%)
 	$(RUN) -m pytest tests/train
 
@@ -50,12 +52,13 @@ $(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/export/tfjs/packa
 	touch $@
 
 ## Install every runtime there is an export for, and prove that each gives the network's
-## frames. Needs Node and Chromium for TensorFlow.js. TensorFlow has a process of its own:
+## frames. Needs Node and Chromium for TensorFlow.js. TensorFlow has processes of its own:
 ## together with the others it took 9 GB.
 test-exports: $(EXPORTS)/exports-ready
-	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest \
+	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python $(SHARED) \
 		$(filter-out $(TENSORFLOW),$(wildcard tests/export/test_*.py))
-	REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest $(TENSORFLOW)
+	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest \
+		-n $(PROCESSES) --dist loadfile $(TENSORFLOW)
 
 $(EXPORTS)/web-ready: pyproject.toml constraints.txt
 	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
@@ -84,7 +87,8 @@ web: web/dist/index.html
 ## Prove the browser demo and the page of `rematte serve` in a real browser. Needs Node and
 ## Chromium.
 test-web: web/dist/index.html
-	REMATTE_REQUIRE_WEB=1 $(EXPORTS)/bin/python -m pytest $(PAGES)
+	REMATTE_REQUIRE_WEB=1 $(EXPORTS)/bin/python -m pytest -n $(PROCESSES) \
+		--dist loadfile $(PAGES)
 
 ## Check style and types.
 lint: $(VENV)/ready

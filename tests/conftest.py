@@ -20,11 +20,17 @@ import torch
 from fakes import Fake
 from numpy.typing import NDArray
 
+from rematte import MattingNetwork, load_model
 from rematte.cli import app as cli
 from rematte.weights import load as weights
 from rematte.workers import storage
 
 Run = Callable[..., tuple[int, str, str]]
+# Chromium as root, without what it would ask the network for.
+QUIET = (
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
 
 SOUND_RATE = 48_000
 Image = NDArray[np.uint8]
@@ -343,6 +349,14 @@ def disc() -> DiscClip:
     return draw_disc()
 
 
+@pytest.fixture(scope="session")
+def bundled() -> MattingNetwork:
+    """The network with the bundled weights; to be left as it is."""
+    network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command; gives the exit code and all that it and FFmpeg print."""
@@ -388,13 +402,48 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return network
 
 
+def require(missing: Sequence[str], which: str) -> None:
+    """Skip a test where anything is missing, or fail if a variable insists on it.
+
+    Args:
+        missing: What is missing.
+        which: The variable is REMATTE_REQUIRE_WHICH, the remedy `make test-which`.
+    """
+    variable = f"REMATTE_REQUIRE_{which.upper()}"
+    if missing and os.environ.get(variable):
+        pytest.fail(f"{variable} is set, but {missing} are missing")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: make test-{which}")
+
+
 def needs(*modules: str) -> None:
     """Skip where packages are missing; fail where all have to be there."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing and os.environ.get("REMATTE_REQUIRE_EXPORTS"):
-        pytest.fail(f"REMATTE_REQUIRE_EXPORTS is set, but {missing} are missing")
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}: make test-exports")
+    require(missing, "exports")
+
+
+def find_chromium() -> str | None:
+    """Give the path of Chromium, if it is installed."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Callable[..., Any]]:
+    """Start Chromium with the given flags; the caller closes it.
+
+    Its event loop runs in this thread, so no test of another module may see it.
+    """
+    path = find_chromium()
+    missing = [] if path else ["Chromium"]
+    if importlib.util.find_spec("playwright") is None:
+        missing.append("playwright")
+    require(missing, "web")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        start = playwright.chromium.launch
+        yield lambda *flags: start(executable_path=path, args=[*QUIET, *flags])
 
 
 def mount(folder: Path, options: str) -> None:

@@ -2,8 +2,7 @@
 
 import base64
 import io
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_recomposition import BEHIND, SIZE, composition, made
 
-CHROMIUM = Path("/usr/bin/chromium")
-REQUIRED = os.environ.get("REMATTE_REQUIRE_WEB")
-
-try:
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    if REQUIRED:
-        raise
-    pytest.skip("no playwright; install rematte[dev]", allow_module_level=True)
-if not CHROMIUM.exists() and not REQUIRED:
-    pytest.skip(f"no browser at {CHROMIUM}", allow_module_level=True)
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
 KINDS = {"png": "image/png", "apng": "image/apng", "webp": "image/webp"}
 
 __all__ = ["made"]  # the fixture
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
-        browser.close()
+def page(launch: Callable[..., Any]) -> Iterator[Any]:
+    browser = launch("--disable-gpu", "--force-color-profile=srgb")
+    yield browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+    browser.close()
 
 
 def shown(page: Any, path: Path, behind: tuple[int, ...]) -> NDArray[Any]:

@@ -11,7 +11,6 @@ import pytest
 from conftest import needs
 from fakes import formula_network
 
-from rematte import load_model
 from rematte.export import export
 from rematte.export.formats import Request
 from rematte.export.verify import real_frames
@@ -27,13 +26,6 @@ def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         "rematte.export.core._checks",
         lambda request: ((*request.size, request.ratio, 12),),
     )
-
-
-@pytest.fixture(scope="module")
-def bundled() -> MattingNetwork:
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
 
 
 def read(path: Path) -> Any:

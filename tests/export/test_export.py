@@ -12,7 +12,6 @@ import torch
 from conftest import needs
 from fakes import formula_network
 
-from rematte import load_model
 from rematte.cli.app import main
 from rematte.errors import OutputError
 from rematte.export import FORMATS, export
@@ -29,13 +28,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check models of any size on less than the command does."""
     sizes = (144, 256, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 3)
     monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
-
-
-@pytest.fixture(scope="module")
-def bundled() -> MattingNetwork:
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
 
 
 def test_the_check_clip_has_a_hundred_real_frames() -> None:

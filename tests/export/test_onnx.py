@@ -11,7 +11,7 @@ import torch
 from conftest import draw_disc, make_clip, needs
 from fakes import decode, formula_network, save_images
 
-from rematte import InputError, WeightsError, load_model
+from rematte import InputError, WeightsError
 from rematte.export import export
 from rematte.export.formats import Request
 from rematte.export.onnx import OPSET, open_model, write
@@ -29,13 +29,6 @@ pytestmark = pytest.mark.usefixtures("packages")
 @pytest.fixture(scope="module")
 def packages() -> None:
     needs("onnx", "onnxruntime", "onnxscript")
-
-
-@pytest.fixture(scope="module")
-def bundled() -> MattingNetwork:
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from conftest import draw_disc, make_clip, needs
 from fakes import decode, formula_network
 from numpy.typing import NDArray
 
-from rematte import load_model
 from rematte.export import export
 from rematte.export.formats import Request
 from rematte.export.verify import Difference, compare, real_frames
@@ -41,13 +40,6 @@ def packages() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
     monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
-
-
-@pytest.fixture(scope="module")
-def bundled() -> MattingNetwork:
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
 
 
 def carried_over(network: MattingNetwork) -> Any:

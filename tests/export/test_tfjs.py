@@ -1,7 +1,6 @@
 """TensorFlow.js: what is written, and what Node and Chromium make of it."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import needs
+from conftest import needs, require
 from fakes import formula_network
 from numpy.typing import NDArray
 
-from rematte import load_model
 from rematte.errors import OutputError
 from rematte.export import export
 from rematte.export.formats import PRECISIONS, Request
@@ -33,24 +31,14 @@ def needs_programs(*names: str) -> str:
     """Give the first program of these; skip where it or npm's packages are missing."""
     found = next(filter(None, map(shutil.which, names)), None)
     there = (HERE / "node_modules/@tensorflow/tfjs-backend-wasm").is_dir()
-    if found and there:
-        return found
-    missing = "npm ci --prefix tests/export/tfjs" if found else f"install {names[0]}"
-    if os.environ.get("REMATTE_REQUIRE_EXPORTS"):
-        pytest.fail(f"REMATTE_REQUIRE_EXPORTS is set, but first {missing}")
-    pytest.skip(f"{missing}: make test-exports")
+    missing = [] if found else [names[0]]
+    require([*missing, *([] if there else ["npm's packages"])], "exports")
+    return str(found)
 
 
 @pytest.fixture(scope="module")
 def packages() -> None:
     needs("tensorflow")
-
-
-@pytest.fixture(scope="module")
-def bundled() -> MattingNetwork:
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The page by clicks, in a real browser over a real server with the real network."""
 
-import os
 import re
 import signal
 import subprocess
@@ -14,26 +13,10 @@ import pytest
 from conftest import make_clip
 from fakes import decode
 from PIL import Image
+from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "demo" / "clip.mp4"
-CHROMIUM = Path("/usr/bin/chromium")
-REQUIRED = os.environ.get("REMATTE_REQUIRE_WEB")
-
-try:
-    from playwright.sync_api import Page, expect, sync_playwright
-except ImportError:
-    if REQUIRED:
-        raise
-    pytest.skip("no playwright; install rematte[dev]", allow_module_level=True)
-if not CHROMIUM.exists() and not REQUIRED:
-    pytest.skip(f"no browser at {CHROMIUM}", allow_module_level=True)
-
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update"),
-    "--disable-sync",
-]
 # Counts what is loaded at the same time.
 COUNT = """
   const now = { preview: 0, upload: 0 };
@@ -87,9 +70,10 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    browser = launch("--disable-gpu")
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")

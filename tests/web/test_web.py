@@ -1,6 +1,5 @@
 """The browser demo in a real browser, beside the network in PyTorch."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -16,10 +15,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
+from conftest import make_clip, require
 from numpy.typing import NDArray
 
-from rematte import load_model
 from rematte.export.verify import compare, real_frames
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.reader import VideoReader
@@ -29,8 +27,6 @@ WEB = ROOT / "web"
 CLIP = ROOT / "demo" / "clip.mp4"
 SIZE = (128, 160)  # of the clips that are made of it; it is upright
 FLAGS = [
-    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
     # A GPU in software.
     *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"),
     *("--enable-features=Vulkan", "--use-angle=swiftshader"),
@@ -44,26 +40,15 @@ Page = Any
 ENGINES = {"webgpu": "WebGPU", "webgl": "WebGL", "wasm": "WebAssembly"}
 
 
-def required() -> str:
-    """Give the browser's path; skip where something is missing, or fail if told to."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
+def require_web() -> None:
     missing = []
-    if browser is None:
-        missing.append("Chromium")
     if shutil.which("node") is None:
         missing.append("Node")
-    if importlib.util.find_spec("playwright") is None:
-        missing.append("playwright")
     if not (WEB / "dist/index.html").is_file():
         missing.append("web/dist")
     if not (WEB / "node_modules/vite").is_dir():
         missing.append("web/node_modules")
-    if not missing:
-        return str(browser)
-    if os.environ.get("REMATTE_REQUIRE_WEB"):
-        pytest.fail(f"REMATTE_REQUIRE_WEB is set, but {missing} are missing")
-    pytest.skip(f"needs {', '.join(missing)}: make test-web")
+    require(missing, "web")
 
 
 class Server:
@@ -98,7 +83,7 @@ def serve() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    required()
+    require_web()
     yield from serve()
 
 
@@ -115,10 +100,12 @@ def clip(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def browser(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = required()
-    from playwright.sync_api import sync_playwright
-
+def browser(
+    launch: Callable[..., Any],
+    pictures: list[Image],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
+    require_web()
     camera = tmp_path_factory.mktemp("camera") / "people.y4m"
     with camera.open("wb") as file:
         file.write(b"YUV4MPEG2 W%d H%d F25:1 Ip C420jpeg\n" % SIZE)
@@ -126,11 +113,9 @@ def browser(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) -> 
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             planes = frame.reformat(format="yuv420p", dst_color_range=2).to_ndarray()
             file.write(b"FRAME\n" + planes.tobytes())
-    flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+    chromium = launch(*FLAGS, f"--use-file-for-fake-video-capture={camera}")
+    yield chromium
+    chromium.close()
 
 
 Opener = Callable[..., Page]
@@ -237,27 +222,20 @@ class Truth:
         return fgr[0].movedim(0, -1).numpy() * 255, pha[0, 0].numpy()[..., None]
 
 
-@pytest.fixture(scope="module")
-def network() -> MattingNetwork:
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
-
-
 def overlap(one: NDArray[Any], two: NDArray[Any]) -> float:
     """Intersection over union of two alphas."""
     return float(np.minimum(one, two).sum() / np.maximum(one, two).sum())
 
 
-def test_the_browsers_onnx_file_is_the_network(network: MattingNetwork) -> None:
-    required()
+def test_the_browsers_onnx_file_is_the_network(bundled: MattingNetwork) -> None:
+    require_web()
     onnx = pytest.importorskip("onnx")
     from rematte.export.formats import Request
     from rematte.export.onnx import open_model
 
     path = WEB / "public/models/network.onnx"
     found = compare(
-        network, open_model(path, Request(), 0.6), real_frames((97, 161), 8), 0.6
+        bundled, open_model(path, Request(), 0.6), real_frames((97, 161), 8), 0.6
     )
     assert found.mean["pha"] < 1e-3
     assert path.stat().st_size < 8e6
@@ -321,7 +299,7 @@ def test_alpha_of_a_file(
     count: int,
     open_page: Opener,
     clip: Path,
-    network: MattingNetwork,
+    bundled: MattingNetwork,
     request: pytest.FixtureRequest,
 ) -> None:
     if backend == "webgl":
@@ -330,7 +308,7 @@ def test_alpha_of_a_file(
         page = open_page(backend)
         open_file(page, clip)
     choose(page, "alpha")
-    truth = Truth(network)
+    truth = Truth(bundled)
     for index in range(count):
         given, shown, ratio = step(page, index / 25 + 0.01)
         _, alpha = truth(given, ratio)
@@ -338,14 +316,14 @@ def test_alpha_of_a_file(
         assert overlap(shown[..., :1] / 255, alpha) > 0.99
 
 
-def test_alpha_of_a_camera(open_page: Opener, network: MattingNetwork) -> None:
+def test_alpha_of_a_camera(open_page: Opener, bundled: MattingNetwork) -> None:
     page = open_page()
     choose(page, "alpha")
     page.select_option("#size", "256")
     page.click("#empty [data-source=camera]")
     page.wait_for_function("document.getElementById('empty').hidden", timeout=60_000)
     page.evaluate("rematte.hold()")
-    truth = Truth(network)
+    truth = Truth(bundled)
     frames = []
     for _ in range(6):
         given, shown, ratio = step(page)
@@ -368,9 +346,9 @@ def image_file(tmp_path: Path, colour: tuple[int, int, int]) -> Path:
     return tmp_path / "behind.png"
 
 
-def test_every_view(page: Page, network: MattingNetwork, tmp_path: Path) -> None:
+def test_every_view(page: Page, bundled: MattingNetwork, tmp_path: Path) -> None:
     page.evaluate("rematte.hold()")
-    truth = Truth(network)
+    truth = Truth(bundled)
     blue, red = (20, 60, 200), (180, 30, 20)
     page.set_input_files("#image", image_file(tmp_path, blue))
     video = make_clip(tmp_path / "red.mp4", [np.full((64, 96, 3), red, np.uint8)] * 25)
@@ -403,9 +381,9 @@ def test_every_view(page: Page, network: MattingNetwork, tmp_path: Path) -> None
         assert (seen[..., 3] == 255).all()
 
 
-def test_blur_is_behind_and_not_on_people(page: Page, network: MattingNetwork) -> None:
+def test_blur_is_behind_and_not_on_people(page: Page, bundled: MattingNetwork) -> None:
     page.evaluate("rematte.hold()")
-    truth = Truth(network)
+    truth = Truth(bundled)
     choose(page, "blur")
     for _ in range(3):
         given, _, ratio = step(page)
@@ -421,9 +399,9 @@ def test_blur_is_behind_and_not_on_people(page: Page, network: MattingNetwork) -
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_states_are_shown(page: Page, network: MattingNetwork, number: int) -> None:
+def test_states_are_shown(page: Page, bundled: MattingNetwork, number: int) -> None:
     page.evaluate("rematte.hold()")
-    truth = Truth(network)
+    truth = Truth(bundled)
     choose(page, f"r{number}")
     for _ in range(2):  # the second one proves that reading a state keeps it
         given, shown, ratio = step(page)
