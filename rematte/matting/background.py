@@ -16,7 +16,7 @@ from rematte.matting.loop import AnyMatted, CoarseMatted, own_alpha, to_tensor
 from rematte.video.codecs import is_pattern
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
-from rematte.video.parallel_rows import in_bands
+from rematte.video.parallel_rows import run_rows
 from rematte.video.reader import VideoReader
 from rematte.video.tone import Restoration, between
 from rematte.video.transparency import over_black
@@ -401,7 +401,7 @@ class Renderer:
         behind = self._background(matted) if self._background else None
         if behind is not None:
             plate = self._plate_of(behind, True)
-            in_bands(_lay_over, len(colours), colours, pixels[..., 3:], plate)
+            run_rows(_lay_over, len(colours), colours, pixels[..., 3:], plate)
             return _narrowed(colours, self._wide)
         pixels[..., :3] = colours
         return _hide(_narrowed(pixels, self._wide))

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from rematte.video import yuv420 as planes
+from rematte.video import yuv420
 from rematte.video.frame import (
     MATRIX_BT601,
     MATRIX_BT709,
@@ -130,9 +130,9 @@ def to_rgb(
     Returns:
         (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
     """
-    frame = planes.apart(frame)
-    if size is None and depth <= 8 and planes.can_convert(frame.format.name, colour):
-        return planes.to_rgb(frame, colour)
+    frame = yuv420.apart(frame)
+    if size is None and depth <= 8 and yuv420.can_convert(frame.format.name, colour):
+        return yuv420.to_rgb(frame, colour)
     width, height = size or (frame.width, frame.height)
     bits = frame_depth(frame)
     palette = frame.format.has_palette
@@ -173,8 +173,8 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
         A frame whose tags say what its values are.
     """
     wide, channels = pixels.dtype == np.uint16, pixels.shape[2]
-    if not wide and channels < 4 and planes.can_convert(pixel_format, colour):
-        return _tagged(planes.from_rgb(pixels, colour), colour)
+    if not wide and channels < 4 and yuv420.can_convert(pixel_format, colour):
+        return _tagged(yuv420.from_rgb(pixels, colour), colour)
     if channels == 1 and not pixel_format.startswith("gray"):
         pixels, channels = pixels.repeat(3, 2), 3
     rgb = channels == 1 or av.VideoFormat(pixel_format).is_rgb
@@ -207,7 +207,7 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
 def _write_alpha(frame: av.VideoFrame, alpha: Pixels) -> None:
     """Write (H, W) to the alpha plane of YUV; libswscale is off by 1 at half of it."""
     bits = frame.format.components[3].bits
-    plane = planes.views(frame, np.uint8 if bits == 8 else np.uint16)[3]
+    plane = yuv420.views(frame, np.uint8 if bits == 8 else np.uint16)[3]
     most = np.iinfo(alpha.dtype).max
     codes = np.arange(most + 1) * ((1 << bits) - 1) / most
     np.take(codes.round().astype(plane.dtype), alpha, out=plane, mode="clip")

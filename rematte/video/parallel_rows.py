@@ -6,22 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-# Not numba's own threads: those of its default layer must not be used by two at once.
+# Not numba's own threads: its default layer breaks when two threads use it at once.
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
 _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 
 
-def in_bands(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:
-    """Run a kernel over bands of rows, one for each core.
+def run_rows(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:
+    """Run a kernel over all rows, a range of them on each core.
 
     Args:
-        kernel: Takes the first row, the one after the last, and the arguments; holds
-            no lock of Python's.
-        rows: How many there are.
-        *arguments: Handed on.
+        kernel: Takes the first row, the row after the last, and `arguments`; releases
+            Python's global lock.
+        rows: Number of rows.
+        *arguments: Passed to the kernel.
     """
-    bands = min(_THREADS, rows)
-    edges = [rows * band // bands for band in range(bands + 1)]
+    ranges = min(_THREADS, rows)
+    edges = [rows * index // ranges for index in range(ranges + 1)]
     jobs = [
         _pool.submit(kernel, begin, end, *arguments)
         for begin, end in pairwise(edges[1:])

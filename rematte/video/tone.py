@@ -30,7 +30,7 @@ from rematte.video.frame import (
     Frame,
     Pixels,
 )
-from rematte.video.parallel_rows import in_bands
+from rematte.video.parallel_rows import run_rows
 
 Floats = NDArray[np.float64]
 
@@ -179,7 +179,7 @@ class Conversion:
         """Convert (H, W, 3 or 4) of 8 or 16 bits to 16 bits; alpha stays as it is."""
         out = np.empty(pixels.shape, np.uint16)
         out[..., 3:] = pixels[..., 3:] * np.uint16(257 if pixels.itemsize == 1 else 1)
-        in_bands(_convert, len(pixels), pixels, out, *self._tables(pixels))
+        run_rows(_convert, len(pixels), pixels, out, *self._tables(pixels))
         return out
 
     def _tables(self, pixels: Pixels) -> tuple[Any, ...]:
@@ -253,7 +253,7 @@ class Restoration:
         """
         out = np.empty(shown.shape, np.uint16)
         unit = np.uint32(257 if original.itemsize == 1 else 1)
-        in_bands(
+        run_rows(
             _restore, len(out), original, unit, shown, foreground, out,
             *self._raise._tables(shown),
         )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.video.frame import RANGE_FULL, Colour, Pixels
-from rematte.video.parallel_rows import in_bands
+from rematte.video.parallel_rows import run_rows
 
 # Kr and Kb by code point.
 _WEIGHTS = {
@@ -83,7 +83,7 @@ def to_rgb(frame: av.VideoFrame, colour: Colour) -> Pixels:
         [2 * (1 - kr), 2 * kb * (1 - kb) / kg, 2 * kr * (1 - kr) / kg, 2 * (1 - kb)]
     )
     gains = (gains * 255 / chroma).astype(np.float32)
-    in_bands(
+    run_rows(
         _to_rgb, frame.height, *views(frame), out.reshape(len(out), -1), black,
         np.float32(255 / white), gains,
     )  # fmt: skip
@@ -102,7 +102,7 @@ def from_rgb(pixels: Pixels, colour: Colour) -> av.VideoFrame:
     matrix = np.stack([weights, chroma_b, chroma_r]).astype(np.float32)
     # Rows whose pixels' channels lie one after the other: only that is read in vectors.
     rgb = np.broadcast_to(pixels, (height, width, 3)).reshape(height, -1)
-    in_bands(_from_rgb, (height + 1) // 2, rgb, *views(frame), black, matrix)
+    run_rows(_from_rgb, (height + 1) // 2, rgb, *views(frame), black, matrix)
     return frame
 
 

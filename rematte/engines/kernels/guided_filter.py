@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.video.frame import Pixels
-from rematte.video.parallel_rows import in_bands
+from rematte.video.parallel_rows import run_rows
 
 Floats = NDArray[np.float32]
 Kind = Literal["alpha", "foreground", "composite", "cutout"]
@@ -53,7 +53,7 @@ def render(
         behind = np.zeros((1, 1, 3), dtype)
     hidden = np.empty((0, 0), pixels.dtype) if own is None else _flat(own)
     rows, columns = _positions(height, maps.shape[1]), _positions(width, maps.shape[2])
-    in_bands(
+    run_rows(
         _render, height, _flat(pixels), np.ascontiguousarray(maps), _flat(behind),
         hidden, _flat(out), _KINDS[kind], *rows, *columns,
     )  # fmt: skip
@@ -78,12 +78,12 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
     height, width = pixels.shape[:2]
     if ratio == 1:
         out = np.empty(pixels.shape, np.float32)
-        in_bands(_scale, height, _flat(pixels), out.reshape(height, -1))
+        run_rows(_scale, height, _flat(pixels), out.reshape(height, -1))
         return out
     rows, columns = _samples(height, ratio), _samples(width, ratio)
     out = np.empty((len(rows[0]), len(columns[0]), 3), np.float32)
     flat = out.reshape(len(out), -1)
-    in_bands(_sample, len(out), _flat(pixels), flat, *rows, *columns)
+    run_rows(_sample, len(out), _flat(pixels), flat, *rows, *columns)
     return out
 
 

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.video.parallel_rows import in_bands
+from rematte.video.parallel_rows import run_rows
 
 Floats = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def fit(weights: Weights, picture: Floats, hidden: NDArray[Any], maps: Floats) -
     """
     rows = len(picture)
     bits = hidden.view(np.uint16 if hidden.itemsize == 2 else np.uint32)
-    in_bands(
+    run_rows(
         _fit, rows, picture.reshape(rows, -1), bits,
         weights.project, weights.box, *weights.layers, maps,
     )  # fmt: skip

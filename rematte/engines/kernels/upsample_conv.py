@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.video.parallel_rows import in_bands
+from rematte.video.parallel_rows import run_rows
 
 Floats = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def scales(picture: Floats) -> list[Floats]:
         half = np.empty((batch, *((side + 1) // 2 for side in size), 3), np.float32)
         made.append(half)
     for each in zip(*made, strict=True):
-        in_bands(_halves, len(each[-1]), *each)
+        run_rows(_halves, len(each[-1]), *each)
     return made
 
 
@@ -70,7 +70,7 @@ def convolve_doubled(
         products.view(bits).reshape(batch, small, -1), picture.reshape(batch, rows, -1),
         out.view(bits).reshape(batch, rows, -1), strict=True,
     ):  # fmt: skip
-        in_bands(
+        run_rows(
             _convolve, small, *each[:2], weights.ravel(), np.float32(least),
             (0,) * channels, each[2],
         )  # fmt: skip
