@@ -1,5 +1,6 @@
 """The documentation says what is true: help, links, examples, tables."""
 
+import argparse
 import difflib
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from rematte import errors
 from rematte.cli.app import build_parser
 from rematte.video import codecs as formats
+from rematte.weights.load import load_model
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -23,6 +25,8 @@ PAGES = [
     *sorted((ROOT / "demo").glob("*.md")),
 ]
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+START, PYTHON, MIGRATE = (ROOT / "docs" / f"{name}.md" for name in
+                          ("start", "python", "migrate"))  # fmt: skip
 # Long things of the examples, and what a test can afford.
 SHORTER = {"(1920, 1080)": "(192, 108)", "288, 512": "48, 64"}
 
@@ -103,12 +107,11 @@ def test_commands_in_examples_exist(page: Path) -> None:
             assert words[1] in targets
 
 
-def test_the_readme_shows_every_command() -> None:
-    shown = {words[1] for words in commands(read(README)) if words[0] == "rematte"}
-    assert shown == {
-        *("convert", "weights", "doctor", "bench", "evaluate", "make-testset"),
-        *("key", "train", "live", "export", "batch", "serve"),
-    }
+def test_the_quick_start_shows_every_command() -> None:
+    shown = {words[1] for words in commands(read(START)) if words[0] == "rematte"}
+    parser = build_parser()
+    [action] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    assert shown == set(action.choices)
 
 
 # Examples
@@ -129,21 +132,30 @@ def workplace(
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch.hub on trust
-def test_examples_of_the_readme_run(workplace: Path) -> None:
-    names: dict[str, object] = {}
-    examples = [code for language, code in blocks(read(README)) if language == "python"]
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        (README, {"cutout.mov"}),
+        (PYTHON, {"cutout.mov"}),
+        (MIGRATE, {"com.mp4", "pha.mp4", "fgr.mp4"}),
+    ],
+    ids=lambda value: page_name(value) if isinstance(value, Path) else "",
+)
+def test_examples_run(workplace: Path, page: Path, made: set[str]) -> None:
+    names: dict[str, object] = {"model": load_model()}
+    examples = [code for language, code in blocks(read(page)) if language == "python"]
     assert examples
     for code in examples:
         for long, short in SHORTER.items():
             code = code.replace(long, short)
         code = code.replace('hub.load("."', f"hub.load({str(ROOT)!r}")
-        exec(compile(code, "<README.md>", "exec"), names)
-    made = {path.name for path in workplace.iterdir()}
-    assert made == {"input.mp4", "cutout.mov", "com.mp4", "pha.mp4", "fgr.mp4"}
+        exec(compile(code, page.name, "exec"), names)
+    assert {path.name for path in workplace.iterdir()} == {"input.mp4", *made}
 
 
 def test_examples_are_shortened_where_meant() -> None:
-    assert all(long in read(README) for long in SHORTER)
+    text = read(PYTHON) + read(MIGRATE)
+    assert all(long in text for long in SHORTER)
 
 
 # Links

@@ -1,7 +1,7 @@
 """Exact conversion between FFmpeg's pixel formats and RGB arrays.
 
 Matrix and range are always given, never left to a default, and every step rounds to
-within one 8-bit level of the formulas in ITU-T H.273; docs/colour.md has the figures.
+within one 8-bit level of the formulas in ITU-T H.273; docs/formats.md has the figures.
 """
 
 import struct
