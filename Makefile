@@ -88,7 +88,7 @@ test-web: web/dist/index.html
 
 ## Build the documentation into site/; any warning is an error.
 docs: $(VENV)/ready
-	$(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 ## Build the sdist and, from it, the wheel into dist/, and check what they say of themselves.
 dist: $(VENV)/ready

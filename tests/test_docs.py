@@ -27,6 +27,8 @@ PAGES = [
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 START, PYTHON, MIGRATE = (ROOT / "docs" / f"{name}.md" for name in
                           ("start", "python", "migrate"))  # fmt: skip
+# Made by a command, and ignored by git.
+IGNORED = {"web/dist"}
 # Long things of the examples, and what a test can afford.
 SHORTER = {"(1920, 1080)": "(192, 108)", "288, 512": "48, 64"}
 
@@ -171,6 +173,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(read(target)), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_files_named_in_code_exist(page: Path) -> None:
+    """The site cannot link outside of docs/, so pages name files instead."""
+    folders = "benchmarks|docs|examples|findings|recipes|rematte|scripts|tests|tools|web"
+    if page.name != "CHANGELOG.md":  # it tells of files that are gone
+        for name in re.findall(rf"`((?:{folders})/[^`\s]*)`", read(page)):
+            assert list(ROOT.glob(name)) or name in IGNORED, name
 
 
 # The Chinese README

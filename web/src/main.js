@@ -304,7 +304,7 @@ async function keepOffline() {
   }
 }
 
-/** For tests and scripts: frames one by one. See docs/web.md. */
+/** For tests and scripts: frames one by one. See docs/export.md. */
 window.rematte = {
   async hold() {
     held = true;
