@@ -3,9 +3,8 @@
     python tools/write_cli_docs.py           rewrites the file
     python tools/write_cli_docs.py --check   fails if that would change it
 
-The blocks of ```text that begin with "$ rematte ... --help" are written here; the rest
-of the file is by hand. The help's form differs a little between Python versions: the
-file holds that of 3.11.
+The blocks of ```text that begin with "$ rematte ... --help" and the table of options
+are written here; the rest of the file is by hand.
 """
 
 import argparse

@@ -1,21 +1,37 @@
-"""Tells what this installation can do: versions, devices, encoders, weights."""
+"""`rematte doctor`: what this installation can do."""
 
+import json
 import os
 import platform
+from argparse import Namespace
 
-import av
-import numpy
-import torch
-
-from rematte.engines.choose import installed
-from rematte.engines.device import choose_device
+from rematte.cli.parser import Commands
 from rematte.version import __version__
-from rematte.video.codecs import CODECS, IMAGES
-from rematte.video.writer import is_nvenc, opens
-from rematte.weights.registry import WEIGHTS, download_dir, find
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="versions, devices, encoders, engines and weights found",
+        usage="%(prog)s [options]",
+        description="Print what this installation can do.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run(options: Namespace) -> int:
+    """Print the findings as text or JSON."""
+    print(json.dumps(examine()) if options.json else describe())
+    return 0
 
 
 def _encoder(name: str) -> str:
+    import av
+
+    from rematte.video.writer import is_nvenc, opens
+
     try:
         av.Codec(name, "w")
     except av.codec.codec.UnknownCodecError:
@@ -31,6 +47,15 @@ def examine() -> dict[str, dict[str, str]]:
     Returns:
         Sections of findings, each a name and a value in words.
     """
+    import av
+    import numpy
+    import torch
+
+    from rematte.engines.choose import installed
+    from rematte.engines.device import choose_device
+    from rematte.video.codecs import CODECS, IMAGES
+    from rematte.weights.registry import WEIGHTS, download_dir, find
+
     device, why = choose_device()
     gpus = {
         f"cuda:{index}": torch.cuda.get_device_name(index)
@@ -73,7 +98,7 @@ def examine() -> dict[str, dict[str, str]]:
 
 
 def describe() -> str:
-    """The findings of `examine` as text."""
+    """Format the findings of `examine` as text."""
     lines = []
     for section, findings in examine().items():
         lines.append(f"{section}:")

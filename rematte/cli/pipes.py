@@ -13,12 +13,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from rematte.convert import Report
 from rematte.errors import InputError, OutputError
 from rematte.video.codecs import CONTAINERS, IMAGES
 from rematte.video.writer import as_output_error
+
+if TYPE_CHECKING:
+    from rematte.convert import Report
 
 STANDARD = "-"  # the standard input, or output
 FORMATS = tuple(suffix[1:] for suffix in (*CONTAINERS, *IMAGES))
@@ -58,7 +60,7 @@ class Piped:
             )
         return text
 
-    def describe(self, report: Report) -> None:
+    def describe(self, report: "Report") -> None:
         """Give a report the names that the user gave."""
         report.notes = [*self.notes, *map(self.name, report.notes)]
         report.outputs = {kind: self.name(o) for kind, o in report.outputs.items()}

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line's help needs `FORMATS` and no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats: TypeAlias = "NDArray[np.float32]"
 # r1 to r4, as the format hands them on; None begins.
-States = Sequence[NDArray[np.floating]] | None
+States: TypeAlias = "Sequence[NDArray[np.floating]] | None"
 # One frame (1, 3, H, W) in [0, 1] and the states before, to foreground (1, 3, H, W),
 # alpha (1, 1, H, W) and the states after, planar as the network's own.
 Step = Callable[[Floats, States], tuple[Floats, Floats, States]]

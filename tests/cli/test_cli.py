@@ -16,9 +16,12 @@ import torch
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names, sound, times
 
-from rematte.cli import app as cli
+from rematte.cli import completion, evaluate, flags, live
 from rematte.convert import Report
-from rematte.network.matting_network import MattingNetwork
+from rematte.evaluate.evaluate import METRICS
+from rematte.live.live import SHOWS
+from rematte.network.matting_network import VARIANTS, MattingNetwork
+from rematte.resume.segments import LEAD_IN, LENGTH
 from rematte.version import __version__
 from rematte.weights import load as weights
 from rematte.weights import registry
@@ -125,7 +128,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found["model"] = arguments
         return "a network"
 
-    monkeypatch.setattr(cli, "convert_video", convert_video)
+    monkeypatch.setattr("rematte.convert.convert_video", convert_video)
     monkeypatch.setattr(weights, "load_model", load_model)
     return found
 
@@ -319,6 +322,51 @@ def test_help(run: Run, words: str) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("usage: rematte")
     assert "130 interrupted" in " ".join(out.split())
+
+
+def test_what_the_help_repeats_of_slow_modules_is_so(run: Run) -> None:
+    """The command line imports nothing slow before a command runs."""
+    assert tuple(METRICS) == evaluate.METRICS
+    assert live.SHOWS == SHOWS
+    assert flags.VARIANTS == VARIANTS
+    _, out, _ = run("convert", "--help")
+    text = " ".join(out.split())
+    assert f"has settled (default: {LEAD_IN})" in text
+    assert f"frames in a segment (default: at most {LENGTH})" in text
+
+
+def test_completion_scripts_know_commands_and_flags(run: Run) -> None:
+    for shell in completion.SHELLS:
+        code, out, err = run("--print-completion", shell)
+        assert (code, err) == (0, "")
+        for word in ("make-testset", "background-fit", "stretch", "openvino-float32"):
+            assert word in out
+
+
+def test_completion_is_installed_where_the_shell_looks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/usr/bin/zsh")
+    for words, path in {
+        "bash": ".local/share/bash-completion/completions/rematte",
+        "": ".zfunc/_rematte",
+        "fish": ".config/fish/completions/rematte.fish",
+    }.items():
+        code, out, err = run("--install-completion", *words.split())
+        assert (code, err) == (0, "")
+        assert f"wrote {tmp_path / path}" in out
+        assert (tmp_path / path).read_text()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".zfunc/_rematte"))
+    code, out, err = run("--install-completion", "fish")
+    assert (code, out) == (1, "")
+    assert is_one_line(err)
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    code, out, err = run("--install-completion")
+    assert (code, out) == (2, "")
+    assert "one of bash, zsh, fish" in err
 
 
 def test_version_names_the_licences(run: Run) -> None:

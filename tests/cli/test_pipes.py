@@ -192,7 +192,7 @@ def _start(*words: str, **given: Any) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "rematte", *words]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]),
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]),
              "TMPDIR": tempfile.gettempdir()}, **given,
     )  # fmt: skip
 

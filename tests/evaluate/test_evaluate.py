@@ -13,7 +13,6 @@ from conftest import DiscClip, Run, draw_disc, make_clip
 from fakes import Fake, colours, decode, names, save_images
 from PIL import Image
 
-from rematte.cli import app as cli
 from rematte.errors import InputError
 from rematte.evaluate import evaluate
 from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
@@ -304,10 +303,6 @@ def test_a_missing_extra_is_told_in_one_line(
     assert (code, out) == (1, "")
     assert "pip install rematte[evaluate]" in err
     assert err.count("\n") == 1
-
-
-def test_the_command_line_knows_all_metrics() -> None:
-    assert tuple(METRICS) == cli.METRICS
 
 
 def test_key_testset_evaluate_together(

@@ -635,10 +635,11 @@ def test_the_command(place: Path, run: Run) -> None:
 
 
 def test_the_command_tells_of_seams(place: Path) -> None:
-    from rematte.cli.app import _segments_summary
+    from rematte.cli.messages import summarise
 
     report = LongReport(segments=3, lead_in=15, seams=[(1.0, 0.1, 9), (2.0, 0.3, 7)])
-    first, second = _segments_summary(report)
+    report.frames, report.seconds = 30, 1
+    _, _, first, second = summarise(report, "cpu").splitlines()
     assert first == "3 segments, 0 of them finished before"
     assert "2 seams after a lead-in of 15 frames: alpha differs by 0.20/255" in second
     assert "at 2.00 s, by 0.30, and by 7 at most" in second

@@ -1,0 +1,142 @@
+"""`rematte convert`: one video, image folder or image."""
+
+import dataclasses
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from rematte.cli import flags, messages
+from rematte.cli.parser import Commands, one_of
+from rematte.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from rematte.cli.pipes import Piped
+    from rematte.convert import Report
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "convert",
+        help="cut the people out of a video, an image folder or an image",
+        usage="%(prog)s [options] INPUT",
+        description="Cut the people out of a video, an image folder or an image. The "
+        "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
+        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
+        "and exact times are kept.",
+        epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
+        f"alpha.mp4; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "input",
+        help="video file, folder of images, image, or numbered images as a pattern "
+        "such as plate.%%04d.exr or plate.####.exr",
+    )
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument(
+        "-o", "--output", metavar="PATH",
+        help="the cut-out: transparent where the format can hold that; alone, over "
+        "the background if one is given",
+    )  # fmt: skip
+    out.add_argument(
+        "--composition", metavar="PATH",
+        help="the person over the background, which then is not that of -o; unless "
+        "one is given, green in a video and transparent in a folder of images",
+    )  # fmt: skip
+    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
+    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    out.add_argument(
+        "--format", type=one_of("rematte.cli.pipes", "FORMATS"), metavar="NAME",
+        help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
+        "another suffix",
+    )  # fmt: skip
+    long = parser.add_argument_group("long videos")
+    long.add_argument(
+        "--resume", action="store_true",
+        help="work in segments, and resume a run with --resume that was stopped",
+    )  # fmt: skip
+    long.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes that share the video in segments (default: %(default)s)",
+    )  # fmt: skip
+    long.add_argument(
+        "--lead-in", type=int, metavar="W",
+        help="with --workers, frames that each segment begins early, so that the "
+        "network has settled (default: 15)",
+    )  # fmt: skip
+    long.add_argument(
+        "--segment", type=int, metavar="N",
+        help="frames in a segment (default: at most 500)",
+    )  # fmt: skip
+    flags.add_options(parser)
+    flags.add_messages(parser, "print what was done as JSON")
+
+
+def run(options: Namespace) -> int:
+    """Convert, with pipes by way of files, and print what was done."""
+    from rematte.cli import pipes
+    from rematte.conversion.effects import need
+    from rematte.engines.device import choose_device
+    from rematte.prefetch import share_heap
+
+    share_heap()
+    device, why = choose_device(options.device)
+    outputs = {
+        "output": options.output,
+        "output_composition": options.composition,
+        "output_alpha": options.alpha,
+        "output_foreground": options.foreground,
+    }
+    standard = sys.stdout
+    to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
+    need("--format", options.format, to_pipes)
+    if options.resume and (to_pipes or pipes.is_pipe(options.input)):
+        raise ValueError(
+            "--resume needs files, since pipes cannot be read or written again; "
+            "leave it out"
+        )
+    with ExitStack() as stack:
+        if pipes.STANDARD in outputs.values():  # messages go elsewhere then
+            stack.enter_context(redirect_stdout(sys.stderr))
+        piped = stack.enter_context(
+            pipes.through_files(options.input, outputs, options.format)
+        )
+        report = _convert(
+            options, piped, flags.model_loader(options, device),
+            flags.settings(options, device),
+        )  # fmt: skip
+        piped.send(getattr(standard, "buffer", None))
+        piped.describe(report)
+        if not options.quiet:
+            messages.print_notes(report.notes)
+        if options.json:
+            print(json.dumps(dataclasses.asdict(report)))
+        elif not options.quiet:
+            print(messages.summarise(report, f"{device} ({why})"))
+    return 0
+
+
+def _convert(
+    options: Namespace,
+    piped: "Piped",
+    load: Callable[[], Any],
+    settings: dict[str, Any],
+) -> "Report":
+    from rematte.conversion.effects import need
+    from rematte.convert import convert_video
+    from rematte.resume.segments import convert_long
+
+    settings |= piped.outputs
+    settings["progress"] = not options.quiet and sys.stderr.isatty()
+    if options.resume or options.workers != 1:
+        return convert_long(
+            load, piped.source, resume=options.resume, workers=options.workers,
+            lead_in=options.lead_in, segment=options.segment, **settings,
+        )  # fmt: skip
+    need("--segment", options.segment, False)
+    need("--lead-in", options.lead_in, False)
+    return convert_video(load(), piped.source, **settings)

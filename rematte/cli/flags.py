@@ -1,0 +1,131 @@
+"""Flags that commands share, most of them made from the fields of `Options`."""
+
+import argparse
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rematte.cli.parser import Parser, one_of
+from rematte.options import OPTIONS, Options
+
+if TYPE_CHECKING:
+    import torch
+
+_DEFAULTS = {each.name: each.default for each in fields(Options)}
+
+# Options whose choices only a module knows that is slow to import.
+_CHECKS = {"hwaccel": one_of("rematte.video.reader", "HWACCELS")}
+
+# As `rematte.network.matting_network.VARIANTS`, which is slow to import.
+VARIANTS = ("mobilenetv3", "resnet50")
+
+
+def add_options(parser: Parser) -> None:
+    """Add a flag for each option of a conversion, and those of the weights."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, option in OPTIONS.items():
+        if option.flag:
+            if option.group not in groups:
+                groups[option.group] = parser.add_argument_group(option.group)
+            add_option(groups[option.group], name)
+    add_weights(groups["network"])
+    add_variant(groups["network"])
+
+
+def add_option(target: argparse._ActionsContainer, name: str) -> None:
+    """Add the flag of one option.
+
+    Args:
+        target: A parser or a group of one.
+        name: The option's name in `Options`, which the parsed value has too.
+    """
+    option = OPTIONS[name]
+    default, text = _DEFAULTS[name], option.help.replace("%", "%%")
+    if option.command_default is not None:
+        default = option.command_default
+    flags = [option.short, option.flag] if option.short else [option.flag]
+    if option.switch is not None:
+        target.add_argument(
+            *flags, dest=name, default=default, action="store_const",
+            const=option.switch, help=text,
+        )  # fmt: skip
+        return
+    if default is not None:
+        text += " (default: %(default)s)"
+    target.add_argument(
+        *flags, dest=name, default=default,
+        type=_CHECKS.get(name, _reporting(option.parse)),
+        choices=option.choices or None, metavar=option.metavar or None, help=text,
+    )  # fmt: skip
+
+
+def _reporting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let the message of an error reach the user; argparse has its own for numbers."""
+    if parse in (int, float, str):
+        return parse
+
+    def check(word: str) -> Any:
+        try:
+            return parse(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return check
+
+
+def add_weights(target: argparse._ActionsContainer) -> None:
+    """Add --weights."""
+    target.add_argument(
+        "--weights", metavar="NAME|PATH",
+        help="a name of `rematte weights list` or a file (default: the bundled ones)",
+    )  # fmt: skip
+
+
+def add_variant(target: argparse._ActionsContainer) -> None:
+    """Add --variant."""
+    target.add_argument(
+        "--variant", choices=VARIANTS,
+        help="network to insist on (default: what the weights hold)",
+    )  # fmt: skip
+
+
+def add_quiet(target: argparse._ActionsContainer) -> None:
+    """Add --quiet."""
+    target.add_argument("-q", "--quiet", action="store_true", help="errors only")
+
+
+def add_messages(parser: Parser, json: str) -> None:
+    """Add --quiet and --json.
+
+    Args:
+        parser: Where to.
+        json: The help of --json.
+    """
+    group = parser.add_argument_group("messages")
+    add_quiet(group)
+    group.add_argument("--json", action="store_true", help=json)
+
+
+def settings(words: Namespace, device: "torch.device | str") -> dict[str, Any]:
+    """The options of a conversion that the flags stand for, by name."""
+    given = {name: getattr(words, name) for name in OPTIONS if OPTIONS[name].flag}
+    return {**given, "device": device, "dtype": torch_dtype(words)}
+
+
+def torch_dtype(words: Namespace) -> "torch.dtype":
+    """The type that --dtype names."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, words.dtype)
+    return dtype
+
+
+def model_loader(words: Namespace, device: "torch.device") -> Callable[[], Any]:
+    """Make what loads the network that the flags name, in another process too."""
+    from rematte.weights import load
+
+    return partial(
+        load.load_model, words.weights, words.variant, device, torch_dtype(words)
+    )

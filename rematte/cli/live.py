@@ -1,0 +1,111 @@
+"""`rematte live`: cameras and streams as they play."""
+
+import dataclasses
+import json
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from rematte.cli import flags, messages
+from rematte.cli.parser import Commands
+from rematte.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from rematte.live.live import LiveReport
+
+# As in `rematte.live.live`, which is slow to import.
+SHOWS = ("composition", "alpha", "foreground")
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "live",
+        help="cut people out of what a camera shows, at once",
+        usage="%(prog)s [options] SOURCE [SOURCE ...]",
+        description="Cut people out of a camera, a stream or a file played as one. The "
+        "newest picture goes first: what is too late is dropped. Ctrl-C ends it, and "
+        "completes a file.",
+        epilog="example: rematte live camera -o window --background blur; "
+        f"{EXIT_CODES}",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "source", nargs="+",
+        help="camera[:WHICH], a URL or a file; space in the window shows the next",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", default="window", metavar="WHERE",
+        help="window, virtual-camera, a file, an address (rtmp://, srt://, udp://), "
+        "or - and named pipes: raw video in NUT (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--show", choices=SHOWS, default="composition",
+        help="what is shown (default: %(default)s)",
+    )  # fmt: skip
+    for name in (
+        *("background", "background_fit", "downsample_ratio", "input_resize"),
+        *("deinterlace", "device", "dtype", "engine"),
+    ):
+        flags.add_option(parser, name)
+    flags.add_weights(parser)
+    parser.add_argument(
+        "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"
+    )
+    parser.add_argument(
+        "--no-pace", action="store_true", help="read a file as fast as possible"
+    )
+    flags.add_option(parser, "limit")
+    flags.add_option(parser, "overwrite")
+    flags.add_messages(parser, "print what was done as JSON")
+
+
+def run(options: Namespace) -> int:
+    """Run until the source or the user ends it, and print what was done."""
+    from rematte.engines.device import choose_device
+    from rematte.live.live import live
+    from rematte.prefetch import share_heap
+    from rematte.weights import load
+
+    share_heap()
+    device, _ = choose_device(options.device)
+    shown = sys.stderr.isatty() and not options.quiet
+    report = live(
+        load.load_model(options.weights, None, device, flags.torch_dtype(options)),
+        options.source,
+        options.output,
+        show=options.show,
+        background=options.background,
+        background_fit=options.background_fit,
+        downsample_ratio=options.downsample_ratio,
+        size=options.input_resize,
+        deinterlace=options.deinterlace or "auto",
+        engine=options.engine,
+        mbps=options.mbps,
+        pace=not options.no_pace,
+        limit=options.limit,
+        overwrite=options.overwrite,
+        tell=_print_rate if shown else lambda _: None,
+    )
+    # The standard output may be the video.
+    file = sys.stderr if options.output == "-" else sys.stdout
+    if not options.quiet:
+        messages.print_notes(report.notes)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(report)), file=file)
+    elif not options.quiet:
+        rate = report.frames / (report.seconds or 1)
+        print(
+            f"{report.frames} pictures in {report.seconds:.1f} s ({rate:.1f}/s), "
+            f"{report.dropped} dropped; latency {report.latency * 1e3:.0f} ms, 95% "
+            f"below {report.latency_p95 * 1e3:.0f} ms; engine {report.engine}",
+            file=file,
+        )
+    return 0
+
+
+def _print_rate(report: "LiveReport") -> None:
+    if report.frames % 10 == 0:
+        rate = report.frames / (report.seconds or 1)
+        text = f"\r{rate:.1f} pictures/s, {report.dropped} dropped "
+        print(text, end="", file=sys.stderr, flush=True)

@@ -1,0 +1,68 @@
+"""`rematte serve`: a page for this machine's browser."""
+
+import sys
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+from rematte.cli import flags
+from rematte.cli.parser import Commands
+from rematte.errors import EXIT_CODES
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="a page for this machine's browser: drop videos in, see, download",
+        usage="%(prog)s [options]",
+        description="Serve a page to this machine alone: drop videos in, choose "
+        "outputs and background, see how the cut-out looks, convert, compare, "
+        "download. Open the address that is printed. Ctrl-C ends it; jobs are saved.",
+        epilog=f"example: rematte serve --jobs 2; {EXIT_CODES}",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--port", type=int, default=8770, metavar="N",
+        help="on 127.0.0.1; 0 takes any that is free (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, default=Path("~/rematte-serve"), metavar="PATH",
+        help="where uploads, results and the list of jobs are saved (default: "
+        "%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N",
+        help="videos converted at a time; they share the cores (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--upload-limit", type=float, default=20, metavar="GB",
+        help="largest upload (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory-limit", type=float, metavar="GB",
+        help="memory that each conversion may use (default: three quarters of the "
+        "machine's, divided by --jobs; without effect on Windows)",
+    )  # fmt: skip
+    flags.add_weights(parser)
+    flags.add_option(parser, "device")
+
+
+def run(options: Namespace) -> int:
+    """Serve until Ctrl-C."""
+    from rematte.engines.device import choose_device
+    from rematte.serve import serve
+    from rematte.weights import load
+
+    device, _ = choose_device(options.device)
+    serve(
+        options.folder.expanduser(),
+        partial(load.load_model, options.weights, None, device),
+        port=options.port,
+        jobs=options.jobs,
+        upload_limit=options.upload_limit,
+        memory_limit=options.memory_limit,
+        tell=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
+        note=lambda text: print(f"note: {text}", file=sys.stderr),
+    )
+    return 0
