@@ -1,4 +1,4 @@
-"""Training: data, augmentation, losses, distillation and the loop, from one recipe.
+"""Training from one recipe: data, augmentation, losses, distillation and the loop.
 
 A leaf: it uses the network and the video reader, and nothing of the package uses it but
 the command line, when asked. Needs the extra `train`.

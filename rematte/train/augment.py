@@ -1,10 +1,11 @@
 """Varies clips: order of frames, motion, optics, colour, noise; then composites.
 
-What is random is drawn from the generator that is given, so that the same generator
+All random numbers come from the generator that is passed in, so that the same state
 gives the same clip. Geometry and optics act on foreground, alpha and background alike;
 photometry acts on foreground and background, each alone or both with the same numbers,
 before the composite is made. So the law holds exactly: composite = alpha F +
-(1 - alpha) B. JPEG alone comes after, in the composite only: an artefact to see past.
+(1 - alpha) B. JPEG alone comes after, in the composite only: the network must
+ignore its artefacts.
 
 Knows no files.
 
@@ -45,7 +46,7 @@ class Layers(NamedTuple):
 
 
 def composite(layers: Layers) -> Tensor:
-    """Lay the foreground over the background: alpha F + (1 - alpha) B."""
+    """Composite the foreground over the background: alpha F + (1 - alpha) B."""
     return layers.pha * layers.fgr + (1 - layers.pha) * layers.bgr
 
 
@@ -53,12 +54,12 @@ def composite(layers: Layers) -> Tensor:
 
 
 def frame_order(rng: Generator, count: int, length: int, how: Augment) -> list[int]:
-    """Choose frames of a source: where it starts, how fast, backwards, held.
+    """Draw the order of a source's frames: start, speed, direction and pauses.
 
     Args:
-        rng: Draws.
-        count: Frames of the source; at its end, play turns round.
-        length: Frames to give.
+        rng: Random generator.
+        count: Frames of the source; at its end, it is played backwards.
+        length: Frames of the result.
         how: `time` and `pause` are used.
     """
     if count == 1:
@@ -75,7 +76,7 @@ def frame_order(rng: Generator, count: int, length: int, how: Augment) -> list[i
 
 
 def pause(rng: Generator, order: list[int], how: Augment) -> list[int]:
-    """Hold one frame for a while, and go on from where it stopped."""
+    """Repeat one frame for a while, then continue from it."""
     if len(order) < 3 or rng.random() >= how.pause:
         return order
     at = int(rng.integers(len(order) - 1))
@@ -84,14 +85,14 @@ def pause(rng: Generator, order: list[int], how: Augment) -> list[int]:
 
 
 def ease(rng: Generator, frames: int) -> Floats:
-    """Progress from 0 to 1 over a clip: even, soft at both ends, or at one."""
+    """Return progress from 0 to 1 over a clip: linear, or eased at one or both ends."""
     t = np.linspace(0, 1, frames)
     curves = (t, t * t * (3 - 2 * t), t * t, 1 - (1 - t) ** 2)
     return curves[int(rng.integers(len(curves)))]
 
 
 def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
-    """A value per frame, from one drawn in [low, high] to another."""
+    """Return a value per frame that moves between two drawn from [low, high]."""
     begin, end = rng.uniform(low, high, 2)
     return np.asarray(begin + progress * (end - begin))
 
@@ -102,10 +103,12 @@ def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
 def motion(
     rng: Generator, frames: int, scale: tuple[float, float], how: Augment
 ) -> Floats:
-    """Affine matrices (T, 3, 3) from output to source pixels, both from the centre.
+    """Draw affine matrices (T, 3, 3) from output to source pixels.
+
+    Both are measured from the centre.
 
     Args:
-        rng: Draws.
+        rng: Random generator.
         frames: T.
         scale: Static enlargement, least and most. One below 1 keeps the lower edge
             where it is, so that people cut off there do not float.
@@ -153,7 +156,7 @@ def warp(
         size: Height and width of the result.
         fit: "height" (the source fills the height) or "cover" (all of it).
         padding: "zeros" or "reflection" beyond the borders.
-        at: Which part of what "cover" leaves over is seen: -0.5 to 0.5, 0 the middle.
+        at: Which part of what "cover" crops is seen, from -0.5 to 0.5; 0 is the middle.
     """
     height, width = size
     step = x.shape[-2] / height  # source pixels per output pixel
@@ -185,7 +188,7 @@ def place(
     fgr: Tensor, pha: Tensor, bgr: Tensor, size: tuple[int, int], how: Augment,
     rng: Generator,
 ) -> Layers:  # fmt: skip
-    """Move foreground and background, each alone and both together, and crop.
+    """Move foreground and background, separately and together, and crop.
 
     Args:
         fgr: (T, 3, h, w), straight.
@@ -193,7 +196,7 @@ def place(
         bgr: (T, 3, h', w').
         size: Height and width of the result.
         how: `motion` and `flip` are used.
-        rng: Draws.
+        rng: Random generator.
     """
     frames = len(fgr)
     still = how.motion == 0
@@ -233,7 +236,7 @@ def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
 
     Args:
         layers: A clip.
-        sigmas: Of the Gaussian, for each frame [pixels].
+        sigmas: Standard deviation of the Gaussian for each frame [pixels].
         front: Whether the foreground is blurred.
         back: Whether the background is; with both, the composite is exactly that of
             the sharp layers, blurred.
@@ -252,11 +255,11 @@ def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
 
 
 def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
-    """Exaggerate what differs from the neighbours: 0 softens, 1 keeps, 8 is harsh.
+    """Scale the difference of each pixel to its neighbours.
 
     Args:
         x: (T, 3, H, W).
-        factor: See above.
+        factor: 0 softens, 1 changes nothing, 8 is harsh.
         weight: (T, 1, H, W), how much each pixel counts as a neighbour. For a
             foreground its alpha: there is no colour where that is 0.
     """
@@ -269,12 +272,12 @@ def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
 
 
 def stripes(x: Tensor, how: Augment, rng: Generator) -> Tensor:
-    """Lay railings, blinds or cloth over a background: a guided filter's worst case.
+    """Draw railings, blinds or cloth over a background: a guided filter's worst case.
 
     Args:
         x: (T, 3, H, W).
         how: `stripes` is used.
-        rng: Draws period, direction, width, colour and strength.
+        rng: Random generator for period, direction, width, colour and strength.
     """
     if rng.random() >= how.stripes:
         return x
@@ -294,7 +297,7 @@ def stripes(x: Tensor, how: Augment, rng: Generator) -> Tensor:
 
 
 def colour_matrices(rng: Generator, frames: int) -> Floats:
-    """Colour changes (T, 3, 4): contrast, saturation, tint, brightness, over time."""
+    """Draw changes of contrast, saturation, tint and brightness, (T, 3, 4)."""
     progress = ease(rng, frames)
     contrast = drift(rng, 0.8, 1.2, progress)[:, None, None]
     saturation = drift(rng, 0.7, 1.3, progress)[:, None, None]
@@ -314,7 +317,7 @@ def recolour(x: Tensor, matrices: Floats) -> Tensor:
 
 
 def film_noise(rng: Generator, x: Tensor) -> Tensor:
-    """Grain of 1 to 4 pixels, gray or coloured, new in each frame, shaped as `x`."""
+    """Draw grain of 1 to 4 pixels, gray or coloured, new in each frame of `x`."""
     grain = rng.uniform(1, 4)
     strength = rng.uniform(0, 0.2) / grain
     height, width = (max(1, round(side / grain)) for side in x.shape[-2:])
@@ -328,7 +331,7 @@ def film_noise(rng: Generator, x: Tensor) -> Tensor:
 def _photometry(
     pictures: list[Tensor], weights: list[Tensor], how: Augment, rng: Generator
 ) -> list[Tensor]:
-    """Change pictures of one clip alike, with one draw for all of them."""
+    """Change pictures of one clip in the same way, with one draw for all of them."""
     if rng.random() < how.sharpness:
         factor = rng.uniform(0, 8)
         pairs = zip(pictures, weights, strict=True)
@@ -345,7 +348,7 @@ def _photometry(
 
 
 def vary(layers: Layers, how: Augment, rng: Generator) -> Layers:
-    """Change optics, colours and noise: of each layer alone, then of both alike."""
+    """Change optics, colours and noise: of each layer, then of both in the same way."""
     frames, height = len(layers.fgr), layers.fgr.shape[-2]
     for front, back in ((True, False), (False, True), (True, True)):
         if rng.random() < how.blur:
@@ -371,7 +374,7 @@ def jpeg(x: Tensor, quality: int) -> Tensor:
 
 
 def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:
-    """Change (T, 3, H, W) frames that are no composite, as `vary` and `finish` do."""
+    """Change frames (T, 3, H, W) without layers, as `vary` and `finish` do."""
     if rng.random() < how.blur:
         x = _smooth(x, drift(rng, 0, 0.01 * x.shape[-2], ease(rng, len(x))))
     (x,) = _photometry([x], [torch.ones_like(x[:, :1])], how, rng)
@@ -379,6 +382,6 @@ def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:
 
 
 def finish(layers: Layers, how: Augment, rng: Generator) -> Tensor:
-    """The composite as a camera would hand it over."""
+    """Composite a clip, with JPEG artefacts at times."""
     src = composite(layers)
     return jpeg(src, int(rng.integers(20, 95))) if rng.random() < how.jpeg else src

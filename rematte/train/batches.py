@@ -1,7 +1,7 @@
-"""Makes the batches of a run: each from the seed, the phase, the step and the process.
+"""Makes the batches of a run, each from the seed, the phase, the step and the process.
 
-Nothing is remembered between two batches, so a run can go on anywhere, with any number
-of workers, and sees what an unbroken one sees.
+No state is carried from batch to batch, so a run can resume at any step with any number
+of workers, and gets the batches of an unbroken one.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def _pick(rng: Generator, items: Sequence[Item]) -> Item:
 
 
 def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
-    """A clip with the probability `share`, else a still, as far as there are both."""
+    """Pick a clip with probability `share`, else an image; or what there is."""
     clips = [item for item in items if item.media.frames > 1]
     stills = [item for item in items if item.media.frames == 1]
     want_clip = rng.random() < share
@@ -55,10 +55,10 @@ def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
 def matte_sample(
     index: Index, rng: Generator, frames: int, size: tuple[int, int], how: Augment
 ) -> Sample:
-    """A foreground over a background, half of them moving, with the truth.
+    """Make a composite of a foreground and a background, half of them moving.
 
     Returns:
-        `src`, `fgr` and `pha`, (T, C, H, W) each.
+        Composite `src` and the true `fgr` and `pha`, (T, C, H, W) each.
     """
     item = _pick(rng, index.mattes)
     order = frame_order(rng, item.media.frames, frames, how)
@@ -82,7 +82,7 @@ def matte_sample(
 def plain_sample(
     item: Item, rng: Generator, frames: int, size: tuple[int, int], how: Augment
 ) -> Sample:
-    """Frames as they are, moved and varied, with their mask if there is one.
+    """Make a sample of moved and varied frames, with their mask if there is one.
 
     Returns:
         `src` (T, 3, H, W) and `mask` (T, 1, H, W), which is 0 where none is known.
@@ -108,10 +108,10 @@ def distill_sample(
     how: Augment,
     phase: Phase,
 ) -> Sample:
-    """What a teacher labels, mixed as the phase says; truth where there is some.
+    """Make a sample that a teacher labels, or now and then one with true alpha.
 
     Returns:
-        `src`, `fgr`, `pha` and `known`, (1, 1, 1, 1): whether the truth is there.
+        `src`, `fgr`, `pha` and `known`, (1, 1, 1, 1): 1 where `fgr` and `pha` are true.
     """
     kind = rng.random()
     if kind < phase.truth and index.mattes and index.backgrounds:
@@ -132,14 +132,14 @@ def distill_sample(
 
 
 class Batches(Dataset[Batch | InputError]):
-    """The batches of a phase by their step.
+    """The batches of a phase, indexed by step.
 
     Args:
-        index: What to draw from.
-        phase: Which pass, how long and how large.
-        how: The augmentation.
-        key: What, with the step, seeds everything that is drawn.
-        rank: Of this process, which sees other pictures of the same size.
+        index: Pictures and clips to draw from.
+        phase: Passes, lengths and sizes.
+        how: Probabilities of the augmentations.
+        key: Seed of all draws, together with the step.
+        rank: Number of this process; each draws other pictures of the same size.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Batches(Dataset[Batch | InputError]):
                 )
 
     def __getitem__(self, step: int) -> Batch | InputError:
-        """Give the batch, or what is wrong: torch would bury it in a traceback."""
+        """Return the batch, or an error: torch would wrap it in a traceback."""
         threads = torch.get_num_threads()
         # Workers have one. With more, sums are rounded otherwise, and a run without
         # workers would see other pictures in their last bits.
@@ -173,7 +173,7 @@ class Batches(Dataset[Batch | InputError]):
             torch.set_num_threads(threads)
 
     def make(self, step: int) -> Batch:
-        """Make the batch of a step: for each pass its tensors."""
+        """Make the batch of a step: the tensors of each pass."""
         phase = self.phase
         shape = np.random.default_rng((*self.key, step))
         length, size = _draw(shape, phase.frames, phase.size)
@@ -197,7 +197,7 @@ class Batches(Dataset[Batch | InputError]):
         return batch
 
     def _segmentation(self, step: int, length: int, size: tuple[int, int]) -> Sample:
-        """Clips and single frames in turn; T images make T clips of one frame."""
+        """Alternate between clips and images; T images make T clips of one frame."""
         clips = tuple(item for item in self.index.masks if item.media.frames > 1)
         if step % 2 == 0 and clips:
             return self._stack(
@@ -208,7 +208,7 @@ class Batches(Dataset[Batch | InputError]):
         return self._stack(step, 2, many, _masked, 1, size, self.how, stills or clips)
 
     def _stack(self, step: int, part: int, count: int, make: Any, *rest: Any) -> Sample:
-        """Make samples, each with a generator of its own, and stack them."""
+        """Make samples with a generator each, and stack them."""
         samples = []
         for number in range(count):
             rng = np.random.default_rng((*self.key, step, part, self.rank, number))
@@ -230,7 +230,7 @@ def _masked(
 def _draw(
     rng: Generator, frames: tuple[int, int], size: tuple[int, int]
 ) -> tuple[int, tuple[int, int]]:
-    """Length, height and width of a step's clips."""
+    """Draw length, height and width of a step's clips."""
     length = int(rng.integers(frames[0], frames[1] + 1))
     height, width = (
         int(rng.integers(size[0] // _GRID, size[1] // _GRID + 1)) * _GRID
@@ -242,7 +242,7 @@ def _draw(
 def held_out_samples(
     index: Index, phase: Phase, validate: Validate, key: Sequence[int]
 ) -> list[Sample]:
-    """The clips that are measured again and again, not augmented."""
+    """Return the clips of the validation, without augmentation."""
     size = (validate.size, validate.size)
     phase = replace(
         phase, batch=1, frames=(validate.frames, validate.frames), size=size,

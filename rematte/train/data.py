@@ -1,7 +1,7 @@
 """Finds pictures and clips in folders and tar shards, and decodes frames of them.
 
-Everything is indexed once; after that, bytes are read by offset, by any process in any
-order. Names tell the kind of a shard's member. Knows nothing of augmentation.
+Everything is indexed once; after that, any process reads bytes by offset in any order.
+The name of a shard's member says what kind it is. Knows nothing of augmentation.
 """
 
 import glob
@@ -46,7 +46,7 @@ class Blob(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """Give the bytes."""
+        """Read the bytes."""
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -57,7 +57,7 @@ class Media(NamedTuple):
 
     Attributes:
         blobs: One per image; one for a video.
-        frames: How many.
+        frames: Number of frames.
         rate: Frames per second of a video; 0 for images.
     """
 
@@ -70,9 +70,9 @@ class Item(NamedTuple):
     """A picture or clip, perhaps with its alpha or mask.
 
     Attributes:
-        name: By which the held-out ones are chosen.
-        media: What is to be seen; RGBA if a matte has no `alpha`.
-        alpha: Alpha or mask; None where there is none.
+        name: Unique name, whose hash decides whether the item is held out.
+        media: The picture; RGBA if a matte has no `alpha`.
+        alpha: Alpha or mask, or None.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Index:
     others: tuple[Item, ...] = ()
 
     def split(self, held_out: float) -> tuple["Index", "Index"]:
-        """Part what is trained on from what is held out, by a hash of the names."""
+        """Split into training and held-out items, by a hash of their names."""
         parts: tuple[dict[str, tuple[Item, ...]], dict[str, tuple[Item, ...]]]
         parts = ({}, {})
         for field in fields(self):
@@ -148,7 +148,7 @@ def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
 
 
 def _from_shards(patterns: Sequence[str]) -> dict[str, list[Item]]:
-    """Index the members of all shards together: partners may lie in different ones."""
+    """Index all shards together: an image and its mask may lie in different ones."""
     members: dict[str, Blob] = {}
     for path in _expand(patterns, "data.shards"):
         try:
@@ -172,7 +172,7 @@ def _from_shards(patterns: Sequence[str]) -> dict[str, list[Item]]:
 
 
 def _kind(name: str) -> str:
-    """Tell the kind of a shard's member; masks stay with the people they belong to."""
+    """Return the kind of a shard's member; masks are of the kind of their image."""
     parts = Path(name).parts
     if parts[0] in ("rooms", "wallpapers"):
         return "backgrounds"
@@ -182,7 +182,7 @@ def _kind(name: str) -> str:
 
 
 def _pair_masks(members: dict[str, Blob], suffix: str) -> list[Item]:
-    """Images that have a mask beside them."""
+    """Pair images with the masks beside them, and leave out images without one."""
     items = []
     for name, blob in members.items():
         mask = members.get(str(Path(name).with_suffix("")) + suffix)
@@ -192,7 +192,7 @@ def _pair_masks(members: dict[str, Blob], suffix: str) -> list[Item]:
 
 
 def _media(members: dict[str, Blob]) -> list[Item]:
-    """Videos, images, and clips: images in a folder of a folder, named by numbers."""
+    """Sort members into videos, images and clips of numbered images."""
     items = []
     images: dict[str, dict[str, Blob]] = {}
     for name, blob in members.items():
@@ -209,7 +209,7 @@ def _media(members: dict[str, Blob]) -> list[Item]:
 
 
 def _video(blob: Blob, name: str) -> Media:
-    """Count the frames of a video, as its header has them."""
+    """Read the frame count and rate of a video from its header."""
     try:
         with _open(blob) as container:
             stream = container.streams.video[0]
@@ -244,15 +244,17 @@ def _from_folder(folder: Path, kind: str) -> list[Item]:
 
 
 def _stems(folder: Path) -> dict[str, Media]:
-    """Videos, images and folders of frames, by their names without suffix."""
+    """Return videos, images and folders of frames by their names without suffix."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is missing; its pictures lie beside in another")
+        raise InputError(
+            f"{folder} is missing; it must hold the partners of the folder beside it"
+        )
     entries = [entry for path in sorted(folder.iterdir()) for entry in _entry(path)]
     return {Path(item.name).stem: item.media for item in entries}
 
 
 def _entry(path: Path) -> list[Item]:
-    """One image, video, or folder of frames; nothing if it is something else."""
+    """Index one image, video or folder of frames; nothing if it is something else."""
     name = f"{path.parent.name}/{path.name}"
     if path.name.startswith("."):
         return []
@@ -283,7 +285,7 @@ def decode(media: Media, order: Sequence[int], mode: str) -> Picture:
 
     Args:
         media: An image, a folder of frames, or a video.
-        order: Numbers of the frames, in any order, repeated or not.
+        order: Indices of the frames, in any order; they may repeat.
         mode: "RGB", "RGBA" or "L".
 
     Returns:
@@ -301,7 +303,7 @@ def decode(media: Media, order: Sequence[int], mode: str) -> Picture:
     if any(picture.shape != first for picture in seen.values()):
         raise InputError(
             f"{media.blobs[0].path}: frames of one clip have different sizes; make "
-            "them equal or take them apart"
+            "them equal or split the clip"
         )
     return np.stack([seen[at] for at in order])
 
@@ -319,7 +321,7 @@ def _decode_image(blob: Blob, mode: str) -> Picture:
 
 
 def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Picture]:
-    """Decode from the key frame before the first one; the last frame stands for more.
+    """Decode from the key frame before the first one; repeat the last frame at the end.
 
     Frames are counted by their time, so that a seek does not lose the count.
     """

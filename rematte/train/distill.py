@@ -1,6 +1,6 @@
-"""Learns from a teacher: its outputs and, where both are alike, its intermediate maps.
+"""Distillation from a teacher: its outputs and, for equal variants, intermediate maps.
 
-A teacher of another variant gives outputs only. Knows no files.
+Knows no files.
 """
 
 import copy
@@ -19,7 +19,7 @@ Seen = dict[str, tuple[tuple[Any, ...], Tensor]]
 
 
 def block_names(network: MattingNetwork) -> list[str]:
-    """The blocks that are matched one by one, in order of the data."""
+    """Return the names of the blocks that are matched one by one, in order."""
     names = []
     for name, child in network.backbone.named_children():
         # `features` of MobileNetV3 and the layers of ResNet are rows of blocks.
@@ -35,7 +35,7 @@ def capture(network: nn.Module, names: list[str]) -> Iterator[Seen]:
     """Record what goes into and comes out of blocks while the network runs.
 
     Yields:
-        By name: the arguments, and the first of the results.
+        Arguments and first result of each block, by its name.
     """
     seen: Seen = {}
 
@@ -58,11 +58,11 @@ def capture(network: nn.Module, names: list[str]) -> Iterator[Seen]:
 def block_errors(
     student: MattingNetwork, teacher: MattingNetwork, src: Tensor
 ) -> dict[str, Tensor]:
-    """The error of every block of the student, fed with the teacher's input.
+    """Return the error of every block of the student on the teacher's input.
 
     Args:
-        student: What learns.
-        teacher: Of the same variant.
+        student: The network that is trained.
+        teacher: A network of the same variant.
         src: (B, T, 3, H, W).
 
     Returns:
@@ -82,13 +82,14 @@ def block_errors(
 def encoder_errors(
     student: MattingNetwork, teacher: MattingNetwork, src: Tensor
 ) -> dict[str, Tensor]:
-    """The error of every block of encoder and LR-ASPP, each fed by the one before.
+    """Return the error of every block of the student's encoder and LR-ASPP.
 
-    What a picture shows is decided here, at a fraction of the cost of the whole.
+    Each block gets the output of the one before. The encoder recognises what a picture
+    shows, and costs a fraction of the whole network.
 
     Args:
-        student: What learns.
-        teacher: Of the same variant.
+        student: The network that is trained.
+        teacher: A network of the same variant.
         src: (B, T, 3, H, W).
 
     Returns:
@@ -96,22 +97,22 @@ def encoder_errors(
     """
     names = [n for n in block_names(student) if n.startswith(("backbone.", "aspp"))]
     frames = src.flatten(0, 1)
-    with torch.no_grad(), capture(teacher, names) as theirs:
+    with torch.no_grad(), capture(teacher, names) as wanted:
         teacher.aspp(teacher.backbone(frames)[-1])
-    with capture(student, names) as ours:
+    with capture(student, names) as got:
         student.aspp(student.backbone(frames)[-1])
-    return {name: map_error(ours[name][1], theirs[name][1]) for name in names}
+    return {name: map_error(got[name][1], wanted[name][1]) for name in names}
 
 
 def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
-    """The student behind the teacher's encoder, with the parameters of both.
+    """Return the student behind the teacher's encoder, with the parameters of both.
 
     So its decoder can learn from the features that it is to get in the end, while the
     encoder learns in another run; the two are put together afterwards.
 
     Args:
-        student: Gives decoder, projections and refiner.
-        teacher: Of the same variant; gives encoder and LR-ASPP.
+        student: Network whose decoder, projections and refiner are used.
+        teacher: Network of the same variant; encoder and LR-ASPP are used.
     """
     both = copy.copy(student)
     both._modules = dict(student._modules)
@@ -126,15 +127,15 @@ def distill_loss(
     ratio: float,
     maps: float,
 ) -> dict[str, Tensor]:
-    """Terms whose sum is the error of the student end to end.
+    """Return the terms whose sum is the error of the student end to end.
 
     5 alpha L1 + 2 alpha pyramid + 5 alpha temporal + 3 foreground L1 + 5 foreground
-    temporal, and the mean `map_error` of all blocks. The weights are those of the
-    bootstrap, which was trained so.
+    temporal, and the mean `map_error` of all blocks. The bundled weights
+    were trained with these factors.
 
     Args:
-        student: What learns.
-        teacher: It sees the full size; the student `ratio` of it.
+        student: The network that is trained.
+        teacher: Network that labels; it gets the full size, the student `ratio` of it.
         batch: `src`, and where `known` is 1, the true `fgr` and `pha`.
         ratio: The student's downsample ratio.
         maps: Weight of the maps; they are compared only at ratio 1 and if the
@@ -142,9 +143,9 @@ def distill_loss(
     """
     alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)
     names = block_names(teacher) if maps and alike else []
-    with torch.no_grad(), capture(teacher, names) as theirs:
+    with torch.no_grad(), capture(teacher, names) as wanted:
         fgr, pha, *_ = teacher(batch["src"])
-    with capture(student, names) as ours:
+    with capture(student, names) as got:
         out_fgr, out_pha, *_ = student(batch["src"], downsample_ratio=ratio)
     known = batch["known"] > 0
     pha = torch.where(known, batch["pha"], pha)
@@ -159,6 +160,6 @@ def distill_loss(
         "foreground_temporal": 5 * temporal_loss(out_fgr, fgr),
     }
     if names:
-        errors = [map_error(ours[name][1], theirs[name][1]) for name in names]
+        errors = [map_error(got[name][1], wanted[name][1]) for name in names]
         terms["maps"] = maps * torch.stack(errors).mean()
     return terms

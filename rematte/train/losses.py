@@ -20,35 +20,35 @@ def _smooth(x: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def laplacian_pyramid(x: Tensor, levels: int = LEVELS) -> list[Tensor]:
-    """Split a picture into bands, from fine to coarse.
+    """Compute the Laplacian pyramid of a picture, from fine to coarse.
 
     Odd sizes lose their last row or column at each level, and levels of less than four
     pixels are left out.
 
     Args:
         x: (N, C, H, W).
-        levels: The most bands.
+        levels: The maximum number of levels.
 
     Source:
         Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983.
     """
-    bands: list[Tensor] = []
-    while len(bands) < levels and min(x.shape[-2:]) >= 4:
+    pyramid: list[Tensor] = []
+    while len(pyramid) < levels and min(x.shape[-2:]) >= 4:
         x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
         smaller = _smooth(x)[..., ::2, ::2]
         spread = x.new_zeros(x.shape)
         spread[..., ::2, ::2] = smaller
-        bands.append(x - _smooth(spread, gain=4))
+        pyramid.append(x - _smooth(spread, gain=4))
         x = smaller
-    return bands
+    return pyramid
 
 
 def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
-    """L1 between Laplacian pyramids: sum over levels s = 0..4 of 2^s / 5 |L_s - L*_s|.
+    """Return the L1 of Laplacian pyramids: sum over s = 0..4 of 2^s / 5 |L_s - L*_s|.
 
     Args:
         alpha: (B, T, 1, H, W).
-        true: Likewise.
+        true: The truth, of the same shape.
 
     Source:
         Hou and Liu, Context-Aware Image Matting, 2019; the division by 5 is the
@@ -58,17 +58,17 @@ def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
     with torch.autocast(alpha.device.type, enabled=False):
         error = (alpha.float() - true.float()).flatten(0, 1)  # the pyramid is linear
         total = error.new_zeros(())
-        for level, band in enumerate(laplacian_pyramid(error)):
-            total = total + 2**level / LEVELS * band.abs().mean()
+        for level, difference in enumerate(laplacian_pyramid(error)):
+            total = total + 2**level / LEVELS * difference.abs().mean()
     return total
 
 
 def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
-    """Mean squared error of the change from frame to frame; 0 for single frames.
+    """Return the mean squared error of changes between frames; 0 for single frames.
 
     Args:
         x: (B, T, C, H, W).
-        true: Likewise.
+        true: The truth, of the same shape.
     """
     if x.shape[1] < 2:
         return x.new_zeros(())
@@ -76,11 +76,11 @@ def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
 
 
 def alpha_terms(alpha: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """The three terms of alpha, unweighted: l1, pyramid, temporal.
+    """Return the unweighted terms of alpha: l1, pyramid, temporal.
 
     Args:
         alpha: (B, T, 1, H, W).
-        true: Likewise.
+        true: The truth, of the same shape.
     """
     return {
         "l1": F.l1_loss(alpha, true),
@@ -92,7 +92,7 @@ def alpha_terms(alpha: Tensor, true: Tensor) -> dict[str, Tensor]:
 def matting_loss(
     foreground: Tensor, alpha: Tensor, true_foreground: Tensor, true_alpha: Tensor
 ) -> dict[str, Tensor]:
-    """Terms whose sum is the matting loss.
+    """Return the terms whose sum is the matting loss.
 
     Alpha: L1 + pyramid + 5 temporal. Foreground, where the true alpha is above 0: L1 +
     5 temporal; the mean is over all pixels, so that much background weighs little.
@@ -116,24 +116,24 @@ def matting_loss(
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross entropy.
+    """Return the binary cross entropy.
 
     Args:
         logits: (B, T, 1, H, W).
-        mask: Likewise, in [0, 1].
+        mask: True mask of the same shape, in [0, 1].
     """
     return F.binary_cross_entropy_with_logits(logits, mask)
 
 
 def map_error(x: Tensor, target: Tensor) -> Tensor:
-    """Squared error over the target's variance, per channel, averaged.
+    """Return the squared error over the target's variance, averaged over channels.
 
     1 is what the target's mean would give, 0 is equality. Channels that hardly vary
     count as if they had a hundredth of the average variance.
 
     Args:
         x: (N, C, H, W).
-        target: Likewise.
+        target: The teacher's map, of the same shape.
     """
     x, target = x.float(), target.float()
     over = (0, 2, 3)

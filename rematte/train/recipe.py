@@ -1,31 +1,39 @@
-"""Settings of a training run: frozen dataclasses, filled from a TOML recipe.
+"""Settings of a training run: frozen dataclasses, read from a TOML recipe.
 
-Every key of a recipe is a field here; an unknown one is an error that names the nearest
-known one. Knows no torch and opens nothing but the recipe.
+Every key of a recipe is a field here. Pydantic checks types and ranges. This module
+knows no torch and opens nothing but the recipe.
 """
 
 import dataclasses
 import difflib
+import json
 import tomllib
-import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from rematte.errors import InputError
 
-
-def _between(default: Any, least: float, most: float = float("inf")) -> Any:
-    return field(default=default, metadata={"least": least, "most": most})
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[int, Field(ge=1, le=1000)]  # frames
+Side = Annotated[int, Field(ge=32, le=8192)]  # pixels
+Ratio = Annotated[float, Field(ge=0.01, le=1)]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where pictures come from; each entry may hold `*`. See docs/train.md.
+    """Folders and files that pictures come from; docs/train.md shows their layouts.
+
+    Each entry may hold the wildcard `*`.
 
     Attributes:
-        shards: Tar files; names tell the kind of each member.
+        shards: Tar files; the names of members say what kind they are.
         mattes: Folders of foreground and alpha: `fgr/` and `pha/`, or RGBA images.
         backgrounds: Folders of images, videos and folders of frames without people.
         masks: Folders of images of people with `NAME.mask.png` beside each, or of
@@ -39,19 +47,19 @@ class Data:
     backgrounds: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     people: tuple[str, ...] = ()
-    held_out: float = _between(0.02, 0, 0.5)
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.02
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained.
+    """The network that is trained, and the weights that it starts from.
 
     Attributes:
-        variant: Of the network.
-        refiner: Of the network.
-        start: "" for random numbers, "imagenet" for an encoder from ImageNet, or
-            weights by name or file.
-        teacher: Weights by name or file that label pictures; "" where none is needed.
+        variant: The network's encoder.
+        refiner: The network's guided filter.
+        start: First weights: "" for random numbers, "imagenet" for an encoder from
+            ImageNet, else a name or file.
+        teacher: Name or file of the weights that label pictures; "" for none.
     """
 
     variant: Literal["mobilenetv3", "resnet50"] = "mobilenetv3"
@@ -65,18 +73,18 @@ class Rates:
     """Learning rates; a part at 0 is not trained.
 
     Attributes:
-        backbone: Of the encoder.
-        aspp: Of the LR-ASPP.
-        decoder: Of the decoder and both projections.
-        refiner: Of the deep guided filter.
-        first: The encoder's first convolution learns this many times faster.
+        backbone: Rate of the encoder.
+        aspp: Rate of the LR-ASPP.
+        decoder: Rate of the decoder and both projections.
+        refiner: Rate of the deep guided filter.
+        first: Factor on the rate of the encoder's first convolution.
     """
 
-    backbone: float = _between(0.0, 0)
-    aspp: float = _between(0.0, 0)
-    decoder: float = _between(0.0, 0)
-    refiner: float = _between(0.0, 0)
-    first: float = _between(1.0, 0)
+    backbone: Rate = 0.0
+    aspp: Rate = 0.0
+    decoder: Rate = 0.0
+    refiner: Rate = 0.0
+    first: Rate = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,9 @@ class High:
         ratio: The downsample ratio.
     """
 
-    frames: tuple[int, int] = (6, 6)
-    size: tuple[int, int] = (1792, 2304)
-    ratio: float = _between(0.25, 0.01, 1)
+    frames: tuple[Length, Length] = (6, 6)
+    size: tuple[Side, Side] = (1792, 2304)
+    ratio: Ratio = 0.25
 
 
 @dataclass(frozen=True)
@@ -99,16 +107,16 @@ class Phase:
     """One part of a run, with its own optimiser.
 
     Attributes:
-        name: For the log.
+        name: Name in the log.
         kind: "matting" (true alpha over backgrounds, then segmentation), or with a
             teacher "blocks" (each block fed with the teacher's input), "encoder" (the
             encoder's maps, the whole of it fed with pictures), "decoder" (end to end
             behind the teacher's encoder) or "distill" (end to end).
-        steps: How many; 0 leaves the phase out.
+        steps: Number of steps; 0 skips the phase.
         batch: Clips per step and process.
         frames: Least and most frames per clip, drawn for each step.
         size: Least and most pixels of height and width, drawn in steps of 16.
-        high: The high-resolution pass of a matting phase; None for none.
+        high: The high-resolution pass of a matting phase, or None.
         segmentation: Whether a matting phase has a segmentation pass.
         ratio: Least and most downsample ratio of a student in a distill phase; the
             teacher always sees the full size.
@@ -116,31 +124,31 @@ class Phase:
         clips: Share of unlabelled samples that are clips rather than images.
         truth: Share of samples with true alpha in a distill phase.
         empty: Share of samples without people in a phase with a teacher.
-        rates: Learning rates at the beginning.
+        rates: Learning rates after the warm-up.
         warmup: Steps in which the rates rise evenly from about 0; trained weights need
-            some, since a new optimiser's first steps are blind.
+            some, since a new optimiser has no statistics for its first steps.
         schedule: "constant", or "cosine" down to 0 at the phase's end.
-        optimizer: Which.
-        precision: Of the forward pass.
+        optimizer: "adam" or "adamw".
+        precision: Floating-point type of the forward pass.
         batch_norm: Whether BatchNorm uses and updates batch statistics. A network
             that was distilled needs them frozen.
     """
 
     name: str
     kind: Literal["matting", "blocks", "encoder", "decoder", "distill"]
-    steps: int = _between(1000, 0)
-    batch: int = _between(1, 1)
-    frames: tuple[int, int] = (1, 1)
-    size: tuple[int, int] = (256, 256)
+    steps: Annotated[int, Field(ge=0)] = 1000
+    batch: Count = 1
+    frames: tuple[Length, Length] = (1, 1)
+    size: tuple[Side, Side] = (256, 256)
     high: High | None = None
     segmentation: bool = True
-    ratio: tuple[float, float] = (1.0, 1.0)
-    maps: float = _between(1.0, 0)
-    clips: float = _between(0.2, 0, 1)
-    truth: float = _between(0.0, 0, 1)
-    empty: float = _between(0.05, 0, 1)
+    ratio: tuple[Ratio, Ratio] = (1.0, 1.0)
+    maps: Rate = 1.0
+    clips: Share = 0.2
+    truth: Share = 0.0
+    empty: Share = 0.05
     rates: Rates = Rates()
-    warmup: int = _between(0, 0)
+    warmup: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["constant", "cosine"] = "constant"
     optimizer: Literal["adam", "adamw"] = "adam"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -149,7 +157,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Augment:
-    """How probable each augmentation is, for each layer and for both together.
+    """Probabilities of the augmentations, drawn for each layer.
 
     Attributes:
         motion: Eased affine motion.
@@ -165,17 +173,17 @@ class Augment:
         stripes: Stripes over the background of a matte.
     """
 
-    motion: float = _between(0.5, 0, 1)
-    flip: float = _between(0.5, 0, 1)
-    time: float = _between(0.5, 0, 1)
-    pause: float = _between(0.05, 0, 1)
-    noise: float = _between(0.15, 0, 1)
-    colour: float = _between(0.3, 0, 1)
-    grayscale: float = _between(0.03, 0, 1)
-    sharpness: float = _between(0.1, 0, 1)
-    blur: float = _between(0.05, 0, 1)
-    jpeg: float = _between(0.1, 0, 1)
-    stripes: float = _between(0.0, 0, 1)
+    motion: Share = 0.5
+    flip: Share = 0.5
+    time: Share = 0.5
+    pause: Share = 0.05
+    noise: Share = 0.15
+    colour: Share = 0.3
+    grayscale: Share = 0.03
+    sharpness: Share = 0.1
+    blur: Share = 0.05
+    jpeg: Share = 0.1
+    stripes: Share = 0.0
 
 
 NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))
@@ -183,58 +191,60 @@ NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))
 
 @dataclass(frozen=True)
 class Validate:
-    """What is measured on held-out pictures.
+    """Settings of the validation on held-out pictures.
 
     Attributes:
         every: Steps between two measurements.
-        samples: How many clips.
+        samples: Number of clips.
         frames: Frames per clip.
         size: Height and width [pixels].
     """
 
-    every: int = _between(500, 1)
-    samples: int = _between(8, 1)
-    frames: int = _between(4, 1)
-    size: int = _between(256, 32)
+    every: Count = 500
+    samples: Count = 8
+    frames: Count = 4
+    size: Annotated[int, Field(ge=32)] = 256
 
 
 @dataclass(frozen=True)
 class Run:
-    """How it is run; nothing here but the seed, the clip and the decay changes results.
+    """Settings of the run; only `seed`, `clip` and `ema` change its results.
 
     Attributes:
         out: Folder of checkpoints, log and sample sheets.
-        seed: Of everything that is drawn.
-        workers: Processes that make samples; 0 makes them in between.
+        seed: Seed of everything that is drawn.
+        workers: Processes that make samples; 0 makes them in the main process.
         clip: Largest norm of the gradient.
         ema: Decay of the running mean of the weights; 0 keeps none.
         log_every: Steps between two lines of the log.
         save_every: Steps between two checkpoints; one is written at the end, too.
-        export: Precision of `weights.safetensors`.
+        export: Floating-point type of `weights.safetensors`.
     """
 
     out: str = "runs/run"
-    seed: int = _between(0, 0)
-    workers: int = _between(2, 0)
-    clip: float = _between(1.0, 0.001)
-    ema: float = _between(0.999, 0, 0.99999)
-    log_every: int = _between(20, 1)
-    save_every: int = _between(500, 1)
+    seed: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] = 2
+    clip: Annotated[float, Field(ge=0.001)] = 1.0
+    ema: Annotated[float, Field(ge=0, le=0.99999)] = 0.999
+    log_every: Count = 20
+    save_every: Count = 500
     export: Literal["float16", "float32"] = "float32"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a run.
+    """All settings of a training run.
 
     Attributes:
-        data: Where pictures come from.
-        model: What is trained.
-        phase: The parts of the run, one after the other.
-        augment: How pictures are varied.
-        validate: What is measured on held-out pictures.
-        run: How it is run.
+        data: Folders and files that pictures come from.
+        model: The network and its first weights.
+        phase: The parts of the run, in order.
+        augment: Probabilities of the augmentations.
+        validate: Settings of the validation.
+        run: Folder, seed and checkpoints.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     phase: tuple[Phase, ...]
     data: Data = Data()
@@ -274,7 +284,11 @@ def load_recipe(
         if not equals:
             raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
         _put(table, key.strip(), _value(words))
-    recipe: Recipe = _build(Recipe, table, "")
+    try:
+        # As JSON, where lists are good tuples and nothing else is converted.
+        recipe = TypeAdapter(Recipe).validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        raise ValueError(_explain(error.errors()[0])) from error
     for index, phase in enumerate(recipe.phase):
         _check(phase, recipe.model, f"phase.{index}")
     return recipe
@@ -290,103 +304,59 @@ def _value(words: str) -> object:
 def _put(table: dict[str, Any], key: str, value: object) -> None:
     """Replace one value; `key` is dotted, with numbers for members of lists."""
     *parents, last = key.split(".")
-    place: Any = table
+    parent: Any = table
     for part in parents:
-        if isinstance(place, list):
-            if not part.isdigit() or int(part) >= len(place):
+        if isinstance(parent, list):
+            if not part.isdigit() or int(part) >= len(parent):
                 raise ValueError(
-                    f"{key}: {part} is none of 0 to {len(place) - 1}; members of a "
+                    f"{key}: {part} is none of 0 to {len(parent) - 1}; members of a "
                     "list are counted from 0"
                 )
-            place = place[int(part)]
-        elif isinstance(place, dict):
-            place = place.setdefault(part, {})
+            parent = parent[int(part)]
+        elif isinstance(parent, dict):
+            parent = parent.setdefault(part, {})
         else:
             raise ValueError(f"{key}: {part} is no table")
-    if not isinstance(place, dict):
+    if not isinstance(parent, dict):
         raise ValueError(f"{key}: give a number and a name, such as phase.0.steps")
-    place[last] = value
+    parent[last] = value
 
 
-def _build(kind: Any, table: Mapping[str, object], where: str) -> Any:
-    """Fill a dataclass from a table, strictly."""
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{where}{key}"
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1, 0)
-            raise ValueError(
-                f"unknown setting {name}; the nearest is {where}{near[0]}; all: "
-                + ", ".join(fields)
-            )
-        values[key] = _convert(hints[key], value, name)
-        limits = fields[key].metadata
-        if limits and not limits["least"] <= values[key] <= limits["most"]:
-            raise ValueError(
-                f"{name} must be in [{limits['least']}, {limits['most']}], got {value}"
-            )
-    missing = [
-        name
-        for name, entry in fields.items()
-        if entry.default is dataclasses.MISSING and name not in values
-    ]
-    if missing:
-        raise ValueError(f"{where}{missing[0]} is missing; add it to the recipe")
-    return kind(**values)
+def _explain(error: ErrorDetails) -> str:
+    """Name the setting, its value and what is allowed, in one line."""
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "unexpected_keyword_argument":
+        kind: Any = Recipe
+        for key in error["loc"][:-1]:
+            if isinstance(key, str):
+                kind = _table(get_type_hints(kind)[key])
+        known = [field.name for field in dataclasses.fields(kind)]
+        parent, _, last = name.rpartition(".")
+        (near,) = difflib.get_close_matches(last, known, 1, 0)
+        nearest = f"{parent}.{near}" if parent else near
+        return f"unknown setting {name}; the nearest is {nearest}; all: " + ", ".join(
+            known
+        )
+    if error["type"] == "missing":
+        return f"{name} is missing; add it to the recipe"
+    allowed = error["msg"].replace("Input should be", "must be")
+    return f"{name} {allowed}, got {error['input']!r}"
 
 
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """Turn what TOML gives into what a field holds."""
-    if isinstance(kind, types.UnionType):
-        kind = get_args(kind)[0]  # None is the default and cannot be written in TOML
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _build(kind, value, f"{where}.")
-    if get_origin(kind) is tuple and isinstance(value, list):
-        kinds = get_args(kind)
-        if kinds[-1] is Ellipsis:
-            kinds = kinds[:1] * len(value)
-        if len(kinds) == len(value):
-            pairs = enumerate(zip(kinds, value, strict=True))
-            return tuple(_convert(k, v, f"{where}.{i}") for i, (k, v) in pairs)
-    if get_origin(kind) is Literal and value in get_args(kind):
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise ValueError(f"{where} must be {_describe(kind)}, got {value!r}")
-
-
-def _describe(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(get_args(kind))
-    if dataclasses.is_dataclass(kind):
-        return "a table"
-    if get_origin(kind) is tuple:
-        kinds = get_args(kind)
-        many = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
-        return f"{many}, each {_describe(kinds[0])}"
-    words = {int: "a whole number", float: "a number", bool: "true or false"}
-    return words.get(kind, "a text")
+def _table(kind: Any) -> Any:
+    """Return the dataclass in a field's type, which may be optional or a tuple."""
+    return kind if isinstance(kind, type) else get_args(kind)[0]
 
 
 def _check(phase: Phase, model: Model, where: str) -> None:
-    """What several settings must be together."""
-    ranges: dict[str, tuple[tuple[float, float], float, float]] = {
-        "frames": (phase.frames, 1, 1000),
-        "size": (phase.size, 32, 8192),
-        "ratio": (phase.ratio, 0.01, 1),
-    }
+    """Check what several settings must be together."""
+    ranges = {"frames": phase.frames, "size": phase.size, "ratio": phase.ratio}
     if phase.high is not None:
-        ranges["high.frames"] = (phase.high.frames, 1, 1000)
-        ranges["high.size"] = (phase.high.size, 32, 8192)
-    for name, ((low, high), least, most) in ranges.items():
-        if not least <= low <= high <= most:
+        ranges |= {"high.frames": phase.high.frames, "high.size": phase.high.size}
+    for name, (least, most) in ranges.items():
+        if least > most:
             raise ValueError(
-                f"{where}.{name} must be [least, most] within [{least}, {most}], got "
-                f"{[low, high]}"
+                f"{where}.{name} must be [least, most], got {[least, most]}"
             )
     if phase.kind != "matting" and not model.teacher:
         raise ValueError(

@@ -24,6 +24,7 @@ from rematte.cli.app import main
 from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, train
+from rematte.train.checkpoint import SETTINGS, STATE, WEIGHTS
 from rematte.train.distill import (
     block_errors,
     block_names,
@@ -31,7 +32,8 @@ from rematte.train.distill import (
     distill_loss,
     grafted,
 )
-from rematte.train.loop import LOG, SETTINGS, STATE, WEIGHTS, Passes, _factor, _groups
+from rematte.train.loop import LOG, _factor, _groups
+from rematte.train.passes import Passes
 from rematte.train.recipe import (
     NO_AUGMENT,
     Data,
@@ -310,7 +312,7 @@ def test_a_failed_write_keeps_the_checkpoint_before(
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match=r"no space left.*; the checkpoint before is"):
+    with pytest.raises(OutputError, match=r"no space left.*; the previous checkpoint"):
         quick(mixed, resume=True, minutes=1e-6)
     assert (folder / STATE).read_bytes() == before
     assert not list(folder.glob(".*"))
@@ -318,7 +320,7 @@ def test_a_failed_write_keeps_the_checkpoint_before(
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(mixed: Recipe) -> None:
     quick(mixed, minutes=1e-6)
-    with pytest.raises(OutputError, match="holds a run; go on with --resume"):
+    with pytest.raises(OutputError, match="holds a run; continue it with --resume"):
         quick(mixed)
     other = dataclasses.replace(mixed, augment=NO_AUGMENT)
     with pytest.raises(OutputError, match=r"of other settings \(augment\)"):

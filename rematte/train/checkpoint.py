@@ -1,0 +1,98 @@
+"""Writes and reads the checkpoints of a training run."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors.torch import save
+
+from rematte.errors import InputError, OutputError
+from rematte.network.matting_network import MattingNetwork
+from rematte.train.recipe import Recipe
+
+STATE, WEIGHTS, SETTINGS = "state.pt", "weights.safetensors", "settings.json"
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def write_checkpoint(
+    out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork
+) -> None:
+    """Write state, weights and settings, each complete or not at all.
+
+    Args:
+        out: Folder of the run.
+        recipe: Settings of the run.
+        state: Everything that the next step depends on.
+        mean: Network with the running mean of the weights, which are exported.
+
+    Raises:
+        OutputError: If a file cannot be written.
+    """
+    dtype = DTYPES[recipe.run.export]
+    weights = {
+        key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for key, value in mean.state_dict().items()
+    }
+    state = state | {"settings": _fixed_settings(recipe)}
+    text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
+    _write(out / SETTINGS, lambda file: file.write(text.encode()))
+    _write(out / WEIGHTS, lambda file: file.write(save(weights)))
+    _write(out / STATE, lambda file: torch.save(state, file))
+
+
+def read_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any]:
+    """Read the state of a run with the same settings.
+
+    Raises:
+        InputError: If the checkpoint is damaged.
+        OutputError: If it belongs to a run with other settings.
+    """
+    path = out / STATE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged pickles raise nearly every class there is
+        raise InputError(
+            f"{path} is damaged; delete it to start again, perhaps with "
+            f"--set model.start={out / WEIGHTS}"
+        ) from error
+    settings = _fixed_settings(recipe)
+    changed = [key for key in settings if settings[key] != state["settings"].get(key)]
+    if changed:
+        raise OutputError(
+            f"run.out {out} holds a run of other settings ({changed[0]}); "
+            "resume with the same, or set another with --set run.out=FOLDER"
+        )
+    return state
+
+
+def _fixed_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that must not change within a run."""
+    settings = dataclasses.asdict(recipe)
+    kept = {key: settings[key] for key in ("phase", "augment")}
+    kept["model"] = {key: settings["model"][key] for key in ("variant", "refiner")}
+    kept["run"] = {key: settings["run"][key] for key in ("seed", "clip", "ema")}
+    return kept
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a hidden name, and rename it once it is on the disk."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written ({error}); the previous checkpoint is intact"
+        ) from error
