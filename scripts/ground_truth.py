@@ -35,10 +35,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rematte.errors import end
-from rematte.evaluate import metrics
+from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.chroma_key import ColourDifferenceKey
 from rematte.evaluate.dataset import Matte
-from rematte.evaluate.evaluate import METRICS, score
+from rematte.evaluate.evaluate import score
 from rematte.matting.background import fit_picture, to_pixels
 from rematte.network.matting_network import (
     DeepGuidedFilter,

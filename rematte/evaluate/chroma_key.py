@@ -1,25 +1,23 @@
 """A colour-difference key: foreground and alpha from footage before a coloured screen.
 
-Called like the network, so that the matting loop and the converter take it as one.
-For ground truth of one's own making: measure mattes against it where no one painted
-any. Knows no files.
+It has the network's call, so that the matting loop and the converter can run it. It
+makes ground truth to measure mattes against. Knows no files.
 """
 
 import torch
 from torch import Tensor, nn
 
-# Index of the screen's channel.
-SCREENS = {"green": 1, "blue": 2}
+from rematte.evaluate import SCREENS
 
 Keyed = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class ColourDifferenceKey(nn.Module):
-    """Keys by how far the screen's channel stands out from the other two.
+    """Computes alpha from how far the screen's channel exceeds the other two.
 
     With d = G - max(R, B) (for a green screen), alpha is 1 - d / d of the screen,
-    stretched so that `low` becomes 0 and `high` 1. The foreground is the picture with
-    the screen's share taken out, (C - (1 - alpha) S) / alpha, and its green limited to
+    stretched so that `low` becomes 0 and `high` 1. The foreground is the picture
+    without the screen's share, (C - (1 - alpha) S) / alpha, with its green limited to
     the larger of red and blue (despill).
 
     Alpha is exact where the foreground is gray. It is somewhat off at soft edges of
@@ -29,7 +27,7 @@ class ColourDifferenceKey(nn.Module):
     Args:
         screen: "green" or "blue".
         colour: The screen's RGB in [0, 1]; None takes the median of the clip's first
-            frame over what stands out at least half as much as its 99th percentile.
+            frame, over pixels whose difference d is at least half its 99th percentile.
         low: Alpha up to this becomes 0; above 0 for an uneven or noisy screen.
         high: Alpha from this on becomes 1; below 1 for spill on the person.
 
@@ -65,7 +63,7 @@ class ColourDifferenceKey(nn.Module):
         self.eval()
 
     def _difference(self, picture: Tensor) -> Tensor:
-        """Give (..., 3, H, W) by how much the screen's channel stands out."""
+        """Return how far the screen's channel of (..., 3, H, W) exceeds the others."""
         others = picture[..., self._others, :, :].amax(-3)
         return picture[..., self._channel, :, :] - others
 
@@ -78,7 +76,7 @@ class ColourDifferenceKey(nn.Module):
             )
 
     def _measure(self, frame: Tensor) -> Tensor:
-        """Find the screen's colour in a frame (3, H, W)."""
+        """Measure the screen's colour in a frame (3, H, W)."""
         stands_out = self._difference(frame)
         self._check(stands_out)
         # Sorting, since torch's quantile takes no more than 16 million values.
@@ -100,14 +98,13 @@ class ColourDifferenceKey(nn.Module):
         Args:
             src: (1, T, 3, H, W), RGB in [0, 1].
             r1: The screen's colour from the call before, or None for the first.
-            r2: Not used, as `r3`, `r4` and `downsample_ratio`: a key has no other
-                memory and works at full size.
-            r3: See `r2`.
-            r4: See `r2`.
-            downsample_ratio: See `r2`.
+            r2: Not used: a key has no other state.
+            r3: Not used.
+            r4: Not used.
+            downsample_ratio: Not used: a key works at full size.
 
         Returns:
-            Foreground, alpha and four states, as the network gives them.
+            Foreground, alpha and four states, in the network's order.
 
         Raises:
             ValueError: If nothing in the first frame looks like the screen.

@@ -1,4 +1,4 @@
-"""Where the parts of a matte lie in files, and reading them frame by frame."""
+"""Finds the clips of a data set and reads their mattes frame by frame."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,8 +18,8 @@ from rematte.video.reader import VideoReader
 
 Array = NDArray[np.floating[Any]]
 
-# Mean spread of the channels [8-bit levels] from which a picture counts as coloured:
-# more than codecs make of a gray one.
+# Mean spread of the channels [8-bit levels] from which a picture counts as coloured.
+# Codecs make gray pictures differ by less.
 _COLOURED = 8
 
 
@@ -37,12 +37,12 @@ class Matte(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a clip's parts are: videos, folders of images or images.
+    """The files of a clip: videos, folders of images or images.
 
     Attributes:
         alpha: A gray picture, or a transparent one.
-        foreground: Colours, or None to take those of a transparent picture.
-        composite: What a network is shown, or None.
+        foreground: Colours, or None to use those of a transparent picture.
+        composite: Input of a network, or None.
     """
 
     alpha: Path
@@ -53,9 +53,9 @@ class Source:
 def find_clips(root: Path) -> dict[str, Source]:
     """Find clips by their layout.
 
-    A file, or a folder with images in it, is one clip. So is a folder with a part
-    `pha` (a folder or a video): its `fgr` and `com` are the others. Any other folder
-    is searched for clips in its subfolders and for videos.
+    A file, or a folder with images in it, is one clip. So is a folder that holds `pha`
+    (a folder or a video), with foreground and composite in `fgr` and `com`. Any other
+    folder is searched for videos, and its subfolders for clips.
 
     Args:
         root: A file or folder.
@@ -64,7 +64,7 @@ def find_clips(root: Path) -> dict[str, Source]:
         Clips by their path below `root`, without suffix; "" for `root` itself.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no clip.
     """
     if not root.exists():
         raise InputError(f"{root}: no such file or folder; check the path")
@@ -101,8 +101,8 @@ def _is_video(path: Path) -> bool:
 def read_mattes(source: Source) -> Iterator[Matte]:
     """Read a clip's alpha, and its foreground where there is one.
 
-    Of a picture with an alpha channel that channel is the alpha, and its colours the
-    foreground; else the picture is gray, and its brightness the alpha.
+    A picture with an alpha channel gives alpha and foreground. Any other one must be
+    gray, and its brightness is the alpha.
 
     Raises:
         InputError: If it cannot be read, is a colour picture without alpha, or the
@@ -139,7 +139,7 @@ def _matte(path: Path, frame: Frame) -> Matte:
             f"{path}: a colour picture without an alpha channel; give the alpha matte "
             "(gray) or a transparent cut-out"
         )
-    # Summed as integers, so that what is equal stays so to the last digit.
+    # Summed as integers, so that equal pictures give equal alpha to the last digit.
     total = frame.pixels.sum(2, dtype=np.int64)
     return Matte(total / (value.shape[2] * np.iinfo(frame.pixels.dtype).max))
 

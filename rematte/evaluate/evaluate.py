@@ -1,6 +1,6 @@
 """Measures mattes against true ones, clip by clip and frame by frame.
 
-Knows files, the matting loop and tables. Nothing of the flow imports it.
+Knows files, the matting loop and tables.
 """
 
 import csv
@@ -16,34 +16,23 @@ import numpy as np
 from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
-from rematte.evaluate import metrics
+from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
 from rematte.matting.loop import matte
 from rematte.video.reader import VideoReader
 from rematte.video.writer import check_target
-
-# Name and heading, in the order of the table. Less is better, but for IoU.
-METRICS = {
-    "mad": "MAD",
-    "mse": "MSE",
-    "grad": "Grad",
-    "conn": "Conn",
-    "dtssd": "dtSSD",
-    "fgr_mse": "FgrMSE",
-    "iou": "IoU",
-}
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """The figures of a clip.
+    """The scores of a clip.
 
     Attributes:
-        name: Of the clip.
-        frames: Each frame's figures by names of `METRICS`, without those that are not
-            defined there.
+        name: Name of the clip.
+        frames: Scores of each frame by names of `METRICS`; a metric that is not
+            defined for a frame is left out.
     """
 
     name: str
@@ -51,7 +40,7 @@ class ClipScores:
 
     @property
     def mean(self) -> Figures:
-        """Every metric over the frames that have it."""
+        """Mean of every metric over the frames that have it."""
         return _mean(self.frames)
 
 
@@ -68,14 +57,13 @@ def pair_clips(pred: Path, true: Path) -> dict[str, tuple[Source, Source]]:
     """
     left, right = find_clips(pred), find_clips(true)
     if len(left) == len(right) == 1:
-        (mine,), (theirs,) = left.values(), right.values()
-        return {next(iter(right)) or true.stem: (mine, theirs)}
-    for names, others, place in ((right, left, pred), (left, right, true)):
+        return {next(iter(right)) or true.stem: (*left.values(), *right.values())}
+    for names, others, folder in ((right, left, pred), (left, right, true)):
         for name in names:
             if name not in others:
                 raise InputError(
-                    f"{place}: no clip {name or '.'!r} there, only "
-                    f"{', '.join(others)[:200] or '.'}; name the clips of both alike"
+                    f"{folder}: no clip {name or '.'!r} there, only "
+                    f"{', '.join(others)[:200] or '.'}; give them equal names"
                 )
     return {name: (left[name], right[name]) for name in right}
 
@@ -98,45 +86,45 @@ def score(
     """Measure a clip frame by frame.
 
     Args:
-        name: Of the clip, for messages.
+        name: Name of the clip, for messages.
         pred: The predicted frames.
-        true: The true ones, of the same number and sizes.
+        true: The true frames, of the same number and sizes.
         wanted: Names of `METRICS`.
-        normalise: See `metrics.gradient`.
+        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
 
     Raises:
         InputError: If number or sizes differ.
     """
     scores = ClipScores(name)
     before: tuple[Matte, Matte] | None = None
-    for index, (mine, theirs) in enumerate(zip_longest(pred, true)):
-        if mine is None or theirs is None:
-            which, other = ("prediction", "truth") if mine is None else (
+    for index, (found, truth) in enumerate(zip_longest(pred, true)):
+        if found is None or truth is None:
+            which, other = ("prediction", "truth") if found is None else (
                 "truth", "prediction")  # fmt: skip
             raise InputError(
-                f"{name}: the {which} ends after {index} frames, the {other} goes on; "
+                f"{name}: the {which} ends after {index} frames, but not the {other}; "
                 "give the same frames of both"
             )
-        if mine.alpha.shape != theirs.alpha.shape:
-            (h, w), (height, width) = mine.alpha.shape, theirs.alpha.shape
+        if found.alpha.shape != truth.alpha.shape:
+            (h, w), (height, width) = found.alpha.shape, truth.alpha.shape
             raise InputError(
                 f"{name}: frame {index} is {w}x{h} in the prediction and "
                 f"{width}x{height} in the truth; no metric holds across sizes: "
                 "predict at the truth's size"
             )
-        ways = _ways(mine, theirs, before, normalise)
-        values = {key: ways[key]() for key in wanted if key in ways}
+        known = _defined(found, truth, before, normalise)
+        values = {key: known[key]() for key in wanted if key in known}
         scores.frames.append({k: v for k, v in values.items() if v is not None})
-        before = mine, theirs
+        before = found, truth
     return scores
 
 
-def _ways(
-    mine: Matte, theirs: Matte, before: tuple[Matte, Matte] | None, normalise: bool
+def _defined(
+    found: Matte, truth: Matte, before: tuple[Matte, Matte] | None, normalise: bool
 ) -> dict[str, Callable[[], float | None]]:
-    """How to get each metric that two frames allow."""
-    pred, true = mine.alpha, theirs.alpha
-    ways: dict[str, Callable[[], float | None]] = {
+    """Return a function for each metric that is defined for a frame."""
+    pred, true = found.alpha, truth.alpha
+    known: dict[str, Callable[[], float | None]] = {
         "mad": lambda: metrics.mad(pred, true),
         "mse": lambda: metrics.mse(pred, true),
         "grad": lambda: metrics.gradient(pred, true, normalise),
@@ -146,11 +134,11 @@ def _ways(
     if before is not None and before[1].alpha.shape == true.shape:
         pairs = zip(before, (pred, true), strict=True)
         last, now = (np.stack([old.alpha, new]) for old, new in pairs)
-        ways["dtssd"] = lambda: metrics.dtssd(last, now)
-    if mine.foreground is not None and theirs.foreground is not None:
-        colours = mine.foreground, theirs.foreground
-        ways["fgr_mse"] = lambda: metrics.foreground_mse(*colours, true)
-    return ways
+        known["dtssd"] = lambda: metrics.dtssd(last, now)
+    if found.foreground is not None and truth.foreground is not None:
+        colours = found.foreground, truth.foreground
+        known["fgr_mse"] = lambda: metrics.foreground_mse(*colours, true)
+    return known
 
 
 def evaluate(
@@ -163,10 +151,10 @@ def evaluate(
     """Measure predicted files against true ones.
 
     Args:
-        pred: A clip or a folder of clips; see `find_clips`.
-        true: The same clips.
+        pred: A clip or a folder of clips, in a layout that `find_clips` knows.
+        true: The same clips with true mattes.
         wanted: Names of `METRICS`.
-        normalise: See `metrics.gradient`.
+        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -175,9 +163,9 @@ def evaluate(
     pairs = pair_clips(pred, true)
     with tqdm(unit="frame", disable=not progress) as bar:
         return [
-            score(name, read_mattes(mine), _count(read_mattes(theirs), bar), wanted,
+            score(name, read_mattes(found), _count(read_mattes(truth), bar), wanted,
                   normalise)
-            for name, (mine, theirs) in pairs.items()
+            for name, (found, truth) in pairs.items()
         ]  # fmt: skip
 
 
@@ -193,11 +181,12 @@ def evaluate_model(
 
     Args:
         model: Anything called like `MattingNetwork`.
-        testset: As `make_testset` writes it: CLIP/com and CLIP/pha, perhaps CLIP/fgr.
+        testset: Folder as `make_testset` writes it: CLIP/com, CLIP/pha and perhaps
+            CLIP/fgr.
         wanted: Names of `METRICS`.
-        normalise: See `metrics.gradient`.
+        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
         progress: Show a progress bar on stderr.
-        options: For `matting.matte`: downsample_ratio, device, dtype.
+        options: Options of `matting.matte`: downsample_ratio, device, dtype.
 
     Raises:
         InputError: If a clip has no composite, cannot be read, or its parts differ in
@@ -224,7 +213,7 @@ def _count(mattes: Iterable[Matte], bar: Any) -> Iterator[Matte]:
 
 
 def as_rows(scores: Sequence[ClipScores]) -> list[list[str]]:
-    """Rows of a table: heading, clips, and their mean if there are several."""
+    """Return the rows of a table: heading, clips, and the mean of several clips."""
     figures = [(clip.name, len(clip.frames), clip.mean) for clip in scores]
     if len(scores) > 1:
         total = sum(count for _, count, _ in figures)
@@ -238,7 +227,7 @@ def as_rows(scores: Sequence[ClipScores]) -> list[list[str]]:
 
 
 def as_table(scores: Sequence[ClipScores]) -> str:
-    """The rows in columns, for people."""
+    """Return the table as text in aligned columns."""
     rows = as_rows(scores)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -249,13 +238,13 @@ def as_table(scores: Sequence[ClipScores]) -> str:
 
 
 def as_json(scores: Sequence[ClipScores]) -> dict[str, Any]:
-    """Everything, each frame too, of types that JSON has."""
+    """Return all scores, of each frame too, as types that JSON has."""
     clips = {clip.name: {"mean": clip.mean, "frames": clip.frames} for clip in scores}
     return {"clips": clips, "mean": _mean([clip.mean for clip in scores])}
 
 
 def check_outputs(table: Path | None, plot: Path | None) -> None:
-    """Find out before any work whether results can be written.
+    """Check before any work whether results can be written.
 
     Raises:
         ImportError: If a plot is wanted and matplotlib is not installed.
@@ -269,7 +258,7 @@ def check_outputs(table: Path | None, plot: Path | None) -> None:
 
 
 def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
-    """Write the table's rows.
+    """Write the table as a CSV file.
 
     Raises:
         OutputError: If it cannot be written.
@@ -280,7 +269,7 @@ def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
 
 
 def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
-    """Draw each metric over time, a line for each clip, as a PNG.
+    """Plot each metric over time as a PNG, with a line for each clip.
 
     Raises:
         ValueError: If there is nothing to plot.

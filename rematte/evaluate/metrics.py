@@ -1,4 +1,4 @@
-"""How far a matte is from the true one. Pure functions of numpy arrays; no files.
+"""Metrics of a matte against the true one, as pure functions of numpy arrays.
 
 Alpha and colours are in [0, 1]. `gradient` and `connectivity` need scipy, which the
 extra `evaluate` brings.
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 
-_SIGMA, _CUT = 1.4, 1e-2  # of the gradient's Gaussian [pixels]; where it counts as 0
-_NEAR = 0.15  # a distance below it is no loss of connectivity
+_SIGMA, _CUT = 1.4, 1e-2  # sigma of the gradient's Gaussian [pixels]; its cut-off
+_NEAR = 0.15  # smaller distances do not reduce the connectivity
 
 
 def _ndimage() -> Any:
@@ -27,7 +27,7 @@ def _ndimage() -> Any:
 
 
 def mad(pred: Array, true: Array) -> float:
-    """Mean absolute difference of alpha, times 1e3.
+    """Return the mean absolute difference of alpha, times 1e3.
 
     Args:
         pred: Alpha in [0, 1], any shape.
@@ -41,24 +41,24 @@ def mad(pred: Array, true: Array) -> float:
 
 
 def mse(pred: Array, true: Array) -> float:
-    """Mean squared difference of alpha, times 1e3.
+    """Return the mean squared difference of alpha, times 1e3.
 
     Args:
         pred: Alpha in [0, 1], any shape.
         true: The same shape.
 
     Source:
-        See `mad`.
+        Lin et al. 2021 (arXiv 2108.11515) for the scale.
     """
     return float(np.square(_difference(pred, true)).mean() * 1e3)
 
 
 def gradient(pred: Array, true: Array, normalise: bool = False) -> float:
-    """Squared differences of gradient magnitude, summed over a frame, over 1000.
+    """Return the squared differences of gradient magnitudes, summed, over 1000.
 
-    The gradient is that of first-order Gaussian derivative filters: sigma 1.4, cut
-    where the Gaussian falls to 1e-2 (9x9 taps), scaled to a sum of squares of 1; the
-    picture goes on beyond its edge as it is there.
+    Gradients come from first-order Gaussian derivative filters: sigma 1.4, cut where
+    the Gaussian falls to 1e-2 (9x9 taps), scaled to a sum of squares of 1; pixels at
+    the edge are repeated beyond it.
 
     Args:
         pred: Alpha in [0, 1], (H, W).
@@ -99,12 +99,12 @@ def _gradient_magnitude(alpha: Array) -> Array:
 
 
 def connectivity(pred: Array, true: Array) -> float:
-    """Differences in how well pixels hang together, summed over a frame, over 1000.
+    """Return the differences in the connectivity of pixels, summed, over 1000.
 
-    At each threshold 0, 0.1 ... 1 the body is the largest 4-connected part of what
-    reaches it in both maps. A pixel's level is the last threshold up to which it is
-    in all bodies. Where its alpha is above that by 0.15 or more, this distance is
-    taken from its connectivity of 1.
+    At each threshold 0, 0.1 ... 1 the body is the largest 4-connected region that
+    reaches the threshold in both maps. A pixel's level is the last threshold up to
+    which it is in all bodies. Where its alpha exceeds that by 0.15 or more, the
+    difference is subtracted from its connectivity of 1.
 
     Args:
         pred: Alpha in [0, 1], (H, W).
@@ -132,7 +132,7 @@ def connectivity(pred: Array, true: Array) -> float:
 
 
 def dtssd(pred: Array, true: Array) -> float:
-    """How unlike alpha changes from frame to frame, times 1e2.
+    """Return how differently alpha changes between frames, times 1e2.
 
     The root of the mean squared difference between the changes of both maps, for each
     pair of neighbouring frames; then the mean over pairs.
@@ -157,7 +157,7 @@ def dtssd(pred: Array, true: Array) -> float:
 
 
 def foreground_mse(pred: Array, true: Array, alpha: Array) -> float | None:
-    """Mean squared difference of foreground colours where alpha is above 0, times 1e3.
+    """Return the mean squared difference of foregrounds where alpha > 0, times 1e3.
 
     Args:
         pred: Straight RGB in [0, 1], (..., H, W, 3).
@@ -180,7 +180,7 @@ def foreground_mse(pred: Array, true: Array, alpha: Array) -> float | None:
 
 
 def iou(pred: Array, true: Array, threshold: float = 0.5) -> float | None:
-    """Intersection over union of the masks where alpha is above a threshold.
+    """Return the intersection over union of the masks above a threshold.
 
     Args:
         pred: Alpha in [0, 1], any shape.
@@ -205,6 +205,6 @@ def _difference(pred: Array, true: Array) -> Array:
             f"both maps must have one shape and a pixel at least, got "
             f"{list(pred.shape)} and {list(true.shape)}; resize one of them"
         )
-    # Single precision would lose digits in sums over millions of pixels.
+    # Float32 would lose digits in sums over millions of pixels.
     error: Array = np.subtract(pred, true, dtype=np.float64)
     return error

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rematte.errors import InputError, OutputError
+from rematte.evaluate import MOTIONS
 from rematte.evaluate.dataset import Source, find_clips, read_mattes
 from rematte.matting.background import composite, fit_picture, to_pixels
 from rematte.matting.loop import to_tensor
@@ -27,8 +28,7 @@ from rematte.video.reader import VideoReader
 from rematte.video.writer import ImageWriter, check_target
 
 PARTS = ("com", "pha", "fgr", "bgr")
-MOTIONS = ("own", "none", "pan")
-_PAN = 1.2  # the picture is this much larger than what is seen of it
+_PAN = 1.2  # size of a panned picture over the size that is seen
 
 
 def make_testset(
@@ -42,29 +42,29 @@ def make_testset(
     clips_each: int = 1,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Write a test set; it appears when it is complete.
+    """Write a test set; its folder appears when it is complete.
 
-    Every foreground is shown whole, in the middle; backgrounds fill the frame. What is
-    composited is the rounded truth that is written, so that com is exact. Of a
-    background, the seed draws which (each once before any comes again), where it
-    begins, and how it pans.
+    Every foreground is shown whole, in the middle; backgrounds fill the frame. The
+    composite is made of the rounded truth that is written, so that it is exact. The
+    seed decides the order of the backgrounds (each is used once before any repeats),
+    the frame at which they start, and how they pan.
 
     Args:
-        target: The set's folder, not there yet or empty.
+        target: Folder of the set; it must not exist, or be empty.
         foregrounds: Transparent videos or folders of images, or, with `alphas`,
             opaque ones. Each becomes a clip.
-        backgrounds: Images, folders of images and videos, which play over and over.
+        backgrounds: Images, folders of images and videos, which loop.
         alphas: The alpha mattes of the foregrounds, in their order.
-        frames: At most this many in a clip; it ends with its foreground.
+        frames: Maximum length of a clip, which ends with its foreground.
         size: Width and height [pixels].
-        motion: "own" lets videos play and images stand, "none" holds the
-            frame a video begins with, "pan" also moves each slowly to another place.
+        motion: "own" plays videos, "none" holds their first frame, "pan" plays them and
+            moves videos and images slowly across the frame.
         clips_each: Clips for each foreground.
-        seed: Same seed, same set.
+        seed: Seed of all draws; the same seed gives the same set.
 
     Returns:
-        Of each clip: clip, foreground, alpha, background, begin, frames; also written
-        to testset.json.
+        A row for each clip with the keys clip, foreground, alpha, background, begin and
+        frames; also written to testset.json.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -86,12 +86,12 @@ def make_testset(
             f"negative, got {frames}, {clips_each}, {size} and {seed}"
         )
     draw = np.random.default_rng(seed)
-    behind = _shuffled(backgrounds, draw)
+    order = _shuffled(backgrounds, draw)
     rows: list[dict[str, Any]] = []
     sources = [s for s in _sources(foregrounds, alphas) for _ in range(clips_each)]
     with _whole(target) as folder:
         for index, source in enumerate(sources):
-            name, background = f"{index:04d}", next(behind)
+            name, background = f"{index:04d}", next(order)
             begin = _draw_begin(background, frames, draw)
             pictures = _background(background, begin, size, motion, frames, draw)
             mattes = islice(_foreground(source, size), frames)
@@ -109,7 +109,7 @@ def make_testset(
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """A hidden folder that gets its name at the end, or goes away."""
+    """Make a hidden folder that is renamed at the end, or deleted after an error."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{target} exists; delete it or choose another name")
     check_target(target, overwrite=True)
@@ -137,7 +137,7 @@ def _shuffled(paths: Sequence[Path], draw: np.random.Generator) -> Iterator[Path
 
 
 def _draw_begin(path: Path, frames: int, draw: np.random.Generator) -> int:
-    """Where to begin [frames], so that the background does not end too early."""
+    """Draw the first frame, such that the background does not end too early."""
     with VideoReader(path) as reader:
         spare = (reader.info.frames or 0) - frames
     return int(draw.integers(spare + 1)) if spare > 0 else 0
@@ -154,7 +154,7 @@ def _sources(foregrounds: Sequence[Path], alphas: Sequence[Path]) -> Iterator[So
 def _foreground(
     source: Source, size: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield foreground (3, H, W) and alpha (1, H, W) at the wanted size."""
+    """Yield foreground (3, H, W) and alpha (1, H, W) at the set's size."""
     for matte in read_mattes(source):
         if matte.foreground is None:
             raise InputError(
@@ -174,7 +174,7 @@ def _background(
     path: Path, begin: int, size: tuple[int, int], motion: str, frames: int,
     draw: np.random.Generator,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """Yield pictures (3, H, W) without end."""
+    """Yield endless pictures (3, H, W)."""
     factor = _PAN if motion == "pan" else 1
     wide, high = (round(side * factor) for side in size)
     spare = np.array([high - size[1], wide - size[0]])
@@ -182,7 +182,7 @@ def _background(
     pictures = _play(path, begin, motion == "none")
     shown: Frame | None = None
     for index, frame in enumerate(pictures):
-        if frame is not shown:  # a still is brought to size once
+        if frame is not shown:  # an image is resized once
             picture = to_tensor(frame.pixels, "cpu", torch.float32)
             large, shown = fit_picture(picture, high, wide, "cover"), frame
         along = min(index / max(frames - 1, 1), 1)
@@ -190,12 +190,12 @@ def _background(
         yield large[:, top : top + size[1], left : left + size[0]]
 
 
-def _play(path: Path, begin: int, still: bool) -> Iterator[Frame]:
-    """Yield frames from `begin` on, over and over."""
+def _play(path: Path, begin: int, hold: bool) -> Iterator[Frame]:
+    """Yield frames from `begin` on, in a loop."""
     while True:
         with VideoReader(path) as reader:
             for frame in islice(reader, begin, None):
-                if still or reader.info.still:
+                if hold or reader.info.still:
                     yield from repeat(frame)
                 yield frame
         begin = 0
@@ -207,7 +207,7 @@ def _write_clip(
     mattes: Iterator[tuple[Tensor, Tensor]],
     backgrounds: Iterator[Tensor],
 ) -> int:
-    """Write the four parts of a clip; gives the number of frames."""
+    """Write the four parts of a clip and return the number of frames."""
     colour = Colour(MATRIX_RGB, RANGE_FULL)
     info = VideoInfo(*size, Fraction(30), Fraction(1, 30), colour)
     folder.mkdir()
@@ -224,8 +224,8 @@ def _write_clip(
         pixels = {"pha": to_pixels(pha, False), "fgr": to_pixels(fgr, False),
                   "bgr": to_pixels(bgr, False)}  # fmt: skip
         exact = (to_tensor(pixels[k], "cpu", torch.float32) for k in pixels)
-        alpha, front, behind = exact
-        pixels["com"] = to_pixels(composite(front, alpha, behind), False)
+        alpha, front, back = exact
+        pixels["com"] = to_pixels(composite(front, alpha, back), False)
         for part, writer in writers.items():
             time = Fraction(count, 30)
             writer.write(Frame(pixels[part], time, Fraction(1, 30)))

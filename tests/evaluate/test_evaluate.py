@@ -14,9 +14,9 @@ from fakes import Fake, colours, decode, names, save_images
 from PIL import Image
 
 from rematte.errors import InputError
-from rematte.evaluate import evaluate
+from rematte.evaluate import METRICS, evaluate
 from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
-from rematte.evaluate.evaluate import METRICS, score
+from rematte.evaluate.evaluate import score
 from rematte.evaluate.testset import make_testset
 from rematte.matting.loop import matte
 from rematte.weights import load as weights
