@@ -57,7 +57,8 @@ def pair_clips(pred: Path, true: Path) -> dict[str, tuple[Source, Source]]:
     """
     left, right = find_clips(pred), find_clips(true)
     if len(left) == len(right) == 1:
-        return {next(iter(right)) or true.stem: (*left.values(), *right.values())}
+        (found,), (truth,) = left.values(), right.values()
+        return {next(iter(right)) or true.stem: (found, truth)}
     for names, others, folder in ((right, left, pred), (left, right, true)):
         for name in names:
             if name not in others:
