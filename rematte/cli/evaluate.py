@@ -8,9 +8,7 @@ from pathlib import Path
 from rematte.cli import flags
 from rematte.cli.parser import Commands
 from rematte.errors import EXIT_CODES
-
-# As in `rematte.evaluate`, which is slow to import.
-METRICS = ("mad", "mse", "grad", "conn", "dtssd", "fgr_mse", "iou")
+from rematte.evaluate import METRICS
 
 
 def add(commands: Commands) -> None:
@@ -46,7 +44,7 @@ def add(commands: Commands) -> None:
     flags.add_option(what, "device")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--metrics", nargs="+", choices=METRICS, default=METRICS, metavar="NAME",
+        "--metrics", nargs="+", choices=METRICS, default=tuple(METRICS), metavar="NAME",
         help=f"of {', '.join(METRICS)} (default: all)",
     )  # fmt: skip
     how.add_argument(

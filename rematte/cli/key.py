@@ -6,6 +6,7 @@ from argparse import Namespace
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands
 from rematte.errors import EXIT_CODES
+from rematte.evaluate import SCREENS
 
 
 def add(commands: Commands) -> None:
@@ -24,7 +25,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     parser.add_argument("--foreground", metavar="PATH", help="the despilled colours")
     parser.add_argument(
-        "--screen", choices=("green", "blue"), default="green",
+        "--screen", choices=tuple(SCREENS), default="green",
         help="colour of the screen (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(

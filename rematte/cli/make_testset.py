@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rematte.cli.parser import Commands, parse_size
 from rematte.errors import EXIT_CODES
+from rematte.evaluate import MOTIONS
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +33,7 @@ def add(commands: Commands) -> None:
         help="images, videos and folders with the frames of one",
     )  # fmt: skip
     parser.add_argument(
-        "--background-motion", choices=("own", "none", "pan"), default="own",
+        "--background-motion", choices=MOTIONS, default="own",
         help="videos play and images stand; all stand; all move slowly as well "
         "(default: %(default)s)",
     )  # fmt: skip

@@ -16,9 +16,8 @@ import torch
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names, sound, times
 
-from rematte.cli import completion, evaluate, flags, live
+from rematte.cli import completion, flags, live
 from rematte.convert import Report
-from rematte.evaluate.evaluate import METRICS
 from rematte.live.live import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
 from rematte.resume.segments import LEAD_IN, LENGTH
@@ -326,7 +325,6 @@ def test_help(run: Run, words: str) -> None:
 
 def test_what_the_help_repeats_of_slow_modules_is_so(run: Run) -> None:
     """The command line imports nothing slow before a command runs."""
-    assert tuple(METRICS) == evaluate.METRICS
     assert live.SHOWS == SHOWS
     assert flags.VARIANTS == VARIANTS
     _, out, _ = run("convert", "--help")
