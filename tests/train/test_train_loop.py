@@ -446,7 +446,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path.write_text(RECIPE.format(tmp_path))
     words = ["train", str(path), "--device", "cpu", "--minutes"]
     assert main([*words, "0.00001"]) == 0
-    assert "1 steps, to go on, add --resume" in capsys.readouterr().out
+    assert "1 steps, to continue, add --resume" in capsys.readouterr().out
     assert main([*words, "5", "--resume", "--set", "run.log_every=2"]) == 0
     out = capsys.readouterr().out
     assert "weights.safetensors: 2 steps, finished; held-out alpha error" in out
