@@ -388,7 +388,7 @@ class Options:
         group=_ENCODING,
         metavar="N",
         parse=int,
-        works=_RATED,
+        works=f"{_RATED}; animated WebP",
         applies=lambda c: any(e.crf is not None for e in c.encodings.values()),
     )
     start_number: int | None = _option(

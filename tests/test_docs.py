@@ -245,7 +245,9 @@ def test_table_of_codecs() -> None:
         if name != "prores":  # it has 10 bits, whatever it is given
             assert bits == ", ".join(map(str, codec.opaque))
             assert clear == ", ".join(map(str, codec.alpha))
-        assert (quality == f"CRF {codec.crf}") == (codec.crf is not None)
+        alpha_crf = codec.alpha_crf
+        with_alpha = "" if alpha_crf is None else f", transparent CRF {alpha_crf}"
+        assert (quality == f"CRF {codec.crf}{with_alpha}") == (codec.crf is not None)
         assert ("--crf" in by) == (codec.crf is not None)
 
 

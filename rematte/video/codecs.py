@@ -27,6 +27,7 @@ class Codec:
         alpha: The same with an alpha channel; empty where the codec has none.
         options: What the encoder is told.
         crf: Default constant quality, or None where the codec has no such scale.
+        alpha_crf: The same for a transparent output, where it differs.
         even: Whether width and height must be even.
         least: Smallest width and height that the encoder takes [pixels].
     """
@@ -36,6 +37,7 @@ class Codec:
     alpha: dict[int, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
     crf: int | None = None
+    alpha_crf: int | None = None
     even: bool = False
     least: int = 1
 
@@ -48,6 +50,8 @@ class Codec:
 
 _420 = {8: "yuv420p", 10: "yuv420p10le"}
 _P010 = {8: "yuv420p", 10: "p010le"}
+# The default effort takes twice the time for 2% less.
+_WEBP_LOSSLESS = {"lossless": "1", "quality": "30", "compression_level": "2"}
 _NVENC = {"preset": "p5", "tune": "hq", "rc": "vbr"}
 
 CODECS = {
@@ -86,6 +90,7 @@ CODECS = {
         # Hidden reference frames would have no alpha to go with them.
         {"auto-alt-ref": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"},
         crf=24,
+        alpha_crf=14,  # over any colour off by at most 3 levels (docs/formats.md)
     ),
     "prores": Codec(
         "prores_ks",
@@ -110,7 +115,7 @@ CODECS = {
         "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, least=192
     ),
     "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}),
-    "webp": Codec("libwebp_anim", {8: "bgra"}, {8: "bgra"}, {"quality": "85"}),
+    "webp": Codec("libwebp_anim", {8: "bgra"}, {8: "bgra"}, crf=15, alpha_crf=2),
     "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
 }
 
@@ -144,7 +149,7 @@ IMAGES = {
         {"compression_algo": "deflate"},
     ),
     ".jpg": Codec("mjpeg", {8: "yuvj444p"}, options={"qmin": "2", "qmax": "2"}),
-    ".webp": Codec("libwebp", {8: "bgra"}, {8: "bgra"}, {"quality": "90"}),
+    ".webp": Codec("libwebp", {8: "bgra"}, {8: "bgra"}, _WEBP_LOSSLESS),
     ".exr": Codec("exr", {16: "gbrpf32le"}, {16: "gbrapf32le"}, {"format": "half"}),
 }
 IMAGES[".tiff"], IMAGES[".jpeg"] = IMAGES[".tif"], IMAGES[".jpg"]
@@ -221,6 +226,41 @@ class Encoding:
     notes: tuple[str, ...] = ()
 
     @property
+    def options(self) -> dict[str, str]:
+        """The encoder's options for the colour, constant quality included."""
+        encoder, options = self.codec.encoder, dict(self.codec.options)
+        if self.crf is None or self.mbps is not None:
+            return options
+        if encoder == "libwebp_anim":
+            quality = {"quality": str(100 - self.crf)}
+            return options | (quality if self.crf else _WEBP_LOSSLESS)
+        nvenc = encoder.endswith("_nvenc")
+        options["cq" if nvenc else "crf"] = str(self.crf)
+        if nvenc or encoder == "libvpx-vp9":
+            options["b:v"] = "0"
+        return options
+
+    @property
+    def alpha_options(self) -> dict[str, str]:
+        """The encoder's options for alpha in a stream of its own; empty if it has none.
+
+        A quarter of the colour's quantiser: errors of alpha show as halos.
+        """
+        if not self.alpha or self.codec.encoder != "libvpx-vp9":
+            return {}
+        crf = self.codec.alpha_crf if self.crf is None else self.crf
+        limit = round((self.mbps or 0) * 1e6)  # 0: constant quality alone
+        return self.codec.options | {"crf": str((crf or 0) // 4), "b:v": str(limit)}
+
+    @property
+    def mixes_edges(self) -> bool:
+        """Whether the encoder mixes the colours on both sides of a cut-out's edge."""
+        lossy = self.codec.encoder == "libvpx-vp9" or (
+            self.codec.encoder == "libwebp_anim" and self.crf != 0
+        )
+        return self.alpha and lossy
+
+    @property
     def bits(self) -> int:
         """How many bits each channel has in the file."""
         return av.VideoFormat(self.pixel_format).components[0].bits
@@ -281,13 +321,16 @@ def choose(
     deep = [name for name in names if wide and max(_formats(name, alpha)) > 8]
     chosen = CODECS[(deep or list(names))[0]]
     formats = chosen.alpha if alpha else chosen.opaque
+    default = chosen.crf
+    if alpha and chosen.alpha_crf is not None:
+        default = chosen.alpha_crf
     encoding = Encoding(
         chosen,
         formats[max(formats)] if deep else formats[8],
         alpha,
         bool(deep),
-        crf=crf if chosen.crf is not None and crf is not None else chosen.crf,
-        mbps=mbps if chosen.crf is not None else None,
+        crf=default if crf is None or default is None else crf,
+        mbps=None if chosen.crf is None or chosen.encoder == "libwebp_anim" else mbps,
     )
     return _with_colour(encoding, path, info, gray, tone_map)
 

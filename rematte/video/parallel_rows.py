@@ -2,13 +2,18 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
 # Not numba's own threads: its default layer breaks when two threads use it at once.
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
 _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
+
+
+def start(function: Callable[..., None], *arguments: Any) -> Future[None]:
+    """Start a function that releases Python's global lock in a thread beside."""
+    return _pool.submit(function, *arguments)
 
 
 def run_rows(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:

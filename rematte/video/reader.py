@@ -406,7 +406,9 @@ class VideoReader:
     def _codec_with_alpha(self) -> str:
         """The codec of a video whose alpha channel lies beside its frames, else ""."""
         stream = self._stream
-        has = stream.metadata.get("alpha_mode") == "1"
+        # A file that was copied to another container has it as a tag in capitals.
+        tags = {name.lower(): value for name, value in stream.metadata.items()}
+        has = tags.get("alpha_mode") == "1"
         return stream.codec_context.codec.canonical_name if has else ""
 
     def _video_info(self) -> VideoInfo:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -25,6 +25,7 @@ from rematte.video import exr, matroska
 from rematte.video.clock import Clock
 from rematte.video.codecs import Encoding, is_sequence, pattern_of
 from rematte.video.colour import from_rgb, yuv_colour
+from rematte.video.edge_colours import extend_colours
 from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
@@ -37,9 +38,11 @@ from rematte.video.frame import (
 from rematte.video.images import natural_key
 from rematte.video.numbering import Numbering
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
+from rematte.video.parallel_rows import start
 from rematte.video.passthrough import SideStreams
 from rematte.video.timecode import Timecode
 from rematte.video.tone import to_light
+from rematte.video.vp9_alpha import AlphaEncoder
 
 
 class Writer(Protocol):
@@ -287,6 +290,7 @@ class FileWriter:
         self._last: int | None = None
         self._completed = False
         self._palette: _Palette | None = None
+        self._alpha: AlphaEncoder | None = None
         self._side: SideStreams | None = None
         self.temporary = _temporary(path)
         with as_output_error(path):
@@ -338,11 +342,17 @@ class FileWriter:
                 f"sizes{needs}"
             )
         stream.pix_fmt = encoding.pixel_format
+        if encoding.alpha_options:
+            stream.pix_fmt = "yuv420p"
+            stream.metadata["alpha_mode"] = "1"
         if encoding.pixel_format == "pal8":
             self._palette = _Palette(info, encoding.alpha)
         time_base = info.time_base if self._palette is None else Fraction(1, 100)
         stream.time_base = stream.codec_context.time_base = time_base
         stream.sample_aspect_ratio = info.sample_aspect_ratio
+        if encoding.alpha_options:
+            size = stream.width, stream.height
+            self._alpha = AlphaEncoder(size, time_base, encoding.alpha_options)
         context = stream.codec_context
         if encoding.mbps is not None:
             context.bit_rate = round(encoding.mbps * 1e6)
@@ -372,15 +382,9 @@ class FileWriter:
             context.extradata = part.streams.video[0].codec_context.extradata
 
     def _encoder_options(self) -> dict[str, str]:
-        encoding = self._encoding
-        encoder, options = encoding.codec.encoder, dict(encoding.codec.options)
+        encoder, options = self._encoding.codec.encoder, self._encoding.options
         if encoder == "libsvtav1":  # talks on stderr unless told not to
             os.environ.setdefault("SVT_LOG", "1")
-        if encoding.crf is not None and encoding.mbps is None:
-            nvenc = is_nvenc(encoder)
-            options["cq" if nvenc else "crf"] = str(encoding.crf)
-            if nvenc or encoder == "libvpx-vp9":
-                options["b:v"] = "0"
         if encoder == "ffv1" and self._info.width == 1:
             options["slices"] = "1"  # it fails to cut one column into more
         return options
@@ -465,7 +469,7 @@ class FileWriter:
             picture.duration = self._durations[picture.pts]
             if self._first is None:
                 self._first = frame.pixels
-            self._mux(self._stream.encode(picture))
+            self._mux(self._encode(picture, frame.pixels))
             self._frames += 1
 
     def _ticks(self, units: Fraction) -> int:
@@ -526,9 +530,23 @@ class FileWriter:
         down, right = self._stream.height - height, self._stream.width - width
         if down or right:
             pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), "edge")
+        if self._encoding.mixes_edges:
+            colours = extend_colours(pixels)
+            if self._alpha is not None:
+                return from_rgb(colours, "yuv420p", self._colour)
+            pixels = np.concatenate([colours, pixels[..., 3:]], 2)
         return from_rgb(pixels, self._encoding.pixel_format, self._colour)
 
-    def _mux(self, packets: list[Any]) -> None:
+    def _encode(self, picture: av.VideoFrame, pixels: Pixels) -> Iterable[Any]:
+        """Give the packets that are ready; alpha is encoded at the same time."""
+        if self._alpha is None:
+            return self._stream.encode(picture)  # type: ignore[no-any-return]
+        alpha = start(self._alpha.encode, pixels[..., 3], picture.pts)
+        packets = self._stream.encode(picture)
+        alpha.result()
+        return self._alpha.attach(packets)
+
+    def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
             duration = self._durations.pop(packet.pts, None)
             if duration is not None and not packet.duration:
@@ -540,6 +558,9 @@ class FileWriter:
             return
         flush = self._frames and not self._joins
         packets = self._stream.encode(None) if flush else []
+        if flush and self._alpha is not None:
+            self._alpha.finish()
+            packets = [*self._alpha.attach(packets)]
         if self._frames < 3:
             for packet in packets:
                 packet.dts = packet.pts  # libx265 leaves it uninitialised

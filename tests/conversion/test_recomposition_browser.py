@@ -52,7 +52,13 @@ def shown(page: Any, path: Path, behind: tuple[int, ...]) -> NDArray[Any]:
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("png/00.png", 1), ("cut.apng", 1), ("cut.webp", 3), ("cut.webm", 3)],
+    [
+        ("png/00.png", 1),
+        ("cut.apng", 1),
+        ("webp/00.webp", 2),  # Chromium rounds it twice where alpha is low
+        ("cut.webp", 3),
+        ("cut.webm", 3),
+    ],
 )
 @pytest.mark.parametrize("behind", BEHIND)
 def test_chromium_shows_the_composition(
@@ -63,5 +69,5 @@ def test_chromium_shows_the_composition(
     behind: str,
 ) -> None:
     error = np.abs(shown(page, made / name, BEHIND[behind]) - composition(made, behind))
-    assert np.quantile(error, 0.99 if most > 1 else 1) <= most
+    assert error.max() <= most
     assert error.mean() <= 0.5

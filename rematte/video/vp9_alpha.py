@@ -1,0 +1,79 @@
+"""Alpha of VP9: a second VP9 stream that WebM keeps beside the packets of the first.
+
+FFmpeg's own encoder of both gives alpha the quantiser of colour, which is far too
+coarse for edges. Here alpha has an encoder of its own.
+
+Source:
+    WebM Project, Alpha Channel guidelines: alpha is the luma of a stream in
+    BlockAdditional elements with the ID 1; its key frames are those of the colour.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any, get_args
+
+import av
+from av.packet import PacketSideData, PktSideDataT
+
+from rematte.video.frame import Pixels
+from rematte.video.yuv420 import views
+
+_make_side_data: Any = PacketSideData  # PyAV's stub knows no arguments
+_SIDE_DATA: Any = get_args(PktSideDataT).index("matroska_block_additional")
+_ID = (1).to_bytes(8, "big")
+_NO_CHROMA = 128
+
+
+class AlphaEncoder:
+    """Encodes alpha planes and attaches them to the packets of the colour.
+
+    Args:
+        size: Width and height [pixels].
+        time_base: Unit of the colour's times [s].
+        options: Options of FFmpeg's libvpx-vp9; they must place key frames as those of
+            the colour do.
+    """
+
+    def __init__(
+        self, size: tuple[int, int], time_base: Fraction, options: Mapping[str, str]
+    ) -> None:
+        context: Any = av.CodecContext.create("libvpx-vp9", "w")
+        context.width, context.height = size
+        context.pix_fmt, context.time_base = "yuv420p", time_base
+        context.options, context.thread_type = dict(options), "AUTO"
+        self._context = context
+        self._alphas: dict[int, Any] = {}
+        self._colours: deque[Any] = deque()
+
+    def encode(self, alpha: Pixels, pts: int) -> None:
+        """Encode (H, W), 8 bits, that belongs to the colour at `pts`."""
+        frame = av.VideoFrame(self._context.width, self._context.height, "yuv420p")
+        luma, *chroma = views(frame)
+        luma[:] = alpha
+        for plane in chroma:
+            plane[:] = _NO_CHROMA
+        frame.pts, frame.time_base = pts, self._context.time_base
+        self._keep(self._context.encode(frame))
+
+    def finish(self) -> None:
+        """Encode what the encoder still holds back."""
+        self._keep(self._context.encode(None))
+
+    def attach(self, colours: Iterable[Any]) -> Iterator[Any]:
+        """Give the packets of the colour, in order, whose alpha is ready.
+
+        Args:
+            colours: The next packets of the colour.
+        """
+        self._colours.extend(colours)
+        while self._colours and self._colours[0].pts in self._alphas:
+            packet = self._colours.popleft()
+            content = _ID + bytes(self._alphas.pop(packet.pts))
+            data = _make_side_data(_SIDE_DATA, len(content))
+            data.update(content)
+            packet.set_sidedata(data)
+            yield packet
+
+    def _keep(self, packets: Iterable[Any]) -> None:
+        self._alphas.update((packet.pts, packet) for packet in packets)
