@@ -26,7 +26,7 @@ from PIL import Image
 
 import rematte
 from rematte.convert import convert_video
-from rematte.errors import InputError, OutputError
+from rematte.errors import OutputError
 from rematte.video.reader import VideoReader
 from rematte.video.values import parse_rate
 
@@ -333,7 +333,6 @@ def test_background_asked_for_in_the_same_run_as_alpha_changes_no_alpha(
 # Images in
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize(
     ("rate", "exact"),
     [
@@ -348,20 +347,18 @@ def test_background_asked_for_in_the_same_run_as_alpha_changes_no_alpha(
     ],
 )
 def test_image_folder_becomes_a_video(
-    tmp_path: Path, workers: int, rate: Any, exact: Fraction
+    tmp_path: Path, rate: Any, exact: Fraction
 ) -> None:
     folder = save_images(tmp_path / "shots", colours(12))
     target = tmp_path / "out.mov"
-    report = convert(
-        Fake(), folder, output_alpha=target, frame_rate=rate, num_workers=workers
-    )
+    report = convert(Fake(), folder, output_alpha=target, frame_rate=rate)
     assert report.frames == 12
     assert times(target) == [index / exact for index in range(12)]
     with av.open(str(target)) as container:
         assert container.streams.video[0].average_rate == exact
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1, 3])
 def test_image_folder_is_read_in_the_order_people_count(
     tmp_path: Path, workers: int
 ) -> None:
@@ -562,13 +559,12 @@ def test_suffixes_that_cannot_be_transparent_are_refused(clip: Path) -> None:
         convert(Fake(), clip, output=clip.with_name("o.mp4"), background="transparent")
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
-def test_codec_is_taken(clip: Path, codec: str) -> None:
+def test_codec_is_taken(clip: Path) -> None:
     target = clip.with_name("out.mp4")
     clip = make_clip(clip, colours(4, (128, 96)))
-    convert(Fake(), clip, output=target, codec=codec)
+    convert(Fake(), clip, output=target, codec="hevc")
     with av.open(str(target)) as container:
-        assert codec in container.streams.video[0].codec_context.codec.canonical_name
+        assert "hevc" in container.streams.video[0].codec_context.codec.canonical_name
     assert len(times(target)) == 4
 
 
@@ -930,20 +926,6 @@ def test_the_source_is_not_kept_open(clip: Path) -> None:
     with pytest.raises(RuntimeError):
         convert(Fake(fail_at=3), clip, output=clip.with_name("out.mov"))
     assert not [path for path in open_files() if path.startswith(str(clip.parent))]
-
-
-def test_damage_is_an_error_unless_ignored(tmp_path: Path) -> None:
-    frames = [np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8)
-              for n in range(10)]  # fmt: skip
-    clip = make_clip(tmp_path / "in.mp4", frames, faststart=True)
-    whole = clip.read_bytes()
-    clip.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="--ignore-errors"):
-        convert(Fake(), clip, output=tmp_path / "out.mp4")
-    assert names(tmp_path) == {"in.mp4"}
-    report = convert(Fake(), clip, output=tmp_path / "out.mp4", ignore_errors=True)
-    assert 2 <= report.frames < 10
-    assert len(decode(tmp_path / "out.mp4")) == report.frames
 
 
 def test_chapters_end_where_the_picture_does(tmp_path: Path) -> None:

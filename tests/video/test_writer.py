@@ -2,9 +2,8 @@
 
 import errno
 import struct
-import subprocess
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -167,18 +166,6 @@ def test_images_in_are_images_out(tmp_path: Path, suffix: str) -> None:
     assert [read_label(frame.pixels) for frame in read(path.parent)] == [0, 1, 2]
 
 
-def test_a_folder_keeps_the_names_of_its_source(tmp_path: Path) -> None:
-    named = [
-        replace(frame, name=name)
-        for frame, name in zip(label_frames(2), ["anna", "bert"], strict=True)
-    ]
-    write(tmp_path / "out", named)
-    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
-        "anna.png",
-        "bert.png",
-    ]
-
-
 @pytest.mark.parametrize("suffix", [*formats.IMAGES])
 def test_a_still(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
@@ -301,14 +288,6 @@ def test_a_gif_of_many_frames_a_second_keeps_them_all(tmp_path: Path) -> None:
     )
     assert "100 frames a second" in note
     assert [read_label(f.pixels) for f in read(tmp_path / "a.gif")] == list(range(20))
-
-
-def test_start_comes_to_zero(tmp_path: Path) -> None:
-    frames = label_frames(10)[4:]
-    write(tmp_path / "a.mp4", frames, start=frames[0].time)
-    assert [frame.time for frame in read(tmp_path / "a.mp4")] == [
-        frame.time - frames[0].time for frame in frames
-    ]
 
 
 # Sound and all else
@@ -461,36 +440,11 @@ def test_damaged_sound_costs_only_itself(tmp_path: Path) -> None:
     assert packets(origin, "audio") == packets(tmp_path / "out.mp4", "audio")
 
 
-def test_no_sound_when_not_wanted(tmp_path: Path) -> None:
-    origin = make_clip(tmp_path / "in.mp4", sound=True)
-    copy(origin, tmp_path / "out.mp4", sound=False)
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert [stream.type for stream in container.streams] == ["video"]
-
-
 def test_sound_longer_and_shorter_than_the_picture(tmp_path: Path) -> None:
     for seconds in (0.1, 2.0):
         origin = make_clip(tmp_path / "in.mp4", sound=True, sound_seconds=seconds)
         copy(origin, tmp_path / "out.mp4")
         assert packets(origin, "audio") == packets(tmp_path / "out.mp4", "audio")
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_sound_is_cut_where_the_picture_is(tmp_path: Path, suffix: str) -> None:
-    origin = make_clip(tmp_path / f"in{suffix}", 20, sound=True, sound_seconds=3)
-    start, end = Fraction(6, 25), Fraction(16, 25)
-    with VideoReader(origin, start=start, end=end) as reader:
-        frames, info = list(reader), reader.info
-    assert len(frames) == 10
-    out = tmp_path / f"out{suffix}"
-    write(out, frames, info, source=origin, start=start, end=end)
-    # The packet that spans the start is kept: it is heard in part.
-    before = [p for p in packets(origin, "audio") if p[0] + p[1] > start and p[0] < end]
-    after = packets(out, "audio")
-    assert [packet[2] for packet in after] == [packet[2] for packet in before]
-    for (now, _, _), (then, _, _) in zip(after, before, strict=True):
-        assert abs(now - (then - start)) <= (MILLISECOND if suffix == ".mkv" else 0)
-    assert read(out)[0].time == 0
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
@@ -829,10 +783,13 @@ def test_png_says_the_true_shape(tmp_path: Path, suffix: str, aspect: Fraction) 
 
 
 SIZES = [(97, 65), (1, 1), (17, 3), (2, 2), (1, 40)]
+# A size is a matter of the codec, so each is tried in one container.
+EACH_CODEC = {codec: suffix for suffix, codec in VIDEOS}.items()
+EACH_CLEAR_CODEC = {codec: suffix for suffix, codec in CLEAR_VIDEOS}.items()
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("suffix", "codec"), VIDEOS)
+@pytest.mark.parametrize(("codec", "suffix"), EACH_CODEC)
 def test_any_size_is_written(
     tmp_path: Path, suffix: str, codec: str, size: tuple[int, int]
 ) -> None:
@@ -848,7 +805,7 @@ def test_any_size_is_written(
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("suffix", "codec"), CLEAR_VIDEOS)
+@pytest.mark.parametrize(("codec", "suffix"), EACH_CLEAR_CODEC)
 def test_any_size_is_written_with_alpha(
     tmp_path: Path, suffix: str, codec: str, size: tuple[int, int]
 ) -> None:
@@ -857,9 +814,8 @@ def test_any_size_is_written_with_alpha(
     assert write(tmp_path / f"a{suffix}", frames, alpha=True, codec=codec) == []
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "depth"), zip(SIZES, (8, 16, 8, 16, 16), strict=True))
 @pytest.mark.parametrize("suffix", [*formats.IMAGES])
-@pytest.mark.parametrize("depth", [8, 16])
 def test_any_size_of_image(
     tmp_path: Path, suffix: str, size: tuple[int, int], depth: int
 ) -> None:
@@ -877,14 +833,6 @@ def test_padding_repeats_the_edge(tmp_path: Path) -> None:
     assert frame.pixels.shape == (66, 98, 3)
     padded = np.pad(disc.frames[0], ((0, 1), (0, 1), (0, 0)), "edge")
     assert np.abs(frame.pixels.astype(int) - padded)[-3:].max() <= 4
-
-
-def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
-    writer, _ = open_writer(tmp_path / "a.mp4", info_of())
-    with pytest.raises(ValueError, match="--resize"):
-        writer.write(label_frames(1, (32, 32))[0])
-    writer.discard()
-    assert not list(tmp_path.iterdir())
 
 
 # What is refused before any work
@@ -984,25 +932,6 @@ def test_an_interrupted_file_plays(tmp_path: Path, suffix: str) -> None:
         assert 0.1 < sound[-1][0] <= 0.24
 
 
-def test_an_interrupted_sequence_is_kept(tmp_path: Path) -> None:
-    for name in ("new/%04d.png", "there/%04d.png"):
-        (tmp_path / "there").mkdir(exist_ok=True)
-        writer, _ = open_writer(tmp_path / name, info_of())
-        for frame in label_frames(2):
-            writer.write(frame)
-        kept = writer.keep_partial()
-        assert kept is not None
-        assert "partial" in kept.name
-        assert len(read(kept)) == 2
-
-
-def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
-    for name in ("a.mp4", "new/%04d.png"):
-        writer, _ = open_writer(tmp_path / name, info_of())
-        assert writer.keep_partial() is None
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_video_without_frames_is_an_error(tmp_path: Path, name: str) -> None:
     writer, _ = open_writer(tmp_path / name, info_of())
@@ -1013,17 +942,6 @@ def test_a_video_without_frames_is_an_error(tmp_path: Path, name: str) -> None:
 
 
 # Where it cannot go
-
-
-def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_text("precious")
-    with pytest.raises(OutputError, match="-y"):
-        check_target(path, overwrite=False)
-    check_target(path, overwrite=True)
-    assert path.read_text() == "precious"
-    write(path, label_frames(2))
-    assert len(read(path)) == 2
 
 
 def test_images_that_would_be_replaced(tmp_path: Path) -> None:
@@ -1049,12 +967,6 @@ def test_images_need_a_folder(tmp_path: Path) -> None:
         check_target(tmp_path / "out", overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["none/a.mp4", "none/deep/%04d.png"])
-def test_a_missing_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError, match="create it first"):
-        check_target(tmp_path / name, overwrite=False)
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.gif", "%04d.png"])
 def test_a_folder_that_takes_no_files(name: str) -> None:
     """/proc lets not even root create files; the writer must not rely on the check."""
@@ -1065,51 +977,15 @@ def test_a_folder_that_takes_no_files(name: str) -> None:
         write(path, label_frames(2))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 200 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-@pytest.mark.parametrize(
-    "name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.apng", "out/%04d.png", "out"]
-)
-def test_a_full_disk(small_disk: Path, name: str) -> None:
-    rng = np.random.default_rng(0)
-    noise = picture_frames(list(rng.integers(0, 256, (40, 64, 96, 3), np.uint8)))
-    lossy = name in ("a.mp4", "a.webm")
-    writer, encoding = open_writer(
-        small_disk / name, info_of(), crf=1 if lossy else None
-    )
-    with pytest.raises(OutputError, match="no space left") as caught:  # noqa: PT012
-        for frame in noise:
-            pixels = frame.pixels
-            if encoding.wide:
-                pixels = pixels.astype(np.uint16) * 257
-            writer.write(replace(frame, pixels=pixels))
-        writer.finish()
-    assert str(caught.value).startswith(str(small_disk))
-    writer.discard()
-    assert not list(small_disk.iterdir())
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 @pytest.mark.parametrize("free", [0, 4096, 8192])
-def test_a_disk_that_is_full_at_the_very_end(
-    small_disk: Path, name: str, free: int
-) -> None:
+def test_a_disk_that_is_full_at_the_very_end(disk: Path, name: str, free: int) -> None:
     """What is buffered until the file is closed must not be lost unnoticed."""
-    with (small_disk / "ballast").open("wb") as ballast:
-        ballast.write(bytes(200 * 1024 - 4096 - free))
+    with (disk / "ballast").open("wb") as ballast:
+        ballast.write(bytes(300 * 1024 - 4096 - free))
     rng = np.random.default_rng(0)
     noise = picture_frames(list(rng.integers(0, 256, (3, 64, 96, 3), np.uint8)))
-    writer, encoding = open_writer(small_disk / name, info_of())
+    writer, encoding = open_writer(disk / name, info_of())
     with pytest.raises(OutputError, match="no space left"):  # noqa: PT012
         for frame in noise:
             pixels = frame.pixels
@@ -1118,7 +994,7 @@ def test_a_disk_that_is_full_at_the_very_end(
             writer.write(replace(frame, pixels=pixels))
         writer.finish()
     writer.discard()
-    assert [file.name for file in small_disk.iterdir()] == ["ballast"]
+    assert [file.name for file in disk.iterdir()] == ["ballast"]
 
 
 def test_an_error_names_its_errno_in_words(tmp_path: Path) -> None:
