@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -36,11 +37,34 @@ SOUND_RATE = 48_000
 Image = NDArray[np.uint8]
 
 
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """Make a folder once for all processes that share the tests.
+
+    Args:
+        factory: Knows where temporary folders are.
+        name: The folder's name.
+        make: Fills the empty folder that it is given.
+    """
+    top = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+    target = top / name
+    if not target.exists():
+        made = factory.mktemp(name)
+        make(made)
+        with suppress(OSError):  # another process was faster
+            made.rename(target)
+    return target
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep converted models, and which engine is fastest, out of the user's cache."""
+    folder = made_once(tmp_path_factory, "cache", lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
 
 

@@ -264,20 +264,7 @@ def test_disk_that_cannot_be_written(
 
 
 @pytest.mark.usefixtures("fake")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "o.mp4",
-        "o.mov",
-        "o.webm",
-        "o.mkv",
-        "o.gif",
-        "o.webp",
-        "o.apng",
-        "seq",
-        "s_%d.tif",
-    ],
-)
+@pytest.mark.parametrize("name", [*TARGETS, "s_%d.tif"])
 def test_full_disk(work: Path, disk: Path, refused: Refused, name: str) -> None:
     clip = make_clip(work / "in.mkv", noise(30, (128, 96)), codec="ffv1",
                      pix_fmt="bgr0", sound=True)  # fmt: skip

@@ -18,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from conftest import made_once
 from fakes import Fake, names
 from numpy.typing import NDArray
 
@@ -72,19 +73,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("shared/cases is not here")
     if shutil.which("ffmpeg") is None:
         pytest.skip("the ffmpeg program, which makes the inputs, is not installed")
-    folder = tmp_path_factory.mktemp("cases")
-    subprocess.run(["bash", str(script), str(folder)], check=True, capture_output=True)
-    subprocess.run(
-        [
-            "ffmpeg",
-            "-v",
-            "error",
-            *BEFORE_ZERO.split(),
-            str(folder / "all_before_zero.mkv"),
-        ],
-        check=True,
-    )
-    return folder
+
+    def make(folder: Path) -> None:
+        subprocess.run(["bash", script, folder], check=True, capture_output=True)
+        words = [*BEFORE_ZERO.split(), str(folder / "all_before_zero.mkv")]
+        subprocess.run(["ffmpeg", "-v", "error", *words], check=True)
+
+    return made_once(tmp_path_factory, "cases", make)
 
 
 def examine(path: Path, notes: list[str]) -> Made:

@@ -814,7 +814,9 @@ def test_any_size_is_written_with_alpha(
     assert write(tmp_path / f"a{suffix}", frames, alpha=True, codec=codec) == []
 
 
-@pytest.mark.parametrize(("size", "depth"), zip(SIZES, (8, 16, 8, 16, 16), strict=True))
+@pytest.mark.parametrize(
+    ("size", "depth"), [*zip(SIZES, (8, 16, 8, 16, 16), strict=True)]
+)
 @pytest.mark.parametrize("suffix", [*formats.IMAGES])
 def test_any_size_of_image(
     tmp_path: Path, suffix: str, size: tuple[int, int], depth: int
