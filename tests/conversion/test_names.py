@@ -29,22 +29,10 @@ PACKAGE = Path(rematte.__file__).parent
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 NAMES = [
-    *[
-        "take:2.mp4",
-        "2026-01-02T12:30:00.mp4",
-        "-x.mp4",
-        "pipe:1.mp4",
-        "concat:a|b.mp4",
-    ],
-    *[
-        "http:x.mp4",
-        "data:,x.mp4",
-        "a%03d.mp4",
-        "100%.mp4",
-        "a?b#c.mp4",
-        "{a,b}*[0].mp4",
-    ],
-    *("a\nb.mp4", " .mp4", "file:x.mp4", "n" * 250 + ".mp4", os.fsdecode(b"\xff.mp4")),
+    *("take:2.mp4", "2026-01-02T12:30:00.mp4", "-x.mp4", "pipe:1.mp4", "100%.mp4"),
+    *("concat:a|b.mp4", "http:x.mp4", "data:,x.mp4", "a%03d.mp4", "a?b#c.mp4"),
+    *("{a,b}*[0].mp4", "a\nb.mp4", " .mp4", "file:x.mp4", "n" * 250 + ".mp4"),
+    os.fsdecode(b"\xff.mp4"),
 ]
 
 

@@ -122,17 +122,8 @@ def test_flags_that_need_others(
 
 
 def test_notes_are_on_stderr_and_in_json(run: Run, fake: Fake) -> None:
-    words = [
-        "convert",
-        "in.mp4",
-        "-o",
-        "o.mov",
-        "--alpha",
-        "a.mp4",
-        "--crf",
-        "30",
-        "-y",
-    ]
+    words = [*("convert", "in.mp4", "-y", "-o", "o.mov"), *("--alpha", "a.mp4")]
+    words += ["--crf", "30"]
     code, out, err = run(*words)
     assert code == 0
     assert "note: crf" in err
