@@ -39,12 +39,12 @@ picture: demo
 	$(RUN) tools/moving_picture.py demo/clip.mp4 demo/out/cutout.mov docs/images/demo.webp
 
 ## Run every test but those of exports and other runtimes (test-exports) and of the
-## browser (test-web). Training has a process of its own: after OpenVINO and ONNX Runtime
-## ran in the same one, it crashed at a place not found yet (docs/performance.md).
+## browser (test-web). Training has processes of its own: after OpenVINO and ONNX Runtime
+## ran in the same one, it crashed at a place not found yet.
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(RUN) $(SHARED) \
 		--ignore=tests/train --ignore=tests/export $(PAGES:%=--ignore=%)
-	$(RUN) -m pytest tests/train
+	OMP_NUM_THREADS=1 $(RUN) $(SHARED) tests/train
 
 $(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json
 	$(PIP) --editable '.[exports]'
