@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rematte.convert import convert_video, plan_outputs
+from rematte.conversion.outputs import plan_outputs
+from rematte.convert import convert_video
 from rematte.engines.cuda_graph import RecordedNetwork
 from rematte.matting.background import Renderer, make_background
 from rematte.matting.loop import matte

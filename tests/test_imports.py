@@ -27,10 +27,8 @@ ALLOWED = {
     "engines/choose": {"engines", "matting", "network", "prefetch", "weights"},
     "matting": {"engines", "engines/kernels", "network", "video"},
     "options": {"video"},
-    "conversion": {"options", "video"},
-    "convert": {
-        *("conversion", "engines/choose", "matting", "options", "prefetch", "video"),
-    },
+    "conversion": {"engines/choose", "matting", "options", "prefetch", "video"},
+    "convert": {"conversion", "engines/choose", "matting", "options", "video"},
     "resume": {
         "workers/pool",
         *("conversion", "convert", "engines", "engines/choose", "matting", "options"),

@@ -128,7 +128,7 @@ def _convert(
 ) -> "Report":
     from rematte.conversion.effects import need
     from rematte.convert import convert_video
-    from rematte.resume.segments import convert_long
+    from rematte.resume.run import convert_long
 
     settings |= piped.outputs
     settings["progress"] = not options.quiet and sys.stderr.isatty()

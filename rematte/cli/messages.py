@@ -26,7 +26,7 @@ def summarise(report: "Report", device: str) -> str:
 
 
 def _summarise_segments(report: "Report") -> list[str]:
-    from rematte.resume.segments import LongReport
+    from rematte.resume.join import LongReport
 
     if not isinstance(report, LongReport):
         return []

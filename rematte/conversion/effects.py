@@ -1,23 +1,24 @@
 """Finds options that were given and have no effect: they are refused or noted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rematte.conversion.outputs import Output
 from rematte.options import OPTIONS, Conversion, Options
+from rematte.video.codecs import is_sequence
+from rematte.video.reader import VideoReader
 
 
-def _label(name: str) -> str:
-    """How an error names an option: by its flag too."""
-    flag = OPTIONS[name].flag
-    return f"{name} ({flag})" if flag else name
-
-
-def check(options: Options, conversion: Conversion) -> list[str]:
+def check_options(
+    options: Options, reader: VideoReader, outputs: Sequence[Output], engine: str
+) -> list[str]:
     """Find options that were given and do nothing.
 
     Args:
-        options: Those of the call.
-        conversion: What they are given for.
+        options: Those of the conversion.
+        reader: The source.
+        outputs: From `plan_outputs`.
+        engine: The kind of engine; "plain" takes several frames at once.
 
     Returns:
         A note for each that does nothing, or nothing for some of the outputs.
@@ -25,6 +26,7 @@ def check(options: Options, conversion: Conversion) -> list[str]:
     Raises:
         ValueError: If one does nothing for which a note is not enough.
     """
+    conversion = _describe(options, reader, outputs, engine)
     notes: list[str] = []
     for name, value in options.given().items():
         option = OPTIONS[name]
@@ -38,6 +40,35 @@ def check(options: Options, conversion: Conversion) -> list[str]:
             raise ValueError(f"{text}; leave it out")
         notes.append(text)
     return notes
+
+
+def _describe(
+    options: Options, reader: VideoReader, outputs: Sequence[Output], engine: str
+) -> Conversion:
+    info = reader.info
+    cut = options.start is not None or options.end is not None
+    return Conversion(
+        still=info.still,
+        images=reader.images,
+        encodings={item.kind: item.encoding for item in outputs},
+        backdrop=any(item.backdrop for item in outputs),
+        chunked=engine == "plain" and not info.still,
+        png_sequence=options.output_type == "png_sequence",
+        numbered=any(is_sequence(item.path) for item in outputs),
+        tonal=not info.colour.sdr,
+        timed=not reader.images or cut or any(map(_has_times, outputs)),
+    )
+
+
+def _has_times(output: Output) -> bool:
+    encoding = output.encoding
+    return not encoding.image or encoding.codec.encoder == "exr" or output.backdrop
+
+
+def _label(name: str) -> str:
+    """How an error names an option: by its flag too."""
+    flag = OPTIONS[name].flag
+    return f"{name} ({flag})" if flag else name
 
 
 def _exceptions(name: str, value: Any, conversion: Conversion) -> Iterator[str]:

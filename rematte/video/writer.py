@@ -49,6 +49,7 @@ class Writer(Protocol):
     """What `FileWriter` and `ImageWriter` have in common."""
 
     path: Path
+    temporary: Path
     notes: list[str]
 
     def write(self, frame: Frame) -> None:

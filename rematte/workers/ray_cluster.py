@@ -23,14 +23,10 @@ import torch
 from rematte.engines.device import choose_device
 from rematte.engines.runtimes import import_ray, start_ray
 from rematte.prefetch import share_heap
-from rematte.resume.segments import (
-    LEAD_IN,
-    Segment,
-    SegmentConverter,
-    Work,
-    join,
-    prepare,
-)
+from rematte.resume import LEAD_IN
+from rematte.resume.join import join
+from rematte.resume.plan import Segment, Work, prepare
+from rematte.resume.run import SegmentConverter
 from rematte.version import __version__
 from rematte.workers import jobs as batch
 from rematte.workers import storage

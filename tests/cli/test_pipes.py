@@ -21,7 +21,7 @@ from rematte.cli import app as cli
 from rematte.cli.pipes import Piped, through_files
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.opening import open_input
 
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}

@@ -12,7 +12,7 @@ from fakes import Fake, colours, save_images, times
 
 from rematte.convert import convert_video
 from rematte.errors import InputError
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.reader import VideoReader
 
 GIVEN: dict[str, Any] = {

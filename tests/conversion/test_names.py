@@ -19,7 +19,7 @@ from PIL import Image
 import rematte
 from rematte.convert import convert_video
 from rematte.errors import InputError
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.opening import Limits, open_input, video_stream
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import find_inputs, plan

@@ -11,7 +11,7 @@ from rematte.conversion.effects import NEEDS
 from rematte.convert import convert_video
 from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 

@@ -10,7 +10,7 @@ from fakes import Fake, colours, open_image
 from numpy.typing import NDArray
 
 from rematte.convert import Report, convert_video
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.reader import VideoReader
 from rematte.workers import jobs as batch
 

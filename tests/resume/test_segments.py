@@ -18,10 +18,10 @@ import torch
 from conftest import Run, draw_disc, make_clip, noise
 from fakes import Fake, colours, names, save_images, sound, times
 
+from rematte import segments
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.resume import segments
-from rematte.resume.segments import (
+from rematte.segments import (
     LongReport,
     Segment,
     SegmentConverter,
@@ -263,7 +263,7 @@ def test_a_run_stopped_while_it_names_goes_on(
 SLOW = """
 import sys, time
 from fakes import Fake
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 
 class Slow(Fake):
     def forward(self, *given):
@@ -450,7 +450,7 @@ def test_a_full_disk_keeps_the_work(place: Path, disk: Path) -> None:
     given = {"output": disk / "out.mov", "segment": 5, **RATIO}
     with pytest.raises(OutputError, match="no space left on the disk") as error:
         convert_long(Fake, "in.mkv", resume=True, **given)
-    assert "finished segments are kept in" in str(error.value)
+    assert "finished segments are saved in" in str(error.value)
     assert names(disk) == {".out.mov.segments"}
     done = names(disk / ".out.mov.segments") - {"manifest.json"}
     assert done == {f"{n:06d}" for n in range(len(done))}

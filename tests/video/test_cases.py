@@ -23,7 +23,7 @@ from fakes import Fake, names
 from numpy.typing import NDArray
 
 from rematte.convert import convert_video
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.serve import work
 from rematte.video.reader import VideoReader
 from rematte.workers import jobs as batch

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rematte.convert import Report, convert_video
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.clock import Run, undo_jumps
 from rematte.video.reader import VideoReader
 

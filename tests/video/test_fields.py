@@ -13,7 +13,7 @@ from fakes import Fake
 
 from rematte.convert import convert_video
 from rematte.live.sources import Newest
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
 

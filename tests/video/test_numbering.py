@@ -15,7 +15,7 @@ from PIL import Image
 import rematte
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.codecs import is_pattern
 from rematte.video.frame import Frame
 from rematte.video.numbering import (

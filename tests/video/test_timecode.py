@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rematte.convert import convert_video
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video import exr
 from rematte.video.reader import VideoReader
 from rematte.video.timecode import Timecode, find_timecode

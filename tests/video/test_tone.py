@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rematte.convert import Report, convert_video
 from rematte.matting.background import make_background
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.video.frame import SDR, Colour, Frame
 from rematte.video.reader import VideoReader
 from rematte.video.tone import (

@@ -16,7 +16,7 @@ from PIL import Image
 import rematte
 from rematte.convert import convert_video
 from rematte.live.live import live
-from rematte.resume.segments import convert_long
+from rematte.segments import convert_long
 from rematte.serve.work import preview
 from rematte.video.frame import Frame
 from rematte.video.images import decode_image

@@ -1,0 +1,218 @@
+"""The outputs of a conversion: how each is encoded, and their files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from rematte.errors import OutputError
+from rematte.matting.background import (
+    ImageBackground,
+    Renderer,
+    VideoBackground,
+    make_background,
+)
+from rematte.options import Backdrop, Options
+from rematte.video.codecs import (
+    Encoding,
+    can_hold_alpha,
+    choose,
+    is_sequence,
+    with_alpha,
+)
+from rematte.video.frame import VideoInfo
+from rematte.video.opening import Limits
+from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter, ImageWriter, Writer
+
+
+@dataclass(frozen=True)
+class Output:
+    """One thing to write.
+
+    Attributes:
+        kind: "output", "composition", "alpha" or "foreground".
+        path: Where it goes.
+        encoding: How it is encoded.
+        pixels: What makes its pixels.
+        backdrop: Whether an image or a video lies behind the person.
+    """
+
+    kind: str
+    path: Path
+    encoding: Encoding
+    pixels: Renderer
+    backdrop: bool = False
+
+
+def plan_outputs(
+    paths: Mapping[str, Path],
+    info: VideoInfo,
+    options: Options,
+    origin: Fraction | None = None,
+) -> list[Output]:
+    """Decide for each output how it is encoded and what is behind the person.
+
+    Args:
+        paths: Where they go, by kind.
+        info: The source.
+        options: Those of the conversion.
+        origin: When a video behind the person starts [s]; None: with the first frame.
+
+    Raises:
+        ValueError: If a format cannot hold what is asked for.
+    """
+    given = options.background
+    if not isinstance(given, Mapping):
+        owner = "composition" if "composition" in paths else "output"
+        given = {} if given is None else {owner: given}
+    outputs = []
+    for kind, path in paths.items():
+        main = kind in ("output", "composition")
+        spec, notes = _choose_backdrop(kind, path, given, options.codec)
+        encoding = choose(
+            path,
+            info,
+            alpha=main and spec == "transparent",
+            gray=kind == "alpha",
+            codec=options.codec if main else None,
+            crf=options.crf,
+            mbps=options.output_video_mbps,
+            tone_map=options.tone_map == "auto",
+        )
+        background = None
+        if main:
+            background = make_background(
+                spec, options.background_fit or "cover", origin,
+                Limits(options.max_pixels), encoding.colour,
+            )  # fmt: skip
+        backdrop = isinstance(background, ImageBackground | VideoBackground)
+        if isinstance(background, ImageBackground | VideoBackground):
+            notes += background.notes
+        renderer = Renderer(kind, encoding.wide, background, encoding.colour)
+        encoding = replace(encoding, notes=(*notes, *encoding.notes))
+        outputs.append(Output(kind, path, encoding, renderer, backdrop))
+    return outputs
+
+
+def _choose_backdrop(
+    kind: str, path: Path, given: Mapping[str, Backdrop], codec: str | None
+) -> tuple[Backdrop, list[str]]:
+    """Choose what is behind the person in an output, and note where that is a surprise.
+
+    Args:
+        kind: The kind of output.
+        path: Where it goes.
+        given: The backgrounds that were asked for, by kind of output.
+        codec: The codec that was asked for.
+    """
+    spec = given.get(kind)
+    if spec is not None:
+        return spec, []
+    if kind != "output":
+        # The documented composition: green in a video, transparent in images.
+        clear = is_sequence(path) and path.suffix.lower() not in (".jpg", ".jpeg")
+        return "transparent" if clear else "green", []
+    suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
+    if can_hold_alpha(suffix, codec):
+        return "transparent", []
+    spec = given.get("composition", "green")
+    spec = "green" if spec == "transparent" else spec
+    able = can_hold_alpha(suffix)
+    why = f"codec {codec}" if able else suffix
+    remedy = "leave out --codec" if able else f"{with_alpha()} can"
+    return spec, [
+        f"not transparent but over {spec}: {why} cannot hold an alpha channel; {remedy}"
+    ]
+
+
+@contextmanager
+def open_writers(
+    outputs: Sequence[Output],
+    reader: VideoReader,
+    options: Options,
+    first: Fraction,
+    *,
+    tracks: bool = True,
+    parts: Mapping[str, Path] | None = None,
+) -> Iterator[list[Writer]]:
+    """Open all outputs; on an error none of them is left behind.
+
+    What was written when a conversion is interrupted is saved under names with
+    ".partial" in them, but for files that are parts of others or made of parts.
+
+    Args:
+        outputs: From `plan_outputs`.
+        reader: The source.
+        options: Those of the conversion.
+        first: When the first frame is shown [s].
+        tracks: Whether files get the source's sound, subtitles and chapters.
+        parts: By kind, the first of the files that will be appended instead of frames.
+    """
+    whole = tracks and parts is None
+    shift = Fraction(0) if tracks and options.start is None else first
+    source = reader.path if tracks and not reader.images else None
+    writers: list[Writer] = []
+    try:
+        for item in outputs:
+            if item.encoding.image:
+                number = options.start_number if tracks else 0
+                writers.append(
+                    ImageWriter(item.path, reader.info, item.encoding, number)
+                )
+                continue
+            like = parts.get(item.kind) if parts else None
+            writers.append(
+                FileWriter(
+                    item.path, reader.info, item.encoding, source, shift,
+                    options.span[1], options.audio, like, reader.limits, reader.clock,
+                )
+            )  # fmt: skip
+        yield writers
+    except KeyboardInterrupt:
+        saved = [_save_partial(writer) for writer in writers if whole]
+        _discard([] if whole else writers)
+        raise KeyboardInterrupt(*(str(path) for path in saved if path)) from None
+    except BaseException:
+        _discard(writers)
+        raise
+
+
+def _discard(writers: Sequence[Writer]) -> None:
+    for writer in writers:
+        writer.discard()
+
+
+def _save_partial(writer: Writer) -> Path | None:
+    try:
+        return writer.keep_partial()
+    except (OutputError, KeyboardInterrupt):  # no room for the end; interrupted again
+        writer.discard()
+        return None
+
+
+def publish(
+    writers: Sequence[Writer],
+    options: Options,
+    frames: int,
+    end: Fraction,
+    before_naming: Callable[[], object] = lambda: None,
+) -> None:
+    """Complete all outputs, and only then give them their names: all or none.
+
+    Args:
+        writers: From `open_writers`.
+        options: Those of the conversion.
+        frames: How many were written.
+        end: The end of the last frame [s].
+        before_naming: Called when all are complete and none has its name.
+    """
+    until = options.span[1]
+    # The sound ends where the picture was cut, and else where it ends itself.
+    stop = end if frames == options.limit else until and max(until, end)
+    for writer in writers:
+        writer.complete(stop)
+    before_naming()
+    for writer in writers:
+        writer.publish()

@@ -1,0 +1,147 @@
+"""The report of a conversion: what was done, and how long each stage took."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+# Called with how many frames are done, and how many there are as far as is known.
+Progress = Callable[[int, int | None], object]
+
+
+@dataclass
+class Report:
+    """What a conversion did.
+
+    Attributes:
+        frames: How many frames came in, and went into every output.
+        width: Width of the frames [pixels].
+        height: Height of the frames [pixels].
+        downsample_ratio: The ratio that the network used.
+        engine: What ran the network, and why.
+        setup: Part of the time spent on choosing and building the engine [s].
+        seconds: Wall time of the whole conversion.
+        shares: Parts of the stages in the work done: decoding, the network,
+            compositing and encoding; they add up to 1. Stages run side by side, so
+            the largest one sets the pace.
+        outputs: What was written, by kind.
+        notes: What is not as in the source, in words.
+        damaged: Where damage was passed over, by time [s]; see `VideoReader`.
+    """
+
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    downsample_ratio: float = 1.0
+    engine: str = ""
+    setup: float = 0.0
+    seconds: float = 0.0
+    shares: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    damaged: dict[float, str] = field(default_factory=dict)
+
+    def note(self, *notes: str) -> None:
+        """Add notes, each once."""
+        self.notes += [note for note in notes if note not in self.notes]
+
+
+class Stages:
+    """Measures how long each stage works, without what it waits for other stages.
+
+    A stage inside another in the same thread takes its time from it.
+    """
+
+    def __init__(self) -> None:
+        names = ("decode", "network", "composite", "encode", "wait")
+        self._seconds = dict.fromkeys(names, 0.0)
+        self._lock = threading.Lock()
+        self._thread = threading.local()
+        self._start = time.perf_counter()
+
+    def _switch(self, running: list[str]) -> None:
+        now = time.perf_counter()
+        if running:
+            with self._lock:
+                self._seconds[running[-1]] += now - self._thread.since
+        self._thread.since = now
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """What is done in this `with` statement is the stage's work."""
+        if not hasattr(self._thread, "running"):
+            self._thread.running = []
+        running: list[str] = self._thread.running
+        self._switch(running)
+        running.append(stage)
+        try:
+            yield
+        finally:
+            self._switch(running)
+            running.pop()
+
+    def around(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on; the time it takes to make them is the stage's."""
+        iterator = iter(items)
+        while True:
+            with self(stage):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+            del item  # 4K frames are large: not to be held while the next is made
+
+    def total(self) -> float:
+        """Wall time since the beginning [s]."""
+        return time.perf_counter() - self._start
+
+    def shares(self) -> dict[str, float]:
+        """Part of each stage in the work done; see `Report.shares`."""
+        with self._lock:
+            seconds = {k: v for k, v in self._seconds.items() if k != "wait"}
+        return as_shares(seconds)
+
+
+def as_shares(seconds: dict[str, float]) -> dict[str, float]:
+    """Scale times so that they add up to 1."""
+    total = sum(seconds.values()) or 1.0
+    return {stage: value / total for stage, value in seconds.items()}
+
+
+@contextmanager
+def show_progress(
+    progress: bool | Progress, name: str, total: int | None, stages: Stages
+) -> Iterator[Callable[[int], None]]:
+    """Show how far a conversion is, by a bar on stderr or a callback.
+
+    Args:
+        progress: Whether to show the bar, or the callback.
+        name: What stands before the bar.
+        total: How many frames there are, as far as is known.
+        stages: Their shares are shown beside the bar.
+
+    Yields:
+        A function to call with the number of frames that are done, for each of them.
+    """
+    with tqdm(
+        total=total, unit="frame", disable=progress is not True, desc=name,
+        dynamic_ncols=True,
+    ) as bar:  # fmt: skip
+
+        def step(frames: int) -> None:
+            bar.update()
+            if callable(progress):
+                progress(frames, total)
+            if frames % 10 == 0 and not bar.disable:
+                shares = stages.shares().items()
+                text = ", ".join(f"{stage} {share:.0%}" for stage, share in shares)
+                bar.set_postfix_str(text, refresh=False)
+
+        yield step

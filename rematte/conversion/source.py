@@ -1,0 +1,76 @@
+"""Opens the input of a conversion, and finds the frames that are asked for."""
+
+from bisect import bisect_left, bisect_right
+from fractions import Fraction
+from pathlib import Path
+
+from rematte.errors import InputError
+from rematte.options import Options
+from rematte.video.opening import Limits
+from rematte.video.reader import VideoReader
+
+
+def open_reader(
+    source: str | Path,
+    options: Options,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    size: tuple[int, int] | None = None,
+) -> VideoReader:
+    """Open an input as options say.
+
+    Args:
+        source: The input.
+        options: How to read it.
+        start: Skip what is shown before this time [s].
+        end: Stop before this time [s].
+        size: Width and height of the frames [pixels]; by default the options'.
+    """
+    return VideoReader(
+        source,
+        size=size or options.input_resize,
+        start=start,
+        end=end,
+        frame_rate=options.rate,
+        ignore_errors=options.ignore_errors,
+        threads=options.num_workers,
+        hwaccel=options.hwaccel,
+        hold_gaps=True,
+        limits=Limits(options.max_pixels, options.allow_lists),
+        deinterlace=options.deinterlace or "auto",
+        audio=options.audio,
+        input_alpha=options.input_alpha,
+    )
+
+
+def frames_within(
+    reader: VideoReader, options: Options
+) -> tuple[list[Fraction], int, int]:
+    """Find the frames of a source that are asked for.
+
+    Returns:
+        When each frame of the source is shown [s], the index of the first one that is
+        asked for, and that of the first one after those.
+
+    Raises:
+        InputError: If there is no such frame, or the source does not say its times.
+    """
+    since, until = options.span
+    times = reader.times()
+    # A frame is shown until the next, the last as long as usual.
+    ends = [*times[1:], *(shown + 1 / reader.info.rate for shown in times[-1:])]
+    begin = 0 if since is None else bisect_right(ends, since)
+    stop = len(times) if until is None else bisect_left(times, until)
+    if options.limit is not None:
+        stop = min(stop, begin + options.limit)
+    if begin >= stop:
+        raise no_frame(reader, options)
+    return times, begin, stop
+
+
+def no_frame(reader: VideoReader, options: Options) -> InputError:
+    """The error where no frame is shown between `start` and `end`."""
+    return InputError(
+        f"{reader.path}: no frame between {options.start or 0} and "
+        f"{options.end or 'its end'}; choose another start (--start)"
+    )

@@ -1,0 +1,202 @@
+"""Converts a span of a video: decode, matte, composite, encode, side by side."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.conversion.outputs import Output, open_writers, publish
+from rematte.conversion.report import Progress, Report, Stages, show_progress
+from rematte.conversion.source import no_frame
+from rematte.engines.choose import Matting
+from rematte.matting.background import Renderer
+from rematte.matting.loop import AnyMatted, Memory
+from rematte.options import Options
+from rematte.prefetch import Ahead, Behind
+from rematte.video.frame import Frame
+from rematte.video.reader import VideoReader, describe_damage
+from rematte.video.tone import displayed
+from rematte.video.writer import Writer
+
+NO_PIXELS = np.empty((0, 0, 0), np.uint8)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive frames that are converted in one go; by default all that are read.
+
+    Attributes:
+        index: Its position among the spans of a video, from 0.
+        lead: Time of the first frame that the network sees [s].
+        first: Time of the first frame that is written [s].
+        end: Time of the first frame of the next span [s]; None for the last.
+    """
+
+    index: int = 0
+    lead: Fraction = Fraction(0)
+    first: Fraction = Fraction(0)
+    end: Fraction | None = None
+
+    def is_past(self, frame: Frame) -> bool:
+        """Whether a frame belongs to a later span."""
+        return self.end is not None and frame.time >= self.end
+
+
+@dataclass
+class Trace:
+    """What a span of several leaves for those beside it, and for joining them.
+
+    Attributes:
+        memory: What the network remembers, before the span and then after it.
+        seams: Whether the span starts from an empty memory, so that alpha is recorded
+            at its first frame, and at the first one of the next span.
+        frames: Times and names of the frames that were written.
+        edges: Alpha at the "first" frame, and at the one "past" the last.
+    """
+
+    memory: Memory = field(default_factory=Memory)
+    seams: bool = False
+    frames: list[Frame] = field(default_factory=list)
+    edges: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def run_span(
+    span: Span,
+    reader: VideoReader,
+    outputs: Sequence[Output],
+    options: Options,
+    matting: Callable[[Report], Matting],
+    report: Report,
+    *,
+    stages: Stages,
+    trace: Trace | None = None,
+    progress: bool | Progress = False,
+) -> None:
+    """Write every frame of a span to every output, and give these their names.
+
+    Args:
+        span: Which frames.
+        reader: The source, opened where the span begins or before.
+        outputs: From `plan_outputs`.
+        options: Those of the conversion.
+        matting: Makes the matting loop when the first frame has been read.
+        report: Receives what was done.
+        stages: Measures the stages.
+        trace: Receives what the spans beside this one need; None where this is the
+            whole video, whose files get the source's other tracks.
+        progress: See `show_progress`.
+
+    Raises:
+        InputError: If there is no frame in the span.
+    """
+    whole, limit = trace is None, options.limit if trace is None else None
+    beyond = trace is not None and trace.seams
+    shown = displayed(reader, reader.info.colour)
+    if not whole:
+        shown = _select(shown, span, beyond)
+    frames = stages.around("decode", islice(shown, limit))
+    first = next(frames, None)
+    if first is None:
+        raise no_frame(reader, options)
+    mattes = partial(_matte_written, matting(report), span, trace)
+    name, total = reader.path.name, _smaller(reader.info.frames, limit)
+    with (
+        show_progress(progress, name, total, stages) as step,
+        open_writers(outputs, reader, options, first.time, tracks=whole) as writers,
+    ):
+        frames = chain((first,), frames)
+        end = _write(stages, frames, mattes, outputs, writers, report, step)
+        with stages("encode"):
+            publish(writers, options, report.frames, end)
+    report.outputs = {item.kind: str(item.path) for item in outputs}
+    report.damaged = reader.damaged
+    if whole:
+        report.notes += [*reader.notes, *describe_damage(reader.damaged)]
+        report.notes += notes_of(writers)
+    else:
+        report.notes += reader.late_notes
+
+
+def notes_of(writers: Sequence[Writer]) -> list[str]:
+    """What is not as in the source in each output."""
+    return [f"{each.path.name}: {note}" for each in writers for note in each.notes]
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return one or other if one is None or other is None else min(one, other)
+
+
+def _select(frames: Iterable[Frame], span: Span, beyond: bool) -> Iterator[Frame]:
+    """The frames that the network is to see; with `beyond`, one past the end too."""
+    for frame in frames:
+        past = span.is_past(frame)
+        if past and not beyond:
+            return
+        if frame.time >= span.lead:
+            yield frame
+        if past:
+            return
+
+
+def _matte_written(
+    matting: Matting, span: Span, trace: Trace | None, frames: Iterable[Frame]
+) -> Iterator[AnyMatted]:
+    """Matte frames, and give those that are written."""
+    if trace is None:
+        yield from matting(frames)
+        return
+    alpha = Renderer("alpha")
+    for matted in matting(frames, memory=trace.memory):
+        frame = matted.frame
+        if span.is_past(frame):
+            trace.edges["past"] = alpha(matted)
+        elif frame.time >= span.first:
+            if trace.seams and not trace.frames:
+                trace.edges["first"] = alpha(matted)
+            trace.frames.append(frame.showing(NO_PIXELS))
+            yield matted
+
+
+def _write(
+    stages: Stages,
+    frames: Iterable[Frame],
+    mattes: Callable[[Iterable[Frame]], Iterator[AnyMatted]],
+    outputs: Sequence[Output],
+    writers: Sequence[Writer],
+    report: Report,
+    step: Callable[[int], None],
+) -> Fraction:
+    """Write every matte; gives the end [s] of the last frame.
+
+    Decoding, network and each encoder have a thread of their own, compositing has
+    this one.
+    """
+
+    def encode(writer: Writer, frame: Frame) -> None:
+        with stages("encode"):
+            writer.write(frame)
+
+    end = Fraction(0)
+    with ExitStack() as stack:
+        decoded = stack.enter_context(Ahead(frames))
+        made = stages.around("network", mattes(stages.around("wait", decoded)))
+        ready = stack.enter_context(Ahead(made))
+        sinks = [
+            stack.enter_context(Behind(partial(encode, writer))) for writer in writers
+        ]
+        for matted in ready:
+            for item, sink in zip(outputs, sinks, strict=True):
+                with stages("composite"):
+                    pixels = item.pixels(matted)
+                sink.put(matted.frame.showing(pixels))
+            end = matted.frame.time + matted.frame.duration
+            del matted, pixels
+            report.frames += 1
+            step(report.frames)
+    return end

@@ -1,0 +1,132 @@
+"""The manifest of a conversion in segments: what it was started with.
+
+It stands in the folder of the segments, beside marker files. A run that is resumed must
+have the same input, settings, weights and versions.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rematte.engines.cpu import package_versions
+from rematte.options import OPTIONS, Options
+from rematte.version import __version__
+from rematte.video.images import find_images
+from rematte.video.writer import shorten
+
+NAME = "manifest.json"
+# Marker file: segments are joined, only renames remain.
+NAMED = "named"
+# The temporary paths of outputs that are being joined.
+JOINING = "joining.json"
+
+# Length of the prefix that is hashed to identify a file [bytes].
+_PREFIX = 1 << 20
+
+
+def work_folder(output: Path) -> Path:
+    """A hidden folder beside an output, or above it while that has no folder yet."""
+    name = f".{shorten(output.name)}.segments"
+    near, above = output.parent / name, output.parent.parent / name
+    return above if above.exists() or not output.parent.is_dir() else near
+
+
+def conditions(
+    model: Any, source: Path, options: Options, others: Mapping[str, Any]
+) -> dict[str, str]:
+    """Describe all that the result depends on.
+
+    Args:
+        model: A loaded network.
+        source: The input.
+        options: Those of the conversion.
+        others: What else was asked for, by name; None is as by default.
+
+    Returns:
+        Texts by name, without the options that are as by default.
+    """
+    background = options.background
+    files = {"input": source}
+    if isinstance(background, str | Path) and Path(background).exists():
+        files["background"] = Path(background)
+    found = {}
+    for name, path in files.items():
+        for what, value in _describe_file(path).items():
+            found[f"{what} of the {name}"] = value
+    for name, value in {**options.given(), **others}.items():
+        free = name in OPTIONS and OPTIONS[name].may_change
+        if value is not None and not free:
+            found[name] = str(value.resolve() if isinstance(value, Path) else value)
+    found["the weights"] = weights_hash(model)
+    found["version of rematte"] = __version__
+    packages = package_versions(("torch", "av", "openvino", "onnxruntime"))
+    for name, version in packages.items():
+        found[f"version of {name}"] = version
+    return found
+
+
+def _describe_file(path: Path) -> dict[str, str]:
+    """Size, time of change and hash of the beginning of a file, or of a folder's."""
+    files = [path] if path.exists() else [image.file for image in find_images(path)[0]]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+    states = [file.stat() for file in files]
+    head = b""
+    for first in files[:1]:
+        with first.open("rb") as file:
+            head = file.read(_PREFIX)
+    return {
+        "number of files": str(len(files)),
+        "size": str(sum(state.st_size for state in states)),
+        "time of change": str(max((state.st_mtime_ns for state in states), default=0)),
+        "beginning": hashlib.sha256(head).hexdigest()[:16],
+    }
+
+
+def weights_hash(model: Any) -> str:
+    """Hash a network's weights and its class."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    tensors = model.state_dict()
+    if not tensors and isinstance(model, torch.jit.ScriptModule):  # frozen: in the code
+        digest.update(model.save_to_buffer())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def read(folder: Path, now: Mapping[str, str]) -> dict[str, Any]:
+    """Read the manifest of an earlier run.
+
+    Args:
+        folder: Where its segments are.
+        now: The conditions of this run.
+
+    Raises:
+        ValueError: If the earlier run had other conditions.
+    """
+    known: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
+    before = known["conditions"]
+    others = [
+        f"{name} ({before.get(name, 'default')} -> {now.get(name, 'default')})"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if others:
+        raise ValueError(
+            f"{folder} was started with other settings: {'; '.join(others)}; give "
+            "the same again, or overwrite (-y) without resume (--resume) to start over"
+        )
+    return known
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that appears when it is complete."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(content), "utf-8")
+    part.replace(path)

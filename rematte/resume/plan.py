@@ -1,0 +1,239 @@
+"""Plans a conversion in segments: where they begin, and where they are saved."""
+
+import json
+import shutil
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rematte.conversion.effects import check_options
+from rematte.conversion.outputs import plan_outputs
+from rematte.conversion.paths import check_images, check_paths, split_arguments
+from rematte.conversion.source import frames_within, open_reader
+from rematte.conversion.span import Span
+from rematte.engines.choose import placement, settle_engine
+from rematte.errors import OutputError
+from rematte.matting.loop import choose_ratio
+from rematte.options import Options
+from rematte.resume import LENGTH, manifest
+from rematte.video import scene_cuts
+from rematte.video.codecs import can_join, is_sequence
+from rematte.video.reader import VideoReader
+from rematte.video.writer import as_output_error
+
+Segment = Span
+
+# How far a segment's beginning is moved to a cut, where a seam is not seen [frames].
+_REACH = 25
+
+
+@dataclass(frozen=True)
+class Work:
+    """A conversion in segments; everything that a worker needs to know.
+
+    Attributes:
+        source: The input.
+        paths: Where outputs go, by kind: "output", "composition", "alpha",
+            "foreground".
+        options: Those of the conversion.
+        folder: Where the segments are saved.
+        segments: All of them.
+        lead_in: How many frames early each begins; None where it takes over the state.
+        engine: The name of what runs the network.
+    """
+
+    source: Path
+    paths: Mapping[str, Path]
+    options: Options
+    folder: Path
+    segments: Sequence[Segment]
+    lead_in: int | None
+    engine: str
+
+    def place(self, segment: Segment) -> Path:
+        """The folder of a segment, which exists when it is finished."""
+        return self.folder / f"{segment.index:06d}"
+
+    def parts(self, folder: Path) -> dict[str, Path]:
+        """Where a segment's outputs are within its folder, by kind."""
+        return {
+            kind: folder / kind / (
+                f"%06d{path.suffix or '.png'}" if is_sequence(path) else path.name
+            )
+            for kind, path in self.paths.items()
+        }  # fmt: skip
+
+    def missing(self) -> list[Segment]:
+        """The segments that are not finished."""
+        return [each for each in self.segments if not self.place(each).exists()]
+
+
+def plan_segments(
+    times: Sequence[Fraction],
+    starts: Sequence[int],
+    lead_in: int = 0,
+    end: Fraction | None = None,
+) -> list[Segment]:
+    """Cut frames into segments.
+
+    Args:
+        times: Of all frames [s], in order.
+        starts: Which frames segments begin with, from 0 on.
+        lead_in: Frames that each but the first begins early.
+        end: When the first frame after all of them would be shown [s], if there is one.
+    """
+    ends = [*(times[start] for start in starts[1:]), end]
+    return [
+        Segment(index, times[max(0, start - lead_in)], times[start], after)
+        for index, (start, after) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def prepare(
+    model: Any,
+    input_source: str | Path,
+    *,
+    resume: bool = False,
+    lead_in: int | None = None,
+    segment: int | None = None,
+    share: int = 1,
+    **settings: Any,
+) -> Work:
+    """Check what is asked for, cut it into segments and make their folder.
+
+    Args:
+        model: A loaded network.
+        input_source: A video file or a folder of images.
+        resume: Go on with the segments that an earlier run left, if it left some.
+        lead_in: Frames that each segment begins early; None if each takes over the
+            state of the one before.
+        segment: Frames in each segment; by default `LENGTH`, or fewer.
+        share: How many workers there will be.
+        **settings: The other arguments of `convert_video`.
+
+    Raises:
+        ValueError: As `convert_video`, and if the earlier run had another input, other
+            settings or other weights.
+        InputError: As `convert_video`.
+        OutputError: As `convert_video`, and if an earlier run left segments that are
+            neither to be used nor to be replaced.
+    """
+    for name, value, least in (("lead_in", lead_in, 0), ("segment", segment, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be {least} or more frames, got {value}")
+    source = Path(input_source)
+    paths, options = split_arguments(settings)
+    folder = manifest.work_folder(next(iter(paths.values())))
+    started = (folder / manifest.NAME).exists()
+    if started and not (resume or options.overwrite):
+        raise OutputError(
+            f"{folder} holds segments of an earlier run; pass resume (--resume) to go "
+            "on with them, or overwrite (-y) to start over"
+        )
+    # A run that was stopped while it named its outputs names them again.
+    naming = resume and (folder / manifest.NAMED).exists()
+    check_paths(paths, source, options.background, options.overwrite or naming)
+    others = {**paths, "lead_in": lead_in, "segment": segment}
+    conditions = manifest.conditions(model, source, options, others)
+    if started and resume:
+        known = manifest.read(folder, conditions)
+    else:
+        plan = _plan(model, source, paths, options, lead_in, segment, share)
+        known = {"conditions": conditions, **plan}
+        with as_output_error(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir()
+            manifest.write_json(folder / manifest.NAME, known)
+    _remove_unfinished(folder)
+    segments = [
+        Segment(index, *(text and Fraction(text) for text in texts))
+        for index, texts in enumerate(known["segments"])
+    ]
+    return Work(source, paths, options, folder, segments, lead_in, known["engine"])
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a run was writing when it was stopped."""
+    left = [*folder.glob(".*")]
+    with suppress(OSError, ValueError):
+        text = (folder / manifest.JOINING).read_text("utf-8")
+        left += map(Path, json.loads(text))
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _plan(
+    model: Any,
+    source: Path,
+    paths: Mapping[str, Path],
+    options: Options,
+    lead_in: int | None,
+    segment: int | None,
+    share: int,
+) -> dict[str, Any]:
+    """The segments and the engine, as they stand in the manifest."""
+    device, dtype = placement(model, options.device, options.dtype)
+    with open_reader(source, options) as reader:
+        info = reader.info
+        times, begin, stop = frames_within(reader, options)
+    if info.still:
+        raise ValueError(
+            f"{source} is one image, which has no segments; leave out resume and "
+            "workers (--resume, --workers)"
+        )
+    for kind, path in paths.items():
+        if not can_join(path):
+            raise ValueError(
+                f"{kind} {path}: {path.suffix} cannot be joined from segments; write "
+                "another format, or leave out resume and workers (--resume, --workers)"
+            )
+    end = times[stop] if stop < len(times) else None
+    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    engine = settle_engine(
+        model, device, dtype, options.engine, (info.height, info.width), ratio,
+        stop - begin,
+    )  # fmt: skip
+    notes_on_options(reader, paths, options, engine)
+    check_images(paths, reader, options)
+    if segment is None:  # all alike, and as many for each worker
+        rounds = -(-(stop - begin) // (LENGTH * share))
+        segment = -(-(stop - begin) // (rounds * share))
+    shown = times[begin:stop]
+    starts = [*range(0, len(shown), segment)]
+    if lead_in is not None:  # only where there are seams
+        reach = min(segment // 4, _REACH)
+        starts[1:] = [_near_cut(source, options, shown, n, reach) for n in starts[1:]]
+    return {
+        "engine": engine,
+        "segments": [
+            [str(each.lead), str(each.first), each.end and str(each.end)]
+            for each in plan_segments(shown, starts, lead_in or 0, end)
+        ],
+    }
+
+
+def notes_on_options(
+    reader: VideoReader, paths: Mapping[str, Path], options: Options, engine: str
+) -> list[str]:
+    """Note the options that do nothing; see `check_options`."""
+    outputs = plan_outputs(paths, reader.info, options)
+    return check_options(options, reader, outputs, engine)
+
+
+def _near_cut(
+    source: Path, options: Options, times: Sequence[Fraction], start: int, reach: int
+) -> int:
+    """A frame within reach of one where a scene begins, else that one."""
+    since, until = times[start - reach], times[min(start + reach, len(times) - 1)]
+    with open_reader(source, options, since, until, scene_cuts.SIZE) as reader:
+        frames = [*reader]
+    cut = scene_cuts.find_cut(frames)
+    return start if cut is None else bisect_left(times, frames[cut].time)

@@ -1,0 +1,258 @@
+"""Runs the segments of a conversion, one after the other or in several processes."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from tqdm import tqdm
+
+from rematte.conversion.effects import need
+from rematte.conversion.outputs import plan_outputs
+from rematte.conversion.report import Report, Stages
+from rematte.conversion.source import open_reader
+from rematte.conversion.span import Trace, run_span
+from rematte.convert import make_matting
+from rematte.errors import OutputError
+from rematte.matting.loop import Memory
+from rematte.resume import LEAD_IN
+from rematte.resume.join import LongReport, join
+from rematte.resume.manifest import write_json
+from rematte.resume.plan import Segment, Work, prepare
+from rematte.video.codecs import is_sequence
+from rematte.video.writer import as_output_error, reorder_depth
+from rematte.workers.pool import ProcessKilledError, run_all
+
+# A decoder may need frames before the one that is wanted, and not only its key frame.
+_MARGIN = 16
+
+
+def convert_long(
+    load: Callable[[], Any],
+    input_source: str | Path,
+    *,
+    resume: bool = False,
+    workers: int = 1,
+    lead_in: int | None = None,
+    segment: int | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> LongReport:
+    """Convert as `convert_video` does, in segments.
+
+    Args:
+        load: Loads the model; called once in each process, so it must be picklable
+            where there are several.
+        input_source: A video file or a folder of images.
+        resume: Go on with the segments that an earlier run left, if it left some.
+            Otherwise they are deleted, or refused unless outputs may be replaced.
+        workers: Processes that convert segments side by side, sharing the cores. One
+            gives what a run without segments gives.
+        lead_in: With several workers, how many frames early each segment begins; by
+            default `LEAD_IN`.
+        segment: Frames in each segment; by default `LENGTH`, less where that leaves
+            workers without any.
+        progress: Show a progress bar on stderr.
+        **settings: The other arguments of `convert_video`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ValueError: As `convert_video`, and if the earlier run had another input, other
+            settings or other weights.
+        InputError: As `convert_video`.
+        OutputError: As `convert_video`; finished segments are saved.
+        KeyboardInterrupt: With the folder of finished segments as its argument.
+    """
+    begin = time.perf_counter()
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}")
+    need("--lead-in", lead_in, workers > 1)
+    if workers > 1 and lead_in is None:
+        lead_in = LEAD_IN
+    model = load()
+    work = prepare(
+        model, input_source, resume=resume, lead_in=lead_in, segment=segment,
+        share=workers, **settings,
+    )  # fmt: skip
+    missing = work.missing()
+    bar = tqdm(
+        total=len(work.segments), initial=len(work.segments) - len(missing),
+        unit="segment", disable=not progress, desc=work.source.name,
+        dynamic_ncols=True,
+    )  # fmt: skip
+    with bar, _saved(work):
+        if min(workers, len(missing)) > 1:
+            del model
+            _run_side_by_side(load, work, missing, workers, bar.update)
+        else:
+            converter = SegmentConverter(model, work)
+            for each in missing:
+                converter(each)
+                bar.update()
+        report = join(work)
+    report.reused = len(work.segments) - len(missing)
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+@contextmanager
+def _saved(work: Work) -> Iterator[None]:
+    """Say in an error where finished segments are; without any, leave no folder."""
+    try:
+        yield
+    except BaseException as error:
+        if len(work.missing()) == len(work.segments):
+            shutil.rmtree(work.folder, ignore_errors=True)
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(work.folder) from None
+        if isinstance(error, OutputError):
+            raise OutputError(
+                f"{error}; finished segments are saved in {work.folder}, resume "
+                "(--resume) goes on"
+            ) from error
+        raise
+
+
+class SegmentConverter:
+    """Converts segments of one video with one model, in any order if they lead in.
+
+    Args:
+        model: A loaded network.
+        work: From `prepare`.
+    """
+
+    def __init__(self, model: Any, work: Work) -> None:
+        self._work = work
+        self._options = replace(work.options, engine=work.engine)
+        self._report = Report()
+        self._matting = make_matting(model, self._options, None, self._report)
+        with open_reader(work.source, work.options) as reader:
+            self._margin = _MARGIN / reader.info.rate
+
+    def __call__(self, segment: Segment) -> None:
+        """Convert a segment, unless that is done; its folder appears when it is.
+
+        Raises:
+            InputError: If the input cannot be read, or not from there.
+            OutputError: If something cannot be written; nothing is left behind then.
+        """
+        place = self._work.place(segment)
+        with as_output_error(place):
+            if place.exists():
+                return
+            temporary = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
+            try:
+                self._convert(segment, temporary)
+                temporary.rename(place)
+            except OSError:
+                if not place.exists():  # else another worker was faster
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _convert(self, segment: Segment, folder: Path) -> None:
+        work, options = self._work, self._options
+        trace = Trace(seams=work.lead_in is not None)
+        if segment.index and not trace.seams:
+            before = work.segments[segment.index - 1]
+            trace.memory = _read_state(work.place(before))
+        paths = work.parts(folder)
+        for path in paths.values():
+            path.parent.mkdir()
+        report, stages = Report(), Stages()
+        start = segment.lead - self._margin
+        with open_reader(work.source, options, start if start > 0 else None) as reader:
+            origin = work.segments[0].first
+            outputs = plan_outputs(paths, reader.info, options, origin)
+            run_span(
+                segment, reader, outputs, options, lambda _: self._matting, report,
+                stages=stages, trace=trace,
+            )  # fmt: skip
+        report.seconds, report.shares = stages.total(), stages.shares()
+        if not trace.seams:
+            (folder / "state.safetensors").write_bytes(_pack(trace.memory))
+        with (folder / "edges.npz").open("wb") as file:
+            edges: dict[str, Any] = trace.edges
+            np.savez_compressed(file, **edges)
+        self._write_record(segment, folder, trace, report)
+
+    def _write_record(
+        self, segment: Segment, folder: Path, trace: Trace, report: Report
+    ) -> None:
+        """Write what `join` needs to know of a segment."""
+        paths = self._work.parts(folder)
+        end = segment.end
+        record = {
+            "frames": [
+                [str(frame.time), str(frame.duration), frame.name, frame.number]
+                for frame in trace.frames
+            ],
+            "depth": {
+                kind: reorder_depth(path)
+                for kind, path in paths.items()
+                if not is_sequence(path)
+            },
+            "shares": {k: v * report.seconds for k, v in report.shares.items()},
+            "engine": self._report.engine,
+            "notes": [*self._report.notes, *report.notes],
+            "damaged": {
+                time: name
+                for time, name in report.damaged.items()
+                if segment.first <= time and (end is None or time < end)
+            },
+        }
+        write_json(folder / "segment.json", record)
+
+
+def _pack(memory: Memory) -> bytes:
+    # Copies, since a file cannot hold what shares its memory.
+    tensors = {
+        str(n): state.clone(memory_format=torch.contiguous_format)
+        for n, state in enumerate(memory.state)
+    }
+    return save(tensors, {"shape": json.dumps(memory.shape)})
+
+
+def _read_state(folder: Path) -> Memory:
+    with safe_open(folder / "state.safetensors", "pt") as file:
+        shape = tuple(json.loads(file.metadata()["shape"]))
+        return Memory(shape, [file.get_tensor(name) for name in sorted(file.keys())])
+
+
+def _run_side_by_side(
+    load: Callable[[], Any],
+    work: Work,
+    missing: list[Segment],
+    workers: int,
+    step: Callable[[], object],
+) -> None:
+    make = partial(_load_converter, load, work)
+    processes = min(workers, len(missing))
+    for _, result in run_all(make, _convert_segment, missing, processes):
+        if isinstance(result, ProcessKilledError):
+            raise MemoryError(
+                "workers were killed twice before one finished a segment; use fewer "
+                "(--workers)"
+            ) from result
+        step()
+
+
+def _load_converter(load: Callable[[], Any], work: Work) -> SegmentConverter:
+    return SegmentConverter(load(), work)
+
+
+def _convert_segment(converter: SegmentConverter, segment: Segment) -> None:
+    converter(segment)
