@@ -1,0 +1,173 @@
+"""Every option acts in spans as in one run: the same notes, frames, times and sound."""
+
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Tags, make_clip
+from fakes import Fake, colours, save_images, sound
+
+from rematte.convert import convert_video
+from rematte.options import OPTIONS
+from rematte.segments import SegmentConverter, join, prepare
+from rematte.video.reader import VideoReader
+
+RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+UNEVEN = [Fraction(3 + 2 * n + n % 2, 60) for n in range(10)]
+
+
+def plain(folder: Path) -> Path:
+    return make_clip(
+        folder / "in.mp4", colours(), times=UNEVEN, time_base=Fraction(1, 600),
+        sound=True, sound_seconds=0.6,
+    )  # fmt: skip
+
+
+def interlaced(folder: Path) -> Path:
+    options = {"qp": "0", "flags": "+ildct", "x264-params": "keyint=5:interlaced=1"}
+    return make_clip(folder / "in.mp4", colours(10, (32, 32)), options=options)
+
+
+def hdr(folder: Path) -> Path:
+    pictures = [picture.astype(np.uint16) * 257 for picture in colours()]
+    return make_clip(
+        folder / "in.mkv", pictures, codec="ffv1", pix_fmt="yuv444p10le",
+        tags=Tags(9, 1, 9, 16),
+    )  # fmt: skip
+
+
+def transparent(folder: Path) -> Path:
+    alpha = np.tile(np.array([0, 85, 170, 255], np.uint8).repeat(8), (24, 1))
+    pictures = [np.dstack([picture, alpha]) for picture in colours()]
+    return make_clip(folder / "in.mkv", pictures, codec="ffv1", pix_fmt="bgra")
+
+
+def damaged(folder: Path) -> Path:
+    """Frames that stand alone, one of which cannot be decoded."""
+    path = make_clip(folder / "in.mov", colours(), codec="png", pix_fmt="rgb24")
+    data = bytearray(path.read_bytes())
+    marks = [n for n in range(len(data)) if data.startswith(b"\x89PNG", n)]
+    data[marks[4] : marks[5] - 40] = b"\xff" * (marks[5] - 40 - marks[4])
+    path.write_bytes(data)
+    return path
+
+
+def listed(folder: Path) -> Path:
+    plain(folder)
+    path = folder / "in.ffconcat"
+    path.write_text("ffconcat version 1.0\nfile in.mp4\nfile in.mp4")
+    return path
+
+
+def images(folder: Path) -> Path:
+    return save_images(folder / "in", colours())
+
+
+def picture(folder: Path) -> Path:
+    shutil.move(
+        save_images(folder / "back", colours(1, (64, 16))) / "shot0.png", "b.png"
+    )
+    return plain(folder)
+
+
+# For each option a value that has an effect, the input, and outputs unless `o.mkv`.
+CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
+    "background": ({"composition": "red"}, plain, {"output_composition": "o.mkv"}),
+    "background_fit": ("contain", picture, {"output_composition": "o.mkv"}),
+    "downsample_ratio": (0.5, plain, {}),
+    "device": ("cpu", plain, {}),
+    "dtype": (torch.float32, plain, {}),
+    "engine": ("plain", plain, {}),
+    "seq_chunk": (2, plain, {}),
+    "start": ("0:00.12", plain, {}),
+    "end": (0.3, plain, {}),
+    "limit": (7, plain, {}),
+    "input_resize": ((16, 12), plain, {}),
+    "frame_rate": (24, plain, {}),
+    "deinterlace": ("off", interlaced, {}),
+    "ignore_errors": (True, damaged, {}),
+    "max_pixels": (32 * 24, plain, {}),
+    "allow_lists": (True, listed, {}),
+    "hwaccel": ("cuda", plain, {}),
+    "input_alpha": ("ignore", transparent, {}),
+    "num_workers": (2, images, {}),
+    "codec": ("prores", plain, {"output": "o.mov"}),
+    "output_video_mbps": (1, plain, {"output": "o.mp4"}),
+    "crf": (12, plain, {"output": "o.mp4"}),
+    "start_number": (5, plain, {"output": "o_%02d.png"}),
+    "tone_map": ("off", hdr, {"output": "o.mp4"}),
+    "audio": (False, plain, {}),
+    "overwrite": (False, plain, {}),
+    "output_type": ("png_sequence", plain, {"output_alpha": "o"}),
+}
+# Encoders with a rate begin anew with each segment.
+LOSSY = {"output_video_mbps", "crf", "tone_map", "codec"}
+
+
+def test_every_option_is_tried() -> None:
+    assert {*CASES} == {*OPTIONS}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_option_acts_in_spans_as_in_one_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    value, make, outputs = CASES[name]
+    source = make(tmp_path)
+    given = {**RATIO, **(outputs or {"output": "o.mkv"}), name: value}
+    if name == "background_fit":
+        given["background"] = "b.png"
+    found = []
+    for lead_in in ("none", None, 99):
+        if lead_in == "none":
+            report = convert_video(Fake(), source, **given)
+        else:
+            work = prepare(Fake(), source, segment=3, lead_in=lead_in, **given)
+            assert len(work.segments) > 1
+            converter = SegmentConverter(Fake(), work)
+            for segment in work.segments:
+                converter(segment)
+            report = join(work)
+        target = next(path for path in tmp_path.glob("o*"))
+        found.append((report, shown(target), sound_of(target), names_in(target)))
+        shutil.rmtree(target) if target.is_dir() else clear(tmp_path)
+    whole = found[0]
+    assert bool(whole[0].damaged) == (name == "ignore_errors")
+    for spans in found[1:]:
+        assert sorted(spans[0].notes) == sorted(whole[0].notes)
+        assert spans[0].damaged == whole[0].damaged
+        assert spans[0].frames == whole[0].frames
+        assert spans[2:] == whole[2:]
+        # Encoders that reorder forget how long the last one is shown.
+        until = -1 if name in LOSSY else None
+        assert [f[:2] for f in spans[1]][:until] == [f[:2] for f in whole[1]][:until]
+        for one, other in zip(spans[1], whole[1], strict=True):
+            assert one[2].shape == other[2].shape
+            off = np.abs(one[2].astype(float) - other[2]).mean()
+            assert off <= (np.iinfo(one[2].dtype).max / 40 if name in LOSSY else 0)
+
+
+def clear(folder: Path) -> None:
+    for path in folder.glob("o*"):
+        path.unlink()
+
+
+def shown(path: Path) -> list[tuple[Fraction, Fraction, Any]]:
+    pattern = path.with_name("o_%02d.png")
+    with VideoReader(pattern if path.suffix == ".png" else path, alpha=True) as reader:
+        return [(frame.time, frame.duration, frame.pixels) for frame in reader]
+
+
+def sound_of(path: Path) -> list[tuple[Fraction, bytes]]:
+    return [] if path.is_dir() or path.suffix == ".png" else sound(path)
+
+
+def names_in(path: Path) -> set[str]:
+    folder = path if path.is_dir() else path.parent
+    return {each.name for each in folder.glob("o*" if folder != path else "*")}
