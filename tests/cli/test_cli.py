@@ -20,7 +20,7 @@ from rematte.cli import completion, flags, live
 from rematte.convert import Report
 from rematte.live.live import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
-from rematte.resume.segments import LEAD_IN, LENGTH
+from rematte.resume import LEAD_IN, LENGTH
 from rematte.version import __version__
 from rematte.weights import load as weights
 from rematte.weights import registry
