@@ -17,10 +17,11 @@ from torch.utils.data import Dataset
 from rematte.matting.background import to_pixels
 from rematte.video.codecs import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.image_writer import ImageWriter
 from rematte.video.opening import open_input
 from rematte.video.reader import VideoReader as _Reader
 from rematte.video.values import Rate, parse_rate
-from rematte.video.writer import FileWriter, ImageWriter, Writer
+from rematte.video.writer import FileWriter, Writer
 
 try:
     from PIL import Image

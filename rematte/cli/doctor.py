@@ -30,7 +30,7 @@ def run(options: Namespace) -> int:
 def _encoder(name: str) -> str:
     import av
 
-    from rematte.video.writer import is_nvenc, opens
+    from rematte.video.codecs import is_nvenc, opens
 
     try:
         av.Codec(name, "w")

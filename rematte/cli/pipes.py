@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rematte.errors import InputError, OutputError
 from rematte.video.codecs import CONTAINERS, IMAGES
-from rematte.video.writer import as_output_error
+from rematte.video.output_paths import as_output_error
 
 if TYPE_CHECKING:
     from rematte.convert import Report

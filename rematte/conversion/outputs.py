@@ -22,9 +22,10 @@ from rematte.video.codecs import (
     with_alpha,
 )
 from rematte.video.frame import VideoInfo
+from rematte.video.image_writer import ImageWriter
 from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
-from rematte.video.writer import FileWriter, ImageWriter, Writer
+from rematte.video.writer import FileWriter, Writer
 
 
 @dataclass(frozen=True)

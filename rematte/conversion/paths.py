@@ -11,8 +11,8 @@ from rematte.errors import InputError, OutputError
 from rematte.matting.background import parse_colour
 from rematte.options import Options, make_options
 from rematte.video.codecs import is_sequence, pattern_of
+from rematte.video.output_paths import check_target, replaced_images
 from rematte.video.reader import VideoReader
-from rematte.video.writer import check_target, replaced_images
 
 # Kinds of output, by the arguments of `convert_video` that hold their paths.
 KINDS = {

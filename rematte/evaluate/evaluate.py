@@ -19,8 +19,8 @@ from rematte.errors import InputError, OutputError
 from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
 from rematte.matting.loop import matte
+from rematte.video.output_paths import check_target
 from rematte.video.reader import VideoReader
-from rematte.video.writer import check_target
 
 Figures = dict[str, float]
 

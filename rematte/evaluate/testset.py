@@ -24,8 +24,9 @@ from rematte.matting.background import composite, fit_picture, to_pixels
 from rematte.matting.loop import to_tensor
 from rematte.video.codecs import choose
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
+from rematte.video.image_writer import ImageWriter
+from rematte.video.output_paths import check_target
 from rematte.video.reader import VideoReader
-from rematte.video.writer import ImageWriter, check_target
 
 PARTS = ("com", "pha", "fgr", "bgr")
 _PAN = 1.2  # size of a panned picture over the size that is seen

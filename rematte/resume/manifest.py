@@ -17,7 +17,7 @@ from rematte.engines.cpu import package_versions
 from rematte.options import OPTIONS, Options
 from rematte.version import __version__
 from rematte.video.images import find_images
-from rematte.video.writer import shorten
+from rematte.video.output_paths import shorten
 
 NAME = "manifest.json"
 # Marker file: segments are joined, only renames remain.

@@ -22,8 +22,8 @@ from rematte.options import Options
 from rematte.resume import LENGTH, manifest
 from rematte.video import scene_cuts
 from rematte.video.codecs import can_join, is_sequence
+from rematte.video.output_paths import as_output_error
 from rematte.video.reader import VideoReader
-from rematte.video.writer import as_output_error
 
 Segment = Span
 

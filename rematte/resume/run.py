@@ -30,7 +30,8 @@ from rematte.resume.join import LongReport, join
 from rematte.resume.manifest import write_json
 from rematte.resume.plan import Segment, Work, prepare
 from rematte.video.codecs import is_sequence
-from rematte.video.writer import as_output_error, reorder_depth
+from rematte.video.concat import reorder_depth
+from rematte.video.output_paths import as_output_error
 from rematte.workers.pool import ProcessKilledError, run_all
 
 # A decoder may need frames before the one that is wanted, and not only its key frame.

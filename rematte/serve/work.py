@@ -15,10 +15,11 @@ from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio, matte_still
 from rematte.video.codecs import choose
 from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.image_writer import ImageWriter
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, displayed
-from rematte.video.writer import FileWriter, ImageWriter
+from rematte.video.writer import FileWriter
 
 # What is asked for, and the file that it makes.
 FILES = {

@@ -1,7 +1,9 @@
 """Which suffix holds which codec, and how each codec is asked to encode."""
 
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -155,6 +157,23 @@ IMAGES = {
 IMAGES[".tiff"], IMAGES[".jpeg"] = IMAGES[".tif"], IMAGES[".jpg"]
 
 
+def is_nvenc(encoder: str) -> bool:
+    """Whether an encoder runs on NVIDIA's GPUs."""
+    return encoder.endswith("_nvenc")
+
+
+def opens(encoder: str) -> bool:
+    """Whether an encoder opens, which those that need hardware may not."""
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.width = context.height = 256
+    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    try:
+        context.open()
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
+
+
 def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
     """Whether files of this suffix (with the dot) can have an alpha channel.
 
@@ -234,7 +253,7 @@ class Encoding:
         if encoder == "libwebp_anim":
             quality = {"quality": str(100 - self.crf)}
             return options | (quality if self.crf else _WEBP_LOSSLESS)
-        nvenc = encoder.endswith("_nvenc")
+        nvenc = is_nvenc(encoder)
         options["cq" if nvenc else "crf"] = str(self.crf)
         if nvenc or encoder == "libvpx-vp9":
             options["b:v"] = "0"

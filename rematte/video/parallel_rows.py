@@ -11,7 +11,7 @@ _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 
 
-def start(function: Callable[..., None], *arguments: Any) -> Future[None]:
+def run_beside(function: Callable[..., None], *arguments: Any) -> Future[None]:
     """Start a function that releases Python's global lock in a thread beside."""
     return _pool.submit(function, *arguments)
 

@@ -24,7 +24,7 @@ from rematte.convert import Report, convert_video
 from rematte.errors import InputError, OutputError, explain
 from rematte.video.codecs import pattern_of
 from rematte.video.images import IMAGE_SUFFIXES
-from rematte.video.writer import sweep
+from rematte.video.output_paths import sweep
 from rematte.workers import storage
 
 T = TypeVar("T")

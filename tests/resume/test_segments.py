@@ -30,8 +30,8 @@ from rematte.segments import (
     plan_segments,
     prepare,
 )
+from rematte.video.image_writer import ImageWriter
 from rematte.video.reader import VideoReader
-from rematte.video.writer import ImageWriter
 
 Fakes = partial(Fake)
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}

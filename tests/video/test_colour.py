@@ -20,8 +20,9 @@ from rematte.video.colour import (
     yuv_colour,
 )
 from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.image_writer import ImageWriter
 from rematte.video.reader import VideoReader
-from rematte.video.writer import FileWriter, ImageWriter
+from rematte.video.writer import FileWriter
 
 Floats = NDArray[np.float64]
 

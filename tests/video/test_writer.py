@@ -26,17 +26,12 @@ from numpy.typing import NDArray
 from rematte.errors import OutputError
 from rematte.video import codecs as formats
 from rematte.video import matroska
+from rematte.video.codecs import is_nvenc, opens
 from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.image_writer import ImageWriter
+from rematte.video.output_paths import check_target, replaced_images
 from rematte.video.reader import VideoReader
-from rematte.video.writer import (
-    FileWriter,
-    ImageWriter,
-    Writer,
-    check_target,
-    is_nvenc,
-    opens,
-    replaced_images,
-)
+from rematte.video.writer import FileWriter, Writer
 
 NTSC_FILM = Fraction(24000, 1001)
 MILLISECOND = Fraction(1, 1000)

@@ -8,7 +8,7 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names
 
 from rematte.errors import InputError, OutputError
-from rematte.video.writer import sweep
+from rematte.video.output_paths import sweep
 from rematte.workers import jobs as batch
 from rematte.workers import storage
 

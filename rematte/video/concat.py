@@ -1,0 +1,80 @@
+"""Joins segments that are encoded already, by copying their packets."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rematte.errors import OutputError
+from rematte.video.opening import open_input
+
+
+def packets_of(segment: Path) -> Iterator[tuple[Any, int]]:
+    """The packets of a file's picture in decoding order, with their times."""
+    with open_input(segment) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.pts is not None:  # None marks the end
+                yield packet, packet.pts
+
+
+def reorder_depth(segment: Path) -> int:
+    """The largest number of frames by which decoding runs ahead of display."""
+    times = [pts for _, pts in packets_of(segment)]
+    positions = {pts: position for position, pts in enumerate(sorted(times))}
+    return max(index - positions[pts] for index, pts in enumerate(times))
+
+
+class Timing:
+    """Gives the packets of segments their times in the joined file.
+
+    Args:
+        time_base: Unit of the joined file's times [s].
+        depth: The largest `reorder_depth` of all segments.
+    """
+
+    def __init__(self, time_base: Fraction, depth: int) -> None:
+        self._base, self._depth = time_base, depth
+        self._decoded: deque[int] = deque()
+        self._started = False
+
+    def retime(
+        self, segment: Path, ticks: Sequence[int], durations: Sequence[Fraction]
+    ) -> Iterator[tuple[Any, int]]:
+        """The packets of the next segment with new times.
+
+        Args:
+            segment: The file.
+            ticks: When each frame is shown, in units of the time base.
+            durations: For how long [s].
+
+        Yields:
+            A packet, and the index of its frame in the order of display.
+
+        Raises:
+            OutputError: If the segment has another number of frames.
+        """
+        order = sorted(pts for _, pts in packets_of(segment))
+        if len(order) != len(ticks):
+            raise OutputError(
+                f"{segment} has {len(order)} frames instead of {len(ticks)}; delete "
+                "it to have it made again"
+            )
+        if not self._started:  # decoding starts before the first frame is shown
+            self._decoded.extend(_lead_in(ticks, self._depth))
+            self._started = True
+        self._decoded.extend(ticks)
+        positions = {pts: position for position, pts in enumerate(order)}
+        for packet, pts in packets_of(segment):
+            index = positions[pts]
+            packet.time_base, packet.pts = self._base, ticks[index]
+            packet.dts = self._decoded.popleft()
+            packet.duration = round(durations[index] / self._base)
+            yield packet, index
+
+
+def _lead_in(ticks: Sequence[int], depth: int) -> list[int]:
+    """Decoding times before the first frame is shown, as encoders choose them."""
+    if len(ticks) <= depth:
+        return [ticks[0] - n for n in range(depth, 0, -1)]
+    return [tick - (ticks[depth] - ticks[0]) for tick in ticks[:depth]]

@@ -1,0 +1,251 @@
+"""Writes each frame as an image: one file, or numbered files in a folder.
+
+Images appear under their final names only when all of them are complete.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from rematte.video import exr
+from rematte.video.codecs import Encoding, is_sequence, pattern_of
+from rematte.video.colour import from_rgb
+from rematte.video.frame import (
+    MATRIX_BT601,
+    RANGE_FULL,
+    Colour,
+    Frame,
+    Pixels,
+    VideoInfo,
+)
+from rematte.video.images import natural_key
+from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
+from rematte.video.output_paths import (
+    as_output_error,
+    image_folder,
+    image_name,
+    real_path,
+    temporary_path,
+)
+from rematte.video.tone import to_light
+
+
+class ImageWriter:
+    """Writes each frame as an image.
+
+    Args:
+        path: A file for a single image, a folder, or a pattern such as
+            "out/%04d.png". In a folder, images keep the stems of the source's images,
+            or are numbered from 0000.
+        info: Colour, pixel shape, timecode and tracks of the source.
+        encoding: From `codecs.choose`.
+        start: The number of the first image, as for `image_name`.
+
+    Attributes:
+        path: The output as given.
+        temporary: The folder that holds the images until all are complete.
+        notes: Sentences on what differs from the source.
+
+    Raises:
+        OutputError: If nothing can be created there.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        encoding: Encoding,
+        start: int | None = None,
+    ) -> None:
+        self.path = path
+        self._start = start
+        self.notes: list[str] = [*encoding.notes]
+        self._info, self._encoding = info, encoding
+        self._exr = encoding.codec.encoder == "exr"
+        code = info.timecode
+        if code is not None and not (self._exr and exr.can_hold(code)):
+            why = "cannot count so many" if self._exr else "has no field for it"
+            self.notes.append(lost_timecode(code, path.suffix or ".png", why))
+        if info.sample_aspect_ratio != 1 and encoding.codec.encoder == "libwebp":
+            self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
+        self.notes += left_out_tracks(info, path)
+        self._single = not is_sequence(path)
+        folder = real_path(path).parent if self._single else image_folder(path)
+        self._folder = real_path(folder)
+        self._suffix = path.suffix if pattern_of(path) else ".png"
+        self._count = 0
+        self._moves: list[tuple[Path, str]] = []
+        # On the same disk as the final folder, which may not exist yet.
+        inside = self._single or self._folder.is_dir()
+        parent = self._folder if inside else self._folder.parent
+        # Named after both, since several outputs may share either.
+        self.temporary = temporary_path(parent / f"{self._folder.name}-{path.name}")
+        with as_output_error(path):
+            self.temporary.mkdir()
+
+    def _name(self, frame: Frame) -> str:
+        if self._single:
+            return real_path(self.path).name
+        return image_name(self.path, self._count, frame.name, frame.number, self._start)
+
+    def append(self, folder: Path, frames: Sequence[Frame]) -> None:
+        """Append images that are written already.
+
+        They are moved when the output is published. Missing ones were moved by an
+        earlier run that was stopped before it was complete.
+
+        Args:
+            folder: Holds the images, named by the pattern "%06d" with their suffix.
+            frames: Their frames in order; the pixels are not used.
+        """
+        for index, frame in enumerate(frames):
+            source = folder / f"{index:06d}{self._suffix}"
+            self._moves.append((source, self._name(frame)))
+            self._count += 1
+
+    def write(self, frame: Frame) -> None:
+        """Write one image; sizes may differ from frame to frame.
+
+        Raises:
+            OutputError: If the disk is full or the encoder fails.
+        """
+        target = self.temporary / self._name(frame)
+        with as_output_error(self.path):
+            image = _encode_image(frame.pixels, self._info, self._encoding)
+            if self._exr:
+                image = exr.with_attributes(image, self._attributes(frame.time))
+            target.write_bytes(image)
+        self._count += 1
+
+    def _attributes(self, time: Fraction) -> dict[str, tuple[str, bytes]]:
+        """The header attributes of an OpenEXR image that is shown at a time [s]."""
+        code = self._info.timecode
+        if self._info.still and code is None:
+            return {}
+        rate = exr.pack_rational(code.rate if code else self._info.rate)
+        found = {"framesPerSecond": ("rational", rate)}
+        if code is not None and exr.can_hold(code):
+            found["timeCode"] = ("timecode", exr.pack_timecode(code.at(time)))
+        return found
+
+    def complete(self, end: Fraction | None = None) -> None:
+        """Do nothing: every image is complete once it is written."""
+
+    def publish(self) -> None:
+        """Move the images to their final names.
+
+        Raises:
+            OutputError: If they cannot be moved.
+        """
+        with as_output_error(self.path):
+            self._note_others()
+        self._move(self._folder)
+
+    def _note_others(self) -> None:
+        """Note images of an earlier run that stay in the folder."""
+        if self._single or not self._folder.is_dir():
+            return
+        written = {name for _, name in self._moves}
+        written.update(file.name for file in self.temporary.iterdir())
+        pattern = pattern_of(self.path)
+        others = [
+            file.name
+            for file in self._folder.iterdir()
+            if file.name not in written
+            and not file.name.startswith(".")
+            and (pattern.digits_in(file.name) if pattern else file.suffix == ".png")
+        ]
+        if others:
+            others.sort(key=natural_key)
+            span = f"{others[0]} to {others[-1]}" if len(others) > 1 else others[0]
+            self.notes.append(
+                f"{self._folder} still holds {len(others)} of its earlier images "
+                f"({span}), which are not of this run"
+            )
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Move the images to their final names."""
+        self.publish()
+
+    def _move(self, folder: Path) -> None:
+        with as_output_error(self.path):
+            folder.mkdir(exist_ok=True)
+            for source, name in self._moves:
+                if source.exists():
+                    shutil.move(source, real_path(folder / name))
+            for file in sorted(self.temporary.iterdir()):
+                shutil.move(file, real_path(folder / file.name))
+            self.temporary.rmdir()
+
+    def keep_partial(self) -> Path | None:
+        """Move the images so far to a folder with ".partial" in its name.
+
+        Returns:
+            The folder, or None if there is no image.
+        """
+        if not self._count or not self.temporary.exists():  # no image yet, or published
+            self.discard()
+            return None
+        target = self._folder.with_name(f"{self._folder.name}.partial")
+        if self.temporary.parent == self._folder:
+            target = self._folder / "partial"
+        self._move(target)  # which other outputs in the same folder may share
+        return target
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
+    """Encode one image; these encoders give a whole file as one packet."""
+    height, width = pixels.shape[:2]
+    if encoding.pixel_format.endswith("f32le"):
+        picture = _linear(pixels, encoding.pixel_format, encoding.colour)
+    else:
+        # JPEG is the only YUV format among the images; JFIF defines it as BT.601.
+        colour = replace(encoding.colour, matrix=MATRIX_BT601, range=RANGE_FULL)
+        picture = from_rgb(pixels, encoding.pixel_format, colour)
+    context: Any = av.CodecContext.create(encoding.codec.encoder, "w")
+    context.width, context.height = width, height
+    context.pix_fmt = encoding.pixel_format
+    context.sample_aspect_ratio = info.sample_aspect_ratio
+    context.time_base = Fraction(1, 25)
+    context.options = dict(encoding.codec.options)
+    if encoding.codec.encoder == "mjpeg":
+        context.color_range = RANGE_FULL
+        context.qmin = context.qmax = 2
+    picture.pts = 0
+    packets = [*context.encode(picture), *context.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)
+
+
+def _linear(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
+    """Convert to premultiplied scene-linear floats, as compositors expect of OpenEXR.
+
+    The primaries are OpenEXR's default, BT.709, for HDR too: 1 is reference white, and
+    colours outside that gamut have negative values.
+
+    Source:
+        IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
+    """
+    value = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    if value.shape[2] == 1:
+        value = value.repeat(3, 2)  # a matte is coverage, not light
+    else:
+        rgb = value[..., :3]
+        if colour.sdr:
+            toe, curve = rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
+            value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
+        else:
+            value[..., :3] = to_light(pixels[..., :3], colour)
+        if value.shape[2] == 4:
+            value[..., :3] *= value[..., 3:]
+    array: Any = np.ascontiguousarray(value)
+    return av.VideoFrame.from_ndarray(array, pixel_format)

@@ -1,0 +1,167 @@
+"""Checks, names and temporary names of outputs."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from rematte.errors import OutputError
+from rematte.video.codecs import is_sequence, pattern_of
+from rematte.video.images import natural_key
+from rematte.video.numbering import Numbering
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Check before any work that an output can be written.
+
+    Existing images in a folder are checked by `replaced_images`.
+
+    Raises:
+        OutputError: If the path exists and must not be replaced, or its folder is
+            missing or not writable.
+    """
+    if str(path) == "-":
+        raise OutputError(
+            "- is the standard output, which only `rematte convert` takes; give a name"
+        )
+    target = real_path(image_folder(path) if is_sequence(path) else path)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OutputError(
+            f"{path}: a pipe or a device, which only `rematte convert` takes; give a "
+            "file"
+        )
+    folder = target if target.is_dir() else target.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: no permission to write to {folder}")
+    if is_sequence(path):
+        if target.is_file():
+            raise OutputError(f"{target} is a file; images need a folder: add a suffix")
+    elif target.exists() and not overwrite:
+        raise OutputError(f"{target} exists; pass overwrite (-y) to replace it")
+
+
+def image_folder(path: Path) -> Path:
+    """The folder of a pattern's images, or the path itself if it is a folder."""
+    return path.parent if pattern_of(path) else path
+
+
+def image_name(
+    path: Path, index: int, name: str, number: int | None, start: int | None
+) -> str:
+    """The file name of an image in a folder or a pattern.
+
+    Args:
+        path: The folder or pattern.
+        index: Number of images written before.
+        name: The frame's name; a folder uses it unless `start` is given.
+        number: The frame's number in the source, or None.
+        start: Number of the first image; None keeps the source's numbers, or starts at
+            0 where the source has none.
+    """
+    if start is None and name and not pattern_of(path):
+        return f"{name}.png"
+    if start is None and number is not None:
+        return _numbering(path).name(number)
+    return _numbering(path).name((start or 0) + index)
+
+
+def replaced_images(
+    path: Path, frames: Sequence[tuple[str, int | None]] | int | None, start: int | None
+) -> list[str]:
+    """List the existing images that an output would replace.
+
+    Args:
+        path: A folder or a pattern.
+        frames: Names and numbers of the frames, or their count if they have none; None
+            if that is unknown.
+        start: As for `image_name`.
+    """
+    folder = image_folder(path)
+    existing = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if isinstance(frames, Sequence):
+        planned = (image_name(path, i, *each, start) for i, each in enumerate(frames))
+        return sorted(existing.intersection(planned), key=natural_key)
+    numbering, first = _numbering(path), start or 0
+    found = []
+    for name in sorted(existing, key=natural_key):
+        number = numbering.number(name)
+        if number is None or name != numbering.name(number) or number < first:
+            continue
+        if frames is None or number < first + frames:
+            found.append(name)
+    return found
+
+
+def _numbering(path: Path) -> Numbering:
+    """The numbering of a pattern, or of unnamed images in a folder."""
+    return pattern_of(path) or Numbering("", 4, ".png")
+
+
+def real_path(path: Path) -> Path:
+    """The file that an output is written to, which is the target of a link.
+
+    Raises:
+        OutputError: If links lead in a circle.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"{path}: a link that leads to itself; remove it")
+    return target
+
+
+def shorten(name: str) -> str:
+    """Cut a name so that a hidden name made from it is not too long for a disk."""
+    return os.fsencode(name)[:200].decode(errors="ignore")
+
+
+def temporary_path(path: Path) -> Path:
+    """A hidden name beside the final file, so that renaming stays on one disk."""
+    name = f".{shorten(path.stem)}.{os.getpid()}.partial{path.suffix}"
+    return real_path(path).with_name(name)
+
+
+def sweep(path: Path) -> None:
+    """Remove temporary files that killed processes left behind for this output."""
+    sequence = is_sequence(path)
+    folder = real_path(image_folder(path) if sequence else real_path(path).parent)
+    names = (path, Path(f"{folder.name}-{path.name}"))  # of a file, and of images
+    leftover = re.compile(
+        "|".join(
+            rf"\.{re.escape(shorten(name.stem))}\.\d+\.partial{re.escape(name.suffix)}"
+            for name in names
+        )
+    )
+    for parent in {folder, folder.parent}:
+        for entry in parent.iterdir() if parent.is_dir() else ():
+            if not leftover.fullmatch(entry.name):
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+@contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """Turn errors of FFmpeg and the system into a message about an output."""
+    try:
+        yield
+    except OutputError:
+        raise  # its message is complete already
+    except (av.error.FFmpegError, OSError) as error:
+        code = getattr(error, "errno", None)
+        if code == errno.ENOSPC:
+            text = "no space left on the disk; free some or write elsewhere"
+        elif code == errno.EPIPE:
+            text = "the program that reads it has ended (broken pipe)"
+        else:
+            why = getattr(error, "strerror", None) or error
+            text = f"cannot be written ({why}); try another folder, suffix or codec"
+        raise OutputError(f"{path}: {text}") from error
