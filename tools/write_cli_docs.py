@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rematte.cli.app import build_parser
-from rematte.conversion.effects import NEEDS
+from rematte.conversion.needs import NEEDS
 from rematte.options import OPTIONS
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"

@@ -78,7 +78,7 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Convert all inputs, and print a table or lines of JSON."""
-    from rematte.conversion.effects import need
+    from rematte.conversion.needs import need
     from rematte.prefetch import share_heap
     from rematte.workers import jobs as batch
 

@@ -79,7 +79,7 @@ def add(commands: Commands) -> None:
 def run(options: Namespace) -> int:
     """Convert, with pipes by way of files, and print what was done."""
     from rematte.cli import pipes
-    from rematte.conversion.effects import need
+    from rematte.conversion.needs import need
     from rematte.engines.device import choose_device
     from rematte.prefetch import share_heap
 
@@ -126,7 +126,7 @@ def _convert(
     load: Callable[[], Any],
     settings: dict[str, Any],
 ) -> "Report":
-    from rematte.conversion.effects import need
+    from rematte.conversion.needs import need
     from rematte.convert import convert_video
     from rematte.resume.run import convert_long
 

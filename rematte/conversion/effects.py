@@ -81,30 +81,3 @@ def _exceptions(name: str, value: Any, conversion: Conversion) -> Iterator[str]:
                 f"{_label(name)} {value} has no effect on the {kind}: "
                 f"{encoding.codec.encoder} has no such setting"
             )
-
-
-# What flags of a command need that are no options of a conversion.
-NEEDS = {
-    "--format": "an output that is - or a named pipe",
-    "--segment": "--resume or --workers",
-    "--lead-in": "--workers of 2 or more",
-    "--suffix": "-o with a folder",
-    "--split": "--ray",
-    "--worker-cpus": "--ray",
-    "--retries": "--ray",
-    "live --background": "--show composition",
-    "live --background-fit": "a background that is an image or a video",
-    "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
-    "live --no-pace": "a source that is a file",
-}
-
-
-def need(flag: str, value: object, met: bool) -> None:
-    """Refuse a flag of `NEEDS` that was given (is not None or False) and does nothing.
-
-    Raises:
-        ValueError: If what it needs is not met.
-    """
-    if value is not None and value is not False and not met:
-        name = flag.removeprefix("live ")
-        raise ValueError(f"{name} has no effect without {NEEDS[flag]}; leave it out")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rematte.conversion.effects import need
+from rematte.conversion.needs import need
 from rematte.convert import Report
 from rematte.engines.choose import choose_matting, placement
 from rematte.errors import InputError, OutputError

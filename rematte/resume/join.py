@@ -67,7 +67,7 @@ def join(work: Work) -> LongReport:
     report.note(*reader.notes)
     depth, first = _examine(work, report)
     outputs = plan_outputs(work.paths, info, options)
-    parts = work.parts(work.place(work.segments[0]))
+    parts = work.parts(work.path(work.segments[0]))
     with open_writers(outputs, reader, options, first, parts=parts) as writers:
         with as_output_error(work.folder):
             temporaries = [str(each.temporary.resolve()) for each in writers]
@@ -90,7 +90,7 @@ def _append_all(
 ) -> Fraction:
     """Append every segment to every output; gives the end of the last frame [s]."""
     for segment in work.segments:
-        folder = work.place(segment)
+        folder = work.path(segment)
         frames = _read_record(folder)["frames"]
         for (kind, part), writer in zip(
             work.parts(folder).items(), writers, strict=True
@@ -123,7 +123,7 @@ def _examine(work: Work, report: LongReport) -> tuple[dict[str, int], Fraction]:
     seconds: dict[str, float] = {}
     end: Fraction | None = None
     for segment in work.segments:
-        record = _read_record(work.place(segment))
+        record = _read_record(work.path(segment))
         frames = record["frames"]
         if end is not None and frames[0].time != end:
             raise InputError(
@@ -152,7 +152,7 @@ def _seams(work: Work) -> list[tuple[float, float, int]]:
     found = []
     before: NDArray[Any] | None = None
     for segment in work.segments:
-        with np.load(work.place(segment) / "edges.npz") as edges:
+        with np.load(work.path(segment) / "edges.npz") as edges:
             if before is not None and "first" in edges:
                 off = np.abs(before.astype(int) - edges["first"])
                 when = float(segment.first)

@@ -54,7 +54,7 @@ class Work:
     lead_in: int | None
     engine: str
 
-    def place(self, segment: Segment) -> Path:
+    def path(self, segment: Segment) -> Path:
         """The folder of a segment, which exists when it is finished."""
         return self.folder / f"{segment.index:06d}"
 
@@ -69,7 +69,7 @@ class Work:
 
     def missing(self) -> list[Segment]:
         """The segments that are not finished."""
-        return [each for each in self.segments if not self.place(each).exists()]
+        return [each for each in self.segments if not self.path(each).exists()]
 
 
 def plan_segments(

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from tqdm import tqdm
 
-from rematte.conversion.effects import need
+from rematte.conversion.needs import need
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.report import Report, Stages
 from rematte.conversion.source import open_reader
@@ -121,8 +121,8 @@ def _saved(work: Work) -> Iterator[None]:
             raise KeyboardInterrupt(work.folder) from None
         if isinstance(error, OutputError):
             raise OutputError(
-                f"{error}; finished segments are saved in {work.folder}, resume "
-                "(--resume) goes on"
+                f"{error}; finished segments are saved in {work.folder}; pass "
+                "resume (--resume) to continue"
             ) from error
         raise
 
@@ -150,16 +150,16 @@ class SegmentConverter:
             InputError: If the input cannot be read, or not from there.
             OutputError: If something cannot be written; nothing is left behind then.
         """
-        place = self._work.place(segment)
-        with as_output_error(place):
-            if place.exists():
+        final = self._work.path(segment)
+        with as_output_error(final):
+            if final.exists():
                 return
-            temporary = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
+            temporary = Path(tempfile.mkdtemp(prefix=".", dir=final.parent))
             try:
                 self._convert(segment, temporary)
-                temporary.rename(place)
+                temporary.rename(final)
             except OSError:
-                if not place.exists():  # else another worker was faster
+                if not final.exists():  # else another worker was faster
                     raise
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -169,7 +169,7 @@ class SegmentConverter:
         trace = Trace(seams=work.lead_in is not None)
         if segment.index and not trace.seams:
             before = work.segments[segment.index - 1]
-            trace.memory = _read_state(work.place(before))
+            trace.memory = _read_state(work.path(before))
         paths = work.parts(folder)
         for path in paths.values():
             path.parent.mkdir()

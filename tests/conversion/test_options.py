@@ -7,7 +7,7 @@ import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours, save_images
 
-from rematte.conversion.effects import NEEDS
+from rematte.conversion.needs import NEEDS
 from rematte.convert import convert_video
 from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS

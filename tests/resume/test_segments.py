@@ -426,7 +426,7 @@ def test_a_rate_is_converted_as_in_one_run(place: Path, rate: int) -> None:
 def test_frames_that_move_are_refused(place: Path) -> None:
     """As in broken files, where times depend on where reading begins."""
     work = begun(place, 4)
-    record = work.place(work.segments[1]) / "segment.json"
+    record = work.path(work.segments[1]) / "segment.json"
     changed = json.loads(record.read_text())
     changed["frames"].pop(0)
     record.write_text(json.dumps(changed))
@@ -437,8 +437,8 @@ def test_frames_that_move_are_refused(place: Path) -> None:
 
 def test_a_damaged_part_is_refused(place: Path) -> None:
     work = begun(place, 4)
-    place_of = work.place(work.segments[1])
-    other = work.place(work.segments[3])
+    place_of = work.path(work.segments[1])
+    other = work.path(work.segments[3])
     shutil.copy(other / "alpha/pha.mkv", place_of / "alpha/pha.mkv")
     with pytest.raises(OutputError, match=r"has 1 frames instead of 3; delete"):
         go_on(place)
@@ -612,7 +612,7 @@ def test_a_killed_worker_is_replaced(place: Path) -> None:
 
 def test_a_segment_is_converted_once(place: Path) -> None:
     work = begun(place, 1)
-    file = work.place(work.segments[0]) / "segment.json"
+    file = work.path(work.segments[0]) / "segment.json"
     before = file.stat().st_mtime_ns
     SegmentConverter(Fake(), work)(work.segments[0])
     assert file.stat().st_mtime_ns == before
