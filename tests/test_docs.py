@@ -72,6 +72,10 @@ def commands(text: str) -> list[list[str]]:
     return [words for words in lines if words]
 
 
+def make_targets() -> list[str]:
+    return re.findall(r"^([\w-]+):", read(ROOT / "Makefile"), re.M)
+
+
 # The command line
 
 
@@ -95,7 +99,7 @@ def test_exit_codes_are_told() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_in_examples_exist(page: Path) -> None:
-    targets = re.findall(r"^(\w+):", read(ROOT / "Makefile"), re.M)
+    targets = make_targets()
     inference = runpy.run_path(str(ROOT / "inference.py"))["_parser"]()
     for words in commands(read(page)):
         if words[0] == "rematte":
@@ -104,6 +108,14 @@ def test_commands_in_examples_exist(page: Path) -> None:
             inference.parse_args(words[2:])
         elif words[0] == "make":
             assert words[1] in targets
+
+
+def test_workflows_and_ci_call_targets_that_exist() -> None:
+    files = [*(ROOT / ".github/workflows").glob("*.yml"), ROOT / ".ci/run"]
+    for file in files:
+        called = re.findall(r"^(?: *- run: )?make ([\w-]+)$", read(file), re.M)
+        assert called or file.stem == "release", file
+        assert set(called) <= set(make_targets()), file
 
 
 def test_the_quick_start_shows_every_command() -> None:
