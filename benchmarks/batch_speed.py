@@ -18,18 +18,18 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from rematte import load_model
 from rematte.live.sessions import Streams
 from rematte.matting.background import Renderer
+from rematte.options import Options
 from rematte.video.codecs import choose
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter
 from rematte.workers import jobs as batch
 from rematte.workers import ray_cluster as cluster
-from rematte.workers.jobs import Job
+from rematte.workers.planning import Job, find_inputs, plan
 
 
 def in_streams(jobs: list[Job], together: int, limit: int) -> None:
@@ -72,20 +72,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--together", type=int, default=4, help="streams at once")
     options = parser.parse_args()
-    settings: dict[str, Any] = {
-        "limit": options.frames,
-        "progress": False,
-        "engine": "torch",
-    }
+    settings = Options(limit=options.frames, engine="torch")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for index in range(options.clips):
             shutil.copy(options.clip, folder / f"{index:02}{options.clip.suffix}")
-        inputs = batch.find_inputs([folder])
+        inputs = find_inputs([folder])
 
         def run(way: str, convert: Callable[[list[Job]], object]) -> None:
-            jobs = batch.plan(inputs, {"alpha": f"{folder}/{way}/{{stem}}.mkv"}, "")
+            jobs = plan(inputs, {"alpha": f"{folder}/{way}/{{stem}}.mkv"}, "")
             begin = time.perf_counter()
             convert(jobs)
             seconds = time.perf_counter() - begin
@@ -96,20 +92,12 @@ def main() -> None:
             print(f"{way:<12} {seconds:7.1f} s {rate:7.1f} frames/s", flush=True)
 
         def alone(jobs: list[Job], workers: int) -> None:
-            list(batch.run(jobs, load_model, workers=workers, **settings))
+            list(batch.run(jobs, load_model, settings, workers=workers))
 
         def on_ray(jobs: list[Job]) -> None:
             load = partial(load_model, None, None)
-            list(
-                cluster.run(
-                    jobs,
-                    load,
-                    workers=options.workers,
-                    cpus=1,
-                    device="cpu",
-                    **settings,
-                )
-            )
+            on_cpu = replace(settings, device="cpu")
+            list(cluster.run(jobs, load, on_cpu, workers=options.workers, cpus=1))
 
         run("one-by-one", partial(alone, workers=1))
         run("jobs", partial(alone, workers=options.workers))

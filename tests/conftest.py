@@ -412,7 +412,7 @@ def bucket(_object_storage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     address = "s3://bucket"
-    files: Any = storage.place(address)
+    files: Any = storage.to_path(address)
     files.fs.mkdir("bucket")
     yield address
     files.fs.rm("bucket", recursive=True)

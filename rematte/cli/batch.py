@@ -14,7 +14,7 @@ from rematte.cli.parser import Commands
 from rematte.errors import EXIT_CODES
 
 if TYPE_CHECKING:
-    from rematte.workers.jobs import Job
+    from rematte.workers.planning import Job
 
 
 def add(commands: Commands) -> None:
@@ -80,15 +80,16 @@ def run(options: Namespace) -> int:
     """Convert all inputs, and print a table or lines of JSON."""
     from rematte.conversion.needs import need
     from rematte.prefetch import share_heap
-    from rematte.workers import jobs as batch
+    from rematte.workers.jobs import as_table
+    from rematte.workers.planning import find_inputs, is_folder, plan
 
     share_heap()
-    need("--suffix", options.suffix, batch.is_folder(options.output))
+    need("--suffix", options.suffix, is_folder(options.output))
     for flag in ("--split", "--worker-cpus", "--retries"):
         value = getattr(options, flag[2:].replace("-", "_"))
         need(flag, value, options.ray is not None)
-    jobs = batch.plan(
-        batch.find_inputs(options.input),
+    jobs = plan(
+        find_inputs(options.input),
         {
             kind: getattr(options, kind)
             for kind in ("output", "composition", "alpha", "foreground")
@@ -102,7 +103,7 @@ def run(options: Namespace) -> int:
         for job in jobs:
             _print_job(job, sys.stdout)
     elif not options.json and (not options.quiet or failed):
-        print(batch.as_table(jobs))
+        print(as_table(jobs))
     return 1 if failed else 0
 
 
@@ -134,20 +135,22 @@ def _run_here(
     options: Namespace, jobs: "list[Job]", progress: bool
 ) -> "Generator[Job]":
     from rematte.engines.device import choose_device
+    from rematte.options import make_options
     from rematte.workers import jobs as batch
 
     device, _ = choose_device(options.device)
     yield from batch.run(
         jobs, flags.model_loader(options, device),
+        make_options(**flags.settings(options, device)),
         workers=1 if options.jobs is None else options.jobs,
         skip_existing=options.skip_existing, progress=progress,
-        **flags.settings(options, device),
     )  # fmt: skip
 
 
 def _run_on_ray(
     options: Namespace, jobs: "list[Job]", progress: bool
 ) -> "Generator[Job]":
+    from rematte.options import make_options
     from rematte.weights import load
     from rematte.workers import ray_cluster
 
@@ -157,10 +160,11 @@ def _run_on_ray(
         partial(
             load.load_model, options.weights, options.variant, dtype=settings["dtype"]
         ),
+        make_options(**settings),
         address=options.ray or None, workers=options.jobs, cpus=options.worker_cpus,
         retries=2 if options.retries is None else options.retries, split=options.split,
         skip_existing=options.skip_existing,
-        tell=partial(print, file=sys.stderr), progress=progress, **settings,
+        report=partial(print, file=sys.stderr),
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ except ImportError as error:
 from rematte.serve import work
 from rematte.serve.jobs import IMAGES, Job, Jobs, check_name
 from rematte.serve.worker import WorkError, machine_memory
-from rematte.workers.jobs import VIDEOS
+from rematte.workers.planning import VIDEOS
 
 _STATIC = Path(__file__).parent / "static"
 _LARGEST_IMAGE = 100_000_000  # [bytes]

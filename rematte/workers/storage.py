@@ -1,8 +1,8 @@
-"""Inputs and outputs in object storage, by address: s3:// and gs://, through fsspec.
+"""Inputs and outputs in object storage (s3://, gs://), through fsspec.
 
-Videos are read and written in places, which object storage cannot do: what is there is
-copied to a local folder first, and what is made is sent when it is complete. An object
-appears with its last byte or not at all, so it needs no other name meanwhile.
+Reading and writing videos needs random access, which object storage lacks: inputs are
+copied to a local folder first, and outputs are uploaded when they are complete. An
+object appears with its last byte or not at all, so it needs no temporary name.
 """
 
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from typing import Any, cast
 from rematte.errors import InputError, OutputError
 from rematte.video.codecs import is_sequence
 
-_EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # by scheme: the package behind it
+_EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # the package for each scheme
 
 
-def place(word: str | Path) -> Path:
-    """Give the path that a word means.
+def to_path(word: str | Path) -> Path:
+    """Convert a local path or an address in object storage to a path.
 
     Args:
         word: A local path, or an address in object storage.
 
     Returns:
-        A path; for an address a `UPath`, which has the methods of one.
+        A path; for an address a `UPath`, which has the same methods.
 
     Raises:
-        ValueError: If it is another kind of address.
+        ValueError: If it is an address with another scheme.
         ImportError: If the extra for it is not installed.
     """
     if str(word) == "-":
@@ -49,7 +49,7 @@ def place(word: str | Path) -> Path:
         )
     from upath import UPath
 
-    # Other processes write there too: what was listed once may not be so any more.
+    # Other processes write there too, so a cached listing may be out of date.
     path: Any = UPath(
         f"{scheme}://{rest.replace('/./', '/')}", use_listings_cache=False
     )
@@ -62,23 +62,23 @@ def is_remote(path: Path) -> bool:
 
 
 def match(pattern: str) -> list[str]:
-    """All that a pattern leads to, sorted; "**" leads to any depth."""
-    path: Any = place(pattern)
+    """The paths that match a pattern, sorted; "**" matches folders of any depth."""
+    path: Any = to_path(pattern)
     if not is_remote(path):
         return sorted(glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
     found = path.fs.glob(path.path)
     return sorted(map(path.fs.unstrip_protocol, found))
 
 
-def inside(folder: Path) -> list[str]:
-    """All files in a folder in object storage, to the bottom, sorted."""
+def list_files(folder: Path) -> list[str]:
+    """All files below a folder in object storage, sorted."""
     remote: Any = folder
     return sorted(map(remote.fs.unstrip_protocol, remote.fs.find(remote.path)))
 
 
 @contextmanager
-def reading(path: str | Path) -> Iterator[None]:
-    """Turn what goes wrong with object storage into an error of the input."""
+def input_errors(path: str | Path) -> Iterator[None]:
+    """Raise errors of object storage as `InputError`."""
     with _as_error(InputError, path):
         yield
 
@@ -90,7 +90,7 @@ def _as_error(kind: type[Exception], path: str | Path) -> Iterator[None]:
     except (InputError, OutputError):
         raise
     except Exception as error:
-        # Each kind of storage has errors of its own, for credentials too.
+        # Each client has its own exceptions, also for credentials.
         if "://" not in str(path) or isinstance(error, ImportError | ValueError):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
@@ -100,11 +100,11 @@ def _as_error(kind: type[Exception], path: str | Path) -> Iterator[None]:
 
 
 def fetch(path: Path, folder: Path) -> Path:
-    """Give an input as a local one.
+    """Download an input unless it is local.
 
     Args:
-        path: A local one, which is given as it is, or a file in object storage.
-        folder: Where a copy may go.
+        path: A file in object storage, or a local path, which is returned unchanged.
+        folder: Folder for the copy.
 
     Raises:
         InputError: If it cannot be read.
@@ -113,21 +113,22 @@ def fetch(path: Path, folder: Path) -> Path:
         return path
     remote: Any = path
     local = folder / path.name
-    with reading(path):
+    with input_errors(path):
         remote.fs.get_file(remote.path, str(local))
     return local
 
 
-def stand_in(target: Path, folder: Path, overwrite: bool) -> Path:
-    """Give the local path to write to for an output, its folder made.
+def local_target(target: Path, folder: Path, overwrite: bool) -> Path:
+    """Choose the local path to write an output to, and create its folder.
 
     Args:
-        target: The output; a local one stands for itself.
-        folder: Where to write what is sent later.
-        overwrite: Whether the output may exist.
+        target: The output; a local path is returned unchanged.
+        folder: Folder for files that `publish` uploads later; created if needed.
+        overwrite: Whether an existing output may be replaced.
 
     Raises:
-        OutputError: If it exists and may not, or cannot be in object storage.
+        OutputError: If the output exists and must not be replaced, or its kind cannot
+            be stored there.
     """
     if not is_remote(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,13 +146,13 @@ def stand_in(target: Path, folder: Path, overwrite: bool) -> Path:
 
 
 def publish(made: dict[Path, Path]) -> None:
-    """Send what has been written for outputs in object storage.
+    """Upload the outputs that belong in object storage.
 
     Args:
-        made: Each output, and the complete local file for it.
+        made: The complete local file for each output.
 
     Raises:
-        OutputError: If one cannot be sent. Those that were are taken away again.
+        OutputError: If an upload fails. Those that succeeded are deleted again.
     """
     sent: list[Path] = []
     for target, local in made.items():

@@ -19,11 +19,12 @@ from PIL import Image
 import rematte
 from rematte.convert import convert_video
 from rematte.errors import InputError
+from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.video.opening import Limits, open_input, video_stream
 from rematte.video.reader import VideoReader
-from rematte.workers.jobs import find_inputs, plan
 from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import find_inputs, plan
 
 PACKAGE = Path(rematte.__file__).parent
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -76,7 +77,7 @@ def test_batch_and_segments_take_the_same_names(name: str, clip: Path) -> None:
     Path("in").mkdir()
     clip.rename(Path("in", name))
     jobs = plan(find_inputs(["in"]), {"output": "out"}, ".mov")
-    (job,) = run_batch(jobs, Fake, **PLAIN)
+    (job,) = run_batch(jobs, Fake, Options(downsample_ratio=1))
     assert (job.error, job.frames) == ("", 3)
     report = convert_long(Fake, Path("in", name), output=name, resume=True, **PLAIN)
     assert report.frames == 3

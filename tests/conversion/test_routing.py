@@ -10,9 +10,11 @@ from fakes import Fake, colours, open_image
 from numpy.typing import NDArray
 
 from rematte.convert import Report, convert_video
+from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.video.reader import VideoReader
-from rematte.workers import jobs as batch
+from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import Job
 
 WHITE = (255, 255, 255)
 
@@ -42,8 +44,8 @@ def in_segments(model: Any, source: Path, **settings: Any) -> Report:
 def in_batch(model: Any, source: Path, **settings: Any) -> Report:
     kinds = {"output": "output", "composition": "output_composition"}
     outputs = {k: settings.pop(v) for k, v in kinds.items() if v in settings}
-    job = batch.Job(source, outputs)
-    (done,) = batch.run([job], lambda: model, progress=False, **settings)
+    job = Job(source, outputs)
+    (done,) = run_batch([job], lambda: model, Options(**settings))
     assert done.status == "done", done.error
     return Report(notes=done.notes)
 

@@ -23,10 +23,12 @@ from fakes import Fake, names
 from numpy.typing import NDArray
 
 from rematte.convert import convert_video
+from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.serve import work
 from rematte.video.reader import VideoReader
-from rematte.workers import jobs as batch
+from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import Job
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 SECOND = Fraction(1)
@@ -127,8 +129,8 @@ def once(source: Path, output: Path, **settings: Any) -> list[str]:
 
 
 def in_batch(source: Path, output: Path, **settings: Any) -> list[str]:
-    job = batch.Job(source, {"output": output})
-    (done,) = batch.run([job], Fake, **settings, **RATIO)
+    job = Job(source, {"output": output})
+    (done,) = run_batch([job], Fake, Options(**settings, downsample_ratio=1))
     assert done.status == "done", done.error
     return done.notes
 

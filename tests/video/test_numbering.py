@@ -15,6 +15,7 @@ from PIL import Image
 import rematte
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
+from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.video.codecs import is_pattern
 from rematte.video.frame import Frame
@@ -25,7 +26,8 @@ from rematte.video.numbering import (
     parse_pattern,
 )
 from rematte.video.reader import VideoReader
-from rematte.workers import jobs as batch
+from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import find_inputs, plan
 
 PLATE = (1001, 1002, 1003, 1004, 1007, 1008)
 NOTE = "frames 1005-1006 are missing; 1004 is held, in image outputs too"
@@ -261,20 +263,16 @@ def test_batch_takes_patterns(tmp_path: Path) -> None:
     folder = save(tmp_path / "in", PLATE)
     (tmp_path / "list.txt").write_text("in/plate.####.png\n")
     for word in (folder / "plate.%04d.png", tmp_path / "list.txt", folder):
-        jobs = batch.plan(
-            batch.find_inputs([word]), {"output": str(tmp_path / "o")}, ".mkv"
-        )
-        (job,) = batch.run(jobs, Fake, progress=False)
+        jobs = plan(find_inputs([word]), {"output": str(tmp_path / "o")}, ".mkv")
+        (job,) = run_batch(jobs, Fake, Options())
         assert (job.status, job.frames, job.error) == ("done", 8, "")
         assert job.notes[0].startswith(NOTE)
         stem = "in" if word == folder else "plate"
         assert job.outputs["output"] == tmp_path / "o" / f"{stem}.mkv"
     template = {"output": str(tmp_path / "{stem}" / "c.%04d.png")}
     for status in ("done", "skipped"):
-        jobs = batch.plan(
-            batch.find_inputs([folder / "plate.%04d.png"]), template, ".mkv"
-        )
-        (job,) = batch.run(jobs, Fake, skip_existing=True, progress=False)
+        jobs = plan(find_inputs([folder / "plate.%04d.png"]), template, ".mkv")
+        (job,) = run_batch(jobs, Fake, Options(), skip_existing=True)
         assert job.status == status
     assert names(tmp_path / "plate") == {f"c.{n}.png" for n in range(1001, 1009)}
 

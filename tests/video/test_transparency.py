@@ -16,13 +16,15 @@ from PIL import Image
 import rematte
 from rematte.convert import convert_video
 from rematte.live.live import live
+from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.serve.work import preview
 from rematte.video.frame import Frame
 from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
 from rematte.video.transparency import read_alpha
-from rematte.workers import jobs as batch
+from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import find_inputs, plan
 
 SIZE = (64, 32)
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
@@ -306,10 +308,10 @@ def test_segments_multiply_and_say_so(tmp_path: Path, workers: int) -> None:
 
 def test_batch_multiplies_and_says_so(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mkv", 2)
-    jobs = batch.plan(
-        batch.find_inputs([path]), {"alpha": str(tmp_path / "{stem}_pha.mkv")}, ".mov"
+    jobs = plan(
+        find_inputs([path]), {"alpha": str(tmp_path / "{stem}_pha.mkv")}, ".mov"
     )
-    (job,) = batch.run(jobs, partial(Fake, 0), progress=False)
+    (job,) = run_batch(jobs, partial(Fake, 0), Options())
     assert job.notes[0].startswith(NOTE)
     assert decode(job.outputs["alpha"])[0][:, :16].max() == 0
 

@@ -5,17 +5,19 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours
 
 from rematte.errors import InputError, OutputError
+from rematte.options import Options
 from rematte.video.reader import VideoReader
-from rematte.workers.jobs import Job, as_table, find_inputs, plan, run
+from rematte.workers.jobs import as_table, run
+from rematte.workers.planning import Job, find_inputs, plan
 
 Fakes = partial(Fake)
+OPTIONS = Options(downsample_ratio=1)
 
 
 @pytest.fixture
@@ -86,10 +88,8 @@ def test_templates_and_folders(place: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_fails_is_recorded_and_the_rest_goes_on(workers: int, place: Path) -> None:
     jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
-    settings: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
     done = {
-        job.input.as_posix(): job
-        for job in run(jobs, Fakes, workers=workers, **settings)
+        job.input.as_posix(): job for job in run(jobs, Fakes, OPTIONS, workers=workers)
     }
     assert {name: job.status for name, job in done.items()} == {
         "clips/a.mp4": "done", "clips/b.mkv": "done", "clips/bad.mp4": "failed",
@@ -101,7 +101,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(workers: int, place: Path) 
         if job.status == "done":
             with VideoReader(job.outputs["output"]) as reader:
                 assert len(list(reader)) == job.frames == 4
-    again = list(run(jobs, Fakes, skip_existing=True, **settings))
+    again = list(run(jobs, Fakes, OPTIONS, skip_existing=True))
     assert sorted(job.status for job in again) == ["failed"] + ["skipped"] * 3
 
 
@@ -117,9 +117,7 @@ class Killed(Fake):
 def test_a_killed_process_fails_one_input_alone(place: Path) -> None:
     make_clip(place / "clips/deadly.mp4", colours(4, (80, 48)))
     jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
-    done = list(
-        run(jobs, partial(Killed), workers=2, downsample_ratio=1, progress=False)
-    )
+    done = list(run(jobs, partial(Killed), OPTIONS, workers=2))
     status = {job.input.name: job.status for job in done if job.input.name != "a.mp4"}
     assert status == {
         "b.mkv": "done", "bad.mp4": "failed", "deadly.mp4": "failed"

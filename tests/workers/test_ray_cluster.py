@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,19 @@ from conftest import Run, make_clip, noise
 from fakes import Fake, colours, decode, names, sound, times
 
 from rematte.cli.app import build_parser
-from rematte.resume import segments
-from rematte.workers import jobs as batch
+from rematte.options import Options
+from rematte.resume import LEAD_IN
+from rematte.resume import plan as segments
+from rematte.resume.run import SegmentConverter
 from rematte.workers import ray_cluster as cluster
 from rematte.workers import storage
-from rematte.workers.jobs import Job, find_inputs, plan
+from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import Job, find_inputs, plan
+from rematte.workers.ray_actor import Worker
 
 ROOT = Path(__file__).parents[2]
 VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]
-SETTINGS: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+OPTIONS = Options(downsample_ratio=1, device="cpu")
 
 try:
     import ray
@@ -123,8 +128,10 @@ def deadly(tally: Path, times: int, device: torch.device) -> Deadly:
     return Deadly(tally, times)
 
 
-def convert(jobs: list[Job], load: Any = fakes, **more: Any) -> dict[str, Job]:
-    done = cluster.run(jobs, load, workers=2, cpus=1, device="cpu", **SETTINGS | more)
+def convert(
+    jobs: list[Job], load: Any = fakes, options: Options = OPTIONS, **more: Any
+) -> dict[str, Job]:
+    done = cluster.run(jobs, load, options, workers=2, cpus=1, **more)
     found = list(done)
     assert len(found) == len(jobs)
     return {job.input.name: job for job in found}
@@ -179,8 +186,8 @@ def test_segments_of_one_video_are_shared(
 ) -> None:
     """One is lost and done again; the video has all frames and equals the whole one."""
     wide = make_clip(place / "wide.mp4", colours(12, (80, 48)), sound=True)
-    (whole,) = batch.run(
-        plan(find_inputs([wide]), {"output": "whole"}, ".mkv"), Fake, **SETTINGS
+    (whole,) = run_batch(
+        plan(find_inputs([wide]), {"output": "whole"}, ".mkv"), Fake, OPTIONS
     )
     assert whole.status == "done"
     jobs = plan(find_inputs([wide, "clips/bad.mp4"]), {"output": "out"}, ".mkv")
@@ -213,15 +220,15 @@ def test_finished_segments_of_a_stopped_run_are_taken_over(
     wide = make_clip(place / "wide.mp4", colours(12, (80, 48)))
     (place / "out").mkdir()
     model = Deadly(place / "before", 0)
-    settings = SETTINGS | {"overwrite": False}
+    options = replace(OPTIONS, overwrite=False)
     work = segments.prepare(
-        model, wide, lead_in=segments.LEAD_IN, output=Path("out/wide.mkv"),
-        device=torch.device("cpu"), **settings,
+        model, wide, lead_in=LEAD_IN, output=Path("out/wide.mkv"),
+        **options.given() | {"device": torch.device("cpu")},
     )  # fmt: skip
-    segments.SegmentConverter(model, work)(work.segments[2])
+    SegmentConverter(model, work)(work.segments[2])
     jobs = plan(find_inputs([wide]), {"output": "out"}, ".mkv")
     load = partial(short_segments, place / "tally", 0)
-    (job,) = convert(jobs, load, split=True, overwrite=False).values()
+    (job,) = convert(jobs, load, options, split=True).values()
     assert (job.status, job.frames, job.error) == ("done", 12, "")
     # Each runs on by a frame, and begins at the first one.
     assert len((place / "tally").read_text().splitlines()) == 5 + 9
@@ -252,8 +259,8 @@ def test_a_full_disk_fails_one_file_and_the_next_run_does_it(
     assert {name: job.status for name, job in done.items()} == {
         "a.mp4": "skipped", "in.mkv": "done"
     }  # fmt: skip
-    (whole,) = batch.run(
-        plan(find_inputs([clip]), {"output": "whole"}, ".mov"), Fake, **SETTINGS
+    (whole,) = run_batch(
+        plan(find_inputs([clip]), {"output": "whole"}, ".mov"), Fake, OPTIONS
     )
     out = disk / "in.mov"
     assert whole.frames == done["in.mkv"].frames == len(decode(out)) == 30
@@ -268,7 +275,7 @@ def test_object_storage_in_and_out(
 ) -> None:
     """Also where a worker is lost: its file is fetched and sent again."""
     wide = make_clip(place / "wide.mp4", colours(6, (80, 48)))
-    files: Any = storage.place(bucket)
+    files: Any = storage.to_path(bucket)
     for path in (place / "clips/a.mp4", wide):
         files.fs.put_file(str(path), f"{bucket}/in/{path.name}")
     jobs = plan(find_inputs([f"{bucket}/in"]), {"output": f"{bucket}/out"}, ".mkv")
@@ -280,9 +287,9 @@ def test_object_storage_in_and_out(
     assert {name: job.status for name, job in done.items()} == dict.fromkeys(
         ("a.mp4", "wide.mp4"), "done"
     )
-    made = storage.inside(storage.place(bucket) / "out")
+    made = storage.list_files(storage.to_path(bucket) / "out")
     assert made == [f"{bucket}/out/a.mkv", f"{bucket}/out/wide.mkv"]
-    local = storage.fetch(storage.place(made[1]), place)
+    local = storage.fetch(storage.to_path(made[1]), place)
     assert len(decode(local)) == 6
     assert len((place / "tally.died").read_text()) == 1
 
@@ -355,8 +362,8 @@ def test_workers_that_cannot_start_are_told(
     place: Path, running: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = plan(find_inputs(["clips/a.mp4"]), {"output": "out"}, ".mkv")
-    monkeypatch.setattr(cluster.Worker, "__module__", "__main__")  # goes by value
-    monkeypatch.setattr(cluster.Worker, "__init__", _not_there)
+    monkeypatch.setattr(Worker, "__module__", "__main__")  # goes by value
+    monkeypatch.setattr(Worker, "__init__", _not_there)
     with pytest.raises(ConnectionError, match=r"no worker starts .*same extras"):
         convert(jobs, retries=0)
 

@@ -8,14 +8,16 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, decode, names
 
 from rematte.errors import InputError, OutputError
+from rematte.options import Options
 from rematte.video.output_paths import sweep
-from rematte.workers import jobs as batch
 from rematte.workers import storage
+from rematte.workers.jobs import run as run_batch
+from rematte.workers.planning import find_inputs, plan
 
 
 def keys(bucket: str) -> list[str]:
     """What lies in a bucket."""
-    inside = storage.inside(storage.place(bucket))
+    inside = storage.list_files(storage.to_path(bucket))
     return [name.removeprefix(f"{bucket}/") for name in inside]
 
 
@@ -23,7 +25,7 @@ def keys(bucket: str) -> list[str]:
 def clips(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder in object storage with two videos, one that is none, and a note."""
     clip = make_clip(tmp_path / "clip.mp4", colours(4, (64, 48)))
-    files: Any = storage.place(bucket).fs  # type: ignore[attr-defined]
+    files: Any = storage.to_path(bucket).fs  # type: ignore[attr-defined]
     for name in ("a.mp4", "more/b.mp4"):
         files.put_file(str(clip), f"{bucket}/clips/{name}")
     files.pipe_file(f"{bucket}/clips/bad.mp4", b"no video")
@@ -36,7 +38,7 @@ def clips(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_addresses_are_found_like_files(clips: str, tmp_path: Path) -> None:
     def found(*words: str) -> list[tuple[str, str]]:
-        return [(str(path), str(folder)) for path, folder in batch.find_inputs(words)]
+        return [(str(path), str(folder)) for path, folder in find_inputs(words)]
 
     assert found(clips) == [
         (f"{clips}/a.mp4", "."), (f"{clips}/bad.mp4", "."),
@@ -66,7 +68,7 @@ def test_a_batch_reads_and_writes_there(
     assert [key for key in keys(bucket) if "out" in key] == [
         "out/a.mkv", "out/more/b.mkv"
     ]  # fmt: skip
-    local = storage.fetch(storage.place(f"{bucket}/out/more/b.mkv"), tmp_path)
+    local = storage.fetch(storage.to_path(f"{bucket}/out/more/b.mkv"), tmp_path)
     assert len(decode(local)) == 4
     # Nothing temporary is left, and what is to stay local does.
     assert names(tmp_path) >= {"clip.mp4", "a.mkv", "b.mkv"}
@@ -81,14 +83,14 @@ def test_a_batch_reads_and_writes_there(
 def test_outputs_appear_together_or_not_at_all(
     clips: str,
 ) -> None:
-    jobs = batch.plan(
-        batch.find_inputs([f"{clips}/a.mp4"]),
+    jobs = plan(
+        find_inputs([f"{clips}/a.mp4"]),
         {"output": f"{clips}/{{stem}}-out.mkv",
          "alpha": "s3://nowhere/{stem}.mkv"},
         ".mkv",
     )  # fmt: skip
     before = keys(clips)
-    (done,) = batch.run(jobs, Fake, downsample_ratio=1, progress=False)
+    (done,) = run_batch(jobs, Fake, Options(downsample_ratio=1))
     assert (done.status, done.code) == ("failed", 1)
     assert (
         "s3://nowhere/a.mkv: The specified bucket does not exist; check" in done.error
@@ -100,14 +102,14 @@ def test_what_cannot_be_is_said(
     clips: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match="must begin with s3:// or gs://"):
-        storage.place("ftp://server/a.mp4")
+        storage.to_path("ftp://server/a.mp4")
     with pytest.raises(OutputError, match="does not appear at once"):
-        storage.stand_in(storage.place(f"{clips}/%04d.png"), tmp_path / "x", True)
+        storage.local_target(storage.to_path(f"{clips}/%04d.png"), tmp_path / "x", True)
     with pytest.raises(InputError, match=r"none.mp4: .*check the address"):
-        storage.fetch(storage.place(f"{clips}/none.mp4"), tmp_path)
+        storage.fetch(storage.to_path(f"{clips}/none.mp4"), tmp_path)
     monkeypatch.setattr(storage, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'rematte\[s3\]'"):
-        storage.place(clips)
+        storage.to_path(clips)
 
 
 def test_what_killed_writers_leave_is_swept(tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""The inputs and outputs of a batch: finds videos and names what is made of each."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import has_magic
+from pathlib import Path
+
+from rematte.errors import InputError, OutputError
+from rematte.video.codecs import pattern_of
+from rematte.video.images import IMAGE_SUFFIXES
+from rematte.workers import storage
+
+# Suffixes that folders are searched for; a file that is named may have any.
+VIDEOS = {
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+}
+_FIELDS = ("stem", "name", "suffix", "folder")
+_FIELD = re.compile(r"\{(\w*)\}")
+
+
+@dataclass
+class Job:
+    """One input, its outputs, and how the conversion went.
+
+    Attributes:
+        input: A video, an image, or a folder or pattern of images; see
+            `storage.to_path`.
+        outputs: Paths by kind: "output", "composition", "alpha", "foreground".
+        status: "planned", "done", "failed" or "skipped".
+        frames: Number of frames converted.
+        seconds: Duration of the conversion [s].
+        error: Why it failed, in one line.
+        code: The exit code a command would have had.
+        notes: Differences between the source and the outputs, in words.
+    """
+
+    input: Path
+    outputs: dict[str, Path]
+    status: str = "planned"
+    frames: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    code: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def exists(self, which: Callable[[Iterable[bool]], bool] = all) -> bool:
+        """Whether all outputs exist, or any of them."""
+        with storage.input_errors(next(iter(self.outputs.values()))):
+            return which(_exists(path) for path in self.outputs.values())
+
+
+def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
+    """Find the inputs that words stand for, in order, each once.
+
+    Args:
+        words: Files, patterns ("clips/**/*.mp4"), folders (searched recursively for
+            videos; one that holds images and no video is an image sequence), numbered
+            images ("plate.%04d.exr"), and text files (.txt) with one of these in each
+            line, relative to the file. All of them, image sequences apart, may be in
+            object storage.
+
+    Returns:
+        Each input, and its folder relative to the folder it was found through.
+
+    Raises:
+        InputError: If nothing is found for a word.
+    """
+    found: dict[Path, Path] = {}
+    for word in words:
+        with storage.input_errors(word):
+            some = list(_expand(str(word)))
+        if not some:
+            raise InputError(
+                f"{word}: no video there; give files, folders, patterns or a .txt list"
+            )
+        for path, folder in some:
+            found.setdefault(path, folder)
+    return list(found.items())
+
+
+def _expand(word: str) -> Iterator[tuple[Path, Path]]:
+    path = storage.to_path(word)
+    if path.is_dir():
+        yield from (_in_bucket if storage.is_remote(path) else _in_folder)(path, path)
+    elif path.is_file() and path.suffix.lower() == ".txt":
+        yield from _in_list(path)
+    elif path.exists() or _is_sequence(path):
+        yield path, Path()
+    elif has_magic(word):
+        for name in storage.match(word):
+            found = storage.to_path(name)
+            if found.is_file():
+                yield found, Path()
+
+
+def _in_list(path: Path) -> Iterator[tuple[Path, Path]]:
+    for line in path.read_text("utf-8").splitlines():
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        some = list(_expand(entry if "://" in entry else str(path.parent / entry)))
+        if not some:
+            raise InputError(f"{path}: {entry} leads to nothing; correct the list")
+        yield from some
+
+
+def _is_sequence(path: Path) -> bool:
+    """Whether a path is a pattern of numbered images that exist."""
+    if storage.is_remote(path) or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return _exists(path)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path exists, or any image of a pattern."""
+    pattern = pattern_of(path)
+    if pattern is None or path.exists() or not path.parent.is_dir():
+        return path.exists()
+    return any(pattern.digits_in(file.name) for file in path.parent.iterdir())
+
+
+def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
+    entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
+    files = [entry for entry in entries if entry.is_file()]
+    videos = [file for file in files if file.suffix.lower() in VIDEOS]
+    if not videos and any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
+        yield folder, folder.relative_to(top).parent
+        return
+    for video in videos:
+        yield video, folder.relative_to(top)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _in_folder(entry, top)
+
+
+def _in_bucket(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
+    """Find videos in object storage with one request, not one per question."""
+    for name in storage.list_files(folder):
+        video = storage.to_path(name)
+        if video.suffix.lower() in VIDEOS and video.name[0] != ".":
+            yield video, Path(str(video.relative_to(top))).parent
+
+
+def is_folder(output: str | None) -> bool:
+    """Whether the value of -o is a folder rather than a template."""
+    return output is not None and not _FIELD.search(output)
+
+
+def plan(
+    inputs: Sequence[tuple[Path, Path]],
+    templates: Mapping[str, str | None],
+    suffix: str,
+) -> list[Job]:
+    """Choose the paths of all outputs.
+
+    Args:
+        inputs: From `find_inputs`.
+        templates: One for each kind of output. Its fields are {stem}, {name} and
+            {suffix} of the input, and {folder}, the input's folder below the one that
+            was given. "output" without a field is a folder, with the layout of the one
+            that was given.
+        suffix: Suffix of "output" where that is a folder.
+
+    Raises:
+        ValueError: If there is no template, or one has other fields.
+        OutputError: If two inputs would have the same output.
+    """
+    given = _check_templates(templates)
+    jobs, taken = [], dict[Path, Path]()
+    for path, folder in inputs:
+        outputs = {}
+        name = _name(path)
+        values = {
+            "stem": name.stem, "name": name.name, "folder": str(folder),
+            "suffix": path.suffix.removeprefix("."),
+        }  # fmt: skip
+        for kind, text in given.items():
+            if is_folder(text):
+                text = str(storage.to_path(text) / "{folder}" / f"{{stem}}{suffix}")
+            target = storage.to_path(
+                _FIELD.sub(lambda match: values[match[1]], text)  # noqa: B023
+            )
+            if target in taken:
+                raise OutputError(
+                    f"{target} would be written for {taken[target]} and for {path}; "
+                    "use {folder} or {name} in the template"
+                )
+            taken[target], outputs[kind] = path, target
+        jobs.append(Job(path, outputs))
+    return jobs
+
+
+def _check_templates(templates: Mapping[str, str | None]) -> dict[str, str]:
+    given = {kind: text for kind, text in templates.items() if text}
+    if not given:
+        raise ValueError("no output; give -o, --composition, --alpha or --foreground")
+    for kind, text in given.items():
+        unknown = set(_FIELD.findall(text)) - set(_FIELDS)
+        if unknown or (kind != "output" and not _FIELD.search(text)):
+            raise ValueError(
+                f"{kind} {text!r} must hold "
+                + ", ".join(f"{{{name}}}" for name in _FIELDS)
+                + " and no other fields; for example alpha/{stem}.mp4"
+            )
+    return given
+
+
+def _name(path: Path) -> Path:
+    """The name that outputs are derived from: a pattern's, without the number."""
+    pattern = None if path.exists() else pattern_of(path)
+    if pattern is None:
+        return path
+    before = pattern.before.rstrip("._- ") or path.resolve().parent.name
+    return path.with_name(before + path.suffix)

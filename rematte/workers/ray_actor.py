@@ -1,0 +1,146 @@
+"""The Ray actor of a batch: a process that holds the model and converts for others."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from rematte.engines.device import choose_device
+from rematte.engines.runtimes import import_ray
+from rematte.options import Options
+from rematte.prefetch import share_heap
+from rematte.resume import LEAD_IN
+from rematte.resume.join import join
+from rematte.resume.plan import Segment, Work, prepare
+from rematte.resume.run import SegmentConverter
+from rematte.version import __version__
+from rematte.workers.jobs import clear, convert_job, finish, recorded
+from rematte.workers.planning import Job
+
+# A job with what is recorded in it, and its segments if they have been planned.
+Result: TypeAlias = tuple[Job, Work | None]
+
+
+class Worker:
+    """Holds the model and converts files or segments.
+
+    Args:
+        load: Loads the model for a device.
+        options: How to convert; the device is chosen in the actor.
+        threads: Number of torch's threads.
+        folder: The folder that relative paths start from, if it exists there.
+        scratch: Start of the name of the actor's temporary folder.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[torch.device], Any],
+        options: Options,
+        threads: int,
+        folder: str,
+        scratch: str,
+    ) -> None:
+        share_heap()
+        torch.set_num_threads(threads)
+        with suppress(OSError):  # a folder of another machine
+            os.chdir(folder)
+        self._load_model, self._options = load, options
+        self._model: Any = None
+        self._converter: tuple[Path, SegmentConverter] | None = None
+        context = import_ray().get_runtime_context()
+        self._restarted = bool(context.was_current_actor_reconstructed)
+        # All temporary files go there, so that they can be found after a kill.
+        own = Path(tempfile.gettempdir(), f"{scratch}{context.get_actor_id()}")
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir()
+        tempfile.tempdir = str(own)
+
+    def version(self) -> str:
+        """The version of this package on the actor's machine."""
+        self._is_retry()
+        return __version__
+
+    def convert(self, job: Job, is_new: bool) -> Result:
+        """Convert a file; `is_new` says that it had no outputs before the first try."""
+        options, _ = self._load(job, is_new)
+        return convert_job(self._model, job, options), None
+
+    def plan(self, job: Job, is_new: bool) -> Result:
+        """Cut a file into segments."""
+        options, retry = self._load(job, is_new)
+        work = None
+        with recorded(job):
+            work = self._prepare(job, options, retry or not options.overwrite)
+        return job, work
+
+    def segment(self, job: Job, work: Work, segment: Segment) -> Result:
+        """Convert a segment."""
+        self._load()
+        with recorded(job):
+            self._convert_segment(work, segment)
+        return job, None
+
+    def join(self, job: Job, is_new: bool, work: Work) -> Result:
+        """Join all segments of a file."""
+        options, retry = self._load(job, is_new)
+        with recorded(job):
+            if retry:  # the first attempt may have deleted the segments already
+                work = self._prepare(job, options, True)
+                for segment in work.missing():
+                    self._convert_segment(work, segment)
+            report = join(work)
+            finish(job, report)
+            seams = [mean for _, mean, _ in report.seams]
+            if seams:
+                job.notes.append(
+                    f"{report.segments} segments; at the worst seam alpha differs by "
+                    f"{max(seams):.2f}/255 on average"
+                )
+        return job, None
+
+    def _load(
+        self, job: Job | None = None, is_new: bool = False
+    ) -> tuple[Options, bool]:
+        """Load the model, once; errors of weights are not recorded in a job.
+
+        Returns:
+            The options for a job, and whether an earlier attempt of it was lost. Where
+            that was, its outputs may be there already, complete, and are replaced.
+        """
+        if self._model is None:
+            device = choose_device(str(self._options.device or "auto"))[0]
+            self._options = replace(self._options, device=device)
+            self._model = self._load_model(device)
+        retry = self._is_retry()
+        if retry and job is not None:
+            clear(job)
+        overwrite = self._options.overwrite or (retry and is_new)
+        return replace(self._options, overwrite=overwrite), retry
+
+    def _is_retry(self) -> bool:
+        """Whether this call repeats one that was lost: Ray's first after a restart."""
+        retry, self._restarted = self._restarted, False
+        return retry
+
+    def _prepare(self, job: Job, options: Options, resume: bool) -> Work:
+        for path in job.outputs.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        paths = {
+            kind if kind == "output" else f"output_{kind}": path
+            for kind, path in job.outputs.items()
+        }
+        return prepare(
+            self._model, job.input, resume=resume, lead_in=LEAD_IN, **paths,
+            **options.given() | {"overwrite": options.overwrite},
+        )  # fmt: skip
+
+    def _convert_segment(self, work: Work, segment: Segment) -> None:
+        if self._converter is None or self._converter[0] != work.folder:
+            self._converter = work.folder, SegmentConverter(self._model, work)
+        self._converter[1](segment)
