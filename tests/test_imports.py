@@ -34,7 +34,15 @@ ALLOWED = {
         *("conversion", "convert", "engines", "engines/choose", "matting", "options"),
         "video",
     },
-    "workers": {"convert", "engines", "prefetch", "resume", "video", "workers/pool"},
+    "workers": {
+        "convert",
+        "options",
+        "engines",
+        "prefetch",
+        "resume",
+        "video",
+        "workers/pool",
+    },
     "live": {"conversion", "convert", "engines/choose", "matting", "video"},
     "serve": {
         "workers/pool",

@@ -57,7 +57,8 @@ def running(_own_token: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Workers import the networks of the tests.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        paths = ROOT, ROOT / "tests", Path(__file__).parent
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
         ray.init(
             address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
             object_store_memory=80_000_000,
