@@ -131,7 +131,7 @@ class Worker:
     def _prepare(self, job: Job, options: Options, resume: bool) -> Work:
         for path in job.outputs.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        paths = {
+        paths: dict[str, Any] = {
             kind if kind == "output" else f"output_{kind}": path
             for kind, path in job.outputs.items()
         }

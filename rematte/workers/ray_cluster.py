@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
+    Future,
     ThreadPoolExecutor,
     as_completed,
     wait,
@@ -228,7 +229,8 @@ class _Batch:
         starts = {self._starts.submit(self._start, actor) for actor in self._actors}
         files = {self._files.submit(self._convert, job) for job in jobs}
         while files:
-            done, _ = wait(starts | files, _START_TIMEOUT, FIRST_COMPLETED)
+            futures: set[Future[Any]] = {*starts, *files}
+            done, _ = wait(futures, _START_TIMEOUT, FIRST_COMPLETED)
             if not done and len(starts) == len(self._actors):
                 has = self._ray.cluster_resources()
                 report(
