@@ -62,7 +62,7 @@ def run(options: Namespace) -> int:
         jobs=options.jobs,
         upload_limit=options.upload_limit,
         memory_limit=options.memory_limit,
-        tell=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
+        report=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
         note=lambda text: print(f"note: {text}", file=sys.stderr),
     )
     return 0

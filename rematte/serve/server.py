@@ -1,8 +1,7 @@
-"""The page over HTTP, for this machine's user alone.
+"""The page's HTTP server, which only this machine's user can reach.
 
 Every request must name this server as its host, hold the token in its address and, if
-it changes anything, come from the page itself. See docs/serve.md for what each guards
-against.
+it changes anything, come from the page itself. docs/serve.md explains each of these.
 """
 
 import asyncio
@@ -43,14 +42,16 @@ except ImportError as error:
     ) from error
 
 from rematte.serve import work
-from rematte.serve.jobs import IMAGES, Job, Jobs, check_name
-from rematte.serve.worker import WorkError, machine_memory
+from rematte.serve.job import IMAGES, Job, check_name
+from rematte.serve.jobs import Jobs
+from rematte.serve.processes import WorkError
 from rematte.workers.planning import VIDEOS
+from rematte.workers.pool import machine_memory
 
 _STATIC = Path(__file__).parent / "static"
 _LARGEST_IMAGE = 100_000_000  # [bytes]
 _LARGEST_SETTINGS = 10_000
-_POLL = 0.2  # between two looks for news [s]
+_POLL_PERIOD = 0.2  # [s]
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
     "'self'; img-src 'self' blob:; media-src blob:; connect-src 'self'; "
@@ -64,7 +65,7 @@ _HEADERS = {
 
 
 class _Guard:
-    """Lets through what the page asks for, and takes the token off the address."""
+    """Refuses requests that the page did not make; takes the token off the address."""
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self._app, self._token = app, token.encode()
@@ -73,7 +74,7 @@ class _Guard:
     def _refusal(self, scope: Scope, token: str) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if host not in self._hosts:  # a name that was made to lead here
+        if host not in self._hosts:  # another name that resolves to this machine
             return 421, f"host must be one of {', '.join(sorted(self._hosts))}"
         if not secrets.compare_digest(token.encode(), self._token):
             return 404, "wrong address; open the one that `rematte serve` printed"
@@ -100,12 +101,12 @@ class _Guard:
 
 
 class _Page:
-    """What can be asked for.
+    """The handlers of all addresses.
 
     Args:
         jobs: The jobs.
         upload_limit: The largest upload [bytes].
-        ending: Tells when the server is about to end.
+        ending: Whether the server is about to end.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class _Page:
         self._examining = CapacityLimiter(2)
 
     def routes(self) -> list[Route | Mount]:
-        """Addresses after the token."""
+        """The addresses, without the token."""
         one = "/api/jobs/{id}"
         return [
             Route("/api/events", self._events),
@@ -137,20 +138,20 @@ class _Page:
         return job
 
     async def _events(self, request: Request) -> Response:
-        return StreamingResponse(self._news(), media_type="text/event-stream")
+        return StreamingResponse(self._stream_events(), media_type="text/event-stream")
 
-    async def _news(self) -> AsyncIterator[str]:
+    async def _stream_events(self) -> AsyncIterator[str]:
         seen, quiet = -1, 0.0
         while not self._ending():
             if seen != self._jobs.version:
                 seen, quiet = self._jobs.version, 0.0
                 state = {"limit": self._limit, "jobs": self._jobs.listing()}
                 yield f"data: {json.dumps(state)}\n\n"
-            elif quiet > 15:  # so that a page that has gone is noticed
+            elif quiet > 15:  # so that a closed page is noticed
                 quiet = 0.0
                 yield ": still here\n\n"
-            await asyncio.sleep(_POLL)
-            quiet += _POLL
+            await asyncio.sleep(_POLL_PERIOD)
+            quiet += _POLL_PERIOD
 
     async def _upload(self, request: Request) -> Response:
         name = request.query_params.get("name", "")
@@ -159,7 +160,7 @@ class _Page:
         try:
             file = f"source{suffix}"
             await _receive(request, self._jobs.folder(id) / file, self._limit)
-            # Threads of their own, so that nothing else waits for them.
+            # A limiter of its own, so that other requests do not wait.
             job = await to_thread.run_sync(
                 self._jobs.add, id, name, file, limiter=self._examining
             )
@@ -214,7 +215,7 @@ class _Page:
         if which > 3:
             raise HTTPException(404, f"preview must be 0 to 3, got {which}")
         path = await run_in_threadpool(self._jobs.preview, job, which)
-        if path is None:  # it is being made, and the page asks again
+        if path is None:  # being made; the page asks again
             return Response(status_code=202)
         return FileResponse(path)
 
@@ -234,7 +235,7 @@ class _Page:
 
 
 async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The parts of a body, none of which is kept.
+    """Stream the parts of a body.
 
     Raises:
         HTTPException: If it is larger than `most` [bytes].
@@ -265,7 +266,7 @@ async def _receive(request: Request, path: Path, most: int) -> None:
             await run_in_threadpool(file.write, part)
 
 
-async def _say(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     """Turn an error into a sentence for the page."""
     if isinstance(error, ClientDisconnect):  # no one is there to read it
         return Response(status_code=400)
@@ -276,7 +277,7 @@ async def _say(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError | sqlite3.Error):
         why = getattr(error, "strerror", None) or error
         return JSONResponse({"error": f"cannot be written: {why}"}, 507)
-    if isinstance(error, RuntimeError):  # a file that was found, and deleted since
+    if isinstance(error, RuntimeError):  # a file that was deleted meanwhile
         return JSONResponse({"error": "it was deleted a moment ago"}, 404)
     return JSONResponse({"error": str(error)}, 400)
 
@@ -288,14 +289,14 @@ def make_app(
     upload_limit: int,
     ending: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
-    """Make the whole application, guards included.
+    """Make the application, including its checks of every request.
 
     Args:
         jobs: The jobs.
-        token: What the address must begin with.
-        port: Where it will listen, as browsers will name it.
+        token: The first part of every address.
+        port: The port in the addresses that browsers use.
         upload_limit: The largest upload [bytes].
-        ending: Tells when the server is about to end.
+        ending: Whether the server is about to end.
     """
     kinds = (
         *(HTTPException, WorkError, ClientDisconnect, ValueError, OSError),
@@ -303,7 +304,7 @@ def make_app(
     )
     app = Starlette(
         routes=_Page(jobs, upload_limit, ending).routes(),
-        exception_handlers=dict.fromkeys(kinds, _say),
+        exception_handlers=dict.fromkeys(kinds, _answer_error),
     )
     return _Guard(app, token, port)
 
@@ -314,7 +315,7 @@ def _listen(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
-        listener.listen()  # now, so that the address works once it is told
+        listener.listen()  # now, so that the address works once it is printed
     except (OSError, OverflowError) as error:
         listener.close()
         raise OutputError(
@@ -332,22 +333,22 @@ def serve(
     jobs: int = 1,
     upload_limit: float = 20.0,
     memory_limit: float | None = None,
-    tell: Callable[[str], object] = print,
+    report: Callable[[str], object] = print,
     note: Callable[[str], object] = lambda note: None,
 ) -> None:
     """Serve the page to this machine until Ctrl-C.
 
     Args:
         folder: The work folder: uploads, results and the list of jobs.
-        load: Loads the model; it is called in other processes, so must be picklable.
+        load: Loads the model in other processes; must be picklable.
         port: On 127.0.0.1; 0 takes any that is free.
-        jobs: How many videos are converted at a time.
+        jobs: Number of videos that are converted at a time.
         upload_limit: The largest upload [GB].
-        memory_limit: How much memory each conversion, and the previews, may use [GB];
-            None gives three quarters of the machine's, divided by `jobs`. Without
-            effect on Windows.
-        tell: Called with the address once it can be opened.
-        note: Called with each remark about what was found in the folder.
+        memory_limit: Memory limit of each conversion, and of the previews [GB]; None
+            takes three quarters of the machine's, divided by `jobs`. Without effect on
+            Windows.
+        report: Called with the address once it can be opened.
+        note: Called with each remark about the work folder.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -390,9 +391,9 @@ def serve(
                     server_header=False,
                 )
             )
-            tell(f"http://127.0.0.1:{port}/{token}/")
+            report(f"http://127.0.0.1:{port}/{token}/")
             server.run(sockets=[listener])
-        except KeyboardInterrupt:  # how it is meant to end
+        except KeyboardInterrupt:  # the usual end
             pass
         finally:
             queue.close()

@@ -1,4 +1,4 @@
-"""What a `Worker` does with an uploaded file: look at it, show it, convert it."""
+"""Functions for worker processes: examine an upload, preview it, convert it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from rematte.convert import Report, convert_video
+from rematte.convert import Report
 from rematte.engines.choose import choose_matting, placement
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio, matte_still
+from rematte.options import Options
 from rematte.video.codecs import choose
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.image_writer import ImageWriter
@@ -20,35 +21,31 @@ from rematte.video.images import decode_image
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, displayed
 from rematte.video.writer import FileWriter
+from rematte.workers.jobs import convert_job
+from rematte.workers.planning import Job
 
-# What is asked for, and the file that it makes.
+# The file that each output on the page makes.
 FILES = {
     "mov": "cutout.mov",
     "webm": "cutout.webm",
     "mp4": "composition.mp4",
     "alpha": "alpha.mp4",
 }
-_ARGUMENTS = {
-    "mov": "output",
-    "webm": "output",
-    "mp4": "output_composition",
-    "alpha": "output_alpha",
-}
+_KINDS = {"mov": "output", "webm": "output", "mp4": "composition", "alpha": "alpha"}
 COMPARE = "compare.mp4"
 
-# The comparison shows this much of the video [s], and this many pixels at most.
-_COMPARED = 30
-_COMPARED_SIDE = 640
+_COMPARED = 30  # length of the comparison [s]
+_COMPARED_SIDE = 640  # its longer side, at most [pixels]
 _PREVIEW_SIDE = 1280
-_TELL_EVERY = 0.1  # [s]
+_REPORT_PERIOD = 0.1  # [s]
 
 
 def check_model(model: Any, path: Path) -> None:
-    """Do nothing: the model was loaded before; `path` is not used."""
+    """Do nothing, since the process has loaded the model for this call."""
 
 
 def examine(model: Any, path: Path) -> dict[str, Any]:
-    """Find out what a video is.
+    """Read the properties of a video and decode its first frame.
 
     Args:
         model: Not used.
@@ -59,7 +56,7 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
         to show; the second is that of `auto` where the video is large.
 
     Raises:
-        InputError: If it is none, or damaged at its beginning.
+        InputError: If it is not a video, or damaged at its beginning.
     """
     with VideoReader(path) as reader:
         info = reader.info
@@ -76,7 +73,7 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
 
 
 def examine_image(model: Any, path: Path) -> None:
-    """See whether an image can stand behind; `model` is not used.
+    """Decode an image to check that it can be a background.
 
     Raises:
         InputError: If it cannot be read.
@@ -85,13 +82,13 @@ def examine_image(model: Any, path: Path) -> None:
 
 
 def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
-    """Write the first frame, cut out or as it is, at 1280 pixels at most.
+    """Write the first frame, cut out or unchanged, at 1280 pixels at most.
 
     Args:
         model: The network.
         path: The video.
         target: An image that can hold alpha.
-        ratio: Size of the coarse pass; None leaves the frame as it is.
+        ratio: Size of the coarse pass; None leaves the frame unchanged.
     """
     with VideoReader(path) as reader:
         full = reader.info
@@ -115,7 +112,7 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
 
 
 def _narrow(pixels: Pixels) -> Pixels:
-    """8 bits, which is what browsers are shown."""
+    """Reduce pixels to 8 bits for browsers."""
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
@@ -126,48 +123,52 @@ def convert(
     outputs: list[str],
     background: str,
     ratio: float | str,
-    tell: Callable[[int, int | None], object],
-) -> list[str]:
-    """Convert, and make the comparison.
+    report: Callable[[int, int | None], object],
+) -> Job:
+    """Convert a video, and write a comparison of before and after.
 
     Args:
         model: The network.
         path: The video.
-        folder: Where the outputs go, under the names of `FILES`.
+        folder: The folder of the outputs, which get the names in `FILES`.
         outputs: Keys of `FILES`, of "mov" and "webm" at most one.
-        background: Of the composition, if there is one.
+        background: The background of the composition, if there is one.
         ratio: Size of the coarse pass, or "auto".
-        tell: Called now and then with frames done and, where it is known, in all.
+        report: Called at intervals with the frames done and, if known, their number.
 
     Returns:
-        Notes, in words.
+        The job with how it went.
     """
-    told = 0.0
+    last = 0.0
 
-    def tell_sometimes(done: int, total: int | None) -> None:
-        nonlocal told
-        if time.monotonic() - told > _TELL_EVERY:
-            told = time.monotonic()
-            tell(done, total)
+    def report_sometimes(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > _REPORT_PERIOD:
+            last = time.monotonic()
+            report(done, total)
 
-    paths: dict[str, Any] = {_ARGUMENTS[kind]: folder / FILES[kind] for kind in outputs}
-    report = convert_video(
-        model, path, downsample_ratio=ratio, seq_chunk="auto", progress=tell_sometimes,
-        background={"composition": background} if "mp4" in outputs else None, **paths,
-    )  # fmt: skip
-    tell(report.frames, report.frames)
+    job = Job(path, {_KINDS[kind]: folder / FILES[kind] for kind in outputs})
+    options = Options(
+        downsample_ratio=ratio,
+        seq_chunk="auto",
+        background={"composition": background} if "mp4" in outputs else None,
+    )
+    convert_job(model, job, options, report_sometimes)
+    if job.status == "failed":
+        return job
+    report(job.frames, job.frames)
     best = next(kind for kind in ("mp4", "mov", "webm", "alpha") if kind in outputs)
     try:
         _compare(path, folder / FILES[best], folder / COMPARE)
-    except (ValueError, OSError) as error:  # the results are there all the same
-        report.notes.append(f"no before and after: {error}")
-    return report.notes
+    except (ValueError, OSError) as error:  # the outputs are complete all the same
+        job.notes.append(f"no before and after: {error}")
+    return job
 
 
 def _compare(before: Path, after: Path, target: Path) -> None:
     """Write a small video that any browser plays: before on the left, after right.
 
-    One file, so that both halves are always at the same frame.
+    It is one file, so both halves are always at the same frame.
     """
     with VideoReader(before) as reader:
         size = _shrunk(reader.info, _COMPARED_SIDE)
@@ -178,7 +179,7 @@ def _compare(before: Path, after: Path, target: Path) -> None:
         colour = first.info.colour
         info = replace(first.info, width=2 * size[0], colour=as_sdr(colour))
         shown = (
-            displayed(_beginning(first), colour),
+            displayed(_start(first), colour),
             displayed(second, second.info.colour),
         )
         writer = FileWriter(target, info, choose(target, info, alpha=False))
@@ -193,7 +194,7 @@ def _compare(before: Path, after: Path, target: Path) -> None:
 
 
 def _shrunk(info: VideoInfo, most: int) -> tuple[int, int]:
-    """A size with even sides, the longer one of which is `most` at most [pixels]."""
+    """The size [pixels] with even sides of which the longer is at most `most`."""
     scale = min(1.0, most / max(info.width, info.height))
     width, height = (
         max(2, round(side * scale / 2) * 2) for side in (info.width, info.height)
@@ -201,7 +202,7 @@ def _shrunk(info: VideoInfo, most: int) -> tuple[int, int]:
     return width, height
 
 
-def _beginning(frames: VideoReader) -> Iterator[Frame]:
+def _start(frames: VideoReader) -> Iterator[Frame]:
     start: Fraction | None = None
     for frame in frames:
         start = frame.time if start is None else start
@@ -211,7 +212,7 @@ def _beginning(frames: VideoReader) -> Iterator[Frame]:
 
 
 def _on_squares(pixels: Pixels) -> Pixels:
-    """Lay what is transparent over gray squares."""
+    """Lay transparent pixels over gray squares."""
     if pixels.shape[2] != 4:
         return pixels
     y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]] // 12

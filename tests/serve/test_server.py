@@ -21,7 +21,8 @@ from torch import Tensor
 
 from rematte.errors import OutputError
 from rematte.serve import serve
-from rematte.serve.jobs import Jobs, check_settings
+from rematte.serve.job import check_settings
+from rematte.serve.jobs import Jobs
 from rematte.serve.server import make_app
 
 TOKEN, PORT = "the-token", 8770
@@ -949,10 +950,10 @@ def test_serve_ends_with_an_interrupt_and_keeps_its_token(
     monkeypatch.setattr("uvicorn.Server.run", stop)
     told: list[str] = []
     for _ in range(2):
-        serve(tmp_path / "work", Fake, port=0, tell=told.append)
+        serve(tmp_path / "work", Fake, port=0, report=told.append)
     tokens = [address.split("/")[3] for address in told]
     assert tokens[0] == tokens[1]
     assert len(tokens[0]) > 40
     assert (tmp_path / "work" / "token").stat().st_mode & 0o077 == 0
-    serve(tmp_path / "other", Fake, port=0, tell=told.append)
+    serve(tmp_path / "other", Fake, port=0, report=told.append)
     assert told[-1].split("/")[3] != tokens[0]

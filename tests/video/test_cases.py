@@ -151,9 +151,10 @@ def on_the_page(source: Path, output: Path, **settings: Any) -> list[str]:
     folder = output.parent / "page"
     folder.mkdir()
     work.examine(None, source)
-    notes = work.convert(Fake(), source, folder, ["mov"], "green", 1, lambda *_: None)
+    done = work.convert(Fake(), source, folder, ["mov"], "green", 1, lambda *_: None)
+    assert done.status == "done", done.error
     (folder / work.FILES["mov"]).rename(output)
-    return notes
+    return done.notes
 
 
 WAYS = [once, in_batch, in_segments, by_workers, on_the_page]

@@ -1,0 +1,147 @@
+"""A job of the page: an upload, its settings and what has been made of it."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from rematte.matting.background import COLOURS
+from rematte.serve import work
+from rematte.serve.store import is_id
+
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_LONGEST_NAME = 255
+_STATES = ("ready", "queued", "running", "done", "failed", "cancelled")
+
+
+@dataclass
+class Job:
+    """An upload and what is made of it.
+
+    Attributes:
+        id: A random word; also the name of the job's folder.
+        name: The uploaded file's name, only for display; never used as a path.
+        file: The video's name in the job's folder.
+        info: The result of `work.examine`.
+        state: One of `_STATES`.
+        turn: Position in the queue; the lowest is next. It also numbers the conversions
+            of a job.
+        settings: The settings given to `Jobs.start`.
+        backdrop: The background image's name in the job's folder, or empty.
+        done: Frames converted.
+        frames: Number of frames of the video; None if unknown.
+        error: Why the last conversion failed.
+        notes: Differences between the source and the outputs, in words.
+        results: Finished conversions, the newest first: "run" (their turn), "settings"
+            and "notes".
+    """
+
+    id: str
+    name: str
+    file: str
+    info: dict[str, Any]
+    state: str = "ready"
+    turn: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    backdrop: str = ""
+    done: int = 0
+    frames: int | None = None
+    error: str = ""
+    notes: list[str] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check_name(name: str, suffixes: tuple[str, ...] | set[str]) -> str:
+    """Check a file's name for display and return its suffix.
+
+    Raises:
+        ValueError: If it is not a plain file name, or has another suffix.
+    """
+    if not name or len(name) > _LONGEST_NAME or re.search(r"[\x00-\x1f\x7f/\\]", name):
+        raise ValueError(
+            f"name {name[:40]!r} must be a plain file name, with no folders or control "
+            f"characters and at most {_LONGEST_NAME} characters; rename the file"
+        )
+    suffix = Path(name).suffix.lower()
+    if suffix not in suffixes:
+        raise ValueError(
+            f"name {name!r} must end in one of {', '.join(sorted(suffixes))}"
+        )
+    return suffix
+
+
+def check_settings(settings: Any) -> dict[str, Any]:
+    """Check settings and fill in defaults: "outputs", "background", "ratio".
+
+    Raises:
+        ValueError: If one of them is not allowed.
+    """
+    if not isinstance(settings, Mapping):
+        raise ValueError("settings must be an object of outputs, background and ratio")
+    outputs = settings.get("outputs")
+    if (
+        not isinstance(outputs, list)
+        or not outputs
+        or not all(isinstance(kind, str) and kind in work.FILES for kind in outputs)
+    ):
+        raise ValueError(
+            f"outputs must be a list of {', '.join(work.FILES)}, got {_short(outputs)}"
+        )
+    if {"mov", "webm"} <= set(outputs):
+        raise ValueError("outputs: choose one of mov and webm")
+    background = settings.get("background", "green")
+    known = isinstance(background, str) and (
+        background in (*COLOURS, "blur", "image")
+        or re.fullmatch("#[0-9a-fA-F]{6}", background)
+    )
+    if not known:
+        raise ValueError(
+            f"background must be {', '.join(COLOURS)}, #rrggbb, blur or image, got "
+            f"{_short(background)}"
+        )
+    ratio = settings.get("ratio", "auto")
+    number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if ratio != "auto" and not (number and 0 < ratio <= 1):
+        raise ValueError(
+            f"ratio must be auto or a number in (0, 1], got {_short(ratio)}"
+        )
+    outputs = list(dict.fromkeys(outputs))
+    return {"outputs": outputs, "background": background, "ratio": ratio}
+
+
+def _short(value: object) -> str:
+    return repr(value)[:60]
+
+
+def read_job(id: str, text: str) -> Job:
+    """Load a job from the list, where an older version may have written it.
+
+    Raises:
+        ValueError: If the text is not a job.
+    """
+    try:
+        data = json.loads(text)
+        job = Job(**{each.name: data[each.name] for each in fields(Job)
+                     if each.name in data})  # fmt: skip
+        if "results" not in data and job.state == "done":
+            job.results = [{"run": 0, "settings": job.settings, "notes": job.notes}]
+        plain = re.compile(r"[\w.-]+", re.ASCII)
+        good = (
+            is_id(id)
+            and job.id == id
+            and job.state in _STATES
+            and plain.fullmatch(job.file)
+            and (not job.backdrop or plain.fullmatch(job.backdrop))
+            and len(job.info["ratios"]) == 3
+            and all(
+                isinstance(result["run"], int) and check_settings(result["settings"])
+                for result in job.results
+            )
+        )
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"entry {id!r} of the list of jobs is damaged") from error
+    if not good:
+        raise ValueError(f"entry {id!r} of the list of jobs is damaged")
+    return job

@@ -1,0 +1,99 @@
+"""Calls into worker processes whose errors become sentences for the page."""
+
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rematte.errors import explain
+from rematte.workers.pool import ProcessKilledError, WorkerProcess
+
+_TIMEOUT = 120.0  # of examining a file or making a preview [s]
+
+
+class WorkError(Exception):
+    """What was asked for failed; the message is a sentence for the page."""
+
+
+def call(
+    process: WorkerProcess,
+    function: Callable[..., Any],
+    *args: Any,
+    report: Callable[..., object] | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Call a function in a worker process; see `WorkerProcess.call`.
+
+    Raises:
+        WorkError: If it raised or took too long, or its process was killed.
+    """
+    try:
+        return process.call(function, *args, report=report, timeout=timeout)
+    except ProcessKilledError as error:
+        remedy = "; try a smaller video"
+        remedy += "" if error.limit is None else ", or raise --memory-limit"
+        raise WorkError(f"{error}{remedy}") from error
+    except Exception as error:
+        raise WorkError(without_flags(explain(error)[1])) from error
+
+
+def without_flags(text: str) -> str:
+    """Leave remedies out of a message that name flags of the command line."""
+    clauses = [
+        ", or ".join(
+            part for part in clause.split(", or ") if not re.search("--[a-z]", part)
+        )
+        for clause in text.split("; ")
+    ]
+    return "; ".join(filter(None, clauses))
+
+
+class SharedProcess:
+    """A process for short calls, made one at a time; it is replaced when it ended.
+
+    Args:
+        start: Starts the process.
+    """
+
+    def __init__(self, start: Callable[[], WorkerProcess]) -> None:
+        self._start, self._lock = start, threading.Lock()
+        self._process: WorkerProcess | None = None
+        self._closed = False
+
+    def call(
+        self, name: str, function: Callable[..., Any], path: Path, *args: Any
+    ) -> Any:
+        """Call a function with the model, a file and more.
+
+        Args:
+            name: What errors call the file.
+            function: As of `WorkerProcess.call`.
+            path: The file.
+            *args: Further arguments.
+
+        Raises:
+            WorkError: If it raised or took too long, or its process was killed.
+        """
+        with self._lock:
+            if self._closed:
+                raise WorkError("the server is about to end")
+            if self._process is None or not self._process.alive:
+                if self._process is not None:
+                    self._process.close()
+                self._process = self._start()
+                if self._closed:
+                    self._process.kill()
+            try:
+                return call(self._process, function, path, *args, timeout=_TIMEOUT)
+            except WorkError as error:
+                raise WorkError(str(error).replace(str(path), name)) from error
+
+    def close(self) -> None:
+        """End the process; a call that runs raises."""
+        self._closed = True
+        if (process := self._process) is not None:
+            process.kill()
+        with self._lock:
+            if self._process is not None:
+                self._process.close()
