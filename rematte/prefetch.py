@@ -1,8 +1,8 @@
 """Threads between the stages of a conversion, with bounded queues.
 
-Decoding, the network and encoding each wait for different things; side by side they
-keep all cores busy. Order is kept, memory is bounded, and an error in one thread ends
-the others.
+Decoding, the network and encoding wait for different resources, so in parallel they
+keep all cores busy. Order is preserved, memory is bounded, and an error in one thread
+ends the others.
 """
 
 import ctypes
@@ -15,14 +15,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _DEPTH = 1  # items in each queue; more were not faster, and a 4K frame is 25 MB
-_PATIENCE = 0.2  # between two looks at whether to stop [s]
+_POLL_PERIOD = 0.2  # between checks of whether to stop [s]
 
 
 def share_heap() -> None:
     """Keep glibc from giving every thread a heap of its own.
 
-    What they leave unused takes 100 MB at HD. For a process that is ours, not for a
-    library: it changes the allocator for everybody.
+    Unused memory in those heaps takes 100 MB at HD. Only for processes of this package,
+    not for a library, since it changes the allocator for the whole process.
     """
     with suppress(AttributeError, OSError):  # another C library
         arena_max = -8  # M_ARENA_MAX of malloc.h
@@ -30,16 +30,13 @@ def share_heap() -> None:
 
 
 def trim_heap() -> None:
-    """Give memory that is free back to the system; glibc keeps it otherwise.
-
-    What building an engine leaves is 20 MB.
-    """
+    """Return free memory to the system, which glibc would hold: 20 MB after a build."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class Ahead(Generic[T]):
-    """Makes the items of an iterable in a thread of its own, a few ahead.
+class Prefetch(Generic[T]):
+    """Iterates in a thread of its own, ahead of the consumer.
 
     Iterate it once, in a `with` statement, which ends the thread.
 
@@ -56,7 +53,7 @@ class Ahead(Generic[T]):
 
     def __enter__(self) -> Iterator[T]:
         self._thread.start()
-        return self._give()
+        return self._take()
 
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
@@ -67,7 +64,7 @@ class Ahead(Generic[T]):
         try:
             for item in self._items:
                 self._put(item, None)
-                del item  # 4K frames are large: not to be held while the next is made
+                del item  # a 4K frame is large; free it before the next is made
                 if self._stop.is_set():
                     break
             else:
@@ -84,15 +81,15 @@ class Ahead(Generic[T]):
     def _put(self, item: T | None, error: BaseException | None) -> None:
         while not self._stop.is_set():
             try:
-                self._queue.put((item, error), timeout=_PATIENCE)
+                self._queue.put((item, error), timeout=_POLL_PERIOD)
             except queue.Full:
                 continue
             return
 
-    def _give(self) -> Iterator[T]:
+    def _take(self) -> Iterator[T]:
         while not self._stop.is_set():
             try:
-                item, error = self._queue.get(timeout=_PATIENCE)
+                item, error = self._queue.get(timeout=_POLL_PERIOD)
             except queue.Empty:
                 continue
             if isinstance(error, StopIteration):
@@ -103,18 +100,18 @@ class Ahead(Generic[T]):
             del item
 
 
-class Behind(Generic[T]):
-    """Does something with each item, in order, in a thread of its own.
+class WriterThread(Generic[T]):
+    """Calls a function with each item, in order, in a thread of its own.
 
-    Use it in a `with` statement, which waits until everything is done, and raises what
-    was raised meanwhile.
+    Use it in a `with` statement, which waits for all calls and raises the first error
+    of the thread.
 
     Args:
-        act: What to do.
+        write: Called with each item.
     """
 
-    def __init__(self, act: Callable[[T], None]) -> None:
-        self._act = act
+    def __init__(self, write: Callable[[T], None]) -> None:
+        self._write = write
         self._queue: queue.Queue[T | None] = queue.Queue(_DEPTH)
         self._stop = threading.Event()
         self._error: BaseException | None = None
@@ -123,40 +120,40 @@ class Behind(Generic[T]):
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                item = self._queue.get(timeout=_PATIENCE)
+                item = self._queue.get(timeout=_POLL_PERIOD)
             except queue.Empty:
                 continue
             if item is None:
                 return
             try:
-                self._act(item)
+                self._write(item)
             except BaseException as error:  # raised again in `put` or `finish`
                 self._error = error
                 return
             del item
 
     def put(self, item: T) -> None:
-        """Hand over an item; waits while there are too many.
+        """Add an item to the queue; waits while the queue is full.
 
         Raises:
-            BaseException: What `act` raised for an earlier item.
+            BaseException: The error that `write` raised for an earlier item.
         """
         while self._error is None:
             try:
-                self._queue.put(item, timeout=_PATIENCE)
+                self._queue.put(item, timeout=_POLL_PERIOD)
             except queue.Full:
                 continue
             return
         raise self._error
 
-    def __enter__(self) -> "Behind[T]":
+    def __enter__(self) -> "WriterThread[T]":
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: object, traceback: object
     ) -> None:
-        # What has been handed over is still done after Ctrl-C; an error ends it.
+        # After Ctrl-C queued items are still written; an error ends the thread.
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self._drain()
         self._stop.set()
@@ -167,7 +164,7 @@ class Behind(Generic[T]):
     def _drain(self) -> None:
         while self._thread.is_alive():
             try:
-                self._queue.put(None, timeout=_PATIENCE)
+                self._queue.put(None, timeout=_POLL_PERIOD)
             except queue.Full:
                 continue
             self._thread.join()

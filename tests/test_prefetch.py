@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from rematte.prefetch import Ahead, Behind
+from rematte.prefetch import Prefetch, WriterThread
 
 
 def test_order_is_kept() -> None:
-    with Ahead(range(100)) as items:
+    with Prefetch(range(100)) as items:
         assert list(items) == list(range(100))
     done: list[int] = []
-    with Behind(done.append) as sink:
+    with WriterThread(done.append) as sink:
         for item in range(100):
             sink.put(item)
     assert done == list(range(100))
@@ -27,7 +27,7 @@ def test_no_more_is_made_than_fits() -> None:
             made.append(item)
             yield item
 
-    with Ahead(items()) as taken:
+    with Prefetch(items()) as taken:
         for count, _ in enumerate(taken):
             time.sleep(0.001)
             assert len(made) <= count + 1 + 1 + 1  # taken, waiting, being made
@@ -42,7 +42,7 @@ def test_an_error_comes_where_items_are_taken_and_ends_the_thread() -> None:
         raise OSError("broken")
 
     before = threading.active_count()
-    with Ahead(items()) as taken:
+    with Prefetch(items()) as taken:
         assert next(taken) == 1
         with pytest.raises(OSError, match="broken"):
             next(taken)
@@ -59,7 +59,7 @@ def test_leaving_early_closes_the_source_in_its_thread() -> None:
         finally:
             closed.append(True)
 
-    with Ahead(items()) as taken:
+    with Prefetch(items()) as taken:
         next(taken)
     assert closed == [True]
 
@@ -68,13 +68,13 @@ def test_an_error_behind_comes_at_the_next_item_or_the_end() -> None:
     def fail(item: int) -> None:
         raise OSError(f"no room for {item}")
 
-    def fill(sink: Behind[int]) -> None:
+    def fill(sink: WriterThread[int]) -> None:
         for item in range(100):
             sink.put(item)
 
-    with pytest.raises(OSError, match="no room for 0"), Behind(fail) as sink:
+    with pytest.raises(OSError, match="no room for 0"), WriterThread(fail) as sink:
         fill(sink)
-    with pytest.raises(OSError, match="no room for 7"), Behind(fail) as sink:
+    with pytest.raises(OSError, match="no room for 7"), WriterThread(fail) as sink:
         sink.put(7)
 
 
@@ -85,12 +85,12 @@ def test_after_ctrl_c_what_was_handed_over_is_done() -> None:
         time.sleep(0.02)
         done.append(item)
 
-    def stopped(sink: Behind[int]) -> None:
+    def stopped(sink: WriterThread[int]) -> None:
         for item in range(3):
             sink.put(item)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Behind(act) as sink:
+    with pytest.raises(KeyboardInterrupt), WriterThread(act) as sink:
         stopped(sink)
     assert done == [0, 1, 2]
 
@@ -102,11 +102,11 @@ def test_after_an_error_what_waits_is_left() -> None:
         time.sleep(0.5)
         done.append(item)
 
-    def broken(sink: Behind[int]) -> None:
+    def broken(sink: WriterThread[int]) -> None:
         for item in range(3):
             sink.put(item)
         raise OSError("elsewhere")
 
-    with pytest.raises(OSError, match="elsewhere"), Behind(act) as sink:
+    with pytest.raises(OSError, match="elsewhere"), WriterThread(act) as sink:
         broken(sink)
     assert len(done) < 3

@@ -18,7 +18,7 @@ from rematte.engines.choose import Matting
 from rematte.matting.background import Renderer
 from rematte.matting.loop import AnyMatted, Memory
 from rematte.options import Options
-from rematte.prefetch import Ahead, Behind
+from rematte.prefetch import Prefetch, WriterThread
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader, describe_damage
 from rematte.video.tone import displayed
@@ -184,11 +184,12 @@ def _write(
 
     end = Fraction(0)
     with ExitStack() as stack:
-        decoded = stack.enter_context(Ahead(frames))
+        decoded = stack.enter_context(Prefetch(frames))
         made = stages.around("network", mattes(stages.around("wait", decoded)))
-        ready = stack.enter_context(Ahead(made))
+        ready = stack.enter_context(Prefetch(made))
         sinks = [
-            stack.enter_context(Behind(partial(encode, writer))) for writer in writers
+            stack.enter_context(WriterThread(partial(encode, writer)))
+            for writer in writers
         ]
         for matted in ready:
             for item, sink in zip(outputs, sinks, strict=True):
