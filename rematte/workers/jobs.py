@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rematte.convert import Progress, Report, convert
+from rematte.conversion.report import Progress, Report
+from rematte.convert import convert
 from rematte.errors import explain
 from rematte.options import Options
 from rematte.video.output_paths import sweep
