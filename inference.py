@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Convert as the flags say; gives the exit code of `rematte convert`."""
+    """Convert as the flags say, and return the exit code of `rematte convert`."""
     options = _parser().parse_args(arguments)
     try:
         model = load_model(options.checkpoint, options.variant, options.device)

@@ -102,7 +102,9 @@ def test_commands_in_examples_exist(page: Path) -> None:
     targets = make_targets()
     inference = runpy.run_path(str(ROOT / "inference.py"))["_parser"]()
     for words in commands(read(page)):
-        if words[0] == "rematte":
+        if words == ["rematte", "--install-completion"]:
+            assert words[1] in build_parser().format_help()  # parsing it installs
+        elif words[0] == "rematte":
             build_parser().parse_args(words[1:])
         elif words[:2] == ["python", "inference.py"]:
             inference.parse_args(words[2:])
@@ -120,6 +122,7 @@ def test_workflows_and_ci_call_targets_that_exist() -> None:
 
 def test_the_quick_start_shows_every_command() -> None:
     shown = {words[1] for words in commands(read(START)) if words[0] == "rematte"}
+    shown.remove("--install-completion")
     parser = build_parser()
     [action] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     assert shown == set(action.choices)

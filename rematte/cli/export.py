@@ -6,9 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from rematte.cli import flags
-from rematte.cli.parser import Commands, parse_size
+from rematte.cli.parser import Commands, reporting
 from rematte.errors import EXIT_CODES
 from rematte.export.formats import FORMATS
+from rematte.video.values import parse_size
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +37,10 @@ def add(commands: Commands) -> None:
         help="of weights and arithmetic (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--static", type=parse_size, metavar="WxH", help="make it for this size alone"
+        "--static",
+        type=reporting(parse_size),
+        metavar="WxH",
+        help="make it for this size alone",
     )
     parser.add_argument(
         "--downsample-ratio", type=float, metavar="RATIO", help="and for this ratio"

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rematte.cli.parser import Parser, one_of
+from rematte.cli.parser import Parser, one_of, reporting
 from rematte.options import OPTIONS, Options
 
 if TYPE_CHECKING:
@@ -56,23 +56,9 @@ def add_option(target: argparse._ActionsContainer, name: str) -> None:
         text += " (default: %(default)s)"
     target.add_argument(
         *flags, dest=name, default=default,
-        type=_CHECKS.get(name, _reporting(option.parse)),
+        type=_CHECKS.get(name, reporting(option.parse)),
         choices=option.choices or None, metavar=option.metavar or None, help=text,
     )  # fmt: skip
-
-
-def _reporting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Let the message of an error reach the user; argparse has its own for numbers."""
-    if parse in (int, float, str):
-        return parse
-
-    def check(word: str) -> Any:
-        try:
-            return parse(word)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return check
 
 
 def add_weights(target: argparse._ActionsContainer) -> None:

@@ -3,9 +3,10 @@
 from argparse import Namespace
 from pathlib import Path
 
-from rematte.cli.parser import Commands, parse_size
+from rematte.cli.parser import Commands, reporting
 from rematte.errors import EXIT_CODES
 from rematte.evaluate import MOTIONS
+from rematte.video.values import parse_size
 
 
 def add(commands: Commands) -> None:
@@ -42,7 +43,7 @@ def add(commands: Commands) -> None:
         help="at most, in each clip (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--size", type=parse_size, default=(512, 288), metavar="WxH",
+        "--size", type=reporting(parse_size), default=(512, 288), metavar="WxH",
         help="size of the frames (default: 512x288)",
     )  # fmt: skip
     parser.add_argument(

@@ -74,9 +74,15 @@ def one_of(module: str, name: str) -> Callable[[str], str]:
     return check
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read WIDTHxHEIGHT."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT, got {text!r}")
-    return int(width), int(height)
+def reporting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let the message of a ValueError reach the user; for numbers argparse has one."""
+    if parse in (int, float, str):
+        return parse
+
+    def check(word: str) -> Any:
+        try:
+            return parse(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return check

@@ -1,8 +1,8 @@
-"""The standard input and output, and named pipes, by way of temporary files.
+"""Puts temporary files in the place of the standard input and output and named pipes.
 
-A video is read in places and more than once, and most files are completed at their
-beginning. A pipe allows neither, so what comes is copied to a file first, and what is
-made is sent when it is complete: all of it, or after an error nothing.
+A video is read at several positions and more than once, and the beginning of most files
+is written last. A pipe allows neither, so an input is copied to a file first, and an
+output is sent once it is complete; after an error nothing is sent.
 """
 
 import shutil
@@ -28,7 +28,7 @@ _SUFFIX = ".mkv"
 
 
 def is_pipe(word: str | None, output: bool = False) -> bool:
-    """Whether a word is "-" or a named pipe; for an output, devices are alike."""
+    """Whether a word is "-" or a named pipe, or, for an output, a device."""
     if word is None or word == STANDARD:
         return word == STANDARD
     path = Path(word)
@@ -38,13 +38,13 @@ def is_pipe(word: str | None, output: bool = False) -> bool:
 
 @dataclass
 class Piped:
-    """What a conversion reads and writes, with files in place of pipes.
+    """The input and outputs of a conversion, with files in place of pipes.
 
     Attributes:
         source: The input, or its copy.
         outputs: Where each output goes, by kind; None where there is none.
-        given: What the user called each stand-in.
-        notes: What a user should know about it.
+        given: The user's name for each temporary file.
+        notes: What a user should know about the pipes.
     """
 
     source: str
@@ -53,7 +53,7 @@ class Piped:
     notes: list[str] = field(default_factory=list)
 
     def name(self, text: str) -> str:
-        """A text in which stand-ins have the names that the user gave."""
+        """Replace the names of temporary files in a text by the user's."""
         for local, word in self.given.items():
             text = text.replace(local, word).replace(
                 f"{Path(local).name}: ", f"{word}: "
@@ -61,19 +61,19 @@ class Piped:
         return text
 
     def describe(self, report: "Report") -> None:
-        """Give a report the names that the user gave."""
+        """Put the user's names and the notes into a report."""
         report.notes = [*self.notes, *map(self.name, report.notes)]
         report.outputs = {kind: self.name(o) for kind, o in report.outputs.items()}
 
     def send(self, standard: BinaryIO | None) -> None:
-        """Send what was made for pipes.
+        """Send the outputs that belong into pipes.
 
         Args:
             standard: The standard output as bytes; None if it takes only text, as
-                where a program that calls this one has replaced it.
+                it does where the calling program has replaced it.
 
         Raises:
-            OutputError: If a reader is gone, or has no room.
+            OutputError: If the reader has ended, or the disk behind it is full.
         """
         for local in filter(None, self.outputs.values()):
             word = self.given.get(local)
@@ -94,13 +94,13 @@ class Piped:
 def through_files(
     source: str, outputs: Mapping[str, str | None], kind: str | None = None
 ) -> Iterator[Piped]:
-    """Give a conversion files in place of pipes.
+    """Yield the input and outputs of a conversion with files in place of pipes.
 
     Args:
         source: The input.
         outputs: Where each output goes, by kind; None where there is none.
-        kind: Suffix of what goes into a pipe, without the dot; unless given, that of
-            the pipe's own name where it is a format, else Matroska.
+        kind: Format of what goes into a pipe, as a suffix without the dot; by default
+            that of the pipe's own name where it is a format, else Matroska.
 
     Raises:
         InputError: If nothing can be read from the standard input.
@@ -127,9 +127,9 @@ def through_files(
             if is_pipe(source):
                 _fetch(piped, Path(folder, "input"))
             yield piped
-        except KeyboardInterrupt as stop:  # what was kept is gone with the folder
-            kept = [name for name in stop.args if folder not in str(name)]
-            raise KeyboardInterrupt(*kept) from None
+        except KeyboardInterrupt as stop:  # partial files here go with the folder
+            saved = [name for name in stop.args if folder not in str(name)]
+            raise KeyboardInterrupt(*saved) from None
         except (InputError, OutputError) as error:
             raise type(error)(piped.name(str(error))) from error
         except ValueError as error:
@@ -137,7 +137,7 @@ def through_files(
 
 
 def _choose_format(piped: Piped, word: str) -> str:
-    """What goes into a pipe, as a suffix: what its name says, or Matroska."""
+    """The format for a pipe, as a suffix: the one its name has, or Matroska."""
     suffix = Path(word).suffix.lower()
     if suffix[1:] in FORMATS:
         return suffix
@@ -150,7 +150,7 @@ def _choose_format(piped: Piped, word: str) -> str:
 
 
 def _fetch(piped: Piped, local: Path) -> None:
-    """Copy what comes out of a pipe."""
+    """Copy the input from a pipe into a file."""
     word = piped.source
     if word == STANDARD and sys.stdin.isatty():
         raise InputError("-: the standard input is a terminal; send a video into it")
