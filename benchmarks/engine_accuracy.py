@@ -10,7 +10,6 @@ frames where both began 15 frames before them: the rest was gathered until then.
 """
 
 import argparse
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.engines.choose import installed, make_engine
-from rematte.engines.cpu import Engine
 from rematte.errors import end
-from rematte.matting.background import to_pixels
-from rematte.matting.loop import choose_ratio, matte, matte_coarse
+from rematte.matting.loop import choose_ratio, matte, run
+from rematte.matting.matte import to_pixels
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
@@ -34,19 +32,14 @@ def histograms(
     network: MattingNetwork, name: str, clip: Path, ratio: float, frames: range
 ) -> NDArray[np.int64]:
     """How often each difference occurs, (frames, 256)."""
-
-    def make(size: tuple[int, int], refined: bool, name: str) -> Engine:
-        return make_engine(name, network, refined)
-
     found, ends = [], (frames.start, frames.stop)
     with VideoReader(clip) as left, VideoReader(clip) as right:
         plain = matte(network, islice(left, *ends), downsample_ratio=ratio)
-        fast = matte_coarse(
-            partial(make, name=name), islice(right, *ends), downsample_ratio=ratio
-        )
+        engine = make_engine(name, network)
+        fast = run(engine, islice(right, *ends), downsample_ratio=ratio)
         for true, mine in zip(plain, fast, strict=True):
             alpha = to_pixels(true.pha, False).astype(int)
-            difference = np.abs(mine.render("alpha", False) - alpha)
+            difference = np.abs(mine.pixels("alpha", False) - alpha)
             found.append(np.bincount(difference.ravel(), minlength=LEVELS))
     return np.array(found)
 

@@ -10,16 +10,14 @@ the mean over the clip's seams and the largest of them.
 
 import argparse
 from collections import deque
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from rematte.engines.choose import installed, make_engine
-from rematte.engines.cpu import Engine
 from rematte.errors import end
-from rematte.matting.loop import matte_coarse
+from rematte.matting.loop import run
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
@@ -31,24 +29,20 @@ def seams(
     count: int,
 ) -> dict[int, list[tuple[float, int]]]:  # fmt: skip
     """Mean and largest difference at each seam of a clip, by lead-in."""
-
-    @cache
-    def engine(size: tuple[int, int], refined: bool, serial: bool) -> Engine:
-        return make_engine(name, network, refined)
-
+    engines = [make_engine(name, network) for _ in range(2)]
     found: dict[int, list[tuple[float, int]]] = {lead: [] for lead in leads}
     recent: deque[Frame] = deque(maxlen=max(leads) + 1)
     with VideoReader(clip) as reader:
-        serial = matte_coarse(lambda *a: engine(*a, serial=True), islice(reader, count))
+        serial = run(engines[0], islice(reader, count))
         for index, matted in enumerate(serial):
             recent.append(matted.frame)
             if index % every or not index:
                 continue
-            alpha = matted.render("alpha", wide=False).astype(int)
+            alpha = matted.pixels("alpha", wide=False).astype(int)
             for lead in leads:
                 some = list(recent)[-lead - 1 :]
-                anew = matte_coarse(lambda *a: engine(*a, serial=False), some)
-                mine = deque(anew, maxlen=1)[0].render("alpha", wide=False)
+                fresh = deque(run(engines[1], some), maxlen=1)[0]
+                mine = fresh.pixels("alpha", wide=False)
                 off = np.abs(mine - alpha)
                 found[lead].append((float(off.mean()), int(off.max())))
     return found

@@ -13,7 +13,8 @@ from rematte.version import __version__
 
 if TYPE_CHECKING:
     from rematte.convert import Report, convert_video
-    from rematte.matting.loop import Matted, matte
+    from rematte.matting.loop import matte
+    from rematte.matting.matte import Matted
     from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
     from rematte.weights.load import load_model
 
@@ -34,7 +35,7 @@ __all__ = [
 
 _MODULES = {
     "Matte": "network.matting_network",
-    "Matted": "matting.loop",
+    "Matted": "matting.matte",
     "MattingNetwork": "network.matting_network",
     "Report": "convert",
     "Segmentation": "network.matting_network",

@@ -25,10 +25,11 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from rematte.convert import convert_video
-from rematte.engines.choose import choose_engine, installed, make_engine
-from rematte.engines.cpu import package_versions, processor
+from rematte.engines.choose import choose_engine, installed
 from rematte.engines.device import choose_device
-from rematte.matting.loop import CoarseMatted, matte_coarse
+from rematte.engines.runtimes import package_versions, processor
+from rematte.matting.loop import run as run_engine
+from rematte.matting.matte import Plate
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
 from rematte.video.opening import open_input, open_output
@@ -55,7 +56,7 @@ class Case:
         width: Of the frames [pixels].
         height: Of the frames [pixels].
         ratio: The downsample ratio.
-        engine: Of `engines.ENGINES`, or "plain".
+        engine: One of `choose.ENGINES`.
         chunk: Frames at once, of the plain way.
     """
 
@@ -102,7 +103,7 @@ FULL = tuple(
     for width, height, ratio in sizes
     for engine, chunk in (
         ("plain", 1), *([("plain", 4)] if kind == "memory" else []), ("torch", 1),
-        ("openvino-float32", 1), ("openvino", 1), ("onnxruntime", 1),
+        ("openvino-float32", 1), ("openvino", 1),
     )
 )  # fmt: skip
 
@@ -199,22 +200,18 @@ def _steps(case: Case, source: str, network: MattingNetwork) -> tuple[Any, str]:
             return (lambda: plain.composite(next(chunks), case.ratio)), "plain"
         src = torch.from_numpy(frames[0]).movedim(-1, 0)[None, None].float().div(255)
         return (lambda: plain.matte(src, case.ratio)), "plain"
-    size = int(case.height * case.ratio), int(case.width * case.ratio)
-    if case.engine == "auto":
-        engine, _ = choose_engine(network, size, case.ratio != 1, None)
-    else:
-        engine = make_engine(case.engine, network, case.ratio != 1)
+    engine = choose_engine(
+        network, torch.device("cpu"), torch.float32, engine=case.engine,
+        size=(case.height, case.width), ratio=case.ratio,
+    )  # fmt: skip
     endless = (Frame(pixels, 0, 0) for pixels in cycle)  # type: ignore[arg-type]
-    mattes = matte_coarse(
-        lambda size, refined: engine, endless, downsample_ratio=case.ratio
-    )
+    mattes = run_engine(engine, endless, downsample_ratio=case.ratio)
     if case.kind == "network":
         return (lambda: next(mattes)), engine.name
-    green = np.array([[GREEN]], np.uint8)
+    green = Plate(torch.tensor(GREEN).view(3, 1, 1) / 255)
 
     def step() -> Pixels:
-        matted: CoarseMatted = next(mattes)
-        return matted.render("composite", False, green)
+        return next(mattes).pixels("composite", False, green)
 
     return step, engine.name
 

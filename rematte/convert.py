@@ -4,7 +4,7 @@ The one flow of the package: video reader → matting loop → compositing → v
 `resume` runs the same in several spans, and joins their files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,15 @@ from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
-from rematte.conversion.span import Span, run_span
+from rematte.conversion.span import Span, run_span, smaller
 from rematte.engines.choose import (
-    Matting,
-    choose_matting,
+    choose_engine,
     chunk_length,
-    kind_of_engine,
     placement,
+    runs_whole,
 )
-from rematte.matting.loop import AnyMatted, choose_ratio, matte_still
+from rematte.matting.loop import choose_ratio
 from rematte.options import Options
-from rematte.video.frame import Frame, VideoInfo
 
 __all__ = ["Report", "convert", "convert_video"]
 
@@ -130,40 +128,18 @@ def convert(
         ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
         report = Report(0, info.width, info.height, ratio)
         outputs = plan_outputs(paths, info, options)
-        engine = kind_of_engine(model, device, dtype, options.engine)
-        report.notes += check_options(options, reader, outputs, engine)
+        whole = runs_whole(model, device, dtype, options.engine)
+        report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)
-        matting = partial(make_matting, model, options, info)
+        chunk = 1 if info.still else chunk_length(options.seq_chunk, device)
+        engine = partial(
+            choose_engine, model, device, dtype, engine=options.engine,
+            size=(info.height, info.width), ratio=ratio, chunk=chunk,
+            frames=smaller(info.frames, options.limit), report=report.notes.append,
+        )  # fmt: skip
         run_span(
-            Span(), reader, outputs, options, matting, report,
+            Span(), reader, outputs, options, engine, report,
             stages=stages, progress=progress,
         )  # fmt: skip
     report.seconds, report.shares = stages.total(), stages.shares()
     return report
-
-
-def make_matting(
-    model: Any, options: Options, info: VideoInfo | None, report: Report
-) -> Matting:
-    """Make the matting loop of a conversion.
-
-    Args:
-        model: A loaded network.
-        options: Those of the conversion.
-        info: The source; None where the loop is for spans of it.
-        report: Receives what runs the network.
-    """
-    device, dtype = placement(model, options.device, options.dtype)
-    frames, still = (info.frames, info.still) if info else (None, False)
-    if info and options.limit is not None:
-        frames = min(frames or options.limit, options.limit)
-    matting = choose_matting(
-        model, device, dtype, report, engine=options.engine, frames=frames,
-        downsample_ratio=options.downsample_ratio,
-        seq_chunk=1 if still else chunk_length(options.seq_chunk, device),
-    )  # fmt: skip
-    return partial(_each_still, matting) if still else matting
-
-
-def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[AnyMatted]:
-    return map(partial(matte_still, matting), frames)

@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm, trange
 
-from rematte.engines.cpu import folded
 from rematte.errors import end
 from rematte.network.matting_network import MattingNetwork
+from rematte.network.parts import folded
 from rematte.train.batches import distill_sample
 from rematte.train.data import Index, index
 from rematte.train.distill import Seen, capture

@@ -40,9 +40,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from rematte.engines.cpu import folded
 from rematte.errors import end
 from rematte.network.matting_network import MattingNetwork
+from rematte.network.parts import folded
 from rematte.train.augment import composite, vary_frames
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, Item, decode, index

@@ -39,7 +39,8 @@ from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.chroma_key import ColourDifferenceKey
 from rematte.evaluate.dataset import Matte
 from rematte.evaluate.evaluate import score
-from rematte.matting.background import fit_picture, to_pixels
+from rematte.matting.background import fit_picture
+from rematte.matting.matte import to_pixels
 from rematte.network.matting_network import (
     DeepGuidedFilter,
     FastGuidedFilter,

@@ -10,7 +10,7 @@ from rematte.video.reader import VideoReader
 
 
 def check_options(
-    options: Options, reader: VideoReader, outputs: Sequence[Output], engine: str
+    options: Options, reader: VideoReader, outputs: Sequence[Output], whole: bool
 ) -> list[str]:
     """Find options that were given and do nothing.
 
@@ -18,7 +18,7 @@ def check_options(
         options: Those of the conversion.
         reader: The source.
         outputs: From `plan_outputs`.
-        engine: The kind of engine; "plain" takes several frames at once.
+        whole: Whether the model is called as a whole, on several frames at once.
 
     Returns:
         A note for each that does nothing, or nothing for some of the outputs.
@@ -26,7 +26,7 @@ def check_options(
     Raises:
         ValueError: If one does nothing for which a note is not enough.
     """
-    conversion = _describe(options, reader, outputs, engine)
+    conversion = _describe(options, reader, outputs, whole)
     notes: list[str] = []
     for name, value in options.given().items():
         option = OPTIONS[name]
@@ -43,7 +43,7 @@ def check_options(
 
 
 def _describe(
-    options: Options, reader: VideoReader, outputs: Sequence[Output], engine: str
+    options: Options, reader: VideoReader, outputs: Sequence[Output], whole: bool
 ) -> Conversion:
     info = reader.info
     cut = options.start is not None or options.end is not None
@@ -52,7 +52,7 @@ def _describe(
         images=reader.images,
         encodings={item.kind: item.encoding for item in outputs},
         backdrop=any(item.backdrop for item in outputs),
-        chunked=engine == "plain" and not info.still,
+        chunked=whole and not info.still,
         png_sequence=options.output_type == "png_sequence",
         numbered=any(is_sequence(item.path) for item in outputs),
         tonal=not info.colour.sdr,
@@ -72,7 +72,11 @@ def _label(name: str) -> str:
 
 
 def _exceptions(name: str, value: Any, conversion: Conversion) -> Iterator[str]:
-    """Name the outputs for which a setting of the encoder does nothing."""
+    """Note a retired engine, and outputs that a setting of the encoder skips."""
+    if name == "engine" and value == "onnxruntime":
+        yield (
+            f"{_label(name)} {value} is no longer an engine: the fastest other one runs"
+        )
     if name not in ("crf", "output_video_mbps"):
         return
     for kind, encoding in conversion.encodings.items():

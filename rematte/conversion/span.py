@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from rematte.conversion.outputs import Output, open_writers, publish
 from rematte.conversion.report import Progress, Report, Stages, show_progress
 from rematte.conversion.source import no_frame
-from rematte.engines.choose import Matting
+from rematte.engines.choose import describe_engine
+from rematte.engines.engine import Engine
 from rematte.matting.background import Renderer
-from rematte.matting.loop import AnyMatted, Memory
+from rematte.matting.loop import Matting, Memory, matte_still, run
+from rematte.matting.matte import Matted
 from rematte.options import Options
 from rematte.prefetch import Prefetch, WriterThread
 from rematte.video.frame import Frame
@@ -71,7 +73,7 @@ def run_span(
     reader: VideoReader,
     outputs: Sequence[Output],
     options: Options,
-    matting: Callable[[Report], Matting],
+    choose: Callable[[], Engine],
     report: Report,
     *,
     stages: Stages,
@@ -85,7 +87,7 @@ def run_span(
         reader: The source, opened where the span begins or before.
         outputs: From `plan_outputs`.
         options: Those of the conversion.
-        matting: Makes the matting loop when the first frame has been read.
+        choose: Gives the engine when the first frame has been read.
         report: Receives what was done.
         stages: Measures the stages.
         trace: Receives what the spans beside this one need; None where this is the
@@ -104,8 +106,12 @@ def run_span(
     first = next(frames, None)
     if first is None:
         raise no_frame(reader, options)
-    mattes = partial(_matte_written, matting(report), span, trace)
-    name, total = reader.path.name, _smaller(reader.info.frames, limit)
+    engine = choose()
+    matting: Matting = partial(run, engine, downsample_ratio=options.downsample_ratio)
+    if reader.info.still:
+        matting = partial(_each_still, matting)
+    mattes = partial(_matte_written, matting, span, trace)
+    name, total = reader.path.name, smaller(reader.info.frames, limit)
     with (
         show_progress(progress, name, total, stages) as step,
         open_writers(outputs, reader, options, first.time, tracks=whole) as writers,
@@ -114,6 +120,7 @@ def run_span(
         end = _write(stages, frames, mattes, outputs, writers, report, step)
         with stages("encode"):
             publish(writers, options, report.frames, end)
+    report.engine, report.setup = describe_engine(engine), engine.setup
     report.outputs = {item.kind: str(item.path) for item in outputs}
     report.damaged = reader.damaged
     if whole:
@@ -128,8 +135,13 @@ def notes_of(writers: Sequence[Writer]) -> list[str]:
     return [f"{each.path.name}: {note}" for each in writers for note in each.notes]
 
 
-def _smaller(one: int | None, other: int | None) -> int | None:
+def smaller(one: int | None, other: int | None) -> int | None:
+    """Give the smaller of two numbers, of which some may be unknown."""
     return one or other if one is None or other is None else min(one, other)
+
+
+def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[Matted]:
+    return map(partial(matte_still, matting), frames)
 
 
 def _select(frames: Iterable[Frame], span: Span, beyond: bool) -> Iterator[Frame]:
@@ -146,7 +158,7 @@ def _select(frames: Iterable[Frame], span: Span, beyond: bool) -> Iterator[Frame
 
 def _matte_written(
     matting: Matting, span: Span, trace: Trace | None, frames: Iterable[Frame]
-) -> Iterator[AnyMatted]:
+) -> Iterator[Matted]:
     """Matte frames, and give those that are written."""
     if trace is None:
         yield from matting(frames)
@@ -166,7 +178,7 @@ def _matte_written(
 def _write(
     stages: Stages,
     frames: Iterable[Frame],
-    mattes: Callable[[Iterable[Frame]], Iterator[AnyMatted]],
+    mattes: Callable[[Iterable[Frame]], Iterator[Matted]],
     outputs: Sequence[Output],
     writers: Sequence[Writer],
     report: Report,

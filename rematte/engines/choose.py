@@ -4,30 +4,28 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from rematte.engines.cpu import (
-    Engine,
-    OnnxEngine,
-    OpenVINOEngine,
-    State,
-    TorchEngine,
-    package_versions,
-    processor,
-)
 from rematte.engines.cuda_graph import RecordedNetwork
-from rematte.matting.loop import AnyMatted, matte, matte_coarse
+from rematte.engines.engine import Engine, State
+from rematte.engines.module import ModuleEngine
+from rematte.engines.openvino import OpenVINOEngine
+from rematte.engines.runtimes import package_versions, processor
+from rematte.engines.torch_cpu import TorchEngine
 from rematte.network.matting_network import MattingNetwork
-from rematte.prefetch import trim_heap
+from rematte.video.frame import Frame
 from rematte.weights.registry import download_dir
 
-Matting = Callable[..., Iterator[AnyMatted]]  # of Iterable[Frame]; memory=Memory
+CPU_ENGINES = ("torch", "openvino", "openvino-float32", "plain")
+# ONNX Runtime was an engine; its name is still accepted.
+ENGINES = ("auto", *CPU_ENGINES, "torch-compiled", "onnxruntime")
+_COMPARED = ("torch", "openvino", "openvino-float32")
 
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
 _AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}
@@ -38,83 +36,133 @@ _LONG, _LONG_AT_FIRST = 100, 300
 _MEASURED = 6  # steps
 
 
-class _Kind(NamedTuple):
-    """How an engine is made, and which packages it needs."""
+def choose_engine(
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    engine: str = "auto",
+    size: tuple[int, int] | None = None,
+    ratio: float = 1.0,
+    frames: int | None = None,
+    chunk: int = 1,
+    report: Callable[[str], object] = warnings.warn,
+) -> Engine:
+    """Choose and make the engine that runs a model.
 
-    make: Callable[[MattingNetwork, bool], Engine]
-    needs: tuple[str, ...] = ()
-    extra: str = ""
+    Args:
+        model: Anything called like `MattingNetwork`.
+        device: Where the model is.
+        dtype: The model's precision.
+        engine: One of `ENGINES`.
+        size: Height and width of the frames [pixels]; needed for "auto" on a CPU, which
+            measures the engines at this size.
+        ratio: Size of the coarse pass in (0, 1].
+        frames: How many frames there will be, as far as is known.
+        chunk: How many frames a model that is called as a whole sees at once.
+        report: Called with a sentence when too little memory halves the chunk.
+
+    Raises:
+        ValueError: If there is no such engine, it cannot run this model, or its
+            packages are not installed.
+    """
+    started = time.perf_counter()
+    kind = _kind(model, device, dtype, engine)
+    if kind == "graph":
+        recorded = RecordedNetwork(model, engine == "torch-compiled")
+        graph = ModuleEngine(recorded, device, dtype, 1, report)
+        graph.name = "torch" if engine == "auto" else engine
+        graph.reason = "a CUDA graph"
+        return graph
+    if kind == "whole":
+        return ModuleEngine(model, device, dtype, chunk, report)
+    reason = ""
+    if engine in ("auto", "onnxruntime"):
+        retired = "" if engine == "auto" else "onnxruntime is no longer an engine; "
+        engine, reason = _fastest(model, size, ratio, frames)
+        reason = retired + reason
+    made = make_engine(engine, model)
+    made.reason = reason
+    made.setup = time.perf_counter() - started
+    return made
 
 
-_KINDS = {
-    "torch": _Kind(TorchEngine),
-    "openvino": _Kind(
-        lambda network, refined: OpenVINOEngine(network, refined, True),
-        ("openvino",),
-        "openvino",
-    ),
-    "openvino-float32": _Kind(
-        lambda network, refined: OpenVINOEngine(network, refined, False),
-        ("openvino",),
-        "openvino",
-    ),
-    "onnxruntime": _Kind(OnnxEngine, ("onnxruntime", "onnxscript"), "onnx"),
-}
-# The last ones call a model as a whole; see `choose_matting`.
-CPU_ENGINES = (*_KINDS, "plain")
-ENGINES = ("auto", *CPU_ENGINES, "torch-compiled")
+def runs_whole(
+    model: Any, device: torch.device, dtype: torch.dtype, engine: str
+) -> bool:
+    """Find whether `choose_engine` would call a model as a whole, in chunks."""
+    return _kind(model, device, dtype, engine) == "whole"
+
+
+def _kind(
+    model: Any, device: torch.device, dtype: torch.dtype, engine: str
+) -> Literal["cpu", "graph", "whole"]:
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    ours = isinstance(model, MattingNetwork)
+    recorded = engine in ("auto", "torch", "torch-compiled")
+    if ours and device.type == "cuda" and recorded:
+        return "graph"
+    if engine == "torch-compiled":
+        raise ValueError(
+            f"engine torch-compiled runs a MattingNetwork on a CUDA GPU only, and this "
+            f"is {type(model).__name__}, {device}; leave engine (--engine) out"
+        )
+    fits = ours and device.type == "cpu" and dtype == torch.float32
+    if not fits and engine not in ("auto", "torch", "plain"):
+        raise ValueError(
+            f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "
+            f"{type(model).__name__}, {device}, {dtype}; leave engine (--engine) out"
+        )
+    return "cpu" if fits and engine != "plain" else "whole"
+
+
+def describe_engine(engine: Engine) -> str:
+    """Give an engine's name, and the reason for it in brackets where there is one."""
+    return f"{engine.name} ({engine.reason})" if engine.reason else engine.name
 
 
 def installed() -> dict[str, bool]:
-    """Which engines can be used here."""
+    """Give the names of the CPU engines, and whether their packages are installed."""
     return {
-        name: all(find_spec(module) for module in kind.needs)
-        for name, kind in _KINDS.items()
+        name: name == "torch" or find_spec("openvino") is not None for name in _COMPARED
     }
 
 
-def make_engine(name: str, network: MattingNetwork, refined: bool) -> Engine:
-    """Make an engine by its name.
-
-    Args:
-        name: Of `ENGINES`, but for "auto" and "plain".
-        network: On the CPU, in float32.
-        refined: See `network.Coarse`.
+def make_engine(name: str, network: MattingNetwork) -> Engine:
+    """Make one of the `installed` engines for a float32 network on the CPU.
 
     Raises:
         ValueError: If its packages are not installed.
     """
-    kind = _KINDS[name]
+    if name == "torch":
+        return TorchEngine(network)
     if not installed()[name]:
         raise ValueError(
-            f"engine {name} needs {' and '.join(kind.needs)}: "
-            f"pip install 'rematte[{kind.extra}]', or use --engine torch"
+            f"engine {name} needs openvino: pip install 'rematte[openvino]', or use "
+            "--engine torch"
         )
-    return kind.make(network, refined)
+    return OpenVINOEngine(network, mixed=name == "openvino")
 
 
-def choose_engine(
-    network: MattingNetwork, size: tuple[int, int], refined: bool, frames: int | None
-) -> tuple[Engine, str]:
-    """Take the engine that is fastest here.
+def _fastest(
+    network: MattingNetwork,
+    size: tuple[int, int] | None,
+    ratio: float,
+    frames: int | None,
+) -> tuple[str, str]:
+    """Find the name of the engine that is fastest here, and say why it is taken.
 
-    Each one that is installed runs a few steps; the result is kept in a file for the
-    next time. A short clip gets torch, which needs no building.
-
-    Args:
-        network: On the CPU, in float32.
-        size: Height and width of the picture.
-        refined: See `network.Coarse`.
-        frames: How many there will be, as far as is known.
-
-    Returns:
-        The engine, and why it was chosen.
+    Each one that is installed runs a few steps; the result is saved in a file for the
+    next time. A short video gets torch, which needs no building.
     """
     names = [name for name, there in installed().items() if there]
     if len(names) == 1:
-        return TorchEngine(network, refined), "no other is installed"
+        return "torch", "no other is installed"
+    if size is None:
+        raise ValueError("engine auto needs the size of the frames")
     path = download_dir() / "engines.json"
-    key = _situation(network, size, refined, names)
+    key = _situation(network, size, ratio, names)
     try:
         known = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -122,48 +170,48 @@ def choose_engine(
     # Without a count it is a long one, such as a camera.
     least = _LONG if known.get(key) in names else _LONG_AT_FIRST
     if frames is not None and frames < least:
-        return TorchEngine(network, refined), f"fewer than {least} frames"
+        return "torch", f"fewer than {least} frames"
     if known.get(key) in names:
-        return make_engine(known[key], network, refined), "measured before"
-    engines = [make_engine(name, network, refined) for name in names]
-    seconds = [_measure(engine, size) for engine in engines]
-    best = engines[seconds.index(min(seconds))]
-    told = ", ".join(
-        f"{engine.name} {time_ * 1e3:.0f} ms"
-        for engine, time_ in zip(engines, seconds, strict=True)
-    )
+        return known[key], "measured before"
+    seconds = {
+        name: _measure(make_engine(name, network), size, ratio) for name in names
+    }
+    best = min(seconds, key=lambda name: seconds[name])
     try:  # a cache: where it cannot be written, the next run measures again
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(known | {key: best.name}, indent=1), "utf-8")
+        part.write_text(json.dumps(known | {key: best}, indent=1), "utf-8")
         part.replace(path)
     except OSError:
         pass
-    return best, f"fastest of {told}"
+    measured = (f"{name} {seconds[name] * 1e3:.0f} ms" for name in names)
+    return best, f"fastest of {', '.join(measured)}"
 
 
-def _measure(engine: Engine, size: tuple[int, int]) -> float:
-    """The shortest of a few steps [s], after two that build and warm up."""
-    picture = np.random.default_rng(0).random((1, *size, 3), np.float32)
-    state: State | None = None
+def _measure(engine: Engine, size: tuple[int, int], ratio: float) -> float:
+    """Time the shortest of a few steps [s], after two that build and warm up."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    engine.prepare(pixels.shape, ratio)
+    state: State = None
     seconds = []
-    for _ in range(2 + _MEASURED):
-        begin = time.perf_counter()
-        _, state = engine.step(picture, state)
-        seconds.append(time.perf_counter() - begin)
+    for index in range(2 + _MEASURED):
+        started = time.perf_counter()
+        _, state = engine.step([Frame(pixels, index, 1)], state)  # type: ignore[arg-type]
+        seconds.append(time.perf_counter() - started)
     return min(seconds[2:])
 
 
 def _situation(
-    network: MattingNetwork, size: tuple[int, int], refined: bool, names: list[str]
+    network: MattingNetwork, size: tuple[int, int], ratio: float, names: list[str]
 ) -> str:
-    """All that the speed of engines depends on, as a key."""
-    there = package_versions(("torch", "openvino", "onnxruntime"))
+    """Give all that the speed of engines depends on, as a key."""
+    there = package_versions(("torch", "openvino"))
     versions = [" ".join(item) for item in there.items()]
+    height, width = int(size[0] * ratio), int(size[1] * ratio)
     parts = [
         platform.machine(), processor(), f"{torch.get_num_threads()} threads",
-        *versions, type(network.backbone).__name__, f"{size[1]}x{size[0]}",
-        "refined" if refined else "coarse", *names,
+        *versions, type(network.backbone).__name__, f"{width}x{height}",
+        "coarse" if ratio == 1 else "refined", *names,
     ]  # fmt: skip
     return ", ".join(parts)
 
@@ -171,7 +219,11 @@ def _situation(
 def placement(
     model: Any, device: str | torch.device | None, dtype: torch.dtype | None
 ) -> tuple[torch.device, torch.dtype]:
-    """Where the model is and in which precision, unless told."""
+    """Find where a model is and its precision, unless they are given.
+
+    Raises:
+        ValueError: If they are neither given nor known, or not the model's.
+    """
     parameter = next(iter(model.parameters()), None)
     if parameter is not None:
         device = parameter.device if device is None else device
@@ -221,117 +273,3 @@ def chunk_length(seq_chunk: int | str, device: torch.device) -> int:
     if not isinstance(seq_chunk, int) or seq_chunk < 1:
         raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {seq_chunk!r}')
     return seq_chunk
-
-
-def settle_engine(
-    model: Any,
-    device: torch.device,
-    dtype: torch.dtype,
-    engine: str,
-    size: tuple[int, int],
-    ratio: float,
-    frames: int,
-) -> str:
-    """Give the name of the engine that `choose_matting` would choose now.
-
-    Args:
-        model: As of `convert_video`; likewise `engine`.
-        device: Where the model is.
-        dtype: Its precision.
-        engine: See `model`.
-        size: Height and width of the frames [pixels].
-        ratio: The downsample ratio.
-        frames: How many there are.
-    """
-    kind = kind_of_engine(model, device, dtype, engine)
-    if kind != "coarse":
-        recorded = "torch" if engine == "auto" else engine
-        return recorded if kind == "recorded" else "plain"
-    if engine != "auto":
-        return engine
-    small = int(size[0] * ratio), int(size[1] * ratio)
-    return choose_engine(model, small, ratio != 1, frames)[0].name
-
-
-def choose_matting(
-    model: Any,
-    device: torch.device,
-    dtype: torch.dtype,
-    report: Any,
-    *,
-    engine: str,
-    frames: int | None,
-    downsample_ratio: float | str | None,
-    seq_chunk: int,
-) -> Matting:
-    """Choose the loop for a model: an engine's, or the one that calls it as a whole.
-
-    Args:
-        model: As of `convert_video`; likewise `engine` and `downsample_ratio`.
-        device: Where the model is.
-        dtype: Its precision.
-        report: Is told what runs.
-        engine: See `model`.
-        frames: How many there will be, as far as is known.
-        downsample_ratio: See `model`.
-        seq_chunk: Frames at once.
-    """
-    kind = kind_of_engine(model, device, dtype, engine)
-    if kind == "coarse":
-        # Kept for a state that starts anew at the same size.
-        make = lru_cache(1)(partial(_make_engine, engine, model, frames, report))
-        return partial(matte_coarse, make, downsample_ratio=downsample_ratio)
-    report.engine = "plain"
-    if kind == "recorded":
-        compiled = engine == "torch-compiled"
-        report.engine = f"{'torch' if engine == 'auto' else engine} (a CUDA graph)"
-        model, seq_chunk = RecordedNetwork(model, compiled), 1
-    return partial(
-        matte, model, device=device, dtype=dtype, seq_chunk=seq_chunk,
-        downsample_ratio=downsample_ratio, tell=report.notes.append,
-    )  # fmt: skip
-
-
-def kind_of_engine(
-    model: Any, device: torch.device, dtype: torch.dtype, engine: str
-) -> Literal["coarse", "recorded", "plain"]:
-    """Whether one of `engines` runs the model, a CUDA graph of it, or itself."""
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    ours = isinstance(model, MattingNetwork)
-    recorded = engine in ("auto", "torch", "torch-compiled")
-    if ours and device.type == "cuda" and recorded:
-        return "recorded"
-    if engine == "torch-compiled":
-        raise ValueError(
-            f"engine torch-compiled runs a MattingNetwork on a CUDA GPU only, and this "
-            f"is {type(model).__name__}, {device}; leave engine (--engine) out"
-        )
-    fits = ours and device.type == "cpu" and dtype == torch.float32
-    if not fits and engine not in ("auto", "torch", "plain"):
-        raise ValueError(
-            f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "
-            f"{type(model).__name__}, {device}, {dtype}; leave engine (--engine) out"
-        )
-    return "coarse" if fits and engine != "plain" else "plain"
-
-
-def _make_engine(
-    name: str,
-    model: MattingNetwork,
-    frames: int | None,
-    report: Any,
-    size: tuple[int, int],
-    refined: bool,
-) -> Engine:
-    """Make the engine that was asked for, and put it in the report."""
-    begin = time.perf_counter()
-    if name == "auto":
-        engine, why = choose_engine(model, size, refined, frames)
-        report.engine = f"{engine.name} ({why})"
-    else:
-        engine, report.engine = make_engine(name, model, refined), name
-    engine.prepare((1, *size, 3))
-    trim_heap()
-    report.setup += time.perf_counter() - begin
-    return engine

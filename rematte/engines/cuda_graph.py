@@ -1,4 +1,4 @@
-"""A network on a CUDA GPU: its step recorded once and then repeated.
+"""Records the step of a network on a CUDA GPU once and then repeats it.
 
 Launching the network's 250 kernels one by one takes several times as long as they run.
 Recorded as a CUDA graph they are launched at once; what is of full size is one Triton
@@ -11,16 +11,19 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from rematte.engines.cpu import Module, folded
 from rematte.network.matting_network import (
-    CoarseDecoder,
-    CoarseEncoder,
-    CoarseHead,
     Matte,
     MattingNetwork,
     check_source,
     refine,
     shrink,
+)
+from rematte.network.parts import (
+    CoarseDecoder,
+    CoarseEncoder,
+    CoarseHead,
+    Module,
+    folded,
 )
 
 State = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -32,7 +35,7 @@ _HAS_TRITON = find_spec("triton") is not None
 class RecordedNetwork:
     """A network called like `MattingNetwork`, with its coarse step as a CUDA graph.
 
-    A graph belongs to one size, ratio and batch: at another it is recorded anew, which
+    A graph belongs to one size, ratio and batch: at another it is recorded again, which
     takes a second. Frames of a chunk run one after the other. The fit of the guided
     filter is float32 in every precision, since it subtracts nearly equal numbers.
 
@@ -75,7 +78,8 @@ class RecordedNetwork:
         """Matte a frame or a chunk; see `MattingNetwork.forward`.
 
         Raises:
-            ValueError: As there, and if the network is not on a CUDA GPU.
+            ValueError: If an argument is out of its range, a state belongs to another
+                size, or the network is not on a CUDA GPU.
         """
         check_source(src, downsample_ratio)
         state: State = (r1, r2, r3, r4)
@@ -130,7 +134,7 @@ class RecordedNetwork:
 
 
 def _capture(step: Callable[[], None], device: torch.device) -> Callable[[], object]:
-    """Record what a function does on a GPU as a graph; give what repeats it."""
+    """Record what a function does on a GPU as a graph, and return what repeats it."""
     if device.type != "cuda":
         raise ValueError(
             f"the network is on {device}; a step can only be recorded on a CUDA GPU: "
@@ -154,7 +158,7 @@ def finish(frame: Tensor, maps: Tensor, refined: bool) -> tuple[Tensor, Tensor]:
 
     Args:
         frame: (N, 3, H, W) in [0, 1].
-        maps: Of `network.CoarseHead`, float32: (N, 8, h, w), or (N, 4, H, W) without
+        maps: What `CoarseHead` gives, float32: (N, 8, h, w), or (N, 4, H, W) without
             the guided filter.
         refined: Whether the maps are the guided filter's.
 

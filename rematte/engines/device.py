@@ -1,4 +1,4 @@
-"""Chooses the device to compute on, and says why; copies to it and back."""
+"""Chooses the device to compute on, and copies to it and back."""
 
 from functools import lru_cache
 
@@ -39,10 +39,10 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
 
 
 def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Copy a tensor of the CPU to a device.
+    """Copy a tensor from the CPU to a device.
 
-    To a CUDA GPU through pinned memory, which is four times as fast, and on a stream of
-    its own, so that the GPU computes meanwhile.
+    A CUDA GPU gets it through pinned memory, which is four times as fast, and on a
+    stream of its own, so that the GPU computes meanwhile.
 
     Source:
         https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-streams
@@ -75,6 +75,6 @@ def download(tensor: Tensor) -> Tensor:
 
 
 @lru_cache
-def _stream(index: int, way: str) -> torch.cuda.Stream:
-    """One stream for each GPU and way."""
+def _stream(index: int, direction: str) -> torch.cuda.Stream:
+    """Make one stream for each GPU and direction."""
     return torch.cuda.Stream(index)

@@ -6,8 +6,11 @@ is.
 """
 
 import os
+import platform
 import secrets
 import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +97,24 @@ def keep_home_clean() -> None:
     """
     if not Path("~/.keras/keras.json").expanduser().is_file():
         os.environ.setdefault("KERAS_HOME", str(download_dir() / "keras"))
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Give the versions of those packages that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """Give the processor's name, where the system knows it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line for line in text.splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.processor()

@@ -20,8 +20,8 @@ from torch import Tensor
 from rematte.errors import InputError, OutputError
 from rematte.evaluate import MOTIONS
 from rematte.evaluate.dataset import Source, find_clips, read_mattes
-from rematte.matting.background import composite, fit_picture, to_pixels
-from rematte.matting.loop import to_tensor
+from rematte.matting.background import fit_picture
+from rematte.matting.matte import composite, to_pixels, to_tensor
 from rematte.video.codecs import choose
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter

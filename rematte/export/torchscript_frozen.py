@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from rematte.engines.cpu import folded
 from rematte.export.formats import Request
 from rematte.export.torchscript import open_model, script
 from rematte.network.matting_network import MattingNetwork
+from rematte.network.parts import folded
 
 __all__ = ["open_model", "write"]
 

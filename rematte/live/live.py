@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rematte.conversion.needs import need
-from rematte.convert import Report
-from rematte.engines.choose import choose_matting, placement
+from rematte.engines.choose import choose_engine, describe_engine, placement
 from rematte.errors import InputError, OutputError
 from rematte.live.sources import Newest, Sink, StreamSink, VirtualCamera, Window
 from rematte.matting.background import (
@@ -25,6 +25,7 @@ from rematte.matting.background import (
     VideoBackground,
     make_background,
 )
+from rematte.matting.loop import choose_ratio, run
 from rematte.video.codecs import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.output_paths import check_target
@@ -195,15 +196,16 @@ def _build(
 ) -> Any:
     """Build what a picture of this size needs, before the first one comes."""
     device, dtype = placement(model, None, None)
-    told = Report()
-    matting = choose_matting(
-        model, device, dtype, told, engine=engine, frames=None,
-        downsample_ratio=downsample_ratio, seq_chunk=1,
+    chosen = choose_engine(
+        model, device, dtype, engine=engine, size=(info.height, info.width),
+        ratio=choose_ratio(info.width, info.height, downsample_ratio),
+        report=report.notes.append,
     )  # fmt: skip
+    matting = partial(run, chosen, downsample_ratio=downsample_ratio)
     blank = np.zeros((info.height, info.width, 3), np.uint8)
     for matted in matting([Frame(blank, info.time_base, info.time_base)]):
         renderer(matted)
-    report.engine, report.notes = told.engine, told.notes
+    report.engine = describe_engine(chosen)
     return matting
 
 

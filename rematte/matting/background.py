@@ -11,8 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rematte.engines.device import download
-from rematte.matting.loop import AnyMatted, CoarseMatted, own_alpha, to_tensor
+from rematte.engines.kernels.guided_filter import Kind
+from rematte.matting.matte import (
+    Matted,
+    Plate,
+    hide,
+    own_alpha,
+    to_tensor,
+)
 from rematte.video.codecs import is_pattern
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
@@ -22,7 +28,7 @@ from rematte.video.tone import Restoration, between
 from rematte.video.transparency import over_black
 
 # Gives the background (3, H, W) for a matted frame, or None for transparency.
-Background = Callable[[AnyMatted], Tensor | None]
+Background = Callable[[Matted], Tensor | None]
 
 FITS = ("cover", "contain", "stretch")
 COLOURS = {
@@ -34,34 +40,6 @@ COLOURS = {
     "red": (255, 0, 0),
     "white": (255, 255, 255),
 }
-
-
-def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
-    """Lay a foreground over a background: alpha * F + (1 - alpha) * B.
-
-    Args:
-        fgr: (..., 3, H, W), straight RGB in [0, 1].
-        pha: (..., 1, H, W) in [0, 1].
-        background: Anything that broadcasts to `fgr`.
-
-    Returns:
-        (..., 3, H, W) in [0, 1], display-encoded as the inputs are.
-
-    Source:
-        Porter & Duff, Compositing Digital Images, 1984, operator "over".
-    """
-    return torch.lerp(background.to(fgr.dtype).expand_as(fgr), fgr, pha)
-
-
-def to_pixels(image: Tensor, wide: bool) -> Pixels:
-    """Turn (C, H, W) in [0, 1] into (H, W, C) with 8 or 16 bits, rounded."""
-    most = 65535 if wide else 255
-    # 16 bits need more than half precision has.
-    image = image.float() if wide else image
-    codes = image.clamp(0, 1).mul_(most).round_().movedim(0, -1)
-    codes = codes.to(torch.int32 if wide else torch.uint8)
-    array: Pixels = download(codes).numpy()
-    return array.astype(np.uint16) if wide else array
 
 
 def parse_colour(text: str) -> tuple[int, int, int] | None:
@@ -86,8 +64,8 @@ def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
 
     Args:
         picture: (3, h, w).
-        height: Wanted [pixels].
-        width: Wanted [pixels].
+        height: Height of the result [pixels].
+        width: Width of the result [pixels].
         fit: "cover" fills and cuts off what is over, "contain" shows all with black
             bars, "stretch" distorts.
     """
@@ -111,7 +89,7 @@ def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
     return F.pad(picture, edges)
 
 
-def blur_behind(matted: AnyMatted, radius: float, original: bool = False) -> Tensor:
+def blur_behind(matted: Matted, radius: float, original: bool = False) -> Tensor:
     """Blur the background of a frame without smearing the person into it.
 
     What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
@@ -154,17 +132,17 @@ def blur_behind(matted: AnyMatted, radius: float, original: bool = False) -> Ten
 
 
 class VideoBackground:
-    """A video that plays behind, over and over, at its own speed.
+    """A video that plays in the background, over and over, at its own speed.
 
     Args:
         path: The video.
-        fit: See `fit_picture`.
-        origin: When it begins [s]; None: with the first frame.
-        limits: What the file may ask for.
-        colour: The encoding of what lies before it.
+        fit: How it is brought to the frame's size; see `fit_picture`.
+        origin: When it starts [s]; None: with the first frame.
+        limits: The largest file that is accepted.
+        colour: The encoding of the output.
 
     Attributes:
-        notes: What is not shown as it is, in words.
+        notes: Sentences on what is not shown as it is.
     """
 
     def __init__(
@@ -191,7 +169,7 @@ class VideoBackground:
         self._first = self._now.time
         self._picture: Tensor | None = None
 
-    def __call__(self, matted: AnyMatted) -> Tensor:
+    def __call__(self, matted: Matted) -> Tensor:
         """Give the picture that is shown at the frame's time."""
         if self._origin is None:
             self._origin = matted.frame.time
@@ -217,16 +195,16 @@ class VideoBackground:
 
 
 class ImageBackground:
-    """A still image that stands behind.
+    """An image in the background.
 
     Args:
         path: The image.
-        fit: See `fit_picture`.
-        limits: What the file may ask for.
-        colour: The encoding of what lies before it.
+        fit: How it is brought to the frame's size; see `fit_picture`.
+        limits: The largest file that is accepted.
+        colour: The encoding of the output.
 
     Attributes:
-        notes: What is not shown as it is, in words.
+        notes: Sentences on what is not shown as it is.
     """
 
     def __init__(
@@ -246,7 +224,7 @@ class ImageBackground:
         self._fit = fit
         self._picture: Tensor | None = None
 
-    def __call__(self, matted: AnyMatted) -> Tensor:
+    def __call__(self, matted: Matted) -> Tensor:
         """Give the image at the frame's size."""
         if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
             self._picture = _behind(self._pixels, matted.like, self._fit)
@@ -254,14 +232,14 @@ class ImageBackground:
 
 
 def _describe(path: Path, frame: Frame) -> list[str]:
-    """A note if a background is transparent in places."""
+    """Note a background that is transparent in places."""
     if frame.alpha is None:
         return []
     return [f"the background {path.name} is transparent in places: it lies over black"]
 
 
 def _behind(pixels: Pixels, like: Tensor, fit: str) -> Tensor:
-    """A picture brought to the size, device and precision of a matted frame."""
+    """Bring a picture to the size, device and precision of a matted frame."""
     picture = to_tensor(pixels, like.device, like.dtype)
     return fit_picture(picture, like.shape[-2], like.shape[-1], fit)
 
@@ -273,7 +251,7 @@ def make_background(
     limits: Limits = DEFAULT_LIMITS,
     colour: Colour = SDR,
 ) -> Background:
-    """Make a background from words.
+    """Make a background from a specification.
 
     Args:
         spec: "transparent"; a colour (a name, "#rrggbb", "r,g,b" or three numbers
@@ -281,9 +259,9 @@ def make_background(
             or a video, which plays over and over.
         fit: How an image or video is brought to the frame's size: "cover",
             "contain" or "stretch".
-        origin: When a video begins [s]; None: with the first frame.
-        limits: What an image or a video may ask for.
-        colour: The encoding that it is wanted in. White of an SDR background becomes
+        origin: When a video starts [s]; None: with the first frame.
+        limits: The largest image or video that is accepted.
+        colour: The encoding of the output. White of an SDR background becomes
             HDR's reference white (203 cd/m2).
 
     Raises:
@@ -320,7 +298,7 @@ def _plain(plain: tuple[int, int, int], colour: Colour) -> Background:
     convert = between(SDR, colour)
     values = to_tensor(convert(pixels) if convert else pixels, "cpu", torch.float32)
 
-    def background(matted: AnyMatted) -> Tensor:
+    def background(matted: Matted) -> Tensor:
         return values.to(matted.like)
 
     return background
@@ -334,17 +312,11 @@ def _blurred(text: str, original: bool) -> Background:
     if not 0 <= given < math.inf or (":" in text and given == 0):
         raise ValueError(f"background {text!r}: the radius must be a number above 0")
 
-    def background(matted: AnyMatted) -> Tensor:
-        # By default as strong at any resolution.
+    def background(matted: Matted) -> Tensor:
+        # The default radius scales with the frame's height or width.
         return blur_behind(matted, given or max(matted.like.shape) / 80, original)
 
     return background
-
-
-def _hide(pixels: Pixels) -> Pixels:
-    """Make black what no one can see: the room stays private, files small."""
-    pixels[..., :3] *= pixels[..., 3:] > 0
-    return pixels
 
 
 class Renderer:
@@ -353,8 +325,8 @@ class Renderer:
     Args:
         kind: "alpha", "foreground", or anything else for the person over `background`.
         wide: Whether pixels have 16 bits.
-        background: Of the composite; without one, or where it gives None, the result
-            is the cut-out, straight RGBA.
+        background: The background of a composite; without one, or where it gives None,
+            the result is the cut-out, straight RGBA.
         colour: The encoding of the result, and of the background. What is not SDR is
             made from `Frame.original`.
     """
@@ -366,65 +338,51 @@ class Renderer:
         background: Background | None = None,
         colour: Colour = SDR,
     ) -> None:
-        self._kind, self._wide, self._background = kind, wide, background
-        self._plate: tuple[Tensor, Pixels] | None = None
+        kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
+        self._kind = kinds.get(kind, "cutout")
+        self._wide, self._background = wide, background
+        self._plate: Plate | None = None
         self._restore = None if colour.sdr else Restoration(colour)
 
-    def __call__(self, matted: AnyMatted) -> Pixels:
-        """Give (H, W, 1), (H, W, 3) or, of a cut-out, (H, W, 4)."""
+    def __call__(self, matted: Matted) -> Pixels:
+        """Give (H, W, 1), (H, W, 3) or, for a cut-out, (H, W, 4)."""
         if self._restore is not None and self._kind != "alpha":
             return self._restored(matted, self._restore)
-        if isinstance(matted, CoarseMatted):
-            return self._rendered(matted)
-        if self._kind == "alpha":
-            return to_pixels(matted.pha, self._wide)
-        if self._kind == "foreground":
-            return to_pixels(matted.fgr, self._wide)
-        behind = self._background(matted) if self._background else None
-        if behind is not None:
-            over = composite(matted.fgr, matted.pha, behind)
-            return to_pixels(over, self._wide)
-        return _hide(to_pixels(torch.cat([matted.fgr, matted.pha]), self._wide))
+        plate = self._plate_of(matted)
+        return matted.pixels("composite" if plate else self._kind, self._wide, plate)
 
-    def _restored(self, matted: AnyMatted, restore: Restoration) -> Pixels:
-        """The same in the encoding of a source that is not SDR."""
-        kind = "foreground" if self._kind == "foreground" else "cutout"
-        pixels = Renderer(kind, wide=True)(matted)
+    def _plate_of(self, matted: Matted) -> Plate | None:
+        """Give the background of a composite."""
+        if self._kind != "cutout" or self._background is None:
+            return None
+        image = self._background(matted)
+        if image is None:
+            return None
+        if self._plate is None or self._plate.image is not image:  # mostly the same
+            self._plate = Plate(image)
+        return self._plate
+
+    def _restored(self, matted: Matted, restore: Restoration) -> Pixels:
+        """Make the pixels in the encoding of a source that is not SDR."""
+        pixels = matted.pixels(self._kind, True)
         frame = matted.frame
         if frame.original is None:
             raise ValueError("frames of a source that is not SDR need an original")
         colours = restore(frame.original, frame.pixels, pixels)
         if frame.alpha is not None:
             colours *= frame.alpha > 0
-        if kind == "foreground":
-            return _narrowed(colours, self._wide)
-        behind = self._background(matted) if self._background else None
-        if behind is not None:
-            plate = self._plate_of(behind, True)
-            run_rows(_lay_over, len(colours), colours, pixels[..., 3:], plate)
-            return _narrowed(colours, self._wide)
-        pixels[..., :3] = colours
-        return _hide(_narrowed(pixels, self._wide))
-
-    def _plate_of(self, behind: Tensor, wide: bool) -> Pixels:
-        if self._plate is None or self._plate[0] is not behind:  # mostly the same
-            self._plate = behind, to_pixels(behind, wide)
-        return self._plate[1]
-
-    def _rendered(self, matted: CoarseMatted) -> Pixels:
-        if self._kind == "alpha":
-            return matted.render("alpha", self._wide)
-        if self._kind == "foreground":
-            return matted.render("foreground", self._wide)
-        behind = self._background(matted) if self._background else None
-        if behind is None:
-            return matted.render("cutout", self._wide)
-        plate = self._plate_of(behind, self._wide)
-        return matted.render("composite", self._wide, plate)
+        plate = self._plate_of(matted)
+        if plate is not None:
+            behind, alpha = plate.pixels(True), pixels[..., 3:]
+            run_rows(_lay_over, len(colours), colours, alpha, behind)
+        elif self._kind == "cutout":
+            pixels[..., :3] = colours
+            return hide(_narrowed(pixels, self._wide))
+        return _narrowed(colours, self._wide)
 
 
 def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> None:
-    """Lay rows of a picture over others, in place; all of 16 bits."""
+    """Lay rows of a 16-bit picture over others, in place."""
     behind = plate[begin:end] if len(plate) > 1 else plate
     most, share = np.uint32(65535), alpha[begin:end].astype(np.uint32)
     # No more than 65535 * 65535 and a half of 65535, which 32 bits hold.
@@ -433,7 +391,7 @@ def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> Non
 
 
 def _narrowed(pixels: Pixels, wide: bool) -> Pixels:
-    """Pixels of 16 bits, with 8 unless all are wanted."""
+    """Reduce pixels of 16 bits to 8 unless `wide`."""
     return (
         pixels if wide else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     )

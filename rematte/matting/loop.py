@@ -4,133 +4,42 @@ Knows no files: it takes an iterable of frames and gives a generator, so that me
 is bounded and the caller decides when to stop.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rematte.engines.cpu import Engine, State
-from rematte.engines.device import upload
-from rematte.engines.kernels.guided_filter import Floats, Kind, render, shrink
-from rematte.network.matting_network import refine
-from rematte.video.frame import Frame, Pixels
+from rematte.engines.engine import Engine, State
+from rematte.engines.module import ModuleEngine
+from rematte.matting.matte import Matted
+from rematte.prefetch import trim_heap
+from rematte.video.frame import Frame
 
 # Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
 # 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
 _LONG_SIDE = {"portrait": 480, "full-body": 768}
 RATIOS = ("auto", *_LONG_SIDE)
 
-# A still is shown again and again until alpha moves by less than a quarter of an
+# An image is shown again and again until alpha moves by less than a quarter of an
 # 8-bit level on average, at most this often. The paper sees errors settle within 15.
 _SETTLED = 0.25 / 255
 _MOST_REPEATS = 16
 
-
-class Matted(NamedTuple):
-    """A frame with its matte.
-
-    Attributes:
-        frame: What was read.
-        src: The frame, (3, H, W) in [0, 1].
-        fgr: Foreground, straight RGB, (3, H, W) in [0, 1].
-        pha: Alpha, (1, H, W) in [0, 1], the source's own multiplied in.
-    """
-
-    frame: Frame
-    src: Tensor
-    fgr: Tensor
-    pha: Tensor
-
-    @property
-    def like(self) -> Tensor:
-        """An empty tensor of the frame's height, width, device and precision."""
-        return self.src[:0]
-
-
-def _matted(frame: Frame, src: Tensor, fgr: Tensor, pha: Tensor) -> Matted:
-    """A frame with its matte, of which nothing is left where the source hides it."""
-    own = own_alpha(frame, pha)
-    if own is None:
-        return Matted(frame, src, fgr, pha)
-    return Matted(frame, src, fgr * (own > 0), pha * own)
-
-
-def own_alpha(frame: Frame, like: Tensor) -> Tensor | None:
-    """The source's own alpha (1, H, W) in [0, 1], if it has one.
-
-    Args:
-        frame: What was read.
-        like: A tensor whose device and precision are wanted.
-    """
-    if frame.alpha is None:
-        return None
-    return to_tensor(frame.alpha, like.device, like.dtype)
-
-
-class CoarseMatted:
-    """A frame with the small maps of its matte; what is asked for is made of them.
-
-    Args:
-        frame: What was read.
-        maps: See `refining.render`.
-
-    Attributes:
-        frame: As given.
-        maps: As given.
-        like: As of `Matted`.
-    """
-
-    def __init__(self, frame: Frame, maps: Floats) -> None:
-        self.frame, self.maps = frame, maps
-        self.like = torch.empty(0, *frame.pixels.shape[:2])
-
-    def render(self, kind: Kind, wide: bool, behind: Pixels | None = None) -> Pixels:
-        """Give pixels; see `refining.render`."""
-        own = self.frame.alpha
-        return render(self.frame.pixels, self.maps, kind, wide, behind, own)
-
-    @cached_property
-    def src(self) -> Tensor:
-        """As of `Matted`, for those who need more than pixels."""
-        return to_tensor(self.frame.pixels, "cpu", torch.float32)
-
-    @cached_property
-    def _fine(self) -> Tensor:
-        maps = torch.from_numpy(self.maps)[None]
-        if maps.shape[1] == 4:  # at ratio 1 they are the result
-            return maps[0]
-        return refine(self.src[None], maps[:, :4], maps[:, 4:])[0]
-
-    @property
-    def fgr(self) -> Tensor:
-        """As of `Matted`."""
-        own = own_alpha(self.frame, self.src)
-        fgr = (self.src + self._fine[:3]).clamp_(0, 1)
-        return fgr if own is None else fgr * (own > 0)
-
-    @property
-    def pha(self) -> Tensor:
-        """As of `Matted`."""
-        own = own_alpha(self.frame, self.src)
-        pha = self._fine[3:].clamp(0, 1)
-        return pha if own is None else pha * own
-
-
-AnyMatted = Matted | CoarseMatted
+# `run` with an engine and a ratio bound: takes frames, and `memory` by its name.
+Matting = Callable[..., Iterator[Matted]]
 
 
 @dataclass
 class Memory:
-    """What the network remembers from one part of a clip to the next.
+    """The recurrent state between two parts of a video.
 
     Attributes:
-        shape: Of the frames it comes from, (H, W, C); () where there were none.
+        shape: Shape of the last frames' pixels, (H, W, 3); () at the start.
         state: The recurrent state in its own precision, on the CPU.
     """
 
@@ -142,8 +51,8 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     """Turn a ratio or the name of a way to choose it into a number.
 
     Args:
-        width: Of the frame [pixels].
-        height: Of the frame [pixels].
+        width: Width of the frame [pixels].
+        height: Height of the frame [pixels].
         ratio: A number in (0, 1], None or "auto" (longer side at most 512), or
             "portrait" or "full-body" (the documentation's table, continued to all
             sizes).
@@ -169,12 +78,6 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     return float(ratio)
 
 
-def to_tensor(pixels: Pixels, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """Turn (..., H, W, C) 8- or 16-bit pixels into (..., C, H, W) in [0, 1]."""
-    tensor = upload(torch.from_numpy(pixels), device).movedim(-1, -3)
-    return tensor.to(dtype).div_(np.iinfo(pixels.dtype).max)
-
-
 def _chunks(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
     """Gather frames of one size, at most `length` at a time."""
     chunk: list[Frame] = []
@@ -183,11 +86,64 @@ def _chunks(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
             yield chunk
             chunk = []
         chunk.append(frame)
+        del frame  # large: not to be held while the next one is read
         if len(chunk) == length:
             yield chunk
             chunk = []
     if chunk:
         yield chunk
+
+
+def run(
+    engine: Engine,
+    frames: Iterable[Frame],
+    *,
+    downsample_ratio: float | str | None = None,
+    memory: Memory | None = None,
+) -> Iterator[Matted]:
+    """Matte frames one after the other with an engine.
+
+    Where the size changes, as in a folder of unlike images, the state is reset.
+
+    Args:
+        engine: From `choose_engine`.
+        frames: In order of time.
+        downsample_ratio: See `choose_ratio`.
+        memory: The state to start from; after the last frame it holds the state there.
+
+    Yields:
+        Every frame with its matte.
+
+    Raises:
+        ValueError: If the ratio is out of its range, or leaves nothing of a frame.
+    """
+    memory = memory or Memory()
+    state: State = None
+    shape: tuple[int, ...] = ()
+    for chunk in _chunks(frames, engine.chunk):
+        if chunk[0].pixels.shape != shape:
+            resumes = not shape and chunk[0].pixels.shape == memory.shape
+            shape = chunk[0].pixels.shape
+            height, width = shape[:2]
+            ratio = choose_ratio(width, height, downsample_ratio)
+            if min(int(height * ratio), int(width * ratio)) < 1:
+                raise ValueError(
+                    f"downsample_ratio {ratio} leaves nothing of a frame of "
+                    f"{width}x{height}; use a larger ratio, at most 1"
+                )
+            started = time.perf_counter()
+            engine.prepare(shape, ratio)
+            trim_heap()
+            engine.setup += time.perf_counter() - started
+            state = engine.unpack(memory.state) if resumes else None
+        while chunk:
+            mattes, state = engine.step(chunk[: engine.chunk], state)
+            del chunk[: len(mattes)]
+            mattes.reverse()
+            while mattes:
+                yield mattes.pop()  # not to be held while the next ones are made
+    if shape:
+        memory.shape, memory.state = shape, engine.pack(state)
 
 
 def matte(
@@ -201,10 +157,11 @@ def matte(
     tell: Callable[[str], object] = warnings.warn,
     memory: Memory | None = None,
 ) -> Iterator[Matted]:
-    """Matte frames one after the other.
+    """Matte frames one after the other with any network.
 
-    Where the size changes, as in a folder of unlike images, the state starts anew. When
-    a GPU's memory runs out, the chunk is halved, and it goes on from the same state.
+    Where the size changes, as in a folder of unlike images, the state is reset. When a
+    GPU's memory runs out, the chunk is halved, and the frames of the chunk are matted
+    again from the same state.
 
     Args:
         model: Anything called like `MattingNetwork`; TorchScript too.
@@ -215,7 +172,7 @@ def matte(
         device: Where the model is.
         dtype: The model's precision.
         tell: Called with a sentence when the chunk is halved.
-        memory: Where to go on from; after the last frame it holds what comes then.
+        memory: The state to start from; after the last frame it holds the state there.
 
     Yields:
         Every frame with its matte.
@@ -224,98 +181,16 @@ def matte(
         ValueError: If an argument is out of its range.
         torch.OutOfMemoryError: If not even one frame fits.
     """
-    if seq_chunk < 1:
-        raise ValueError(f"seq_chunk must be 1 or more, got {seq_chunk}")
-    memory = memory or Memory()
-    state: list[Tensor | None] = [None] * 4
-    shape: tuple[int, ...] = ()
-    for chunk in _chunks(frames, seq_chunk):
-        if chunk[0].pixels.shape != shape:
-            goes_on = not shape and chunk[0].pixels.shape == memory.shape
-            shape = chunk[0].pixels.shape
-            state = [None] * 4
-            if goes_on:
-                state = [tensor.to(device) for tensor in memory.state]
-            ratio = choose_ratio(shape[1], shape[0], downsample_ratio)
-        while chunk:
-            some = chunk[:seq_chunk]
-            pixels = some[0].pixels[None]
-            if len(some) > 1:
-                pixels = np.stack([frame.pixels for frame in some])
-            try:
-                with torch.inference_mode():
-                    src = to_tensor(pixels, device, dtype)
-                    fgr, pha, *state = model(src[None], *state, ratio)
-            except torch.OutOfMemoryError:
-                if len(some) == 1:
-                    raise
-                seq_chunk = len(some) // 2
-                tell(f"out of memory: went on with {seq_chunk} frames at once")
-                continue
-            yield from map(_matted, some, src, fgr[0], pha[0])
-            del src, fgr, pha  # not to be held while the next ones are made
-            chunk = chunk[len(some) :]
-    if shape:
-        memory.shape = shape
-        memory.state = [each.cpu() for each in state if each is not None]
+    engine = ModuleEngine(model, device, dtype, seq_chunk, tell)
+    return run(engine, frames, downsample_ratio=downsample_ratio, memory=memory)
 
 
-def matte_coarse(
-    make: Callable[[tuple[int, int], bool], Engine],
-    frames: Iterable[Frame],
-    *,
-    downsample_ratio: float | str | None = None,
-    memory: Memory | None = None,
-) -> Iterator[CoarseMatted]:
-    """Matte frames on a CPU, with what is of full size left for later.
-
-    Where the size changes, the state starts anew.
+def matte_still(matting: Matting, frame: Frame) -> Matted:
+    """Matte one image, shown to the network until its alpha settles.
 
     Args:
-        make: Gives the engine for height and width of the coarse pass, and whether
-            the guided filter is needed.
-        frames: In order of time.
-        downsample_ratio: See `choose_ratio`.
-        memory: See `matte`.
-
-    Yields:
-        Every frame with the maps of its matte.
-
-    Raises:
-        ValueError: If the ratio is out of its range, or leaves nothing of a frame.
-    """
-    memory = memory or Memory()
-    state: State | None = None
-    shape: tuple[int, ...] = ()
-    for frame in frames:
-        if frame.pixels.shape != shape:
-            goes_on = not shape and frame.pixels.shape == memory.shape
-            shape, state = frame.pixels.shape, None
-            height, width = shape[:2]
-            ratio = choose_ratio(width, height, downsample_ratio)
-            size = int(height * ratio), int(width * ratio)
-            if min(size) < 1:
-                raise ValueError(
-                    f"downsample_ratio {ratio} leaves nothing of a frame of "
-                    f"{width}x{height}; use a larger ratio, at most 1"
-                )
-            engine = make(size, ratio != 1)
-            if goes_on:
-                state = engine.unpack(memory.state)
-        maps, state = engine.step(shrink(frame.pixels, ratio)[None], state)
-        yield CoarseMatted(frame, maps[0])
-    if state is not None:
-        memory.shape, memory.state = shape, engine.pack(state)
-
-
-def matte_still(
-    matting: Callable[[Iterable[Frame]], Iterator[AnyMatted]], frame: Frame
-) -> AnyMatted:
-    """Matte one picture, shown to the network until its alpha settles.
-
-    Args:
-        matting: `matte` with its other arguments bound, and a chunk of 1.
-        frame: The picture.
+        matting: `run` or `matte` with the other arguments bound, and a chunk of 1.
+        frame: The image.
     """
     before: Tensor | None = None
     for matted in matting(repeat(frame, _MOST_REPEATS)):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rematte.engines.cpu import package_versions
+from rematte.engines.runtimes import package_versions
 from rematte.options import OPTIONS, Options
 from rematte.version import __version__
 from rematte.video.images import find_images

@@ -15,7 +15,7 @@ from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.source import frames_within, open_reader
 from rematte.conversion.span import Span
-from rematte.engines.choose import placement, settle_engine
+from rematte.engines.choose import choose_engine, placement
 from rematte.errors import OutputError
 from rematte.matting.loop import choose_ratio
 from rematte.options import Options
@@ -197,10 +197,10 @@ def _plan(
             )
     end = times[stop] if stop < len(times) else None
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-    engine = settle_engine(
-        model, device, dtype, options.engine, (info.height, info.width), ratio,
-        stop - begin,
-    )  # fmt: skip
+    engine = choose_engine(
+        model, device, dtype, engine=options.engine,
+        size=(info.height, info.width), ratio=ratio, frames=stop - begin,
+    ).name  # fmt: skip
     notes_on_options(reader, paths, options, engine)
     check_images(paths, reader, options)
     if segment is None:  # all alike, and as many for each worker
@@ -225,7 +225,7 @@ def notes_on_options(
 ) -> list[str]:
     """Note the options that do nothing; see `check_options`."""
     outputs = plan_outputs(paths, reader.info, options)
-    return check_options(options, reader, outputs, engine)
+    return check_options(options, reader, outputs, engine == "plain")
 
 
 def _near_cut(

@@ -22,7 +22,7 @@ from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.report import Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Trace, run_span
-from rematte.convert import make_matting
+from rematte.engines.choose import choose_engine, chunk_length, placement
 from rematte.errors import OutputError
 from rematte.matting.loop import Memory
 from rematte.resume import LEAD_IN
@@ -138,8 +138,12 @@ class SegmentConverter:
     def __init__(self, model: Any, work: Work) -> None:
         self._work = work
         self._options = replace(work.options, engine=work.engine)
-        self._report = Report()
-        self._matting = make_matting(model, self._options, None, self._report)
+        options, self._notes = self._options, list[str]()
+        device, dtype = placement(model, options.device, options.dtype)
+        self._engine = choose_engine(
+            model, device, dtype, engine=work.engine,
+            chunk=chunk_length(options.seq_chunk, device), report=self._notes.append,
+        )  # fmt: skip
         with open_reader(work.source, work.options) as reader:
             self._margin = _MARGIN / reader.info.rate
 
@@ -179,7 +183,7 @@ class SegmentConverter:
             origin = work.segments[0].first
             outputs = plan_outputs(paths, reader.info, options, origin)
             run_span(
-                segment, reader, outputs, options, lambda _: self._matting, report,
+                segment, reader, outputs, options, lambda: self._engine, report,
                 stages=stages, trace=trace,
             )  # fmt: skip
         report.seconds, report.shares = stages.total(), stages.shares()
@@ -207,8 +211,8 @@ class SegmentConverter:
                 if not is_sequence(path)
             },
             "shares": {k: v * report.seconds for k, v in report.shares.items()},
-            "engine": self._report.engine,
-            "notes": [*self._report.notes, *report.notes],
+            "engine": report.engine,
+            "notes": [*self._notes, *report.notes],
             "damaged": {
                 time: name
                 for time, name in report.damaged.items()

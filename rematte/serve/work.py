@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rematte.convert import Report
-from rematte.engines.choose import choose_matting, placement
+from rematte.engines.choose import choose_engine, placement
 from rematte.matting.background import Renderer
-from rematte.matting.loop import choose_ratio, matte_still
+from rematte.matting.loop import choose_ratio, matte_still, run
 from rematte.options import Options
 from rematte.video.codecs import choose
 from rematte.video.frame import Frame, Pixels, VideoInfo
@@ -101,10 +101,8 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
     if ratio is not None:
         ratio = min(1.0, ratio * full.width / size[0])  # the same coarse pass
         device, dtype = placement(model, None, None)
-        matting = choose_matting(
-            model, device, dtype, Report(), engine="torch", frames=1,
-            downsample_ratio=ratio, seq_chunk=1,
-        )  # fmt: skip
+        engine = choose_engine(model, device, dtype, engine="torch")
+        matting = partial(run, engine, downsample_ratio=ratio)
         pixels = Renderer("output")(matte_still(matting, frame))
     writer = ImageWriter(target, info, choose(target, info, alpha=ratio is not None))
     writer.write(replace(frame, pixels=_narrow(pixels)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rematte.engines.kernels.guided_filter import Floats, render, shrink
-from rematte.matting.background import composite
+from rematte.matting.matte import composite
 from rematte.network import matting_network as network
 from rematte.video.frame import Pixels
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from fakes import formula_network
 
-from rematte.engines.cpu import _weights
-from rematte.engines.kernels.guided_filter_fit import fit
-from rematte.network.matting_network import CoarseHead
+from rematte.engines.head import Head
+from rematte.network.parts import CoarseHead
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (37, 50)])
@@ -18,15 +17,14 @@ def test_the_fit_is_the_networks(
 ) -> None:
     network = formula_network("mobilenetv3", refiner)
     picture, hidden = torch.rand(1, 3, *size), torch.rand(1, 16, *size)
-    head = CoarseHead(network, refined)
-    maps = np.full((8 if refined else 4, *size), np.nan, np.float32)
+    fit = Head(network)
     pixels = picture[0].movedim(0, -1).contiguous().numpy()
     # The decoder's are rounded to bfloat16, or not.
     rounded = hidden[0].bfloat16()
-    fit(_weights(head), pixels, rounded.float().numpy(), maps)
-    again = np.empty_like(maps)
-    fit(_weights(head), pixels, rounded.view(torch.int16).numpy(), again)
+    maps = fit(pixels, rounded.float().numpy(), refined)
+    again = fit(pixels, rounded.view(torch.int16).numpy(), refined)
     assert np.array_equal(maps, again)
+    head = CoarseHead(network, refined)
     with torch.no_grad():
         expected = head.double()(picture.double(), rounded[None].double())[0].numpy()
     scale = np.abs(expected).max()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,13 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.convert import Report
-    from rematte.engines.choose import choose_matting, placement
+    from rematte.engines.choose import choose_engine, placement
     from rematte.live.live import _mattes
     from rematte.matting.background import Renderer
+    from rematte.matting.loop import run
 
-    matting = choose_matting(
-        fake, *placement(fake, None, None), Report(), engine="plain", frames=None,
-        downsample_ratio=1, seq_chunk=1,
-    )  # fmt: skip
+    engine = choose_engine(fake, *placement(fake, None, None), engine="plain")
+    matting = partial(run, engine, downsample_ratio=1)
     with Newest([str(endless), str(other)]) as newest:
         for frame in _mattes(newest, matting, Renderer("alpha")):
             seen.append(frame.pixels.shape)
@@ -252,7 +251,7 @@ def test_outputs_are_checked_before_engines_are_built(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     built: list[object] = []
     monkeypatch.setattr(
-        "rematte.live.live.choose_matting", lambda *a, **k: built.append(a)
+        "rematte.live.live.choose_engine", lambda *a, **k: built.append(a)
     )
     with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
         live(Fake(), str(clip), output)
@@ -283,7 +282,7 @@ def test_an_engine_that_fails_leaves_no_file(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr("rematte.live.live.choose_matting", fail)
+    monkeypatch.setattr("rematte.live.live.choose_engine", fail)
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]

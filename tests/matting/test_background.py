@@ -17,13 +17,11 @@ from rematte.errors import InputError
 from rematte.matting.background import (
     COLOURS,
     Background,
-    composite,
     fit_picture,
     make_background,
     parse_colour,
-    to_pixels,
 )
-from rematte.matting.loop import Matted, to_tensor
+from rematte.matting.matte import Matted, composite, to_pixels, to_tensor
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)

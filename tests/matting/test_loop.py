@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import rematte
-from rematte.matting.loop import Matted, choose_ratio, matte, matte_still, to_tensor
+from rematte.matting.loop import choose_ratio, matte, matte_still
+from rematte.matting.matte import Matted, to_tensor
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)

@@ -1,7 +1,8 @@
-"""The full-resolution part on a CPU in one pass, from pixels to pixels.
+"""Applies the guided filter to full-size frames on a CPU, from pixels to pixels.
 
 What `network.refine`, clamping and compositing do to whole tensors happens here a row
-at a time, so that nothing of full size is ever held in floats. Knows no torch.
+at a time, so that nothing of full size is ever held in floats. This module needs no
+torch.
 
 Source:
     He and Sun, Fast Guided Filter, 2015, for the local linear model; Porter and Duff,
@@ -31,17 +32,19 @@ def render(
     behind: Pixels | None = None,
     own: Pixels | None = None,
 ) -> Pixels:
-    """Refine a frame and give what is asked for, and nothing else.
+    """Apply the guided filter to a frame and make the pixels of one kind of output.
 
     Args:
         pixels: The frame, (H, W, 3), 8 or 16 bits.
-        maps: Of `network.Coarse`: (8, h, w), or (4, H, W) without the guided filter.
+        maps: What `network.parts.Coarse` gives: (8, h, w), or (4, H, W) without the
+            guided filter.
         kind: "alpha", "foreground" (straight RGB), "composite" (over `behind`), or
             "cutout" (RGBA, straight, with RGB 0 where alpha is 0).
         wide: Whether the result has 16 bits.
-        behind: Of a composite, (H, W, 3) or (1, 1, 3), bits like the result.
-        own: The source's own alpha, (H, W, 1), bits like the frame; where it is 0,
-            nothing of the foreground is left.
+        behind: The background of a composite, (H, W, 3) or (1, 1, 3), with as many bits
+            as the result.
+        own: The source's own alpha, (H, W, 1), with as many bits as the frame; where it
+            is 0, nothing of the foreground is left.
 
     Returns:
         (H, W, C): 1, 3, 3 or 4 channels.
@@ -61,7 +64,7 @@ def render(
 
 
 def _flat(pixels: Pixels) -> Pixels:
-    """The rows of a picture with the channels of a pixel one after the other."""
+    """Join the channels of each row's pixels one after the other."""
     return np.ascontiguousarray(pixels).reshape(len(pixels), -1)
 
 
@@ -88,13 +91,13 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
 
 
 def _positions(size: int, small: int) -> tuple[NDArray[np.int32], Floats]:
-    """Where the pixels of a side lie in its smaller copy: before which, how far."""
+    """Find between which pixels of a smaller copy those of a side lie, and how far."""
     step = np.float32(small) / np.float32(size)
     return _between((np.arange(size, dtype=np.float32) + 0.5) * step - 0.5, small)
 
 
 def _samples(size: int, ratio: float) -> tuple[NDArray[np.int32], Floats]:
-    """Where the pixels of a smaller copy lie in a side; the step is 1 / ratio."""
+    """Find between which pixels of a side those of a copy lie, 1 / ratio apart."""
     step = np.float32(1 / ratio)
     small = np.arange(int(size * ratio), dtype=np.float32)
     return _between((small + 0.5) * step - 0.5, size)
@@ -121,7 +124,7 @@ def _sample(
     begin: int, end: int, pixels: Any, out: Any,
     rows: Any, down: Any, columns: Any, right: Any,
 ) -> None:  # fmt: skip
-    """Between two rows first, for all their pixels, since that is vector code."""
+    """Interpolate between two rows first, for all pixels, since that is vector code."""
     most = np.float32(1 / 255) if pixels.itemsize == 1 else np.float32(1 / 65535)
     line = np.empty(pixels.shape[1], np.float32)
     last = len(line) - 3
@@ -142,7 +145,7 @@ def _sample(
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _read_row(row: Any, source: Any) -> None:
-    """RGB in [0, 1] and its mean, one row per channel; `row` is flat."""
+    """Read RGB in [0, 1] and its mean, one row per channel; `row` is flat."""
     scale = np.float32(1 / 255) if row.itemsize == 1 else np.float32(1 / 65535)
     for x in range(source.shape[1]):
         source[0, x] = row[3 * x] * scale
@@ -154,7 +157,7 @@ def _read_row(row: Any, source: Any) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _mix_rows(maps: Any, y: int, weight: Any, line: Any) -> None:
-    """The maps between two of their rows, the last pixel twice."""
+    """Interpolate maps between two of their rows, and repeat the last pixel."""
     below, small = min(y + 1, maps.shape[1] - 1), maps.shape[2]
     for c in range(len(line)):
         for x in range(small):
@@ -192,7 +195,7 @@ _by_2, _by_3, _by_4, _by_8 = map(_stretch_by, (2, 3, 4, 8))
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
 def _stretch(line: Any, columns: Any, right: Any, out: Any) -> None:
-    """One row of a map at the full width."""
+    """Stretch one row of a map to the full width."""
     small, width = len(line) - 1, len(out)
     if width == 4 * small:
         _by_4(line, right, out)
@@ -212,7 +215,7 @@ def _stretch(line: Any, columns: Any, right: Any, out: Any) -> None:
 def _refine_row(
     source: Any, line: Any, columns: Any, right: Any, c: int, room: Any, result: Any
 ) -> None:
-    """Channel `c` of foreground (0 to 2) and alpha (3), clamped.
+    """Apply the filter to channel `c`: foreground (0 to 2) or alpha (3), clamped.
 
     Loops of one statement, since those become vector code.
     """
@@ -244,7 +247,7 @@ def _hide(own: Any, result: Any) -> None:
 def _round(  # noqa: C901
     result: Any, behind: Any, kind: int, codes: Any
 ) -> None:
-    """Round to codes what is asked for, one row per channel; `behind` is flat."""
+    """Round one kind of output to codes, one row per channel; `behind` is flat."""
     zero, half = np.float32(0), np.float32(0.5)
     most = np.float32(255) if codes.itemsize == 1 else np.float32(65535)
     width, alpha = codes.shape[1], result[3]
@@ -273,7 +276,7 @@ def _round(  # noqa: C901
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _interleave(codes: Any, row: Any) -> None:
-    """One row per channel to a flat row of pixels.
+    """Turn one row per channel into a flat row of pixels.
 
     Spelt out, and flat, since only that becomes vector code.
     """
@@ -295,7 +298,7 @@ def _render(
     begin: int, end: int, pixels: Any, maps: Any, behind: Any, own: Any, out: Any,
     kind: int, rows: Any, down: Any, columns: Any, right: Any,
 ) -> None:  # fmt: skip
-    """Rows `begin` to `end` of `render`; those of the pictures are flat."""
+    """Make the rows `begin` to `end` of `render`; rows of pictures are flat."""
     width = len(columns)
     source = np.empty((4, width), np.float32)
     line = np.empty((len(maps), maps.shape[2] + 1), np.float32)

@@ -1,7 +1,7 @@
-"""The last step at the small size on a CPU: projection and fit of the guided filter.
+"""Fits the guided filter at the small size on a CPU, after the projection.
 
-What `network.CoarseHead` does in some twenty passes over memory happens here a row at a
-time, in float32. Knows no torch.
+What `network.parts.CoarseHead` does in some twenty passes over memory happens here a
+row at a time, in float32. This module needs no torch.
 
 Source:
     Wu et al., Fast End-to-End Trainable Guided Filter, 2018 (arXiv 1803.05619); He and
@@ -20,15 +20,15 @@ Floats = NDArray[np.float32]
 
 
 class Weights(NamedTuple):
-    """What the fit is made with, float32, batch norm folded.
+    """The weights of projection and fit in float32, with batch norm folded away.
 
     Attributes:
         project: From hidden features to foreground residual and alpha, (4, 16 + 1); the
-            last column is what is added, here and below.
+            last column is the bias, here and below.
         box: Each channel's 3x3 mean, (4, 9); (0, 9) without the guided filter.
         layers: The convolutions that make slopes of covariance, variance and hidden
-            features: (16, 24 + 1), (16, 16 + 1), (4, 16 + 1). Of (0, 1) each, slopes
-            are the quotient of the first two.
+            features: (16, 24 + 1), (16, 16 + 1), (4, 16 + 1). Where each is (0, 1),
+            slopes are covariance over variance.
     """
 
     project: Floats
@@ -37,10 +37,10 @@ class Weights(NamedTuple):
 
 
 def fit(weights: Weights, picture: Floats, hidden: NDArray[Any], maps: Floats) -> None:
-    """Make the maps of `network.Coarse` of a picture and its hidden features.
+    """Make the maps of `network.parts.Coarse` of a picture and its hidden features.
 
     Args:
-        weights: Of the network.
+        weights: The network's weights.
         picture: (h, w, 3) in [0, 1], contiguous like the others.
         hidden: (16, h, w), float32, or the bits of bfloat16 in a type of 16 bits.
         maps: Where to write slopes and intercepts, (8, h, w); without the guided
@@ -86,7 +86,7 @@ def _mix(rows: Any, weights: Any, first: int, out: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _begin(weights: Any, out: Any) -> None:
+def _set_bias(weights: Any, out: Any) -> None:
     for o in range(len(out)):
         out[o, :] = weights[o, weights.shape[1] - 1]
 
@@ -114,7 +114,7 @@ def _mean(above: Any, at: Any, below: Any, box: Any, out: Any) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _read(row: Any, planes: Any) -> None:
-    """Picture and gray, to a row per channel; `row` is flat."""
+    """Read picture and gray to a row per channel; `row` is flat."""
     r, g, b, gray = planes[0], planes[1], planes[2], planes[3]
     for x in range(len(r) - 2):
         r[x + 1] = row[3 * x]
@@ -126,7 +126,7 @@ def _read(row: Any, planes: Any) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _project(hidden: Any, y: int, project: Any, features: Any, coarse: Any) -> None:
-    """Features of a row, and the coarse result of them."""
+    """Read the features of a row and project them."""
     last, bits = features.shape[1] - 1, features.view(np.uint32)
     # A bfloat16 is the upper half of a float32.
     shift = np.uint32(16 if hidden.itemsize == 2 else 0)
@@ -134,7 +134,7 @@ def _project(hidden: Any, y: int, project: Any, features: Any, coarse: Any) -> N
         row, to = hidden[c, y], bits[c]
         for x in range(last - 1):
             to[x + 1] = np.uint32(row[x]) << shift
-    _begin(project, coarse)
+    _set_bias(project, coarse)
     _mix(features, project, 0, coarse)
     coarse[:, 0] = 0
     coarse[:, last] = 0
@@ -153,7 +153,7 @@ def _multiply(planes: Any) -> None:
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
 def _moments(means: Any, found: Any) -> None:
-    """Covariance and variance of the means of x, y, xy and xx, four rows each."""
+    """Make covariance and variance of the means of x, y, xy and xx, four rows each."""
     for c in range(4):
         x, y, xy, xx = means[c], means[4 + c], means[8 + c], means[12 + c]
         cov, var = found[c], found[4 + c]
@@ -168,16 +168,16 @@ def _predict(
     found: Any, features: Any, first: Any, second: Any, third: Any, one: Any, two: Any,
     slopes: Any,
 ) -> None:  # fmt: skip
-    """The slopes of the deep guided filter, or of the fast one."""
+    """Make the slopes of the deep guided filter, or of the fast one."""
     if len(first):
-        _begin(first, one)
+        _set_bias(first, one)
         _mix(found, first, 0, one)
         _mix(features, first, len(found), one)
         _positive(one)
-        _begin(second, two)
+        _set_bias(second, two)
         _mix(one, second, 0, two)
         _positive(two)
-        _begin(third, slopes)
+        _set_bias(third, slopes)
         _mix(two, third, 0, slopes)
     else:
         for c in range(4):
@@ -200,7 +200,7 @@ def _fit(
     begin: int, end: int, picture: Any, hidden: Any, project: Any, box: Any,
     first: Any, second: Any, third: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Rows `begin` to `end` of `fit`."""
+    """Make the rows `begin` to `end` of `fit`."""
     height, width = len(picture), out.shape[2] + 2
     # Of three rows: picture x, coarse result y, x * y and x * x; hidden features.
     planes = np.zeros((3, 16, width), np.float32)

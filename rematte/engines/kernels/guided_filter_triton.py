@@ -1,4 +1,4 @@
-"""The full-resolution part on a CUDA GPU in one Triton kernel.
+"""Applies the guided filter to full-size frames on a CUDA GPU in one Triton kernel.
 
 The frame is read once, foreground and alpha are written once, and nothing else of full
 size exists.
@@ -17,7 +17,7 @@ _BLOCK = 256  # pixels
 
 @triton.jit
 def _mixed(channel, y0, x0, y1, x1, down, right, width, inside):
-    """One map between its four nearest values."""
+    """Interpolate a map between its four nearest values."""
     a = tl.load(channel + y0 * width + x0, inside, 0)
     b = tl.load(channel + y0 * width + x1, inside, 0)
     upper = a + right * (b - a)
@@ -32,7 +32,7 @@ def _finish(
     frame, maps, fgr, pha, height, width, small_height, small_width, step_y, step_x,
     block: tl.constexpr,
 ):  # fmt: skip
-    """`network.refine` and clamping for `block` pixels of one frame."""
+    """Apply the filter to `block` pixels of one frame, and clamp."""
     of, full, small = tl.program_id(1), height * width, small_height * small_width
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < full
@@ -70,7 +70,7 @@ def _finish(
 
 
 def finish(frame: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Refine and clamp; see `cuda.finish`, of which this is the refined case."""
+    """Apply the guided filter and clamp, as `cuda_graph.finish` does."""
     count, _, height, width = frame.shape
     small_height, small_width = maps.shape[-2:]
     frame = frame.contiguous()

@@ -1,0 +1,53 @@
+"""The protocol of everything that runs a network over the frames of a video."""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from rematte.matting.matte import Matted
+from rematte.video.frame import Frame
+
+State = Any  # each engine has its own kind; None stands for the first frame
+
+
+class Engine(Protocol):
+    """Runs a recurrent network step by step.
+
+    Attributes:
+        name: One of `choose.ENGINES`.
+        reason: Why it was chosen, "" where it was asked for.
+        setup: Time spent so far on choosing and building it [s].
+        chunk: How many frames `step` takes at most.
+    """
+
+    name: str
+    reason: str
+    setup: float
+    chunk: int
+
+    def prepare(self, shape: tuple[int, ...], ratio: float) -> None:
+        """Build what frames of one size need, before the first one comes.
+
+        Args:
+            shape: Shape of the frames' pixels, (H, W, 3).
+            ratio: Size of the coarse pass in (0, 1], which leaves at least one pixel.
+        """
+
+    def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:
+        """Matte frames of the prepared size, in order of time.
+
+        Args:
+            frames: At least one and at most `chunk`.
+            state: What the step before gave, or None at the start. It is used up: its
+                memory may hold the state after next.
+
+        Returns:
+            The mattes of the frames, or of the first of them where memory does not
+            suffice for all, and the state after the last matte.
+        """
+
+    def pack(self, state: State) -> list[Tensor]:
+        """Copy a state into tensors on the CPU, in its own precision."""
+
+    def unpack(self, tensors: list[Tensor]) -> State:
+        """Make a state, bit for bit, of what `pack` gave; the size is prepared."""

@@ -1,0 +1,95 @@
+"""Runs any callable network as a whole: TorchScript, other devices, half precision."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rematte.engines.engine import State
+from rematte.matting.matte import Matted, to_tensor
+from rematte.video.frame import Frame
+
+
+class ModuleEngine:
+    """Calls a network as a whole, on chunks of frames.
+
+    When a GPU's memory runs out, the chunk is halved for good. See `Engine` for the
+    attributes.
+
+    Args:
+        model: Anything called like `MattingNetwork`.
+        device: Where the model is.
+        dtype: The model's precision.
+        chunk: How many frames the network sees at once. The results are the same; more
+            take more memory.
+        report: Called with a sentence when the chunk is halved.
+
+    Raises:
+        ValueError: If the chunk holds no frame.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        chunk: int = 1,
+        report: Callable[[str], object] = warnings.warn,
+    ) -> None:
+        if chunk < 1:
+            raise ValueError(f"seq_chunk must be 1 or more, got {chunk}")
+        self.name, self.reason, self.setup, self.chunk = "plain", "", 0.0, chunk
+        self._model, self._device, self._dtype = model, device, dtype
+        self._report = report
+        self._ratio = 1.0
+
+    def prepare(self, shape: tuple[int, ...], ratio: float) -> None:
+        """Set the size of the coarse pass."""
+        self._ratio = ratio
+
+    def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:
+        """Matte frames at once, fewer than given when memory runs out.
+
+        Raises:
+            torch.OutOfMemoryError: If not even one frame fits.
+        """
+        while True:
+            try:
+                return self._run(frames, state, together=True)
+            except torch.OutOfMemoryError:
+                if len(frames) == 1:
+                    raise
+            self.chunk = len(frames) // 2
+            self._report(f"out of memory: went on with {self.chunk} frames at once")
+            frames = frames[: self.chunk]
+
+    def step_streams(
+        self, frames: list[Frame], state: State
+    ) -> tuple[list[Matted], State]:
+        """Matte one frame of each of several videos, whose states form a batch."""
+        return self._run(frames, state, together=False)
+
+    def _run(
+        self, frames: list[Frame], state: State, together: bool
+    ) -> tuple[list[Matted], State]:
+        pixels = frames[0].pixels[None]  # a single frame is not copied
+        if len(frames) > 1:
+            pixels = np.stack([frame.pixels for frame in frames])
+        with torch.inference_mode():
+            src = to_tensor(pixels, self._device, self._dtype)
+            batch = src[None] if together else src
+            fgr, pha, *state = self._model(batch, *(state or [None] * 4), self._ratio)
+            if together:
+                fgr, pha = fgr[0], pha[0]
+        return list(map(Matted.from_network, frames, src, fgr, pha)), state
+
+    def pack(self, state: State) -> list[Tensor]:
+        """Copy a state to the CPU."""
+        return [each.cpu() for each in state if each is not None]
+
+    def unpack(self, tensors: list[Tensor]) -> State:
+        """Bring a packed state to the device."""
+        return [each.to(self._device) for each in tensors]

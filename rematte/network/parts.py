@@ -1,0 +1,160 @@
+"""The one place where the network is cut into parts, for engines and exports."""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from rematte.network.matting_network import MattingNetwork
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class CoarseEncoder(nn.Module):
+    """The encoder of a network without its last stages; shares the parameters."""
+
+    def __init__(self, network: MattingNetwork) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, 3, h, w) in [0, 1] to features at 1/2, 1/4 and 1/8."""
+        return self.backbone.shallow(picture)
+
+
+class CoarseDecoder(nn.Module):
+    """The encoder's last stages, LR-ASPP and the decoder, for one frame.
+
+    It comes after `CoarseEncoder` and shares the network's parameters.
+    """
+
+    def __init__(self, network: MattingNetwork) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.aspp = network.aspp
+        self.decoder = network.decoder
+
+    def forward(
+        self,
+        picture: Tensor,
+        f1: Tensor,
+        f2: Tensor,
+        f3: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run one step.
+
+        Args:
+            picture: The downsampled frames, (B, 3, h, w) in [0, 1].
+            f1: The encoder's features at 1/2.
+            f2: The encoder's features at 1/4.
+            f3: The encoder's features at 1/8.
+            r1: Recurrent state at 1/2, or None at the start.
+            r2: Recurrent state at 1/4.
+            r3: Recurrent state at 1/8.
+            r4: Recurrent state at 1/16.
+
+        Returns:
+            Hidden features (B, 16, h, w) and the new states.
+        """
+        f4 = self.aspp(self.backbone.deep(f3))
+        y: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.decoder(
+            picture, (f1, f2, f3, f4), (r1, r2, r3, r4), 1
+        )
+        return y
+
+
+class CoarseHead(nn.Module):
+    """The projection and the fit of the guided filter, after `CoarseDecoder`.
+
+    It is a part of its own, since the filter subtracts nearly equal numbers, which half
+    precision does not survive, and all the rest does.
+
+    Args:
+        network: The network that it shares parameters with.
+        refined: Whether the frame is larger than the picture, so that the guided
+            filter is needed.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.project_mat = network.project_mat
+        self.refiner = network.refiner
+        self.refined = refined
+
+    def forward(self, picture: Tensor, hidden: Tensor) -> Tensor:
+        """Fit the filter to the picture and the decoder's features, both (B, C, h, w).
+
+        Returns:
+            The slopes and intercepts of `refine`, (B, 8, h, w); without the guided
+            filter, the foreground residual and alpha themselves, (B, 4, h, w).
+        """
+        maps: Tensor = self.project_mat(hidden)
+        if self.refined:
+            maps = torch.cat(self.refiner(picture, maps, hidden), 1)
+        return maps
+
+
+class Coarse(nn.Module):
+    """The part of a network that runs at the downsampled size, for one frame.
+
+    What is left, `refine` and clamping, is a line of arithmetic per pixel. This is what
+    runtimes get: its input is small, and nothing in it depends on the ratio.
+
+    Args:
+        network: The network that it shares parameters with.
+        refined: Whether the frame is larger than the picture, so that the guided
+            filter is needed.
+
+    Attributes:
+        features: Channels of the encoder's features at 1/2, 1/4 and 1/8.
+        states: Channels of r1 to r4.
+    """
+
+    def __init__(self, network: MattingNetwork, refined: bool) -> None:
+        super().__init__()
+        self.encoder = CoarseEncoder(network)
+        self.decoder = CoarseDecoder(network)
+        self.head = CoarseHead(network, refined)
+        decoder = network.decoder
+        blocks = decoder.decode1, decoder.decode2, decoder.decode3, decoder.decode4
+        self.features = network.backbone.channels[:3]
+        self.states = [block.gru.channels for block in blocks]
+
+    def forward(
+        self,
+        picture: Tensor,
+        r1: Tensor | None,
+        r2: Tensor | None,
+        r3: Tensor | None,
+        r4: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run one step; arguments as in `CoarseDecoder`.
+
+        Returns:
+            The maps of `CoarseHead` and the new states.
+        """
+        f1, f2, f3 = self.encoder(picture)
+        hidden, *states = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
+        r1, r2, r3, r4 = states
+        return self.head(picture, hidden), r1, r2, r3, r4
+
+
+def folded(module: Module) -> Module:
+    """Copy a module, with every batch norm made part of the convolution before it."""
+    module = copy.deepcopy(module).eval()
+    for parent in module.modules():
+        before: tuple[str, nn.Module] | None = None
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d) and before is not None:
+                position, conv = before
+                if isinstance(conv, nn.Conv2d):
+                    setattr(parent, position, fuse_conv_bn_eval(conv, child))
+                    setattr(parent, name, nn.Identity())
+            before = name, child
+    return module
