@@ -8,7 +8,6 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 PROCESSES ?= 2
 SHARED := -m pytest -n $(PROCESSES) --dist worksteal
 PAGES := tests/web tests/serve/test_page.py
-TENSORFLOW := tests/export/test_tensorflow.py tests/export/test_tfjs.py
 # The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
 	--constraint constraints.txt
@@ -52,13 +51,14 @@ $(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json
 	touch $@
 
 ## Install every runtime there is an export for, and prove that each gives the network's
-## frames. Needs Node and Chromium for TensorFlow.js. TensorFlow has processes of its own:
-## together with the others it took 9 GB.
+## frames. Needs Node and Chromium for TensorFlow.js. All tests of a format run in one
+## process, which exports it once. TensorFlow has processes of its own: together with the
+## others it took 9 GB.
 test-exports: $(VENV)/exports-ready
-	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) $(SHARED) \
-		$(filter-out $(TENSORFLOW),$(wildcard tests/export/test_*.py))
 	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) -m pytest \
-		-n $(PROCESSES) --dist loadfile $(TENSORFLOW)
+		-n $(PROCESSES) --dist loadgroup -m 'not tensorflow' tests/export
+	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) -m pytest \
+		-n $(PROCESSES) --dist loadgroup -m tensorflow tests/export
 
 $(VENV)/web-ready: $(VENV)/ready
 	$(PIP) --editable '.[onnx,tfjs]'

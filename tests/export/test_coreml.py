@@ -9,23 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import needs
-from fakes import formula_network
+from exporting import exported, request
 
 from rematte.export import export
-from rematte.export.formats import Request
 from rematte.export.verify import real_frames
 from rematte.network.matting_network import MattingNetwork
 
+pytestmark = pytest.mark.xdist_group("coreml")
 EXAMPLE = Path(__file__).parents[2] / "examples/coreml_video.py"
 
 
 @pytest.fixture(autouse=True)
-def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def packages() -> None:
     needs("coremltools")
-    monkeypatch.setattr(
-        "rematte.export.core._checks",
-        lambda request: ((*request.size, request.ratio, 12),),
-    )
 
 
 def read(path: Path) -> Any:
@@ -34,23 +30,13 @@ def read(path: Path) -> Any:
     return coremltools().models.MLModel(str(path), skip_model_load=True)
 
 
-@pytest.mark.parametrize("name", ["coreml", "coreml-neuralnetwork"])
-def test_equals_eager_at_an_odd_size(
-    name: str, bundled: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / ("net.mlpackage" if name == "coreml" else "net.mlmodel")
-    done = export(bundled, name, path, size=(161, 97), downsample_ratio=0.6)
-    (found,) = done.differences
-    assert found.frames == 12
-    assert max(found.most.values()) < 1e-4
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    check_interface(path, (97, 161))
-    check_prediction(path, Request("float32", (97, 161), 0.6), monkeypatch)
+both = pytest.mark.parametrize("name", ["coreml", "coreml-neuralnetwork"])
 
 
-def check_interface(path: Path, size: tuple[int, int]) -> None:
-    """As the documentation describes it."""
-    description = read(path).get_spec().description
+@both
+def test_the_documented_interface(name: str) -> None:
+    (height, width), _ = request(name).fixed
+    description = read(exported(name).path).get_spec().description
     src, *states = description.input
     assert src.name == "src"
     assert src.type.imageType.colorSpace == src.type.imageType.RGB
@@ -60,19 +46,21 @@ def check_interface(path: Path, size: tuple[int, int]) -> None:
     assert [fgr.name, pha.name] == ["fgr", "pha"]
     assert [entry.name for entry in states] == ["r1o", "r2o", "r3o", "r4o"]
     for entry in (src, fgr, pha):
-        assert (entry.type.imageType.height, entry.type.imageType.width) == size
+        assert (entry.type.imageType.height, entry.type.imageType.width) == (
+            height, width
+        )  # fmt: skip
     assert fgr.type.imageType.colorSpace == fgr.type.imageType.RGB
     assert pha.type.imageType.colorSpace == pha.type.imageType.GRAYSCALE
 
 
-def check_prediction(
-    path: Path, request: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a Mac, CoreML predicts; elsewhere, what it would be given is interpreted."""
+@both
+def test_prediction_on_a_mac(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, CoreML predicts; here, what it would be given is interpreted."""
     from rematte.export.coreml import mlprogram as coreml
 
-    frame = next(real_frames(request.fixed[0], 1))
-    here = coreml.open_model(path, request, 0.6)(frame, None)
+    path, wanted = exported(name).path, request(name)
+    frame = next(real_frames(wanted.fixed[0], 1))
+    here = coreml.open_model(path, wanted, 0.6)(frame, None)
 
     def predict(self: Any, given: dict[str, Any]) -> dict[str, Any]:
         assert self.get_spec().description.input[0].type.HasField("multiArrayType")
@@ -81,72 +69,16 @@ def check_prediction(
     with monkeypatch.context() as patch:
         patch.setattr(platform, "system", lambda: "Darwin")
         patch.setattr(coreml.coremltools().models.MLModel, "predict", predict)
-        there = coreml.open_model(path, request, 0.6)(frame, None)
+        there = coreml.open_model(path, wanted, 0.6)(frame, None)
     for mine, theirs in zip(here[:2], there[:2], strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
-def test_the_large_network_without_refiner(tmp_path: Path) -> None:
-    done = export(
-        formula_network("resnet50", "deep_guided_filter"),
-        "coreml",
-        tmp_path / "net.mlpackage",
-        size=(160, 96),
-        downsample_ratio=1,
-    )
-    assert max(done.differences[0].most.values()) < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("name", "precision", "limit", "megabytes"),
-    [
-        ("coreml", "float16", 1e-3, 8),
-        ("coreml", "int8", 1e-2, 4.5),
-        ("coreml-neuralnetwork", "float16", 1e-3, 8),
-        ("coreml-neuralnetwork", "int8", 1e-2, 4.5),
-    ],
-)
-def test_fewer_bits_stay_near(
-    name: str,
-    precision: str,
-    limit: float,
-    megabytes: float,
-    bundled: MattingNetwork,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = export(
-        bundled, name, precision=precision, size=(256, 144), downsample_ratio=0.5
-    )
-    assert done.differences[0].mean["pha"] < limit
-    assert done.megabytes < megabytes
-    # The names that the documentation gives them.
-    suffix = ".mlpackage" if name == "coreml" else ".mlmodel"
-    short = "fp16" if precision == "float16" else "int8"
-    assert done.path.name == f"rvm_mobilenetv3_256x144_s0.5_{short}{suffix}"
-
-
-@pytest.mark.parametrize(("precision", "limit"), [("float16", 1e-3), ("int8", 1e-2)])
-def test_states_kept_inside(
-    precision: str, limit: float, bundled: MattingNetwork, tmp_path: Path
-) -> None:
-    done = export(
-        bundled,
-        "coreml",
-        tmp_path / "net.mlpackage",
-        precision=precision,
-        size=(161, 97),
-        downsample_ratio=0.6,
-        stateful=True,
-    )
-    (found,) = done.differences
-    assert found.mean["pha"] < limit
-    assert "states" not in found.most
-    description = read(done.path).get_spec().description
-    assert [entry.name for entry in description.input] == ["src"]
-    assert [entry.name for entry in description.state] == ["r1", "r2", "r3", "r4"]
-    assert read(done.path).get_spec().specificationVersion == 9  # iOS 18
+def test_the_interface_with_states_kept_inside() -> None:
+    spec = read(exported("coreml", "float16", stateful=True).path).get_spec()
+    assert [entry.name for entry in spec.description.input] == ["src"]
+    assert [entry.name for entry in spec.description.state] == ["r1", "r2", "r3", "r4"]
+    assert spec.specificationVersion == 9  # iOS 18
 
 
 def test_states_kept_inside_are_of_half_precision(
@@ -164,16 +96,11 @@ def test_states_kept_inside_are_of_half_precision(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_example(bundled: MattingNetwork, tmp_path: Path) -> None:
+def test_the_example(tmp_path: Path) -> None:
+    model: Path | str = "net.mlpackage"
     if platform.system() == "Darwin":
-        export(
-            bundled,
-            "coreml",
-            tmp_path / "net.mlpackage",
-            size=(160, 96),
-            downsample_ratio=0.5,
-        )
-    given = [tmp_path / "net.mlpackage", EXAMPLE.parents[1] / "demo/clip.mp4"]
+        model = exported("coreml", "float16").path
+    given = [model, EXAMPLE.parents[1] / "demo/clip.mp4"]
     done = subprocess.run(
         [sys.executable, EXAMPLE, *given, tmp_path / "out.mp4"],
         capture_output=True,

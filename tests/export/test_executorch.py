@@ -7,33 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import draw_disc, make_clip, needs
-from fakes import decode, formula_network
-
-from rematte import load_model
-from rematte.export import export
+from exporting import exported
+from fakes import decode
 
 EXAMPLE = Path(__file__).parents[2] / "examples/executorch_video.py"
+pytestmark = pytest.mark.xdist_group("executorch")
 
 
-@pytest.fixture(autouse=True)
-def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_size_is_refused() -> None:
     needs("executorch")
-    monkeypatch.setattr(
-        "rematte.export.core._checks",
-        lambda request: ((*request.size, request.ratio, 12),),
-    )
-
-
-def test_equals_eager_at_an_odd_size(tmp_path: Path) -> None:
-    path = tmp_path / "net.pte"
-    done = export(
-        load_model(), "executorch", path, size=(161, 97), downsample_ratio=0.6
-    )
-    (found,) = done.differences
-    assert found.frames == 12
-    assert max(found.most.values()) < 1e-4
-    assert [entry.name for entry in tmp_path.iterdir()] == ["net.pte"]
-
+    path = exported("executorch").path
     from executorch.runtime import Runtime
 
     method = Runtime.get().load_program(path).load_method("forward")
@@ -43,12 +26,8 @@ def test_equals_eager_at_an_odd_size(tmp_path: Path) -> None:
         method.execute(wrong)
 
 
-def test_the_large_network_without_refiner_and_the_example(tmp_path: Path) -> None:
-    network = formula_network("resnet50", "deep_guided_filter")
-    path = tmp_path / "net.pte"
-    done = export(network, "executorch", path, size=(160, 96), downsample_ratio=1)
-    assert max(done.differences[0].most.values()) < 1e-4
-
+def test_the_example(tmp_path: Path) -> None:
+    path = exported("executorch", large=True).path
     clip = make_clip(tmp_path / "clip.mp4", draw_disc(3).frames)
     out = tmp_path / "out.mp4"
     ran = subprocess.run(

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_disc, make_clip, needs
+from exporting import exported
 from fakes import decode, formula_network
 from numpy.typing import NDArray
 
-from rematte.export import export
 from rematte.export.formats import Request
-from rematte.export.verify import Difference, compare, real_frames
+from rematte.export.verify import compare, real_frames
 from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
 
 ROOT = Path(__file__).parents[2]
@@ -28,18 +27,16 @@ CASES = [
     if not case["segmentation_pass"] and "B2T3" not in case["file"]
 ]
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
-pytestmark = pytest.mark.usefixtures("packages")
+pytestmark = [
+    pytest.mark.usefixtures("packages"),
+    pytest.mark.tensorflow,
+    pytest.mark.xdist_group("tensorflow"),
+]
 
 
 @pytest.fixture(scope="module")
 def packages() -> None:
     needs("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
-    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
 
 
 def carried_over(network: MattingNetwork) -> Any:
@@ -129,19 +126,6 @@ def test_the_size_of_the_coarse_pass() -> None:
             assert rounded == exact + (ratio == 0.7 and side in (720, 1440))
 
 
-@pytest.mark.parametrize("name", ["tensorflow", "keras"])
-def test_any_size_and_ratio(
-    name: str, bundled: MattingNetwork, tmp_path: Path, quick: None
-) -> None:
-    path = tmp_path / ("net.keras" if name == "keras" else "net")
-    done = export(bundled, name, path)
-    assert [each.ratio for each in done.differences] == [0.5, 1.0, 0.6]
-    for each in done.differences:
-        assert max(each.most.values()) < 1e-4
-    assert 14 < done.megabytes < 17
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
 FRESH = """
 import sys
 import numpy as np
@@ -177,7 +161,7 @@ def test_in_a_process_without_torch(
 ) -> None:
     """A SavedModel needs nothing of rematte, a .keras file one folder of it."""
     target = tmp_path / ("net.keras" if name == "keras" else "net")
-    import_module(f"rematte.export.{name}").write(bundled, target, Request())
+    target.symlink_to(exported(name).path)
     copied = ROOT / "rematte/export/tensorflow/network"
     shutil.copytree(copied, tmp_path / "rvm_tensorflow")
     frames = list(real_frames((97, 161), 3))
@@ -232,84 +216,36 @@ def test_every_weight_has_its_place() -> None:
             assert len(kernels) == len(there) - 1  # the segmentation head is left out
 
 
-def tflite_difference(
-    network: MattingNetwork,
-    path: Path,
-    precision: str,
-    size: tuple[int, int],
-    ratio: float,
-    count: int = 10,
-) -> Difference:
-    from rematte.export.tensorflow.tflite import open_model, write
-
-    request = Request(precision, size, ratio)
-    write(network, path, request)
-    frames = list(real_frames(size, count))
-    return compare(network, open_model(path, request, ratio), frames, ratio)
-
-
-def test_tflite(bundled: MattingNetwork, tmp_path: Path) -> None:
-    path = tmp_path / "net.tflite"
-    done = export(bundled, "tflite", path, size=(161, 97), downsample_ratio=0.6)
-    (found,) = done.differences
-    assert found.frames == 100
-    assert max(found.most.values()) < 1e-4
-    assert 14 < done.megabytes < 15.2
-    assert [entry.name for entry in tmp_path.iterdir()] == ["net.tflite"]
-
-
 @pytest.mark.parametrize(("size", "ratio"), [((90, 160), 0.7), ((97, 161), 1.0)])
 def test_tflite_at_other_ratios(
     size: tuple[int, int], ratio: float, bundled: MattingNetwork, tmp_path: Path
 ) -> None:
     """At 0.7, 90 rows become 62; in float32 they would be 63."""
-    path = tmp_path / "net.tflite"
-    found = tflite_difference(bundled, path, "float32", size, ratio)
-    assert max(found.most.values()) < 1e-4
+    from rematte.export.tensorflow.tflite import open_model, write
 
-
-@pytest.mark.parametrize(
-    ("precision", "bar", "megabytes"), [("float16", 1e-3, 7.8), ("int8", 1e-2, 4.9)]
-)
-def test_small_tflite_stays_near(
-    precision: str,
-    bar: float,
-    megabytes: float,
-    bundled: MattingNetwork,
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "net.tflite"
-    found = tflite_difference(bundled, path, precision, (97, 161), 0.6, 30)
-    assert found.mean["pha"] < bar
-    assert path.stat().st_size < megabytes * 1e6
-    assert [entry.name for entry in tmp_path.iterdir()] == ["net.tflite"]
-
-
-def test_tflite_of_the_large_network(tmp_path: Path) -> None:
-    network = formula_network("resnet50", "deep_guided_filter")
-    path = tmp_path / "net.tflite"
-    found = tflite_difference(network, path, "float32", (97, 161), 0.6, 3)
+    path, request = tmp_path / "net.tflite", Request(size=size, ratio=ratio)
+    write(bundled, path, request)
+    step = open_model(path, request, ratio)
+    found = compare(bundled, step, list(real_frames(size, 10)), ratio)
     assert max(found.most.values()) < 1e-4
 
 
 def test_the_examples_run(bundled: MattingNetwork, tmp_path: Path) -> None:
-    from rematte.export.tensorflow import keras, saved_model, tflite
+    from rematte.export.tensorflow.tflite import write
 
-    saved_model.write(bundled, tmp_path / "net", Request())
-    keras.write(bundled, tmp_path / "net.keras", Request())
-    fixed = Request(size=(64, 96), ratio=0.5)
-    tflite.write(bundled, tmp_path / "net.tflite", fixed)
+    small = tmp_path / "net.tflite"
+    write(bundled, small, Request(size=(64, 96), ratio=0.5))
     clip = make_clip(tmp_path / "in.mp4", draw_disc(6).frames)
     results = []
     for example, model, ratio in (
-        ("tensorflow_video", "net", ["0.5"]),
-        ("tensorflow_video", "net.keras", ["0.5"]),
-        ("tflite_video", "net.tflite", []),
+        ("tensorflow_video", exported("tensorflow").path, ["0.5"]),
+        ("tensorflow_video", exported("keras").path, ["0.5"]),
+        ("tflite_video", small, []),
     ):
         target = tmp_path / "out.mp4"
         program = ROOT / "examples" / f"{example}.py"
         subprocess.run(
-            [sys.executable, program, tmp_path / model, clip, target, *ratio],
+            [sys.executable, program, model, clip, target, *ratio],
             check=True,
             env={"PYTHONPATH": str(ROOT)},
         )

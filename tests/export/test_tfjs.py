@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,24 @@ import numpy as np
 import pytest
 import torch
 from conftest import needs, require
+from exporting import exported
 from fakes import formula_network
 from numpy.typing import NDArray
 
 from rematte.errors import OutputError
 from rematte.export import export
-from rematte.export.formats import PRECISIONS, Request
+from rematte.export.formats import Request
 from rematte.export.verify import real_frames
 from rematte.network.matting_network import MattingNetwork
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "tfjs"
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
-pytestmark = pytest.mark.usefixtures("packages")
-Exporter = Callable[[str], Path]
+pytestmark = [
+    pytest.mark.usefixtures("packages"),
+    pytest.mark.tensorflow,
+    pytest.mark.xdist_group("tfjs"),
+]
 
 
 def needs_programs(*names: str) -> str:
@@ -41,49 +44,8 @@ def packages() -> None:
     needs("tensorflow")
 
 
-@pytest.fixture(scope="module")
-def written(
-    packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
-) -> Exporter:
-    """Write the bundled network in a precision, once."""
-    from rematte.export.tensorflow.tfjs import write
-
-    folder = tmp_path_factory.mktemp("tfjs")
-
-    def give(precision: str) -> Path:
-        path = folder / precision
-        if not path.exists():
-            write(bundled, path, Request(precision))
-        return path
-
-    return give
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_what_is_written_equals_eager(
-    precision: str,
-    bundled: MattingNetwork,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sizes = (96, 160, 0.5, 12), (96, 160, 1.0, 3), (97, 161, 0.6, 5)
-    monkeypatch.setattr("rematte.export.core._CHECKS", sizes)
-    done = export(bundled, "tfjs", tmp_path / "net", precision=precision)
-    for each in done.differences:
-        if precision == "float32":
-            assert max(each.most.values()) < 1e-4
-        bar = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}[precision]
-        assert each.mean["pha"] < bar
-    assert done.megabytes < {"float32": 15.7, "float16": 8.3, "int8": 5.1}[precision]
-    assert (tmp_path / "net/model.json").is_file()
-    shards = [path.stat().st_size for path in (tmp_path / "net").glob("*.bin")]
-    assert len(shards) == -(-sum(shards) // (4 << 20))
-    assert max(shards) <= 4 << 20
-    assert len(list((tmp_path / "net").iterdir())) == 1 + len(shards)
-
-
-def test_the_documented_names(written: Exporter) -> None:
-    model = json.loads((written("float32") / "model.json").read_text())
+def test_the_documented_names() -> None:
+    model = json.loads((exported("tfjs").path / "model.json").read_text())
     assert model["format"] == "graph-model"
     inputs = ["src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio"]
     assert list(model["signature"]["inputs"]) == inputs
@@ -94,10 +56,18 @@ def test_the_documented_names(written: Exporter) -> None:
     assert not {"If", "While", "Switch", "Merge"} & {n["op"] for n in nodes.values()}
 
 
-def test_a_damaged_shard_is_found(written: Exporter, tmp_path: Path) -> None:
+def test_weights_are_in_shards_of_4_mib() -> None:
+    model, *shards = sorted(exported("tfjs").path.iterdir(), reverse=True)
+    assert model.name == "model.json"
+    sizes = [path.stat().st_size for path in shards]
+    assert len(sizes) == -(-sum(sizes) // (4 << 20))
+    assert max(sizes) <= 4 << 20
+
+
+def test_a_damaged_shard_is_found(tmp_path: Path) -> None:
     from rematte.export.tensorflow.tfjs import open_model
 
-    shutil.copytree(written("float32"), tmp_path / "net")
+    shutil.copytree(exported("tfjs").path, tmp_path / "net")
     with next((tmp_path / "net").glob("*.bin")).open("ab") as shard:
         shard.write(b"1234")
     with pytest.raises(ValueError, match="bytes of weights, but"):
@@ -171,42 +141,37 @@ def run(
 def test_node(
     precision: str,
     case: tuple[int, int, float, int],
-    written: Exporter,
     bundled: MattingNetwork,
     tmp_path: Path,
 ) -> None:
     needs_programs("node")
-    most, mean = run("node.mjs", "wasm", written(precision), bundled, case, tmp_path)
+    most, mean = run(
+        "node.mjs", "wasm", exported("tfjs", precision).path, bundled, case, tmp_path
+    )
     if precision == "float32":
         assert max(most.values()) < 1e-4
     assert mean["pha"] < {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}[precision]
 
 
-def test_node_with_two_clips(
-    written: Exporter, bundled: MattingNetwork, tmp_path: Path
-) -> None:
+def test_node_with_two_clips(bundled: MattingNetwork, tmp_path: Path) -> None:
     needs_programs("node")
     case = (97, 161, 0.6, 2)
-    folder = written("float32")
+    folder = exported("tfjs").path
     most, _ = run("node.mjs", "wasm", folder, bundled, case, tmp_path, batch=2)
     assert max(most.values()) < 1e-4
 
 
 def test_node_with_the_large_network(tmp_path: Path) -> None:
-    from rematte.export.tensorflow.tfjs import write
-
     needs_programs("node")
     network = formula_network("resnet50", "deep_guided_filter")
-    write(network, tmp_path / "net", Request())
-    case = (97, 161, 0.6, 3)
-    most, _ = run("node.mjs", "wasm", tmp_path / "net", network, case, tmp_path)
+    folder, case = exported("tfjs", large=True).path, (97, 161, 0.6, 3)
+    most, _ = run("node.mjs", "wasm", folder, network, case, tmp_path)
     assert max(most.values()) < 1e-4
 
 
 @pytest.mark.parametrize("backend", ["wasm", "webgl", "webgpu"])
 def test_chromium(
     backend: str,
-    written: Exporter,
     bundled: MattingNetwork,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -216,13 +181,13 @@ def test_chromium(
     browser = needs_programs("chromium", "chromium-browser", "google-chrome")
     monkeypatch.setenv("CHROMIUM", browser)
     case = (97, 161, 0.6, 5)
-    folder = written("float32")
+    folder = exported("tfjs").path
     most, _ = run("chromium.mjs", backend, folder, bundled, case, tmp_path)
     assert max(most.values()) < 1e-4
 
 
 def test_the_example_runs(
-    written: Exporter, bundled: MattingNetwork, monkeypatch: pytest.MonkeyPatch
+    bundled: MattingNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs_programs("node")
     monkeypatch.setenv("NODE_PATH", str(HERE / "node_modules"))
@@ -232,7 +197,7 @@ def test_the_example_runs(
     ]
     program = ROOT / "examples" / "tfjs" / "matte.js"
     done = subprocess.run(
-        ["node", program, written("float32"), "128", "72", "0.5"],
+        ["node", program, exported("tfjs").path, "128", "72", "0.5"],
         input=np.stack(raw).tobytes(),
         stdout=subprocess.PIPE,
         check=True,
