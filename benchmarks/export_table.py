@@ -25,7 +25,7 @@ from typing import Any
 
 from rematte.errors import end
 from rematte.export.formats import FORMATS, PRECISIONS, Request
-from rematte.export.verify import TOLD, Truth, difference, real_frames, true_outputs
+from rematte.export.verify import REPORTED, Truth, difference, real_frames, true_outputs
 from rematte.network.matting_network import VARIANTS, MattingNetwork
 from rematte.weights.load import load_model
 
@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument(
         "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS
     )
-    parser.add_argument("--frames", type=int, default=max(TOLD))
+    parser.add_argument("--frames", type=int, default=max(REPORTED))
     parser.add_argument(
         "--fixed", action="store_true", help="fix the size where that is a choice"
     )

@@ -1,4 +1,4 @@
-"""Exporting: ask, write beside the target, run and compare, and only then rename."""
+"""Exports the network: writes a file beside its target, runs it, then renames it."""
 
 import os
 import shutil
@@ -17,27 +17,28 @@ from rematte.export.verify import Difference, compare, real_frames
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.checkpoint import recognise
 
-# What a model of any size is run at: height, width, ratio, frames. The last is odd, and
-# its small copy no whole number of pixels.
+# Height, width, ratio and number of frames that a model of any size is checked with.
+# The last size is odd, and its coarse frame no whole number of pixels.
 _CHECKS = ((288, 512, 0.5, 100), (144, 256, 1.0, 5), (145, 259, 0.375, 5))
-# Of the difference in alpha: the largest in float32 is the format's; these are means.
+# Limits of the mean difference in alpha; float32 has a limit of the largest difference.
 _MEAN_LIMITS = {"float16": 1e-3, "int8": 1e-2}
-# At other sizes float32 itself may be less exact: at 641x361 and ratio 0.6 PyTorch's
-# alpha is 1e-4 from that of the same network in float64, with earlier weights 2.9e-4.
+# Limit of the largest difference at a size that the user chose. At 641x361 and ratio
+# 0.6 PyTorch's own float32 alpha is 1e-4 from float64; it was 2.9e-4 with earlier
+# weights.
 _OTHER_SIZES = 3e-4
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        format: Of `FORMATS`.
-        path: Where it is.
-        megabytes: Its size [10^6 bytes].
-        seconds: What writing took [s]; the check is not in it.
-        differences: To the float32 network, for each size it was run at.
-        limit: What was allowed, in words.
+        format: A name of `FORMATS`.
+        path: The file or folder.
+        megabytes: Size of all files [10^6 bytes].
+        seconds: Time of writing, without the check [s].
+        differences: Differences to the float32 network, for each size that was checked.
+        limit: The largest difference that was allowed, in words.
     """
 
     format: str
@@ -60,30 +61,31 @@ def export(
     tolerance: float | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write the network in another runtime's format, and prove that it is the same.
+    """Write the network in another runtime's format, and check that it is the same.
 
     The file is written beside its target, run by its own runtime, and compared with the
     network over 100 recurrent frames of a real clip. Only then does it get its name.
 
     Args:
-        network: On the CPU, in float32.
-        format: Of `FORMATS`.
-        path: The file or folder to write; None names it in the working directory as
-            the documentation names such files.
+        network: Network on the CPU, in float32.
+        format: A name of `FORMATS`.
+        path: File or folder to write; None uses the documented name in the working
+            directory.
         precision: "float32", "float16" or "int8".
         size: Width and height [pixels] of a model of fixed size, else None.
-        downsample_ratio: Of a model of fixed size.
+        downsample_ratio: Ratio of a model of fixed size, else None.
         stateful: Let the runtime keep the recurrent states.
-        tolerance: The difference in alpha to allow instead of the usual one: the
-            largest in float32, the mean in float16 and int8.
-        overwrite: Replace what is there.
+        tolerance: Difference in alpha to allow instead of the default: the largest in
+            float32, the mean in float16 and int8.
+        overwrite: Replace an existing file.
 
     Returns:
-        What was written, and how far it is from the network.
+        The file and its differences to the network.
 
     Raises:
-        ValueError: If the format cannot be had so, or packages are missing.
-        OutputError: If it cannot be written, or differs too much.
+        ValueError: If the format does not support these arguments, or packages are
+            missing.
+        OutputError: If the file cannot be written, or differs too much.
     """
     kind = _check(format, precision, size, downsample_ratio, stateful)
     request = Request(
@@ -96,7 +98,7 @@ def export(
     variant, _ = recognise(network.state_dict(), "the network")
     target = Path(path or file_name(format, variant, request))
     _check_target(target, kind, overwrite)
-    # TensorFlow's notes would stand between the lines of the command.
+    # Keeps TensorFlow's log out of the command's output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     keep_home_clean()
     module: Any = import_module(f"rematte.export.{kind.module}")
@@ -133,7 +135,7 @@ def _check(
     ratio: float | None,
     stateful: bool,
 ) -> Format:
-    """Refuse what cannot be had."""
+    """Check the arguments that a format supports, and that its packages are there."""
     if name not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     kind = FORMATS[name]
@@ -160,7 +162,7 @@ def _check(
 def _check_fixed(
     name: str, kind: Format, size: tuple[int, int] | None, ratio: float | None
 ) -> None:
-    """Refuse a size or ratio that a format cannot have."""
+    """Check that size and ratio suit the format and each other."""
     if kind.fixed == "always" and size is None:
         raise ValueError(
             f"{name} is made for one size and ratio: add --static WIDTHxHEIGHT and "
@@ -201,7 +203,7 @@ def _checks(request: Request) -> tuple[tuple[int, int, float, int], ...]:
 def _judge(
     kind: Format, request: Request, tolerance: float | None, found: list[Difference]
 ) -> str:
-    """Refuse a model that is not the network."""
+    """Raise an error if a difference exceeds its limit; return the limit in words."""
     exact = request.precision == "float32"
     usual = kind.limit if exact else _MEAN_LIMITS[request.precision]
     if exact and request.size:
@@ -224,14 +226,13 @@ def _size(path: Path) -> int:
 
 
 def _move(folder: Path, target: Path, overwrite: bool) -> None:
-    """Give all that was written its place, the file that was named last."""
+    """Move all files to the target's folder, the target itself last."""
     parts = sorted(folder.iterdir(), key=lambda path: path.name == target.name)
-    for part in parts:  # such as the weights beside it
-        place = target.parent / part.name
-        if place.exists() and not overwrite:
-            raise OutputError(f"{place} exists; add --overwrite or use another name")
-    for part in parts:
-        place = target.parent / part.name
-        if place.is_dir():
-            shutil.rmtree(place)
-        part.replace(place)
+    paths = [target.parent / part.name for part in parts]  # weights may lie beside it
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists; add --overwrite or use another name")
+    for part, path in zip(parts, paths, strict=True):
+        if path.is_dir():
+            shutil.rmtree(path)
+        part.replace(path)

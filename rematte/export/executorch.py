@@ -1,4 +1,4 @@
-"""ExecuTorch for XNNPACK (.pte), for phones and small devices: one size and ratio."""
+"""Exports to ExecuTorch with XNNPACK (.pte) for phones: one size and ratio."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
             XnnpackPartitioner,
@@ -27,7 +27,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     with quiet():
         from executorch.runtime import Runtime
 
@@ -42,7 +42,7 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
             else [torch.from_numpy(state) for state in states]
         )
         found = method.execute([torch.from_numpy(src).contiguous(), *given])
-        # The method writes over its outputs when it runs again.
+        # The next run overwrites the outputs.
         fgr, pha, *after = (tensor.numpy().copy() for tensor in found)
         return fgr, pha, after
 

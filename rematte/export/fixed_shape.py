@@ -1,4 +1,4 @@
-"""The network at a fixed ratio, as most exporters want it."""
+"""The network at a fixed size and ratio, and helpers that several exporters share."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ class Fixed(nn.Module):
     """One recurrent step at a fixed ratio.
 
     Args:
-        network: Whose parameters it shares.
+        network: Network whose parameters are shared.
         ratio: The downsample ratio.
     """
 
@@ -34,7 +34,7 @@ class Fixed(nn.Module):
     def forward(
         self, src: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
     ) -> tuple[Tensor, ...]:
-        """Run one step; see `MattingNetwork.forward`."""
+        """Run one step; arguments and results are those of the network."""
         # A plain tuple: `torch.export` does not save named ones.
         return tuple(self.network(src, r1, r2, r3, r4, self.ratio))
 
@@ -42,16 +42,17 @@ class Fixed(nn.Module):
 class FixedSize(nn.Module):
     """One recurrent step at a fixed size and ratio, for runtimes that resize by size.
 
-    They sample the small frame with the step H / h, the network with 1 / ratio. Where
-    the two differ, it is sampled by two constant matrices.
+    Those runtimes sample the coarse frame with the step H / h, the network with
+    1 / ratio. Where the two differ, two constant matrices sample it.
 
     Args:
-        network: Whose parameters it shares.
+        network: Network whose parameters are shared.
         size: Height and width [pixels].
         ratio: The downsample ratio.
-        samples: How, to the bit where the network does: "gather" rows and columns,
-            where the runtime can; "multiply" by matrices, unless 1 / ratio is a whole
-            number. "resize" leaves the last bits of a place to the runtime.
+        samples: How the coarse frame is sampled. "gather" picks rows and columns and
+            "multiply" uses matrices, unless 1 / ratio is a whole number; both sample
+            exactly where the network does. "resize" leaves the last bits of a position
+            to the runtime.
     """
 
     def __init__(
@@ -72,16 +73,14 @@ class FixedSize(nn.Module):
         self.samples = samples
         rows, columns = (sampling(side, ratio) for side in size)
         self.gather = nn.Sequential(_Gather(rows, 2), _Gather(columns, 3))
-        self.rows: Tensor
-        self.columns: Tensor
         if samples == "multiply":
-            self.register_buffer("rows", rows.matrix(size[0]))
-            self.register_buffer("columns", columns.matrix(size[1]).T.contiguous())
+            self.rows = nn.Buffer(rows.matrix(size[0]))
+            self.columns = nn.Buffer(columns.matrix(size[1]).T.contiguous())
 
     def forward(
         self, src: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
     ) -> tuple[Tensor, ...]:
-        """Run one step; see `MattingNetwork.forward`."""
+        """Run one step; arguments and results are those of the network."""
         picture = src if self.ratio == 1 else self.shrink(src)
         maps, *states = self.coarse(picture, r1, r2, r3, r4)
         if self.ratio != 1:
@@ -100,67 +99,64 @@ class FixedSize(nn.Module):
         return picture
 
 
-class Places(NamedTuple):
-    """Where the pixels of a picture lie in a side of the frame.
+class Positions(NamedTuple):
+    """Sampling positions along one side of the frame.
 
     Attributes:
-        before: The pixel before each.
-        after: The pixel after it.
-        far: How far it is from the one before, in [0, 1).
+        before: Index of the pixel before each position.
+        after: Index of the pixel after it.
+        fraction: Distance from the pixel before, in [0, 1).
     """
 
     before: list[int]
     after: list[int]
-    far: list[float]
+    fraction: list[float]
 
     def matrix(self, side: int) -> Tensor:
-        """The same as a matrix (count, side), to multiply a side's pixels with."""
-        found = torch.zeros(len(self.far), side)
-        for row, (before, after, far) in enumerate(zip(*self, strict=True)):
-            found[row, before] += 1 - far
-            found[row, after] += far
+        """Return a matrix (count, side) that samples by multiplication."""
+        found = torch.zeros(len(self.fraction), side)
+        for row, (before, after, fraction) in enumerate(zip(*self, strict=True)):
+            found[row, before] += 1 - fraction
+            found[row, after] += fraction
         return found
 
 
 class _Gather(nn.Module):
     """Samples frames along one axis."""
 
-    def __init__(self, places: Places, axis: int) -> None:
+    def __init__(self, positions: Positions, axis: int) -> None:
         super().__init__()
         self.axis = axis
-        self.before: Tensor
-        self.after: Tensor
-        self.far: Tensor
-        self.register_buffer("before", torch.tensor(places.before))
-        self.register_buffer("after", torch.tensor(places.after))
-        far = torch.tensor(places.far)
-        self.register_buffer("far", far[:, None] if axis == 2 else far)
+        self.before = nn.Buffer(torch.tensor(positions.before))
+        self.after = nn.Buffer(torch.tensor(positions.after))
+        fraction = torch.tensor(positions.fraction)
+        self.fraction = nn.Buffer(fraction[:, None] if axis == 2 else fraction)
 
     def forward(self, x: Tensor) -> Tensor:
         before = x.index_select(self.axis, self.before)
         after = x.index_select(self.axis, self.after)
-        return before + self.far * (after - before)
+        return before + self.fraction * (after - before)
 
 
-def sampling(side: int, ratio: float) -> Places:
-    """Sample with the step 1 / ratio, in float32 and so to the bit where torch does.
+def sampling(side: int, ratio: float) -> Positions:
+    """Compute positions with the step 1 / ratio, in float32 to the bit as torch does.
 
     Args:
-        side: Of the frame [pixels].
+        side: Height or width of the frame [pixels].
         ratio: The downsample ratio.
     """
     number = torch.arange(int(side * ratio), dtype=torch.float32)
-    place = ((number + 0.5) * (1 / ratio) - 0.5).clamp(min=0)
-    before = place.floor().clamp(max=side - 1)
+    position = ((number + 0.5) * (1 / ratio) - 0.5).clamp(min=0)
+    before = position.floor().clamp(max=side - 1)
     after = (before + 1).clamp(max=side - 1)
-    return Places(
-        before.int().tolist(), after.int().tolist(), (place - before).tolist()
+    return Positions(
+        before.int().tolist(), after.int().tolist(), (position - before).tolist()
     )
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep a converter's warnings, lines and progress bars from the terminal."""
+    """Hide a converter's warnings, messages and progress bars."""
     nowhere = io.StringIO()
     with (
         warnings.catch_warnings(),
@@ -174,11 +170,11 @@ def quiet() -> Iterator[None]:
 def exported(
     step: nn.Module, inputs: tuple[Tensor, ...]
 ) -> torch.export.ExportedProgram:
-    """Export at fixed sizes, without the operations that other runtimes do not know.
+    """Export at fixed sizes, without operations that other runtimes lack.
 
     Args:
-        step: A module of one step.
-        inputs: Of the shapes it is exported for.
+        step: A module that runs one step.
+        inputs: Inputs of the shapes that it is exported for.
     """
     aten = torch.ops.aten
     simpler = {aten.addcmul.default: lambda b, a, x: b + a * x, aten.pad.default: _crop}
@@ -191,7 +187,7 @@ def exported(
 def _crop(
     x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
-    """Padding as the decoder uses it: by nothing or less, at the right and bottom."""
+    """Crop right and bottom: the decoder pads by 0 or less there, nowhere else."""
     for axis, more in ((-1, pad[1]), (-2, pad[3])):
         if more:
             x = x.narrow(axis, 0, x.shape[axis] + more)
@@ -200,19 +196,19 @@ def _crop(
 
 def torch_step(
     run: Callable[..., tuple[Tensor, ...]],
-    begin: Sequence[Tensor | None],
+    start: Sequence[Tensor | None],
     dtype: torch.dtype = torch.float32,
 ) -> Step:
-    """Make a step of what torch itself runs.
+    """Wrap a function of torch tensors as a step.
 
     Args:
-        run: Takes a frame and four states, gives foreground, alpha and states.
-        begin: The states before the first frame.
-        dtype: Of frame and states.
+        run: Maps a frame and four states to foreground, alpha and states.
+        start: The states before the first frame.
+        dtype: Type of frame and states.
     """
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = begin if states is None else [torch.from_numpy(s) for s in states]
+        given = start if states is None else [torch.from_numpy(s) for s in states]
         with torch.inference_mode():
             fgr, pha, *after = run(torch.from_numpy(src).to(dtype), *given)
         return (
@@ -225,17 +221,17 @@ def torch_step(
 
 
 def in_precision(network: MattingNetwork, precision: str) -> MattingNetwork:
-    """A copy of a network in another precision, for inference."""
+    """Copy a network for inference in another precision."""
     return copy.deepcopy(network).eval().to(DTYPES[precision])
 
 
 def first_inputs(
     network: MattingNetwork, size: tuple[int, int], ratio: float
 ) -> tuple[Tensor, ...]:
-    """A black frame and states of zeros, of the shapes and type that a step takes.
+    """Make a black frame and states of zeros, with the shapes that a step takes.
 
     Args:
-        network: For one clip at a time.
+        network: The network.
         size: Height and width [pixels].
         ratio: The downsample ratio.
     """

@@ -1,4 +1,4 @@
-"""What can be exported, and what each module of a format is told and gives."""
+"""The table of export formats, and the types that their modules share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,31 +9,32 @@ if TYPE_CHECKING:  # the command line's help needs `FORMATS` and no arrays
     from numpy.typing import NDArray
 
 Floats: TypeAlias = "NDArray[np.float32]"
-# r1 to r4, as the format hands them on; None begins.
+# r1 to r4 in the format's own layout; None for the first frame.
 States: TypeAlias = "Sequence[NDArray[np.floating]] | None"
-# One frame (1, 3, H, W) in [0, 1] and the states before, to foreground (1, 3, H, W),
-# alpha (1, 1, H, W) and the states after, planar as the network's own.
+# Maps a frame (1, 3, H, W) in [0, 1] and the previous states to foreground
+# (1, 3, H, W), alpha (1, 1, H, W) and the new states.
 Step = Callable[[Floats, States], tuple[Floats, Floats, States]]
 
-# As the documentation of the ONNX file names them.
+# Documented names of the ONNX file's inputs and outputs.
 INPUTS = ("src", "r1i", "r2i", "r3i", "r4i")
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 PRECISIONS = ("float32", "float16", "int8")
-# Elements of a kernel; smaller ones (depthwise, gates) are not rounded to int8. In ONNX
-# with them the loss in alpha was 0.008 on average instead of 0.0006, for a file 14%
-# smaller; in TFLite with those from 4096 on ResNet50's was twice as large, for 0.5%.
+# Number of elements below which a kernel (depthwise, gates) is not rounded to int8. In
+# ONNX, rounding all made the mean loss in alpha 0.008 instead of 0.0006, for a file 14%
+# smaller; in TFLite, a limit of 4096 doubled ResNet50's loss for 0.5%.
 SMALLEST_INT8 = 16384
 _SHORT = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a file is to hold.
+    """The properties of a file that is to be written.
 
     Attributes:
-        precision: Of `PRECISIONS`. Of int8, weights and perhaps arithmetic.
-        size: Height and width [pixels] it is made for; None for any.
-        ratio: The downsample ratio it is made for; None for any.
+        precision: A name of `PRECISIONS`. int8 means the weights and perhaps the
+            arithmetic.
+        size: Height and width [pixels] that it is made for; None for any.
+        ratio: The downsample ratio that it is made for; None for any.
         stateful: Whether the runtime keeps the recurrent states itself.
     """
 
@@ -44,28 +45,28 @@ class Request:
 
     @property
     def fixed(self) -> tuple[tuple[int, int], float]:
-        """Size and ratio, of a format that is made for one of each."""
+        """Size and ratio of a file that is made for one of each."""
         if self.size is None or self.ratio is None:
             raise ValueError("this format is made for one size and one ratio")
         return self.size, self.ratio
 
 
 class Format(NamedTuple):
-    """A kind of file.
+    """A file format.
 
-    `rematte.export.MODULE` has two functions: `write(network, path, request)` writes it
-    (a folder, where the format is one), and `open_model(path, request, ratio)` gives a
-    `Step` that runs what was written, at that ratio.
+    The module `rematte.export.MODULE` has two functions. `write(network, path,
+    request)` writes the file or folder, and `open_model(path, request, ratio)` returns
+    a `Step` that runs it at that ratio.
 
     Attributes:
-        suffix: Of the file name; empty for a folder.
-        module: The module of this package.
-        extra: What `pip install 'rematte[EXTRA]'` has to bring; "" for nothing.
-        needs: Modules that have to be importable.
-        precisions: Of `PRECISIONS`, those it can have.
+        suffix: Suffix of the file name; empty for a folder.
+        module: Name of the format's module.
+        extra: Extra of the package that installs what it needs; "" for none.
+        needs: Modules that must be importable.
+        precisions: The names of `PRECISIONS` that it supports.
         fixed: Whether size and ratio are fixed: "never", "can be", "always".
-        stateful: Whether it can keep the states itself.
-        limit: Of the difference in alpha in float32 (see `parity`).
+        stateful: Whether the file can keep the states itself.
+        limit: Largest difference in alpha that is allowed in float32.
     """
 
     suffix: str
@@ -128,12 +129,12 @@ FORMATS = {
 
 
 def file_name(name: str, variant: str, request: Request) -> str:
-    """The name of a file where none is given, as the documentation names them.
+    """Return the documented name of a file.
 
     Args:
-        name: Of `FORMATS`.
-        variant: Of the network.
-        request: What it holds.
+        name: A name of `FORMATS`.
+        variant: The network's encoder.
+        request: The properties of the file.
     """
     kind = FORMATS[name]
     parts = ["rvm", variant]

@@ -1,4 +1,4 @@
-"""ncnn, written by pnnx: .ncnn.param, weights beside it in .ncnn.bin; one size."""
+"""Exports to ncnn by pnnx: .ncnn.param, and weights in .ncnn.bin; one size."""
 
 import subprocess
 import tempfile
@@ -14,13 +14,13 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     import pnnx
 
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
-    # ncnn cannot gather, and its places, in double, are not the network's to the bit:
-    # at 1280x720 and ratio 0.375 alpha was 1.0e-4 off; now 1.6e-5, for 16% more time.
+    # ncnn cannot gather, and its resize computes positions in float64: at 1280x720 and
+    # ratio 0.375 alpha differed by 1.0e-4. Matrices give 1.6e-5, for 16% more time.
     fixed = FixedSize(network, size, ratio, samples="multiply")
     step = exported(fixed, inputs).module()
     with quiet(), tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def _named(param: str, inputs: tuple[torch.Tensor, ...]) -> str:
-    """Give inputs and outputs the documented names, and the inputs their shapes."""
+    """Rename inputs and outputs as documented, and add the inputs' shapes."""
     names = {f"in{n}": name for n, name in enumerate(INPUTS)}
     names |= {f"out{n}": name for n, name in enumerate(OUTPUTS)}
     shapes = {
@@ -54,15 +54,15 @@ def _named(param: str, inputs: tuple[torch.Tensor, ...]) -> str:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     import ncnn
 
     net = ncnn.Net()
-    # Left alone, it computes in 16 bits where the processor can.
+    # By default, ncnn computes in 16 bits where the processor can.
     net.opt.use_fp16_arithmetic = net.opt.use_fp16_storage = False
     net.opt.use_fp16_packed = net.opt.use_bf16_storage = False
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
-        raise OutputError(f"ncnn cannot read what was written to {path}")
+        raise OutputError(f"ncnn cannot read {path}")
     zeros = [np.zeros(shape, np.float32) for shape in _state_shapes(path.read_text())]
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
@@ -79,7 +79,7 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
 
 
 def _state_shapes(param: str) -> list[tuple[int, ...]]:
-    """Channels, height and width of r1 to r4, each with a leading 1."""
+    """Return the shapes (1, C, H, W) of r1 to r4."""
     shapes: list[tuple[int, ...]] = []
     for line in param.splitlines():
         words = line.split()

@@ -1,8 +1,8 @@
 """ONNX with the documented inputs and outputs, for any size and ratio or one of each.
 
-The network's two parts that hold weights, the recurrent core and the fit of the guided
-filter, come from torch's exporter; they know no ratio. The few operators around them,
-which do, are written down here in ONNX's own text.
+torch exports the network's two parts that hold weights and do not depend on the ratio:
+the recurrent core and the fit of the guided filter. The few operators around them are
+written here in ONNX's text format.
 """
 
 import logging
@@ -25,7 +25,7 @@ _BILINEAR = 'Resize <mode = "linear", coordinate_transformation_mode = "half_pix
 
 
 class _Core(nn.Module):
-    """All that runs at the downsampled size, but for the guided filter."""
+    """Everything that runs at the downsampled size, except the guided filter."""
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Core(nn.Module):
 
 
 class _Filter(nn.Module):
-    """The guided filter's slopes and, after them, its intercepts."""
+    """The fit of the guided filter: its slopes, followed by its intercepts."""
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
@@ -55,17 +55,17 @@ class _Filter(nn.Module):
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     import onnx
 
     half = request.precision == "float16"
     network = in_precision(network, "float16" if half else "float32")
     free = request.size is None
-    # What a free model is traced with; it is bound to nothing of it.
+    # A free model is traced with an arbitrary size and ratio.
     (height, width), ratio = ((97, 161), 1.0) if free else request.fixed
     src, *states = first_inputs(network, (height, width), ratio)
     inputs = [src[..., : int(height * ratio), : int(width * ratio)], *states]
-    if free:  # two at once: with one, the batch would be taken for a constant
+    if free:  # two clips: torch would make a batch of one a constant
         inputs = [tensor.repeat(2, 1, 1, 1) for tensor in inputs]
     core = _Core(network).eval()
     with torch.inference_mode():
@@ -84,19 +84,19 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     for name, value in (("low", 0), ("high", 1)):
         bound = np.array(value, np.float16 if half else np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(bound, name))
-    _put_in(parts, model.graph, model.graph)
+    _insert(parts, model.graph, model.graph)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
 def _free_text(states: list[Tensor], half: bool) -> str:
-    """The operators around the parts, of a model for any size and ratio."""
+    """Return the operators around the parts of a model for any size and ratio."""
     kind = "float16" if half else "float"
     channels = {n: state.shape[1] for n, state in enumerate(states, 1)}
     given = [f"{kind}[?, ?, ?, ?] r{n}i" for n in channels]
     after = [f"{kind}[batch, {c}, ?, ?] r{n}o" for n, c in channels.items()]
-    # 1x1x1x1 zeros begin; a state of the right shape stays what it is.
+    # Expands the first states, 1x1x1x1 zeros; a state of the right shape is unchanged.
     expand = [
         f"""
         odd{n} = Add (size{n - 1}, one)
@@ -118,7 +118,7 @@ def _free_text(states: list[Tensor], half: bool) -> str:
         unit = Constant <value_floats = [1.0]> ()
         one = Constant <value_ints = [1]> ()
         two = Constant <value_ints = [2]> ()
-        {_PLACES}
+        {_POSITIONS}
         {_sampling(half)}
         count = Shape <start = 0, end = 1> (picture)
         size0 = Shape <start = 2> (picture)
@@ -139,7 +139,7 @@ def _free_text(states: list[Tensor], half: bool) -> str:
 
 
 def _fixed_text(src: Tensor, states: list[Tensor], ratio: float, half: bool) -> str:
-    """The operators around the parts, of a model for one size and ratio."""
+    """Return the operators around the parts of a model for one size and ratio."""
     kind = "float16" if half else "float"
     _, _, height, width = src.shape
     given = [f"{kind}{list(s.shape)} r{n}i" for n, s in enumerate(states, 1)]
@@ -154,10 +154,10 @@ def _fixed_text(src: Tensor, states: list[Tensor], ratio: float, half: bool) -> 
         lower = Constant <value_ints = {rows.after}> ()
         left = Constant <value_ints = {columns.before}> ()
         right = Constant <value_ints = {columns.after}> ()
-        flat_down = Constant <value_floats = {rows.far}> ()
+        flat_down = Constant <value_floats = {rows.fraction}> ()
         axis_last = Constant <value_ints = [1]> ()
         down = Unsqueeze (flat_down, axis_last)
-        across = Constant <value_floats = {columns.far}> ()
+        across = Constant <value_floats = {columns.fraction}> ()
         {_sampling(half)}
         coarse, {core.format("picture")}
         sizes = Constant <value_ints = [1, 8, {height}, {width}]> ()
@@ -172,7 +172,7 @@ def _fixed_text(src: Tensor, states: list[Tensor], ratio: float, half: bool) -> 
     """
 
 
-# As `network.refine` does it, from the filter's maps to the full `sizes`.
+# Applies the guided filter at the full `sizes`, as `network.refine` does.
 _REFINE = f"""
         maps = Filter (picture, coarse, hidden)
         full = {_BILINEAR} (maps, , , sizes)
@@ -194,8 +194,8 @@ _FINISH = """
 _FLOAT, _HALF, _INT64 = 1, 10, 7  # of onnx.TensorProto
 
 
-def _places(name: str, index: int, before: str, after: str, far: str) -> str:
-    """Where the picture's pixels lie in a side of the frame, as `fixed.sampling`."""
+def _positions(name: str, index: int, before: str, after: str, fraction: str) -> str:
+    """Compute sampling positions along a side, as `fixed_shape.sampling` does."""
     return f"""
         at_{name} = Constant <value_ints = [{index}]> ()
         side_{name} = Gather <axis = 0> (sides, at_{name})
@@ -208,9 +208,9 @@ def _places(name: str, index: int, before: str, after: str, far: str) -> str:
         centre_{name} = Add (middle_{name}, half)
         scaled_{name} = Mul (centre_{name}, step)
         shifted_{name} = Sub (scaled_{name}, half)
-        place_{name} = Max (shifted_{name}, nought)
-        whole_{name} = Floor (place_{name})
-        {far} = Sub (place_{name}, whole_{name})
+        position_{name} = Max (shifted_{name}, nought)
+        whole_{name} = Floor (position_{name})
+        {fraction} = Sub (position_{name}, whole_{name})
         {before} = Cast <to = {_INT64}> (whole_{name})
         next_{name} = Add ({before}, one)
         last_{name} = Sub (side_{name}, one)
@@ -218,24 +218,24 @@ def _places(name: str, index: int, before: str, after: str, far: str) -> str:
     """
 
 
-_PLACES = f"""
+_POSITIONS = f"""
         sides = Shape <start = 2> (src)
         half = Constant <value_floats = [0.5]> ()
         nought = Constant <value_floats = [0.0]> ()
         none = Constant <value_int = 0> ()
         each = Constant <value_int = 1> ()
         step = Div (unit, downsample_ratio)
-        {_places("rows", 0, "upper", "lower", "flat_down")}
+        {_positions("rows", 0, "upper", "lower", "flat_down")}
         down = Unsqueeze (flat_down, one)
-        {_places("columns", 1, "left", "right", "across")}
+        {_positions("columns", 1, "left", "right", "across")}
 """
 
 
 def _sampling(half: bool) -> str:
-    """Takes the picture from the frame, linearly between four pixels.
+    """Sample the coarse frame, linearly between four pixels.
 
-    Not Resize: runtimes round its places differently than torch does, by up to 1e-4 of
-    a pixel in a wide frame, and that shows in alpha.
+    Not Resize: runtimes round its positions differently than torch does, by up to 1e-4
+    of a pixel in a wide frame, which changes alpha.
     """
     widen, narrow = "Identity", "Identity"
     if half:
@@ -246,9 +246,9 @@ def _sampling(half: bool) -> str:
         below = Gather <axis = 2> (exact, lower)
         rise = Sub (below, above)
         part_down = Mul (rise, down)
-        band = Add (above, part_down)
-        first = Gather <axis = 3> (band, left)
-        second = Gather <axis = 3> (band, right)
+        rows = Add (above, part_down)
+        first = Gather <axis = 3> (rows, left)
+        second = Gather <axis = 3> (rows, right)
         run = Sub (second, first)
         part_across = Mul (run, across)
         sampled = Add (first, part_across)
@@ -257,7 +257,7 @@ def _sampling(half: bool) -> str:
 
 
 def _exported(module: nn.Module, inputs: list[Tensor], free: bool) -> Any:
-    """Run torch's exporter and give the graph."""
+    """Export a module and return its graph."""
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -274,10 +274,10 @@ def _exported(module: nn.Module, inputs: list[Tensor], free: bool) -> Any:
 
 
 def _quantise(graph: Any) -> None:
-    """Store the large weights in 8 bits, a scale for each output channel.
+    """Store the large weights in 8 bits, with a scale for each output channel.
 
-    Arithmetic stays float32: with activations in 8 bits too, calibrated on real frames,
-    the loss in alpha was 0.06 on average, a hundred times as much.
+    Arithmetic stays in float32: with 8-bit activations, calibrated on real frames, the
+    mean loss in alpha was 0.06, a hundred times as much.
     """
     from onnx import helper, numpy_helper
 
@@ -299,47 +299,47 @@ def _quantise(graph: Any) -> None:
         )
 
 
-def _put_in(parts: dict[str, Any], graph: Any, top: Any) -> None:
-    """Put the parts in the place of the operators that stand for them.
+def _insert(parts: dict[str, Any], graph: Any, top: Any) -> None:
+    """Replace the operators that stand for the parts.
 
     Args:
-        parts: Graphs, by the operator's name.
-        graph: Where those operators are, in it or in branches of it.
+        parts: Graphs by the operator's name.
+        graph: Graph with these operators, in it or in its branches.
         top: The graph that gets the weights.
     """
     nodes = []
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _put_in(parts, attribute.g, top)
+                _insert(parts, attribute.g, top)
         part = parts.get(node.op_type)
         nodes += [node] if part is None else _connected(part, node, top)
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _connected(part: Any, place: Any, top: Any) -> list[Any]:
-    """The operators of a part, connected as the one in whose place they come."""
+def _connected(part: Any, node: Any, top: Any) -> list[Any]:
+    """Return the operators of a part with the inputs and outputs of a node."""
     ends = [entry.name for entry in (*part.input, *part.output)]
-    known = dict(zip(ends, (*place.input, *place.output), strict=True)) | {"": ""}
+    known = dict(zip(ends, (*node.input, *node.output), strict=True)) | {"": ""}
 
     def rename(name: str) -> str:
-        return str(known.get(name, f"{place.op_type}/{name}"))
+        return str(known.get(name, f"{node.op_type}/{name}"))
 
     for tensor in part.initializer:
         tensor.name = rename(tensor.name)
     top.initializer.extend(part.initializer)
-    for node in part.node:
-        node.name = rename(node.name)
-        node.input[:] = map(rename, node.input)
-        node.output[:] = map(rename, node.output)
-        # It says from which line of which file on this machine the operator comes.
-        node.ClearField("metadata_props")
+    for inner in part.node:
+        inner.name = rename(inner.name)
+        inner.input[:] = map(rename, inner.input)
+        inner.output[:] = map(rename, inner.output)
+        # Holds paths of this machine: where in torch's code the operator comes from.
+        inner.ClearField("metadata_props")
     return list(part.node)
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     onnxruntime = import_onnxruntime()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dtype = np.float16 if request.precision == "float16" else np.float32

@@ -1,4 +1,4 @@
-"""OpenVINO's IR at a fixed size and ratio, with states in and out or kept inside."""
+"""Exports to OpenVINO at a fixed size and ratio, with states outside or inside."""
 
 import warnings
 from pathlib import Path
@@ -14,9 +14,9 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it, weights beside it in a .bin file of the same name."""
+    """Write the .xml file, and the weights to a .bin file beside it."""
     openvino = import_openvino()
-    from openvino.passes import MakeStateful, Manager  # only after it
+    from openvino.passes import MakeStateful, Manager  # needs `import_openvino` first
 
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
@@ -44,11 +44,11 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written, in float32 arithmetic."""
+    """Return a step that runs the file in float32 arithmetic."""
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(path)
-    # Left alone, OpenVINO computes in bfloat16 where the processor can.
+    # By default, OpenVINO computes in bfloat16 where the processor can.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     run: Any = compiled.create_infer_request()
 

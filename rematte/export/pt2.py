@@ -1,4 +1,4 @@
-"""`torch.export`, TorchScript's successor: one ratio, any size, states in full."""
+"""Exports with `torch.export`: one ratio, any size, states in full shape."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     size, ratio = request.fixed
     network = in_precision(network, request.precision)
     inputs = first_inputs(network, size, ratio)
-    # Two clips at once: with one, the batch would be taken for a constant.
+    # Two clips: torch would make a batch of one a constant.
     inputs = tuple(tensor.repeat(2, 1, 1, 1) for tensor in inputs)
     free = torch.export.Dim.DYNAMIC
     sizes = {0: free, 2: free, 3: free}
@@ -31,7 +31,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     program = torch.export.load(path)
     zeros = [state[:1] for state in program.example_inputs[0][1:]]
     return torch_step(program.module(), zeros, DTYPES[request.precision])

@@ -1,4 +1,4 @@
-"""Run an ONNX model over a clip, with its recurrent states left where they arise."""
+"""Runs an ONNX model over a clip and keeps its recurrent states on the device."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,21 +18,21 @@ _USUAL = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 class OnnxMatting:
-    """Turns frames into foreground and alpha, one after the other.
+    """Maps frames to foreground and alpha, one after the other.
 
-    Call it as `fgr, pha = runner(src, downsample_ratio)`. Only these come back to
-    numpy; the states stay on the device, bound as the next frame's.
+    Call it as `fgr, pha = runner(src, downsample_ratio)`. Only these become numpy
+    arrays; the states stay on the device and are bound to the next frame's inputs.
 
     Args:
-        path: A model with the documented inputs and outputs, as `rematte export onnx`
-            writes it, of any precision, for any size or for one.
-        providers: ONNX Runtime's names of what may run it, the best first; None takes
-            CUDA where it is there, and else the processor.
+        path: A model as `rematte export onnx` writes it, of any precision, for any
+            size or for one.
+        providers: ONNX Runtime's names of execution providers, the best first; None
+            takes CUDA where it is available, else the CPU.
 
     Raises:
-        InputError: If there is no such file.
+        InputError: If the file does not exist.
         WeightsError: If it is no ONNX model, or has other inputs and outputs.
-        ValueError: If a provider is not there.
+        ValueError: If a provider is not available.
         ModuleNotFoundError: If ONNX Runtime is not installed.
     """
 
@@ -47,15 +47,15 @@ class OnnxMatting:
             ) from error
         if not Path(path).is_file():
             raise InputError(f"{path} is no file; rematte export onnx writes one")
-        there = onnxruntime.get_available_providers()
+        available = onnxruntime.get_available_providers()
         if providers is None:
-            providers = [name for name in _USUAL if name in there]
-        for name in providers:  # ONNX Runtime itself would go on without it
-            if name not in there:
-                raise ValueError(f"providers must be of {there}, got {name!r}")
+            providers = [name for name in _USUAL if name in available]
+        for name in providers:  # ONNX Runtime would ignore it
+            if name not in available:
+                raise ValueError(f"providers must be of {available}, got {name!r}")
         try:
             session = onnxruntime.InferenceSession(path, providers=list(providers))
-        except Exception as error:  # its errors have no class of their own in common
+        except Exception as error:  # its errors have no common class
             raise WeightsError(
                 f"ONNX Runtime cannot run {path} ({error}); rematte export onnx writes "
                 "models that it can"
@@ -65,7 +65,7 @@ class OnnxMatting:
         inputs = {entry.name: entry for entry in session.get_inputs()}
         self._dtype = np.float16 if "16" in inputs["src"].type else np.float32
         self._free = "downsample_ratio" in inputs
-        self._shape = inputs["src"].shape  # with names in the place of free sides
+        self._shape = inputs["src"].shape  # with a name for each free side
         self._device = "cuda" if "CUDA" in session.get_providers()[0] else "cpu"
         self._new: Any = onnxruntime.OrtValue.ortvalue_from_numpy
         self._zeros = [
@@ -76,7 +76,7 @@ class OnnxMatting:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new clip: forget what was seen."""
+        """Start a new clip: clear the states."""
         self._states = self._zeros
         self._seen: tuple[tuple[int, ...], float] | None = None
 
@@ -87,15 +87,15 @@ class OnnxMatting:
 
         Args:
             src: RGB in [0, 1], (B, 3, H, W).
-            downsample_ratio: Size of the coarse pass, in (0, 1]; 1 unless given. A
-                model for one size has its own.
+            downsample_ratio: Size of the coarse pass, in (0, 1]; 1 by default. A
+                model for one size has a ratio of its own.
 
         Returns:
             Foreground and alpha, (B, 3, H, W) and (B, 1, H, W), in the model's type.
 
         Raises:
-            ValueError: If the frame is not what the model takes, or of another size or
-                ratio than the one before.
+            ValueError: If the model does not accept the frame, or size or ratio differ
+                from the frame before.
         """
         self._check_frame(src, downsample_ratio)
         ratio = 1.0 if downsample_ratio is None else downsample_ratio
@@ -106,14 +106,14 @@ class OnnxMatting:
                 "or batch: call reset() first"
             )
         self._seen = src.shape, ratio
-        frame = np.ascontiguousarray(src, self._dtype)  # has to live until it was run
+        frame = np.ascontiguousarray(src, self._dtype)  # must live until the run ends
         self._io.bind_cpu_input("src", frame)
         for name, state in zip(_STATES, self._states, strict=True):
             self._io.bind_ortvalue_input(name, state)
         if self._free:
             given = self._on_device(np.array([ratio], np.float32))
             self._io.bind_ortvalue_input("downsample_ratio", given)
-        # Anew for each frame, else its memory would be that of the frame before.
+        # Bound again for each frame, else it would overwrite the frame before.
         for name in _OUTPUTS:
             self._io.bind_output(name, self._device)
         self._session.run_with_iobinding(self._io)
@@ -157,12 +157,12 @@ class OnnxMatting:
 
 
 def _begin(shape: list[int | str | None]) -> list[int]:
-    """The shape of a first state: the model's own, or one number where that is free."""
+    """Return the shape of a first state, with 1 for each free side."""
     return [side if isinstance(side, int) else 1 for side in shape]
 
 
 def _check(path: str | Path, session: Any) -> None:
-    """Refuse a model with other inputs and outputs than the documented ones."""
+    """Check that a model has the documented inputs and outputs."""
     inputs = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]
     named = set(inputs) - {"downsample_ratio"} == {"src", *_STATES}

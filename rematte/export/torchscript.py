@@ -1,4 +1,4 @@
-"""TorchScript, as `torch.jit.load` takes it: any size, ratio and chunk."""
+"""Exports to TorchScript for any size, ratio and chunk."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     script(network, request).save(str(path))
 
 
 def script(network: MattingNetwork, request: Request) -> torch.jit.ScriptModule:
-    """Compile a network in the precision asked for."""
+    """Compile a network in the requested precision."""
     return torch.jit.script(in_precision(network, request.precision))
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     model = torch.jit.load(str(path), "cpu")
     return torch_step(
         lambda *given: model(*given, ratio), [None] * 4, DTYPES[request.precision]

@@ -1,4 +1,4 @@
-"""TorchScript with its weights made constants: runs faster, stays in its precision."""
+"""Exports to TorchScript with constant weights: faster, but of one precision."""
 
 from pathlib import Path
 
@@ -13,6 +13,6 @@ __all__ = ["open_model", "write"]
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
-    # Freezing folds batch norm too, but in half precision if the weights have it.
+    """Write the file."""
+    # Folded in float32: freezing would fold batch norm in half precision.
     torch.jit.freeze(script(folded(network), request)).save(str(path))

@@ -1,4 +1,4 @@
-"""How far an exported model is from the network, over real recurrent frames."""
+"""Compares an exported model with the network over real recurrent frames."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,20 +15,20 @@ from rematte.video.reader import VideoReader
 
 # The first hundred frames of demo/clip.mp4, of two people, with a cut.
 CLIP = Path(__file__).parent.parent / "data" / "check.mp4"
-TOLD = (1, 10, 100)  # the frames that are told apart
+REPORTED = (1, 10, 100)  # frames whose differences are reported separately
 
 
 @dataclass
 class Difference:
-    """The absolute difference to the float32 network.
+    """Absolute differences to the float32 network.
 
     Attributes:
         size: Height and width of the frames [pixels].
         ratio: The downsample ratio.
-        frames: How many there were.
-        most: The largest over all frames, of "fgr", "pha" and "states".
-        mean: The mean over all frames, likewise.
-        told: For frames of `TOLD`, largest and mean of each.
+        frames: Number of frames.
+        most: Largest difference over all frames of "fgr", "pha" and "states".
+        mean: Mean difference over all frames of the same.
+        told: Largest and mean difference in each frame of `REPORTED`.
     """
 
     size: tuple[int, int]
@@ -40,13 +40,13 @@ class Difference:
 
 
 class Truth(NamedTuple):
-    """A frame, and what the network gave for it after the ones before.
+    """A frame and the network's outputs for it, after all frames before.
 
     Attributes:
         src: (1, 3, H, W) in [0, 1].
         fgr: Foreground, (1, 3, H, W).
         pha: Alpha, (1, 1, H, W).
-        states: r1 to r4 after it.
+        states: r1 to r4 after the frame.
     """
 
     src: Floats
@@ -56,11 +56,11 @@ class Truth(NamedTuple):
 
 
 def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
-    """Frames of the clip that comes with the package, from its beginning.
+    """Read frames from the start of the clip that comes with the package.
 
     Args:
-        size: Height and width they are brought to [pixels].
-        count: At most this many; there are 100.
+        size: Height and width that they are resized to [pixels].
+        count: Maximum number; there are 100.
 
     Yields:
         (1, 3, H, W) in [0, 1].
@@ -68,22 +68,22 @@ def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
     with VideoReader(CLIP, size=(size[1], size[0])) as reader:
         for frame in islice(reader, count):
             planar = np.moveaxis(frame.pixels, -1, 0)[None]
-            # Contiguous: native runtimes read nothing else rightly.
+            # Native runtimes read only contiguous arrays correctly.
             yield planar.astype(np.float32, order="C") / np.float32(255)
 
 
 def network_step(network: MattingNetwork, ratio: float) -> Step:
-    """The network itself as a step."""
+    """Wrap the network itself as a step."""
     return torch_step(lambda *given: network(*given, ratio), [None] * 4)
 
 
 def true_outputs(
     network: MattingNetwork, frames: Iterable[Floats], ratio: float
 ) -> Iterator[Truth]:
-    """Run the network over frames, to be compared with.
+    """Run the network over frames and yield its outputs.
 
     Args:
-        network: In float32, on the CPU.
+        network: Network on the CPU, in float32.
         frames: Each (1, 3, H, W) in [0, 1], in order of time.
         ratio: The downsample ratio.
     """
@@ -97,11 +97,11 @@ def true_outputs(
 def compare(
     network: MattingNetwork, step: Step, frames: Iterable[Floats], ratio: float
 ) -> Difference:
-    """Run both over the same frames, each with its own states.
+    """Run network and export over the same frames, each with its own states.
 
     Args:
-        network: In float32, on the CPU.
-        step: What was exported.
+        network: Network on the CPU, in float32.
+        step: A step of the exported model.
         frames: Each (1, 3, H, W) in [0, 1], in order of time.
         ratio: The downsample ratio of both.
     """
@@ -109,25 +109,25 @@ def compare(
 
 
 def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
-    """Run what was exported over frames whose outputs are known.
+    """Run an exported model over frames whose outputs are known.
 
     Args:
-        step: What was exported.
-        truths: As `true_outputs` gives them; kept ones serve for many steps.
+        step: A step of the exported model.
+        truths: Frames and outputs of `true_outputs`.
         ratio: The downsample ratio of both.
     """
     found = Difference((0, 0), ratio)
-    mine: States = None
+    states: States = None
     sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
     most = dict.fromkeys(sums, 0.0)
     for number, true in enumerate(truths, 1):
         found.size, found.frames = (true.src.shape[2], true.src.shape[3]), number
-        *given, mine = step(true.src, mine)
+        *given, states = step(true.src, states)
         pairs = {
             "fgr": [(given[0], true.fgr)],
             "pha": [(given[1], true.pha)],
-            # What keeps its states to itself shows them in the next frames.
-            "states": list(zip(mine or (), true.states or (), strict=False)),
+            # A model that keeps its states inside returns none.
+            "states": list(zip(states or (), true.states or (), strict=False)),
         }
         told = {}
         for name, both in pairs.items():
@@ -140,7 +140,7 @@ def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
             told[name] = worst, float(np.nan_to_num(every.mean(), nan=np.inf))
             most[name] = max(most[name], worst)
             sums[name].append(told[name][1])
-        if number in TOLD:
+        if number in REPORTED:
             found.told[number] = told
     found.most = {name: most[name] for name, every in sums.items() if every}
     found.mean = {

@@ -1,4 +1,4 @@
-"""CoreML's ML program (.mlpackage): pictures in and out, at a fixed size and ratio."""
+"""Exports to CoreML's ML program (.mlpackage): images in and out, fixed size, ratio."""
 
 import functools
 import platform
@@ -17,20 +17,20 @@ from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
 from rematte.export.formats import Floats, Request, States, Step
 from rematte.network.matting_network import MattingNetwork
 
-# Convolutions of fewer weights stay in 16 bits: 7 % of the weights of MobileNetV3, but
-# most of what 8 bits cost in alpha.
+# Convolutions with fewer weights stay in 16 bits: they are 7 % of MobileNetV3, but
+# cause most of the error of 8 bits.
 LARGE = 20_000
 _STATES = (1, 2, 3, 4)
-# From inputs by name, and whether they are the first, to outputs by name.
+# Maps inputs by name, and whether the frame is the first, to outputs by name.
 _Predict = Callable[[dict[str, Floats], bool], dict[str, Floats]]
 
 
 class Pictures(nn.Module):
-    """One step with foreground and alpha in [0, 255], as CoreML's images hold them.
+    """Runs one step, with foreground and alpha in [0, 255] as in CoreML's images.
 
     Args:
-        network: Whose parameters it shares.
-        request: What the file is to hold.
+        network: Network whose parameters are shared.
+        request: Properties of the file.
     """
 
     def __init__(self, network: MattingNetwork, request: Request) -> None:
@@ -47,7 +47,7 @@ class Pictures(nn.Module):
 
 
 class StatefulPictures(Pictures):
-    """The same, with the states kept in here."""
+    """Runs one step like `Pictures`, with the states in buffers."""
 
     def __init__(self, network: MattingNetwork, request: Request) -> None:
         super().__init__(network, request)
@@ -65,13 +65,13 @@ class StatefulPictures(Pictures):
 
 
 def coremltools() -> Any:
-    """The package; what it says of other packages is of no use here."""
+    """Import the package without its warnings about other packages."""
     with quiet():
         return import_module("coremltools")
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     ct = coremltools()
 
     if request.stateful and request.precision == "float32":
@@ -92,7 +92,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     if request.precision == "int8":
         optimize = ct.optimize.coreml
         linear = optimize.OpLinearQuantizerConfig("linear", weight_threshold=LARGE)
-        # Only these: the matrices that may sample the frame are no weights.
+        # Convolutions only: the matrices that may sample the frame are no weights.
         config = optimize.OptimizationConfig(op_type_configs={"conv": linear})
         with quiet():
             model = optimize.linear_quantize_weights(model, config)
@@ -100,12 +100,12 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
-    """Convert with the documented names.
+    """Convert a network, with the documented names of inputs and outputs.
 
     Args:
-        network: To convert.
-        request: What the file is to hold.
-        options: Of `coremltools.convert`.
+        network: The network.
+        request: Properties of the file.
+        options: Options of `coremltools.convert`.
     """
     ct = coremltools()
 
@@ -123,7 +123,7 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
         ]
     else:
         program = exported(Pictures(network, request), (src, *states))
-        # With a value to begin with, the first frame needs none.
+        # With default values, the first frame needs no states.
         inputs += [
             single(
                 f"r{n}i", state.shape, default_value=np.zeros(state.shape, np.float32)
@@ -138,11 +138,11 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
 
 
 def save(model: Any, path: Path) -> None:
-    """Write it, its foreground an RGB image and its alpha a gray one."""
+    """Save a model with an RGB image as foreground and a gray one as alpha."""
     ct = coremltools()
 
     spec = model.get_spec()
-    # Not by `ct.ImageType` in `convert`: that breaks the neural network.
+    # `ct.ImageType` in `convert` would break the neural network.
     image = ct.proto.FeatureTypes_pb2.ImageFeatureType
     frame = spec.description.input[0].type.imageType
     size = {"width": frame.width, "height": frame.height}
@@ -155,7 +155,7 @@ def save(model: Any, path: Path) -> None:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written: by CoreML where there is one."""
+    """Return a step that runs the file, by CoreML on a Mac."""
     run = _predictor(path, request)
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
@@ -179,7 +179,7 @@ def _predictor(path: Path, request: Request) -> _Predict:
 
 
 def interpreter(model: Any) -> _Predict:
-    """Predict without CoreML."""
+    """Return a function that predicts without CoreML."""
     spec = model.get_spec()
     defaults = {
         entry.name: torch.full(
@@ -204,7 +204,7 @@ def interpreter(model: Any) -> _Predict:
 
 
 def _coreml(model: Any, request: Request) -> _Predict:
-    """Predict with a copy whose pictures are arrays: images are rounded to 8 bits."""
+    """Return a function that predicts by CoreML, with arrays: images have 8 bits."""
     ct = coremltools()
     spec = model.get_spec()
     arrays = ct.proto.FeatureTypes_pb2.ArrayFeatureType
@@ -213,7 +213,7 @@ def _coreml(model: Any, request: Request) -> _Predict:
         shape = 1, 1 if entry.name == "pha" else 3, image.height, image.width
         array = arrays(shape=shape, dataType=arrays.FLOAT32)
         entry.type.multiArrayType.CopyFrom(array)
-    # A program scales its input itself, a neural network has CoreML do it to images.
+    # A program scales its input itself; for a neural network CoreML scales images.
     scale = np.float32(1)
     if spec.WhichOneof("Type") == "neuralNetwork":
         scale = np.float32(spec.neuralNetwork.preprocessing[0].scaler.channelScale)

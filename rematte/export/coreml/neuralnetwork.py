@@ -1,4 +1,4 @@
-"""CoreML's older neural network (.mlmodel), for systems from iOS 14 on."""
+"""Exports to CoreML's older neural network (.mlmodel), from iOS 14 on."""
 
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from rematte.network.matting_network import MattingNetwork
 
 __all__ = ["open_model", "write"]
 
-# One after the other; what has been made smaller stays as it is.
+# Applied in order; weights that are quantised already stay as they are.
 _BITS: dict[str, tuple[int, ...]] = {"float32": (), "float16": (16,), "int8": (8, 16)}
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     tools: Any = coremltools().models.neural_network.quantization_utils
     model: Any = convert(network, request, convert_to="neuralnetwork")
 
     class Convolutions(tools.QuantizedLayerSelector):  # type: ignore[misc]
-        """Their weights only: the rest is small, or samples the frame."""
+        """Selects the weights of convolutions: others are small or sample the frame."""
 
         def __init__(self, least: int) -> None:
             super().__init__()

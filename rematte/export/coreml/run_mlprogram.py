@@ -1,8 +1,7 @@
-"""Runs a CoreML program where there is no CoreML, to see what it computes.
+"""Interprets a CoreML program in PyTorch where CoreML is missing, to check it.
 
-Not a runtime: one operation after the other, in PyTorch. What the program keeps in
-float16 is computed in float32 and then rounded, operation by operation: CoreML's
-processors add up in float32 or better too, but not in the same order.
+float16 values are computed in float32 and rounded after each operation: CoreML's
+processors accumulate in float32 or better too, but in another order.
 """
 
 from collections.abc import Callable
@@ -13,18 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# An operation's arguments by name: tensors, and what is constant as Python's own.
+# Arguments of an operation by name: tensors, and constants as Python objects.
 _Arguments = dict[str, Any]
 
 
 class Program:
-    """A program that was read back from a package.
+    """A program that was read from a package.
 
     Args:
         model: An `MLModel` that holds an ML program.
 
     Raises:
-        ValueError: If the program has an operation that is not known here.
+        ValueError: If the program has an unknown operation.
     """
 
     def __init__(self, model: Any) -> None:
@@ -43,10 +42,10 @@ class Program:
         self.states: dict[str, Tensor] = {}
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run once; the states, if it has any, are those after the run before.
+        """Run once, with the states of the last run.
 
         Args:
-            inputs: All of them by name, in float32.
+            inputs: All inputs by name, in float32.
 
         Returns:
             The outputs by name, in float32.
@@ -75,7 +74,7 @@ class Program:
         return {var.name: values[var] for var in self._function.outputs}
 
     def _value(self, var: Any, values: dict[Any, Tensor]) -> Any:
-        """What a variable, or a list of them, holds."""
+        """Return the value of a variable, or of a list of them."""
         if isinstance(var, tuple | list):
             return [self._value(each, values) for each in var]
         if var in values or var.op is None or var.op.op_type != "const":
@@ -92,7 +91,7 @@ class Program:
         return self._constants[var]
 
     def _weight(self, op: Any) -> Tensor:
-        """A weight that is stored in fewer bits."""
+        """Return a weight that is stored in fewer bits."""
         (var,) = op.outputs
         if var not in self._constants:
             value = op.materialized_val_inference()
@@ -120,7 +119,7 @@ def _known(name: str) -> bool:
 
 
 def _padded(a: _Arguments, fill: float = 0.0) -> Tensor:
-    """What a convolution or pooling reads, with its border."""
+    """Pad the input of a convolution or pooling."""
     x: Tensor = a["x"]
     if a["pad_type"] == "valid":
         return x
@@ -159,7 +158,7 @@ def _max_pool(a: _Arguments) -> Tensor:
 
 
 def _upsample(a: _Arguments) -> Tensor:
-    # By size and not by factor: "the scale factor is recomputed by the output size".
+    # By size: CoreML recomputes the scale factor from the output size.
     factors = a["scale_factor_height"], a["scale_factor_width"]
     size = [int(s * f) for s, f in zip(a["x"].shape[2:], factors, strict=True)]
     return F.interpolate(
@@ -210,7 +209,7 @@ _OPERATIONS: dict[str, Callable[[_Arguments], Any]] = {
     "tanh": lambda a: torch.tanh(a["x"]),
     "thresholded_relu": lambda a: a["x"] * (a["x"] >= a["alpha"]),
     "clip": lambda a: a["x"].clamp(a["alpha"], a["beta"]),
-    "cast": lambda a: a["x"],  # floating point only; rounded as its result is
+    "cast": lambda a: a["x"],  # between floating-point types; `run` rounds the result
     "identity": lambda a: a["x"],
     "conv": _conv,
     "avg_pool": _avg_pool,

@@ -1,6 +1,6 @@
-"""Runs CoreML's older neural network where there is no CoreML, like `mil`.
+"""Interprets CoreML's older neural network in PyTorch where CoreML is missing.
 
-In float32: in which precision CoreML computes is up to the device, the file holds
+In float32: the device decides in which precision CoreML computes. The file holds
 weights of 32, 16 or 8 bits.
 """
 
@@ -14,19 +14,19 @@ from torch.nn import functional as F
 
 
 class NeuralNetwork:
-    """A network that was read back from a .mlmodel file.
+    """A network that was read from a .mlmodel file.
 
     Args:
         model: An `MLModel` that holds a neural network.
 
     Raises:
-        ValueError: If it has a layer that is not known here.
+        ValueError: If it has an unknown layer.
     """
 
     def __init__(self, model: Any) -> None:
         spec = model.get_spec()
         self._outputs = [entry.name for entry in spec.description.output]
-        # CoreML applies them to images and to nothing else.
+        # CoreML applies them to images only.
         self._scales = {
             each.featureName: each.scaler.channelScale
             for each in spec.neuralNetwork.preprocessing
@@ -43,7 +43,7 @@ class NeuralNetwork:
         """Run once.
 
         Args:
-            inputs: All of them by name, in float32.
+            inputs: All inputs by name, in float32.
         """
         values = {
             name: value * self._scales.get(name, 1) for name, value in inputs.items()
@@ -55,12 +55,12 @@ class NeuralNetwork:
         return {name: values[name] for name in self._outputs}
 
 
-# What a layer does to its inputs.
+# Maps the inputs of a layer to its outputs.
 _Run = Callable[[Sequence[Tensor]], Tensor | tuple[Tensor, ...]]
 
 
 def _numbers(stored: Any, shape: Sequence[int]) -> Tensor:
-    """Weights, as they are or of 16 or 8 bits."""
+    """Return weights that are stored in 32, 16 or 8 bits."""
     if stored.float16Value:
         values = np.frombuffer(stored.float16Value, np.float16).astype(np.float32)
     elif stored.rawValue:
@@ -96,7 +96,7 @@ def _convolution(layer: Any) -> _Run:
 
 
 def _border(valid: Any) -> list[int]:
-    """Left, right, top and bottom."""
+    """Return the padding left, right, top and bottom."""
     amounts = valid.paddingAmounts.borderAmounts
     rows, columns = amounts if amounts else (None, None)
     if rows is None or columns is None:
@@ -110,7 +110,7 @@ def _pooling(layer: Any) -> _Run:
     kernel, stride = list(layer.kernelSize), list(layer.stride)
     if layer.globalPooling:
         return lambda x: x[0].mean((2, 3), keepdim=True)
-    # "Include the last pixel" is rounding the size up.
+    # "Include the last pixel" means that the size is rounded up.
     up = layer.WhichOneof("PoolingPaddingType") == "includeLastPixel"
     if up:
         top, left = layer.includeLastPixel.paddingAmounts
@@ -171,7 +171,7 @@ def _matmul(layer: Any) -> _Run:
     rows, columns = layer.weightMatrixFirstDimension, layer.weightMatrixSecondDimension
     if not rows:
         return lambda x: x[0] @ x[1]
-    # Stored by columns.
+    # Stored column by column.
     matrix = _numbers(layer.weights, (columns, rows)).T
     return lambda x: x[0] @ matrix
 

@@ -1,4 +1,4 @@
-"""A .keras file: any size, ratio and batch, as `keras.models.load_model` takes it."""
+"""Exports a .keras file for `keras.models.load_model`: any size, ratio and batch."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     carried_over(network).save(path)
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     return step_of(tf.function(keras.models.load_model(path)), ratio)

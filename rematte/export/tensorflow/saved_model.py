@@ -1,4 +1,4 @@
-"""A SavedModel folder: any size, ratio and batch; needs nothing of rematte to run."""
+"""Exports a SavedModel: any size, ratio and batch; needs nothing of rematte to run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +13,13 @@ from rematte.export.tensorflow.network import MattingNetwork as TensorFlowNetwor
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.checkpoint import recognise
 
-# Of unknown rank: numbers for the first frame, (B, h, w, C) after that.
+# Of unknown rank: scalars for the first frame, then (B, h, w, C).
 _STATE = tf.TensorSpec(None)
 SPECS = (tf.TensorSpec([None, None, None, 3]), *[_STATE] * 4, tf.TensorSpec([]))
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it, with the documented call and with the same as serving signature."""
+    """Write the folder, with the documented call and the same as serving signature."""
     module = tf.Module()
     module.model = carried_over(network)
     module.__call__ = tf.function(module.model, input_signature=[list(SPECS)])
@@ -28,7 +28,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def carried_over(network: MattingNetwork) -> TensorFlowNetwork:
-    """The same network in TensorFlow."""
+    """Convert a network to TensorFlow."""
     state = network.state_dict()
     model = TensorFlowNetwork(*recognise(state, "the network"))
     model.load_torch_weights(state)
@@ -36,7 +36,7 @@ def carried_over(network: MattingNetwork) -> TensorFlowNetwork:
 
 
 def function(model: TensorFlowNetwork) -> Any:
-    """A traced function with named inputs and outputs, which are its nodes' names."""
+    """Return a function to trace, whose nodes have the names of inputs and outputs."""
 
     def serve(*inputs: Any) -> dict[str, Any]:
         out = model(list(inputs))
@@ -50,12 +50,12 @@ def function(model: TensorFlowNetwork) -> Any:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     return step_of(tf.saved_model.load(str(path)), ratio)
 
 
 def step_of(model: Callable[[list[Any]], Any], ratio: float) -> Step:
-    """Give a step that calls a model in the documented way, on the CPU."""
+    """Return a step that calls a model in the documented way, on the CPU."""
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
         with tf.device("CPU"):
@@ -69,10 +69,10 @@ def step_of(model: Callable[[list[Any]], Any], ratio: float) -> Step:
 
 
 def channels_last(x: Any) -> Floats:
-    """(B, C, H, W) to (B, H, W, C)."""
+    """Map (B, C, H, W) to (B, H, W, C)."""
     return np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
 def planar(x: Floats) -> Floats:
-    """(B, H, W, C) to (B, C, H, W)."""
+    """Map (B, H, W, C) to (B, C, H, W)."""
     return np.ascontiguousarray(np.moveaxis(x, -1, 1))

@@ -1,4 +1,4 @@
-"""TensorFlow.js's graph model, as `tf.loadGraphModel` takes it: any size and ratio.
+"""Exports TensorFlow.js's graph model for `tf.loadGraphModel`: any size and ratio.
 
 A folder with `model.json`, which holds the graph, and the weights in shards. Inputs and
 outputs are called as documented; states start as scalar zeros.
@@ -29,15 +29,15 @@ from rematte.network.matting_network import MattingNetwork
 from rematte.version import __version__
 
 _SHARD = 4 << 20  # bytes; what a browser's cache takes
-_SMALLEST_FLOAT16 = 16  # elements; not the constants of the arithmetic
+_SMALLEST_FLOAT16 = 16  # elements; smaller constants belong to the arithmetic
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it."""
+    """Write the file."""
     traced = function(carried_over(network)).get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
     graph = frozen.graph.as_graph_def()
-    # Behind the outputs is what waits for all variables to be read.
+    # Nodes behind the outputs only wait for all variables to be read.
     kept = [node for node in graph.node if not any("^" in name for name in node.input)]
     graph = GraphDef(node=kept, versions=graph.versions)
     if request.precision == "int8":
@@ -64,14 +64,14 @@ def _entries(names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _with_int8_kernels(graph: GraphDef) -> GraphDef:
-    """Replace each large kernel by whole numbers times a scale per channel."""
+    """Replace each large kernel by integers times a scale per channel."""
     result = GraphDef(versions=graph.versions)
     for node in graph.node:
         if not _is_large_kernel(node):
             result.node.append(node)
             continue
         value = tf.make_ndarray(node.attr["value"].tensor)
-        # Of a depthwise kernel, the channels are the third dimension.
+        # The channels of a depthwise kernel are its third dimension.
         others = (0, 1) if value.shape[3] == 1 else (0, 1, 2)
         scale = np.abs(value).max(others, keepdims=True) / np.float32(127)
         scale[scale == 0] = 1
@@ -102,7 +102,7 @@ def _constant(name: str, value: NDArray[Any]) -> NodeDef:
 def _take_weights(
     graph: GraphDef, precision: str
 ) -> tuple[list[dict[str, Any]], bytes]:
-    """Take the constants out of a graph: what they are, and their bytes."""
+    """Remove the constants from a graph, and return their manifest and bytes."""
     manifest = []
     data = []
     for node in graph.node:
@@ -135,10 +135,10 @@ def _take_weights(
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs, in TensorFlow, what was read back from the files.
+    """Return a step that runs the files in TensorFlow.
 
-    That proves the files: graph, names, weights as they are stored. That TensorFlow.js
-    runs them, on its backends in Node and in a browser, is for the tests to prove.
+    This checks graph, names and stored weights. The tests run the files in
+    TensorFlow.js, in Node and in a browser.
     """
     model = json.loads((path / "model.json").read_text())
     graph = json_format.ParseDict(model["modelTopology"], GraphDef())

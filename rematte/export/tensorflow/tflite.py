@@ -1,9 +1,9 @@
-"""TensorFlow Lite, now LiteRT, at a fixed size and ratio, channels last.
+"""Exports to TensorFlow Lite (LiteRT) at a fixed size and ratio, channels last.
 
-float16 are weights alone. int8 are large kernels, with a scale for each channel: in the
-encoder their inputs are rounded as the model runs, so that it computes in whole numbers
-and needs no calibration; in the decoder, whose rounding its states would carry on, they
-are weights alone.
+float16 applies to weights only. int8 applies to large kernels, with a scale for each
+channel. In the encoder their inputs are rounded at run time, so that it computes in
+integers and needs no calibration. In the decoder only weights are rounded: the states
+would accumulate the errors of rounded inputs.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from rematte.network.matting_network import MattingNetwork
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
-    """Write it, with a signature whose names are the documented ones."""
+    """Write the file, with a signature of the documented names."""
     function = _function(network, *request.fixed)
     module = tf.Module()
     module.serve = function
@@ -42,7 +42,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 
 def _function(network: MattingNetwork, size: tuple[int, int], ratio: float) -> Any:
-    """One step, with the weights as constants."""
+    """Return a function that runs one step, with the weights as constants."""
     model = carried_over(network)
     src = tf.zeros([1, *size, 3])
     exact = tf.constant(ratio, tf.float64)
@@ -53,7 +53,7 @@ def _function(network: MattingNetwork, size: tuple[int, int], ratio: float) -> A
         for shape, name in zip(shapes, INPUTS, strict=False)
     ]
     step = tf.function(lambda *inputs: model([*inputs, exact]), input_signature=specs)
-    # With variables, the converter writes a file without the weights, and says nothing.
+    # With variables, the converter silently writes a file without the weights.
     frozen = convert_variables_to_constants_v2(step.get_concrete_function())
     return tf.function(
         lambda *inputs: dict(zip(OUTPUTS, frozen(*inputs), strict=True)),
@@ -80,7 +80,7 @@ def _quantise(path: Path) -> None:
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
-    """Give a step that runs what was written."""
+    """Return a step that runs the file."""
     interpreter = Interpreter(model_path=str(path))
     run = interpreter.get_signature_runner()
     details = run.get_input_details()

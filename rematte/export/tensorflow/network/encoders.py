@@ -11,20 +11,20 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def hardsigmoid(x: Tensor) -> Tensor:
-    """The sigmoid of MobileNetV3, in straight lines."""
+    """Compute MobileNetV3's piecewise linear sigmoid."""
     return tf.nn.relu6(x + 3.0) / 6.0
 
 
 def hardswish(x: Tensor) -> Tensor:
-    """The activation of MobileNetV3's later layers."""
+    """Compute the activation of MobileNetV3's later layers."""
     return x * tf.nn.relu6(x + 3.0) / 6.0
 
 
 class Block(keras.layers.Layer):
-    """A part of the network. All weights exist when it does: nothing is left to build.
+    """A part of the network, whose constructor makes all weights.
 
     Args:
-        name: Of a layer with weights: their key in a checkpoint.
+        name: Key in a checkpoint of a layer with weights, else None.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -36,15 +36,15 @@ class Conv2d(Block):
     """A convolution, padded with zeros by the same number on all sides.
 
     Args:
-        key: Of its weights in a checkpoint.
-        channels: Of what comes in.
-        out: Of what goes out.
-        kernel: Its side.
-        stride: In both directions.
-        dilation: In both directions.
-        depthwise: Whether each channel is filtered by itself.
+        key: Key of its weights in a checkpoint.
+        channels: Number of input channels.
+        out: Number of output channels.
+        kernel: Height and width of the kernel.
+        stride: Stride in both directions.
+        dilation: Dilation in both directions.
+        depthwise: Whether each channel is filtered separately.
         bias: Whether there is a bias, its own or a batch norm's.
-        activation: Applied to the result.
+        activation: Function that is applied to the result.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Conv2d(Block):
         self.convolve = tf.nn.conv2d
         if depthwise:
             holes = dilation > 1
-            self.convolve = _with_holes if holes else tf.nn.depthwise_conv2d
+            self.convolve = _dilated if holes else tf.nn.depthwise_conv2d
         self.stride, self.dilation = stride, dilation
         self.activation = activation
 
     def call(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to (N, H/stride, W/stride, C')."""
         if self.stride > 1:
-            # Not "SAME": that pads an even side at its end only.
+            # "SAME" would pad an even side at its end only.
             x = pad(x, self.kernel.shape[0] // 2)
         y = self.convolve(
             x,
@@ -88,12 +88,12 @@ class Conv2d(Block):
         return self.activation(y)
 
 
-def _with_holes(
+def _dilated(
     x: Tensor, kernel: Tensor, strides: list[int], padding: str, dilations: list[int]
 ) -> Tensor:
-    """`tf.nn.depthwise_conv2d` with stride 1 and padding "SAME".
+    """Compute a dilated `tf.nn.depthwise_conv2d` with stride 1 and padding "SAME".
 
-    Done as that does it, but without the remainder of a division (see `shrink`).
+    TensorFlow's own uses the remainder of a division, which WebGPU cannot (`shrink`).
     """
     step = dilations[0]
     size = tf.shape(x)[1:3]
@@ -177,7 +177,7 @@ class InvertedResidual(Block):
             name = f"{key}.block.{len(self.block)}"
             self.block.append(SqueezeExcitation(name, expanded, squeezed))
         self.block.append(Conv2d(f"{key}.block.{len(self.block)}.0", expanded, out))
-        # Judged by the table's stride: the dilated row 13 has no shortcut.
+        # The table's stride decides: the dilated row 13 has no shortcut.
         self.shortcut = stride == 1 and channels == out
 
     def call(self, x: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class MobileNetV3Encoder(Block):
         self.features.append(last)
 
     def call(self, x: Tensor) -> list[Tensor]:
-        """Give features at 1/2, 1/4, 1/8 and 1/16 of (N, H, W, 3) in [0, 1]."""
+        """Return features at 1/2, 1/4, 1/8 and 1/16 of (N, H, W, 3) in [0, 1]."""
         x = (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         taps = []
         for index, layer in enumerate(self.features):
@@ -267,10 +267,10 @@ class ResNet50Encoder(Block):
                 channels = 4 * width
 
     def call(self, x: Tensor) -> list[Tensor]:
-        """Give features at 1/2, 1/4, 1/8 and 1/16 of (N, H, W, 3) in [0, 1]."""
+        """Return features at 1/2, 1/4, 1/8 and 1/16 of (N, H, W, 3) in [0, 1]."""
         x = self.conv1(x)
         taps = [x]
-        # Zeros are as good as nothing after a ReLU.
+        # After a ReLU, padding with zeros does not change the maximum.
         x = tf.nn.max_pool2d(pad(x, 1), 3, 2, "VALID")
         for index, layer in enumerate(self.blocks, 1):
             x = layer(x)

@@ -47,7 +47,7 @@ class ConvGRU(Block):
         self.hh = Conv2d(f"{key}.hh.0", double, channels, 3, activation=tf.tanh)
 
     def call(self, x: Tensor, state: Tensor) -> Tensor:
-        """Give the next state, (B, H, W, C) like `x`; a single number is spread."""
+        """Return the next state, (B, H, W, C) like `x`; a scalar state is broadcast."""
         h = _start(x, state)
         reset, update = tf.split(self.ih(tf.concat([x, h], -1)), 2, -1)
         candidate = self.hh(tf.concat([x, reset * h], -1))
@@ -55,7 +55,7 @@ class ConvGRU(Block):
 
 
 def _start(x: Tensor, state: Tensor) -> Tensor:
-    number = state.shape.num_elements() in (None, 1)  # None: not known yet
+    number = state.shape.num_elements() in (None, 1)  # None: unknown while tracing
     if not number and not state.shape.is_compatible_with(x.shape):
         raise ValueError(
             f"a recurrent state is {list(state.shape)}, but this src and "
@@ -87,7 +87,7 @@ class BottleneckBlock(Block):
         self.gru = ConvGRU(f"{key}.gru", channels // 2)
 
     def call(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, h, w, C) to the same shape, and give the state."""
+        """Map (B, h, w, C) to the same shape, and return the state."""
         a, b = tf.split(x, 2, -1)
         b = self.gru(b, state)
         return tf.concat([a, b], -1), b
@@ -106,7 +106,7 @@ class UpsamplingBlock(Block):
     def call(
         self, x: Tensor, skip: Tensor, picture: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decode one scale; give (B, h, w, C') and the state."""
+        """Decode one scale; return (B, h, w, C') and the state."""
         x = self.conv(tf.concat([_upsample_to(x, picture), skip, picture], -1))
         a, b = tf.split(x, 2, -1)
         b = self.gru(b, state)
@@ -144,10 +144,10 @@ class RecurrentDecoder(Block):
     def call(
         self, picture: Tensor, features: list[Tensor], states: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """Give hidden features (B, h, w, 16) and the new r1 to r4."""
+        """Return hidden features (B, h, w, 16) and the new r1 to r4."""
         f1, f2, f3, f4 = features
         r1, r2, r3, r4 = states
-        # Padding is at the end of an odd side, and not counted.
+        # "SAME" pads the end of an odd side, and does not count the padding.
         s1 = tf.nn.avg_pool2d(picture, 2, 2, "SAME")
         s2 = tf.nn.avg_pool2d(s1, 2, 2, "SAME")
         s3 = tf.nn.avg_pool2d(s2, 2, 2, "SAME")
@@ -179,7 +179,7 @@ class DeepGuidedFilter(Block):
     def call(
         self, picture: Tensor, coarse: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Give slopes and intercepts at the downsampled size, (N, h, w, 4) each."""
+        """Return slopes and intercepts at the downsampled size, (N, h, w, 4) each."""
         x = _with_gray(picture)
         mean_x = self.box_filter(x)
         mean_y = self.box_filter(coarse)
@@ -198,7 +198,7 @@ class FastGuidedFilter(Block):
     def call(
         self, picture: Tensor, coarse: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Give slopes and intercepts at the downsampled size, (N, h, w, 4) each."""
+        """Return slopes and intercepts at the downsampled size, (N, h, w, 4) each."""
         x = _with_gray(picture)
         mean_x, mean_y = _box_mean(x), _box_mean(coarse)
         cov = _box_mean(x * coarse) - mean_x * mean_y
@@ -212,14 +212,14 @@ def _box_mean(x: Tensor) -> Tensor:
 
 
 def shrink(frames: Tensor, ratio: Tensor) -> Tensor:
-    """Sample frames at floor(side * ratio) places with the step 1 / ratio.
+    """Sample frames at floor(side * ratio) positions with the step 1 / ratio.
 
-    In two gathers per side, since every runtime has those. Resizing to a size would
-    take another step where side * ratio is no whole number.
+    In two gathers per side, which every runtime supports. A resize to a size would use
+    another step where side * ratio is no whole number.
     """
-    # In a browser, WebGPU computes some things on the GPU, from where they are not back
-    # in time to be a size: remainders and roundings to whole numbers. A quotient takes
-    # its operands to the GPU for good, so it gets a ratio of its own.
+    # In a browser, WebGPU computes remainders and roundings on the GPU, and a size must
+    # be known on the CPU. A division moves its operands to the GPU, so it gets a copy
+    # of the ratio.
     known = tf.get_static_value(ratio)
     ratio = tf.cast(ratio, tf.float32)
     step = 1.0 / (ratio + 0.0)
@@ -242,14 +242,15 @@ def shrink(frames: Tensor, ratio: Tensor) -> Tensor:
 
 @keras.saving.register_keras_serializable("rematte")
 class MattingNetwork(keras.Model):
-    """Turns frames of people into foreground and alpha, one after the other.
+    """Maps frames of people to foreground and alpha, one after the other.
 
-    Call it as `out = model([src, *rec, downsample_ratio])`; see the module.
+    Call it as `out = model([src, *rec, downsample_ratio])`, starting with scalar zeros
+    as `rec`.
 
     Args:
         variant: "mobilenetv3" or "resnet50".
         refiner: "deep_guided_filter" or "fast_guided_filter".
-        **kwargs: Of `keras.Model`.
+        **kwargs: Arguments of `keras.Model`.
 
     Raises:
         ValueError: If `variant` or `refiner` is not one of the above.
@@ -261,7 +262,7 @@ class MattingNetwork(keras.Model):
         refiner: str = "deep_guided_filter",
         **kwargs: Any,
     ) -> None:
-        # Keras would round a ratio in float64.
+        # With autocast, Keras would round a ratio in float64.
         super().__init__(autocast=False, **kwargs)
         if variant not in ("mobilenetv3", "resnet50"):
             raise ValueError(
@@ -315,8 +316,8 @@ class MattingNetwork(keras.Model):
         out = self.project_mat(hidden)
         if known != 1:
             a, b = self.refiner(picture, out, hidden)
-            # A choice and no branch, which browsers run badly: at ratio 1 the sizes
-            # are equal, and 0 * x + out is what is wanted.
+            # Not a branch, which browsers run badly: at ratio 1 the sizes are equal,
+            # and 0 * x + out is the result.
             whole = tf.equal(ratio, 1.0)
             a = tf.where(whole, 0.0, a)
             b = tf.where(whole, out, b)
@@ -327,11 +328,11 @@ class MattingNetwork(keras.Model):
         return dict(zip(OUTPUTS, (fgr, pha, r1, r2, r3, r4), strict=True))
 
     def get_config(self) -> dict[str, Any]:
-        """Say what `keras.models.load_model` needs to make it again."""
+        """Return the arguments with which `keras.models.load_model` makes the model."""
         return {"variant": self.variant, "refiner": self.kind}
 
     def load_torch_weights(self, state: Mapping[str, Any]) -> None:
-        """Take the weights of a PyTorch checkpoint of the same network.
+        """Load the weights of a PyTorch checkpoint of the same network.
 
         Args:
             state: The state dict: arrays or CPU tensors.
@@ -370,7 +371,7 @@ def _check(src: Tensor, ratio: Tensor) -> None:
 
 
 def _folded(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """Kernels and biases of convolutions, with the batch norms that follow folded in.
+    """Return kernels and biases of convolutions, with batch norms folded in.
 
     A batch norm is named after its convolution: X.1 follows X.0, and bn1 conv1.
     """
@@ -392,7 +393,7 @@ def _folded(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]
             scale = gamma / np.sqrt(variance + eps)
             kernel = kernel * scale[:, None, None, None]
             bias = beta - mean * scale
-        # One channel in: a filter for each channel by itself.
+        # One input channel means a depthwise filter.
         order = (2, 3, 0, 1) if value.shape[1] == 1 else (2, 3, 1, 0)
         folded[f"{path}/kernel"] = kernel.transpose(order).astype(np.float32)
         if bias is not None:
