@@ -37,11 +37,10 @@ def request(name: str, precision: str = "float32", stateful: bool = False) -> Re
     return Request(precision, (height, width), ratio, stateful)
 
 
-@cache
 def exported(
     name: str, precision: str = "float32", stateful: bool = False, large: bool = False
 ) -> Exported:
-    """Export, check over few frames, and keep the file under its usual name.
+    """Export once, check over few frames, and keep the file under its usual name.
 
     Args:
         name: Of the format.
@@ -50,6 +49,11 @@ def exported(
         large: ResNet50 with formula weights, at ratio 1 where the ratio is fixed.
     """
     needs(*FORMATS[name].needs)
+    return _exported(name, precision, stateful, large)  # the cache knows no defaults
+
+
+@cache
+def _exported(name: str, precision: str, stateful: bool, large: bool) -> Exported:
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=FOLDER.name))
     wanted = request(name, precision, stateful)
     size, ratio = wanted.size and wanted.size[::-1], wanted.ratio
