@@ -16,6 +16,7 @@ import coremltools as ct
 import numpy as np
 from PIL import Image
 
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 if platform.system() != "Darwin":
@@ -28,7 +29,10 @@ green = np.array([120, 255, 153])
 
 r1, r2, r3, r4 = None, None, None, None
 
-with VideoReader(clip, size=size) as reader, av.open(target, "w") as output:
+with (
+    VideoReader(clip, ReadOptions(size=size)) as reader,
+    av.open(target, "w") as output,
+):
     stream = output.add_stream("libx264", rate=reader.info.rate)
     stream.width, stream.height = size
     for frame in reader:

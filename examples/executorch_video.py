@@ -15,6 +15,7 @@ import av
 import torch
 from executorch.runtime import Runtime
 
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 model, clip, target = sys.argv[1:]
@@ -25,7 +26,10 @@ shapes = [method.metadata.input_tensor_meta(n).sizes() for n in (1, 2, 3, 4)]
 rec = [torch.zeros(shape) for shape in shapes]  # Initial recurrent states.
 green = torch.tensor([0.47, 1, 0.6]).view(3, 1, 1)
 
-with VideoReader(clip, size=(width, height)) as reader, av.open(target, "w") as output:
+with (
+    VideoReader(clip, ReadOptions(size=(width, height))) as reader,
+    av.open(target, "w") as output,
+):
     stream = output.add_stream("libx264", rate=reader.info.rate)
     stream.width, stream.height = width, height
     for frame in reader:

@@ -15,6 +15,7 @@ import av
 import ncnn
 import numpy as np
 
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 model, clip, target = sys.argv[1:]
@@ -33,7 +34,10 @@ _, height, width = shapes.pop("src")
 rec = [np.zeros(shape, np.float32) for shape in shapes.values()]
 green = np.array([0.47, 1, 0.6], np.float32).reshape(3, 1, 1)
 
-with VideoReader(clip, size=(width, height)) as reader, av.open(target, "w") as output:
+with (
+    VideoReader(clip, ReadOptions(size=(width, height))) as reader,
+    av.open(target, "w") as output,
+):
     stream = output.add_stream("libx264", rate=reader.info.rate)
     stream.width, stream.height = width, height
     for frame in reader:

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 path, clip, target = sys.argv[1:]
@@ -22,7 +23,10 @@ _, height, width, _ = map(int, shapes["src"])
 rec = [np.zeros(shapes[f"r{n}i"], np.float32) for n in range(1, 5)]
 green = np.array([0.47, 1, 0.6], np.float32)
 
-with VideoReader(clip, size=(width, height)) as reader, av.open(target, "w") as output:
+with (
+    VideoReader(clip, ReadOptions(size=(width, height))) as reader,
+    av.open(target, "w") as output,
+):
     stream = output.add_stream("libx264", rate=reader.info.rate)
     stream.width, stream.height = width, height
     for frame in reader:

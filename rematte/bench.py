@@ -33,6 +33,7 @@ from rematte.matting.matte import Plate
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame, Pixels
 from rematte.video.opening import open_input, open_output
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
 
@@ -141,7 +142,7 @@ def _pixels(width: int, height: int, count: int, source: str) -> Iterator[Pixels
         return
     given = 0
     while given < count:
-        with VideoReader(source, size=(width, height)) as reader:
+        with VideoReader(source, ReadOptions(size=(width, height))) as reader:
             for frame in itertools.islice(reader, count - given):
                 given += 1
                 yield frame.pixels

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _DEFAULTS = {each.name: each.default for each in fields(Options)}
 
 # Options whose choices only a module knows that is slow to import.
-_CHECKS = {"hwaccel": one_of("rematte.video.reader", "HWACCELS")}
+_CHECKS = {"hwaccel": one_of("rematte.video.read_options", "HWACCELS")}
 
 # As `rematte.network.matting_network.VARIANTS`, which is slow to import.
 VARIANTS = ("mobilenetv3", "resnet50")

@@ -7,6 +7,7 @@ from pathlib import Path
 from rematte.errors import InputError
 from rematte.options import Options
 from rematte.video.opening import Limits
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 
@@ -28,18 +29,20 @@ def open_reader(
     """
     return VideoReader(
         source,
-        size=size or options.input_resize,
-        start=start,
-        end=end,
-        frame_rate=options.rate,
-        ignore_errors=options.ignore_errors,
-        threads=options.num_workers,
-        hwaccel=options.hwaccel,
-        hold_gaps=True,
-        limits=Limits(options.max_pixels, options.allow_lists),
-        deinterlace=options.deinterlace or "auto",
-        audio=options.audio,
-        input_alpha=options.input_alpha,
+        ReadOptions(
+            size=size or options.input_resize,
+            start=start,
+            end=end,
+            frame_rate=options.rate,
+            ignore_errors=options.ignore_errors,
+            threads=options.num_workers,
+            hwaccel=options.hwaccel,
+            hold_gaps=True,
+            limits=Limits(options.max_pixels, options.allow_lists),
+            deinterlace=options.deinterlace or "auto",
+            audio=options.audio,
+            input_alpha=options.input_alpha,
+        ),
     )
 
 

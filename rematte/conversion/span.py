@@ -21,8 +21,9 @@ from rematte.matting.loop import Matting, Memory, matte_still, run
 from rematte.matting.matte import Matted
 from rematte.options import Options
 from rematte.prefetch import Prefetch, WriterThread
+from rematte.video.damage import describe_damage
 from rematte.video.frame import Frame
-from rematte.video.reader import VideoReader, describe_damage
+from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
 from rematte.video.writer import Writer
 

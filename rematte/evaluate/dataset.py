@@ -14,6 +14,7 @@ from rematte.errors import InputError
 from rematte.video.codecs import CONTAINERS
 from rematte.video.frame import Frame
 from rematte.video.images import IMAGE_SUFFIXES, natural_key
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 Array = NDArray[np.floating[Any]]
@@ -109,7 +110,7 @@ def read_mattes(source: Source) -> Iterator[Matte]:
             foreground has another size or length.
     """
     with ExitStack() as stack:
-        mattes = stack.enter_context(VideoReader(source.alpha, alpha=True))
+        mattes = stack.enter_context(VideoReader(source.alpha, ReadOptions(alpha=True)))
         if source.foreground is None:
             for frame in mattes:
                 yield _matte(source.alpha, frame)

@@ -11,6 +11,7 @@ import numpy as np
 from rematte.export.fixed_shape import torch_step
 from rematte.export.formats import Floats, States, Step
 from rematte.network.matting_network import MattingNetwork
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 # The first hundred frames of demo/clip.mp4, of two people, with a cut.
@@ -65,7 +66,7 @@ def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
     Yields:
         (1, 3, H, W) in [0, 1].
     """
-    with VideoReader(CLIP, size=(size[1], size[0])) as reader:
+    with VideoReader(CLIP, ReadOptions(size=(size[1], size[0]))) as reader:
         for frame in islice(reader, count):
             planar = np.moveaxis(frame.pixels, -1, 0)[None]
             # Native runtimes read only contiguous arrays correctly.

@@ -24,6 +24,7 @@ from rematte.errors import InputError, OutputError
 from rematte.video import fields
 from rematte.video.colour import frame_colour, from_rgb, to_rgb
 from rematte.video.frame import SDR, Colour, Frame, Pixels, VideoInfo
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, between
 from rematte.video.upright import Upright
@@ -72,7 +73,8 @@ class LiveSource:
         self._file: VideoReader | None = None
         if Path(source).is_file():
             self._file = VideoReader(
-                source, size=size, deinterlace=deinterlace, input_alpha="multiply"
+                source,
+                ReadOptions(size=size, deinterlace=deinterlace, input_alpha="multiply"),
             )
             self._set_info(self._file.info)
             self.notes = self._file.notes

@@ -23,6 +23,7 @@ from rematte.video.codecs import is_pattern
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.parallel_rows import run_rows
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import Restoration, between
 from rematte.video.transparency import over_black
@@ -161,7 +162,8 @@ class VideoBackground:
 
     def _open(self) -> None:
         self._reader = VideoReader(
-            self._path, limits=self._limits, hold_gaps=True, input_alpha="multiply"
+            self._path,
+            ReadOptions(limits=self._limits, hold_gaps=True, input_alpha="multiply"),
         )
         self._frames = iter(self._reader)
         self._now: Frame = next(self._frames)
@@ -214,7 +216,9 @@ class ImageBackground:
         limits: Limits = DEFAULT_LIMITS,
         colour: Colour = SDR,
     ) -> None:
-        with VideoReader(path, limits=limits, input_alpha="multiply") as reader:
+        with VideoReader(
+            path, ReadOptions(limits=limits, input_alpha="multiply")
+        ) as reader:
             frame = next(iter(reader))
             self._pixels = over_black(frame)
             self.notes = _describe(path, frame)
@@ -286,7 +290,7 @@ def make_background(
             f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
             "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"
         )
-    with VideoReader(path, limits=limits) as reader:
+    with VideoReader(path, ReadOptions(limits=limits)) as reader:
         still = reader.info.still
     if still:
         return ImageBackground(path, fit, limits, colour)

@@ -18,6 +18,7 @@ from rematte.video.codecs import choose
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.images import decode_image
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, displayed
 from rematte.video.writer import FileWriter
@@ -60,7 +61,7 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
     """
     with VideoReader(path) as reader:
         info = reader.info
-    with VideoReader(path, _shrunk(info, _PREVIEW_SIDE)) as reader:
+    with VideoReader(path, ReadOptions(size=_shrunk(info, _PREVIEW_SIDE))) as reader:
         next(iter(reader))
     finest = choose_ratio(info.width, info.height, "full-body")
     return {
@@ -93,7 +94,7 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
     with VideoReader(path) as reader:
         full = reader.info
     size = _shrunk(full, _PREVIEW_SIDE)
-    with VideoReader(path, size, input_alpha="multiply") as reader:
+    with VideoReader(path, ReadOptions(size=size, input_alpha="multiply")) as reader:
         colour = reader.info.colour
         frame = next(displayed(reader, colour))
         info = replace(reader.info, still=True, colour=as_sdr(colour))
@@ -171,8 +172,8 @@ def _compare(before: Path, after: Path, target: Path) -> None:
     with VideoReader(before) as reader:
         size = _shrunk(reader.info, _COMPARED_SIDE)
     with (
-        VideoReader(before, size) as first,
-        VideoReader(after, size, alpha=True) as second,
+        VideoReader(before, ReadOptions(size=size)) as first,
+        VideoReader(after, ReadOptions(size=size, alpha=True)) as second,
     ):
         colour = first.info.colour
         info = replace(first.info, width=2 * size[0], colour=as_sdr(colour))

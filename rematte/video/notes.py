@@ -28,3 +28,9 @@ def lost_timecode(timecode: Timecode, suffix: str, why: str) -> str:
         f"timecode {timecode} ({float(timecode.rate):.6g} frames/s) is left out: "
         f"{suffix} {why}"
     )
+
+
+def add_note(notes: list[str], note: str) -> None:
+    """Add a note that may come again, once."""
+    if note not in notes:
+        notes.append(note)

@@ -8,6 +8,11 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from rematte.video.frame import RANGE_FULL, Frame, Pixels
+from rematte.video.notes import add_note
+from rematte.video.upright import Upright
+
+# FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def read_alpha(
@@ -87,6 +92,57 @@ def _plane(frame: av.VideoFrame, index: int, bits: int) -> NDArray[Any]:
     kind = kind.newbyteorder(">" if name.endswith("be") else "<")
     plane: Any = frame.planes[index]
     return np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+
+
+def source_alpha(
+    frame: av.VideoFrame,
+    depth: int,
+    size: tuple[int, int] | None,
+    upright: Upright,
+    notes: list[str],
+) -> Pixels | None:
+    """The upright alpha of a decoded frame, with a note; None if it is opaque.
+
+    Args:
+        frame: As decoded.
+        depth: Bits of the source; above 8 the result has 16.
+        size: Width and height to resize to before the turn, or None.
+        upright: How the frame is turned.
+        notes: Receives the note.
+    """
+    alpha = read_alpha(frame, depth > 8, size)
+    if alpha is None:
+        return None
+    add_note(
+        notes,
+        "the input's own alpha channel multiplies the matte; --input-alpha ignore "
+        "leaves it out",
+    )
+    return upright.apply(alpha)
+
+
+def note_ignored_alpha(
+    first: av.VideoFrame, input_alpha: str | None, notes: list[str], codec: str = ""
+) -> None:
+    """Note that the source's alpha is not used, as far as its first frame shows.
+
+    Args:
+        first: The first frame.
+        input_alpha: As in `ReadOptions`.
+        notes: Receives the note.
+        codec: The codec of a video that stores alpha outside its frames, else "".
+    """
+    if input_alpha and codec and codec not in ALPHA_DECODERS:
+        add_note(
+            notes,
+            "the input's own alpha channel is ignored: no decoder of "
+            f"{codec} here reads it",
+        )
+    elif input_alpha == "ignore" and (codec or read_alpha(first, False) is not None):
+        add_note(
+            notes,
+            "the input's own alpha channel is ignored, as asked (--input-alpha ignore)",
+        )
 
 
 def over_black(frame: Frame) -> Pixels:

@@ -13,6 +13,7 @@ from fakes import Fake, colours, save_images, times
 from rematte.convert import convert_video
 from rematte.errors import InputError
 from rematte.segments import convert_long
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 GIVEN: dict[str, Any] = {
@@ -46,7 +47,9 @@ def test_a_damaged_image_shows_the_one_before(tmp_path: Path, threads: int) -> N
     folder = damage_images(save_images(tmp_path / "in", colours(6)), 2, 3)
     with pytest.raises(InputError, match="shot2"), VideoReader(folder) as reader:
         list(reader)
-    with VideoReader(folder, ignore_errors=True, threads=threads) as reader:
+    with VideoReader(
+        folder, ReadOptions(ignore_errors=True, threads=threads)
+    ) as reader:
         frames = list(reader)
     assert [frame.name for frame in frames] == [f"shot{n}" for n in range(6)]
     same = [np.array_equal(frame.pixels, frames[1].pixels) for frame in frames]
@@ -59,9 +62,9 @@ def test_a_damaged_image_shows_the_one_before(tmp_path: Path, threads: int) -> N
 
 def test_a_part_that_begins_with_damage_shows_the_image_before(tmp_path: Path) -> None:
     folder = damage_images(save_images(tmp_path / "in", colours(6)), 2, 3)
-    whole = [*VideoReader(folder, ignore_errors=True)]
+    whole = [*VideoReader(folder, ReadOptions(ignore_errors=True))]
     start = whole[3].time
-    part = [*VideoReader(folder, ignore_errors=True, start=start)]
+    part = [*VideoReader(folder, ReadOptions(ignore_errors=True, start=start))]
     assert [frame.pixels.tobytes() for frame in part] == [
         frame.pixels.tobytes() for frame in whole[3:]
     ]

@@ -22,6 +22,7 @@ from rematte.errors import InputError
 from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.video.opening import Limits, open_input, video_stream
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import find_inputs, plan
@@ -195,7 +196,7 @@ def test_frames_that_are_too_large_are_not_decoded(
     Path("x.png").write_bytes(_png(width, height))
     text = rf"^x\.png: its frames have {width}x{height} pixels, and at most {allowed} "
     with pytest.raises(InputError, match=text):
-        VideoReader("x.png", limits=limits)
+        VideoReader("x.png", ReadOptions(limits=limits))
 
 
 def test_more_pixels_are_allowed_where_asked_for(run: Run, fake: Fake) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from rematte.convert import convert_video
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 BEHIND = {"black": (0, 0, 0), "white": (255, 255, 255), "green": (120, 255, 155)}
@@ -77,7 +78,7 @@ def composition(folder: Path, name: str) -> Floats:
 
 def as_read(path: Path) -> Floats:
     """The first frame, RGBA in [0, 1], read by this package."""
-    with VideoReader(path, alpha=True) as reader:
+    with VideoReader(path, ReadOptions(alpha=True)) as reader:
         pixels = next(iter(reader)).pixels
     return pixels / float(np.iinfo(pixels.dtype).max)
 

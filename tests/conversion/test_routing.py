@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rematte.convert import Report, convert_video
 from rematte.options import Options
 from rematte.segments import convert_long
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import Job
@@ -27,7 +28,7 @@ def clip(tmp_path: Path) -> Path:
 
 def first(path: Path) -> NDArray[Any]:
     """The first frame of an output, with alpha where it has one."""
-    with VideoReader(path, alpha=True) as reader:
+    with VideoReader(path, ReadOptions(alpha=True)) as reader:
         return next(iter(reader)).pixels
 
 

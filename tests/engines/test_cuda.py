@@ -14,6 +14,7 @@ from rematte.engines.device import download, upload
 from rematte.matting.loop import matte
 from rematte.network.matting_network import refine
 from rematte.video.frame import Frame
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 pytestmark = pytest.mark.cuda
@@ -154,7 +155,7 @@ def test_nvdec_gives_the_processors_frames(
     clip = make_clip(tmp_path / "in.mp4", size=(320, 240), options={"crf": "20"})
     with VideoReader(clip) as reader:
         expected = [frame.pixels for frame in reader]
-    with VideoReader(clip, hwaccel="cuda") as reader:
+    with VideoReader(clip, ReadOptions(hwaccel="cuda")) as reader:
         found = [frame.pixels for frame in reader]
     assert not reader.notes
     assert np.array_equal(found, expected)

@@ -22,6 +22,7 @@ from rematte.errors import InputError, OutputError
 from rematte.live.live import LiveReport, live
 from rematte.live.sources import LiveSource, Newest, StreamSink, VirtualCamera, Window
 from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
@@ -84,7 +85,7 @@ def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> No
             Fake(), str(endless), str(out), show=show, background=background,
             downsample_ratio=1, limit=5,
         )  # fmt: skip
-        with VideoReader(out, alpha=True) as reader:
+        with VideoReader(out, ReadOptions(alpha=True)) as reader:
             frames = list(reader)
         assert len(frames) == report.frames == 5
         assert frames[0].pixels.shape == (48, 64, channels)

@@ -31,6 +31,7 @@ from rematte.segments import (
     prepare,
 )
 from rematte.video.image_writer import ImageWriter
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 Fakes = partial(Fake)
@@ -39,7 +40,7 @@ RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 def frames(path: Path) -> list[tuple[Fraction, Fraction, bytes]]:
     """Time, duration and pixels of every frame."""
-    with VideoReader(path, alpha=True) as reader:
+    with VideoReader(path, ReadOptions(alpha=True)) as reader:
         return [(f.time, f.duration, f.pixels.tobytes()) for f in reader]
 
 
@@ -161,7 +162,10 @@ def test_every_format_is_joined(suffix: str, codec: str | None, place: Path) -> 
     convert_long(Fake, "in.mp4", output=joined, segment=5, **given)
     assert times(joined) == times(whole)
     assert sound(joined) == sound(whole)
-    with VideoReader(whole, alpha=True) as a, VideoReader(joined, alpha=True) as b:
+    with (
+        VideoReader(whole, ReadOptions(alpha=True)) as a,
+        VideoReader(joined, ReadOptions(alpha=True)) as b,
+    ):
         assert b.info.colour == a.info.colour
         assert b.info.depth == a.info.depth
         for index, (one, other) in enumerate(zip(a, b, strict=True)):

@@ -15,6 +15,7 @@ from fakes import Fake, colours, save_images, sound
 from rematte.convert import convert_video
 from rematte.options import OPTIONS
 from rematte.segments import SegmentConverter, join, prepare
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -160,7 +161,9 @@ def clear(folder: Path) -> None:
 
 def shown(path: Path) -> list[tuple[Fraction, Fraction, Any]]:
     pattern = path.with_name("o_%02d.png")
-    with VideoReader(pattern if path.suffix == ".png" else path, alpha=True) as reader:
+    with VideoReader(
+        pattern if path.suffix == ".png" else path, ReadOptions(alpha=True)
+    ) as reader:
         return [(frame.time, frame.duration, frame.pixels) for frame in reader]
 
 

@@ -26,6 +26,7 @@ from rematte.convert import convert_video
 from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.serve import work
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import Job
@@ -281,7 +282,7 @@ def numbered(made: Made) -> None:
 
 def garbage_matte(made: Made) -> None:
     is_even(made, 10)
-    with VideoReader(made.path, alpha=True) as reader:
+    with VideoReader(made.path, ReadOptions(alpha=True)) as reader:
         for frame in reader:
             alpha = frame.pixels[..., 3] / np.iinfo(frame.pixels.dtype).max
             assert alpha[:, 162:].max() <= 1 / 255

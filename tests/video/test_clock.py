@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rematte.convert import Report, convert_video
 from rematte.segments import convert_long
 from rematte.video.clock import Run, undo_jumps
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 STEP = Fraction(1, 25)
@@ -23,7 +24,7 @@ RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 
 def times(path: Path, **settings: Any) -> list[Fraction]:
-    with VideoReader(path, **settings) as reader:
+    with VideoReader(path, ReadOptions(**settings)) as reader:
         return [frame.time for frame in reader]
 
 

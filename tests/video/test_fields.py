@@ -15,6 +15,7 @@ from rematte.convert import convert_video
 from rematte.live.sources import Newest
 from rematte.segments import convert_long
 from rematte.video.frame import Frame
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 DONE = "interlaced, and deinterlaced (bwdif): each frame became one whole picture"
@@ -68,7 +69,7 @@ def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Callable[..., Path]:
 
 
 def read(path: Path, **kwargs: Any) -> tuple[list[Frame], list[str]]:
-    with VideoReader(path, **kwargs) as reader:
+    with VideoReader(path, ReadOptions(**kwargs)) as reader:
         return list(reader), reader.notes
 
 
@@ -233,4 +234,4 @@ def test_live_deinterlaces_too(clip: Callable[..., Path]) -> None:
 
 def test_a_mode_that_is_unknown(clip: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="deinterlace must be one of auto, off, got"):
-        VideoReader(clip(1), deinterlace="on")
+        VideoReader(clip(1), ReadOptions(deinterlace="on"))

@@ -25,6 +25,7 @@ from rematte.video.numbering import (
     find_numbering,
     parse_pattern,
 )
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import find_inputs, plan
@@ -43,12 +44,12 @@ def save(folder: Path, numbers: Any, pattern: str = "plate.%04d.png") -> Path:
 
 
 def read(path: Path, **options: Any) -> list[Frame]:
-    with VideoReader(path, hold_gaps=True, **options) as reader:
+    with VideoReader(path, ReadOptions(hold_gaps=True, **options)) as reader:
         return list(reader)
 
 
 def notes(path: Path, **options: Any) -> list[str]:
-    with VideoReader(path, hold_gaps=True, **options) as reader:
+    with VideoReader(path, ReadOptions(hold_gaps=True, **options)) as reader:
         return reader.notes
 
 

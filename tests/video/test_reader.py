@@ -30,6 +30,7 @@ import rematte
 from rematte.errors import InputError
 from rematte.video.frame import Frame
 from rematte.video.images import natural_key
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -39,7 +40,7 @@ UNEVEN_FROM_0 = [time - UNEVEN[0] for time in UNEVEN]
 
 
 def read(path: Path, **kwargs: Any) -> list[Frame]:
-    with VideoReader(path, **kwargs) as reader:
+    with VideoReader(path, ReadOptions(**kwargs)) as reader:
         return list(reader)
 
 
@@ -233,11 +234,11 @@ def test_resized_pixels_keep_the_shape_on_the_screen(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
     path = make_clip(tmp_path / "a.mp4", 2, size=(96, 64), aspect=Fraction(4, 3))
-    with VideoReader(path, size=size) as reader:
+    with VideoReader(path, ReadOptions(size=size)) as reader:
         shown = reader.info.sample_aspect_ratio * Fraction(*size)
     assert shown == Fraction(4, 3) * Fraction(96, 64)
     square = make_clip(tmp_path / "b.mp4", 2, size=(96, 64))
-    with VideoReader(square, size=size) as reader:
+    with VideoReader(square, ReadOptions(size=size)) as reader:
         assert reader.info.sample_aspect_ratio == 1  # asked for, so meant
 
 
@@ -301,7 +302,7 @@ def test_size_resizes_upright_frames(
         tmp_path / "a.mp4", disc.frames, matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30)
     )
     plain = read(path)
-    with VideoReader(path, size=(40, 50)) as reader:
+    with VideoReader(path, ReadOptions(size=(40, 50))) as reader:
         assert (reader.info.width, reader.info.height) == (40, 50)
         frames = list(reader)
     assert [frame.pixels.shape for frame in frames] == [(50, 40, 3)] * 3
@@ -593,7 +594,7 @@ def test_what_is_opaque_has_no_alpha(tmp_path: Path) -> None:
 def test_without_the_hardware_the_processor_decodes(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4")
     expected = [frame.pixels for frame in read(clip)]
-    with VideoReader(clip, hwaccel="cuda") as reader:
+    with VideoReader(clip, ReadOptions(hwaccel="cuda")) as reader:
         found = [frame.pixels for frame in reader]
         used = not reader.notes
     assert np.array_equal(found, expected)
@@ -604,7 +605,7 @@ def test_without_the_hardware_the_processor_decodes(tmp_path: Path) -> None:
 
 def test_an_unknown_way_to_decode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"hwaccel must be one of .*cuda.*got 'gpu'"):
-        VideoReader(make_clip(tmp_path / "in.mp4"), hwaccel="gpu")
+        VideoReader(make_clip(tmp_path / "in.mp4"), ReadOptions(hwaccel="gpu"))
 
 
 @pytest.mark.parametrize("suffix", ["h264", "m2v", "mjpeg"])
@@ -620,20 +621,24 @@ def test_a_stream_without_times_has_the_rate_of_its_header(
         time_base=1 / NTSC_FILM, options={},
     )  # fmt: skip
     rate = given or (Fraction(25) if suffix == "mjpeg" else NTSC_FILM)
-    with VideoReader(path, frame_rate=given) as reader:
+    with VideoReader(path, ReadOptions(frame_rate=given)) as reader:
         assert (reader.info.rate, reader.average_rate, reader.notes) == (rate, rate, [])
         times = [frame.time for frame in reader]
         assert times == reader.times() == [n / rate for n in range(8)]
-    with VideoReader(path, frame_rate=given, start=3 / rate, end=5 / rate) as reader:
+    with VideoReader(
+        path, ReadOptions(frame_rate=given, start=3 / rate, end=5 / rate)
+    ) as reader:
         assert [frame.time for frame in reader] == times[3:5]
 
 
 def test_a_video_with_times_is_converted_by_time(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "a.mp4", 10)
-    with VideoReader(path, frame_rate=Fraction(10)) as reader:
+    with VideoReader(path, ReadOptions(frame_rate=Fraction(10))) as reader:
         assert reader.info.frames == 4
         assert [read_label(frame.pixels) for frame in reader] == [1, 3, 6, 8]
-    with VideoReader(path, frame_rate=Fraction(50), start=Fraction(1, 10)) as reader:
+    with VideoReader(
+        path, ReadOptions(frame_rate=Fraction(50), start=Fraction(1, 10))
+    ) as reader:
         got = [(read_label(frame.pixels), frame.time * 50) for frame in reader]
     assert got == [(n // 2, n) for n in range(5, 20)]
 

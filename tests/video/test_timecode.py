@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rematte.convert import convert_video
 from rematte.segments import convert_long
 from rematte.video import exr
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.timecode import Timecode, find_timecode
 
@@ -347,7 +348,7 @@ def test_dpx_images_are_read_with_their_timecode(
     for number in (1001, 1002):
         data = bytes(header) + file[begin:]
         (tmp_path / f"in/a.{number}.dpx").write_bytes(data)
-    with VideoReader(tmp_path / "in", frame_rate=Fraction(24)) as reader:
+    with VideoReader(tmp_path / "in", ReadOptions(frame_rate=Fraction(24))) as reader:
         assert str(reader.info.timecode) == "01:02:03:10"
         assert reader.info.colour.transfer == 2
         assert [np.array_equal(f.pixels, picture) for f in reader] == [True, True]

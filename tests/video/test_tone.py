@@ -20,6 +20,7 @@ from rematte.convert import Report, convert_video
 from rematte.matting.background import make_background
 from rematte.segments import convert_long
 from rematte.video.frame import SDR, Colour, Frame
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import (
     Restoration,
@@ -240,7 +241,7 @@ def in_segments(model: Any, source: Path, **given: Any) -> Report:
 
 
 def first(path: Path, alpha: bool = False) -> tuple[NDArray[Any], Colour]:
-    with VideoReader(path, alpha=alpha) as reader:
+    with VideoReader(path, ReadOptions(alpha=alpha)) as reader:
         pixels = next(iter(reader)).pixels
         return pixels / np.iinfo(pixels.dtype).max, reader.info.colour
 

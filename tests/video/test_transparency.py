@@ -21,6 +21,7 @@ from rematte.segments import convert_long
 from rematte.serve.work import preview
 from rematte.video.frame import Frame
 from rematte.video.images import decode_image
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.transparency import read_alpha
 from rematte.workers.jobs import run as run_batch
@@ -69,7 +70,7 @@ def make(path: Path, count: int = 4, alpha: NDArray[Any] | None = None) -> Path:
 
 
 def read(path: Path, **options: Any) -> tuple[list[Frame], list[str]]:
-    with VideoReader(path, input_alpha="multiply", **options) as reader:
+    with VideoReader(path, ReadOptions(input_alpha="multiply", **options)) as reader:
         return list(reader), reader.notes
 
 
@@ -105,7 +106,7 @@ def test_what_is_opaque_throughout_is_as_without_alpha(
     frames, notes = read(path)
     assert {frame.alpha is None for frame in frames} == {True}
     assert notes == []
-    with VideoReader(path, input_alpha="ignore") as reader:
+    with VideoReader(path, ReadOptions(input_alpha="ignore")) as reader:
         vpx = "webm" in name  # says so without a look at any frame
         assert bool(reader.notes) is vpx
 
@@ -237,7 +238,7 @@ def open_all(folder: Path) -> list[list[NDArray[Any]]]:
     """Cut-out, alpha, foreground and composition, in levels of the file."""
     made = []
     for path in outputs_in(folder).values():
-        with VideoReader(path, alpha=True) as reader:
+        with VideoReader(path, ReadOptions(alpha=True)) as reader:
             made.append([frame.pixels.astype(float) for frame in reader])
     return made
 
@@ -335,7 +336,7 @@ def test_what_is_hidden_does_not_come_back_in_hdr(tmp_path: Path, out: str) -> N
     target = tmp_path / out
     for kind in ("output", "output_foreground"):
         convert(Fake(), path, **{kind: target}, background=None)
-        with VideoReader(target, alpha=True) as reader:
+        with VideoReader(target, ReadOptions(alpha=True)) as reader:
             (first, _) = reader
         # A thousandth of the range for what encoding in YUV adds.
         assert first.pixels[:, 1:14].max() <= 65

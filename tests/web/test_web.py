@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rematte.export.verify import compare, real_frames
 from rematte.network.matting_network import MattingNetwork
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def pictures() -> list[Image]:
     """Frames of the demo's clip, small."""
-    with VideoReader(CLIP, size=SIZE) as reader:
+    with VideoReader(CLIP, ReadOptions(size=SIZE)) as reader:
         return [frame.pixels for frame in islice(reader, 50)]
 
 

@@ -1,0 +1,125 @@
+"""Decodes the packets of a video's picture, past damage where that is allowed."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from rematte.errors import InputError
+from rematte.video.clock import Clock
+from rematte.video.damage import CONCEALED
+from rematte.video.fields import deinterlace
+from rematte.video.notes import add_note
+from rematte.video.read_options import ReadOptions
+from rematte.video.transparency import ALPHA_DECODERS
+
+
+def is_reordered(stream: VideoStream) -> bool:
+    """Whether frames are decoded in another order than shown, without stated times.
+
+    AVI states only when packets come; frames are shown at these times in turn.
+    """
+    kind = stream.container.format.name
+    return kind == "avi" and bool(stream.codec_context.has_b_frames)
+
+
+def codec_with_alpha(stream: VideoStream) -> str:
+    """The codec of a video whose alpha channel lies outside its frames, else ""."""
+    # A file that was copied to another container has the tag in capitals.
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    has_alpha = tags.get("alpha_mode") == "1"
+    return stream.codec_context.codec.canonical_name if has_alpha else ""
+
+
+class Decoder:
+    """Decodes one pass over a video, from where its container stands.
+
+    Args:
+        path: The file, for errors.
+        container: The open file.
+        stream: The picture's stream.
+        clock: The file's clock.
+        options: How to read.
+        notes: Receives sentences on what differs from the source.
+        damaged: Receives damage by time [s]; see `VideoReader.damaged`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        stream: VideoStream,
+        clock: Clock,
+        options: ReadOptions,
+        notes: list[str],
+        damaged: dict[float, str],
+    ) -> None:
+        self._path, self._container, self._stream = path, container, stream
+        self._clock, self._options = clock, options
+        self._notes, self._damaged = notes, damaged
+        # Times of frames that are being decoded; only of reordered ones.
+        self._times: list[int] = []
+
+    def pictures(self) -> Iterator[av.VideoFrame]:
+        """Decoded frames in order, deinterlaced."""
+        return deinterlace(
+            self._decode(),
+            self._stream.codec_context,
+            self._options.deinterlace,
+            lambda note: add_note(self._notes, note),
+        )
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        count, expected = 0, self._clock.picture
+        usual = 1 / (self._stream.guessed_rate or Fraction(25))
+        packets = self._packets()
+        decoder: Any = self._stream.codec_context
+        if self._options.needs_alpha:
+            name = ALPHA_DECODERS.get(codec_with_alpha(self._stream))
+            decoder = av.CodecContext.create(name, "r") if name else decoder
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                if packet.is_corrupt:
+                    self._record_damage(packet, expected)
+                frames = decoder.decode(packet)
+            except av.error.FFmpegError as error:
+                if self._options.ignore_errors:
+                    # Threads raise late, but in order: the next frame is lost.
+                    self._damaged[float(expected - self._clock.origin)] = ""
+                    expected += usual
+                    del self._times[:1]
+                    continue
+                raise InputError(
+                    f"{self._path}: damaged after {count} frames ({error.strerror}); "
+                    "copy the file again, or pass ignore_errors (--ignore-errors) to "
+                    "go on past the damage"
+                ) from error
+            for frame in frames:
+                count += 1
+                frame.pts = self._times.pop(0) if self._times else frame.pts
+                if frame.pts is not None and frame.time_base:
+                    expected = frame.pts * frame.time_base + usual
+                yield frame
+
+    def _packets(self) -> Iterator[Any]:
+        reordered = is_reordered(self._stream)
+        for packet in self._clock.packets(self._container.demux(self._stream)):
+            if reordered and packet.size and packet.dts is not None:
+                self._times.append(packet.dts)
+            yield packet
+
+    def _record_damage(self, packet: Any, expected: Fraction) -> None:
+        """Record a packet that lacks parts according to the file itself."""
+        at = expected if packet.pts is None else packet.pts * packet.time_base
+        if any(abs(at - jump) < 1 for jump in self._clock.jumps):
+            return  # where recordings are joined, FFmpeg takes the edit for a loss
+        time, options = at - self._clock.origin, self._options
+        if (options.start or 0) <= time and (options.end is None or time < options.end):
+            self._damaged[float(time)] = CONCEALED

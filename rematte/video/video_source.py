@@ -1,0 +1,367 @@
+"""Reads the frames of a video file with their exact times."""
+
+import itertools
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from operator import sub
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.format import Flags
+from av.video.stream import VideoStream
+
+from rematte.errors import InputError
+from rematte.video.clock import LONG_STEP, read_clock
+from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
+from rematte.video.decoding import Decoder, codec_with_alpha, is_reordered
+from rematte.video.frame import Frame, VideoInfo
+from rematte.video.notes import add_note
+from rematte.video.opening import check_complete, open_input, video_stream
+from rematte.video.rates import Shown, at_rate
+from rematte.video.read_options import ReadOptions
+from rematte.video.timecode import Timecode, find_timecode
+from rematte.video.transparency import note_ignored_alpha, source_alpha
+from rematte.video.upright import Upright
+
+# The names of stream types in notes.
+_TRACKS = {
+    "audio": "sound",
+    "subtitle": "subtitles",
+    "video": "other pictures",
+    "data": "data",
+    "attachment": "attachments",
+}
+
+
+class VideoSource:
+    """The frames of a video file, in order.
+
+    Args:
+        path: The file.
+        options: How to read it.
+        notes: Receives sentences on what differs from the source.
+        damaged: Receives damage by time [s]; see `VideoReader.damaged`.
+
+    Attributes:
+        info: Size, rate, colour and tracks.
+        average_rate: Frames per second over the whole video.
+        clock: Turns the file's times into those of the frames.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: ReadOptions,
+        notes: list[str],
+        damaged: dict[float, str],
+    ) -> None:
+        self._path, self._options = path, options
+        self._notes, self._damaged = notes, damaged
+        self._closed = False
+        self._open()
+        self.clock = read_clock(
+            path, self._container, self._stream, options.audio, options.limits
+        )
+        self._pictures = self._decode()
+        first = next(self._pictures, None)
+        if first is None:
+            raise InputError(
+                f"{path}: the video stream has no frames; the file may be cut off: "
+                "copy it again"
+            )
+        self._pictures = itertools.chain([first], self._pictures)
+        self.info = self._read_info(first)
+        notes += self.clock.notes()
+        if options.hwaccel and not self._stream.codec_context.is_hwaccel:
+            notes.append(
+                f"hwaccel {options.hwaccel} cannot be used for this video on this "
+                "machine; the processor decoded it"
+            )
+
+    def close(self) -> None:
+        """Release the file, its decoder and their threads."""
+        self._container.close()
+        # The generator of frames holds the decoder.
+        self._pictures = iter(())
+        self._closed = True
+
+    def times(self) -> list[Fraction]:
+        """When each frame is shown [s], without decoding where packets have times.
+
+        Raises:
+            InputError: If some frames have no times.
+        """
+        options = self._options
+        if not self._timed:  # then frames are counted, and packets may differ
+            again = VideoSource(
+                self._path,
+                replace(options, size=None, start=None, end=None, deinterlace="off",
+                        alpha=False, input_alpha=None, audio=True),
+                [],
+                {},
+            )  # fmt: skip
+            try:
+                return [time for _, time, _ in again._shown()]
+            finally:
+                again.close()
+        ticks = array("q")
+        reordered = is_reordered(self._stream)
+        with (
+            open_input(self._path, limits=options.limits) as container,
+            suppress(av.error.FFmpegError),
+        ):
+            stream = video_stream(container, self._path, options.limits)
+            for packet in self.clock.packets(container.demux(stream)):
+                if packet.size and not packet.is_discard:
+                    shown = packet.dts if reordered else packet.pts
+                    if shown is None:
+                        raise InputError(
+                            f"{self._path}: some of its frames have no times; put them "
+                            "into a container that has: ffmpeg -i IN -c copy OUT.mkv"
+                        )
+                    ticks.append(shown)
+        shown_at = (tick * self._time_base for tick in sorted(set(ticks)))
+        clock = self.clock
+        times = [time - clock.origin for time in shown_at if time >= clock.picture]
+        if not self._converts:
+            return times
+        ends = [*times[1:], *(time + self._usual for time in times[-1:])]
+        frames = zip(times, times, map(sub, ends, times), strict=True)
+        return [time for _, time, _ in at_rate(frames, self.info.rate)]
+
+    def frames(self) -> Iterator[Frame]:
+        """Read the frames from `start` on."""
+        if self._closed:
+            raise InputError(f"{self._path}: the reader is closed")
+        info, options, upright = self.info, self._options, self._upright
+        start = options.start
+        if not options.ignore_errors:
+            check_complete(self._stream, self._path)
+        if start and self._timed:
+            # Converting needs the frame before, and so does deinterlacing.
+            back = 1 / info.rate if self._converts else 0
+            self._seek(max(Fraction(0), start - back - self._usual))
+        coded = upright.size(info.width, info.height)
+        shown = self._shown()
+        if self._converts:
+            shown = at_rate(shown, info.rate)
+        for picture, time, duration in shown:
+            if start is not None and time + duration <= start:
+                continue
+            size = coded if (picture.width, picture.height) != coded else None
+            pixels = to_rgb(picture, info.colour, info.depth, size, options.alpha)
+            alpha = None
+            if options.input_alpha == "multiply":
+                alpha = source_alpha(picture, info.depth, size, upright, self._notes)
+            yield Frame(upright.apply(pixels), time, duration, alpha=alpha)
+
+    # What is known before reading
+
+    def _open(self) -> None:
+        options = self._options
+        hardware = HWAccel(options.hwaccel) if options.hwaccel else None
+        self._container: InputContainer = open_input(
+            self._path, hardware, options.limits
+        )
+        self._stream: VideoStream = video_stream(
+            self._container, self._path, options.limits
+        )
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        return Decoder(
+            self._path, self._container, self._stream, self.clock, self._options,
+            self._notes, self._damaged,
+        ).pictures()  # fmt: skip
+
+    def _read_info(self, first: av.VideoFrame) -> VideoInfo:
+        """Describe the video; its first frame says more than the container."""
+        stream, size = self._stream, self._options.size
+        base = first.time_base or stream.time_base or Fraction(1)
+        self.clock = self.clock.starting((first.pts or 0) * base)
+        self._notes += lost_metadata(first)
+        note_ignored_alpha(
+            first, self._options.input_alpha, self._notes, codec_with_alpha(stream)
+        )
+        self._upright = Upright(first, aspect=stream.sample_aspect_ratio)
+        width, height = size or self._upright.size(first.width, first.height)
+        rate, time_base = self._choose_times(first)
+        return VideoInfo(
+            width,
+            height,
+            rate=rate,
+            time_base=time_base,
+            colour=frame_colour(first),
+            depth=frame_depth(first),
+            sample_aspect_ratio=self._upright.pixel_aspect(size),
+            frames=self._estimate_frames(),
+            timecode=self._read_timecode(first),
+            beside=self._other_tracks(),
+        )
+
+    def _choose_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:
+        """Decide where times come from; gives the rate and the unit of all times."""
+        stream = self._stream
+        base = self._time_base = stream.time_base or Fraction(1, 90000)
+        length = (first.duration or 0) * (first.time_base or base)
+        # A header may count fields, and the average is 25 where there are no times.
+        stated = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate]
+        near = [rate for rate in stated if abs(rate * length - 1) < Fraction(1, 10)]
+        rates = [*near, *stated, 1 / length if length else Fraction(30)]
+        # Some files claim thousands; encoders refuse frames shorter than a unit.
+        rate = min(rates[0], 1 / base)
+        kind, wanted = stream.container.format, self._options.frame_rate
+        # FFmpeg then makes up times from the rate of 25 that it assumes.
+        flag: Any = Flags.no_timestamps
+        untimed = kind.flags & flag.value or kind.name.endswith("_pipe")
+        self._timed = not untimed and first.pts is not None
+        self._converts = self._timed and wanted is not None
+        average = stream.average_rate
+        if not (self._timed and average and average < 1 / base):
+            average = rate  # raw DV claims a frame a unit
+        self._even = wanted if wanted == rate == average else None
+        if self._converts and wanted and not self._even:
+            self._notes.append(
+                f"converted by time from {float(average):.6g} to {float(wanted):.6g} "
+                "frames/s: frames are left out or held"
+            )
+        self._usual, self.average_rate = 1 / rate, average
+        if self._timed and wanted is None:
+            return rate, base
+        rate = self.average_rate = wanted or rate
+        if not self._timed:
+            self._usual = 1 / rate
+        # Half a frame is the length of a field, by which some frames are longer.
+        return rate, Fraction(1, 2 * rate.numerator)
+
+    def _estimate_frames(self) -> int | None:
+        stream, options = self._stream, self._options
+        length: Fraction | None = None
+        if self.clock.frames:
+            length = self.clock.frames / self.average_rate
+        elif stream.duration and stream.time_base:
+            length = stream.duration * stream.time_base
+        elif self._container.duration:
+            length = Fraction(self._container.duration, av.time_base)
+        frames = self.clock.frames or stream.frames
+        whole = options.start is None and options.end is None
+        if whole and frames and not self._converts:
+            return frames
+        if length is None:
+            return None
+        end = length if options.end is None else min(length, options.end)
+        start = options.start or Fraction(0)
+        return max(0, round((end - start) * self.average_rate))
+
+    def _read_timecode(self, first: av.VideoFrame) -> Timecode | None:
+        """Find the timecode in tags of the video, the file, a track or the frame."""
+        streams = self._container.streams
+        text = find_timecode([self._stream, self._container, *streams.data, first])
+        if text is None:
+            return None
+        # A video that is converted counts at its own rate up to here.
+        rate, wanted = 1 / self._usual, self._options.frame_rate
+        found = Timecode.parse(text, rate, self._time(first) or Fraction(0))
+        if found is None:
+            self._notes.append(
+                f"timecode {text} is left out: frames cannot be counted like that at "
+                f"{float(rate):.6g} frames/s"
+            )
+        elif self._converts and wanted is not None:
+            return found.converted(wanted)
+        return found
+
+    def _other_tracks(self) -> tuple[str, ...]:
+        """Names of what the file holds besides its picture, as far as it is wanted."""
+        types = {
+            stream.type
+            for stream in self._container.streams
+            if stream.index != self._stream.index
+            # Chapters and timecode are tracks of MP4.
+            and not (stream.type == "data" and stream.name == "bin_data")
+            and "timecode" not in stream.metadata
+        } - (set() if self._options.audio else {"audio"})
+        chapters = ("chapters",) if self._container.chapters() else ()
+        return *(name for kind, name in _TRACKS.items() if kind in types), *chapters
+
+    # Frames and their times
+
+    def _time(self, picture: av.VideoFrame) -> Fraction | None:
+        """When a picture is shown [s], if the file states it."""
+        if picture.pts is None or not self._timed:
+            return None
+        unit = picture.time_base or self._time_base
+        return picture.pts * unit - self.clock.origin
+
+    def _shown(self) -> Iterator[Shown[av.VideoFrame]]:
+        """Decoded pictures, with the time [s] and the length [s] of their display."""
+        base, usual = self._time_base, self._usual
+        last: Shown[av.VideoFrame] | None = None
+        for picture in self._pictures:
+            length = (picture.duration or 0) * (picture.time_base or base)
+            if not self._timed and self._options.frame_rate is not None:
+                length = usual
+            time = self._time(picture)
+            if time is None:
+                time = last[1] + last[2] if last is not None else Fraction(0)
+            if last is not None:
+                # Muxers refuse times that do not grow, which broken files have.
+                time = max(time, last[1] + base)
+                self._note_steps(last[1], time)
+                # A frame is shown until the next; not all containers state a length.
+                yield last[0], last[1], time - last[1]
+            last = picture, time, length or usual
+        if last is not None:
+            yield last
+
+    def _note_steps(self, since: Fraction, until: Fraction) -> None:
+        """Note a long hole, or a conversion that the header's rates did not show."""
+        length, rate = until - since, self._even
+        if length > LONG_STEP:
+            add_note(
+                self._notes,
+                f"there is no picture from {float(since):.3f} to {float(until):.3f} s: "
+                "the one before is shown until then",
+            )
+        if self._converts and rate and abs(length * rate - 1) > Fraction(1, 2):
+            add_note(
+                self._notes,
+                f"converted by time to {float(rate):.6g} frames/s from uneven times: "
+                "frames are left out or held",
+            )
+
+    def _seek(self, time: Fraction) -> None:
+        """Continue with a frame that is shown at or before a time [s].
+
+        Few containers can tell which key frame that is; some seek too far.
+        """
+        # Positions in the file do not follow from times, or times from positions.
+        if self.clock.jumps or is_reordered(self._stream):
+            return
+        origin, back = self.clock.origin, Fraction(0)
+        while time > back:
+            with suppress(av.error.FFmpegError):
+                at = int((time - back + origin) / self._time_base)
+                self._container.seek(at, stream=self._stream)
+                self._pictures = self._decode()
+                first = next(self._pictures, None)
+                if (
+                    first
+                    and first.pts is not None
+                    and first.pts * self._time_base <= time + origin
+                ):
+                    self._pictures = itertools.chain([first], self._pictures)
+                    return
+            back = 2 * back or Fraction(1)
+        self.close()
+        self._closed = False
+        self._open()
+        self._pictures = self._decode()
