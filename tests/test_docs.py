@@ -122,7 +122,6 @@ def test_workflows_and_ci_call_targets_that_exist() -> None:
 
 def test_the_quick_start_shows_every_command() -> None:
     shown = {words[1] for words in commands(read(START)) if words[0] == "rematte"}
-    shown.remove("--install-completion")
     parser = build_parser()
     [action] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     assert shown == set(action.choices)
