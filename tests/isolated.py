@@ -28,6 +28,7 @@ from socket import (
     socket,
 )
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -66,38 +67,37 @@ def require_namespaces() -> None:
         pytest.skip("this system allows no network namespaces (unshare --user --net)")
 
 
-def watch(command: list[str], folder: Path, timeout: float = 600) -> Seen:
-    """Run a command in `folder`, with an empty home, and see what it does.
+def watch(programs: dict[str, str], folder: Path, first: str = "") -> dict[str, Seen]:
+    """Run Python programs in `folder`, with an empty home, and see what each does.
+
+    Each is a process of its own, forked from one that has run `first`, since importing
+    torch takes seconds.
 
     Args:
-        command: Program and arguments; Python's `sys.executable` finds this checkout.
+        programs: Names and Python code.
         folder: The working folder. What is in it already does not count as written.
-        timeout: For the program [s].
+        first: Code that all programs need, as imports. What it does is seen as "first".
     """
     aside = folder.parent / f"{folder.name}-aside"
-    home, counts = aside / "home", aside / "counts.json"
+    home, given, found = aside / "home", aside / "given.json", aside / "found.json"
     home.mkdir(parents=True)
+    given.write_text(json.dumps({"first": first, "programs": programs}))
     keep = {k: v for k, v in os.environ.items() if not k.startswith(_HIDDEN)}
-    before = set(_files(folder))
     with TemporaryDirectory() as temporary:  # short, for the sockets of Ray
         environment = {
             **keep, "HOME": str(home), "TMPDIR": temporary, "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         done = subprocess.run(
-            [*_ENTER, sys.executable, __file__, str(counts), *command],
+            [*_ENTER, sys.executable, __file__, str(given), str(found)],
             cwd=folder, env=environment, capture_output=True, text=True,
-            timeout=timeout,
         )  # fmt: skip
-    cache = home / ".cache"
-    written = {
-        str(path.relative_to(folder.parent))
-        for top in (home, folder)
-        for path in _files(top)
-        if cache not in path.parents and path not in before
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(found.read_text())
+    return {
+        name: Seen(code, text, sent, set(written))
+        for name, (code, text, sent, written) in rows.items()
     }
-    sent = json.loads(counts.read_text()) if counts.exists() else {}
-    return Seen(done.returncode, done.stdout + done.stderr, sent, written)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -151,9 +151,43 @@ def _counts() -> dict[str, int]:
     }
 
 
-if __name__ == "__main__":
+def _written() -> set[str]:
+    """Files in the home and the working folder, without those in the cache folder."""
+    home, work = Path.home(), Path.cwd()
+    return {
+        str(path.relative_to(top.parent))
+        for top in (home, work)
+        for path in _files(top)
+        if home / ".cache" not in path.parents
+    }
+
+
+def _see(code: str, output: Path, fork: bool) -> tuple[Any, ...]:
+    """Run code, in a fork or here, and see what it does."""
+    sent, files = _counts(), _written()
+    child = os.fork() if fork else 0
+    if child == 0:
+        if fork:
+            for number in (1, 2):
+                os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        exec(code, {"__name__": "__main__"})
+        if fork:
+            sys.exit()  # as every program ends, with what runs at its end
+    status = os.waitpid(child, 0)[1] if fork else 0
+    after = {kind: count - sent[kind] for kind, count in _counts().items()}
+    text = output.read_text() if output.exists() else ""
+    return os.waitstatus_to_exitcode(status), text, after, sorted(_written() - files)
+
+
+def _main(given: Path, found: Path) -> None:
     _start_loopback()
     _hide_services()
-    code = subprocess.run(sys.argv[2:]).returncode
-    Path(sys.argv[1]).write_text(json.dumps(_counts()))
-    sys.exit(code)
+    task = json.loads(given.read_text())
+    rows = {"first": _see(task["first"], given, False)}
+    for name, code in task["programs"].items():
+        rows[name] = _see(code, given.with_name(f"{name}.txt"), True)
+    found.write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    _main(*map(Path, sys.argv[1:]))

@@ -14,10 +14,10 @@ from conftest import draw_disc, make_clip, needs
 from fakes import save_images
 from isolated import ROOT, require_namespaces, snapshot, watch
 
+from rematte.engines.choose import installed
 from rematte.export import FORMATS
 
-PYTHON = [sys.executable, "-c"]
-REMATTE = [sys.executable, "-m", "rematte"]
+pytestmark = pytest.mark.timeout(1800)  # each runs many programs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,64 +42,71 @@ def folder(tmp_path: Path) -> Path:
     return work
 
 
-def is_private(command: list[str], folder: Path, *outputs: str) -> None:
-    """Run a command; it must send nothing and write only its outputs."""
-    seen = watch(command, folder)
-    assert seen.code == 0, seen.text
-    assert set(seen.sent.values()) == {0}, (seen.sent, seen.text)
-    expected = {f"work/{output}" for output in outputs}
-    assert {
-        path for path in seen.written if not path.startswith(tuple(expected))
-    } == set()
-    for output in expected:
-        assert any(path.startswith(output) for path in seen.written), seen.written
+# Each may import, of this package, what it needs; importing torch is done once.
+FIRST = """
+import sys, torch
+from rematte.cli import app as cli
+import rematte.convert
+"""
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
+def command(words: str) -> str:
+    """The program that runs one command."""
+    return f"{FIRST}\nsys.exit(cli.main({words.split()}))"
+
+
+NO_FILES = {"first", "weights", "verify", "doctor", "bench"}
+
+
+def are_private(programs: dict[str, str], folder: Path) -> None:
+    """Run programs; they must send nothing and write only what has their name."""
+    for name, seen in watch(programs, folder, FIRST).items():
+        assert seen.code == 0, (name, seen.text)
+        assert set(seen.sent.values()) == {0}, (name, seen.sent, seen.text)
+        assert all(path.startswith(f"work/{name}") for path in seen.written), (
+            name, seen.written
+        )  # fmt: skip
+        assert bool(seen.written) is (name not in NO_FILES), name
+
+
+def test_whatever_is_sent_and_written_is_seen(folder: Path) -> None:
+    acts = (
         "socket().connect(('192.0.2.1', 80))",
         "socket(AF_INET, SOCK_DGRAM).connect(('192.0.2.1', 53))",
         "socket(AF_INET, SOCK_DGRAM).sendto(b'x', ('127.0.0.53', 53))",
         "socket(AF_INET6).connect(('2001:db8::1', 80))",
         "socket(AF_INET6, SOCK_DGRAM).sendto(b'x', ('2001:db8::1', 53))",
         "getaddrinfo('rematte.invalid', 80)",
-    ],
-)
-def test_whatever_is_sent_is_seen(folder: Path, act: str) -> None:
-    seen = watch([*PYTHON, f"from socket import *; {act}"], folder)
-    assert sum(seen.sent.values()) > 0
-
-
-def test_whatever_is_written_is_seen(folder: Path) -> None:
-    code = (
+        "import atexit; atexit.register(getaddrinfo, 'rematte.invalid', 80)",
+    )
+    programs = {f"act{n}": f"from socket import *; {act}" for n, act in enumerate(acts)}
+    programs["file"] = (
         "from pathlib import Path as P; P('new').touch(); (P.home() / '.id').touch(); "
         "(P.home() / '.cache').mkdir(); (P.home() / '.cache/model').touch()"
     )
-    seen = watch([*PYTHON, code], folder)
-    assert seen.written == {"work/new", "work-aside/home/.id"}
+    seen = watch(programs, folder)
+    assert seen["file"].written == {"work/new", "home/.id"}
+    for name in programs.keys() - {"file"}:
+        assert sum(seen[name].sent.values()) > 0, name
+    assert sum(seen["first"].sent.values()) == 0
 
 
-ENGINES = ("torch", "openvino", "openvino-float32", "onnxruntime", "plain")
-
-
-@pytest.mark.parametrize("engine", [*ENGINES, "auto"])
-def test_each_engine_is_private(folder: Path, engine: str) -> None:
-    if "openvino" in engine:
-        needs("openvino")
-    if engine == "onnxruntime":
-        needs("onnx", "onnxruntime", "onnxscript")
-    words = ["convert", "in.mp4", "-o", "out.mov", "--engine", engine]
-    is_private([*REMATTE, *words], folder, "out.mov")
+def test_engines_are_private(folder: Path) -> None:
+    needs("openvino")
+    names = *installed(), "plain", "auto"
+    are_private(
+        {n: command(f"convert in.mp4 -o {n}.mov --engine {n}") for n in names}, folder
+    )
 
 
 COMMANDS = {
-    "workers": "convert in.mp4 -o out.mp4 --workers 2 --background blur",
-    "batch": "batch in.mp4 -o out --suffix .webm --jobs 2",
-    "live": "live in.mp4 -o out.mkv --no-pace",
-    "key": "key screen.mp4 -o out.mov",
-    "evaluate": "evaluate --pred alpha --true alpha --csv out.csv --plot out.png",
-    "make-testset": "make-testset out --foreground screen.mp4 --alpha alpha "
+    "workers": "convert in.mp4 -o workers.mp4 --workers 2 --background blur",
+    "batch": "batch in.mp4 -o batch --suffix .webm --jobs 2",
+    "ray": "batch in.mp4 -o ray --ray --worker-cpus 1 --jobs 1",
+    "live": "live in.mp4 -o live.mkv --no-pace",
+    "key": "key screen.mp4 -o key.mov",
+    "eval": "evaluate --pred alpha --true alpha --csv eval.csv --plot eval.png",
+    "testset": "make-testset testset --foreground screen.mp4 --alpha alpha "
     "--background in.mp4 --size 64x48",
     "weights": "weights list",
     "verify": "weights verify rematte-mobilenetv3",
@@ -107,34 +114,17 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_private(folder: Path, name: str) -> None:
-    words = COMMANDS[name].split()
-    is_private([*REMATTE, *words], folder, *["out"] * ("out" in COMMANDS[name]))
-
-
-def test_ray_is_private(folder: Path) -> None:
+def test_commands_are_private(folder: Path) -> None:
     needs("ray")
-    words = [
-        "batch",
-        "in.mp4",
-        "-o",
-        "out",
-        "--ray",
-        "--worker-cpus",
-        "1",
-        "--jobs",
-        "1",
-    ]
-    is_private([*REMATTE, *words], folder, "out")
+    are_private({name: command(words) for name, words in COMMANDS.items()}, folder)
 
 
 SERVE = """
 import json, re, signal, subprocess, sys, time
 from urllib.request import Request, urlopen
 
-command = [sys.executable, "-m", "rematte", "serve", "--folder", "out", "--port", "0"]
-server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+words = "-m rematte serve --folder served --port 0".split()
+server = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
 address = re.search("http[^ ]+", server.stdout.readline())[0]
 
 def ask(path, data=None, method=None):
@@ -157,11 +147,6 @@ sys.exit(server.wait())
 """
 
 
-def test_the_page_is_private(folder: Path) -> None:
-    needs("starlette", "uvicorn")
-    is_private([*PYTHON, SERVE], folder, "out")
-
-
 BENCH = """
 import sys
 from rematte.cli import app as cli
@@ -171,17 +156,13 @@ sys.exit(cli.main(["bench", "--quick"]))
 """
 
 
-def test_bench_is_private(folder: Path) -> None:
-    is_private([*PYTHON, BENCH], folder)
-
-
 RECIPE = """
 [data]
 mattes = ["mattes"]
 backgrounds = ["behind"]
 
 [run]
-out = "out"
+out = "trained"
 workers = 1
 
 [[phase]]
@@ -194,37 +175,36 @@ rates = { backbone = 1e-4, aspp = 1e-4, decoder = 1e-4, refiner = 1e-4 }
 """
 
 
-def test_training_is_private(folder: Path) -> None:
+def test_the_page_bench_and_training_are_private(folder: Path) -> None:
+    needs("starlette", "uvicorn")
     disc = draw_disc(3)
     for name, frames in {"fgr": disc.frames, "pha": disc.alpha}.items():
         (folder / "mattes" / name).mkdir(parents=True)
         save_images(folder / "mattes" / name / "1", frames)
     save_images(folder / "behind", disc.frames)
     (folder / "r.toml").write_text(RECIPE)
-    is_private([*REMATTE, "train", "r.toml", "--device", "cpu"], folder, "out")
+    training = command("train r.toml --device cpu")
+    are_private({"served": SERVE, "bench": BENCH, "trained": training}, folder)
 
 
 EXPORT = """
-import sys
-from rematte.cli import app as cli
-from rematte.export import core as exporting
-exporting._CHECKS = ((96, 160, 1.0, 2),)
-sys.exit(cli.main(["export", *sys.argv[1:]]))
+from rematte.export import core
+core._CHECKS = ((96, 160, 1.0, 2),)
 """
 
 
-FIXED = ("--static", "160x96", "--downsample-ratio", "1")
-
-
-def export_is_private(folder: Path, name: str) -> None:
-    """Export to a format in an environment that has its runtime."""
-    needs(*FORMATS[name].needs)
-    target = f"out{FORMATS[name].suffix}"
-    words = FIXED if FORMATS[name].fixed == "always" else ()
-    is_private([*PYTHON, EXPORT, name, "-o", target, *words], folder, "out")
+def exports_are_private(folder: Path, *formats: str) -> None:
+    """Export to formats in an environment that has their runtimes."""
+    programs = {}
+    for name in formats:
+        kind = FORMATS[name]
+        needs(*kind.needs)
+        fixed = "--static 160x96 --downsample-ratio 1" if kind.fixed == "always" else ""
+        words = f"export {name} -o {name}{kind.suffix} {fixed}"
+        programs[name] = EXPORT + command(words)
+    are_private(programs, folder)
 
 
 # Those of `make test`; the others are in test_export_private.py.
-@pytest.mark.parametrize("name", ["torchscript", "pt2", "onnx", "openvino"])
-def test_exports_are_private(folder: Path, name: str) -> None:
-    export_is_private(folder, name)
+def test_exports_are_private(folder: Path) -> None:
+    exports_are_private(folder, "torchscript", "pt2", "onnx", "openvino")
