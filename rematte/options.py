@@ -143,7 +143,7 @@ class Options:
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
         engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
-            "openvino-float32", "onnxruntime", or "auto", which takes the fastest.
+            "openvino-float32", or "auto", which takes the fastest.
             "plain" calls the model as a whole, as is done with every other model and
             on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
             one frame at a time; "torch-compiled" compiles it first.
@@ -235,7 +235,7 @@ class Options:
         "auto",
         "--engine",
         "what runs the network on a CPU: torch, openvino, openvino-float32, "
-        "onnxruntime, plain, or auto, the fastest; on a CUDA GPU auto or torch, a "
+        "plain, or auto, the fastest; on a CUDA GPU auto or torch, a "
         "recorded graph, torch-compiled, which takes half a minute first, or plain",
         group=_NETWORK,
         metavar="NAME",

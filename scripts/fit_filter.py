@@ -39,13 +39,13 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from tqdm import tqdm
 
 from rematte.errors import InputError, end
-from rematte.network.matting_network import (
+from rematte.network.guided_filter import (
     DeepGuidedFilter,
     FastGuidedFilter,
-    MattingNetwork,
     refine,
     shrink,
 )
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.augment import Layers, composite, stripes
 from rematte.train.batches import matte_sample
 from rematte.train.data import Index, decode, index

@@ -41,13 +41,13 @@ from rematte.evaluate.dataset import Matte
 from rematte.evaluate.evaluate import score
 from rematte.matting.background import fit_picture
 from rematte.matting.matte import to_pixels
-from rematte.network.matting_network import (
+from rematte.network.guided_filter import (
     DeepGuidedFilter,
     FastGuidedFilter,
-    MattingNetwork,
     refine,
     shrink,
 )
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.augment import Layers, composite, motion, place, straight, warp
 from rematte.train.data import Index, Item, decode, index
 from rematte.train.recipe import NO_AUGMENT, Data

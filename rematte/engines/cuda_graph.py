@@ -11,13 +11,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from rematte.network.matting_network import (
-    Matte,
-    MattingNetwork,
-    check_source,
-    refine,
-    shrink,
-)
+from rematte.network.guided_filter import refine, shrink
+from rematte.network.matting_network import Matte, MattingNetwork, check_source
 from rematte.network.parts import (
     CoarseDecoder,
     CoarseEncoder,

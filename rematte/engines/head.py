@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from rematte.engines.kernels.guided_filter_fit import Floats, Weights, fit
-from rematte.network.matting_network import DeepGuidedFilter, MattingNetwork
+from rematte.network.guided_filter import DeepGuidedFilter
+from rematte.network.matting_network import MattingNetwork
 from rematte.network.parts import CoarseHead, folded
 
 

@@ -199,7 +199,8 @@ def _fingerprint(coarse: Coarse) -> str:
     digest = hashlib.sha256()
     versions = package_versions(("torch", "openvino"))
     digest.update(f"{coarse} {coarse.head.refined} {versions}".encode())
-    for part in ("encoders", "matting_network", "parts"):  # what the model is, and does
+    # What the model is, and does.
+    for part in ("encoders", "guided_filter", "matting_network", "parts"):
         with suppress(OSError):  # installed without its source
             path = Path(__file__).parents[1] / "network" / f"{part}.py"
             digest.update(path.read_bytes())

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rematte.export.formats import Floats, States, Step
-from rematte.network.matting_network import MattingNetwork, refine
+from rematte.network.guided_filter import refine
+from rematte.network.matting_network import MattingNetwork
 from rematte.network.parts import Coarse
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rematte.engines.device import download, upload
 from rematte.engines.kernels.guided_filter import Floats, Kind, render
-from rematte.network.matting_network import refine
+from rematte.network.guided_filter import refine
 from rematte.video.frame import Frame, Pixels
 
 

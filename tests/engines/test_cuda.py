@@ -12,7 +12,7 @@ import rematte
 from rematte.engines.cuda_graph import RecordedNetwork, finish
 from rematte.engines.device import download, upload
 from rematte.matting.loop import matte
-from rematte.network.matting_network import refine
+from rematte.network.guided_filter import refine
 from rematte.video.frame import Frame
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader

@@ -6,7 +6,7 @@ import torch
 
 from rematte.engines.kernels.guided_filter import Floats, render, shrink
 from rematte.matting.matte import composite
-from rematte.network import matting_network as network
+from rematte.network import guided_filter as network
 from rematte.video.frame import Pixels
 
 SIZES = [

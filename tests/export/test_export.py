@@ -17,7 +17,8 @@ from rematte.export import export
 from rematte.export.fixed_shape import FixedSize
 from rematte.export.formats import Floats, Request, States
 from rematte.export.verify import compare, network_step, real_frames
-from rematte.network.matting_network import MattingNetwork, shrink
+from rematte.network.guided_filter import shrink
+from rematte.network.matting_network import MattingNetwork
 
 
 @pytest.fixture

@@ -10,12 +10,8 @@ from fakes import random_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rematte.network.matting_network import (
-    DeepGuidedFilter,
-    MattingNetwork,
-    refine,
-    shrink,
-)
+from rematte.network.guided_filter import DeepGuidedFilter, refine, shrink
+from rematte.network.matting_network import MattingNetwork
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Applies the guided filter to full-size frames on a CPU, from pixels to pixels.
 
-What `network.refine`, clamping and compositing do to whole tensors happens here a row
-at a time, so that nothing of full size is ever held in floats. This module needs no
+What the network's `refine`, clamping and compositing do to whole tensors happens here a
+row at a time, so that nothing of full size is ever held in floats. This module needs no
 torch.
 
 Source:
@@ -69,7 +69,7 @@ def _flat(pixels: Pixels) -> Pixels:
 
 
 def shrink(pixels: Pixels, ratio: float) -> Floats:
-    """Sample a frame at the size of the coarse pass, as `network.shrink` does.
+    """Sample a frame at the size of the coarse pass, as the network's `shrink` does.
 
     Args:
         pixels: (H, W, 3), 8 or 16 bits.
