@@ -1,6 +1,6 @@
-"""Measures speed and memory: this build beside a plain one, in the same run.
+"""Measures speed and memory of this build beside a plain one, in the same run.
 
-`plain` is the reference way, implemented simply: the whole network as frozen
+`plain` is a simple implementation of the reference: the whole network as frozen
 TorchScript in float32; decoding, network, compositing and x264 one after the other.
 """
 
@@ -38,27 +38,27 @@ from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
 
 GREEN = (120, 255, 155)
-MBPS = 4.0  # of the files
+MBPS = 4.0  # bit rate of the files [Mbit/s]
 _WARM = 4  # frames before the clock starts
-_FRAMES = 90  # of a file
-# Of each turn these count, and these do not: they still suffer from the other's idle
-# threads, and find none of their data in the caches.
+_FRAMES = 90  # in a file
+# Steps of a turn that count, and first steps that do not: they still suffer from the
+# other process's idle threads, and find none of their data in the caches.
 _COUNTED, _DROPPED = 6, 3
-_TURNS = 5.0  # how long `quick` goes on with them [s]
+_TURNS = 5.0  # time that `quick` spends on turns [s]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """One measurement to make.
 
     Attributes:
         kind: "network" (float frame in memory to mattes), "memory" (8-bit frames to
             8-bit composites) or "file" (video file to H.264 file).
-        width: Of the frames [pixels].
-        height: Of the frames [pixels].
+        width: Width of the frames [pixels].
+        height: Height of the frames [pixels].
         ratio: The downsample ratio.
         engine: One of `choose.ENGINES`.
-        chunk: Frames at once, of the plain way.
+        chunk: Frames at once, for plain.
     """
 
     kind: str
@@ -71,17 +71,17 @@ class Case:
 
 @dataclass
 class Result:
-    """What was found.
+    """The result of one measurement.
 
     Attributes:
         case: What was measured.
-        engine: What ran, where the case says "auto".
-        fps: Frames per second: of a file, over all; else 1 over the median.
-        median: Of the time per frame [s]; of a file the mean.
+        engine: The engine that ran, also where the case says "auto".
+        fps: Frames per second: over the whole file, else 1 over the median.
+        median: Median of the time per frame [s]; the mean for a file.
         p95: 95th percentile of the time per frame [s]; 0 for a file.
-        memory: Peak of the process [MB].
-        shares: Of the stages, for a file.
-        ratio_to_plain: `fps` over that of plain in the same run.
+        memory: Peak memory of the process [MB].
+        shares: Shares of the stages in the work, for a file.
+        ratio_to_plain: `fps` divided by that of plain in the same run.
     """
 
     case: Case
@@ -124,7 +124,7 @@ def drawn(width: int, height: int, count: int) -> Iterator[Pixels]:
 
 
 def write_clip(path: Path, width: int, height: int, count: int, source: str) -> None:
-    """Write a clip to measure with: drawn, or a real one brought to the size."""
+    """Write a video to measure with: drawn, or a real one at the wanted size."""
     with open_output(path) as container:
         stream: Any = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -149,10 +149,10 @@ def _pixels(width: int, height: int, count: int, source: str) -> Iterator[Pixels
 
 
 class Plain:
-    """The reference way: the whole network, frozen, and nothing at the same time.
+    """Runs the whole network as frozen TorchScript, and nothing at the same time.
 
     Args:
-        network: What to freeze.
+        network: The network to freeze.
     """
 
     def __init__(self, network: MattingNetwork) -> None:
@@ -189,7 +189,7 @@ class Plain:
 
 
 def _steps(case: Case, source: str, network: MattingNetwork) -> tuple[Any, str]:
-    """Something that does a step each time it is called, and what runs it."""
+    """Make a function that does one step, and give the name of what runs it."""
     frames = list(_pixels(case.width, case.height, 8, source))
     cycle = itertools.cycle(frames)
     if case.engine == "plain":
@@ -228,7 +228,7 @@ def _time(step: Any, count: int) -> list[float]:
 
 
 def _turn(step: Any, chunk: int) -> list[float]:
-    """Do the steps of a turn; the seconds that count, per frame."""
+    """Do the steps of a turn, and give the times that count per frame [s]."""
     dropped, counted = -(-_DROPPED // chunk), -(-_COUNTED // chunk)
     return [each / chunk for each in _time(step, dropped + counted)[dropped:]]
 
@@ -253,7 +253,7 @@ def _measure_file(case: Case, clip: Path, weights: str | None, count: int) -> Re
         )  # fmt: skip
         run(limit=_WARM)
         report = run()
-        # Building the engine is done once, whatever the length; it is told apart.
+        # Building the engine is done once, whatever the length.
         seconds, engine = report.seconds - report.setup, report.engine
         shares = report.shares
     mean = seconds / count
@@ -261,27 +261,27 @@ def _measure_file(case: Case, clip: Path, weights: str | None, count: int) -> Re
 
 
 def _peak() -> float:
-    """Peak memory of this process [MB]."""
+    """Give the peak memory of this process [MB]."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _child() -> ProcessPoolExecutor:
-    """A process of its own, so that its peak memory is its own."""
+    """Make a process of its own, so that its peak memory is its own."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
-_begun: list[Any] = []  # the steps of a child, since nothing else of it can be sent
+_started: list[Any] = []  # a child process's step, which cannot be sent
 
 
-def _begin(case: Case, source: str, weights: str | None) -> str:
+def _start(case: Case, source: str, weights: str | None) -> str:
     step, engine = _steps(case, source, load_network(weights))
     _time(step, _WARM)
-    _begun[:] = [step]
+    _started[:] = [step]
     return engine
 
 
-def _go_on(chunk: int) -> list[float]:
-    return _turn(_begun[0], chunk)
+def _run_turn(chunk: int) -> list[float]:
+    return _turn(_started[0], chunk)
 
 
 def run(
@@ -291,21 +291,21 @@ def run(
     turns: int = 6,
     frames: int = _FRAMES,
 ) -> Iterator[Result]:
-    """Measure cases, each in a process of its own; those not installed are left out.
+    """Measure cases, each in a process of its own, without engines not installed.
 
     All but files take turns with the first of their size, so that a noisy machine slows
     both alike: a ratio to plain is that of such a pair, and plain's own row says how
     fast it was before the first.
 
     Args:
-        cases: In order; those of one kind and size together, plain first.
+        cases: Ordered so that those of one kind and size stand together, plain first.
         source: A video to measure with; "" draws one.
-        weights: As `load_network` takes them.
-        turns: Of each case that is no file.
-        frames: Of a file.
+        weights: Name or file of the weights; see `load_network`.
+        turns: Turns of each case in memory.
+        frames: Frames of a file.
 
     Yields:
-        A result for each.
+        One result for each case.
     """
     there = installed() | {"plain": True, "auto": True}
     wanted = [case for case in cases if there[case.engine]]
@@ -345,19 +345,19 @@ def _take_turns(
 ) -> Iterator[Result]:
     first, *others = cases
     with _child() as plain:
-        engine = plain.submit(_begin, first, source, weights).result()
+        engine = plain.submit(_start, first, source, weights).result()
         seconds = []
         for _ in range(turns):
-            seconds += plain.submit(_go_on, first.chunk).result()
+            seconds += plain.submit(_run_turn, first.chunk).result()
         peak = plain.submit(_peak).result()
         yield _result(first, engine, seconds, seconds, peak)
         for case in others:
             with _child() as other:
-                engine = other.submit(_begin, case, source, weights).result()
+                engine = other.submit(_start, case, source, weights).result()
                 plains, seconds = [], []
                 for _ in range(turns):
-                    plains += plain.submit(_go_on, first.chunk).result()
-                    seconds += other.submit(_go_on, case.chunk).result()
+                    plains += plain.submit(_run_turn, first.chunk).result()
+                    seconds += other.submit(_run_turn, case.chunk).result()
                 peak = other.submit(_peak).result()
                 yield _result(case, engine, seconds, plains, peak)
 
@@ -389,8 +389,8 @@ def quick(weights: str | None = None) -> dict[str, Any]:
         for step in steps:
             _time(step, _WARM)
         seconds: list[list[float]] = [[], []]
-        begun = time.perf_counter()
-        while not seconds[1] or time.perf_counter() - begun < _TURNS:
+        started = time.perf_counter()
+        while not seconds[1] or time.perf_counter() - started < _TURNS:
             for taken, step in zip(seconds, steps, strict=True):
                 taken += _turn(step, 1)
         plain, ours = map(median, seconds)
@@ -411,9 +411,9 @@ def quick(weights: str | None = None) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Describe this machine and the versions of what runs."""
     device, _ = choose_device()
-    names = ("torch", "openvino", "onnxruntime", "numba", "av")
+    names = ("torch", "openvino", "numba", "av")
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -423,7 +423,7 @@ def machine() -> dict[str, Any]:
 
 
 def as_table(results: Sequence[Result]) -> str:
-    """Lay results out as a Markdown table."""
+    """Format results as a Markdown table."""
     lines = [
         "| what | size | ratio | engine | chunk | frames/s | x plain | median ms | "
         "p95 ms | peak MB | shares |",
@@ -443,7 +443,7 @@ def as_table(results: Sequence[Result]) -> str:
 
 
 def as_json(result: Result) -> str:
-    """One line of JSON."""
+    """Format a result as one line of JSON."""
     return json.dumps(asdict(result))
 
 

@@ -27,11 +27,11 @@ REFINERS = ("deep_guided_filter", "fast_guided_filter")
 
 
 class Matte(NamedTuple):
-    """What the network gives for a frame or a chunk; unpacks in this order.
+    """The network's result for a frame or a chunk; it unpacks in this order.
 
     Attributes:
-        fgr: Foreground, straight RGB in [0, 1]; `src`'s shape.
-        pha: Alpha in [0, 1]; `src`'s shape with one channel.
+        fgr: Foreground, straight RGB in [0, 1], in the shape of `src`.
+        pha: Alpha in [0, 1], in the shape of `src` with one channel.
         r1: Recurrent state at 1/2 of the downsampled frame, (B, C1, H/2, W/2).
         r2: Recurrent state at 1/4.
         r3: Recurrent state at 1/8.
@@ -47,7 +47,7 @@ class Matte(NamedTuple):
 
 
 class Segmentation(NamedTuple):
-    """What the segmentation pass gives; unpacks in this order.
+    """The result of the segmentation pass; it unpacks in this order.
 
     Attributes:
         seg: Logits of "person" at the downsampled size, one channel.
