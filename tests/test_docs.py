@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -164,6 +165,17 @@ def test_examples_run(workplace: Path, page: Path, made: set[str]) -> None:
         code = code.replace('hub.load("."', f"hub.load({str(ROOT)!r}")
         exec(compile(code, page.name, "exec"), names)
     assert {path.name for path in workplace.iterdir()} == {"input.mp4", *made}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_imports_of_examples_are_what_they_seem(page: Path) -> None:
+    """A name that an example calls is no module of the same name."""
+    for language, code in blocks(read(page)):
+        for line in re.findall(r"^from rematte\S* import .*$", code, re.M):
+            names: dict[str, object] = {}
+            if language == "python":
+                exec(line, names)
+            assert not any(isinstance(each, ModuleType) for each in names.values())
 
 
 def test_examples_are_shortened_where_meant() -> None:

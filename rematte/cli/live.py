@@ -11,9 +11,9 @@ from rematte.cli.parser import Commands
 from rematte.errors import EXIT_CODES
 
 if TYPE_CHECKING:
-    from rematte.live.live import LiveReport
+    from rematte.live.run import LiveReport
 
-# As in `rematte.live.live`, which is slow to import.
+# As in `rematte.live.run`, which is slow to import.
 SHOWS = ("composition", "alpha", "foreground")
 
 
@@ -63,7 +63,7 @@ def add(commands: Commands) -> None:
 def run(options: Namespace) -> int:
     """Run until the source or the user ends it, and print what was done."""
     from rematte.engines.device import choose_device
-    from rematte.live.live import live
+    from rematte.live.run import live
     from rematte.prefetch import share_heap
     from rematte.weights import load
 

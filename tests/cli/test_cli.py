@@ -18,7 +18,7 @@ from fakes import Fake, colours, decode, names, sound, times
 
 from rematte.cli import completion, flags, live
 from rematte.convert import Report
-from rematte.live.live import SHOWS
+from rematte.live.run import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
 from rematte.resume import LEAD_IN, LENGTH
 from rematte.version import __version__

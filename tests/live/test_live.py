@@ -19,7 +19,7 @@ from conftest import Run, make_clip
 from fakes import Fake, colours
 
 from rematte.errors import InputError, OutputError
-from rematte.live.live import LiveReport, live
+from rematte.live.run import LiveReport, live
 from rematte.live.sources import LiveSource, Newest, StreamSink, VirtualCamera, Window
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
@@ -107,7 +107,7 @@ def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
     from rematte.engines.choose import choose_engine, placement
-    from rematte.live.live import _mattes
+    from rematte.live.run import _mattes
     from rematte.matting.background import Renderer
     from rematte.matting.loop import run
 
@@ -252,7 +252,7 @@ def test_outputs_are_checked_before_engines_are_built(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     built: list[object] = []
     monkeypatch.setattr(
-        "rematte.live.live.choose_engine", lambda *a, **k: built.append(a)
+        "rematte.live.run.choose_engine", lambda *a, **k: built.append(a)
     )
     with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
         live(Fake(), str(clip), output)
@@ -283,7 +283,7 @@ def test_an_engine_that_fails_leaves_no_file(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr("rematte.live.live.choose_engine", fail)
+    monkeypatch.setattr("rematte.live.run.choose_engine", fail)
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]

@@ -15,7 +15,7 @@ from PIL import Image
 
 import rematte
 from rematte.convert import convert_video
-from rematte.live.live import live
+from rematte.live.run import live
 from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.serve.work import preview
