@@ -320,11 +320,7 @@ def choose(
             f"{path} is one image, but the input has many frames; give a folder, a "
             f"pattern such as {path.stem}_%04d{suffix}, or a video's suffix"
         )
-    if suffix not in CONTAINERS:
-        raise ValueError(
-            f"{path}: unknown suffix {suffix!r}; videos can be written as "
-            f"{', '.join(CONTAINERS)}, images as {', '.join(IMAGES)} or to a folder"
-        )
+    check_suffix(path)
     names = CONTAINERS[suffix]
     if codec is not None:
         if codec not in names:
@@ -352,6 +348,20 @@ def choose(
         mbps=None if chosen.crf is None or chosen.encoder == "libwebp_anim" else mbps,
     )
     return _with_colour(encoding, path, info, gray, tone_map)
+
+
+def check_suffix(path: Path) -> None:
+    """Check that files of this suffix can be written.
+
+    Raises:
+        ValueError: If the suffix is unknown.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in CONTAINERS and suffix not in IMAGES:
+        raise ValueError(
+            f"{path}: unknown suffix {suffix!r}; videos can be written as "
+            f"{', '.join(CONTAINERS)}, images as {', '.join(IMAGES)} or to a folder"
+        )
 
 
 def _is_deep(info: VideoInfo) -> bool:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from rematte.video.timecode import Timecode
 
-_MAGIC = b"\x76\x2f\x31\x01"
+MAGIC = b"\x76\x2f\x31\x01"
 _BEGIN = 8  # after the magic number and the version
 # Of the first word of a timecode: drop frame, and the second frame of a pair.
 _DROP, _SECOND = 1 << 6, 1 << 15
@@ -29,7 +29,7 @@ def read_attributes(file: bytes) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     at = _BEGIN
-    while file.startswith(_MAGIC):
+    while file.startswith(MAGIC):
         name, kind, rest = (*file[at : at + 512].split(b"\0", 2), b"", b"")[:3]
         if not name or len(rest) < 4:
             break

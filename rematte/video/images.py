@@ -3,8 +3,10 @@
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -32,6 +34,11 @@ IMAGE_SUFFIXES = {
     *(".bmp", ".dpx", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff"),
     ".webp",
 }
+# The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX and WebP.
+_IMAGE_STARTS = (
+    *(b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", exr.MAGIC),
+    *(b"SDPX", b"XPDS", b"RIFF"),
+)
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 # The shape of pixels that an image states is taken up to here, width to height.
@@ -95,8 +102,8 @@ def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], lis
         raise InputError(f"{path}: the file is empty; copy it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
-    still = _is_image(path) and not _is_animated(path)
-    return ([Picture(path, path.stem)] if still else []), []
+    single = not _is_animated(path) if _is_image(path) else _holds_one_image(path)
+    return ([Picture(path, path.stem)] if single else []), []
 
 
 def _is_image(path: Path) -> bool:
@@ -112,6 +119,20 @@ def _is_animated(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEADER)
     return head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
+
+
+def _holds_one_image(path: Path) -> bool:
+    """Whether a file without an image's suffix, such as a pipe's, is a single image.
+
+    Several images one after the other are a video.
+    """
+    with path.open("rb") as file:
+        if not file.read(16).startswith(_IMAGE_STARTS):
+            return False
+    with suppress(InputError, av.error.FFmpegError), open_input(path) as container:
+        packets = sum(packet.size > 0 for packet in islice(container.demux(), 2))
+        return container.format.name.endswith("_pipe") and packets == 1
+    return False
 
 
 def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]:
@@ -220,9 +241,16 @@ def describe_gaps(pictures: Sequence[Picture]) -> str:
     return f"{text} held, in image outputs too, under the missing numbers"
 
 
+def _is_exr(path: Path) -> bool:
+    if _is_image(path):
+        return path.suffix.lower() == ".exr"
+    with path.open("rb") as file:
+        return file.read(4) == exr.MAGIC
+
+
 def read_header(path: Path) -> dict[str, bytes]:
-    """The attributes of an OpenEXR image; none of any other."""
-    if path.suffix.lower() != ".exr":
+    """The header attributes of an OpenEXR image; empty for other images."""
+    if not _is_exr(path):
         return {}
     with path.open("rb") as file:
         return exr.read_attributes(file.read(_HEADER))
@@ -241,8 +269,8 @@ def decode_image(
     Raises:
         InputError: If it cannot be read.
     """
-    options = _EXR_OPTIONS if path.suffix.lower() == ".exr" else {}
     try:
+        options = _EXR_OPTIONS if _is_exr(path) else {}
         with open_input(path, limits=limits, notes=notes, image=True) as container:
             stream = video_stream(container, path, limits)
             stream.codec_context.options |= options

@@ -11,9 +11,9 @@ from pathlib import Path
 import av
 
 from rematte.errors import OutputError
-from rematte.video.codecs import is_sequence, pattern_of
-from rematte.video.images import natural_key
-from rematte.video.numbering import Numbering
+from rematte.video.codecs import check_suffix, is_sequence, pattern_of
+from rematte.video.images import IMAGE_SUFFIXES, natural_key
+from rematte.video.numbering import Numbering, parse_pattern
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -24,11 +24,14 @@ def check_target(path: Path, overwrite: bool) -> None:
     Raises:
         OutputError: If the path exists and must not be replaced, or its folder is
             missing or not writable.
+        ValueError: If it is a pattern of images that cannot be written.
     """
     if str(path) == "-":
         raise OutputError(
             "- is the standard output, which only `rematte convert` takes; give a name"
         )
+    if path.suffix.lower() in IMAGE_SUFFIXES and parse_pattern(path.name):
+        check_suffix(path)  # rather than ask for a folder first
     target = real_path(image_folder(path) if is_sequence(path) else path)
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise OutputError(

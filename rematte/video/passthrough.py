@@ -19,7 +19,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from rematte.video.clock import Clock
-from rematte.video.muxing import Copied, Encoded, Trial, make_usual
+from rematte.video.muxing import Copied, Encoded, Trial, make_usual, speakers
 from rematte.video.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -119,6 +119,7 @@ class SideStreams:
                 continue
             if stream.index in fits:
                 track = Copied(self._output, stream)
+                self._note_speakers(stream)
             elif stream.index in empty:
                 self._leave_out(stream, "it has nothing between start and end")
                 continue
@@ -190,6 +191,31 @@ class SideStreams:
         self.notes.append(
             f"{stream.type} stream {stream.index} ({name}) left out: {why}"
         )
+
+    def _note_speakers(self, stream: Any) -> None:
+        """Note an order of speakers that Matroska has no field for."""
+        if stream.type == "audio" and self._output.format.name in ("matroska", "webm"):
+            layout, unusual = speakers(stream)
+            if unusual:
+                self.notes.append(
+                    f"sound stream {stream.index}: the order of its speakers, "
+                    f"{layout.split('(')[1].rstrip(')')}, is lost: "
+                    f"{self._output.format.name} cannot state it"
+                )
+
+    def note_lost_languages(self, written: Path) -> None:
+        """Note languages that a complete MOV lacks, since it numbers only some."""
+        if self._output.format.name != "mov":
+            return
+        with open_input(written) as container:
+            for track in self._tracks.values():
+                language = track.stream.metadata.get("language", "und")
+                stream = container.streams[track.stream.index]
+                if language != "und" and "language" not in stream.metadata:
+                    self.notes.append(
+                        f"{stream.type} stream {stream.index}: its language, "
+                        f"{language}, is lost: mov has no number for it"
+                    )
 
     def _attach(self, stream: Any) -> None:
         name = stream.metadata.get("filename", f"attachment{stream.index}")

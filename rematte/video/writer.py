@@ -375,6 +375,8 @@ class FileWriter:
         if self._tracks is not None:
             self._tracks.finish(end)
         self._container.close()
+        if self._tracks is not None:
+            self._tracks.note_lost_languages(self.temporary)
         self._set_aspect()
         self._completed = True
 

@@ -271,7 +271,7 @@ def test_damaged_sound_of_any_file_is_left_out(tmp_path: Path, codec: str) -> No
         assert sum(frame.samples for frame in container.decode(audio=0)) > 28000
 
 
-@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
 def test_speakers_in_an_unusual_order_are_no_harm(tmp_path: Path, suffix: str) -> None:
     """PyAV frees such an order twice; this would end the process."""
     path = tmp_path / "in.mov"
@@ -284,8 +284,15 @@ def test_speakers_in_an_unusual_order_are_no_harm(tmp_path: Path, suffix: str) -
     data[at + 8 : at + 12] = bytes([0, 128, 0, 8])
     path.write_bytes(data)
     notes = convert(path, tmp_path / f"out{suffix}").notes
-    unusual = any("FL+FR+FC+LFE+SL+SR+BL+BR are taken for 7.1" in n for n in notes)
-    assert unusual == (suffix == ".mp4")
+    order = "FL+FR+FC+LFE+SL+SR+BL+BR"
+    expected = {
+        ".mov": "",
+        ".mp4": f"its speakers {order} are taken for 7.1",
+        ".mkv": f"the order of its speakers, {order}, is lost",
+    }
+    assert [n for n in notes if order in n] == [n for n in notes if "speakers" in n]
+    assert any(order in n for n in notes) == bool(expected[suffix])
+    assert any(expected[suffix] in n for n in notes) or not expected[suffix]
 
 
 def test_languages_reach_quicktime(tmp_path: Path) -> None:
@@ -294,6 +301,14 @@ def test_languages_reach_quicktime(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "out.mov")) as container:
         said = [stream.metadata["language"] for stream in container.streams.audio]
     assert said == ["ger", "fra", "dut", "ces"]
+
+
+def test_a_language_that_quicktime_does_not_know_is_noted(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mkv", sound=["fil", "fra"])
+    notes = convert(path, tmp_path / "out.mov").notes
+    assert notes == ["out.mov: audio stream 1: its language, fil, is lost: mov has no "
+                     "number for it"]  # fmt: skip
+    assert not any("language" in n for n in convert(path, tmp_path / "out.mp4").notes)
 
 
 def test_a_rate_that_the_header_states_is_converted_with_a_note(tmp_path: Path) -> None:

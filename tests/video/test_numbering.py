@@ -25,6 +25,7 @@ from rematte.video.numbering import (
     find_numbering,
     parse_pattern,
 )
+from rematte.video.output_paths import check_target
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
@@ -190,6 +191,13 @@ def test_a_pattern_that_leads_to_nothing(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=message):
             read(tmp_path / name)
+
+
+def test_a_pattern_of_another_kind_names_the_suffix_and_no_folder(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match=r"unknown suffix '\.tga'"):
+        check_target(tmp_path / "missing" / "%d.tga", overwrite=False)
 
 
 def test_a_file_is_never_taken_for_a_pattern(tmp_path: Path) -> None:

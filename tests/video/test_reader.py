@@ -652,3 +652,30 @@ def test_the_usual_rate_and_the_average(tmp_path: Path) -> None:
         assert reader.info.rate == rate
         assert reader.average_rate == 10 / (13 / rate)
         assert [frame.time for frame in reader] == times
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp", "exr"])
+@pytest.mark.parametrize("name", ["input", "image.mp4"])
+def test_an_image_without_an_images_suffix_is_an_image(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    """As it comes through a pipe."""
+    known, path = tmp_path / f"a.{kind}", tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    save_image(known, pixels)
+    shutil.copy(known, path)
+    with VideoReader(path) as reader, VideoReader(known) as expected:
+        assert reader.info == expected.info
+        assert reader.info.still
+        np.testing.assert_array_equal(next(iter(reader)).pixels,
+                                      next(iter(expected)).pixels)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_images_one_after_the_other_are_a_video(tmp_path: Path, kind: str) -> None:
+    save_image(tmp_path / f"a.{kind}", frame_label(1))
+    path = tmp_path / "input"
+    path.write_bytes((tmp_path / f"a.{kind}").read_bytes() * 3)
+    with VideoReader(path) as reader:
+        assert not reader.images
+        assert len(list(reader)) == 3
