@@ -187,77 +187,49 @@ class Options:
     """
 
     background: Backdrop | Mapping[str, Backdrop] | None = _option(
-        None,
-        "--background",
+        None, "--background",
         "a colour (name, #rrggbb or r,g,b), an image, a video, blur[:RADIUS] or "
-        "transparent",
-        group=_BACKGROUND,
-        metavar="WHAT",
+        "transparent", group=_BACKGROUND, metavar="WHAT",
         works="a composition, and for -o alone",
         applies=lambda c: any(map(_is_main, c.encodings)),
-    )
+    )  # fmt: skip
     background_fit: str | None = _option(
-        None,
-        "--background-fit",
-        "how an image or video fills the frame (default: cover)",
-        group=_BACKGROUND,
+        None, "--background-fit",
+        "how an image or video fills the frame (default: cover)", group=_BACKGROUND,
         choices=("cover", "contain", "stretch"),
-        works="a background that is an image or a video",
-        applies=lambda c: c.backdrop,
-    )
+        works="a background that is an image or a video", applies=lambda c: c.backdrop,
+    )  # fmt: skip
     downsample_ratio: float | str | None = _option(
-        None,
-        "--downsample-ratio",
+        None, "--downsample-ratio",
         "size of the coarse pass in (0, 1], or auto (longer side at most 512), "
-        "portrait, full-body",
-        group=_NETWORK,
-        metavar="RATIO",
-        parse=values.parse_number_or_word,
-        command_default="auto",
-    )
+        "portrait, full-body", group=_NETWORK, metavar="RATIO",
+        parse=values.parse_number_or_word, command_default="auto",
+    )  # fmt: skip
     device: "str | torch.device | None" = _option(
-        None,
-        "--device",
-        "auto, cpu, cuda, cuda:N or mps",
-        group=_NETWORK,
-        metavar="DEVICE",
-        command_default="auto",
-    )
+        None, "--device", "auto, cpu, cuda, cuda:N or mps", group=_NETWORK,
+        metavar="DEVICE", command_default="auto",
+    )  # fmt: skip
     dtype: "torch.dtype | None" = _option(
-        None,
-        "--dtype",
-        "precision",
-        group=_NETWORK,
-        choices=("float32", "float16", "bfloat16"),
-        command_default="float32",
-    )
+        None, "--dtype", "precision", group=_NETWORK,
+        choices=("float32", "float16", "bfloat16"), command_default="float32",
+    )  # fmt: skip
     engine: str = _option(
-        "auto",
-        "--engine",
+        "auto", "--engine",
         "what runs the network on a CPU: torch, openvino, openvino-float32, "
         "plain, or auto, the fastest; on a CUDA GPU auto or torch, a "
         "recorded graph, torch-compiled, which takes half a minute first, or plain",
-        group=_NETWORK,
-        metavar="NAME",
+        group=_NETWORK, metavar="NAME",
         choices=(
-            *("auto", "torch", "openvino", "openvino-float32", "onnxruntime"),
-            *("plain", "torch-compiled"),
+            "auto", "torch", "openvino", "openvino-float32", "onnxruntime", "plain",
+            "torch-compiled",
         ),
-    )
+    )  # fmt: skip
     seq_chunk: int | str = _option(
-        1,
-        "--seq-chunk",
-        "frames at once, or auto",
-        group=_NETWORK,
-        metavar="N",
-        parse=values.parse_count_or_word,
-        command_default="auto",
+        1, "--seq-chunk", "frames at once, or auto", group=_NETWORK, metavar="N",
+        parse=values.parse_count_or_word, command_default="auto",
         works="the engine plain, and frames that are not one image",
-        applies=lambda c: c.chunked,
-        noted=_always,
-        elsewhere="a note",
-        idle=("auto",),
-    )
+        applies=lambda c: c.chunked, noted=_always, elsewhere="a note", idle=("auto",),
+    )  # fmt: skip
     start: Rate | None = _option(
         None, "--start", "seconds or [HH:]MM:SS", group=_PART, metavar="TIME", **_MOVING
     )
@@ -265,168 +237,101 @@ class Options:
         None, "--end", "seconds or [HH:]MM:SS", group=_PART, metavar="TIME", **_MOVING
     )
     limit: int | None = _option(
-        None,
-        "--limit",
-        "at most N frames",
-        group=_PART,
-        metavar="N",
-        least=1,
-        parse=int,
-        **_MOVING,
-    )
+        None, "--limit", "at most N frames", group=_PART, metavar="N", least=1,
+        parse=int, **_MOVING,
+    )  # fmt: skip
     input_resize: tuple[int, int] | None = _option(
-        None,
-        "--resize",
-        "size of input and outputs",
-        group=_PART,
-        metavar="WxH",
+        None, "--resize", "size of input and outputs", group=_PART, metavar="WxH",
         parse=values.parse_size,
-    )
+    )  # fmt: skip
     frame_rate: Rate | None = _option(
-        None,
-        "--frame-rate",
-        "frames per second, such as 25 or 24000/1001, of an image folder (default: 30) "
-        "or of a stream without times (default: what it says itself); a video that has "
-        "times is converted to it, frames are left out or held",
-        group=_PART,
+        None, "--frame-rate",
+        "frames per second, such as 25 or 24000/1001, of an image folder (default: "
+        "30) or of a stream without times (default: what it says itself); a video "
+        "that has times is converted to it, frames are left out or held", group=_PART,
         metavar="RATE",
         works="videos, and sequences of images that become videos or OpenEXR or are "
-        "cut",
-        applies=lambda c: not c.still and c.timed,
-        noted=_moving,
+        "cut", applies=lambda c: not c.still and c.timed, noted=_moving,
         elsewhere="an error; a note for images that become images",
-    )
+    )  # fmt: skip
     deinterlace: str | None = _option(
-        None,
-        "--deinterlace",
+        None, "--deinterlace",
         "make whole pictures of interlaced ones, or leave them as they are (default: "
-        "auto)",
-        group=_PART,
-        choices=("auto", "off"),
-        **_VIDEOS,
-    )
+        "auto)", group=_PART, choices=("auto", "off"), **_VIDEOS,
+    )  # fmt: skip
     ignore_errors: bool = _option(
-        False,
-        "--ignore-errors",
-        "go on past damaged input",
-        group=_PART,
-        switch=True,
+        False, "--ignore-errors", "go on past damaged input", group=_PART, switch=True,
         **_MOVING,
-    )
+    )  # fmt: skip
     max_pixels: int | None = _option(
-        None,
-        "--max-pixels",
+        None, "--max-pixels",
         "the most pixels a frame may have (default: 150 million, 16384 a side)",
-        group=_PART,
-        metavar="N",
-        least=1,
-        parse=int,
-    )
+        group=_PART, metavar="N", least=1, parse=int,
+    )  # fmt: skip
     allow_lists: bool = _option(
-        False,
-        "--allow-lists",
+        False, "--allow-lists",
         "read an input that is a list of files (HLS, ffconcat) in its own folder",
-        group=_PART,
-        switch=True,
-    )
+        group=_PART, switch=True,
+    )  # fmt: skip
     hwaccel: str | None = _option(
-        None,
-        "--hwaccel",
+        None, "--hwaccel",
         "what decodes instead of the processor where it can: cuda, videotoolbox or "
-        "another of FFmpeg's",
-        group=_PART,
-        metavar="NAME",
-        **_VIDEOS,
-    )
+        "another of FFmpeg's", group=_PART, metavar="NAME", **_VIDEOS,
+    )  # fmt: skip
     input_alpha: str = _option(
-        "multiply",
-        "--input-alpha",
+        "multiply", "--input-alpha",
         "what to do with the input's own alpha channel: multiply the matte by it or "
-        "ignore it",
-        group=_PART,
-        choices=("multiply", "ignore"),
-    )
+        "ignore it", group=_PART, choices=("multiply", "ignore"),
+    )  # fmt: skip
     num_workers: int = _option(
-        0,
-        least=0,
-        works="sequences of images",
-        applies=lambda c: c.images,
-        noted=_always,
-        elsewhere="a note",
-        may_change=True,
-    )
+        0, least=0, works="sequences of images", applies=lambda c: c.images,
+        noted=_always, elsewhere="a note", may_change=True,
+    )  # fmt: skip
     codec: str | None = _option(
-        None,
-        "--codec",
+        None, "--codec",
         "instead of the suffix's default, for the cut-out and the composition",
         group=_ENCODING,
         choices=(
-            *("h264", "hevc", "av1", "vp9", "prores", "ffv1"),
-            *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "gif", "webp", "apng"),
+            "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
+            "av1_nvenc", "gif", "webp", "apng",
         ),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
             not e.image for kind, e in c.encodings.items() if _is_main(kind)
         ),
-    )
+    )  # fmt: skip
     output_video_mbps: float | None = _option(
-        None,
-        "--mbps",
-        "bit rate to aim at [Mbit/s]",
-        group=_ENCODING,
-        metavar="RATE",
-        parse=float,
-        works=_RATED,
+        None, "--mbps", "bit rate to aim at [Mbit/s]", group=_ENCODING, metavar="RATE",
+        parse=float, works=_RATED,
         applies=lambda c: any(e.mbps is not None for e in c.encodings.values()),
         noted=lambda c: c.png_sequence,
         elsewhere='an error; a note with `output_type="png_sequence"`',
-    )
+    )  # fmt: skip
     crf: int | None = _option(
-        None,
-        "--crf",
-        "constant quality, lower is better",
-        group=_ENCODING,
-        metavar="N",
-        parse=int,
-        works=f"{_RATED}; animated WebP",
+        None, "--crf", "constant quality, lower is better", group=_ENCODING,
+        metavar="N", parse=int, works=f"{_RATED}; animated WebP",
         applies=lambda c: any(e.crf is not None for e in c.encodings.values()),
-    )
+    )  # fmt: skip
     start_number: int | None = _option(
-        None,
-        "--start-number",
+        None, "--start-number",
         "number of the first image where an output is a pattern or a folder (default: "
-        "the source's own, or 0)",
-        group=_ENCODING,
-        metavar="N",
-        least=0,
-        parse=int,
+        "the source's own, or 0)", group=_ENCODING, metavar="N", least=0, parse=int,
         works="outputs that are folders or patterns of images",
         applies=lambda c: c.numbered,
-    )
+    )  # fmt: skip
     tone_map: str = _option(
-        "auto",
-        "--tone-map",
+        "auto", "--tone-map",
         "make SDR of HDR where an output cannot hold HDR, or keep the code values",
-        group=_ENCODING,
-        choices=("auto", "off"),
-        works="HDR inputs",
-        applies=lambda c: c.tonal,
-        noted=_always,
-        elsewhere="a note",
-    )
+        group=_ENCODING, choices=("auto", "off"), works="HDR inputs",
+        applies=lambda c: c.tonal, noted=_always, elsewhere="a note",
+    )  # fmt: skip
     audio: bool = _option(
         True, "--no-audio", "leave the sound out", group=_ENCODING, switch=False
     )
     overwrite: bool = _option(
-        True,
-        "--overwrite",
-        "replace outputs that exist",
-        group=_ENCODING,
-        short="-y",
-        switch=True,
-        command_default=False,
-        may_change=True,
-    )
+        True, "--overwrite", "replace outputs that exist", group=_ENCODING, short="-y",
+        switch=True, command_default=False, may_change=True,
+    )  # fmt: skip
     output_type: str = _option("video", choices=("video", "png_sequence"))
 
     def __post_init__(self) -> None:

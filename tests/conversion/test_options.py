@@ -9,11 +9,24 @@ from fakes import Fake, colours, save_images
 
 from rematte.conversion.needs import NEEDS
 from rematte.convert import convert_video
+from rematte.engines.choose import ENGINES
+from rematte.matting.background import FITS
 from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS
 from rematte.segments import convert_long
+from rematte.video.codecs import CODECS
+from rematte.video.fields import DEINTERLACE
+from rematte.video.read_options import INPUT_ALPHAS
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+
+CHOICES = {
+    "background_fit": FITS,
+    "codec": CODECS,
+    "deinterlace": DEINTERLACE,
+    "engine": ENGINES,
+    "input_alpha": INPUT_ALPHAS,
+}
 
 # For each option a value, outputs for which it does nothing, and the input.
 IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
@@ -52,6 +65,18 @@ def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_option_of_the_table_is_tried() -> None:
     assert {name for name, option in OPTIONS.items() if option.works} == {*IDLE, *NOTED}
+
+
+def test_choices_are_what_the_modules_take() -> None:
+    """They are written out in `Options`, since these modules are slow to import."""
+    assert {name: {*OPTIONS[name].choices} for name in CHOICES} == {
+        name: {*choices} for name, choices in CHOICES.items()
+    }
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"no option 'ingore_errors'; .* ignore_errors"):
+        convert_video(Fake(), "in.mp4", output="o.mp4", ingore_errors=True)
 
 
 @pytest.mark.parametrize("name", IDLE)
