@@ -255,7 +255,7 @@ class Restoration:
         unit = np.uint32(257 if original.itemsize == 1 else 1)
         run_rows(
             _restore, len(out), original, unit, shown, foreground, out,
-            *self._raise._tables(shown),
+            self._raise._tables(shown),
         )  # fmt: skip
         return out
 
@@ -372,9 +372,9 @@ def _convert(
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _restore(
     begin: int, end: int, original: Any, unit: Any, shown: Any, foreground: Any,
-    out: Any, light: Any, steps: Any, most: Any, luma_in: Any, matrix: Any,
-    luma_out: Any, top: Any,
+    out: Any, tables: Any,
 ) -> None:  # fmt: skip
+    light, steps, most, luma_in, matrix, luma_out, top = tables
     scale, half, zero = np.float32(65535), np.float32(0.5), np.float32(0)
     for row in range(begin, end):
         for x in range(shown.shape[1]):
