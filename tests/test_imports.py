@@ -41,7 +41,7 @@ ALLOWED = {
         *("conversion", "convert", "engines", "options", "prefetch", "resume", "video"),
         *("workers/pool",),
     },
-    "live": {"conversion", "convert", "engines", "matting", "video"},
+    "live": {"conversion", "convert", "engines", "matting", "options", "video"},
     "serve": {"convert", "engines", "matting", "options", "video", "workers"},
     "evaluate": {"matting", "video"},
     "train": {"engines", "network", "video", "weights"},

@@ -78,14 +78,14 @@ def run(options: Namespace) -> int:
         background=options.background,
         background_fit=options.background_fit,
         downsample_ratio=options.downsample_ratio,
-        size=options.input_resize,
-        deinterlace=options.deinterlace or "auto",
+        input_resize=options.input_resize,
+        deinterlace=options.deinterlace,
         engine=options.engine,
-        mbps=options.mbps,
+        output_video_mbps=options.mbps,
         pace=not options.no_pace,
         limit=options.limit,
         overwrite=options.overwrite,
-        tell=_print_rate if shown else lambda _: None,
+        report=_print_rate if shown else lambda _: None,
     )
     # The standard output may be the video.
     file = sys.stderr if options.output == "-" else sys.stdout

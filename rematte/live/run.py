@@ -1,7 +1,7 @@
-"""Live: the newest picture of a camera, cut out and shown at once.
+"""Mattes the latest picture of a camera and shows it at once.
 
-Pictures that come while one is worked on are dropped, all but the newest, so that what
-is seen is never late by more than the work on one picture.
+While a picture is being processed, all newer ones but the latest are dropped, so the
+delay never exceeds the time that one picture takes.
 """
 
 import stat
@@ -26,26 +26,31 @@ from rematte.matting.background import (
     make_background,
 )
 from rematte.matting.loop import choose_ratio, run
+from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.output_paths import check_target
 from rematte.video.writer import FileWriter
 
 SHOWS = ("composition", "alpha", "foreground")
+_OPTIONS = {
+    *("background", "background_fit", "deinterlace", "downsample_ratio", "engine"),
+    *("input_resize", "limit", "output_video_mbps", "overwrite"),
+}
 
 
 @dataclass
 class LiveReport:
-    """What was shown.
+    """Statistics of a live session.
 
     Attributes:
-        frames: How many pictures were shown.
-        dropped: How many came and were not.
-        seconds: From the first to the end [s].
-        latency: Median time from a picture's coming to its being shown [s].
-        latency_p95: The 95th percentile of that [s].
-        engine: What ran the network, and why.
-        notes: What else there is to say.
+        frames: Number of pictures shown.
+        dropped: Number of pictures that arrived and were not shown.
+        seconds: Time from the first picture to the end [s].
+        latency: Median time from a picture's arrival until it is shown [s].
+        latency_p95: The 95th percentile of that time [s].
+        engine: The engine's name, and why it was chosen.
+        notes: Remarks for the user, in words.
     """
 
     frames: int = 0
@@ -58,7 +63,7 @@ class LiveReport:
 
 
 class _Recording:
-    """A file that is complete once it is closed."""
+    """A sink that records to a file; `close` completes it."""
 
     def __init__(self, path: Path, info: VideoInfo, alpha: bool, show: str,
                  mbps: float | None, overwrite: bool) -> None:  # fmt: skip
@@ -75,19 +80,19 @@ class _Recording:
         need("live --mbps", mbps, encoding.mbps is not None)
         self._writer = FileWriter(path, info, encoding)
         self.notes = self._writer.notes
-        self._waiting: Frame | None = None
+        self._last: Frame | None = None
 
     def write(self, frame: Frame) -> None:
-        if self._waiting is not None:  # shown until the next one came
-            length = frame.time - self._waiting.time
-            self._writer.write(replace(self._waiting, duration=length))
-        self._waiting = frame
+        if self._last is not None:  # it was shown until this one arrived
+            duration = frame.time - self._last.time
+            self._writer.write(replace(self._last, duration=duration))
+        self._last = frame
 
     def close(self) -> None:
-        if self._waiting is None:
+        if self._last is None:
             self._writer.discard()
             return
-        self._writer.write(self._waiting)
+        self._writer.write(self._last)
         self._writer.finish()
 
 
@@ -97,120 +102,109 @@ def live(
     output: str,
     *,
     show: str = "composition",
-    background: str | None = None,
-    background_fit: str | None = None,
-    downsample_ratio: float | str | None = None,
-    size: tuple[int, int] | None = None,
-    deinterlace: str = "auto",
-    engine: str = "auto",
-    mbps: float | None = None,
     pace: bool = True,
-    limit: int | None = None,
-    overwrite: bool = False,
-    tell: Callable[[LiveReport], object] = lambda report: None,
+    report: Callable[[LiveReport], object] = lambda report: None,
+    **options: Any,
 ) -> LiveReport:
-    """Cut people out of what a camera shows, until it ends or Ctrl-C.
+    """Cut people out of the pictures of a camera, until it ends or Ctrl-C.
 
     Args:
         model: A loaded network.
         sources: A camera ("camera", "camera:1"), a URL or a file, or several, of which
-            the first is shown. The recurrent state starts anew at each change.
+            the first is shown. The recurrent state is reset at each change.
         output: "window", "virtual-camera", a file, an address (rtmp://, srt://,
-            udp://), "-" or a named pipe, which get raw video in NUT.
+            udp://), or "-" or a named pipe for raw video in NUT.
         show: "composition", "alpha" or "foreground".
-        background: See `make_background`; green unless given.
-        background_fit: "cover" (the default), "contain" or "stretch".
-        downsample_ratio: See `convert_video`.
-        size: Width and height [pixels] to resize to.
-        deinterlace: See `convert_video`.
-        engine: See `convert_video`.
-        mbps: Bit rate of files and addresses [Mbit/s].
-        pace: Hold a file to its own times, as if it were a camera.
-        limit: Stop after this many pictures.
-        overwrite: Replace a file that exists.
-        tell: Called after each picture with the report as it stands.
+        pace: Play a file at its own speed, as if it were a camera.
+        report: Called after each picture with the statistics so far.
+        **options: Of those in `Options`: `background`, `background_fit`,
+            `deinterlace`, `downsample_ratio`, `engine`, `input_resize`, `limit`,
+            `output_video_mbps` and `overwrite`, which is False by default.
 
     Returns:
-        What was shown.
+        The statistics.
 
     Raises:
+        TypeError: If there is no such option.
         ValueError: If an argument is out of its range.
         InputError: If the source cannot be opened, or breaks off.
         OutputError: If the output cannot be opened or breaks off.
     """
+    if unknown := options.keys() - _OPTIONS:
+        raise TypeError(f"live has no option {', '.join(sorted(unknown))}")
+    how = make_options(**{"overwrite": False} | options)
     sources = [sources] if isinstance(sources, str) else sources
     if show not in SHOWS:
         raise ValueError(f"show must be one of {', '.join(SHOWS)}, got {show!r}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more pictures, got {limit}")
-    alpha = show == "composition" and background == "transparent"
-    behind = make_background(background or "green", background_fit or "cover")
-    backdrop = isinstance(behind, ImageBackground | VideoBackground)
-    files = [source for source in sources if Path(source).is_file()]
-    for flag, value, met in (
-        ("live --background", background, show == "composition"),
-        ("live --background-fit", background_fit, backdrop),
-        ("live --no-pace", not pace, bool(files)),
-    ):
-        need(flag, value, met)
-    renderer = Renderer(show, background=behind)
-    newest = Newest(sources, size, pace, deinterlace)
-    # Building an engine takes long, so an output that cannot be opened comes first.
-    sink = _open(output, newest, show, alpha, mbps, overwrite)
-    report, times = LiveReport(), list[float]()
+    alpha = show == "composition" and how.background == "transparent"
+    need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
+    renderer = _make_renderer(how, show)
+    newest = Newest(sources, how.input_resize, pace, how.deinterlace or "auto")
+    # The output first: an error there should not wait until an engine is built.
+    sink = _open(output, newest, show, alpha, how)
+    stats, times = LiveReport(), list[float]()
     try:
-        matting = _build(model, newest.info, renderer, report, engine, downsample_ratio)
+        matting = _build(model, newest.info, renderer, stats, how)
         with newest:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             for frame in _mattes(newest, matting, renderer):
                 sink.write(frame)
                 times.append(newest.now() - float(frame.time))
-                report.frames, report.dropped = len(times), newest.dropped
-                report.seconds = time.perf_counter() - begun
-                tell(report)
-                if report.frames == limit:
+                stats.frames, stats.dropped = len(times), newest.dropped
+                stats.seconds = time.perf_counter() - start
+                report(stats)
+                if stats.frames == how.limit:
                     break
         if not times:
             raise InputError(f"{sources[0]}: no picture came")
     except KeyboardInterrupt:  # the usual end of a camera
         pass
     except BaseException:
-        with suppress(OutputError):  # the first error is the one to report
+        with suppress(OutputError):  # only the first error is raised
             sink.close()
         raise
     sink.close()
-    report.notes += newest.notes + getattr(sink, "notes", [])
+    stats.notes += newest.notes + getattr(sink, "notes", [])
     if times:
-        report.latency = float(np.median(times))
-        report.latency_p95 = float(np.percentile(times, 95))
-    return report
+        stats.latency = float(np.median(times))
+        stats.latency_p95 = float(np.percentile(times, 95))
+    return stats
+
+
+def _make_renderer(options: Options, show: str) -> Renderer:
+    chosen: Any = options.background or "green"
+    background = make_background(chosen, options.background_fit or "cover")
+    backdrop = isinstance(background, ImageBackground | VideoBackground)
+    need("live --background", options.background, show == "composition")
+    need("live --background-fit", options.background_fit, backdrop)
+    return Renderer(show, background=background)
 
 
 def _build(
     model: Any,
     info: VideoInfo,
     renderer: Renderer,
-    report: LiveReport,
-    engine: str,
-    downsample_ratio: float | str | None,
+    stats: LiveReport,
+    options: Options,
 ) -> Any:
-    """Build what a picture of this size needs, before the first one comes."""
+    """Build the engine for pictures of this size, before the first one arrives."""
     device, dtype = placement(model, None, None)
     chosen = choose_engine(
-        model, device, dtype, engine=engine, size=(info.height, info.width),
-        ratio=choose_ratio(info.width, info.height, downsample_ratio),
-        report=report.notes.append,
+        model, device, dtype, engine=options.engine, size=(info.height, info.width),
+        ratio=choose_ratio(info.width, info.height, options.downsample_ratio),
+        report=stats.notes.append,
     )  # fmt: skip
-    matting = partial(run, chosen, downsample_ratio=downsample_ratio)
+    ratio = options.downsample_ratio
+    matting = partial(run, chosen, downsample_ratio=ratio)
     blank = np.zeros((info.height, info.width, 3), np.uint8)
     for matted in matting([Frame(blank, info.time_base, info.time_base)]):
         renderer(matted)
-    report.engine = describe_engine(chosen)
+    stats.engine = describe_engine(chosen)
     return matting
 
 
 def _mattes(newest: Newest, matting: Any, renderer: Renderer) -> Iterator[Frame]:
-    """Give finished pictures; the state starts anew with each source."""
+    """Yield finished pictures; the state is reset with each source."""
     arrival = newest.take()
     while arrival is not None:
         source = arrival.source
@@ -226,13 +220,9 @@ def _mattes(newest: Newest, matting: Any, renderer: Renderer) -> Iterator[Frame]
 
 
 def _open(
-    output: str,
-    newest: Newest,
-    show: str,
-    alpha: bool,
-    mbps: float | None,
-    overwrite: bool,
+    output: str, newest: Newest, show: str, alpha: bool, options: Options
 ) -> Sink:
+    mbps = options.output_video_mbps
     path, info = Path(output), newest.info
     screen = output in ("window", "virtual-camera")
     pipe = path.exists() and stat.S_ISFIFO(path.stat().st_mode)
@@ -250,4 +240,4 @@ def _open(
         raise OutputError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"
         )
-    return _Recording(path, info, alpha, show, mbps, overwrite)
+    return _Recording(path, info, alpha, show, mbps, options.overwrite)

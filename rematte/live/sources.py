@@ -1,7 +1,7 @@
-"""Pictures as they come: cameras, network streams, paced files; and where they go.
+"""Sources and sinks of live pictures: cameras, streams, files, windows, pipes.
 
-What comes is never waited for twice: whoever is too slow gets the newest picture, and
-those in between are dropped. No torch here.
+A slow consumer gets the latest picture, and those in between are dropped. This module
+needs no torch.
 """
 
 import os
@@ -29,12 +29,12 @@ from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, between
 from rematte.video.upright import Upright
 
-_BASE = Fraction(1, 90_000)  # the unit of times that are read off a clock
-_PATIENCE = 0.2  # between two looks at whether to stop [s]
-# What SDL draws to where it finds no display: nobody sees it.
-_BLIND = ("dummy", "offscreen")
+_BASE = Fraction(1, 90_000)  # unit of the times that are read off a clock [s]
+_POLL_PERIOD = 0.2  # between checks of whether to stop [s]
+# SDL's drivers where there is no display.
+_INVISIBLE = ("dummy", "offscreen")
 _TIMEOUT = 10.0  # of opening and reading a stream [s]
-# The system's own way to cameras, as FFmpeg calls it, and how it names them.
+# FFmpeg's device and the name of a camera, by system.
 _CAMERAS = {
     "Linux": ("v4l2", "/dev/video{}"),
     "Darwin": ("avfoundation", "{}:none"),
@@ -43,19 +43,19 @@ _CAMERAS = {
 
 
 class LiveSource:
-    """Pictures of a camera, a stream or a file, as fast as they come.
+    """Reads the pictures of a camera, a stream or a file as fast as they arrive.
 
     Args:
         source: "camera", "camera:1" or "camera:NAME"; a URL or device that FFmpeg
-            opens; or a file, which is shown at its own pace.
+            opens; or a file.
         size: Width and height [pixels] to resize to, or None.
-        pace: Whether a file is held to its own times, as a camera would be; without
-            it, it comes as fast as it can be read.
+        pace: Play a file at its own speed, as a camera would; else it is read as fast
+            as possible.
         deinterlace: "auto" or "off"; see `VideoReader`.
 
     Attributes:
-        info: What is known before reading.
-        notes: What is not as in the source, in words.
+        info: Size, rate and colours of the pictures.
+        notes: Differences from the source, in words.
 
     Raises:
         InputError: If it cannot be opened, or has no picture.
@@ -112,16 +112,16 @@ class LiveSource:
         self.info = replace(info, colour=as_sdr(info.colour))
 
     def __iter__(self) -> Iterator[tuple[Pixels, Pixels | None]]:
-        """Pictures as SDR, each with its own alpha where a file has one."""
+        """Yield pictures in SDR, each with its alpha channel where a file has one."""
         if self._file is None:
             for pixels in self._stream():
                 yield pixels, None
             return
-        begun = time.monotonic()
+        start = time.monotonic()
         first: Fraction | None = None
         for frame in self._file:
             first = frame.time if first is None else first
-            wait = begun + float(frame.time - first) - time.monotonic()
+            wait = start + float(frame.time - first) - time.monotonic()
             if self._pace and wait > 0:
                 time.sleep(wait)
             pixels = frame.pixels
@@ -177,10 +177,10 @@ def _open(source: str) -> Any:
 
 
 class Arrival(NamedTuple):
-    """A picture that came.
+    """A picture that arrived.
 
     Attributes:
-        frame: Its time is when it came, since the beginning [s].
+        frame: Its time is that of the arrival, since the start [s].
         source: The index of its source.
     """
 
@@ -189,18 +189,19 @@ class Arrival(NamedTuple):
 
 
 class Newest:
-    """Reads sources in a thread of its own, and keeps what came last, and only that.
+    """Reads sources in a thread of its own and holds only the latest picture.
 
     Args:
-        sources: As of `LiveSource`; one after the other, changed by `switch`.
-        size: Of all pictures, as of `LiveSource`; None takes the first source's.
-        pace: As of `LiveSource`.
-        deinterlace: As of `LiveSource`.
+        sources: Cameras, streams or files, as for `LiveSource`; `switch` goes on to
+            the next.
+        size: Width and height [pixels] of all pictures; None takes the first source's.
+        pace: Play files at their own speed.
+        deinterlace: "auto" or "off".
 
     Attributes:
-        info: What is known before reading.
-        notes: What is not as in the sources, in words.
-        dropped: How many pictures nobody took.
+        info: Size, rate and colours of the pictures.
+        notes: Differences from the sources, in words.
+        dropped: Number of pictures that were replaced before `take`.
 
     Raises:
         InputError: If the first source cannot be opened.
@@ -219,7 +220,7 @@ class Newest:
         self.notes: list[str] = []
         self.info = replace(self._reading.info, time_base=_BASE, depth=8, timecode=None)
         self.dropped = 0
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
         self._arrival: Arrival | None = None
         self._error: BaseException | None = None
         self._ended = self._switch = False
@@ -227,7 +228,7 @@ class Newest:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Newest":
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
         self._thread.start()
         return self
 
@@ -237,11 +238,11 @@ class Newest:
         self._thread.join(_TIMEOUT)
 
     def now(self) -> float:
-        """Time since the beginning [s]."""
-        return time.monotonic() - self._begun
+        """Time since the start [s]."""
+        return time.monotonic() - self._start
 
     def switch(self) -> None:
-        """Go on with the next source."""
+        """Change to the next source."""
         self._switch = True
 
     def _run(self) -> None:
@@ -258,9 +259,9 @@ class Newest:
             self._changed.notify()
 
     def _read(self, index: int) -> bool:
-        """Read a source; gives whether that was all."""
+        """Read a source; returns False if it was switched to the next."""
         self._switch = False
-        usual = 1 / self.info.rate
+        duration = 1 / self.info.rate
         try:
             for pixels, alpha in self._reading:
                 time_ = Fraction(round(self.now() / _BASE)) * _BASE
@@ -268,7 +269,7 @@ class Newest:
                     if self._ended:
                         return True
                     self.dropped += self._arrival is not None
-                    frame = Frame(pixels, time_, usual, alpha=alpha)
+                    frame = Frame(pixels, time_, duration, alpha=alpha)
                     self._arrival = Arrival(frame, index)
                     self._changed.notify()
                 if self._switch:
@@ -279,14 +280,14 @@ class Newest:
             self.notes += [n for n in self._reading.notes if n not in self.notes]
 
     def take(self) -> Arrival | None:
-        """Wait for a picture; None after the last.
+        """Wait for a picture and return it; None after the last.
 
         Raises:
             InputError: If a source broke off.
         """
         with self._changed:
             while self._arrival is None and not self._ended:
-                self._changed.wait(_PATIENCE)
+                self._changed.wait(_POLL_PERIOD)
             arrival, self._arrival = self._arrival, None
         if arrival is None and self._error is not None:
             raise self._error
@@ -294,24 +295,24 @@ class Newest:
 
 
 class Sink(Protocol):
-    """Where pictures go."""
+    """The interface of outputs for live pictures."""
 
     def write(self, frame: Frame) -> None:
-        """Show a picture now."""
+        """Show or send a picture now."""
 
     def close(self) -> None:
-        """End it; what was written stays."""
+        """End the output; what was written stays."""
 
 
 class StreamSink:
-    """Sends to a network address, or as raw video into a pipe.
+    """Sends pictures to a network address, or as raw video into a pipe.
 
     Args:
         target: An address FFmpeg can write to (rtmp://, srt://, udp://, rtsp://), "-"
             for the standard output, or a named pipe.
-        info: Of the pictures.
+        info: Size and rate of the pictures.
         alpha: Whether pictures have an alpha channel.
-        mbps: Bit rate of H.264 [Mbit/s]; raw video has none.
+        mbps: Bit rate of H.264 [Mbit/s]; None takes 4. Raw video has none.
 
     Raises:
         OutputError: If it cannot be opened.
@@ -345,7 +346,7 @@ class StreamSink:
         stream.time_base = stream.codec_context.time_base = _BASE
         self._colour = Colour()
         if address:
-            # Even sizes: H.264 with 4:2:0 has no others.
+            # H.264 with 4:2:0 needs even sizes.
             stream.width, stream.height = info.width // 2 * 2, info.height // 2 * 2
             stream.pix_fmt = "yuv420p"
             stream.options = {"preset": "veryfast", "tune": "zerolatency"}
@@ -356,7 +357,7 @@ class StreamSink:
         self._stream = stream
 
     def write(self, frame: Frame) -> None:
-        """Send a picture; see `Sink`."""
+        """Send a picture."""
         stream = self._stream
         pixels = frame.pixels[: stream.height, : stream.width]
         if pixels.shape[2] == 1:  # an alpha matte
@@ -373,7 +374,7 @@ class StreamSink:
             raise self._lost(error) from error
 
     def close(self) -> None:
-        """End the stream; see `Sink`."""
+        """Send what the encoder holds, and end the stream."""
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -388,10 +389,10 @@ class StreamSink:
 
 
 class VirtualCamera:
-    """A camera that other programs see.
+    """A virtual camera that other programs can open.
 
     Args:
-        info: Of the pictures.
+        info: Size and rate of the pictures.
 
     Raises:
         OutputError: If there is no driver for it.
@@ -415,23 +416,23 @@ class VirtualCamera:
             ) from error
 
     def write(self, frame: Frame) -> None:
-        """Show a picture; see `Sink`."""
+        """Show a picture."""
         pixels = frame.pixels
         if pixels.shape[2] == 1:
             pixels = np.repeat(pixels, 3, 2)
         self._camera.send(np.ascontiguousarray(pixels))
 
     def close(self) -> None:
-        """Take the camera away."""
+        """Remove the camera."""
         self._camera.close()
 
 
 class Window:
-    """A window. Escape or closing it ends; space changes the source.
+    """A window; Escape or closing it ends the session, space changes the source.
 
     Args:
-        info: Of the pictures.
-        source: What to switch.
+        info: Size of the pictures.
+        source: The sources that space switches.
 
     Raises:
         OutputError: If there is no screen, or the package is missing.
@@ -450,14 +451,14 @@ class Window:
             pygame.display.init()
             driver = pygame.display.get_driver()
             wanted = os.environ.get("SDL_VIDEODRIVER", "")
-            if driver in _BLIND and driver not in wanted.split(","):
+            if driver in _INVISIBLE and driver not in wanted.split(","):
                 raise OutputError(
                     "no window can be opened: this session has no display; start it "
                     "from a desktop (DISPLAY or WAYLAND_DISPLAY is set there), or give "
                     "-o a file, an address, virtual-camera or -"
                 )
             flags = pygame.RESIZABLE | pygame.SCALED
-            with warnings.catch_warnings():  # a slow renderer is no reason to talk
+            with warnings.catch_warnings():  # about a slow renderer
                 warnings.simplefilter("ignore")
                 size = info.width, info.height
                 self._screen = pygame.display.set_mode(size, flags)
@@ -466,7 +467,7 @@ class Window:
         pygame.display.set_caption("rematte")
 
     def write(self, frame: Frame) -> None:
-        """Show a picture; see `Sink`.
+        """Show a picture and handle events.
 
         Raises:
             KeyboardInterrupt: If the window was closed.
@@ -488,5 +489,5 @@ class Window:
                 self._source.switch()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         self._pygame.display.quit()

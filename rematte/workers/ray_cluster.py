@@ -169,7 +169,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
             start_ray(**settings)
         else:
             ray.init(address=address, **settings)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray's are of any class
         raise ConnectionError(
             f"no Ray cluster at {address or 'this machine'} ({_cause(error)}); "
             "start one with `ray start --head`, correct --ray, or set RAY_AUTH_MODE as "

@@ -97,7 +97,7 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     report = live(
-        Fake(), str(endless), str(tmp_path / "a.mkv"), downsample_ratio=1, tell=stop
+        Fake(), str(endless), str(tmp_path / "a.mkv"), downsample_ratio=1, report=stop
     )
     assert report.frames == 3
     assert len(pictures(tmp_path / "a.mkv")) == 3

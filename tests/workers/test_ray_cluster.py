@@ -21,6 +21,7 @@ from conftest import Run, make_clip, noise
 from fakes import Fake, colours, decode, names, sound, times
 
 from rematte.cli.app import build_parser
+from rematte.engines.runtimes import start_ray
 from rematte.options import Options
 from rematte.resume import LEAD_IN
 from rematte.resume import plan as segments
@@ -59,10 +60,7 @@ def running(_own_token: None) -> Iterator[None]:
         # Workers import the networks of the tests.
         paths = ROOT, ROOT / "tests", Path(__file__).parent
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-            object_store_memory=80_000_000,
-        )  # fmt: skip
+        start_ray(num_cpus=2, log_to_driver=False, object_store_memory=80_000_000)
         yield
         ray.shutdown()
 
@@ -387,13 +385,11 @@ def test_ctrl_c_stops_all(place: Path) -> None:
         start_new_session=True,
     )  # fmt: skip
     try:
-        until = time.monotonic() + 120
         while not list(place.glob("out/.long.*")):
             assert command.poll() is None, command.communicate()
-            assert time.monotonic() < until
             time.sleep(0.05)
         os.killpg(command.pid, signal.SIGINT)
-        out, error = command.communicate(timeout=180)
+        out, error = command.communicate()
     finally:
         command.kill()
         command.wait()
