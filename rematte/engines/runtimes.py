@@ -64,9 +64,6 @@ def import_ray(alone: bool = False) -> Any:
     return ray
 
 
-_RAY_ATTEMPTS = 5  # Ray itself waits 30 s, which is not enough on a busy machine
-
-
 def start_ray(**settings: Any) -> None:
     """Start Ray on this machine; nothing is sent or written to the home folder.
 
@@ -87,14 +84,7 @@ def start_ray(**settings: Any) -> None:
     starts = services.start_api_server
     services.start_api_server = lambda *args, **kwargs: ("", None)
     try:
-        for attempts_left in reversed(range(_RAY_ATTEMPTS)):
-            try:
-                ray.init(address="local", include_dashboard=False, **settings)
-                break
-            except Exception as error:  # of no class of its own
-                ray.shutdown()
-                if "timed out during startup" not in str(error) or not attempts_left:
-                    raise
+        ray.init(address="local", include_dashboard=False, **settings)
     finally:
         services.start_api_server = starts
 

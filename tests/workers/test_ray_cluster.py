@@ -21,7 +21,6 @@ from conftest import Run, make_clip, noise
 from fakes import Fake, colours, decode, names, sound, times
 
 from rematte.cli.app import build_parser
-from rematte.engines.runtimes import start_ray
 from rematte.options import Options
 from rematte.resume import LEAD_IN
 from rematte.resume import plan as segments
@@ -60,7 +59,10 @@ def running(_own_token: None) -> Iterator[None]:
         # Workers import the networks of the tests.
         paths = ROOT, ROOT / "tests", Path(__file__).parent
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
-        start_ray(num_cpus=2, log_to_driver=False, object_store_memory=80_000_000)
+        ray.init(
+            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+            object_store_memory=80_000_000,
+        )  # fmt: skip
         yield
         ray.shutdown()
 
