@@ -25,7 +25,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from rematte.convert import convert_video
-from rematte.engines.choose import choose_engine, installed
+from rematte.engines.choose import CPU_ENGINES, choose_engine, installed
 from rematte.engines.device import choose_device
 from rematte.engines.runtimes import package_versions, processor
 from rematte.matting.loop import run as run_engine
@@ -103,8 +103,8 @@ FULL = tuple(
     }.items()
     for width, height, ratio in sizes
     for engine, chunk in (
-        ("plain", 1), *([("plain", 4)] if kind == "memory" else []), ("torch", 1),
-        ("openvino-float32", 1), ("openvino", 1),
+        ("plain", 1), *([("plain", 4)] if kind == "memory" else []),
+        *((name, 1) for name in CPU_ENGINES if name != "plain"),
     )
 )  # fmt: skip
 

@@ -113,7 +113,7 @@ def _choose_backdrop(
         return spec, []
     if kind != "output":
         # The documented composition: green in a video, transparent in images.
-        clear = is_sequence(path) and path.suffix.lower() not in (".jpg", ".jpeg")
+        clear = is_sequence(path) and can_hold_alpha(path.suffix.lower() or ".png")
         return "transparent" if clear else "green", []
     suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
     if can_hold_alpha(suffix, codec):

@@ -22,10 +22,11 @@ from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
 from rematte.weights.registry import download_dir
 
-CPU_ENGINES = ("torch", "openvino", "openvino-float32", "plain")
+# What runs a float32 `MattingNetwork` on a CPU, and what "auto" compares.
+_COMPARED = ("torch", "openvino", "openvino-float32")
+CPU_ENGINES = (*_COMPARED, "plain")
 # ONNX Runtime was an engine; its name is still accepted.
 ENGINES = ("auto", *CPU_ENGINES, "torch-compiled", "onnxruntime")
-_COMPARED = ("torch", "openvino", "openvino-float32")
 
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
 _AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}

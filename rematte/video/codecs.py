@@ -32,6 +32,9 @@ class Codec:
         alpha_crf: The same for a transparent output, where it differs.
         even: Whether width and height must be even.
         least: Smallest width and height that the encoder takes [pixels].
+        tagged: Whether a file says which curve and primaries its values have.
+        keeps_aspect: Whether a picture says which shape its pixels have; a container
+            is asked when it is written.
     """
 
     encoder: str
@@ -42,6 +45,8 @@ class Codec:
     alpha_crf: int | None = None
     even: bool = False
     least: int = 1
+    tagged: bool = True
+    keeps_aspect: bool = True
 
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
         """The nearest size, not smaller, that the encoder takes."""
@@ -116,8 +121,10 @@ CODECS = {
     "av1_nvenc": Codec(
         "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, least=192
     ),
-    "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}),
-    "webp": Codec("libwebp_anim", {8: "bgra"}, {8: "bgra"}, crf=15, alpha_crf=2),
+    "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}, tagged=False),
+    "webp": Codec(
+        *("libwebp_anim", {8: "bgra"}, {8: "bgra"}), crf=15, alpha_crf=2, tagged=False
+    ),
     "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
 }
 
@@ -149,9 +156,16 @@ IMAGES = {
         {1: "gray", 8: "rgb24", 16: "rgb48le", 17: "gray16le"},
         {8: "rgba", 16: "rgba64le"},
         {"compression_algo": "deflate"},
+        tagged=False,
     ),
-    ".jpg": Codec("mjpeg", {8: "yuvj444p"}, options={"qmin": "2", "qmax": "2"}),
-    ".webp": Codec("libwebp", {8: "bgra"}, {8: "bgra"}, _WEBP_LOSSLESS),
+    ".jpg": Codec(
+        "mjpeg", {8: "yuvj444p"}, options={"qmin": "2", "qmax": "2"}, tagged=False
+    ),
+    ".webp": Codec(
+        *("libwebp", {8: "bgra"}, {8: "bgra"}, _WEBP_LOSSLESS),
+        tagged=False,
+        keeps_aspect=False,
+    ),
     ".exr": Codec("exr", {16: "gbrpf32le"}, {16: "gbrapf32le"}, {"format": "half"}),
 }
 IMAGES[".tiff"], IMAGES[".jpeg"] = IMAGES[".tif"], IMAGES[".jpg"]
@@ -404,9 +418,8 @@ def _choose_image(
 
 def _is_untagged(encoding: Encoding, path: Path) -> bool:
     """Whether a file cannot say which curve and primaries its values have."""
-    encoders = ("gif", "libwebp_anim", "libwebp", "tiff", "mjpeg")
     raw = path.suffix.lower() == ".nut" and encoding.codec.encoder == "ffv1"
-    return raw or encoding.codec.encoder in encoders
+    return raw or not encoding.codec.tagged
 
 
 def _with_colour(

@@ -72,7 +72,7 @@ class ImageWriter:
         if code is not None and not (self._exr and exr.can_hold(code)):
             why = "cannot count so many" if self._exr else "has no field for it"
             self.notes.append(lost_timecode(code, path.suffix or ".png", why))
-        if info.sample_aspect_ratio != 1 and encoding.codec.encoder == "libwebp":
+        if info.sample_aspect_ratio != 1 and not encoding.codec.keeps_aspect:
             self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
         self.notes += left_out_tracks(info, path)
         self._single = not is_sequence(path)
