@@ -91,7 +91,7 @@ def plan_outputs(
         backdrop = isinstance(background, ImageBackground | VideoBackground)
         if isinstance(background, ImageBackground | VideoBackground):
             notes += background.notes
-        renderer = Renderer(kind, encoding.wide, background, encoding.colour)
+        renderer = Renderer(kind, encoding.sixteen_bit, background, encoding.colour)
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         outputs.append(Output(kind, path, encoding, renderer, backdrop))
     return outputs

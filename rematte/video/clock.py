@@ -1,7 +1,7 @@
-"""The clock of a file: where it begins, and where it was set to another time.
+"""The clock of a file: its start, and its jumps to another time.
 
-Every reader of a file uses the same `Clock`, so that picture, sound and subtitles keep
-their distances, and 0 is where the first picture or sound is presented.
+Every reader of a file uses the same `Clock`, so that picture, sound and subtitles stay
+in sync, and 0 is when the first picture or sound is presented.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ from av.video.stream import VideoStream
 
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input
 
-# Formats of broadcasts: they are cut and joined byte by byte, so that their clock may
-# jump, and lose packets on their way.
+# Formats of broadcasts: they are cut and joined byte by byte, so their clock may jump,
+# and they may lose packets in transmission.
 _BROADCAST = {"mpegts", "mpeg", "flv", "live_flv"}
 
-# A longer step forward is a jump of the clock there, and a hole elsewhere [s].
+# A longer step forward is a jump of the clock in a broadcast, else a hole [s].
 LONG_STEP = 10
-# A shorter step back is an inaccurate time, as careless muxers write them [s].
+# A shorter step back is an inaccurate time of a careless muxer [s].
 _SHORT_STEP = Fraction(1, 10)
 
 
@@ -40,7 +40,7 @@ class Run:
         end: Time at which the last of them ends [s].
         back: Whether the jump before it went back in time.
         opens: Index of its first packet among all packets of the file.
-        closes: Index of its last packet among them.
+        closes: Index of its last packet among all packets of the file.
     """
 
     first: int
@@ -62,14 +62,14 @@ class Clock:
 
     Attributes:
         origin: Time in the file that is 0 [s].
-        shifts: By stream index, the packets from which on a time [s] is added; empty
-            where the clock never jumps.
+        shifts: By stream index, pairs of a packet's index and the time [s] that is
+            added from it on; empty if the clock never jumps.
         jumps: When the clock jumps [s], in the file's time without the jumps.
         sounds: Earliest time of the sound in the file [s]; None without sound.
-        picture: Time of the first picture in the file [s]; those before it, as where a
-            recording begins between key frames, cannot be decoded.
-        frames: How many packets the picture has, if they were counted.
-        unread: How many bytes at the end of the file hold nothing that can be read.
+        picture: Time of the first picture in the file [s]; packets before it cannot be
+            decoded, as in a recording that starts between key frames.
+        frames: Number of the picture's packets, if they were counted.
+        unread: Number of bytes at the end of the file that cannot be read.
     """
 
     origin: Fraction = Fraction(0)
@@ -81,7 +81,7 @@ class Clock:
     unread: int = 0
 
     def starting(self, picture: Fraction) -> "Clock":
-        """The clock that begins with the sound or with this first picture.
+        """The clock that starts with the sound or with this first picture.
 
         Args:
             picture: When the first picture is presented, in the file's time [s].
@@ -90,9 +90,9 @@ class Clock:
         return replace(self, origin=first, picture=picture)
 
     def packets(self, packets: Iterable[Any]) -> Iterator[Any]:
-        """Undo the jumps: move packets that come from the file's beginning on.
+        """Undo the jumps in the times of packets, read from the start of the file.
 
-        Sound that would be heard twice where two recordings overlap is left out.
+        Sound that would be heard twice, where two recordings overlap, is left out.
         """
         if not self.shifts:
             yield from packets
@@ -117,7 +117,7 @@ class Clock:
             yield packet
 
     def notes(self) -> list[str]:
-        """Sentences for the report about what is not as in the file."""
+        """Notes on what differs from the file."""
         notes = []
         if self.jumps:
             where = [f"{float(at - self.origin):.3f} s" for at in self.jumps]
@@ -139,7 +139,7 @@ def _shift(shifts: Sequence[tuple[int, Fraction]], count: int) -> Fraction:
 
 
 def is_broadcast(container: InputContainer) -> bool:
-    """Whether a file's clock may jump, and its packets may be damaged on their way."""
+    """Whether a file's clock may jump and its packets may be damaged."""
     return container.format.name in _BROADCAST
 
 
@@ -154,10 +154,10 @@ def read_clock(
 
     Args:
         path: The file.
-        container: It, open.
+        container: The open file.
         picture: The stream that is shown.
-        audio: Whether the sound is taken, which may begin before the picture.
-        limits: What the file may ask for.
+        audio: Whether the sound is used; it may start before the picture.
+        limits: Limits of frame size and of lists of files.
     """
     sounds = container.streams.audio if audio else ()
     known = [stream for stream in sounds if stream.codec_context is not None]
@@ -180,19 +180,19 @@ def read_clock(
 
 
 def _priming(stream: Any) -> Fraction:
-    """Length [s] of the beginning of a sound that only prepares its decoder.
+    """Length [s] of a sound's start that only prepares its decoder.
 
-    Only MP4 and MOV state it, and FFmpeg has taken it off the start then.
+    MP4 and MOV state it, and FFmpeg has subtracted it from the start already.
 
     Source:
-        ISO/IEC 14496-3: an AAC frame of 1024 samples is complete only with the overlap
-        of the one before, so that nothing can be heard of the first.
+        ISO/IEC 14496-3: an AAC frame of 1024 samples needs the overlap of the one
+        before, so the first is not heard.
     """
     context = stream.codec_context
     stated = stream.container.format.name.startswith("mov")
     if context.name not in ("aac", "aac_latm") or not context.sample_rate or stated:
         return Fraction(0)
-    # Whole units, as the times are rounded to.
+    # In whole units, like the stated times.
     unit: Fraction = stream.time_base
     return int(Fraction(1024, context.sample_rate) / unit) * unit
 
@@ -201,9 +201,9 @@ def _priming(stream: Any) -> Fraction:
 def _read_runs(
     path: Path, size: int, changed: int, limits: Limits
 ) -> tuple[dict[int, tuple[Run, ...]], int]:
-    """Read the times of all packets, and where in the file the last of them ends.
+    """Read the runs of all streams, and the offset at which the last packet ends.
 
-    `size` and `changed` identify the file's state.
+    `size` and `changed` make the cache notice when the file changes.
     """
     readers: dict[int, _RunReader] = {}
     end = 0
@@ -214,9 +214,9 @@ def _read_runs(
             if stream.type in ("video", "audio", "subtitle") and stream.codec_context
         ]
         readers = {stream.index: _RunReader(stream) for stream in streams}
-        for place, packet in enumerate(container.demux(streams)):
+        for index, packet in enumerate(container.demux(streams)):
             if packet.size:
-                readers[packet.stream.index].read(packet, place)
+                readers[packet.stream.index].read(packet, index)
                 end = max(end, (packet.pos or 0) + packet.size)
     return {index: reader.runs() for index, reader in readers.items()}, end
 
@@ -230,11 +230,11 @@ class _RunReader:
         self._usual = round(1 / rate / self._base) if rate else 0
         self._steps = -int(_SHORT_STEP / self._base), int(LONG_STEP / self._base)
         self._last: int | None = None
-        # Count, start, end, whether the jump is back, first and last place.
+        # Count, start, end, whether the jump is back, first and last index.
         self._found: list[list[int]] = []
         self._before = 0  # packets without times
 
-    def read(self, packet: Any, place: int) -> None:
+    def read(self, packet: Any, index: int) -> None:
         at = packet.dts if packet.dts is not None else packet.pts
         if at is None:
             if self._found:
@@ -247,10 +247,10 @@ class _RunReader:
         least, most = self._steps
         step = 0 if self._last is None else at - self._last
         if self._last is None or not least <= step <= most:
-            self._found.append([0, shown, end, step < 0, place, place])
+            self._found.append([0, shown, end, step < 0, index, index])
         run, self._last = self._found[-1], at
         run[0] += 1
-        run[5] = place
+        run[5] = index
         run[1], run[2] = min(run[1], shown), max(run[2], end)
 
     def runs(self) -> tuple[Run, ...]:
@@ -267,12 +267,12 @@ class _RunReader:
 def undo_jumps(
     runs: Mapping[int, Sequence[Run]], picture: int, sounds: Mapping[int, Fraction]
 ) -> Clock:
-    """Find the clock on which the picture of a file runs on without a jump.
+    """Find the clock on which the picture of a file continues without a jump.
 
     Args:
-        runs: What each stream consists of, by its index.
+        runs: The runs of each stream, by its index.
         picture: Index of the stream that is shown.
-        sounds: The sound that is taken: by its index, how long its priming is [s].
+        sounds: Length of the priming [s] of each sound that is used, by its index.
     """
     shown = runs.get(picture, ())
     others = {index: each for index, each in runs.items() if index != picture and each}
@@ -286,8 +286,8 @@ def undo_jumps(
     shifts = {picture: [(run.first, by) for run, by in zip(parts, moved, strict=False)]}
     for index, each in others.items():
         shifts[index] = [
-            (run.first, moved[place])
-            for run, place in zip(each, _place(each, parts), strict=True)
+            (run.first, moved[part])
+            for run, part in zip(each, _assign(each, parts), strict=True)
         ]
     heard = [
         others[index][0].start + shifts[index][0][1] + priming
@@ -303,18 +303,18 @@ def undo_jumps(
 
 
 def _join_holes(shown: Sequence[Run], others: Sequence[Run]) -> list[Run]:
-    """Join parts of the picture between which another stream runs on: a hole."""
+    """Join parts of the picture between which another stream continues: a hole."""
     parts = list(shown[:1])
     for run in shown[1:]:
         last = parts[-1]
-        runs_on = not run.back and any(
+        continues = not run.back and any(
             other.start <= last.end
             and other.end >= run.start
             and other.opens < run.opens
             and other.closes > last.closes
             for other in others
         )
-        if runs_on:
+        if continues:
             count = last.count + run.count
             parts[-1] = replace(last, count=count, end=run.end, closes=run.closes)
         else:
@@ -322,15 +322,15 @@ def _join_holes(shown: Sequence[Run], others: Sequence[Run]) -> list[Run]:
     return parts
 
 
-def _place(runs: Sequence[Run], parts: Sequence[Run]) -> list[int]:
-    """Find for each run of a stream the part of the picture that it belongs to.
+def _assign(runs: Sequence[Run], parts: Sequence[Run]) -> list[int]:
+    """Find the part of the picture that each run of a stream belongs to.
 
-    It is the nearest by the file's own times, since a stream may lack in a part, and
-    never an earlier one than before.
+    It is the nearest by the file's own times, since a stream may be missing in a part,
+    and never earlier than that of the run before.
     """
-    places: list[int] = []
+    found: list[int] = []
     for run in runs:
-        least = places[-1] + run.back if places else 0
+        least = found[-1] + run.back if found else 0
         later = range(min(least, len(parts) - 1), len(parts))
-        places.append(min(later, key=lambda place: run.distance(parts[place])))
-    return places
+        found.append(min(later, key=lambda part: run.distance(parts[part])))
+    return found

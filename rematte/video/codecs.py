@@ -1,4 +1,4 @@
-"""Which suffix holds which codec, and how each codec is asked to encode."""
+"""The codecs, which suffixes can hold them, and their encoders' settings."""
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -21,13 +21,13 @@ from rematte.video.numbering import Numbering, parse_pattern
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A codec and how it is used here.
+    """A codec and its settings.
 
     Attributes:
         encoder: FFmpeg's name of the encoder.
         opaque: Pixel format for 8 bits, and for more where there is one.
         alpha: The same with an alpha channel; empty where the codec has none.
-        options: What the encoder is told.
+        options: FFmpeg's options of the encoder.
         crf: Default constant quality, or None where the codec has no such scale.
         alpha_crf: The same for a transparent output, where it differs.
         even: Whether width and height must be even.
@@ -62,9 +62,9 @@ _WEBP_LOSSLESS = {"lossless": "1", "quality": "30", "compression_level": "2"}
 _NVENC = {"preset": "p5", "tune": "hq", "rc": "vbr"}
 
 CODECS = {
-    # 8 bits alone: hardly any player decodes H.264 with more. Looking less far ahead
-    # than usual costs 0.05 dB, and half the memory at 4K. The rest halves the time for
-    # 0.3 dB at the same bit rate (docs/performance.md).
+    # Only 8 bits, since hardly any player decodes H.264 with more. The short lookahead
+    # costs 0.05 dB and saves half the memory at 4K. The rest halves the time for 0.3 dB
+    # at the same bit rate (docs/performance.md).
     "h264": Codec(
         "libx264",
         {8: "yuv420p"},
@@ -73,7 +73,7 @@ CODECS = {
             "subq": "3",
             "chromaoffset": "-1",
             "rc-lookahead": "12",
-            # The same frames without a thread that looks ahead, and its 20 MB at HD.
+            # The same frames without the lookahead thread and its 20 MB at HD.
             "x264-params": "sync-lookahead=0",
         },
         crf=18,
@@ -85,7 +85,7 @@ CODECS = {
         options={"x265-params": "log-level=error"},
         crf=20,
         even=True,
-        least=64,  # libx265 4.1 spoils memory with two frames that are narrower
+        least=64,  # libx265 4.1 corrupts memory with two narrower frames
     ),
     "av1": Codec(
         "libsvtav1", _420, options={"preset": "8"}, crf=26, even=True, least=4
@@ -111,7 +111,7 @@ CODECS = {
         {8: "bgra", 16: "gbrap16le"},
         {"level": "3", "slicecrc": "1"},
     ),
-    # NVIDIA's encoders, which are never chosen unasked.
+    # NVIDIA's encoders are never chosen by default.
     "h264_nvenc": Codec(
         "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, least=192
     ),
@@ -128,8 +128,8 @@ CODECS = {
     "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
 }
 
-# The first codec is the default; where the source has more bits or alpha is wanted
-# and the first cannot hold that, the next that can.
+# The first codec is the default; if it cannot hold the source's bits or alpha, the next
+# one that can is chosen.
 CONTAINERS = {
     ".mp4": ("h264", "hevc", "av1", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
     ".m4v": ("h264", "hevc", "h264_nvenc", "hevc_nvenc"),
@@ -193,7 +193,7 @@ def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
 
     Args:
         suffix: Such as ".mov".
-        codec: A name from `CODECS` if one is insisted on.
+        codec: A name from `CODECS`, or None for the suffix's own.
     """
     if codec in CODECS:
         return bool(CODECS[codec].alpha)
@@ -203,9 +203,9 @@ def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
 
 
 def can_join(path: Path) -> bool:
-    """Whether parts of an output can be put together without encoding again.
+    """Whether segments of an output can be joined without encoding again.
 
-    GIF, WebP and APNG hold what belongs to the file as a whole.
+    GIF, WebP and APNG have headers that belong to the file as a whole.
     """
     suffix = path.suffix.lower()
     return is_sequence(path) or suffix not in (".gif", ".webp", ".apng")
@@ -220,38 +220,37 @@ def pattern_of(path: Path) -> Numbering | None:
     """The numbering in the name of images, such as "a.%04d.png" or "a.####.png".
 
     Raises:
-        ValueError: If it has places for several numbers.
+        ValueError: If it holds several numbers.
     """
-    # Elsewhere it is a name like others: "a%03d.mp4" is one video.
+    # For other suffixes it is an ordinary name: "a%03d.mp4" is one video.
     return parse_pattern(path.name) if path.suffix.lower() in IMAGES else None
 
 
 def is_sequence(path: Path) -> bool:
-    """Whether output goes into a folder of images: no suffix, or a numbered pattern."""
+    """Whether an output is a folder of images: no suffix, or a numbered pattern."""
     return path.is_dir() or not path.suffix or is_pattern(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A choice from the tables above for one output.
+    """How one output is encoded: a choice from the tables above.
 
     Attributes:
         codec: How to encode.
         pixel_format: FFmpeg's name of the format to encode from.
         alpha: Whether it has an alpha channel.
-        wide: Whether it takes 16-bit pixels rather than 8-bit ones.
+        sixteen_bit: Whether it takes 16-bit pixels rather than 8-bit ones.
         image: Whether it makes images rather than a video.
         crf: Constant quality, or None.
         mbps: Bit rate to aim at [Mbit/s], or None.
-        colour: What the pixels mean, and what the file says about them where its
-            format has tags.
-        notes: What the output does not hold of the source's colour, in words.
+        colour: Meaning of the pixels, which the file states if its format has tags.
+        notes: Sentences on what the output cannot hold of the source's colour.
     """
 
     codec: Codec
     pixel_format: str
     alpha: bool
-    wide: bool
+    sixteen_bit: bool
     image: bool = False
     crf: int | None = None
     mbps: float | None = None
@@ -295,7 +294,7 @@ class Encoding:
 
     @property
     def bits(self) -> int:
-        """How many bits each channel has in the file."""
+        """Bits per channel in the file."""
         return av.VideoFormat(self.pixel_format).components[0].bits
 
 
@@ -310,21 +309,21 @@ def choose(
     mbps: float | None = None,
     tone_map: bool = False,
 ) -> Encoding:
-    """Choose how to write a path.
+    """Choose how to encode an output.
 
     Args:
-        path: Where to; its suffix decides.
-        info: The source, whose depth is kept where the format can.
+        path: The output; its suffix decides.
+        info: The source, whose depth is kept if the format can.
         alpha: Whether the pixels have an alpha channel.
-        gray: Whether the pixels have one channel only (an alpha matte).
-        codec: A name from `CODECS` to take instead of the suffix's default.
-        crf: Constant quality instead of the codec's default, where it has one.
-        mbps: Bit rate instead of constant quality [Mbit/s], where it has one.
-        tone_map: Whether the pixels become SDR where the format cannot hold what is not
+        gray: Whether the pixels have only one channel (an alpha matte).
+        codec: A name from `CODECS` instead of the suffix's default.
+        crf: Constant quality instead of the codec's default, if it has a scale.
+        mbps: Bit rate [Mbit/s] instead of constant quality, if the codec has one.
+        tone_map: Whether HDR and logarithmic pixels become SDR if the format holds only
             SDR; else they keep the source's code values.
 
     Raises:
-        ValueError: If the suffix is unknown, or cannot hold what is asked for.
+        ValueError: If the suffix is unknown, or cannot hold the codec or alpha.
     """
     suffix = path.suffix.lower()
     if is_sequence(path) or (suffix in IMAGES and info.still):
@@ -346,8 +345,9 @@ def choose(
         names = tuple(name for name in names if CODECS[name].alpha)
         if not names:
             raise ValueError(_no_alpha(path))
-    wide = _is_deep(info)
-    deep = [name for name in names if wide and max(_formats(name, alpha)) > 8]
+    deep = []
+    if _is_deep(info):
+        deep = [name for name in names if max(_formats(name, alpha)) > 8]
     chosen = CODECS[(deep or list(names))[0]]
     formats = chosen.alpha if alpha else chosen.opaque
     default = chosen.crf
@@ -379,7 +379,7 @@ def check_suffix(path: Path) -> None:
 
 
 def _is_deep(info: VideoInfo) -> bool:
-    """Whether 8 bits are too few; of HDR they are, even if the source has no more."""
+    """Whether 8 bits are too few, as they are for HDR even from an 8-bit source."""
     return info.depth > 8 or not info.colour.sdr
 
 
@@ -408,16 +408,16 @@ def _choose_image(
     if alpha and not image.alpha:
         raise ValueError(_no_alpha(path))
     formats = image.alpha if alpha else image.opaque
-    wide = 8 not in formats or (16 in formats and _is_deep(info))
-    key = 16 if wide else 8
+    sixteen_bit = 8 not in formats or (16 in formats and _is_deep(info))
+    key = 16 if sixteen_bit else 8
     if gray and 1 in formats:
-        key = 17 if wide else 1
-    encoding = Encoding(image, formats[key], alpha, wide, image=True)
+        key = 17 if sixteen_bit else 1
+    encoding = Encoding(image, formats[key], alpha, sixteen_bit, image=True)
     return _with_colour(encoding, path, info, gray, tone_map)
 
 
 def _is_untagged(encoding: Encoding, path: Path) -> bool:
-    """Whether a file cannot say which curve and primaries its values have."""
+    """Whether a file cannot state the curve and primaries of its values."""
     raw = path.suffix.lower() == ".nut" and encoding.codec.encoder == "ffv1"
     return raw or not encoding.codec.tagged
 
@@ -425,11 +425,11 @@ def _is_untagged(encoding: Encoding, path: Path) -> bool:
 def _with_colour(
     encoding: Encoding, path: Path, info: VideoInfo, gray: bool, tone_map: bool
 ) -> Encoding:
-    """Add what the pixels will mean, and what of the source's colour is lost.
+    """Add the meaning of the pixels, and notes on lost colour.
 
-    A matte is data: it gets no tags of the source. SDR pictures are written without
-    tags, since browsers take a PNG for sRGB then, while FFmpeg would turn the tags of
-    BT.709 video into a gamma that they show too dark.
+    A matte is data and gets no tags of the source. SDR images are written without tags:
+    browsers then assume sRGB, while FFmpeg would turn the tags of BT.709 video into a
+    gamma that they show too dark.
     """
     colour, notes = SDR, list[str]()
     if not gray:
@@ -446,7 +446,7 @@ def _with_colour(
 def _keep_colour(
     encoding: Encoding, path: Path, info: VideoInfo, tone_map: bool
 ) -> tuple[Colour, list[str]]:
-    """What the pixels of an output that is no matte mean, and what is lost."""
+    """The colour of an output that is not a matte, and notes on what is lost."""
     encoder, colour, notes = encoding.codec.encoder, info.colour, list[str]()
     untagged = _is_untagged(encoding, path)
     if not colour.sdr and (untagged or encoding.bits < 10):
@@ -476,7 +476,7 @@ def _keep_colour(
 
 
 def with_alpha() -> str:
-    """The suffixes whose files can be transparent, as words."""
+    """List the suffixes whose files can be transparent, as text."""
     able = [suffix for suffix in (*CONTAINERS, *IMAGES) if can_hold_alpha(suffix)]
     return ", ".join(dict.fromkeys(able))
 

@@ -34,7 +34,7 @@ _PRECISE = int(
     | Interpolation.FULL_CHR_H_INP
 )
 
-# Of arrays, by (16 bits, channels).
+# FFmpeg's names of array formats by (16 bits, channels).
 _ARRAY_FORMATS = {
     (False, 1): "gray",
     (False, 3): "rgb24",
@@ -49,7 +49,7 @@ _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 
 
 def frame_colour(frame: av.VideoFrame) -> Colour:
-    """Read a decoded frame's colour; what is not said gets the players' convention.
+    """Read a decoded frame's colour, with players' defaults for missing tags.
 
     RGB is full range. YUV without a matrix is BT.709 from 720 lines up and BT.601
     below, limited range unless the format (yuvj...) or the tag says full.
@@ -70,7 +70,7 @@ def frame_colour(frame: av.VideoFrame) -> Colour:
 
 
 def _side_data(frame: av.VideoFrame, name: str) -> bytes:
-    """What a decoded HDR video frame has to say besides its pixels, or nothing."""
+    """Side data of a decoded HDR video frame, empty if there is none."""
     if frame.color_trc not in (TRANSFER_PQ, TRANSFER_HLG) or frame.format.is_rgb:
         return b""  # PyAV must not look at the side data of a PNG: see `upright`
     side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
@@ -78,7 +78,7 @@ def _side_data(frame: av.VideoFrame, name: str) -> bytes:
 
 
 def _mastering_peak(frame: av.VideoFrame) -> float | None:
-    """The white of the display that a frame was mastered on [cd/m2], if it is said."""
+    """The white of a frame's mastering display [cd/m2], if it is stated."""
     data = _side_data(frame, "MASTERING_DISPLAY_METADATA")
     if not data:
         return None
@@ -98,7 +98,7 @@ _HDR_METADATA = {
 
 
 def lost_metadata(frame: av.VideoFrame) -> list[str]:
-    """A note on what a decoded frame says about HDR that no output here holds."""
+    """Note the HDR metadata of a decoded frame, which no output here can hold."""
     names = [text for name, text in _HDR_METADATA.items() if _side_data(frame, name)]
     return [f"HDR metadata is not carried over: {', '.join(names)}"] if names else []
 
@@ -121,7 +121,7 @@ def to_rgb(
 
     Args:
         frame: As decoded, any pixel format.
-        colour: How to read it.
+        colour: Colour to read it by.
         depth: Above 8 the array has 16 bits, else 8.
         size: Width and height to resize to, or None.
         alpha: Whether to keep an alpha channel where there is one. A palette has one
@@ -130,7 +130,7 @@ def to_rgb(
     Returns:
         (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
     """
-    frame = yuv420.apart(frame)
+    frame = yuv420.to_planar(frame)
     if size is None and depth <= 8 and yuv420.can_convert(frame.format.name, colour):
         return yuv420.to_rgb(frame, colour)
     width, height = size or (frame.width, frame.height)
@@ -167,22 +167,22 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
     Args:
         pixels: (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16 bits, full range.
         pixel_format: FFmpeg's name of the format.
-        colour: What the result is to mean.
+        colour: Colour of the result.
 
     Returns:
-        A frame whose tags say what its values are.
+        A frame with the tags of its colour.
     """
-    wide, channels = pixels.dtype == np.uint16, pixels.shape[2]
-    if not wide and channels < 4 and yuv420.can_convert(pixel_format, colour):
+    sixteen_bit, channels = pixels.dtype == np.uint16, pixels.shape[2]
+    if not sixteen_bit and channels < 4 and yuv420.can_convert(pixel_format, colour):
         return _tagged(yuv420.from_rgb(pixels, colour), colour)
     if channels == 1 and not pixel_format.startswith("gray"):
         pixels, channels = pixels.repeat(3, 2), 3
     rgb = channels == 1 or av.VideoFormat(pixel_format).is_rgb
-    if wide and not rgb:
+    if sixteen_bit and not rgb:
         # libswscale takes 255 * 256 for white here, where 65535 is meant.
         pixels = pixels.copy()
         pixels[..., :3] -= pixels[..., :3] >> 8
-    name = _ARRAY_FORMATS[wide, channels]
+    name = _ARRAY_FORMATS[sixteen_bit, channels]
     array: Any = np.ascontiguousarray(pixels if channels > 1 else pixels[..., 0])
     frame = av.VideoFrame.from_ndarray(array, name)
     if rgb:
@@ -214,7 +214,7 @@ def _write_alpha(frame: av.VideoFrame, alpha: Pixels) -> None:
 
 
 def _tagged(frame: av.VideoFrame, colour: Colour) -> av.VideoFrame:
-    """Say in a frame what its values are."""
+    """Tag a frame with its colour."""
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame

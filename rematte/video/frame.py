@@ -1,7 +1,4 @@
-"""What the reader gives and the writer takes: frames with time, and their colour.
-
-No torch here, and no files.
-"""
+"""Frames with their times and colour, which the reader yields and the writer takes."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +17,7 @@ RANGE_LIMITED, RANGE_FULL = 1, 2
 TRANSFER_LOG, TRANSFER_LOG_SQRT, TRANSFER_SRGB = 9, 10, 13
 TRANSFER_PQ, TRANSFER_HLG = 16, 18
 
-# The transfer curves whose values are no ordinary picture, by what they are called.
+# Names of the transfer curves whose values are not an SDR picture.
 TRANSFERS = {
     TRANSFER_PQ: "PQ",
     TRANSFER_HLG: "HLG",
@@ -31,15 +28,15 @@ TRANSFERS = {
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """How code values stand for colours, as H.273 code points.
+    """The meaning of code values, as H.273 code points.
 
     Attributes:
         matrix: Matrix coefficients; 0 is RGB, 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
         range: 1 limited ("tv"), 2 full ("pc").
         primaries: Colour primaries; 2 is unspecified.
         transfer: Transfer characteristics; 2 is unspecified, 16 PQ, 18 HLG.
-        peak: The brightest white of a PQ picture [cd/m2]: that of the display it was
-            mastered on, where the source says it.
+        peak: The brightest white of a PQ picture [cd/m2]: that of its mastering
+            display, if the source states it.
     """
 
     matrix: int = MATRIX_BT709
@@ -50,7 +47,7 @@ class Colour:
 
     @property
     def sdr(self) -> bool:
-        """Whether values are those of an ordinary picture: neither HDR nor log."""
+        """Whether values are SDR: neither HDR nor logarithmic."""
         return self.transfer not in TRANSFERS
 
     @property
@@ -67,8 +64,8 @@ class Colour:
 # Unspecified, BT.709, and those of standard definition, which are close to it.
 _NARROW_PRIMARIES = (0, UNSPECIFIED, 1, 4, 5, 6, 7)
 
-# Standard dynamic range in the most common form. Mattes are tagged with it as well,
-# since they are data: it is what programs show without changing any value.
+# The most common form of SDR. Mattes are tagged with it too, since programs show it
+# without changing any value.
 SDR = Colour(MATRIX_BT709, RANGE_LIMITED, 1, 1)
 
 
@@ -81,12 +78,12 @@ class Frame:
             16 bits, full range, display-encoded as in the source.
         time: When it is shown [s].
         duration: For how long [s].
-        name: Stem of the image file it came from; empty for a frame of a video.
+        name: Stem of the source's image file; empty for a frame of a video.
         number: Its number in a numbered sequence of images, or None.
-        alpha: The source's own alpha, (H, W, 1), 8 or 16 bits; None where it has none,
-            it is not wanted, or all of the frame is opaque.
-        original: The picture as it is encoded in the source, where `pixels` are an SDR
-            version of it (see `tone`); None where they are the source's own.
+        alpha: The source's own alpha, (H, W, 1), 8 or 16 bits; None if it has none or
+            the frame is opaque, or if it was not requested.
+        original: The picture in the source's encoding, if `pixels` are an SDR version
+            of it (see `tone`); else None.
     """
 
     pixels: Pixels
@@ -98,27 +95,26 @@ class Frame:
     original: Pixels | None = None
 
     def showing(self, pixels: Pixels) -> "Frame":
-        """The same frame with these pixels and nothing beside them."""
+        """The same frame with other pixels, without `alpha` and `original`."""
         return Frame(pixels, self.time, self.duration, self.name, self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What is known of a source before all of it is read.
+    """Properties of a source that are known before all of it is read.
 
     Attributes:
         width: Upright width [pixels], after rotation and resizing.
         height: Upright height [pixels].
         rate: Frames per second, as usual in it where the rate varies.
-        time_base: The unit all times are multiples of [s].
-        colour: Of the source.
+        time_base: Unit of all times [s].
+        colour: Colour of the source.
         depth: Bits per component that hold information: 8 to 16.
         sample_aspect_ratio: Width of a pixel over its height.
-        frames: How many frames the container or folder says there are, an estimate;
-            None if it does not say.
+        frames: Estimated number of frames from the container or folder, or None.
         still: Whether the source is one image.
-        timecode: What the source says, or None.
-        beside: What the source has beside its picture, such as "sound".
+        timecode: Timecode of the source, or None.
+        beside: Names of the source's other tracks, such as "sound".
     """
 
     width: int

@@ -1,7 +1,7 @@
-"""Tracks beside the picture in an output: copied packets and sound encoded again.
+"""Tracks of an output besides its picture: copied packets and encoded sound.
 
 A muxer reports some errors only with a later packet of another stream, so everything is
-first written to a trial of the same container that holds this stream alone.
+first written to a trial container that holds this stream alone.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-# What players of the container expect, where its sound must be encoded again.
+# The encoder and sample rate [Hz] that a container's players expect.
 _SOUND = {
     "webm": ("libopus", 48000),
     "mp4": ("aac", None),
@@ -23,12 +23,12 @@ _SOUND = {
     "nut": ("pcm_s24le", None),
 }
 
-# The arrangements of speakers that Opus knows, for one to eight of them.
+# Opus's layouts for one to eight speakers.
 _LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file that discards its content."""
 
     def __init__(self) -> None:
         self.at = self.size = 0
@@ -48,17 +48,17 @@ class _Nowhere:
 
 
 class Trial:
-    """A container with one stream, written to nowhere.
+    """A container with one stream whose content is discarded.
 
     Args:
-        output: The container that the stream shall go into.
+        output: The container that the stream is meant for.
         template: The stream to copy; None if the caller adds one to `container`.
 
     Attributes:
         container: The container.
         failed: Whether the muxer refuses the stream.
-        written: How many packets it accepted.
-        refused: How many it did not.
+        written: Number of accepted packets.
+        refused: Number of refused packets.
     """
 
     def __init__(self, output: OutputContainer, template: Any = None) -> None:
@@ -74,7 +74,7 @@ class Trial:
                 self.failed = True
 
     def accepts(self, packet: Any) -> bool:
-        """Write a packet, whose times stay as they are."""
+        """Write a packet without changing it, and return whether it was accepted."""
         before = packet.stream, packet.pts, packet.dts, packet.duration
         base = packet.time_base
         try:
@@ -90,7 +90,7 @@ class Trial:
         return True
 
     def ends(self) -> bool:
-        """Complete the file; gives whether that and all before succeeded."""
+        """Complete the file, and return whether everything succeeded."""
         with suppress(av.error.FFmpegError):
             self.container.close()
             return not self.failed
@@ -102,8 +102,7 @@ class _Track:
 
     Attributes:
         stream: The stream.
-        damaged: When each packet was presented that had to be left out, in the file's
-            time [s].
+        damaged: Times [s] of the packets that had to be left out, as in the file.
     """
 
     def __init__(self, output: OutputContainer, stream: Any) -> None:
@@ -137,12 +136,12 @@ class _Track:
 
 
 class Copied(_Track):
-    """A stream of which packets are copied as they are.
+    """A stream whose packets are copied unchanged.
 
-    Sound is decoded as well, only to find packets that are damaged.
+    Sound is decoded too, only to find damaged packets.
 
     Args:
-        output: Where it goes; not yet started.
+        output: The container to write to; not yet started.
         template: The stream of the source.
     """
 
@@ -179,7 +178,7 @@ class Copied(_Track):
         self._output.mux_one(packet)
 
     def finish(self) -> None:
-        """Nothing is left to write."""
+        """Complete the trial; nothing is left to write."""
         self._trial.ends()
 
 
@@ -197,11 +196,11 @@ class Encoded(_Track):
     """Sound that is decoded and encoded again.
 
     Args:
-        output: Where it goes; not yet started.
+        output: The container to write to; not yet started.
         template: The stream of the source.
         encoder: FFmpeg's name of the encoder.
         rate: Sample rate [Hz].
-        layout: The arrangement of speakers.
+        layout: FFmpeg's name of the layout of speakers.
 
     Attributes:
         encoder: As given.
@@ -224,7 +223,7 @@ class Encoded(_Track):
 
     @classmethod
     def make(cls, output: OutputContainer, template: Any) -> "Encoded | None":
-        """Choose an encoder for a sound; None if the container has none for it."""
+        """Choose an encoder for sound; None if the container has none for it."""
         source = template.codec_context
         if output.format.name not in _SOUND or not source.sample_rate:
             return None
@@ -278,7 +277,7 @@ class Encoded(_Track):
         return [packet for piece in pieces for packet in self.stream.encode(piece)]
 
     def finish(self) -> None:
-        """Write what is still held back."""
+        """Write what the encoder still holds."""
         if self._kind is not None:
             self._mux([*self._drain(), *self.stream.encode(None)])
 
@@ -305,7 +304,7 @@ def _after_zero(frame: Any) -> Any:
 
 
 def speakers(stream: Any) -> tuple[str, bool]:
-    """The arrangement of a sound's speakers, and whether their order is unusual.
+    """The layout of a sound's speakers, and whether their order is unusual.
 
     PyAV 18.1 frees an unusual order twice, which ends the process: when the layout is
     released, and with what it was read from. So this layout is never released, and
@@ -322,7 +321,7 @@ def make_usual(stream: Any) -> str | None:
     """Decode sound with an unusual order of speakers in the usual one.
 
     Returns:
-        The unusual order as a note says it; None if the order is usual.
+        A note on the unusual order; None if the order is usual.
     """
     name, unusual = speakers(stream)
     if not unusual:
@@ -335,9 +334,9 @@ def make_usual(stream: Any) -> str | None:
 
 
 def _layout(source: av.AudioLayout, encoder: str) -> str:
-    """The arrangement of speakers to encode; a source may not say its own."""
-    unsaid = source.name.endswith(" channels")
-    if unsaid or (encoder == "libopus" and source.name not in _LAYOUTS):
+    """The layout of speakers to encode; a source may not state its own."""
+    unstated = source.name.endswith(" channels")
+    if unstated or (encoder == "libopus" and source.name not in _LAYOUTS):
         known = source.nb_channels <= len(_LAYOUTS)
         return _LAYOUTS[source.nb_channels - 1] if known else "stereo"
     return source.name

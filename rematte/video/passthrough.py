@@ -1,11 +1,11 @@
-"""Carries a source's sound, subtitles, chapters and tags over to an output.
+"""Copies a source's sound, subtitles, chapters and tags to an output.
 
-Packets are copied as they are; sound is encoded again only where the container cannot
-hold its codec. The source is opened a second time for this, so that it can be read
-at the pace at which the picture is written, in constant memory.
+Packets are copied unchanged; sound is encoded again only where the container cannot
+hold its codec. The source is opened a second time for this and read at the pace at
+which the picture is written, so memory stays constant.
 
-Nothing here stops the picture. What a container cannot hold is found out before the
-first frame is written; damaged packets are left out; a note says so.
+No other track can stop the picture: what a container cannot hold is found before the
+first frame is written, damaged packets are left out, and notes say so.
 """
 
 from collections.abc import Iterator
@@ -27,19 +27,19 @@ from rematte.video.opening import (
     video_stream,
 )
 
-# FFmpeg writes these itself, or they would be untrue of the new file.
+# FFmpeg writes these itself, or they would be wrong in the new file.
 _OWN_TAGS = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "rotate"),
     *("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES"),
     *("timecode", "TIMECODE"),  # of the picture, and counted from its first frame
 }
 
-# Streams are interleaved to within this [s]; a seek may land as much too late.
+# Streams are interleaved to within this [s]; a seek may land that much too late.
 _SPREAD = 5
-# PCM of which any run of samples can be played by itself.
+# PCM that can be cut at any sample.
 _PCM = ("pcm_s", "pcm_u", "pcm_f", "pcm_mulaw", "pcm_alaw")
-# MOV numbers languages, and FFmpeg knows each by one of its two codes in ISO 639-2
-# only. It calls Swedish "sve".
+# MOV numbers languages, and FFmpeg knows only one of the two ISO 639-2 codes of each.
+# It calls Swedish "sve".
 _QUICKTIME = {
     "sqi": "alb",
     "hye": "arm",
@@ -62,16 +62,16 @@ _QUICKTIME = {
     "cym": "wel",
     "swe": "sve",
 }
-# A sound of which the first packets cannot be copied cannot be copied at all.
+# Sound whose first packets cannot be copied cannot be copied at all [packets].
 _TRIED = 8
 
 
 class SideStreams:
-    """Everything of a source but its picture, on the way into an output.
+    """Copies all tracks of a source but its picture to an output.
 
     Args:
-        source: The file to take it from.
-        output: Where it goes; not yet started.
+        source: The file to copy from.
+        output: The container to write to; not yet started.
         start: What is presented at this time [s] comes at 0 in the output.
         end: Leave out what comes after this time [s], or None.
         sound: Whether to take the sound.
@@ -133,7 +133,7 @@ class SideStreams:
             if isinstance(track, Encoded):
                 container, codec = self._output.format.name, stream.codec_context.name
                 self.notes.append(
-                    f"sound encoded anew as {track.encoder}: {container} cannot hold "
+                    f"sound encoded again as {track.encoder}: {container} cannot hold "
                     f"{codec}"
                 )
             self._tracks[stream.index] = track

@@ -2,7 +2,7 @@
 
 Light is counted in units of reference white: 1 is 203 cd/m2, which is where the white
 of SDR pictures lies in HDR, and what HDR is reduced to. Tables of one dimension and a
-3x3 matrix do the work, a row at a time. Knows no torch and no files.
+3x3 matrix do the work, row by row.
 
 Source:
     ITU-R BT.2100-3 for PQ and HLG with its OOTF; BT.2408-7 for reference white;
@@ -49,11 +49,11 @@ _D65 = (0.3127, 0.3290)
 
 
 def decode(value: Floats, transfer: int) -> Floats:
-    """Turn values in [0, 1] into light; for HLG into light of the scene in [0, 1].
+    """Turn code values in [0, 1] into light; for HLG into scene light in [0, 1].
 
     Args:
-        value: What is stored.
-        transfer: Code point of the curve; all that are not HDR or logarithmic are SDR.
+        value: Code values.
+        transfer: Code point of the curve; neither HDR nor logarithmic means SDR.
     """
     if transfer == TRANSFER_PQ:
         power = value ** (1 / _PQ_M2)
@@ -69,7 +69,7 @@ def decode(value: Floats, transfer: int) -> Floats:
 
 
 def encode(light: Floats, transfer: int) -> Floats:
-    """Do the inverse of `decode`; light beyond what the curve holds is cut off."""
+    """Turn light into code values: the inverse of `decode`, clipped to its range."""
     if transfer == TRANSFER_PQ:
         power = np.clip(light * WHITE / 10000, 0, 1) ** _PQ_M1
         return ((_PQ_C1 + _PQ_C2 * power) / (1 + _PQ_C3 * power)) ** _PQ_M2
@@ -96,8 +96,8 @@ def reduce_range(light: Floats, peak: float) -> Floats:
 
     Args:
         light: In units of reference white.
-        peak: The brightest white of the source, in the same units; where it is 1 or
-            less, only what lies above 1 is cut off.
+        peak: The brightest white of the source, in the same units; if it is 1 or
+            less, light is clipped at 1.
     """
     if peak <= 1:
         return np.minimum(light, 1)
@@ -115,10 +115,10 @@ def reduce_range(light: Floats, peak: float) -> Floats:
 
 
 def _widen_range(light: Floats, peak: float) -> Floats:
-    """Map light from 0 to 1 to light up to nearly `peak`: `reduce_range` backwards.
+    """Map light from 0 to 1 to light up to nearly `peak`: an inverse of `reduce_range`.
 
-    That has no slope at its end, and its exact inverse would make large steps of small
-    errors; so here a step is widened at most threefold.
+    The slope of `reduce_range` is 0 at its end, so its exact inverse would turn small
+    errors into large steps; here a step is widened at most threefold.
     """
     if peak <= 1:
         return light
@@ -151,10 +151,10 @@ def _primaries(colour: Colour) -> int:
 
 
 def between(source: Colour, target: Colour) -> "Conversion | None":
-    """Give what converts pictures from one encoding to another, if that is needed.
+    """Return a conversion from one encoding to another, or None if none is needed.
 
-    Two SDR encodings are taken for the same, whatever their primaries. From HDR to SDR
-    the range is reduced; from SDR to HDR white becomes reference white.
+    Two SDR encodings count as the same, whatever their primaries. From HDR to SDR the
+    range is reduced; from SDR to HDR white becomes reference white.
     """
     if source.transfer == target.transfer or (source.sdr and target.sdr):
         return None
@@ -165,10 +165,10 @@ class Conversion:
     """Converts pictures from one encoding to another.
 
     Args:
-        source: How the pictures are encoded.
-        target: How they are to be.
+        source: Encoding of the input.
+        target: Encoding of the output.
         widen: Whether SDR becomes HDR of the full range, as if it had been reduced
-            from that, rather than HDR whose brightest is reference white.
+            from that, rather than HDR whose peak is reference white.
     """
 
     def __init__(self, source: Colour, target: Colour, widen: bool = False) -> None:
@@ -176,18 +176,19 @@ class Conversion:
         self._widen = widen
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """Convert (H, W, 3 or 4) of 8 or 16 bits to 16 bits; alpha stays as it is."""
+        """Convert (H, W, 3 or 4) of 8 or 16 bits to 16 bits; alpha keeps its value."""
         out = np.empty(pixels.shape, np.uint16)
         out[..., 3:] = pixels[..., 3:] * np.uint16(257 if pixels.itemsize == 1 else 1)
-        run_rows(_convert, len(pixels), pixels, out, *self._tables(pixels))
+        run_rows(_convert, len(pixels), pixels, out, self._tables(pixels))
         return out
 
     def _tables(self, pixels: Pixels) -> tuple[Any, ...]:
-        light, *others = self._made
+        """The tables for pixels of this depth, as the compiled loops take them."""
+        light, *others = self._all_tables
         return light[::257] if pixels.itemsize == 1 else light, *others
 
     @cached_property
-    def _made(self) -> tuple[Any, ...]:
+    def _all_tables(self) -> tuple[Any, ...]:
         source, target = self._source, self._target
         light = decode(np.arange(65536) / 65535, source.transfer)
         xyz_source, xyz_target = (_to_xyz(_primaries(c)) for c in (source, target))
@@ -231,10 +232,10 @@ def _peak(colour: Colour) -> float:
 
 
 class Restoration:
-    """Gives a predicted foreground the encoding of the source.
+    """Converts a predicted foreground to the encoding of the source.
 
-    The network sees a picture reduced to SDR and predicts what to add to that. Here the
-    same change is made to the picture itself; where there is none, it stays exactly.
+    The network sees an SDR version of the picture and predicts a change to it. The same
+    change is made to the picture itself, which stays exact where there is no change.
 
     Args:
         colour: The encoding of the source.
@@ -244,12 +245,12 @@ class Restoration:
         self._raise = Conversion(SDR, colour, widen=True)
 
     def __call__(self, original: Pixels, shown: Pixels, foreground: Pixels) -> Pixels:
-        """Give the foreground, (H, W, 3) of 16 bits.
+        """Return the foreground, (H, W, 3) of 16 bits.
 
         Args:
             original: The picture, (H, W, 3), 8 or 16 bits.
-            shown: The same reduced to SDR, 16 bits.
-            foreground: The foreground predicted from that, (H, W, 3 or 4), 16 bits.
+            shown: Its SDR version, 16 bits.
+            foreground: The foreground predicted from `shown`, (H, W, 3 or 4), 16 bits.
         """
         out = np.empty(shown.shape, np.uint16)
         unit = np.uint32(257 if original.itemsize == 1 else 1)
@@ -261,7 +262,7 @@ class Restoration:
 
 
 def as_sdr(colour: Colour) -> Colour:
-    """What `displayed` frames are encoded as."""
+    """The encoding of `displayed` frames."""
     return colour if colour.sdr else SDR
 
 
@@ -282,7 +283,7 @@ def displayed(frames: Iterable[Frame], colour: Colour) -> Iterator[Frame]:
 
 
 def to_light(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
-    """Turn (H, W, 3) into light of BT.709 primaries; what they cannot show is negative.
+    """Turn (H, W, 3) into light of BT.709 primaries; other colours become negative.
 
     1 is reference white. For HLG it is the light of a display of 1000 cd/m2.
     """
@@ -298,7 +299,7 @@ def to_light(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _at(steps: Any, most: Any, step: int, light: Any) -> Any:
-    """Look the function of a step up, between two entries of its table."""
+    """Look up a step's function, interpolated between two entries of its table."""
     part = min(max(light / most[step], np.float32(0)), np.float32(1))
     at = np.sqrt(np.sqrt(part)) * np.float32(_STEPS)
     index = np.int32(at)
@@ -307,11 +308,9 @@ def _at(steps: Any, most: Any, step: int, light: Any) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _pixel(
-    r: Any, g: Any, b: Any, steps: Any, most: Any, luma_in: Any, matrix: Any,
-    luma_out: Any, top: Any,
-) -> Any:  # fmt: skip
-    """Light of the source to values of the target, in [0, 1]."""
+def _pixel(r: Any, g: Any, b: Any, tables: Any) -> Any:
+    """Turn light of the source into code values of the target, in [0, 1]."""
+    _, steps, most, luma_in, matrix, luma_out, top = tables
     zero = np.float32(0)
     if most[0] > zero:  # light of the scene to light of a display (HLG)
         gain = _at(steps, most, 0, luma_in[0] * r + luma_in[1] * g + luma_in[2] * b)
@@ -353,16 +352,13 @@ def _pixel(
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _convert(
-    begin: int, end: int, pixels: Any, out: Any, light: Any, steps: Any, most: Any,
-    luma_in: Any, matrix: Any, luma_out: Any, top: Any,
-) -> None:  # fmt: skip
-    scale, half = np.float32(65535), np.float32(0.5)
+def _convert(begin: int, end: int, pixels: Any, out: Any, tables: Any) -> None:
+    scale, half, light = np.float32(65535), np.float32(0.5), tables[0]
     for row in range(begin, end):
         for x in range(pixels.shape[1]):
             r, g, b = _pixel(
                 light[pixels[row, x, 0]], light[pixels[row, x, 1]],
-                light[pixels[row, x, 2]], steps, most, luma_in, matrix, luma_out, top,
+                light[pixels[row, x, 2]], tables,
             )  # fmt: skip
             out[row, x, 0] = np.int32(r * scale + half)
             out[row, x, 1] = np.int32(g * scale + half)
@@ -376,16 +372,16 @@ def _restore(
 ) -> None:  # fmt: skip
     light, steps, most, luma_in, matrix, luma_out, top = tables
     scale, half, zero = np.float32(65535), np.float32(0.5), np.float32(0)
+    light = tables[0]
     for row in range(begin, end):
         for x in range(shown.shape[1]):
             r, g, b = _pixel(
                 light[foreground[row, x, 0]], light[foreground[row, x, 1]],
-                light[foreground[row, x, 2]], steps, most, luma_in, matrix, luma_out,
-                top,
+                light[foreground[row, x, 2]], tables,
             )  # fmt: skip
             red, green, blue = _pixel(
                 light[shown[row, x, 0]], light[shown[row, x, 1]],
-                light[shown[row, x, 2]], steps, most, luma_in, matrix, luma_out, top,
+                light[shown[row, x, 2]], tables,
             )  # fmt: skip
             change = (r - red, g - green, b - blue)
             for c in range(3):

@@ -1,4 +1,4 @@
-"""The alpha channel that a source has itself, exact to the last level."""
+"""Reads the alpha channel of a source exactly."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def read_alpha(
-    frame: av.VideoFrame, wide: bool, size: tuple[int, int] | None = None
+    frame: av.VideoFrame, sixteen_bit: bool, size: tuple[int, int] | None = None
 ) -> Pixels | None:
     """Read a decoded frame's alpha from its own plane.
 
@@ -25,12 +25,12 @@ def read_alpha(
 
     Args:
         frame: As decoded.
-        wide: Whether the result has 16 bits rather than 8.
+        sixteen_bit: Whether the result has 16 bits rather than 8.
         size: Width and height to resize to, or None.
 
     Returns:
-        (H, W, 1); 0 stays 0 and opaque stays opaque, also where 8 bits were widened
-        inexactly before. None if there is no alpha channel, or all of it is opaque.
+        (H, W, 1); 0 stays 0 and opaque stays opaque, even if 8 bits were widened
+        inexactly before. None if there is no alpha channel or the frame is opaque.
     """
     found = _stored(frame)
     if found is None:
@@ -44,14 +44,14 @@ def read_alpha(
     alpha: NDArray[Any]
     if values.min() >= most:
         return None
-    full, kind = (65535, np.uint16) if wide else (255, np.uint8)
+    full, kind = (65535, np.uint16) if sixteen_bit else (255, np.uint8)
     if most == full:
         alpha = values.astype(kind)
     else:
         part = np.nan_to_num(values.astype(np.float32) / np.float32(most))
         alpha = np.rint(np.clip(part, 0, 1) * full).astype(kind)
     if size is not None:
-        name: Any = "gray16le" if wide else "gray"
+        name: Any = "gray16le" if sixteen_bit else "gray"
         array: Any = np.ascontiguousarray(alpha)
         gray = av.VideoFrame.from_ndarray(array, name)
         gray = gray.reformat(
@@ -66,27 +66,27 @@ def read_alpha(
 
 
 def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
-    """The alpha of a frame in its own numbers (H, W), and the number for opaque."""
+    """The stored alpha values of a frame, (H, W), and the value for opaque."""
     layout = frame.format
     if layout.has_palette:
         return frame.to_ndarray(format="rgba")[..., 3], 255
     alpha = next((part for part in layout.components if part.is_alpha), None)
     if alpha is None:
         return None
-    beside = sum(part.plane == alpha.plane for part in layout.components)
-    if beside > 2:
-        # Packed with the colours: only their order changes.
+    packed = sum(part.plane == alpha.plane for part in layout.components)
+    if packed > 2:
+        # Interleaved with the colours: only the order of channels changes.
         if alpha.bits > 8:
             return frame.to_ndarray(format="rgba64le")[..., 3], 65535
         return frame.to_ndarray(format="rgba")[..., 3], 255
     values = _plane(frame, alpha.plane, alpha.bits)
-    # Gray and alpha (ya8, ya16) take turns.
-    values = values[:, beside - 1 : beside * frame.width : beside]
+    # Gray and alpha may be interleaved (ya8, ya16).
+    values = values[:, packed - 1 : packed * frame.width : packed]
     return values, 1 if values.dtype.kind == "f" else (1 << alpha.bits) - 1
 
 
 def _plane(frame: av.VideoFrame, index: int, bits: int) -> NDArray[Any]:
-    """The numbers of a plane, with what lies beyond its width, not copied."""
+    """A view of a plane's values with its padding beyond the width."""
     name = frame.format.name
     kind = np.dtype(f"f{bits // 8}" if "pf" in name else f"u{-(-bits // 8)}")
     kind = kind.newbyteorder(">" if name.endswith("be") else "<")
@@ -158,11 +158,11 @@ def over_black(frame: Frame) -> Pixels:
 def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
     """Make the colours of an OpenEXR image straight.
 
-    Where alpha is 0 they stay: light that covers nothing, such as a glow.
+    Where alpha is 0 they are unchanged: light that covers nothing, such as a glow.
 
     Args:
-        frame: In float, with the sRGB curve already applied to premultiplied light.
-            Others are given back as they are.
+        frame: A float frame, with the sRGB curve already applied to premultiplied
+            light. Other frames are returned unchanged.
 
     Source:
         IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.

@@ -1,7 +1,7 @@
-"""8-bit YUV 4:2:0 to RGB and back: what nearly every video needs, several times faster.
+"""Converts 8-bit YUV 4:2:0 to RGB and back, several times faster than libswscale.
 
-All else goes through libswscale, in `colour`. Like there, chroma lies in the middle of
-its four pixels, and is sampled bilinearly.
+Nearly every video needs only this; `colour` converts other formats with libswscale.
+Like there, chroma lies in the middle of its four pixels and is sampled bilinearly.
 
 Source:
     ITU-T H.273, equations of MatrixCoefficients.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rematte.video.frame import RANGE_FULL, Colour, Pixels
 from rematte.video.parallel_rows import run_rows
 
-# Kr and Kb by code point.
+# Luma weights of red and blue by the code point of the matrix.
 _WEIGHTS = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -30,24 +30,24 @@ _WEIGHTS = {
 
 
 def can_convert(pixel_format: str, colour: Colour) -> bool:
-    """Whether this module knows a pixel format and a colour."""
+    """Whether this module converts a pixel format and a colour."""
     return pixel_format in ("yuv420p", "yuvj420p") and colour.matrix in _WEIGHTS
 
 
 def views(frame: av.VideoFrame, kind: Any = np.uint8) -> list[NDArray[Any]]:
-    """The planes of a frame, not copied; `kind` is the type of a value."""
+    """Views of a frame's planes; `kind` is the type of a value."""
     return [_rows(plane, kind)[: plane.height, : plane.width] for plane in frame.planes]
 
 
-# What decoders in hardware give, by what it holds in another order, and how far its
-# 16 bits are shifted up.
+# Formats of hardware decoders: the planar format with the same values, their type, and
+# the number of bits that they are shifted up.
 _PAIRED = {"nv12": ("yuv420p", np.uint8, 0), "p010le": ("yuv420p10le", np.uint16, 6)}
 
 
-def apart(frame: av.VideoFrame) -> av.VideoFrame:
-    """Give a frame whose two chroma values lie in pairs one plane for each.
+def to_planar(frame: av.VideoFrame) -> av.VideoFrame:
+    """Split interleaved chroma into two planes; other frames are returned unchanged.
 
-    libswscale leaves the last column of odd widths undefined.
+    libswscale would leave the last column of odd widths undefined.
     """
     if frame.format.name not in _PAIRED:
         return frame
@@ -61,14 +61,14 @@ def apart(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def _rows(plane: Any, kind: Any) -> NDArray[Any]:
-    """All that a plane holds, what is beyond its width too, not copied."""
+    """A view of a plane with its padding beyond the width."""
     return np.frombuffer(plane, kind).reshape(
         -1, plane.line_size // np.dtype(kind).itemsize
     )
 
 
 def _luma(colour: Colour) -> tuple[np.float32, np.float32, np.float32]:
-    """Code of black, codes from black to white, and from no to most chroma, times 2."""
+    """The code of black, and the ranges of codes of luma and of chroma."""
     numbers = (0, 255, 255) if colour.range == RANGE_FULL else (16, 219, 224)
     return np.float32(numbers[0]), np.float32(numbers[1]), np.float32(numbers[2])
 
@@ -100,15 +100,15 @@ def from_rgb(pixels: Pixels, colour: Colour) -> av.VideoFrame:
     chroma_b = np.array([-kr, kr + kb - 1, 1 - kb]) / (2 * (1 - kb)) * (chroma / 255)
     chroma_r = np.array([1 - kr, kr + kb - 1, -kb]) / (2 * (1 - kr)) * (chroma / 255)
     matrix = np.stack([weights, chroma_b, chroma_r]).astype(np.float32)
-    # Rows whose pixels' channels lie one after the other: only that is read in vectors.
+    # Only flat rows of interleaved channels are read with vector instructions.
     rgb = np.broadcast_to(pixels, (height, width, 3)).reshape(height, -1)
     run_rows(_from_rgb, (height + 1) // 2, rgb, *views(frame), black, matrix)
     return frame
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})  # type: ignore[misc, unused-ignore]
-def _spread(near: Any, far: Any, middle: Any, out: Any) -> None:
-    """A row of chroma, minus 128, at twice its width, from the two nearest rows."""
+def _upsample(near: Any, far: Any, middle: Any, out: Any) -> None:
+    """Interpolate a row of chroma, minus 128, at twice its width from two rows."""
     big, small = np.float32(0.75), np.float32(0.25)
     last = len(near) - 1
     for i in range(last + 1):
@@ -121,7 +121,7 @@ def _spread(near: Any, far: Any, middle: Any, out: Any) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
 def _code(value: Any) -> Any:
-    """Round to 0 to 255."""
+    """Round and clip to 0 to 255."""
     return np.int32(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
 
@@ -138,10 +138,10 @@ def _to_rgb(
     for y in range(begin, end):
         near = y // 2
         far = min(max(near + (1 if y % 2 else -1), 0), len(blue) - 1)
-        _spread(blue[near], blue[far], middle, cb)
-        _spread(red[near], red[far], middle, cr)
+        _upsample(blue[near], blue[far], middle, cb)
+        _upsample(red[near], red[far], middle, cr)
         row, line = out[y], luma[y]
-        # Loops of one statement, and flat rows: those become vector code.
+        # Loops of one statement over flat rows compile to vector code.
         for x in range(width):
             gray[x] = (np.float32(line[x]) - black) * scale
         for x in range(width):
@@ -159,7 +159,7 @@ def _from_rgb(  # noqa: C901
     begin: int, end: int, rgb: Any, luma: Any, blue: Any, red: Any,
     black: Any, matrix: Any,
 ) -> None:  # fmt: skip
-    """Two rows of luma and one of chroma for each of `begin` to `end`."""
+    """Convert two rows of luma and one of chroma for each row from `begin` to `end`."""
     height, width = luma.shape
     quarter, zero = np.float32(0.25), np.float32(128)
     codes = np.empty((2, 3, width), np.uint8)

@@ -324,7 +324,7 @@ def test_sound_in_nut_can_be_played(tmp_path: Path) -> None:
     """NUT does not say how long blocks of ADPCM are; FFmpeg writes it all the same."""
     path = make_clip(tmp_path / "in.avi", sound=True, sound_codec="adpcm_ms")
     (note,) = convert(path, tmp_path / "out.nut").notes
-    assert "sound encoded anew as pcm_s24le: nut cannot hold adpcm_ms" in note
+    assert "sound encoded again as pcm_s24le: nut cannot hold adpcm_ms" in note
     with av.open(str(tmp_path / "out.nut")) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) > 19000
 

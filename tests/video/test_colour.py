@@ -316,7 +316,7 @@ def test_flat_colours_survive_the_lossy_paths(
     path = tmp_path / f"a{suffix}"
     quality = None if codec == "prores" else 4
     encoding = formats.choose(path, info, alpha=False, codec=codec, crf=quality)
-    wide = pixels.astype(np.uint16) * 257 if encoding.wide else pixels
+    wide = pixels.astype(np.uint16) * 257 if encoding.sixteen_bit else pixels
     writer = FileWriter(path, info, encoding)
     for index in range(2):
         writer.write(Frame(wide, Fraction(index, 25), Fraction(1, 25)))
@@ -396,7 +396,7 @@ def write_one(
     one = Fraction(1, 25)
     info = VideoInfo(16, 16, 1 / one, one, colour, depth, still=still)
     encoding = formats.choose(path, info, alpha=False, gray=gray, **more)
-    kind = np.uint16 if encoding.wide else np.uint8
+    kind = np.uint16 if encoding.sixteen_bit else np.uint8
     pixels = np.full((16, 16, 1 if gray else 3), np.iinfo(kind).max // 2, kind)
     writer = (ImageWriter if encoding.image else FileWriter)(path, info, encoding)
     writer.write(Frame(pixels, Fraction(0), one))

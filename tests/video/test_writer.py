@@ -102,7 +102,7 @@ def write(
     writer, encoding = open_writer(path, info, **kwargs)
     for frame in frames:
         pixels = frame.pixels
-        if encoding.wide and pixels.dtype == np.uint8:
+        if encoding.sixteen_bit and pixels.dtype == np.uint8:
             pixels = pixels.astype(np.uint16) * 257
         writer.write(replace(frame, pixels=pixels))
     writer.finish()
@@ -366,7 +366,7 @@ def test_sound_is_encoded_anew_only_where_it_must(
     assert abs(after - before) < 0.03
     same = becomes in codec or becomes == "mp3float"
     assert bool(notes) is not same
-    assert all("encoded anew" in note for note in notes)
+    assert all("encoded again" in note for note in notes)
 
 
 def test_sound_encoded_anew_stays_in_time(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_damaged_sound_costs_only_itself(tmp_path: Path) -> None:
     data = origin.read_bytes()
     origin.write_bytes(data.replace(damaged, b"\xff" * len(damaged)))
     anew, harm = copy(origin, tmp_path / "out.webm")
-    assert "encoded anew" in anew
+    assert "encoded again" in anew
     assert "damaged" in harm
     assert len(read(tmp_path / "out.webm")) == 25
     assert copy(origin, tmp_path / "out.mp4") == []
@@ -982,7 +982,7 @@ def test_a_disk_that_is_full_at_the_very_end(disk: Path, name: str, free: int) -
     with pytest.raises(OutputError, match="no space left"):  # noqa: PT012
         for frame in noise:
             pixels = frame.pixels
-            if encoding.wide:
+            if encoding.sixteen_bit:
                 pixels = pixels.astype(np.uint16) * 257
             writer.write(replace(frame, pixels=pixels))
         writer.finish()
