@@ -370,7 +370,6 @@ def _restore(
     begin: int, end: int, original: Any, unit: Any, shown: Any, foreground: Any,
     out: Any, tables: Any,
 ) -> None:  # fmt: skip
-    light, steps, most, luma_in, matrix, luma_out, top = tables
     scale, half, zero = np.float32(65535), np.float32(0.5), np.float32(0)
     light = tables[0]
     for row in range(begin, end):
