@@ -136,7 +136,7 @@ class VideoWriter:
         self._finalizer = weakref.finalize(self, self._writer.finish)
 
     def close(self) -> None:
-        """Complete the file; otherwise that is done when the writer is collected."""
+        """Complete the file; else it is completed when the writer is collected."""
         if self._finalizer is not None:
             self._finalizer()
 
@@ -176,6 +176,6 @@ class ImageSequenceWriter:
             self._count += 1
 
     def close(self) -> None:
-        """Give the images their place, if that has not been done."""
+        """Move the images to their final names, if that has not been done."""
         if self._finalizer is not None:
             self._finalizer()

@@ -1,7 +1,7 @@
-"""Deinterlaces video: makes a whole picture of the two fields in a frame.
+"""Deinterlaces video: makes a whole picture of the two fields of a frame.
 
-One picture comes out for each that goes in, at the same time. Progressive pictures are
-passed on as they are, and a stream may mix both kinds.
+Each input frame gives one output frame with the same time. Progressive frames are
+passed on unchanged, and a stream may mix both kinds.
 """
 
 from collections import deque
@@ -31,12 +31,12 @@ def deinterlace(
     mode: str,
     note: Callable[[str], object],
 ) -> Iterator[av.VideoFrame]:
-    """Pass decoded pictures on, those that are interlaced as whole pictures.
+    """Deinterlace the interlaced ones of decoded pictures, and pass on the others.
 
     Args:
-        pictures: As they are decoded, in order.
-        decoder: What decodes them.
-        mode: "auto", or "off" to notice interlaced pictures and leave them as they are.
+        pictures: Decoded pictures in order.
+        decoder: Their decoder.
+        mode: "auto", or "off" to note interlaced pictures and leave them unchanged.
         note: Called with a sentence when the first interlaced picture comes.
 
     Yields:
@@ -74,7 +74,7 @@ def deinterlace(
 def _begin(
     picture: av.VideoFrame, parity: str, mode: str, note: Callable[[str], object]
 ) -> "_Filters | None":
-    """Set up for the first interlaced picture; None where all are left as they are."""
+    """Set up for the first interlaced picture; None if all are left unchanged."""
     if mode != "auto":
         note(_OFF)
         return None

@@ -57,7 +57,7 @@ class Picture:
         file: The image that is shown.
         name: Stem of the file that the frame would have; that of a missing frame too.
         number: Its number in the sequence, or None.
-        shown: The number of the image that is shown; another one in a gap.
+        shown: The number of the image that is shown; another number in a gap.
     """
 
     file: Path
@@ -228,7 +228,7 @@ def _hold(before: Picture, until: int, numbering: Numbering) -> list[Picture]:
 
 
 def describe_gaps(pictures: Sequence[Picture]) -> str:
-    """Say in a sentence which frames are missing and what is shown; "" if none is."""
+    """Describe in a sentence which frames are missing; "" if none is."""
     held = [p for p in pictures if p.number != p.shown]
     if not held:
         return ""
@@ -259,12 +259,12 @@ def read_header(path: Path) -> dict[str, bytes]:
 def decode_image(
     path: Path, limits: Limits = DEFAULT_LIMITS, notes: list[str] | None = None
 ) -> tuple[av.VideoFrame, Upright]:
-    """Decode one image, and say how it is turned upright.
+    """Decode one image; returns the frame and how to turn it upright.
 
     Args:
         path: The image.
-        limits: What the file may ask for.
-        notes: Receives what of the file is ignored.
+        limits: Limits of frame size and of lists of files.
+        notes: Receives notes on ignored parts of the file.
 
     Raises:
         InputError: If it cannot be read.

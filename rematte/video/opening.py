@@ -53,10 +53,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may ask for.
+    """Limits of frame size and of lists of files.
 
     Attributes:
-        pixels: The most pixels that a frame may have. None means 150 million, and no
+        pixels: Largest number of pixels in a frame. None means 150 million, and no
             side longer than 16384.
         lists: Whether a file may be a list of other local files, such as a playlist.
     """
@@ -82,7 +82,7 @@ class Limits:
             )
 
     def options(self) -> dict[str, str]:
-        """The same for FFmpeg."""
+        """The limits as FFmpeg's options for opening a file."""
         return {
             "protocol_whitelist": "file",
             "format_whitelist": f"{_FORMATS},{_LISTS}" if self.lists else _FORMATS,
@@ -91,7 +91,7 @@ class Limits:
         }
 
     def decoding(self) -> dict[str, str]:
-        """The same for a decoder, since frames may grow as a video goes on."""
+        """The limits as a decoder's options, since frames may grow within a video."""
         return {"max_pixels": str((self.pixels or _PIXELS) + _BLOCKS)}
 
 
@@ -99,7 +99,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def local_url(path: Path) -> str:
-    """A path so that FFmpeg takes it for that local file, whatever it is called."""
+    """An address by which FFmpeg opens this local file, whatever its name is."""
     return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - keeps links as they are
 
 
@@ -115,11 +115,11 @@ def open_input(
 
     Args:
         path: The file.
-        hardware: What is to decode, if the machine has it; else the processor does.
-        limits: What the file may ask for.
-        content: The file's bytes, where they are not at `path`.
-        notes: Receives what of the file is ignored.
-        image: Whether an image is expected, for the error's words.
+        hardware: A hardware decoder; the processor decodes if it is missing.
+        limits: Limits of frame size and of lists of files.
+        content: The file's bytes, if they are not at `path`.
+        notes: Receives notes on ignored parts of the file.
+        image: Whether an image is expected, for the error message.
 
     Raises:
         InputError: If it cannot be opened, or is a list of files and may not be.
@@ -204,7 +204,7 @@ def why_unreadable(image: Path) -> str:
 
 
 def _log_of_opening(where: str | BinaryIO, limits: Limits) -> str:
-    """What FFmpeg says when it opens a file that it cannot read."""
+    """FFmpeg's log of opening a file that it cannot read."""
     if not isinstance(where, str):
         where.seek(0)
     before = av.logging.get_level(), av.logging.get_skip_repeated()
@@ -220,7 +220,7 @@ def _log_of_opening(where: str | BinaryIO, limits: Limits) -> str:
 
 
 def _refused_size(path: Path, limits: Limits) -> tuple[int, int]:
-    """Width and height of frames of which FFmpeg only says that they are too large."""
+    """Width and height of frames that FFmpeg refuses as too large."""
     said = re.search(
         r"Picture size (\d+)x(\d+)", _log_of_opening(local_url(path), limits)
     )
@@ -228,7 +228,7 @@ def _refused_size(path: Path, limits: Limits) -> tuple[int, int]:
 
 
 def _kind_of_list(path: Path) -> str:
-    """What list of files this is where FFmpeg does not say, or an empty text."""
+    """The kind of a list of files that FFmpeg does not name, or an empty text."""
     with suppress(OSError), path.open("rb") as file:
         head = file.read(1024)
         return next((kind for mark, kind in _MARKS.items() if mark in head), "")
@@ -236,12 +236,12 @@ def _kind_of_list(path: Path) -> str:
 
 
 def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
-    """A PNG without compressed texts and profiles that fill the memory.
+    """Drop compressed texts and profiles of a PNG that would fill the memory.
 
-    One of 1 MB takes 2 GB in FFmpeg, which unpacks all of them.
+    FFmpeg unpacks all of them: 1 MB may take 2 GB.
 
     Returns:
-        The rest of the file, or None if there are none, as nearly always.
+        The rest of the file, or None if nothing has to be dropped.
 
     Source:
         PNG Specification, Third Edition, 5.3, 11.3.2.3 (iCCP) and 11.3.3.3 (zTXt).
