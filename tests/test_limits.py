@@ -8,8 +8,8 @@ import rematte
 
 PACKAGE = Path(rematte.__file__).parent
 FILE, FUNCTION, PARAMETERS, ROOT = 500, 60, 12, 12
-# Documented calls with all of their arguments.
-LONG_SIGNATURES = {"convert_video", "live"}
+# Documented with all of its arguments.
+LONG_SIGNATURES = {"convert_video"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
