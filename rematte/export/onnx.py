@@ -18,6 +18,7 @@ from rematte.engines.runtimes import import_onnxruntime
 from rematte.export.fixed_shape import first_inputs, in_precision, sampling
 from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
 from rematte.network.matting_network import MattingNetwork
+from rematte.network.parts import CoarseDecoder, CoarseEncoder
 
 # The lowest that torch's exporter writes, and the first file version that may hold it.
 OPSET, _IR = 18, 8
@@ -29,17 +30,15 @@ class _Core(nn.Module):
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
-        self.backbone = network.backbone
-        self.aspp = network.aspp
-        self.decoder = network.decoder
+        self.encoder = CoarseEncoder(network)
+        self.decoder = CoarseDecoder(network)
         self.project = network.project_mat
 
     def forward(
         self, picture: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
     ) -> tuple[Tensor, ...]:
-        f1, f2, f3, f4 = self.backbone(picture)
-        features = f1, f2, f3, self.aspp(f4)
-        hidden, *states = self.decoder(picture, features, (r1, r2, r3, r4), 1)
+        features = self.encoder(picture)
+        hidden, *states = self.decoder(picture, *features, r1, r2, r3, r4)
         return self.project(hidden), hidden, *states
 
 
