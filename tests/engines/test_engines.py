@@ -145,8 +145,8 @@ def test_the_fastest_is_chosen_and_remembered(
     auto(model, (32, 32), None)
     assert len(asked) == 3 * len(names)
     # Building pays where the choice is known.
-    assert auto(model, (32, 32), 120).reason == "measured before"
-    assert auto(model, (32, 32), 99).reason == "fewer than 100 frames"
+    assert auto(model, (32, 32), 20).reason == "measured before"
+    assert auto(model, (32, 32), 19).reason == "fewer than 20 frames"
 
 
 def test_the_engine_that_was_retired_gives_way_to_the_fastest(
@@ -202,7 +202,7 @@ def test_a_short_clip_needs_no_building(
 ) -> None:
     monkeypatch.setattr(choose, "download_dir", lambda: tmp_path)
     engine = auto(model, (32, 32), 20)
-    assert (engine.name, engine.reason) == ("torch", "fewer than 300 frames")
+    assert (engine.name, engine.reason) == ("torch", "fewer than 150 frames")
 
 
 def test_an_engine_that_is_missing_says_what_to_install(
