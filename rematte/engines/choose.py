@@ -31,8 +31,8 @@ ENGINES = ("auto", *CPU_ENGINES, "torch-compiled", "onnxruntime")
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
 _AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}
 
-# Below this many frames nothing that has to be built would pay: building takes 0.8 s and
-# saves 0.1 s a frame at HD. At first, converting and measuring takes 11 s.
+# Below this many frames nothing that has to be built would pay: building takes 0.8 s
+# and saves 0.1 s a frame at HD. At first, converting and measuring takes 11 s.
 _LONG, _LONG_AT_FIRST = 20, 150
 _MEASURED = 6  # steps
 
