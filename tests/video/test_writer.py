@@ -30,6 +30,7 @@ from rematte.video.codecs import is_nvenc, opens
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target, replaced_images
+from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter, Writer
 
@@ -440,6 +441,24 @@ def test_sound_longer_and_shorter_than_the_picture(tmp_path: Path) -> None:
         origin = make_clip(tmp_path / "in.mp4", sound=True, sound_seconds=seconds)
         copy(origin, tmp_path / "out.mp4")
         assert packets(origin, "audio") == packets(tmp_path / "out.mp4", "audio")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_is_cut_where_the_picture_is(tmp_path: Path, suffix: str) -> None:
+    origin = make_clip(tmp_path / f"in{suffix}", 20, sound=True, sound_seconds=3)
+    start, end = Fraction(6, 25), Fraction(16, 25)
+    with VideoReader(origin, ReadOptions(start=start, end=end)) as reader:
+        frames, info = list(reader), reader.info
+    assert len(frames) == 10
+    out = tmp_path / f"out{suffix}"
+    write(out, frames, info, source=origin, start=start, end=end)
+    # The packet that spans the start is kept: it is heard in part.
+    before = [p for p in packets(origin, "audio") if p[0] + p[1] > start and p[0] < end]
+    after = packets(out, "audio")
+    assert [packet[2] for packet in after] == [packet[2] for packet in before]
+    for (now, _, _), (then, _, _) in zip(after, before, strict=True):
+        assert abs(now - (then - start)) <= (MILLISECOND if suffix == ".mkv" else 0)
+    assert read(out)[0].time == 0
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
