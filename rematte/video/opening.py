@@ -12,6 +12,7 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import av
@@ -203,19 +204,25 @@ def why_unreadable(image: Path) -> str:
     return "not a readable image; remove or replace it"
 
 
+# PyAV's log is one for the process. Two threads that both restored it could leave it
+# switched on, and then a decoder that logs while it is freed waits for ever.
+_LOG_LOCK = Lock()
+
+
 def _log_of_opening(where: str | BinaryIO, limits: Limits) -> str:
     """FFmpeg's log of opening a file that it cannot read."""
     if not isinstance(where, str):
         where.seek(0)
-    before = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
-    try:
-        with av.logging.Capture() as lines, suppress(av.error.FFmpegError, OSError):
-            av.open(where, options=limits.options()).close()
-    finally:
-        av.logging.set_level(before[0])
-        av.logging.set_skip_repeated(before[1])
+    with _LOG_LOCK:
+        before = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
+        try:
+            with av.logging.Capture() as lines, suppress(av.error.FFmpegError, OSError):
+                av.open(where, options=limits.options()).close()
+        finally:
+            av.logging.set_level(before[0])
+            av.logging.set_skip_repeated(before[1])
     return "\n".join(f"{name}: {text.strip()}" for _, name, text in lines)
 
 

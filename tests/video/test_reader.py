@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -679,3 +680,18 @@ def test_images_one_after_the_other_are_a_video(tmp_path: Path, kind: str) -> No
     with VideoReader(path) as reader:
         assert not reader.images
         assert len(list(reader)) == 3
+
+
+def test_files_that_cannot_be_read_leave_the_log_as_it_was(tmp_path: Path) -> None:
+    """Also where threads ask for one at the same time: the log is the process's."""
+    before = av.logging.get_level()
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(1000))
+
+    def read(index: int) -> None:
+        with pytest.raises(InputError):
+            VideoReader(path)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(40)))
+    assert av.logging.get_level() == before
