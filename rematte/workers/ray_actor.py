@@ -53,42 +53,46 @@ class Worker:
         self._load_model, self._options = load, options
         self._model: Any = None
         self._converter: tuple[Path, SegmentConverter] | None = None
-        context = import_ray().get_runtime_context()
-        self._restarted = bool(context.was_current_actor_reconstructed)
         # All temporary files go there, so that they can be found after a kill.
-        own = Path(tempfile.gettempdir(), f"{scratch}{context.get_actor_id()}")
+        actor = import_ray().get_runtime_context().get_actor_id()
+        own = Path(tempfile.gettempdir(), f"{scratch}{actor}")
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir()
         tempfile.tempdir = str(own)
 
     def version(self) -> str:
         """The version of this package on the actor's machine."""
-        self._is_retry()
         return __version__
 
-    def convert(self, job: Job, is_new: bool) -> Result:
-        """Convert a file; `is_new` says that it had no outputs before the first try."""
-        options, _ = self._load(job, is_new)
+    def convert(self, job: Job, is_new: bool, *, retry: bool) -> Result:
+        """Convert a file.
+
+        Args:
+            job: The file.
+            is_new: Whether it had no outputs before the first attempt.
+            retry: Whether an earlier attempt was lost; so for the other methods.
+        """
+        options = self._load(job, is_new, retry)
         return convert_job(self._model, job, options), None
 
-    def plan(self, job: Job, is_new: bool) -> Result:
+    def plan(self, job: Job, is_new: bool, *, retry: bool) -> Result:
         """Cut a file into segments."""
-        options, retry = self._load(job, is_new)
+        options = self._load(job, is_new, retry)
         work = None
         with recorded(job):
             work = self._prepare(job, options, retry or not options.overwrite)
         return job, work
 
-    def segment(self, job: Job, work: Work, segment: Segment) -> Result:
+    def segment(self, job: Job, work: Work, segment: Segment, *, retry: bool) -> Result:
         """Convert a segment."""
-        self._load()
+        self._load(job, False, retry)
         with recorded(job):
             self._convert_segment(work, segment)
         return job, None
 
-    def join(self, job: Job, is_new: bool, work: Work) -> Result:
+    def join(self, job: Job, is_new: bool, work: Work, *, retry: bool) -> Result:
         """Join all segments of a file."""
-        options, retry = self._load(job, is_new)
+        options = self._load(job, is_new, retry)
         with recorded(job):
             if retry:  # the first attempt may have deleted the segments already
                 work = self._prepare(job, options, True)
@@ -104,29 +108,21 @@ class Worker:
                 )
         return job, None
 
-    def _load(
-        self, job: Job | None = None, is_new: bool = False
-    ) -> tuple[Options, bool]:
+    def _load(self, job: Job, is_new: bool, retry: bool) -> Options:
         """Load the model, once; errors of weights are not recorded in a job.
 
         Returns:
-            The options for a job, and whether an earlier attempt of it was lost. Where
-            that was, its outputs may be there already, complete, and are replaced.
+            The options for a job. Where an earlier attempt was lost, its outputs may be
+            there already, complete, and are replaced.
         """
         if self._model is None:
             device = choose_device(str(self._options.device or "auto"))[0]
             self._options = replace(self._options, device=device)
             self._model = self._load_model(device)
-        retry = self._is_retry()
-        if retry and job is not None:
+        if retry:
             clear(job)
         overwrite = self._options.overwrite or (retry and is_new)
-        return replace(self._options, overwrite=overwrite), retry
-
-    def _is_retry(self) -> bool:
-        """Whether this call repeats one that was lost: Ray's first after a restart."""
-        retry, self._restarted = self._restarted, False
-        return retry
+        return replace(self._options, overwrite=overwrite)
 
     def _prepare(self, job: Job, options: Options, resume: bool) -> Work:
         for path in job.outputs.values():

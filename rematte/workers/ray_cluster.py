@@ -1,8 +1,10 @@
 """Runs a batch on Ray: workers on this machine or on many, restarted by Ray.
 
 A worker is an actor that does one call at a time: a file, or with `split` a segment of
-one. If it is lost, Ray starts it again and repeats the call. An output gets its name
-only when it is complete, so it appears once and whole, whichever attempt made it.
+one. If it is lost, Ray starts it again and the call is repeated here: Ray's own retries
+count one loss twice when they meet an actor that has not restarted yet. An output gets
+its name only when it is complete, so it appears once and whole, whichever attempt made
+it.
 """
 
 import logging
@@ -20,6 +22,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -99,7 +102,7 @@ def run(
         scratch = f"rematte-worker-{uuid4().hex}-"
         make = partial(
             ray.remote(
-                num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=retries
+                num_cpus=cpus, num_gpus=gpus, max_restarts=-1
             )(Worker).remote,
             load, options, cpus, os.getcwd(), scratch,  # noqa: PTH109
         )  # fmt: skip
@@ -207,7 +210,7 @@ class _Batch:
     Args:
         ray: The module.
         actors: All workers; each gets its first call when it has started.
-        retries: How often Ray repeats a call.
+        retries: How often a call is repeated whose worker was lost.
         split: As of `run`.
     """
 
@@ -297,25 +300,36 @@ class _Batch:
         """
         actor = self._idle.get()
         try:
-            if self._stopped:
-                raise CancelledError
-            result: Result
-            result = self._ray.get(getattr(actor, method).remote(job, *args))
-            return result
+            for attempt in range(self._retries + 1):
+                if self._stopped:
+                    raise CancelledError
+                call = getattr(actor, method).remote(job, *args, retry=attempt > 0)
+                with suppress(self._ray.exceptions.RayActorError):
+                    result: Result = self._ray.get(call)
+                    return result
+                clear(job)
+                self._wait_for_restart(actor)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None  # such as missing weights
-        except self._ray.exceptions.RayActorError:
-            clear(job)
-            if self._stopped:
-                raise CancelledError from None
-            job.status, job.code = "failed", 5
-            job.error = (
-                f"its worker was lost {self._retries + 1} times, perhaps for its "
-                "memory; try --resize or more --worker-cpus"
-            )
-            return job, None
         finally:
             self._idle.put(actor)
+        job.status, job.code = "failed", 5
+        job.error = (
+            f"its worker was lost {self._retries + 1} times, perhaps for its "
+            "memory; try --resize or more --worker-cpus"
+        )
+        return job, None
+
+    def _wait_for_restart(self, actor: Any) -> None:
+        """Wait until Ray has started a lost worker again.
+
+        Raises:
+            CancelledError: After `stop`.
+        """
+        try:
+            self._ray.get(actor.version.options(max_task_retries=-1).remote())
+        except self._ray.exceptions.RayActorError:
+            raise CancelledError from None
 
     def stop(self) -> None:
         """Kill all workers; the threads then remove what running calls have written."""
