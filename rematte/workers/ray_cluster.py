@@ -40,6 +40,7 @@ from rematte.workers.planning import Job
 from rematte.workers.ray_actor import Result, Worker
 
 _START_TIMEOUT = 30  # of connecting, and before a message that no worker has started
+_RESTART_INTERVAL = 0.2  # between questions whether a worker has restarted [s]
 _STOP_TIMEOUT = 10  # for the temporary folders of workers to be removed [s]
 
 
@@ -326,10 +327,12 @@ class _Batch:
         Raises:
             CancelledError: After `stop`.
         """
-        try:
-            self._ray.get(actor.version.options(max_task_retries=-1).remote())
-        except self._ray.exceptions.RayActorError:
-            raise CancelledError from None
+        while not self._stopped:
+            with suppress(self._ray.exceptions.RayActorError):
+                self._ray.get(actor.version.remote())
+                return
+            time.sleep(_RESTART_INTERVAL)
+        raise CancelledError
 
     def stop(self) -> None:
         """Kill all workers; the threads then remove what running calls have written."""
