@@ -4,6 +4,7 @@ The one flow of the package: video reader → matting loop → compositing → v
 `resume` runs the same in several spans, and joins their files.
 """
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from rematte.conversion.effects import check_options
+from rematte.conversion.look import choose_regions
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.report import Progress, Report, Stages
@@ -131,15 +133,22 @@ def convert(
         whole = runs_whole(model, device, dtype, options.engine)
         report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)
+        looking = time.perf_counter()
+        regions = choose_regions(model, source, options, info, progress is True)
+        report.looking = time.perf_counter() - looking
+        size = info.height, info.width
+        if regions is not None:
+            report.regions = regions.as_json()
+            size, ratio = regions.usual(ratio)
         chunk = 1 if info.still else chunk_length(options.seq_chunk, device)
         engine = partial(
             choose_engine, model, device, dtype, engine=options.engine,
-            size=(info.height, info.width), ratio=ratio, chunk=chunk,
+            size=size, ratio=ratio, chunk=chunk,
             frames=smaller(info.frames, options.limit), report=report.notes.append,
         )  # fmt: skip
         run_span(
             Span(), reader, outputs, options, engine, report,
-            stages=stages, progress=progress,
+            stages=stages, regions=regions, progress=progress,
         )  # fmt: skip
     report.seconds, report.shares = stages.total(), stages.shares()
     return report

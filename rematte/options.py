@@ -140,6 +140,10 @@ class Options:
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
+        region: Where the network looks: "full" is the whole frame, "auto" finds the
+            people first and looks around them, unless a ratio is given or the frame is
+            small; or left, top, width and height of a rectangle [pixels], outside of
+            which there is nobody.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
         engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
@@ -204,6 +208,12 @@ class Options:
         "size of the coarse pass in (0, 1], or auto (longer side at most 512), "
         "portrait, full-body", group=_NETWORK, metavar="RATIO",
         parse=values.parse_number_or_word, command_default="auto",
+    )  # fmt: skip
+    region: str | tuple[int, int, int, int] = _option(
+        "full", "--region",
+        "where the network looks: auto finds the people first, full is the whole "
+        "frame, or a rectangle outside of which there is nobody", group=_NETWORK,
+        metavar="auto|full|X,Y,W,H", parse=values.parse_region, command_default="auto",
     )  # fmt: skip
     device: "str | torch.device | None" = _option(
         None, "--device", "auto, cpu, cuda, cuda:N or mps", group=_NETWORK,
@@ -352,7 +362,19 @@ class Options:
         chunk = self.seq_chunk
         if chunk != "auto" and (not isinstance(chunk, int) or chunk < 1):
             raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {chunk!r}')
+        self._check_region()
         _ = self.span, self.rate
+
+    def _check_region(self) -> None:
+        region = self.region
+        if region in ("auto", "full"):
+            return
+        numbers = region if isinstance(region, tuple) else ()
+        if len(numbers) != 4 or min(numbers) < 0 or min(numbers[2:]) < 1:
+            raise ValueError(
+                "region must be auto, full or X,Y,WIDTH,HEIGHT with a width and a "
+                f"height above 0, got {region!r}"
+            )
 
     @property
     def span(self) -> tuple[Fraction | None, Fraction | None]:

@@ -24,7 +24,10 @@ ALLOWED = {
     "weights": {"network"},
     "engines/kernels": {"video"},
     "engines/device": set(),
-    "matting/matte": {"engines/device", "engines/kernels", "network", "video"},
+    "matting/region": {"video"},
+    "matting/matte": {
+        *("engines/device", "engines/kernels", "matting/region", "network", "video"),
+    },
     "engines": {
         *("engines/device", "engines/kernels", "matting/matte", "network", "video"),
         *("weights",),

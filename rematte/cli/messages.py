@@ -19,10 +19,18 @@ def summarise(report: "Report", device: str) -> str:
             f"{report.seconds:.1f} s ({rate:.1f} frames/s: {shares})",
             f"downsample ratio {report.downsample_ratio:.3g}, device {device}, engine "
             f"{report.engine}",
+            *_summarise_regions(report),
             *_summarise_segments(report),
             *(f"{kind}: {path}" for kind, path in report.outputs.items()),
         ]
     )
+
+
+def _summarise_regions(report: "Report") -> list[str]:
+    if not report.regions:
+        return []
+    reasons = dict.fromkeys(region["why"] for region in report.regions)
+    return [f"region: {'; '.join(reasons)} ({report.looking:.1f} s of looking)"]
 
 
 def _summarise_segments(report: "Report") -> list[str]:

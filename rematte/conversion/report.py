@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -26,6 +26,9 @@ class Report:
         downsample_ratio: The ratio that the network used.
         engine: What ran the network, and why.
         setup: Part of the time spent on choosing and building the engine [s].
+        looking: Part of the time spent on finding where the network is to look [s].
+        regions: Where the network looked, from which time on, and why; empty where it
+            saw whole frames. See `rematte.matting.region.Region`.
         seconds: Wall time of the whole conversion.
         shares: Parts of the stages in the work done: decoding, the network,
             compositing and encoding; they add up to 1. Stages run side by side, so
@@ -41,6 +44,8 @@ class Report:
     downsample_ratio: float = 1.0
     engine: str = ""
     setup: float = 0.0
+    looking: float = 0.0
+    regions: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)

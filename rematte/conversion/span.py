@@ -19,6 +19,7 @@ from rematte.engines.engine import Engine
 from rematte.matting.background import Renderer
 from rematte.matting.loop import Matting, Memory, matte_still, run
 from rematte.matting.matte import Matted
+from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.prefetch import Prefetch, WriterThread
 from rematte.video.damage import describe_damage
@@ -79,6 +80,7 @@ def run_span(
     *,
     stages: Stages,
     trace: Trace | None = None,
+    regions: Regions | None = None,
     progress: bool | Progress = False,
 ) -> None:
     """Write every frame of a span to every output, and give these their names.
@@ -93,6 +95,7 @@ def run_span(
         stages: Measures the stages.
         trace: Receives what the spans beside this one need; None where this is the
             whole video, whose files get the source's other tracks.
+        regions: Where the network looks; None for whole frames.
         progress: See `show_progress`.
 
     Raises:
@@ -108,7 +111,9 @@ def run_span(
     if first is None:
         raise no_frame(reader, options)
     engine = choose()
-    matting: Matting = partial(run, engine, downsample_ratio=options.downsample_ratio)
+    matting: Matting = partial(
+        run, engine, downsample_ratio=options.downsample_ratio, regions=regions
+    )
     if reader.info.still:
         matting = partial(_each_still, matting)
     mattes = partial(_matte_written, matting, span, trace)

@@ -47,7 +47,7 @@ class Engine(Protocol):
         """
 
     def pack(self, state: State) -> list[Tensor]:
-        """Copy a state into tensors on the CPU, in its own precision."""
+        """Copy a state into tensors (1, C, h, w) on the CPU, in its own precision."""
 
     def unpack(self, tensors: list[Tensor]) -> State:
         """Make a state, bit for bit, of what `pack` gave; the size is prepared."""

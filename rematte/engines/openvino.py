@@ -79,17 +79,16 @@ class OpenVINOEngine:
                 self._recurrent.set_input_tensor(1 + index, output)
         else:
             self._recurrent = self._compile("whole", key, coarse, (picture, *states))
-        make = self._openvino.Tensor
-        self._zeros, *self._spare = (
-            tuple(
-                make(self._openvino.Type.f32, [each.shape[n] for n in (0, 2, 3, 1)])
-                for each in states
-            )
-            for _ in range(3)
-        )
+        self._shapes = [[each.shape[n] for n in (0, 2, 3, 1)] for each in states]
+        self._zeros = self._new_state()
         for tensor in self._zeros:
             tensor.data[:] = 0
         self._built = (*size, ratio != 1)
+
+    def _new_state(self) -> tuple[Any, ...]:
+        """Make memory for a state."""
+        make, kind = self._openvino.Tensor, self._openvino.Type.f32
+        return tuple(make(kind, shape) for shape in self._shapes)
 
     def _convert(
         self, part: str, key: str, module: nn.Module, inputs: tuple[Tensor, ...]
@@ -160,13 +159,13 @@ class OpenVINOEngine:
             picture = shrink(frame.pixels, self._ratio)
             # Two sets of states take turns; new memory for each would cost a
             # millisecond.
-            after = self._spare[1] if state is self._spare[0] else self._spare[0]
-            maps = self._step(picture, state or self._zeros, after)
+            before, after = state or (self._zeros, self._new_state())
+            maps = self._step(picture, before, after)
             mattes.append(Matted.from_maps(frame, maps))
-            state = after
+            state = after, before if state else self._new_state()
         return mattes, state
 
-    def _step(self, picture: Floats, before: State, after: State) -> Floats:
+    def _step(self, picture: Floats, before: Any, after: Any) -> Floats:
         refined, model = self._ratio != 1, self._recurrent
         source = self._openvino.Tensor(picture[None], shared_memory=True)
         if self._mixed:
@@ -186,12 +185,19 @@ class OpenVINOEngine:
         return maps
 
     def pack(self, state: State) -> list[Tensor]:
-        """Copy a state into tensors."""
-        return [torch.from_numpy(each.data.copy()) for each in state]
+        """Copy a state into tensors (1, C, h, w)."""
+        return [
+            torch.from_numpy(each.data)
+            .movedim(-1, 1)
+            .clone(memory_format=torch.contiguous_format)
+            for each in state[0]
+        ]
 
     def unpack(self, tensors: list[Tensor]) -> State:
         """Make a state of what `pack` gave."""
-        return tuple(self._openvino.Tensor(each.numpy().copy()) for each in tensors)
+        make = self._openvino.Tensor
+        rows = [each.movedim(1, -1).contiguous().numpy() for each in tensors]
+        return tuple(make(each.copy()) for each in rows), self._new_state()
 
 
 def _fingerprint(coarse: Coarse) -> str:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import repeat
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from rematte.engines.engine import Engine, State
 from rematte.engines.module import ModuleEngine
 from rematte.matting.matte import Matted
+from rematte.matting.region import WHOLE, Region, Regions, crop, move_states
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
 
@@ -30,6 +32,8 @@ RATIOS = ("auto", *_LONG_SIDE)
 _SETTLED = 0.25 / 255
 _MOST_REPEATS = 16
 
+_STATES = 4  # tensors in the state of a network
+
 # `run` with an engine and a ratio bound: takes frames, and `memory` by its name.
 Matting = Callable[..., Iterator[Matted]]
 
@@ -39,12 +43,16 @@ class Memory:
     """The recurrent state between two parts of a video.
 
     Attributes:
-        shape: Shape of the last frames' pixels, (H, W, 3); () at the start.
-        state: The recurrent state in its own precision, on the CPU.
+        shape: Shape of the last pixels that the network saw, (H, W, 3); () at the
+            start.
+        state: The recurrent state in its own precision, on the CPU; those of several
+            windows one after the other.
+        region: The beginning of the last region [s].
     """
 
     shape: tuple[int, ...] = ()
     state: list[Tensor] = field(default_factory=list)
+    region: Fraction = Fraction(0)
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
@@ -78,20 +86,25 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     return float(ratio)
 
 
-def _chunks(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
-    """Gather frames of one size, at most `length` at a time."""
+def _chunks(
+    frames: Iterable[Frame], length: Callable[[], int], regions: Regions | None
+) -> Iterator[tuple[Region, list[Frame]]]:
+    """Gather frames of one size and region, at most `length` at a time."""
     chunk: list[Frame] = []
+    region = WHOLE
     for frame in frames:
-        if chunk and frame.pixels.shape != chunk[0].pixels.shape:
-            yield chunk
+        now = WHOLE if regions is None else regions.at(frame)
+        if chunk and (frame.pixels.shape != chunk[0].pixels.shape or now != region):
+            yield region, chunk
             chunk = []
+        region = now
         chunk.append(frame)
         del frame  # large: not to be held while the next one is read
-        if len(chunk) == length:
-            yield chunk
+        if len(chunk) >= (1 if len(region.windows) > 1 else length()):
+            yield region, chunk
             chunk = []
     if chunk:
-        yield chunk
+        yield region, chunk
 
 
 def run(
@@ -100,6 +113,7 @@ def run(
     *,
     downsample_ratio: float | str | None = None,
     memory: Memory | None = None,
+    regions: Regions | None = None,
 ) -> Iterator[Matted]:
     """Matte frames one after the other with an engine.
 
@@ -108,8 +122,9 @@ def run(
     Args:
         engine: From `choose_engine`.
         frames: In order of time.
-        downsample_ratio: See `choose_ratio`.
+        downsample_ratio: See `choose_ratio`; regions have their own.
         memory: The state to start from; after the last frame it holds the state there.
+        regions: Where the network looks; None for whole frames.
 
     Yields:
         Every frame with its matte.
@@ -117,33 +132,119 @@ def run(
     Raises:
         ValueError: If the ratio is out of its range, or leaves nothing of a frame.
     """
-    memory = memory or Memory()
-    state: State = None
-    shape: tuple[int, ...] = ()
-    for chunk in _chunks(frames, engine.chunk):
-        if chunk[0].pixels.shape != shape:
-            resumes = not shape and chunk[0].pixels.shape == memory.shape
-            shape = chunk[0].pixels.shape
-            height, width = shape[:2]
-            ratio = choose_ratio(width, height, downsample_ratio)
-            if min(int(height * ratio), int(width * ratio)) < 1:
-                raise ValueError(
-                    f"downsample_ratio {ratio} leaves nothing of a frame of "
-                    f"{width}x{height}; use a larger ratio, at most 1"
-                )
-            started = time.perf_counter()
-            engine.prepare(shape, ratio)
-            trim_heap()
-            engine.setup += time.perf_counter() - started
-            state = engine.unpack(memory.state) if resumes else None
+    states = _States(engine, memory or Memory(), regions, downsample_ratio)
+    for region, chunk in _chunks(frames, lambda: engine.chunk, regions):
+        states.enter(region, chunk[0])
         while chunk:
-            mattes, state = engine.step(chunk[: engine.chunk], state)
+            mattes = states.step(chunk[: engine.chunk])
             del chunk[: len(mattes)]
             mattes.reverse()
             while mattes:
                 yield mattes.pop()  # not to be held while the next ones are made
-    if shape:
-        memory.shape, memory.state = shape, engine.pack(state)
+    states.remember()
+
+
+class _States:
+    """The recurrent states of a region's windows, or the one of whole frames.
+
+    Args:
+        engine: From `choose_engine`.
+        memory: The state to start from; `remember` writes into it.
+        regions: Where the network looks; None for whole frames.
+        ratio: See `choose_ratio`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: Memory,
+        regions: Regions | None,
+        ratio: float | str | None,
+    ) -> None:
+        self._engine, self._memory, self._regions = engine, memory, regions
+        self._ratio = ratio
+        self._states: list[State] = []
+        self._seen: tuple[tuple[int, ...], float] = (), 0.0
+        self._region = WHOLE
+
+    def enter(self, region: Region, frame: Frame) -> None:
+        """Make states fit the region of the frame that comes next."""
+        height, width = region.size if region.windows else frame.pixels.shape[:2]
+        ratio = region.ratio
+        if not region.windows:
+            ratio = choose_ratio(width, height, self._ratio)
+        shape = height, width, frame.pixels.shape[2]
+        if (shape, ratio) != self._seen:
+            _prepare(self._engine, shape, ratio)
+            self._states = []
+            if not self._seen[0] and self._memory.shape == shape:
+                self._recall(frame)
+            self._seen = shape, ratio
+        if region == self._region:
+            return
+        if region.restart:
+            self._states = []
+        elif self._states and region.windows != self._region.windows:
+            self._move(region)
+        self._region = region
+
+    def _recall(self, frame: Frame) -> None:
+        """Start from the memory."""
+        memory, regions = self._memory, self._regions
+        self._states = [
+            self._engine.unpack(memory.state[first : first + _STATES])
+            for first in range(0, len(memory.state), _STATES)
+        ]
+        if regions is not None:
+            self._region = regions.at(frame, memory.region)
+
+    def _move(self, region: Region) -> None:
+        """Move states to the windows of the next region."""
+        packed = [self._engine.pack(state) for state in self._states]
+        before = self._region.windows
+        moved = move_states(packed, before, region.windows, region.size)
+        self._states = [self._engine.unpack(each) for each in moved]
+
+    def step(self, chunk: list[Frame]) -> list[Matted]:
+        """Matte frames, in each window of their region with its own state."""
+        before = self._states or [None] * max(1, len(self._region.windows))
+        if not self._region.windows:
+            mattes, state = self._engine.step(chunk, before[0])
+            self._states = [state]
+            return mattes
+        made, self._states = [], []
+        for window, state in zip(self._region.windows, before, strict=True):
+            parts = [crop(frame, window, self._region.size) for frame in chunk]
+            mattes, state = self._engine.step(parts, state)
+            made.append(mattes)
+            self._states.append(state)
+        return [
+            Matted.from_parts(frame, self._region, parts)
+            # Where memory does not suffice, there are fewer mattes than frames.
+            for frame, *parts in zip(chunk, *made, strict=False)
+        ]
+
+    def remember(self) -> None:
+        """Write the states into the memory."""
+        memory = self._memory
+        if self._seen[0]:
+            memory.shape, memory.region = self._seen[0], self._region.since
+            memory.state = [
+                tensor for state in self._states for tensor in self._engine.pack(state)
+            ]
+
+
+def _prepare(engine: Engine, shape: tuple[int, ...], ratio: float) -> None:
+    height, width = shape[:2]
+    if min(int(height * ratio), int(width * ratio)) < 1:
+        raise ValueError(
+            f"downsample_ratio {ratio} leaves nothing of a frame of {width}x{height}; "
+            "use a larger ratio, at most 1"
+        )
+    started = time.perf_counter()
+    engine.prepare(shape, ratio)
+    trim_heap()
+    engine.setup += time.perf_counter() - started
 
 
 def matte(

@@ -1,6 +1,8 @@
 """A frame with its matte, the pixels that are made of it, and conversions of pixels."""
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from rematte.engines.device import download, upload
 from rematte.engines.kernels.guided_filter import Floats, Kind, render
+from rematte.matting.region import Region, Window, cut
 from rematte.network.guided_filter import refine
 from rematte.video.frame import Frame, Pixels
 
@@ -81,6 +84,15 @@ class Plate:
             self._pixels[wide] = to_pixels(self.image, wide)
         return self._pixels[wide]
 
+    def cut(self, window: Window, size: tuple[int, int], wide: bool) -> "Plate":
+        """Give the part of the picture that lies behind a window."""
+        if self.image.shape[-1] == 1:
+            return self
+        pixels = cut(self.pixels(wide), window, size)
+        plate = Plate(to_tensor(pixels, self.image.device, self.image.dtype))
+        plate._pixels[wide] = pixels
+        return plate
+
 
 class Matted:
     """A frame with its matte.
@@ -101,9 +113,13 @@ class Matted:
         like: An empty tensor with the frame's height, width, device and precision.
     """
 
+    # The small maps, or the parts that a region's windows gave.
+    _maps: Floats | None = None
+    _parts: "Sequence[Matted]" = ()
+    _region: Region
+
     def __init__(self, frame: Frame, src: Tensor, fgr: Tensor, pha: Tensor) -> None:
         self.frame, self.like = frame, src[:0]
-        self._maps: Floats | None = None
         self.src, self.fgr, self.pha = src, fgr, pha
 
     @classmethod
@@ -130,10 +146,26 @@ class Matted:
         matted.like = torch.empty(0, *frame.pixels.shape[:2])
         return matted
 
+    @classmethod
+    def from_parts(
+        cls, frame: Frame, region: Region, parts: "Sequence[Matted]"
+    ) -> "Matted":
+        """Make one of what was matted in windows; elsewhere there is nobody.
+
+        Args:
+            frame: The frame as it was read.
+            region: The windows.
+            parts: The matte within each of them.
+        """
+        matted = cls.__new__(cls)
+        matted.frame, matted._region, matted._parts = frame, region, parts
+        matted.like = parts[0].like.new_empty(0, *frame.pixels.shape[:2])
+        return matted
+
     @cached_property
     def src(self) -> Tensor:
         """The frame, (3, H, W) in [0, 1]."""
-        return to_tensor(self.frame.pixels, "cpu", torch.float32)
+        return to_tensor(self.frame.pixels, self.like.device, self.like.dtype)
 
     @cached_property
     def _fine(self) -> Tensor:
@@ -146,6 +178,10 @@ class Matted:
     @cached_property
     def fgr(self) -> Tensor:
         """Foreground, straight RGB, (3, H, W) in [0, 1]."""
+        if self._parts:
+            own = own_alpha(self.frame, self.src)
+            fgr = self.src.clone() if own is None else self.src * (own > 0)
+            return self._paste(fgr, [part.fgr for part in self._parts])
         fgr = (self.src + self._fine[:3]).clamp_(0, 1)
         own = own_alpha(self.frame, fgr)
         return fgr if own is None else fgr * (own > 0)
@@ -153,6 +189,9 @@ class Matted:
     @cached_property
     def pha(self) -> Tensor:
         """Alpha, (1, H, W) in [0, 1], multiplied by the source's own."""
+        if self._parts:
+            pha = self.like.new_zeros(1, *self.like.shape[1:])
+            return self._paste(pha, [part.pha for part in self._parts])
         pha = self._fine[3:].clamp(0, 1)
         own = own_alpha(self.frame, pha)
         return pha if own is None else pha * own
@@ -169,6 +208,8 @@ class Matted:
         Returns:
             (H, W, C) with 1, 3, 3 or 4 channels.
         """
+        if self._parts:
+            return self._assemble(kind, wide, plate)
         if self._maps is not None:
             behind = None if plate is None else plate.pixels(wide)
             own = self.frame.alpha
@@ -180,3 +221,43 @@ class Matted:
         if plate is not None:
             return to_pixels(composite(self.fgr, self.pha, plate.image), wide)
         return hide(to_pixels(torch.cat([self.fgr, self.pha]), wide))
+
+    def _paste(self, whole: Tensor, parts: "Sequence[Tensor]") -> Tensor:
+        """Lay what windows gave, (C, h, w), into (C, H, W)."""
+        for (rows, columns), (down, across), part in self._places(parts):
+            whole[:, rows, columns] = part[:, down, across]
+        return whole
+
+    def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
+        """Make the pixels of windows, and lay them into what is outside of them."""
+        height, width = self.like.shape[1:]
+        whole: Pixels
+        dtype = np.uint16 if wide else np.uint8
+        if kind == "foreground":
+            return to_pixels(self.fgr, wide)
+        if kind == "composite" and plate is not None:
+            shape = height, width, 3
+            whole = np.broadcast_to(plate.pixels(wide), shape).astype(dtype)
+        else:
+            whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
+        windows, size = self._region.windows, self._region.size
+        made = [
+            part.pixels(kind, wide, plate and plate.cut(window, size, wide))
+            for window, part in zip(windows, self._parts, strict=True)
+        ]
+        for (rows, columns), (down, across), part in self._places(made):
+            whole[rows, columns] = part[down, across]
+        return whole
+
+    def _places(self, parts: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
+        """Give where each part's kept pixels lie in the frame and in its window."""
+        for window, part in zip(self._region.windows, parts, strict=True):
+            left, top, right, bottom = window.keep
+            yield (
+                (slice(top, bottom), slice(left, right)),
+                (
+                    slice(top - window.top, bottom - window.top),
+                    slice(left - window.left, right - window.left),
+                ),
+                part,
+            )

@@ -63,6 +63,7 @@ def join(work: Work) -> LongReport:
         choose_ratio(info.width, info.height, options.downsample_ratio),
         segments=len(work.segments), lead_in=work.lead_in, seams=_seams(work),
     )  # fmt: skip
+    report.regions = work.regions.as_json() if work.regions else []
     report.note(*notes_on_options(reader, work.paths, options, work.engine))
     report.note(*reader.notes)
     depth, first = _examine(work, report)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rematte.conversion.effects import check_options
+from rematte.conversion.look import choose_regions
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.source import frames_within, open_reader
@@ -18,6 +19,7 @@ from rematte.conversion.span import Span
 from rematte.engines.choose import choose_engine, placement
 from rematte.errors import OutputError
 from rematte.matting.loop import choose_ratio
+from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.resume import LENGTH, manifest
 from rematte.video import scene_cuts
@@ -44,6 +46,7 @@ class Work:
         segments: All of them.
         lead_in: How many frames early each begins; None where it takes over the state.
         engine: The name of what runs the network.
+        regions: Where the network looks; None for whole frames.
     """
 
     source: Path
@@ -53,6 +56,7 @@ class Work:
     segments: Sequence[Segment]
     lead_in: int | None
     engine: str
+    regions: Regions | None = None
 
     def path(self, segment: Segment) -> Path:
         """The folder of a segment, which exists when it is finished."""
@@ -154,7 +158,10 @@ def prepare(
         Segment(index, *(text and Fraction(text) for text in texts))
         for index, texts in enumerate(known["segments"])
     ]
-    return Work(source, paths, options, folder, segments, lead_in, known["engine"])
+    regions = known["regions"] and Regions.from_json(**known["regions"])
+    return Work(
+        source, paths, options, folder, segments, lead_in, known["engine"], regions
+    )
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -179,7 +186,7 @@ def _plan(
     segment: int | None,
     share: int,
 ) -> dict[str, Any]:
-    """The segments and the engine, as they stand in the manifest."""
+    """The segments, the engine and the regions, as they stand in the manifest."""
     device, dtype = placement(model, options.device, options.dtype)
     with open_reader(source, options) as reader:
         info = reader.info
@@ -196,10 +203,14 @@ def _plan(
                 "another format, or leave out resume and workers (--resume, --workers)"
             )
     end = times[stop] if stop < len(times) else None
+    regions = choose_regions(model, source, options, info)
+    size = info.height, info.width
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    if regions is not None:
+        size, ratio = regions.usual(ratio)
     engine = choose_engine(
-        model, device, dtype, engine=options.engine,
-        size=(info.height, info.width), ratio=ratio, frames=stop - begin,
+        model, device, dtype, engine=options.engine, size=size, ratio=ratio,
+        frames=stop - begin,
     ).name  # fmt: skip
     notes_on_options(reader, paths, options, engine)
     check_images(paths, reader, options)
@@ -213,6 +224,7 @@ def _plan(
         starts[1:] = [_near_cut(source, options, shown, n, reach) for n in starts[1:]]
     return {
         "engine": engine,
+        "regions": regions and {"shape": regions.shape, "described": regions.as_json()},
         "segments": [
             [str(each.lead), str(each.first), each.end and str(each.end)]
             for each in plan_segments(shown, starts, lead_in or 0, end)

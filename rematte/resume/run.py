@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ class SegmentConverter:
             outputs = plan_outputs(paths, reader.info, options, origin)
             run_span(
                 segment, reader, outputs, options, lambda: self._engine, report,
-                stages=stages, trace=trace,
+                stages=stages, trace=trace, regions=work.regions,
             )  # fmt: skip
         report.seconds, report.shares = stages.total(), stages.shares()
         if not trace.seams:
@@ -228,13 +229,16 @@ def _pack(memory: Memory) -> bytes:
         str(n): state.clone(memory_format=torch.contiguous_format)
         for n, state in enumerate(memory.state)
     }
-    return save(tensors, {"shape": json.dumps(memory.shape)})
+    region = str(memory.region)
+    return save(tensors, {"shape": json.dumps(memory.shape), "region": region})
 
 
 def _read_state(folder: Path) -> Memory:
     with safe_open(folder / "state.safetensors", "pt") as file:
-        shape = tuple(json.loads(file.metadata()["shape"]))
-        return Memory(shape, [file.get_tensor(name) for name in sorted(file.keys())])
+        about = file.metadata()
+        state = [file.get_tensor(name) for name in sorted(file.keys(), key=int)]
+        shape = tuple(json.loads(about["shape"]))
+        return Memory(shape, state, Fraction(about["region"]))
 
 
 def _run_side_by_side(

@@ -149,6 +149,7 @@ def convert(
     job = Job(path, {_KINDS[kind]: folder / FILES[kind] for kind in outputs})
     options = Options(
         downsample_ratio=ratio,
+        region="auto",
         seq_chunk="auto",
         background={"composition": background} if "mp4" in outputs else None,
     )

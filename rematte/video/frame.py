@@ -1,5 +1,6 @@
 """Frames with their times and colour, which the reader yields and the writer takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -97,6 +98,23 @@ class Frame:
     def showing(self, pixels: Pixels) -> "Frame":
         """The same frame with other pixels, without `alpha` and `original`."""
         return Frame(pixels, self.time, self.duration, self.name, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A frame that costs little until it is looked at.
+
+    Attributes:
+        time: When it is shown [s].
+        look: Gives the frame at an upright size, (width, height) [pixels].
+        sketch: Gives some of its brightness values in [0, 1], always at the same
+            places, to compare it with others; None where that would cost as much as a
+            look.
+    """
+
+    time: Fraction
+    look: Callable[[tuple[int, int]], Frame]
+    sketch: Callable[[], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

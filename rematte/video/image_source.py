@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ import av
 from rematte.errors import InputError
 from rematte.video import exr
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
-from rematte.video.frame import Frame, VideoInfo
+from rematte.video.frame import Frame, Glance, VideoInfo
 from rematte.video.images import Picture, decode_image, describe_gaps, read_header
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
@@ -81,6 +82,15 @@ class ImageSource:
             last = frame
             yield frame
 
+    def glances(self) -> Iterator[Glance]:
+        """Give the frames from `start` on; only what is looked at is decoded."""
+        for index, image in enumerate(self._images[self._first :], self._first):
+            yield Glance(index * self.info.time_base, partial(self._look, index, image))
+
+    def _look(self, index: int, image: Picture, size: tuple[int, int]) -> Frame:
+        frame = self._read(index, image, size)
+        return self._nearest(index, frame) if isinstance(frame, InputError) else frame
+
     def _read_info(self, path: Path) -> VideoInfo:
         options = self._options
         first, upright = self._first_readable()
@@ -135,7 +145,9 @@ class ImageSource:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _read(self, index: int, image: Picture) -> Frame | InputError:
+    def _read(
+        self, index: int, image: Picture, size: tuple[int, int] | None = None
+    ) -> Frame | InputError:
         options, info = self._options, self.info
         try:
             picture, upright = decode_image(image.file, options.limits, self._notes)
@@ -145,7 +157,8 @@ class ImageSource:
             raise
         if options.needs_alpha:
             picture = unpremultiply(picture)
-        size = upright.size(*options.size) if options.size else None
+        size = size or options.size
+        size = upright.size(*size) if size else None
         # A folder may mix formats, so each image is read by its own tags.
         colour = frame_colour(picture)
         pixels = to_rgb(picture, colour, info.depth, size, options.alpha)

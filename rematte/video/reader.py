@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rematte.video.clock import Clock
-from rematte.video.frame import Frame
+from rematte.video.frame import Frame, Glance
 from rematte.video.image_source import ImageSource
 from rematte.video.images import find_images
 from rematte.video.read_options import ReadOptions
@@ -70,6 +70,14 @@ class VideoReader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def glances(self) -> Iterator[Glance]:
+        """Give the frames that iterating gives, and convert only what is looked at."""
+        end = self._options.end
+        for glance in self._source.glances():
+            if end is not None and glance.time >= end:
+                return
+            yield glance
 
     def __iter__(self) -> Iterator[Frame]:
         start, end = self._options.start, self._options.end

@@ -90,3 +90,18 @@ def parse_number_or_word(text: str) -> float | str:
 def parse_count_or_word(text: str) -> int | str:
     """Read a whole number; anything else stays as it is."""
     return int(text) if text.isdigit() else text
+
+
+def parse_region(text: str) -> str | tuple[int, int, int, int]:
+    """Read "auto", "full" or "X,Y,WIDTH,HEIGHT" [pixels].
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if text in ("auto", "full"):
+        return text
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+        raise ValueError(f"must be auto, full or X,Y,WIDTH,HEIGHT, got {text!r}")
+    x, y, width, height = map(int, numbers)
+    return x, y, width, height

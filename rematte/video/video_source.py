@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from operator import sub
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from rematte.errors import InputError
 from rematte.video.clock import LONG_STEP, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
 from rematte.video.decoding import Decoder, codec_with_alpha, is_reordered
-from rematte.video.frame import Frame, VideoInfo
+from rematte.video.frame import Frame, Glance, VideoInfo
 from rematte.video.notes import add_note
 from rematte.video.opening import check_complete, open_input, video_stream
 from rematte.video.rates import Shown, at_rate
 from rematte.video.read_options import ReadOptions
+from rematte.video.scene_cuts import sketch
 from rematte.video.timecode import Timecode, find_timecode
 from rematte.video.transparency import note_ignored_alpha, source_alpha
 from rematte.video.upright import Upright
@@ -140,29 +142,47 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Read the frames from `start` on."""
-        if self._closed:
-            raise InputError(f"{self._path}: the reader is closed")
         info, options, upright = self.info, self._options, self._upright
-        start = options.start
-        if not options.ignore_errors:
-            check_complete(self._stream, self._path)
-        if start and self._timed:
-            # Converting needs the frame before, and so does deinterlacing.
-            back = 1 / info.rate if self._converts else 0
-            self._seek(max(Fraction(0), start - back - self._usual))
         coded = upright.size(info.width, info.height)
-        shown = self._shown()
-        if self._converts:
-            shown = at_rate(shown, info.rate)
-        for picture, time, duration in shown:
-            if start is not None and time + duration <= start:
-                continue
+        for picture, time, duration in self._wanted():
             size = coded if (picture.width, picture.height) != coded else None
             pixels = to_rgb(picture, info.colour, info.depth, size, options.alpha)
             alpha = None
             if options.input_alpha == "multiply":
                 alpha = source_alpha(picture, info.depth, size, upright, self._notes)
             yield Frame(upright.apply(pixels), time, duration, alpha=alpha)
+
+    def glances(self) -> Iterator[Glance]:
+        """Decode the frames from `start` on, and convert only what is looked at."""
+        for picture, time, duration in self._wanted():
+            look = partial(self._look, picture, time, duration)
+            yield Glance(time, look, partial(sketch, picture))
+
+    def _look(
+        self, picture: av.VideoFrame, time: Fraction, duration: Fraction,
+        size: tuple[int, int],
+    ) -> Frame:  # fmt: skip
+        info, upright = self.info, self._upright
+        pixels = to_rgb(picture, info.colour, info.depth, upright.size(*size))
+        return Frame(upright.apply(pixels), time, duration)
+
+    def _wanted(self) -> Iterator[Shown[av.VideoFrame]]:
+        """Decode the pictures from `start` on."""
+        if self._closed:
+            raise InputError(f"{self._path}: the reader is closed")
+        start = self._options.start
+        if not self._options.ignore_errors:
+            check_complete(self._stream, self._path)
+        if start and self._timed:
+            # Converting needs the frame before, and so does deinterlacing.
+            back = 1 / self.info.rate if self._converts else 0
+            self._seek(max(Fraction(0), start - back - self._usual))
+        shown = self._shown()
+        if self._converts:
+            shown = at_rate(shown, self.info.rate)
+        for picture, time, duration in shown:
+            if start is None or time + duration > start:
+                yield picture, time, duration
 
     # What is known before reading
 

@@ -81,6 +81,7 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "background": ({"composition": "red"}, plain, {"output_composition": "o.mkv"}),
     "background_fit": ("contain", picture, {"output_composition": "o.mkv"}),
     "downsample_ratio": (0.5, plain, {}),
+    "region": ((4, 2, 20, 16), plain, {}),
     "device": ("cpu", plain, {}),
     "dtype": (torch.float32, plain, {}),
     "engine": ("plain", plain, {}),

@@ -1,0 +1,276 @@
+"""Looks for people in a few frames of a video, to decide where the network works.
+
+The video is decoded once for it. The network sees a frame a second and those beside
+scene cuts, whole, and larger than in the conversion.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rematte.conversion.source import open_reader
+from rematte.conversion.windows import Box, Moment, lay_windows
+from rematte.engines.choose import choose_engine, placement
+from rematte.engines.engine import Engine, State
+from rematte.matting.loop import choose_ratio
+from rematte.matting.region import Region, Regions, Window
+from rematte.options import Options
+from rematte.video.frame import Frame, Glance, VideoInfo
+from rematte.video.scene_cuts import is_cut
+from rematte.video.tone import displayed
+
+_EVERY = Fraction(1)  # between looks [s], but at least so many frames:
+_LEAST_FRAMES = 16
+# The longer side of what is looked at [pixels], and the height that people should have
+# there: smaller ones are looked at in a larger copy. Where nobody is seen, so is every
+# fourth one.
+_SIDE, _LARGE_SIDE, _SMALL, _EMPTY = 768, 1280, 72, 4
+_REPEATS = 2  # of a first look, since the network has seen nothing before
+_ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
+_CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
+
+
+def choose_regions(
+    model: Any,
+    source: Path,
+    options: Options,
+    info: VideoInfo,
+    progress: bool = False,
+) -> Regions | None:
+    """Decide where the network looks.
+
+    Args:
+        model: A loaded network.
+        source: The input.
+        options: Those of the conversion.
+        info: The source.
+        progress: Show a bar on stderr.
+
+    Returns:
+        None where it sees whole frames.
+
+    Raises:
+        ValueError: If a region that was given does not lie within the frame.
+        InputError: If the input cannot be read.
+    """
+    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    if isinstance(options.region, tuple):
+        region = _fixed(options.region, info, options)
+        return Regions((info.height, info.width), (region,), ("as given",))
+    given = options.downsample_ratio not in (None, "auto")
+    if options.region != "auto" or given or ratio == 1:
+        return None
+    device, dtype = placement(model, options.device, options.dtype)
+    # What needs no building, since it makes few steps.
+    plain = "plain" if options.engine == "plain" else "auto"
+    engine = choose_engine(
+        model, device, dtype, engine=plain, size=(1, 1), frames=1, report=str
+    )
+    with open_reader(source, options, *options.span) as reader:
+        glances: Iterator[Glance] = islice(reader.glances(), options.limit)
+        bar = tqdm(
+            glances, f"{source.name}: looking for people", unit="frame",
+            total=options.limit or info.frames, disable=not progress,
+            dynamic_ncols=True, leave=False,
+        )  # fmt: skip
+        return find_regions(bar, info, engine, ratio)
+
+
+def _fixed(
+    given: tuple[int, int, int, int], info: VideoInfo, options: Options
+) -> Region:
+    x, y, width, height = given
+    if x + width > info.width or y + height > info.height:
+        raise ValueError(
+            f"region {x},{y},{width},{height} (--region) reaches beyond the frame, "
+            f"which is {info.width}x{info.height}; give X,Y,WIDTH,HEIGHT within it"
+        )
+    ratio = choose_ratio(width, height, options.downsample_ratio)
+    window = Window(x, y, (x, y, x + width, y + height))
+    return Region(windows=(window,), size=(height, width), ratio=ratio)
+
+
+def find_regions(
+    glances: Iterable[Glance],
+    info: VideoInfo,
+    engine: Engine,
+    ratio: float,
+) -> Regions:
+    """Find where the network is to look.
+
+    Args:
+        glances: All frames that will be converted.
+        info: The source.
+        engine: What runs the network; used for nothing else at the same time.
+        ratio: Size of the coarse pass for whole frames, in (0, 1].
+    """
+    frame = info.width, info.height
+    regions: list[Region] = []
+    why: list[str] = []
+    for shot in _shots(glances, info):
+        moments = list(_look(shot, engine, info))
+        laid, reason = lay_windows(moments, frame, ratio)
+        regions += laid
+        why += [reason] * len(laid)
+    if not regions:  # no frame: the conversion says so
+        regions, why = [Region()], ["no frame"]
+    return Regions((info.height, info.width), tuple(regions), tuple(why))
+
+
+def _shots(glances: Iterable[Glance], info: VideoInfo) -> Iterator[Iterator[Glance]]:
+    """Give those glances of each shot that are looked at.
+
+    A shot begins with its first frame, and its last one is looked at.
+    """
+    chosen = _Chosen(iter(glances), max(_EVERY, _LEAST_FRAMES / info.rate))
+    while not chosen.ended:
+        yield chosen.shot()
+
+
+class _Chosen:
+    """Chooses the glances that are looked at.
+
+    Args:
+        glances: All of them.
+        every: The longest time between two [s].
+    """
+
+    def __init__(self, glances: Iterator[Glance], every: Fraction) -> None:
+        self._glances, self._every = glances, every
+        # The frame before, this one and the next; and the changes between them.
+        self._near: deque[Glance] = deque(islice(glances, 1), 3)
+        self._sketch = _sketch_of(self._near[0]) if self._near else None
+        self._changes: deque[float] = deque([0.0], 3)
+        self._first = -1  # which of the near ones begins the next shot
+        self.ended = not self._near
+
+    def shot(self) -> Iterator[Glance]:
+        """Give the glances of the next shot."""
+        last = self._near[self._first]
+        yield last
+        for glance in self._glances:
+            self._near.append(glance)
+            if self._is_cut(glance):
+                before = self._near[0]
+                if before is not last:
+                    yield before
+                self._first = -2  # the frame before this one
+                return
+            if glance.time - last.time >= self._every:
+                yield glance
+                last = glance
+        self.ended = True
+        if self._near[-1] is not last:
+            yield self._near[-1]
+
+    def _is_cut(self, glance: Glance) -> bool:
+        """Whether the frame before this one began a scene."""
+        now = _sketch_of(glance)
+        if now is None or self._sketch is None or now.shape != self._sketch.shape:
+            change = 0.0
+        else:
+            change = float(np.abs(now - self._sketch).mean())
+        self._sketch = now
+        self._changes.append(change)
+        return len(self._changes) == 3 and is_cut(*self._changes)
+
+
+def _sketch_of(glance: Glance) -> NDArray[np.float32] | None:
+    return glance.sketch() if glance.sketch else None
+
+
+def _look(shot: Iterable[Glance], engine: Engine, info: VideoInfo) -> Iterator[Moment]:
+    """Find the boxes around people in the frames of a shot."""
+    states: dict[int, State] = {}
+    side = _SIDE
+    for index, glance in enumerate(shot):
+        boxes = _see(glance, engine, info, side, states)
+        tall = _least_height(boxes, info)
+        if side == _SIDE and tall < _SMALL and (boxes or index % _EMPTY == 0):
+            boxes += _see(glance, engine, info, _LARGE_SIDE, states)
+            tall = _least_height(boxes, info)
+        side = _LARGE_SIDE if boxes and tall < _SMALL else _SIDE
+        yield Moment(glance.time, tuple(boxes))
+
+
+def _least_height(boxes: Iterable[Box], info: VideoInfo) -> float:
+    """Height of the smallest box in the usual look [pixels], or 0 without any."""
+    scale = min(1.0, _SIDE / max(info.width, info.height))
+    return scale * min((box[3] - box[1] for box in boxes), default=0)
+
+
+def _see(
+    glance: Glance, engine: Engine, info: VideoInfo, side: int, states: dict[int, State]
+) -> list[Box]:
+    """Find the boxes around people in a copy of a frame whose longer side is given."""
+    frame = _small(glance, info, side)
+    engine.prepare(frame.pixels.shape, 1.0)
+    for _ in range(1 if side in states else _REPEATS):
+        (matted,), states[side] = engine.step([frame], states.get(side))
+    boxes = find_boxes(matted.pha[0].float().cpu().numpy())
+    scale = info.width / frame.pixels.shape[1]
+    return [_scaled(box, scale, info) for box in boxes]
+
+
+def _small(glance: Glance, info: VideoInfo, side: int) -> Frame:
+    scale = min(1.0, side / max(info.width, info.height))
+    size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
+    (frame,) = displayed([glance.look(size)], info.colour)
+    return replace(frame, original=None)
+
+
+def _scaled(box: Box, scale: float, info: VideoInfo) -> Box:
+    left, top, right, bottom = box
+    return (
+        int(left * scale), int(top * scale),
+        min(info.width, round(right * scale)), min(info.height, round(bottom * scale)),
+    )  # fmt: skip
+
+
+def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
+    """Find the boxes around connected parts of alpha, (h, w) in [0, 1].
+
+    Parts that are nowhere sure, or hardly larger than noise, are left out.
+    """
+    height, width = alpha.shape
+    rows, columns = -(-height // _CELL), -(-width // _CELL)
+    padded = np.zeros((rows * _CELL, columns * _CELL), np.float32)
+    padded[:height, :width] = alpha
+    squares = padded.reshape(rows, _CELL, columns, _CELL)
+    seen = squares.max((1, 3)) > _ALPHA
+    sure = (squares > _SURE).sum((1, 3))
+    boxes = []
+    left = {(int(y), int(x)) for y, x in np.argwhere(seen)}
+    while left:
+        part = _take_part(left)
+        if sum(int(sure[place]) for place in part) < _LEAST:
+            continue
+        ys, xs = zip(*part, strict=True)
+        top, start = min(ys) * _CELL, min(xs) * _CELL
+        inside = alpha[top : (max(ys) + 1) * _CELL, start : (max(xs) + 1) * _CELL]
+        down, across = (np.flatnonzero((inside > _ALPHA).any(n)) for n in (1, 0))
+        ends = start + int(across[-1]) + 1, top + int(down[-1]) + 1
+        boxes.append((start + int(across[0]), top + int(down[0]), *ends))
+    return boxes
+
+
+def _take_part(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Take one connected part out of a set of squares."""
+    open_ = [left.pop()]
+    part = []
+    while open_:
+        y, x = open_.pop()
+        part.append((y, x))
+        for place in [(y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1)]:
+            if place in left:
+                left.remove(place)
+                open_.append(place)
+    return part

@@ -1,0 +1,334 @@
+"""Lays windows around the people that were seen in a video.
+
+What is known are the boxes around people at some moments of a shot. Windows for the
+time between two moments hold the boxes of both. Their size is one for the whole shot,
+so that the network's recurrent state can move with them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+
+from rematte.matting.region import CELL, Region, Window
+
+# Left, top, right and bottom [pixels].
+Box = tuple[int, int, int, int]
+
+_PADDING, _LEAST_PADDING = 0.12, 24  # around a box: part of its sides, and [pixels]
+# Boxes nearer than this part of their height are one: a person who walks is seen at
+# both ends of a second's way.
+_NEAR = 0.75
+_FAST = 3.0  # the same for the only person who moved
+_MOST_WINDOWS = 3
+# Sizes of windows [cells], as many pixels as 512x288 or fewer, so that a window costs
+# no more than a whole frame does.
+_SIDES = (10, 12, 14, 16, 18, 20, 24, 28, 32, 36)
+_MOST_CELLS = 576
+_STAY = 1.15  # how much coarser windows may be that need not move
+_WORTH = 0.75  # a window must spare a quarter of the frame's pixels
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What was seen at one moment.
+
+    Attributes:
+        time: When [s].
+        boxes: Around each person, or group of people who touch.
+    """
+
+    time: Fraction
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A size of windows.
+
+    Attributes:
+        step: Side of a cell [pixels of the frame].
+        columns: Width [cells].
+        rows: Height [cells].
+    """
+
+    step: int
+    columns: int
+    rows: int
+
+    @property
+    def width(self) -> int:
+        return self.step * self.columns
+
+    @property
+    def height(self) -> int:
+        return self.step * self.rows
+
+    @property
+    def ratio(self) -> float:
+        ratio = CELL / self.step
+        # The network rounds the size of the coarse pass down.
+        while (
+            int(self.width * ratio) < CELL * self.columns
+            or int(self.height * ratio) < CELL * self.rows
+        ):
+            ratio = math.nextafter(ratio, 2)
+        return ratio
+
+
+def lay_windows(
+    moments: Sequence[Moment],
+    frame: tuple[int, int],
+    whole_ratio: float,
+) -> tuple[list[Region], str]:
+    """Choose where the network looks during a shot.
+
+    Args:
+        moments: What was seen, in order of time; the first one is its beginning.
+        frame: Width and height of the frames [pixels].
+        whole_ratio: Size of the coarse pass for whole frames, in (0, 1].
+
+    Returns:
+        The regions of the shot, and what decided them, in words.
+    """
+    begin = moments[0].time
+    if not any(moment.boxes for moment in moments):
+        return [Region(begin)], "no people found: the whole frame"
+    times, groups = _follow(moments, frame)
+    still = _join([box for boxes in groups for box in boxes], 0)
+    plans: list[tuple[float, int, _Size, list[list[Box]]]] = []
+    for most, moves in product(range(1, _MOST_WINDOWS + 1), (False, True)):
+        each = [_join_to(boxes, most) for boxes in groups]
+        if not moves:
+            each = [_join_to(still, most)] * len(groups)
+        size = _choose_size(each)
+        penalty = _STAY if moves else 1.0
+        cells = max(map(len, each)) * size.columns * size.rows
+        plans.append((size.step * penalty, cells, size, each))
+    _, _, size, each = min(plans, key=lambda plan: plan[:2])
+    if size.step**2 > _WORTH * (CELL / whole_ratio) ** 2:
+        return [Region(begin)], "people fill the frame: the whole frame"
+    regions = list(_place(times, each, size, frame))
+    count = max(map(len, each))
+    moves = len(regions) > 1
+    why = f"{count} {'moving ' if moves else ''}window{'s' if count > 1 else ''}"
+    return regions, f"{why} of {size.width}x{size.height} around the people"
+
+
+def _follow(
+    moments: Sequence[Moment], frame: tuple[int, int]
+) -> tuple[list[Fraction], list[list[Box]]]:
+    """Give the beginnings of the times between moments, and the boxes of each time."""
+    times, groups = [], []
+    for index, now in enumerate(moments):
+        later = moments[min(index + 1, len(moments) - 1)]
+        if later is now and index:
+            break
+        boxes = _between(now.boxes, later.boxes, frame)
+        times.append(now.time)
+        padded = [_pad(box, frame) for box in _join(boxes, _NEAR)]
+        groups.append(_join(padded, 0))
+    _hold(groups)
+    return times, groups
+
+
+def _between(
+    now: Sequence[Box], later: Sequence[Box], frame: tuple[int, int]
+) -> list[Box]:
+    """Give boxes that hold the people at two moments, and their ways between these."""
+    boxes = [*now, *later]
+    gone = [box for box in now if not any(_near(box, each, _NEAR) for each in later)]
+    come = [box for box in later if not any(_near(box, each, _NEAR) for each in now)]
+    ways = sorted(
+        (_area(_union(one, other)), one, other)
+        for one in gone
+        for other in come
+        if _near(one, other, _FAST) and _alike(one, other)
+    )
+    for _, one, other in ways:  # who runs
+        if one in gone and other in come:
+            gone.remove(one)
+            come.remove(other)
+            boxes.append(_union(one, other))
+    return boxes + [_to_edge(box, frame) for box in gone + come]
+
+
+def _alike(one: Box, other: Box) -> bool:
+    """Whether two boxes are about as tall."""
+    heights = sorted((one[3] - one[1], other[3] - other[1]))
+    return heights[1] < 1.5 * heights[0]
+
+
+def _hold(groups: list[list[Box]]) -> None:
+    """Where nobody is seen, look where people were before, or come later."""
+    for indices in (range(1, len(groups)), range(len(groups) - 2, -1, -1)):
+        for index in indices:
+            if not groups[index]:
+                groups[index] = groups[index - 1 if indices.step > 0 else index + 1]
+
+
+def _to_edge(box: Box, frame: tuple[int, int]) -> Box:
+    """Stretch the box of someone who comes or goes to the side, if it is near."""
+    left, top, right, bottom = box
+    width = frame[0]
+    if min(left, width - right) > 0.4 * width:
+        return box
+    return (
+        (0, top, right, bottom) if left < width - right else (left, top, width, bottom)
+    )
+
+
+def _near(one: Box, other: Box, share: float) -> bool:
+    """Whether two boxes are nearer than a share of the height of the taller one."""
+    gap = share * max(one[3] - one[1], other[3] - other[1])
+    return all(
+        one[axis] - gap <= other[axis + 2] and other[axis] - gap <= one[axis + 2]
+        for axis in (0, 1)
+    )
+
+
+def _union(one: Box, other: Box) -> Box:
+    return (
+        min(one[0], other[0]), min(one[1], other[1]),
+        max(one[2], other[2]), max(one[3], other[3]),
+    )  # fmt: skip
+
+
+def _join(boxes: Sequence[Box], share: float) -> list[Box]:
+    """Join boxes that are near one another, until none are."""
+    joined: list[Box] = []
+    for box in boxes:
+        while near := [each for each in joined if _near(box, each, share)]:
+            for each in near:
+                joined.remove(each)
+                box = _union(box, each)
+        joined.append(box)
+    return joined
+
+
+def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
+    """Join boxes, those first whose union is smallest, until there are at most some."""
+    left = list(boxes)
+    while len(left) > most:
+        pairs = [
+            (_area(_union(one, other)), one, other)
+            for index, one in enumerate(left)
+            for other in left[index + 1 :]
+        ]
+        _, one, other = min(pairs)
+        left.remove(one)
+        left.remove(other)
+        left = _join([*left, _union(one, other)], 0)
+    return left
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _pad(box: Box, frame: tuple[int, int]) -> Box:
+    left, top, right, bottom = box
+    x = max(_LEAST_PADDING, round(_PADDING * (right - left)))
+    y = max(_LEAST_PADDING, round(_PADDING * (bottom - top)))
+    return (
+        max(0, left - x), max(0, top - y),
+        min(frame[0], right + x), min(frame[1], bottom + y),
+    )  # fmt: skip
+
+
+def _choose_size(groups: Sequence[Sequence[Box]]) -> _Size:
+    """Find the finest size that holds every box, and the smallest of those."""
+    width = max(box[2] - box[0] for boxes in groups for box in boxes)
+    height = max(box[3] - box[1] for boxes in groups for box in boxes)
+    count = max(map(len, groups))
+    sizes = [
+        # A cell of room, since windows stand on a grid.
+        _Size(
+            max(CELL, -(-width // (columns - 1)), -(-height // (rows - 1))),
+            columns,
+            rows,
+        )
+        for columns, rows in product(_SIDES, _SIDES)
+        if columns * rows * count <= _MOST_CELLS
+    ]
+    return min(sizes, key=lambda size: (size.step, size.columns * size.rows))
+
+
+def _place(
+    times: Sequence[Fraction],
+    groups: Sequence[Sequence[Box]],
+    size: _Size,
+    frame: tuple[int, int],
+) -> Iterator[Region]:
+    """Give the regions of a shot; a window stays while its people are within it."""
+    corners: list[tuple[int, int]] = []
+    before: tuple[Window, ...] = ()
+    for time, boxes in zip(times, groups, strict=True):
+        free, corners = corners, []
+        for box in boxes:
+            corner = next((each for each in free if _holds(each, size, box)), None)
+            if corner is None:
+                corner = _centre(box, size, frame)
+            else:
+                free = [each for each in free if each != corner]
+            corners.append(corner)
+        windows = _split(corners, boxes, size, frame)
+        if windows != before:
+            shape = size.height, size.width
+            yield Region(time, windows, shape, size.ratio, restart=not before)
+        before = windows
+
+
+def _holds(corner: tuple[int, int], size: _Size, box: Box) -> bool:
+    left, top = corner
+    return (
+        left <= box[0]
+        and top <= box[1]
+        and left + size.width >= box[2]
+        and top + size.height >= box[3]
+    )
+
+
+def _centre(box: Box, size: _Size, frame: tuple[int, int]) -> tuple[int, int]:
+    """Put a window around a box, on the grid of cells."""
+    corner = []
+    for axis, side in ((0, size.width), (1, size.height)):
+        first = (box[axis] + box[axis + 2] - side) / 2
+        # Within the frame as far as that goes, and never past the box.
+        first = min(max(first, 0), max(0, frame[axis] - side))
+        cell = math.floor(first / size.step)
+        if cell * size.step + side < box[axis + 2]:
+            cell += 1
+        corner.append(cell * size.step)
+    return corner[0], corner[1]
+
+
+def _split(
+    corners: Sequence[tuple[int, int]],
+    boxes: Sequence[Box],
+    size: _Size,
+    frame: tuple[int, int],
+) -> tuple[Window, ...]:
+    """Make windows; where two share pixels, a line between their boxes parts them."""
+    keeps = [
+        [max(0, left), max(0, top),
+         min(frame[0], left + size.width), min(frame[1], top + size.height)]
+        for left, top in corners
+    ]  # fmt: skip
+    for one, other in product(range(len(keeps)), repeat=2):
+        if one >= other:
+            continue
+        gaps = [
+            (boxes[b][axis] - boxes[a][axis + 2], axis, a, b)
+            for axis in (0, 1)
+            for a, b in ((one, other), (other, one))
+        ]
+        gap, axis, a, b = max(gaps)
+        line = boxes[a][axis + 2] + gap // 2
+        keeps[a][axis + 2] = min(keeps[a][axis + 2], line)
+        keeps[b][axis] = max(keeps[b][axis], line)
+    return tuple(
+        Window(left, top, (keep[0], keep[1], keep[2], keep[3]))
+        for (left, top), keep in zip(corners, keeps, strict=True)
+    )

@@ -1,0 +1,202 @@
+"""Regions of interest: the parts of the frames that the network sees.
+
+A region is a set of windows of one size that do not share pixels of the result. Windows
+move in whole steps of the network's coarsest cell, so that its recurrent state can be
+moved with them exactly, and what stands still in the picture is computed alike before
+and after a step.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rematte.video.frame import Frame, Pixels
+
+# Side of the coarsest cell of the network [pixels of the coarse pass].
+CELL = 16
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the frame that the network sees.
+
+    Attributes:
+        left: Left edge [pixels]; it may lie outside the frame, whose last pixels are
+            repeated there.
+        top: Top edge [pixels], likewise.
+        keep: Left, top, right and bottom [pixels] of what the result takes from it;
+            within the frame and within the window.
+    """
+
+    left: int
+    top: int
+    keep: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The windows from one moment on.
+
+    Attributes:
+        since: When it begins [s].
+        windows: Where the network looks; empty for the whole frame.
+        size: Height and width of each window [pixels].
+        ratio: Size of the coarse pass within a window, in (0, 1].
+        restart: Whether the recurrent state starts empty here, as after a cut.
+    """
+
+    since: Fraction = Fraction(0)
+    windows: tuple[Window, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    ratio: float = 1.0
+    restart: bool = False
+
+
+WHOLE = Region()
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a video, in order of time.
+
+    Attributes:
+        shape: Height and width of the frames they are for [pixels]; frames of another
+            size are seen whole.
+        regions: At least one.
+        why: For each, what decided it, in words.
+    """
+
+    shape: tuple[int, int]
+    regions: tuple[Region, ...]
+    why: tuple[str, ...] = ()
+
+    @cached_property
+    def _starts(self) -> list[Fraction]:
+        return [region.since for region in self.regions]
+
+    def at(self, frame: Frame, time: Fraction | None = None) -> Region:
+        """Give the region of a frame, or of one like it at another time [s]."""
+        if frame.pixels.shape[:2] != self.shape:
+            return WHOLE
+        time = frame.time if time is None else time
+        return self.regions[max(0, bisect_right(self._starts, time) - 1)]
+
+    def usual(self, ratio: float) -> tuple[tuple[int, int], float]:
+        """Give the size [pixels] and ratio of the first windows, to choose engines by.
+
+        Args:
+            ratio: That of whole frames.
+        """
+        laid = (each for each in self.regions if each.windows)
+        first = next(laid, None)
+        return (first.size, first.ratio) if first else (self.shape, ratio)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Describe the regions with what JSON has."""
+        return [
+            {**asdict(region), "since": str(region.since), "why": why}
+            for region, why in zip(self.regions, self.why, strict=True)
+        ]
+
+    @classmethod
+    def from_json(
+        cls, shape: tuple[int, int], described: Sequence[dict[str, Any]]
+    ) -> "Regions":
+        """Make what `as_json` described."""
+        regions = [
+            Region(
+                Fraction(each["since"]),
+                tuple(
+                    Window(w["left"], w["top"], tuple(w["keep"]))
+                    for w in each["windows"]
+                ),
+                tuple(each["size"]),
+                each["ratio"],
+                each["restart"],
+            )
+            for each in described
+        ]
+        return cls(
+            (shape[0], shape[1]),
+            tuple(regions),
+            tuple(each["why"] for each in described),
+        )
+
+
+def cut(pixels: Pixels, window: Window, size: tuple[int, int]) -> Pixels:
+    """Cut a window out of pixels (H, W, C); beyond the edge the last ones are repeated.
+
+    Args:
+        pixels: Of a whole frame.
+        window: Where.
+        size: Height and width [pixels].
+    """
+    height, width = pixels.shape[:2]
+    rows = window.top, window.top + size[0]
+    columns = window.left, window.left + size[1]
+    part = pixels[max(0, rows[0]) : rows[1], max(0, columns[0]) : columns[1]]
+    beyond = [
+        (max(0, -first), max(0, last - most))
+        for (first, last), most in ((rows, height), (columns, width))
+    ]
+    if any(map(any, beyond)):
+        return np.pad(part, [*beyond, (0, 0)], mode="edge")
+    return np.ascontiguousarray(part)
+
+
+def crop(frame: Frame, window: Window, size: tuple[int, int]) -> Frame:
+    """Cut a window out of a frame with its own alpha."""
+    alpha = None if frame.alpha is None else cut(frame.alpha, window, size)
+    pixels = cut(frame.pixels, window, size)
+    return replace(frame, pixels=pixels, alpha=alpha, original=None)
+
+
+def move_states(
+    states: Sequence[Sequence[Tensor]],
+    before: Sequence[Window],
+    after: Sequence[Window],
+    size: tuple[int, int],
+) -> list[list[Tensor]]:
+    """Move recurrent states from some windows to others of the same size.
+
+    Args:
+        states: For each window its states: maps of the window, (1, C, h, w), or what
+            is no map and moves nowhere.
+        before: Where they are now.
+        after: Where they are wanted, whole cells away.
+        size: Height and width of each window [pixels].
+
+    Returns:
+        States for `after`; what no window saw before is 0, as at the start.
+    """
+    moved = []
+    for new in after:
+        fresh = [torch.zeros_like(each) for each in states[0]]
+        for old, state in zip(before, states, strict=True):
+            for source, target in zip(state, fresh, strict=True):
+                if source.dim() < 3:
+                    continue
+                down = (old.top - new.top) * source.shape[-2] // size[0]
+                right = (old.left - new.left) * source.shape[-1] // size[1]
+                _paste(source, target, down, right)
+        moved.append(fresh)
+    return moved
+
+
+def _paste(source: Tensor, target: Tensor, down: int, right: int) -> None:
+    """Copy (..., h, w) into another of that size, moved; what leaves it is cut off."""
+    height, width = source.shape[-2:]
+    if abs(down) >= height or abs(right) >= width:
+        return
+    rows, columns = (max(0, down), max(0, -down)), (max(0, right), max(0, -right))
+    h, w = height - abs(down), width - abs(right)
+    target[..., rows[0] : rows[0] + h, columns[0] : columns[0] + w] = source[
+        ..., rows[1] : rows[1] + h, columns[1] : columns[1] + w
+    ]

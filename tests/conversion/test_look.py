@@ -1,0 +1,190 @@
+"""Looking for people: who is seen, where scenes begin, and what a conversion does."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_clip
+from fakes import Fake, decode, save_images
+from numpy.typing import NDArray
+from PIL import Image
+
+import rematte
+from rematte.conversion.look import choose_regions, find_boxes, find_regions
+from rematte.conversion.source import open_reader
+from rematte.engines.module import ModuleEngine
+from rematte.options import Options
+from rematte.resume.run import convert_long
+from rematte.video.frame import SDR, Frame, Glance, VideoInfo
+from rematte.video.reader import VideoReader
+
+WIDTH, HEIGHT = 640, 360
+
+
+def scene(left: int, top: int, room: int = 60, side: int = 60) -> NDArray[np.uint8]:
+    """Draw a red square, which the fake network takes for a person."""
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    picture[..., 1:] = room
+    picture[top : top + 2 * side, left : left + side, 0] = 255
+    return picture
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Path:
+    """Someone walks; a cut; someone stands elsewhere."""
+    pictures = [scene(20 + 6 * n, 100) for n in range(40)]
+    pictures += [scene(400, 200, room=200) for _ in range(12)]
+    return make_clip(tmp_path / "walk.mkv", pictures, codec="ffv1")
+
+
+def test_boxes_are_around_what_is_sure() -> None:
+    alpha = np.zeros((90, 160), np.float32)
+    alpha[10:50, 20:40] = 1
+    alpha[50:60, 22:30] = 0.2  # less sure, but connected
+    alpha[70:80, 90:120] = 0.3  # nowhere sure
+    alpha[5:7, 150:153] = 1  # hardly larger than noise
+    alpha[60:90, 150:160] = 0.9
+    assert sorted(find_boxes(alpha)) == [(20, 10, 40, 60), (150, 60, 160, 90)]
+    assert find_boxes(np.zeros((9, 9), np.float32)) == []
+
+
+def test_a_region_follows_and_starts_again_at_a_cut(walk: Path) -> None:
+    options = Options(region="auto")
+    with VideoReader(walk) as reader:
+        info = reader.info
+    regions = choose_regions(Fake(0.0), walk, options, info)
+    assert regions is not None
+    (cut,) = [region.since for region in regions.regions if region.restart][1:]
+    assert cut == Fraction(40, 25)
+    with VideoReader(walk) as reader:
+        for frame in reader:
+            person = frame.pixels[..., 0] > 200
+            inside = np.zeros_like(person)
+            for window in regions.at(frame).windows:
+                left, top, right, bottom = window.keep
+                inside[top:bottom, left:right] = True
+            assert inside[person].all()
+            assert inside.mean() < 0.6
+
+
+def test_a_conversion_finds_everybody_and_leaves_the_rest_empty(
+    walk: Path, tmp_path: Path
+) -> None:
+    for region in ("auto", "full"):
+        report = rematte.convert_video(
+            Fake(0.0), walk, output_alpha=tmp_path / f"{region}.mkv", region=region,
+            progress=False,
+        )  # fmt: skip
+        assert bool(report.regions) == (region == "auto")
+    auto, full = (decode(tmp_path / f"{name}.mkv") for name in ("auto", "full"))
+    assert len(auto) == len(full) == 52
+    for one, other in zip(auto, full, strict=True):
+        assert (one[other > 200] > 200).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_segments_have_the_regions_of_one_run(
+    workers: int, walk: Path, tmp_path: Path
+) -> None:
+    memory = 0.0 if workers > 1 else 0.5
+    model = Fake(memory)
+    once = rematte.convert_video(
+        model, walk, output_alpha=tmp_path / "once.mkv", region="auto", progress=False
+    )
+    parts = convert_long(
+        lambda: Fake(memory), walk, output_alpha=tmp_path / "parts.mkv", region="auto",
+        segment=15, resume=True, progress=False,
+    )  # fmt: skip
+    assert parts.regions == once.regions
+    for a, b in zip(
+        decode(tmp_path / "once.mkv"), decode(tmp_path / "parts.mkv"), strict=True
+    ):
+        assert (a == b).all()
+
+
+def test_a_rectangle_is_all_that_is_seen(walk: Path, tmp_path: Path) -> None:
+    report = rematte.convert_video(
+        Fake(0.0), walk, output_alpha=tmp_path / "a.mkv", region=(380, 180, 200, 160),
+        progress=False,
+    )  # fmt: skip
+    assert report.regions[0]["why"] == "as given"
+    frames = decode(tmp_path / "a.mkv")
+    outside = np.ones((HEIGHT, WIDTH), bool)
+    outside[180:340, 380:580] = False
+    assert not any((frame[outside] > 16).any() for frame in frames)
+    assert (frames[-1][220:300, 420:440] > 200).all()
+
+
+@pytest.mark.parametrize("region", [(0, 0, 700, 10), (600, 0, 60, 10)])
+def test_a_rectangle_beyond_the_frame_is_refused(
+    region: tuple[int, int, int, int], walk: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"--region.* beyond the frame.*640x360"):
+        rematte.convert_video(
+            Fake(), walk, output=tmp_path / "a.mov", region=region, progress=False
+        )
+    assert not list(tmp_path.glob("*a.mov*"))
+
+
+@pytest.mark.parametrize(
+    "region", ["all", (1, 2, 3), (0, 0, 0, 5), (-1, 0, 5, 5), "1,2,3,4"]
+)
+def test_a_region_that_is_none_is_refused(region: object) -> None:
+    with pytest.raises(ValueError, match="region must be auto, full or X,Y"):
+        Options(region=region)  # type: ignore[arg-type]
+
+
+def test_small_frames_and_given_ratios_are_seen_whole(walk: Path) -> None:
+    info = VideoInfo(480, 270, Fraction(25), Fraction(1, 25), SDR)
+    assert choose_regions(Fake(), walk, Options(region="auto"), info) is None
+    with open_reader(walk, Options()) as reader:
+        options = Options(region="auto", downsample_ratio=0.5)
+        assert choose_regions(Fake(), walk, options, reader.info) is None
+        assert choose_regions(Fake(), walk, Options(), reader.info) is None
+
+
+def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
+    """One shot: a look every second and at the last image."""
+    looked = []
+
+    def watched(glance: Glance) -> Glance:
+        def look(size: tuple[int, int]) -> Frame:
+            looked.append(glance.time)
+            return glance.look(size)
+
+        return Glance(glance.time, look)
+
+    folder = save_images(tmp_path / "in", [scene(20 + n, 100) for n in range(70)])
+    with VideoReader(folder) as reader:
+        glances = map(watched, reader.glances())
+        regions = find_regions(glances, reader.info, ModuleEngine(Fake()), 0.8)
+    assert regions.regions[0].windows
+    assert 3 <= len(set(looked)) <= 5
+    assert Fraction(69, 30) in looked
+
+
+def test_stills_are_seen_in_their_window(tmp_path: Path) -> None:
+    Image.fromarray(scene(500, 40)).save(tmp_path / "in.png")
+    report = rematte.convert_video(
+        Fake(), tmp_path / "in.png", output=tmp_path / "out.png", region="auto",
+        progress=False,
+    )  # fmt: skip
+    assert report.regions
+    alpha = np.asarray(Image.open(tmp_path / "out.png"))[..., 3]
+    assert (alpha[45:155, 505:555] > 250).all()
+    assert alpha[:, :300].max() == 0
+
+
+def test_a_look_changes_nothing_of_the_conversion(walk: Path) -> None:
+    """Frames that are looked at are those that iterating gives."""
+    with VideoReader(walk) as reader:
+        glances = [
+            (each.time, each.look((WIDTH, HEIGHT)).pixels) for each in reader.glances()
+        ]
+    with VideoReader(walk) as reader:
+        frames = list(reader)
+    assert [time for time, _ in glances] == [frame.time for frame in frames]
+    for (_, looked), frame in zip(glances, frames, strict=True):
+        # The edges of chroma differ.
+        assert np.abs(looked.astype(int) - frame.pixels).mean() < 1

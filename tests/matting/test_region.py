@@ -1,0 +1,178 @@
+"""What regions of interest promise: the same frames, and nobody outside of them."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import Fake
+from torch import Tensor
+
+from rematte.engines.module import ModuleEngine
+from rematte.matting.background import Renderer
+from rematte.matting.loop import Memory, run
+from rematte.matting.matte import Matted
+from rematte.matting.region import Region, Regions, Window, cut, move_states
+from rematte.network.matting_network import MattingNetwork
+from rematte.video.frame import Frame
+
+STEP = Fraction(1, 25)
+HEIGHT, WIDTH = 64, 96
+
+
+def noise(seed: int, shape: tuple[int, ...]) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def frames_of(count: int = 8) -> list[Frame]:
+    return [Frame(noise(n, (HEIGHT, WIDTH, 3)), n * STEP, STEP) for n in range(count)]
+
+
+def window(left: int, top: int, side: int = 32) -> Window:
+    keep = (
+        max(0, left), max(0, top), min(WIDTH, left + side), min(HEIGHT, top + side),
+    )  # fmt: skip
+    return Window(left, top, keep)
+
+
+def regions_of(*windows: tuple[Window, ...]) -> Regions:
+    """A region every two frames."""
+    laid = [
+        Region(2 * n * STEP, each, (32, 32), 1.0, restart=n == 0)
+        for n, each in enumerate(windows)
+    ]
+    return Regions((HEIGHT, WIDTH), tuple(laid), ("",) * len(laid))
+
+
+MOVING = regions_of(
+    (window(0, 0), window(64, 32)),
+    (window(16, 0), window(64, 32)),
+    (window(16, 16),),
+    (window(-16, 48), window(80, 0)),
+)
+
+
+def mattes(frames: list[Frame], regions: Regions, memory: Memory) -> list[Matted]:
+    return list(run(ModuleEngine(Fake()), frames, memory=memory, regions=regions))
+
+
+def test_a_window_is_what_lies_there_and_repeats_the_edge() -> None:
+    pixels = noise(0, (HEIGHT, WIDTH, 3))
+    assert (cut(pixels, window(16, 8), (32, 32)) == pixels[8:40, 16:48]).all()
+    beyond = cut(pixels, window(80, -16), (32, 32))
+    assert (
+        beyond[:17] == pixels[0, 80:96].tolist() + [pixels[0, 95].tolist()] * 16
+    ).all()
+
+
+def test_alpha_is_that_of_the_windows_and_nothing_elsewhere() -> None:
+    """The fake network's alpha is its running mean of red, wherever the window is."""
+    frames, state = frames_of(), {}
+    for matted in mattes(frames, MOVING, Memory()):
+        region = MOVING.at(matted.frame)
+        red = matted.frame.pixels[..., 0] / np.float32(255)
+        expected = np.zeros((HEIGHT, WIDTH), np.float32)
+        known: dict[tuple[int, int], np.float32] = {}
+        for each in region.windows:
+            left, top, right, bottom = each.keep
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    fresh = (
+                        red[y, x]
+                        if not state
+                        else state.get((y, x), 0) / 2 + red[y, x] / 2
+                    )
+                    expected[y, x] = known[y, x] = fresh
+        state = known
+        np.testing.assert_allclose(matted.pha[0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_a_run_that_is_resumed_gives_the_same(stop: int) -> None:
+    frames, memory = frames_of(), Memory()
+    whole = mattes(frames, MOVING, Memory())
+    parts = mattes(frames[:stop], MOVING, memory) + mattes(
+        frames[stop:], MOVING, memory
+    )
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.equal(a.pha, b.pha)
+
+
+def test_a_window_over_the_whole_frame_is_the_whole_frame() -> None:
+    whole = Window(0, 0, (0, 0, WIDTH, HEIGHT))
+    regions = Regions(
+        (HEIGHT, WIDTH), (Region(Fraction(0), (whole,), (HEIGHT, WIDTH), 0.5),), ("",)
+    )
+    engine = ModuleEngine(MattingNetwork("mobilenetv3").eval())
+    frames = frames_of(3)
+    for a, b in zip(
+        run(engine, frames, downsample_ratio=0.5),
+        run(engine, frames, regions=regions),
+        strict=True,
+    ):
+        for kind in ("alpha", "foreground", "cutout"):
+            assert (Renderer(kind)(a) == Renderer(kind)(b)).all()
+
+
+def test_frames_of_another_size_are_seen_whole() -> None:
+    other = Frame(noise(9, (40, 40, 3)), Fraction(1), STEP)
+    frames = [*frames_of(2), other]
+    *_, last = mattes(frames, MOVING, Memory())
+    assert torch.equal(
+        last.pha[0], torch.from_numpy(other.pixels[..., 0] / np.float32(255))
+    )
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_pixels_outside_are_background_or_nothing(wide: bool) -> None:
+    most = 65535 if wide else 255
+    (matted, *_) = mattes(frames_of(1), MOVING, Memory())
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    for each in MOVING.at(matted.frame).windows:
+        left, top, right, bottom = each.keep
+        inside[top:bottom, left:right] = True
+    assert not Renderer("alpha", wide)(matted)[~inside].any()
+    assert not Renderer("output", wide)(matted)[~inside].any()
+    foreground = Renderer("foreground", wide)(matted)
+    source = matted.frame.pixels * np.uint32(most // 255)
+    assert (foreground[~inside] == source[~inside]).all()
+    assert (foreground[inside] == most - source[inside]).all()
+    picture = torch.rand(3, HEIGHT, WIDTH)
+    over = Renderer("composition", wide, lambda matted: picture)(matted)
+    plain = Renderer("composition", wide, lambda matted: torch.ones(3, 1, 1))(matted)
+    behind = (picture.movedim(0, -1).numpy() * most).round()
+    assert (over[~inside] == behind[~inside]).all()
+    assert (plain[~inside] == most).all()
+    alpha, fgr = matted.pha.movedim(0, -1).numpy(), matted.fgr.movedim(0, -1).numpy()
+    expected = (alpha * fgr + (1 - alpha) * behind / most) * most
+    assert abs(over - expected).max() < (1.1 if not wide else 2)
+
+
+def test_the_sources_own_alpha_hides_within_windows() -> None:
+    own = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+    own[:, :20] = 0
+    frame = Frame(noise(0, (HEIGHT, WIDTH, 3)), Fraction(0), STEP, alpha=own)
+    (matted,) = mattes([frame], MOVING, Memory())
+    assert not Renderer("output")(matted)[:, :20].any()
+    assert not matted.fgr[..., :20].any()
+    assert matted.pha[..., 20:].any()
+
+
+def test_states_move_with_their_windows() -> None:
+    """Every value goes to the same place of the picture, at every scale."""
+
+    def places(at: Window, scale: int) -> Tensor:
+        side = 32 // scale
+        ys = torch.arange(side)[:, None] + at.top // scale
+        return (1000 + 100 * ys + torch.arange(side) + at.left // scale)[None, None]
+
+    before, after = [window(0, 0), window(64, 32)], [window(16, 16), window(0, 16)]
+    states = [[places(each, scale) for scale in (2, 4, 8, 16)] for each in before]
+    moved = move_states(states, before, after, (32, 32))
+    for new, state in zip(after, moved, strict=True):
+        for level, scale in zip(state, (2, 4, 8, 16), strict=True):
+            right = places(new, scale)
+            known = level != 0
+            assert (level[known] == right[known]).all()
+            assert known.any()
