@@ -73,14 +73,16 @@ def name_of(number: int) -> str:
 def cut_out(item: Item, height: int) -> Tensor:
     """A person brought to a height, with room around, premultiplied."""
     rgba = torch.from_numpy(decode(item.media, [0], "RGBA")[0]).movedim(-1, 0) / 255
-    inside = (rgba[3] > 0.5).nonzero()
+    inside = (rgba[3] > 0.05).nonzero()
     (top, left), (low, right) = inside.amin(0), inside.amax(0) + 1
     rgba = rgba[:, top:low, left:right]
-    both = torch.cat([rgba[:3] * rgba[3:], rgba[3:]])[None]
-    size = [height, max(1, round(both.shape[3] * height / both.shape[2]))]
+    factor = height / rgba.shape[1]
+    # Nothing lies around: else a person who touches the border would end in a line.
+    both = F.pad(torch.cat([rgba[:3] * rgba[3:], rgba[3:]]), [2] * 4)[None]
+    size = [round(side * factor) for side in both.shape[2:]]
     both = F.interpolate(both, size, mode="bicubic", antialias=True)[0]
     # An enlarged edge is made as sharp as it was.
-    steep = max(1.0, height / rgba.shape[1])
+    steep = max(1.0, factor)
     alpha = ((both[3:] - 0.5) * steep + 0.5).clamp(0, 1)
     colour = straight(both[:3], both[3:])
     return F.pad(torch.cat([colour * alpha, alpha]), [4 + height // 50] * 4)
