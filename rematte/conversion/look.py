@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rematte.conversion.source import open_reader
-from rematte.conversion.windows import Box, Moment, lay_windows
+from rematte.conversion.windows import Box, Moment, lay_windows, touch
 from rematte.engines.choose import choose_engine, placement
 from rematte.engines.engine import Engine, State
 from rematte.matting.loop import choose_ratio
@@ -30,9 +30,8 @@ from rematte.video.tone import displayed
 _EVERY = Fraction(1)  # between looks [s], but at least so many frames:
 _LEAST_FRAMES = 16
 # The longer side of what is looked at [pixels], and the height that people should have
-# there: smaller ones are looked at in a larger copy. Where nobody is seen, so is every
-# fourth one.
-_SIDE, _LARGE_SIDE, _SMALL, _EMPTY = 768, 1280, 72, 4
+# there: at first, and every few looks, smaller ones are looked at in a larger copy.
+_SIDE, _LARGE_SIDE, _SMALL, _AGAIN = 768, 1280, 72, 5
 _REPEATS = 2  # of a first look, since the network has seen nothing before
 _ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
 _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
@@ -194,11 +193,18 @@ def _look(shot: Iterable[Glance], engine: Engine, info: VideoInfo) -> Iterator[M
     for index, glance in enumerate(shot):
         boxes = _see(glance, engine, info, side, states)
         tall = _least_height(boxes, info)
-        if side == _SIDE and tall < _SMALL and (boxes or index % _EMPTY == 0):
-            boxes += _see(glance, engine, info, _LARGE_SIDE, states)
-            tall = _least_height(boxes, info)
-        side = _LARGE_SIDE if boxes and tall < _SMALL else _SIDE
+        if side == _SIDE and tall < _SMALL and index % _AGAIN == 0:
+            more = _see(glance, engine, info, _LARGE_SIDE, states)
+            # Who is seen by it alone needs it on.
+            side = _SIDE if _all_known(more, boxes) else _LARGE_SIDE
+            boxes += more
         yield Moment(glance.time, tuple(boxes))
+
+
+def _all_known(boxes: Iterable[Box], known: Iterable[Box]) -> bool:
+    """Whether each of some boxes touches one that is known."""
+    known = list(known)
+    return all(any(touch(box, each) for each in known) for box in boxes)
 
 
 def _least_height(boxes: Iterable[Box], info: VideoInfo) -> float:
@@ -213,7 +219,7 @@ def _see(
     """Find the boxes around people in a copy of a frame whose longer side is given."""
     frame = _small(glance, info, side)
     engine.prepare(frame.pixels.shape, 1.0)
-    for _ in range(1 if side in states else _REPEATS):
+    for _ in range(_REPEATS if side == _SIDE and side not in states else 1):
         (matted,), states[side] = engine.step([frame], states.get(side))
     boxes = find_boxes(matted.pha[0].float().cpu().numpy())
     scale = info.width / frame.pixels.shape[1]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 from rematte.matting.region import CELL, Region, Window
 
@@ -17,10 +17,11 @@ from rematte.matting.region import CELL, Region, Window
 Box = tuple[int, int, int, int]
 
 _PADDING, _LEAST_PADDING = 0.12, 24  # around a box: part of its sides, and [pixels]
-# Boxes nearer than this part of their height are one: a person who walks is seen at
-# both ends of a second's way.
-_NEAR = 0.75
-_FAST = 3.0  # the same for the only person who moved
+# Parts of a box's height: how near people get one window, how near someone was who has
+# met others or parted from them, and how far somebody comes from one look to the next.
+_BESIDE, _NEAR, _FAST = 0.25, 0.75, 3.5
+# Parts that a way is cut into, and by how much of it people may be elsewhere.
+_PARTS, _SLACK = 4, 0.15
 _MOST_WINDOWS = 3
 # Sizes of windows [cells], as many pixels as 512x288 or fewer, so that a window costs
 # no more than a whole frame does.
@@ -119,45 +120,78 @@ def lay_windows(
 def _follow(
     moments: Sequence[Moment], frame: tuple[int, int]
 ) -> tuple[list[Fraction], list[list[Box]]]:
-    """Give the beginnings of the times between moments, and the boxes of each time."""
+    """Give the beginnings of spans of time, and the boxes that hold people in each.
+
+    Between two moments people are taken to walk evenly, give or take a share of their
+    way.
+    """
     times, groups = [], []
-    for index, now in enumerate(moments):
-        later = moments[min(index + 1, len(moments) - 1)]
-        if later is now and index:
-            break
-        boxes = _between(now.boxes, later.boxes, frame)
-        times.append(now.time)
-        padded = [_pad(box, frame) for box in _join(boxes, _NEAR)]
-        groups.append(_join(padded, 0))
+    for now, later in pairwise(moments if len(moments) > 1 else [*moments, *moments]):
+        pairs, others = _match(now.boxes, later.boxes, frame)
+        parts = _PARTS if any(_way(*pair) for pair in pairs) else 1
+        for part in range(parts):
+            boxes = others + [_on_the_way(*pair, part, parts) for pair in pairs]
+            padded = [_pad(box, frame) for box in _join(boxes, _BESIDE)]
+            groups.append(_join(padded, 0))
+            times.append(now.time + (later.time - now.time) * part / parts)
     _hold(groups)
     return times, groups
 
 
-def _between(
+def _match(
     now: Sequence[Box], later: Sequence[Box], frame: tuple[int, int]
-) -> list[Box]:
-    """Give boxes that hold the people at two moments, and their ways between these."""
-    boxes = [*now, *later]
-    gone = [box for box in now if not any(_near(box, each, _NEAR) for each in later)]
-    come = [box for box in later if not any(_near(box, each, _NEAR) for each in now)]
-    ways = sorted(
-        (_area(_union(one, other)), one, other)
-        for one in gone
-        for other in come
+) -> tuple[list[tuple[Box, Box]], list[Box]]:
+    """Find who is who at two moments.
+
+    Returns:
+        Boxes of the same people, and those of people who come, go, meet or part,
+        stretched to where they come from.
+    """
+    pairs = []
+    gone, come = list(now), list(later)
+    for _, one, other in sorted(
+        (_area(_union(one, other)) - _area(one) - _area(other), one, other)
+        for one in now
+        for other in later
         if _near(one, other, _FAST) and _alike(one, other)
-    )
-    for _, one, other in ways:  # who runs
+    ):
         if one in gone and other in come:
             gone.remove(one)
             come.remove(other)
-            boxes.append(_union(one, other))
-    return boxes + [_to_edge(box, frame) for box in gone + come]
+            pairs.append((one, other))
+    others = [
+        box if any(_near(box, each, _NEAR) for each in there) else _to_edge(box, frame)
+        for left, there in ((gone, later), (come, now))
+        for box in left
+    ]
+    return pairs, others
 
 
 def _alike(one: Box, other: Box) -> bool:
     """Whether two boxes are about as tall."""
     heights = sorted((one[3] - one[1], other[3] - other[1]))
     return heights[1] < 1.5 * heights[0]
+
+
+def _way(one: Box, other: Box) -> int:
+    """How far a box moves [pixels], or 0 where that is little for its size."""
+    way = max(abs(a - b) for a, b in zip(one, other, strict=True))
+    return way if way > 0.5 * (one[2] - one[0]) else 0
+
+
+def _on_the_way(one: Box, other: Box, part: int, parts: int) -> Box:
+    """Give the box that holds someone during a part of the way between two boxes."""
+    if parts == 1:
+        return _union(one, other)
+    slack = round(_SLACK * _way(one, other))
+    ends = [
+        tuple(
+            round(a + (b - a) * share / parts) for a, b in zip(one, other, strict=True)
+        )
+        for share in (part, part + 1)
+    ]
+    left, top, right, bottom = _union(*ends)  # type: ignore[arg-type]
+    return left - slack, top - slack, right + slack, bottom + slack
 
 
 def _hold(groups: list[list[Box]]) -> None:
@@ -186,6 +220,11 @@ def _near(one: Box, other: Box, share: float) -> bool:
         one[axis] - gap <= other[axis + 2] and other[axis] - gap <= one[axis + 2]
         for axis in (0, 1)
     )
+
+
+def touch(one: Box, other: Box) -> bool:
+    """Whether two boxes touch."""
+    return _near(one, other, 0)
 
 
 def _union(one: Box, other: Box) -> Box:

@@ -43,7 +43,7 @@ def holds(region: Region, box: Box) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_everybody_is_inside_from_one_look_to_the_next(seed: int) -> None:
+def test_everybody_is_inside_when_seen_and_just_before(seed: int) -> None:
     draw = random.Random(seed)
     seen = []
     for _ in range(draw.randint(1, 6)):
@@ -61,7 +61,7 @@ def test_everybody_is_inside_from_one_look_to_the_next(seed: int) -> None:
     for index, boxes in enumerate(seen):
         for time in (
             Fraction(index),
-            max(Fraction(0), Fraction(index) - Fraction(1, 2)),
+            max(Fraction(0), Fraction(index) - Fraction(1, 100)),
         ):
             region = at(regions, time)
             assert not region.windows or all(holds(region, box) for box in boxes)
@@ -110,6 +110,17 @@ def test_who_walks_gets_a_window_that_follows() -> None:
     assert len(regions) > 1
     assert not any(region.restart for region in regions[1:])
     assert "moving" in why
+
+
+@pytest.mark.parametrize("speed", [40, 150, 300, 600])
+def test_who_walks_evenly_is_inside_all_the_way(speed: int) -> None:
+    seen = [(person(20 + speed * n, 400),) for n in range(4)]
+    regions, _ = lay_windows(moments(*seen), FRAME, RATIO)
+    for step in range(60):
+        box = person(20 + speed * step // 20, 400)
+        (keep,) = (window.keep for window in at(regions, Fraction(step, 20)).windows)
+        assert keep[0] <= box[0] - 20
+        assert keep[2] >= box[2] + 20
 
 
 def test_people_far_apart_get_windows_of_their_own() -> None:

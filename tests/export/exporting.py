@@ -59,8 +59,8 @@ def _exported(name: str, precision: str, stateful: bool, large: bool) -> Exporte
     size, ratio = wanted.size and wanted.size[::-1], wanted.ratio
     if large and size:
         size, ratio = (160, 96), 1
-    # Tiny odd frames at ratio 1 lose more than the limit: in float16 2.7e-3 in torch, and
-    # ONNX 1.9e-3 at even ones too; in int8 0.016 in TensorFlow.js.
+    # Tiny odd frames at ratio 1 lose more than the limit: in float16 2.7e-3 in torch,
+    # and ONNX 1.9e-3 at even ones too; in int8 0.016 in TensorFlow.js.
     free = CHECKS
     if precision == "float16" or (name, precision) == ("tfjs", "int8"):
         even = [] if name == "onnx" else [(96, 160, 1.0, 3)]
