@@ -9,7 +9,6 @@ green. The cut-out is a video with alpha: ProRes 4444 (.mov) or VP9 (.webm).
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -18,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation
 
-MAX_WIDTH = 1600
-GAP = 6
-PAPER = 236
+from rematte.video.sheet import encode_picture, make_sheet, on_squares
+
 GREEN = (120, 255, 155)
 
 Picture = npt.NDArray[np.uint8]
@@ -98,22 +96,6 @@ def to_rgba(frame: av.VideoFrame) -> Picture:
     return np.rot90(rgba, round(frame.rotation / 90))
 
 
-def resize(picture: Picture, width: int, height: int) -> Picture:
-    """Return an RGB picture scaled to a new size."""
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    flags = Interpolation.AREA | Interpolation.ACCURATE_RND
-    scaled = frame.reformat(width=width, height=height, interpolation=flags)
-    return cast(Picture, scaled.to_ndarray())
-
-
-def checkerboard(height: int, width: int) -> Picture:
-    """Return the gray squares that stand for transparency, as H x W x 1."""
-    side = max(1, width // 24)
-    rows, columns = np.arange(height) // side, np.arange(width) // side
-    odd = (rows[:, None] + columns[None, :]) % 2
-    return np.where(odd, 204, 255).astype(np.uint8)[..., None]
-
-
 def composite(rgba: Picture, background: npt.ArrayLike) -> Picture:
     """Lay a cut-out with straight alpha over a background."""
     alpha = rgba[..., 3:] / np.float32(255)
@@ -121,7 +103,7 @@ def composite(rgba: Picture, background: npt.ArrayLike) -> Picture:
     return np.round(mixed).astype(np.uint8)
 
 
-def make_sheet(
+def compare(
     sources: Sequence[av.VideoFrame], cutouts: Sequence[av.VideoFrame]
 ) -> Picture:
     """Lay out one row of four pictures for each pair of frames.
@@ -133,26 +115,19 @@ def make_sheet(
     Returns:
         The sheet as H x W x 3 RGB.
     """
-    height, width = to_rgba(sources[0]).shape[:2]
-    cell_width = min(width, (MAX_WIDTH - 5 * GAP) // 4)
-    cell_height = max(1, round(height * cell_width / width))
-    shape = (GAP + len(sources) * (cell_height + GAP), GAP + 4 * (cell_width + GAP), 3)
-    sheet = np.full(shape, PAPER, np.uint8)
-    for row, (source, frame) in enumerate(zip(sources, cutouts, strict=True)):
+    rows = []
+    for source, frame in zip(sources, cutouts, strict=True):
         cutout = to_rgba(frame)
-        pictures = [
-            to_rgba(source)[..., :3],
-            np.repeat(cutout[..., 3:], 3, axis=2),
-            composite(cutout, checkerboard(*cutout.shape[:2])),
-            composite(cutout, GREEN),
-        ]
-        top = GAP + row * (cell_height + GAP)
-        for column, picture in enumerate(pictures):
-            left = GAP + column * (cell_width + GAP)
-            sheet[top : top + cell_height, left : left + cell_width] = resize(
-                picture, cell_width, cell_height
-            )
-    return sheet
+        side = max(1, cutout.shape[1] // 24)
+        rows.append(
+            [
+                to_rgba(source)[..., :3],
+                cutout[..., 3:],
+                on_squares(cutout, side),
+                composite(cutout, GREEN),
+            ]
+        )
+    return cast(Picture, make_sheet(rows))
 
 
 def write_png(path: Path, picture: Picture) -> None:
@@ -163,14 +138,7 @@ def write_png(path: Path, picture: Picture) -> None:
         picture: H x W x 3 RGB.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoder = av.VideoCodecContext.create("png", "w")
-    encoder.height, encoder.width = picture.shape[:2]
-    encoder.pix_fmt = "rgb24"
-    encoder.time_base = Fraction(1)
-    encoder.options = {"pred": "mixed"}
-    packets = encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
-    packets += encoder.encode(None)
-    path.write_bytes(b"".join(bytes(packet) for packet in packets))
+    path.write_bytes(encode_picture(picture, ".png"))
 
 
 def main() -> None:
@@ -188,7 +156,7 @@ def main() -> None:
         cutouts = frames_at(args.cutout, times)
         if not any(part.is_alpha for part in cutouts[0].format.components):
             raise ValueError(f"{args.cutout}: this video has no alpha")
-        write_png(args.output, make_sheet(sources, cutouts))
+        write_png(args.output, compare(sources, cutouts))
     except (OSError, ValueError, av.FFmpegError) as error:
         sys.exit(f"error: {error}")
 

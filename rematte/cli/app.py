@@ -16,9 +16,11 @@ from rematte.cli import (
     doctor,
     evaluate,
     export,
+    inspect,
     key,
     live,
     make_testset,
+    preview,
     serve,
     train,
     weights,
@@ -31,8 +33,8 @@ from rematte.weights import registry
 
 # In the order of the help.
 COMMANDS = (
-    *(convert, batch, weights, doctor, evaluate, make_testset, key, train, bench),
-    *(export, live, serve),
+    *(convert, preview, inspect, batch, weights, doctor, evaluate, make_testset, key),
+    *(train, bench, export, live, serve),
 )
 
 

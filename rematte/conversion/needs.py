@@ -16,6 +16,16 @@ NEEDS = {
     "live --background-fit": "a background that is an image or a video",
     "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
     "live --no-pace": "a source that is a file",
+    "preview --background-fit": "a background that is an image or a video",
+    "inspect --overwrite": "-o",
+    "inspect --start": "a clip, or --source",
+    "inspect --end": "a clip, or --source",
+    "inspect --limit": "a clip, or --source",
+    "inspect --weights": "a clip",
+    "inspect --downsample-ratio": "a clip",
+    "inspect --engine": "a clip",
+    "inspect --device": "a clip",
+    "inspect --dtype": "a clip",
 }
 
 
@@ -26,5 +36,5 @@ def need(flag: str, value: object, met: bool) -> None:
         ValueError: If what it needs is not met.
     """
     if value is not None and value is not False and not met:
-        name = flag.removeprefix("live ")
+        name = flag.rpartition(" ")[2]
         raise ValueError(f"{name} has no effect without {NEEDS[flag]}; leave it out")

@@ -15,11 +15,12 @@ from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio, matte_still, run
 from rematte.options import Options
 from rematte.video.codecs import choose
-from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
 from rematte.video.images import decode_image
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
+from rematte.video.sheet import narrow, on_squares, shrunk_size
 from rematte.video.tone import as_sdr, displayed
 from rematte.video.writer import FileWriter
 from rematte.workers.jobs import convert_job
@@ -61,7 +62,8 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
     """
     with VideoReader(path) as reader:
         info = reader.info
-    with VideoReader(path, ReadOptions(size=_shrunk(info, _PREVIEW_SIDE))) as reader:
+    size = shrunk_size(info.width, info.height, _PREVIEW_SIDE)
+    with VideoReader(path, ReadOptions(size=size)) as reader:
         next(iter(reader))
     finest = choose_ratio(info.width, info.height, "full-body")
     return {
@@ -93,7 +95,7 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
     """
     with VideoReader(path) as reader:
         full = reader.info
-    size = _shrunk(full, _PREVIEW_SIDE)
+    size = shrunk_size(full.width, full.height, _PREVIEW_SIDE)
     with VideoReader(path, ReadOptions(size=size, input_alpha="multiply")) as reader:
         colour = reader.info.colour
         frame = next(displayed(reader, colour))
@@ -106,13 +108,8 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
         matting = partial(run, engine, downsample_ratio=ratio)
         pixels = Renderer("output")(matte_still(matting, frame))
     writer = ImageWriter(target, info, choose(target, info, alpha=ratio is not None))
-    writer.write(replace(frame, pixels=_narrow(pixels)))
+    writer.write(replace(frame, pixels=narrow(pixels)))
     writer.finish()
-
-
-def _narrow(pixels: Pixels) -> Pixels:
-    """Reduce pixels to 8 bits for browsers."""
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def convert(
@@ -171,7 +168,8 @@ def _compare(before: Path, after: Path, target: Path) -> None:
     It is one file, so both halves are always at the same frame.
     """
     with VideoReader(before) as reader:
-        size = _shrunk(reader.info, _COMPARED_SIDE)
+        width, height = reader.info.width, reader.info.height
+    size = shrunk_size(width, height, _COMPARED_SIDE)
     with (
         VideoReader(before, ReadOptions(size=size)) as first,
         VideoReader(after, ReadOptions(size=size, alpha=True)) as second,
@@ -185,21 +183,12 @@ def _compare(before: Path, after: Path, target: Path) -> None:
         writer = FileWriter(target, info, choose(target, info, alpha=False))
         try:
             for left, right in zip(*shown, strict=False):
-                halves = [_narrow(left.pixels), _on_squares(_narrow(right.pixels))]
+                halves = [narrow(left.pixels), on_squares(narrow(right.pixels))]
                 writer.write(replace(left, pixels=np.hstack(halves)))
             writer.finish()
         except BaseException:
             writer.discard()
             raise
-
-
-def _shrunk(info: VideoInfo, most: int) -> tuple[int, int]:
-    """The size [pixels] with even sides of which the longer is at most `most`."""
-    scale = min(1.0, most / max(info.width, info.height))
-    width, height = (
-        max(2, round(side * scale / 2) * 2) for side in (info.width, info.height)
-    )
-    return width, height
 
 
 def _start(frames: VideoReader) -> Iterator[Frame]:
@@ -209,14 +198,3 @@ def _start(frames: VideoReader) -> Iterator[Frame]:
         if frame.time - start > _COMPARED:
             return
         yield frame
-
-
-def _on_squares(pixels: Pixels) -> Pixels:
-    """Lay transparent pixels over gray squares."""
-    if pixels.shape[2] != 4:
-        return pixels
-    y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]] // 12
-    squares = np.where((x + y) % 2, 235, 205)[..., None]
-    alpha = pixels[..., 3:].astype(np.int32)
-    over = pixels[..., :3] * alpha + squares * (255 - alpha)
-    return ((over + 127) // 255).astype(np.uint8)

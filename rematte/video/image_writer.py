@@ -117,7 +117,7 @@ class ImageWriter:
         """
         target = self.temporary / self._name(frame)
         with as_output_error(self.path):
-            image = _encode_image(frame.pixels, self._info, self._encoding)
+            image = encode_image(frame.pixels, self._info, self._encoding)
             if self._exr:
                 image = exr.with_attributes(image, self._attributes(frame.time))
             target.write_bytes(image)
@@ -203,7 +203,7 @@ class ImageWriter:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-def _encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
+def encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     """Encode one image; these encoders give a whole file as one packet."""
     height, width = pixels.shape[:2]
     if encoding.pixel_format.endswith("f32le"):

@@ -1,0 +1,393 @@
+"""Looks at a source clip: how far the network agrees with itself, and where not.
+
+Each moment is matted several times: as it is, as its mirror image, backwards in time,
+and with another size of the coarse pass. All four should find the same people.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rematte.engines.choose import choose_engine, describe_engine, placement
+from rematte.engines.engine import Engine
+from rematte.errors import InputError
+from rematte.inspect import figures
+from rematte.inspect.figures import Array
+from rematte.inspect.moments import (
+    LEAD,
+    Moment,
+    changed,
+    how_many,
+    matte_last,
+    read_moment,
+    read_timeline,
+    spread,
+)
+from rematte.matting.background import Renderer
+from rematte.matting.loop import choose_ratio
+from rematte.options import Options
+from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.sheet import narrow, resize, shrunk_size
+
+# How each moment is matted beside the plain way, and how a reason names that.
+WAYS = {
+    "mirror": "its mirror image",
+    "direction": "the clip played backwards",
+    "ratio": "another downsample ratio",
+}
+_LENGTH = 4  # frames that count at each moment
+_READ_SIDE = 1024  # longer side of the frames that are matted, at least [pixels]
+_SIDE = 512  # longer side of the maps that are compared [pixels]
+_LARGER = 1.5  # the other ratio, times the first
+# From here on a moment is worth a look.
+_DISAGREES, _HOLED, _FLICKERS = 0.06, 0.02, 0.06
+_LISTED = 8  # moments to look at, at most
+
+
+@dataclass
+class Look:
+    """One moment of a clip.
+
+    Attributes:
+        time: When the frame is shown on which the ways agree least [s].
+        end: When the frames of the moment end [s].
+        coverage: Share of the picture that alpha covers.
+        agreement: Of each of `WAYS` with the plain way, in [0, 1].
+        holes: Share of the person that is see-through and enclosed.
+        flicker: Change of alpha at still edges, or None where there are none.
+        score: How much it deserves a look, in [0, 1].
+        reasons: Why, in words.
+        picture: The frame, (H, W, 3), 8 bits.
+        alpha: Its alpha, (H, W).
+        doubt: Mean difference of the other ways from the plain one, (H, W).
+    """
+
+    time: float
+    end: float
+    coverage: float
+    agreement: dict[str, float]
+    holes: float
+    flicker: float | None
+    picture: Pixels
+    alpha: Array
+    doubt: Array
+    score: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the figures as types that JSON has."""
+        return {
+            "time": round(self.time, 3),
+            "coverage": round(self.coverage, 4),
+            "agreement": {k: round(v, 4) for k, v in self.agreement.items()},
+            "holes": round(self.holes, 4),
+            "flicker": None if self.flicker is None else round(self.flicker, 4),
+        }
+
+
+@dataclass
+class ClipReport:
+    """What was found of a clip.
+
+    Attributes:
+        path: The clip.
+        info: Its properties.
+        frames: How many of its frames were asked for.
+        seconds: How long they are shown [s].
+        engine: What ran the network, and why.
+        ratios: Size of the coarse pass, and of the other one.
+        looks: The moments in order of time.
+        notes: What differs from the source.
+    """
+
+    path: Path
+    info: VideoInfo
+    frames: int
+    seconds: float
+    engine: str
+    ratios: tuple[float, float]
+    looks: list[Look]
+    notes: list[str]
+
+    @property
+    def agreement(self) -> dict[str, float]:
+        """Mean agreement of each of `WAYS`."""
+        return {way: fmean(look.agreement[way] for look in self.looks) for way in WAYS}
+
+    @property
+    def flicker(self) -> float | None:
+        """Mean flicker of the moments where an edge stands still."""
+        found = [look.flicker for look in self.looks if look.flicker is not None]
+        return fmean(found) if found else None
+
+    @property
+    def no_people(self) -> list[dict[str, float]]:
+        """Spans of time at whose moments no one was found."""
+        times, ends = [each.time for each in self.looks], [e.end for e in self.looks]
+        return list(figures.spans(times, ends, list(map(is_empty, self.looks))))
+
+    @property
+    def look_at(self) -> list[Look]:
+        """The moments that deserve a look, the first one most."""
+        found = sorted(self.looks, key=lambda look: -look.score)
+        return [look for look in found if look.reasons][:_LISTED]
+
+    @property
+    def doubt(self) -> Array:
+        """Mean difference of the ways over all moments, (H, W)."""
+        mean: Array = np.mean([look.doubt for look in self.looks], 0)
+        return mean
+
+    @property
+    def ok(self) -> bool:
+        """Always true: a doubt is no error."""
+        return True
+
+    def lines(self) -> Iterator[str]:
+        """Sum the report up in lines of text."""
+        yield (
+            f"{len(self.looks)} moments of {self.frames} frames, {self.seconds:.1f} s; "
+            f"downsample ratio {self.ratios[0]:.3g}, engine {self.engine}"
+        )
+        for way, share in self.agreement.items():
+            worst = min(self.looks, key=lambda look: look.agreement[way])
+            yield (
+                f"agrees with {WAYS[way]}: {share:.1%}, at worst "
+                f"{worst.agreement[way]:.1%} (at {worst.time:.2f} s)"
+            )
+        for span in self.no_people:
+            yield f"no people found: {span['start']:g} to {span['end']:g} s"
+        for look in self.look_at:
+            yield f"look at {look.time:.2f} s: {'; '.join(look.reasons)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the report as types that JSON has."""
+        flicker = self.flicker
+        return {
+            "kind": "clip",
+            "input": str(self.path),
+            "width": self.info.width,
+            "height": self.info.height,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "engine": self.engine,
+            "downsample_ratio": round(self.ratios[0], 4),
+            "other_ratio": round(self.ratios[1], 4),
+            "mean": {
+                "coverage": round(fmean(each.coverage for each in self.looks), 4),
+                "agreement": {k: round(v, 4) for k, v in self.agreement.items()},
+                "holes": round(fmean(each.holes for each in self.looks), 4),
+                "flicker": None if flicker is None else round(flicker, 4),
+            },
+            "moments": [look.as_json() for look in self.looks],
+            "no_people": self.no_people,
+            "look_at": [
+                {
+                    "time": round(look.time, 3),
+                    "score": round(look.score, 4),
+                    "reasons": look.reasons,
+                }
+                for look in self.look_at
+            ],
+            "notes": self.notes,
+        }
+
+
+def inspect_clip(
+    model: Any,
+    path: Path,
+    options: Options,
+    *,
+    number: int | None = None,
+    every: float | None = None,
+    progress: bool = False,
+) -> ClipReport:
+    """Mat a clip at some moments in several ways, and compare these.
+
+    Args:
+        model: A loaded network.
+        path: The clip.
+        options: How to read and mat it.
+        number: How many moments; by default one in five seconds, from 4 to 24.
+        every: Seconds between moments instead.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        InputError: If the clip cannot be read.
+        ValueError: If an option is out of its range.
+    """
+    timeline = read_timeline(path, options)
+    info = timeline.info
+    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    ratios = ratio, other_ratio(ratio)
+    firsts = spread(timeline, how_many(timeline.seconds, number, every), _LENGTH)
+    size = _read_size(info, max(ratios))
+    notes = list(timeline.notes)
+    passes = Passes(model, options, ratios, size, info, len(firsts), notes.append)
+    looks = []
+    for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
+        moment = read_moment(path, options, timeline, first, _LENGTH, size=size)
+        if moment is not None:
+            looks.append(passes.look(moment))
+    if not looks:
+        raise InputError(f"{path}: none of its frames could be decoded; copy it again")
+    judge(looks, ratios)
+    return ClipReport(
+        path, info, timeline.count, timeline.seconds, passes.engine, ratios, looks,
+        list(dict.fromkeys(notes)),
+    )  # fmt: skip
+
+
+def other_ratio(ratio: float) -> float:
+    """Choose the ratio to compare one with: half as large again, or smaller."""
+    return ratio * _LARGER if ratio * _LARGER <= 1 else ratio / _LARGER
+
+
+def _read_size(info: VideoInfo, ratio: float) -> tuple[int, int] | None:
+    """The size at which frames are matted: as large as the coarse pass needs."""
+    side = max(info.width, info.height)
+    most = max(_READ_SIDE, round(side * ratio))
+    return shrunk_size(info.width, info.height, most) if side > most else None
+
+
+class Passes:
+    """Mattes moments in several ways.
+
+    Args:
+        model: A loaded network.
+        options: Those of a conversion.
+        ratios: Size of the coarse pass, and of the other one, in the source's frames.
+        size: Width and height at which frames are read, or None.
+        info: The source.
+        moments: How many there will be.
+        report: Receives notes.
+
+    Attributes:
+        engine: What runs the network, and why.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        options: Options,
+        ratios: tuple[float, float],
+        size: tuple[int, int] | None,
+        info: VideoInfo,
+        moments: int,
+        report: Callable[[str], object],
+    ) -> None:
+        device, dtype = placement(model, options.device, options.dtype)
+        width, height = size or (info.width, info.height)
+        self._ratios = [min(1.0, ratio * info.width / width) for ratio in ratios]
+        self._size = shrunk_size(width, height, _SIDE)
+        make = partial(
+            choose_engine, model, device, dtype, engine=options.engine,
+            size=(height, width), frames=moments * (LEAD + _LENGTH) * len(WAYS),
+            report=report,
+        )  # fmt: skip
+        # One for each ratio: an engine is built anew for another size.
+        self._plain, self._other = (make(ratio=ratio) for ratio in self._ratios)
+        self.engine = describe_engine(self._plain)
+        self._alpha = Renderer("alpha")
+
+    def look(self, moment: Moment) -> Look:
+        """Mat a moment in all ways, and measure what comes out."""
+        frames, before = moment.frames, moment.before
+        plain, small = partial(self._mat, self._plain, self._ratios[0]), self._size
+        alphas = plain(before, frames)
+        found = {
+            "mirror": [
+                alpha[:, ::-1]
+                for alpha in plain(changed(before, _flip), changed(frames, _flip))
+            ],
+            "direction": plain(moment.after, frames[::-1])[::-1],
+            "ratio": self._mat(self._other, self._ratios[1], before, frames),
+        }
+        agreements = {
+            way: [figures.agreement(*pair) for pair in zip(alphas, others, strict=True)]
+            for way, others in found.items()
+        }
+        pictures = [resize(narrow(frame.pixels), *small) for frame in frames]
+        doubts = [
+            np.mean([np.abs(found[way][i] - alpha) for way in found], 0)
+            for i, alpha in enumerate(alphas)
+        ]
+        shares = [min(agreements[way][i] for way in WAYS) for i in range(len(frames))]
+        worst = int(np.argmin(shares))
+        return Look(
+            float(frames[worst].time),
+            float(frames[-1].time + frames[-1].duration),
+            fmean(map(figures.coverage, alphas)),
+            {way: fmean(each) for way, each in agreements.items()},
+            fmean(map(figures.holes, alphas)),
+            figures.flicker(alphas, [each.mean(2) / 255 for each in pictures]),
+            pictures[worst],
+            alphas[worst],
+            doubts[worst],
+        )
+
+    def _mat(
+        self,
+        engine: Engine,
+        ratio: float,
+        lead: Sequence[Frame],
+        frames: Sequence[Frame],
+    ) -> list[Array]:
+        """Give the alpha of frames at the size at which maps are compared."""
+        mattes = matte_last(engine, ratio, lead, frames)
+        small = (resize(self._alpha(matted), *self._size) for matted in mattes)
+        return [alpha[..., 0] / np.float32(255) for alpha in small]
+
+
+def _flip(pixels: Pixels) -> Pixels:
+    flipped: Pixels = np.ascontiguousarray(pixels[:, ::-1])
+    return flipped
+
+
+def is_empty(look: Look) -> bool:
+    """Whether no one was found at a moment."""
+    return look.coverage < figures.NO_ONE
+
+
+def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
+    """Score moments, and put into words why each deserves a look.
+
+    Args:
+        looks: They receive `score` and `reasons`.
+        ratios: Size of the coarse pass, and of the other one.
+    """
+    for look in looks:
+        found: list[tuple[float, str]] = []
+        for way, name in WAYS.items():
+            doubt = 1 - look.agreement[way]
+            if doubt >= _DISAGREES:
+                other = f"{name} ({ratios[1]:.3g})" if way == "ratio" else name
+                text = f"{other} gives a matte that agrees by {1 - doubt:.0%}"
+                found.append((doubt, text))
+        if look.holes >= _HOLED:
+            found.append(
+                (
+                    min(1.0, 4 * look.holes),
+                    f"{look.holes:.1%} of the person is see-through inside (a gap "
+                    "between arm and body looks the same)",
+                )
+            )
+        if look.flicker is not None and look.flicker >= _FLICKERS:
+            found.append(
+                (
+                    min(1.0, 4 * look.flicker),
+                    f"edges flicker: alpha changes by {look.flicker:.1%} a frame where "
+                    "the picture stands still",
+                )
+            )
+        if is_empty(look):
+            found.append((_DISAGREES, "no people found"))
+        found.sort(key=lambda pair: -pair[0])
+        look.score = found[0][0] if found else 0.0
+        look.reasons = [reason for _, reason in found]

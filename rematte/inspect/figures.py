@@ -1,0 +1,117 @@
+"""Figures of mattes without a true one, as pure functions of NumPy arrays.
+
+Alpha is (H, W) in [0, 1].
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+# A picture shows no one where alpha covers less of it than this.
+NO_ONE = 0.0005
+# Added to both sides of the quotient, as a share of the picture: specks of alpha where
+# there is no one would else be full disagreement.
+_SPECK = 0.001
+_SOLID = 0.9  # alpha from here on has no hole
+_STILL = 6 / 255  # the picture counts as unchanged below this
+_EDGE = 0.05  # alpha further than this from 0 and from 1 is an edge
+_FEWEST = 24  # pixels of still edges, so that their mean says something
+
+
+def coverage(alpha: Array) -> float:
+    """Return the share of the picture that alpha covers, in [0, 1]."""
+    return float(alpha.mean())
+
+
+def agreement(one: Array, other: Array) -> float:
+    """Return how far two mattes of one picture agree, in [0, 1].
+
+    What both cover over what either covers: the intersection over union of masks,
+    continued to alpha.
+
+    Source:
+        Ruzicka, Anwendung mathematisch-statistischer Methoden in der Geobotanik, 1958.
+    """
+    both, either = np.minimum(one, other).mean(), np.maximum(one, other).mean()
+    return float((both + _SPECK) / (either + _SPECK))
+
+
+def holes(alpha: Array) -> float:
+    """Return the share of the person that is see-through and enclosed by the person.
+
+    A gap that is really there, such as between arm and body, is one too. What touches
+    the border of the picture is none.
+    """
+    solid = alpha >= _SOLID
+    enclosed = ~solid & ~_reached(~solid)
+    lost = float((1 - alpha)[enclosed].sum())
+    whole = float(solid.sum() + enclosed.sum())
+    return lost / whole if whole else 0.0
+
+
+def _reached(open_: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find what can be reached from the border without leaving `open_`."""
+    found = np.zeros_like(open_)
+    found[[0, -1]], found[:, [0, -1]] = open_[[0, -1]], open_[:, [0, -1]]
+    count = -1
+    while int(found.sum()) != count:
+        count = int(found.sum())
+        for reached, free in ((found, open_), (found.T, open_.T)):
+            for order in (range(1, len(free)), range(len(free) - 2, -1, -1)):
+                last = reached[0 if order.step > 0 else -1]
+                for row in order:
+                    last = reached[row] = reached[row] | (last & free[row])
+    return found
+
+
+def flicker(alphas: Sequence[Array], pictures: Sequence[Array]) -> float | None:
+    """Return how much alpha changes from frame to frame at edges that stand still.
+
+    The mean change of alpha over pixels at the edge where the picture does not change.
+
+    Args:
+        alphas: Of consecutive frames.
+        pictures: Their brightness, (H, W) in [0, 1].
+
+    Returns:
+        In [0, 1]; None where no edge stands still.
+    """
+    total, count = 0.0, 0
+    for index in range(1, len(alphas)):
+        old, new = alphas[index - 1], alphas[index]
+        still = np.abs(pictures[index] - pictures[index - 1]) < _STILL
+        here = still & (_is_edge(old) | _is_edge(new))
+        total += float(np.abs(new - old)[here].sum())
+        count += int(here.sum())
+    return total / count if count >= _FEWEST else None
+
+
+def _is_edge(alpha: Array) -> NDArray[np.bool_]:
+    between: NDArray[np.bool_] = (alpha > _EDGE) & (alpha < 1 - _EDGE)
+    return between
+
+
+def spans(times: Sequence[float], ends: Sequence[float], which: Sequence[bool]) -> Any:
+    """Join consecutive samples into spans of time.
+
+    Args:
+        times: When each sample begins [s].
+        ends: When it ends [s].
+        which: The samples that count.
+
+    Returns:
+        Mappings with "start" and "end" [s].
+    """
+    found: list[dict[str, float]] = []
+    last = False
+    for time, end, counts in zip(times, ends, which, strict=True):
+        if counts and last:
+            found[-1]["end"] = round(end, 3)
+        elif counts:
+            found.append({"start": round(time, 3), "end": round(end, 3)})
+        last = counts
+    return found

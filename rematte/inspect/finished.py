@@ -1,0 +1,323 @@
+"""Checks a finished file: a transparent cut-out, or a gray alpha matte."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rematte.errors import InputError
+from rematte.inspect import figures
+from rematte.inspect.checks import (
+    BLACK,
+    VISIBLE,
+    Check,
+    Seen,
+    alpha_checks,
+    colour_check,
+    measure,
+    number_checks,
+    source_checks,
+)
+from rematte.inspect.moments import (
+    Timeline,
+    how_many,
+    read_moment,
+    read_timeline,
+    spread,
+)
+from rematte.options import Options
+from rematte.video.frame import (
+    Colour,
+    Frame,
+    Pixels,
+    VideoInfo,
+)
+from rematte.video.opening import Limits
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
+from rematte.video.sheet import narrow, on_squares, resize, shrunk_size
+from rematte.video.tone import displayed
+
+_DETAILED = 1.5  # mean difference of hidden neighbours that are a picture [levels]
+_ALIKE = 8  # levels up to which a hidden pixel passes for the source's
+_LEAKED = 0.3  # share of hidden pixels that pass for the source's in a leak
+_SEEN = 0.005  # coverage below which a change is no jump
+_HOLED = 0.02  # share of the person that is see-through in a frame to look at
+_APART = 0.5  # between frames to look at [s]
+_JUMP = 0.3  # relative change of coverage between frames that deserves a look
+_COMPARED = 8  # frames whose hidden pixels are compared with the source
+_PICTURE_SIDE = 512  # longer side of the pictures of those [pixels]
+_LISTED = 8  # frames to look at, at most
+
+
+@dataclass
+class MatteReport:
+    """What was found of a finished file.
+
+    Attributes:
+        path: The file.
+        kind: "cut-out" or "matte".
+        width: Width of the frames [pixels].
+        height: Height of the frames [pixels].
+        frames: How many frames it has.
+        seconds: How long they are shown [s].
+        checks: What was checked.
+        seen: The frames that were looked at.
+        notes: What else is not as in the source.
+    """
+
+    path: Path
+    kind: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    checks: list[Check]
+    seen: list[Seen]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it should be."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def no_people(self) -> list[dict[str, float]]:
+        """Spans of time in which alpha covers nothing."""
+        empty = [each.coverage < figures.NO_ONE for each in self.seen]
+        times = [float(each.time) for each in self.seen]
+        return list(figures.spans(times, [float(e.end) for e in self.seen], empty))
+
+    @property
+    def look_at(self) -> list[tuple[Seen, float, str]]:
+        """The frames that deserve a look, the first one most: score and reason."""
+        found = [*_jumps(self.seen), *_holed(self.seen)]
+        found.sort(key=lambda item: -item[1])
+        picked: list[tuple[Seen, float, str]] = []
+        for item in found:  # those beside one that is listed show the same
+            if all(abs(item[0].time - other[0].time) >= _APART for other in picked):
+                picked.append(item)
+        return picked[:_LISTED]
+
+    def lines(self) -> Iterator[str]:
+        """Sum the report up in lines of text."""
+        yield (
+            f"{self.kind} of {self.width}x{self.height}, {self.frames} frames, "
+            f"{self.seconds:.1f} s; {len(self.seen)} looked at"
+        )
+        for check in self.checks:
+            yield f"{'ok  ' if check.ok else 'LOOK'} {check.name}: {check.text}"
+        for span in self.no_people:
+            yield f"no people found: {span['start']:g} to {span['end']:g} s"
+        for each, _, reason in self.look_at:
+            yield f"look at {float(each.time):.2f} s: {reason}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the report as types that JSON has."""
+        return {
+            "kind": self.kind,
+            "input": str(self.path),
+            "width": self.width,
+            "height": self.height,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "ok": self.ok,
+            "checks": [vars(check) for check in self.checks],
+            "mean": {
+                "coverage": round(fmean(each.coverage for each in self.seen), 4),
+                "holes": round(fmean(each.holes for each in self.seen), 4),
+            },
+            "moments": [
+                {
+                    "time": round(float(each.time), 3),
+                    "coverage": round(each.coverage, 4),
+                    "holes": round(each.holes, 4),
+                }
+                for each in self.seen
+            ],
+            "no_people": self.no_people,
+            "look_at": [
+                {
+                    "time": round(float(each.time), 3),
+                    "score": round(score, 4),
+                    "reasons": [reason],
+                }
+                for each, score, reason in self.look_at
+            ],
+            "notes": self.notes,
+        }
+
+
+def is_transparent(path: Path, options: Options) -> bool:
+    """Find whether the first frame of a file has an alpha channel.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    with _open(path, options) as reader:
+        return bool(next(iter(reader)).pixels.shape[2] == 4)
+
+
+def inspect_matte(
+    path: Path,
+    options: Options,
+    *,
+    gray: bool = False,
+    source: Path | None = None,
+    number: int | None = None,
+    every: float | None = None,
+    progress: bool = False,
+) -> MatteReport:
+    """Check a finished file, by itself and against its source.
+
+    Args:
+        path: A transparent video, image or folder of images; or a gray matte.
+        options: How the source was read: its part from `start` to `end`.
+        gray: Whether it is a gray matte, whose brightness is alpha.
+        source: The clip that it was made of, or None.
+        number: How many frames to look at; by default all of them.
+        every: Seconds between the frames to look at instead.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        InputError: If a file cannot be read, or has no alpha channel and `gray` is
+            not set.
+    """
+    with _open(path, options) as reader:
+        info, notes, labels = reader.info, reader.notes, reader.labels
+        shown: Iterable[Frame] = reader
+        times = [] if number is None and every is None else reader.times()
+        if times:
+            seconds = float(times[-1] - times[0] + 1 / info.rate)
+            count = how_many(seconds, number, every)
+            shown = _sampled(path, options, info, times, count)
+        shown = tqdm(shown, unit="frame", desc=path.name, disable=not progress)
+        seen = [measure(frame, gray) for frame in shown]
+    if not gray and not any(each.transparent for each in seen):
+        raise InputError(
+            f"{path}: no alpha channel in it, so it is no cut-out; if it is a gray "
+            "alpha matte, pass --matte"
+        )
+    times = times or [each.time for each in seen]
+    checks = [*alpha_checks(seen, gray), *number_checks(labels)]
+    other: Colour | None = None
+    if source is not None:
+        timeline = read_timeline(source, options)
+        other = timeline.info.colour
+        checks += source_checks(times, info, timeline, bool(labels))
+        lost = set(timeline.info.beside) - set(info.beside)
+        if lost and not labels:
+            notes.append(f"the source has and the file has not: {', '.join(lost)}")
+    checks.append(colour_check(info.colour, other, gray))
+    if not gray:
+        checks.append(_hidden_check(path, options, seen, source))
+    return MatteReport(
+        path, "matte" if gray else "cut-out", info.width, info.height, len(times),
+        float(times[-1] - times[0] + 1 / info.rate), checks, seen, notes,
+    )  # fmt: skip
+
+
+def _open(path: Path, options: Options, *span: Fraction | None) -> VideoReader:
+    """Open a finished file, or the part of it in a span of time [s]."""
+    start, end = span or (None, None)
+    return VideoReader(
+        path,
+        ReadOptions(
+            alpha=True, deinterlace="off", start=start, end=end,
+            ignore_errors=options.ignore_errors,
+            limits=Limits(options.max_pixels, options.allow_lists),
+        ),
+    )  # fmt: skip
+
+
+def _sampled(
+    path: Path,
+    options: Options,
+    info: VideoInfo,
+    times: Sequence[Fraction],
+    number: int,
+) -> Iterator[Frame]:
+    """Give evenly spaced frames of a file."""
+    timeline = Timeline(info, times, 0, len(times), [])
+    for index in spread(timeline, number, 1):
+        end = times[index + 1] if index + 1 < len(times) else None
+        with _open(path, options, times[index], end) as reader:
+            yield from islice(reader, 1)
+
+
+def _hidden_check(
+    path: Path, options: Options, seen: Sequence[Seen], source: Path | None
+) -> Check:
+    """Check that what alpha hides is not in the file all the same."""
+    name, share = "hidden colours", fmean(each.hidden for each in seen)
+    if share <= VISIBLE:
+        return Check(name, True, "RGB is 0 where alpha is 0")
+    text = f"RGB is not 0 in {share:.1%} of the pixels of alpha 0"
+    if source is not None:
+        alike = _likeness(path, options, source)
+        if alike > _LEAKED:
+            return Check(name, False, f"{text}: it is the source's there")
+        return Check(name, True, f"{text}, and not the source's either")
+    detail = fmean(each.detail for each in seen)
+    if detail > _DETAILED:
+        return Check(name, False, f"{text}: there is a picture; --source compares it")
+    return Check(name, True, f"{text}: smooth colours, as lossy codecs get them")
+
+
+def _likeness(path: Path, options: Options, source: Path) -> float:
+    """Give the share of hidden pixels, not black, that are as in the source."""
+    with _open(path, options) as reader:
+        times = reader.times()
+        timeline = Timeline(reader.info, times, 0, len(times), [])
+    original = read_timeline(source, options)
+    alike = count = 0
+    for index in spread(timeline, _COMPARED, 1):
+        behind = min(original.begin + index, original.stop - 1)
+        moment = read_moment(source, options, original, behind, 1, 0)
+        end = times[index + 1] if index + 1 < len(times) else None
+        with _open(path, options, times[index], end) as reader:
+            frame = next(displayed(reader, reader.info.colour))
+        if moment is None or frame.pixels.shape[2] != 4:
+            continue
+        ours, theirs = narrow(frame.pixels), narrow(moment.frames[0].pixels)
+        if ours.shape[:2] != theirs.shape[:2]:
+            continue
+        hidden = (ours[..., 3] == 0) & (ours[..., :3].max(2) > BLACK)
+        difference = np.abs(ours[..., :3].astype(np.int16) - theirs)[hidden]
+        alike += int((difference.max(1) <= _ALIKE).sum()) if len(difference) else 0
+        count += len(difference)
+    return alike / count if count else 0.0
+
+
+def _jumps(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
+    """Frames at which the covered share of the picture changes at once."""
+    for before, now in pairwise(seen):
+        larger = max(before.coverage, now.coverage)
+        change = abs(before.coverage - now.coverage) / larger if larger else 0.0
+        adjacent = now.time - before.end < (before.end - before.time) / 2
+        if adjacent and larger > _SEEN and change >= _JUMP:
+            text = f"alpha covers {now.coverage:.1%} of the picture, "
+            yield now, change, f"{text}{before.coverage:.1%} a frame before"
+
+
+def _holed(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
+    """Frames with more holes than the others have."""
+    usual = median(each.holes for each in seen)
+    for each in seen:
+        if each.holes >= max(_HOLED, 2 * usual):
+            text = f"{each.holes:.1%} of the person is see-through inside"
+            yield each, min(1.0, 4 * each.holes), text
+
+
+def read_picture(path: Path, options: Options, seen: Seen) -> Pixels:
+    """Read one frame of a finished file as a picture, a cut-out over squares."""
+    with _open(path, options, seen.time, seen.end) as reader:
+        pixels = narrow(next(displayed(reader, reader.info.colour)).pixels)
+    small = shrunk_size(pixels.shape[1], pixels.shape[0], _PICTURE_SIDE)
+    return on_squares(resize(pixels, *small))

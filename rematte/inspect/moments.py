@@ -1,0 +1,202 @@
+"""Samples a source: a few frames at evenly spaced moments, and those around them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+from rematte.conversion.source import frames_within, open_reader
+from rematte.engines.engine import Engine
+from rematte.matting.loop import run
+from rematte.matting.matte import Matted
+from rematte.options import Options
+from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.tone import displayed
+
+# Frames that the network sees before one that counts. The paper sees errors settle
+# within 15; of that, most is gone after 10.
+LEAD = 10
+_PERIOD, _FEWEST, _MOST = 5.0, 4, 24  # seconds between moments; how many by default
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames of a source that are asked for.
+
+    Attributes:
+        info: Properties of the source.
+        times: When each frame of the source is shown [s].
+        begin: Index of the first frame that is asked for.
+        stop: Index of the first one after those.
+        notes: Sentences on what differs from the source.
+    """
+
+    info: VideoInfo
+    times: Sequence[Fraction]
+    begin: int
+    stop: int
+    notes: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many frames are asked for."""
+        return self.stop - self.begin
+
+    @property
+    def seconds(self) -> float:
+        """How long they are shown [s]."""
+        return float(self.until - self.times[self.begin])
+
+    @property
+    def until(self) -> Fraction:
+        """When the last of them ends [s]."""
+        if self.stop < len(self.times):
+            return self.times[self.stop]
+        return self.times[-1] + 1 / self.info.rate
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Some frames that count, and what the network is to see before them.
+
+    Attributes:
+        frames: The frames that count, in order.
+        before: The frames before them; near the beginning mirrored in time, so that
+            there are always as many.
+        after: Those after them, the last one first, for a pass backwards.
+    """
+
+    frames: list[Frame]
+    before: list[Frame]
+    after: list[Frame]
+
+
+def read_timeline(path: Path, options: Options) -> Timeline:
+    """Find the frames of a source that are asked for; nothing is decoded for it.
+
+    Raises:
+        InputError: If it cannot be read, or no frame is asked for.
+    """
+    with open_reader(path, options) as reader:
+        times, begin, stop = frames_within(reader, options)
+        return Timeline(reader.info, times, begin, stop, reader.notes)
+
+
+def how_many(seconds: float, number: int | None, every: float | None) -> int:
+    """Choose the number of moments of a clip.
+
+    Args:
+        seconds: Length of the clip [s].
+        number: As asked for, or None.
+        every: Seconds between moments as asked for, or None.
+
+    Raises:
+        ValueError: If what is asked for is not above 0.
+    """
+    if number is not None and number < 1:
+        raise ValueError(f"frames (--frames) must be 1 or more, got {number}")
+    if every is not None and not every > 0:
+        raise ValueError(f"every (--every) must be above 0 seconds, got {every}")
+    if every is not None:
+        return max(1, round(seconds / every))
+    return number or min(max(round(seconds / _PERIOD), _FEWEST), _MOST)
+
+
+def spread(timeline: Timeline, number: int, length: int) -> list[int]:
+    """Choose evenly spaced runs of frames that do not overlap.
+
+    Args:
+        timeline: The frames.
+        number: How many runs; fewer where there are too few frames.
+        length: Frames in a run; fewer where there are fewer.
+
+    Returns:
+        The index of the first frame of each run.
+    """
+    count = timeline.count
+    length = min(length, count)
+    number = max(1, min(number, count // length))
+    last = timeline.stop - length
+    middles = ((2 * i + 1) * count // (2 * number) for i in range(number))
+    return [
+        min(max(timeline.begin + middle - length // 2, timeline.begin), last)
+        for middle in middles
+    ]
+
+
+def read_moment(
+    path: Path,
+    options: Options,
+    timeline: Timeline,
+    first: int,
+    length: int,
+    lead: int = LEAD,
+    size: tuple[int, int] | None = None,
+) -> Moment | None:
+    """Read some frames of a source and those around them.
+
+    Args:
+        path: The source.
+        options: How to read it.
+        timeline: Its frames.
+        first: Index of the first frame that counts.
+        length: How many count.
+        lead: How many are needed before and after them.
+        size: Width and height of the frames [pixels]; by default the options'.
+
+    Returns:
+        None where the file has fewer frames than it states.
+
+    Raises:
+        InputError: If they cannot be read.
+    """
+    low = max(timeline.begin, first - lead)
+    high = min(timeline.stop, first + length + lead)
+    end = timeline.times[high] if high < len(timeline.times) else None
+    with open_reader(path, options, timeline.times[low], end, size) as reader:
+        frames = list(islice(displayed(reader, reader.info.colour), high - low))
+    place = first - low
+    if len(frames) <= place:
+        return None
+    stop = min(place + length, len(frames))
+    return Moment(
+        frames[place:stop],
+        [frames[_fold(i, len(frames))] for i in range(place - lead, place)],
+        [frames[_fold(i, len(frames))] for i in range(stop + lead - 1, stop - 1, -1)],
+    )
+
+
+def _fold(index: int, count: int) -> int:
+    """Mirror an index at the first and the last of some items."""
+    period = max(1, 2 * (count - 1))
+    index %= period
+    return min(index, period - index)
+
+
+def matte_last(
+    engine: Engine, ratio: float, lead: Sequence[Frame], frames: Sequence[Frame]
+) -> Iterator[Matted]:
+    """Matte frames, and give those that come after a lead-in.
+
+    Args:
+        engine: From `choose_engine`.
+        ratio: Size of the coarse pass in (0, 1].
+        lead: Frames that the network sees first.
+        frames: The frames whose mattes are given.
+    """
+    mattes = run(engine, [*lead, *frames], downsample_ratio=ratio)
+    return islice(mattes, len(lead), None)
+
+
+def changed(frames: Iterable[Frame], change: Callable[[Pixels], Pixels]) -> list[Frame]:
+    """Give frames with pixels and own alpha changed by a function of arrays."""
+    return [
+        replace(
+            frame,
+            pixels=change(frame.pixels),
+            alpha=None if frame.alpha is None else change(frame.alpha),
+            original=None,
+        )
+        for frame in frames
+    ]

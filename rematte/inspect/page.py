@@ -1,0 +1,311 @@
+"""Writes what was found into a folder: a page, its figures as JSON, and pictures."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rematte.errors import OutputError
+from rematte.inspect import figures
+from rematte.inspect.clip import WAYS, ClipReport, Look
+from rematte.inspect.figures import Array
+from rematte.inspect.finished import MatteReport, read_picture
+from rematte.inspect.style import EXPLAINED, PAGE
+from rematte.options import Options
+from rematte.video.frame import Pixels
+from rematte.video.output_paths import as_output_error, temporary_path
+from rematte.video.sheet import encode_picture, make_sheet
+
+PAGE_NAME, FIGURES_NAME = "index.html", "inspect.json"
+MAP_NAME, SHEET_NAME = "map.png", "moments.png"
+_FULL = 0.25  # difference of alpha that is drawn in full colour
+_HEAT = np.array([255, 72, 32], np.float32)
+_WIDTH, _HEIGHT, _MARGIN = 920, 180, 40  # of a chart
+_POINTS = 600  # of a line, at most
+_LABELS = {"mirror": "mirror image", "direction": "backwards", "ratio": "other ratio"}
+
+
+class Line(NamedTuple):
+    """A line of a chart: what it shows, and its points in order of time."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Check before any work that a report can be written.
+
+    Raises:
+        OutputError: If the folder cannot be made, or holds a report that may not be
+            replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give a folder")
+    if not folder.exists() and not folder.resolve().parent.is_dir():
+        parent = folder.resolve().parent
+        raise OutputError(f"{folder}: folder {parent} does not exist; create it first")
+    page = folder / PAGE_NAME
+    if page.exists() and not overwrite:
+        raise OutputError(f"{page} exists; pass overwrite (-y) to replace it")
+
+
+def write_report(
+    report: ClipReport | MatteReport, folder: Path, options: Options
+) -> list[Path]:
+    """Write a report into a folder.
+
+    Args:
+        report: What was found.
+        folder: Made if it is missing.
+        options: How the file was read.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: If one cannot be written.
+    """
+    text = json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n"
+    files = {FIGURES_NAME: text.encode()}
+    if isinstance(report, ClipReport):
+        mean = np.mean([look.picture for look in report.looks], 0)
+        heat = draw_doubt(mean.astype(np.uint8), report.doubt)
+        files[MAP_NAME] = encode_picture(heat, ".png")
+        rows = list(zip(*map(_pictures, report.looks), strict=True))
+        files[SHEET_NAME] = encode_picture(make_sheet(rows, 2400), ".png")
+        body = chain(_clip_page(report, heat), EXPLAINED["clip"])
+    else:
+        body = chain(_matte_page(report, options), EXPLAINED["matte"])
+    page = PAGE.format(title=escape(report.path.name), body="\n".join(body))
+    files[PAGE_NAME] = page.encode("utf-8", "backslashreplace")
+    with as_output_error(folder):
+        folder.mkdir(exist_ok=True)
+        for name, content in files.items():
+            part = temporary_path(folder / name)
+            try:
+                part.write_bytes(content)
+                part.replace(folder / name)
+            finally:
+                part.unlink(missing_ok=True)
+    return [folder / name for name in reversed(files)]
+
+
+def draw_doubt(picture: Pixels, doubt: Array) -> Pixels:
+    """Draw in red over a darkened picture where mattes differ.
+
+    Args:
+        picture: (H, W, 3), 8 bits.
+        doubt: Difference of alpha, (H, W) in [0, 1].
+    """
+    gray = picture.mean(2, keepdims=True, dtype=np.float32) * 0.55
+    share = np.minimum(doubt / _FULL, 1)[..., None] ** 0.7
+    drawn: Pixels = np.rint(gray * (1 - share) + _HEAT * share).astype(np.uint8)
+    return drawn
+
+
+def _pictures(look: Look) -> list[Pixels]:
+    """The pictures of a moment: the frame, its alpha, and where mattes differ."""
+    alpha = np.rint(look.alpha * 255).astype(np.uint8)[..., None]
+    return [look.picture, alpha, draw_doubt(look.picture, look.doubt)]
+
+
+def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
+    info, count = report.info, len(report.looks)
+    yield _heading(
+        report.path,
+        f"{info.width}x{info.height}, {report.frames} frames, {report.seconds:.1f} s; "
+        f"{count} moments looked at; downsample ratio {report.ratios[0]:.3g} and "
+        f"{report.ratios[1]:.3g}; engine {report.engine}",
+    )
+    listed = report.look_at
+    yield f'<p class="verdict">{_clip_verdict(report)}</p>'
+    yield '<div class="tiles">'
+    for way, share in report.agreement.items():
+        worst = min(look.agreement[way] for look in report.looks)
+        yield _tile(_LABELS[way], f"{share:.1%}", f"agreement; at worst {worst:.1%}")
+    flicker = report.flicker
+    text = "-" if flicker is None else f"{flicker:.1%}"
+    yield _tile("flicker", text, "change a frame at still edges")
+    yield _tile("holes", f"{max(e.holes for e in report.looks):.1%}", "at worst")
+    yield "</div>"
+    times = [look.time for look in report.looks]
+    lines = [
+        Line(_LABELS[way], [(look.time, look.agreement[way]) for look in report.looks])
+        for way in WAYS
+    ]
+    low = min(value for line in lines for _, value in line.points)
+    yield "<h2>Agreement over time</h2>"
+    yield draw_chart(lines, max(0.0, np.floor(low * 20 - 0.5) / 20), 1.0, times)
+    yield "<h2>Coverage over time</h2>"
+    covered = [(look.time, look.coverage) for look in report.looks]
+    yield _coverage_chart(covered, report.no_people)
+    yield "<h2>Where the mattes differ</h2>"
+    caption = "mean over all moments; full colour where alpha differs by 0.25"
+    yield f"<figure>{_image(heat)}<figcaption>{caption}</figcaption></figure>"
+    yield "<h2>Frames to look at</h2>"
+    for look in listed:
+        yield _listed(look.time, look.score, look.reasons, _pictures(look))
+    if not listed:
+        yield "<p>None stands out.</p>"
+    yield from _notes(report.notes)
+
+
+def _clip_verdict(report: ClipReport) -> str:
+    """Sum a report up in a sentence or two."""
+    words = [f"{len(report.look_at)} moments deserve a look."]
+    if not report.look_at:
+        words = ["All ways of matting this clip agree, and nothing stands out."]
+    if all(look.coverage < figures.NO_ONE for look in report.looks):
+        words = ["No people found."]
+    elif report.no_people:
+        where = ", ".join(f"{s['start']:g} to {s['end']:g} s" for s in report.no_people)
+        words.append(f"No people found: {where}.")
+    return escape(" ".join(words))
+
+
+def _matte_page(report: MatteReport, options: Options) -> Iterator[str]:
+    yield _heading(
+        report.path,
+        f"{report.kind}, {report.width}x{report.height}, {report.frames} frames, "
+        f"{report.seconds:.1f} s; {len(report.seen)} frames looked at",
+    )
+    wrong = sum(not check.ok for check in report.checks)
+    text = f"{wrong} of {len(report.checks)} checks failed." if wrong else (
+        f"All {len(report.checks)} checks passed.")  # fmt: skip
+    yield f'<p class="verdict">{text}</p><table>'
+    for check in report.checks:
+        mark = '<td class="ok">ok' if check.ok else '<td class="bad">look'
+        yield f"<tr>{mark}</td><th>{check.name}</th><td>{escape(check.text)}</td></tr>"
+    yield "</table><h2>Coverage over time</h2>"
+    covered = [(float(each.time), each.coverage) for each in report.seen]
+    yield _coverage_chart(covered, report.no_people)
+    yield "<h2>Frames to look at</h2>"
+    for seen, score, reason in report.look_at:
+        pictures = [read_picture(report.path, options, seen)]
+        yield _listed(float(seen.time), score, [reason], pictures)
+    if not report.look_at:
+        yield "<p>None stands out.</p>"
+    yield from _notes(report.notes)
+
+
+def _heading(path: Path, text: str) -> str:
+    return f'<h1>{escape(path.name)}</h1><p class="about">{escape(text)}</p>'
+
+
+def _tile(name: str, value: str, text: str) -> str:
+    return f"<div><span>{name}</span><b>{value}</b><small>{text}</small></div>"
+
+
+def _notes(notes: Sequence[str]) -> Iterator[str]:
+    if notes:
+        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        yield f"<h2>Notes</h2><ul>{items}</ul>"
+
+
+def _image(pixels: Pixels) -> str:
+    """Embed a picture, so that the page is one file."""
+    data = b64encode(encode_picture(pixels, ".jpg")).decode()
+    height, width = pixels.shape[:2]
+    return (
+        f'<img alt="" width="{width}" height="{height}" '
+        f'src="data:image/jpeg;base64,{data}">'
+    )
+
+
+def _listed(
+    time: float, score: float, reasons: Sequence[str], pictures: Sequence[Pixels]
+) -> str:
+    why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    drawn = "".join(map(_image, pictures))
+    return (
+        f"<section><h3>{time:.3f} s <small>score {score:.2f}</small></h3><ul>{why}</ul>"
+        f'<div class="strip">{drawn}</div></section>'
+    )
+
+
+def _coverage_chart(
+    covered: Sequence[tuple[float, float]], empty: Sequence[dict[str, float]]
+) -> str:
+    most = max(value for _, value in covered)
+    high = max(0.05, float(np.ceil(most * 20)) / 20)
+    times = [time for time, _ in covered] if len(covered) <= 40 else []
+    line = Line("share of the picture that alpha covers", covered)
+    return draw_chart([line], 0.0, high, times, empty)
+
+
+def draw_chart(
+    lines: Sequence[Line],
+    low: float,
+    high: float,
+    marks: Sequence[float] = (),
+    shaded: Sequence[dict[str, float]] = (),
+) -> str:
+    """Draw lines over time as SVG.
+
+    Args:
+        lines: At least one, with at least one point.
+        low: Value at the bottom.
+        high: Value at the top.
+        marks: Times whose points get a dot [s].
+        shaded: Spans of time [s] that are shaded.
+    """
+    first = min(line.points[0][0] for line in lines)
+    last = max(max(line.points[-1][0] for line in lines), first + 1e-3)
+
+    def across(time: float) -> float:
+        share = (min(max(time, first), last) - first) / (last - first)
+        return _MARGIN + 8 + share * (_WIDTH - _MARGIN - 16)
+
+    def down(value: float) -> float:
+        return 10 + (1 - (value - low) / (high - low)) * (_HEIGHT - 40)
+
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">']
+    for span in shaded:
+        left, right = across(span["start"]), across(span["end"])
+        parts.append(
+            f'<rect x="{left:.1f}" y="10" width="{max(2.0, right - left):.1f}" '
+            f'height="{_HEIGHT - 40}"><title>no people found</title></rect>'
+        )
+    for value in np.linspace(low, high, 3):
+        y = down(value)
+        parts.append(
+            f'<path class="grid" d="M{_MARGIN} {y:.1f}H{_WIDTH}"/>'
+            f'<text x="{_MARGIN - 6}" y="{y + 4:.1f}" class="left">{value:.0%}</text>'
+        )
+    for time in np.linspace(first, last, 6):
+        parts.append(
+            f'<text x="{across(time):.1f}" y="{_HEIGHT - 10}" class="below">'
+            f"{time:.1f} s</text>"
+        )
+    for number, line in enumerate(lines, 1):
+        points = [(across(t), down(v), t, v) for t, v in thin(line.points, _POINTS)]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in points)
+        parts.append(f'<path class="c{number}" d="M{path}"/>')
+        parts += [
+            f'<circle class="c{number}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
+            f"<title>{line.name}: {v:.1%} at {t:.2f} s</title></circle>"
+            for x, y, t, v in points
+            if t in marks
+        ]
+    parts.append("</svg>")
+    names = (
+        f'<span class="c{number}">{line.name}</span>'
+        for number, line in enumerate(lines, 1)
+    )
+    return (
+        f"<figure>{''.join(parts)}<figcaption>{' '.join(names)}</figcaption></figure>"
+    )
+
+
+def thin(
+    points: Sequence[tuple[float, float]], most: int
+) -> Sequence[tuple[float, float]]:
+    """Reduce points to the lowest of each few, since what drops is what matters."""
+    step = -(-len(points) // most)
+    groups = (points[i : i + step] for i in range(0, len(points), step))
+    return [min(group, key=lambda point: point[1]) for group in groups]

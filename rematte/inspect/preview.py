@@ -1,0 +1,171 @@
+"""A contact sheet: what a conversion will give, at a few moments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from os.path import realpath
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rematte.conversion.needs import need
+from rematte.engines.choose import choose_engine, describe_engine, placement
+from rematte.errors import InputError
+from rematte.inspect.moments import (
+    LEAD,
+    matte_last,
+    read_moment,
+    read_timeline,
+    spread,
+)
+from rematte.matting.background import (
+    ImageBackground,
+    Renderer,
+    VideoBackground,
+    make_background,
+)
+from rematte.matting.loop import choose_ratio
+from rematte.matting.matte import Matted
+from rematte.options import Options
+from rematte.video.codecs import IMAGES, choose, is_sequence
+from rematte.video.frame import Frame, Pixels
+from rematte.video.image_writer import ImageWriter
+from rematte.video.opening import Limits
+from rematte.video.output_paths import check_target
+from rematte.video.sheet import make_sheet, narrow, on_squares, still_info
+
+_SQUARES = 24  # across a picture
+
+
+@dataclass
+class PreviewReport:
+    """What is on a contact sheet.
+
+    Attributes:
+        output: The image.
+        times: When its frames are shown, from left to right [s].
+        downsample_ratio: The ratio that the network used.
+        engine: What ran the network, and why.
+        notes: What differs from the source or the options.
+    """
+
+    output: str
+    times: list[float] = field(default_factory=list)
+    downsample_ratio: float = 1.0
+    engine: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def preview(
+    model: Any,
+    path: Path,
+    target: Path,
+    options: Options,
+    *,
+    number: int = 4,
+    progress: bool = False,
+) -> PreviewReport:
+    """Write a contact sheet: a column for each moment, a row for each kind of picture.
+
+    The rows are the source, alpha, the cut-out over squares, and the composite over
+    the background.
+
+    Args:
+        model: A loaded network.
+        path: A video, a folder or pattern of images, or an image.
+        target: The image to write.
+        options: Those of a conversion; green lies behind the person by default.
+        number: How many moments; fewer where there are too few frames.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        ValueError: If an option is out of its range, or `target` is no image.
+        InputError: If the source cannot be read.
+        OutputError: If the sheet cannot be written.
+    """
+    check_sheet(path, target, options.overwrite)
+    if number < 1:
+        raise ValueError(f"frames (--frames) must be 1 or more, got {number}")
+    timeline = read_timeline(path, options)
+    info = timeline.info
+    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    given = options.background
+    background = make_background(
+        "green" if given is None or isinstance(given, Mapping) else given,
+        options.background_fit or "cover",
+        timeline.times[timeline.begin],
+        Limits(options.max_pixels),
+    )
+    backdrop = isinstance(background, ImageBackground | VideoBackground)
+    need("preview --background-fit", options.background_fit, backdrop)
+    notes = list(timeline.notes)
+    if isinstance(background, ImageBackground | VideoBackground):
+        notes += background.notes
+    draw = [
+        *(Renderer("alpha"), Renderer("output")),
+        Renderer("composition", background=background),
+    ]
+    firsts = spread(timeline, number, 1)
+    device, dtype = placement(model, options.device, options.dtype)
+    engine = choose_engine(
+        model, device, dtype, engine=options.engine, size=(info.height, info.width),
+        ratio=ratio, frames=len(firsts) * (LEAD + 1), report=notes.append,
+    )  # fmt: skip
+    report = PreviewReport(str(target), [], ratio, describe_engine(engine), notes)
+    columns = []
+    for first in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
+        moment = read_moment(path, options, timeline, first, 1)
+        if moment is None:
+            continue
+        (matted,) = matte_last(engine, ratio, moment.before, moment.frames)
+        columns.append([source_picture(matted.frame), *_drawn(matted, draw)])
+        report.times.append(round(float(matted.frame.time), 3))
+    if not columns:
+        raise InputError(f"{path}: none of its frames could be decoded; copy it again")
+    _write(make_sheet(list(zip(*columns, strict=True))), target)
+    return report
+
+
+def check_sheet(path: Path, target: Path, overwrite: bool) -> None:
+    """Refuse a sheet that cannot be written, before any work.
+
+    Raises:
+        ValueError: If it is no single image, or the source itself.
+        OutputError: If it cannot be written, or exists and may not be replaced.
+    """
+    if is_sequence(target) or target.suffix.lower() not in IMAGES:
+        raise ValueError(
+            f"{target}: a contact sheet is one image; end its name in "
+            f"{', '.join(IMAGES)}"
+        )
+    if realpath(path) == realpath(target):
+        raise ValueError(f"{target} is the input itself; write elsewhere")
+    check_target(target, overwrite)
+
+
+def source_picture(frame: Frame) -> Pixels:
+    """Give the picture of a frame in the row of the source.
+
+    This is the one place where something is drawn on it, such as windows in which the
+    network looks: in pixels of the source's frame.
+    """
+    return narrow(frame.pixels)
+
+
+def _drawn(matted: Matted, draw: Sequence[Renderer]) -> list[Pixels]:
+    """Give the pictures of the other rows, transparent ones over squares."""
+    pictures = [renderer(matted) for renderer in draw]
+    side = max(1, matted.like.shape[-1] // _SQUARES)
+    return [on_squares(picture, side) for picture in pictures]
+
+
+def _write(sheet: Pixels, target: Path) -> None:
+    info = still_info(sheet)
+    writer = ImageWriter(target, info, choose(target, info, alpha=False))
+    try:
+        writer.write(Frame(sheet, Fraction(0), Fraction(1)))
+        writer.finish()
+    except BaseException:
+        writer.discard()
+        raise

@@ -1,0 +1,113 @@
+"""Pictures for people to look at: smaller, over squares, in rows, as image files."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from rematte.video.codecs import choose
+from rematte.video.frame import RANGE_FULL, SDR, Pixels, VideoInfo
+from rematte.video.image_writer import encode_image
+
+GAP = 6  # between the pictures of a sheet [pixels]
+_PAPER = 236
+_FORMATS = {1: "gray", 3: "rgb24", 4: "rgba"}
+
+
+def shrunk_size(width: int, height: int, most: int) -> tuple[int, int]:
+    """Give the size with even sides of which the longer is at most `most` [pixels]."""
+    scale = min(1.0, most / max(width, height))
+    small = (max(2, round(side * scale / 2) * 2) for side in (width, height))
+    return next(small), next(small)
+
+
+def narrow(pixels: Pixels) -> Pixels:
+    """Reduce pixels to 8 bits."""
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Resize a picture by averaging areas.
+
+    Args:
+        pixels: (H, W, 1), (H, W, 3) or (H, W, 4), 8 bits.
+        width: Width of the result [pixels].
+        height: Height of the result [pixels].
+    """
+    channels = pixels.shape[2]
+    array: Any = np.ascontiguousarray(pixels if channels > 1 else pixels[..., 0])
+    # Without the second flag the conversion darkens by a level or two.
+    flags = Interpolation.AREA | Interpolation.ACCURATE_RND
+    frame = av.VideoFrame.from_ndarray(array, _FORMATS[channels]).reformat(
+        width,
+        height,
+        src_color_range=RANGE_FULL,
+        dst_color_range=RANGE_FULL,
+        interpolation=int(flags),
+    )
+    made: Any = frame.to_ndarray().reshape(height, width, channels)
+    return made  # type: ignore[no-any-return]
+
+
+def on_squares(pixels: Pixels, side: int = 12) -> Pixels:
+    """Lay transparent pixels over the gray squares that stand for transparency.
+
+    Args:
+        pixels: (H, W, 3) or (H, W, 4) with straight alpha, 8 bits.
+        side: Side of a square [pixels].
+    """
+    if pixels.shape[2] != 4:
+        return pixels
+    y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]] // side
+    squares = np.where((x + y) % 2, 235, 205)[..., None]
+    alpha = pixels[..., 3:].astype(np.int32)
+    over = pixels[..., :3] * alpha + squares * (255 - alpha)
+    return ((over + 127) // 255).astype(np.uint8)
+
+
+def make_sheet(rows: Sequence[Sequence[Pixels]], width: int = 1600) -> Pixels:
+    """Lay pictures of one size in rows, with gaps between them.
+
+    Args:
+        rows: Pictures (H, W, 1) or (H, W, 3), 8 bits, as many in each row.
+        width: The most that the sheet may be wide [pixels].
+
+    Returns:
+        (H, W, 3), 8 bits.
+    """
+    high, wide = rows[0][0].shape[:2]
+    columns = max(map(len, rows))
+    across = max(1, min(wide, (width - GAP) // columns - GAP))
+    down = max(1, round(high * across / wide))
+    shape = (GAP + len(rows) * (down + GAP), GAP + columns * (across + GAP), 3)
+    sheet: Pixels = np.full(shape, _PAPER, np.uint8)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            top, left = GAP + y * (down + GAP), GAP + x * (across + GAP)
+            small = resize(picture, across, down)
+            sheet[top : top + down, left : left + across] = small
+    return sheet
+
+
+def still_info(pixels: Pixels) -> VideoInfo:
+    """Describe a picture as a source of its own."""
+    height, width = pixels.shape[:2]
+    one = Fraction(1)
+    return VideoInfo(width, height, rate=one, time_base=one, colour=SDR, still=True)
+
+
+def encode_picture(pixels: Pixels, suffix: str) -> bytes:
+    """Encode a picture as the content of an image file.
+
+    Args:
+        pixels: (H, W, 1) or (H, W, 3), 8 bits.
+        suffix: Such as ".png" or ".jpg".
+    """
+    info = still_info(pixels)
+    gray = pixels.shape[2] == 1
+    encoding = choose(Path(f"picture{suffix}"), info, alpha=False, gray=gray)
+    return encode_image(pixels, info, encoding)

@@ -1,0 +1,116 @@
+"""The contact sheet of `rematte preview`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, make_clip
+from fakes import Fake, open_image, save_images
+
+from rematte.video.sheet import GAP, make_sheet, on_squares, resize
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Two seconds: red without a person's absence, then black."""
+    red, black = (np.zeros((48, 64, 3), np.uint8) for _ in range(2))
+    red[..., 0] = 255
+    frames = [red] * 25 + [black] * 25
+    return make_clip(tmp_path / "in.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+
+
+def test_rows_are_kinds_and_columns_moments(
+    run: Run, fake: Fake, clip: Path, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    words = ["preview", clip, "-o", sheet, "--frames", "2", "--background", "blue"]
+    code, out, err = run(*words, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["times"] == [0.48, 1.48]
+    picture = open_image(sheet)
+    assert picture.shape == (GAP + 4 * (48 + GAP), GAP + 2 * (64 + GAP), 3)
+    middle = picture[GAP + 24 :: 48 + GAP, GAP + 32 :: 64 + GAP].astype(int)
+    # Alpha is red's running mean; the foreground of the fake is the frame inverted.
+    expected = [
+        [(255, 0, 0), (0, 0, 0)],
+        [(255, 255, 255), (0, 0, 0)],
+        [(0, 255, 255), None],
+        [(0, 255, 255), (0, 71, 187)],
+    ]
+    for row, colours in zip(middle, expected, strict=True):
+        for pixel, colour in zip(row, colours, strict=True):
+            if colour is None:  # squares
+                assert pixel[0] in (205, 235)
+            else:
+                assert np.abs(pixel - colour).max() <= 2
+
+
+def test_the_state_has_settled_at_each_moment(
+    run: Run, fake: Fake, clip: Path, tmp_path: Path
+) -> None:
+    assert run("preview", clip, "-o", tmp_path / "s.png", "-q") == (0, "", "")
+    assert fake.seen == 4 * 11
+    assert fake.fresh == 4
+
+
+def test_a_sheet_is_an_image_and_spares_what_is_there(
+    run: Run, fake: Fake, clip: Path, tmp_path: Path
+) -> None:
+    before = clip.read_bytes()
+    for name, code, text in (
+        ("sheet.mp4", 2, "a contact sheet is one image"),
+        ("sheet", 2, "a contact sheet is one image"),
+        ("none/sheet.png", 1, "does not exist"),
+        ("in.mkv", 2, "a contact sheet is one image"),
+    ):
+        found, out, err = run("preview", clip, "-o", tmp_path / name)
+        assert (found, out) == (code, ""), err
+        assert text in err
+    (tmp_path / "sheet.jpg").write_text("mine")
+    code, _, err = run("preview", clip, "-o", tmp_path / "sheet.jpg")
+    assert (code, "exists; pass overwrite (-y)" in err) == (1, True)
+    assert run("preview", clip, "-o", tmp_path / "sheet.jpg", "-yq") == (0, "", "")
+    assert open_image(tmp_path / "sheet.jpg").shape[2] == 3
+    assert clip.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"in.mkv", "sheet.jpg"}
+
+
+def test_the_input_is_not_overwritten(run: Run, fake: Fake, tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "in", [np.zeros((48, 64, 3), np.uint8)])
+    image = folder / "shot0.png"
+    code, _, err = run("preview", image, "-o", image, "-y")
+    assert (code, "the input itself" in err) == (2, True)
+
+
+def test_a_fit_needs_a_picture(
+    run: Run, fake: Fake, clip: Path, tmp_path: Path
+) -> None:
+    words = ["preview", clip, "-o", tmp_path / "s.png", "--background-fit", "contain"]
+    code, out, err = run(*words, "--background", "red")
+    assert (code, out) == (2, "")
+    assert "--background-fit has no effect without" in err
+    save_images(tmp_path / "behind", [np.full((9, 16, 3), 80, np.uint8)])
+    image = tmp_path / "behind/shot0.png"
+    assert run(*words, "--background", image, "-q") == (0, "", "")
+
+
+def test_an_error_leaves_nothing(
+    run: Run, fake: Fake, clip: Path, tmp_path: Path
+) -> None:
+    fake.fail_at = 15
+    code, out, _ = run("preview", clip, "-o", tmp_path / "s.png")
+    assert (code, out) == (1, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_pictures_of_a_sheet_keep_their_levels() -> None:
+    flat = np.full((30, 40, 3), 100, np.uint8)
+    assert (resize(flat, 20, 15) == 100).all()
+    sheet = make_sheet([[flat, flat], [flat[..., :1], flat]], 60)
+    width = (60 - GAP) // 2 - GAP
+    assert sheet.shape[1] == GAP + 2 * (width + GAP)
+    assert (sheet[GAP + 2, GAP + 2] == 100).all()
+    clear = np.zeros((30, 40, 4), np.uint8)
+    assert set(np.unique(on_squares(clear))) == {205, 235}
