@@ -105,6 +105,8 @@ COMMANDS = {
     "ray": "batch in.mp4 -o ray --ray --worker-cpus 1 --jobs 1",
     "live": "live in.mp4 -o live.mkv --no-pace",
     "key": "key screen.mp4 -o key.mov",
+    "preview": "preview in.mp4 -o preview.png",
+    "inspect": "inspect in.mp4 --frames 1 -o inspect",
     "eval": "evaluate --pred alpha --true alpha --csv eval.csv --plot eval.png",
     "testset": "make-testset testset --foreground screen.mp4 --alpha alpha "
     "--background in.mp4 --size 64x48",

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from rematte.inspect.finished import MatteReport
 
 _NETWORK = ("downsample_ratio", "device", "dtype", "engine")
-_READING = (
-    *("start", "end", "limit", "deinterlace", "ignore_errors", "max_pixels"),
-    *("allow_lists", "hwaccel", "input_alpha"),
-)
+_READING = (*("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists"),)
 
 
 def add(commands: Commands) -> None:
@@ -27,7 +24,7 @@ def add(commands: Commands) -> None:
         "inspect",
         help="see how sure the network is of a clip, or check a finished file",
         usage="%(prog)s [options] CLIP|FILE",
-        description="Of a clip: mat some moments as they are, as mirror images, "
+        description="Of a clip: matte some moments as they are, as mirror images, "
         "backwards and at another downsample ratio, and show where the mattes differ, "
         "where alpha has holes or flickers, and where no people are found. Of a file "
         "with an alpha channel, or with --matte: check that it is whole.",
@@ -125,6 +122,7 @@ def _check_flags(words: Namespace, finished: bool) -> None:
 
     need("inspect --overwrite", words.overwrite, words.output is not None)
     need("inspect --weights", words.weights, not finished)
+    need("inspect --variant", words.variant, not finished)
     for name in _NETWORK:
         value = getattr(words, name)
         given = None if value == OPTIONS[name].command_default else value

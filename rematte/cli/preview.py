@@ -13,8 +13,8 @@ from rematte.errors import EXIT_CODES
 # Those of a conversion that change what is on the sheet.
 _OPTIONS = (
     *("background", "background_fit", "downsample_ratio", "device", "dtype", "engine"),
-    *("start", "end", "input_resize", "frame_rate", "deinterlace", "ignore_errors"),
-    *("max_pixels", "allow_lists", "hwaccel", "input_alpha"),
+    *("start", "end", "input_resize", "ignore_errors", "max_pixels", "allow_lists"),
+    "input_alpha",
 )
 
 

@@ -208,12 +208,12 @@ def inspect_clip(
     every: float | None = None,
     progress: bool = False,
 ) -> ClipReport:
-    """Mat a clip at some moments in several ways, and compare these.
+    """Matte a clip at some moments in several ways, and compare these.
 
     Args:
         model: A loaded network.
         path: The clip.
-        options: How to read and mat it.
+        options: How to read and matte it.
         number: How many moments; by default one in five seconds, from 4 to 24.
         every: Seconds between moments instead.
         progress: Show a progress bar on stderr.
@@ -232,7 +232,9 @@ def inspect_clip(
     passes = Passes(model, options, ratios, size, info, len(firsts), notes.append)
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
-        moment = read_moment(path, options, timeline, first, _LENGTH, size=size)
+        moment = read_moment(
+            path, options, timeline, first, _LENGTH, trail=LEAD, size=size
+        )
         if moment is not None:
             looks.append(passes.look(moment))
     if not looks:
@@ -297,7 +299,7 @@ class Passes:
         self._alpha = Renderer("alpha")
 
     def look(self, moment: Moment) -> Look:
-        """Mat a moment in all ways, and measure what comes out."""
+        """Matte a moment in all ways, and measure what comes out."""
         frames, before = moment.frames, moment.before
         plain, small = partial(self._mat, self._plain, self._ratios[0]), self._size
         alphas = plain(before, frames)

@@ -279,7 +279,7 @@ def _likeness(path: Path, options: Options, source: Path) -> float:
     alike = count = 0
     for index in spread(timeline, _COMPARED, 1):
         behind = min(original.begin + index, original.stop - 1)
-        moment = read_moment(source, options, original, behind, 1, 0)
+        moment = read_moment(source, options, original, behind, 1, lead=0)
         end = times[index + 1] if index + 1 < len(times) else None
         with _open(path, options, times[index], end) as reader:
             frame = next(displayed(reader, reader.info.colour))

@@ -6,6 +6,8 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+from rematte.conversion.effects import check_options
+from rematte.conversion.outputs import Output
 from rematte.conversion.source import frames_within, open_reader
 from rematte.engines.engine import Engine
 from rematte.matting.loop import run
@@ -72,15 +74,24 @@ class Moment:
     after: list[Frame]
 
 
-def read_timeline(path: Path, options: Options) -> Timeline:
+def read_timeline(
+    path: Path, options: Options, outputs: Sequence[Output] = ()
+) -> Timeline:
     """Find the frames of a source that are asked for; nothing is decoded for it.
+
+    Args:
+        path: The source.
+        options: How to read it.
+        outputs: What is made of it, for the check of the options.
 
     Raises:
         InputError: If it cannot be read, or no frame is asked for.
+        ValueError: If an option has no effect here.
     """
     with open_reader(path, options) as reader:
+        notes = check_options(options, reader, outputs, False)
         times, begin, stop = frames_within(reader, options)
-        return Timeline(reader.info, times, begin, stop, reader.notes)
+        return Timeline(reader.info, times, begin, stop, [*reader.notes, *notes])
 
 
 def how_many(seconds: float, number: int | None, every: float | None) -> int:
@@ -131,7 +142,9 @@ def read_moment(
     timeline: Timeline,
     first: int,
     length: int,
+    *,
     lead: int = LEAD,
+    trail: int = 0,
     size: tuple[int, int] | None = None,
 ) -> Moment | None:
     """Read some frames of a source and those around them.
@@ -142,7 +155,8 @@ def read_moment(
         timeline: Its frames.
         first: Index of the first frame that counts.
         length: How many count.
-        lead: How many are needed before and after them.
+        lead: How many are needed before them.
+        trail: How many are needed after them.
         size: Width and height of the frames [pixels]; by default the options'.
 
     Returns:
@@ -152,7 +166,7 @@ def read_moment(
         InputError: If they cannot be read.
     """
     low = max(timeline.begin, first - lead)
-    high = min(timeline.stop, first + length + lead)
+    high = min(timeline.stop, first + length + trail)
     end = timeline.times[high] if high < len(timeline.times) else None
     with open_reader(path, options, timeline.times[low], end, size) as reader:
         frames = list(islice(displayed(reader, reader.info.colour), high - low))
@@ -163,7 +177,7 @@ def read_moment(
     return Moment(
         frames[place:stop],
         [frames[_fold(i, len(frames))] for i in range(place - lead, place)],
-        [frames[_fold(i, len(frames))] for i in range(stop + lead - 1, stop - 1, -1)],
+        [frames[_fold(i, len(frames))] for i in range(stop + trail - 1, stop - 1, -1)],
     )
 
 

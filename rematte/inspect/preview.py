@@ -1,7 +1,7 @@
 """A contact sheet: what a conversion will give, at a few moments."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from os.path import realpath
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rematte.conversion.needs import need
+from rematte.conversion.outputs import plan_outputs
+from rematte.conversion.source import no_frame, open_reader
 from rematte.engines.choose import choose_engine, describe_engine, placement
 from rematte.errors import InputError
 from rematte.inspect.moments import (
@@ -19,19 +20,13 @@ from rematte.inspect.moments import (
     read_timeline,
     spread,
 )
-from rematte.matting.background import (
-    ImageBackground,
-    Renderer,
-    VideoBackground,
-    make_background,
-)
+from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio
 from rematte.matting.matte import Matted
 from rematte.options import Options
 from rematte.video.codecs import IMAGES, choose, is_sequence
-from rematte.video.frame import Frame, Pixels
+from rematte.video.frame import SDR, Frame, Pixels
 from rematte.video.image_writer import ImageWriter
-from rematte.video.opening import Limits
 from rematte.video.output_paths import check_target
 from rematte.video.sheet import make_sheet, narrow, on_squares, still_info
 
@@ -87,26 +82,21 @@ def preview(
     check_sheet(path, target, options.overwrite)
     if number < 1:
         raise ValueError(f"frames (--frames) must be 1 or more, got {number}")
-    timeline = read_timeline(path, options)
+    with open_reader(path, options, *options.span) as reader:
+        first = next(iter(reader), None)
+        if first is None:
+            raise no_frame(reader, options)
+        still = replace(reader.info, still=True, colour=SDR, depth=8)
+    # Planned as for an image that can be transparent: where the background is, the
+    # sheet shows squares.
+    wanted = {"composition": target.with_suffix(".png")}
+    (sheet,) = plan_outputs(wanted, still, options, first.time)
+    timeline = read_timeline(path, options, [sheet])
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-    given = options.background
-    background = make_background(
-        "green" if given is None or isinstance(given, Mapping) else given,
-        options.background_fit or "cover",
-        timeline.times[timeline.begin],
-        Limits(options.max_pixels),
-    )
-    backdrop = isinstance(background, ImageBackground | VideoBackground)
-    need("preview --background-fit", options.background_fit, backdrop)
-    notes = list(timeline.notes)
-    if isinstance(background, ImageBackground | VideoBackground):
-        notes += background.notes
-    draw = [
-        *(Renderer("alpha"), Renderer("output")),
-        Renderer("composition", background=background),
-    ]
+    draw = [Renderer("alpha"), Renderer("output"), sheet.pixels]
     firsts = spread(timeline, number, 1)
+    notes = [*timeline.notes, *sheet.encoding.notes]
     device, dtype = placement(model, options.device, options.dtype)
     engine = choose_engine(
         model, device, dtype, engine=options.engine, size=(info.height, info.width),
@@ -114,8 +104,8 @@ def preview(
     )  # fmt: skip
     report = PreviewReport(str(target), [], ratio, describe_engine(engine), notes)
     columns = []
-    for first in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
-        moment = read_moment(path, options, timeline, first, 1)
+    for index in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
+        moment = read_moment(path, options, timeline, index, 1)
         if moment is None:
             continue
         (matted,) = matte_last(engine, ratio, moment.before, moment.frames)
@@ -153,7 +143,7 @@ def source_picture(frame: Frame) -> Pixels:
     return narrow(frame.pixels)
 
 
-def _drawn(matted: Matted, draw: Sequence[Renderer]) -> list[Pixels]:
+def _drawn(matted: Matted, draw: Sequence[Callable[[Matted], Pixels]]) -> list[Pixels]:
     """Give the pictures of the other rows, transparent ones over squares."""
     pictures = [renderer(matted) for renderer in draw]
     side = max(1, matted.like.shape[-1] // _SQUARES)

@@ -90,7 +90,7 @@ def test_a_fit_needs_a_picture(
     words = ["preview", clip, "-o", tmp_path / "s.png", "--background-fit", "contain"]
     code, out, err = run(*words, "--background", "red")
     assert (code, out) == (2, "")
-    assert "--background-fit has no effect without" in err
+    assert "(--background-fit) contain has no effect here" in err
     save_images(tmp_path / "behind", [np.full((9, 16, 3), 80, np.uint8)])
     image = tmp_path / "behind/shot0.png"
     assert run(*words, "--background", image, "-q") == (0, "", "")
