@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rematte.inspect.clip import ClipReport
     from rematte.inspect.finished import MatteReport
 
-_NETWORK = ("downsample_ratio", "device", "dtype", "engine")
+_NETWORK = ("downsample_ratio", "region", "device", "dtype", "engine")
 _READING = (*("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists"),)
 
 

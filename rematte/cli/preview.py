@@ -12,9 +12,9 @@ from rematte.errors import EXIT_CODES
 
 # Those of a conversion that change what is on the sheet.
 _OPTIONS = (
-    *("background", "background_fit", "downsample_ratio", "device", "dtype", "engine"),
-    *("start", "end", "input_resize", "ignore_errors", "max_pixels", "allow_lists"),
-    "input_alpha",
+    *("background", "background_fit", "downsample_ratio", "region", "device", "dtype"),
+    *("engine", "start", "end", "input_resize", "ignore_errors", "max_pixels"),
+    *("allow_lists", "input_alpha"),
 )
 
 
@@ -25,8 +25,9 @@ def add(commands: Commands) -> None:
         help="draw a contact sheet of what a conversion will give",
         usage="%(prog)s [options] INPUT -o SHEET",
         description="Draw what a conversion will give at a few moments: in each column "
-        "the source, alpha, the cut-out over squares, and the composite over the "
-        "background. The network sees ten frames before each, as it would then.",
+        "the source with the windows in which the network looks, alpha, the cut-out "
+        "over squares, and the composite over the background. The network sees ten "
+        "frames before each, as it would then.",
         epilog="example: rematte preview talk.mp4 -o sheet.png --background blur; "
         f"{EXIT_CODES}",
     )

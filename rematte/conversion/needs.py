@@ -23,6 +23,7 @@ NEEDS = {
     "inspect --weights": "a clip",
     "inspect --variant": "a clip",
     "inspect --downsample-ratio": "a clip",
+    "inspect --region": "a clip",
     "inspect --engine": "a clip",
     "inspect --device": "a clip",
     "inspect --dtype": "a clip",

@@ -5,7 +5,7 @@ and with another size of the coarse pass. All four should find the same people.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +23,7 @@ from rematte.inspect.moments import (
     LEAD,
     Moment,
     changed,
+    find_windows,
     how_many,
     matte_last,
     read_moment,
@@ -31,6 +32,7 @@ from rematte.inspect.moments import (
 )
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio
+from rematte.matting.region import Regions, Window
 from rematte.options import Options
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.sheet import narrow, resize, shrunk_size
@@ -104,6 +106,7 @@ class ClipReport:
         ratios: Size of the coarse pass, and of the other one.
         looks: The moments in order of time.
         notes: What differs from the source.
+        regions: Where the network looked; None for whole frames.
     """
 
     path: Path
@@ -114,6 +117,12 @@ class ClipReport:
     ratios: tuple[float, float]
     looks: list[Look]
     notes: list[str]
+    regions: Regions | None = None
+
+    @property
+    def within(self) -> str:
+        """Where the ratio holds, in words."""
+        return "" if self.regions is None else " in windows around the people"
 
     @property
     def agreement(self) -> dict[str, float]:
@@ -153,7 +162,7 @@ class ClipReport:
         """Sum the report up in lines of text."""
         yield (
             f"{len(self.looks)} moments of {self.frames} frames, {self.seconds:.1f} s; "
-            f"downsample ratio {self.ratios[0]:.3g}, engine {self.engine}"
+            f"downsample ratio {self.ratios[0]:.3g}{self.within}, engine {self.engine}"
         )
         for way, share in self.agreement.items():
             worst = min(self.looks, key=lambda look: look.agreement[way])
@@ -179,6 +188,7 @@ class ClipReport:
             "engine": self.engine,
             "downsample_ratio": round(self.ratios[0], 4),
             "other_ratio": round(self.ratios[1], 4),
+            "regions": [] if self.regions is None else self.regions.as_json(),
             "mean": {
                 "coverage": round(fmean(each.coverage for each in self.looks), 4),
                 "agreement": {k: round(v, 4) for k, v in self.agreement.items()},
@@ -225,11 +235,14 @@ def inspect_clip(
     timeline = read_timeline(path, options)
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-    ratios = ratio, other_ratio(ratio)
     firsts = spread(timeline, how_many(timeline.seconds, number, every), _LENGTH)
-    size = _read_size(info, max(ratios))
+    regions = find_windows(model, path, options, info, progress)
+    # Windows are laid in whole frames.
+    size = _read_size(info, ratio * _LARGER) if regions is None else None
     notes = list(timeline.notes)
-    passes = Passes(model, options, ratios, size, info, len(firsts), notes.append)
+    passes = Passes(
+        model, options, ratio, size, info, regions, len(firsts), notes.append
+    )  # fmt: skip
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
         moment = read_moment(
@@ -239,10 +252,10 @@ def inspect_clip(
             looks.append(passes.look(moment))
     if not looks:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
-    judge(looks, ratios)
+    judge(looks, passes.ratios)
     return ClipReport(
-        path, info, timeline.count, timeline.seconds, passes.engine, ratios, looks,
-        list(dict.fromkeys(notes)),
+        path, info, timeline.count, timeline.seconds, passes.engine, passes.ratios,
+        looks, list(dict.fromkeys(notes)), regions,
     )  # fmt: skip
 
 
@@ -264,13 +277,16 @@ class Passes:
     Args:
         model: A loaded network.
         options: Those of a conversion.
-        ratios: Size of the coarse pass, and of the other one, in the source's frames.
+        ratio: Size of the coarse pass of whole frames, in (0, 1].
         size: Width and height at which frames are read, or None.
         info: The source.
+        regions: Where the network looks; None for whole frames.
         moments: How many there will be.
         report: Receives notes.
 
     Attributes:
+        ratios: Size of the coarse pass, and of the other one; in windows, if there are
+            some.
         engine: What runs the network, and why.
     """
 
@@ -278,38 +294,51 @@ class Passes:
         self,
         model: Any,
         options: Options,
-        ratios: tuple[float, float],
+        ratio: float,
         size: tuple[int, int] | None,
         info: VideoInfo,
+        regions: Regions | None,
         moments: int,
         report: Callable[[str], object],
     ) -> None:
         device, dtype = placement(model, options.device, options.dtype)
         width, height = size or (info.width, info.height)
-        self._ratios = [min(1.0, ratio * info.width / width) for ratio in ratios]
         self._size = shrunk_size(width, height, _SIDE)
+        self._regions = regions
+        self._flipped = None if regions is None else mirrored(regions)
+        self._changed = None if regions is None else at_other_ratio(regions)
+        # Of a smaller frame the coarse pass is the same with a larger ratio.
+        scale = info.width / width
+        self._ratio = min(1.0, ratio * scale)
+        self._second = min(1.0, other_ratio(ratio) * scale)
+        seen, used = (height, width), ratio
+        plain, second = self._ratio, self._second
+        if regions is not None:
+            seen, used = regions.usual(ratio)
+            plain, second = used, other_ratio(used)
+        self.ratios = used, other_ratio(used)
         make = partial(
-            choose_engine, model, device, dtype, engine=options.engine,
-            size=(height, width), frames=moments * (LEAD + _LENGTH) * len(WAYS),
-            report=report,
+            choose_engine, model, device, dtype, engine=options.engine, size=seen,
+            frames=moments * (LEAD + _LENGTH) * len(WAYS), report=report,
         )  # fmt: skip
         # One for each ratio: an engine is built anew for another size.
-        self._plain, self._other = (make(ratio=ratio) for ratio in self._ratios)
+        self._plain, self._other = make(ratio=plain), make(ratio=second)
         self.engine = describe_engine(self._plain)
         self._alpha = Renderer("alpha")
 
     def look(self, moment: Moment) -> Look:
         """Matte a moment in all ways, and measure what comes out."""
         frames, before = moment.frames, moment.before
-        plain, small = partial(self._mat, self._plain, self._ratios[0]), self._size
-        alphas = plain(before, frames)
+        small, regions = self._size, self._regions
+        plain = partial(self._matte, self._plain, self._ratio)
+        alphas = plain(before, frames, regions)
+        flipped = changed(before, _flip), changed(frames, _flip)
         found = {
-            "mirror": [
-                alpha[:, ::-1]
-                for alpha in plain(changed(before, _flip), changed(frames, _flip))
-            ],
-            "direction": plain(moment.after, frames[::-1])[::-1],
-            "ratio": self._mat(self._other, self._ratios[1], before, frames),
+            "mirror": [alpha[:, ::-1] for alpha in plain(*flipped, self._flipped)],
+            "direction": plain(moment.after, frames[::-1], regions)[::-1],
+            "ratio": self._matte(
+                self._other, self._second, before, frames, self._changed
+            ),
         }
         agreements = {
             way: [figures.agreement(*pair) for pair in zip(alphas, others, strict=True)]
@@ -334,17 +363,44 @@ class Passes:
             doubts[worst],
         )
 
-    def _mat(
+    def _matte(
         self,
         engine: Engine,
         ratio: float,
         lead: Sequence[Frame],
         frames: Sequence[Frame],
+        regions: Regions | None,
     ) -> list[Array]:
         """Give the alpha of frames at the size at which maps are compared."""
-        mattes = matte_last(engine, ratio, lead, frames)
+        mattes = matte_last(engine, ratio, lead, frames, regions)
         small = (resize(self._alpha(matted), *self._size) for matted in mattes)
         return [alpha[..., 0] / np.float32(255) for alpha in small]
+
+
+def mirrored(regions: Regions) -> Regions:
+    """Give the regions of the mirror images of frames."""
+    width = regions.shape[1]
+
+    def flip(window: Window, across: int) -> Window:
+        left, top, right, bottom = window.keep
+        keep = width - right, top, width - left, bottom
+        return Window(width - window.left - across, window.top, keep)
+
+    return replace(
+        regions,
+        regions=tuple(
+            replace(r, windows=tuple(flip(each, r.size[1]) for each in r.windows))
+            for r in regions.regions
+        ),
+    )
+
+
+def at_other_ratio(regions: Regions) -> Regions:
+    """Give the same regions with the other size of the coarse pass."""
+    return replace(
+        regions,
+        regions=tuple(replace(r, ratio=other_ratio(r.ratio)) for r in regions.regions),
+    )
 
 
 def _flip(pixels: Pixels) -> Pixels:

@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from rematte.conversion.effects import check_options
+from rematte.conversion.look import choose_regions
 from rematte.conversion.outputs import Output
 from rematte.conversion.source import frames_within, open_reader
 from rematte.engines.engine import Engine
 from rematte.matting.loop import run
 from rematte.matting.matte import Matted
+from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.tone import displayed
@@ -188,8 +191,27 @@ def _fold(index: int, count: int) -> int:
     return min(index, period - index)
 
 
+def find_windows(
+    model: Any, path: Path, options: Options, info: VideoInfo, progress: bool
+) -> Regions | None:
+    """Find the windows in which a conversion would look; None for whole frames.
+
+    Raises:
+        InputError: If the source cannot be read.
+        ValueError: If a region that was given does not lie within the frame.
+    """
+    regions = choose_regions(model, path, options, info, progress)
+    if regions is None or not any(region.windows for region in regions.regions):
+        return None
+    return regions
+
+
 def matte_last(
-    engine: Engine, ratio: float, lead: Sequence[Frame], frames: Sequence[Frame]
+    engine: Engine,
+    ratio: float,
+    lead: Sequence[Frame],
+    frames: Sequence[Frame],
+    regions: Regions | None = None,
 ) -> Iterator[Matted]:
     """Matte frames, and give those that come after a lead-in.
 
@@ -198,8 +220,10 @@ def matte_last(
         ratio: Size of the coarse pass in (0, 1].
         lead: Frames that the network sees first.
         frames: The frames whose mattes are given.
+        regions: Where the network looks; None for whole frames.
     """
-    mattes = run(engine, [*lead, *frames], downsample_ratio=ratio)
+    seen = [*lead, *frames]
+    mattes = run(engine, seen, downsample_ratio=ratio, regions=regions)
     return islice(mattes, len(lead), None)
 
 

@@ -120,7 +120,7 @@ def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
         report.path,
         f"{info.width}x{info.height}, {report.frames} frames, {report.seconds:.1f} s; "
         f"{count} moments looked at; downsample ratio {report.ratios[0]:.3g} and "
-        f"{report.ratios[1]:.3g}; engine {report.engine}",
+        f"{report.ratios[1]:.3g}{report.within}; engine {report.engine}",
     )
     listed = report.look_at
     yield f'<p class="verdict">{_clip_verdict(report)}</p>'

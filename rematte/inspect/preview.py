@@ -15,6 +15,7 @@ from rematte.engines.choose import choose_engine, describe_engine, placement
 from rematte.errors import InputError
 from rematte.inspect.moments import (
     LEAD,
+    find_windows,
     matte_last,
     read_moment,
     read_timeline,
@@ -23,6 +24,7 @@ from rematte.inspect.moments import (
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio
 from rematte.matting.matte import Matted
+from rematte.matting.region import WHOLE, Regions
 from rematte.options import Options
 from rematte.video.codecs import IMAGES, choose, is_sequence
 from rematte.video.frame import SDR, Frame, Pixels
@@ -31,6 +33,8 @@ from rematte.video.output_paths import check_target
 from rematte.video.sheet import make_sheet, narrow, on_squares, still_info
 
 _SQUARES = 24  # across a picture
+_LINES = 240  # widths of the line around a window, across a picture
+_WINDOW = (255, 200, 40)  # its colour
 
 
 @dataclass
@@ -63,8 +67,8 @@ def preview(
 ) -> PreviewReport:
     """Write a contact sheet: a column for each moment, a row for each kind of picture.
 
-    The rows are the source, alpha, the cut-out over squares, and the composite over
-    the background.
+    The rows are the source with the windows in which the network looks, alpha, the
+    cut-out over squares, and the composite over the background.
 
     Args:
         model: A loaded network.
@@ -94,22 +98,28 @@ def preview(
     timeline = read_timeline(path, options, [sheet])
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    regions = find_windows(model, path, options, info, progress)
+    size, used = (info.height, info.width), ratio
+    if regions is not None:
+        size, used = regions.usual(ratio)
     draw = [Renderer("alpha"), Renderer("output"), sheet.pixels]
     firsts = spread(timeline, number, 1)
     notes = [*timeline.notes, *sheet.encoding.notes]
     device, dtype = placement(model, options.device, options.dtype)
     engine = choose_engine(
-        model, device, dtype, engine=options.engine, size=(info.height, info.width),
-        ratio=ratio, frames=len(firsts) * (LEAD + 1), report=notes.append,
+        model, device, dtype, engine=options.engine, size=size, ratio=used,
+        frames=len(firsts) * (LEAD + 1), report=notes.append,
     )  # fmt: skip
-    report = PreviewReport(str(target), [], ratio, describe_engine(engine), notes)
+    report = PreviewReport(str(target), [], used, describe_engine(engine), notes)
     columns = []
     for index in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
         moment = read_moment(path, options, timeline, index, 1)
         if moment is None:
             continue
-        (matted,) = matte_last(engine, ratio, moment.before, moment.frames)
-        columns.append([source_picture(matted.frame), *_drawn(matted, draw)])
+        before, frames = moment.before, moment.frames
+        (matted,) = matte_last(engine, ratio, before, frames, regions)
+        picture = source_picture(matted.frame, regions)
+        columns.append([picture, *_drawn(matted, draw)])
         report.times.append(round(float(matted.frame.time), 3))
     if not columns:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
@@ -134,13 +144,24 @@ def check_sheet(path: Path, target: Path, overwrite: bool) -> None:
     check_target(target, overwrite)
 
 
-def source_picture(frame: Frame) -> Pixels:
+def source_picture(frame: Frame, regions: Regions | None) -> Pixels:
     """Give the picture of a frame in the row of the source.
 
-    This is the one place where something is drawn on it, such as windows in which the
-    network looks: in pixels of the source's frame.
+    Args:
+        frame: The frame.
+        regions: Where the network looks: the windows are drawn.
     """
-    return narrow(frame.pixels)
+    region = WHOLE if regions is None else regions.at(frame)
+    pixels = narrow(frame.pixels).copy()
+    height, width = pixels.shape[:2]
+    line = max(1, width // _LINES)
+    for window in region.windows:
+        top, bottom = max(0, window.top), min(height, window.top + region.size[0])
+        left, right = max(0, window.left), min(width, window.left + region.size[1])
+        inside = pixels[top + line : bottom - line, left + line : right - line].copy()
+        pixels[top:bottom, left:right] = _WINDOW
+        pixels[top + line : bottom - line, left + line : right - line] = inside
+    return pixels
 
 
 def _drawn(matted: Matted, draw: Sequence[Callable[[Matted], Pixels]]) -> list[Pixels]:

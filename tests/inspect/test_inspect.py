@@ -16,12 +16,13 @@ from torch import Tensor
 
 from rematte.inspect import figures
 from rematte.inspect.checks import match_times
+from rematte.inspect.clip import at_other_ratio, mirrored
 from rematte.inspect.moments import Timeline, spread
+from rematte.matting.region import Region, Regions, Window, cut
 from rematte.video.frame import SDR, VideoInfo
 
 Pictures = list[NDArray[Any]]
 RATE = Fraction(25)
-LIST = ["--downsample-ratio", "1", "--engine", "plain"]
 
 
 def still(count: int = 40, red: int = 255) -> Pictures:
@@ -282,6 +283,7 @@ def test_a_person_who_vanishes_for_a_frame_is_listed(
         (["--engine", "torch"], "--engine"),
         (["--downsample-ratio", "1"], "--downsample-ratio"),
         (["--start", "1"], "--start"),
+        (["--region", "0,0,9,9"], "--region"),
         (["-y"], "--overwrite"),
     ],
 )
@@ -341,6 +343,33 @@ def test_flicker_needs_a_still_picture() -> None:
         0.1, abs=0.01
     )
     assert figures.flicker([edge, changed], [picture, picture + 0.5]) is None
+
+
+def test_windows_of_a_mirror_image_hold_the_mirror_image() -> None:
+    windows = Window(10, 20, (10, 20, 42, 52)), Window(-8, 40, (0, 40, 24, 60))
+    regions = Regions((60, 80), (Region(windows=windows, size=(32, 32)),))
+    (flipped,) = mirrored(regions).regions
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    for window, other in zip(windows, flipped.windows, strict=True):
+        one = cut(pixels, window, (32, 32))
+        two = cut(pixels[:, ::-1], other, (32, 32))
+        assert (one[:, ::-1] == two).all()
+    assert mirrored(mirrored(regions)) == regions
+    (changed,) = at_other_ratio(regions).regions
+    assert changed.ratio == pytest.approx(2 / 3)
+
+
+def test_windows_are_looked_into_like_whole_frames(
+    run: Run, fake: Fake, tmp_path: Path
+) -> None:
+    clip = lossless(tmp_path / "in.mkv", still())
+    report = inspect(run, clip, "--frames", "1", "--region", "8,0,48,48")
+    assert len(report["regions"]) == 1
+    assert report["mean"]["agreement"] == {"mirror": 1, "direction": 1, "ratio": 1}
+    assert report["mean"]["coverage"] == pytest.approx(0.147, abs=0.01)
+    code, _, err = run("inspect", clip, "--region", "40,0,48,48")
+    assert code == 2
+    assert "reaches beyond the frame" in err
 
 
 def test_moments_are_spread_and_do_not_overlap() -> None:

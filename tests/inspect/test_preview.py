@@ -1,6 +1,7 @@
 """The contact sheet of `rematte preview`."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 from conftest import Run, make_clip
 from fakes import Fake, open_image, save_images
 
+from rematte.inspect.preview import source_picture
+from rematte.matting.region import Region, Regions, Window
+from rematte.video.frame import Frame
 from rematte.video.sheet import GAP, make_sheet, on_squares, resize
 
 
@@ -103,6 +107,23 @@ def test_an_error_leaves_nothing(
     code, out, _ = run("preview", clip, "-o", tmp_path / "s.png")
     assert (code, out) == (1, "")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_windows_are_drawn_on_the_source_alone() -> None:
+    flat = np.full((60, 80, 3), 100, np.uint8)
+    frame = Frame(flat, Fraction(0), Fraction(1))
+    assert (source_picture(frame, None) == flat).all()
+    windows = Window(10, 20, (10, 20, 42, 52)), Window(-8, 40, (0, 40, 24, 60))
+    regions = Regions((60, 80), (Region(windows=windows, size=(32, 32)),))
+    drawn = source_picture(frame, regions)
+    assert (flat == 100).all()
+    changed = (drawn != 100).any(2)
+    for y, x in ((20, 10), (51, 41), (35, 10), (40, 0), (59, 23)):
+        assert changed[y, x]
+    assert not changed[25, 15]
+    assert not changed[10].any()
+    other = Frame(flat[:50], Fraction(0), Fraction(1))  # which is seen whole
+    assert (source_picture(other, regions) == 100).all()
 
 
 def test_pictures_of_a_sheet_keep_their_levels() -> None:
