@@ -136,14 +136,12 @@ def convert(
         looking = time.perf_counter()
         regions = choose_regions(model, source, options, info, progress is True)
         report.looking = time.perf_counter() - looking
-        size = info.height, info.width
         if regions is not None:
             report.regions = regions.as_json()
-            size, ratio = regions.usual(ratio)
         chunk = 1 if info.still else chunk_length(options.seq_chunk, device)
         engine = partial(
             choose_engine, model, device, dtype, engine=options.engine,
-            size=size, ratio=ratio, chunk=chunk,
+            size=(info.height, info.width), ratio=ratio, chunk=chunk,
             frames=smaller(info.frames, options.limit), report=report.notes.append,
         )  # fmt: skip
         run_span(

@@ -32,7 +32,6 @@ _LEAST_FRAMES = 16
 # The longer side of what is looked at [pixels], and the height that people should have
 # there: at first, and every few looks, smaller ones are looked at in a larger copy.
 _SIDE, _LARGE_SIDE, _SMALL, _AGAIN = 768, 1280, 72, 5
-_REPEATS = 2  # of a first look, since the network has seen nothing before
 _ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
 _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
 
@@ -219,8 +218,7 @@ def _see(
     """Find the boxes around people in a copy of a frame whose longer side is given."""
     frame = _small(glance, info, side)
     engine.prepare(frame.pixels.shape, 1.0)
-    for _ in range(_REPEATS if side == _SIDE and side not in states else 1):
-        (matted,), states[side] = engine.step([frame], states.get(side))
+    (matted,), states[side] = engine.step([frame], states.get(side))
     boxes = find_boxes(matted.pha[0].float().cpu().numpy())
     scale = info.width / frame.pixels.shape[1]
     return [_scaled(box, scale, info) for box in boxes]

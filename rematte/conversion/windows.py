@@ -159,7 +159,15 @@ def _match(
             gone.remove(one)
             come.remove(other)
             pairs.append((one, other))
-    others = [
+    # Who crosses whom is not known: both ways are looked at.
+    moving = [pair for pair in pairs if _way(*pair)]
+    crossed = [
+        _union(one, other)
+        for index, (one, _) in enumerate(moving)
+        for number, (_, other) in enumerate(moving)
+        if index != number and _near(one, other, _FAST) and _alike(one, other)
+    ]
+    others = crossed + [
         box if any(_near(box, each, _NEAR) for each in there) else _to_edge(box, frame)
         for left, there in ((gone, later), (come, now))
         for box in left

@@ -57,7 +57,7 @@ def choose_engine(
         dtype: The model's precision.
         engine: One of `ENGINES`.
         size: Height and width of the frames [pixels]; needed for "auto" on a CPU, which
-            measures the engines at this size.
+            measures the engines at this size. Windows within them cost about as much.
         ratio: Size of the coarse pass in (0, 1].
         frames: How many frames there will be, as far as is known.
         chunk: How many frames a model that is called as a whole sees at once.

@@ -88,16 +88,6 @@ class Regions:
         time = frame.time if time is None else time
         return self.regions[max(0, bisect_right(self._starts, time) - 1)]
 
-    def usual(self, ratio: float) -> tuple[tuple[int, int], float]:
-        """Give the size [pixels] and ratio of the first windows, to choose engines by.
-
-        Args:
-            ratio: That of whole frames.
-        """
-        laid = (each for each in self.regions if each.windows)
-        first = next(laid, None)
-        return (first.size, first.ratio) if first else (self.shape, ratio)
-
     def as_json(self) -> list[dict[str, Any]]:
         """Describe the regions with what JSON has."""
         return [

@@ -204,13 +204,10 @@ def _plan(
             )
     end = times[stop] if stop < len(times) else None
     regions = choose_regions(model, source, options, info)
-    size = info.height, info.width
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-    if regions is not None:
-        size, ratio = regions.usual(ratio)
     engine = choose_engine(
-        model, device, dtype, engine=options.engine, size=size, ratio=ratio,
-        frames=stop - begin,
+        model, device, dtype, engine=options.engine,
+        size=(info.height, info.width), ratio=ratio, frames=stop - begin,
     ).name  # fmt: skip
     notes_on_options(reader, paths, options, engine)
     check_images(paths, reader, options)
