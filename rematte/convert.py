@@ -124,7 +124,7 @@ def convert(
     """
     stages = Stages()
     device, dtype = placement(model, options.device, options.dtype)
-    check_paths(paths, source, options.background, options.overwrite)
+    check_paths(paths, source, options, options.overwrite)
     with open_reader(source, options, *options.span) as reader:
         info = reader.info
         ratio = choose_ratio(info.width, info.height, options.downsample_ratio)

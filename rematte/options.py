@@ -151,6 +151,9 @@ class Options:
             "plain" calls the model as a whole, as is done with every other model and
             on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
             one frame at a time; "torch-compiled" compiles it first.
+        warmup: How many frames the network sees backwards before the first one, and
+            before the first one after each cut, so that it does not start from nothing;
+            "auto" takes 8, or fewer where they are large; 0, none.
         seq_chunk: Frames at once, or "auto". The results are the same.
         start: Where to begin in the source: seconds or "[HH:]MM:SS[.mmm]".
         end: Where to stop in the source, likewise.
@@ -182,6 +185,8 @@ class Options:
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
             a note; "off" keeps the code values.
         audio: Keep the sound.
+        cuts: Where a list of the cuts goes, a .csv file: for each, the number of the
+            new scene's first frame in the outputs, from 0, and its time there [s].
         overwrite: Replace outputs that exist.
         output_type: "video", or "png_sequence" where the outputs are folders. For
             "video" every path's own suffix decides.
@@ -239,6 +244,14 @@ class Options:
         parse=values.parse_count_or_word, command_default="auto",
         works="the engine plain, and frames that are not one image",
         applies=lambda c: c.chunked, noted=_always, elsewhere="a note", idle=("auto",),
+    )  # fmt: skip
+    warmup: int | str = _option(
+        0, "--warmup",
+        "frames that the network sees backwards before the first one, and after each "
+        "cut, so that it does not start from nothing: a number, 0 for none, or auto "
+        "(8, fewer of large ones)", group=_NETWORK, metavar="N",
+        parse=values.parse_count_or_word, command_default="auto", idle=("auto",),
+        **_MOVING,
     )  # fmt: skip
     start: Rate | None = _option(
         None, "--start", "seconds or [HH:]MM:SS", group=_PART, metavar="TIME", **_MOVING
@@ -338,6 +351,12 @@ class Options:
     audio: bool = _option(
         True, "--no-audio", "leave the sound out", group=_ENCODING, switch=False
     )
+    cuts: str | Path | None = _option(
+        None, "--cuts",
+        "write the cuts as a .csv file: for each, the number of the new scene's first "
+        "frame in the outputs, from 0, and its time there in seconds", group=_ENCODING,
+        metavar="FILE", parse=Path, **_MOVING,
+    )  # fmt: skip
     overwrite: bool = _option(
         True, "--overwrite", "replace outputs that exist", group=_ENCODING, short="-y",
         switch=True, command_default=False, may_change=True,
@@ -362,6 +381,11 @@ class Options:
         chunk = self.seq_chunk
         if chunk != "auto" and (not isinstance(chunk, int) or chunk < 1):
             raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {chunk!r}')
+        warmup = self.warmup
+        if warmup != "auto" and (not isinstance(warmup, int) or warmup < 0):
+            raise ValueError(f'warmup must be 0 or more, or "auto", got {warmup!r}')
+        if self.cuts is not None and Path(self.cuts).suffix.lower() != ".csv":
+            raise ValueError(f"cuts must be a path that ends in .csv, got {self.cuts}")
         self._check_region()
         _ = self.span, self.rate
 

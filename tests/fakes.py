@@ -110,6 +110,17 @@ def colours(count: int = 10, size: tuple[int, int] = (32, 24)) -> list[NDArray[A
     return frames
 
 
+def scenes(*lengths: int, size: tuple[int, int] = (64, 40)) -> list[NDArray[Any]]:
+    """Frames (H, W, 3) of scenes with so many frames each, which move slowly."""
+    rng = np.random.default_rng(7)
+    frames = []
+    for length in lengths:
+        blocks = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
+        picture = blocks.repeat(8, 0).repeat(8, 1)
+        frames += [np.roll(picture, index, 1) for index in range(length)]
+    return frames
+
+
 def save_images(folder: Path, frames: list[NDArray[Any]], suffix: str = ".png") -> Path:
     """Write frames as numbered images, without the code under test."""
     folder.mkdir()

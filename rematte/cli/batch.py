@@ -72,7 +72,7 @@ def add(commands: Commands) -> None:
         "--skip-existing", action="store_true", help="leave outputs that exist alone"
     )
     how.add_argument("--dry-run", action="store_true", help="print what would be done")
-    flags.add_options(parser)
+    flags.add_options(parser, single=False)
     flags.add_messages(parser, "a line of JSON for each")
 
 

@@ -18,15 +18,23 @@ _DEFAULTS = {each.name: each.default for each in fields(Options)}
 # Options whose choices only a module knows that is slow to import.
 _CHECKS = {"hwaccel": one_of("rematte.video.read_options", "HWACCELS")}
 
+# Options that name one file, which several inputs would write.
+_SINGLE = {"cuts"}
+
 # As `rematte.network.matting_network.VARIANTS`, which is slow to import.
 VARIANTS = ("mobilenetv3", "resnet50")
 
 
-def add_options(parser: Parser) -> None:
-    """Add a flag for each option of a conversion, and those of the weights."""
+def add_options(parser: Parser, *, single: bool = True) -> None:
+    """Add a flag for each option of a conversion, and those of the weights.
+
+    Args:
+        parser: Where to.
+        single: Whether there is one input; else flags that name a file are left out.
+    """
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, option in OPTIONS.items():
-        if option.flag:
+        if option.flag and (single or name not in _SINGLE):
             if option.group not in groups:
                 groups[option.group] = parser.add_argument_group(option.group)
             add_option(groups[option.group], name)
@@ -96,7 +104,7 @@ def add_messages(parser: Parser, json: str) -> None:
 
 def settings(words: Namespace, device: "torch.device | str") -> dict[str, Any]:
     """The options of a conversion that the flags stand for, by name."""
-    given = {name: getattr(words, name) for name in OPTIONS if OPTIONS[name].flag}
+    given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
     return {**given, "device": device, "dtype": torch_dtype(words)}
 
 

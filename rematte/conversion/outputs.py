@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from rematte.conversion.cut_list import CutList, write_cuts
 from rematte.errors import OutputError
 from rematte.matting.background import (
     ImageBackground,
@@ -198,6 +199,7 @@ def publish(
     options: Options,
     frames: int,
     end: Fraction,
+    cuts: CutList | None,
     before_naming: Callable[[], object] = lambda: None,
 ) -> None:
     """Complete all outputs, and only then give them their names: all or none.
@@ -207,6 +209,7 @@ def publish(
         options: Those of the conversion.
         frames: How many were written.
         end: The end of the last frame [s].
+        cuts: The cuts, if their list may be written.
         before_naming: Called when all are complete and none has its name.
     """
     until = options.span[1]
@@ -214,6 +217,7 @@ def publish(
     stop = end if frames == options.limit else until and max(until, end)
     for writer in writers:
         writer.complete(stop)
-    before_naming()
-    for writer in writers:
-        writer.publish()
+    with write_cuts(None if cuts is None else options.cuts, cuts or ()):
+        before_naming()
+        for writer in writers:
+            writer.publish()

@@ -45,14 +45,14 @@ def split_arguments(arguments: Mapping[str, Any]) -> tuple[dict[str, Path], Opti
 
 
 def check_paths(
-    paths: Mapping[str, Path], source: Path, background: Any, overwrite: bool
+    paths: Mapping[str, Path], source: Path, options: Options, overwrite: bool
 ) -> None:
     """Refuse paths that would harm the input or one another.
 
     Args:
         paths: Where outputs go, by kind.
         source: The input.
-        background: See `Options`.
+        options: Those of the conversion.
         overwrite: Whether files that exist may be replaced.
 
     Raises:
@@ -60,11 +60,13 @@ def check_paths(
         OutputError: If a path cannot be written, or exists and may not be replaced.
     """
     taken = [(source, "the input")]
+    background: Any = options.background
     several = isinstance(background, Mapping)
     for each in background.values() if several else [background]:
         if isinstance(each, str | Path) and parse_colour(str(each)) is None:
             taken.append((Path(each), "the background"))
-    for kind, path in paths.items():
+    lists = {} if options.cuts is None else {"list of cuts": Path(options.cuts)}
+    for kind, path in {**paths, **lists}.items():
         for other, name in taken:
             if _would_overwrite(path, other):
                 raise ValueError(f"{kind} {path} is {name} itself; write elsewhere")

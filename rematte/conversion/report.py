@@ -36,6 +36,8 @@ class Report:
         outputs: What was written, by kind.
         notes: What is not as in the source, in words.
         damaged: Where damage was passed over, by time [s]; see `VideoReader`.
+        cuts: Number of the first frame of each scene but the first, from 0, and its
+            time in the outputs [s]; empty where cuts were not looked for.
     """
 
     frames: int = 0
@@ -51,6 +53,7 @@ class Report:
     outputs: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     damaged: dict[float, str] = field(default_factory=dict)
+    cuts: list[tuple[int, float]] = field(default_factory=list)
 
     def note(self, *notes: str) -> None:
         """Add notes, each once."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.conversion.cut_list import shift
 from rematte.conversion.outputs import Output, open_writers, publish
 from rematte.conversion.report import Progress, Report, Stages, show_progress
 from rematte.conversion.source import no_frame
@@ -40,12 +41,14 @@ class Span:
         lead: Time of the first frame that the network sees [s].
         first: Time of the first frame that is written [s].
         end: Time of the first frame of the next span [s]; None for the last.
+        stop: Time of the first frame that is asked for in no span [s], if there is one.
     """
 
     index: int = 0
     lead: Fraction = Fraction(0)
     first: Fraction = Fraction(0)
     end: Fraction | None = None
+    stop: Fraction | None = None
 
     def is_past(self, frame: Frame) -> bool:
         """Whether a frame belongs to a later span."""
@@ -104,8 +107,9 @@ def run_span(
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams
     shown = displayed(reader, reader.info.colour)
+    looks = bool(options.warmup) or options.cuts is not None
     if not whole:
-        shown = _select(shown, span, beyond)
+        shown = _select(shown, span, beyond, looks)
     frames = stages.around("decode", islice(shown, limit))
     first = next(frames, None)
     if first is None:
@@ -116,6 +120,8 @@ def run_span(
     )
     if reader.info.still:
         matting = partial(_each_still, matting)
+    else:
+        matting = partial(matting, warmup=options.warmup, cuts=looks)
     mattes = partial(_matte_written, matting, span, trace)
     name, total = reader.path.name, smaller(reader.info.frames, limit)
     with (
@@ -125,7 +131,10 @@ def run_span(
         frames = chain((first,), frames)
         end = _write(stages, frames, mattes, outputs, writers, report, step)
         with stages("encode"):
-            publish(writers, options, report.frames, end)
+            if whole and options.start is not None:
+                report.cuts = shift(report.cuts, float(first.time))
+            cuts = report.cuts if whole else None
+            publish(writers, options, report.frames, end, cuts)
     report.engine, report.setup = describe_engine(engine), engine.setup
     report.outputs = {item.kind: str(item.path) for item in outputs}
     report.damaged = reader.damaged
@@ -150,15 +159,26 @@ def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[Matted]:
     return map(partial(matte_still, matting), frames)
 
 
-def _select(frames: Iterable[Frame], span: Span, beyond: bool) -> Iterator[Frame]:
-    """The frames that the network is to see; with `beyond`, one past the end too."""
+def _select(
+    frames: Iterable[Frame], span: Span, beyond: bool, looks: bool
+) -> Iterator[Frame]:
+    """The frames that the network is to see.
+
+    Args:
+        frames: All.
+        span: Which.
+        beyond: Whether one past the end is among them.
+        looks: Whether those past the end are given too, to be looked at.
+    """
     for frame in frames:
         past = span.is_past(frame)
-        if past and not beyond:
+        if past and not (beyond or looks):
+            return
+        if looks and span.stop is not None and frame.time >= span.stop:
             return
         if frame.time >= span.lead:
             yield frame
-        if past:
+        if past and not looks:
             return
 
 
@@ -170,11 +190,13 @@ def _matte_written(
         yield from matting(frames)
         return
     alpha = Renderer("alpha")
-    for matted in matting(frames, memory=trace.memory):
+    is_past = None if trace.seams else span.is_past
+    for matted in matting(frames, memory=trace.memory, is_past=is_past):
         frame = matted.frame
         if span.is_past(frame):
             trace.edges["past"] = alpha(matted)
-        elif frame.time >= span.first:
+            return
+        if frame.time >= span.first:
             if trace.seams and not trace.frames:
                 trace.edges["first"] = alpha(matted)
             trace.frames.append(frame.showing(NO_PIXELS))
@@ -215,6 +237,8 @@ def _write(
                     pixels = item.pixels(matted)
                 sink.put(matted.frame.showing(pixels))
             end = matted.frame.time + matted.frame.duration
+            if matted.cut:
+                report.cuts.append((report.frames, float(matted.frame.time)))
             del matted, pixels
             report.frames += 1
             step(report.frames)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import repeat
+from itertools import repeat, takewhile
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from rematte.engines.engine import Engine, State
 from rematte.engines.module import ModuleEngine
 from rematte.matting.matte import Matted
 from rematte.matting.region import WHOLE, Region, Regions, crop, move_states
+from rematte.matting.warmup import Ahead, choose_warmup, warm
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
+from rematte.video.scene_cuts import LOOK, Cuts, same_scene
 
 # Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
 # 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
@@ -48,11 +50,13 @@ class Memory:
         state: The recurrent state in its own precision, on the CPU; those of several
             windows one after the other.
         region: The beginning of the last region [s].
+        cuts: What finding cuts needs of the last frames.
     """
 
     shape: tuple[int, ...] = ()
     state: list[Tensor] = field(default_factory=list)
     region: Fraction = Fraction(0)
+    cuts: Cuts = field(default_factory=Cuts)
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
@@ -86,25 +90,47 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     return float(ratio)
 
 
+@dataclass
+class _Chunk:
+    """Frames of one size, region and scene.
+
+    Attributes:
+        region: Where the network looks in them.
+        cut: Whether a scene begins with the first one, after another.
+        frames: At least one.
+    """
+
+    region: Region
+    cut: bool
+    frames: list[Frame]
+
+
 def _chunks(
-    frames: Iterable[Frame], length: Callable[[], int], regions: Regions | None
-) -> Iterator[tuple[Region, list[Frame]]]:
-    """Gather frames of one size and region, at most `length` at a time."""
-    chunk: list[Frame] = []
-    region = WHOLE
-    for frame in frames:
-        now = WHOLE if regions is None else regions.at(frame)
-        if chunk and (frame.pixels.shape != chunk[0].pixels.shape or now != region):
-            yield region, chunk
-            chunk = []
-        region = now
-        chunk.append(frame)
+    ahead: Ahead, length: Callable[[], int], regions: Regions | None
+) -> Iterator[_Chunk]:
+    """Gather frames of one size, region and scene, at most `length` at a time."""
+    chunk: _Chunk | None = None
+    for frame, cut in ahead:
+        region = WHOLE if regions is None else regions.at(frame)
+        if chunk is None:
+            chunk = _Chunk(region, cut, [])
+        elif (
+            cut
+            or region != chunk.region
+            or frame.pixels.shape != chunk.frames[0].pixels.shape
+        ):
+            ahead.put_back(frame, cut)
+            del frame
+            yield chunk
+            chunk = None
+            continue
+        chunk.frames.append(frame)
         del frame  # large: not to be held while the next one is read
-        if len(chunk) >= (1 if len(region.windows) > 1 else length()):
-            yield region, chunk
-            chunk = []
+        if len(chunk.frames) >= (1 if len(region.windows) > 1 else length()):
+            yield chunk
+            chunk = None
     if chunk:
-        yield region, chunk
+        yield chunk
 
 
 def run(
@@ -114,10 +140,14 @@ def run(
     downsample_ratio: float | str | None = None,
     memory: Memory | None = None,
     regions: Regions | None = None,
+    warmup: int | str = 0,
+    cuts: bool = False,
+    is_past: Callable[[Frame], bool] | None = None,
 ) -> Iterator[Matted]:
     """Matte frames one after the other with an engine.
 
-    Where the size changes, as in a folder of unlike images, the state is reset.
+    Where the size changes, as in a folder of unlike images, the state is reset; with
+    `warmup`, at cuts too.
 
     Args:
         engine: From `choose_engine`.
@@ -125,6 +155,10 @@ def run(
         downsample_ratio: See `choose_ratio`; regions have their own.
         memory: The state to start from; after the last frame it holds the state there.
         regions: Where the network looks; None for whole frames.
+        warmup: How many frames the network sees backwards before the first one of a
+            scene; "auto" chooses.
+        cuts: Whether to mark cuts in the mattes without `warmup` too.
+        is_past: Tells frames that come after those to matte; the warm-up looks at them.
 
     Yields:
         Every frame with its matte.
@@ -132,16 +166,34 @@ def run(
     Raises:
         ValueError: If the ratio is out of its range, or leaves nothing of a frame.
     """
-    states = _States(engine, memory or Memory(), regions, downsample_ratio)
-    for region, chunk in _chunks(frames, lambda: engine.chunk, regions):
-        states.enter(region, chunk[0])
-        while chunk:
-            mattes = states.step(chunk[: engine.chunk])
-            del chunk[: len(mattes)]
+    memory = memory or Memory()
+    states = _States(engine, memory, regions, downsample_ratio)
+    ahead = Ahead(frames, is_past, memory.cuts if warmup or cuts else None)
+    for chunk in _chunks(ahead, lambda: engine.chunk, regions):
+        states.enter(chunk.region, chunk.frames[0], bool(warmup) and chunk.cut)
+        if warmup and states.empty:
+            states.warm(_lead(chunk, ahead, warmup, regions))
+        while chunk.frames:
+            mattes = states.step(chunk.frames[: engine.chunk])
+            del chunk.frames[: len(mattes)]
+            mattes[0].cut, chunk.cut = chunk.cut, False
             mattes.reverse()
             while mattes:
                 yield mattes.pop()  # not to be held while the next ones are made
     states.remember()
+
+
+def _lead(
+    chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Regions | None
+) -> list[Frame]:
+    """The frames to warm up with: the chunk's and those that follow it in its scene."""
+    count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
+    seen = max(count, LOOK + 1)
+    frames = [*chunk.frames[:seen], *ahead.peek(seen - len(chunk.frames))]
+    frames = frames[: min(count, same_scene(frames))]
+    if regions is None:
+        return frames
+    return [*takewhile(lambda frame: regions.at(frame) == chunk.region, frames)]
 
 
 class _States:
@@ -167,8 +219,19 @@ class _States:
         self._seen: tuple[tuple[int, ...], float] = (), 0.0
         self._region = WHOLE
 
-    def enter(self, region: Region, frame: Frame) -> None:
-        """Make states fit the region of the frame that comes next."""
+    @property
+    def empty(self) -> bool:
+        """Whether the network starts from nothing with the next frame."""
+        return not self._states
+
+    def enter(self, region: Region, frame: Frame, restart: bool) -> None:
+        """Make states fit the region of the frame that comes next.
+
+        Args:
+            region: Where the network looks in it.
+            frame: The frame.
+            restart: Whether to forget what was before.
+        """
         height, width = region.size if region.windows else frame.pixels.shape[:2]
         ratio = region.ratio
         if not region.windows:
@@ -180,6 +243,8 @@ class _States:
             if not self._seen[0] and self._memory.shape == shape:
                 self._recall(frame)
             self._seen = shape, ratio
+        if restart:
+            self._states = []
         if region == self._region:
             return
         if region.restart:
@@ -204,6 +269,11 @@ class _States:
         before = self._region.windows
         moved = move_states(packed, before, region.windows, region.size)
         self._states = [self._engine.unpack(each) for each in moved]
+
+    def warm(self, frames: list[Frame]) -> None:
+        """Show frames of one region backwards, as many at a time as `step` takes."""
+        several = len(self._region.windows) > 1
+        warm(self.step, frames, 1 if several else self._engine.chunk)
 
     def step(self, chunk: list[Frame]) -> list[Matted]:
         """Matte frames, in each window of their region with its own state."""

@@ -111,8 +111,10 @@ class Matted:
     Attributes:
         frame: The frame as it was read.
         like: An empty tensor with the frame's height, width, device and precision.
+        cut: Whether a scene begins with the frame, after another.
     """
 
+    cut = False
     # The small maps, or the parts that a region's windows gave.
     _maps: Floats | None = None
     _parts: "Sequence[Matted]" = ()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.conversion.cut_list import shift
 from rematte.conversion.outputs import open_writers, plan_outputs, publish
 from rematte.conversion.report import Report, as_shares
 from rematte.conversion.source import open_reader
@@ -74,7 +75,12 @@ def join(work: Work) -> LongReport:
             temporaries = [str(each.temporary.resolve()) for each in writers]
             write_json(work.folder / JOINING, temporaries)
         end = _append_all(work, writers, depth)
-        publish(writers, options, report.frames, end, lambda: _mark_named(work.folder))
+        if options.start is not None:
+            report.cuts = shift(report.cuts, float(first))
+        publish(
+            writers, options, report.frames, end, report.cuts,
+            lambda: _mark_named(work.folder),
+        )  # fmt: skip
     report.outputs = {kind: str(path) for kind, path in work.paths.items()}
     report.note(*notes_of(writers))
     shutil.rmtree(work.folder, ignore_errors=True)
@@ -135,6 +141,7 @@ def _examine(work: Work, report: LongReport) -> tuple[dict[str, int], Fraction]:
         if not segment.index:
             first = frames[0].time
         end = frames[-1].time + frames[-1].duration
+        report.cuts += [(report.frames + n, time) for n, time in record["cuts"]]
         report.frames += len(frames)
         report.engine = record["engine"]
         report.note(*record["notes"])

@@ -92,7 +92,7 @@ def plan_segments(
     """
     ends = [*(times[start] for start in starts[1:]), end]
     return [
-        Segment(index, times[max(0, start - lead_in)], times[start], after)
+        Segment(index, times[max(0, start - lead_in)], times[start], after, end)
         for index, (start, after) in enumerate(zip(starts, ends, strict=True))
     ]
 
@@ -140,7 +140,7 @@ def prepare(
         )
     # A run that was stopped while it named its outputs names them again.
     naming = resume and (folder / manifest.NAMED).exists()
-    check_paths(paths, source, options.background, options.overwrite or naming)
+    check_paths(paths, source, options, options.overwrite or naming)
     others = {**paths, "lead_in": lead_in, "segment": segment}
     conditions = manifest.conditions(model, source, options, others)
     if started and resume:
@@ -223,7 +223,10 @@ def _plan(
         "engine": engine,
         "regions": regions and {"shape": regions.shape, "described": regions.as_json()},
         "segments": [
-            [str(each.lead), str(each.first), each.end and str(each.end)]
+            [
+                *(str(each.lead), str(each.first)),
+                *(each.end and str(each.end), each.stop and str(each.stop)),
+            ]
             for each in plan_segments(shown, starts, lead_in or 0, end)
         ],
     }

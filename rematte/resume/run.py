@@ -33,7 +33,10 @@ from rematte.resume.plan import Segment, Work, prepare
 from rematte.video.codecs import is_sequence
 from rematte.video.concat import reorder_depth
 from rematte.video.output_paths import as_output_error
+from rematte.video.scene_cuts import Cuts
 from rematte.workers.pool import ProcessKilledError, run_all
+
+_PICTURE = "picture"  # of `Cuts`, in the file of a state
 
 # A decoder may need frames before the one that is wanted, and not only its key frame.
 _MARGIN = 16
@@ -214,6 +217,7 @@ class SegmentConverter:
             "shares": {k: v * report.seconds for k, v in report.shares.items()},
             "engine": report.engine,
             "notes": [*self._notes, *report.notes],
+            "cuts": report.cuts,
             "damaged": {
                 time: name
                 for time, name in report.damaged.items()
@@ -229,16 +233,30 @@ def _pack(memory: Memory) -> bytes:
         str(n): state.clone(memory_format=torch.contiguous_format)
         for n, state in enumerate(memory.state)
     }
-    region = str(memory.region)
-    return save(tensors, {"shape": json.dumps(memory.shape), "region": region})
+    cuts = memory.cuts
+    if cuts.picture is not None:
+        tensors[_PICTURE] = torch.from_numpy(cuts.picture)
+    about = {
+        "shape": memory.shape,
+        "region": str(memory.region),
+        "frame": cuts.shape,
+        "changes": cuts.changes,
+    }
+    return save(tensors, {name: json.dumps(value) for name, value in about.items()})
 
 
 def _read_state(folder: Path) -> Memory:
     with safe_open(folder / "state.safetensors", "pt") as file:
-        about = file.metadata()
-        state = [file.get_tensor(name) for name in sorted(file.keys(), key=int)]
-        shape = tuple(json.loads(about["shape"]))
-        return Memory(shape, state, Fraction(about["region"]))
+        about = {name: json.loads(text) for name, text in file.metadata().items()}
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    picture = tensors.pop(_PICTURE, None)
+    cuts = Cuts(
+        None if picture is None else picture.numpy(),
+        tuple(about["frame"]),
+        about["changes"],
+    )
+    state = [tensors[name] for name in sorted(tensors, key=int)]
+    return Memory(tuple(about["shape"]), state, Fraction(about["region"]), cuts)
 
 
 def _run_side_by_side(

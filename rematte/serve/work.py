@@ -148,6 +148,7 @@ def convert(
         downsample_ratio=ratio,
         region="auto",
         seq_chunk="auto",
+        warmup="auto",
         background={"composition": background} if "mp4" in outputs else None,
     )
     convert_job(model, job, options, report_sometimes)

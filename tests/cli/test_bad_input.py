@@ -299,7 +299,7 @@ def test_interrupt_on_a_full_disk_still_ends_well(
     fake.fail_at, fake.error = 8, KeyboardInterrupt()
     (disk / "filler").write_bytes(bytes(250_000))
     code = cli.main(["convert", str(clip), "-o", str(disk / "o.mp4"), "-y",
-                     "--alpha", "pha.mkv"])  # fmt: skip
+                     "--alpha", "pha.mkv", "--warmup", "0"])  # fmt: skip
     line = capfd.readouterr().err
     assert (code, line.count("\n")) == (130, 1)
     assert "pha.partial.mkv" in line

@@ -84,6 +84,9 @@ def test_quiet_prints_nothing(run: Run, fake: Fake, clip: Path) -> None:
 DEFAULTS: dict[str, Any] = {
     "input_resize": None,
     "downsample_ratio": "auto",
+    "region": "auto",
+    "warmup": "auto",
+    "cuts": None,
     "output": None,
     "output_composition": None,
     "output_alpha": None,
@@ -147,6 +150,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--dtype bfloat16", "dtype", torch.bfloat16),
         ("--dtype float16", "dtype", torch.float16),
         ("--seq-chunk 7", "seq_chunk", 7),
+        ("--region full", "region", "full"),
+        ("--warmup 3", "warmup", 3),
+        ("--cuts c.csv", "cuts", Path("c.csv")),
         ("--start 1:02.5", "start", "1:02.5"),
         ("--end 3.5", "end", "3.5"),
         ("--limit 12", "limit", 12),
@@ -228,7 +234,8 @@ def test_an_interrupt_exits_130_and_tells_what_was_kept(
     run: Run, fake: Fake, clip: Path
 ) -> None:
     fake.fail_at, fake.error = 3, KeyboardInterrupt()
-    code, out, err = run("convert", clip, "-o", clip.with_name("out.mp4"))
+    words = ("convert", clip, "-o", clip.with_name("out.mp4"))
+    code, out, err = run(*words, "--warmup", "0")
     assert (code, out) == (130, "")
     assert is_one_line(err)
     assert str(clip.with_name("out.partial.mp4")) in err

@@ -41,6 +41,8 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "deinterlace": ("off", {"output": "o.png"}, "in.png"),
     "start_number": (1, {"output": "o.mp4"}, "in.mp4"),
     "codec": ("h264", {"output_alpha": "a.mp4"}, "in.mp4"),
+    "warmup": (3, {"output": "o.png"}, "in.png"),
+    "cuts": ("cuts.csv", {"output": "o.png"}, "in.png"),
     "output_video_mbps": (4, {"output": "o.webp"}, "in.mp4"),
     "crf": (20, {"output": "o.gif", "output_alpha": "a"}, "in.mp4"),
 }

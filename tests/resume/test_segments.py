@@ -65,9 +65,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_plan() -> None:
     shown = [Fraction(n, 5) for n in range(8)]
     assert plan_segments(shown, [0, 3, 6], 2, Fraction(9)) == [
-        Segment(0, shown[0], shown[0], shown[3]),
-        Segment(1, shown[1], shown[3], shown[6]),
-        Segment(2, shown[4], shown[6], Fraction(9)),
+        Segment(0, shown[0], shown[0], shown[3], Fraction(9)),
+        Segment(1, shown[1], shown[3], shown[6], Fraction(9)),
+        Segment(2, shown[4], shown[6], Fraction(9), Fraction(9)),
     ]
     assert plan_segments(shown, [0]) == [Segment(0, shown[0], shown[0], None)]
 
@@ -95,6 +95,8 @@ def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
         {"start": 0.1, "end": "0.2"},
         {"start": 0.1, "limit": 4},
         {"limit": 7, "input_resize": (16, 12)},
+        {"start": 0.1, "limit": 5, "warmup": 4},
+        {"end": 0.2, "warmup": "auto"},
         {"end": 0.2, "seq_chunk": 2, "background": "in.mp4"},
     ],
 )

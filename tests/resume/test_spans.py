@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Tags, make_clip
-from fakes import Fake, colours, save_images, sound
+from fakes import Fake, colours, save_images, scenes, sound
 
 from rematte.convert import convert_video
 from rematte.options import OPTIONS
@@ -69,6 +69,10 @@ def images(folder: Path) -> Path:
     return save_images(folder / "in", colours())
 
 
+def cut(folder: Path) -> Path:
+    return make_clip(folder / "in.mp4", scenes(6, 5))
+
+
 def picture(folder: Path) -> Path:
     shutil.move(
         save_images(folder / "back", colours(1, (64, 16))) / "shot0.png", "b.png"
@@ -104,6 +108,8 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "start_number": (5, plain, {"output": "o_%02d.png"}),
     "tone_map": ("off", hdr, {"output": "o.mp4"}),
     "audio": (False, plain, {}),
+    "warmup": (4, cut, {}),
+    "cuts": ("cuts.csv", cut, {}),
     "overwrite": (False, plain, {}),
     "output_type": ("png_sequence", plain, {"output_alpha": "o"}),
 }

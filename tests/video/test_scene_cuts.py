@@ -4,9 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from fakes import scenes
 
 from rematte.video.frame import Frame, Pixels
-from rematte.video.scene_cuts import find_cut
+from rematte.video.scene_cuts import Cuts, find_cut
 
 
 def frames(pictures: list[Pixels]) -> list[Frame]:
@@ -51,3 +52,50 @@ def test_a_fade_is_none() -> None:
     steps = np.linspace(0, 1, 12)
     faded = [(start + (stop - start) * part).astype(np.uint8) for part in steps]
     assert find_cut(frames(scene(1, 4) + faded + scene(2, 4))) is None
+
+
+def found_one_by_one(pictures: list[Pixels]) -> list[int]:
+    """Cuts that are found as frames come."""
+    cuts, shown = Cuts(), frames(pictures)
+    return [
+        index
+        for index, frame in enumerate(shown)
+        if cuts.begins(frame, lambda count, n=index: shown[n + 1 : n + 1 + count])
+    ]
+
+
+@pytest.mark.parametrize("size", [(64, 40), (200, 104), (16, 8)])
+def test_cuts_are_found_as_frames_come(size: tuple[int, int]) -> None:
+    pictures = scenes(6, 7, 5, 2, size=size)
+    assert found_one_by_one(pictures) == [6, 13, 18]
+    wide = [picture.astype(np.uint16) * 257 for picture in pictures]
+    assert found_one_by_one(wide) == [6, 13, 18]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_a_flash_is_no_cut(length: int) -> None:
+    pictures = scenes(20)
+    for index in range(8, 8 + length):
+        pictures[index] = np.clip(pictures[index].astype(int) + 200, 0, 255).astype(
+            np.uint8
+        )
+    assert found_one_by_one(pictures) == []
+
+
+@pytest.mark.parametrize("speed", [2, 9, 31])
+def test_motion_is_no_cut(speed: int) -> None:
+    """That begins at once, ends at once, and is shown in pairs of frames."""
+    still = scenes(1, size=(64, 40))[0]
+    pan = [np.roll(still, speed * n, 1) for n in range(9)]
+    held = [each for each in pan for _ in range(2)]
+    assert found_one_by_one([still] * 6 + pan + [pan[-1]] * 6) == []
+    assert found_one_by_one([still] * 6 + held + [held[-1]] * 6) == []
+
+
+def test_a_fade_is_no_cut() -> None:
+    first, second = scenes(1, 1)
+    shares = np.clip((np.arange(24) - 6) / 12, 0, 1)
+    mixed = [
+        (first * (1 - share) + second * share).astype(np.uint8) for share in shares
+    ]
+    assert found_one_by_one(mixed) == []

@@ -1,0 +1,91 @@
+"""The first frames of a scene: a state for the network that has seen them before.
+
+A network that starts with an empty state finds edges worse for a second. So it is first
+shown the scene's first frames backwards, and then starts with the state that it has at
+the first one.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from rematte.video.frame import Frame
+from rematte.video.scene_cuts import Cuts
+
+# Frames that "auto" shows backwards: docs/quality.md has the table it is from.
+_AUTO = 8
+# They are held meanwhile, and no more of them than fit into this [bytes].
+_ROOM = 256 << 20
+
+
+def choose_warmup(warmup: int | str, shape: tuple[int, ...]) -> int:
+    """Turn "auto" into a number of frames.
+
+    Args:
+        warmup: A number of frames, or "auto".
+        shape: Shape of the frames' pixels, (H, W, 3).
+    """
+    if isinstance(warmup, int):
+        return warmup
+    height, width = shape[:2]
+    return max(1, min(_AUTO, _ROOM // (3 * height * width)))
+
+
+def warm(
+    step: Callable[[list[Frame]], Sequence[object]], frames: list[Frame], length: int
+) -> None:
+    """Show the first frames of a scene backwards.
+
+    Args:
+        step: Shows frames, all or the first of them, and gives their mattes.
+        frames: In order of time. They are let go as they are shown.
+        length: The most that are shown at a time.
+    """
+    while frames:
+        shown = frames[: -length - 1 : -1]
+        count = len(step(shown))
+        del frames[-count:], shown
+
+
+class Ahead:
+    """Frames one after the other, with a look at those to come.
+
+    Args:
+        frames: In order of time.
+        is_past: Tells frames that may be looked at, and are not among those given.
+        cuts: Finds where scenes begin; None where that does not matter.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        is_past: Callable[[Frame], bool] | None,
+        cuts: Cuts | None,
+    ) -> None:
+        self._frames, self._held = iter(frames), deque[Frame]()
+        self._is_past, self._cuts = is_past, cuts
+        self._back: bool | None = None
+
+    def __iter__(self) -> Iterator[tuple[Frame, bool]]:
+        return self
+
+    def __next__(self) -> tuple[Frame, bool]:
+        """The next frame, and whether a scene begins with it, after another."""
+        frame = self._held.popleft() if self._held else next(self._frames)
+        if self._is_past is not None and self._is_past(frame):
+            self._held.appendleft(frame)  # to be looked at
+            raise StopIteration
+        cut, self._back = self._back, None
+        if cut is None:
+            cut = self._cuts is not None and self._cuts.begins(frame, self.peek)
+        return frame, cut
+
+    def put_back(self, frame: Frame, cut: bool) -> None:
+        """Put the last frame back: it is given again, and looked at before."""
+        self._held.appendleft(frame)
+        self._back = cut
+
+    def peek(self, count: int) -> list[Frame]:
+        """The next frames, fewer where there are no more."""
+        self._held.extend(islice(self._frames, max(0, count - len(self._held))))
+        return list(islice(self._held, max(0, count)))
