@@ -120,9 +120,15 @@ def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
     return field(default=default, metadata={"option": Option(flag, text, **more)})
 
 
-_BACKGROUND, _NETWORK = "background", "network"
+_BACKGROUND, _NETWORK, _EDGES = "background", "network", "edges"
 _PART, _ENCODING = "what to convert", "encoding"
 _MOVING = {"works": "videos and sequences of images", "applies": _moving}
+_SHAPED: dict[str, Any] = {
+    "group": _EDGES,
+    "parse": float,
+    "works": "alpha mattes, cut-outs and compositions",
+    "applies": lambda c: any(kind != "foreground" for kind in c.encodings),
+}
 _VIDEOS = {"works": "videos", "applies": lambda c: not c.images}
 _RATED = "videos whose codec is H.264, HEVC, AV1 or VP9"
 
@@ -137,6 +143,13 @@ class Options:
             default green (120, 255, 155). It belongs to the composition where there is
             one, else to `output`. A mapping gives "output" and "composition" one each.
         background_fit: "cover" (the default), "contain" or "stretch".
+        edge_colour: Colours where alpha is neither 0 nor 1: the "network" its own, or
+            "clean" of those of the room behind, the default of the command line.
+        black_point: Alpha up to this becomes 0; in [0, 1).
+        white_point: Alpha from this on becomes 1; in (0, 1], above `black_point`.
+        grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
+        feather: How far edges fade to both sides, 0 to 32 [pixels].
+        despill: "green" or "blue", limited to the larger one of the other colours.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
@@ -207,6 +220,29 @@ class Options:
         "how an image or video fills the frame (default: cover)", group=_BACKGROUND,
         choices=("cover", "contain", "stretch"),
         works="a background that is an image or a video", applies=lambda c: c.backdrop,
+    )  # fmt: skip
+    edge_colour: str = _option(
+        "network", "--edge-colour",
+        "colours at edges: clean of those of the room behind, or as the network gives "
+        "them", group=_EDGES, choices=("clean", "network"), command_default="clean",
+    )  # fmt: skip
+    black_point: float = _option(
+        0.0, "--black-point", "alpha up to X becomes 0", metavar="X", **_SHAPED
+    )
+    white_point: float = _option(
+        1.0, "--white-point", "alpha from X on becomes 1", metavar="X", **_SHAPED
+    )
+    grow: float = _option(
+        0.0, "--grow", "move edges outward, or inward if negative, fractions too",
+        metavar="PX", **_SHAPED,
+    )  # fmt: skip
+    feather: float = _option(
+        0.0, "--feather", "let edges fade to both sides", metavar="PX", **_SHAPED
+    )
+    despill: str | None = _option(
+        None, "--despill", "take the light of a green or blue backing off the person",
+        group=_EDGES, choices=("green", "blue"), works="outputs with colours",
+        applies=lambda c: any(kind != "alpha" for kind in c.encodings),
     )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",
@@ -367,6 +403,7 @@ class Options:
         for each in fields(self):
             if each.name != "dtype":  # which is a word on the command line alone
                 each.metadata["option"].check(each.name, getattr(self, each.name))
+        self._check_edges()
         resize, mbps, crf = self.input_resize, self.output_video_mbps, self.crf
         if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
             raise ValueError(
@@ -399,6 +436,17 @@ class Options:
                 "region must be auto, full or X,Y,WIDTH,HEIGHT with a width and a "
                 f"height above 0, got {region!r}"
             )
+
+    def _check_edges(self) -> None:
+        if not 0 <= self.black_point < self.white_point <= 1:
+            raise ValueError(
+                "black_point and white_point must be in [0, 1], black_point the "
+                f"smaller one, got {self.black_point} and {self.white_point}"
+            )
+        for name, least in (("grow", -32), ("feather", 0)):
+            value = getattr(self, name)
+            if not least <= value <= 32:
+                raise ValueError(f"{name} must be {least} to 32 pixels, got {value}")
 
     @property
     def span(self) -> tuple[Fraction | None, Fraction | None]:

@@ -14,6 +14,7 @@ from rematte.matting.background import (
     VideoBackground,
     make_background,
 )
+from rematte.matting.finish import Finish
 from rematte.options import Backdrop, Options
 from rematte.video.codecs import (
     Encoding,
@@ -70,6 +71,7 @@ def plan_outputs(
         owner = "composition" if "composition" in paths else "output"
         given = {} if given is None else {owner: given}
     outputs = []
+    finish = _make_finish(options)
     for kind, path in paths.items():
         main = kind in ("output", "composition")
         spec, notes = _choose_backdrop(kind, path, given, options.codec)
@@ -92,10 +94,19 @@ def plan_outputs(
         backdrop = isinstance(background, ImageBackground | VideoBackground)
         if isinstance(background, ImageBackground | VideoBackground):
             notes += background.notes
-        renderer = Renderer(kind, encoding.sixteen_bit, background, encoding.colour)
+        renderer = Renderer(
+            kind, encoding.sixteen_bit, background, encoding.colour, finish
+        )
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         outputs.append(Output(kind, path, encoding, renderer, backdrop))
     return outputs
+
+
+def _make_finish(options: Options) -> Finish:
+    return Finish(
+        options.edge_colour == "clean", options.black_point, options.white_point,
+        options.grow, options.feather, options.despill,
+    )  # fmt: skip
 
 
 def _choose_backdrop(

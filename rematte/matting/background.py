@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rematte.engines.kernels.guided_filter import Kind
+from rematte.matting.finish import Finish
 from rematte.matting.matte import (
     Matted,
     Plate,
@@ -333,6 +334,7 @@ class Renderer:
             the result is the cut-out, straight RGBA.
         colour: The encoding of the result, and of the background. What is not SDR is
             made from `Frame.original`.
+        finish: What is done to edges, alpha and colours; one object for all outputs.
     """
 
     def __init__(
@@ -341,19 +343,28 @@ class Renderer:
         wide: bool = False,
         background: Background | None = None,
         colour: Colour = SDR,
+        finish: Finish | None = None,
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
         self._kind = kinds.get(kind, "cutout")
         self._wide, self._background = wide, background
         self._plate: Plate | None = None
         self._restore = None if colour.sdr else Restoration(colour)
+        self._finish = finish or Finish()
 
     def __call__(self, matted: Matted) -> Pixels:
         """Give (H, W, 1), (H, W, 3) or, for a cut-out, (H, W, 4)."""
-        if self._restore is not None and self._kind != "alpha":
-            return self._restored(matted, self._restore)
+        finish = self._finish
+        if self._kind == "alpha":
+            if finish.reshapes:
+                return _narrowed(finish.alpha(matted), self._wide)
+            return matted.pixels("alpha", self._wide)
+        if self._restore is not None or finish.reshapes or finish.recolours:
+            return self._made(matted)
         plate = self._plate_of(matted)
-        return matted.pixels("composite" if plate else self._kind, self._wide, plate)
+        pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
+        finish.clean(matted, pixels, plate.pixels(self._wide) if plate else None)
+        return pixels
 
     def _plate_of(self, matted: Matted) -> Plate | None:
         """Give the background of a composite."""
@@ -366,23 +377,41 @@ class Renderer:
             self._plate = Plate(image)
         return self._plate
 
-    def _restored(self, matted: Matted, restore: Restoration) -> Pixels:
-        """Make the pixels in the encoding of a source that is not SDR."""
-        pixels = matted.pixels(self._kind, True)
-        frame = matted.frame
-        if frame.original is None:
-            raise ValueError("frames of a source that is not SDR need an original")
-        colours = restore(frame.original, frame.pixels, pixels)
-        if frame.alpha is not None:
-            colours *= frame.alpha > 0
+    def _made(self, matted: Matted) -> Pixels:
+        """Make the pixels of 16-bit colours and alpha, which all can be done to."""
+        finish, original = self._finish, self._restore is not None
+        # Where alpha grows, colours are needed that a cut-out hides.
+        pixels = matted.pixels("foreground" if finish.reshapes else self._kind, True)
+        colours = pixels[..., :3]
+        if self._restore is not None:
+            colours = _restored(matted, self._restore, pixels)
+        if self._kind == "foreground":
+            finish.clean(matted, colours, original=original)
+            finish.despill(colours)
+            return _narrowed(colours, self._wide)
+        alpha = finish.alpha(matted) if finish.reshapes else pixels[..., 3:]
         plate = self._plate_of(matted)
-        if plate is not None:
-            behind, alpha = plate.pixels(True), pixels[..., 3:]
-            run_rows(_lay_over, len(colours), colours, alpha, behind)
-        elif self._kind == "cutout":
-            pixels[..., :3] = colours
-            return hide(_narrowed(pixels, self._wide))
+        if plate is None:
+            cutout = np.concatenate([colours, alpha], 2)
+            cutout = hide(_narrowed(cutout, self._wide))
+            finish.clean(matted, cutout, original=original)
+            finish.despill(cutout)
+            return cutout
+        finish.clean(matted, colours, original=original)
+        finish.despill(colours)
+        run_rows(_lay_over, len(colours), colours, alpha, plate.pixels(True))
         return _narrowed(colours, self._wide)
+
+
+def _restored(matted: Matted, restore: Restoration, pixels: Pixels) -> Pixels:
+    """Make colours, (H, W, 3), in the encoding of a source that is not SDR."""
+    frame = matted.frame
+    if frame.original is None:
+        raise ValueError("frames of a source that is not SDR need an original")
+    colours = restore(frame.original, frame.pixels, pixels)
+    if frame.alpha is not None:
+        colours *= frame.alpha > 0
+    return colours
 
 
 def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> None:

@@ -165,6 +165,11 @@ class Matted:
         return matted
 
     @cached_property
+    def made(self) -> dict[str, Any]:
+        """What `finish` has made of the frame for one output, for the others."""
+        return {}
+
+    @cached_property
     def src(self) -> Tensor:
         """The frame, (3, H, W) in [0, 1]."""
         return to_tensor(self.frame.pixels, self.like.device, self.like.dtype)

@@ -12,6 +12,7 @@ import numpy as np
 
 from rematte.engines.choose import choose_engine, placement
 from rematte.matting.background import Renderer
+from rematte.matting.finish import Finish
 from rematte.matting.loop import choose_ratio, matte_still, run
 from rematte.options import Options
 from rematte.video.codecs import choose
@@ -106,7 +107,7 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
         device, dtype = placement(model, None, None)
         engine = choose_engine(model, device, dtype, engine="torch")
         matting = partial(run, engine, downsample_ratio=ratio)
-        pixels = Renderer("output")(matte_still(matting, frame))
+        pixels = Renderer("output", finish=Finish(True))(matte_still(matting, frame))
     writer = ImageWriter(target, info, choose(target, info, alpha=ratio is not None))
     writer.write(replace(frame, pixels=narrow(pixels)))
     writer.finish()
@@ -149,6 +150,7 @@ def convert(
         region="auto",
         seq_chunk="auto",
         warmup="auto",
+        edge_colour="clean",
         background={"composition": background} if "mp4" in outputs else None,
     )
     convert_job(model, job, options, report_sometimes)

@@ -32,6 +32,11 @@ CHOICES = {
 IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "background": ("red", {"output_alpha": "a.mp4"}, "in.mp4"),
     "background_fit": ("contain", {"output": "o.mp4"}, "in.mp4"),
+    "black_point": (0.1, {"output_foreground": "f.mp4"}, "in.mp4"),
+    "white_point": (0.9, {"output_foreground": "f.mp4"}, "in.mp4"),
+    "grow": (-0.5, {"output_foreground": "f.mp4"}, "in.mp4"),
+    "feather": (1, {"output_foreground": "f.mp4"}, "in.mp4"),
+    "despill": ("green", {"output_alpha": "a.mp4"}, "in.mp4"),
     "start": (0, {"output": "o.png"}, "in.png"),
     "end": (9, {"output": "o.png"}, "in.png"),
     "limit": (1, {"output": "o.png"}, "in.png"),

@@ -1,0 +1,115 @@
+"""What is done to mattes before pixels are made of them: edges, alpha, spill."""
+
+import numpy as np
+
+from rematte.engines.kernels import alpha_shape
+from rematte.engines.kernels.blur_fusion import Edges, estimate, lay_edges
+from rematte.matting.matte import Matted
+from rematte.video.frame import Pixels
+
+_BACKINGS = {"green": 1, "blue": 2}
+
+
+class Finish:
+    """What is done to every matte of a conversion; by default nothing.
+
+    What is made of a frame for one output is used for the others too.
+
+    Args:
+        clean: Whether edges get colours without the room's; else they stay the
+            network's.
+        black_point: Alpha up to this becomes 0.
+        white_point: Alpha from this on becomes 1.
+        grow: How far edges are moved outward, or inward if it is negative [pixels].
+        feather: How far edges fade to both sides [pixels].
+        despill: The backing whose light is taken off the person: "green" or "blue".
+
+    Attributes:
+        reshapes: Whether alpha is changed.
+        recolours: Whether colours are changed beyond edges.
+    """
+
+    def __init__(
+        self,
+        clean: bool = False,
+        black_point: float = 0.0,
+        white_point: float = 1.0,
+        grow: float = 0.0,
+        feather: float = 0.0,
+        despill: str | None = None,
+    ) -> None:
+        self._clean, self._levels = clean, (black_point, white_point)
+        self._grow, self._feather = grow, feather
+        self._backing = None if despill is None else _BACKINGS[despill]
+        self.reshapes = (black_point, white_point, grow, feather) != (0, 1, 0, 0)
+        self.recolours = self._backing is not None
+
+    def alpha(self, matted: Matted) -> Pixels:
+        """Give the alpha of a frame as it is to be seen, (H, W, 1), 16 bits."""
+        if not self.reshapes:
+            return _network_alpha(matted)
+        if "alpha" not in matted.made:
+            matted.made["alpha"] = self._reshape(matted)
+        alpha: Pixels = matted.made["alpha"]
+        return alpha
+
+    def _reshape(self, matted: Matted) -> Pixels:
+        alpha = alpha_shape.set_levels(_network_alpha(matted)[..., 0], *self._levels)
+        if self._grow:
+            alpha = alpha_shape.grow(alpha, self._grow)
+        if self._feather:
+            alpha = alpha_shape.feather(alpha, self._feather)
+        shaped = np.round(alpha * 65535).astype(np.uint16)[..., None]
+        own = matted.frame.alpha
+        if own is not None:  # what the source hides stays hidden
+            unit = np.uint16(257 if own.itemsize == 1 else 1)
+            shaped = np.minimum(shaped, own * unit)
+        return shaped
+
+    def clean(
+        self,
+        matted: Matted,
+        pixels: Pixels,
+        behind: Pixels | None = None,
+        original: bool = False,
+    ) -> None:
+        """Give edges clean colours, in place, if that is wanted.
+
+        Args:
+            matted: The frame.
+            pixels: (H, W, 3 or 4), straight colours or a composite over `behind`.
+            behind: See `lay_edges`.
+            original: Whether colours are in the encoding of a source that is not SDR.
+        """
+        if not self._clean:
+            return
+        if pixels.shape[2] == 4 and not self.reshapes:  # alpha need not be made again
+            unit = np.uint16(257 if pixels.itemsize == 1 else 1)
+            matted.made.setdefault("network alpha", pixels[..., 3:] * unit)
+        name = "edges of the original" if original else "edges"
+        if name not in matted.made:
+            frame = matted.frame
+            source = frame.original if original else frame.pixels
+            assert source is not None  # `Renderer` has checked it
+            matted.made[name] = estimate(
+                source, _network_alpha(matted), frame.alpha, self._beyond()
+            )
+        edges: Edges = matted.made[name]
+        lay_edges(edges, pixels, behind)
+
+    def _beyond(self) -> int:
+        """How far alpha can be above 0 where the network's is 0 [pixels]."""
+        return int(np.ceil(max(self._grow, 0) + self._feather))
+
+    def despill(self, pixels: Pixels) -> None:
+        """Take the light of the backing off straight colours, (H, W, 3 or 4)."""
+        if self._backing is not None:
+            alpha_shape.despill(pixels, self._backing)
+
+
+def _network_alpha(matted: Matted) -> Pixels:
+    """Give the network's alpha, (H, W, 1), 16 bits."""
+    if "network alpha" not in matted.made:
+        matted.made["network alpha"] = matted.pixels("alpha", True)
+    alpha: Pixels = matted.made["network alpha"]
+    return alpha
