@@ -34,6 +34,7 @@ _LEAST_FRAMES = 16
 _SIDE, _LARGE_SIDE, _SMALL, _AGAIN = 768, 1280, 72, 5
 _ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
 _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
+_SHARE = 0.25  # of the pixels where a person may be, those that are sure
 
 
 def choose_regions(
@@ -242,20 +243,21 @@ def _scaled(box: Box, scale: float, info: VideoInfo) -> Box:
 def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
     """Find the boxes around connected parts of alpha, (h, w) in [0, 1].
 
-    Parts that are nowhere sure, or hardly larger than noise, are left out.
+    Parts that are hardly anywhere sure, or hardly larger than noise, are left out.
     """
     height, width = alpha.shape
     rows, columns = -(-height // _CELL), -(-width // _CELL)
     padded = np.zeros((rows * _CELL, columns * _CELL), np.float32)
     padded[:height, :width] = alpha
     squares = padded.reshape(rows, _CELL, columns, _CELL)
-    seen = squares.max((1, 3)) > _ALPHA
+    some = (squares > _ALPHA).sum((1, 3))
     sure = (squares > _SURE).sum((1, 3))
     boxes = []
-    left = {(int(y), int(x)) for y, x in np.argwhere(seen)}
+    left = {(int(y), int(x)) for y, x in np.argwhere(some)}
     while left:
         part = _take_part(left)
-        if sum(int(sure[place]) for place in part) < _LEAST:
+        count = sum(int(sure[place]) for place in part)
+        if count < max(_LEAST, _SHARE * sum(int(some[place]) for place in part)):
             continue
         ys, xs = zip(*part, strict=True)
         top, start = min(ys) * _CELL, min(xs) * _CELL
