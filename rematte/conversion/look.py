@@ -4,6 +4,7 @@ The video is decoded once for it. The network sees a frame a second and those be
 scene cuts, whole, and larger than in the conversion.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -32,6 +33,9 @@ _LEAST_FRAMES = 16
 # The longer side of what is looked at [pixels], and the height that people should have
 # there: at first, and every few looks, smaller ones are looked at in a larger copy.
 _SIDE, _LARGE_SIDE, _SMALL, _AGAIN = 768, 1280, 72, 5
+# Side of the copies that tell whether anything changed between looks [pixels], the
+# change of a pixel that counts, of the whole range, and how many pixels must change.
+_OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED = 256, 0.06, 5
 _ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
 _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
 _SHARE = 0.25  # of the pixels where a person may be, those that are sure
@@ -187,18 +191,51 @@ def _sketch_of(glance: Glance) -> NDArray[np.float32] | None:
 
 
 def _look(shot: Iterable[Glance], engine: Engine, info: VideoInfo) -> Iterator[Moment]:
-    """Find the boxes around people in the frames of a shot."""
+    """Find the boxes around people in the frames of a shot.
+
+    Where nothing has changed outside of them since the last look, they are the same.
+    """
     states: dict[int, State] = {}
-    side = _SIDE
+    side, count, boxes = _SIDE, 0, list[Box]()
+    seen: NDArray[np.float32] | None = None
     for index, glance in enumerate(shot):
-        boxes = _see(glance, engine, info, side, states)
-        tall = _least_height(boxes, info)
-        if side == _SIDE and tall < _SMALL and index % _AGAIN == 0:
-            more = _see(glance, engine, info, _LARGE_SIDE, states)
-            # Who is seen by it alone needs it on.
-            side = _SIDE if _all_known(more, boxes) else _LARGE_SIDE
-            boxes += more
+        now = _outline(glance, info)
+        if seen is None or index % _AGAIN == 0 or _changed(seen, now, boxes, info):
+            boxes = _see(glance, engine, info, side, states)
+            tall = _least_height(boxes, info)
+            if side == _SIDE and tall < _SMALL and count % _AGAIN == 0:
+                more = _see(glance, engine, info, _LARGE_SIDE, states)
+                # Who is seen by it alone needs it on.
+                side = _SIDE if _all_known(more, boxes) else _LARGE_SIDE
+                boxes = boxes + more
+            seen, count = now, count + 1
         yield Moment(glance.time, tuple(boxes))
+
+
+def _outline(glance: Glance, info: VideoInfo) -> NDArray[np.float32]:
+    """Give a small gray copy of a frame, (h, w) in [0, 1]."""
+    pixels = _small(glance, info, _OUTLINE_SIDE).pixels
+    gray: NDArray[np.float32] = pixels.mean(axis=-1, dtype=np.float32)
+    return gray / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def _changed(
+    before: NDArray[np.float32],
+    now: NDArray[np.float32],
+    boxes: Iterable[Box],
+    info: VideoInfo,
+) -> bool:
+    """Whether something has changed outside of boxes that hold people."""
+    if before.shape != now.shape:
+        return True
+    changed = np.abs(now - before) > _CHANGE
+    scale = now.shape[1] / info.width
+    for left, top, right, bottom in boxes:
+        changed[
+            int(top * scale) : math.ceil(bottom * scale),
+            int(left * scale) : math.ceil(right * scale),
+        ] = False
+    return int(changed.sum()) >= _LEAST_CHANGED
 
 
 def _all_known(boxes: Iterable[Box], known: Iterable[Box]) -> bool:
