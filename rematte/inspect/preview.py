@@ -99,17 +99,15 @@ def preview(
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     regions = find_windows(model, path, options, info, progress)
-    size, used = (info.height, info.width), ratio
-    if regions is not None:
-        size, used = regions.usual(ratio)
     draw = [Renderer("alpha"), Renderer("output"), sheet.pixels]
     firsts = spread(timeline, number, 1)
     notes = [*timeline.notes, *sheet.encoding.notes]
     device, dtype = placement(model, options.device, options.dtype)
     engine = choose_engine(
-        model, device, dtype, engine=options.engine, size=size, ratio=used,
-        frames=len(firsts) * (LEAD + 1), report=notes.append,
+        model, device, dtype, engine=options.engine, size=(info.height, info.width),
+        ratio=ratio, frames=len(firsts) * (LEAD + 1), report=notes.append,
     )  # fmt: skip
+    used = ratio if regions is None else regions.usual(ratio)[1]
     report = PreviewReport(str(target), [], used, describe_engine(engine), notes)
     columns = []
     for index in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
