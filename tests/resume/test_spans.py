@@ -84,6 +84,12 @@ def picture(folder: Path) -> Path:
 CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "background": ({"composition": "red"}, plain, {"output_composition": "o.mkv"}),
     "background_fit": ("contain", picture, {"output_composition": "o.mkv"}),
+    "edge_colour": ("clean", plain, {}),
+    "black_point": (0.2, plain, {}),
+    "white_point": (0.8, plain, {}),
+    "grow": (1.5, plain, {}),
+    "feather": (1.5, plain, {}),
+    "despill": ("green", plain, {}),
     "downsample_ratio": (0.5, plain, {}),
     "region": ((4, 2, 20, 16), plain, {}),
     "device": ("cpu", plain, {}),
