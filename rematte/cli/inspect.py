@@ -48,8 +48,8 @@ def add(commands: Commands) -> None:
     moments = parser.add_mutually_exclusive_group()
     moments.add_argument(
         "--frames", type=int, metavar="N",
-        help="moments to look at (default: one in 5 s, from 4 to 24; of a finished "
-        "file all frames)",
+        help="moments to look at (default: one in 8 s and in 200 frames, from 4 to 24; "
+        "of a finished file all frames)",
     )  # fmt: skip
     moments.add_argument(
         "--every", type=float, metavar="SECONDS", help="time between moments instead"

@@ -20,7 +20,6 @@ from rematte.errors import InputError
 from rematte.inspect import figures
 from rematte.inspect.figures import Array
 from rematte.inspect.moments import (
-    LEAD,
     Moment,
     changed,
     find_windows,
@@ -43,12 +42,13 @@ WAYS = {
     "direction": "the clip played backwards",
     "ratio": "another downsample ratio",
 }
-_LENGTH = 4  # frames that count at each moment
+_LENGTH = 3  # frames that count at each moment
+_LEAD = 6  # frames before them: less than for a preview, since all ways begin alike
 _READ_SIDE = 1024  # longer side of the frames that are matted, at least [pixels]
 _SIDE = 512  # longer side of the maps that are compared [pixels]
-_LARGER = 1.5  # the other ratio, times the first
+_LARGER = 1.25  # the other ratio, times the first: half as much work again
 # From here on a moment is worth a look.
-_DISAGREES, _HOLED, _FLICKERS = 0.06, 0.02, 0.06
+_DISAGREES, _HOLED, _FLICKERS = 0.04, 0.03, 0.06
 _LISTED = 8  # moments to look at, at most
 
 
@@ -224,7 +224,7 @@ def inspect_clip(
         model: A loaded network.
         path: The clip.
         options: How to read and matte it.
-        number: How many moments; by default one in five seconds, from 4 to 24.
+        number: How many moments; by default as `how_many` says.
         every: Seconds between moments instead.
         progress: Show a progress bar on stderr.
 
@@ -235,7 +235,7 @@ def inspect_clip(
     timeline = read_timeline(path, options)
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-    firsts = spread(timeline, how_many(timeline.seconds, number, every), _LENGTH)
+    firsts = spread(timeline, how_many(timeline, number, every), _LENGTH)
     regions = find_windows(model, path, options, info, progress)
     # Windows are laid in whole frames.
     size = _read_size(info, ratio * _LARGER) if regions is None else None
@@ -246,7 +246,7 @@ def inspect_clip(
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
         moment = read_moment(
-            path, options, timeline, first, _LENGTH, trail=LEAD, size=size
+            path, options, timeline, first, _LENGTH, lead=_LEAD, trail=_LEAD, size=size
         )
         if moment is not None:
             looks.append(passes.look(moment))
@@ -260,7 +260,7 @@ def inspect_clip(
 
 
 def other_ratio(ratio: float) -> float:
-    """Choose the ratio to compare one with: half as large again, or smaller."""
+    """Choose the ratio to compare one with: a quarter larger, or smaller."""
     return ratio * _LARGER if ratio * _LARGER <= 1 else ratio / _LARGER
 
 
@@ -319,7 +319,7 @@ class Passes:
         self.ratios = used, other_ratio(used)
         make = partial(
             choose_engine, model, device, dtype, engine=options.engine, size=seen,
-            frames=moments * (LEAD + _LENGTH) * len(WAYS), report=report,
+            frames=moments * (_LEAD + _LENGTH) * len(WAYS), report=report,
         )  # fmt: skip
         # One for each ratio: an engine is built anew for another size.
         self._plain, self._other = make(ratio=plain), make(ratio=second)

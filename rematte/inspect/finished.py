@@ -36,7 +36,6 @@ from rematte.video.frame import (
     Colour,
     Frame,
     Pixels,
-    VideoInfo,
 )
 from rematte.video.opening import Limits
 from rematte.video.read_options import ReadOptions
@@ -194,9 +193,9 @@ def inspect_matte(
         shown: Iterable[Frame] = reader
         times = [] if number is None and every is None else reader.times()
         if times:
-            seconds = float(times[-1] - times[0] + 1 / info.rate)
-            count = how_many(seconds, number, every)
-            shown = _sampled(path, options, info, times, count)
+            timeline = Timeline(info, times, 0, len(times), [])
+            count = how_many(timeline, number, every)
+            shown = _sampled(path, options, timeline, count)
         shown = tqdm(shown, unit="frame", desc=path.name, disable=not progress)
         seen = [measure(frame, gray) for frame in shown]
     if not gray and not any(each.transparent for each in seen):
@@ -208,10 +207,10 @@ def inspect_matte(
     checks = [*alpha_checks(seen, gray), *number_checks(labels)]
     other: Colour | None = None
     if source is not None:
-        timeline = read_timeline(source, options)
-        other = timeline.info.colour
-        checks += source_checks(times, info, timeline, bool(labels))
-        lost = set(timeline.info.beside) - set(info.beside)
+        wanted = read_timeline(source, options)
+        other = wanted.info.colour
+        checks += source_checks(times, info, wanted, bool(labels))
+        lost = set(wanted.info.beside) - set(info.beside)
         if lost and not labels:
             notes.append(f"the source has and the file has not: {', '.join(lost)}")
     checks.append(colour_check(info.colour, other, gray))
@@ -237,14 +236,10 @@ def _open(path: Path, options: Options, *span: Fraction | None) -> VideoReader:
 
 
 def _sampled(
-    path: Path,
-    options: Options,
-    info: VideoInfo,
-    times: Sequence[Fraction],
-    number: int,
+    path: Path, options: Options, timeline: Timeline, number: int
 ) -> Iterator[Frame]:
     """Give evenly spaced frames of a file."""
-    timeline = Timeline(info, times, 0, len(times), [])
+    times = timeline.times
     for index in spread(timeline, number, 1):
         end = times[index + 1] if index + 1 < len(times) else None
         with _open(path, options, times[index], end) as reader:

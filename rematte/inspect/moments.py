@@ -22,7 +22,8 @@ from rematte.video.tone import displayed
 # Frames that the network sees before one that counts. The paper sees errors settle
 # within 15; of that, most is gone after 10.
 LEAD = 10
-_PERIOD, _FEWEST, _MOST = 5.0, 4, 24  # seconds between moments; how many by default
+# By default a moment in so many seconds, and in so many frames; how many there are.
+_PERIOD, _FRAMES, _FEWEST, _MOST = 8.0, 200, 4, 24
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,11 @@ def read_timeline(
         return Timeline(reader.info, times, begin, stop, [*reader.notes, *notes])
 
 
-def how_many(seconds: float, number: int | None, every: float | None) -> int:
+def how_many(timeline: Timeline, number: int | None, every: float | None) -> int:
     """Choose the number of moments of a clip.
 
     Args:
-        seconds: Length of the clip [s].
+        timeline: The clip.
         number: As asked for, or None.
         every: Seconds between moments as asked for, or None.
 
@@ -113,8 +114,9 @@ def how_many(seconds: float, number: int | None, every: float | None) -> int:
     if every is not None and not every > 0:
         raise ValueError(f"every (--every) must be above 0 seconds, got {every}")
     if every is not None:
-        return max(1, round(seconds / every))
-    return number or min(max(round(seconds / _PERIOD), _FEWEST), _MOST)
+        return max(1, round(timeline.seconds / every))
+    usual = min(timeline.seconds / _PERIOD, timeline.count / _FRAMES)
+    return number or min(max(round(usual), _FEWEST), _MOST)
 
 
 def spread(timeline: Timeline, number: int, length: int) -> list[int]:

@@ -157,8 +157,10 @@ def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
 
 def _clip_verdict(report: ClipReport) -> str:
     """Sum a report up in a sentence or two."""
-    words = [f"{len(report.look_at)} moments deserve a look."]
-    if not report.look_at:
+    count = len(report.look_at)
+    plural = "moments deserve" if count > 1 else "moment deserves"
+    words = [f"{count} {plural} a look."]
+    if not count:
         words = ["All ways of matting this clip agree, and nothing stands out."]
     if all(look.coverage < figures.NO_ONE for look in report.looks):
         words = ["No people found."]
@@ -275,12 +277,13 @@ def draw_chart(
         y = down(value)
         parts.append(
             f'<path class="grid" d="M{_MARGIN} {y:.1f}H{_WIDTH}"/>'
-            f'<text x="{_MARGIN - 6}" y="{y + 4:.1f}" class="left">{value:.0%}</text>'
+            f'<text x="{_MARGIN - 6}" y="{y + 4:.1f}" class="left">'
+            f"{100 * value:.3g}%</text>"
         )
     for time in np.linspace(first, last, 6):
+        side = ' class="left"' if time == last else ""
         parts.append(
-            f'<text x="{across(time):.1f}" y="{_HEIGHT - 10}" class="below">'
-            f"{time:.1f} s</text>"
+            f'<text x="{across(time):.1f}" y="{_HEIGHT - 10}"{side}>{time:.1f} s</text>'
         )
     for number, line in enumerate(lines, 1):
         points = [(across(t), down(v), t, v) for t, v in thin(line.points, _POINTS)]
