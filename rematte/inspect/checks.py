@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rematte.inspect import figures
 from rematte.inspect.moments import Timeline
 from rematte.video.frame import (
-    MATRIX_RGB,
     RANGE_LIMITED,
     UNSPECIFIED,
     Colour,
@@ -229,7 +228,8 @@ def colour_check(colour: Colour, source: Colour | None, gray: bool) -> Check:
     text = _describe(colour)
     if gray or source is None or not source.sdr or not colour.sdr:
         return Check("colours", True, text)
-    stated = colour.matrix != MATRIX_RGB or colour.primaries != UNSPECIFIED
+    # Some decoders do not pass on what the file states.
+    stated = UNSPECIFIED not in (colour.primaries, source.primaries)
     same = colour.primaries == source.primaries or not stated
     if not same:
         text += f"; the source: {_describe(source)}"

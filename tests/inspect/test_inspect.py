@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rematte.inspect import figures
-from rematte.inspect.checks import match_times
+from rematte.inspect.checks import colour_check, match_times
 from rematte.inspect.clip import at_other_ratio, mirrored
 from rematte.inspect.moments import Timeline, spread
 from rematte.matting.region import Region, Regions, Window, cut
@@ -251,6 +252,12 @@ def test_the_room_below_alpha_0_is_reported(
     ok, text = check(inspect(run, path, "--source", source, code=1), "hidden colours")
     assert not ok
     assert "it is the source's there" in text
+
+
+def test_colours_fail_where_both_state_them_and_they_differ() -> None:
+    for stated, ok in ((1, True), (2, True), (9, False)):
+        found = colour_check(replace(SDR, primaries=stated), SDR, False)
+        assert found.ok is ok, found
 
 
 def test_limited_range_is_reported(run: Run, disc: DiscClip, tmp_path: Path) -> None:
