@@ -25,7 +25,7 @@ PAGE_NAME, FIGURES_NAME = "index.html", "inspect.json"
 MAP_NAME, SHEET_NAME = "map.png", "moments.png"
 _FULL = 0.25  # difference of alpha that is drawn in full colour
 _HEAT = np.array([255, 72, 32], np.float32)
-_WIDTH, _HEIGHT, _MARGIN = 920, 180, 40  # of a chart
+_WIDTH, _HEIGHT, _MARGIN = 920, 180, 50  # of a chart
 _POINTS = 600  # of a line, at most
 _LABELS = {"mirror": "mirror image", "direction": "backwards", "ratio": "other ratio"}
 
