@@ -18,8 +18,6 @@ _ABOVE = 3.0  # times the change before and after it: motion and flashes are no 
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
 LOOK = 4
-
-
 _STEP = 8  # pixels between those of a sketch
 
 
@@ -35,7 +33,9 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
         lines = np.frombuffer(plane, kind).reshape(plane.height, -1)  # type: ignore[call-overload]
         values: NDArray[np.float32]
         values = lines[::_STEP, : plane.width : _STEP].astype(np.float32)
-        return values / np.float32((1 << parts[0].bits) - 1)
+        # Hardware decoders give P010 and the like, whose values are in the upper bits.
+        upper = picture.format.name.startswith("p") and kind is np.uint16
+        return values / np.float32(65535 if upper else (1 << parts[0].bits) - 1)
     small: NDArray[np.float32]
     small = picture.reformat(*SIZE, "gray").to_ndarray().astype(np.float32)
     return small / np.float32(255)
