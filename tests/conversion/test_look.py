@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import make_clip
@@ -18,6 +19,7 @@ from rematte.options import Options
 from rematte.resume.run import convert_long
 from rematte.video.frame import SDR, Frame, Glance, VideoInfo
 from rematte.video.reader import VideoReader
+from rematte.video.scene_cuts import sketch
 
 WIDTH, HEIGHT = 640, 360
 
@@ -188,3 +190,11 @@ def test_a_look_changes_nothing_of_the_conversion(walk: Path) -> None:
     for (_, looked), frame in zip(glances, frames, strict=True):
         # The edges of chroma differ.
         assert np.abs(looked.astype(int) - frame.pixels).mean() < 1
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv420p10le", "p010le", "nv12", "rgb24"])
+def test_a_sketch_is_brightness_in_any_format(name: str) -> None:
+    picture = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 128, np.uint8))
+    values = sketch(picture.reformat(format=name))
+    assert values.size >= 96
+    assert 0.45 < values.mean() < 0.55
