@@ -34,8 +34,9 @@ _LEAST_FRAMES = 16
 # there: at first, and every few looks, smaller ones are looked at in a larger copy.
 _SIDE, _LARGE_SIDE, _SMALL, _AGAIN = 768, 1280, 72, 5
 # Side of the copies that tell whether anything changed between looks [pixels], the
-# change of a pixel that counts, of the whole range, and how many pixels must change.
-_OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED = 256, 0.06, 5
+# change of a pixel that counts, of the whole range, and how many pixels must change:
+# outside of people, and what part of a person's box.
+_OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED, _MUCH = 256, 0.06, 5, 0.2
 _ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
 _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
 _SHARE = 0.25  # of the pixels where a person may be, those that are sure
@@ -225,16 +226,22 @@ def _changed(
     boxes: Iterable[Box],
     info: VideoInfo,
 ) -> bool:
-    """Whether something has changed outside of boxes that hold people."""
+    """Whether something has changed outside of boxes that hold people, or much in one.
+
+    Who leaves changes all that was behind them, and nothing elsewhere.
+    """
     if before.shape != now.shape:
         return True
     changed = np.abs(now - before) > _CHANGE
     scale = now.shape[1] / info.width
     for left, top, right, bottom in boxes:
-        changed[
+        inside = changed[
             int(top * scale) : math.ceil(bottom * scale),
             int(left * scale) : math.ceil(right * scale),
-        ] = False
+        ]
+        if inside.mean() > _MUCH:
+            return True
+        inside[:] = False
     return int(changed.sum()) >= _LEAST_CHANGED
 
 

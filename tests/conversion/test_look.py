@@ -28,7 +28,7 @@ def scene(left: int, top: int, room: int = 60, side: int = 60) -> NDArray[np.uin
     """Draw a red square, which the fake network takes for a person."""
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     picture[..., 1:] = room
-    picture[top : top + 2 * side, left : left + side, 0] = 255
+    picture[top : top + 2 * side, max(0, left) : max(0, left + side), 0] = 255
     return picture
 
 
@@ -144,6 +144,24 @@ def test_small_frames_and_given_ratios_are_seen_whole(walk: Path) -> None:
         options = Options(region="auto", downsample_ratio=0.5)
         assert choose_regions(Fake(), walk, options, reader.info) is None
         assert choose_regions(Fake(), walk, Options(), reader.info) is None
+
+
+def test_who_leaves_is_followed_to_the_edge(tmp_path: Path) -> None:
+    """Nothing but the place where they were differs at the next look."""
+    pictures = [scene(max(-60, 300 - 9 * n), 100) for n in range(75)]
+    walk = make_clip(tmp_path / "leave.mkv", pictures, codec="ffv1")
+    with VideoReader(walk) as reader:
+        info = reader.info
+    regions = choose_regions(Fake(0.0), walk, Options(region="auto"), info)
+    assert regions is not None
+    with VideoReader(walk) as reader:
+        for frame in reader:
+            person = frame.pixels[..., 0] > 200
+            inside = np.zeros_like(person)
+            for window in regions.at(frame).windows:
+                left, top, right, bottom = window.keep
+                inside[top:bottom, left:right] = True
+            assert inside[person].all()
 
 
 def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
