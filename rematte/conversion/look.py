@@ -1,7 +1,8 @@
 """Looks for people in a few frames of a video, to decide where the network works.
 
-The video is decoded once for it. The network sees a frame a second and those beside
-scene cuts, whole, and larger than in the conversion.
+The video is decoded once for it. A frame a second, and those beside scene cuts, are
+compared with the last look; where something has changed besides the people known, the
+network sees the frame whole, and larger than in the conversion.
 """
 
 import math
