@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rematte.matting.matte import to_pixels
+from rematte.engines.tensors import to_pixels
 from rematte.video.codecs import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.engines.choose import installed, make_engine
+from rematte.engines.choose import choose_engine
+from rematte.engines.tensors import to_pixels
 from rematte.errors import end
 from rematte.matting.loop import choose_ratio, matte, run
-from rematte.matting.matte import to_pixels
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
@@ -35,7 +35,7 @@ def histograms(
     found, ends = [], (frames.start, frames.stop)
     with VideoReader(clip) as left, VideoReader(clip) as right:
         plain = matte(network, islice(left, *ends), downsample_ratio=ratio)
-        engine = make_engine(name, network)
+        engine = choose_engine(network, engine=name)
         fast = run(engine, islice(right, *ends), downsample_ratio=ratio)
         for true, mine in zip(plain, fast, strict=True):
             alpha = to_pixels(true.pha, False).astype(int)
@@ -50,10 +50,11 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--ratio", type=float, help="default: longer side 512")
     parser.add_argument("--weights", help="name or file (default: bundled)")
-    parser.add_argument("--engines", nargs="+", help="default: all installed")
+    parser.add_argument(
+        "--engines", nargs="+", default=["openvino", "openvino-float32"]
+    )
     options = parser.parse_args()
     network = load_network(options.weights)
-    names = options.engines or [name for name, there in installed().items() if there]
     print("| clip | ratio | engine | mean | 99.9% | frames 11-30 | last 20 | cold |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     levels = np.arange(LEVELS)
@@ -61,7 +62,7 @@ def main() -> int:
         with VideoReader(clip) as reader:
             size = reader.info.width, reader.info.height
         ratio = choose_ratio(*size, options.ratio)
-        for name in names:
+        for name in options.engines:
             counts = histograms(network, name, clip, ratio, range(options.frames))
             share = np.cumsum(counts.sum(0)) / counts.sum()
             most = int(np.searchsorted(share, 0.999))

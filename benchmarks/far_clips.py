@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from rematte.matting.background import fit_picture
+from rematte.evaluate.testset import fit_tensor
 from rematte.train.augment import Floats, straight, warp
 from rematte.train.data import Index, Item, decode
 from rematte.video.codecs import choose
@@ -167,7 +167,7 @@ def draw(
         feet = high * (0.55 + rng.uniform(1, 1.6) * shares)  # who is near is lower
         ways = paths(kind, cuts, feet, (wide, high), frames, rate, rng)
         cast = [Person(*pair) for pair in zip(cuts, ways, strict=True)]
-        scenes.append(Scene(fit_picture(pixels / 255, high, wide, "cover"), cast))
+        scenes.append(Scene(fit_tensor(pixels / 255, high, wide, "cover"), cast))
     return Clip(name_of(number), rate, rng.uniform(0.5, 2), scenes)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rematte.engines.choose import installed, make_engine
+from rematte.engines.choose import CPU_ENGINES, choose_engine
 from rematte.errors import end
 from rematte.matting.loop import run
 from rematte.network.matting_network import MattingNetwork
@@ -29,7 +29,7 @@ def seams(
     count: int,
 ) -> dict[int, list[tuple[float, int]]]:  # fmt: skip
     """Mean and largest difference at each seam of a clip, by lead-in."""
-    engines = [make_engine(name, network) for _ in range(2)]
+    engines = [choose_engine(network, engine=name) for _ in range(2)]
     found: dict[int, list[tuple[float, int]]] = {lead: [] for lead in leads}
     recent: deque[Frame] = deque(maxlen=max(leads) + 1)
     with VideoReader(clip) as reader:
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--lead-in", type=int, nargs="+", default=[0, 4, 8, 15, 30])
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--frames", type=int, default=250)
-    parser.add_argument("--engine", choices=tuple(installed()), default="torch")
+    parser.add_argument("--engine", choices=CPU_ENGINES, default="openvino")
     options = parser.parse_args()
     network = load_network()
     print("| clip | seams |", *(f"W = {lead} |" for lead in options.lead_in))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.engines.choose import installed, make_engine
+from rematte.engines.choose import CPU_ENGINES, choose_engine
 from rematte.engines.engine import Engine, State
 from rematte.errors import end
 from rematte.matting.loop import choose_ratio
@@ -78,9 +78,9 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=224, help="longer side [pixels]")
     parser.add_argument("--at", type=int, default=0, help="frame to start at")
     parser.add_argument("--after", type=Path, metavar="CLIP", help="what is cut from")
-    parser.add_argument("--engine", choices=tuple(installed()), default="torch")
+    parser.add_argument("--engine", choices=CPU_ENGINES, default="openvino")
     options = parser.parse_args()
-    engine = make_engine(options.engine, load_network())
+    engine = choose_engine(load_network(), engine=options.engine)
     print("| clip | empty | carried over | first frame 8 times | back 4 | back 8 |",
           "back 15 | other settled run |")  # fmt: skip
     print("| --- |" + " --- |" * 7)

@@ -2,13 +2,13 @@
 
 The names here are the public ones: `load_model` and `convert_video` do the work of
 the command line, `MattingNetwork` is the bare network, `matte` the loop around it.
-Each is imported when it is first used, since torch alone takes more than a second.
+Each is imported when it is first used, since some need torch, which is an extra.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rematte.errors import InputError, OutputError, WeightsError
+from rematte.errors import NO_TORCH, InputError, OutputError, WeightsError
 from rematte.version import __version__
 
 if TYPE_CHECKING:
@@ -49,7 +49,13 @@ def __getattr__(name: str) -> Any:
     """Import a public name; see PEP 562."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f"rematte.{name}: {NO_TORCH}") from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

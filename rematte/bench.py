@@ -25,7 +25,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from rematte.convert import convert_video
-from rematte.engines.choose import CPU_ENGINES, choose_engine, installed
+from rematte.engines.choose import CPU_ENGINES, choose_engine
 from rematte.engines.device import choose_device
 from rematte.engines.runtimes import package_versions, processor
 from rematte.matting.loop import run as run_engine
@@ -201,15 +201,12 @@ def _steps(case: Case, source: str, network: MattingNetwork) -> tuple[Any, str]:
             return (lambda: plain.composite(next(chunks), case.ratio)), "plain"
         src = torch.from_numpy(frames[0]).movedim(-1, 0)[None, None].float().div(255)
         return (lambda: plain.matte(src, case.ratio)), "plain"
-    engine = choose_engine(
-        network, torch.device("cpu"), torch.float32, engine=case.engine,
-        size=(case.height, case.width), ratio=case.ratio,
-    )  # fmt: skip
+    engine = choose_engine(network, engine=case.engine)
     endless = (Frame(pixels, 0, 0) for pixels in cycle)  # type: ignore[arg-type]
     mattes = run_engine(engine, endless, downsample_ratio=case.ratio)
     if case.kind == "network":
         return (lambda: next(mattes)), engine.name
-    green = Plate(torch.tensor(GREEN).view(3, 1, 1) / 255)
+    green = Plate(np.array([[GREEN]], np.uint8))
 
     def step() -> Pixels:
         return next(mattes).pixels("composite", False, green)
@@ -307,9 +304,7 @@ def run(
     Yields:
         One result for each case.
     """
-    there = installed() | {"plain": True, "auto": True}
-    wanted = [case for case in cases if there[case.engine]]
-    for size, group in itertools.groupby(wanted, _kind_and_size):
+    for size, group in itertools.groupby(cases, _kind_and_size):
         if size[0] == "file":
             yield from _measure_files(list(group), source, weights, frames)
         else:
@@ -376,7 +371,7 @@ def quick(weights: str | None = None) -> dict[str, Any]:
     Plain and this build take turns, so that a noisy machine slows both alike.
     """
     network = load_network(weights)
-    best = "openvino" if installed()["openvino"] else "torch"
+    best = "openvino"
     found: dict[str, Any] = {"engine": best, **machine()}
     for name, kind, width, height, ratio in (
         ("hd_memory", "memory", 1920, 1080, 0.25),

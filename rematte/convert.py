@@ -8,9 +8,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
@@ -18,15 +16,13 @@ from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
-from rematte.conversion.span import Span, run_span, smaller
-from rematte.engines.choose import (
-    choose_engine,
-    chunk_length,
-    placement,
-    runs_whole,
-)
+from rematte.conversion.span import Span, run_span
+from rematte.engines.choose import choose_engine, load_for, runs_whole
 from rematte.matting.loop import choose_ratio
 from rematte.options import Options
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Report", "convert", "convert_video"]
 
@@ -44,8 +40,8 @@ def convert_video(
     seq_chunk: int | str = 1,
     num_workers: int = 0,
     progress: bool | Progress = True,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
     *,
     output: str | Path | None = None,
     **options: Any,
@@ -53,7 +49,8 @@ def convert_video(
     """Cut the people out of a video, with its sound and exact times.
 
     Args:
-        model: A loaded network, or a TorchScript one.
+        model: A loaded network, or a TorchScript one; or the name or file of weights,
+            where None is the bundled ones: these need no torch on a CPU.
         input_source: A video file, a folder of images, a pattern of numbered images
             such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
             to the network until its alpha settles).
@@ -109,7 +106,7 @@ def convert(
     """Convert as `convert_video` does, with paths and options in one object each.
 
     Args:
-        model: A loaded network, or a TorchScript one.
+        model: As in `convert_video`.
         source: A video file, an image, or a folder or pattern of images.
         paths: Where outputs go, by kind: "output", "composition", "alpha",
             "foreground".
@@ -123,14 +120,15 @@ def convert(
         Exception: As `convert_video`.
     """
     stages = Stages()
-    device, dtype = placement(model, options.device, options.dtype)
+    if model is None or isinstance(model, str | Path):
+        model = load_for(options.engine, model)
+    whole = runs_whole(model, options.engine, options.device, options.dtype)
     check_paths(paths, source, options, options.overwrite)
     with open_reader(source, options, *options.span) as reader:
         info = reader.info
         ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
         report = Report(0, info.width, info.height, ratio)
         outputs = plan_outputs(paths, info, options)
-        whole = runs_whole(model, device, dtype, options.engine)
         report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)
         looking = time.perf_counter()
@@ -138,11 +136,10 @@ def convert(
         report.looking = time.perf_counter() - looking
         if regions is not None:
             report.regions = regions.as_json()
-        chunk = 1 if info.still else chunk_length(options.seq_chunk, device)
+        chunk = 1 if info.still else options.seq_chunk
         engine = partial(
-            choose_engine, model, device, dtype, engine=options.engine,
-            size=(info.height, info.width), ratio=ratio, chunk=chunk,
-            frames=smaller(info.frames, options.limit), report=report.notes.append,
+            choose_engine, model, engine=options.engine, device=options.device,
+            dtype=options.dtype, chunk=chunk, report=report.notes.append,
         )  # fmt: skip
         run_span(
             Span(), reader, outputs, options, engine, report,

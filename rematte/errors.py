@@ -13,6 +13,8 @@ EXIT_CODES = (
     "5 out of memory, 130 interrupted"
 )
 
+NO_TORCH = "this needs torch: pip install 'rematte[torch]'"
+
 
 class InputError(ValueError):
     """The input cannot be read: missing, empty, not a video, or broken."""
@@ -50,6 +52,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 3, text
     if isinstance(error, BrokenPipeError):
         return 1, "the program that reads the output has ended (broken pipe)"
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return 1, NO_TORCH
     # An extra that is not installed says so itself, and so does a cluster.
     if isinstance(error, OutputError | ImportError | ConnectionError):
         return 1, text

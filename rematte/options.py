@@ -158,12 +158,12 @@ class Options:
             small; or left, top, width and height of a rectangle [pixels], outside of
             which there is nobody.
         device: Where the model is; needed for frozen TorchScript.
-        dtype: The model's precision; needed for frozen TorchScript.
-        engine: What runs a float32 `MattingNetwork` on a CPU: "torch", "openvino",
-            "openvino-float32", or "auto", which takes the fastest.
-            "plain" calls the model as a whole, as is done with every other model and
-            on other devices. On a CUDA GPU "auto" and "torch" repeat a CUDA graph,
-            one frame at a time; "torch-compiled" compiles it first.
+        dtype: The model's precision, such as "float32"; needed for frozen TorchScript.
+        engine: What runs a float32 `MattingNetwork` on a CPU: "openvino", which is
+            what "auto" takes, or "openvino-float32"; "plain" calls the model as a
+            whole with torch, as is done with every other model and on other devices.
+            On a CUDA GPU "auto" and "torch" repeat a CUDA graph, one frame at a time;
+            "torch-compiled" compiles it first.
         warmup: How many frames the network sees backwards before the first one, and
             before the first one after each cut, so that it does not start from nothing;
             "auto" takes 8, or fewer where they are large; 0, none.
@@ -260,19 +260,19 @@ class Options:
         None, "--device", "auto, cpu, cuda, cuda:N or mps", group=_NETWORK,
         metavar="DEVICE", command_default="auto",
     )  # fmt: skip
-    dtype: "torch.dtype | None" = _option(
+    dtype: "str | torch.dtype | None" = _option(
         None, "--dtype", "precision", group=_NETWORK,
         choices=("float32", "float16", "bfloat16"), command_default="float32",
     )  # fmt: skip
     engine: str = _option(
         "auto", "--engine",
-        "what runs the network on a CPU: torch, openvino, openvino-float32, "
-        "plain, or auto, the fastest; on a CUDA GPU auto or torch, a "
+        "what runs the network on a CPU: openvino (which auto takes), "
+        "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch, a "
         "recorded graph, torch-compiled, which takes half a minute first, or plain",
         group=_NETWORK, metavar="NAME",
         choices=(
-            "auto", "torch", "openvino", "openvino-float32", "onnxruntime", "plain",
-            "torch-compiled",
+            "auto", "openvino", "openvino-float32", "plain", "torch", "torch-compiled",
+            "onnxruntime",
         ),
     )  # fmt: skip
     seq_chunk: int | str = _option(
@@ -401,8 +401,10 @@ class Options:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if each.name != "dtype":  # which is a word on the command line alone
-                each.metadata["option"].check(each.name, getattr(self, each.name))
+            value = getattr(self, each.name)
+            if each.name == "dtype" and value is not None:
+                value = str(value).removeprefix("torch.")
+            each.metadata["option"].check(each.name, value)
         self._check_edges()
         resize, mbps, crf = self.input_resize, self.output_video_mbps, self.crf
         if resize is not None and not (len(resize) == 2 and min(resize) >= 1):

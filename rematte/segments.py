@@ -1,8 +1,8 @@
 """The public names of `rematte.resume`: long videos in segments."""
 
+from rematte.engines.convert_graph import weights_digest as weights_hash
 from rematte.resume import LEAD_IN, LENGTH
 from rematte.resume.join import LongReport, join
-from rematte.resume.manifest import weights_hash
 from rematte.resume.plan import Segment, Work, plan_segments, prepare
 from rematte.resume.run import SegmentConverter, convert_long
 

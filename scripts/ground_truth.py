@@ -34,13 +34,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rematte.engines.tensors import to_pixels
 from rematte.errors import end
 from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.chroma_key import ColourDifferenceKey
 from rematte.evaluate.dataset import Matte
 from rematte.evaluate.evaluate import score
-from rematte.matting.background import fit_picture
-from rematte.matting.matte import to_pixels
+from rematte.evaluate.testset import fit_tensor
 from rematte.network.guided_filter import (
     DeepGuidedFilter,
     FastGuidedFilter,
@@ -311,7 +311,7 @@ def large_still(rgba: NDArray[np.uint8], back: Tensor, kind: str) -> Still:
         kind: Of `KINDS`.
     """
     height, width = LARGE
-    bgr = fit_picture(back, height, width, "cover")
+    bgr = fit_tensor(back, height, width, "cover")
     cut = enlarge(rgba, round(1.2 * height))
     side, above = cut.shape[2] // 4, height // 5
     cut = F.pad(cut, (side, side, above, 0))  # room for hair

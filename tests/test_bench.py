@@ -15,7 +15,7 @@ from rematte.weights.load import load_network
 def test_every_kind_is_measured(kind: str) -> None:
     cases = [
         Case(kind, 64, 48, 0.5, engine, chunk)
-        for engine, chunk in (("plain", 1), ("plain", 4), ("torch", 1))
+        for engine, chunk in (("plain", 1), ("plain", 4), ("openvino-float32", 1))
         if kind == "memory" or chunk == 1
     ]
     results = list(bench.run(cases, turns=2, frames=6))
@@ -32,7 +32,7 @@ def test_plain_and_this_build_give_the_same_composites() -> None:
     frames = list(bench.drawn(96, 64, 3))
     network = load_network()
     plain = bench.Plain(network)
-    step, _ = bench._steps(Case("memory", 96, 64, 0.5, "torch"), "", network)
+    step, _ = bench._steps(Case("memory", 96, 64, 0.5, "openvino-float32"), "", network)
     for frame in frames:
         (theirs,) = plain.composite([frame], 0.5)
         # Plain rounds down, as the reference does.

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import make_clip
+from fakes import colours
+
 import rematte
 
 PACKAGE = Path(rematte.__file__).parent
@@ -25,14 +28,12 @@ ALLOWED = {
     "engines/kernels": {"video"},
     "engines/device": set(),
     "matting/region": {"video"},
-    "matting/matte": {
-        *("engines/device", "engines/kernels", "matting/region", "network", "video"),
-    },
+    "matting/matte": {"engines/kernels", "matting/region", "video"},
     "engines": {
         *("engines/device", "engines/kernels", "matting/matte", "network", "video"),
         *("weights",),
     },
-    "matting": {"engines", "network", "prefetch", "video"},
+    "matting": {"engines", "prefetch", "video"},
     "options": {"video"},
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
     "convert": {"conversion", "engines", "matting", "options", "video"},
@@ -46,7 +47,7 @@ ALLOWED = {
     },
     "live": {"conversion", "convert", "engines", "matting", "options", "video"},
     "serve": {"convert", "engines", "matting", "options", "video", "workers"},
-    "evaluate": {"matting", "video"},
+    "evaluate": {"engines", "matting", "video"},
     "inspect": {"conversion", "engines", "matting", "options", "video"},
     "train": {"engines", "network", "video", "weights"},
     "export": {"engines", "network", "video", "weights"},
@@ -58,7 +59,7 @@ ALLOWED = {
         *("inspect", "live", "matting", "network", "options", "prefetch"),
         *("resume", "serve", "train", "video", "weights", "workers"),
     },
-    "segments": {"resume"},
+    "segments": {"engines", "resume"},
     "streams": {"live"},
     "onnx": {"export"},
     "tensorflow": {"export"},
@@ -72,17 +73,19 @@ def part_of(module: str) -> str:
     return first if first in ALLOWED else names[0]
 
 
+def names_in(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if node.module == "rematte":
+        return {f"rematte.{alias.name}" for alias in node.names}
+    return {node.module or ""}
+
+
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if module == "rematte":
-                names |= {f"rematte.{alias.name}" for alias in node.names}
-            else:
-                names.add(module)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= names_in(node)
     return names
 
 
@@ -102,6 +105,41 @@ def test_video_knows_no_torch_and_the_network_no_files() -> None:
     forbidden = {"pathlib", "os", "argparse", "av", "urllib", "safetensors"}
     for path in (PACKAGE / "network").glob("*.py"):
         assert not imports(path) & forbidden, path
+
+
+def test_torch_is_imported_where_it_runs_and_nowhere_else() -> None:
+    """It is an extra: a conversion on a CPU does without it."""
+    within = {
+        part_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+        for path in PACKAGE.rglob("*.py")
+        if any(
+            isinstance(node, ast.Import | ast.ImportFrom)
+            and any(name.split(".")[0] == "torch" for name in names_in(node))
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+        )
+    }
+    leaves = {"bench", "evaluate", "export", "live", "train"}
+    assert within == {"engines", "engines/kernels", "network", "weights"} | leaves
+
+
+def test_a_conversion_needs_no_torch(tmp_path: Path) -> None:
+    make_clip(tmp_path / "in.mp4", colours(4, (64, 48)))
+    code = f"""
+import sys
+sys.modules["torch"] = None  # importing it raises, as where it is not installed
+from rematte.cli import main
+folder = {str(tmp_path)!r}
+outputs = ["-o", f"{{folder}}/out.mov", "--composition", f"{{folder}}/over.mp4"]
+for more in [], ["--workers", "2", "--segment", "2"], ["--background", "blur"]:
+    assert main(["convert", f"{{folder}}/in.mp4", *outputs, "-y", *more]) == 0
+assert main(["doctor"]) == 0
+assert main(["export", "x.onnx"]) == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, check=True,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "pip install 'rematte[torch]'" in done.stderr
 
 
 def test_runtimes_are_imported_in_one_place() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from side_by_side import Picture, composite, decode, to_rgba
 
-from rematte.video.sheet import resize
+from rematte.video.pixels import resize
 
 WIDTH, HEIGHT, GAP = 256, 320, 4
 EVERY = 2  # of the clip's 25 frames a second

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Generator
 from contextlib import closing, redirect_stdout
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands
@@ -151,21 +151,21 @@ def _run_on_ray(
     options: Namespace, jobs: "list[Job]", progress: bool
 ) -> "Generator[Job]":
     from rematte.options import make_options
-    from rematte.weights import load
     from rematte.workers import ray_cluster
 
-    settings = flags.settings(options, options.device)
     yield from ray_cluster.run(
         jobs,
-        partial(
-            load.load_model, options.weights, options.variant, dtype=settings["dtype"]
-        ),
-        make_options(**settings),
+        partial(_load_on, options),
+        make_options(**flags.settings(options, options.device)),
         address=options.ray or None, workers=options.jobs, cpus=options.worker_cpus,
         retries=2 if options.retries is None else options.retries, split=options.split,
         skip_existing=options.skip_existing,
         report=partial(print, file=sys.stderr),
     )  # fmt: skip
+
+
+def _load_on(options: Namespace, device: str) -> Any:
+    return flags.model_loader(options, device)()
 
 
 def _print_job(job: "Job", file: TextIO) -> None:

@@ -4,9 +4,30 @@ import json
 import os
 import platform
 from argparse import Namespace
+from importlib import import_module
+from importlib.util import find_spec
 
 from rematte.cli.parser import Commands
 from rematte.version import __version__
+
+# What each extra brings, and the modules that it needs.
+EXTRAS = {
+    "torch": (
+        "load_model and MattingNetwork in Python, other weights, GPUs, evaluate, bench",
+        "torch",
+    ),
+    "train": ("train", "torch", "pydantic", "PIL"),
+    "web": ("serve", "starlette", "uvicorn"),
+    "live": ("live in a window and as a virtual camera", "pygame", "pyvirtualcam"),
+    "ray": ("batch on a cluster", "ray"),
+    "s3": ("batch from and to s3://", "s3fs", "upath"),
+    "gs": ("batch from and to gs://", "gcsfs", "upath"),
+    "exports": (
+        "export to all formats",
+        *("torch", "onnx", "onnxruntime", "onnxscript", "tensorflow", "coremltools"),
+        *("executorch", "ncnn", "pnnx"),
+    ),
+}
 
 
 def add(commands: Commands) -> None:
@@ -41,6 +62,12 @@ def _encoder(name: str) -> str:
     return "ok"
 
 
+def _extra(brings: str, *modules: str) -> str:
+    if all(find_spec(module) for module in modules):
+        return "ok"
+    return f"not installed, brings: {brings}"
+
+
 def examine() -> dict[str, dict[str, str]]:
     """Look at everything a conversion depends on.
 
@@ -49,37 +76,35 @@ def examine() -> dict[str, dict[str, str]]:
     """
     import av
     import numpy
-    import torch
 
-    from rematte.engines.choose import installed
     from rematte.engines.device import choose_device
+    from rematte.engines.runtimes import package_versions, processor
     from rematte.video.codecs import CODECS, IMAGES
     from rematte.weights.registry import WEIGHTS, download_dir, find
 
     device, why = choose_device()
-    gpus = {
+    torch = None if find_spec("torch") is None else import_module("torch")
+    gpus = {} if torch is None else {
         f"cuda:{index}": torch.cuda.get_device_name(index)
         for index in range(torch.cuda.device_count())
-    }
+    }  # fmt: skip
     return {
         "versions": {
             "rematte": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
             "av (PyAV)": av.__version__,
             "ffmpeg": str(av.ffmpeg_version_info),
             "numpy": numpy.__version__,
+            "openvino": package_versions(["openvino"]).get("openvino", "not installed"),
+            "torch": "not installed" if torch is None else torch.__version__,
             "system": f"{platform.system()} {platform.machine()}",
         },
         "devices": {
             "chosen by auto": f"{device} ({why})",
-            "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}",
+            "cpu": f"{os.cpu_count()} cores; {processor()}",
             **gpus,
         },
-        "engines": {
-            name: "ok" if there else "not installed"
-            for name, there in installed().items()
-        },
+        "extras": {extra: _extra(*names) for extra, names in EXTRAS.items()},
         "encoders": {
             **{
                 f"{name} ({codec.encoder})": _encoder(codec.encoder)

@@ -5,13 +5,11 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rematte.cli.parser import Parser, one_of, reporting
 from rematte.options import OPTIONS, Options
-
-if TYPE_CHECKING:
-    import torch
+from rematte.weights.registry import VARIANTS
 
 _DEFAULTS = {each.name: each.default for each in fields(Options)}
 
@@ -20,9 +18,6 @@ _CHECKS = {"hwaccel": one_of("rematte.video.read_options", "HWACCELS")}
 
 # Options that name one file, which several inputs would write.
 _SINGLE = {"cuts"}
-
-# As `rematte.network.matting_network.VARIANTS`, which is slow to import.
-VARIANTS = ("mobilenetv3", "resnet50")
 
 
 def add_options(parser: Parser, *, single: bool = True) -> None:
@@ -102,24 +97,15 @@ def add_messages(parser: Parser, json: str) -> None:
     group.add_argument("--json", action="store_true", help=json)
 
 
-def settings(words: Namespace, device: "torch.device | str") -> dict[str, Any]:
+def settings(words: Namespace, device: str) -> dict[str, Any]:
     """The options of a conversion that the flags stand for, by name."""
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
-    return {**given, "device": device, "dtype": torch_dtype(words)}
+    return {**given, "device": device}
 
 
-def torch_dtype(words: Namespace) -> "torch.dtype":
-    """The type that --dtype names."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, words.dtype)
-    return dtype
-
-
-def model_loader(words: Namespace, device: "torch.device") -> Callable[[], Any]:
+def model_loader(words: Namespace, device: str) -> Callable[[], Any]:
     """Make what loads the network that the flags name, in another process too."""
-    from rematte.weights import load
+    from rematte.engines.choose import load_for
 
-    return partial(
-        load.load_model, words.weights, words.variant, device, torch_dtype(words)
-    )
+    variant = getattr(words, "variant", None)
+    return partial(load_for, words.engine, words.weights, variant, device, words.dtype)

@@ -85,7 +85,7 @@ def run(words: Namespace) -> int:
         check_folder(folder, words.overwrite)
     device, _ = choose_device(words.device)
     given = {name: getattr(words, name) for name in (*_NETWORK, *_READING)}
-    options = Options(**given | {"device": device, "dtype": flags.torch_dtype(words)})
+    options = Options(**given | {"device": device})
     finished = words.matte or words.source is not None or is_transparent(path, options)
     _check_flags(words, finished)
     shown = not words.quiet and sys.stderr.isatty()

@@ -65,13 +65,12 @@ def run(options: Namespace) -> int:
     from rematte.engines.device import choose_device
     from rematte.live.run import live
     from rematte.prefetch import share_heap
-    from rematte.weights import load
 
     share_heap()
     device, _ = choose_device(options.device)
     shown = sys.stderr.isatty() and not options.quiet
     report = live(
-        load.load_model(options.weights, None, device, flags.torch_dtype(options)),
+        flags.model_loader(options, device)(),
         options.source,
         options.output,
         show=options.show,

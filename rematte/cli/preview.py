@@ -60,7 +60,7 @@ def run(words: Namespace) -> int:
     check_sheet(path, target, words.overwrite)
     device, why = choose_device(words.device)
     given = {name: getattr(words, name) for name in (*_OPTIONS, "overwrite")}
-    given |= {"device": device, "dtype": flags.torch_dtype(words)}
+    given |= {"device": device}
     report = preview(
         flags.model_loader(words, device)(), path, target, Options(**given),
         number=words.frames, progress=not words.quiet and sys.stderr.isatty(),

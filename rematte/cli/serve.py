@@ -50,14 +50,14 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Serve until Ctrl-C."""
+    from rematte.engines.choose import load_for
     from rematte.engines.device import choose_device
     from rematte.serve import serve
-    from rematte.weights import load
 
     device, _ = choose_device(options.device)
     serve(
         options.folder.expanduser(),
-        partial(load.load_model, options.weights, None, device),
+        partial(load_for, "auto", options.weights, None, device),
         port=options.port,
         jobs=options.jobs,
         upload_limit=options.upload_limit,

@@ -49,7 +49,7 @@ def run(options: Namespace) -> int:
 
     device, _ = choose_device(options.device)
     trained = train(
-        load_recipe(options.recipe, options.set, device.type),
+        load_recipe(options.recipe, options.set, device.partition(":")[0]),
         resume=options.resume,
         minutes=options.minutes,
         device=options.device,

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from rematte.conversion.source import open_reader
 from rematte.conversion.windows import Box, Moment, lay_windows, touch
-from rematte.engines.choose import choose_engine, placement
+from rematte.engines.choose import choose_engine
 from rematte.engines.engine import Engine, State
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window
@@ -73,12 +73,10 @@ def choose_regions(
     given = options.downsample_ratio not in (None, "auto")
     if options.region != "auto" or given or ratio == 1:
         return None
-    device, dtype = placement(model, options.device, options.dtype)
-    # What needs no building, since it makes few steps.
-    plain = "plain" if options.engine == "plain" else "auto"
     engine = choose_engine(
-        model, device, dtype, engine=plain, size=(1, 1), frames=1, report=str
-    )
+        model, engine=options.engine, device=options.device, dtype=options.dtype,
+        report=str,
+    )  # fmt: skip
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
         bar = tqdm(
@@ -265,7 +263,9 @@ def _see(
     frame = _small(glance, info, side)
     engine.prepare(frame.pixels.shape, 1.0)
     (matted,), states[side] = engine.step([frame], states.get(side))
-    boxes = find_boxes(matted.pha[0].float().cpu().numpy())
+    alpha = matted.pixels("alpha", False)[..., 0].astype(np.float32)
+    alpha /= 255
+    boxes = find_boxes(alpha)
     scale = info.width / frame.pixels.shape[1]
     return [_scaled(box, scale, info) for box in boxes]
 

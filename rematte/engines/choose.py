@@ -1,121 +1,210 @@
-"""Chooses what runs a model: an engine for a CPU, a CUDA graph, or the model itself."""
+"""Chooses what runs a model: OpenVINO on a CPU, a CUDA graph, or the model itself."""
 
-import json
-import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
+from rematte.engines.engine import Engine
+from rematte.engines.graph import BUNDLED, Graph, cached_graph
+from rematte.engines.openvino import OpenVINOEngine, is_readable
+from rematte.weights.download import sha256
+from rematte.weights.resolve import resolve
 
-from rematte.engines.cuda_graph import RecordedNetwork
-from rematte.engines.engine import Engine, State
-from rematte.engines.module import ModuleEngine
-from rematte.engines.openvino import OpenVINOEngine
-from rematte.engines.runtimes import package_versions, processor
-from rematte.engines.torch_cpu import TorchEngine
-from rematte.network.matting_network import MattingNetwork
-from rematte.video.frame import Frame
-from rematte.weights.registry import download_dir
+if TYPE_CHECKING:
+    import torch
 
-# What runs a float32 `MattingNetwork` on a CPU, and what "auto" compares.
-_COMPARED = ("torch", "openvino", "openvino-float32")
-CPU_ENGINES = (*_COMPARED, "plain")
-# ONNX Runtime was an engine; its name is still accepted.
-ENGINES = ("auto", *CPU_ENGINES, "torch-compiled", "onnxruntime")
+_OPENVINO = ("openvino", "openvino-float32")
+# What runs a float32 `MattingNetwork` on a CPU.
+CPU_ENGINES = (*_OPENVINO, "plain")
+# ONNX Runtime was an engine, and so was torch on a CPU; their names are still accepted.
+ENGINES = ("auto", *CPU_ENGINES, "torch", "torch-compiled", "onnxruntime")
 
 # On a CPU more frames at once are slower, since they no longer fit into its caches.
 _AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}
 
-# Below this many frames nothing that has to be built would pay: building takes 0.8 s
-# and saves 0.1 s a frame at HD. At first, converting and measuring takes 11 s.
-_LONG, _LONG_AT_FIRST = 20, 150
-_MEASURED = 6  # steps
+
+def load_for(
+    engine: str,
+    weights: str | Path | None = None,
+    variant: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Any:
+    """Load weights in the form that an engine runs.
+
+    Args:
+        engine: One of `ENGINES`.
+        weights: As in `load_model`.
+        variant: As in `load_model`.
+        device: Where the model goes: "cpu", "cuda", "cuda:N" or "mps".
+        dtype: Its precision: "float32", "float16" or "bfloat16".
+
+    Returns:
+        A `Graph` where OpenVINO runs it, else what `load_model` gives. torch is needed
+        for the latter, and once for a graph that is not the bundled one.
+
+    Raises:
+        WeightsError: As `load_model`.
+        ValueError: As `load_model`.
+        ImportError: If torch is needed and not installed.
+    """
+    digest = ""
+    if device == "cpu" and dtype == "float32" and _takes_graph(engine):
+        path = resolve(weights, variant)
+        if path == BUNDLED.constants[0]:
+            return BUNDLED
+        digest = f"{sha256(path)} {variant}"
+        graph = cached_graph(digest)
+        if is_readable(graph):
+            return graph
+    import torch
+
+    from rematte.engines.convert_graph import as_graph
+    from rematte.network.matting_network import MattingNetwork
+    from rematte.weights.load import load_model
+
+    model = load_model(weights, variant, device, getattr(torch, dtype))
+    if digest and isinstance(model, MattingNetwork):
+        return as_graph(model, digest)
+    return model
+
+
+def _takes_graph(engine: str) -> bool:
+    return engine in ("auto", "onnxruntime", *_OPENVINO) and _has_openvino()
+
+
+def _has_openvino() -> bool:
+    return find_spec("openvino") is not None
 
 
 def choose_engine(
     model: Any,
-    device: torch.device,
-    dtype: torch.dtype,
     *,
     engine: str = "auto",
-    size: tuple[int, int] | None = None,
-    ratio: float = 1.0,
-    frames: int | None = None,
-    chunk: int = 1,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+    chunk: int | str = 1,
     report: Callable[[str], object] = warnings.warn,
 ) -> Engine:
     """Choose and make the engine that runs a model.
 
     Args:
-        model: Anything called like `MattingNetwork`.
-        device: Where the model is.
-        dtype: The model's precision.
+        model: A `Graph`, or anything called like `MattingNetwork`.
         engine: One of `ENGINES`.
-        size: Height and width of the frames [pixels]; needed for "auto" on a CPU, which
-            measures the engines at this size. Windows within them cost about as much.
-        ratio: Size of the coarse pass in (0, 1].
-        frames: How many frames there will be, as far as is known.
-        chunk: How many frames a model that is called as a whole sees at once.
+        device: Where the model is; needed for frozen TorchScript.
+        dtype: The model's precision; needed for frozen TorchScript.
+        chunk: How many frames a model that is called as a whole sees at once, or
+            "auto".
         report: Called with a sentence when too little memory halves the chunk.
 
     Raises:
-        ValueError: If there is no such engine, it cannot run this model, or its
-            packages are not installed.
+        ValueError: If an argument is out of its range, or the engine cannot run this
+            model.
+        ImportError: If a package that the engine needs is not installed.
     """
     started = time.perf_counter()
-    kind = _kind(model, device, dtype, engine)
-    if kind == "graph":
-        recorded = RecordedNetwork(model, engine == "torch-compiled")
-        graph = ModuleEngine(recorded, device, dtype, 1, report)
-        graph.name = "torch" if engine == "auto" else engine
-        graph.reason = "a CUDA graph"
-        return graph
-    if kind == "whole":
-        return ModuleEngine(model, device, dtype, chunk, report)
-    reason = ""
-    if engine in ("auto", "onnxruntime"):
-        retired = "" if engine == "auto" else "onnxruntime is no longer an engine; "
-        engine, reason = _fastest(model, size, ratio, frames)
-        reason = retired + reason
-    made = make_engine(engine, model)
-    made.reason = reason
+    kind = _kind(model, engine, device, dtype)
+    if kind == "openvino":
+        made: Engine = _make_openvino(model, engine != "openvino-float32")
+    else:
+        made = _make_torch(model, engine, kind, device, dtype, chunk, report)
+    if engine == "onnxruntime":
+        made.reason = "onnxruntime is no longer an engine"
+    elif engine in ("auto", "torch") and made.name == "plain" and _is_network(model):
+        other = "openvino is not installed"
+        made.reason = other if engine == "auto" else "torch on a CPU"
     made.setup = time.perf_counter() - started
     return made
 
 
 def runs_whole(
-    model: Any, device: torch.device, dtype: torch.dtype, engine: str
+    model: Any,
+    engine: str,
+    device: "str | torch.device | None",
+    dtype: "str | torch.dtype | None",
 ) -> bool:
-    """Find whether `choose_engine` would call a model as a whole, in chunks."""
-    return _kind(model, device, dtype, engine) == "whole"
+    """Find whether `choose_engine` would call a model as a whole, in chunks.
+
+    Raises:
+        ValueError: As `choose_engine`.
+    """
+    return _kind(model, engine, device, dtype) == "whole"
 
 
 def _kind(
-    model: Any, device: torch.device, dtype: torch.dtype, engine: str
-) -> Literal["cpu", "graph", "whole"]:
+    model: Any,
+    engine: str,
+    device: "str | torch.device | None",
+    dtype: "str | torch.dtype | None",
+) -> Literal["openvino", "graph", "whole"]:
+    """Decide what kind of engine runs a model."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    ours = isinstance(model, MattingNetwork)
-    recorded = engine in ("auto", "torch", "torch-compiled")
-    if ours and device.type == "cuda" and recorded:
+    if engine in _OPENVINO and not _has_openvino():
+        raise ValueError(
+            f"engine {engine} needs openvino: pip install openvino, or use "
+            "--engine plain"
+        )
+    if isinstance(model, Graph):
+        placed = str(device or "cpu"), _name(dtype or "float32")
+        if placed != ("cpu", "float32") or not _takes_graph(engine):
+            raise ValueError(
+                f"weights that were loaded for OpenVINO run on a CPU in float32, got "
+                f"engine {engine}, {placed[0]}, {placed[1]}; load them with load_model"
+            )
+        return "openvino"
+    where, precision = _placement(model, device, dtype)
+    ours = _is_network(model)
+    if ours and where.type == "cuda" and engine in ("auto", "torch", "torch-compiled"):
         return "graph"
+    what = f"{type(model).__name__}, {where}, {precision}"
     if engine == "torch-compiled":
         raise ValueError(
             f"engine torch-compiled runs a MattingNetwork on a CUDA GPU only, and this "
-            f"is {type(model).__name__}, {device}; leave engine (--engine) out"
+            f"is {what}; leave engine (--engine) out"
         )
-    fits = ours and device.type == "cpu" and dtype == torch.float32
+    fits = ours and where.type == "cpu" and _name(precision) == "float32"
     if not fits and engine not in ("auto", "torch", "plain"):
         raise ValueError(
             f"engine {engine} runs a float32 MattingNetwork on a CPU only, and this is "
-            f"{type(model).__name__}, {device}, {dtype}; leave engine (--engine) out"
+            f"{what}; leave engine (--engine) out"
         )
-    return "cpu" if fits and engine != "plain" else "whole"
+    return "openvino" if fits and _takes_graph(engine) else "whole"
+
+
+def _make_openvino(model: Any, mixed: bool) -> Engine:
+    if isinstance(model, Graph):
+        return OpenVINOEngine(model, mixed)
+    from rematte.engines.convert_graph import as_graph
+
+    return OpenVINOEngine(as_graph(model), mixed)
+
+
+def _make_torch(
+    model: Any,
+    engine: str,
+    kind: Literal["graph", "whole"],
+    device: "str | torch.device | None",
+    dtype: "str | torch.dtype | None",
+    chunk: int | str,
+    report: Callable[[str], object],
+) -> Engine:
+    from rematte.engines.module import ModuleEngine
+
+    where, precision = _placement(model, device, dtype)
+    if kind == "whole":
+        length = _chunk_length(chunk, where.type)
+        return ModuleEngine(model, where, precision, length, report)
+    from rematte.engines.cuda_graph import RecordedNetwork
+
+    recorded = RecordedNetwork(model, engine == "torch-compiled")
+    graph = ModuleEngine(recorded, where, precision, 1, report)
+    graph.name = "torch" if engine == "auto" else engine
+    graph.reason = "a CUDA graph"
+    return graph
 
 
 def describe_engine(engine: Engine) -> str:
@@ -123,108 +212,28 @@ def describe_engine(engine: Engine) -> str:
     return f"{engine.name} ({engine.reason})" if engine.reason else engine.name
 
 
-def installed() -> dict[str, bool]:
-    """Give the names of the CPU engines, and whether their packages are installed."""
-    return {
-        name: name == "torch" or find_spec("openvino") is not None for name in _COMPARED
-    }
+def _is_network(model: Any) -> bool:
+    from rematte.network.matting_network import MattingNetwork
+
+    return isinstance(model, MattingNetwork)
 
 
-def make_engine(name: str, network: MattingNetwork) -> Engine:
-    """Make one of the `installed` engines for a float32 network on the CPU.
-
-    Raises:
-        ValueError: If its packages are not installed.
-    """
-    if name == "torch":
-        return TorchEngine(network)
-    if not installed()[name]:
-        raise ValueError(
-            f"engine {name} needs openvino: pip install 'rematte[openvino]', or use "
-            "--engine torch"
-        )
-    return OpenVINOEngine(network, mixed=name == "openvino")
+def _name(dtype: "str | torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
 
 
-def _fastest(
-    network: MattingNetwork,
-    size: tuple[int, int] | None,
-    ratio: float,
-    frames: int | None,
-) -> tuple[str, str]:
-    """Find the name of the engine that is fastest here, and say why it is taken.
-
-    Each one that is installed runs a few steps; the result is saved in a file for the
-    next time. A short video gets torch, which needs no building.
-    """
-    names = [name for name, there in installed().items() if there]
-    if len(names) == 1:
-        return "torch", "no other is installed"
-    if size is None:
-        raise ValueError("engine auto needs the size of the frames")
-    path = download_dir() / "engines.json"
-    key = _situation(network, size, ratio, names)
-    try:
-        known = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    # Without a count it is a long one, such as a camera.
-    least = _LONG if known.get(key) in names else _LONG_AT_FIRST
-    if frames is not None and frames < least:
-        return "torch", f"fewer than {least} frames"
-    if known.get(key) in names:
-        return known[key], "measured before"
-    seconds = {
-        name: _measure(make_engine(name, network), size, ratio) for name in names
-    }
-    best = min(seconds, key=lambda name: seconds[name])
-    try:  # a cache: where it cannot be written, the next run measures again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(known | {key: best}, indent=1), "utf-8")
-        part.replace(path)
-    except OSError:
-        pass
-    measured = (f"{name} {seconds[name] * 1e3:.0f} ms" for name in names)
-    return best, f"fastest of {', '.join(measured)}"
-
-
-def _measure(engine: Engine, size: tuple[int, int], ratio: float) -> float:
-    """Time the shortest of a few steps [s], after two that build and warm up."""
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    engine.prepare(pixels.shape, ratio)
-    state: State = None
-    seconds = []
-    for index in range(2 + _MEASURED):
-        started = time.perf_counter()
-        _, state = engine.step([Frame(pixels, index, 1)], state)  # type: ignore[arg-type]
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[2:])
-
-
-def _situation(
-    network: MattingNetwork, size: tuple[int, int], ratio: float, names: list[str]
-) -> str:
-    """Give all that the speed of engines depends on, as a key."""
-    there = package_versions(("torch", "openvino"))
-    versions = [" ".join(item) for item in there.items()]
-    height, width = int(size[0] * ratio), int(size[1] * ratio)
-    parts = [
-        platform.machine(), processor(), f"{torch.get_num_threads()} threads",
-        *versions, type(network.backbone).__name__, f"{width}x{height}",
-        "coarse" if ratio == 1 else "refined", *names,
-    ]  # fmt: skip
-    return ", ".join(parts)
-
-
-def placement(
-    model: Any, device: str | torch.device | None, dtype: torch.dtype | None
-) -> tuple[torch.device, torch.dtype]:
+def _placement(
+    model: Any,
+    device: "str | torch.device | None",
+    dtype: "str | torch.dtype | None",
+) -> "tuple[torch.device, torch.dtype]":
     """Find where a model is and its precision, unless they are given.
 
     Raises:
         ValueError: If they are neither given nor known, or not the model's.
     """
+    import torch
+
     parameter = next(iter(model.parameters()), None)
     if parameter is not None:
         device = parameter.device if device is None else device
@@ -238,15 +247,18 @@ def placement(
         device = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device {device!r} is none that torch knows") from error
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
+    assert isinstance(dtype, torch.dtype)
     if parameter is not None:
         _check_model(model, parameter, device, dtype)
     return device, dtype
 
 
 def _check_model(
-    model: Any, parameter: torch.Tensor, device: torch.device, dtype: torch.dtype
+    model: Any, parameter: Any, device: "torch.device", dtype: "torch.dtype"
 ) -> None:
-    if isinstance(model, torch.nn.Module) and model.training:
+    if getattr(model, "training", False):
         raise ValueError(
             "model is in training mode, where batch norm gives other results; "
             "call model.eval() first"
@@ -263,14 +275,14 @@ def _check_model(
         )
 
 
-def chunk_length(seq_chunk: int | str, device: torch.device) -> int:
-    """Turn "auto" into a number of frames at once.
+def _chunk_length(seq_chunk: int | str, device: str) -> int:
+    """Turn "auto" into a number of frames at once on a type of device.
 
     Raises:
         ValueError: If it is neither that nor a number above 0.
     """
     if seq_chunk == "auto":
-        return _AUTO_CHUNK.get(device.type, 1)
+        return _AUTO_CHUNK.get(device, 1)
     if not isinstance(seq_chunk, int) or seq_chunk < 1:
         raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {seq_chunk!r}')
     return seq_chunk

@@ -1,80 +1,71 @@
-"""Chooses the device to compute on, and copies to it and back."""
+"""Chooses the device to compute on."""
 
-from functools import lru_cache
+import ctypes
+import platform
+from importlib.util import find_spec
 
-import torch
-from torch import Tensor
 
-
-def choose_device(name: str = "auto") -> tuple[torch.device, str]:
+def choose_device(name: str = "auto") -> tuple[str, str]:
     """Turn a name into a device that is there.
+
+    torch is imported only where there may be a GPU for it.
 
     Args:
         name: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:N"
             or "mps".
 
     Returns:
-        The device, and the reason for it in words.
+        The device's name, and the reason for it in words.
 
     Raises:
         ValueError: If the name is unknown, or the device is not there.
     """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda"), torch.cuda.get_device_name()
-        if torch.backends.mps.is_available():
-            return torch.device("mps"), "Apple GPU"
-        return torch.device("cpu"), "no CUDA or Apple GPU that torch can use"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    if kind == "auto":
+        return _best()
+    if kind != "cpu" and find_spec("torch") is None:
         raise ValueError(
-            f"device {name}: torch sees {torch.cuda.device_count()} CUDA GPUs; use "
-            "auto or cpu, or install a CUDA build of torch"
+            f"device {name} needs torch: pip install 'rematte[torch]'; or use cpu"
         )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device mps: torch sees no Apple GPU; use auto or cpu")
-    return torch.device(name), "as asked"
+    if kind == "cuda":
+        import torch
+
+        if int(index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"device {name}: torch sees {torch.cuda.device_count()} CUDA GPUs; "
+                "use auto or cpu, or install a CUDA build of torch"
+            )
+    if kind == "mps":
+        import torch
+
+        if not torch.backends.mps.is_available():
+            raise ValueError("device mps: torch sees no Apple GPU; use auto or cpu")
+    return name, "as asked"
 
 
-def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Copy a tensor from the CPU to a device.
+def _best() -> tuple[str, str]:
+    if not _may_have_gpu():
+        return "cpu", "no CUDA or Apple GPU"
+    if find_spec("torch") is None:
+        return "cpu", "a GPU needs torch: pip install 'rematte[torch]'"
+    import torch
 
-    A CUDA GPU gets it through pinned memory, which is four times as fast, and on a
-    stream of its own, so that the GPU computes meanwhile.
-
-    Source:
-        https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-streams
-    """
-    device = torch.device(device)
-    if device.type != "cuda":
-        return tensor.to(device)
-    index = torch.cuda.current_device() if device.index is None else device.index
-    used, own = torch.cuda.current_stream(index), _stream(index, "up")
-    with torch.cuda.stream(own):
-        there = tensor.pin_memory().to(f"cuda:{index}", non_blocking=True)
-    used.wait_stream(own)
-    there.record_stream(used)  # its memory belongs to the other stream
-    return there
+    if torch.cuda.is_available():
+        return "cuda", torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return "mps", "Apple GPU"
+    return "cpu", "no CUDA or Apple GPU that torch can use"
 
 
-def download(tensor: Tensor) -> Tensor:
-    """Copy a tensor to the CPU, contiguous; from a CUDA GPU as `upload` does."""
-    tensor = tensor.contiguous()  # turned where it is, which a GPU does faster
-    if not tensor.is_cuda:
-        return tensor.cpu()
-    index = tensor.get_device()
-    used, own = torch.cuda.current_stream(index), _stream(index, "down")
-    own.wait_stream(used)
-    with torch.cuda.stream(own):
-        here = tensor.to("cpu", non_blocking=True)
-    tensor.record_stream(own)
-    own.synchronize()
-    return here
-
-
-@lru_cache
-def _stream(index: int, direction: str) -> torch.cuda.Stream:
-    """Make one stream for each GPU and direction."""
-    return torch.cuda.Stream(index)
+def _may_have_gpu() -> bool:
+    """Whether NVIDIA's driver is installed, or this is an Apple processor."""
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    windows = platform.system() == "Windows"
+    try:
+        ctypes.CDLL("nvcuda.dll" if windows else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
@@ -46,8 +46,11 @@ class Engine(Protocol):
             suffice for all, and the state after the last matte.
         """
 
-    def pack(self, state: State) -> list[Tensor]:
-        """Copy a state into tensors (1, C, h, w) on the CPU, in its own precision."""
+    def pack(self, state: State) -> list[NDArray[Any]]:
+        """Copy a state into arrays (1, C, h, w).
 
-    def unpack(self, tensors: list[Tensor]) -> State:
+        They have its own precision, or float32 for bfloat16, which NumPy lacks.
+        """
+
+    def unpack(self, arrays: list[NDArray[Any]]) -> State:
         """Make a state, bit for bit, of what `pack` gave; the size is prepared."""

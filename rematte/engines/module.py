@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from rematte.engines.engine import State
-from rematte.matting.matte import Matted, to_tensor
+from rematte.engines.tensors import TensorMatted, to_tensor
+from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
 
 
@@ -22,7 +23,7 @@ class ModuleEngine:
     Args:
         model: Anything called like `MattingNetwork`.
         device: Where the model is.
-        dtype: The model's precision.
+        dtype: The model's precision; by default float32.
         chunk: How many frames the network sees at once. The results are the same; more
             take more memory.
         report: Called with a sentence when the chunk is halved.
@@ -35,14 +36,15 @@ class ModuleEngine:
         self,
         model: Any,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         chunk: int = 1,
         report: Callable[[str], object] = warnings.warn,
     ) -> None:
         if chunk < 1:
             raise ValueError(f"seq_chunk must be 1 or more, got {chunk}")
         self.name, self.reason, self.setup, self.chunk = "plain", "", 0.0, chunk
-        self._model, self._device, self._dtype = model, device, dtype
+        self._model, self._device = model, device
+        self._dtype = torch.float32 if dtype is None else dtype
         self._report = report
         self._ratio = 1.0
 
@@ -84,12 +86,19 @@ class ModuleEngine:
             fgr, pha, *state = self._model(batch, *(state or [None] * 4), self._ratio)
             if together:
                 fgr, pha = fgr[0], pha[0]
-        return list(map(Matted.from_network, frames, src, fgr, pha)), state
+        return list(map(TensorMatted, frames, src, fgr, pha)), state
 
-    def pack(self, state: State) -> list[Tensor]:
+    def pack(self, state: State) -> list[NDArray[Any]]:
         """Copy a state to the CPU."""
-        return [each.cpu() for each in state if each is not None]
+        return [
+            (each.float() if each.dtype == torch.bfloat16 else each).cpu().numpy()
+            for each in state
+            if each is not None
+        ]
 
-    def unpack(self, tensors: list[Tensor]) -> State:
+    def unpack(self, arrays: list[NDArray[Any]]) -> State:
         """Bring a packed state to the device."""
-        return [each.to(self._device) for each in tensors]
+        tensors = [torch.from_numpy(each).to(self._device) for each in arrays]
+        if self._dtype == torch.bfloat16:
+            tensors = [each.bfloat16() for each in tensors]
+        return tensors

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from rematte.engines.tensors import composite, to_pixels, to_tensor
 from rematte.errors import InputError, OutputError
 from rematte.evaluate import MOTIONS
 from rematte.evaluate.dataset import Source, find_clips, read_mattes
-from rematte.matting.background import fit_picture
-from rematte.matting.matte import composite, to_pixels, to_tensor
 from rematte.video.codecs import choose
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
@@ -166,7 +166,7 @@ def _foreground(
         fgr = torch.from_numpy(matte.foreground).float().movedim(-1, 0)
         if pha.shape[1:] != (size[1], size[0]):
             # Weighted by alpha, so that hidden colours do not bleed into edges.
-            both = fit_picture(torch.cat([fgr * pha, pha]), size[1], size[0], "contain")
+            both = fit_tensor(torch.cat([fgr * pha, pha]), size[1], size[0], "contain")
             fgr, pha = both[:3] / both[3:].clamp(min=1e-6), both[3:]
         yield fgr, pha
 
@@ -185,7 +185,7 @@ def _background(
     for index, frame in enumerate(pictures):
         if frame is not shown:  # an image is resized once
             picture = to_tensor(frame.pixels, "cpu", torch.float32)
-            large, shown = fit_picture(picture, high, wide, "cover"), frame
+            large, shown = fit_tensor(picture, high, wide, "cover"), frame
         along = min(index / max(frames - 1, 1), 1)
         top, left = (start + (end - start) * along).round().astype(int)
         yield large[:, top : top + size[1], left : left + size[0]]
@@ -234,3 +234,33 @@ def _write_clip(
     for writer in writers.values():
         writer.finish()
     return count
+
+
+def fit_tensor(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
+    """Bring a picture to a size.
+
+    Args:
+        picture: (3, h, w).
+        height: Height of the result [pixels].
+        width: Width of the result [pixels].
+        fit: "cover" fills and cuts off what is over, "contain" shows all with black
+            bars, "stretch" distorts.
+    """
+    h, w = picture.shape[-2:]
+    scale = (max if fit == "cover" else min)(height / h, width / w)
+    size = (height, width)
+    if fit != "stretch":
+        size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    # Antialiasing knows no half precision on a CPU.
+    dtype = picture.dtype
+    picture = F.interpolate(
+        picture[None].float(),
+        size,
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )[0].to(dtype)
+    down, right = height - size[0], width - size[1]
+    # Negative padding cuts off.
+    edges = [right // 2, right - right // 2, down // 2, down - down // 2]
+    return F.pad(picture, edges)

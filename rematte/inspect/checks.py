@@ -20,7 +20,8 @@ from rematte.video.frame import (
     VideoInfo,
 )
 from rematte.video.numbering import describe_runs
-from rematte.video.sheet import narrow, resize, shrunk_size
+from rematte.video.pixels import resize, with_depth
+from rematte.video.sheet import shrunk_size
 
 BLACK = 2  # the brightest level that passes for 0
 VISIBLE = 0.001  # share of hidden pixels that may be brighter
@@ -78,7 +79,7 @@ class Seen:
 
 def measure(frame: Frame, gray: bool) -> Seen:
     """Measure a frame of a cut-out, or of a gray matte."""
-    pixels = narrow(frame.pixels)
+    pixels = with_depth(frame.pixels, False)
     colours = pixels[..., :3]
     transparent = pixels.shape[2] == 4
     if gray and not transparent:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rematte.engines.choose import choose_engine, describe_engine, placement
+from rematte.engines.choose import choose_engine, describe_engine
 from rematte.engines.engine import Engine
 from rematte.errors import InputError
 from rematte.inspect import figures
@@ -34,7 +34,8 @@ from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Regions, Window
 from rematte.options import Options
 from rematte.video.frame import Frame, Pixels, VideoInfo
-from rematte.video.sheet import narrow, resize, shrunk_size
+from rematte.video.pixels import resize, with_depth
+from rematte.video.sheet import shrunk_size
 
 # How each moment is matted beside the plain way, and how a reason names that.
 WAYS = {
@@ -240,9 +241,7 @@ def inspect_clip(
     # Windows are laid in whole frames.
     size = _read_size(info, ratio * _LARGER) if regions is None else None
     notes = list(timeline.notes)
-    passes = Passes(
-        model, options, ratio, size, info, regions, len(firsts), notes.append
-    )  # fmt: skip
+    passes = Passes(model, options, ratio, size, info, regions, notes.append)
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
         moment = read_moment(
@@ -298,10 +297,8 @@ class Passes:
         size: tuple[int, int] | None,
         info: VideoInfo,
         regions: Regions | None,
-        moments: int,
         report: Callable[[str], object],
     ) -> None:
-        device, dtype = placement(model, options.device, options.dtype)
         width, height = size or (info.width, info.height)
         self._size = shrunk_size(width, height, _SIDE)
         self._regions = regions
@@ -311,18 +308,14 @@ class Passes:
         scale = info.width / width
         self._ratio = min(1.0, ratio * scale)
         self._second = min(1.0, other_ratio(ratio) * scale)
-        seen, used = (height, width), ratio
-        plain, second = self._ratio, self._second
-        if regions is not None:
-            seen, used = regions.usual(ratio)
-            plain, second = used, other_ratio(used)
+        used = ratio if regions is None else regions.usual(ratio)[1]
         self.ratios = used, other_ratio(used)
         make = partial(
-            choose_engine, model, device, dtype, engine=options.engine, size=seen,
-            frames=moments * (_LEAD + _LENGTH) * len(WAYS), report=report,
+            choose_engine, model, engine=options.engine, device=options.device,
+            dtype=options.dtype, report=report,
         )  # fmt: skip
-        # One for each ratio: an engine is built anew for another size.
-        self._plain, self._other = make(ratio=plain), make(ratio=second)
+        # One for each ratio: an engine is built again for another size.
+        self._plain, self._other = make(), make()
         self.engine = describe_engine(self._plain)
         self._alpha = Renderer("alpha")
 
@@ -344,7 +337,7 @@ class Passes:
             way: [figures.agreement(*pair) for pair in zip(alphas, others, strict=True)]
             for way, others in found.items()
         }
-        pictures = [resize(narrow(frame.pixels), *small) for frame in frames]
+        pictures = [resize(with_depth(frame.pixels, False), *small) for frame in frames]
         doubts = [
             np.mean([np.abs(found[way][i] - alpha) for way in found], 0)
             for i, alpha in enumerate(alphas)

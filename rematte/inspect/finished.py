@@ -38,9 +38,10 @@ from rematte.video.frame import (
     Pixels,
 )
 from rematte.video.opening import Limits
+from rematte.video.pixels import resize, with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
-from rematte.video.sheet import narrow, on_squares, resize, shrunk_size
+from rematte.video.sheet import on_squares, shrunk_size
 from rematte.video.tone import displayed
 
 _DETAILED = 1.5  # mean difference of hidden neighbours that are a picture [levels]
@@ -280,7 +281,10 @@ def _likeness(path: Path, options: Options, source: Path) -> float:
             frame = next(displayed(reader, reader.info.colour))
         if moment is None or frame.pixels.shape[2] != 4:
             continue
-        ours, theirs = narrow(frame.pixels), narrow(moment.frames[0].pixels)
+        ours, theirs = (
+            with_depth(frame.pixels, False),
+            with_depth(moment.frames[0].pixels, False),
+        )
         if ours.shape[:2] != theirs.shape[:2]:
             continue
         hidden = (ours[..., 3] == 0) & (ours[..., :3].max(2) > BLACK)
@@ -313,6 +317,6 @@ def _holed(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
 def read_picture(path: Path, options: Options, seen: Seen) -> Pixels:
     """Read one frame of a finished file as a picture, a cut-out over squares."""
     with _open(path, options, seen.time, seen.end) as reader:
-        pixels = narrow(next(displayed(reader, reader.info.colour)).pixels)
+        pixels = with_depth(next(displayed(reader, reader.info.colour)).pixels, False)
     small = shrunk_size(pixels.shape[1], pixels.shape[0], _PICTURE_SIDE)
     return on_squares(resize(pixels, *small))

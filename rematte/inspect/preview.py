@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.source import no_frame, open_reader
-from rematte.engines.choose import choose_engine, describe_engine, placement
+from rematte.engines.choose import choose_engine, describe_engine
 from rematte.errors import InputError
 from rematte.inspect.moments import (
-    LEAD,
     find_windows,
     matte_last,
     read_moment,
@@ -30,7 +29,8 @@ from rematte.video.codecs import IMAGES, choose, is_sequence
 from rematte.video.frame import SDR, Frame, Pixels
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target
-from rematte.video.sheet import make_sheet, narrow, on_squares, still_info
+from rematte.video.pixels import with_depth
+from rematte.video.sheet import make_sheet, on_squares, still_info
 
 _SQUARES = 24  # across a picture
 _LINES = 240  # widths of the line around a window, across a picture
@@ -102,10 +102,9 @@ def preview(
     draw = [Renderer("alpha"), Renderer("output"), sheet.pixels]
     firsts = spread(timeline, number, 1)
     notes = [*timeline.notes, *sheet.encoding.notes]
-    device, dtype = placement(model, options.device, options.dtype)
     engine = choose_engine(
-        model, device, dtype, engine=options.engine, size=(info.height, info.width),
-        ratio=ratio, frames=len(firsts) * (LEAD + 1), report=notes.append,
+        model, engine=options.engine, device=options.device, dtype=options.dtype,
+        report=notes.append,
     )  # fmt: skip
     used = ratio if regions is None else regions.usual(ratio)[1]
     report = PreviewReport(str(target), [], used, describe_engine(engine), notes)
@@ -150,7 +149,7 @@ def source_picture(frame: Frame, regions: Regions | None) -> Pixels:
         regions: Where the network looks: the windows are drawn.
     """
     region = WHOLE if regions is None else regions.at(frame)
-    pixels = narrow(frame.pixels).copy()
+    pixels = with_depth(frame.pixels, False).copy()
     height, width = pixels.shape[:2]
     line = max(1, width // _LINES)
     for window in region.windows:
@@ -165,7 +164,7 @@ def source_picture(frame: Frame, regions: Regions | None) -> Pixels:
 def _drawn(matted: Matted, draw: Sequence[Callable[[Matted], Pixels]]) -> list[Pixels]:
     """Give the pictures of the other rows, transparent ones over squares."""
     pictures = [renderer(matted) for renderer in draw]
-    side = max(1, matted.like.shape[-1] // _SQUARES)
+    side = max(1, matted.size[1] // _SQUARES)
     return [on_squares(picture, side) for picture in pictures]
 
 

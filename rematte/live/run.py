@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rematte.conversion.needs import need
-from rematte.engines.choose import choose_engine, describe_engine, placement
+from rematte.engines.choose import choose_engine, describe_engine
 from rematte.errors import InputError, OutputError
 from rematte.live.sources import Newest, Sink, StreamSink, VirtualCamera, Window
 from rematte.matting.background import (
@@ -25,7 +25,7 @@ from rematte.matting.background import (
     VideoBackground,
     make_background,
 )
-from rematte.matting.loop import choose_ratio, run
+from rematte.matting.loop import run
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
@@ -188,12 +188,7 @@ def _build(
     options: Options,
 ) -> Any:
     """Build the engine for pictures of this size, before the first one arrives."""
-    device, dtype = placement(model, None, None)
-    chosen = choose_engine(
-        model, device, dtype, engine=options.engine, size=(info.height, info.width),
-        ratio=choose_ratio(info.width, info.height, options.downsample_ratio),
-        report=stats.notes.append,
-    )  # fmt: skip
+    chosen = choose_engine(model, engine=options.engine, report=stats.notes.append)
     ratio = options.downsample_ratio
     matting = partial(run, chosen, downsample_ratio=ratio)
     blank = np.zeros((info.height, info.width, 3), np.uint8)

@@ -22,7 +22,7 @@ class Streams:
         model: Anything called like `MattingNetwork`.
         downsample_ratio: Size of the coarse pass; see `choose_ratio`.
         device: Where the model is.
-        dtype: The model's precision.
+        dtype: The model's precision; by default float32.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Streams:
         model: Any,
         downsample_ratio: float | str | None = None,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._engine, self._ratio = ModuleEngine(model, device, dtype), downsample_ratio
         self._states: dict[Hashable, tuple[tuple[int, ...], list[Tensor]]] = {}

@@ -7,30 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.typing import NDArray
 
 from rematte.engines.kernels.guided_filter import Kind
 from rematte.matting.finish import Finish
-from rematte.matting.matte import (
-    Matted,
-    Plate,
-    hide,
-    own_alpha,
-    to_tensor,
-)
+from rematte.matting.matte import Matted, Plate, hide
 from rematte.video.codecs import is_pattern
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.parallel_rows import run_rows
+from rematte.video.pixels import resize, with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import Restoration, between
 from rematte.video.transparency import over_black
 
-# Gives the background (3, H, W) for a matted frame, or None for transparency.
-Background = Callable[[Matted], Tensor | None]
+# Gives the background of a matted frame, or None for transparency.
+Background = Callable[[Matted], Plate | None]
 
 FITS = ("cover", "contain", "stretch")
 COLOURS = {
@@ -61,37 +54,31 @@ def _is_colour(numbers: tuple[int, ...]) -> bool:
     return len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
 
 
-def fit_picture(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
+def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
     """Bring a picture to a size.
 
     Args:
-        picture: (3, h, w).
-        height: Height of the result [pixels].
-        width: Width of the result [pixels].
+        pixels: (h, w, 3), 8 or 16 bits.
+        size: Height and width of the result [pixels].
         fit: "cover" fills and cuts off what is over, "contain" shows all with black
             bars, "stretch" distorts.
     """
-    h, w = picture.shape[-2:]
-    scale = (max if fit == "cover" else min)(height / h, width / w)
-    size = (height, width)
+    (h, w), (height, width) = pixels.shape[:2], size
     if fit != "stretch":
-        size = (max(1, round(h * scale)), max(1, round(w * scale)))
-    # Antialiasing knows no half precision on a CPU.
-    dtype = picture.dtype
-    picture = F.interpolate(
-        picture[None].float(),
-        size,
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
-    )[0].to(dtype)
-    down, right = height - size[0], width - size[1]
-    # Negative padding cuts off.
-    edges = [right // 2, right - right // 2, down // 2, down - down // 2]
-    return F.pad(picture, edges)
+        scale = (max if fit == "cover" else min)(height / h, width / w)
+        h, w = max(1, round(h * scale)), max(1, round(w * scale))
+    else:
+        h, w = size
+    pixels = resize(pixels, w, h)
+    down, right = (height - h) // 2, (width - w) // 2
+    if fit == "contain":
+        edges = (down, height - h - down), (right, width - w - right), (0, 0)
+        return np.pad(pixels, edges)
+    top, left = -down, -right
+    return pixels[top : top + height, left : left + width]
 
 
-def blur_behind(matted: Matted, radius: float, original: bool = False) -> Tensor:
+def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
     """Blur the background of a frame without smearing the person into it.
 
     What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
@@ -102,35 +89,51 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Tensor
         radius: Standard deviation of the blur [pixels].
         original: Whether to blur the picture in the source's own encoding.
 
+    Returns:
+        (H, W, 3), 16 bits.
+
     Source:
         Knutsson & Westin, Normalized and Differential Convolution, 1993.
     """
-    source = matted.src
-    if original and matted.frame.original is not None:
-        source = to_tensor(matted.frame.original, source.device, source.dtype)
-    height, width = source.shape[-2:]
+    frame, (height, width) = matted.frame, matted.size
+    source = frame.pixels
+    if original and frame.original is not None:
+        source = frame.original
+    most = np.uint16(65535)
+    # What the source hides itself is no background.
+    seen = most if frame.alpha is None else with_depth(frame.alpha, True)
+    alpha = matted.pixels("alpha", True)
+    weight = seen - np.minimum(alpha, seen)
+    shown = with_depth(source, True) * np.uint32(1) * weight >> 16
     # A wide blur loses nothing at a smaller size, and is many times faster there.
     factor = max(1, int(radius / 4))
-    small = (max(1, height // factor), max(1, width // factor))
-    # What the source hides itself is no background.
-    seen = own_alpha(matted.frame, source)
-    weight = (1 if seen is None else seen.float()) - matted.pha.float()
-    stack = torch.cat([source.float() * weight, weight])[:, None]
-    stack = F.interpolate(stack, small, mode="area")
-    sigma = radius / factor
+    small = max(1, width // factor), max(1, height // factor)
+    stack = resize(np.concatenate([shown.astype(np.uint16), weight], 2), *small)
+    blurred = _blur(stack.astype(np.float32), radius / factor)
+    colours = blurred[..., :3] / np.maximum(blurred[..., 3:], 6.5535) * 65535
+    rounded = np.minimum(colours + 0.5, 65535).astype(np.uint16)
+    return resize(rounded, width, height)
+
+
+def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Blur (H, W, C) with a Gaussian; beyond its edges the last pixels go on."""
     reach = max(1, round(3 * sigma))
-    steps = torch.arange(-reach, reach + 1, device=stack.device, dtype=stack.dtype)
-    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    for axis in (2, 3):
-        edge = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
-        padded = F.pad(stack, edge, mode="replicate")
-        stack = F.conv2d(padded, kernel.view(1, 1, -1, 1).movedim(2, axis))
-    blurred = stack[:3, 0] / stack[3:, 0].clamp(min=1e-4)
-    blurred = F.interpolate(
-        blurred[None], (height, width), mode="bilinear", align_corners=False
-    )[0]
-    return blurred.clamp(0, 1).to(source.dtype)
+    steps = np.arange(-reach, reach + 1, dtype=np.float32)
+    kernel = np.exp(-(steps**2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        length = picture.shape[axis]
+        edge = [(reach, reach) if n == axis else (0, 0) for n in range(3)]
+        padded = np.pad(picture, edge, mode="edge")
+        views = (
+            padded[first : first + length] if axis == 0
+            else padded[:, first : first + length]
+            for first in range(len(kernel))
+        )  # fmt: skip
+        picture = np.zeros_like(picture)
+        for share, view in zip(kernel, views, strict=True):
+            picture += share * view
+    return picture
 
 
 class VideoBackground:
@@ -170,9 +173,9 @@ class VideoBackground:
         self._now: Frame = next(self._frames)
         self._following = next(self._frames, None)
         self._first = self._now.time
-        self._picture: Tensor | None = None
+        self._plate: Plate | None = None
 
-    def __call__(self, matted: Matted) -> Tensor:
+    def __call__(self, matted: Matted) -> Plate:
         """Give the picture that is shown at the frame's time."""
         if self._origin is None:
             self._origin = matted.frame.time
@@ -188,13 +191,13 @@ class VideoBackground:
                 continue
             self._now = self._following
             self._following = next(self._frames, None)
-            self._picture = None
+            self._plate = None
         # A folder may hold images of several sizes.
-        if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
+        if self._plate is None or self._plate.size != matted.size:
             pixels = over_black(self._now)
             pixels = self._convert(pixels) if self._convert else pixels
-            self._picture = _behind(pixels, matted.like, self._fit)
-        return self._picture
+            self._plate = Plate(fit_picture(pixels, matted.size, self._fit))
+        return self._plate
 
 
 class ImageBackground:
@@ -227,13 +230,13 @@ class ImageBackground:
         if convert is not None:
             self._pixels = convert(self._pixels)
         self._fit = fit
-        self._picture: Tensor | None = None
+        self._plate: Plate | None = None
 
-    def __call__(self, matted: Matted) -> Tensor:
+    def __call__(self, matted: Matted) -> Plate:
         """Give the image at the frame's size."""
-        if self._picture is None or self._picture.shape[1:] != matted.like.shape[1:]:
-            self._picture = _behind(self._pixels, matted.like, self._fit)
-        return self._picture
+        if self._plate is None or self._plate.size != matted.size:
+            self._plate = Plate(fit_picture(self._pixels, matted.size, self._fit))
+        return self._plate
 
 
 def _describe(path: Path, frame: Frame) -> list[str]:
@@ -241,12 +244,6 @@ def _describe(path: Path, frame: Frame) -> list[str]:
     if frame.alpha is None:
         return []
     return [f"the background {path.name} is transparent in places: it lies over black"]
-
-
-def _behind(pixels: Pixels, like: Tensor, fit: str) -> Tensor:
-    """Bring a picture to the size, device and precision of a matted frame."""
-    picture = to_tensor(pixels, like.device, like.dtype)
-    return fit_picture(picture, like.shape[-2], like.shape[-1], fit)
 
 
 def make_background(
@@ -301,12 +298,8 @@ def make_background(
 def _plain(plain: tuple[int, int, int], colour: Colour) -> Background:
     pixels: Pixels = np.array([[plain]], np.uint8)
     convert = between(SDR, colour)
-    values = to_tensor(convert(pixels) if convert else pixels, "cpu", torch.float32)
-
-    def background(matted: Matted) -> Tensor:
-        return values.to(matted.like)
-
-    return background
+    plate = Plate(convert(pixels) if convert else pixels)
+    return lambda matted: plate
 
 
 def _blurred(text: str, original: bool) -> Background:
@@ -317,9 +310,9 @@ def _blurred(text: str, original: bool) -> Background:
     if not 0 <= given < math.inf or (":" in text and given == 0):
         raise ValueError(f"background {text!r}: the radius must be a number above 0")
 
-    def background(matted: Matted) -> Tensor:
+    def background(matted: Matted) -> Plate:
         # The default radius scales with the frame's height or width.
-        return blur_behind(matted, given or max(matted.like.shape) / 80, original)
+        return Plate(blur_behind(matted, given or max(matted.size) / 80, original))
 
     return background
 
@@ -348,7 +341,6 @@ class Renderer:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
         self._kind = kinds.get(kind, "cutout")
         self._wide, self._background = wide, background
-        self._plate: Plate | None = None
         self._restore = None if colour.sdr else Restoration(colour)
         self._finish = finish or Finish()
 
@@ -357,7 +349,7 @@ class Renderer:
         finish = self._finish
         if self._kind == "alpha":
             if finish.reshapes:
-                return _narrowed(finish.alpha(matted), self._wide)
+                return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
         if self._restore is not None or finish.reshapes or finish.recolours:
             return self._made(matted)
@@ -370,12 +362,7 @@ class Renderer:
         """Give the background of a composite."""
         if self._kind != "cutout" or self._background is None:
             return None
-        image = self._background(matted)
-        if image is None:
-            return None
-        if self._plate is None or self._plate.image is not image:  # mostly the same
-            self._plate = Plate(image)
-        return self._plate
+        return self._background(matted)
 
     def _made(self, matted: Matted) -> Pixels:
         """Make the pixels of 16-bit colours and alpha, which all can be done to."""
@@ -388,19 +375,19 @@ class Renderer:
         if self._kind == "foreground":
             finish.clean(matted, colours, original=original)
             finish.despill(colours)
-            return _narrowed(colours, self._wide)
+            return with_depth(colours, self._wide)
         alpha = finish.alpha(matted) if finish.reshapes else pixels[..., 3:]
         plate = self._plate_of(matted)
         if plate is None:
             cutout = np.concatenate([colours, alpha], 2)
-            cutout = hide(_narrowed(cutout, self._wide))
+            cutout = hide(with_depth(cutout, self._wide))
             finish.clean(matted, cutout, original=original)
             finish.despill(cutout)
             return cutout
         finish.clean(matted, colours, original=original)
         finish.despill(colours)
         run_rows(_lay_over, len(colours), colours, alpha, plate.pixels(True))
-        return _narrowed(colours, self._wide)
+        return with_depth(colours, self._wide)
 
 
 def _restored(matted: Matted, restore: Restoration, pixels: Pixels) -> Pixels:
@@ -421,10 +408,3 @@ def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> Non
     # No more than 65535 * 65535 and a half of 65535, which 32 bits hold.
     mixed = colours[begin:end] * share + behind * (most - share)
     colours[begin:end] = (mixed + most // 2) // most
-
-
-def _narrowed(pixels: Pixels, wide: bool) -> Pixels:
-    """Reduce pixels of 16 bits to 8 unless `wide`."""
-    return (
-        pixels if wide else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    )

@@ -10,19 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from rematte.engines.engine import Engine, State
-from rematte.engines.module import ModuleEngine
 from rematte.matting.matte import Matted
 from rematte.matting.region import WHOLE, Region, Regions, crop, move_states
 from rematte.matting.warmup import Ahead, choose_warmup, warm
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
 from rematte.video.scene_cuts import LOOK, Cuts, same_scene
+
+if TYPE_CHECKING:
+    import torch
+
+    from rematte.engines.tensors import TensorMatted
 
 # Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
 # 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
@@ -54,7 +58,7 @@ class Memory:
     """
 
     shape: tuple[int, ...] = ()
-    state: list[Tensor] = field(default_factory=list)
+    state: list[NDArray[Any]] = field(default_factory=list)
     region: Fraction = Fraction(0)
     cuts: Cuts = field(default_factory=Cuts)
 
@@ -300,7 +304,7 @@ class _States:
         if self._seen[0]:
             memory.shape, memory.region = self._seen[0], self._region.since
             memory.state = [
-                tensor for state in self._states for tensor in self._engine.pack(state)
+                each for state in self._states for each in self._engine.pack(state)
             ]
 
 
@@ -323,11 +327,11 @@ def matte(
     *,
     downsample_ratio: float | str | None = None,
     seq_chunk: int = 1,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    device: "torch.device | str" = "cpu",
+    dtype: "torch.dtype | None" = None,
     tell: Callable[[str], object] = warnings.warn,
     memory: Memory | None = None,
-) -> Iterator[Matted]:
+) -> "Iterator[TensorMatted]":
     """Matte frames one after the other with any network.
 
     Where the size changes, as in a folder of unlike images, the state is reset. When a
@@ -341,7 +345,7 @@ def matte(
         seq_chunk: How many frames the network sees at once. The results are the
             same; more take more memory.
         device: Where the model is.
-        dtype: The model's precision.
+        dtype: The model's precision; by default float32.
         tell: Called with a sentence when the chunk is halved.
         memory: The state to start from; after the last frame it holds the state there.
 
@@ -352,8 +356,11 @@ def matte(
         ValueError: If an argument is out of its range.
         torch.OutOfMemoryError: If not even one frame fits.
     """
+    from rematte.engines.module import ModuleEngine
+
     engine = ModuleEngine(model, device, dtype, seq_chunk, tell)
-    return run(engine, frames, downsample_ratio=downsample_ratio, memory=memory)
+    mattes: Any = run(engine, frames, downsample_ratio=downsample_ratio, memory=memory)
+    return mattes  # type: ignore[no-any-return]
 
 
 def matte_still(matting: Matting, frame: Frame) -> Matted:
@@ -363,9 +370,10 @@ def matte_still(matting: Matting, frame: Frame) -> Matted:
         matting: `run` or `matte` with the other arguments bound, and a chunk of 1.
         frame: The image.
     """
-    before: Tensor | None = None
+    before: NDArray[np.float32] | None = None
     for matted in matting(repeat(frame, _MOST_REPEATS)):
-        if before is not None and (matted.pha - before).abs().mean() < _SETTLED:
+        alpha = matted.pixels("alpha", True).astype(np.float32)
+        if before is not None and np.abs(alpha - before).mean() < _SETTLED * 65535:
             break
-        before = matted.pha
+        before = alpha
     return matted

@@ -1,64 +1,15 @@
-"""A frame with its matte, the pixels that are made of it, and conversions of pixels."""
+"""A frame with its matte, and the pixels that are made of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from rematte.engines.device import download, upload
 from rematte.engines.kernels.guided_filter import Floats, Kind, render
 from rematte.matting.region import Region, Window, cut
-from rematte.network.guided_filter import refine
 from rematte.video.frame import Frame, Pixels
-
-
-def to_tensor(pixels: Pixels, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """Turn (..., H, W, C) 8- or 16-bit pixels into (..., C, H, W) in [0, 1]."""
-    tensor = upload(torch.from_numpy(pixels), device).movedim(-1, -3)
-    return tensor.to(dtype).div_(np.iinfo(pixels.dtype).max)
-
-
-def to_pixels(image: Tensor, wide: bool) -> Pixels:
-    """Turn (C, H, W) in [0, 1] into (H, W, C) with 8 or 16 bits, rounded."""
-    most = 65535 if wide else 255
-    # 16 bits need more than half precision has.
-    image = image.float() if wide else image
-    codes = image.clamp(0, 1).mul_(most).round_().movedim(0, -1)
-    codes = codes.to(torch.int32 if wide else torch.uint8)
-    array: Pixels = download(codes).numpy()
-    return array.astype(np.uint16) if wide else array
-
-
-def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
-    """Lay a foreground over a background: alpha * F + (1 - alpha) * B.
-
-    Args:
-        fgr: (..., 3, H, W), straight RGB in [0, 1].
-        pha: (..., 1, H, W) in [0, 1].
-        background: Anything that broadcasts to `fgr`.
-
-    Returns:
-        (..., 3, H, W) in [0, 1], display-encoded as the inputs are.
-
-    Source:
-        Porter & Duff, Compositing Digital Images, 1984, operator "over".
-    """
-    return torch.lerp(background.to(fgr.dtype).expand_as(fgr), fgr, pha)
-
-
-def own_alpha(frame: Frame, like: Tensor) -> Tensor | None:
-    """Give the source's own alpha channel, (1, H, W) in [0, 1], if it has one.
-
-    Args:
-        frame: A frame as it was read.
-        like: A tensor with the wanted device and precision.
-    """
-    if frame.alpha is None:
-        return None
-    return to_tensor(frame.alpha, like.device, like.dtype)
+from rematte.video.pixels import with_depth
 
 
 def hide(pixels: Pixels) -> Pixels:
@@ -68,85 +19,62 @@ def hide(pixels: Pixels) -> Pixels:
 
 
 class Plate:
-    """A background picture, as a tensor and as pixels.
+    """A background picture.
 
     Args:
-        image: (3, H, W) or (3, 1, 1) in [0, 1].
+        pixels: (H, W, 3) or (1, 1, 3), 8 or 16 bits.
+
+    Attributes:
+        made: What engines have made of it, for the frames that it lies behind.
     """
 
-    def __init__(self, image: Tensor) -> None:
-        self.image = image
+    def __init__(self, pixels: Pixels) -> None:
+        self._given = pixels
         self._pixels: dict[bool, Pixels] = {}
+        self.made: dict[Any, Any] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width [pixels]."""
+        return self._given.shape[0], self._given.shape[1]
 
     def pixels(self, wide: bool) -> Pixels:
         """Give the picture with 8 or 16 bits; each is made once."""
         if wide not in self._pixels:
-            self._pixels[wide] = to_pixels(self.image, wide)
+            self._pixels[wide] = with_depth(self._given, wide)
         return self._pixels[wide]
 
     def cut(self, window: Window, size: tuple[int, int], wide: bool) -> "Plate":
         """Give the part of the picture that lies behind a window."""
-        if self.image.shape[-1] == 1:
+        if self.size == (1, 1):
             return self
-        pixels = cut(self.pixels(wide), window, size)
-        plate = Plate(to_tensor(pixels, self.image.device, self.image.dtype))
-        plate._pixels[wide] = pixels
-        return plate
+        return Plate(cut(self.pixels(wide), window, size))
 
 
 class Matted:
     """A frame with its matte.
 
-    An engine that runs the whole network gives foreground and alpha at full size. The
-    CPU engines give the small maps of the guided filter, and `pixels` applies them row
-    by row, so that nothing of full size is held in floats; the tensors below are made
-    only where they are asked for.
+    The CPU engine gives the small maps of the guided filter, and `pixels` applies them
+    row by row, so that nothing of full size is held in floats. What torch runs gives a
+    `TensorMatted`.
 
     Args:
         frame: The frame as it was read.
-        src: The frame, (3, H, W) in [0, 1].
-        fgr: Foreground, straight RGB, (3, H, W) in [0, 1].
-        pha: Alpha, (1, H, W) in [0, 1], multiplied by the source's own.
+        maps: Slopes and intercepts of the guided filter, (8, h, w); or foreground
+            residual and alpha, (4, H, W).
 
     Attributes:
         frame: The frame as it was read.
-        like: An empty tensor with the frame's height, width, device and precision.
         cut: Whether a scene begins with the frame, after another.
     """
 
     cut = False
-    # The small maps, or the parts that a region's windows gave.
-    _maps: Floats | None = None
+    # What the windows of a region gave.
     _parts: "Sequence[Matted]" = ()
     _region: Region
 
-    def __init__(self, frame: Frame, src: Tensor, fgr: Tensor, pha: Tensor) -> None:
-        self.frame, self.like = frame, src[:0]
-        self.src, self.fgr, self.pha = src, fgr, pha
-
-    @classmethod
-    def from_network(
-        cls, frame: Frame, src: Tensor, fgr: Tensor, pha: Tensor
-    ) -> "Matted":
-        """Make one of what a network gives, multiplied by the source's own alpha."""
-        own = own_alpha(frame, pha)
-        if own is not None:
-            fgr, pha = fgr * (own > 0), pha * own
-        return cls(frame, src, fgr, pha)
-
-    @classmethod
-    def from_maps(cls, frame: Frame, maps: Floats) -> "Matted":
-        """Make one of the small maps of a frame.
-
-        Args:
-            frame: The frame as it was read.
-            maps: Slopes and intercepts of the guided filter, (8, h, w); or foreground
-                residual and alpha, (4, H, W).
-        """
-        matted = cls.__new__(cls)
-        matted.frame, matted._maps = frame, maps
-        matted.like = torch.empty(0, *frame.pixels.shape[:2])
-        return matted
+    def __init__(self, frame: Frame, maps: Floats | None = None) -> None:
+        self.frame, self._maps = frame, maps
 
     @classmethod
     def from_parts(
@@ -159,49 +87,19 @@ class Matted:
             region: The windows.
             parts: The matte within each of them.
         """
-        matted = cls.__new__(cls)
-        matted.frame, matted._region, matted._parts = frame, region, parts
-        matted.like = parts[0].like.new_empty(0, *frame.pixels.shape[:2])
+        matted = Matted(frame)
+        matted._region, matted._parts = region, parts
         return matted
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame [pixels]."""
+        return self.frame.pixels.shape[0], self.frame.pixels.shape[1]
 
     @cached_property
     def made(self) -> dict[str, Any]:
         """What `finish` has made of the frame for one output, for the others."""
         return {}
-
-    @cached_property
-    def src(self) -> Tensor:
-        """The frame, (3, H, W) in [0, 1]."""
-        return to_tensor(self.frame.pixels, self.like.device, self.like.dtype)
-
-    @cached_property
-    def _fine(self) -> Tensor:
-        """Foreground residual and alpha, (4, H, W), neither clamped."""
-        maps = torch.from_numpy(self._maps)
-        if len(maps) == 4:
-            return maps
-        return refine(self.src[None], maps[None, :4], maps[None, 4:])[0]
-
-    @cached_property
-    def fgr(self) -> Tensor:
-        """Foreground, straight RGB, (3, H, W) in [0, 1]."""
-        if self._parts:
-            own = own_alpha(self.frame, self.src)
-            fgr = self.src.clone() if own is None else self.src * (own > 0)
-            return self._paste(fgr, [part.fgr for part in self._parts])
-        fgr = (self.src + self._fine[:3]).clamp_(0, 1)
-        own = own_alpha(self.frame, fgr)
-        return fgr if own is None else fgr * (own > 0)
-
-    @cached_property
-    def pha(self) -> Tensor:
-        """Alpha, (1, H, W) in [0, 1], multiplied by the source's own."""
-        if self._parts:
-            pha = self.like.new_zeros(1, *self.like.shape[1:])
-            return self._paste(pha, [part.pha for part in self._parts])
-        pha = self._fine[3:].clamp(0, 1)
-        own = own_alpha(self.frame, pha)
-        return pha if own is None else pha * own
 
     def pixels(self, kind: Kind, wide: bool, plate: Plate | None = None) -> Pixels:
         """Make the pixels of one kind of output.
@@ -213,58 +111,36 @@ class Matted:
             plate: The background of a composite.
 
         Returns:
-            (H, W, C) with 1, 3, 3 or 4 channels.
+            (H, W, C) with 1, 3, 3 or 4 channels. Alpha is multiplied by the source's
+            own.
         """
         if self._parts:
             return self._assemble(kind, wide, plate)
-        if self._maps is not None:
-            behind = None if plate is None else plate.pixels(wide)
-            own = self.frame.alpha
-            return render(self.frame.pixels, self._maps, kind, wide, behind, own)
-        if kind == "alpha":
-            return to_pixels(self.pha, wide)
-        if kind == "foreground":
-            return to_pixels(self.fgr, wide)
-        if plate is not None:
-            return to_pixels(composite(self.fgr, self.pha, plate.image), wide)
-        return hide(to_pixels(torch.cat([self.fgr, self.pha]), wide))
-
-    def _paste(self, whole: Tensor, parts: "Sequence[Tensor]") -> Tensor:
-        """Lay what windows gave, (C, h, w), into (C, H, W)."""
-        for (rows, columns), (down, across), part in self._places(parts):
-            whole[:, rows, columns] = part[:, down, across]
-        return whole
+        assert self._maps is not None
+        behind = None if plate is None else plate.pixels(wide)
+        own = self.frame.alpha
+        return render(self.frame.pixels, self._maps, kind, wide, behind, own)
 
     def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
         """Make the pixels of windows, and lay them into what is outside of them."""
-        height, width = self.like.shape[1:]
+        height, width = self.size
         whole: Pixels
         dtype = np.uint16 if wide else np.uint8
         if kind == "foreground":
-            return to_pixels(self.fgr, wide)
-        if kind == "composite" and plate is not None:
+            whole = with_depth(self.frame.pixels, wide).copy()
+            if self.frame.alpha is not None:
+                whole *= self.frame.alpha > 0
+        elif kind == "composite" and plate is not None:
             shape = height, width, 3
             whole = np.broadcast_to(plate.pixels(wide), shape).astype(dtype)
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
-        windows, size = self._region.windows, self._region.size
-        made = [
-            part.pixels(kind, wide, plate and plate.cut(window, size, wide))
-            for window, part in zip(windows, self._parts, strict=True)
-        ]
-        for (rows, columns), (down, across), part in self._places(made):
-            whole[rows, columns] = part[down, across]
-        return whole
-
-    def _places(self, parts: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
-        """Give where each part's kept pixels lie in the frame and in its window."""
-        for window, part in zip(self._region.windows, parts, strict=True):
+        size = self._region.size
+        for window, part in zip(self._region.windows, self._parts, strict=True):
+            behind = plate and plate.cut(window, size, wide)
             left, top, right, bottom = window.keep
-            yield (
-                (slice(top, bottom), slice(left, right)),
-                (
-                    slice(top - window.top, bottom - window.top),
-                    slice(left - window.left, right - window.left),
-                ),
-                part,
-            )
+            rows = slice(top - window.top, bottom - window.top)
+            columns = slice(left - window.left, right - window.left)
+            made = part.pixels(kind, wide, behind)
+            whole[top:bottom, left:right] = made[rows, columns]
+        return whole

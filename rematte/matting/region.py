@@ -14,8 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from rematte.video.frame import Frame, Pixels
 
@@ -158,11 +157,11 @@ def crop(frame: Frame, window: Window, size: tuple[int, int]) -> Frame:
 
 
 def move_states(
-    states: Sequence[Sequence[Tensor]],
+    states: Sequence[Sequence[NDArray[Any]]],
     before: Sequence[Window],
     after: Sequence[Window],
     size: tuple[int, int],
-) -> list[list[Tensor]]:
+) -> list[list[NDArray[Any]]]:
     """Move recurrent states from some windows to others of the same size.
 
     Args:
@@ -177,10 +176,10 @@ def move_states(
     """
     moved = []
     for new in after:
-        fresh = [torch.zeros_like(each) for each in states[0]]
+        fresh = [np.zeros_like(each) for each in states[0]]
         for old, state in zip(before, states, strict=True):
             for source, target in zip(state, fresh, strict=True):
-                if source.dim() < 3:
+                if source.ndim < 3:
                     continue
                 down = (old.top - new.top) * source.shape[-2] // size[0]
                 right = (old.left - new.left) * source.shape[-1] // size[1]
@@ -189,7 +188,7 @@ def move_states(
     return moved
 
 
-def _paste(source: Tensor, target: Tensor, down: int, right: int) -> None:
+def _paste(source: NDArray[Any], target: NDArray[Any], down: int, right: int) -> None:
     """Copy (..., h, w) into another of that size, moved; what leaves it is cut off."""
     height, width = source.shape[-2:]
     if abs(down) >= height or abs(right) >= width:

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from rematte.engines.graph import Graph
 from rematte.engines.runtimes import package_versions
 from rematte.options import OPTIONS, Options
 from rematte.version import __version__
@@ -62,9 +61,9 @@ def conditions(
         free = name in OPTIONS and OPTIONS[name].may_change
         if value is not None and not free:
             found[name] = str(value.resolve() if isinstance(value, Path) else value)
-    found["the weights"] = weights_hash(model)
+    found["the weights"] = _digest(model)[:16]
     found["version of rematte"] = __version__
-    packages = package_versions(("torch", "av", "openvino", "onnxruntime"))
+    packages = package_versions(("av", "openvino"))
     for name, version in packages.items():
         found[f"version of {name}"] = version
     return found
@@ -88,16 +87,13 @@ def _describe_file(path: Path) -> dict[str, str]:
     }
 
 
-def weights_hash(model: Any) -> str:
-    """Hash a network's weights and its class."""
-    digest = hashlib.sha256(type(model).__name__.encode())
-    tensors = model.state_dict()
-    if not tensors and isinstance(model, torch.jit.ScriptModule):  # frozen: in the code
-        digest.update(model.save_to_buffer())
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+def _digest(model: Any) -> str:
+    """Hash a network's weights."""
+    if isinstance(model, Graph):
+        return model.digest
+    from rematte.engines.convert_graph import weights_digest
+
+    return weights_digest(model)
 
 
 def read(folder: Path, now: Mapping[str, str]) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.source import frames_within, open_reader
 from rematte.conversion.span import Span
-from rematte.engines.choose import choose_engine, placement
+from rematte.engines.choose import choose_engine
 from rematte.errors import OutputError
-from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.resume import LENGTH, manifest
@@ -187,7 +186,6 @@ def _plan(
     share: int,
 ) -> dict[str, Any]:
     """The segments, the engine and the regions, as they stand in the manifest."""
-    device, dtype = placement(model, options.device, options.dtype)
     with open_reader(source, options) as reader:
         info = reader.info
         times, begin, stop = frames_within(reader, options)
@@ -204,11 +202,9 @@ def _plan(
             )
     end = times[stop] if stop < len(times) else None
     regions = choose_regions(model, source, options, info)
-    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     engine = choose_engine(
-        model, device, dtype, engine=options.engine,
-        size=(info.height, info.width), ratio=ratio, frames=stop - begin,
-    ).name  # fmt: skip
+        model, engine=options.engine, device=options.device, dtype=options.dtype
+    ).name
     notes_on_options(reader, paths, options, engine)
     check_images(paths, reader, options)
     if segment is None:  # all alike, and as many for each worker

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 from tqdm import tqdm
 
 from rematte.conversion.needs import need
@@ -23,7 +22,7 @@ from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.report import Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Trace, run_span
-from rematte.engines.choose import choose_engine, chunk_length, placement
+from rematte.engines.choose import choose_engine
 from rematte.errors import OutputError
 from rematte.matting.loop import Memory
 from rematte.resume import LEAD_IN
@@ -143,10 +142,9 @@ class SegmentConverter:
         self._work = work
         self._options = replace(work.options, engine=work.engine)
         options, self._notes = self._options, list[str]()
-        device, dtype = placement(model, options.device, options.dtype)
         self._engine = choose_engine(
-            model, device, dtype, engine=work.engine,
-            chunk=chunk_length(options.seq_chunk, device), report=self._notes.append,
+            model, engine=work.engine, device=options.device, dtype=options.dtype,
+            chunk=options.seq_chunk, report=self._notes.append,
         )  # fmt: skip
         with open_reader(work.source, work.options) as reader:
             self._margin = _MARGIN / reader.info.rate
@@ -228,34 +226,28 @@ class SegmentConverter:
 
 
 def _pack(memory: Memory) -> bytes:
-    # Copies, since a file cannot hold what shares its memory.
-    tensors = {
-        str(n): state.clone(memory_format=torch.contiguous_format)
-        for n, state in enumerate(memory.state)
+    arrays = {
+        str(n): np.ascontiguousarray(state) for n, state in enumerate(memory.state)
     }
     cuts = memory.cuts
     if cuts.picture is not None:
-        tensors[_PICTURE] = torch.from_numpy(cuts.picture)
+        arrays[_PICTURE] = cuts.picture
     about = {
         "shape": memory.shape,
         "region": str(memory.region),
         "frame": cuts.shape,
         "changes": cuts.changes,
     }
-    return save(tensors, {name: json.dumps(value) for name, value in about.items()})
+    return save(arrays, {name: json.dumps(value) for name, value in about.items()})
 
 
 def _read_state(folder: Path) -> Memory:
-    with safe_open(folder / "state.safetensors", "pt") as file:
+    with safe_open(folder / "state.safetensors", "np") as file:
         about = {name: json.loads(text) for name, text in file.metadata().items()}
-        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    picture = tensors.pop(_PICTURE, None)
-    cuts = Cuts(
-        None if picture is None else picture.numpy(),
-        tuple(about["frame"]),
-        about["changes"],
-    )
-    state = [tensors[name] for name in sorted(tensors, key=int)]
+        arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    picture = arrays.pop(_PICTURE, None)
+    cuts = Cuts(picture, tuple(about["frame"]), about["changes"])
+    state = [arrays[name] for name in sorted(arrays, key=int)]
     return Memory(tuple(about["shape"]), state, Fraction(about["region"]), cuts)
 
 

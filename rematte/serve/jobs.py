@@ -39,7 +39,7 @@ class Jobs:
         folder: The work folder; created if it does not exist.
         load: Loads the model in another process; must be picklable.
         at_once: Number of jobs that are converted at a time.
-        threads: Number of torch's threads for each.
+        threads: How many threads the network has in each.
         memory: Memory limit of each process [bytes], or None.
 
     Attributes:

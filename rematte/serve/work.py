@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rematte.engines.choose import choose_engine, placement
+from rematte.engines.choose import choose_engine
 from rematte.matting.background import Renderer
 from rematte.matting.finish import Finish
 from rematte.matting.loop import choose_ratio, matte_still, run
@@ -19,9 +19,10 @@ from rematte.video.codecs import choose
 from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
 from rematte.video.images import decode_image
+from rematte.video.pixels import with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
-from rematte.video.sheet import narrow, on_squares, shrunk_size
+from rematte.video.sheet import on_squares, shrunk_size
 from rematte.video.tone import as_sdr, displayed
 from rematte.video.writer import FileWriter
 from rematte.workers.jobs import convert_job
@@ -104,12 +105,10 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
     pixels = frame.pixels
     if ratio is not None:
         ratio = min(1.0, ratio * full.width / size[0])  # the same coarse pass
-        device, dtype = placement(model, None, None)
-        engine = choose_engine(model, device, dtype, engine="torch")
-        matting = partial(run, engine, downsample_ratio=ratio)
+        matting = partial(run, choose_engine(model), downsample_ratio=ratio)
         pixels = Renderer("output", finish=Finish(True))(matte_still(matting, frame))
     writer = ImageWriter(target, info, choose(target, info, alpha=ratio is not None))
-    writer.write(replace(frame, pixels=narrow(pixels)))
+    writer.write(replace(frame, pixels=with_depth(pixels, False)))
     writer.finish()
 
 
@@ -186,7 +185,10 @@ def _compare(before: Path, after: Path, target: Path) -> None:
         writer = FileWriter(target, info, choose(target, info, alpha=False))
         try:
             for left, right in zip(*shown, strict=False):
-                halves = [narrow(left.pixels), on_squares(narrow(right.pixels))]
+                halves = [
+                    with_depth(left.pixels, False),
+                    on_squares(with_depth(right.pixels, False)),
+                ]
                 writer.write(replace(left, pixels=np.hstack(halves)))
             writer.finish()
         except BaseException:

@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation
 
 from rematte.video.codecs import choose
-from rematte.video.frame import RANGE_FULL, SDR, Pixels, VideoInfo
+from rematte.video.frame import SDR, Pixels, VideoInfo
 from rematte.video.image_writer import encode_image
+from rematte.video.pixels import resize
 
 GAP = 6  # between the pictures of a sheet [pixels]
 _PAPER = 236
-_FORMATS = {1: "gray", 3: "rgb24", 4: "rgba"}
 
 
 def shrunk_size(width: int, height: int, most: int) -> tuple[int, int]:
@@ -23,34 +20,6 @@ def shrunk_size(width: int, height: int, most: int) -> tuple[int, int]:
     scale = min(1.0, most / max(width, height))
     small = (max(2, round(side * scale / 2) * 2) for side in (width, height))
     return next(small), next(small)
-
-
-def narrow(pixels: Pixels) -> Pixels:
-    """Reduce pixels to 8 bits."""
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-
-
-def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Resize a picture by averaging areas.
-
-    Args:
-        pixels: (H, W, 1), (H, W, 3) or (H, W, 4), 8 bits.
-        width: Width of the result [pixels].
-        height: Height of the result [pixels].
-    """
-    channels = pixels.shape[2]
-    array: Any = np.ascontiguousarray(pixels if channels > 1 else pixels[..., 0])
-    # Without the second flag the conversion darkens by a level or two.
-    flags = Interpolation.AREA | Interpolation.ACCURATE_RND
-    frame = av.VideoFrame.from_ndarray(array, _FORMATS[channels]).reformat(
-        width,
-        height,
-        src_color_range=RANGE_FULL,
-        dst_color_range=RANGE_FULL,
-        interpolation=int(flags),
-    )
-    made: Any = frame.to_ndarray().reshape(height, width, channels)
-    return made  # type: ignore[no-any-return]
 
 
 def on_squares(pixels: Pixels, side: int = 12) -> Pixels:

@@ -15,6 +15,7 @@ from torch import Tensor
 from rematte.errors import WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.registry import WEIGHTS
+from rematte.weights.resolve import check_variant
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -132,15 +133,6 @@ def build(
         )
     network.load_state_dict(state, strict=True)
     return network
-
-
-def check_variant(variant: str, wanted: str | None, source: str | Path) -> None:
-    """Raise a `WeightsError` unless the variant is the wanted one."""
-    if wanted not in (None, variant):
-        raise WeightsError(
-            f"weights {source} are {variant}, but variant={wanted!r} was asked for; "
-            f"leave variant out, or give weights of {wanted}"
-        )
 
 
 def is_torchscript(path: Path) -> bool:

@@ -5,24 +5,23 @@ from pathlib import Path
 import torch
 
 from rematte.errors import WeightsError
-from rematte.network.matting_network import VARIANTS, MattingNetwork
+from rematte.network.matting_network import MattingNetwork
 from rematte.weights.checkpoint import (
     build,
-    check_variant,
     is_torchscript,
     load_torchscript,
     read_state_dict,
     recognise,
 )
-from rematte.weights.download import check_hash, download, sha256
+from rematte.weights.download import sha256
 from rematte.weights.registry import (
     CODE_LICENCE,
-    DEFAULT,
     WEIGHTS,
     Weights,
     expected_hash,
     find,
 )
+from rematte.weights.resolve import resolve
 
 
 def load_model(
@@ -54,13 +53,9 @@ def load_model(
             fit the network exactly, or a download fails.
         ValueError: If `variant` or `dtype` is not one of those above.
     """
-    if variant not in (None, *VARIANTS):
-        raise ValueError(f"variant must be one of {VARIANTS} or None, got {variant!r}")
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be floating, e.g. torch.float32, got {dtype}")
-    if name_or_path is None:
-        name_or_path = "rvm-resnet50" if variant == "resnet50" else DEFAULT
-    path = _resolve(name_or_path, variant)
+    path = resolve(name_or_path, variant)
     if is_torchscript(path):
         return load_torchscript(path, variant, device)
     network = build(read_state_dict(path), path, variant)
@@ -87,23 +82,6 @@ def load_network(
     return model
 
 
-def _resolve(name_or_path: str | Path, wanted: str | None) -> Path:
-    """Return the checked file of a name, or the file at a path."""
-    if isinstance(name_or_path, str) and name_or_path in WEIGHTS:
-        entry = WEIGHTS[name_or_path]
-        check_variant(entry.variant, wanted, entry.name)  # before 100 MB are fetched
-        path = find(entry.name) or download(entry.name)
-        check_hash(entry, path)
-        return path
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "is neither a file nor a known name"
-        raise WeightsError(
-            f"weights {str(name_or_path)!r} {kind}; known names: {', '.join(WEIGHTS)}"
-        )
-    return path
-
-
 def describe(name_or_path: str | Path) -> str:
     """Describe weights in a few lines: variant, size, licences, origin, quality.
 
@@ -122,7 +100,7 @@ def describe(name_or_path: str | Path) -> str:
         entry: Weights | None = WEIGHTS[name_or_path]
         digest = expected_hash(WEIGHTS[name_or_path], path) or "not known yet"
     else:
-        path = _resolve(name_or_path, None)
+        path = resolve(name_or_path, None)
         digest = sha256(path)
         entry = next((e for e in WEIGHTS.values() if e.sha256 == digest), None)
     if entry is not None:

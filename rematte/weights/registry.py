@@ -12,6 +12,7 @@ from rematte.errors import WeightsError
 
 CODE_LICENCE = "Apache-2.0"
 DEFAULT = "rematte-mobilenetv3"
+VARIANTS = ("mobilenetv3", "resnet50")
 BUNDLED_DIR = Path(__file__).parents[1] / "data"
 
 _RVM = "https://github.com/PeterL1n/RobustVideoMatting/releases/download/v1.0.0/"
@@ -152,8 +153,9 @@ def _user_cache() -> Path:
 
 def _torch_hub() -> Path:
     """Return `torch.hub.get_dir()`, without importing torch for it."""
-    if "torch" in sys.modules:  # the program may have set another folder
-        return Path(sys.modules["torch"].hub.get_dir())
+    torch = sys.modules.get("torch")
+    if torch is not None:  # the program may have set another folder
+        return Path(torch.hub.get_dir())
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", f"{caches}/torch")
     return Path(os.path.expandvars(home)).expanduser() / "hub"

@@ -143,7 +143,7 @@ class WorkerProcess:
 
     Args:
         load: Loads the model, in the process; must be picklable.
-        threads: How many torch may use there.
+        threads: How many the network may use there.
         memory: How much memory the process may use [bytes]; None sets no limit.
             Without effect on Windows.
 
@@ -293,7 +293,8 @@ def _answer_calls(pipe: Connection, load: Callable[[], Any], threads: int) -> No
 
 
 def _set_threads(count: int) -> None:
-    """Set torch's threads, if it has been imported to unpickle or load the model."""
+    """Set the threads of OpenVINO, and of torch whether it has been imported or not."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
 

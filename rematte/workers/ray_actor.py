@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
-
 from rematte.engines.device import choose_device
 from rematte.engines.runtimes import import_ray
 from rematte.options import Options
@@ -33,21 +31,21 @@ class Worker:
     Args:
         load: Loads the model for a device.
         options: How to convert; the device is chosen in the actor.
-        threads: Number of torch's threads.
+        threads: How many threads the network has.
         folder: The folder that relative paths start from, if it exists there.
         scratch: Start of the name of the actor's temporary folder.
     """
 
     def __init__(
         self,
-        load: Callable[[torch.device], Any],
+        load: Callable[[str], Any],
         options: Options,
         threads: int,
         folder: str,
         scratch: str,
     ) -> None:
         share_heap()
-        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
         with suppress(OSError):  # a folder of another machine
             os.chdir(folder)
         self._load_model, self._options = load, options
@@ -116,7 +114,7 @@ class Worker:
             there already, complete, and are replaced.
         """
         if self._model is None:
-            device = choose_device(str(self._options.device or "auto"))[0]
+            device, _ = choose_device(str(self._options.device or "auto"))
             self._options = replace(self._options, device=device)
             self._model = self._load_model(device)
         if retry:

@@ -29,8 +29,6 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
-import torch
-
 from rematte.engines.runtimes import import_ray, start_ray
 from rematte.options import Options
 from rematte.version import __version__
@@ -46,7 +44,7 @@ _STOP_TIMEOUT = 10  # for the temporary folders of workers to be removed [s]
 
 def run(
     jobs: Sequence[Job],
-    load: Callable[[torch.device], Any],
+    load: Callable[[str], Any],
     options: Options,
     *,
     address: str | None = None,

@@ -466,13 +466,20 @@ def test_weights_of_the_users_own(run: Run, tmp_path: Path) -> None:
 def test_doctor(run: Run) -> None:
     code, out, err = run("doctor")
     assert (code, err) == (0, "")
-    for word in ("torch", "ffmpeg", "libx264", "prores_ks", "rematte-mobilenetv3"):
+    for word in (
+        "torch",
+        "openvino",
+        "ffmpeg",
+        "libx264",
+        "prores_ks",
+        "rematte-mobilenetv3",
+    ):
         assert word in out
     assert all(line.endswith(":") or "  " in line.strip() for line in out.splitlines())
     code, out, err = run("doctor", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert set(found) == {"versions", "devices", "engines", "encoders", "weights"}
+    assert set(found) == {"versions", "devices", "extras", "encoders", "weights"}
     assert found["encoders"]["h264 (libx264)"] == "ok"
 
 

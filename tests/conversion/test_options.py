@@ -115,7 +115,7 @@ def test_a_setting_for_one_of_two_outputs_is_noted_for_the_other() -> None:
 def test_engines_that_take_one_frame_say_so() -> None:
     network = MattingNetwork("mobilenetv3").eval()
     given: dict[str, Any] = {"output_alpha": "a.mp4", "seq_chunk": 2, **RATIO}
-    for engine, count in (("torch", 1), ("plain", 0)):
+    for engine, count in (("auto", 1), ("plain", 0)):
         report = convert_video(network, "in.mp4", engine=engine, **given)
         assert sum("seq_chunk" in note for note in report.notes) == count, engine
 

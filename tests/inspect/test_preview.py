@@ -12,7 +12,8 @@ from fakes import Fake, open_image, save_images
 from rematte.inspect.preview import source_picture
 from rematte.matting.region import Region, Regions, Window
 from rematte.video.frame import Frame
-from rematte.video.sheet import GAP, make_sheet, on_squares, resize
+from rematte.video.pixels import resize
+from rematte.video.sheet import GAP, make_sheet, on_squares
 
 
 @pytest.fixture

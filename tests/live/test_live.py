@@ -106,12 +106,12 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.engines.choose import choose_engine, placement
+    from rematte.engines.choose import choose_engine
     from rematte.live.run import _mattes
     from rematte.matting.background import Renderer
     from rematte.matting.loop import run
 
-    engine = choose_engine(fake, *placement(fake, None, None), engine="plain")
+    engine = choose_engine(fake, engine="plain")
     matting = partial(run, engine, downsample_ratio=1)
     with Newest([str(endless), str(other)]) as newest:
         for frame in _mattes(newest, matting, Renderer("alpha")):
@@ -228,7 +228,7 @@ def test_bad_words_are_one_line(
     monkeypatch.chdir(tmp_path)
     Path("text.mp4").write_text("no video")
     Path("there.mkv").write_text("mine")
-    found, _, error = run("live", *words.split(), "--engine", "torch")
+    found, _, error = run("live", *words.split(), "--engine", "plain")
     assert found == code
     assert message in error
     assert len(error.splitlines()) == 1
@@ -267,7 +267,7 @@ def test_a_session_without_a_display_is_an_error(clip: Path, tmp_path: Path) -> 
     if sys.platform != "linux" or Path("/dev/dri/card0").exists():
         pytest.skip("this machine has a display that needs no session")
     done = subprocess.run(
-        [sys.executable, "-m", "rematte", "live", str(clip), "--engine", "torch"],
+        [sys.executable, "-m", "rematte", "live", str(clip), "--engine", "plain"],
         env=environment, cwd=Path(__file__).parents[2], capture_output=True,
         text=True, timeout=300,
     )  # fmt: skip
@@ -325,7 +325,7 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 def test_the_command_tells_latency_and_drops(
     endless: Path, tmp_path: Path, run: Run
 ) -> None:
-    words = ["live", str(endless), "-o", str(tmp_path / "o.mkv"), "--engine", "torch"]
+    words = ["live", str(endless), "-o", str(tmp_path / "o.mkv"), "--engine", "plain"]
     code, out, _ = run(*words, "--limit", "4")
     assert code == 0
     assert "4 pictures in " in out

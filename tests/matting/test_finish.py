@@ -12,9 +12,10 @@ from fakes import Fake, colours
 from numpy.typing import NDArray
 
 from rematte.conversion import outputs
+from rematte.engines.tensors import TensorMatted, to_tensor
 from rematte.matting.background import Renderer, make_background
 from rematte.matting.finish import Finish
-from rematte.matting.matte import Matted, to_tensor
+from rematte.matting.matte import Matted
 from rematte.options import Options
 from rematte.video.frame import Colour, Frame
 
@@ -41,9 +42,9 @@ def matted_of(frame: Frame, alpha: Array, from_maps: bool) -> Matted:
     maps = np.zeros((4, *alpha.shape), np.float32)
     maps[3] = alpha
     if from_maps:
-        return Matted.from_maps(frame, maps)
+        return Matted(frame, maps)
     src = to_tensor(frame.pixels, "cpu", torch.float32)
-    return Matted.from_network(frame, src, src, torch.from_numpy(maps[3:]))
+    return TensorMatted(frame, src, src, torch.from_numpy(maps[3:]))
 
 
 def draw(kind: str, finish: Finish | None, matted: Matted, wide: bool = False) -> Array:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import rematte
+from rematte.engines.tensors import TensorMatted, to_tensor
 from rematte.matting.loop import choose_ratio, matte, matte_still
-from rematte.matting.matte import Matted, to_tensor
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)
@@ -26,7 +26,7 @@ def frames_of(pictures: list[NDArray[Any]]) -> list[Frame]:
     ]
 
 
-def alphas(mattes: Iterator[Matted]) -> list[Tensor]:
+def alphas(mattes: Iterator[TensorMatted]) -> list[Tensor]:
     return [matted.pha for matted in mattes]
 
 

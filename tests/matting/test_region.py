@@ -12,7 +12,7 @@ from torch import Tensor
 from rematte.engines.module import ModuleEngine
 from rematte.matting.background import Renderer
 from rematte.matting.loop import Memory, run
-from rematte.matting.matte import Matted
+from rematte.matting.matte import Matted, Plate
 from rematte.matting.region import Region, Regions, Window, cut, move_states
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
@@ -85,7 +85,8 @@ def test_alpha_is_that_of_the_windows_and_nothing_elsewhere() -> None:
                     )
                     expected[y, x] = known[y, x] = fresh
         state = known
-        np.testing.assert_allclose(matted.pha[0].numpy(), expected, atol=1e-6)
+        alpha = matted.pixels("alpha", True)[..., 0] / 65535
+        np.testing.assert_allclose(alpha, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("stop", range(1, 8))
@@ -96,7 +97,8 @@ def test_a_run_that_is_resumed_gives_the_same(stop: int) -> None:
         frames[stop:], MOVING, memory
     )
     for a, b in zip(whole, parts, strict=True):
-        assert torch.equal(a.pha, b.pha)
+        one, other = (each.pixels("alpha", True) for each in (a, b))
+        assert np.array_equal(one, other)
 
 
 def test_a_window_over_the_whole_frame_is_the_whole_frame() -> None:
@@ -119,9 +121,7 @@ def test_frames_of_another_size_are_seen_whole() -> None:
     other = Frame(noise(9, (40, 40, 3)), Fraction(1), STEP)
     frames = [*frames_of(2), other]
     *_, last = mattes(frames, MOVING, Memory())
-    assert torch.equal(
-        last.pha[0], torch.from_numpy(other.pixels[..., 0] / np.float32(255))
-    )
+    assert np.array_equal(last.pixels("alpha", False)[..., 0], other.pixels[..., 0])
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -138,13 +138,14 @@ def test_pixels_outside_are_background_or_nothing(wide: bool) -> None:
     source = matted.frame.pixels * np.uint32(most // 255)
     assert (foreground[~inside] == source[~inside]).all()
     assert (foreground[inside] == most - source[inside]).all()
-    picture = torch.rand(3, HEIGHT, WIDTH)
+    picture = Plate(noise(5, (HEIGHT, WIDTH, 3)))
+    white = Plate(np.full((1, 1, 3), 255, np.uint8))
     over = Renderer("composition", wide, lambda matted: picture)(matted)
-    plain = Renderer("composition", wide, lambda matted: torch.ones(3, 1, 1))(matted)
-    behind = (picture.movedim(0, -1).numpy() * most).round()
+    plain = Renderer("composition", wide, lambda matted: white)(matted)
+    behind = picture.pixels(wide).astype(float)
     assert (over[~inside] == behind[~inside]).all()
     assert (plain[~inside] == most).all()
-    alpha, fgr = matted.pha.movedim(0, -1).numpy(), matted.fgr.movedim(0, -1).numpy()
+    alpha, fgr = (matted.pixels(kind, True) / 65535 for kind in ("alpha", "foreground"))
     expected = (alpha * fgr + (1 - alpha) * behind / most) * most
     assert abs(over - expected).max() < (1.1 if not wide else 2)
 
@@ -155,8 +156,8 @@ def test_the_sources_own_alpha_hides_within_windows() -> None:
     frame = Frame(noise(0, (HEIGHT, WIDTH, 3)), Fraction(0), STEP, alpha=own)
     (matted,) = mattes([frame], MOVING, Memory())
     assert not Renderer("output")(matted)[:, :20].any()
-    assert not matted.fgr[..., :20].any()
-    assert matted.pha[..., 20:].any()
+    assert not matted.pixels("foreground", True)[:, :20].any()
+    assert matted.pixels("alpha", True)[:, 20:].any()
 
 
 def test_states_move_with_their_windows() -> None:

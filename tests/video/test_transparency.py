@@ -243,7 +243,7 @@ def open_all(folder: Path) -> list[list[NDArray[Any]]]:
     return made
 
 
-@pytest.mark.parametrize("engine", ["torch", "plain"])
+@pytest.mark.parametrize("engine", ["openvino", "plain"])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mov"])
 def test_both_mattes_are_multiplied(tmp_path: Path, engine: str, name: str) -> None:
     path = make(tmp_path / name, 2)

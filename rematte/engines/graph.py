@@ -1,0 +1,57 @@
+"""Networks in the form that OpenVINO reads, which needs no torch.
+
+A graph is the network's coarse part with all that `OpenVINOEngine` may cut it at. The
+bundled one lies in the package (`tools/write_graph.py` makes it), and its weights are
+the bundled weights themselves. Others are converted once and cached.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from rematte.engines.runtimes import package_versions
+from rematte.version import __version__
+from rematte.weights.registry import BUNDLED_DIR, DEFAULT, WEIGHTS, download_dir
+
+# Names of the graph's inputs, and of its outputs before the new states: features at
+# 1/2, 1/4 and 1/8, the decoder's result, and the maps of `Matted` without and with the
+# guided filter.
+INPUTS = ("picture", "r1", "r2", "r3", "r4")
+OUTPUTS = ("f1", "f2", "f3", "hidden", "plain", "refined")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network as OpenVINO reads it.
+
+    Attributes:
+        model: The .xml file.
+        constants: The files whose bytes, one after the other, hold its constants.
+        digest: Identifies the weights; of the bundled ones what `weights_digest` gives.
+    """
+
+    model: Path
+    constants: tuple[Path, ...]
+    digest: str
+
+
+BUNDLED = Graph(
+    BUNDLED_DIR / "rematte_mobilenetv3.xml",
+    (
+        BUNDLED_DIR / WEIGHTS[DEFAULT].file,
+        BUNDLED_DIR / "rematte_mobilenetv3.constants",
+    ),
+    "9027a39da47d018353951345051ef25d939204029fa7264b203f864e9ffb6195",
+)
+
+
+def cached_graph(digest: str) -> Graph:
+    """Give the graph of some weights as it is cached, or will be.
+
+    Args:
+        digest: Identifies the weights.
+    """
+    versions = f"{__version__} {package_versions(['openvino'])}"
+    key = hashlib.sha256(f"{digest} {versions}".encode()).hexdigest()[:16]
+    path = download_dir() / "openvino" / f"{key}.xml"
+    return Graph(path, (path.with_suffix(".bin"),), digest)
