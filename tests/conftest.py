@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rematte import MattingNetwork, load_model
 from rematte.cli import app as cli
+from rematte.engines import choose
 from rematte.weights import load as weights
 from rematte.workers import storage
 
@@ -422,6 +423,13 @@ def bucket(_object_storage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Takes the place of the real network."""
     network = Fake()
+
+    def load_for(
+        engine: str, weights: Any, variant: Any, device: str, dtype: str = "float32"
+    ) -> Fake:
+        return network.to(device, getattr(torch, dtype))
+
+    monkeypatch.setattr(choose, "load_for", load_for)
     monkeypatch.setattr(weights, "load_model", lambda *args: network.to(*args[2:]))
     return network
 

@@ -14,6 +14,8 @@ from rematte.engines.runtimes import import_openvino
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
 
+# OpenVINO pools no map of one pixel, so that a smaller picture is continued [pixels].
+_LEAST = 5
 _FEATURES = ("f1", "f2", "f3")
 _STATES = INPUTS[1:]
 _NEW = tuple(f"{name}o" for name in _STATES)
@@ -71,7 +73,7 @@ class OpenVINOEngine:
 
     def prepare(self, shape: tuple[int, ...], ratio: float) -> None:
         """Compile the models for this size, unless that is done."""
-        size = int(shape[0] * ratio), int(shape[1] * ratio)
+        size = max(_LEAST, int(shape[0] * ratio)), max(_LEAST, int(shape[1] * ratio))
         self._ratio = ratio
         if self._built == (size, ratio != 1):
             return
@@ -171,10 +173,16 @@ class OpenVINOEngine:
         mattes = []
         for frame in frames:
             picture = shrink(frame.pixels, self._ratio)
+            height, width = picture.shape[:2]
+            more = max(0, _LEAST - height), max(0, _LEAST - width)
+            if any(more):
+                edges = (0, more[0]), (0, more[1]), (0, 0)
+                picture = np.pad(picture, edges, mode="edge")
             # Two sets of states take turns; new memory for each would cost a
             # millisecond.
             before, after = state or (self._zeros, self._new_state())
-            mattes.append(Matted(frame, self._step(picture, before, after)))
+            maps = self._step(picture, before, after)
+            mattes.append(Matted(frame, maps[:, :height, :width]))
             state = after, before if state else self._new_state()
         return mattes, state
 

@@ -22,7 +22,6 @@ from rematte.live.run import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
 from rematte.resume import LEAD_IN, LENGTH
 from rematte.version import __version__
-from rematte.weights import load as weights
 from rematte.weights import registry
 
 
@@ -94,7 +93,7 @@ DEFAULTS: dict[str, Any] = {
     "output_video_mbps": None,
     "seq_chunk": "auto",
     "progress": False,
-    "dtype": torch.float32,
+    "dtype": "float32",
     "background": None,
     "background_fit": None,
     "edge_colour": "clean",
@@ -132,12 +131,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found.update(options, source=source)
         return Report(frames=1, seconds=1)
 
-    def load_model(*arguments: Any) -> str:
+    def load_for(*arguments: Any) -> str:
         found["model"] = arguments
         return "a network"
 
     monkeypatch.setattr("rematte.convert.convert_video", convert_video)
-    monkeypatch.setattr(weights, "load_model", load_model)
+    monkeypatch.setattr("rematte.engines.choose.load_for", load_for)
     return found
 
 
@@ -159,8 +158,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--despill blue", "despill", "blue"),
         ("--downsample-ratio 0.25", "downsample_ratio", 0.25),
         ("--downsample-ratio full-body", "downsample_ratio", "full-body"),
-        ("--dtype bfloat16", "dtype", torch.bfloat16),
-        ("--dtype float16", "dtype", torch.float16),
+        ("--dtype bfloat16", "dtype", "bfloat16"),
+        ("--dtype float16", "dtype", "float16"),
         ("--seq-chunk 7", "seq_chunk", 7),
         ("--region full", "region", "full"),
         ("--warmup 3", "warmup", 3),
@@ -189,15 +188,16 @@ def test_every_flag_reaches_the_converter(
 ) -> None:
     assert run("convert", "in.mp4", "--device", "cpu", *words.split())[0] == 0
     assert calls.pop("source") == "in.mp4"
-    assert calls.pop("device") == torch.device("cpu")
-    dtype = value if name == "dtype" else torch.float32
-    assert calls.pop("model") == (None, None, torch.device("cpu"), dtype)
+    assert calls.pop("device") == "cpu"
+    dtype = value if name == "dtype" else "float32"
+    engine = value if name == "engine" else "auto"
+    assert calls.pop("model") == (engine, None, None, "cpu", dtype)
     assert calls == {**DEFAULTS, name: value}
 
 
 def test_weights_and_variant_reach_the_loader(run: Run, calls: dict[str, Any]) -> None:
     run("convert", "in.mp4", "--weights", "w.pth", "--variant", "resnet50")
-    assert calls["model"][:2] == ("w.pth", "resnet50")
+    assert calls["model"][1:3] == ("w.pth", "resnet50")
 
 
 def test_no_file_is_replaced_unless_told_so(run: Run, fake: Fake, clip: Path) -> None:

@@ -113,7 +113,7 @@ def test_what_disagrees_is_named(
     network: type[Fake], way: str, run: Run, fake: Fake, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("rematte.weights.load.load_model", lambda *args: network())
+    monkeypatch.setattr("rematte.engines.choose.load_for", lambda *args: network())
     clip = lossless(tmp_path / "in.mkv", still())
     report = inspect(run, clip, "--frames", "1", "--downsample-ratio", "0.78")
     agreement = report["mean"]["agreement"]

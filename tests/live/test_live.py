@@ -329,4 +329,4 @@ def test_the_command_tells_latency_and_drops(
     code, out, _ = run(*words, "--limit", "4")
     assert code == 0
     assert "4 pictures in " in out
-    assert "ms; engine torch" in out
+    assert "ms; engine plain" in out
