@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.engines.kernels.guided_filter import Floats
+from rematte.engines.kernels.guided_filter import Floats, flat
 from rematte.video.frame import Pixels
 from rematte.video.parallel_rows import kernels, run_rows
 
@@ -55,7 +55,7 @@ def estimate(
     Args:
         source: The picture, (H, W, 3), 8 or 16 bits.
         alpha: (H, W, 1), 16 bits, multiplied by `own`.
-        own: The source's own alpha, (H, W, 1), 8 or 16 bits.
+        own: The source's own alpha, (H, W, 1), with as many bits as the picture, or 8.
         reach: How far the colours are continued where alpha is 0 [pixels]; at least
             over the blocks that touch an edge's.
     """
@@ -63,14 +63,13 @@ def estimate(
     side = max(_LEAST, round(max(height, width) / _BLOCKS))
     rows, columns = -(-height // side), -(-width // side)
     shares = np.ascontiguousarray(alpha).reshape(height, width)
-    hidden = np.empty((0, 0), source.dtype) if own is None else own[..., 0]
     crossed = np.zeros((rows, columns), np.uint8)
     run_rows(kernels.find, rows, shares, side, crossed)
     wanted = _grown(crossed, 1 + -(-reach // side))
     blocks, count = _numbered(wanted)
     colours = np.empty((count, side * side, 4), np.uint16)
     if count:
-        picture = source, shares, hidden, side
+        picture = source, shares, flat(own, source), side
         far = np.zeros((-(-rows // _WIDE), -(-columns // _WIDE), 8), np.float32)
         run_rows(kernels.sum_far, len(far), *picture, far)
         far = _sum_windows(far)

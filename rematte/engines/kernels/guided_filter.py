@@ -42,8 +42,8 @@ def render(
         wide: Whether the result has 16 bits.
         behind: The background of a composite, (H, W, 3) or (1, 1, 3), with as many bits
             as the result.
-        own: The source's own alpha, (H, W, 1), with as many bits as the frame; where it
-            is 0, nothing of the foreground is left.
+        own: The source's own alpha, (H, W, 1), with as many bits as the frame, or 8;
+            where it is 0, nothing of the foreground is left.
 
     Returns:
         (H, W, C): 1, 3, 3 or 4 channels.
@@ -53,12 +53,20 @@ def render(
     out = np.empty((height, width, _CHANNELS[kind]), dtype)
     if behind is None:
         behind = np.zeros((1, 1, 3), dtype)
-    hidden = np.empty((0, 0), pixels.dtype) if own is None else own[..., 0]
     run_rows(
         kernels.render, height, _packed(pixels), np.ascontiguousarray(maps),
-        _packed(behind), hidden, out, _KINDS[kind],
+        _packed(behind), flat(own, pixels), out, _KINDS[kind],
     )  # fmt: skip
     return out
+
+
+def flat(own: Pixels | None, pixels: Pixels) -> Pixels:
+    """Give a source's own alpha, (H, W), its pixels' bits; (0, 0) if it has none."""
+    if own is None:
+        return np.empty((0, 0), pixels.dtype)
+    if own.itemsize < pixels.itemsize:
+        own = own.astype(np.uint16) * np.uint16(257)
+    return own[..., 0]
 
 
 def _packed(pixels: Pixels) -> Pixels:
