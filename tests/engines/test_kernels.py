@@ -47,12 +47,11 @@ def results(height: int, width: int) -> Iterator[NDArray[Any]]:
                  "foreground", True)  # fmt: skip
     for source in (picture, deep):
         edges = estimate(source, alpha, own, 3)
-        yield edges.colours * edges.colours[..., 3:]
-        laid = source.copy()
-        lay_edges(edges, laid)
-        lay_edges(edges, laid, source)
-        despill(laid, 1)
-        yield laid
+        for behind in None, source[::-1]:
+            laid = source.copy()
+            lay_edges(edges, laid, behind)
+            despill(laid, 1)
+            yield laid
     level = soft.astype(np.float32)
     yield from (grow(level, 2.3), grow(level, -1), feather(level, 3.5))
     frame = from_rgb(picture, SDR)
