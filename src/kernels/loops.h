@@ -36,7 +36,7 @@ template <class T> T limit(T value, T low, T high) {
 
 // Hide a number from the compiler: GCC makes two vector instructions of `limit` where it
 // does not know the limits, and a dozen where it does.
-float unknown(float value) {
+[[maybe_unused]] float unknown(float value) {
     volatile float kept = value;
     return kept;
 }

@@ -9,6 +9,11 @@
 #include <string>
 #include <type_traits>
 
+// Headers of Windows define these.
+#undef far
+#undef near
+#undef small
+
 #define KERNEL_SET baseline
 #include "kernels.h"
 #ifdef KERNELS_X86
