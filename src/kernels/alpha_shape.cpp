@@ -2,7 +2,7 @@
 
 namespace {
 
-constexpr Size TILE = 32;  // as in alpha_shape.py
+constexpr Size TILE = 32; // as in alpha_shape.py
 
 // Call `work` with y, the first pixel and the number of pixels of each tile's row in
 // which alpha is not the same everywhere.
@@ -22,7 +22,8 @@ const float *around(const float *row, Size width, Size at, Size count, float *ro
 }
 
 // Add a weighted row.
-void add(const float *__restrict row, float weight, float *__restrict sums, Size count) {
+void add(const float *__restrict row, float weight, float *__restrict sums,
+         Size count) {
     for (Size x = 0; x < count; x++) sums[x] += weight * row[x];
 }
 
@@ -45,7 +46,7 @@ template <class P, int step> void despill_row(P *row, Size width, int channel) {
         to[x] = least(to[x], most(one[x], other[x]));
 }
 
-}  // namespace
+} // namespace
 
 namespace KERNEL_SET {
 
@@ -81,8 +82,8 @@ void feather(Rows rows, View<const float> alpha, View<const bool> uneven,
         float *to = row_of(out, y) + first;
         std::memset(line, 0, wide * sizeof(float));
         for (Size k = 0; k < weights.width; k++)
-            add(around(nearest_row(alpha, y + k - reach), alpha.width, first - reach, wide,
-                       scratch),
+            add(around(nearest_row(alpha, y + k - reach), alpha.width, first - reach,
+                       wide, scratch),
                 weights.data[k], line, wide);
         std::memset(to, 0, count * sizeof(float));
         for (Size k = 0; k < weights.width; k++)
@@ -103,4 +104,4 @@ template <class P> void despill(Rows rows, View<P> colours, int channel) {
 template void despill(Rows, View<uint8_t>, int);
 template void despill(Rows, View<uint16_t>, int);
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET

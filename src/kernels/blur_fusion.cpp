@@ -6,7 +6,7 @@ namespace {
 constexpr Size WINDOW = 2, WIDE = 8;
 constexpr uint16_t CLEAR = 128, OPAQUE_FROM = 65535 - 128;
 
-constexpr int SUMS = 8;  // the person's R, G, B and weight, then the room's
+constexpr int SUMS = 8; // the person's R, G, B and weight, then the room's
 
 // The person's part in a pixel's colour, and weights of person and room.
 struct Weights {
@@ -56,7 +56,8 @@ struct Between {
 // Interpolate between the sums of four cells; `cell` gives those of row and column.
 template <class Cell>
 void look(Between down, Between right, Cell cell, float *__restrict out) {
-    const float *a = cell(down.before, right.before), *b = cell(down.before, right.after);
+    const float *a = cell(down.before, right.before),
+                *b = cell(down.before, right.after);
     const float *c = cell(down.after, right.before), *d = cell(down.after, right.after);
     for (int k = 0; k < SUMS; k++) {
         const float upper = a[k] + right.part * (b[k] - a[k]);
@@ -67,8 +68,9 @@ void look(Between down, Between right, Cell cell, float *__restrict out) {
 
 // Interpolate between what the first pass has found; positions are in its cells.
 void look_far(const View<const float> &far, float down, float right, float *out) {
-    look(Between(down, far.height), Between(right, far.width),
-         [&](Size y, Size x) { return pixel_of(far, y, x); }, out);
+    look(
+        Between(down, far.height), Between(right, far.width),
+        [&](Size y, Size x) { return pixel_of(far, y, x); }, out);
 }
 
 // Add to the person's average colour what it and the room's leave of a pixel.
@@ -81,14 +83,15 @@ uint16_t estimated(float part, float value, const float *average, int c) {
     const float person = average[c] / average[3];
     // Without a room there is nothing to take away.
     const float room = average[7] > 0 ? average[c + 4] / average[7] : value;
-    return to_code<uint16_t>(limit(solve(part, value, person, room), 0.0f, 1.0f) * 65535);
+    return to_code<uint16_t>(limit(solve(part, value, person, room), 0.0f, 1.0f) *
+                             65535);
 }
 
 void add(const float *__restrict values, float *__restrict to) {
     for (int k = 0; k < SUMS; k++) to[k] += values[k];
 }
 
-}  // namespace
+} // namespace
 
 namespace KERNEL_SET {
 
@@ -147,7 +150,8 @@ void sum(Rows rows, Seen<P> seen, View<const int32_t> around, View<const float> 
             for (int c = 0; c < 3; c++) {
                 float value = pixel[c] * unit<P>;
                 to[c + 4] += weights.room * value;
-                if (known) value = solve(weights.part, value, average[c], average[c + 4]);
+                if (known)
+                    value = solve(weights.part, value, average[c], average[c + 4]);
                 to[c] += weights.person * value;
             }
             to[3] += weights.person;
@@ -181,8 +185,8 @@ void sum_near(Rows rows, View<const int32_t> around, View<const int32_t> blocks,
 // Estimate the person's colours in the blocks that are asked for. Where alpha is 0 they
 // are the average alone, which is none where the person is hardly seen.
 template <class P>
-void separate(Rows rows, Seen<P> seen, View<const int32_t> blocks, View<const float> far,
-              View<const float> near, View<uint16_t> colours) {
+void separate(Rows rows, Seen<P> seen, View<const int32_t> blocks,
+              View<const float> far, View<const float> near, View<uint16_t> colours) {
     const Size side = seen.side;
     constexpr float cells = (2 * WINDOW + 1) * (2 * WINDOW + 1);
     const float close = cells * side * side / 255, wide = cells * WIDE * WIDE / 255;
@@ -201,7 +205,8 @@ void separate(Rows rows, Seen<P> seen, View<const int32_t> blocks, View<const fl
             if (share >= OPAQUE_FROM || weights.person + weights.room == 0) return;
             const float down = (y + 0.5f) / side, right = (x + 0.5f) / side;
             float average[SUMS];
-            look(Between(down, blocks.height), Between(right, blocks.width), cell, average);
+            look(Between(down, blocks.height), Between(right, blocks.width), cell,
+                 average);
             if (share <= CLEAR) {
                 weights.part = 0;
                 if (average[3] < close) {
@@ -256,4 +261,4 @@ using u16 = uint16_t;
 FOR_PICTURE(u8)
 FOR_PICTURE(u16)
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET

@@ -4,7 +4,7 @@ namespace {
 
 template <class P> constexpr bool is_picture = sizeof(P) == 1;
 
-}  // namespace
+} // namespace
 
 namespace KERNEL_SET {
 
@@ -57,4 +57,4 @@ template void shrink(Rows, View<const float>, View<float>);
 template void fill(Rows, View<const uint8_t>, View<const float>, View<uint8_t>);
 template void fill(Rows, View<const float>, View<const float>, View<float>);
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET

@@ -67,8 +67,8 @@ void stretch_by(const float *__restrict line, Size small, float *__restrict out)
 }
 
 // Stretch a row to the full width.
-void stretch(const float *__restrict line, Size small, const Places &columns, Size width,
-             float *__restrict out) {
+void stretch(const float *__restrict line, Size small, const Places &columns,
+             Size width, float *__restrict out) {
     // One over the usual ratios.
     if (width == 4 * small) return stretch_by<4>(line, small, out);
     if (width == 8 * small) return stretch_by<8>(line, small, out);
@@ -134,8 +134,8 @@ void round_over(const float *__restrict values, const float *__restrict alpha,
     }
 }
 
-// Round one kind of output to codes, channels beside one another. `behind` has a row for
-// each channel.
+// Round one kind of output to codes, channels beside one another. `behind` has a row
+// for each channel.
 template <class B, class O>
 void write_row(const float *result, Size width, Kind kind, const B *behind, O *codes,
                O *row) {
@@ -155,14 +155,15 @@ void write_row(const float *result, Size width, Kind kind, const B *behind, O *c
     join(codes, green, blue, width, row);
 }
 
-}  // namespace
+} // namespace
 
 namespace KERNEL_SET {
 
-template <class P> void sample(Rows rows, View<const P> pixels, View<float> out, float step) {
+template <class P>
+void sample(Rows rows, View<const P> pixels, View<float> out, float step) {
     const Size values = 3 * pixels.width;
     const Places columns(out.width, step, pixels.width);
-    Scratch<float> scratch(values + 3);  // the last pixel is repeated
+    Scratch<float> scratch(values + 3); // the last pixel is repeated
     float *__restrict line = scratch;
     for (Size y = rows.begin; y < rows.end; y++) {
         float *__restrict to = row_of(out, y);
@@ -188,13 +189,13 @@ template <class P> void sample(Rows rows, View<const P> pixels, View<float> out,
 }
 
 template <class P, class O>
-void render(Rows rows, View<const P> pixels, View<const float> maps, View<const O> behind,
-            View<const P> own, View<O> out, int kind) {
+void render(Rows rows, View<const P> pixels, View<const float> maps,
+            View<const O> behind, View<const P> own, View<O> out, int kind) {
     const Size width = pixels.width, small = maps.channels;
     const float down = float(maps.width) / float(pixels.height);
     const Places columns(width, float(small) / float(width), small);
-    const Scratch<float> source(4 * width), result(4 * width), slope(width), offset(width);
-    const Scratch<float> lines(maps.height * (small + 1));
+    const Scratch<float> source(4 * width), result(4 * width);
+    const Scratch<float> slope(width), offset(width), lines(maps.height * (small + 1));
     const Scratch<P> given(3 * width);
     const Scratch<O> codes(4 * width), plate(3 * width);
     const Scratch<float> colour(3 * width);
@@ -223,7 +224,8 @@ void render(Rows rows, View<const P> pixels, View<const float> maps, View<const 
             split<O>(row_of(behind, y), width, plate, plate + width, plate + 2 * width);
             write_row<O, O>(result, width, COMPOSITE, plate, codes, row_of(out, y));
         } else {
-            write_row<float, O>(result, width, Kind(kind), colour, codes, row_of(out, y));
+            write_row<float, O>(result, width, Kind(kind), colour, codes,
+                                row_of(out, y));
         }
     }
 }
@@ -232,12 +234,12 @@ using u8 = uint8_t;
 using u16 = uint16_t;
 template void sample(Rows, View<const u8>, View<float>, float);
 template void sample(Rows, View<const u16>, View<float>, float);
-#define RENDER(P, O)                                                               \
-    template void render(Rows, View<const P>, View<const float>, View<const O>,    \
+#define RENDER(P, O)                                                                   \
+    template void render(Rows, View<const P>, View<const float>, View<const O>,        \
                          View<const P>, View<O>, int);
 RENDER(u8, u8)
 RENDER(u8, u16)
 RENDER(u16, u8)
 RENDER(u16, u16)
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET

@@ -52,4 +52,4 @@ template <class P> void shrink(Rows, View<const P> large, View<float> small);
 template <class P>
 void fill(Rows, View<const P> level, View<const float> coarse, View<P> out);
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET

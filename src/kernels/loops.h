@@ -1,5 +1,5 @@
-// What the loops share. All of it is local to the file that includes it, since each file
-// is compiled for several instruction sets.
+// What the loops share. All of it is local to the file that includes it, since each
+// file is compiled for several instruction sets.
 
 #pragma once
 
@@ -34,8 +34,8 @@ template <class T> T limit(T value, T low, T high) {
     return least(most(value, low), high);
 }
 
-// Hide a number from the compiler: GCC makes two vector instructions of `limit` where it
-// does not know the limits, and a dozen where it does.
+// Hide a number from the compiler: GCC makes two vector instructions of `limit` where
+// it does not know the limits, and a dozen where it does.
 [[maybe_unused]] float unknown(float value) {
     volatile float kept = value;
     return kept;
@@ -73,8 +73,8 @@ void split(const T *__restrict row, Size width, T *__restrict r, T *__restrict g
 }
 
 template <class T>
-void join(const T *__restrict r, const T *__restrict g, const T *__restrict b, Size width,
-          T *__restrict row) {
+void join(const T *__restrict r, const T *__restrict g, const T *__restrict b,
+          Size width, T *__restrict row) {
     for (Size x = 0; x < width; x++) {
         row[3 * x] = r[x];
         row[3 * x + 1] = g[x];
@@ -93,4 +93,4 @@ void join(const T *__restrict r, const T *__restrict g, const T *__restrict b,
     }
 }
 
-}  // namespace
+} // namespace

@@ -1,5 +1,5 @@
-// The Python module: checks every argument, picks the loops that this processor can run,
-// and releases Python's global lock around them.
+// The Python module: checks every argument, picks the loops that this processor can
+// run, and releases Python's global lock around them.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -37,20 +37,24 @@ constexpr const char *NAMES[] = {"baseline", "avx2", "avx512"};
 constexpr const char *VARIABLE = "REMATTE_INSTRUCTIONS";
 Level chosen = BASELINE;
 
-#ifndef KERNELS_X86
-Level supported() { return BASELINE; }
-#define RUN(call) { nb::gil_scoped_release released; baseline::call; }
-#else
-#define RUN(call)                                                                      \
+// Call a loop on rows of a picture of that height.
+#ifdef KERNELS_X86
+#define RUN(height, call)                                                              \
     {                                                                                  \
+        const Rows some = rows(begin, end, height);                                    \
         nb::gil_scoped_release released;                                               \
-        if (chosen == AVX512) avx512::call;                                             \
-        else if (chosen == AVX2) avx2::call;                                            \
-        else baseline::call;                                                           \
+        if (chosen == AVX512)                                                          \
+            avx512::call;                                                              \
+        else if (chosen == AVX2)                                                       \
+            avx2::call;                                                                \
+        else                                                                           \
+            baseline::call;                                                            \
     }
 #ifdef _MSC_VER
 Level supported() {
-    const auto has = [](unsigned value, unsigned bits) { return (value & bits) == bits; };
+    const auto has = [](unsigned value, unsigned bits) {
+        return (value & bits) == bits;
+    };
     int first[4], more[4];
     __cpuid(first, 0);
     if (first[0] < 7) return BASELINE;
@@ -60,7 +64,8 @@ Level supported() {
     if (!has(first[2], 1u << 12 | 1u << 27 | 1u << 28)) return BASELINE;
     const unsigned saved = unsigned(_xgetbv(0));
     // BMI1, AVX2 and BMI2; then AVX-512 F, DQ, CD, BW and VL.
-    if (!has(saved, 0x06) || !has(more[1], 1u << 3 | 1u << 5 | 1u << 8)) return BASELINE;
+    if (!has(saved, 0x06) || !has(more[1], 1u << 3 | 1u << 5 | 1u << 8))
+        return BASELINE;
     const unsigned all = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
     return has(saved, 0xE6) && has(more[1], all) ? AVX512 : AVX2;
 }
@@ -68,13 +73,21 @@ Level supported() {
 Level supported() {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2")) return BASELINE;
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                   __builtin_cpu_supports("avx512cd") &&
-                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-               ? AVX512
-               : AVX2;
+    const bool all =
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl");
+    return all ? AVX512 : AVX2;
 }
 #endif
+#else
+#define RUN(height, call)                                                              \
+    {                                                                                  \
+        const Rows some = rows(begin, end, height);                                    \
+        nb::gil_scoped_release released;                                               \
+        baseline::call;                                                                \
+    }
+Level supported() { return BASELINE; }
 #endif
 
 // The best that there is, and no better than the environment allows.
@@ -106,13 +119,14 @@ template <class T> std::string in_words(const T *shape, Size axes) {
     for (Size axis = 0; axis < axes; axis++) {
         const Size size = Size(shape[axis]);
         text += axis ? ", " : "";
-        text += size < 0 ? std::to_string(-1 - size) + " or more" : std::to_string(size);
+        text +=
+            size < 0 ? std::to_string(-1 - size) + " or more" : std::to_string(size);
     }
     return text + ")";
 }
 
-// Look at an array of one to three axes. Its pixels, if they are `packed`, and always its
-// channels, must lie beside one another.
+// Look at an array of one to three axes. Its pixels, if they are `packed`, and always
+// its channels, must lie beside one another.
 template <class T, class A>
 View<T> view(const char *name, const A &array, Shape wanted, bool packed = false) {
     using Value = std::remove_const_t<T>;
@@ -124,8 +138,8 @@ View<T> view(const char *name, const A &array, Shape wanted, bool packed = false
     bool right = array.dtype() == nb::dtype<Value>() && Size(array.ndim()) == axes;
     for (Size axis = 0; right && axis < axes; axis++) right = fits(axis);
     require(right, std::string(name) + " has axes " +
-                       in_words(array.shape_ptr(), Size(array.ndim())) + ", and needs " +
-                       in_words(wanted.begin(), axes) + " of " +
+                       in_words(array.shape_ptr(), Size(array.ndim())) +
+                       ", and needs " + in_words(wanted.begin(), axes) + " of " +
                        std::to_string(8 * sizeof(T)) +
                        (std::is_floating_point_v<Value> ? " bits, floats" : " bits"));
     const Size height = axes > 1 ? array.shape(0) : 1;
@@ -149,7 +163,8 @@ Rows rows(Size begin, Size end, Size height) {
 }
 
 // Call `work` with a value of the array's type.
-template <class A, class Work> void by_depth(const char *name, const A &array, Work work) {
+template <class A, class Work>
+void by_depth(const char *name, const A &array, Work work) {
     if (array.dtype() == nb::dtype<uint8_t>()) return work(uint8_t());
     require(array.dtype() == nb::dtype<uint16_t>(),
             std::string(name) + " must have unsigned integers of 8 or 16 bits");
@@ -157,15 +172,15 @@ template <class A, class Work> void by_depth(const char *name, const A &array, W
 }
 
 // Something that is as large as a picture, or has neither rows nor columns.
-template <class T> View<const T> optional(const char *name, const In &array, Size height,
-                                          Size width) {
+template <class T>
+View<const T> optional(const char *name, const In &array, Size height, Size width) {
     if (array.ndim() == 2 && !array.shape(0)) return view<const T>(name, array, {0, 0});
     return view<const T>(name, array, {height, width});
 }
 
 // A background: of one colour, or as large as a picture, or none.
-template <class T> View<const T> plate(const In &array, Size height, Size width,
-                                       bool packed) {
+template <class T>
+View<const T> plate(const In &array, Size height, Size width, bool packed) {
     const auto found = view<const T>("behind", array, {ANY, ANY, 3}, packed);
     require(!found.height || (found.height == 1 && found.width == 1) ||
                 (found.height == height && found.width == width),
@@ -183,8 +198,7 @@ void sample(Size begin, Size end, const In &pixels, const Out &out, float step) 
         require(step >= 1, "step must be 1 or more");
         require(step > 1 || (to.height == in.height && to.width == in.width),
                 "out must be as large as pixels where step is 1");
-        const Rows some = rows(begin, end, to.height);
-        RUN(sample(some, in, to, step))
+        RUN(to.height, sample(some, in, to, step))
     });
 }
 
@@ -206,8 +220,7 @@ void render(Size begin, Size end, const In &pixels, const In &maps, const In &be
             const auto back = plate<O>(behind, height, width, true);
             require(back.height, "behind must not be empty");
             const auto hidden = optional<P>("own", own, height, width);
-            const Rows some = rows(begin, end, height);
-            RUN(render(some, in, small, back, hidden, to, kind))
+            RUN(height, render(some, in, small, back, hidden, to, kind))
         });
     });
 }
@@ -246,8 +259,7 @@ void find(Size begin, Size end, const In &shares, Size side, const Out &blocks) 
     const auto in = view<const uint16_t>("shares", shares, {SOME, SOME}, true);
     const Blocks size = blocks_of(in.height, in.width, side);
     const auto to = view<uint8_t>("blocks", blocks, {size.rows, size.columns});
-    const Rows some = rows(begin, end, to.height);
-    RUN(find(some, in, side, to))
+    RUN(to.height, find(some, in, side, to))
 }
 
 void sum_far(Size begin, Size end, const In &source, const In &shares, const In &hidden,
@@ -256,8 +268,7 @@ void sum_far(Size begin, Size end, const In &source, const In &shares, const In 
         const auto seen = look<decltype(p)>(source, shares, hidden, side);
         const Blocks size = blocks_of(seen.shares.height, seen.shares.width, 8 * side);
         const auto to = view<float>("far", far, {size.rows, size.columns, 8});
-        const Rows some = rows(begin, end, to.height);
-        RUN(sum_far(some, seen, to))
+        RUN(to.height, sum_far(some, seen, to))
     });
 }
 
@@ -269,8 +280,7 @@ void sum(Size begin, Size end, const In &source, const In &shares, const In &hid
         const auto places = numbers_of("around", around, size);
         const auto wide = far_of(far, seen);
         const auto to = view<float>("sums", sums, {ANY, 8}, true);
-        const Rows some = rows(begin, end, size.rows);
-        RUN(sum(some, seen, places, wide, to))
+        RUN(size.rows, sum(some, seen, places, wide, to))
     });
 }
 
@@ -280,13 +290,12 @@ void sum_near(Size begin, Size end, const In &around, const In &blocks, const In
     const auto asked = numbers_of("blocks", blocks, {places.height, places.width});
     const auto from = view<const float>("sums", sums, {ANY, 8}, true);
     const auto to = view<float>("near", near, {SOME, 8}, true);
-    const Rows some = rows(begin, end, places.height);
-    RUN(sum_near(some, places, asked, from, to))
+    RUN(places.height, sum_near(some, places, asked, from, to))
 }
 
-void separate(Size begin, Size end, const In &source, const In &shares, const In &hidden,
-              Size side, const In &blocks, const In &far, const In &near,
-              const Out &colours) {
+void separate(Size begin, Size end, const In &source, const In &shares,
+              const In &hidden, Size side, const In &blocks, const In &far,
+              const In &near, const Out &colours) {
     by_depth("source", source, [&](auto p) {
         const auto seen = look<decltype(p)>(source, shares, hidden, side);
         const Blocks size = blocks_of(seen.shares.height, seen.shares.width, side);
@@ -294,8 +303,7 @@ void separate(Size begin, Size end, const In &source, const In &shares, const In
         const auto wide = far_of(far, seen);
         const auto close = view<const float>("near", near, {SOME, 8}, true);
         const auto to = view<uint16_t>("colours", colours, {ANY, side * side, 4});
-        const Rows some = rows(begin, end, size.rows);
-        RUN(separate(some, seen, asked, wide, close, to))
+        RUN(size.rows, separate(some, seen, asked, wide, close, to))
     });
 }
 
@@ -306,11 +314,11 @@ void lay(Size begin, Size end, const In &shares, Size side, const In &blocks,
         const auto in = view<const uint16_t>("shares", shares, {ANY, ANY});
         const Blocks size = blocks_of(in.height, in.width, side);
         const auto asked = numbers_of("blocks", blocks, size);
-        const auto from = view<const uint16_t>("colours", colours, {ANY, side * side, 4});
+        const auto from =
+            view<const uint16_t>("colours", colours, {ANY, side * side, 4});
         const auto back = plate<O>(behind, in.height, in.width, false);
         const auto to = view<O>("out", out, {in.height, in.width, at_least(3)});
-        const Rows some = rows(begin, end, size.rows);
-        RUN(lay(some, in, side, asked, from, back, to))
+        RUN(size.rows, lay(some, in, side, asked, from, back, to))
     });
 }
 
@@ -325,8 +333,7 @@ void grow(Size begin, Size end, const In &alpha, const In &uneven, float distanc
     const auto tiles = view<const bool>("uneven", uneven, {size.rows, size.columns});
     const auto to = view<float>("out", out, {in.height, in.width}, true);
     require(0 <= distance && distance <= TILE, "distance must be from 0 to 32");
-    const Rows some = rows(begin, end, in.height);
-    RUN(grow(some, in, tiles, distance, to))
+    RUN(in.height, grow(some, in, tiles, distance, to))
 }
 
 void feather(Size begin, Size end, const In &alpha, const In &uneven, const In &weights,
@@ -337,16 +344,14 @@ void feather(Size begin, Size end, const In &alpha, const In &uneven, const In &
     const auto roof = view<const float>("weights", weights, {SOME});
     const auto to = view<float>("out", out, {in.height, in.width}, true);
     require(roof.width % 2, "weights must be an odd number");
-    const Rows some = rows(begin, end, in.height);
-    RUN(feather(some, in, tiles, roof, to))
+    RUN(in.height, feather(some, in, tiles, roof, to))
 }
 
 void despill(Size begin, Size end, const Out &colours, int channel) {
     by_depth("colours", colours, [&](auto p) {
         const auto to = view<decltype(p)>("colours", colours, {ANY, ANY, at_least(3)});
         require(0 <= channel && channel < 3, "channel must be 0 to 2");
-        const Rows some = rows(begin, end, to.height);
-        RUN(despill(some, to, channel))
+        RUN(to.height, despill(some, to, channel))
     });
 }
 
@@ -361,8 +366,7 @@ void to_rgb(Size begin, Size end, const In &luma, const In &blue, const In &red,
     const auto cr = view<const uint8_t>("red", red, half, true);
     const auto to = view<uint8_t>("out", out, {height, width, 3}, true);
     const auto six = view<const float>("numbers", numbers, {6});
-    const Rows some = rows(begin, end, height);
-    RUN(to_rgb(some, y, cb, cr, to, six))
+    RUN(height, to_rgb(some, y, cb, cr, to, six))
 }
 
 void from_rgb(Size begin, Size end, const In &pixels, const Out &luma, const Out &blue,
@@ -375,8 +379,7 @@ void from_rgb(Size begin, Size end, const In &pixels, const Out &luma, const Out
     const auto in = view<const uint8_t>("pixels", pixels, {height, width, SOME}, true);
     require(in.channels == 1 || in.channels == 3, "pixels must have 1 or 3 channels");
     const auto ten = view<const float>("numbers", numbers, {10});
-    const Rows some = rows(begin, end, cb.height);
-    RUN(from_rgb(some, in, y, cb, cr, ten))
+    RUN(cb.height, from_rgb(some, in, y, cb, cr, ten))
 }
 
 // --- tone.cpp
@@ -394,8 +397,7 @@ void convert(Size begin, Size end, const In &pixels, const Out &out, const In &l
         const auto in = view<const P>("pixels", pixels, {ANY, ANY, at_least(3)});
         const auto to = view<uint16_t>("out", out, {in.height, in.width, at_least(3)});
         const Tables tables = tables_of(light, steps, numbers, P(-1) + 1);
-        const Rows some = rows(begin, end, in.height);
-        RUN(convert(some, in, to, tables))
+        RUN(in.height, convert(some, in, to, tables))
     });
 }
 
@@ -410,8 +412,7 @@ void restore(Size begin, Size end, const In &original, const In &shown,
         const auto after = view<const uint16_t>("foreground", foreground, size);
         const auto to = view<uint16_t>("out", out, size);
         const Tables tables = tables_of(light, steps, numbers, 65536);
-        const Rows some = rows(begin, end, own.height);
-        RUN(restore(some, own, before, after, to, tables))
+        RUN(own.height, restore(some, own, before, after, to, tables))
     });
 }
 
@@ -420,10 +421,9 @@ void restore(Size begin, Size end, const In &original, const In &shown,
 void shrink(Size begin, Size end, const In &large, const Out &small) {
     const auto work = [&](auto p) {
         const auto in = view<const decltype(p)>("large", large, {ANY, ANY, 4});
-        const auto to = view<float>(
-            "small", small, {(in.height + 1) / 2, (in.width + 1) / 2, 4});
-        const Rows some = rows(begin, end, to.height);
-        RUN(shrink(some, in, to))
+        const auto to =
+            view<float>("small", small, {(in.height + 1) / 2, (in.width + 1) / 2, 4});
+        RUN(to.height, shrink(some, in, to))
     };
     large.dtype() == nb::dtype<uint8_t>() ? work(uint8_t()) : work(float());
 }
@@ -435,13 +435,12 @@ void fill(Size begin, Size end, const In &level, const In &coarse, const Out &ou
         const auto from = view<const float>(
             "coarse", coarse, {(in.height + 1) / 2, (in.width + 1) / 2, 3});
         const auto to = view<P>("out", out, {in.height, in.width, 3});
-        const Rows some = rows(begin, end, in.height);
-        RUN(fill(some, in, from, to))
+        RUN(in.height, fill(some, in, from, to))
     };
     level.dtype() == nb::dtype<uint8_t>() ? work(uint8_t()) : work(float());
 }
 
-}  // namespace
+} // namespace
 
 NB_MODULE(_rematte_kernels, module) {
     chosen = choose();

@@ -2,7 +2,7 @@
 
 namespace {
 
-constexpr int STEPS = 4096;  // as in tone.py
+constexpr int STEPS = 4096; // as in tone.py
 
 struct Light {
     float r, g, b;
@@ -15,9 +15,9 @@ struct Parts {
     float top;
 
     explicit Parts(const Tables &tables)
-        : light(tables.light.data), steps(tables.steps.data),
-          most(tables.numbers.data), luma_in(most + 5), matrix(most + 8),
-          luma_out(most + 17), row(tables.steps.row), top(most[20]) {}
+        : light(tables.light.data), steps(tables.steps.data), most(tables.numbers.data),
+          luma_in(most + 5), matrix(most + 8), luma_out(most + 17),
+          row(tables.steps.row), top(most[20]) {}
 
     // Look up a step's function, interpolated between two entries of its table.
     float at(int step, float value) const {
@@ -40,9 +40,9 @@ Light times(Light light, float gain) {
 // Turn light of the source into code values of the target, in [0, 1].
 Light converted(Light in, const Parts &parts) {
     const float tiny = 1e-9f;
-    if (parts.most[0] > 0)  // light of the scene to light of a display (HLG)
+    if (parts.most[0] > 0) // light of the scene to light of a display (HLG)
         in = times(in, parts.at(0, dot(parts.luma_in, in)));
-    if (parts.most[1] > 0) {  // less range
+    if (parts.most[1] > 0) { // less range
         const float peak = most(most(in.r, in.g), in.b);
         in = times(in, least(parts.at(1, peak), 1 / most(peak, tiny)));
     }
@@ -61,11 +61,11 @@ Light converted(Light in, const Parts &parts) {
     if (keep < 1)
         out = {light + keep * (out.r - light), light + keep * (out.g - light),
                light + keep * (out.b - light)};
-    if (parts.most[2] > 0) {  // more range
+    if (parts.most[2] > 0) { // more range
         const float gain = parts.at(2, most(most(out.r, out.g), out.b));
         out = times(out, gain), light *= gain;
     }
-    if (parts.most[3] > 0)  // light of a display to light of the scene (HLG)
+    if (parts.most[3] > 0) // light of a display to light of the scene (HLG)
         out = times(out, parts.at(3, light));
     return {parts.at(4, out.r), parts.at(4, out.g), parts.at(4, out.b)};
 }
@@ -74,7 +74,7 @@ template <class P> Light looked_up(const P *pixel, const Parts &parts) {
     return {parts.light[pixel[0]], parts.light[pixel[1]], parts.light[pixel[2]]};
 }
 
-}  // namespace
+} // namespace
 
 namespace KERNEL_SET {
 
@@ -83,7 +83,8 @@ void convert(Rows rows, View<const P> pixels, View<uint16_t> out, Tables tables)
     const Parts parts(tables);
     for (Size y = rows.begin; y < rows.end; y++)
         for (Size x = 0; x < pixels.width; x++) {
-            const Light codes = converted(looked_up(pixel_of(pixels, y, x), parts), parts);
+            const Light codes =
+                converted(looked_up(pixel_of(pixels, y, x), parts), parts);
             uint16_t *to = pixel_of(out, y, x);
             to[0] = to_code<uint16_t>(codes.r * 65535);
             to[1] = to_code<uint16_t>(codes.g * 65535);
@@ -96,7 +97,7 @@ void restore(Rows rows, View<const P> original, View<const uint16_t> shown,
              View<const uint16_t> foreground, View<uint16_t> out, Tables tables) {
     const Parts parts(tables);
     const auto changed = [](P own, float change) {
-        const float value = own * (65535 / white<P>) + change * 65535;
+        const float value = own * (65535 / white<P>)+change * 65535;
         return to_code<uint16_t>(limit(value, 0.0f, 65535.0f));
     };
     for (Size y = rows.begin; y < rows.end; y++)
@@ -120,4 +121,4 @@ template void restore(Rows, View<const uint8_t>, View<const uint16_t>,
 template void restore(Rows, View<const uint16_t>, View<const uint16_t>,
                       View<const uint16_t>, View<uint16_t>, Tables);
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET

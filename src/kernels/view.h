@@ -17,15 +17,15 @@ struct Rows {
 template <class T> struct View {
     T *data;
     Size height, width, channels;
-    Size row, step;  // from one row, and from one pixel, to the next [values]
+    Size row, step; // from one row, and from one pixel, to the next [values]
 };
 
 // What blur_fusion.cpp looks at.
 template <class P> struct Seen {
     View<const P> source;
     View<const uint16_t> shares;
-    View<const P> hidden;  // empty where the source has no alpha of its own
-    Size side;             // of a block [pixels]
+    View<const P> hidden; // empty where the source has no alpha of its own
+    Size side;            // of a block [pixels]
 };
 
 // The tables of tone.cpp: see `Conversion._tables` in tone.py.

@@ -51,15 +51,15 @@ void combine(const T *__restrict r, const T *__restrict g, const T *__restrict b
 }
 
 // Average squares of 2x2 pixels; the last column is repeated if the width is odd.
-void average(const uint8_t *__restrict upper, const uint8_t *__restrict lower, Size width,
-             uint16_t *__restrict sums, float *__restrict means) {
+void average(const uint8_t *__restrict upper, const uint8_t *__restrict lower,
+             Size width, uint16_t *__restrict sums, float *__restrict means) {
     for (Size x = 0; x < width; x++) sums[x] = uint16_t(upper[x] + lower[x]);
     sums[width] = sums[width - 1];
     for (Size i = 0; i < (width + 1) / 2; i++)
         means[i] = float(sums[2 * i] + sums[2 * i + 1]) * 0.25f;
 }
 
-}  // namespace
+} // namespace
 
 namespace KERNEL_SET {
 
@@ -100,7 +100,8 @@ void from_rgb(Rows rows, View<const uint8_t> pixels, View<uint8_t> luma,
             else
                 for (uint8_t *to : {first, green, last})
                     std::memcpy(to, row_of(pixels, y), width);
-            combine(first, green, last, numbers.data[0], matrix, width, row_of(luma, y));
+            combine(first, green, last, numbers.data[0], matrix, width,
+                    row_of(luma, y));
         }
         for (int c = 0; c < 3; c++)
             average(codes + c * width, codes + (c + 3) * width, width, sums,
@@ -110,4 +111,4 @@ void from_rgb(Rows rows, View<const uint8_t> pixels, View<uint8_t> luma,
     }
 }
 
-}  // namespace KERNEL_SET
+} // namespace KERNEL_SET
