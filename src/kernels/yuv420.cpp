@@ -50,13 +50,16 @@ void combine(const T *__restrict r, const T *__restrict g, const T *__restrict b
     }
 }
 
-// Average squares of 2x2 pixels; the last column is repeated if the width is odd.
+// Average squares of 2x2 pixels, or of two where the width is odd. One step at a time
+// is shorter vector code.
 void average(const uint8_t *__restrict upper, const uint8_t *__restrict lower,
              Size width, uint16_t *__restrict sums, float *__restrict means) {
-    for (Size x = 0; x < width; x++) sums[x] = uint16_t(upper[x] + lower[x]);
-    sums[width] = sums[width - 1];
-    for (Size i = 0; i < (width + 1) / 2; i++)
-        means[i] = float(sums[2 * i] + sums[2 * i + 1]) * 0.25f;
+    const Size pairs = width / 2;
+    for (Size i = 0; i < pairs; i++)
+        sums[i] =
+            uint16_t(upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]);
+    for (Size i = 0; i < pairs; i++) means[i] = sums[i] * 0.25f;
+    if (width % 2) means[pairs] = (upper[width - 1] + lower[width - 1]) * 0.5f;
 }
 
 } // namespace
@@ -87,7 +90,7 @@ void from_rgb(Rows rows, View<const uint8_t> pixels, View<uint8_t> luma,
     const Size width = luma.width, half = blue.width;
     const float *matrix = numbers.data + 1;
     const Scratch<uint8_t> codes(6 * width);
-    const Scratch<uint16_t> sums(width + 1);
+    const Scratch<uint16_t> sums(half);
     const Scratch<float> means(3 * half);
     const float *r = means, *g = r + half, *b = g + half;
     for (Size j = rows.begin; j < rows.end; j++) {
