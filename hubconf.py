@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rematte import MattingNetwork, Report, convert_video
 from rematte.weights.load import load_network
 
-dependencies = ["torch", "numpy", "numba", "av", "safetensors", "tqdm"]
+dependencies = ["torch", "numpy", "av", "safetensors", "tqdm"]
 
 
 def mobilenetv3(pretrained: bool = True, progress: bool = True) -> MattingNetwork:

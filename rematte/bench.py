@@ -408,7 +408,7 @@ def quick(weights: str | None = None) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Describe this machine and the versions of what runs."""
     device, _ = choose_device()
-    names = ("torch", "openvino", "numba", "av")
+    names = ("torch", "openvino", "numpy", "av")
     return {
         "processor": processor(),
         "cores": os.cpu_count(),

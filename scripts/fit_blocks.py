@@ -24,7 +24,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
-import numba
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -98,7 +97,6 @@ class Part(nn.Module):
         return cast(Tensor, values[0])
 
 
-@numba.njit(fastmath=True, cache=True)
 def _filter_gradient(
     x: np.ndarray[Any, Any], grad: np.ndarray[Any, Any], size: int, dilation: int
 ) -> np.ndarray[Any, Any]:
@@ -110,22 +108,13 @@ def _filter_gradient(
         size: Of the kernel.
         dilation: Of the kernel.
     """
-    count, height, width, channels = grad.shape
+    _, height, width, channels = grad.shape
     out = np.zeros((size * size, channels), np.float32)
-    # Few channels at once, so that their sums stay in the nearest cache.
-    for first in range(0, channels, 32):
-        last = min(first + 32, channels)
-        sums = np.zeros((size * size, 32), np.float32)
-        for n in range(count):
-            for row in range(height):
-                for column in range(width):
-                    g = grad[n, row, column, first:last]
-                    for tap in range(size * size):
-                        down, across = tap // size * dilation, tap % size * dilation
-                        seen = x[n, row + down, column + across, first:last]
-                        for channel in range(len(g)):
-                            sums[tap, channel] += seen[channel] * g[channel]
-        out[:, first:last] = sums[:, : last - first]
+    for seen, g in zip(x, grad, strict=True):
+        for tap in range(size * size):
+            top, left = tap // size * dilation, tap % size * dilation
+            window = seen[top : top + height, left : left + width]
+            out[tap] += np.einsum("hwc,hwc->c", window, g)
     return out
 
 

@@ -105,7 +105,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file, without Python's and numba's caches."""
+    """Size and time of every file, without Python's caches."""
     return {
         str(path): (state.st_size, state.st_mtime_ns)
         for folder in folders

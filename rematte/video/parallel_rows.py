@@ -6,7 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-# Not numba's own threads: its default layer breaks when two threads use it at once.
+__all__ = ["kernels", "run_beside", "run_rows"]
+
+try:
+    import _rematte_kernels as kernels
+except ModuleNotFoundError:
+    raise ImportError(
+        "the compiled module _rematte_kernels is missing; install it with "
+        "`pip install rematte`, or in a checkout with `pip install -e .`"
+    ) from None
+
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
 _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 

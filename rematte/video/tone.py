@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +29,7 @@ from rematte.video.frame import (
     Frame,
     Pixels,
 )
-from rematte.video.parallel_rows import run_rows
+from rematte.video.parallel_rows import kernels, run_rows
 
 Floats = NDArray[np.float64]
 
@@ -179,13 +178,19 @@ class Conversion:
         """Convert (H, W, 3 or 4) of 8 or 16 bits to 16 bits; alpha keeps its value."""
         out = np.empty(pixels.shape, np.uint16)
         out[..., 3:] = pixels[..., 3:] * np.uint16(257 if pixels.itemsize == 1 else 1)
-        run_rows(_convert, len(pixels), pixels, out, self._tables(pixels))
+        run_rows(kernels.convert, len(pixels), pixels, out, *self._tables(pixels))
         return out
 
     def _tables(self, pixels: Pixels) -> tuple[Any, ...]:
-        """The tables for pixels of this depth, as the compiled loops take them."""
+        """The tables for pixels of this depth, as the compiled loops take them.
+
+        Returns:
+            The light of each code; a table for each step; and 21 numbers: the light at
+            each table's end (5), luma weights of the source (3), a matrix to the
+            target's primaries (3x3), its luma weights (3), and its brightest light.
+        """
         light, *others = self._all_tables
-        return light[::257] if pixels.itemsize == 1 else light, *others
+        return light[::257].copy() if pixels.itemsize == 1 else light, *others
 
     @cached_property
     def _all_tables(self) -> tuple[Any, ...]:
@@ -209,15 +214,16 @@ class Conversion:
         return (
             light.astype(np.float32),
             np.stack([table for table, _ in steps]).astype(np.float32),
-            np.array([most for _, most in steps], np.float32),
-            xyz_source[1].astype(np.float32),
-            np.linalg.solve(xyz_target, xyz_source).astype(np.float32),
-            xyz_target[1].astype(np.float32),
-            np.float32(1 if target.sdr else np.inf),
-        )
+            np.hstack([
+                [most for _, most in steps], xyz_source[1],
+                np.linalg.solve(xyz_target, xyz_source).ravel(), xyz_target[1],
+                1 if target.sdr else np.inf,
+            ]).astype(np.float32),
+        )  # fmt: skip
 
 
-_STEPS = 4096  # in a table, evenly spaced in the fourth root of light
+# In a table, evenly spaced in the fourth root of light; as in tone.cpp.
+_STEPS = 4096
 _UNUSED = (np.zeros(_STEPS + 2), 0.0)
 
 
@@ -253,10 +259,9 @@ class Restoration:
             foreground: The foreground predicted from `shown`, (H, W, 3 or 4), 16 bits.
         """
         out = np.empty(shown.shape, np.uint16)
-        unit = np.uint32(257 if original.itemsize == 1 else 1)
         run_rows(
-            _restore, len(out), original, unit, shown, foreground, out,
-            self._raise._tables(shown),
+            kernels.restore, len(out), original, shown, foreground, out,
+            *self._raise._tables(shown),
         )  # fmt: skip
         return out
 
@@ -295,94 +300,3 @@ def to_light(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
         brightness = np.maximum(light @ xyz[1].astype(np.float32), np.float32(1e-9))
         light *= (_HLG_PEAK * brightness ** (_HLG_GAMMA - 1))[..., None]
     return light @ np.linalg.solve(_to_xyz(1), xyz).astype(np.float32).T
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _at(steps: Any, most: Any, step: int, light: Any) -> Any:
-    """Look up a step's function, interpolated between two entries of its table."""
-    part = min(max(light / most[step], np.float32(0)), np.float32(1))
-    at = np.sqrt(np.sqrt(part)) * np.float32(_STEPS)
-    index = np.int32(at)
-    low, high = steps[step, index], steps[step, index + 1]
-    return low + (at - np.float32(index)) * (high - low)
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _pixel(r: Any, g: Any, b: Any, tables: Any) -> Any:
-    """Turn light of the source into code values of the target, in [0, 1]."""
-    _, steps, most, luma_in, matrix, luma_out, top = tables
-    zero = np.float32(0)
-    if most[0] > zero:  # light of the scene to light of a display (HLG)
-        gain = _at(steps, most, 0, luma_in[0] * r + luma_in[1] * g + luma_in[2] * b)
-        r, g, b = r * gain, g * gain, b * gain
-    if most[1] > zero:  # less range
-        peak = max(r, g, b)
-        gain = _at(steps, most, 1, peak)
-        gain = min(gain, np.float32(1) / max(peak, np.float32(1e-9)))
-        r, g, b = r * gain, g * gain, b * gain
-    x = matrix[0, 0] * r + matrix[0, 1] * g + matrix[0, 2] * b
-    y = matrix[1, 0] * r + matrix[1, 1] * g + matrix[1, 2] * b
-    z = matrix[2, 0] * r + matrix[2, 1] * g + matrix[2, 2] * b
-    light = luma_out[0] * x + luma_out[1] * y + luma_out[2] * z
-    low, high = min(x, y, z), max(x, y, z)
-    # Colours outside of the gamut lose saturation, not brightness.
-    keep = np.float32(1)
-    if low < zero:
-        keep = light / max(light - low, np.float32(1e-9))
-    if high > top:
-        light = min(light, top)
-        keep = min(keep, (top - light) / (high - light))
-    if keep < np.float32(1):
-        x, y, z = (
-            light + keep * (x - light),
-            light + keep * (y - light),
-            light + keep * (z - light),
-        )
-    if most[2] > zero:  # more range
-        gain = _at(steps, most, 2, max(x, y, z))
-        x, y, z, light = x * gain, y * gain, z * gain, light * gain
-    if most[3] > zero:  # light of a display to light of the scene (HLG)
-        gain = _at(steps, most, 3, light)
-        x, y, z = x * gain, y * gain, z * gain
-    return (
-        _at(steps, most, 4, x),
-        _at(steps, most, 4, y),
-        _at(steps, most, 4, z),
-    )
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _convert(begin: int, end: int, pixels: Any, out: Any, tables: Any) -> None:
-    scale, half, light = np.float32(65535), np.float32(0.5), tables[0]
-    for row in range(begin, end):
-        for x in range(pixels.shape[1]):
-            r, g, b = _pixel(
-                light[pixels[row, x, 0]], light[pixels[row, x, 1]],
-                light[pixels[row, x, 2]], tables,
-            )  # fmt: skip
-            out[row, x, 0] = np.int32(r * scale + half)
-            out[row, x, 1] = np.int32(g * scale + half)
-            out[row, x, 2] = np.int32(b * scale + half)
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _restore(
-    begin: int, end: int, original: Any, unit: Any, shown: Any, foreground: Any,
-    out: Any, tables: Any,
-) -> None:  # fmt: skip
-    scale, half, zero = np.float32(65535), np.float32(0.5), np.float32(0)
-    light = tables[0]
-    for row in range(begin, end):
-        for x in range(shown.shape[1]):
-            r, g, b = _pixel(
-                light[foreground[row, x, 0]], light[foreground[row, x, 1]],
-                light[foreground[row, x, 2]], tables,
-            )  # fmt: skip
-            red, green, blue = _pixel(
-                light[shown[row, x, 0]], light[shown[row, x, 1]],
-                light[shown[row, x, 2]], tables,
-            )  # fmt: skip
-            change = (r - red, g - green, b - blue)
-            for c in range(3):
-                value = np.float32(original[row, x, c] * unit) + change[c] * scale
-                out[row, x, c] = np.int32(min(max(value, zero), scale) + half)
