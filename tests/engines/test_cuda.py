@@ -10,7 +10,7 @@ from PIL import Image
 
 import rematte
 from rematte.engines.cuda_graph import RecordedNetwork, finish
-from rematte.engines.device import download, upload
+from rematte.engines.tensors import download, upload
 from rematte.matting.loop import matte
 from rematte.network.guided_filter import refine
 from rematte.video.frame import Frame

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rematte.engines.kernels.guided_filter import Floats, render, shrink
-from rematte.matting.matte import composite
+from rematte.engines.tensors import composite
 from rematte.network import guided_filter as network
 from rematte.video.frame import Pixels
 
