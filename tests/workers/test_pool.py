@@ -7,12 +7,19 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rematte.workers import pool
 from rematte.workers.pool import ProcessKilledError, WorkerProcess, run_all
+
+
+@pytest.fixture(autouse=True)
+def _start_as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "get_context", get_context)
 
 
 def load(folder: Path) -> Path:

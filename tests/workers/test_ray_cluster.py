@@ -108,31 +108,41 @@ def test_example_files_say_what_is_needed() -> None:
 
 
 class Deadly(Fake):
-    """Kills its process at the third frame of the wide clip, `times` times in all."""
+    """Kills its process at the third frame of clips.
 
-    def __init__(self, tally: Path, times: int) -> None:
+    Args:
+        tally: A file that gets a line for each frame.
+        times: The clips' widths [pixels], and how often each kills in all.
+    """
+
+    def __init__(self, tally: Path, times: dict[int, int]) -> None:
         super().__init__()
         self.tally, self.times = tally, times
 
     def forward(self, src, *rest):  # type: ignore[no-untyped-def]
+        width = src.shape[-1]
         with self.tally.open("a") as file:
-            file.write(f"{os.getpid()} {src.shape[-1]}\n")
-        died = self.tally.with_suffix(".died")
+            file.write(f"{os.getpid()} {width}\n")
+        died = self.tally.with_suffix(f".died-{width}")
         count = len(died.read_text()) if died.exists() else 0
-        if src.shape[-1] == 80 and self.seen >= 2 and count < self.times:
+        if self.seen >= 2 and count < self.times.get(width, 0):
             died.write_text("x" * (count + 1))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(src, *rest)
 
 
-def deadly(tally: Path, times: int, device: torch.device) -> Deadly:
+def deadly(tally: Path, times: dict[int, int], device: torch.device) -> Deadly:
     return Deadly(tally, times)
 
 
 def convert(
-    jobs: list[Job], load: Any = fakes, options: Options = OPTIONS, **more: Any
+    jobs: list[Job],
+    load: Any = fakes,
+    options: Options = OPTIONS,
+    workers: int = 1,  # each is a process, which imports torch
+    **more: Any,
 ) -> dict[str, Job]:
-    done = cluster.run(jobs, load, options, workers=2, cpus=1, **more)
+    done = cluster.run(jobs, load, options, workers=workers, cpus=1, **more)
     found = list(done)
     assert len(found) == len(jobs)
     return {job.input.name: job for job in found}
@@ -142,7 +152,7 @@ def test_workers_load_once_and_what_fails_is_recorded(
     place: Path, running: None
 ) -> None:
     jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
-    done = convert(jobs, partial(deadly, place / "tally", 0))
+    done = convert(jobs, partial(deadly, place / "tally", {}), workers=2)
     assert {name: job.status for name, job in done.items()} == {
         "a.mp4": "done", "b.mp4": "done", "c.mp4": "done", "bad.mp4": "failed"
     }  # fmt: skip
@@ -155,31 +165,31 @@ def test_workers_load_once_and_what_fails_is_recorded(
     assert sorted(job.status for job in again.values()) == ["failed"] + ["skipped"] * 3
 
 
-@pytest.mark.parametrize("times", [1, 99])
-def test_a_lost_worker_costs_no_frame(times: int, place: Path, running: None) -> None:
+def test_a_lost_worker_costs_no_frame(place: Path, running: None) -> None:
     """The file is done again and appears once; one that always kills fails alone."""
-    make_clip(place / "clips/wide.mp4", colours(6, (80, 48)))
+    make_clip(place / "clips/once.mp4", colours(6, (80, 48)))
+    make_clip(place / "clips/always.mp4", colours(6, (96, 48)))
     jobs = plan(
         find_inputs(["clips"]),
         {"output": "out", "alpha": "out/{stem}-alpha.mkv"},
         ".mkv",
     )
-    done = convert(jobs, partial(deadly, place / "tally", times), retries=1)
-    wide = done.pop("wide.mp4")
+    load = partial(deadly, place / "tally", {80: 1, 96: 99})
+    done = convert(jobs, load, workers=2, retries=1)
+    always, once = done.pop("always.mp4"), done.pop("once.mp4")
     assert [job.status for name, job in sorted(done.items())] == (
         ["done"] * 2 + ["failed", "done"]
     )
-    made = {f"{name}{kind}.mkv" for name in "abc" for kind in ("", "-alpha")}
-    if times == 1:
-        assert (wide.status, wide.error, wide.code) == ("done", "", 0)
-        made |= {"wide.mkv", "wide-alpha.mkv"}
-        frames = decode(place / "out/wide.mkv")
-        assert len(frames) == wide.frames == 6
-    else:
-        assert (wide.status, wide.code) == ("failed", 5)
-        assert "its worker was lost 2 times" in wide.error
-        assert (place / "tally.died").read_text() == "xx"
-    assert names(place / "out") == made  # nothing hidden either
+    assert (once.status, once.error, once.code) == ("done", "", 0)
+    assert len(decode(place / "out/once.mkv")) == once.frames == 6
+    assert (always.status, always.code) == ("failed", 5)
+    assert "its worker was lost 2 times" in always.error
+    assert (place / "tally.died-80").read_text() == "x"
+    assert (place / "tally.died-96").read_text() == "xx"
+    assert names(place / "out") == {  # nothing hidden either
+        f"{name}{kind}.mkv" for name in ("a", "b", "c", "once")
+        for kind in ("", "-alpha")
+    }  # fmt: skip
 
 
 def test_segments_of_one_video_are_shared(
@@ -192,14 +202,14 @@ def test_segments_of_one_video_are_shared(
     )
     assert whole.status == "done"
     jobs = plan(find_inputs([wide, "clips/bad.mp4"]), {"output": "out"}, ".mkv")
-    load = partial(short_segments, place / "tally", 1)
-    done = convert(jobs, load, split=True)
+    load = partial(short_segments, place / "tally", {80: 1})
+    done = convert(jobs, load, workers=2, split=True)
     assert done["bad.mp4"].status == "failed"
     assert "not a video" in done["bad.mp4"].error
     job = done["wide.mp4"]
     assert (job.status, job.frames, job.error) == ("done", 12, "")
     assert "3 segments; at the worst seam alpha differs by" in job.notes[-1]
-    assert len((place / "tally.died").read_text()) == 1
+    assert (place / "tally.died-80").read_text() == "x"
     out, true = place / "out/wide.mkv", place / "whole/wide.mkv"
     assert times(out) == times(true)
     assert sound(out) == sound(true)
@@ -209,7 +219,7 @@ def test_segments_of_one_video_are_shared(
     assert names(place / "out") == {"wide.mkv"}
 
 
-def short_segments(tally: Path, times: int, device: torch.device) -> Fake:
+def short_segments(tally: Path, times: dict[int, int], device: torch.device) -> Fake:
     segments.LENGTH = 4
     return Deadly(tally, times)
 
@@ -220,7 +230,7 @@ def test_finished_segments_of_a_stopped_run_are_taken_over(
     monkeypatch.setattr(segments, "LENGTH", 4)
     wide = make_clip(place / "wide.mp4", colours(12, (80, 48)))
     (place / "out").mkdir()
-    model = Deadly(place / "before", 0)
+    model = Deadly(place / "before", {})
     options = replace(OPTIONS, overwrite=False)
     work = segments.prepare(
         model, wide, lead_in=LEAD_IN, output=Path("out/wide.mkv"),
@@ -228,7 +238,7 @@ def test_finished_segments_of_a_stopped_run_are_taken_over(
     )  # fmt: skip
     SegmentConverter(model, work)(work.segments[2])
     jobs = plan(find_inputs([wide]), {"output": "out"}, ".mkv")
-    load = partial(short_segments, place / "tally", 0)
+    load = partial(short_segments, place / "tally", {})
     (job,) = convert(jobs, load, options, split=True).values()
     assert (job.status, job.frames, job.error) == ("done", 12, "")
     # Each runs on by a frame, and begins at the first one.
@@ -249,7 +259,7 @@ def test_a_full_disk_fails_one_file_and_the_next_run_does_it(
     # Not both on that disk: who finds it full would be a matter of chance.
     jobs = plan(find_inputs(["clips/a.mp4"]), {"output": "out"}, ".mov")
     jobs += plan(find_inputs([clip]), {"output": str(disk)}, ".mov")
-    load = partial(short_segments, place / "tally", 0)
+    load = partial(short_segments, place / "tally", {})
     done = convert(jobs, load, split=split)
     assert done["a.mp4"].status == "done"
     assert (done["in.mkv"].status, done["in.mkv"].code) == ("failed", 1)
@@ -292,19 +302,19 @@ def test_object_storage_in_and_out(
     assert made == [f"{bucket}/out/a.mkv", f"{bucket}/out/wide.mkv"]
     local = storage.fetch(storage.to_path(made[1]), place)
     assert len(decode(local)) == 6
-    assert len((place / "tally.died").read_text()) == 1
+    assert (place / "tally.died-80").read_text() == "x"
 
 
 def with_environment(
     environment: dict[str, str], tally: Path, device: torch.device
 ) -> Fake:
     os.environ.update(environment)
-    return Deadly(tally, 1)
+    return Deadly(tally, {80: 1})
 
 
 def test_the_command_runs_the_network(place: Path, running: None, run: Run) -> None:
     words = ["batch", "clips", "-o", "out", "--suffix", ".mkv", "--json", "--quiet"]
-    more = ["--jobs", "2", "--worker-cpus", "1", "--device", "cpu", "--ray"]
+    more = ["--jobs", "1", "--worker-cpus", "1", "--device", "cpu", "--ray"]
     code, out, _ = run(*words, *more)
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 1
