@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import ioctl
+from itertools import chain
 from pathlib import Path
 from socket import (
     AF_INET,
@@ -106,13 +107,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file, without Python's caches."""
-    return {
-        str(path): (state.st_size, state.st_mtime_ns)
-        for folder in folders
-        for path in _files(folder)
-        if "__pycache__" not in path.parts and ".git" not in path.parts
-        for state in [path.lstat()]
-    }
+    found = {}
+    for top, inside, files in chain.from_iterable(map(os.walk, folders)):
+        inside[:] = {*inside} - {"__pycache__", ".git"}
+        for name in files:
+            state = os.lstat(path := f"{top}/{name}")
+            found[path] = state.st_size, state.st_mtime_ns
+    return found
 
 
 def _start_loopback() -> None:

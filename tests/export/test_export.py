@@ -73,6 +73,7 @@ def test_a_wrong_alpha_is_found(bundled: MattingNetwork, wrong: float) -> None:
     assert found.most["fgr"] == 0
 
 
+@pytest.mark.xdist_group("torch")  # which exports it
 def test_pt2_takes_other_sizes_and_batches(bundled: MattingNetwork) -> None:
     model = torch.export.load(exported("pt2").path).module()
     clip, ratio = torch.rand(3, 3, 71, 101), ODD[1]

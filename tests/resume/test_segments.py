@@ -1,11 +1,11 @@
 """Segments: any length gives the same, stopped runs go on, workers share one video."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from fractions import Fraction
 from functools import partial
@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import Run, draw_disc, make_clip, noise
 from fakes import Fake, colours, names, save_images, sound, times
+from torch import Tensor
 
 from rematte import segments
 from rematte.convert import convert_video
@@ -266,38 +267,34 @@ def test_a_run_stopped_while_it_names_goes_on(
     assert names(place / "fgr") == {f"{n:04d}.png" for n in range(10)}
 
 
-SLOW = """
-import sys, time
-from fakes import Fake
-from rematte.segments import convert_long
-
 class Slow(Fake):
-    def forward(self, *given):
+    """Takes its time, so that it can be killed."""
+
+    def forward(self, *given: Any) -> tuple[Tensor, ...]:
         time.sleep(0.3)
         return super().forward(*given)
 
-convert_long(Slow, "in.mp4", resume=True, segment=3, output="out.mov",
-             output_alpha="pha.mkv", downsample_ratio=1, progress=False,
-             overwrite=False)
-"""
+
+def slowly() -> None:
+    convert_long(Slow, "in.mp4", resume=True, segment=3, output="out.mov",
+                 output_alpha="pha.mkv", overwrite=False, **RATIO)  # fmt: skip
 
 
 def test_kill_9_and_resume(place: Path) -> None:
     """Killed three times, each time after one segment more."""
-    (place / "run.py").write_text(SLOW)
-    here = Path(__file__).parents[1]
-    paths = {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    command = [sys.executable, "run.py"]
+    context = multiprocessing.get_context("spawn")
     for index in range(3):
-        process = subprocess.Popen(command, env=os.environ | paths)
+        process = context.Process(target=slowly)
+        process.start()
         waited = place / f".out.mov.segments/{index:06d}"
         while not waited.exists():
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.005)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not (place / "out.mov").exists()
-    subprocess.run(command, env=os.environ | paths, check=True)
+    slowly()
     # The name of a class is part of what tells weights: the same one, unbroken.
     found = [frames(place / name) for name in ("out.mov", "pha.mkv")]
     go_on(place, output="w.mov", output_alpha="w.mkv")

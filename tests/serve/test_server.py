@@ -36,7 +36,7 @@ class Slow(Fake):
     """Takes a while for each frame, so that there is time to stop it."""
 
     def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        time.sleep(0.2)
+        time.sleep(0.1)
         return super().forward(src, *rest)
 
 
@@ -885,22 +885,22 @@ def test_nothing_waits_for_previews(new: Callable[..., Server], clip: Path) -> N
 
 
 class Hungry(Fake):
-    """Takes 2 GB more with each frame."""
+    """Takes 1 GB more with each frame."""
 
     def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        self.taken = [*getattr(self, "taken", []), np.ones(2**28)]
+        self.taken = [*getattr(self, "taken", []), np.ones(2**27)]
         return super().forward(src, *rest)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of memory there")
 def test_memory_has_a_limit(new: Callable[..., Server], clip: Path) -> None:
-    server = new(Hungry, memory=2 * 10**9)
+    server = new(Hungry, memory=10**9)
     id = server.upload(clip).json()["id"]
-    assert "more than 2.0 GB" in error(server.preview(id, 1))
+    assert "more than 1.0 GB" in error(server.preview(id, 1))
     server.start(id)
     job = server.wait_done(id)
     assert job["state"] == "failed"
-    assert "more than 2.0 GB of memory" in job["error"]
+    assert "more than 1.0 GB of memory" in job["error"]
     assert "--memory-limit" in job["error"]
     assert server.upload(clip).status_code == 201
 
