@@ -189,8 +189,12 @@ TARGETS = ["o.mp4", "o.mov", "o.webm", "o.mkv", "o.gif", "o.webp", "o.apng", "se
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 def test_tiny_videos_convert_to_everything(
-    work: Path, capfd: pytest.CaptureFixture[str], size: tuple[int, int]
+    work: Path,
+    capfd: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    size: tuple[int, int],
 ) -> None:
+    """The first with the network; the others, which are written alike, without."""
     source = make_clip(
         work / "in.mkv", colours(3, size), codec="ffv1", pix_fmt="bgr0",
         options={"slices": "1"},
@@ -198,6 +202,7 @@ def test_tiny_videos_convert_to_everything(
     for target in TARGETS:
         code = cli.main(["convert", str(source), "-o", target, "-q"])
         assert (code, *capfd.readouterr()) == (0, "", ""), target
+        request.getfixturevalue("fake")
         if target == "seq":
             assert open_image(work / "seq" / "0002.png").shape == (*size[::-1], 4)
         elif target.endswith((".gif", ".webp", ".apng")):
