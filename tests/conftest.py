@@ -502,35 +502,30 @@ def launch() -> Iterator[Callable[..., Any]]:
         yield lambda *flags: start(executable_path=path, args=[*QUIET, *flags])
 
 
-def mount(folder: Path, options: str) -> None:
-    """Mount a small disk in memory, or skip the test."""
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a small disk in memory for a while, or skip the test."""
     tool = shutil.which("mount")
     if tool is None or not hasattr(os, "getuid") or os.getuid() != 0:
         pytest.skip("mounting a small disk needs root")
+    folder.mkdir()
     command = [tool, "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk with room for 300 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount(folder, "size=300k")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    yield from mounted(tmp_path / "disk", "size=300k")
 
 
 @pytest.fixture
 def closed_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that cannot be written."""
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    mount(folder, "size=300k,ro")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    yield from mounted(tmp_path / "closed", "size=300k,ro")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

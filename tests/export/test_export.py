@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from conftest import needs
 from exporting import ODD, exported
 
 from rematte.cli.app import main
@@ -151,13 +152,14 @@ def test_the_command_refuses_in_one_line(
 def test_the_command_tells_the_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs("openvino")  # the fastest of a fixed size
     monkeypatch.chdir(tmp_path)
-    words = "export pt2 --static 160x96 --downsample-ratio 0.5"
+    words = "export openvino --static 160x96 --downsample-ratio 0.5"
     assert main(words.split()) == 0
     out = capsys.readouterr().out
-    assert "rvm_mobilenetv3_160x96_s0.5_fp32.pt2: 1" in out
+    assert "rvm_mobilenetv3_160x96_s0.5_fp32.xml: 1" in out
     assert "over 100 frames of 160x96 at 0.5: fgr" in out
-    assert (tmp_path / "rvm_mobilenetv3_160x96_s0.5_fp32.pt2").is_file()
+    assert (tmp_path / "rvm_mobilenetv3_160x96_s0.5_fp32.xml").is_file()
 
 
 def test_exports_are_loaded_by_their_own_runtime_alone() -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +47,16 @@ def half(packages: None) -> Path:
 @pytest.fixture(scope="module")
 def fixed(
     packages: None, bundled: MattingNetwork, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    path = tmp_path_factory.mktemp("fixed") / "net.onnx"
-    write(bundled, path, Request(size=(97, 161), ratio=0.6))
-    return path
+) -> Callable[[Request], Path]:
+    """Writes models of fixed sizes, each once."""
+
+    @cache
+    def fixed(request: Request) -> Path:
+        path = tmp_path_factory.mktemp("fixed") / "net.onnx"
+        write(bundled, path, request)
+        return path
+
+    return fixed
 
 
 def naive(path: Path, frames: list[Any], ratio: float) -> list[tuple[Any, Any]]:
@@ -177,16 +185,9 @@ def test_the_guided_filter_is_in_a_branch(free: Path) -> None:
     assert inside["else_branch"].count("Resize") == 1
 
 
-def fixed_difference(
-    network: MattingNetwork,
-    path: Path,
-    size: tuple[int, int],
-    ratio: float,
-    **more: Any,
-) -> Difference:
-    """Write a model of a fixed size and compare it over a few frames."""
-    request = Request(size=size, ratio=ratio, **more)
-    write(network, path, request)
+def difference(network: MattingNetwork, path: Path, request: Request) -> Difference:
+    """Compare a model of a fixed size over a few frames."""
+    size, ratio = request.fixed
     frames = list(real_frames(size, 10))
     return compare(network, open_model(path, request, ratio), frames, ratio)
 
@@ -196,13 +197,16 @@ def fixed_difference(
     ("size", "ratio"), [((97, 161), 0.6), ((110, 100), 0.29), ((81, 97), 1)]
 )
 def test_fixed_models_equal_eager(
-    size: tuple[int, int], ratio: float, bundled: MattingNetwork, tmp_path: Path
+    size: tuple[int, int],
+    ratio: float,
+    bundled: MattingNetwork,
+    fixed: Callable[[Request], Path],
 ) -> None:
     import onnx
 
-    found = fixed_difference(bundled, tmp_path / "net.onnx", size, ratio)
-    assert max(found.most.values()) < 1e-4
-    graph = onnx.load(tmp_path / "net.onnx").graph
+    path = fixed(request := Request(size=size, ratio=ratio))
+    assert max(difference(bundled, path, request).most.values()) < 1e-4
+    graph = onnx.load(path).graph
     assert not SHAPING & set(operators(graph))
     # The picture is gathered, by numbers of rows and columns that are known.
     known = {entry.name for entry in graph.initializer}
@@ -220,7 +224,9 @@ def test_fixed_models_equal_eager(
 
 def test_the_other_filter(tmp_path: Path) -> None:
     network = formula_network("mobilenetv3", "fast_guided_filter")
-    found = fixed_difference(network, tmp_path / "net.onnx", (96, 160), 0.5)
+    path, request = tmp_path / "net.onnx", Request(size=(96, 160), ratio=0.5)
+    write(network, path, request)
+    found = difference(network, path, request)
     # It divides by var + 1e-5, which float32 resolves badly.
     assert found.most["pha"] < 3e-3
     assert found.mean["pha"] < 1e-5
@@ -255,10 +261,11 @@ def test_the_runner_begins_anew(free: Path) -> None:
 
 
 def test_the_runner_takes_fixed_and_half_models(
-    fixed: Path, half: Path, bundled: MattingNetwork
+    fixed: Callable[[Request], Path], half: Path, bundled: MattingNetwork
 ) -> None:
     frames = list(real_frames((97, 161), 4))
-    runners = OnnxMatting(fixed), OnnxMatting(half)
+    path = fixed(Request(size=(97, 161), ratio=0.6))
+    runners = OnnxMatting(path), OnnxMatting(half)
     rec: list[Any] = [None] * 4
     for src in frames:
         with torch.inference_mode():

@@ -155,6 +155,15 @@ def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
     return make_clip(tmp_path / "clip.mp4", 20)
 
 
+def converted(server: Server, clip: Path) -> str:
+    """Upload and convert a clip, and close the server; gives the job's id."""
+    id: str = server.upload(clip).json()["id"]
+    server.start(id)
+    server.wait_done(id)
+    server.jobs.close()
+    return id
+
+
 def error(answer: Any) -> str:
     text = answer.json()["error"]
     assert "\n" not in text
@@ -827,11 +836,7 @@ def test_results_stay_until_new_ones_are_done(
 def test_a_rerun_that_fails_leaves_the_result(
     new: Callable[..., Server], clip: Path
 ) -> None:
-    server = new(Fake)
-    id = server.upload(clip).json()["id"]
-    server.start(id)
-    server.wait_done(id)
-    server.jobs.close()
+    id = converted(new(Fake), clip)
     server = new(Broken)
     server.start(id)
     job = server.wait_done(id)
@@ -842,11 +847,7 @@ def test_a_rerun_that_fails_leaves_the_result(
 def test_results_of_an_older_version_are_found(
     new: Callable[..., Server], clip: Path
 ) -> None:
-    server = new(Fake)
-    id = server.upload(clip).json()["id"]
-    server.start(id)
-    server.wait_done(id)
-    server.jobs.close()
+    id = converted(server := new(Fake), clip)
     (server.jobs.folder(id) / "out-1").rename(server.jobs.folder(id) / "out")
     database = sqlite3.connect(server.folder / "jobs.sqlite")
     data = json.loads(database.execute("SELECT data FROM job").fetchone()[0])
