@@ -255,9 +255,9 @@ def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
 
 
 def test_the_old_result_stays_until_there_is_a_new_one(
-    page: Page, long_clip: Path
+    page: Page, tmp_path: Path
 ) -> None:
-    upload(page, long_clip)
+    upload(page, draw(tmp_path / "clip.mp4", 5))
     choose(page, clear=False, mp4=False, alpha=True)
     page.get_by_label("Fast").check()
     start(page)
