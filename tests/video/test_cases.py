@@ -344,7 +344,7 @@ CASE_LIST = [
     Case("take:2.mp4", plain),
     Case("2026-01-02T12:30:00.mp4", plain),
 ]  # fmt: skip
-# Workers take seconds to start: these are enough unless all are asked for.
+# Workers read and write as segments do: these are enough unless all are asked for.
 WITH_WORKERS = {
     *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
 }
