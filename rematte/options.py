@@ -162,8 +162,8 @@ class Options:
         engine: What runs a float32 `MattingNetwork` on a CPU: "openvino", which is
             what "auto" takes, or "openvino-float32"; "plain" calls the model as a
             whole with torch, as is done with every other model and on other devices.
-            On a CUDA GPU "auto" and "torch" repeat a CUDA graph, one frame at a time;
-            "torch-compiled" compiles it first.
+            On a CUDA GPU "auto" and "torch" repeat a CUDA graph, "torch-compiled" a
+            compiled one.
         warmup: How many frames the network sees backwards before the first one, and
             before the first one after each cut, so that it does not start from nothing;
             "auto" takes 8, or fewer where they are large; 0, none.

@@ -32,6 +32,9 @@ from rematte.video.parallel_rows import run_beside
 from rematte.video.passthrough import SideStreams
 from rematte.video.vp9_alpha import AlphaEncoder
 
+# Frames of more pixels, about from 4K on, spare the memory of x264.
+_LARGE = 6_000_000
+
 
 class Writer(Protocol):
     """The methods shared by `FileWriter` and `ImageWriter`."""
@@ -205,6 +208,8 @@ class FileWriter:
             os.environ.setdefault("SVT_LOG", "1")
         if encoder == "ffv1" and self._info.width == 1:
             options["slices"] = "1"  # it cannot slice a single column
+        if encoder == "libx264" and self._info.width * self._info.height > _LARGE:
+            options["rc-lookahead"] = "6"  # 150 MB less at 4K, for another 0.15 dB
         return options
 
     def _rate(self) -> Fraction:
