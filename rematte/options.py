@@ -268,7 +268,7 @@ class Options:
         "auto", "--engine",
         "what runs the network on a CPU: openvino (which auto takes), "
         "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch, a "
-        "recorded graph, torch-compiled, which takes half a minute first, or plain",
+        "recorded graph, torch-compiled (half a minute to compile), or plain",
         group=_NETWORK, metavar="NAME",
         choices=(
             "auto", "openvino", "openvino-float32", "plain", "torch", "torch-compiled",

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rematte import bench
-from rematte.bench import Case, Result
+from rematte.bench import processes
+from rematte.bench import steps as bench
+from rematte.bench.steps import Case, Result
+from rematte.errors import InputError
 from rematte.weights.load import load_network
 
 
@@ -52,3 +54,44 @@ def test_results_are_a_table_a_line_and_a_picture(tmp_path: Path) -> None:
     assert json.loads(bench.as_json(results[1]))["ratio_to_plain"] == 4.0
     bench.write_plot(results, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+PROGRAM = """
+import argparse, shutil
+parser = argparse.ArgumentParser()
+for flag in (
+    "variant", "checkpoint", "device", "input-source", "output-type", "seq-chunk",
+    "output-composition", "output-video-mbps", "downsample-ratio",
+):
+    parser.add_argument(f"--{flag}", required=True)
+words = parser.parse_args()
+assert words.output_type == "video" and words.seq_chunk == "1"
+shutil.copy(words.input_source, words.output_composition)
+"""
+
+
+def test_another_program_is_run_beside_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_HD", (64, 48))
+    (weights := tmp_path / "w.pth").write_text("weights")
+    with pytest.raises(InputError, match=r"inference\.py is not there"):
+        processes.against(tmp_path, weights)
+    (tmp_path / "inference.py").write_text(PROGRAM)
+    found = processes.against(tmp_path, weights, frames=4, turns=1)
+    assert found["ratio"] == found["reference_s"] / found["rematte_s"]
+    assert found["rematte_peak_mb"] > found["reference_peak_mb"] > 1
+    assert found["rematte_cpu_s"] > 0
+    (tmp_path / "inference.py").write_text("raise SystemExit('no weights')")
+    with pytest.raises(InputError, match="failed with 1: no weights"):
+        processes.against(tmp_path, weights, frames=4, turns=1)
+
+
+def test_the_first_run_and_a_short_clip_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_HD", (64, 48))
+    monkeypatch.setattr(processes, "_SMALL", (32, 24))
+    found = processes.quick_processes()
+    assert set(found) == {"first_run_s", "short_clip_ratio", "peak_mb"}
+    assert all(value > 0 for value in found.values())

@@ -153,10 +153,11 @@ sys.exit(server.wait())
 BENCH = """
 import sys
 from rematte.cli import app as cli
-from rematte import bench
+from rematte.bench import processes, steps as bench
 case, write, small = bench.Case, bench.write_clip, (192, 108)
 bench.Case = lambda kind, width, height, *more: case(kind, *small, *more)
 bench.write_clip = lambda path, width, height, *more: write(path, *small, *more)
+processes.write_clip = bench.write_clip
 bench._TURNS = 0.1
 sys.exit(cli.main(["bench", "--quick"]))
 """

@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from rematte.cli import flags
 from rematte.cli.parser import Commands, one_of
@@ -21,8 +22,17 @@ def add(commands: Commands) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--quick", action="store_true", help="three ratios to plain, within 50 s"
-    )
+        "--quick", action="store_true",
+        help="three ratios to plain, the first run, a short clip and memory",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", type=Path, metavar="FOLDER",
+        help="run the inference.py of this folder beside rematte, as whole processes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="PATH",
+        help="the weights that the other program loads",
+    )  # fmt: skip
     parser.add_argument("--clip", default="", help="a video (default: drawn)")
     flags.add_weights(parser)
     parser.add_argument(
@@ -36,13 +46,20 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Measure, and print a table or lines of JSON."""
-    from rematte import bench
+    from rematte.bench import processes
+    from rematte.bench import steps as bench
+    from rematte.conversion.needs import need
     from rematte.engines.choose import CPU_ENGINES
 
+    need("--checkpoint", options.checkpoint, options.against is not None)
+    if options.against is not None:
+        if options.checkpoint is None:
+            raise ValueError("--against needs the other program's --checkpoint PATH")
+        _print(processes.against(options.against, options.checkpoint), options)
+        return 0
     if options.quick:
         found = bench.quick(options.weights)
-        text = json.dumps(found)
-        print(text if options.json else text.replace(", ", "\n "))
+        _print(found | processes.quick_processes(options.weights), options)
         return 0
     wanted = {*(options.engine or CPU_ENGINES), "plain"}
     cases = [case for case in bench.FULL if case.engine in wanted]
@@ -57,3 +74,8 @@ def run(options: Namespace) -> int:
     if options.plot:
         bench.write_plot(results, options.plot)
     return 0
+
+
+def _print(found: dict[str, Any], options: Namespace) -> None:
+    text = json.dumps(found)
+    print(text if options.json else text.replace(", ", "\n "))

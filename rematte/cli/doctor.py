@@ -13,17 +13,21 @@ from rematte.version import __version__
 # What each extra brings, and the modules that it needs.
 EXTRAS = {
     "torch": (
-        "load_model and MattingNetwork in Python, other weights, GPUs, evaluate, bench",
+        "GPUs, other weights, load_model and MattingNetwork in Python, rematte bench",
         "torch",
     ),
-    "train": ("train", "torch", "pydantic", "PIL"),
-    "web": ("serve", "starlette", "uvicorn"),
-    "live": ("live in a window and as a virtual camera", "pygame", "pyvirtualcam"),
-    "ray": ("batch on a cluster", "ray"),
-    "s3": ("batch from and to s3://", "s3fs", "upath"),
-    "gs": ("batch from and to gs://", "gcsfs", "upath"),
+    "train": ("rematte train", "torch", "pydantic", "PIL"),
+    "web": ("rematte serve", "starlette", "uvicorn"),
+    "live": (
+        "windows and virtual cameras for rematte live",
+        "pygame",
+        "pyvirtualcam",
+    ),
+    "ray": ("rematte batch --ray", "ray"),
+    "s3": ("s3:// addresses for rematte batch", "s3fs", "upath"),
+    "gs": ("gs:// addresses for rematte batch", "gcsfs", "upath"),
     "exports": (
-        "export to all formats",
+        "rematte export, all formats",
         *("torch", "onnx", "onnxruntime", "onnxscript", "tensorflow", "coremltools"),
         *("executorch", "ncnn", "pnnx"),
     ),

@@ -12,6 +12,7 @@ NEEDS = {
     "--split": "--ray",
     "--worker-cpus": "--ray",
     "--retries": "--ray",
+    "--checkpoint": "--against",
     "live --background": "--show composition",
     "live --background-fit": "a background that is an image or a video",
     "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",

@@ -1,0 +1,1 @@
+"""Measures speed and memory: steps and files, and whole processes."""
