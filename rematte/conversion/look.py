@@ -43,7 +43,7 @@ _OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED, _MUCH = 256, 0.06, 5, 0.2
 _ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
 _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
 _SHARE = 0.25  # of the pixels where a person may be, those that are sure
-# A closer look at someone: the side of its square [pixels], what lies around them in it,
+# A closer look at someone: the side of its square [pixels]; what lies around them in it
 # and at the sides of who moves, as parts of their height; how much larger they must be
 # in it than before, and how much of their alpha must be found again: a chair's fades.
 _CLOSE_SIDE, _AROUND, _REACH, _CLOSER, _KEPT = 288, 0.15, 1.0, 1.05, 0.5
@@ -85,7 +85,7 @@ def choose_regions(
         ValueError: If a region that was given does not lie within the frame.
         InputError: If the input cannot be read.
     """
-    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    ratio = choose_ratio(info.width, info.height, options.ratio)
     if isinstance(options.region, tuple):
         region = _fixed(options.region, info, options)
         return Regions((info.height, info.width), (region,), ("as given",))
@@ -119,7 +119,7 @@ def _fixed(
             f"region {x},{y},{width},{height} (--region) reaches beyond the frame, "
             f"which is {info.width}x{info.height}; give X,Y,WIDTH,HEIGHT within it"
         )
-    ratio = choose_ratio(width, height, options.downsample_ratio)
+    ratio = choose_ratio(width, height, options.ratio)
     window = Window(x, y, (x, y, x + width, y + height))
     return Region(windows=(window,), size=(height, width), ratio=ratio)
 

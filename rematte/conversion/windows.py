@@ -24,9 +24,9 @@ _BESIDE, _NEAR, _FAST = 0.25, 0.75, 3.5
 _PARTS, _SLACK = 4, 0.15
 _MOST_WINDOWS = 3
 # Sizes of windows [cells], as many pixels as 512x288 or fewer, so that a window costs
-# no more than a whole frame does.
+# no more than a whole frame does whose longer side is so long [pixels].
 _SIDES = (10, 12, 14, 16, 18, 20, 24, 28, 32, 36)
-_MOST_CELLS = 576
+_MOST_CELLS, _LONG_SIDE = 576, 512
 _STAY = 1.05  # how much coarser windows may be that need not move
 _WORTH = 0.75  # a window must spare a quarter of the frame's pixels
 
@@ -96,6 +96,7 @@ def lay_windows(
     begin = moments[0].time
     if not any(moment.boxes for moment in moments):
         return [Region(begin)], "no people found: the whole frame"
+    larger = round(whole_ratio * max(frame)) / _LONG_SIDE
     plans: list[tuple[float, int, _Size, list[list[Box]]]] = []
     for beside in (_BESIDE, 0):
         times, groups = _follow(moments, frame, beside)
@@ -106,7 +107,7 @@ def lay_windows(
             each = [_join_to(boxes, most) for boxes in groups]
             if not moves:
                 each = [_join_to(still, most)] * len(groups)
-            size = _choose_size(each)
+            size = _choose_size(each, larger)
             penalty = _STAY if moves else 1.0
             cells = max(map(len, each)) * size.columns * size.rows
             plans.append((size.step * penalty, cells, size, each))
@@ -287,8 +288,13 @@ def _pad(box: Box, frame: tuple[int, int]) -> Box:
     )  # fmt: skip
 
 
-def _choose_size(groups: Sequence[Sequence[Box]]) -> _Size:
-    """Find the finest size that holds every box, and the smallest of those."""
+def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
+    """Find the finest size that holds every box, and the smallest of those.
+
+    Args:
+        groups: The boxes at each time, one for each window.
+        larger: How much larger the sides may be than usual.
+    """
     width = max(box[2] - box[0] for boxes in groups for box in boxes)
     height = max(box[3] - box[1] for boxes in groups for box in boxes)
     count = max(map(len, groups))
@@ -299,8 +305,10 @@ def _choose_size(groups: Sequence[Sequence[Box]]) -> _Size:
             columns,
             rows,
         )
-        for columns, rows in product(_SIDES, _SIDES)
-        if columns * rows * count <= _MOST_CELLS
+        for columns, rows in product(
+            [round(side * larger) for side in _SIDES], repeat=2
+        )
+        if columns * rows * count <= _MOST_CELLS * larger**2
     ]
     return min(sizes, key=lambda size: (size.step, size.columns * size.rows))
 
