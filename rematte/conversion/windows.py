@@ -298,6 +298,7 @@ def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
     width = max(box[2] - box[0] for boxes in groups for box in boxes)
     height = max(box[3] - box[1] for boxes in groups for box in boxes)
     count = max(map(len, groups))
+    sides = sorted({*_SIDES, *(round(side * larger) for side in _SIDES)})
     sizes = [
         # A cell of room, since windows stand on a grid.
         _Size(
@@ -305,9 +306,7 @@ def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
             columns,
             rows,
         )
-        for columns, rows in product(
-            [round(side * larger) for side in _SIDES], repeat=2
-        )
+        for columns, rows in product(sides, repeat=2)
         if columns * rows * count <= _MOST_CELLS * larger**2
     ]
     return min(sizes, key=lambda size: (size.step, size.columns * size.rows))

@@ -105,7 +105,7 @@ def test_who_stays_gets_one_window_that_stays() -> None:
 
 
 def test_who_may_cost_more_is_seen_finer() -> None:
-    seen = [(person(100, 400), person(900, 450))] * 2
+    seen = [((100, 300, 1300, 700),)] * 2
     usual, finer = (lay_windows(moments(*seen), FRAME, n * RATIO)[0][0] for n in (1, 2))
     assert finer.ratio > 1.5 * usual.ratio
 
