@@ -45,8 +45,10 @@ _CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a pe
 _SHARE = 0.25  # of the pixels where a person may be, those that are sure
 # A closer look at someone: the side of its square [pixels]; what lies around them in it
 # and at the sides of who moves, as parts of their height; how much larger they must be
-# in it than before, and how much of their alpha must be found again: a chair's fades.
-_CLOSE_SIDE, _AROUND, _REACH, _CLOSER, _KEPT = 288, 0.15, 1.0, 1.05, 0.5
+# in it than before. A chair fades there: less than a share of its alpha is found again,
+# and of its pixels fewer are sure.
+_CLOSE_SIDE, _AROUND, _REACH, _CLOSER = 288, 0.15, 1.0, 1.05
+_KEPT, _FIRM = 0.5, 0.75
 _FOLLOWED = 4  # people at most, and twice as many are looked at closely
 
 
@@ -236,13 +238,16 @@ def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Mome
         assert glance is not None
         begin = glance.time if begin is None else begin
         now = _outline(glance, info)
-        moved = [] if last.size == 0 else _changed_boxes(last, now, boxes, info)
+        moved = _changed_boxes(last, now, boxes, info)
         there = _follow(glance, eyes, info, moved)
+        # Who has come there has changed it.
+        there = there and _changed_boxes(last, now, there, info)
         if there:
             boxes = join([each for each in boxes if each not in moved] + there)
             known = known + boxes
         last = now
-        changed = there is None or _changed(whole, now, known, info)
+        lost = there is None or len(there) < len(moved)
+        changed = lost or _changed(whole, now, known, info)
         # Some looks at once, and one after each span of time.
         may = count < _AT_ONCE + (glance.time - begin) / every or after is None
         if changed and not may:
@@ -299,6 +304,8 @@ def _changed_boxes(
     info: VideoInfo,
 ) -> list[Box]:
     """Give the boxes in which much has changed: who was there moves."""
+    if before.shape != now.shape:
+        return []
     changed = np.abs(now - before) > _CHANGE
     return [box for box in boxes if _inside(changed, box, info).mean() > _MUCH]
 
@@ -371,7 +378,8 @@ def _see_close(
         int(box[1] * scale) - y : math.ceil(box[3] * scale) - y,
         int(box[0] * scale) - x : math.ceil(box[2] * scale) - x,
     ]
-    if within.sum() < _KEPT * seen * scale**2:
+    sure = float((within > _SURE).sum()) / max(1, (within > _ALPHA).sum())
+    if within.sum() < _KEPT * seen * scale**2 and sure < _FIRM:
         return []
     boxes = [
         _scaled((x + a, y + b, x + c, y + d), 1 / scale, info)
