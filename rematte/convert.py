@@ -126,7 +126,7 @@ def convert(
     check_paths(paths, source, options, options.overwrite)
     with open_reader(source, options, *options.span) as reader:
         info = reader.info
-        ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+        ratio = choose_ratio(info.width, info.height, options.ratio)
         report = Report(0, info.width, info.height, ratio)
         outputs = plan_outputs(paths, info, options)
         report.notes += check_options(options, reader, outputs, whole)

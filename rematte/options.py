@@ -14,41 +14,21 @@ Nothing heavy is imported here, since `rematte --help` needs this module.
 
 # ruff: noqa: RUF009 - `_option` gives a field
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rematte.conversion.option import Conversion, Option, always
 from rematte.video import values
 from rematte.video.values import Rate
 
 if TYPE_CHECKING:
     import torch
 
-    from rematte.video.codecs import Encoding
-
 Backdrop = str | Path | tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What decides whether an option works."""
-
-    still: bool  # the input is one image
-    images: bool  # the input is an image or a sequence of them
-    encodings: "Mapping[str, Encoding]"  # of each output, by kind
-    backdrop: bool  # an image or a video lies behind the person
-    chunked: bool  # the network takes several frames at once
-    png_sequence: bool = False  # `output_type` is "png_sequence"
-    numbered: bool = False  # an output is a folder or a pattern of images
-    tonal: bool = False  # the input is not SDR
-    timed: bool = True  # times matter: input, output, `start` or `end` has some
-
-
-def _always(conversion: Conversion) -> bool:
-    return True
 
 
 def _moving(conversion: Conversion) -> bool:
@@ -59,67 +39,13 @@ def _is_main(kind: str) -> bool:
     return kind in ("output", "composition")
 
 
-@dataclass(frozen=True)
-class Option:
-    """What is known of an option besides its type and default: a field's metadata.
-
-    Attributes:
-        flag: Its name on the command line; empty where it has none.
-        help: One line for the command line's help.
-        group: The heading that the flag stands under in the help.
-        metavar: What stands for the value in the help; empty to list the choices.
-        choices: All values that are allowed; empty where another check knows them.
-        least: The smallest number that is allowed, or None.
-        parse: Makes a value of a word of the command line; raises ValueError.
-        switch: The value that the flag alone stands for; None if it takes a word.
-        short: A second, short flag.
-        command_default: The command line's default, where it differs.
-        works: For what it works, to complete "works for ..."; empty: for everything.
-        applies: Decides whether it works.
-        noted: Decides whether a note is enough where it does not work.
-        elsewhere: What happens where it does not work.
-        idle: Values besides the default that ask for nothing.
-        may_change: Whether a run that is resumed may have another value.
-    """
-
-    flag: str = ""
-    help: str = ""
-    group: str = ""
-    metavar: str = ""
-    choices: tuple[str, ...] = ()
-    least: int | None = None
-    parse: Callable[[str], Any] = str
-    switch: bool | None = None
-    short: str = ""
-    command_default: Any = None
-    works: str = ""
-    applies: Callable[[Conversion], bool] = _always
-    noted: Callable[[Conversion], bool] = lambda conversion: False
-    elsewhere: str = "an error"
-    idle: tuple[Any, ...] = ()
-    may_change: bool = False
-
-    def check(self, name: str, value: Any) -> None:
-        """Refuse a value that is no choice, or too small.
-
-        Raises:
-            ValueError: If it is.
-        """
-        if value is None:
-            return
-        if self.choices and value not in self.choices:
-            raise ValueError(
-                f"{name} must be one of {', '.join(self.choices)}, got {value!r}"
-            )
-        if self.least is not None and value < self.least:
-            raise ValueError(f"{name} must be {self.least} or more, got {value}")
-
-
 def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
     """A field of `Options`."""
     return field(default=default, metadata={"option": Option(flag, text, **more)})
 
 
+# The way to choose a ratio that each quality stands for; see `choose_ratio`.
+QUALITIES = {"fast": "auto-fast", "balanced": "auto", "best": "auto-best"}
 _BACKGROUND, _NETWORK, _EDGES = "background", "network", "edges"
 _PART, _ENCODING = "what to convert", "encoding"
 _MOVING = {"works": "videos and sequences of images", "applies": _moving}
@@ -153,6 +79,8 @@ class Options:
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
+        quality: "balanced"; "best", which takes up to four times as long, or "fast",
+            which takes less: the size of the coarse pass, unless a ratio is given.
         region: Where the network looks: "full" is the whole frame, "auto" finds the
             people first and looks around them, unless a ratio is given or the frame is
             small; or left, top, width and height of a rectangle [pixels], outside of
@@ -250,6 +178,13 @@ class Options:
         "portrait, full-body", group=_NETWORK, metavar="RATIO",
         parse=values.parse_number_or_word, command_default="auto",
     )  # fmt: skip
+    quality: str = _option(
+        "balanced", "--quality",
+        "how large a copy the network sees, unless a ratio is given: best takes up to "
+        "four times as long as balanced, fast less", group=_NETWORK,
+        choices=tuple(QUALITIES), works="a ratio that is auto",
+        applies=lambda c: c.sized, elsewhere="an error",
+    )  # fmt: skip
     region: str | tuple[int, int, int, int] = _option(
         "full", "--region",
         "where the network looks: auto finds the people first, full is the whole "
@@ -279,7 +214,7 @@ class Options:
         1, "--seq-chunk", "frames at once, or auto", group=_NETWORK, metavar="N",
         parse=values.parse_count_or_word, command_default="auto",
         works="the engine plain, and frames that are not one image",
-        applies=lambda c: c.chunked, noted=_always, elsewhere="a note", idle=("auto",),
+        applies=lambda c: c.chunked, noted=always, elsewhere="a note", idle=("auto",),
     )  # fmt: skip
     warmup: int | str = _option(
         0, "--warmup",
@@ -344,7 +279,7 @@ class Options:
     )  # fmt: skip
     num_workers: int = _option(
         0, least=0, works="sequences of images", applies=lambda c: c.images,
-        noted=_always, elsewhere="a note", may_change=True,
+        noted=always, elsewhere="a note", may_change=True,
     )  # fmt: skip
     codec: str | None = _option(
         None, "--codec",
@@ -382,7 +317,7 @@ class Options:
         "auto", "--tone-map",
         "make SDR of HDR where an output cannot hold HDR, or keep the code values",
         group=_ENCODING, choices=("auto", "off"), works="HDR inputs",
-        applies=lambda c: c.tonal, noted=_always, elsewhere="a note",
+        applies=lambda c: c.tonal, noted=always, elsewhere="a note",
     )  # fmt: skip
     audio: bool = _option(
         True, "--no-audio", "leave the sound out", group=_ENCODING, switch=False
@@ -464,6 +399,12 @@ class Options:
                 f"end must be later than start ({self.start or 0}), got {self.end}"
             )
         return since, until
+
+    @property
+    def ratio(self) -> float | str:
+        """`downsample_ratio`, or the way to choose it that `quality` stands for."""
+        given = self.downsample_ratio
+        return QUALITIES[self.quality] if given in (None, "auto") else given
 
     @property
     def rate(self) -> Fraction | None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rematte.conversion.option import Conversion
 from rematte.conversion.outputs import Output
-from rematte.options import OPTIONS, Conversion, Options
+from rematte.options import OPTIONS, Options
 from rematte.video.codecs import is_sequence
 from rematte.video.reader import VideoReader
 
@@ -56,6 +57,7 @@ def _describe(
         png_sequence=options.output_type == "png_sequence",
         numbered=any(is_sequence(item.path) for item in outputs),
         tonal=not info.colour.sdr,
+        sized=options.downsample_ratio in (None, "auto"),
         timed=not reader.images or cut or any(map(_has_times, outputs)),
     )
 

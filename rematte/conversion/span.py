@@ -116,7 +116,7 @@ def run_span(
         raise no_frame(reader, options)
     engine = choose()
     matting: Matting = partial(
-        run, engine, downsample_ratio=options.downsample_ratio, regions=regions
+        run, engine, downsample_ratio=options.ratio, regions=regions
     )
     if reader.info.still:
         matting = partial(_each_still, matting)

@@ -7,7 +7,7 @@ so that the network's recurrent state can move with them.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise, product
 
@@ -18,16 +18,16 @@ Box = tuple[int, int, int, int]
 
 _PADDING, _LEAST_PADDING = 0.12, 24  # around a box: part of its sides, and [pixels]
 # Parts of a box's height: how near people get one window, how near someone was who has
-# met others or parted from them, and how far somebody comes from one look to the next.
+# met others or parted from them, and how far somebody comes in a second.
 _BESIDE, _NEAR, _FAST = 0.25, 0.75, 3.5
 # Parts that a way is cut into, and by how much of it people may be elsewhere.
 _PARTS, _SLACK = 4, 0.15
 _MOST_WINDOWS = 3
 # Sizes of windows [cells], as many pixels as 512x288 or fewer, so that a window costs
-# no more than a whole frame does.
+# no more than a whole frame does whose longer side is so long [pixels].
 _SIDES = (10, 12, 14, 16, 18, 20, 24, 28, 32, 36)
-_MOST_CELLS = 576
-_STAY = 1.15  # how much coarser windows may be that need not move
+_MOST_CELLS, _LONG_SIDE = 576, 512
+_STAY = 1.05  # how much coarser windows may be that need not move
 _WORTH = 0.75  # a window must spare a quarter of the frame's pixels
 
 
@@ -96,29 +96,33 @@ def lay_windows(
     begin = moments[0].time
     if not any(moment.boxes for moment in moments):
         return [Region(begin)], "no people found: the whole frame"
-    times, groups = _follow(moments, frame)
-    still = _join([box for boxes in groups for box in boxes], 0)
+    larger = round(whole_ratio * max(frame)) / _LONG_SIDE
     plans: list[tuple[float, int, _Size, list[list[Box]]]] = []
-    for most, moves in product(range(1, _MOST_WINDOWS + 1), (False, True)):
-        each = [_join_to(boxes, most) for boxes in groups]
-        if not moves:
-            each = [_join_to(still, most)] * len(groups)
-        size = _choose_size(each)
-        penalty = _STAY if moves else 1.0
-        cells = max(map(len, each)) * size.columns * size.rows
-        plans.append((size.step * penalty, cells, size, each))
+    for beside in (_BESIDE, 0):
+        times, groups = _follow(moments, frame, beside)
+        nobody = [not boxes for boxes in groups]
+        _hold(groups)
+        still = join([box for boxes in groups for box in boxes])
+        for most, moves in product(range(1, _MOST_WINDOWS + 1), (False, True)):
+            each = [_join_to(boxes, most) for boxes in groups]
+            if not moves:
+                each = [_join_to(still, most)] * len(groups)
+            size = _choose_size(each, larger)
+            penalty = _STAY if moves else 1.0
+            cells = max(map(len, each)) * size.columns * size.rows
+            plans.append((size.step * penalty, cells, size, each))
     _, _, size, each = min(plans, key=lambda plan: plan[:2])
     if size.step**2 > _WORTH * (CELL / whole_ratio) ** 2:
         return [Region(begin)], "people fill the frame: the whole frame"
-    regions = list(_place(times, each, size, frame))
+    regions = list(_place(times, each, nobody, size, frame))
     count = max(map(len, each))
-    moves = len(regions) > 1
+    moves = len({(w.left, w.top) for r in regions for w in r.windows}) > count
     why = f"{count} {'moving ' if moves else ''}window{'s' if count > 1 else ''}"
     return regions, f"{why} of {size.width}x{size.height} around the people"
 
 
 def _follow(
-    moments: Sequence[Moment], frame: tuple[int, int]
+    moments: Sequence[Moment], frame: tuple[int, int], beside: float
 ) -> tuple[list[Fraction], list[list[Box]]]:
     """Give the beginnings of spans of time, and the boxes that hold people in each.
 
@@ -127,19 +131,19 @@ def _follow(
     """
     times, groups = [], []
     for now, later in pairwise(moments if len(moments) > 1 else [*moments, *moments]):
-        pairs, others = _match(now.boxes, later.boxes, frame)
+        fast = max(_NEAR, _FAST * min(1.0, float(later.time - now.time)))
+        pairs, others = _match(now.boxes, later.boxes, frame, fast)
         parts = _PARTS if any(_way(*pair) for pair in pairs) else 1
         for part in range(parts):
             boxes = others + [_on_the_way(*pair, part, parts) for pair in pairs]
-            padded = [_pad(box, frame) for box in _join(boxes, _BESIDE)]
-            groups.append(_join(padded, 0))
+            padded = [_pad(box, frame) for box in join(boxes, beside)]
+            groups.append(join(padded, 0))
             times.append(now.time + (later.time - now.time) * part / parts)
-    _hold(groups)
     return times, groups
 
 
 def _match(
-    now: Sequence[Box], later: Sequence[Box], frame: tuple[int, int]
+    now: Sequence[Box], later: Sequence[Box], frame: tuple[int, int], fast: float
 ) -> tuple[list[tuple[Box, Box]], list[Box]]:
     """Find who is who at two moments.
 
@@ -153,7 +157,7 @@ def _match(
         (_area(_union(one, other)) - _area(one) - _area(other), one, other)
         for one in now
         for other in later
-        if _near(one, other, _FAST) and _alike(one, other)
+        if _near(one, other, fast) and _alike(one, other)
     ):
         if one in gone and other in come:
             gone.remove(one)
@@ -165,7 +169,7 @@ def _match(
         _union(one, other)
         for index, (one, _) in enumerate(moving)
         for number, (_, other) in enumerate(moving)
-        if index != number and _near(one, other, _FAST) and _alike(one, other)
+        if index != number and _near(one, other, fast) and _alike(one, other)
     ]
     others = crossed + [
         box if any(_near(box, each, _NEAR) for each in there) else _to_edge(box, frame)
@@ -242,7 +246,7 @@ def _union(one: Box, other: Box) -> Box:
     )  # fmt: skip
 
 
-def _join(boxes: Sequence[Box], share: float) -> list[Box]:
+def join(boxes: Sequence[Box], share: float = 0) -> list[Box]:
     """Join boxes that are near one another, until none are."""
     joined: list[Box] = []
     for box in boxes:
@@ -266,7 +270,7 @@ def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
         _, one, other = min(pairs)
         left.remove(one)
         left.remove(other)
-        left = _join([*left, _union(one, other)], 0)
+        left = join([*left, _union(one, other)], 0)
     return left
 
 
@@ -284,11 +288,17 @@ def _pad(box: Box, frame: tuple[int, int]) -> Box:
     )  # fmt: skip
 
 
-def _choose_size(groups: Sequence[Sequence[Box]]) -> _Size:
-    """Find the finest size that holds every box, and the smallest of those."""
+def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
+    """Find the finest size that holds every box, and the smallest of those.
+
+    Args:
+        groups: The boxes at each time, one for each window.
+        larger: How much larger the sides may be than usual.
+    """
     width = max(box[2] - box[0] for boxes in groups for box in boxes)
     height = max(box[3] - box[1] for boxes in groups for box in boxes)
     count = max(map(len, groups))
+    sides = sorted({*_SIDES, *(round(side * larger) for side in _SIDES)})
     sizes = [
         # A cell of room, since windows stand on a grid.
         _Size(
@@ -296,8 +306,8 @@ def _choose_size(groups: Sequence[Sequence[Box]]) -> _Size:
             columns,
             rows,
         )
-        for columns, rows in product(_SIDES, _SIDES)
-        if columns * rows * count <= _MOST_CELLS
+        for columns, rows in product(sides, repeat=2)
+        if columns * rows * count <= _MOST_CELLS * larger**2
     ]
     return min(sizes, key=lambda size: (size.step, size.columns * size.rows))
 
@@ -305,13 +315,17 @@ def _choose_size(groups: Sequence[Sequence[Box]]) -> _Size:
 def _place(
     times: Sequence[Fraction],
     groups: Sequence[Sequence[Box]],
+    nobody: Sequence[bool],
     size: _Size,
     frame: tuple[int, int],
 ) -> Iterator[Region]:
-    """Give the regions of a shot; a window stays while its people are within it."""
+    """Give the regions of a shot; a window stays while its people are within it.
+
+    Where nobody is seen, nothing is kept of what the network sees.
+    """
     corners: list[tuple[int, int]] = []
     before: tuple[Window, ...] = ()
-    for time, boxes in zip(times, groups, strict=True):
+    for time, boxes, empty in zip(times, groups, nobody, strict=True):
         free, corners = corners, []
         for box in boxes:
             corner = next((each for each in free if _holds(each, size, box)), None)
@@ -321,6 +335,8 @@ def _place(
                 free = [each for each in free if each != corner]
             corners.append(corner)
         windows = _split(corners, boxes, size, frame)
+        if empty:
+            windows = tuple(replace(each, keep=(0, 0, 0, 0)) for each in windows)
         if windows != before:
             shape = size.height, size.width
             yield Region(time, windows, shape, size.ratio, restart=not before)

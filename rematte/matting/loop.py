@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
 _LONG_SIDE = {"portrait": 480, "full-body": 768}
 RATIOS = ("auto", *_LONG_SIDE)
+# What "auto" chooses instead for each quality; docs/quality.md has the measurements.
+_AUTO_SIDE = {"auto": 512, "auto-fast": 384, "auto-best": 1024}
 
 # An image is shown again and again until alpha moves by less than a quarter of an
 # 8-bit level on average, at most this often. The paper sees errors settle within 15.
@@ -69,16 +71,16 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
     Args:
         width: Width of the frame [pixels].
         height: Height of the frame [pixels].
-        ratio: A number in (0, 1], None or "auto" (longer side at most 512), or
-            "portrait" or "full-body" (the documentation's table, continued to all
-            sizes).
+        ratio: A number in (0, 1], None or "auto" (longer side at most 512; 384 for
+            "auto-fast", 1024 for "auto-best"), or "portrait" or "full-body" (the
+            documentation's table, continued to all sizes).
 
     Raises:
         ValueError: If it is none of these.
     """
     side = max(width, height)
-    if ratio is None or ratio == "auto":
-        return min(512 / side, 1.0)
+    if ratio is None or ratio in _AUTO_SIDE:
+        return min(_AUTO_SIDE[str(ratio or "auto")] / side, 1.0)
     if isinstance(ratio, str):
         if ratio not in _LONG_SIDE:
             raise ValueError(

@@ -61,7 +61,7 @@ def join(work: Work) -> LongReport:
         info = reader.info
     report = LongReport(
         0, info.width, info.height,
-        choose_ratio(info.width, info.height, options.downsample_ratio),
+        choose_ratio(info.width, info.height, options.ratio),
         segments=len(work.segments), lead_in=work.lead_in, seams=_seams(work),
     )  # fmt: skip
     report.regions = work.regions.as_json() if work.regions else []

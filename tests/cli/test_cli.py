@@ -83,6 +83,7 @@ def test_quiet_prints_nothing(run: Run, fake: Fake, clip: Path) -> None:
 DEFAULTS: dict[str, Any] = {
     "input_resize": None,
     "downsample_ratio": "auto",
+    "quality": "balanced",
     "region": "auto",
     "warmup": "auto",
     "cuts": None,
@@ -161,6 +162,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--dtype bfloat16", "dtype", "bfloat16"),
         ("--dtype float16", "dtype", "float16"),
         ("--seq-chunk 7", "seq_chunk", 7),
+        ("--quality fast", "quality", "fast"),
         ("--region full", "region", "full"),
         ("--warmup 3", "warmup", 3),
         ("--cuts c.csv", "cuts", Path("c.csv")),

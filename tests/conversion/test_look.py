@@ -1,7 +1,9 @@
 """Looking for people: who is seen, where scenes begin, and what a conversion does."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +17,7 @@ import rematte
 from rematte.conversion.look import choose_regions, find_boxes, find_regions
 from rematte.conversion.source import open_reader
 from rematte.engines.module import ModuleEngine
+from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.resume.run import convert_long
@@ -165,6 +168,46 @@ def test_who_leaves_is_followed_to_the_edge(tmp_path: Path) -> None:
     assert len(shares_seen(walk, regions)) == 75
 
 
+def test_who_crosses_is_followed(tmp_path: Path) -> None:
+    pictures = [
+        np.maximum(scene(9 * n, 100, side=30), scene(560 - 9 * n, 110, side=30))
+        for n in range(60)
+    ]
+    walk = make_clip(tmp_path / "cross.mkv", pictures, codec="ffv1")
+    with VideoReader(walk) as reader:
+        info = reader.info
+    regions = choose_regions(Fake(0.0), walk, Options(region="auto"), info)
+    assert regions is not None
+    shares = shares_seen(walk, regions)
+    assert len(shares) == 60
+    assert np.mean(shares) < 0.4
+
+
+class Blurred(ModuleEngine):
+    """Takes what is dim for a person too, unless it is seen by itself."""
+
+    def step(self, frames: list[Frame], state: Any) -> tuple[list[Matted], Any]:
+        pixels = frames[0].pixels
+        if pixels.shape[1] > WIDTH:
+            pixels = np.where(pixels > 100, 255, pixels).astype(np.uint8)
+        return super().step([replace(frames[0], pixels=pixels)], state)
+
+
+def test_what_is_no_person_when_looked_at_closely_gets_no_window(
+    tmp_path: Path,
+) -> None:
+    picture = scene(500, 100, side=40)
+    picture[60:140, 60:100, 0] = 110
+    picture = picture.repeat(2, 0).repeat(2, 1)
+    clip = make_clip(tmp_path / "chair.mkv", [picture] * 30, codec="ffv1")
+    with VideoReader(clip) as reader:
+        glances, info = reader.glances(), reader.info
+        regions = find_regions(glances, info, (Blurred(Fake(0.0)),) * 2, 0.8)
+    (region,) = regions.regions
+    (window,) = region.windows
+    assert window.keep[0] > 600
+
+
 def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
     """One shot: a look every second and at the last image."""
     looked = []
@@ -179,7 +222,7 @@ def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
     folder = save_images(tmp_path / "in", [scene(20 + n, 100) for n in range(70)])
     with VideoReader(folder) as reader:
         glances = map(watched, reader.glances())
-        regions = find_regions(glances, reader.info, ModuleEngine(Fake()), 0.8)
+        regions = find_regions(glances, reader.info, (ModuleEngine(Fake()),) * 2, 0.8)
     assert regions.regions[0].windows
     assert 3 <= len(set(looked)) <= 5
     assert Fraction(69, 30) in looked

@@ -37,6 +37,7 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "grow": (-0.5, {"output_foreground": "f.mp4"}, "in.mp4"),
     "feather": (1, {"output_foreground": "f.mp4"}, "in.mp4"),
     "despill": ("green", {"output_alpha": "a.mp4"}, "in.mp4"),
+    "quality": ("best", {"output": "o.mp4"}, "in.mp4"),
     "start": (0, {"output": "o.png"}, "in.png"),
     "end": (9, {"output": "o.png"}, "in.png"),
     "limit": (1, {"output": "o.png"}, "in.png"),

@@ -104,6 +104,12 @@ def test_who_stays_gets_one_window_that_stays() -> None:
     assert "1 window of" in why
 
 
+def test_who_may_cost_more_is_seen_finer() -> None:
+    seen = [((100, 300, 1300, 700),)] * 2
+    usual, finer = (lay_windows(moments(*seen), FRAME, n * RATIO)[0][0] for n in (1, 2))
+    assert finer.ratio > 1.5 * usual.ratio
+
+
 def test_who_walks_gets_a_window_that_follows() -> None:
     seen = [(person(100 + 300 * n, 400),) for n in range(6)]
     regions, why = lay_windows(moments(*seen), FRAME, RATIO)

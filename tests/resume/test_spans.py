@@ -58,6 +58,10 @@ def damaged(folder: Path) -> Path:
     return path
 
 
+def wide(folder: Path) -> Path:
+    return make_clip(folder / "in.mp4", colours(12, (480, 32)))
+
+
 def listed(folder: Path) -> Path:
     plain(folder)
     path = folder / "in.ffconcat"
@@ -91,6 +95,7 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "feather": (1.5, plain, {}),
     "despill": ("green", plain, {}),
     "downsample_ratio": (0.5, plain, {}),
+    "quality": ("fast", wide, {}),
     "region": ((4, 2, 20, 16), plain, {}),
     "device": ("cpu", plain, {}),
     "dtype": (torch.float32, plain, {}),
@@ -135,6 +140,8 @@ def test_an_option_acts_in_spans_as_in_one_run(
     value, make, outputs = CASES[name]
     source = make(tmp_path)
     given = {**RATIO, **(outputs or {"output": "o.mkv"}), name: value}
+    if name == "quality":
+        del given["downsample_ratio"]
     if name == "background_fit":
         given["background"] = "b.png"
     found = []
