@@ -34,7 +34,8 @@ ALLOWED = {
         *("weights",),
     },
     "matting": {"engines", "prefetch", "video"},
-    "options": {"video"},
+    "conversion/option": {"video"},
+    "options": {"conversion/option", "video"},
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
     "convert": {"conversion", "engines", "matting", "options", "video"},
     "resume": {
