@@ -7,7 +7,7 @@ so that the network's recurrent state can move with them.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, product
 
@@ -100,7 +100,6 @@ def lay_windows(
     plans: list[tuple[float, int, _Size, list[list[Box]]]] = []
     for beside in (_BESIDE, 0):
         times, groups = _follow(moments, frame, beside)
-        nobody = [not boxes for boxes in groups]
         _hold(groups)
         still = join([box for boxes in groups for box in boxes])
         for most, moves in product(range(1, _MOST_WINDOWS + 1), (False, True)):
@@ -114,7 +113,7 @@ def lay_windows(
     _, _, size, each = min(plans, key=lambda plan: plan[:2])
     if size.step**2 > _WORTH * (CELL / whole_ratio) ** 2:
         return [Region(begin)], "people fill the frame: the whole frame"
-    regions = list(_place(times, each, nobody, size, frame))
+    regions = list(_place(times, each, size, frame))
     count = max(map(len, each))
     moves = len({(w.left, w.top) for r in regions for w in r.windows}) > count
     why = f"{count} {'moving ' if moves else ''}window{'s' if count > 1 else ''}"
@@ -315,17 +314,13 @@ def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
 def _place(
     times: Sequence[Fraction],
     groups: Sequence[Sequence[Box]],
-    nobody: Sequence[bool],
     size: _Size,
     frame: tuple[int, int],
 ) -> Iterator[Region]:
-    """Give the regions of a shot; a window stays while its people are within it.
-
-    Where nobody is seen, nothing is kept of what the network sees.
-    """
+    """Give the regions of a shot; a window stays while its people are within it."""
     corners: list[tuple[int, int]] = []
     before: tuple[Window, ...] = ()
-    for time, boxes, empty in zip(times, groups, nobody, strict=True):
+    for time, boxes in zip(times, groups, strict=True):
         free, corners = corners, []
         for box in boxes:
             corner = next((each for each in free if _holds(each, size, box)), None)
@@ -335,8 +330,6 @@ def _place(
                 free = [each for each in free if each != corner]
             corners.append(corner)
         windows = _split(corners, boxes, size, frame)
-        if empty:
-            windows = tuple(replace(each, keep=(0, 0, 0, 0)) for each in windows)
         if windows != before:
             shape = size.height, size.width
             yield Region(time, windows, shape, size.ratio, restart=not before)
