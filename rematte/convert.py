@@ -6,6 +6,7 @@ The one flow of the package: video reader → matting loop → compositing → v
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
 from rematte.engines.choose import choose_engine, load_for, runs_whole
+from rematte.engines.device import choose_device
 from rematte.matting.loop import choose_ratio
 from rematte.options import Options
 
@@ -50,7 +52,8 @@ def convert_video(
 
     Args:
         model: A loaded network, or a TorchScript one; or the name or file of weights,
-            where None is the bundled ones: these need no torch on a CPU.
+            where None is the bundled ones, which need no torch on a CPU. They are
+            loaded for `device`, by default a GPU if torch can use one, else the CPU.
         input_source: A video file, a folder of images, a pattern of numbered images
             such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
             to the network until its alpha settles).
@@ -121,7 +124,10 @@ def convert(
     """
     stages = Stages()
     if model is None or isinstance(model, str | Path):
-        model = load_for(options.engine, model)
+        device, _ = choose_device(str(options.device or "auto"))
+        dtype = str(options.dtype or "float32").removeprefix("torch.")
+        model = load_for(options.engine, model, None, device, dtype)
+        options = replace(options, device=device)
     whole = runs_whole(model, options.engine, options.device, options.dtype)
     check_paths(paths, source, options, options.overwrite)
     with open_reader(source, options, *options.span) as reader:

@@ -57,7 +57,7 @@ def test_results_are_a_table_a_line_and_a_picture(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import argparse, shutil
+import argparse, shutil, time
 parser = argparse.ArgumentParser()
 for flag in (
     "variant", "checkpoint", "device", "input-source", "output-type", "seq-chunk",
@@ -67,6 +67,7 @@ for flag in (
 words = parser.parse_args()
 assert words.output_type == "video" and words.seq_chunk == "1"
 shutil.copy(words.input_source, words.output_composition)
+time.sleep(0.3)  # its memory is looked at every now and then
 """
 
 

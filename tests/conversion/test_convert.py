@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rematte
+from rematte import MattingNetwork
 from rematte.convert import convert_video
-from rematte.errors import OutputError
+from rematte.errors import OutputError, WeightsError
 from rematte.video.reader import VideoReader
 from rematte.video.values import parse_rate
 
@@ -943,3 +944,23 @@ def test_chapters_end_where_the_picture_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [23.98, "23.976", Fraction(24000, 1001)])
 def test_rates_of_film_on_television_are_exact(rate: Any) -> None:
     assert parse_rate(rate) == Fraction(24000, 1001)
+
+
+def test_weights_may_be_given_by_name_or_file(
+    tmp_path: Path, bundled: MattingNetwork
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", colours(3, (64, 48)))
+    own = tmp_path / "own.pth"
+    torch.save(bundled.state_dict(), own)
+    pictures = []
+    for model in (bundled, None, "rematte-mobilenetv3", own, str(own)):
+        out = tmp_path / "a.mkv"
+        report = convert_video(model, clip, output_alpha=out, progress=False)
+        assert report.engine == "openvino"
+        pictures.append(decode(out))
+    for found in pictures[1:]:
+        assert all(map(np.array_equal, found, pictures[0]))
+    with pytest.raises(WeightsError, match="neither a file nor a known name"):
+        convert_video("rematte-resnet", clip, output_alpha=out)
+    with pytest.raises(ValueError, match="device cuda:7"):
+        convert_video(None, clip, output_alpha=out, device="cuda:7")
