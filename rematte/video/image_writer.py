@@ -3,8 +3,11 @@
 Images appear under their final names only when all of them are complete.
 """
 
+import os
 import shutil
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,9 +38,12 @@ from rematte.video.output_paths import (
 )
 from rematte.video.tone import to_light
 
+# Images that are encoded at once, each by a thread.
+_AT_ONCE = min(4, os.cpu_count() or 1)
+
 
 class ImageWriter:
-    """Writes each frame as an image.
+    """Writes each frame as an image, some of them side by side.
 
     Args:
         path: A file for a single image, a folder, or a pattern such as
@@ -81,6 +87,8 @@ class ImageWriter:
         self._suffix = path.suffix if pattern_of(path) else ".png"
         self._count = 0
         self._moves: list[tuple[Path, str]] = []
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "rematte-images")
+        self._pending: deque[Future[None]] = deque()
         # On the same disk as the final folder, which may not exist yet.
         inside = self._single or self._folder.is_dir()
         parent = self._folder if inside else self._folder.parent
@@ -113,15 +121,25 @@ class ImageWriter:
         """Write one image; sizes may differ from frame to frame.
 
         Raises:
-            OutputError: If the disk is full or the encoder fails.
+            OutputError: If the disk is full or the encoder fails, for this image or one
+                of those before it.
         """
         target = self.temporary / self._name(frame)
-        with as_output_error(self.path):
-            image = encode_image(frame.pixels, self._info, self._encoding)
-            if self._exr:
-                image = exr.with_attributes(image, self._attributes(frame.time))
-            target.write_bytes(image)
         self._count += 1
+        self._wait(_AT_ONCE - 1)
+        self._pending.append(self._threads.submit(self._encode, frame, target))
+
+    def _encode(self, frame: Frame, target: Path) -> None:
+        image = encode_image(frame.pixels, self._info, self._encoding)
+        if self._exr:
+            image = exr.with_attributes(image, self._attributes(frame.time))
+        target.write_bytes(image)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many images are still being written."""
+        with as_output_error(self.path):
+            while len(self._pending) > most:
+                self._pending.popleft().result()
 
     def _attributes(self, time: Fraction) -> dict[str, tuple[str, bytes]]:
         """The header attributes of an OpenEXR image that is shown at a time [s]."""
@@ -135,7 +153,13 @@ class ImageWriter:
         return found
 
     def complete(self, end: Fraction | None = None) -> None:
-        """Do nothing: every image is complete once it is written."""
+        """Wait until all images are written.
+
+        Raises:
+            OutputError: As `write`.
+        """
+        self._wait(0)
+        self._threads.shutdown()
 
     def publish(self) -> None:
         """Move the images to their final names.
@@ -170,7 +194,8 @@ class ImageWriter:
             )
 
     def finish(self, end: Fraction | None = None) -> None:
-        """Move the images to their final names."""
+        """Complete the images, and move them to their final names."""
+        self.complete()
         self.publish()
 
     def _move(self, folder: Path) -> None:
@@ -189,6 +214,7 @@ class ImageWriter:
         Returns:
             The folder, or None if there is no image.
         """
+        self.complete()
         if not self._count or not self.temporary.exists():  # no image yet, or published
             self.discard()
             return None
@@ -200,6 +226,8 @@ class ImageWriter:
 
     def discard(self) -> None:
         """Remove everything that was written."""
+        wait(self._pending)
+        self._threads.shutdown()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
