@@ -132,7 +132,8 @@ class Matted:
                 whole *= self.frame.alpha > 0
         elif kind == "composite" and plate is not None:
             shape = height, width, 3
-            whole = np.broadcast_to(plate.pixels(wide), shape).astype(dtype)
+            whole = np.empty(shape, dtype)
+            whole[:] = plate.pixels(wide)
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
         size = self._region.size

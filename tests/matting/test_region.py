@@ -10,7 +10,8 @@ from fakes import Fake
 from torch import Tensor
 
 from rematte.engines.module import ModuleEngine
-from rematte.matting.background import Renderer
+from rematte.matting.background import Renderer, make_background
+from rematte.matting.finish import Finish
 from rematte.matting.loop import Memory, run
 from rematte.matting.matte import Matted, Plate
 from rematte.matting.region import Region, Regions, Window, cut, move_states
@@ -148,6 +149,28 @@ def test_pixels_outside_are_background_or_nothing(wide: bool) -> None:
     alpha, fgr = (matted.pixels(kind, True) / 65535 for kind in ("alpha", "foreground"))
     expected = (alpha * fgr + (1 - alpha) * behind / most) * most
     assert abs(over - expected).max() < (1.1 if not wide else 2)
+
+
+@pytest.mark.parametrize("kind", ["alpha", "foreground", "output", "composition"])
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("behind", ["white", "blur", "transparent"])
+def test_all_that_can_be_done_to_edges_is_done_within_windows(
+    kind: str, wide: bool, behind: str
+) -> None:
+    """Where nothing was seen, an output is what it is without."""
+    matted = mattes(frames_of(3), MOVING, Memory())[-1]
+    background = make_background(behind)
+    shaped = Finish(True, 0.05, 0.9, 1.5, 1.0, "green")
+    plain, clean, made = (
+        Renderer(kind, wide, background, finish=finish)(matted)
+        for finish in (None, Finish(True), shaped)
+    )
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    for each in MOVING.at(matted.frame).windows:
+        left, top, right, bottom = each.keep
+        inside[max(0, top - 8) : bottom + 8, max(0, left - 8) : right + 8] = True
+    assert (clean[~inside] == plain[~inside]).all()
+    assert made.shape == clean.shape == plain.shape
 
 
 def test_the_sources_own_alpha_hides_within_windows() -> None:
