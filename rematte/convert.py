@@ -125,7 +125,7 @@ def convert(
     stages = Stages()
     if model is None or isinstance(model, str | Path):
         device, _ = choose_device(str(options.device or "auto"))
-        dtype = str(options.dtype or "float32").removeprefix("torch.")
+        dtype = options.dtype or "float32"
         model = load_for(options.engine, model, None, device, dtype)
         options = replace(options, device=device)
     whole = runs_whole(model, options.engine, options.device, options.dtype)

@@ -31,7 +31,7 @@ def load_for(
     weights: str | Path | None = None,
     variant: str | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: "str | torch.dtype" = "float32",
 ) -> Any:
     """Load weights in the form that an engine runs.
 
@@ -51,8 +51,8 @@ def load_for(
         ValueError: As `load_model`.
         ImportError: If torch is needed and not installed.
     """
-    digest = ""
-    if device == "cpu" and dtype == "float32" and _takes_graph(engine):
+    digest, precision = "", _name(dtype)
+    if (device, precision) == ("cpu", "float32") and _takes_graph(engine):
         path = resolve(weights, variant)
         if path == BUNDLED.constants[0]:
             return BUNDLED
@@ -66,7 +66,7 @@ def load_for(
     from rematte.network.matting_network import MattingNetwork
     from rematte.weights.load import load_model
 
-    model = load_model(weights, variant, device, getattr(torch, dtype))
+    model = load_model(weights, variant, device, getattr(torch, precision))
     if digest and isinstance(model, MattingNetwork):
         return as_graph(model, digest)
     return model

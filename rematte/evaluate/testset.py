@@ -22,6 +22,7 @@ from rematte.engines.tensors import composite, to_pixels, to_tensor
 from rematte.errors import InputError, OutputError
 from rematte.evaluate import MOTIONS
 from rematte.evaluate.dataset import Source, find_clips, read_mattes
+from rematte.matting.background import fitted_size
 from rematte.video.codecs import choose
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
@@ -243,14 +244,10 @@ def fit_tensor(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
         picture: (3, h, w).
         height: Height of the result [pixels].
         width: Width of the result [pixels].
-        fit: "cover" fills and cuts off what is over, "contain" shows all with black
-            bars, "stretch" distorts.
+        fit: As in `fit_picture` of `rematte.matting.background`.
     """
     h, w = picture.shape[-2:]
-    scale = (max if fit == "cover" else min)(height / h, width / w)
-    size = (height, width)
-    if fit != "stretch":
-        size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    size = fitted_size((h, w), (height, width), fit)
     # Antialiasing knows no half precision on a CPU.
     dtype = picture.dtype
     picture = F.interpolate(

@@ -308,7 +308,7 @@ class Passes:
         scale = info.width / width
         self._ratio = min(1.0, ratio * scale)
         self._second = min(1.0, other_ratio(ratio) * scale)
-        used = ratio if regions is None else regions.usual(ratio)[1]
+        used = ratio if regions is None else regions.usual(ratio)
         self.ratios = used, other_ratio(used)
         make = partial(
             choose_engine, model, engine=options.engine, device=options.device,

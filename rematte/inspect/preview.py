@@ -106,7 +106,7 @@ def preview(
         model, engine=options.engine, device=options.device, dtype=options.dtype,
         report=notes.append,
     )  # fmt: skip
-    used = ratio if regions is None else regions.usual(ratio)[1]
+    used = ratio if regions is None else regions.usual(ratio)
     report = PreviewReport(str(target), [], used, describe_engine(engine), notes)
     columns = []
     for index in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):

@@ -54,6 +54,22 @@ def _is_colour(numbers: tuple[int, ...]) -> bool:
     return len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
 
 
+def fitted_size(
+    size: tuple[int, int], frame: tuple[int, int], fit: str
+) -> tuple[int, int]:
+    """Give the height and width that a picture is resized to, to fit a frame.
+
+    Args:
+        size: Height and width of the picture [pixels].
+        frame: Height and width of the frame [pixels].
+        fit: As in `fit_picture`.
+    """
+    if fit == "stretch":
+        return frame
+    scale = (max if fit == "cover" else min)(frame[0] / size[0], frame[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
     """Bring a picture to a size.
 
@@ -63,12 +79,8 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
         fit: "cover" fills and cuts off what is over, "contain" shows all with black
             bars, "stretch" distorts.
     """
-    (h, w), (height, width) = pixels.shape[:2], size
-    if fit != "stretch":
-        scale = (max if fit == "cover" else min)(height / h, width / w)
-        h, w = max(1, round(h * scale)), max(1, round(w * scale))
-    else:
-        h, w = size
+    height, width = size
+    h, w = fitted_size((pixels.shape[0], pixels.shape[1]), size, fit)
     pixels = resize(pixels, w, h)
     down, right = (height - h) // 2, (width - w) // 2
     if fit == "contain":

@@ -87,14 +87,14 @@ class Regions:
         time = frame.time if time is None else time
         return self.regions[max(0, bisect_right(self._starts, time) - 1)]
 
-    def usual(self, ratio: float) -> tuple[tuple[int, int], float]:
-        """Give the size [pixels] and ratio of the first windows.
+    def usual(self, ratio: float) -> float:
+        """Give the ratio of the first windows.
 
         Args:
             ratio: That of whole frames, where there are no windows.
         """
         first = next((each for each in self.regions if each.windows), None)
-        return (first.size, first.ratio) if first else (self.shape, ratio)
+        return first.ratio if first else ratio
 
     def as_json(self) -> list[dict[str, Any]]:
         """Describe the regions with what JSON has."""
