@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from rematte.engines.engine import State
 from rematte.engines.graph import INPUTS, Graph
 from rematte.engines.kernels.guided_filter import Floats, shrink
+from rematte.engines.rewrite import channels, joined, rewrite
 from rematte.engines.runtimes import import_openvino
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
@@ -96,7 +98,10 @@ class OpenVINOEngine:
         self._recurrent = self._requests[1 if self._mixed else 0]
         ports = [model.input(name) for name in _STATES]
         self._shapes = [[port.shape[n] for n in (0, 2, 3, 1)] for port in ports]
-        self._maps_shape = model.output(maps).shape[1:]
+        found = model.output(maps)
+        self._maps_shape = found.shape[1:]
+        parts = [channels(part) for part in joined(found.get_node().input_value(0))]
+        self._parts = np.cumsum([0, *parts])
         self._zeros = self._new_state()
         for tensor in self._zeros:
             tensor.data[:] = 0
@@ -111,6 +116,7 @@ class OpenVINOEngine:
             shapes[name] = [1, channels, *size]
             size = (size[0] + 1) // 2, (size[1] + 1) // 2
         model.reshape(shapes)
+        rewrite(model)
         return model
 
     def _compile(
@@ -128,7 +134,8 @@ class OpenVINOEngine:
             port.get_any_name(): port.get_node().input_value(0)
             for port in model.outputs
         }
-        ends = [found[name] for name in outputs]
+        # Both halves of the guided filter's maps come out apart and lie side by side.
+        ends = [(name, part) for name in outputs for part in joined(found[name])]
         starts = []
         for name in inputs:
             if name in INPUTS:
@@ -139,14 +146,15 @@ class OpenVINOEngine:
             for use in found[name].get_target_inputs():
                 use.replace_source_output(start.output(0))
             starts.append(start)
-        steps = openvino.preprocess.PrePostProcessor(openvino.Model(ends, starts))
+        whole = openvino.Model([end for _, end in ends], starts)
+        steps = openvino.preprocess.PrePostProcessor(whole)
         planar, last = map(openvino.Layout, ("NCHW", "NHWC"))
         for index, name in enumerate(inputs):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(planar)
             if name not in INPUTS:
                 steps.input(index).tensor().set_element_type(openvino.Type.bf16)
-        for index, name in enumerate(outputs):
+        for index, (name, _) in enumerate(ends):
             if name in ("plain", "refined"):
                 continue
             steps.output(index).model().set_layout(planar)
@@ -189,8 +197,9 @@ class OpenVINOEngine:
     def _step(self, picture: Floats, before: Any, after: Any) -> Floats:
         source = self._openvino.Tensor(picture[None], shared_memory=True)
         maps = np.empty(self._maps_shape, np.float32)
-        made = self._openvino.Tensor(maps[None], shared_memory=True)
-        self._requests[-1].set_output_tensor(0, made)
+        for index, (first, end) in enumerate(pairwise(self._parts)):
+            made = self._openvino.Tensor(maps[None, first:end], shared_memory=True)
+            self._requests[-1].set_output_tensor(index, made)
         for name, old, new in zip(_STATES, before, after, strict=True):
             self._recurrent.set_tensor(name, old)
             self._recurrent.set_tensor(f"{name}o", new)

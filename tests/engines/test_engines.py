@@ -87,6 +87,17 @@ def test_a_decoder_of_its_own_gives_the_network_s_mattes(
         assert off.mean() < 5e-3
 
 
+@pytest.mark.parametrize("size", [(48, 64), (35, 51)])
+def test_no_convolution_waits_for_maps_to_be_joined(size: tuple[int, int]) -> None:
+    ops = OpenVINOEngine(BUNDLED, False)._read(size).get_ops()
+    kinds = [node.get_type_name() for node in ops]
+    convolutions = [node for node in ops if node.get_type_name() == "Convolution"]
+    sources = {node.input_value(0).get_node().get_type_name() for node in convolutions}
+    assert len(convolutions) > 60
+    assert "Concat" not in sources
+    assert "AvgPool" not in kinds
+
+
 @pytest.mark.parametrize("name", [*NAMES, "plain"])
 def test_a_state_that_was_kept_is_the_same(
     name: str, model: MattingNetwork, frames: list[Frame]
