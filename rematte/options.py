@@ -14,7 +14,7 @@ Nothing heavy is imported here, since `rematte --help` needs this module.
 
 # ruff: noqa: RUF009 - `_option` gives a field
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fractions import Fraction
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rematte.conversion.option import Conversion, Option, always
 from rematte.video import values
+from rematte.video.mask_spec import GRAMMAR, parse_masks
 from rematte.video.values import Rate
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
 # The way to choose a ratio that each quality stands for; see `choose_ratio`.
 QUALITIES = {"fast": "auto-fast", "balanced": "auto", "best": "auto-best"}
 _BACKGROUND, _NETWORK, _EDGES = "background", "network", "edges"
+_WHO = "who is cut out"
 _PART, _ENCODING = "what to convert", "encoding"
 _MOVING = {"works": "videos and sequences of images", "applies": _moving}
 _SHAPED: dict[str, Any] = {
@@ -76,6 +78,12 @@ class Options:
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
         feather: How far edges fade to both sides, 0 to 32 [pixels].
         despill: "green" or "blue", limited to the larger one of the other colours.
+        include: What is always cut out, with the source's colours: one or several
+            masks. Each is a picture or a video that is white there, stretched to the
+            frame, whose times are the source's; or "X,Y,WIDTH,HEIGHT" or "points:X,Y
+            X,Y X,Y..." [pixels of the source after `input_resize`]. "@FROM-TO" at its
+            end says when it holds [s]; "SHAPE@TIME;SHAPE@TIME" moves evenly.
+        exclude: What is never cut out, likewise; it wins over `include`.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
@@ -171,6 +179,15 @@ class Options:
         None, "--despill", "take the light of a green or blue backing off the person",
         group=_EDGES, choices=("green", "blue"), works="outputs with colours",
         applies=lambda c: any(kind != "alpha" for kind in c.encodings),
+    )  # fmt: skip
+    include: str | Path | Sequence[str | Path] | None = _option(
+        None, "--include",
+        f"what is always cut out: {GRAMMAR}; may be given again", metavar="MASK",
+        many=True, group=_WHO,
+    )  # fmt: skip
+    exclude: str | Path | Sequence[str | Path] | None = _option(
+        None, "--exclude", "what is never cut out, likewise", metavar="MASK",
+        many=True, group=_WHO,
     )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",
@@ -375,6 +392,9 @@ class Options:
             )
 
     def _check_edges(self) -> None:
+        for name in ("include", "exclude"):
+            if given := getattr(self, name):
+                parse_masks(name, given)
         if not 0 <= self.black_point < self.white_point <= 1:
             raise ValueError(
                 "black_point and white_point must be in [0, 1], black_point the "

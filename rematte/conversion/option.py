@@ -45,6 +45,7 @@ class Option:
         least: The smallest number that is allowed, or None.
         parse: Makes a value of a word of the command line; raises ValueError.
         switch: The value that the flag alone stands for; None if it takes a word.
+        many: Whether the flag may be given several times.
         short: A second, short flag.
         command_default: The command line's default, where it differs.
         works: For what it works, to complete "works for ..."; empty: for everything.
@@ -63,6 +64,7 @@ class Option:
     least: int | None = None
     parse: Callable[[str], Any] = str
     switch: bool | None = None
+    many: bool = False
     short: str = ""
     command_default: Any = None
     works: str = ""

@@ -15,6 +15,7 @@ from rematte.matting.background import (
     make_background,
 )
 from rematte.matting.finish import Finish
+from rematte.matting.masks import Masks
 from rematte.options import Backdrop, Options
 from rematte.video.codecs import (
     Encoding,
@@ -25,6 +26,7 @@ from rematte.video.codecs import (
 )
 from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
+from rematte.video.mask_spec import parse_masks
 from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter, Writer
@@ -71,7 +73,7 @@ def plan_outputs(
         owner = "composition" if "composition" in paths else "output"
         given = {} if given is None else {owner: given}
     outputs = []
-    finish = _make_finish(options)
+    finish = _make_finish(options, info)
     for kind, path in paths.items():
         main = kind in ("output", "composition")
         spec, notes = _choose_backdrop(kind, path, given, options.codec)
@@ -102,10 +104,15 @@ def plan_outputs(
     return outputs
 
 
-def _make_finish(options: Options) -> Finish:
+def _make_finish(options: Options, info: VideoInfo) -> Finish:
+    limits = Limits(options.max_pixels)
+    include, exclude = (
+        Masks(parse_masks(name, given), limits, info.rate) if given else None
+        for name, given in (("include", options.include), ("exclude", options.exclude))
+    )
     return Finish(
         options.edge_colour == "clean", options.black_point, options.white_point,
-        options.grow, options.feather, options.despill,
+        options.grow, options.feather, options.despill, include, exclude,
     )  # fmt: skip
 
 

@@ -94,6 +94,8 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "grow": (1.5, plain, {}),
     "feather": (1.5, plain, {}),
     "despill": ("green", plain, {}),
+    "include": ("2,2,8,8@0;20,2,8,8@0.4", plain, {}),
+    "exclude": (["2,2,8,8@0.2-", "0,16,9,8"], plain, {}),
     "downsample_ratio": (0.5, plain, {}),
     "quality": ("fast", wide, {}),
     "region": ((4, 2, 20, 16), plain, {}),
