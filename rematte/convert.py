@@ -15,6 +15,7 @@ from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
+from rematte.conversion.person import find_chosen, make_chosen
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
@@ -134,11 +135,13 @@ def convert(
         info = reader.info
         ratio = choose_ratio(info.width, info.height, options.ratio)
         report = Report(0, info.width, info.height, ratio)
-        outputs = plan_outputs(paths, info, options)
+        chosen = make_chosen(options)
+        outputs = plan_outputs(paths, info, options, chosen=chosen)
         report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)
         looking = time.perf_counter()
         regions = choose_regions(model, source, options, info, progress is True)
+        find_chosen(chosen, model, source, options, regions)
         report.looking = time.perf_counter() - looking
         if regions is not None:
             report.regions = regions.as_json()
@@ -151,5 +154,6 @@ def convert(
             Span(), reader, outputs, options, engine, report,
             stages=stages, regions=regions, progress=progress,
         )  # fmt: skip
+    report.notes += dict.fromkeys(chosen.notes if chosen else ())
     report.seconds, report.shares = stages.total(), stages.shares()
     return report

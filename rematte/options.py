@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rematte.conversion.option import Conversion, Option, always
 from rematte.video import values
-from rematte.video.mask_spec import GRAMMAR, parse_masks
+from rematte.video.mask_spec import GRAMMAR, parse_masks, parse_who
 from rematte.video.values import Rate
 
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ class Options:
             X,Y X,Y..." [pixels of the source after `input_resize`]. "@FROM-TO" at its
             end says when it holds [s]; "SHAPE@TIME;SHAPE@TIME" moves evenly.
         exclude: What is never cut out, likewise; it wins over `include`.
+        person: The only one who is cut out: "largest", "centre", "left" or "right"
+            where a scene begins; a number from 1 in the order in which people come,
+            from left to right; or where they are, "X,Y" or "X,Y@TIME" [pixels, s].
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
@@ -189,6 +192,12 @@ class Options:
         None, "--exclude", "what is never cut out, likewise", metavar="MASK",
         many=True, group=_WHO,
     )  # fmt: skip
+    person: str | int | None = _option(
+        None, "--person",
+        "the only one who is cut out: largest, centre, left or right where a scene "
+        "begins, a number in the order in which people come, or where they are, X,Y or "
+        "X,Y@TIME", metavar="WHO", group=_WHO,
+    )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",
         "size of the coarse pass in (0, 1], or auto (longer side at most 512), "
@@ -261,8 +270,9 @@ class Options:
         "30) or of a stream without times (default: what it says itself); a video "
         "that has times is converted to it, frames are left out or held", group=_PART,
         metavar="RATE",
-        works="videos, and sequences of images that become videos or OpenEXR or are "
-        "cut", applies=lambda c: not c.still and c.timed, noted=_moving,
+        works="videos, and sequences of images that become videos or OpenEXR, are cut "
+        "or have masks or a person", applies=lambda c: not c.still and c.timed,
+        noted=_moving,
         elsewhere="an error; a note for images that become images",
     )  # fmt: skip
     deinterlace: str | None = _option(
@@ -395,6 +405,8 @@ class Options:
         for name in ("include", "exclude"):
             if given := getattr(self, name):
                 parse_masks(name, given)
+        if self.person is not None:
+            parse_who(self.person)
         if not 0 <= self.black_point < self.white_point <= 1:
             raise ValueError(
                 "black_point and white_point must be in [0, 1], black_point the "

@@ -24,7 +24,7 @@ class Conversion:
     numbered: bool = False  # an output is a folder or a pattern of images
     tonal: bool = False  # the input is not SDR
     sized: bool = True  # the size of the coarse pass is not given
-    timed: bool = True  # times matter: input, output, `start` or `end` has some
+    timed: bool = True  # times matter: input, output or an option has some
 
 
 def always(conversion: Conversion) -> bool:

@@ -16,6 +16,7 @@ from rematte.matting.background import (
 )
 from rematte.matting.finish import Finish
 from rematte.matting.masks import Masks
+from rematte.matting.people import Chosen
 from rematte.options import Backdrop, Options
 from rematte.video.codecs import (
     Encoding,
@@ -56,6 +57,7 @@ def plan_outputs(
     info: VideoInfo,
     options: Options,
     origin: Fraction | None = None,
+    chosen: Chosen | None = None,
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
 
@@ -64,6 +66,7 @@ def plan_outputs(
         info: The source.
         options: Those of the conversion.
         origin: When a video behind the person starts [s]; None: with the first frame.
+        chosen: The only person who is cut out; None for everybody.
 
     Raises:
         ValueError: If a format cannot hold what is asked for.
@@ -73,7 +76,7 @@ def plan_outputs(
         owner = "composition" if "composition" in paths else "output"
         given = {} if given is None else {owner: given}
     outputs = []
-    finish = _make_finish(options, info)
+    finish = _make_finish(options, info, chosen)
     for kind, path in paths.items():
         main = kind in ("output", "composition")
         spec, notes = _choose_backdrop(kind, path, given, options.codec)
@@ -104,7 +107,7 @@ def plan_outputs(
     return outputs
 
 
-def _make_finish(options: Options, info: VideoInfo) -> Finish:
+def _make_finish(options: Options, info: VideoInfo, chosen: Chosen | None) -> Finish:
     limits = Limits(options.max_pixels)
     include, exclude = (
         Masks(parse_masks(name, given), limits, info.rate) if given else None
@@ -112,7 +115,7 @@ def _make_finish(options: Options, info: VideoInfo) -> Finish:
     )
     return Finish(
         options.edge_colour == "clean", options.black_point, options.white_point,
-        options.grow, options.feather, options.despill, include, exclude,
+        options.grow, options.feather, options.despill, include, exclude, chosen,
     )  # fmt: skip
 
 

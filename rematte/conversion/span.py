@@ -107,7 +107,7 @@ def run_span(
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams
     shown = displayed(reader, reader.info.colour)
-    looks = bool(options.warmup) or options.cuts is not None
+    looks = bool(options.warmup or options.cuts or options.person)
     if not whole:
         shown = _select(shown, span, beyond, looks)
     frames = stages.around("decode", islice(shown, limit))

@@ -6,6 +6,7 @@ from rematte.engines.kernels import alpha_shape
 from rematte.engines.kernels.blur_fusion import Edges, estimate, lay_edges
 from rematte.matting.masks import Masks
 from rematte.matting.matte import Matted
+from rematte.matting.people import Chosen
 from rematte.video.frame import Pixels
 from rematte.video.pixels import with_depth
 
@@ -27,8 +28,10 @@ class Finish:
         despill: The backing whose light is taken off the person: "green" or "blue".
         include: What is always cut out, as it is in the source.
         exclude: What is never cut out.
+        chosen: The only person who is cut out.
 
     Attributes:
+        chosen: The same.
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
     """
@@ -43,13 +46,14 @@ class Finish:
         despill: str | None = None,
         include: Masks | None = None,
         exclude: Masks | None = None,
+        chosen: Chosen | None = None,
     ) -> None:
         self._clean, self._levels = clean, (black_point, white_point)
         self._grow, self._feather = grow, feather
         self._backing = None if despill is None else _BACKINGS[despill]
-        self._include, self._exclude = include, exclude
+        self._include, self._exclude, self.chosen = include, exclude, chosen
         shaped = (black_point, white_point, grow, feather) != (0, 1, 0, 0)
-        self.reshapes = shaped or bool(include or exclude)
+        self.reshapes = shaped or bool(include or exclude or chosen)
         self.recolours = self._backing is not None
 
     def alpha(self, matted: Matted) -> Pixels:
@@ -62,7 +66,10 @@ class Finish:
         return alpha
 
     def _reshape(self, matted: Matted) -> Pixels:
-        alpha = alpha_shape.set_levels(_network_alpha(matted)[..., 0], *self._levels)
+        seen = _network_alpha(matted)
+        alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
+        if self.chosen and (theirs := self.chosen.at(matted, seen)) is not None:
+            alpha = alpha * theirs
         if self._include and (always := self._include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)
             matted.made["always"] = always

@@ -1,4 +1,4 @@
-"""Reads what is always, or never, cut out: pictures, videos, boxes and polygons.
+"""Reads who is cut out: masks as pictures, videos, boxes and polygons; and a person.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
@@ -125,3 +125,45 @@ def _corners(text: str) -> tuple[Point, ...]:
     except ValueError:
         pass
     raise ValueError(f"{text!r} is neither a shape nor an existing file")
+
+
+PLACES = ("largest", "centre", "left", "right")
+
+
+@dataclass(frozen=True)
+class Who:
+    """The person who is asked for.
+
+    Attributes:
+        place: One of `PLACES`, where a scene begins; or "".
+        number: From 1 in the order in which people come, from left to right; or 0.
+        point: Where they are [pixels of the frame], if neither is given.
+        time: When they are there [s]; None: when the first ones come.
+    """
+
+    place: str = ""
+    number: int = 0
+    point: Point = (0.0, 0.0)
+    time: Fraction | None = None
+
+
+def parse_who(given: str | int) -> Who:
+    """Read a person: one of `PLACES`, a number, "X,Y" or "X,Y@TIME".
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    text = str(given)
+    if text in PLACES:
+        return Who(text)
+    if text.isdecimal() and int(text) > 0:
+        return Who(number=int(text))
+    where, _, when = text.partition("@")
+    try:
+        x, y = (float(number) for number in where.split(","))
+        return Who(point=(x, y), time=_time(when) if when else None)
+    except ValueError as error:
+        raise ValueError(
+            f"person must be {', '.join(PLACES)}, a number from 1, X,Y or X,Y@TIME, "
+            f"got {given!r}"
+        ) from error

@@ -168,6 +168,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--despill blue", "despill", "blue"),
         ("--include 1,2,3,4 --include m.png", "include", ["1,2,3,4", "m.png"]),
         ("--exclude 1,2,3,4", "exclude", ["1,2,3,4"]),
+        ("--person left", "person", "left"),
         ("--downsample-ratio 0.25", "downsample_ratio", 0.25),
         ("--downsample-ratio full-body", "downsample_ratio", "full-body"),
         ("--dtype bfloat16", "dtype", "bfloat16"),

@@ -131,7 +131,13 @@ LOSSY = {"output_video_mbps", "crf", "tone_map", "codec"}
 
 
 def test_every_option_is_tried() -> None:
-    assert {*CASES} == {*OPTIONS}
+    assert {*CASES} | {"person"} == {*OPTIONS}
+
+
+def test_a_person_is_followed_in_one_go_only(tmp_path: Path) -> None:
+    source = plain(tmp_path)
+    with pytest.raises(ValueError, match=r"person left .* leave --resume"):
+        prepare(Fake(), source, output=tmp_path / "o.mkv", person="left")
 
 
 @pytest.mark.parametrize("name", CASES)
