@@ -13,7 +13,7 @@ from rematte.video.frame import Frame, Pixels
 Picture = NDArray[np.float32]
 
 SIZE = (64, 36)  # of the pictures that are compared
-_CHANGE = 0.06  # mean change of a pixel, of the whole range
+CHANGE = 0.06  # mean change of a pixel, of the whole range
 _ABOVE = 3.0  # times the change before and after it: motion and flashes are no cuts
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
@@ -50,7 +50,7 @@ def is_cut(before: float, change: float, after: float) -> bool:
         change: That from the last frame to this one.
         after: That from this one to the next.
     """
-    return change > max(_CHANGE, _ABOVE * max(before, after))
+    return change > max(CHANGE, _ABOVE * max(before, after))
 
 
 def find_cut(frames: Iterable[Frame]) -> int | None:
@@ -92,7 +92,8 @@ def shrink(pixels: Pixels) -> Picture:
     return small / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def _difference(old: Picture, new: Picture) -> float:
+def difference(old: Picture, new: Picture) -> float:
+    """Give the mean change of a pixel from one small picture to another, in [0, 1]."""
     return float(np.abs(new - old).mean())
 
 
@@ -104,8 +105,8 @@ def same_scene(frames: Sequence[Frame]) -> int:
     shape = frames[0].pixels.shape
     alike = takewhile(lambda frame: frame.pixels.shape == shape, frames)
     pictures = [shrink(frame.pixels) for frame in alike]
-    changes = [_difference(*pair) for pair in pairwise(pictures)]
-    most = max(_CHANGE, _ABOVE * float(np.median(changes or [0.0])))
+    changes = [difference(*pair) for pair in pairwise(pictures)]
+    most = max(CHANGE, _ABOVE * float(np.median(changes or [0.0])))
     jumps = (count for count, change in enumerate(changes, 1) if change > most)
     return next(jumps, len(pictures))
 
@@ -141,15 +142,15 @@ class Cuts:
         if before is None or frame.pixels.shape != self.shape:
             self.shape, self.changes = frame.pixels.shape, []
             return False
-        change = _difference(before, now)
+        change = difference(before, now)
         self.changes = [*earlier, change][-LOOK:]
-        if change <= max(_CHANGE, _ABOVE * max(earlier, default=0.0)):
+        if change <= max(CHANGE, _ABOVE * max(earlier, default=0.0)):
             return False
         after = [now]
         for each in ahead(LOOK):
             if each.pixels.shape != frame.pixels.shape:
                 break
             after.append(shrink(each.pixels))
-        later = max((_difference(*pair) for pair in pairwise(after)), default=change)
-        goes_back = any(_difference(before, each) < change / 2 for each in after)
+        later = max((difference(*pair) for pair in pairwise(after)), default=change)
+        goes_back = any(difference(before, each) < change / 2 for each in after)
         return change > _ABOVE * later and not goes_back
