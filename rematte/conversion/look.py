@@ -28,7 +28,7 @@ from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, cut
 from rematte.options import Options
 from rematte.video.frame import Frame, Glance, VideoInfo
-from rematte.video.scene_cuts import is_cut
+from rematte.video.scene_cuts import Cuts
 from rematte.video.tone import displayed
 
 # Between looks at the whole frame [s], but at least so many frames; how much more often
@@ -186,49 +186,46 @@ class _Chosen:
     """
 
     def __init__(self, glances: Iterator[Glance], every: Fraction) -> None:
-        self._glances = glances
-        # The frame before, this one and the next; and the changes between them.
-        self._near: deque[Glance] = deque(islice(glances, 1), 3)
-        self._sketch = _sketch_of(self._near[0]) if self._near else None
-        self._every = every if self._sketch is None else every / _OFTEN
-        self._changes: deque[float] = deque([0.0], 3)
-        self._first = -1  # which of the near ones begins the next shot
-        self.ended = not self._near
+        self._glances, self._held = glances, deque[Glance]()
+        self._cuts, self._every = Cuts(), every
+        self._first = next(glances, None)  # of the next shot
+        if self._first is not None and self._first.sketch:
+            self._cuts.begins(self._first.sketch(), self._sketches)
+            self._every /= _OFTEN
+
+    @property
+    def ended(self) -> bool:
+        """Whether no shot is left."""
+        return self._first is None
 
     def shot(self) -> Iterator[Glance]:
         """Give the glances of the next shot."""
-        last = self._near[self._first]
+        last, self._first = self._first, None
+        assert last is not None
         yield last
-        for glance in self._glances:
-            self._near.append(glance)
-            if self._is_cut(glance):
-                before = self._near[0]
-                if before is not last:
-                    yield before
-                self._first = -2  # the frame before this one
-                return
-            known = self._near[-2]  # to be of this shot
-            if known.time - last.time >= self._every:
-                yield known
-                last = known
-        self.ended = True
-        if self._near[-1] is not last:
-            yield self._near[-1]
+        before = last
+        while self._held or self._more(1):
+            glance = self._held.popleft()
+            if glance.sketch and self._cuts.begins(glance.sketch(), self._sketches):
+                self._first = glance
+                break
+            if glance.time - last.time >= self._every:
+                yield glance
+                last = glance
+            before = glance
+        if before is not last:
+            yield before
 
-    def _is_cut(self, glance: Glance) -> bool:
-        """Whether the frame before this one began a scene."""
-        now = _sketch_of(glance)
-        if now is None or self._sketch is None or now.shape != self._sketch.shape:
-            change = 0.0
-        else:
-            change = float(np.abs(now - self._sketch).mean())
-        self._sketch = now
-        self._changes.append(change)
-        return len(self._changes) == 3 and is_cut(*self._changes)
+    def _sketches(self, count: int) -> Iterator[NDArray[np.float32]]:
+        """Give the sketches of the next glances."""
+        self._more(count - len(self._held))
+        return (each.sketch() for each in self._held if each.sketch)
 
-
-def _sketch_of(glance: Glance) -> NDArray[np.float32] | None:
-    return glance.sketch() if glance.sketch else None
+    def _more(self, count: int) -> bool:
+        """Decode up to so many glances; give whether there was one."""
+        before = len(self._held)
+        self._held.extend(islice(self._glances, max(0, count)))
+        return len(self._held) > before
 
 
 def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
