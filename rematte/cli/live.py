@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         help="what is shown (default: %(default)s)",
     )  # fmt: skip
     for name in (
-        *("background", "background_fit", "downsample_ratio", "input_resize"),
+        *("background", "background_fit", "downsample_ratio", "region", "input_resize"),
         *("deinterlace", "device", "dtype", "engine"),
     ):
         flags.add_option(parser, name)
@@ -77,6 +77,7 @@ def run(options: Namespace) -> int:
         background=options.background,
         background_fit=options.background_fit,
         downsample_ratio=options.downsample_ratio,
+        region=options.region,
         input_resize=options.input_resize,
         deinterlace=options.deinterlace,
         engine=options.engine,

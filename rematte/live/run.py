@@ -6,15 +6,15 @@ delay never exceeds the time that one picture takes.
 
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rematte.conversion.look import given_region, is_found
 from rematte.conversion.needs import need
 from rematte.engines.choose import choose_engine, describe_engine
 from rematte.errors import InputError, OutputError
@@ -25,7 +25,9 @@ from rematte.matting.background import (
     VideoBackground,
     make_background,
 )
+from rematte.matting.follow import Follower
 from rematte.matting.loop import run
+from rematte.matting.matte import Matted
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
@@ -35,7 +37,7 @@ from rematte.video.writer import FileWriter
 SHOWS = ("composition", "alpha", "foreground")
 _OPTIONS = {
     *("background", "background_fit", "deinterlace", "downsample_ratio", "engine"),
-    *("input_resize", "limit", "output_video_mbps", "overwrite"),
+    *("input_resize", "limit", "output_video_mbps", "overwrite", "region"),
 }
 
 
@@ -119,7 +121,8 @@ def live(
         report: Called after each picture with the statistics so far.
         **options: Of those in `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `input_resize`, `limit`,
-            `output_video_mbps` and `overwrite`, which is False by default.
+            `output_video_mbps`, `region` and `overwrite`, which is False by default.
+            With the region "auto" a window follows the people as they are seen.
 
     Returns:
         The statistics.
@@ -187,10 +190,17 @@ def _build(
     stats: LiveReport,
     options: Options,
 ) -> Any:
-    """Build the engine for pictures of this size, before the first one arrives."""
+    """Build the engines for pictures of this size, before the first one arrives."""
     chosen = choose_engine(model, engine=options.engine, report=stats.notes.append)
-    ratio = options.downsample_ratio
-    matting = partial(run, chosen, downsample_ratio=ratio)
+    ratio, found = options.downsample_ratio, is_found(options, info)
+    # Each keeps what it builds for one size.
+    eye = choose_engine(model, engine=options.engine, report=str) if found else None
+    given = given_region(options, info)
+
+    def matting(frames: Iterable[Frame]) -> Iterator[Matted]:
+        guide = given if eye is None else Follower(eye)
+        return run(chosen, frames, downsample_ratio=ratio, regions=guide)
+
     blank = np.zeros((info.height, info.width, 3), np.uint8)
     for matted in matting([Frame(blank, info.time_base, info.time_base)]):
         renderer(matted)

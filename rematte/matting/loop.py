@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rematte.engines.engine import Engine, State
 from rematte.matting.matte import Matted
-from rematte.matting.region import WHOLE, Region, Regions, crop, move_states
+from rematte.matting.region import WHOLE, Region, crop, move_states
 from rematte.matting.warmup import Ahead, choose_warmup, warm
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
@@ -63,6 +63,20 @@ class Memory:
     state: list[NDArray[Any]] = field(default_factory=list)
     region: Fraction = Fraction(0)
     cuts: Cuts = field(default_factory=Cuts)
+
+
+class Guide(Protocol):
+    """Says where the network looks in each frame.
+
+    `region.Regions` is a plan for a whole video; `follow.Follower` finds out as frames
+    come.
+    """
+
+    def at(self, frame: Frame, time: Fraction | None = None) -> Region:
+        """Give the region of the next frame, or the one that was used at a time [s]."""
+
+    def learn(self, matted: Matted) -> None:
+        """Take note of a matte; to be called for each, in order of time."""
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
@@ -112,7 +126,7 @@ class _Chunk:
 
 
 def _chunks(
-    ahead: Ahead, length: Callable[[], int], regions: Regions | None
+    ahead: Ahead, length: Callable[[], int], regions: Guide | None
 ) -> Iterator[_Chunk]:
     """Gather frames of one size, region and scene, at most `length` at a time."""
     chunk: _Chunk | None = None
@@ -145,7 +159,7 @@ def run(
     *,
     downsample_ratio: float | str | None = None,
     memory: Memory | None = None,
-    regions: Regions | None = None,
+    regions: Guide | None = None,
     warmup: int | str = 0,
     cuts: bool = False,
     is_past: Callable[[Frame], bool] | None = None,
@@ -185,12 +199,14 @@ def run(
             mattes[0].cut, chunk.cut = chunk.cut, False
             mattes.reverse()
             while mattes:
+                if regions is not None:
+                    regions.learn(mattes[-1])
                 yield mattes.pop()  # not to be held while the next ones are made
     states.remember()
 
 
 def _lead(
-    chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Regions | None
+    chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Guide | None
 ) -> list[Frame]:
     """The frames to warm up with: the chunk's and those that follow it in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
@@ -216,7 +232,7 @@ class _States:
         self,
         engine: Engine,
         memory: Memory,
-        regions: Regions | None,
+        regions: Guide | None,
         ratio: float | str | None,
     ) -> None:
         self._engine, self._memory, self._regions = engine, memory, regions

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rematte.engines.kernels.guided_filter import Floats, Kind, render
-from rematte.matting.region import Region, Window, cut
+from rematte.matting.region import WHOLE, Region, Window, cut
 from rematte.video.frame import Frame, Pixels
 from rematte.video.pixels import with_depth
 
@@ -66,12 +66,13 @@ class Matted:
     Attributes:
         frame: The frame as it was read.
         cut: Whether a scene begins with the frame, after another.
+        region: Where the network looked in it.
     """
 
     cut = False
-    # What the windows of a region gave.
+    region = WHOLE
+    # What the windows of the region gave.
     _parts: "Sequence[Matted]" = ()
-    _region: Region
 
     def __init__(self, frame: Frame, maps: Floats | None = None) -> None:
         self.frame, self._maps = frame, maps
@@ -88,7 +89,7 @@ class Matted:
             parts: The matte within each of them.
         """
         matted = Matted(frame)
-        matted._region, matted._parts = region, parts
+        matted.region, matted._parts = region, parts
         return matted
 
     @property
@@ -121,6 +122,21 @@ class Matted:
         own = self.frame.alpha
         return render(self.frame.pixels, self._maps, kind, wide, behind, own)
 
+    def glimpse(self, every: int) -> list[Pixels]:
+        """Give a small alpha without making the whole one.
+
+        Args:
+            every: How many pixels lie between two in each direction, above 0.
+
+        Returns:
+            (h, w, 1), 8 bits, of each window of the region or of the whole frame; as
+            the network gives it, without the source's own alpha.
+        """
+        if self._parts:
+            return [each for part in self._parts for each in part.glimpse(every)]
+        small = self.frame.showing(self.frame.pixels[::every, ::every])
+        return [Matted(small, self._maps).pixels("alpha", False)]
+
     def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
         """Make the pixels of windows, and lay them into what is outside of them."""
         height, width = self.size
@@ -136,8 +152,8 @@ class Matted:
             whole[:] = plate.pixels(wide)
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
-        size = self._region.size
-        for window, part in zip(self._region.windows, self._parts, strict=True):
+        size = self.region.size
+        for window, part in zip(self.region.windows, self._parts, strict=True):
             behind = plate and plate.cut(window, size, wide)
             left, top, right, bottom = window.keep
             rows = slice(top - window.top, bottom - window.top)

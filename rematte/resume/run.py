@@ -235,7 +235,6 @@ def _pack(memory: Memory) -> bytes:
     about = {
         "shape": memory.shape,
         "region": str(memory.region),
-        "frame": cuts.shape,
         "changes": cuts.changes,
     }
     return save(arrays, {name: json.dumps(value) for name, value in about.items()})
@@ -246,7 +245,7 @@ def _read_state(folder: Path) -> Memory:
         about = {name: json.loads(text) for name, text in file.metadata().items()}
         arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     picture = arrays.pop(_PICTURE, None)
-    cuts = Cuts(picture, tuple(about["frame"]), about["changes"])
+    cuts = Cuts(picture, about["changes"])
     state = [arrays[name] for name in sorted(arrays, key=int)]
     return Memory(tuple(about["shape"]), state, Fraction(about["region"]), cuts)
 

@@ -91,6 +91,21 @@ def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> No
         assert frames[0].pixels.shape == (48, 64, channels)
 
 
+@pytest.mark.parametrize("region", ["auto", (400, 100, 100, 120)])
+def test_the_region_shows_who_is_there(region: object, tmp_path: Path) -> None:
+    picture = np.zeros((360, 640, 3), np.uint8)
+    picture[120:180, 420:450, 0] = 255
+    clip = make_clip(tmp_path / "far.mkv", [picture] * 30, codec="ffv1")
+    live(
+        Fake(), str(clip), str(tmp_path / "out.mkv"), show="alpha", region=region,
+        limit=20,
+    )  # fmt: skip
+    last = pictures(tmp_path / "out.mkv")[-1].pixels[..., 0]
+    assert (last[124:176, 424:446] > 250).all()
+    last[116:184, 416:454] = 0  # its edges, which encoding blurs
+    assert last.max() < 4
+
+
 def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
     def stop(report: LiveReport) -> None:
         if report.frames == 3:
@@ -214,6 +229,7 @@ def test_a_window_shows_and_obeys(monkeypatch: pytest.MonkeyPatch, clip: Path) -
         ("in.mp4 -o out.mkv --limit 0", 2, "limit must be 1"),
         ("in.mp4 -o out.mkv --downsample-ratio 2", 2, "downsample_ratio must be"),
         ("in.mp4 -o out.mkv --engine plaid", 2, "invalid choice"),
+        ("in.mp4 -o out.mkv --region 60,0,9,9", 2, "beyond the frame, which is 64x48"),
     ],
 )
 def test_bad_words_are_one_line(
