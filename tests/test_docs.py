@@ -4,7 +4,6 @@ import argparse
 import difflib
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from rematte import errors
 from rematte.cli.app import build_parser
+from rematte.rvm.inference import _parser as build_inference_parser
 from rematte.video import codecs as formats
 from rematte.weights.load import load_model
 
@@ -101,7 +101,7 @@ def test_exit_codes_are_told() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_in_examples_exist(page: Path) -> None:
     targets = make_targets()
-    inference = runpy.run_path(str(ROOT / "inference.py"))["_parser"]()
+    inference = build_inference_parser()
     for words in commands(read(page)):
         if words == ["rematte", "--install-completion"]:
             assert words[1] in build_parser().format_help()  # parsing it installs
