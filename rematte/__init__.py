@@ -3,8 +3,10 @@
 The names here are the public ones: `load_model` and `convert_video` do the work of
 the command line, `MattingNetwork` is the bare network, `matte` the loop around it.
 Each is imported when it is first used, since some need torch, which is an extra.
+The logger `rematte` says what is slow and what falls back; it is silent by default.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,9 @@ _MODULES = {
     "load_model": "weights.load",
     "matte": "matting.loop",
 }
+
+# Without a handler Python would print warnings on stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ The one flow of the package: video reader → matting loop → compositing → v
 `resume` runs the same in several spans, and joins their files.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,8 @@ from rematte.options import Options
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Report", "convert", "convert_video"]
 
@@ -152,4 +155,6 @@ def convert(
             stages=stages, regions=regions, progress=progress,
         )  # fmt: skip
     report.seconds, report.shares = stages.total(), stages.shares()
+    for note in report.notes:
+        _log.info("%s", note)
     return report

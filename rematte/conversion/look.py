@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from rematte.conversion.report import Bar
 from rematte.conversion.source import open_reader
 from rematte.conversion.windows import Box, Moment, join, lay_windows, touch
 from rematte.engines.choose import choose_engine
@@ -104,7 +104,7 @@ def choose_regions(
     ))  # fmt: skip
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
-        bar = tqdm(
+        bar = Bar(
             glances, f"{source.name}: looking for people", unit="frame",
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,

@@ -1,5 +1,6 @@
 """Chooses what runs a model: OpenVINO on a CPU, a CUDA graph, or the model itself."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from rematte.weights.resolve import resolve
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger(__name__)
 
 _OPENVINO = ("openvino", "openvino-float32")
 # What runs a float32 `MattingNetwork` on a CPU.
@@ -114,9 +117,15 @@ def choose_engine(
     if engine == "onnxruntime":
         made.reason = "onnxruntime is no longer an engine"
     elif engine in ("auto", "torch") and made.name == "plain" and _is_network(model):
-        other = "openvino is not installed"
-        made.reason = other if engine == "auto" else "torch on a CPU"
+        made.reason = "torch on a CPU"
+        if engine == "auto":
+            made.reason = "openvino is not installed"
+            _log.warning(
+                "openvino is not installed: torch runs the network, several times as "
+                "slowly; pip install openvino"
+            )
     made.setup = time.perf_counter() - started
+    _log.info("engine %s, made in %.1f s", describe_engine(made), made.setup)
     return made
 
 

@@ -1,5 +1,6 @@
 """Runs any callable network as a whole: TorchScript, other devices, half precision."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from rematte.engines.engine import State
 from rematte.engines.tensors import TensorMatted, to_tensor
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
+
+_log = logging.getLogger(__name__)
 
 
 class ModuleEngine:
@@ -65,7 +68,9 @@ class ModuleEngine:
                 if len(frames) == 1:
                     raise
             self.chunk = len(frames) // 2
-            self._report(f"out of memory: went on with {self.chunk} frames at once")
+            text = f"out of memory: went on with {self.chunk} frames at once"
+            _log.warning("%s", text)
+            self._report(text)
             frames = frames[: self.chunk]
 
     def step_streams(
