@@ -9,10 +9,13 @@ from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from rematte.cli import flags, messages
-from rematte.cli.parser import Commands, one_of
+from rematte.cli.parser import Commands, one_of, reporting
 from rematte.errors import EXIT_CODES
+from rematte.video.values import parse_rate, parse_size
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from rematte.cli.pipes import Piped
     from rematte.convert import Report
 
@@ -36,6 +39,11 @@ def add(commands: Commands) -> None:
         help="video file, folder of images, image, or numbered images as a pattern "
         "such as plate.%%04d.exr or plate.####.exr",
     )
+    parser.add_argument(
+        "--raw-input", type=reporting(parse_size), metavar="WxH",
+        help="what comes from - or a named pipe is raw RGB24 video of this size, "
+        "--frame-rate frames a second",
+    )  # fmt: skip
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument(
         "-o", "--output", metavar="PATH",
@@ -52,7 +60,7 @@ def add(commands: Commands) -> None:
     out.add_argument(
         "--format", type=one_of("rematte.cli.pipes", "FORMATS"), metavar="NAME",
         help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
-        "another suffix",
+        "another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
     )  # fmt: skip
     long = parser.add_argument_group("long videos")
     long.add_argument(
@@ -92,8 +100,14 @@ def run(options: Namespace) -> int:
         "output_foreground": options.foreground,
     }
     standard = sys.stdout
-    to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
+    piped_kinds = {
+        kind for kind, word in outputs.items() if pipes.is_pipe(word, output=True)
+    }
+    to_pipes = bool(piped_kinds)
     need("--format", options.format, to_pipes)
+    need("--raw-input", options.raw_input, pipes.is_pipe(options.input))
+    raw = _raw_input(options)
+    _check_raw_output(options, piped_kinds)
     if options.resume and (to_pipes or pipes.is_pipe(options.input)):
         raise ValueError(
             "--resume needs files, since pipes cannot be read or written again; "
@@ -103,7 +117,7 @@ def run(options: Namespace) -> int:
         if pipes.STANDARD in outputs.values():  # messages go elsewhere then
             stack.enter_context(redirect_stdout(sys.stderr))
         piped = stack.enter_context(
-            pipes.through_files(options.input, outputs, options.format)
+            pipes.through_files(options.input, outputs, options.format, raw)
         )
         report = _convert(
             options, piped, flags.model_loader(options, device),
@@ -118,6 +132,31 @@ def run(options: Namespace) -> int:
         elif not options.quiet:
             print(messages.summarise(report, f"{device} ({why})"))
     return 0
+
+
+def _raw_input(options: Namespace) -> "tuple[tuple[int, int], Fraction] | None":
+    """Take size and frame rate of raw input out of the options."""
+    if options.raw_input is None:
+        return None
+    if options.frame_rate is None:
+        raise ValueError(
+            "--raw-input needs --frame-rate: raw video does not say how many frames a "
+            "second has; give both"
+        )
+    rate, options.frame_rate = parse_rate(options.frame_rate), None
+    return options.raw_input, rate
+
+
+def _check_raw_output(options: Namespace, kinds: set[str]) -> None:
+    """Refuse raw video that would lose alpha or colours of an output in a pipe."""
+    opaque = options.background not in (None, "transparent") and not options.composition
+    if options.format == "rgb24" and "output" in kinds and not opaque:
+        raise ValueError(
+            "--format rgb24 has no alpha, and the cut-out (-o) is transparent; use "
+            "rgba, or give a --background"
+        )
+    if options.format == "gray" and kinds != {"output_alpha"}:
+        raise ValueError("--format gray has no colours; use it for --alpha alone")
 
 
 def _convert(

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from rematte.errors import InputError, OutputError
 from rematte.video.codecs import CONTAINERS, IMAGES
 from rematte.video.output_paths import as_output_error
+from rematte.video.raw import RAW_FORMATS, save_raw, send_raw
 
 if TYPE_CHECKING:
     from rematte.convert import Report
 
 STANDARD = "-"  # the standard input, or output
-FORMATS = tuple(suffix[1:] for suffix in (*CONTAINERS, *IMAGES))
+FORMATS = (*(suffix[1:] for suffix in (*CONTAINERS, *IMAGES)), *RAW_FORMATS)
 _SUFFIX = ".mkv"
+_LOSSLESS = ".nut"  # of temporary files that stand for raw video: FFV1, exact times
 
 
 def is_pipe(word: str | None, output: bool = False) -> bool:
@@ -45,12 +48,14 @@ class Piped:
         outputs: Where each output goes, by kind; None where there is none.
         given: The user's name for each temporary file.
         notes: What a user should know about the pipes.
+        raw: Which of `RAW_FORMATS` the outputs are sent as; None as they are.
     """
 
     source: str
     outputs: dict[str, str | None]
     given: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    raw: str | None = None
 
     def name(self, text: str) -> str:
         """Replace the names of temporary files in a text by the user's."""
@@ -80,27 +85,35 @@ class Piped:
             if word is None:
                 continue
             with as_output_error(Path(word)), ExitStack() as stack:
-                made = stack.enter_context(Path(local).open("rb"))
                 pipe = standard
                 if word != STANDARD:
                     pipe = stack.enter_context(Path(word).open("wb"))
                 if pipe is None:
                     raise OutputError("-: the standard output here takes only text")
-                shutil.copyfileobj(made, pipe)
+                if self.raw:
+                    send_raw(Path(local), pipe, self.raw)
+                else:
+                    made = stack.enter_context(Path(local).open("rb"))
+                    shutil.copyfileobj(made, pipe)
                 pipe.flush()
 
 
 @contextmanager
 def through_files(
-    source: str, outputs: Mapping[str, str | None], kind: str | None = None
+    source: str,
+    outputs: Mapping[str, str | None],
+    kind: str | None = None,
+    raw: tuple[tuple[int, int], Fraction] | None = None,
 ) -> Iterator[Piped]:
     """Yield the input and outputs of a conversion with files in place of pipes.
 
     Args:
         source: The input.
         outputs: Where each output goes, by kind; None where there is none.
-        kind: Format of what goes into a pipe, as a suffix without the dot; by default
-            that of the pipe's own name where it is a format, else Matroska.
+        kind: Format of what goes into a pipe, one of `FORMATS`; by default that of the
+            pipe's own name where it is a format, else Matroska.
+        raw: Width, height [pixels] and frames per second of an input that is raw RGB24
+            video in a pipe; None for one that says itself what it is.
 
     Raises:
         InputError: If nothing can be read from the standard input.
@@ -117,15 +130,10 @@ def through_files(
         raise OutputError("-: the standard output is a terminal; send it to a program")
     with TemporaryDirectory(prefix="rematte-") as folder:
         piped = Piped(source, dict(outputs))
-        for key, word in outputs.items():
-            if word and is_pipe(word, output=True):
-                suffix = f".{kind}" if kind else _choose_format(piped, word)
-                local = Path(folder, f"{key}{suffix}")
-                piped.outputs[key] = str(local)
-                piped.given[str(local)] = word
+        _redirect(piped, Path(folder), kind)
         try:
             if is_pipe(source):
-                _fetch(piped, Path(folder, "input"))
+                _fetch(piped, Path(folder, "input"), raw)
             yield piped
         except KeyboardInterrupt as stop:  # partial files here go with the folder
             saved = [name for name in stop.args if folder not in str(name)]
@@ -134,6 +142,17 @@ def through_files(
             raise type(error)(piped.name(str(error))) from error
         except ValueError as error:
             raise ValueError(piped.name(str(error))) from error
+
+
+def _redirect(piped: Piped, folder: Path, kind: str | None) -> None:
+    """Put temporary files in the place of outputs that are pipes."""
+    if kind in RAW_FORMATS:
+        piped.raw, kind = kind, _LOSSLESS[1:]
+    for key, word in piped.outputs.items():
+        if word and is_pipe(word, output=True):
+            suffix = f".{kind}" if kind else _choose_format(piped, word)
+            local = str(folder / f"{key}{suffix}")
+            piped.outputs[key], piped.given[local] = local, word
 
 
 def _choose_format(piped: Piped, word: str) -> str:
@@ -149,17 +168,23 @@ def _choose_format(piped: Piped, word: str) -> str:
     return _SUFFIX
 
 
-def _fetch(piped: Piped, local: Path) -> None:
+def _fetch(
+    piped: Piped, local: Path, raw: tuple[tuple[int, int], Fraction] | None
+) -> None:
     """Copy the input from a pipe into a file."""
     word = piped.source
+    if raw is not None:
+        local = local.with_suffix(_LOSSLESS)
     if word == STANDARD and sys.stdin.isatty():
         raise InputError("-: the standard input is a terminal; send a video into it")
     with as_output_error(local.parent), ExitStack() as stack:
-        copy = stack.enter_context(local.open("wb"))
         pipe: BinaryIO = sys.stdin.buffer
         if word != STANDARD:
             pipe = stack.enter_context(Path(word).open("rb"))
-        shutil.copyfileobj(pipe, copy)
+        if raw is not None:
+            save_raw(pipe, word, local, *raw)
+        else:
+            shutil.copyfileobj(pipe, stack.enter_context(local.open("wb")))
     piped.source, piped.given[str(local)] = str(local), word
     called = "the standard input" if word == STANDARD else word
     piped.notes.append(f"{called} was copied to a temporary file before it was read")
