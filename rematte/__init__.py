@@ -15,19 +15,26 @@ from rematte.version import __version__
 
 if TYPE_CHECKING:
     from rematte.convert import Report, convert_video
+    from rematte.matter.matter import Matter, Stream
+    from rematte.matter.streams import Streams
     from rematte.matting.loop import matte
     from rematte.matting.matte import Matted
     from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
+    from rematte.video.frame import Frame
     from rematte.weights.load import load_model
 
 __all__ = [
+    "Frame",
     "InputError",
     "Matte",
     "Matted",
+    "Matter",
     "MattingNetwork",
     "OutputError",
     "Report",
     "Segmentation",
+    "Stream",
+    "Streams",
     "WeightsError",
     "__version__",
     "convert_video",
@@ -36,11 +43,15 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Frame": "video.frame",
     "Matte": "network.matting_network",
     "Matted": "matting.matte",
+    "Matter": "matter.matter",
     "MattingNetwork": "network.matting_network",
     "Report": "convert",
     "Segmentation": "network.matting_network",
+    "Stream": "matter.matter",
+    "Streams": "matter.streams",
     "convert_video": "convert",
     "load_model": "weights.load",
     "matte": "matting.loop",

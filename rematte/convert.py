@@ -7,20 +7,20 @@ The one flow of the package: video reader → matting loop → compositing → v
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
+from rematte.conversion.model import ready_model
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
-from rematte.engines.choose import choose_engine, load_for, runs_whole
-from rematte.engines.device import choose_device
+from rematte.engines.choose import choose_engine, runs_whole
+from rematte.matter.matter import Matter
 from rematte.matting.loop import choose_ratio
 from rematte.options import Options
 
@@ -57,6 +57,7 @@ def convert_video(
         model: A loaded network, or a TorchScript one; or the name or file of weights,
             where None is the bundled ones, which need no torch on a CPU. They are
             loaded for `device`, by default a GPU if torch can use one, else the CPU.
+            Or a `Matter`, whose compiled engine is used, with its options as defaults.
         input_source: A video file, a folder of images, a pattern of numbered images
             such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
             to the network until its alpha settles).
@@ -97,6 +98,15 @@ def convert_video(
     arguments = {**locals(), **options}
     for name in ("model", "input_source", "options"):
         del arguments[name]
+    if isinstance(model, Matter):
+        # None in the place of these stands for what was not given.
+        unset = ("downsample_ratio", "device", "dtype")
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or name not in unset
+        }
+        model, arguments = model.for_conversion(arguments)
     paths, given = split_arguments(arguments)
     return convert(model, Path(input_source), paths, given, progress=progress)
 
@@ -126,11 +136,7 @@ def convert(
         Exception: As `convert_video`.
     """
     stages = Stages()
-    if model is None or isinstance(model, str | Path):
-        device, _ = choose_device(str(options.device or "auto"))
-        dtype = options.dtype or "float32"
-        model = load_for(options.engine, model, None, device, dtype)
-        options = replace(options, device=device)
+    model, options = ready_model(model, options)
     whole = runs_whole(model, options.engine, options.device, options.dtype)
     check_paths(paths, source, options, options.overwrite)
     with open_reader(source, options, *options.span) as reader:

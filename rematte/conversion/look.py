@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rematte.conversion.report import Bar
 from rematte.conversion.source import open_reader
 from rematte.conversion.windows import Box, Moment, join, lay_windows, touch
-from rematte.engines.choose import choose_engine
+from rematte.engines.choose import choose_engine, share_models
 from rematte.engines.engine import Engine
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, cut
@@ -89,11 +89,11 @@ def choose_regions(
     """
     ratio = choose_ratio(info.width, info.height, options.ratio)
     if isinstance(options.region, tuple):
-        region = _fixed(options.region, info, options)
-        return Regions((info.height, info.width), (region,), ("as given",))
+        return fixed_regions(info.width, info.height, options)
     given = options.downsample_ratio not in (None, "auto")
     if options.region != "auto" or given or ratio == 1:
         return None
+    model = share_models(model, options.engine, options.device, options.dtype)
     # Each keeps what it builds for one size.
     eyes = _Eyes(*(
         choose_engine(
@@ -112,18 +112,25 @@ def choose_regions(
         return find_regions(bar, info, eyes, ratio)
 
 
-def _fixed(
-    given: tuple[int, int, int, int], info: VideoInfo, options: Options
-) -> Region:
-    x, y, width, height = given
-    if x + width > info.width or y + height > info.height:
+def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
+    """Give the region of frames of a size where it is given as a rectangle.
+
+    Raises:
+        ValueError: If it does not lie within the frame.
+    """
+    if not isinstance(options.region, tuple):
+        return None
+    x, y, w, h = options.region
+    if x + w > width or y + h > height:
         raise ValueError(
-            f"region {x},{y},{width},{height} (--region) reaches beyond the frame, "
-            f"which is {info.width}x{info.height}; give X,Y,WIDTH,HEIGHT within it"
+            f"region {x},{y},{w},{h} (--region) reaches beyond the frame, "
+            f"which is {width}x{height}; give X,Y,WIDTH,HEIGHT within it"
         )
-    ratio = choose_ratio(width, height, options.ratio)
-    window = Window(x, y, (x, y, x + width, y + height))
-    return Region(windows=(window,), size=(height, width), ratio=ratio)
+    window = Window(x, y, (x, y, x + w, y + h))
+    region = Region(
+        windows=(window,), size=(h, w), ratio=choose_ratio(w, h, options.ratio)
+    )
+    return Regions((height, width), (region,), ("as given",))
 
 
 def find_regions(

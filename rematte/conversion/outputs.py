@@ -71,7 +71,7 @@ def plan_outputs(
         owner = "composition" if "composition" in paths else "output"
         given = {} if given is None else {owner: given}
     outputs = []
-    finish = _make_finish(options)
+    finish = make_finish(options)
     for kind, path in paths.items():
         main = kind in ("output", "composition")
         spec, notes = _choose_backdrop(kind, path, given, options.codec)
@@ -102,7 +102,8 @@ def plan_outputs(
     return outputs
 
 
-def _make_finish(options: Options) -> Finish:
+def make_finish(options: Options) -> Finish:
+    """Give what is done to edges, alpha and colours."""
     return Finish(
         options.edge_colour == "clean", options.black_point, options.white_point,
         options.grow, options.feather, options.despill,

@@ -6,18 +6,15 @@ delay never exceeds the time that one picture takes; unless none may be lost.
 
 import stat
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rematte.conversion.needs import need
-from rematte.engines.choose import choose_engine, describe_engine
 from rematte.errors import InputError, OutputError
 from rematte.live.sinks import (
     PIPE_FORMATS,
@@ -27,13 +24,13 @@ from rematte.live.sinks import (
     Window,
 )
 from rematte.live.sources import Newest, Raw
+from rematte.matter.matter import Matter, Stream
 from rematte.matting.background import (
     ImageBackground,
     Renderer,
     VideoBackground,
     make_background,
 )
-from rematte.matting.loop import run
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha, choose
 from rematte.video.frame import Frame, VideoInfo
@@ -167,10 +164,10 @@ def live(
     sink = _open(output, newest, show, alpha, how, pipe_format or "nut")
     stats, times = LiveReport(), list[float]()
     try:
-        matting = _build(model, newest.info, renderer, stats, how)
+        stream = _build(model, newest.info, renderer, stats, how)
         with newest:
             start = time.perf_counter()
-            for frame, arrived in _mattes(newest, matting, renderer):
+            for frame, arrived in _mattes(newest, stream, renderer):
                 sink.write(frame)
                 times.append(newest.now() - arrived)
                 stats.frames, stats.dropped = len(times), newest.dropped
@@ -209,16 +206,17 @@ def _build(
     renderer: Renderer,
     stats: LiveReport,
     options: Options,
-) -> Any:
+) -> Stream:
     """Build the engine for pictures of this size, before the first one arrives."""
-    chosen = choose_engine(model, engine=options.engine, report=stats.notes.append)
-    ratio = options.downsample_ratio
-    matting = partial(run, chosen, downsample_ratio=ratio)
+    ratio: Any = options.downsample_ratio
+    engine: Any = options.engine
+    matter = Matter(model, engine=engine, downsample_ratio=ratio)
+    stats.engine = matter.engine
+    stream = matter.stream()
     blank = np.zeros((info.height, info.width, 3), np.uint8)
-    for matted in matting([Frame(blank, info.time_base, info.time_base)]):
-        renderer(matted)
-    stats.engine = describe_engine(chosen)
-    return matting
+    renderer(stream(Frame(blank, info.time_base, info.time_base)))
+    stream.reset()
+    return stream
 
 
 def _describe_raw(
@@ -256,26 +254,19 @@ def _check_pipe_format(
 
 
 def _mattes(
-    newest: Newest, matting: Any, renderer: Renderer
+    newest: Newest, stream: Stream, renderer: Renderer
 ) -> Iterator[tuple[Frame, float]]:
     """Yield finished pictures, and when they arrived since the start [s].
 
     The state is reset with each source.
     """
-    arrived = deque[float]()
-    arrival = newest.take()
-    while arrival is not None:
-        source = arrival.source
-
-        def frames() -> Iterator[Frame]:
-            nonlocal arrival
-            while arrival is not None and arrival.source == source:  # noqa: B023
-                arrived.append(arrival.arrived)
-                yield arrival.frame
-                arrival = newest.take()
-
-        for matted in matting(frames()):
-            yield replace(matted.frame, pixels=renderer(matted)), arrived.popleft()
+    source = None
+    while (arrival := newest.take()) is not None:
+        if arrival.source != source:
+            stream.reset()
+            source = arrival.source
+        matted = stream(arrival.frame)
+        yield replace(matted.frame, pixels=renderer(matted)), arrival.arrived
 
 
 def _open(

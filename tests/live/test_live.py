@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rematte.errors import InputError, OutputError
 from rematte.live.run import LiveReport, live
 from rematte.live.sinks import StreamSink, VirtualCamera, Window
 from rematte.live.sources import LiveSource, Newest, Picture
+from rematte.matter.matter import Matter
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -151,15 +151,12 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.engines.choose import choose_engine
     from rematte.live.run import _mattes
     from rematte.matting.background import Renderer
-    from rematte.matting.loop import run
 
-    engine = choose_engine(fake, engine="plain")
-    matting = partial(run, engine, downsample_ratio=1)
+    stream = Matter(fake, engine="plain", downsample_ratio=1).stream()
     with Newest([str(endless), str(other)]) as newest:
-        for frame, _ in _mattes(newest, matting, Renderer("alpha")):
+        for frame, _ in _mattes(newest, stream, Renderer("alpha")):
             seen.append(frame.pixels.shape)
             if len(seen) == 3:
                 newest.switch()
@@ -296,9 +293,7 @@ def test_outputs_are_checked_before_engines_are_built(
         monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     built: list[object] = []
-    monkeypatch.setattr(
-        "rematte.live.run.choose_engine", lambda *a, **k: built.append(a)
-    )
+    monkeypatch.setattr("rematte.live.run.Matter", lambda *a, **k: built.append(a))
     with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
         live(Fake(), str(clip), output)
     assert not built
@@ -328,7 +323,7 @@ def test_an_engine_that_fails_leaves_no_file(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr("rematte.live.run.choose_engine", fail)
+    monkeypatch.setattr("rematte.live.run.Matter", fail)
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]
