@@ -202,7 +202,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_named_in_code_exist(page: Path) -> None:
     """The site cannot link outside of docs/, so pages name files instead."""
     folders = (
-        "benchmarks|docs|examples|findings|recipes|rematte|scripts|src|tests|tools|web"
+        "benchmarks|docs|examples|findings|integrations|recipes|rematte|scripts|src|"
+        "tests|tools|web"
     )
     if page.name != "CHANGELOG.md":  # it tells of files that are gone
         for name in re.findall(rf"`((?:{folders})/[^`\s]*)`", read(page)):
