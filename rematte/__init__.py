@@ -8,7 +8,14 @@ Each is imported when it is first used, since some need torch, which is an extra
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rematte.errors import NO_TORCH, InputError, OutputError, WeightsError
+from rematte.errors import (
+    NO_TORCH,
+    Cancelled,
+    InputError,
+    OutputError,
+    TimedOut,
+    WeightsError,
+)
 from rematte.version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from rematte.weights.load import load_model
 
 __all__ = [
+    "Cancelled",
     "Frame",
     "InputError",
     "Matte",
@@ -33,6 +41,7 @@ __all__ = [
     "Segmentation",
     "Stream",
     "Streams",
+    "TimedOut",
     "WeightsError",
     "__version__",
     "convert_video",

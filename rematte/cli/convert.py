@@ -13,7 +13,7 @@ from rematte.cli.parser import Commands, one_of
 from rematte.errors import EXIT_CODES
 
 if TYPE_CHECKING:
-    from rematte.cli.pipes import Piped
+    from rematte.conversion.pipes import Piped
     from rematte.convert import Report
 
 
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
     out.add_argument(
-        "--format", type=one_of("rematte.cli.pipes", "FORMATS"), metavar="NAME",
+        "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",
         help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
         "another suffix",
     )  # fmt: skip
@@ -78,7 +78,7 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Convert, with pipes by way of files, and print what was done."""
-    from rematte.cli import pipes
+    from rematte.conversion import pipes
     from rematte.conversion.needs import need
     from rematte.engines.device import choose_device
     from rematte.prefetch import share_heap

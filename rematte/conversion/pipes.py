@@ -1,4 +1,4 @@
-"""Puts temporary files in the place of the standard input and output and named pipes.
+"""Puts temporary files in the place of standard streams, named pipes and open files.
 
 A video is read at several positions and more than once, and the beginning of most files
 is written last. A pipe allows neither, so an input is copied to a file first, and an
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from io import TextIOBase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,20 +21,46 @@ from rematte.video.codecs import CONTAINERS, IMAGES
 from rematte.video.output_paths import as_output_error
 
 if TYPE_CHECKING:
-    from rematte.convert import Report
+    from rematte.conversion.report import Report
+
+File = str | Path | BinaryIO  # a path, STANDARD, or an open file
 
 STANDARD = "-"  # the standard input, or output
 FORMATS = tuple(suffix[1:] for suffix in (*CONTAINERS, *IMAGES))
 _SUFFIX = ".mkv"
 
 
-def is_pipe(word: str | None, output: bool = False) -> bool:
-    """Whether a word is "-" or a named pipe, or, for an output, a device."""
+def is_pipe(word: File | None, output: bool = False) -> bool:
+    """Whether it is "-", an open file or a named pipe, or, for an output, a device."""
+    if is_open(word):
+        return True
     if word is None or word == STANDARD:
         return word == STANDARD
-    path = Path(word)
+    path = Path(str(word))
     kinds = [stat.S_ISFIFO, stat.S_ISSOCK, *[stat.S_ISCHR] * output]
     return path.exists() and any(is_kind(path.stat().st_mode) for is_kind in kinds)
+
+
+def is_open(word: object) -> bool:
+    """Whether it is an open file.
+
+    Raises:
+        TypeError: If it takes or gives text.
+    """
+    if isinstance(word, TextIOBase):
+        raise TypeError(
+            f"the file {called(word)} was opened for text; open it for bytes, with "
+            '"rb" or "wb"'
+        )
+    return hasattr(word, "read") or hasattr(word, "write")
+
+
+def called(word: object) -> str:
+    """Give the name of a file for messages."""
+    if isinstance(word, str | Path):
+        return str(word)
+    name = getattr(word, "name", "")
+    return name if isinstance(name, str) and name else "the open file"
 
 
 @dataclass
@@ -45,12 +72,14 @@ class Piped:
         outputs: Where each output goes, by kind; None where there is none.
         given: The user's name for each temporary file.
         notes: What a user should know about the pipes.
+        files: The open file for each temporary file of an output that goes into one.
     """
 
     source: str
     outputs: dict[str, str | None]
     given: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    files: dict[str, BinaryIO] = field(default_factory=dict)
 
     def name(self, text: str) -> str:
         """Replace the names of temporary files in a text by the user's."""
@@ -81,18 +110,19 @@ class Piped:
                 continue
             with as_output_error(Path(word)), ExitStack() as stack:
                 made = stack.enter_context(Path(local).open("rb"))
-                pipe = standard
-                if word != STANDARD:
+                pipe = self.files.get(local, standard)
+                if word != STANDARD and local not in self.files:
                     pipe = stack.enter_context(Path(word).open("wb"))
                 if pipe is None:
                     raise OutputError("-: the standard output here takes only text")
                 shutil.copyfileobj(made, pipe)
-                pipe.flush()
+                if hasattr(pipe, "flush"):
+                    pipe.flush()
 
 
 @contextmanager
 def through_files(
-    source: str, outputs: Mapping[str, str | None], kind: str | None = None
+    source: File, outputs: Mapping[str, File | None], kind: str | None = None
 ) -> Iterator[Piped]:
     """Yield the input and outputs of a conversion with files in place of pipes.
 
@@ -100,32 +130,28 @@ def through_files(
         source: The input.
         outputs: Where each output goes, by kind; None where there is none.
         kind: Format of what goes into a pipe, as a suffix without the dot; by default
-            that of the pipe's own name where it is a format, else Matroska.
+            that of the pipe's own name where it is a format, else Matroska for a pipe.
 
     Raises:
         InputError: If nothing can be read from the standard input.
         OutputError: If an output goes to a terminal.
-        ValueError: If two outputs go into one pipe.
+        ValueError: If two outputs go into one pipe, or the format is not known.
     """
     words = [word for word in outputs.values() if word and is_pipe(word, output=True)]
+    if kind is not None and kind not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     if not words and not is_pipe(source):
-        yield Piped(source, dict(outputs))
+        yield _in_place(Piped(str(source), {}), outputs, None, None)
         return
     if len(set(words)) < len(words):
-        raise ValueError(f"{words[0]}: only one output can go there")
+        raise ValueError(f"{called(words[0])}: only one output can go there")
     if STANDARD in words and sys.stdout.isatty():
         raise OutputError("-: the standard output is a terminal; send it to a program")
     with TemporaryDirectory(prefix="rematte-") as folder:
-        piped = Piped(source, dict(outputs))
-        for key, word in outputs.items():
-            if word and is_pipe(word, output=True):
-                suffix = f".{kind}" if kind else _choose_format(piped, word)
-                local = Path(folder, f"{key}{suffix}")
-                piped.outputs[key] = str(local)
-                piped.given[str(local)] = word
+        piped = _in_place(Piped(called(source), {}), outputs, kind, Path(folder))
         try:
             if is_pipe(source):
-                _fetch(piped, Path(folder, "input"))
+                _fetch(piped, source, Path(folder, "input"))
             yield piped
         except KeyboardInterrupt as stop:  # partial files here go with the folder
             saved = [name for name in stop.args if folder not in str(name)]
@@ -136,11 +162,32 @@ def through_files(
             raise ValueError(piped.name(str(error))) from error
 
 
-def _choose_format(piped: Piped, word: str) -> str:
+def _in_place(
+    piped: Piped, outputs: Mapping[str, File | None], kind: str | None,
+    folder: Path | None,
+) -> Piped:  # fmt: skip
+    """Put files in a folder in the place of those outputs that are pipes."""
+    for key, word in outputs.items():
+        piped.outputs[key] = None if word is None else str(word)
+        if folder is not None and word and is_pipe(word, output=True):
+            suffix = f".{kind}" if kind else _choose_format(piped, word)
+            local = str(folder / f"{key}{suffix}")
+            piped.outputs[key], piped.given[local] = local, called(word)
+            if not isinstance(word, str | Path):
+                piped.files[local] = word
+    return piped
+
+
+def _choose_format(piped: Piped, word: File) -> str:
     """The format for a pipe, as a suffix: the one its name has, or Matroska."""
-    suffix = Path(word).suffix.lower()
+    suffix = Path(called(word)).suffix.lower()
     if suffix[1:] in FORMATS:
         return suffix
+    if not isinstance(word, str | Path):
+        raise ValueError(
+            f'an output that is an open file needs a format, such as format="webm"; '
+            f"there are {', '.join(FORMATS)}"
+        )
     if suffix:
         piped.notes.append(
             f"{word}: Matroska is sent, since {suffix} is no format that can be "
@@ -149,17 +196,17 @@ def _choose_format(piped: Piped, word: str) -> str:
     return _SUFFIX
 
 
-def _fetch(piped: Piped, local: Path) -> None:
-    """Copy the input from a pipe into a file."""
-    word = piped.source
+def _fetch(piped: Piped, word: File, local: Path) -> None:
+    """Copy the input from a pipe or an open file into a file."""
     if word == STANDARD and sys.stdin.isatty():
         raise InputError("-: the standard input is a terminal; send a video into it")
     with as_output_error(local.parent), ExitStack() as stack:
         copy = stack.enter_context(local.open("wb"))
-        pipe: BinaryIO = sys.stdin.buffer
-        if word != STANDARD:
+        pipe: BinaryIO = sys.stdin.buffer if isinstance(word, str | Path) else word
+        if isinstance(word, str | Path) and word != STANDARD:
             pipe = stack.enter_context(Path(word).open("rb"))
         shutil.copyfileobj(pipe, copy)
-    piped.source, piped.given[str(local)] = str(local), word
-    called = "the standard input" if word == STANDARD else word
-    piped.notes.append(f"{called} was copied to a temporary file before it was read")
+    piped.source, piped.given[str(local)] = str(local), called(word)
+    if isinstance(word, str | Path):
+        name = "the standard input" if word == STANDARD else str(word)
+        piped.notes.append(f"{name} was copied to a temporary file before it was read")
