@@ -10,7 +10,14 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rematte.errors import NO_TORCH, InputError, OutputError, WeightsError
+from rematte.errors import (
+    NO_TORCH,
+    Cancelled,
+    InputError,
+    OutputError,
+    TimedOut,
+    WeightsError,
+)
 from rematte.version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from rematte.weights.load import load_model
 
 __all__ = [
+    "Cancelled",
     "Frame",
     "InputError",
     "Matte",
@@ -35,6 +43,7 @@ __all__ = [
     "Segmentation",
     "Stream",
     "Streams",
+    "TimedOut",
     "WeightsError",
     "__version__",
     "convert_video",

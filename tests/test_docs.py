@@ -150,7 +150,7 @@ def workplace(
     ("page", "made"),
     [
         (README, {"cutout.mov"}),
-        (PYTHON, {"cutout.mov"}),
+        (PYTHON, {"cutout.mov", "cutout.webm"}),
         (MIGRATE, {"com.mp4", "pha.mp4", "fgr.mp4"}),
     ],
     ids=lambda value: page_name(value) if isinstance(value, Path) else "",

@@ -48,7 +48,7 @@ ALLOWED = {
         *("workers/pool",),
     },
     "live": {"conversion", "matter", "matting", "options", "video"},
-    "serve": {"convert", "engines", "matting", "options", "video", "workers"},
+    "serve": {"convert", "engines", "matter", "matting", "options", "video", "workers"},
     "evaluate": {"engines", "matting", "video"},
     "inspect": {"conversion", "engines", "matting", "options", "video"},
     "train": {"engines", "network", "video", "weights"},

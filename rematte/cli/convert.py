@@ -16,7 +16,7 @@ from rematte.video.values import parse_rate, parse_size
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from rematte.cli.pipes import Piped
+    from rematte.conversion.pipes import Piped
     from rematte.convert import Report
 
 
@@ -58,7 +58,7 @@ def add(commands: Commands) -> None:
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
     out.add_argument(
-        "--format", type=one_of("rematte.cli.pipes", "FORMATS"), metavar="NAME",
+        "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",
         help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
         "another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
     )  # fmt: skip
@@ -86,7 +86,7 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Convert, with pipes by way of files, and print what was done."""
-    from rematte.cli import pipes
+    from rematte.conversion import pipes
     from rematte.conversion.needs import need
     from rematte.engines.device import choose_device
     from rematte.prefetch import share_heap
@@ -100,14 +100,11 @@ def run(options: Namespace) -> int:
         "output_foreground": options.foreground,
     }
     standard = sys.stdout
-    piped_kinds = {
-        kind for kind, word in outputs.items() if pipes.is_pipe(word, output=True)
-    }
-    to_pipes = bool(piped_kinds)
+    to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
     need("--format", options.format, to_pipes)
     need("--raw-input", options.raw_input, pipes.is_pipe(options.input))
     raw = _raw_input(options)
-    _check_raw_output(options, piped_kinds)
+    pipes.check_raw_format(options.format, outputs, options.background)
     if options.resume and (to_pipes or pipes.is_pipe(options.input)):
         raise ValueError(
             "--resume needs files, since pipes cannot be read or written again; "
@@ -145,18 +142,6 @@ def _raw_input(options: Namespace) -> "tuple[tuple[int, int], Fraction] | None":
         )
     rate, options.frame_rate = parse_rate(options.frame_rate), None
     return options.raw_input, rate
-
-
-def _check_raw_output(options: Namespace, kinds: set[str]) -> None:
-    """Refuse raw video that would lose alpha or colours of an output in a pipe."""
-    opaque = options.background not in (None, "transparent") and not options.composition
-    if options.format == "rgb24" and "output" in kinds and not opaque:
-        raise ValueError(
-            "--format rgb24 has no alpha, and the cut-out (-o) is transparent; use "
-            "rgba, or give a --background"
-        )
-    if options.format == "gray" and kinds != {"output_alpha"}:
-        raise ValueError("--format gray has no colours; use it for --alpha alone")
 
 
 def _convert(

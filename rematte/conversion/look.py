@@ -8,7 +8,7 @@ Whatever it takes for a person is looked at once more, by itself.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
@@ -70,6 +70,7 @@ def choose_regions(
     options: Options,
     info: VideoInfo,
     progress: bool = False,
+    watch: Callable[[], object] = lambda: None,
 ) -> Regions | None:
     """Decide where the network looks.
 
@@ -79,6 +80,7 @@ def choose_regions(
         options: Those of the conversion.
         info: The source.
         progress: Show a bar on stderr.
+        watch: Called for each frame; may raise.
 
     Returns:
         None where it sees whole frames.
@@ -109,7 +111,15 @@ def choose_regions(
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        return find_regions(bar, info, eyes, ratio)
+        return find_regions(_watched(bar, watch), info, eyes, ratio)
+
+
+def _watched(
+    glances: Iterable[Glance], watch: Callable[[], object]
+) -> Iterator[Glance]:
+    for glance in glances:
+        watch()
+        yield glance
 
 
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:

@@ -24,6 +24,38 @@ _STATES = INPUTS[1:]
 _NEW = tuple(f"{name}o" for name in _STATES)
 
 
+class _Fork:
+    """Knows whether this process was forked from one that had compiled.
+
+    OpenVINO's threads do not live on in it, and a step would wait for them for ever.
+    """
+
+    compiled = lost = False
+
+    def after(self) -> None:
+        """Note a fork, in the child."""
+        self.lost = self.compiled
+
+    def check(self) -> None:
+        """Refuse to compile or run where it would never end.
+
+        Raises:
+            RuntimeError: If this process is a fork of one that had compiled.
+        """
+        if self.lost:
+            raise RuntimeError(
+                "this process was forked from one in which OpenVINO had run, and its "
+                "threads are not here: start processes with "
+                'multiprocessing.get_context("spawn"), or build the first Matter and '
+                "convert the first video after the fork"
+            )
+
+
+_fork = _Fork()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fork.after)
+
+
 def read(core: Any, graph: Graph) -> Any:
     """Read a graph.
 
@@ -94,6 +126,7 @@ class CompiledGraph:
             refined: Whether the maps are the guided filter's.
             mixed: Whether the decoder is bfloat16.
         """
+        _fork.check()
         key = size, refined, mixed
         with self._lock:
             found = self._sizes.setdefault(key, _Size())
@@ -110,6 +143,7 @@ class CompiledGraph:
     ) -> None:
         maps = "refined" if refined else "plain"
         model = self._read(size)
+        _fork.compiled = True
         if mixed:
             stages: Any = [
                 (("picture",), _FEATURES, "f32"),
@@ -235,6 +269,7 @@ class OpenVINOEngine:
 
     def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:
         """Matte frames one after the other."""
+        _fork.check()
         mattes = []
         for frame in frames:
             picture = shrink(frame.pixels, self._ratio)

@@ -20,7 +20,7 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, decode, save_images
 
 from rematte.cli import app as cli
-from rematte.cli.pipes import Piped, through_files
+from rematte.conversion.pipes import Piped, through_files
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
 from rematte.segments import convert_long
