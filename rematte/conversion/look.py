@@ -106,12 +106,13 @@ def choose_regions(
     ))  # fmt: skip
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
-        bar = tqdm(
-            glances, f"{source.name}: looking for people", unit="frame",
-            total=options.limit or info.frames, disable=not progress,
-            dynamic_ncols=True, leave=False,
-        )  # fmt: skip
-        return find_regions(_watched(bar, watch), info, eyes, ratio)
+        shown: Iterable[Glance] = glances
+        if progress:  # even a hidden bar would start a thread
+            shown = tqdm(
+                glances, f"{source.name}: looking for people", unit="frame",
+                total=options.limit or info.frames, dynamic_ncols=True, leave=False,
+            )  # fmt: skip
+        return find_regions(_watched(shown, watch), info, eyes, ratio)
 
 
 def _watched(

@@ -138,16 +138,19 @@ def show_progress(
     Yields:
         A function to call with the number of frames that are done, for each of them.
     """
-    with tqdm(
-        total=total, unit="frame", disable=progress is not True, desc=name,
-        dynamic_ncols=True,
-    ) as bar:  # fmt: skip
+    if progress is not True:  # even a hidden bar would start a thread
+
+        def call(frames: int) -> None:
+            if callable(progress):
+                progress(frames, total)
+
+        yield call
+        return
+    with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
 
         def step(frames: int) -> None:
             bar.update()
-            if callable(progress):
-                progress(frames, total)
-            if frames % 10 == 0 and not bar.disable:
+            if frames % 10 == 0:
                 shares = stages.shares().items()
                 text = ", ".join(f"{stage} {share:.0%}" for stage, share in shares)
                 bar.set_postfix_str(text, refresh=False)
