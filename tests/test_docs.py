@@ -31,7 +31,13 @@ START, PYTHON, MIGRATE = (ROOT / "docs" / f"{name}.md" for name in
 # Made by a command, and ignored by git.
 IGNORED = {"web/dist"}
 # Long things of the examples, and what a test can afford.
-SHORTER = {"(1920, 1080)": "(192, 108)", "288, 512": "48, 64"}
+SHORTER = {
+    "(1920, 1080)": "(192, 108)",
+    "(1080, 1920, 3)": "(108, 192, 3)",
+    "(720, 1280, 3)": "(72, 128, 3)",
+    "(640, 480)": "(64, 48)",
+    "288, 512": "48, 64",
+}
 
 
 def page_name(path: Path) -> str:
@@ -179,7 +185,7 @@ def test_imports_of_examples_are_what_they_seem(page: Path) -> None:
 
 
 def test_examples_are_shortened_where_meant() -> None:
-    text = read(PYTHON) + read(MIGRATE)
+    text = read(PYTHON) + read(MIGRATE) + read(README)
     assert all(long in text for long in SHORTER)
 
 

@@ -74,11 +74,16 @@ class Matter:
                 'convert_video(matter, ..., region="auto") alone; a Matter takes '
                 '"full" or X, Y, WIDTH, HEIGHT'
             )
+        self._source = model
         self._model, self.options = ready_model(model, how, _KEPT)
-        self._given = frozenset(options)
+        self._given = options
         self._finish = make_finish(how)
         # Engines at rest, the last used one last.
         self._idle: list[Engine] = []
+
+    def __reduce__(self) -> Any:
+        """Have another process, as those of `multiprocessing`, make its own."""
+        return _make, (self._source, self._given)
 
     @property
     def engine(self) -> str:
@@ -280,6 +285,10 @@ class Matter:
     ) -> Pixels:
         background = None if plate is None else lambda matted: plate
         return Renderer(kind, wide, background, finish=self._finish)(matted)
+
+
+def _make(model: Any, options: MatterOptions) -> Matter:
+    return Matter(model, **options)
 
 
 def formed(matted: Matted, form: Form) -> Matted:

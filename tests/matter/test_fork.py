@@ -28,12 +28,18 @@ def matte():
 def shared():
     return matter.stream()(frame).alpha.shape
 
+def plain():
+    return torch_matter.stream()(frame).rgba.shape
+
 model = rematte.load_model()
 if __name__ == "__main__":
     network()
     matter = Matter(downsample_ratio=1.0)
     assert in_child("fork", network) == (1, 1, 64, 96)
     assert in_child("fork", shared) == (64, 96)  # nothing is compiled yet
+    torch_matter = Matter(model, engine="plain", downsample_ratio=1.0)
+    assert plain() == (64, 96, 4)
+    assert in_child("fork", plain) == (64, 96, 4)
     matter.warm_up(96, 64)
     for function in matte, shared:
         try:

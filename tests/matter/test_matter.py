@@ -1,6 +1,6 @@
 """Frames in memory are matted as files are, by one engine for all threads."""
 
-import threading
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
-from fakes import open_image
+from fakes import open_image, threads
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -104,11 +104,11 @@ def test_frames_are_warmed_up_as_a_conversion_is(
 def test_frames_that_are_no_longer_wanted_end_the_threads(
     matter: Matter, frames: list[NDArray[np.uint8]]
 ) -> None:
-    before = threading.active_count()
+    before = threads()
     mattes = matter.frames(frames)
     assert next(mattes).alpha.shape == frames[0].shape[:2]
     mattes.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    assert threads() <= before
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         list(matter.frames([frames[0], frames[0].astype(np.float32)]))
 
@@ -161,6 +161,14 @@ def test_what_is_warm_compiles_nothing(
         matter.warm_up(64, 48)
     with pytest.raises(ValueError, match="0x4"):
         matter.warm_up(0, 4)
+
+
+def test_another_process_makes_its_own(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+) -> None:
+    again: Matter = pickle.loads(pickle.dumps(matter))
+    assert again.options == matter.options
+    assert np.array_equal(again.photo(frames[0]).alpha, matter.photo(frames[0]).alpha)
 
 
 def test_arrays_come_back_as_they_came(
