@@ -19,9 +19,23 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from rematte.conversion.option import Conversion, Option, always
+from rematte.conversion.option import (
+    Backdrop,
+    BackgroundFit,
+    Backing,
+    CodecName,
+    Conversion,
+    DtypeName,
+    EdgeColour,
+    EngineName,
+    InputAlpha,
+    Option,
+    OutputType,
+    Switched,
+    always,
+)
 from rematte.video import values
 from rematte.video.mask_spec import GRAMMAR, parse_masks, parse_who
 from rematte.video.values import Rate
@@ -29,7 +43,7 @@ from rematte.video.values import Rate
 if TYPE_CHECKING:
     import torch
 
-Backdrop = str | Path | tuple[int, int, int]
+__all__ = ["OPTIONS", "QUALITIES", "Backdrop", "Options", "make_options"]
 
 
 def _moving(conversion: Conversion) -> bool:
@@ -157,13 +171,13 @@ class Options:
     background_fit: str | None = _option(
         None, "--background-fit",
         "how an image or video fills the frame (default: cover)", group=_BACKGROUND,
-        choices=("cover", "contain", "stretch"),
+        choices=get_args(BackgroundFit),
         works="a background that is an image or a video", applies=lambda c: c.backdrop,
     )  # fmt: skip
     edge_colour: str = _option(
         "network", "--edge-colour",
         "colours at edges: clean of those of the room behind, or as the network gives "
-        "them", group=_EDGES, choices=("clean", "network"), command_default="clean",
+        "them", group=_EDGES, choices=get_args(EdgeColour), command_default="clean",
     )  # fmt: skip
     black_point: float = _option(
         0.0, "--black-point", "alpha up to X becomes 0", metavar="X", **_SHAPED
@@ -180,7 +194,7 @@ class Options:
     )
     despill: str | None = _option(
         None, "--despill", "take the light of a green or blue backing off the person",
-        group=_EDGES, choices=("green", "blue"), works="outputs with colours",
+        group=_EDGES, choices=get_args(Backing), works="outputs with colours",
         applies=lambda c: any(kind != "alpha" for kind in c.encodings),
     )  # fmt: skip
     include: str | Path | Sequence[str | Path] | None = _option(
@@ -223,7 +237,7 @@ class Options:
     )  # fmt: skip
     dtype: "str | torch.dtype | None" = _option(
         None, "--dtype", "precision", group=_NETWORK,
-        choices=("float32", "float16", "bfloat16"), command_default="float32",
+        choices=get_args(DtypeName), command_default="float32",
     )  # fmt: skip
     engine: str = _option(
         "auto", "--engine",
@@ -231,10 +245,7 @@ class Options:
         "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch, a "
         "recorded graph, torch-compiled (half a minute to compile), or plain",
         group=_NETWORK, metavar="NAME",
-        choices=(
-            "auto", "openvino", "openvino-float32", "plain", "torch", "torch-compiled",
-            "onnxruntime",
-        ),
+        choices=get_args(EngineName),
     )  # fmt: skip
     seq_chunk: int | str = _option(
         1, "--seq-chunk", "frames at once, or auto", group=_NETWORK, metavar="N",
@@ -278,7 +289,7 @@ class Options:
     deinterlace: str | None = _option(
         None, "--deinterlace",
         "make whole pictures of interlaced ones, or leave them as they are (default: "
-        "auto)", group=_PART, choices=("auto", "off"), **_VIDEOS,
+        "auto)", group=_PART, choices=get_args(Switched), **_VIDEOS,
     )  # fmt: skip
     ignore_errors: bool = _option(
         False, "--ignore-errors", "go on past damaged input", group=_PART, switch=True,
@@ -302,7 +313,7 @@ class Options:
     input_alpha: str = _option(
         "multiply", "--input-alpha",
         "what to do with the input's own alpha channel: multiply the matte by it or "
-        "ignore it", group=_PART, choices=("multiply", "ignore"),
+        "ignore it", group=_PART, choices=get_args(InputAlpha),
     )  # fmt: skip
     num_workers: int = _option(
         0, least=0, works="sequences of images", applies=lambda c: c.images,
@@ -312,10 +323,7 @@ class Options:
         None, "--codec",
         "instead of the suffix's default, for the cut-out and the composition",
         group=_ENCODING,
-        choices=(
-            "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
-            "av1_nvenc", "gif", "webp", "apng",
-        ),
+        choices=get_args(CodecName),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
             not e.image for kind, e in c.encodings.items() if _is_main(kind)
@@ -343,7 +351,7 @@ class Options:
     tone_map: str = _option(
         "auto", "--tone-map",
         "make SDR of HDR where an output cannot hold HDR, or keep the code values",
-        group=_ENCODING, choices=("auto", "off"), works="HDR inputs",
+        group=_ENCODING, choices=get_args(Switched), works="HDR inputs",
         applies=lambda c: c.tonal, noted=always, elsewhere="a note",
     )  # fmt: skip
     audio: bool = _option(
@@ -359,7 +367,7 @@ class Options:
         True, "--overwrite", "replace outputs that exist", group=_ENCODING, short="-y",
         switch=True, command_default=False, may_change=True,
     )  # fmt: skip
-    output_type: str = _option("video", choices=("video", "png_sequence"))
+    output_type: str = _option("video", choices=get_args(OutputType))
 
     def __post_init__(self) -> None:
         for each in fields(self):

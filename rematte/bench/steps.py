@@ -243,9 +243,10 @@ def _measure_file(case: Case, clip: Path, weights: str | None, count: int) -> Re
             plain.convert(clip, target, case.ratio, count)
         seconds, engine, shares = time.perf_counter() - begin, "plain", {}
     else:
+        name: Any = case.engine
         run = partial(
             convert_video, network, clip, downsample_ratio=case.ratio,
-            output_composition=target, output_video_mbps=MBPS, engine=case.engine,
+            output_composition=target, output_video_mbps=MBPS, engine=name,
             progress=False,
         )  # fmt: skip
         run(limit=_WARM)

@@ -8,7 +8,7 @@ Whatever it takes for a person is looked at once more, by itself.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from rematte.conversion.report import Bar
 from rematte.conversion.source import open_reader
 from rematte.conversion.windows import Moment, lay_windows
-from rematte.engines.choose import choose_engine
+from rematte.engines.choose import choose_engine, share_models
 from rematte.engines.engine import Engine
 from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
 from rematte.matting.loop import choose_ratio
@@ -68,6 +68,7 @@ def choose_regions(
     options: Options,
     info: VideoInfo,
     progress: bool = False,
+    watch: Callable[[], object] = lambda: None,
 ) -> Regions | None:
     """Decide where the network looks.
 
@@ -77,6 +78,7 @@ def choose_regions(
         options: Those of the conversion.
         info: The source.
         progress: Show a bar on stderr.
+        watch: Called for each frame; may raise.
 
     Returns:
         None where it sees whole frames.
@@ -85,9 +87,10 @@ def choose_regions(
         ValueError: If a region that was given does not lie within the frame.
         InputError: If the input cannot be read.
     """
-    if not is_found(options, info):
-        return given_region(options, info)
+    if not is_found(options, info.width, info.height):
+        return fixed_regions(info.width, info.height, options)
     ratio = choose_ratio(info.width, info.height, options.ratio)
+    model = share_models(model, options.engine, options.device, options.dtype)
     # Each keeps what it builds for one size.
     eyes = _Eyes(*(
         choose_engine(
@@ -98,39 +101,48 @@ def choose_regions(
     ))  # fmt: skip
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
-        bar = tqdm(
+        bar = Bar(
             glances, f"{source.name}: looking for people", unit="frame",
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        return find_regions(bar, info, eyes, ratio)
+        return find_regions(_watched(bar, watch), info, eyes, ratio)
 
 
-def is_found(options: Options, info: VideoInfo) -> bool:
+def is_found(options: Options, width: int, height: int) -> bool:
     """Whether the region is to be found, and frames are large enough for one."""
-    ratio = choose_ratio(info.width, info.height, options.ratio)
+    ratio = choose_ratio(width, height, options.ratio)
     chosen = options.downsample_ratio in (None, "auto")
     return options.region == "auto" and chosen and ratio < 1
 
 
-def given_region(options: Options, info: VideoInfo) -> Regions | None:
-    """Make regions of the rectangle that was given, if one was.
+def _watched(
+    glances: Iterable[Glance], watch: Callable[[], object]
+) -> Iterator[Glance]:
+    for glance in glances:
+        watch()
+        yield glance
+
+
+def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
+    """Give the region of frames of a size where it is given as a rectangle.
 
     Raises:
         ValueError: If it does not lie within the frame.
     """
     if not isinstance(options.region, tuple):
         return None
-    x, y, width, height = options.region
-    if x + width > info.width or y + height > info.height:
+    x, y, w, h = options.region
+    if x + w > width or y + h > height:
         raise ValueError(
-            f"region {x},{y},{width},{height} (--region) reaches beyond the frame, "
-            f"which is {info.width}x{info.height}; give X,Y,WIDTH,HEIGHT within it"
+            f"region {x},{y},{w},{h} (--region) reaches beyond the frame, "
+            f"which is {width}x{height}; give X,Y,WIDTH,HEIGHT within it"
         )
-    ratio = choose_ratio(width, height, options.ratio)
-    window = Window(x, y, (x, y, x + width, y + height))
-    region = Region(windows=(window,), size=(height, width), ratio=ratio)
-    return Regions((info.height, info.width), (region,), ("as given",))
+    window = Window(x, y, (x, y, x + w, y + h))
+    region = Region(
+        windows=(window,), size=(h, w), ratio=choose_ratio(w, h, options.ratio)
+    )
+    return Regions((height, width), (region,), ("as given",))
 
 
 def find_regions(

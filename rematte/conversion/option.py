@@ -1,14 +1,88 @@
-"""What is known of an option of a conversion.
+"""What is known of an option of a conversion, and the types of options as arguments.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+
+from rematte.video.values import Rate
 
 if TYPE_CHECKING:
+    import torch
+
     from rematte.video.codecs import Encoding
+
+Backdrop: TypeAlias = str | Path | tuple[int, int, int]
+EngineName: TypeAlias = Literal[
+    "auto", "openvino", "openvino-float32", "plain", "torch", "torch-compiled",
+    "onnxruntime",
+]  # fmt: skip
+DtypeName: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Quality: TypeAlias = Literal["fast", "balanced", "best"]
+RatioName: TypeAlias = Literal["auto", "portrait", "full-body"]
+EdgeColour: TypeAlias = Literal["clean", "network"]
+Backing: TypeAlias = Literal["green", "blue"]
+BackgroundFit: TypeAlias = Literal["cover", "contain", "stretch"]
+InputAlpha: TypeAlias = Literal["multiply", "ignore"]
+Switched: TypeAlias = Literal["auto", "off"]
+OutputType: TypeAlias = Literal["video", "png_sequence"]
+CodecName: TypeAlias = Literal[
+    "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
+    "av1_nvenc", "gif", "webp", "apng",
+]  # fmt: skip
+
+
+class MattingOptions(TypedDict, total=False):
+    """Options of `convert_video` and of `Matter`; see `rematte.options.Options`."""
+
+    engine: EngineName
+    quality: Quality
+    region: Literal["auto", "full"] | tuple[int, int, int, int]
+    warmup: int | Literal["auto"]
+    edge_colour: EdgeColour
+    black_point: float
+    white_point: float
+    grow: float
+    feather: float
+    despill: Backing | None
+    input_alpha: InputAlpha
+    max_pixels: int | None
+
+
+class MatterOptions(MattingOptions, total=False):
+    """Options of `Matter`; see `rematte.options.Options`."""
+
+    downsample_ratio: float | RatioName | None
+    device: "str | torch.device | None"
+    dtype: "DtypeName | torch.dtype | None"
+
+
+class ConvertOptions(MattingOptions, total=False):
+    """Options of `convert_video` that are given by name; see `Options`."""
+
+    background: Backdrop | Mapping[str, Backdrop] | None
+    background_fit: BackgroundFit | None
+    include: str | Path | Sequence[str | Path] | None
+    exclude: str | Path | Sequence[str | Path] | None
+    person: str | int | None
+    start: Rate | None
+    end: Rate | None
+    limit: int | None
+    frame_rate: Rate | None
+    deinterlace: Switched | None
+    ignore_errors: bool
+    allow_lists: bool
+    hwaccel: str | None
+    codec: CodecName | None
+    crf: int | None
+    start_number: int | None
+    tone_map: Switched
+    audio: bool
+    cuts: str | Path | None
+    overwrite: bool
 
 
 @dataclass(frozen=True)

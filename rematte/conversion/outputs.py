@@ -76,7 +76,7 @@ def plan_outputs(
         owner = "composition" if "composition" in paths else "output"
         given = {} if given is None else {owner: given}
     outputs = []
-    finish = _make_finish(options, info, chosen)
+    finish = make_finish(options, info.rate, chosen)
     for kind, path in paths.items():
         main = kind in ("output", "composition")
         spec, notes = _choose_backdrop(kind, path, given, options.codec)
@@ -107,10 +107,19 @@ def plan_outputs(
     return outputs
 
 
-def _make_finish(options: Options, info: VideoInfo, chosen: Chosen | None) -> Finish:
+def make_finish(
+    options: Options, rate: Fraction = Fraction(30), chosen: Chosen | None = None
+) -> Finish:
+    """Give what is done to edges, alpha and colours.
+
+    Args:
+        options: Those of the conversion.
+        rate: Frames per second of masks that are sequences of images.
+        chosen: The only person who is cut out; None for everybody.
+    """
     limits = Limits(options.max_pixels)
     include, exclude = (
-        Masks(parse_masks(name, given), limits, info.rate) if given else None
+        Masks(parse_masks(name, given), limits, rate) if given else None
         for name, given in (("include", options.include), ("exclude", options.exclude))
     )
     return Finish(

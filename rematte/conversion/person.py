@@ -1,5 +1,6 @@
 """Finds the person who is at a point at some later time, before a conversion begins."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def find_chosen(
     source: Path,
     options: Options,
     regions: Regions | None,
+    watch: Callable[[], object] = lambda: None,
 ) -> None:
     """Matte the frames up to the time that the person is known at, and look there.
 
@@ -36,6 +38,7 @@ def find_chosen(
         source: The input.
         options: Those of the conversion.
         regions: Where the network looks; None for whole frames.
+        watch: Called for each frame; may raise.
 
     Raises:
         ValueError: If nobody is there then.
@@ -53,6 +56,7 @@ def find_chosen(
             cuts=True,
         )  # fmt: skip
         for matted in mattes:
+            watch()
             labels = chosen.look(matted, matted.pixels("alpha", True))
             if matted.frame.time + matted.frame.duration > chosen.who.time:
                 break

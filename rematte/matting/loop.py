@@ -4,6 +4,7 @@ Knows no files: it takes an iterable of frames and gives a generator, so that me
 is bounded and the caller decides when to stop.
 """
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
     from rematte.engines.tensors import TensorMatted
+
+_log = logging.getLogger(__name__)
 
 # Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
 # 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
@@ -336,7 +339,12 @@ def _prepare(engine: Engine, shape: tuple[int, ...], ratio: float) -> None:
     started = time.perf_counter()
     engine.prepare(shape, ratio)
     trim_heap()
-    engine.setup += time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    engine.setup += seconds
+    _log.info(
+        "engine %s ready for %dx%d, ratio %.3g, in %.1f s",
+        engine.name, width, height, ratio, seconds,
+    )  # fmt: skip
 
 
 def matte(

@@ -1,6 +1,7 @@
 """A frame with its matte, and the pixels that are made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from rematte.engines.kernels.guided_filter import Floats, Kind, render
 from rematte.matting.region import WHOLE, Region, Window, cut
 from rematte.video.frame import Frame, Pixels
-from rematte.video.pixels import with_depth
+from rematte.video.pixels import Image, Order, as_given, to_pixels, with_depth
 
 
 def hide(pixels: Pixels) -> Pixels:
@@ -51,8 +52,28 @@ class Plate:
         return Plate(cut(self.pixels(wide), window, size))
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a caller gave a frame, and gets what is made of it.
+
+    Attributes:
+        dtype: The type of the arrays: uint8, uint16 or floating.
+        order: The order of their channels.
+        draw: Makes pixels of a matte where more is done than `Matted.pixels` does.
+    """
+
+    dtype: "np.dtype[Any]"
+    order: Order = "rgb"
+    draw: "Callable[[Matted, Kind, bool, Plate | None], Pixels] | None" = None
+
+
 class Matted:
     """A frame with its matte.
+
+    `alpha`, `foreground`, `rgba` and `over` make arrays of the type and in the channel
+    order of the frame: uint8 up to 255, uint16 up to 65535, floating numbers up to 1.
+    Each is made when it is asked for, out of the frame, which must not have been
+    changed until then.
 
     The CPU engine gives the small maps of the guided filter, and `pixels` applies them
     row by row, so that nothing of full size is held in floats. What torch runs gives a
@@ -67,10 +88,12 @@ class Matted:
         frame: The frame as it was read.
         cut: Whether a scene begins with the frame, after another.
         region: Where the network looked in it.
+        form: How the frame was given; None for RGB with the bits of its pixels.
     """
 
     cut = False
     region = WHOLE
+    form: Form | None = None
     # What the windows of the region gave.
     _parts: "Sequence[Matted]" = ()
 
@@ -96,6 +119,59 @@ class Matted:
     def size(self) -> tuple[int, int]:
         """Height and width of the frame [pixels]."""
         return self.frame.pixels.shape[0], self.frame.pixels.shape[1]
+
+    @property
+    def alpha(self) -> Image:
+        """Alpha, (H, W), multiplied by the source's own."""
+        return self._give("alpha")[..., 0]
+
+    @property
+    def foreground(self) -> Image:
+        """The person's colours without alpha, straight RGB, (H, W, 3)."""
+        return self._give("foreground")
+
+    @property
+    def rgba(self) -> Image:
+        """The cut-out, straight RGBA, (H, W, 4), with RGB 0 where alpha is 0."""
+        return self._give("cutout")
+
+    def over(self, background: Image | tuple[int, int, int]) -> Image:
+        """Lay the person over a background.
+
+        Args:
+            background: Three numbers from 0 to 255, or a picture of the frame's size,
+                (H, W, 3), uint8, uint16 or floating in [0, 1]; channels in the order of
+                the frame's.
+
+        Returns:
+            (H, W, 3).
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        order = "rgb" if self.form is None else self.form.order
+        if isinstance(background, tuple):
+            if len(background) != 3 or not all(0 <= each <= 255 for each in background):
+                raise ValueError(
+                    f"background {background} must be three numbers from 0 to 255, or "
+                    "a picture (H, W, 3)"
+                )
+            background = np.array([[background]], np.uint8)
+        elif background.shape[:2] != self.size:
+            raise ValueError(
+                f"the background has the shape {background.shape}, and the frame is "
+                f"{self.size[0]} by {self.size[1]} pixels (H, W); resize it first"
+            )
+        return self._give("composite", Plate(to_pixels(background, order)[..., :3]))
+
+    def _give(self, kind: Kind, plate: Plate | None = None) -> Image:
+        form = self.form or Form(self.frame.pixels.dtype)
+        wide = form.dtype != np.uint8
+        if form.draw is not None:
+            pixels = form.draw(self, kind, wide, plate)
+        else:
+            pixels = self.pixels(kind, wide, plate)
+        return as_given(pixels, form.dtype, form.order)
 
     @cached_property
     def made(self) -> dict[str, Any]:

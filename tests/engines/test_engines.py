@@ -20,7 +20,7 @@ from rematte.engines.choose import choose_engine, load_for
 from rematte.engines.convert_graph import as_graph
 from rematte.engines.graph import BUNDLED
 from rematte.engines.module import ModuleEngine
-from rematte.engines.openvino import OpenVINOEngine
+from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
 from rematte.engines.runtimes import import_openvino
 from rematte.errors import WeightsError
 from rematte.matting.loop import Memory, matte, run
@@ -89,7 +89,7 @@ def test_a_decoder_of_its_own_gives_the_network_s_mattes(
 
 @pytest.mark.parametrize("size", [(48, 64), (35, 51)])
 def test_no_convolution_waits_for_maps_to_be_joined(size: tuple[int, int]) -> None:
-    ops = OpenVINOEngine(BUNDLED, False)._read(size).get_ops()
+    ops = CompiledGraph(BUNDLED)._read(size).get_ops()
     kinds = [node.get_type_name() for node in ops]
     convolutions = [node for node in ops if node.get_type_name() == "Convolution"]
     sources = {node.input_value(0).get_node().get_type_name() for node in convolutions}

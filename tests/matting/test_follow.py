@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rematte.engines.module import ModuleEngine
+from rematte.matter.matter import Matter
 from rematte.matting.follow import Follower
 from rematte.matting.loop import run
 from rematte.matting.region import Region
@@ -149,3 +150,17 @@ def test_people_who_fill_the_frame_and_small_frames_are_seen_whole() -> None:
         _, regions, _, eye = follow(pictures)
         assert not any(region.windows for region in regions)
         assert eye.pixels == 0
+
+
+def test_streams_and_iterators_in_memory_follow_them_too() -> None:
+    pictures = [picture((600 + 4 * n, 300)) for n in range(FIRST)]
+    alphas, regions, *_ = follow(pictures)
+    assert regions[-1].windows
+    matter = Matter(Coarse(), region="auto")
+    stream = matter.stream()
+    for _ in range(2):
+        for alpha, each in zip(alphas, pictures, strict=True):
+            assert np.allclose(stream(each).alpha / 255, alpha, atol=1 / 255)
+        stream.reset()
+    for alpha, matted in zip(alphas, matter.frames(pictures), strict=True):
+        assert np.allclose(matted.alpha / 255, alpha, atol=1 / 255)
