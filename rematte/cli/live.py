@@ -67,6 +67,7 @@ def add(commands: Commands) -> None:
         *("deinterlace", "device", "dtype", "engine"),
     ):
         flags.add_option(parser, name)
+    parser.set_defaults(region="full")  # which is steadier in time
     flags.add_weights(parser)
     parser.add_argument(
         "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"

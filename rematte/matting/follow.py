@@ -21,10 +21,10 @@ from rematte.matting.region import CELL, WHOLE, Region, Window, crop, ratio_for
 from rematte.video.frame import Frame
 from rematte.video.scene_cuts import CHANGE, Picture, difference, shrink
 
-_TILES = 3  # in a row and in a column of what is looked at besides the window
+_TILES = 4  # in a row and in a column of what is looked at besides the window
 # Frames from one look at a tile to the next. Where something has changed in one, it is
-# looked at sooner, as often as half of the frames, and for some frames in each.
-_EVERY, _OFTEN, _AT_ONCE = 3, 0.5, 6
+# looked at sooner: on average in a share of the frames, and at first in each of some.
+_EVERY, _OFTEN, _AT_ONCE = 2, 0.75, 6
 _LEAST_CHANGED = 2  # cells of the small copy
 # Frames for which a smaller window must do before it is taken; after each time that it
 # was too small, twice as many, up to the most.

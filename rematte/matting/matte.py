@@ -225,15 +225,17 @@ class Matted:
         elif kind == "composite" and plate is not None:
             shape = height, width, 3
             whole = np.empty(shape, dtype)
-            whole[:] = plate.pixels(wide)
+            behind = plate.pixels(wide)
+            # Rows are copied a hundred times faster than single pixels are.
+            whole[:] = behind.repeat(width, 1) if plate.size == (1, 1) else behind
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
         size = self.region.size
         for window, part in zip(self.region.windows, self._parts, strict=True):
-            behind = plate and plate.cut(window, size, wide)
+            part_plate = plate and plate.cut(window, size, wide)
             left, top, right, bottom = window.keep
             rows = slice(top - window.top, bottom - window.top)
             columns = slice(left - window.left, right - window.left)
-            made = part.pixels(kind, wide, behind)
+            made = part.pixels(kind, wide, part_plate)
             whole[top:bottom, left:right] = made[rows, columns]
         return whole
