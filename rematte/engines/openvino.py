@@ -26,38 +26,6 @@ _STATES = INPUTS[1:]
 _NEW = tuple(f"{name}o" for name in _STATES)
 
 
-class _Fork:
-    """Knows whether this process was forked from one that had compiled.
-
-    OpenVINO's threads do not live on in it, and a step would wait for them for ever.
-    """
-
-    compiled = lost = False
-
-    def after(self) -> None:
-        """Note a fork, in the child."""
-        self.lost = self.compiled
-
-    def check(self) -> None:
-        """Refuse to compile or run where it would never end.
-
-        Raises:
-            RuntimeError: If this process is a fork of one that had compiled.
-        """
-        if self.lost:
-            raise RuntimeError(
-                "this process was forked from one in which OpenVINO had run, and its "
-                "threads are not here: start processes with "
-                'multiprocessing.get_context("spawn"), or build the first Matter and '
-                "convert the first video after the fork"
-            )
-
-
-_fork = _Fork()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_fork.after)
-
-
 def read(core: Any, graph: Graph) -> Any:
     """Read a graph.
 
@@ -121,6 +89,22 @@ class CompiledGraph:
         self._sizes: WeakValueDictionary[Any, _Size] = WeakValueDictionary()
         self._recent: deque[_Size] = deque(maxlen=keep)
         self._lock = Lock()
+        self._process = 0
+
+    def check(self) -> None:
+        """Refuse to work in a fork of the process that compiled.
+
+        OpenVINO's threads are not there, and some calls would wait for them for ever.
+
+        Raises:
+            RuntimeError: If this is such a process.
+        """
+        if self._process not in (0, os.getpid()):
+            raise RuntimeError(
+                "this Matter had compiled its network before the process was forked, "
+                "and OpenVINO's threads are not in the fork; make a Matter in each "
+                'process, or start them with multiprocessing.get_context("spawn")'
+            )
 
     def at(self, size: tuple[int, int], refined: bool, mixed: bool) -> "_Size":
         """Give the models of a size, which are compiled at its first use.
@@ -130,7 +114,7 @@ class CompiledGraph:
             refined: Whether the maps are the guided filter's.
             mixed: Whether the decoder is bfloat16.
         """
-        _fork.check()
+        self.check()
         key = size, refined, mixed
         with self._lock:
             found = self._sizes.setdefault(key, _Size())
@@ -147,7 +131,7 @@ class CompiledGraph:
     ) -> None:
         maps = "refined" if refined else "plain"
         model = self._read(size)
-        _fork.compiled = True
+        self._process = os.getpid()
         if mixed:
             stages: Any = [
                 (("picture",), _FEATURES, "f32"),
@@ -279,7 +263,7 @@ class OpenVINOEngine:
 
     def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:
         """Matte frames one after the other."""
-        _fork.check()
+        self._compiled.check()
         mattes = []
         for frame in frames:
             picture = shrink(frame.pixels, self._ratio)

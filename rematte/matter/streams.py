@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rematte.conversion.option import DtypeName, RatioName
 from rematte.matter.matter import Matter, Stream, formed
 from rematte.matter.pictures import Picture
 from rematte.matting.loop import choose_ratio
@@ -28,19 +29,21 @@ class Streams:
             `MattingNetwork`, which torch calls as a whole.
         downsample_ratio: Size of the coarse pass; see `choose_ratio`.
         device: Where the model is.
-        dtype: The model's precision; by default float32.
+        dtype: The model's precision; by default its own, or float32.
         order: The order of the channels of arrays, of those that come back too.
     """
 
     def __init__(
         self,
         model: Any,
-        downsample_ratio: float | str | None = None,
+        downsample_ratio: float | RatioName | None = None,
         device: "torch.device | str" = "cpu",
-        dtype: "torch.dtype | None" = None,
+        dtype: "DtypeName | torch.dtype | None" = None,
         order: Order = "rgb",
     ) -> None:
         if not isinstance(model, Matter):
+            if dtype is None and not any(True for _ in model.parameters()):
+                dtype = "float32"  # a frozen one, which does not say its own
             given: Any = {"downsample_ratio": downsample_ratio, "dtype": dtype}
             model = Matter(model, engine="plain", device=device, **given)
         self._matter, self._order = model, order
