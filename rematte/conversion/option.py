@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rematte.video.codecs import Encoding
+    from rematte.video.encoding import Encoding
 
 
 @dataclass(frozen=True)

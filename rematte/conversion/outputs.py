@@ -16,13 +16,8 @@ from rematte.matting.background import (
 )
 from rematte.matting.finish import Finish
 from rematte.options import Backdrop, Options
-from rematte.video.codecs import (
-    Encoding,
-    can_hold_alpha,
-    choose,
-    is_sequence,
-    with_alpha,
-)
+from rematte.video.codecs import can_hold_alpha, is_sequence, with_alpha
+from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.opening import Limits

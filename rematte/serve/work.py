@@ -15,7 +15,7 @@ from rematte.matting.background import Renderer
 from rematte.matting.finish import Finish
 from rematte.matting.loop import choose_ratio, matte_still, run
 from rematte.options import Options
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
 from rematte.video.images import decode_image

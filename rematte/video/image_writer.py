@@ -17,8 +17,9 @@ import av
 import numpy as np
 
 from rematte.video import exr
-from rematte.video.codecs import Encoding, is_sequence, pattern_of
+from rematte.video.codecs import is_sequence, pattern_of
 from rematte.video.colour import from_rgb
+from rematte.video.encoding import Encoding
 from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
@@ -50,7 +51,7 @@ class ImageWriter:
             "out/%04d.png". In a folder, images keep the stems of the source's images,
             or are numbered from 0000.
         info: Colour, pixel shape, timecode and tracks of the source.
-        encoding: From `codecs.choose`.
+        encoding: From `encoding.choose`.
         start: The number of the first image, as for `image_name`.
 
     Attributes:

@@ -19,10 +19,11 @@ from av.container import OutputContainer
 from rematte.errors import OutputError
 from rematte.video import matroska
 from rematte.video.clock import Clock
-from rematte.video.codecs import Encoding, is_nvenc, opens
+from rematte.video.codecs import is_nvenc, opens
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.concat import Timing
 from rematte.video.edge_colours import extend_colours
+from rematte.video.encoding import Encoding
 from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
 from rematte.video.gif_palette import Palette
 from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
@@ -68,7 +69,7 @@ class FileWriter:
     Args:
         path: The output.
         info: Size, rate, time base and colour of the frames.
-        encoding: From `codecs.choose`.
+        encoding: From `encoding.choose`.
         source: A file to copy sound, subtitles, chapters and tags from, or None.
         start: Time in the source [s] that is 0 in the output.
         end: Time in the source [s] at which the sound is cut, or None.

@@ -27,6 +27,7 @@ from rematte.errors import OutputError
 from rematte.video import codecs as formats
 from rematte.video import matroska
 from rematte.video.codecs import is_nvenc, opens
+from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target, replaced_images
@@ -85,8 +86,8 @@ def open_writer(
     crf: int | None = None,
     mbps: float | None = None,
     **side: Any,
-) -> tuple[Writer, formats.Encoding]:
-    encoding = formats.choose(
+) -> tuple[Writer, Encoding]:
+    encoding = choose(
         path, info, alpha=alpha, gray=gray, codec=codec, crf=crf, mbps=mbps
     )
     if formats.is_sequence(path) or info.still:
@@ -869,7 +870,7 @@ def test_what_cannot_be_is_a_value_error(
     name: str, options: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the words are checked)
-        formats.choose(Path(name), info_of(), **({"alpha": False} | options))
+        choose(Path(name), info_of(), **({"alpha": False} | options))
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
