@@ -121,6 +121,11 @@ class Options:
         output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
             that have one.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
+        alpha_mode: "straight" colours or colours "premultiplied" by alpha in cut-outs
+            whose format can hold both; by default straight, but premultiplied in
+            OpenEXR. ProRes does not say which, so tell the program that reads it.
+        exr_compression: "zip", "zips", "rle" or "none" of OpenEXR images; none of them
+            loses anything.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
@@ -305,6 +310,21 @@ class Options:
         None, "--crf", "constant quality, lower is better", group=_ENCODING,
         metavar="N", parse=int, works=f"{_RATED}; animated WebP",
         applies=lambda c: any(e.crf is not None for e in c.encodings.values()),
+    )  # fmt: skip
+    alpha_mode: str | None = _option(
+        None, "--alpha-mode",
+        "colours as they are, or multiplied by alpha (default: straight, but "
+        "premultiplied in OpenEXR)", group=_ENCODING,
+        choices=("straight", "premultiplied"),
+        works="transparent outputs in ProRes, TIFF or OpenEXR",
+        applies=lambda c: any(e.has_alpha_modes for e in c.encodings.values()),
+    )  # fmt: skip
+    exr_compression: str = _option(
+        "zip", "--exr-compression",
+        "of OpenEXR: zip of 16 rows at once, zips of each row, rle (all lossless) or "
+        "none", group=_ENCODING, choices=("zip", "zips", "rle", "none"),
+        works="OpenEXR images",
+        applies=lambda c: any(e.compression for e in c.encodings.values()),
     )  # fmt: skip
     start_number: int | None = _option(
         None, "--start-number",

@@ -79,6 +79,8 @@ def plan_outputs(
             crf=options.crf,
             mbps=options.output_video_mbps,
             tone_map=options.tone_map == "auto",
+            alpha_mode=options.alpha_mode,
+            exr_compression=options.exr_compression,
         )
         background = None
         if main:

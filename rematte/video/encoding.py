@@ -16,6 +16,7 @@ from rematte.video.codecs import (
     is_sequence,
     with_alpha,
 )
+from rematte.video.exr import COMPRESSIONS
 from rematte.video.frame import (
     RANGE_FULL,
     SDR,
@@ -39,6 +40,8 @@ class Encoding:
         image: Whether it makes images rather than a video.
         crf: Constant quality, or None.
         mbps: Bit rate to aim at [Mbit/s], or None.
+        premultiplied: Whether the file's colours are multiplied by alpha.
+        compression: FFmpeg's name of an OpenEXR image's compression.
         colour: Meaning of the pixels, which the file states if its format has tags.
         notes: Sentences on what the output cannot hold of the source's colour.
     """
@@ -50,6 +53,8 @@ class Encoding:
     image: bool = False
     crf: int | None = None
     mbps: float | None = None
+    premultiplied: bool = False
+    compression: str = ""
     colour: Colour = SDR
     notes: tuple[str, ...] = ()
 
@@ -57,6 +62,8 @@ class Encoding:
     def options(self) -> dict[str, str]:
         """The encoder's options for the colour, constant quality included."""
         encoder, options = self.codec.encoder, dict(self.codec.options)
+        if self.compression:
+            options["compression"] = self.compression
         if self.crf is None or self.mbps is not None:
             return options
         if encoder == "libwebp_anim":
@@ -89,6 +96,11 @@ class Encoding:
         return self.alpha and lossy
 
     @property
+    def has_alpha_modes(self) -> bool:
+        """Whether colours can be straight as well as multiplied by alpha."""
+        return self.alpha and self.codec.encoder in ("prores_ks", "tiff", "exr")
+
+    @property
     def bits(self) -> int:
         """Bits per channel in the file."""
         return av.VideoFormat(self.pixel_format).components[0].bits
@@ -104,6 +116,8 @@ def choose(
     crf: int | None = None,
     mbps: float | None = None,
     tone_map: bool = False,
+    alpha_mode: str | None = None,
+    exr_compression: str = "zip",
 ) -> Encoding:
     """Choose how to encode an output.
 
@@ -117,13 +131,19 @@ def choose(
         mbps: Bit rate [Mbit/s] instead of constant quality, if the codec has one.
         tone_map: Whether HDR and logarithmic pixels become SDR if the format holds only
             SDR; else they keep the source's code values.
+        alpha_mode: "straight" or "premultiplied" colours where the format can hold
+            both; None: straight, but in OpenEXR premultiplied.
+        exr_compression: One of `exr.COMPRESSIONS`.
 
     Raises:
         ValueError: If the suffix is unknown, or cannot hold the codec or alpha.
     """
     suffix = path.suffix.lower()
     if is_sequence(path) or (suffix in IMAGES and info.still):
-        return _choose_image(path, info, alpha, gray, codec, tone_map)
+        image = _choose_image(path, info, alpha, gray, codec, tone_map)
+        image = _with_alpha_mode(image, alpha_mode)
+        light = image.codec.encoder == "exr"
+        return replace(image, compression=COMPRESSIONS[exr_compression] * light)
     if suffix in IMAGES and suffix not in CONTAINERS:
         raise ValueError(
             f"{path} is one image, but the input has many frames; give a folder, a "
@@ -157,7 +177,14 @@ def choose(
         crf=default if crf is None or default is None else crf,
         mbps=None if chosen.crf is None or chosen.encoder == "libwebp_anim" else mbps,
     )
+    encoding = _with_alpha_mode(encoding, alpha_mode)
     return _with_colour(encoding, path, info, gray, tone_map)
+
+
+def _with_alpha_mode(encoding: Encoding, mode: str | None) -> Encoding:
+    usual = "premultiplied" if encoding.codec.encoder == "exr" else "straight"
+    wanted = (mode if encoding.has_alpha_modes else None) or usual
+    return replace(encoding, premultiplied=encoding.alpha and wanted != "straight")
 
 
 def _is_deep(info: VideoInfo) -> bool:
@@ -249,7 +276,7 @@ def _keep_colour(
         notes.append(f"reduced from {info.depth} to {encoding.bits} bits per channel")
     if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
         notes.append("full range became limited range, the only one that ProRes has")
-    if colour.wide_gamut and colour.sdr and (untagged or encoder == "exr"):
+    if colour.wide_gamut and colour.sdr and untagged:
         notes.append(
             "the colours look less saturated: the source has other primaries than "
             "BT.709, which this format cannot state; .mp4, .mov, .mkv and .png can"

@@ -31,6 +31,7 @@ from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_outpu
 from rematte.video.output_paths import as_output_error, real_path, temporary_path
 from rematte.video.parallel_rows import run_beside
 from rematte.video.passthrough import SideStreams
+from rematte.video.pixels import premultiply, with_depth
 from rematte.video.vp9_alpha import AlphaEncoder
 
 # Frames of more pixels, about from 4K on, spare the memory of x264.
@@ -343,6 +344,8 @@ class FileWriter:
         down, right = self._stream.height - height, self._stream.width - width
         if down or right:
             pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), "edge")
+        if self._encoding.premultiplied:
+            pixels = premultiply(with_depth(pixels, True))
         if self._encoding.mixes_edges:
             colours = extend_colours(pixels)
             if self._alpha is not None:

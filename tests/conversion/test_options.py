@@ -15,6 +15,7 @@ from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS
 from rematte.segments import convert_long
 from rematte.video.codecs import CODECS
+from rematte.video.exr import COMPRESSIONS
 from rematte.video.fields import DEINTERLACE
 from rematte.video.read_options import INPUT_ALPHAS
 
@@ -25,6 +26,7 @@ CHOICES = {
     "codec": CODECS,
     "deinterlace": DEINTERLACE,
     "engine": ENGINES,
+    "exr_compression": COMPRESSIONS,
     "input_alpha": INPUT_ALPHAS,
 }
 
@@ -45,6 +47,8 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "ignore_errors": (True, {"output": "o.png"}, "in.png"),
     "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
     "deinterlace": ("off", {"output": "o.png"}, "in.png"),
+    "alpha_mode": ("premultiplied", {"output": "o.webm"}, "in.mp4"),
+    "exr_compression": ("zips", {"output": "o"}, "in.mp4"),
     "start_number": (1, {"output": "o.mp4"}, "in.mp4"),
     "codec": ("h264", {"output_alpha": "a.mp4"}, "in.mp4"),
     "warmup": (3, {"output": "o.png"}, "in.png"),
