@@ -100,6 +100,9 @@ class Options:
         end: Where to stop in the source, likewise.
         limit: At most this many frames.
         input_resize: Width and height [pixels] to resize input and outputs to.
+        fit: How a picture of another shape is brought to `input_resize`: "stretch"
+            distorts it; "contain", the default of the command line, shows all of it,
+            with bars that are transparent or background; "cover" cuts off what is over.
         frame_rate: Frames per second of an image folder (by default 30) or of a stream
             without times (by default what it says itself); a video that has times is
             converted to it. Any kind of number, or a text like "24000/1001".
@@ -242,6 +245,14 @@ class Options:
     input_resize: tuple[int, int] | None = _option(
         None, "--resize", "size of input and outputs", group=_PART, metavar="WxH",
         parse=values.parse_size,
+    )  # fmt: skip
+    fit: str = _option(
+        "stretch", "--fit",
+        "how a picture of another shape is brought to --resize: contain shows all of "
+        "it, with bars that are transparent or background, cover cuts off what is "
+        "over, stretch distorts", group=_PART, choices=("contain", "cover", "stretch"),
+        command_default="contain", idle=("contain",), works="--resize",
+        applies=lambda c: c.resized,
     )  # fmt: skip
     frame_rate: Rate | None = _option(
         None, "--frame-rate",

@@ -58,6 +58,7 @@ def _describe(
         numbered=any(is_sequence(item.path) for item in outputs),
         tonal=not info.colour.sdr,
         sized=options.downsample_ratio in (None, "auto"),
+        resized=options.input_resize is not None,
         timed=not reader.images or cut or any(map(_has_times, outputs)),
     )
 

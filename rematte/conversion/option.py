@@ -24,6 +24,7 @@ class Conversion:
     numbered: bool = False  # an output is a folder or a pattern of images
     tonal: bool = False  # the input is not SDR
     sized: bool = True  # the size of the coarse pass is not given
+    resized: bool = False  # a size is given
     timed: bool = True  # times matter: input, output, `start` or `end` has some
 
 

@@ -25,12 +25,14 @@ def open_reader(
         options: How to read it.
         start: Skip what is shown before this time [s].
         end: Stop before this time [s].
-        size: Width and height of the frames [pixels]; by default the options'.
+        size: Width and height that frames are stretched to [pixels]; by default as
+            the options say.
     """
     return VideoReader(
         source,
         ReadOptions(
             size=size or options.input_resize,
+            fit=options.fit if options.input_resize and not size else "stretch",
             start=start,
             end=end,
             frame_rate=options.rate,

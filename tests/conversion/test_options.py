@@ -10,13 +10,13 @@ from fakes import Fake, colours, save_images
 from rematte.conversion.needs import NEEDS
 from rematte.convert import convert_video
 from rematte.engines.choose import ENGINES
-from rematte.matting.background import FITS
 from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS
 from rematte.segments import convert_long
 from rematte.video.codecs import CODECS
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.fields import DEINTERLACE
+from rematte.video.fitting import FITS
 from rematte.video.read_options import INPUT_ALPHAS
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -27,6 +27,7 @@ CHOICES = {
     "deinterlace": DEINTERLACE,
     "engine": ENGINES,
     "exr_compression": COMPRESSIONS,
+    "fit": FITS,
     "input_alpha": INPUT_ALPHAS,
 }
 
@@ -43,6 +44,7 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "start": (0, {"output": "o.png"}, "in.png"),
     "end": (9, {"output": "o.png"}, "in.png"),
     "limit": (1, {"output": "o.png"}, "in.png"),
+    "fit": ("cover", {"output": "o.mp4"}, "in.mp4"),
     "frame_rate": (25, {"output": "o.png"}, "in.png"),
     "ignore_errors": (True, {"output": "o.png"}, "in.png"),
     "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
