@@ -127,6 +127,9 @@ class Options:
         alpha_mode: "straight" colours or colours "premultiplied" by alpha in cut-outs
             whose format can hold both; by default straight, but premultiplied in
             OpenEXR. ProRes does not say which, so tell the program that reads it.
+        packed: Makes one opaque picture of colour and alpha, for players that know no
+            alpha: "side" by side, or "stacked". The codec is then H.264, HEVC, AV1 or
+            VP9.
         exr_compression: "zip", "zips", "rle" or "none" of OpenEXR images; none of them
             loses anything.
         start_number: The number of the first image of outputs that are patterns or
@@ -327,8 +330,15 @@ class Options:
         "colours as they are, or multiplied by alpha (default: straight, but "
         "premultiplied in OpenEXR)", group=_ENCODING,
         choices=("straight", "premultiplied"),
-        works="transparent outputs in ProRes, TIFF or OpenEXR",
+        works="transparent outputs in ProRes, TIFF or OpenEXR, and packed ones",
         applies=lambda c: any(e.has_alpha_modes for e in c.encodings.values()),
+    )  # fmt: skip
+    packed: str | None = _option(
+        None, "--packed",
+        "put alpha as gray beside or below the colour in one picture, for players "
+        "that know no alpha", group=_ENCODING, choices=("side", "stacked"),
+        works="cut-outs without a background",
+        applies=lambda c: any(e.packed for e in c.encodings.values()),
     )  # fmt: skip
     exr_compression: str = _option(
         "zip", "--exr-compression",

@@ -69,7 +69,7 @@ def plan_outputs(
     finish = _make_finish(options)
     for kind, path in paths.items():
         main = kind in ("output", "composition")
-        spec, notes = _choose_backdrop(kind, path, given, options.codec)
+        spec, notes = _choose_backdrop(kind, path, given, options)
         encoding = choose(
             path,
             info,
@@ -81,6 +81,7 @@ def plan_outputs(
             tone_map=options.tone_map == "auto",
             alpha_mode=options.alpha_mode,
             exr_compression=options.exr_compression,
+            packed=options.packed or "",
         )
         background = None
         if main:
@@ -107,7 +108,7 @@ def _make_finish(options: Options) -> Finish:
 
 
 def _choose_backdrop(
-    kind: str, path: Path, given: Mapping[str, Backdrop], codec: str | None
+    kind: str, path: Path, given: Mapping[str, Backdrop], options: Options
 ) -> tuple[Backdrop, list[str]]:
     """Choose what is behind the person in an output, and note where that is a surprise.
 
@@ -115,8 +116,9 @@ def _choose_backdrop(
         kind: The kind of output.
         path: Where it goes.
         given: The backgrounds that were asked for, by kind of output.
-        codec: The codec that was asked for.
+        options: Those of the conversion.
     """
+    codec = options.codec
     spec = given.get(kind)
     if spec is not None:
         return spec, []
@@ -125,7 +127,7 @@ def _choose_backdrop(
         clear = is_sequence(path) and can_hold_alpha(path.suffix.lower() or ".png")
         return "transparent" if clear else "green", []
     suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
-    if can_hold_alpha(suffix, codec):
+    if options.packed or can_hold_alpha(suffix, codec):
         return "transparent", []
     spec = given.get("composition", "green")
     spec = "green" if spec == "transparent" else spec

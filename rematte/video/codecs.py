@@ -193,6 +193,11 @@ def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
     return any(CODECS[name].alpha for name in CONTAINERS.get(suffix, ()))
 
 
+def can_pack(name: str) -> bool:
+    """Whether colour and alpha can lie side by side in pictures of a codec."""
+    return "yuv420p" in CODECS[name].opaque.values()
+
+
 def can_join(path: Path) -> bool:
     """Whether segments of an output can be joined without encoding again.
 

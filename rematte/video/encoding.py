@@ -11,6 +11,7 @@ from rematte.video.codecs import (
     IMAGES,
     WEBP_LOSSLESS,
     Codec,
+    can_pack,
     check_suffix,
     is_nvenc,
     is_sequence,
@@ -19,6 +20,7 @@ from rematte.video.codecs import (
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.frame import (
     RANGE_FULL,
+    RANGE_LIMITED,
     SDR,
     TRANSFER_SRGB,
     TRANSFERS,
@@ -41,6 +43,8 @@ class Encoding:
         crf: Constant quality, or None.
         mbps: Bit rate to aim at [Mbit/s], or None.
         premultiplied: Whether the file's colours are multiplied by alpha.
+        packed: Where alpha lies beside the colour in one opaque picture: one of
+            `packing.ARRANGEMENTS`, or empty. The pixels have an alpha channel then.
         compression: FFmpeg's name of an OpenEXR image's compression.
         colour: Meaning of the pixels, which the file states if its format has tags.
         notes: Sentences on what the output cannot hold of the source's colour.
@@ -54,6 +58,7 @@ class Encoding:
     crf: int | None = None
     mbps: float | None = None
     premultiplied: bool = False
+    packed: str = ""
     compression: str = ""
     colour: Colour = SDR
     notes: tuple[str, ...] = ()
@@ -98,7 +103,8 @@ class Encoding:
     @property
     def has_alpha_modes(self) -> bool:
         """Whether colours can be straight as well as multiplied by alpha."""
-        return self.alpha and self.codec.encoder in ("prores_ks", "tiff", "exr")
+        able = self.codec.encoder in ("prores_ks", "tiff", "exr")
+        return bool(self.packed) or (self.alpha and able)
 
     @property
     def bits(self) -> int:
@@ -118,6 +124,7 @@ def choose(
     tone_map: bool = False,
     alpha_mode: str | None = None,
     exr_compression: str = "zip",
+    packed: str = "",
 ) -> Encoding:
     """Choose how to encode an output.
 
@@ -134,11 +141,17 @@ def choose(
         alpha_mode: "straight" or "premultiplied" colours where the format can hold
             both; None: straight, but in OpenEXR premultiplied.
         exr_compression: One of `exr.COMPRESSIONS`.
+        packed: One of `packing.ARRANGEMENTS`, for pixels with an alpha channel in a
+            codec that has none; or empty.
 
     Raises:
         ValueError: If the suffix is unknown, or cannot hold the codec or alpha.
     """
     suffix = path.suffix.lower()
+    packed = packed * alpha
+    if packed:
+        _check_packable(path, codec)
+        alpha = False
     if is_sequence(path) or (suffix in IMAGES and info.still):
         image = _choose_image(path, info, alpha, gray, codec, tone_map)
         image = _with_alpha_mode(image, alpha_mode)
@@ -150,6 +163,38 @@ def choose(
             f"pattern such as {path.stem}_%04d{suffix}, or a video's suffix"
         )
     check_suffix(path)
+    names = _codec_names(path, alpha, codec)
+    if packed:
+        names = tuple(filter(can_pack, names))
+    deep = []
+    if _is_deep(info) and not packed:
+        deep = [name for name in names if max(_formats(name, alpha)) > 8]
+    chosen = CODECS[(deep or list(names))[0]]
+    formats = chosen.alpha if alpha else chosen.opaque
+    default = chosen.crf
+    if alpha and chosen.alpha_crf is not None:
+        default = chosen.alpha_crf
+    if packed and default is not None:
+        default //= 3  # errors of alpha show as halos
+    encoding = Encoding(
+        chosen,
+        formats[max(formats)] if deep else formats[8],
+        alpha,
+        bool(deep),
+        crf=default if crf is None or default is None else crf,
+        mbps=None if chosen.crf is None or chosen.encoder == "libwebp_anim" else mbps,
+    )
+    encoding = _with_alpha_mode(replace(encoding, packed=packed), alpha_mode)
+    encoding = _with_colour(encoding, path, info, gray, tone_map)
+    if packed:  # few players on phones heed full range
+        limited = replace(encoding.colour, range=RANGE_LIMITED)
+        encoding = replace(encoding, colour=limited)
+    return encoding
+
+
+def _codec_names(path: Path, alpha: bool, codec: str | None) -> tuple[str, ...]:
+    """The codecs that can be taken, in the order of preference."""
+    suffix = path.suffix.lower()
     names = CONTAINERS[suffix]
     if codec is not None:
         if codec not in names:
@@ -161,30 +206,28 @@ def choose(
         names = tuple(name for name in names if CODECS[name].alpha)
         if not names:
             raise ValueError(_no_alpha(path))
-    deep = []
-    if _is_deep(info):
-        deep = [name for name in names if max(_formats(name, alpha)) > 8]
-    chosen = CODECS[(deep or list(names))[0]]
-    formats = chosen.alpha if alpha else chosen.opaque
-    default = chosen.crf
-    if alpha and chosen.alpha_crf is not None:
-        default = chosen.alpha_crf
-    encoding = Encoding(
-        chosen,
-        formats[max(formats)] if deep else formats[8],
-        alpha,
-        bool(deep),
-        crf=default if crf is None or default is None else crf,
-        mbps=None if chosen.crf is None or chosen.encoder == "libwebp_anim" else mbps,
-    )
-    encoding = _with_alpha_mode(encoding, alpha_mode)
-    return _with_colour(encoding, path, info, gray, tone_map)
+    return names
+
+
+def _check_packable(path: Path, codec: str | None) -> None:
+    suffix = path.suffix.lower()
+    able = [each for each, names in CONTAINERS.items() if any(map(can_pack, names))]
+    if suffix not in able or is_sequence(path):
+        raise ValueError(
+            f"{path} cannot be packed (--packed): write one of {', '.join(able)}"
+        )
+    if codec is not None and not can_pack(codec):
+        raise ValueError(
+            f"codec {codec!r} cannot be packed (--packed); take one of "
+            f"{', '.join(filter(can_pack, CONTAINERS[suffix]))}"
+        )
 
 
 def _with_alpha_mode(encoding: Encoding, mode: str | None) -> Encoding:
     usual = "premultiplied" if encoding.codec.encoder == "exr" else "straight"
     wanted = (mode if encoding.has_alpha_modes else None) or usual
-    return replace(encoding, premultiplied=encoding.alpha and wanted != "straight")
+    clear = encoding.alpha or bool(encoding.packed)
+    return replace(encoding, premultiplied=clear and wanted != "straight")
 
 
 def _is_deep(info: VideoInfo) -> bool:

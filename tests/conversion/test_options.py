@@ -17,6 +17,7 @@ from rematte.video.codecs import CODECS
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.fields import DEINTERLACE
 from rematte.video.fitting import FITS
+from rematte.video.packing import ARRANGEMENTS
 from rematte.video.read_options import INPUT_ALPHAS
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -29,6 +30,7 @@ CHOICES = {
     "exr_compression": COMPRESSIONS,
     "fit": FITS,
     "input_alpha": INPUT_ALPHAS,
+    "packed": ARRANGEMENTS,
 }
 
 # For each option a value, outputs for which it does nothing, and the input.
@@ -50,6 +52,7 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
     "deinterlace": ("off", {"output": "o.png"}, "in.png"),
     "alpha_mode": ("premultiplied", {"output": "o.webm"}, "in.mp4"),
+    "packed": ("side", {"output": "o.mp4", "background": "red"}, "in.mp4"),
     "exr_compression": ("zips", {"output": "o"}, "in.mp4"),
     "start_number": (1, {"output": "o.mp4"}, "in.mp4"),
     "codec": ("h264", {"output_alpha": "a.mp4"}, "in.mp4"),
