@@ -84,13 +84,17 @@ class Encoding:
     def alpha_options(self) -> dict[str, str]:
         """The encoder's options for alpha in a stream of its own; empty if it has none.
 
-        A quarter of the colour's quantiser: errors of alpha show as halos.
+        At the default quality nearly lossless, and far finer than the colour beyond it:
+        errors of alpha show as halos.
         """
         if not self.alpha or self.codec.encoder != "libvpx-vp9":
             return {}
         crf = self.codec.alpha_crf if self.crf is None else self.crf
         limit = round((self.mbps or 0) * 1e6)  # 0: constant quality alone
-        return self.codec.options | {"crf": str((crf or 0) // 4), "b:v": str(limit)}
+        return self.codec.options | {
+            "crf": str(max(0, (crf or 0) - 14) // 4),
+            "b:v": str(limit),
+        }
 
     @property
     def mixes_edges(self) -> bool:
