@@ -21,7 +21,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rematte.conversion.option import Conversion, Option, always
+from rematte.conversion.option import Conversion, Option, always, is_main
+from rematte.conversion.presets import PRESETS, fill_in
 from rematte.video import values
 from rematte.video.values import Rate
 
@@ -33,10 +34,6 @@ Backdrop = str | Path | tuple[int, int, int]
 
 def _moving(conversion: Conversion) -> bool:
     return not conversion.still
-
-
-def _is_main(kind: str) -> bool:
-    return kind in ("output", "composition")
 
 
 def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
@@ -123,6 +120,12 @@ class Options:
             default, for the composition and `output`.
         output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
             that have one.
+        preset: Fills in options for a receiver of `presets.PRESETS`; those that are
+            given win. It works in `convert_video` and wherever `make_options` is used.
+        max_rate: Frames per second that a video with more is converted to.
+        max_bytes: The most bytes of a cut-out or composition with a lossy codec, or of
+            GIF or APNG: it is encoded in up to three passes, and has fewer frames where
+            coarser quality is not enough.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
         alpha_mode: "straight" colours or colours "premultiplied" by alpha in cut-outs
             whose format can hold both; by default straight, but premultiplied in
@@ -152,7 +155,7 @@ class Options:
         "a colour (name, #rrggbb or r,g,b), an image, a video, blur[:RADIUS] or "
         "transparent", group=_BACKGROUND, metavar="WHAT",
         works="a composition, and for -o alone",
-        applies=lambda c: any(map(_is_main, c.encodings)),
+        applies=lambda c: any(map(is_main, c.encodings)),
     )  # fmt: skip
     background_fit: str | None = _option(
         None, "--background-fit",
@@ -267,6 +270,10 @@ class Options:
         "cut", applies=lambda c: not c.still and c.timed, noted=_moving,
         elsewhere="an error; a note for images that become images",
     )  # fmt: skip
+    max_rate: Rate | None = _option(
+        None, "--max-rate", "convert a video with more frames per second to this rate",
+        group=_PART, metavar="RATE", **_VIDEOS,
+    )  # fmt: skip
     deinterlace: str | None = _option(
         None, "--deinterlace",
         "make whole pictures of interlaced ones, or leave them as they are (default: "
@@ -310,7 +317,7 @@ class Options:
         ),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
-            not e.image for kind, e in c.encodings.items() if _is_main(kind)
+            not e.image for kind, e in c.encodings.items() if is_main(kind)
         ),
     )  # fmt: skip
     output_video_mbps: float | None = _option(
@@ -332,6 +339,19 @@ class Options:
         choices=("straight", "premultiplied"),
         works="transparent outputs in ProRes, TIFF or OpenEXR, and packed ones",
         applies=lambda c: any(e.has_alpha_modes for e in c.encodings.values()),
+    )  # fmt: skip
+    preset: str | None = _option(
+        None, "--preset",
+        "fill in the options that a receiver needs (docs/formats.md); those that are "
+        "given win", group=_ENCODING, choices=tuple(PRESETS),
+    )  # fmt: skip
+    max_bytes: int | None = _option(
+        None, "--max-bytes",
+        "encode again, in up to three passes, until the cut-out or composition has at "
+        "most N bytes; fewer frames where quality is not enough", group=_ENCODING,
+        metavar="N", least=1, parse=int,
+        works="cut-outs and compositions in H.264, HEVC, AV1, VP9, WebP, GIF or APNG",
+        applies=lambda c: any(is_main(k) and e.shrinks for k, e in c.encodings.items()),
     )  # fmt: skip
     packed: str | None = _option(
         None, "--packed",
@@ -401,19 +421,8 @@ class Options:
             raise ValueError(f'warmup must be 0 or more, or "auto", got {warmup!r}')
         if self.cuts is not None and Path(self.cuts).suffix.lower() != ".csv":
             raise ValueError(f"cuts must be a path that ends in .csv, got {self.cuts}")
-        self._check_region()
-        _ = self.span, self.rate
-
-    def _check_region(self) -> None:
-        region = self.region
-        if region in ("auto", "full"):
-            return
-        numbers = region if isinstance(region, tuple) else ()
-        if len(numbers) != 4 or min(numbers) < 0 or min(numbers[2:]) < 1:
-            raise ValueError(
-                "region must be auto, full or X,Y,WIDTH,HEIGHT with a width and a "
-                f"height above 0, got {region!r}"
-            )
+        values.check_region(self.region)
+        _ = self.span, self.rate, self.top_rate
 
     def _check_edges(self) -> None:
         if not 0 <= self.black_point < self.white_point <= 1:
@@ -452,6 +461,11 @@ class Options:
         """`frame_rate` [frames/s]."""
         return None if self.frame_rate is None else values.parse_rate(self.frame_rate)
 
+    @property
+    def top_rate(self) -> Fraction | None:
+        """`max_rate` [frames/s]."""
+        return None if self.max_rate is None else values.parse_rate(self.max_rate)
+
     def given(self) -> dict[str, Any]:
         """The options that are not as by default, by name."""
         pairs = [(each, getattr(self, each.name)) for each in fields(self)]
@@ -480,4 +494,4 @@ def make_options(**values: Any) -> Options:
             near = get_close_matches(name, [*OPTIONS, "output", "progress"], 1)
             remedy = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"there is no option {name!r}{remedy}")
-    return Options(**values)
+    return Options(**fill_in(values, {e.name: e.default for e in fields(Options)}))

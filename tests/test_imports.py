@@ -35,7 +35,8 @@ ALLOWED = {
     },
     "matting": {"engines", "prefetch", "video"},
     "conversion/option": {"video"},
-    "options": {"conversion/option", "video"},
+    "conversion/presets": {"video"},
+    "options": {"conversion/option", "conversion/presets", "video"},
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
     "convert": {"conversion", "engines", "matting", "options", "video"},
     "resume": {

@@ -28,6 +28,11 @@ class Conversion:
     timed: bool = True  # times matter: input, output, `start` or `end` has some
 
 
+def is_main(kind: str) -> bool:
+    """Whether a kind of output is a cut-out or a composition."""
+    return kind in ("output", "composition")
+
+
 def always(conversion: Conversion) -> bool:
     """The rule of an option that works for everything."""
     return True

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from rematte.conversion.cut_list import CutList, write_cuts
+from rematte.conversion.option import is_main
+from rematte.conversion.presets import check_preset
 from rematte.errors import OutputError
 from rematte.matting.background import (
     ImageBackground,
@@ -22,6 +25,7 @@ from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
+from rematte.video.size_limit import LimitedWriter
 from rematte.video.writer import FileWriter, Writer
 
 
@@ -42,6 +46,11 @@ class Output:
     encoding: Encoding
     pixels: Renderer
     backdrop: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether `max_bytes` holds for it."""
+        return is_main(self.kind) and self.encoding.shrinks
 
 
 def plan_outputs(
@@ -68,7 +77,9 @@ def plan_outputs(
     outputs = []
     finish = _make_finish(options)
     for kind, path in paths.items():
-        main = kind in ("output", "composition")
+        main = is_main(kind)
+        if main:
+            check_preset(options.preset, path)
         spec, notes = _choose_backdrop(kind, path, given, options)
         encoding = choose(
             path,
@@ -175,12 +186,19 @@ def open_writers(
                 )
                 continue
             like = parts.get(item.kind) if parts else None
-            writers.append(
-                FileWriter(
-                    item.path, reader.info, item.encoding, source, shift,
-                    options.span[1], options.audio, like, reader.limits, reader.clock,
-                )
+            make = partial(
+                FileWriter, item.path, reader.info, source=source, start=shift,
+                end=options.span[1], sound=options.audio, like=like,
+                limits=reader.limits, clock=reader.clock,
             )  # fmt: skip
+            if options.max_bytes is not None and item.limited:
+                writers.append(
+                    LimitedWriter(
+                        make, item.encoding, reader.info, item.path, options.max_bytes
+                    )
+                )
+                continue
+            writers.append(make(item.encoding))
         yield writers
     except KeyboardInterrupt:
         saved = [_save_partial(writer) for writer in writers if whole]

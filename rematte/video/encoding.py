@@ -105,6 +105,12 @@ class Encoding:
         return self.alpha and lossy
 
     @property
+    def shrinks(self) -> bool:
+        """Whether it can be made smaller by coarser quality or fewer frames."""
+        small = self.codec.crf is not None or self.codec.encoder in ("gif", "apng")
+        return small and not self.image
+
+    @property
     def has_alpha_modes(self) -> bool:
         """Whether colours can be straight as well as multiplied by alpha."""
         able = self.codec.encoder in ("prores_ks", "tiff", "exr")

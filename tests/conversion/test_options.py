@@ -51,6 +51,8 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "ignore_errors": (True, {"output": "o.png"}, "in.png"),
     "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
     "deinterlace": ("off", {"output": "o.png"}, "in.png"),
+    "max_rate": (5, {"output": "o.png"}, "in.png"),
+    "max_bytes": (9, {"output": "o.mov"}, "in.mp4"),
     "alpha_mode": ("premultiplied", {"output": "o.webm"}, "in.mp4"),
     "packed": ("side", {"output": "o.mp4", "background": "red"}, "in.mp4"),
     "exr_compression": ("zips", {"output": "o"}, "in.mp4"),
