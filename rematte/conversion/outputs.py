@@ -19,7 +19,12 @@ from rematte.matting.background import (
 )
 from rematte.matting.finish import Finish
 from rematte.options import Backdrop, Options
-from rematte.video.codecs import can_hold_alpha, is_sequence, with_alpha
+from rematte.video.codecs import (
+    can_hold_alpha,
+    hevc_with_alpha,
+    is_sequence,
+    with_alpha,
+)
 from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
@@ -145,6 +150,8 @@ def _choose_backdrop(
     able = can_hold_alpha(suffix)
     why = f"codec {codec}" if able else suffix
     remedy = "leave out --codec" if able else f"{with_alpha()} can"
+    if codec == "hevc":  # Apple's players would take it
+        remedy = f"{remedy}; {hevc_with_alpha()}"
     return spec, [
         f"not transparent but over {spec}: {why} cannot hold an alpha channel; {remedy}"
     ]

@@ -167,16 +167,34 @@ def is_nvenc(encoder: str) -> bool:
     return encoder.endswith("_nvenc")
 
 
-def opens(encoder: str) -> bool:
-    """Whether an encoder opens, which those that need hardware may not."""
-    context: Any = av.CodecContext.create(encoder, "w")
-    context.width = context.height = 256
-    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+def opens(encoder: str, pixel_format: str = "yuv420p") -> bool:
+    """Whether an encoder opens, which those that need hardware may not.
+
+    Args:
+        encoder: FFmpeg's name.
+        pixel_format: What it is to encode; some list formats that they then refuse.
+    """
     try:
+        context: Any = av.CodecContext.create(encoder, "w")
+        context.width = context.height = 256
+        context.pix_fmt, context.time_base = pixel_format, Fraction(1, 25)
         context.open()
-    except (av.error.FFmpegError, OSError):
+    except (av.error.FFmpegError, OSError, ValueError):
         return False
     return True
+
+
+def hevc_with_alpha() -> str:
+    """Say what encodes HEVC with alpha, which rematte does not, and what to do."""
+    made = "write ProRes (.mov) and convert that"
+    if opens("hevc_videotoolbox", "bgra"):
+        return f"{made} with avconvert --preset PresetHEVCHighestQualityWithAlpha"
+    if opens("libx265", "yuva420p"):
+        return f"{made} with FFmpeg (-c:v libx265 -pix_fmt yuva420p -tag:v hvc1)"
+    return (
+        "no encoder here makes HEVC with alpha: pack it (--packed side), or "
+        f"{made} on a Mac (avconvert --preset PresetHEVCHighestQualityWithAlpha)"
+    )
 
 
 def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
