@@ -5,22 +5,16 @@ network runs once. Coarser quality comes first; what it cannot do, fewer frames 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, log2
 from pathlib import Path
 
-import numpy as np
-
 from rematte.errors import OutputError
-from rematte.video.codecs import CODECS
 from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.opening import open_input
-from rematte.video.output_paths import temporary_path
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
+from rematte.video.spare import Spare
 from rematte.video.writer import FileWriter
 
 PASSES = 3
@@ -71,24 +65,13 @@ class LimitedWriter:
         self._pass = _Pass(encoding)
         self._writer = make(encoding)
         self.temporary, self.notes = self._writer.temporary, self._writer.notes
-        self._spare: FileWriter | None = None
-        self._spare_path = temporary_path(path.with_suffix(".nut"))
-        self._frames: list[Frame] = []
+        self._spare = Spare(path, info)
         self._completed = False
 
     def write(self, frame: Frame) -> None:
         """Append a frame; `FileWriter.write` says what may fail."""
         self._writer.write(frame)
-        if self._spare is None:
-            lossless = CODECS["ffv1"]
-            clear = frame.pixels.shape[2] == 4
-            formats = lossless.alpha if clear else lossless.opaque
-            depth = 8 * frame.pixels.itemsize
-            encoding = Encoding(lossless, formats[depth], clear, depth > 8)
-            info = replace(self._info, timecode=None)
-            self._spare = FileWriter(self._spare_path, info, encoding)
         self._spare.write(frame)
-        self._frames.append(frame.showing(np.empty((0, 0, 0), np.uint8)))
 
     def complete(self, end: Fraction | None = None) -> None:
         """Complete the file, in as many passes as it takes.
@@ -100,14 +83,12 @@ class LimitedWriter:
             return
         self._writer.complete(end)
         tried = [self._measured(self._pass)]
-        if tried[0].size > self._limit and self._spare is not None:
-            self._spare.finish()
         while tried[-1].size > self._limit:
             if len(tried) == PASSES:
                 raise self._too_large(tried, f"{PASSES} passes were made")
             self._again(self._next(tried), end)
             tried.append(self._measured(self._pass))
-        self._drop_spare()
+        self._spare.drop()
         self._completed = True
         if len(tried) > 1:
             self.notes.append(self._describe(tried))
@@ -125,18 +106,15 @@ class LimitedWriter:
 
     def _chosen(self, share: float) -> Iterator[Frame]:
         """The frames of which a share is left, evenly; each is shown until the next."""
-        count = len(self._frames)
-        kept = [n for n in range(count) if int(n * share) > int((n - 1) * share)]
-        kept = sorted({0, *kept})
-        last = self._frames[-1]
-        ends = [self._frames[n].time for n in kept[1:]] + [last.time + last.duration]
-        until = dict(zip(kept, ends, strict=True))
-        path = self._spare_path
-        with VideoReader(path, ReadOptions(alpha=True)) as reader:
-            for index, frame in enumerate(reader):
-                if index in until:
-                    time = self._frames[index].time
-                    yield Frame(frame.pixels, time, until[index] - time)
+        frames = self._spare.frames
+        kept = [
+            n for n in range(1, len(frames)) if int(n * share) > int((n - 1) * share)
+        ]
+        ends = [frames[n].time for n in kept] + [frames[-1].time + frames[-1].duration]
+        until = dict(zip((0, *kept), ends, strict=True))
+        for index, frame in enumerate(self._spare.read()):
+            if index in until:
+                yield replace(frame, duration=until[index] - frame.time)
 
     def _next(self, tried: list[_Pass]) -> _Pass:
         """Choose how to encode again."""
@@ -196,19 +174,13 @@ class LimitedWriter:
 
     def keep_partial(self) -> Path | None:
         """Complete the frames so far, under a name with ".partial" in it."""
-        self._drop_spare()
+        self._spare.drop()
         return self._writer.keep_partial()
 
     def discard(self) -> None:
         """Remove everything that was written."""
-        self._drop_spare()
+        self._spare.drop()
         self._writer.discard()
-
-    def _drop_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.discard()
-        with suppress(OSError):
-            self._spare_path.unlink(missing_ok=True)
 
 
 def _measured_halving(tried: list[_Pass], usual: float) -> float:
