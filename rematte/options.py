@@ -313,7 +313,7 @@ class Options:
         group=_ENCODING,
         choices=(
             "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
-            "av1_nvenc", "gif", "webp", "apng",
+            "av1_nvenc", "gif", "webp", "avif", "apng",
         ),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
@@ -329,7 +329,7 @@ class Options:
     )  # fmt: skip
     crf: int | None = _option(
         None, "--crf", "constant quality, lower is better", group=_ENCODING,
-        metavar="N", parse=int, works=f"{_RATED}; animated WebP",
+        metavar="N", parse=int, works=f"{_RATED}; animated WebP, AVIF",
         applies=lambda c: any(e.crf is not None for e in c.encodings.values()),
     )  # fmt: skip
     alpha_mode: str | None = _option(

@@ -19,6 +19,7 @@ from rematte.matting.background import (
 )
 from rematte.matting.finish import Finish
 from rematte.options import Backdrop, Options
+from rematte.video.avif_writer import AvifWriter
 from rematte.video.codecs import (
     can_hold_alpha,
     hevc_with_alpha,
@@ -191,6 +192,9 @@ def open_writers(
                 writers.append(
                     ImageWriter(item.path, reader.info, item.encoding, number)
                 )
+                continue
+            if item.encoding.codec.encoder == "avif":
+                writers.append(AvifWriter(item.path, reader.info, item.encoding))
                 continue
             like = parts.get(item.kind) if parts else None
             make = partial(

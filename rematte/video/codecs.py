@@ -116,6 +116,16 @@ CODECS = {
     "webp": Codec(
         *("libwebp_anim", {8: "bgra"}, {8: "bgra"}), crf=15, alpha_crf=2, tagged=False
     ),
+    # Pillow's, which is given pixels; see `avif_writer`.
+    "avif": Codec(
+        "avif",
+        {8: "rgb24"},
+        {8: "rgba"},
+        crf=20,
+        alpha_crf=10,
+        tagged=False,
+        keeps_aspect=False,
+    ),
     "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
 }
 
@@ -133,6 +143,7 @@ CONTAINERS = {
     ".nut": ("ffv1", "h264"),
     ".gif": ("gif",),
     ".webp": ("webp",),
+    ".avif": ("avif",),
     ".apng": ("apng",),
 }
 
@@ -219,10 +230,10 @@ def can_pack(name: str) -> bool:
 def can_join(path: Path) -> bool:
     """Whether segments of an output can be joined without encoding again.
 
-    GIF, WebP and APNG have headers that belong to the file as a whole.
+    GIF, WebP, AVIF and APNG have headers that belong to the file as a whole.
     """
     suffix = path.suffix.lower()
-    return is_sequence(path) or suffix not in (".gif", ".webp", ".apng")
+    return is_sequence(path) or suffix not in (".gif", ".webp", ".avif", ".apng")
 
 
 def is_pattern(path: Path) -> bool:

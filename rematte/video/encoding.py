@@ -29,6 +29,9 @@ from rematte.video.frame import (
     VideoInfo,
 )
 
+# Encoders that have a constant quality and no bit rate.
+_UNRATED = ("libwebp_anim", "avif")
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -108,7 +111,7 @@ class Encoding:
     def shrinks(self) -> bool:
         """Whether it can be made smaller by coarser quality or fewer frames."""
         small = self.codec.crf is not None or self.codec.encoder in ("gif", "apng")
-        return small and not self.image
+        return small and not self.image and self.codec.encoder != "avif"
 
     @property
     def has_alpha_modes(self) -> bool:
@@ -192,7 +195,7 @@ def choose(
         alpha,
         bool(deep),
         crf=default if crf is None or default is None else crf,
-        mbps=None if chosen.crf is None or chosen.encoder == "libwebp_anim" else mbps,
+        mbps=None if chosen.crf is None or chosen.encoder in _UNRATED else mbps,
     )
     encoding = _with_alpha_mode(replace(encoding, packed=packed), alpha_mode)
     encoding = _with_colour(encoding, path, info, gray, tone_map)

@@ -63,9 +63,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     convert = partial(convert_video, Disc(), source, progress=False)
     for name, colour in BEHIND.items():
         convert(output_composition=folder / f"over-{name}.mkv", background=colour)
-    for suffix in ("mov", "mkv", "apng", "webp", "webm", "gif"):
+    for suffix in ("mov", "mkv", "apng", "webp", "avif", "webm", "gif"):
         convert(output=folder / f"cut.{suffix}")
     convert(output=folder / "lossless.webp", crf=0)
+    convert(output=folder / "fine.avif", crf=2)
     convert(output=folder / "multiplied.mov", alpha_mode="premultiplied")
     for suffix, mode in (("tif", "premultiplied"), ("exr", "straight")):
         path = folder / f"{suffix}-{mode}" / f"%02d.{suffix}"
@@ -111,6 +112,7 @@ READ: dict[str, tuple[Callable[[Path], Floats], float]] = {
     "tif-premultiplied/00.tif": (as_multiplied, 1),
     "lossless.webp": (as_pillow, 1),
     "cut.webp": (as_pillow, 3),
+    "fine.avif": (as_pillow, 3),
     "cut.webm": (as_read, 3),
 }
 
