@@ -23,7 +23,7 @@ from rematte import load_model
 from rematte.matting.background import Renderer
 from rematte.options import Options
 from rematte.streams import Streams
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter

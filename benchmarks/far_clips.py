@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rematte.evaluate.testset import fit_tensor
 from rematte.train.augment import Floats, straight, warp
 from rematte.train.data import Index, Item, decode
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import SDR, Frame, VideoInfo
 from rematte.video.writer import FileWriter
 

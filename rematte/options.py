@@ -35,7 +35,9 @@ from rematte.conversion.option import (
     OutputType,
     Switched,
     always,
+    is_main,
 )
+from rematte.conversion.presets import PRESETS, fill_in
 from rematte.video import values
 from rematte.video.mask_spec import GRAMMAR, parse_masks, parse_who
 from rematte.video.values import Rate
@@ -48,10 +50,6 @@ __all__ = ["OPTIONS", "QUALITIES", "Backdrop", "Options", "make_options"]
 
 def _moving(conversion: Conversion) -> bool:
     return not conversion.still
-
-
-def _is_main(kind: str) -> bool:
-    return kind in ("output", "composition")
 
 
 def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
@@ -125,6 +123,9 @@ class Options:
         end: Where to stop in the source, likewise.
         limit: At most this many frames.
         input_resize: Width and height [pixels] to resize input and outputs to.
+        fit: How a picture of another shape is brought to `input_resize`: "stretch"
+            distorts it; "contain", the default of the command line, shows all of it,
+            with bars that are transparent or background; "cover" cuts off what is over.
         frame_rate: Frames per second of an image folder (by default 30) or of a stream
             without times (by default what it says itself); a video that has times is
             converted to it. Any kind of number, or a text like "24000/1001".
@@ -145,7 +146,21 @@ class Options:
             default, for the composition and `output`.
         output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
             that have one.
+        preset: Fills in options for a receiver of `presets.PRESETS`; those that are
+            given win. It works in `convert_video` and wherever `make_options` is used.
+        max_rate: Frames per second that a video with more is converted to.
+        max_bytes: The most bytes of a cut-out or composition with a lossy codec, or of
+            GIF or APNG: it is encoded in up to three passes, and has fewer frames where
+            coarser quality is not enough.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
+        alpha_mode: "straight" colours or colours "premultiplied" by alpha in cut-outs
+            whose format can hold both; by default straight, but premultiplied in
+            OpenEXR. ProRes does not say which, so tell the program that reads it.
+        packed: Makes one opaque picture of colour and alpha, for players that know no
+            alpha: "side" by side, or "stacked". The codec is then H.264, HEVC, AV1 or
+            VP9.
+        exr_compression: "zip", "zips", "rle" or "none" of OpenEXR images; none of them
+            loses anything.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
@@ -166,7 +181,7 @@ class Options:
         "a colour (name, #rrggbb or r,g,b), an image, a video, blur[:RADIUS] or "
         "transparent", group=_BACKGROUND, metavar="WHAT",
         works="a composition, and for -o alone",
-        applies=lambda c: any(map(_is_main, c.encodings)),
+        applies=lambda c: any(map(is_main, c.encodings)),
     )  # fmt: skip
     background_fit: str | None = _option(
         None, "--background-fit",
@@ -275,6 +290,14 @@ class Options:
         None, "--resize", "size of input and outputs", group=_PART, metavar="WxH",
         parse=values.parse_size,
     )  # fmt: skip
+    fit: str = _option(
+        "stretch", "--fit",
+        "how a picture of another shape is brought to --resize: contain shows all of "
+        "it, with bars that are transparent or background, cover cuts off what is "
+        "over, stretch distorts", group=_PART, choices=("contain", "cover", "stretch"),
+        command_default="contain", idle=("contain",), works="--resize",
+        applies=lambda c: c.resized,
+    )  # fmt: skip
     frame_rate: Rate | None = _option(
         None, "--frame-rate",
         "frames per second, such as 25 or 24000/1001, of an image folder (default: "
@@ -285,6 +308,10 @@ class Options:
         "or have masks or a person", applies=lambda c: not c.still and c.timed,
         noted=_moving,
         elsewhere="an error; a note for images that become images",
+    )  # fmt: skip
+    max_rate: Rate | None = _option(
+        None, "--max-rate", "convert a video with more frames per second to this rate",
+        group=_PART, metavar="RATE", **_VIDEOS,
     )  # fmt: skip
     deinterlace: str | None = _option(
         None, "--deinterlace",
@@ -326,7 +353,7 @@ class Options:
         choices=get_args(CodecName),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
-            not e.image for kind, e in c.encodings.items() if _is_main(kind)
+            not e.image for kind, e in c.encodings.items() if is_main(kind)
         ),
     )  # fmt: skip
     output_video_mbps: float | None = _option(
@@ -338,8 +365,43 @@ class Options:
     )  # fmt: skip
     crf: int | None = _option(
         None, "--crf", "constant quality, lower is better", group=_ENCODING,
-        metavar="N", parse=int, works=f"{_RATED}; animated WebP",
+        metavar="N", parse=int, works=f"{_RATED}; animated WebP, AVIF",
         applies=lambda c: any(e.crf is not None for e in c.encodings.values()),
+    )  # fmt: skip
+    alpha_mode: str | None = _option(
+        None, "--alpha-mode",
+        "colours as they are, or multiplied by alpha (default: straight, but "
+        "premultiplied in OpenEXR)", group=_ENCODING,
+        choices=("straight", "premultiplied"),
+        works="transparent outputs in ProRes, TIFF or OpenEXR, and packed ones",
+        applies=lambda c: any(e.has_alpha_modes for e in c.encodings.values()),
+    )  # fmt: skip
+    preset: str | None = _option(
+        None, "--preset",
+        "fill in the options that a receiver needs (docs/formats.md); those that are "
+        "given win", group=_ENCODING, choices=tuple(PRESETS),
+    )  # fmt: skip
+    max_bytes: int | None = _option(
+        None, "--max-bytes",
+        "encode again, in up to three passes, until the cut-out or composition has at "
+        "most N bytes; fewer frames where quality is not enough", group=_ENCODING,
+        metavar="N", least=1, parse=int,
+        works="cut-outs and compositions in H.264, HEVC, AV1, VP9, WebP, GIF or APNG",
+        applies=lambda c: any(is_main(k) and e.shrinks for k, e in c.encodings.items()),
+    )  # fmt: skip
+    packed: str | None = _option(
+        None, "--packed",
+        "put alpha as gray beside or below the colour in one picture, for players "
+        "that know no alpha", group=_ENCODING, choices=("side", "stacked"),
+        works="cut-outs without a background",
+        applies=lambda c: any(e.packed for e in c.encodings.values()),
+    )  # fmt: skip
+    exr_compression: str = _option(
+        "zip", "--exr-compression",
+        "of OpenEXR: zip of 16 rows at once, zips of each row, rle (all lossless) or "
+        "none", group=_ENCODING, choices=("zip", "zips", "rle", "none"),
+        works="OpenEXR images",
+        applies=lambda c: any(e.compression for e in c.encodings.values()),
     )  # fmt: skip
     start_number: int | None = _option(
         None, "--start-number",
@@ -395,19 +457,8 @@ class Options:
             raise ValueError(f'warmup must be 0 or more, or "auto", got {warmup!r}')
         if self.cuts is not None and Path(self.cuts).suffix.lower() != ".csv":
             raise ValueError(f"cuts must be a path that ends in .csv, got {self.cuts}")
-        self._check_region()
-        _ = self.span, self.rate
-
-    def _check_region(self) -> None:
-        region = self.region
-        if region in ("auto", "full"):
-            return
-        numbers = region if isinstance(region, tuple) else ()
-        if len(numbers) != 4 or min(numbers) < 0 or min(numbers[2:]) < 1:
-            raise ValueError(
-                "region must be auto, full or X,Y,WIDTH,HEIGHT with a width and a "
-                f"height above 0, got {region!r}"
-            )
+        values.check_region(self.region)
+        _ = self.span, self.rate, self.top_rate
 
     def _check_edges(self) -> None:
         for name in ("include", "exclude"):
@@ -451,6 +502,11 @@ class Options:
         """`frame_rate` [frames/s]."""
         return None if self.frame_rate is None else values.parse_rate(self.frame_rate)
 
+    @property
+    def top_rate(self) -> Fraction | None:
+        """`max_rate` [frames/s]."""
+        return None if self.max_rate is None else values.parse_rate(self.max_rate)
+
     def given(self) -> dict[str, Any]:
         """The options that are not as by default, by name."""
         pairs = [(each, getattr(self, each.name)) for each in fields(self)]
@@ -479,4 +535,4 @@ def make_options(**values: Any) -> Options:
             near = get_close_matches(name, [*OPTIONS, "output", "progress"], 1)
             remedy = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"there is no option {name!r}{remedy}")
-    return Options(**values)
+    return Options(**fill_in(values, {e.name: e.default for e in fields(Options)}))

@@ -1,10 +1,10 @@
-"""Put the real help of every command into docs/cli.md.
+"""Put the real help of every command into docs/cli.md, and presets into formats.md.
 
     python tools/write_cli_docs.py           rewrites the file
     python tools/write_cli_docs.py --check   fails if that would change it
 
-The blocks of ```text that begin with "$ rematte ... --help" and the table of options
-are written here; the rest of the file is by hand.
+The blocks of ```text that begin with "$ rematte ... --help" and the tables of options
+and presets are written here; the rest of the files is by hand.
 """
 
 import argparse
@@ -16,15 +16,18 @@ from pathlib import Path
 
 from rematte.cli.app import build_parser
 from rematte.conversion.needs import NEEDS
+from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
+FORMATS = DOCS.with_name("formats.md")
 BLOCK = re.compile(
     r"^```text\n\$ (rematte(?: [a-z][a-z-]*)*) --help\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 
 
+PRESET_TABLE = re.compile(r"(<!-- presets -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 TABLE = re.compile(r"(<!-- options -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 
@@ -69,6 +72,25 @@ def table() -> list[str]:
     return rows
 
 
+def presets(text: str) -> str:
+    """Put the table of presets between its marks."""
+    rows = ["| preset | receiver | write | what it sets | why, and what was tried |"]
+    rows.append("| --- " * 5 + "|")
+    for name, preset in PRESETS.items():
+        words = []
+        for option, value in preset.options.items():
+            shown = "x".join(map(str, value)) if isinstance(value, tuple) else value
+            switch = OPTIONS[option].switch is not None
+            flag = OPTIONS[option].flag
+            words.append(f"`{flag}`" if switch else f"`{flag} {shown}`")
+        if preset.seconds is not None:
+            words.append(f"the first {preset.seconds} s")
+        suffixes = ", ".join(f"`{each}`" for each in preset.suffixes)
+        cells = (f"`{name}`", preset.receiver, suffixes, ", ".join(words), preset.why)
+        rows.append(f"| {' | '.join(cells)} |")
+    return PRESET_TABLE.sub(lambda found: found[1] + "\n".join(rows) + found[3], text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the help into docs/cli.md.")
     parser.add_argument("--check", action="store_true", help="change nothing")
@@ -76,15 +98,19 @@ def main() -> int:
     # The same on every terminal: argparse asks for width and colours.
     os.environ.update(COLUMNS="80", NO_COLOR="1")
     os.environ.pop("FORCE_COLOR", None)
-    old = DOCS.read_text(encoding="utf-8")
-    new = render(old)
-    if new == old:
-        return 0
-    if options.check:
-        print(f"{DOCS} is not what the commands say; run {__file__}", file=sys.stderr)
-        return 1
-    DOCS.write_text(new, encoding="utf-8")
-    return 0
+    stale = False
+    for page, make in ((DOCS, render), (FORMATS, presets)):
+        old = page.read_text(encoding="utf-8")
+        new = make(old)
+        if new == old:
+            continue
+        if options.check:
+            text = f"{page} is not what the commands say; run {__file__}"
+            print(text, file=sys.stderr)
+            stale = True
+        else:
+            page.write_text(new, encoding="utf-8")
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ def _encoder(name: str) -> str:
 
     from rematte.video.codecs import is_nvenc, opens
 
+    if name == "avif":  # Pillow's
+        return _extra("animated AVIF (avif)", "PIL")
     try:
         av.Codec(name, "w")
     except av.codec.codec.UnknownCodecError:

@@ -13,7 +13,7 @@ from rematte.errors import EXIT_CODES
 # Those of a conversion that change what is on the sheet.
 _OPTIONS = (
     *("background", "background_fit", "downsample_ratio", "region", "device", "dtype"),
-    *("engine", "start", "end", "input_resize", "ignore_errors", "max_pixels"),
+    *("engine", "start", "end", "input_resize", "fit", "ignore_errors", "max_pixels"),
     *("allow_lists", "input_alpha"),
 )
 

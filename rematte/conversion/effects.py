@@ -5,6 +5,7 @@ from typing import Any
 
 from rematte.conversion.option import Conversion
 from rematte.conversion.outputs import Output
+from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options
 from rematte.video.codecs import is_sequence
 from rematte.video.reader import VideoReader
@@ -28,7 +29,7 @@ def check_options(
         ValueError: If one does nothing for which a note is not enough.
     """
     conversion = _describe(options, reader, outputs, whole)
-    notes: list[str] = []
+    notes = [] if options.preset is None else [_describe_preset(options)]
     for name, value in options.given().items():
         option = OPTIONS[name]
         if value in option.idle:
@@ -61,7 +62,22 @@ def _describe(
         timed=not reader.images
         or any(each is not None for each in timed)
         or any(map(_has_times, outputs)),
+        resized=options.input_resize is not None,
     )
+
+
+def _describe_preset(options: Options) -> str:
+    """Note what a preset has filled in."""
+    assert options.preset is not None
+    preset, words = PRESETS[options.preset], list[str]()
+    limits = ["end"] if preset.seconds is not None else []
+    for name in (*preset.options, *limits):
+        value, option = getattr(options, name), OPTIONS[name]
+        text = "x".join(map(str, value)) if isinstance(value, tuple) else value
+        words.append(
+            option.flag if option.switch is not None else f"{option.flag} {text}"
+        )
+    return f"preset {options.preset}: {', '.join(words)}"
 
 
 def _has_times(output: Output) -> bool:

@@ -13,7 +13,7 @@ from rematte.video.values import Rate
 if TYPE_CHECKING:
     import torch
 
-    from rematte.video.codecs import Encoding
+    from rematte.video.encoding import Encoding
 
 Backdrop: TypeAlias = str | Path | tuple[int, int, int]
 EngineName: TypeAlias = Literal[
@@ -31,7 +31,7 @@ Switched: TypeAlias = Literal["auto", "off"]
 OutputType: TypeAlias = Literal["video", "png_sequence"]
 CodecName: TypeAlias = Literal[
     "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
-    "av1_nvenc", "gif", "webp", "apng",
+    "av1_nvenc", "gif", "webp", "avif", "apng",
 ]  # fmt: skip
 
 
@@ -71,13 +71,20 @@ class ConvertOptions(MattingOptions, total=False):
     start: Rate | None
     end: Rate | None
     limit: int | None
+    fit: BackgroundFit
     frame_rate: Rate | None
+    max_rate: Rate | None
     deinterlace: Switched | None
     ignore_errors: bool
     allow_lists: bool
     hwaccel: str | None
     codec: CodecName | None
     crf: int | None
+    alpha_mode: Literal["straight", "premultiplied"] | None
+    preset: str | None
+    max_bytes: int | None
+    packed: Literal["side", "stacked"] | None
+    exr_compression: Literal["zip", "zips", "rle", "none"]
     start_number: int | None
     tone_map: Switched
     audio: bool
@@ -98,7 +105,13 @@ class Conversion:
     numbered: bool = False  # an output is a folder or a pattern of images
     tonal: bool = False  # the input is not SDR
     sized: bool = True  # the size of the coarse pass is not given
+    resized: bool = False  # a size is given
     timed: bool = True  # times matter: input, output or an option has some
+
+
+def is_main(kind: str) -> bool:
+    """Whether a kind of output is a cut-out or a composition."""
+    return kind in ("output", "composition")
 
 
 def always(conversion: Conversion) -> bool:

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from rematte.conversion.cut_list import CutList, write_cuts
+from rematte.conversion.option import is_main
+from rematte.conversion.presets import check_preset
 from rematte.errors import OutputError
 from rematte.matting.background import (
     ImageBackground,
@@ -18,18 +21,20 @@ from rematte.matting.finish import Finish
 from rematte.matting.masks import Masks
 from rematte.matting.people import Chosen
 from rematte.options import Backdrop, Options
+from rematte.video.avif_writer import AvifWriter
 from rematte.video.codecs import (
-    Encoding,
     can_hold_alpha,
-    choose,
+    hevc_with_alpha,
     is_sequence,
     with_alpha,
 )
+from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.mask_spec import parse_masks
 from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
+from rematte.video.size_limit import LimitedWriter
 from rematte.video.writer import FileWriter, Writer
 
 
@@ -50,6 +55,11 @@ class Output:
     encoding: Encoding
     pixels: Renderer
     backdrop: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether `max_bytes` holds for it."""
+        return is_main(self.kind) and self.encoding.shrinks
 
 
 def plan_outputs(
@@ -78,8 +88,10 @@ def plan_outputs(
     outputs = []
     finish = make_finish(options, info.rate, chosen)
     for kind, path in paths.items():
-        main = kind in ("output", "composition")
-        spec, notes = _choose_backdrop(kind, path, given, options.codec)
+        main = is_main(kind)
+        if main:
+            check_preset(options.preset, path)
+        spec, notes = _choose_backdrop(kind, path, given, options)
         encoding = choose(
             path,
             info,
@@ -89,6 +101,9 @@ def plan_outputs(
             crf=options.crf,
             mbps=options.output_video_mbps,
             tone_map=options.tone_map == "auto",
+            alpha_mode=options.alpha_mode,
+            exr_compression=options.exr_compression,
+            packed=options.packed or "",
         )
         background = None
         if main:
@@ -129,7 +144,7 @@ def make_finish(
 
 
 def _choose_backdrop(
-    kind: str, path: Path, given: Mapping[str, Backdrop], codec: str | None
+    kind: str, path: Path, given: Mapping[str, Backdrop], options: Options
 ) -> tuple[Backdrop, list[str]]:
     """Choose what is behind the person in an output, and note where that is a surprise.
 
@@ -137,8 +152,9 @@ def _choose_backdrop(
         kind: The kind of output.
         path: Where it goes.
         given: The backgrounds that were asked for, by kind of output.
-        codec: The codec that was asked for.
+        options: Those of the conversion.
     """
+    codec = options.codec
     spec = given.get(kind)
     if spec is not None:
         return spec, []
@@ -147,13 +163,15 @@ def _choose_backdrop(
         clear = is_sequence(path) and can_hold_alpha(path.suffix.lower() or ".png")
         return "transparent" if clear else "green", []
     suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
-    if can_hold_alpha(suffix, codec):
+    if options.packed or can_hold_alpha(suffix, codec):
         return "transparent", []
     spec = given.get("composition", "green")
     spec = "green" if spec == "transparent" else spec
     able = can_hold_alpha(suffix)
     why = f"codec {codec}" if able else suffix
     remedy = "leave out --codec" if able else f"{with_alpha()} can"
+    if codec == "hevc":  # Apple's players would take it
+        remedy = f"{remedy}; {hevc_with_alpha()}"
     return spec, [
         f"not transparent but over {spec}: {why} cannot hold an alpha channel; {remedy}"
     ]
@@ -194,13 +212,23 @@ def open_writers(
                     ImageWriter(item.path, reader.info, item.encoding, number)
                 )
                 continue
+            if item.encoding.codec.encoder == "avif":
+                writers.append(AvifWriter(item.path, reader.info, item.encoding))
+                continue
             like = parts.get(item.kind) if parts else None
-            writers.append(
-                FileWriter(
-                    item.path, reader.info, item.encoding, source, shift,
-                    options.span[1], options.audio, like, reader.limits, reader.clock,
-                )
+            make = partial(
+                FileWriter, item.path, reader.info, source=source, start=shift,
+                end=options.span[1], sound=options.audio, like=like,
+                limits=reader.limits, clock=reader.clock,
             )  # fmt: skip
+            if options.max_bytes is not None and item.limited:
+                writers.append(
+                    LimitedWriter(
+                        make, item.encoding, reader.info, item.path, options.max_bytes
+                    )
+                )
+                continue
+            writers.append(make(item.encoding))
         yield writers
     except KeyboardInterrupt:
         saved = [_save_partial(writer) for writer in writers if whole]

@@ -1,6 +1,7 @@
 """Opens the input of a conversion, and finds the frames that are asked for."""
 
 from bisect import bisect_left, bisect_right
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,25 +26,34 @@ def open_reader(
         options: How to read it.
         start: Skip what is shown before this time [s].
         end: Stop before this time [s].
-        size: Width and height of the frames [pixels]; by default the options'.
+        size: Width and height that frames are stretched to [pixels]; by default as
+            the options say.
     """
-    return VideoReader(
-        source,
-        ReadOptions(
-            size=size or options.input_resize,
-            start=start,
-            end=end,
-            frame_rate=options.rate,
-            ignore_errors=options.ignore_errors,
-            threads=options.num_workers,
-            hwaccel=options.hwaccel,
-            hold_gaps=True,
-            limits=Limits(options.max_pixels, options.allow_lists),
-            deinterlace=options.deinterlace or "auto",
-            audio=options.audio,
-            input_alpha=options.input_alpha,
-        ),
+    how = ReadOptions(
+        size=size or options.input_resize,
+        fit=options.fit if options.input_resize and not size else "stretch",
+        start=start,
+        end=end,
+        frame_rate=options.rate,
+        ignore_errors=options.ignore_errors,
+        threads=options.num_workers,
+        hwaccel=options.hwaccel,
+        hold_gaps=True,
+        limits=Limits(options.max_pixels, options.allow_lists),
+        deinterlace=options.deinterlace or "auto",
+        audio=options.audio,
+        input_alpha=options.input_alpha,
     )
+    reader = VideoReader(source, how)
+    top = options.top_rate
+    if (
+        top is None
+        or reader.images
+        or max(reader.info.rate, reader.average_rate) <= top
+    ):
+        return reader
+    reader.close()
+    return VideoReader(source, replace(how, frame_rate=top))
 
 
 def frames_within(

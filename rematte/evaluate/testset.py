@@ -22,8 +22,8 @@ from rematte.engines.tensors import composite, to_pixels, to_tensor
 from rematte.errors import InputError, OutputError
 from rematte.evaluate import MOTIONS
 from rematte.evaluate.dataset import Source, find_clips, read_mattes
-from rematte.matting.background import fitted_size
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
+from rematte.video.fitting import fitted_size
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target

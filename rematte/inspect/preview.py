@@ -25,7 +25,8 @@ from rematte.matting.loop import choose_ratio
 from rematte.matting.matte import Matted
 from rematte.matting.region import WHOLE, Regions
 from rematte.options import Options
-from rematte.video.codecs import IMAGES, choose, is_sequence
+from rematte.video.codecs import IMAGES, is_sequence
+from rematte.video.encoding import choose
 from rematte.video.frame import SDR, Frame, Pixels
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target

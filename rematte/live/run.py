@@ -32,7 +32,8 @@ from rematte.matting.background import (
     make_background,
 )
 from rematte.options import Options, make_options
-from rematte.video.codecs import can_hold_alpha, choose
+from rematte.video.codecs import can_hold_alpha
+from rematte.video.encoding import choose
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.output_paths import check_target
 from rematte.video.writer import FileWriter

@@ -13,6 +13,7 @@ from rematte.engines.kernels.guided_filter import Kind
 from rematte.matting.finish import Finish
 from rematte.matting.matte import Matted, Plate, hide
 from rematte.video.codecs import is_pattern
+from rematte.video.fitting import FITS, fitted_size
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.parallel_rows import run_rows
@@ -25,7 +26,6 @@ from rematte.video.transparency import over_black
 # Gives the background of a matted frame, or None for transparency.
 Background = Callable[[Matted], Plate | None]
 
-FITS = ("cover", "contain", "stretch")
 COLOURS = {
     "green": (120, 255, 155),  # the documented background, not that of CSS
     "black": (0, 0, 0),
@@ -52,22 +52,6 @@ def parse_colour(text: str) -> tuple[int, int, int] | None:
 
 def _is_colour(numbers: tuple[int, ...]) -> bool:
     return len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
-
-
-def fitted_size(
-    size: tuple[int, int], frame: tuple[int, int], fit: str
-) -> tuple[int, int]:
-    """Give the height and width that a picture is resized to, to fit a frame.
-
-    Args:
-        size: Height and width of the picture [pixels].
-        frame: Height and width of the frame [pixels].
-        fit: As in `fit_picture`.
-    """
-    if fit == "stretch":
-        return frame
-    scale = (max if fit == "cover" else min)(frame[0] / size[0], frame[1] / size[1])
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:

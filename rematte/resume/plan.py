@@ -199,6 +199,11 @@ def _plan(
             f"{source} is one image, which has no segments; leave out resume and "
             "workers (--resume, --workers)"
         )
+    if options.max_bytes is not None:
+        raise ValueError(
+            "max_bytes (--max-bytes) needs the whole video at once; leave it out, or "
+            "leave out resume and workers (--resume, --workers)"
+        )
     for kind, path in paths.items():
         if not can_join(path):
             raise ValueError(

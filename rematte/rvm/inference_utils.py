@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rematte.engines.tensors import to_pixels
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.opening import open_input

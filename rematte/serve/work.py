@@ -12,7 +12,7 @@ import numpy as np
 from rematte.matter.matter import Matter
 from rematte.matting.loop import choose_ratio
 from rematte.options import Options
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
 from rematte.video.images import decode_image

@@ -8,12 +8,15 @@ Source:
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from itertools import chain
 
 from rematte.video.timecode import Timecode
 
 MAGIC = b"\x76\x2f\x31\x01"
+# What FFmpeg calls each compression; all of them lose nothing.
+COMPRESSIONS = {"zip": "zip16", "zips": "zip1", "rle": "rle", "none": "none"}
 _BEGIN = 8  # after the magic number and the version
 # Of the first word of a timecode: drop frame, and the second frame of a pair.
 _DROP, _SECOND = 1 << 6, 1 << 15
@@ -67,6 +70,15 @@ def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) ->
 def pack_rational(value: Fraction) -> bytes:
     """The value of an attribute of the type "rational"."""
     return struct.pack("<iI", value.numerator, value.denominator)
+
+
+def pack_chromaticities(points: Iterable[tuple[float, float]]) -> bytes:
+    """The value of an attribute of the type "chromaticities".
+
+    Args:
+        points: x and y of red, green, blue and white.
+    """
+    return struct.pack("<8f", *chain.from_iterable(points))
 
 
 def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:

@@ -106,7 +106,7 @@ class ImageSource:
             time_base=1 / rate,
             colour=frame_colour(first),
             depth=frame_depth(first),
-            sample_aspect_ratio=upright.pixel_aspect(options.size),
+            sample_aspect_ratio=upright.pixel_aspect(options.size, options.fit),
             timecode=Timecode.parse(text, rate, Fraction(0)) if text else None,
             frames=len(self._images),
             still=self._images[0].file == path,
@@ -157,8 +157,10 @@ class ImageSource:
             raise
         if options.needs_alpha:
             picture = unpremultiply(picture)
-        size = size or options.size
-        size = upright.size(*size) if size else None
+        outer = size or options.size
+        coded = picture.width, picture.height
+        fitting = upright.fitting(coded, outer, options.fit)
+        size = upright.size(*fitting.inner) if outer else None
         # A folder may mix formats, so each image is read by its own tags.
         colour = frame_colour(picture)
         pixels = to_rgb(picture, colour, info.depth, size, options.alpha)
@@ -166,6 +168,5 @@ class ImageSource:
         if options.input_alpha == "multiply":
             alpha = source_alpha(picture, info.depth, size, upright, self._notes)
         step = info.time_base
-        return Frame(
-            upright.apply(pixels), index * step, step, image.name, image.number, alpha
-        )
+        shown = upright.apply(pixels), index * step, step
+        return fitting.place(Frame(*shown, image.name, image.number, alpha))

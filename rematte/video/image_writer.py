@@ -5,6 +5,7 @@ Images appear under their final names only when all of them are complete.
 
 import os
 import shutil
+import struct
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,12 +18,13 @@ import av
 import numpy as np
 
 from rematte.video import exr
-from rematte.video.codecs import Encoding, is_sequence, pattern_of
+from rematte.video.codecs import is_sequence, pattern_of
 from rematte.video.colour import from_rgb
+from rematte.video.encoding import Encoding
 from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
-    Colour,
+    SDR,
     Frame,
     Pixels,
     VideoInfo,
@@ -36,7 +38,8 @@ from rematte.video.output_paths import (
     real_path,
     temporary_path,
 )
-from rematte.video.tone import to_light
+from rematte.video.pixels import premultiply
+from rematte.video.tone import chromaticities, to_light
 
 # Images that are encoded at once, each by a thread.
 _AT_ONCE = min(4, os.cpu_count() or 1)
@@ -50,7 +53,7 @@ class ImageWriter:
             "out/%04d.png". In a folder, images keep the stems of the source's images,
             or are numbered from 0000.
         info: Colour, pixel shape, timecode and tracks of the source.
-        encoding: From `codecs.choose`.
+        encoding: From `encoding.choose`.
         start: The number of the first image, as for `image_name`.
 
     Attributes:
@@ -132,7 +135,8 @@ class ImageWriter:
     def _encode(self, frame: Frame, target: Path) -> None:
         image = encode_image(frame.pixels, self._info, self._encoding)
         if self._exr:
-            image = exr.with_attributes(image, self._attributes(frame.time))
+            coloured = frame.pixels.shape[2] > 1
+            image = exr.with_attributes(image, self._attributes(frame.time, coloured))
         target.write_bytes(image)
 
     def _wait(self, most: int) -> None:
@@ -141,13 +145,25 @@ class ImageWriter:
             while len(self._pending) > most:
                 self._pending.popleft().result()
 
-    def _attributes(self, time: Fraction) -> dict[str, tuple[str, bytes]]:
-        """The header attributes of an OpenEXR image that is shown at a time [s]."""
-        code = self._info.timecode
+    def _attributes(
+        self, time: Fraction, coloured: bool
+    ) -> dict[str, tuple[str, bytes]]:
+        """The header attributes of an OpenEXR image.
+
+        Args:
+            time: When the image is shown [s].
+            coloured: Whether it has colours, which a matte has not.
+        """
+        code, colour = self._info.timecode, self._encoding.colour
+        found: dict[str, tuple[str, bytes]] = {}
+        if coloured:
+            points = chromaticities(colour if colour.sdr else SDR)  # see `_linear`
+            value = exr.pack_chromaticities(points)
+            found["chromaticities"] = ("chromaticities", value)
         if self._info.still and code is None:
-            return {}
+            return found
         rate = exr.pack_rational(code.rate if code else self._info.rate)
-        found = {"framesPerSecond": ("rational", rate)}
+        found["framesPerSecond"] = ("rational", rate)
         if code is not None and exr.can_hold(code):
             found["timeCode"] = ("timecode", exr.pack_timecode(code.at(time)))
         return found
@@ -235,34 +251,45 @@ def encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     """Encode one image; these encoders give a whole file as one packet."""
     height, width = pixels.shape[:2]
     if encoding.pixel_format.endswith("f32le"):
-        picture = _linear(pixels, encoding.pixel_format, encoding.colour)
+        picture = _linear(pixels, encoding)
     else:
         # JPEG is the only YUV format among the images; JFIF defines it as BT.601.
         colour = replace(encoding.colour, matrix=MATRIX_BT601, range=RANGE_FULL)
+        pixels = premultiply(pixels) if encoding.premultiplied else pixels
         picture = from_rgb(pixels, encoding.pixel_format, colour)
     context: Any = av.CodecContext.create(encoding.codec.encoder, "w")
     context.width, context.height = width, height
     context.pix_fmt = encoding.pixel_format
     context.sample_aspect_ratio = info.sample_aspect_ratio
     context.time_base = Fraction(1, 25)
-    context.options = dict(encoding.codec.options)
+    context.options = encoding.options
     if encoding.codec.encoder == "mjpeg":
         context.color_range = RANGE_FULL
         context.qmin = context.qmax = 2
     picture.pts = 0
     packets = [*context.encode(picture), *context.encode(None)]
-    return b"".join(bytes(packet) for packet in packets)
+    image = b"".join(bytes(packet) for packet in packets)
+    if encoding.premultiplied and encoding.codec.encoder == "tiff":
+        (directory,) = struct.unpack_from("<I", image, 4)
+        return image[:directory] + image[directory:].replace(_STRAIGHT, _ASSOCIATED, 1)
+    return image
 
 
-def _linear(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
-    """Convert to premultiplied scene-linear floats, as compositors expect of OpenEXR.
+# The entry ExtraSamples (338) of a TIFF's directory, as FFmpeg writes it: one value,
+# which is 2 where colours are straight and 1 where they are multiplied by alpha.
+_STRAIGHT, _ASSOCIATED = (struct.pack("<HHII", 338, 3, 1, kind) for kind in (2, 1))
 
-    The primaries are OpenEXR's default, BT.709, for HDR too: 1 is reference white, and
-    colours outside that gamut have negative values.
+
+def _linear(pixels: Pixels, encoding: Encoding) -> av.VideoFrame:
+    """Convert to scene-linear floats, as compositors expect of OpenEXR.
+
+    1 is reference white. HDR gets the primaries of BT.709, so that colours outside of
+    that gamut have negative values; SDR keeps its own.
 
     Source:
         IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
     """
+    colour = encoding.colour
     value = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     if value.shape[2] == 1:
         value = value.repeat(3, 2)  # a matte is coverage, not light
@@ -273,7 +300,7 @@ def _linear(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
             value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
         else:
             value[..., :3] = to_light(pixels[..., :3], colour)
-        if value.shape[2] == 4:
+        if encoding.premultiplied:
             value[..., :3] *= value[..., 3:]
     array: Any = np.ascontiguousarray(value)
-    return av.VideoFrame.from_ndarray(array, pixel_format)
+    return av.VideoFrame.from_ndarray(array, encoding.pixel_format)

@@ -26,6 +26,15 @@ def with_depth(pixels: Pixels, wide: bool) -> Pixels:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def premultiply(pixels: Pixels) -> Pixels:
+    """Multiply the colours of (H, W, 4), 8 or 16 bits, by alpha, rounded."""
+    most = np.uint32(np.iinfo(pixels.dtype).max)
+    made = pixels.copy()
+    share = pixels[..., 3:].astype(np.uint32)
+    made[..., :3] = (pixels[..., :3] * share + most // 2) // most
+    return made
+
+
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     """Resize a picture: smaller by averaging areas, larger linearly.
 

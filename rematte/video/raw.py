@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from rematte.errors import InputError
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.opening import open_input, video_stream
 from rematte.video.writer import FileWriter

@@ -6,6 +6,7 @@ from fractions import Fraction
 from av.codec.hwaccel import HWDeviceType
 
 from rematte.video.fields import DEINTERLACE
+from rematte.video.fitting import FITS
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 
 # FFmpeg knows these; a build or a machine may lack some of them.
@@ -19,6 +20,8 @@ class ReadOptions:
 
     Attributes:
         size: Width and height [pixels] to resize upright frames to, or None.
+        fit: How they are brought to that size: one of `fitting.FITS`. With "contain"
+            the bars are where `Frame.alpha` is 0.
         start: Skip frames that end before this time [s].
         end: Stop before this time [s].
         frame_rate: Frames per second of images (default: 30) and of a stream without
@@ -40,10 +43,11 @@ class ReadOptions:
             "ignore" leaves it out; both add a note. None leaves it out silently.
 
     Raises:
-        ValueError: If `hwaccel`, `deinterlace` or `input_alpha` is unknown.
+        ValueError: If `fit`, `hwaccel`, `deinterlace` or `input_alpha` is unknown.
     """
 
     size: tuple[int, int] | None = None
+    fit: str = "stretch"
     start: Fraction | None = None
     end: Fraction | None = None
     frame_rate: Fraction | None = None
@@ -61,6 +65,7 @@ class ReadOptions:
         for name, allowed, hint in (
             ("input_alpha", (None, *INPUT_ALPHAS), ""),
             ("deinterlace", DEINTERLACE, ""),
+            ("fit", FITS, ""),
             ("hwaccel", (None, *HWACCELS), "; leave it out to decode on the processor"),
         ):
             value = getattr(self, name)

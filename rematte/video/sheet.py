@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rematte.video.codecs import choose
+from rematte.video.encoding import choose
 from rematte.video.frame import SDR, Pixels, VideoInfo
 from rematte.video.image_writer import encode_image
 from rematte.video.pixels import resize

@@ -149,6 +149,11 @@ def _primaries(colour: Colour) -> int:
     return colour.primaries if colour.primaries in _CHROMATICITIES else usual
 
 
+def chromaticities(colour: Colour) -> tuple[tuple[float, float], ...]:
+    """Give x and y of red, green, blue and white; of BT.709 if others are unknown."""
+    return *_CHROMATICITIES.get(colour.primaries, _CHROMATICITIES[1]), _D65
+
+
 def between(source: Colour, target: Colour) -> "Conversion | None":
     """Return a conversion from one encoding to another, or None if none is needed.
 

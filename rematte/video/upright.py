@@ -8,6 +8,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from rematte.video.fitting import Fitting
 from rematte.video.frame import Pixels
 
 
@@ -34,17 +35,34 @@ class Upright:
         """Turn a coded size into the upright one, or back."""
         return (height, width) if self.sideways else (width, height)
 
-    def pixel_aspect(self, size: tuple[int, int] | None) -> Fraction:
+    def pixel_aspect(
+        self, size: tuple[int, int] | None = None, fit: str = "stretch"
+    ) -> Fraction:
         """Width of a pixel over its height, upright.
 
         Args:
-            size: What the upright picture is resized to, or None. It stays as wide on
-                the screen as it was.
+            size: What the upright picture is resized to, or None. Stretched, it stays
+                as wide on the screen as it was.
+            fit: One of `fitting.FITS`.
         """
         aspect = 1 / self._aspect if self.sideways else self._aspect
         if size is None or aspect == 1:
             return aspect
+        if fit != "stretch":
+            return Fraction(1)
         return aspect * Fraction(*self.size(*self._coded)) / Fraction(*size)
+
+    def fitting(
+        self, coded: tuple[int, int], size: tuple[int, int] | None, fit: str
+    ) -> Fitting:
+        """Fit a picture of this kind into a frame.
+
+        Args:
+            coded: Its width and height as decoded [pixels].
+            size: Upright width and height of the frame [pixels], or None.
+            fit: One of `fitting.FITS`.
+        """
+        return Fitting.of(self.size(*coded), self.pixel_aspect(), size, fit)
 
     def apply(self, pixels: Pixels) -> Pixels:
         """Turn decoded pixels upright."""

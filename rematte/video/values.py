@@ -105,3 +105,19 @@ def parse_region(text: str) -> str | tuple[int, int, int, int]:
         raise ValueError(f"must be auto, full or X,Y,WIDTH,HEIGHT, got {text!r}")
     x, y, width, height = map(int, numbers)
     return x, y, width, height
+
+
+def check_region(region: str | tuple[int, ...]) -> None:
+    """Refuse what `parse_region` would not give.
+
+    Raises:
+        ValueError: If it has no area.
+    """
+    if region in ("auto", "full"):
+        return
+    numbers = region if isinstance(region, tuple) else ()
+    if len(numbers) != 4 or min(numbers) < 0 or min(numbers[2:]) < 1:
+        raise ValueError(
+            "region must be auto, full or X,Y,WIDTH,HEIGHT with a width and a height "
+            f"above 0, got {region!r}"
+        )

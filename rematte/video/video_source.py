@@ -21,6 +21,7 @@ from rematte.errors import InputError
 from rematte.video.clock import LONG_STEP, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
 from rematte.video.decoding import Decoder, codec_with_alpha, is_reordered
+from rematte.video.fitting import Fitting
 from rematte.video.frame import Frame, Glance, VideoInfo
 from rematte.video.notes import add_note
 from rematte.video.opening import check_complete, open_input, video_stream
@@ -143,14 +144,17 @@ class VideoSource:
     def frames(self) -> Iterator[Frame]:
         """Read the frames from `start` on."""
         info, options, upright = self.info, self._options, self._upright
-        coded = upright.size(info.width, info.height)
         for picture, time, duration in self._wanted():
-            size = coded if (picture.width, picture.height) != coded else None
+            coded = picture.width, picture.height
+            fitting = self._fitting(coded, options.size)
+            inner = upright.size(*fitting.inner)
+            size = inner if coded != inner else None
             pixels = to_rgb(picture, info.colour, info.depth, size, options.alpha)
             alpha = None
             if options.input_alpha == "multiply":
                 alpha = source_alpha(picture, info.depth, size, upright, self._notes)
-            yield Frame(upright.apply(pixels), time, duration, alpha=alpha)
+            frame = Frame(upright.apply(pixels), time, duration, alpha=alpha)
+            yield fitting.place(frame)
 
     def glances(self) -> Iterator[Glance]:
         """Decode the frames from `start` on, and convert only what is looked at."""
@@ -163,8 +167,17 @@ class VideoSource:
         size: tuple[int, int],
     ) -> Frame:  # fmt: skip
         info, upright = self.info, self._upright
-        pixels = to_rgb(picture, info.colour, info.depth, upright.size(*size))
-        return Frame(upright.apply(pixels), time, duration)
+        fitting = self._fitting((picture.width, picture.height), size)
+        inner = upright.size(*fitting.inner)
+        pixels = to_rgb(picture, info.colour, info.depth, inner)
+        return fitting.place(Frame(upright.apply(pixels), time, duration))
+
+    def _fitting(self, coded: tuple[int, int], size: tuple[int, int] | None) -> Fitting:
+        """Fit a picture, which may differ in size from the first one."""
+        if size is None:
+            size = self.info.width, self.info.height
+            return Fitting(size, size)
+        return self._upright.fitting(coded, size, self._options.fit)
 
     def _wanted(self) -> Iterator[Shown[av.VideoFrame]]:
         """Decode the pictures from `start` on."""
@@ -221,7 +234,7 @@ class VideoSource:
             time_base=time_base,
             colour=frame_colour(first),
             depth=frame_depth(first),
-            sample_aspect_ratio=self._upright.pixel_aspect(size),
+            sample_aspect_ratio=self._upright.pixel_aspect(size, self._options.fit),
             frames=self._estimate_frames(),
             timecode=self._read_timecode(first),
             beside=self._other_tracks(),

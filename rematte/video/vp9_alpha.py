@@ -11,12 +11,15 @@ Source:
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, get_args
 
 import av
 from av.packet import PacketSideData, PktSideDataT
 
+from rematte.errors import OutputError
 from rematte.video.frame import Pixels
+from rematte.video.opening import open_input
 from rematte.video.yuv420 import views
 
 _make_side_data: Any = PacketSideData  # PyAV's stub knows no arguments
@@ -77,3 +80,34 @@ class AlphaEncoder:
 
     def _keep(self, packets: Iterable[Any]) -> None:
         self._alphas.update((packet.pts, packet) for packet in packets)
+
+
+def check_alpha(file: Path, path: Path, first: Pixels) -> None:
+    """Decode a frame, since some FFmpeg builds drop VP9's alpha silently.
+
+    Args:
+        file: The complete file.
+        path: What an error calls it.
+        first: The first frame that was written, (H, W, 4), 8 bits.
+
+    Raises:
+        OutputError: If the alpha is lost or another one.
+    """
+    with open_input(file) as container:
+        # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.
+        decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
+        for packet in container.demux(container.streams.video[0]):
+            for frame in decoder.decode(packet):
+                written = first[..., 3].mean() / 255
+                if len(frame.format.components) < 4:
+                    raise OutputError(
+                        f"{path}: this FFmpeg dropped the transparency of WebM; write "
+                        ".mov instead"
+                    )
+                alpha = frame.to_ndarray(format="rgba")[..., 3].mean() / 255
+                if abs(alpha - written) > 0.05:
+                    raise OutputError(
+                        f"{path}: the transparency read back differs ({alpha:.2f} for "
+                        f"{written:.2f}); write .mov instead"
+                    )
+                return

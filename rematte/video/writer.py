@@ -19,18 +19,21 @@ from av.container import OutputContainer
 from rematte.errors import OutputError
 from rematte.video import matroska
 from rematte.video.clock import Clock
-from rematte.video.codecs import Encoding, is_nvenc, opens
+from rematte.video.codecs import is_nvenc, opens
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.concat import Timing
 from rematte.video.edge_colours import extend_colours
+from rematte.video.encoding import Encoding
 from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
 from rematte.video.gif_palette import Palette
 from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.output_paths import as_output_error, real_path, temporary_path
+from rematte.video.packing import half_size, pack, packed_size
 from rematte.video.parallel_rows import run_beside
 from rematte.video.passthrough import SideStreams
-from rematte.video.vp9_alpha import AlphaEncoder
+from rematte.video.pixels import premultiply, with_depth
+from rematte.video.vp9_alpha import AlphaEncoder, check_alpha
 
 # Frames of more pixels, about from 4K on, spare the memory of x264.
 _LARGE = 6_000_000
@@ -68,7 +71,7 @@ class FileWriter:
     Args:
         path: The output.
         info: Size, rate, time base and colour of the frames.
-        encoding: From `codecs.choose`.
+        encoding: From `encoding.choose`.
         source: A file to copy sound, subtitles, chapters and tags from, or None.
         start: Time in the source [s] that is 0 in the output.
         end: Time in the source [s] at which the sound is cut, or None.
@@ -155,14 +158,7 @@ class FileWriter:
             rate=self._rate().limit_denominator(100_000),
             options=self._encoder_options(),
         )
-        stream.width, stream.height = codec.coded_size(info.width, info.height)
-        if (stream.width, stream.height) != (info.width, info.height):
-            needs = f", at least {codec.least}" if codec.least > 1 else ""
-            self.notes.append(
-                f"padded from {info.width}x{info.height} to {stream.width}x"
-                f"{stream.height} by repeating the edge: {codec.encoder} needs even "
-                f"sizes{needs}"
-            )
+        stream.width, stream.height = self._coded_size()
         stream.pix_fmt = encoding.pixel_format
         if encoding.alpha_options:
             stream.pix_fmt = "yuv420p"
@@ -194,6 +190,26 @@ class FileWriter:
         ):
             context.codec_tag = "hvc1"  # the only tag that Apple's players take
         return stream
+
+    def _coded_size(self) -> tuple[int, int]:
+        """The size of the encoder's pictures, with a note where it is another one."""
+        encoding, width, height = self._encoding, self._info.width, self._info.height
+        codec = encoding.codec
+        if encoding.packed:
+            self._half = half_size(codec, width, height)
+            self.notes.append(
+                f"packed, {encoding.packed}: halves of {self._half[0]}x{self._half[1]}"
+                f", the picture is the upper left {width}x{height} of each"
+            )
+            return packed_size(self._half, encoding.packed)
+        coded = codec.coded_size(width, height)
+        if coded != (width, height):
+            needs = f", at least {codec.least}" if codec.least > 1 else ""
+            self.notes.append(
+                f"padded from {width}x{height} to {coded[0]}x{coded[1]} by repeating "
+                f"the edge: {codec.encoder} needs even sizes{needs}"
+            )
+        return coded
 
     def _take_header(self, like: Path) -> None:
         """Describe the stream as in a segment; its encoder stays idle."""
@@ -338,16 +354,22 @@ class FileWriter:
     def _picture(self, pixels: Pixels) -> av.VideoFrame:
         if self._palette is not None:
             return self._palette.map(pixels)
+        encoding = self._encoding
+        if encoding.packed:
+            packed = pack(pixels, self._half, encoding.packed, encoding.premultiplied)
+            return from_rgb(packed, encoding.pixel_format, self._colour)
         height, width = pixels.shape[:2]
         down, right = self._stream.height - height, self._stream.width - width
         if down or right:
             pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), "edge")
-        if self._encoding.mixes_edges:
+        if encoding.premultiplied:
+            pixels = premultiply(with_depth(pixels, True))
+        if encoding.mixes_edges:
             colours = extend_colours(pixels)
             if self._alpha is not None:
                 return from_rgb(colours, "yuv420p", self._colour)
             pixels = np.concatenate([colours, pixels[..., 3:]], 2)
-        return from_rgb(pixels, self._encoding.pixel_format, self._colour)
+        return from_rgb(pixels, encoding.pixel_format, self._colour)
 
     def _encode(self, picture: av.VideoFrame, pixels: Pixels) -> Iterable[Any]:
         """Encode a picture and, in a thread, its alpha; gives the complete packets."""
@@ -414,32 +436,8 @@ class FileWriter:
             if not self._frames:
                 raise OutputError(f"{self.path}: no frames were given to write")
             self._complete(end)
-            if self._encoding.alpha and self._encoding.codec.encoder == "libvpx-vp9":
-                self._check_webm_alpha()
-
-    def _check_webm_alpha(self) -> None:
-        """Decode a frame, since some FFmpeg builds drop VP9's alpha silently."""
-        if self._first is None:
-            return
-        with open_input(self.temporary) as container:
-            # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.
-            decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
-            for packet in container.demux(container.streams.video[0]):
-                for frame in decoder.decode(packet):
-                    planes = len(frame.format.components)
-                    written = self._first[..., 3].mean() / 255
-                    if planes < 4:
-                        raise OutputError(
-                            f"{self.path}: this FFmpeg dropped the transparency of "
-                            "WebM; write .mov instead"
-                        )
-                    alpha = frame.to_ndarray(format="rgba")[..., 3].mean() / 255
-                    if abs(alpha - written) > 0.05:
-                        raise OutputError(
-                            f"{self.path}: the transparency read back differs "
-                            f"({alpha:.2f} for {written:.2f}); write .mov instead"
-                        )
-                    return
+            if self._alpha is not None and self._first is not None:
+                check_alpha(self.temporary, self.path, self._first)
 
     def keep_partial(self) -> Path | None:
         """Complete the frames so far under a name with ".partial" in it.

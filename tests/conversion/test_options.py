@@ -12,12 +12,14 @@ from rematte.conversion.needs import NEEDS
 from rematte.conversion.option import ConvertOptions, MatterOptions
 from rematte.convert import convert_video
 from rematte.engines.choose import ENGINES
-from rematte.matting.background import FITS
 from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS
 from rematte.segments import convert_long
 from rematte.video.codecs import CODECS
+from rematte.video.exr import COMPRESSIONS
 from rematte.video.fields import DEINTERLACE
+from rematte.video.fitting import FITS
+from rematte.video.packing import ARRANGEMENTS
 from rematte.video.read_options import INPUT_ALPHAS
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
@@ -27,7 +29,10 @@ CHOICES = {
     "codec": CODECS,
     "deinterlace": DEINTERLACE,
     "engine": ENGINES,
+    "exr_compression": COMPRESSIONS,
+    "fit": FITS,
     "input_alpha": INPUT_ALPHAS,
+    "packed": ARRANGEMENTS,
 }
 
 # For each option a value, outputs for which it does nothing, and the input.
@@ -43,10 +48,16 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "start": (0, {"output": "o.png"}, "in.png"),
     "end": (9, {"output": "o.png"}, "in.png"),
     "limit": (1, {"output": "o.png"}, "in.png"),
+    "fit": ("cover", {"output": "o.mp4"}, "in.mp4"),
     "frame_rate": (25, {"output": "o.png"}, "in.png"),
     "ignore_errors": (True, {"output": "o.png"}, "in.png"),
     "hwaccel": ("cuda", {"output": "o.png"}, "in.png"),
     "deinterlace": ("off", {"output": "o.png"}, "in.png"),
+    "max_rate": (5, {"output": "o.png"}, "in.png"),
+    "max_bytes": (9, {"output": "o.mov"}, "in.mp4"),
+    "alpha_mode": ("premultiplied", {"output": "o.webm"}, "in.mp4"),
+    "packed": ("side", {"output": "o.mp4", "background": "red"}, "in.mp4"),
+    "exr_compression": ("zips", {"output": "o"}, "in.mp4"),
     "start_number": (1, {"output": "o.mp4"}, "in.mp4"),
     "codec": ("h264", {"output_alpha": "a.mp4"}, "in.mp4"),
     "warmup": (3, {"output": "o.png"}, "in.png"),

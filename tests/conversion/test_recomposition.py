@@ -63,9 +63,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     convert = partial(convert_video, Disc(), source, progress=False)
     for name, colour in BEHIND.items():
         convert(output_composition=folder / f"over-{name}.mkv", background=colour)
-    for suffix in ("mov", "mkv", "apng", "webp", "webm", "gif"):
+    for suffix in ("mov", "mkv", "apng", "webp", "avif", "webm", "gif"):
         convert(output=folder / f"cut.{suffix}")
     convert(output=folder / "lossless.webp", crf=0)
+    convert(output=folder / "fine.avif", crf=2)
+    convert(output=folder / "multiplied.mov", alpha_mode="premultiplied")
+    for suffix, mode in (("tif", "premultiplied"), ("exr", "straight")):
+        path = folder / f"{suffix}-{mode}" / f"%02d.{suffix}"
+        convert(output=path, alpha_mode=mode)
     for suffix in ("png", "tif", "exr", "webp"):
         convert(output=folder / suffix / f"%02d.{suffix}")
     return folder
@@ -83,6 +88,13 @@ def as_read(path: Path) -> Floats:
     return pixels / float(np.iinfo(pixels.dtype).max)
 
 
+def as_multiplied(path: Path) -> Floats:
+    """As `as_read`, of a file whose colours are multiplied by alpha."""
+    cut = as_read(path)
+    cut[..., :3] /= np.maximum(cut[..., 3:], 1e-9)
+    return cut
+
+
 def as_pillow(path: Path) -> Floats:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGBA")) / 255
@@ -96,8 +108,11 @@ READ: dict[str, tuple[Callable[[Path], Floats], float]] = {
     "png/00.png": (as_pillow, 1),
     "tif/00.tif": (as_pillow, 1),
     "webp/00.webp": (as_pillow, 1),
+    "multiplied.mov": (as_multiplied, 2),  # the codec's own error at edges
+    "tif-premultiplied/00.tif": (as_multiplied, 1),
     "lossless.webp": (as_pillow, 1),
     "cut.webp": (as_pillow, 3),
+    "fine.avif": (as_pillow, 3),
     "cut.webm": (as_read, 3),
 }
 
@@ -116,9 +131,16 @@ def test_over_a_colour_it_is_the_composition(
     assert error.mean() <= 0.3
 
 
-def test_openexr_is_premultiplied_light(made: Path) -> None:
-    """Over black its light is that of the composition, by the curve of sRGB."""
-    with av.open(str(made / "exr/00.exr")) as container:
+def test_a_premultiplied_tiff_says_so(made: Path) -> None:
+    for folder, kind in (("tif", 2), ("tif-premultiplied", 1)):
+        with Image.open(made / folder / "00.tif") as image:
+            assert image.tag_v2[338] == (kind,)  # ExtraSamples
+
+
+@pytest.mark.parametrize("name", ["exr", "exr-straight"])
+def test_openexr_is_light(made: Path, name: str) -> None:
+    """Premultiplied, over black it is that of the composition, by the curve of sRGB."""
+    with av.open(str(made / name / "00.exr")) as container:
         frame = next(container.decode(video=0))
     kind = np.float16 if "f16" in frame.format.name else np.float32
     planes = [np.frombuffer(bytes(plane), kind) for plane in frame.planes]
@@ -126,8 +148,11 @@ def test_openexr_is_premultiplied_light(made: Path) -> None:
     expected = as_pillow(made / "png/00.png")
     light = expected[..., [1, 2, 0]]  # planes are in the order GBR
     toe, curve = light / 12.92, ((light + 0.055) / 1.055) ** 2.4
-    light = np.where(light <= 0.04045, toe, curve) * expected[..., 3:]
-    np.testing.assert_allclose(cut[..., :3], light, atol=3e-3)
+    light = np.where(light <= 0.04045, toe, curve)
+    if name == "exr":
+        light *= expected[..., 3:]
+    seen = expected[..., 3] > 0  # 16 bits hold less alpha than 8
+    np.testing.assert_allclose(cut[seen, :3], light[seen], atol=3e-3)
     np.testing.assert_allclose(cut[..., 3], expected[..., 3], atol=3e-3)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_recomposition import BEHIND, SIZE, composition, made
 
-KINDS = {"png": "image/png", "apng": "image/apng", "webp": "image/webp"}
+KINDS = {kind: f"image/{kind}" for kind in ("png", "apng", "webp", "avif")}
 
 __all__ = ["made"]  # the fixture
 
@@ -57,6 +57,7 @@ def shown(page: Any, path: Path, behind: tuple[int, ...]) -> NDArray[Any]:
         ("cut.apng", 1),
         ("webp/00.webp", 2),  # Chromium rounds it twice where alpha is low
         ("cut.webp", 3),
+        ("fine.avif", 4),
         ("cut.webm", 3),
     ],
 )

@@ -93,6 +93,7 @@ def test_an_output_without_alpha_is_over_it_too(clip: Path, run: Any) -> None:
         ("cut.mp4", None, ".mp4 cannot hold an alpha channel; .mov, "),
         ("cut.mp4", "hevc", ".mp4 cannot hold an alpha channel; .mov, "),
         ("cut.mov", "hevc", "codec hevc cannot hold an alpha channel; leave out"),
+        ("cut.mov", "hevc", "HEVC with alpha"),
         ("cut.webm", "av1", "codec av1 cannot hold an alpha channel; leave out"),
         ("cut/%02d.jpg", None, ".jpg cannot hold an alpha channel; .mov, "),
     ],

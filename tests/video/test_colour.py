@@ -11,7 +11,7 @@ from conftest import Tags, make_clip, yuv_frame
 from numpy.typing import NDArray
 from PIL import Image
 
-from rematte.video import codecs as formats
+from rematte.video.codecs import IMAGES
 from rematte.video.colour import (
     frame_colour,
     frame_depth,
@@ -19,6 +19,7 @@ from rematte.video.colour import (
     to_rgb,
     yuv_colour,
 )
+from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.reader import VideoReader
@@ -282,7 +283,7 @@ def test_a_chart_survives_the_lossless_path(
     target = tmp_path / "out.mkv"
     with VideoReader(source) as reader:
         info = reader.info
-        encoding = formats.choose(target, info, alpha=False)
+        encoding = choose(target, info, alpha=False)
         writer = FileWriter(target, info, encoding)
         decoded = list(reader)
         for frame in decoded:
@@ -315,7 +316,7 @@ def test_flat_colours_survive_the_lossy_paths(
     suffix = {"vp9": ".webm", "prores": ".mov"}.get(codec, ".mp4")
     path = tmp_path / f"a{suffix}"
     quality = None if codec == "prores" else 4
-    encoding = formats.choose(path, info, alpha=False, codec=codec, crf=quality)
+    encoding = choose(path, info, alpha=False, codec=codec, crf=quality)
     wide = pixels.astype(np.uint16) * 257 if encoding.sixteen_bit else pixels
     writer = FileWriter(path, info, encoding)
     for index in range(2):
@@ -337,7 +338,7 @@ def test_jpeg_is_bt601_whatever_the_source_is(tmp_path: Path) -> None:
     for matrix in (1, 6, 9):
         info = VideoInfo(16, 16, one, one, Colour(matrix=matrix), still=True)
         path = tmp_path / f"{matrix}.jpg"
-        writer = ImageWriter(path, info, formats.choose(path, info, alpha=False))
+        writer = ImageWriter(path, info, choose(path, info, alpha=False))
         writer.write(Frame(pixels, Fraction(0), one))
         writer.finish()
         seen = np.asarray(Image.open(path).convert("RGB")).astype(int)
@@ -390,12 +391,12 @@ def chunks(path: Path) -> set[bytes]:
 
 def write_one(
     path: Path, colour: Colour, depth: int = 8, gray: bool = False, **more: Any
-) -> formats.Encoding:
+) -> Encoding:
     """Write one frame of mid-gray of a source of that colour."""
-    still = path.suffix in formats.IMAGES and path.suffix != ".webp"
+    still = path.suffix in IMAGES and path.suffix != ".webp"
     one = Fraction(1, 25)
     info = VideoInfo(16, 16, 1 / one, one, colour, depth, still=still)
-    encoding = formats.choose(path, info, alpha=False, gray=gray, **more)
+    encoding = choose(path, info, alpha=False, gray=gray, **more)
     kind = np.uint16 if encoding.sixteen_bit else np.uint8
     pixels = np.full((16, 16, 1 if gray else 3), np.iinfo(kind).max // 2, kind)
     writer = (ImageWriter if encoding.image else FileWriter)(path, info, encoding)

@@ -1,0 +1,144 @@
+"""Writes animated AVIF by Pillow, since no encoder of FFmpeg here makes its alpha."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rematte.errors import OutputError
+from rematte.video.edge_colours import extend_colours
+from rematte.video.encoding import Encoding
+from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
+from rematte.video.output_paths import as_output_error, real_path, temporary_path
+from rematte.video.spare import Spare
+
+_SPEED = 8  # of libavif, from 0 to 10
+
+
+class AvifWriter:
+    """Keeps the frames without loss beside the output, and encodes them at the end.
+
+    Args:
+        path: The output.
+        info: The frames' properties.
+        encoding: From `encoding.choose`; `crf` is 100 less Pillow's quality.
+
+    Attributes:
+        path: The output as given.
+        temporary: The hidden file that is complete before it gets its name.
+        notes: Sentences on what differs from the source.
+
+    Raises:
+        OutputError: If Pillow is missing or writes no AVIF.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
+        try:
+            from PIL import Image, features
+        except ImportError:
+            raise OutputError(_lacking(path)) from None
+        if not features.check("avif"):
+            raise OutputError(_lacking(path))
+        self.path, self._encoding, self._image = path, encoding, Image
+        self.temporary = temporary_path(path)
+        self.notes = [*encoding.notes, *left_out_tracks(info, path)]
+        if info.timecode is not None:
+            self.notes.append(
+                lost_timecode(info.timecode, path.suffix, "has no field for it")
+            )
+        if info.sample_aspect_ratio != 1:
+            self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
+        self._spare = Spare(path, info)
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame.
+
+        Raises:
+            OutputError: If the disk is full.
+        """
+        self._spare.write(frame)
+
+    def complete(self, end: Fraction | None = None) -> None:
+        """Encode all frames into the file under its temporary name.
+
+        Raises:
+            OutputError: If there are none, or the disk is full.
+        """
+        frames = self._spare.frames
+        if not frames:
+            raise OutputError(f"{self.path}: no frames were given to write")
+        if self.temporary.exists():
+            return
+        # Milliseconds, rounded so that errors do not add up.
+        starts = [round((f.time - frames[0].time) * 1000) for f in frames]
+        last = starts[-1] + max(1, round(frames[-1].duration * 1000))
+        lengths = np.diff([*starts, last]).clip(1).tolist()
+        pictures = (self._prepared(frame.pixels) for frame in self._spare.read())
+        first = self._image.fromarray(next(pictures))
+        rest: Any = [_Later(first.mode, first.size, pictures) for _ in frames[1:]]
+        with as_output_error(self.path):
+            first.save(
+                self.temporary, "AVIF", save_all=True, append_images=rest,
+                duration=lengths, quality=100 - (self._encoding.crf or 0),
+                subsampling="4:4:4", speed=_SPEED,
+            )  # fmt: skip
+        self._spare.drop()
+
+    def _prepared(self, pixels: Pixels) -> Pixels:
+        if not self._encoding.alpha:
+            return np.ascontiguousarray(pixels[..., :3])
+        return np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
+
+    def publish(self) -> None:
+        """Rename the complete file to its final name."""
+        with as_output_error(self.path):
+            self.temporary.replace(real_path(self.path))
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Complete the file and rename it to its final name."""
+        self.complete(end)
+        self.publish()
+
+    def keep_partial(self) -> Path | None:
+        """Complete the frames so far, under a name with ".partial" in it."""
+        if not self._spare.frames:
+            self.discard()
+            return None
+        self.complete()
+        name = f"{self.path.stem}.partial{self.path.suffix}"
+        with as_output_error(self.path):
+            return self.temporary.replace(real_path(self.path).with_name(name))
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        self._spare.drop()
+        self.temporary.unlink(missing_ok=True)
+
+
+class _Later:
+    """A picture that is read when Pillow asks for it, so that one is held at a time.
+
+    It has what Pillow's encoder uses of an image of one frame.
+    """
+
+    def __init__(
+        self, mode: str, size: tuple[int, int], pictures: Iterator[Pixels]
+    ) -> None:
+        self.mode, self.size, self._pictures = mode, size, pictures
+
+    def seek(self, index: int) -> None:
+        if index:
+            raise EOFError
+
+    def tobytes(self, encoder: str, mode: str) -> bytes:
+        return next(self._pictures).tobytes()
+
+
+def _lacking(path: Path) -> str:
+    return (
+        f"{path}: AVIF is written by Pillow 11.3 or newer, which is not installed; pip "
+        'install "rematte[avif]", or write .webp'
+    )

@@ -1,0 +1,98 @@
+"""How pictures are brought to the size that was asked for."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from rematte.video.frame import Frame, Pixels
+
+FITS = ("cover", "contain", "stretch")
+# Sides that differ by less are made equal: 854x480 of 1920x1080 needs no bar.
+_NEGLIGIBLE = 2
+
+
+def fitted_size(
+    size: tuple[float, float], frame: tuple[int, int], fit: str
+) -> tuple[int, int]:
+    """Give the height and width that a picture is resized to, to fit a frame.
+
+    Args:
+        size: Height and width of the picture [pixels].
+        frame: Height and width of the frame [pixels].
+        fit: "cover" fills the frame and is larger on one side, "contain" is smaller on
+            one side, "stretch" distorts.
+    """
+    if fit == "stretch":
+        return frame
+    scale = (max if fit == "cover" else min)(frame[0] / size[0], frame[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Where a resized picture lies in a frame of the size that was asked for.
+
+    Attributes:
+        inner: Width and height that the picture is resized to [pixels].
+        outer: Width and height of the frame [pixels].
+    """
+
+    inner: tuple[int, int]
+    outer: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        picture: tuple[int, int],
+        aspect: Fraction,
+        frame: tuple[int, int] | None,
+        fit: str,
+    ) -> "Fitting":
+        """Fit a picture into a frame.
+
+        Args:
+            picture: Upright width and height of the picture [pixels].
+            aspect: Width of one of its pixels over the height; those of the frame are
+                square, unless it is stretched.
+            frame: Width and height of the frame [pixels]; None: those of the picture.
+            fit: As in `fitted_size`.
+        """
+        if frame is None:
+            return cls(picture, picture)
+        wide = picture[0] * float(aspect)
+        height, width = fitted_size((picture[1], wide), frame[::-1], fit)
+        close = max(abs(width - frame[0]), abs(height - frame[1])) <= _NEGLIGIBLE
+        return cls(frame if close else (width, height), frame)
+
+    def place(self, frame: Frame) -> Frame:
+        """Cut off what is over, and fill up what is missing with hidden pixels.
+
+        These repeat the edge, so that the network sees no bars, and alpha of the frame
+        is 0 there, so that nobody is in them.
+
+        Args:
+            frame: Of the size `inner`.
+        """
+        if self.inner == self.outer:
+            return frame
+        alpha = frame.alpha
+        if alpha is None and min(np.subtract(self.outer, self.inner)) >= 0:
+            full = np.iinfo(frame.pixels.dtype).max
+            alpha = np.full((*frame.pixels.shape[:2], 1), full, frame.pixels.dtype)
+        return replace(
+            frame,
+            pixels=self._cut(frame.pixels, "edge"),
+            alpha=None if alpha is None else self._cut(alpha, "constant"),
+        )
+
+    def _cut(self, pixels: Pixels, filled: str) -> Pixels:
+        lacking = [
+            b - s for b, s in zip(self.outer[::-1], self.inner[::-1], strict=True)
+        ]
+        edges = [(max(0, n) // 2, max(0, n) - max(0, n) // 2) for n in lacking]
+        top, left = (max(0, -n) // 2 for n in lacking)
+        pixels = pixels[top : top + self.outer[1], left : left + self.outer[0]]
+        mode: Any = filled
+        return np.pad(pixels, [*edges, (0, 0)], mode)

@@ -1,0 +1,202 @@
+"""Keeps a video within a number of bytes, by encoding it again where it is larger.
+
+The frames are kept without loss in a hidden file beside the output meanwhile, so the
+network runs once. Coarser quality comes first; what it cannot do, fewer frames do.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, log2
+from pathlib import Path
+
+from rematte.errors import OutputError
+from rematte.video.encoding import Encoding
+from rematte.video.frame import Frame, VideoInfo
+from rematte.video.opening import open_input
+from rematte.video.spare import Spare
+from rematte.video.writer import FileWriter
+
+PASSES = 3
+# How far the constant quality is moved to halve the bytes, and how coarse it may get.
+_QUALITY = {
+    "libx264": (6, 40), "libx265": (6, 40), "libsvtav1": (9, 55),
+    "libvpx-vp9": (10, 56), "libwebp_anim": (14, 40),
+}  # fmt: skip
+# The share of the limit that the second and the third pass aim at.
+_AIMS = (0.9, 0.8)
+_FEWEST = 4  # frames per second; fewer are no movement
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One way to encode: how, and which share of the frames; and the bytes it made."""
+
+    encoding: Encoding
+    share: float = 1.0
+    size: int = 0
+
+
+class LimitedWriter:
+    """Writes a video that may have at most so many bytes.
+
+    Args:
+        make: Opens a writer of the output with an encoding.
+        encoding: The one to begin with.
+        info: The frames' properties.
+        path: The output.
+        limit: The most bytes.
+
+    Attributes:
+        path: The output as given.
+        temporary: The hidden file that is written until it is complete.
+        notes: Sentences on what differs from the source.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Encoding], FileWriter],
+        encoding: Encoding,
+        info: VideoInfo,
+        path: Path,
+        limit: int,
+    ) -> None:
+        self.path, self._make, self._info, self._limit = path, make, info, limit
+        self._pass = _Pass(encoding)
+        self._writer = make(encoding)
+        self.temporary, self.notes = self._writer.temporary, self._writer.notes
+        self._spare = Spare(path, info)
+        self._completed = False
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame; `FileWriter.write` says what may fail."""
+        self._writer.write(frame)
+        self._spare.write(frame)
+
+    def complete(self, end: Fraction | None = None) -> None:
+        """Complete the file, in as many passes as it takes.
+
+        Raises:
+            OutputError: If it is too large after the last pass, too.
+        """
+        if self._completed:
+            return
+        self._writer.complete(end)
+        tried = [self._measured(self._pass)]
+        while tried[-1].size > self._limit:
+            if len(tried) == PASSES:
+                raise self._too_large(tried, f"{PASSES} passes were made")
+            self._again(self._next(tried), end)
+            tried.append(self._measured(self._pass))
+        self._spare.drop()
+        self._completed = True
+        if len(tried) > 1:
+            self.notes.append(self._describe(tried))
+
+    def _measured(self, made: _Pass) -> _Pass:
+        return replace(made, size=self._writer.temporary.stat().st_size)
+
+    def _again(self, wanted: _Pass, end: Fraction | None) -> None:
+        self._writer.discard()
+        self._pass, self._writer = wanted, self._make(wanted.encoding)
+        self.notes = self._writer.notes
+        for frame in self._chosen(wanted.share):
+            self._writer.write(frame)
+        self._writer.complete(end)
+
+    def _chosen(self, share: float) -> Iterator[Frame]:
+        """The frames of which a share is left, evenly; each is shown until the next."""
+        frames = self._spare.frames
+        kept = [
+            n for n in range(1, len(frames)) if int(n * share) > int((n - 1) * share)
+        ]
+        ends = [frames[n].time for n in kept] + [frames[-1].time + frames[-1].duration]
+        until = dict(zip((0, *kept), ends, strict=True))
+        for index, frame in enumerate(self._spare.read()):
+            if index in until:
+                yield replace(frame, duration=until[index] - frame.time)
+
+    def _next(self, tried: list[_Pass]) -> _Pass:
+        """Choose how to encode again."""
+        last, beside = tried[-1], _bytes_beside(self._writer.temporary)
+        aim = _AIMS[len(tried) - 1] * self._limit - beside
+        if aim <= 0:
+            raise self._too_large(tried, f"the sound alone has {beside:,}")
+        encoding, factor = last.encoding, aim / max(1, last.size - beside)
+        crf = encoding.crf
+        if encoding.mbps is not None:
+            encoding = replace(encoding, mbps=encoding.mbps * factor)
+            # What the encoder did not heed once it may not heed twice.
+            factor = factor if len(tried) > 1 else 1
+        elif crf is not None and encoding.codec.encoder in _QUALITY:
+            usual, most = _QUALITY[encoding.codec.encoder]
+            halving = _measured_halving(tried, usual)
+            if halving < 2 * usual:  # else what is large is not what quality changes
+                wanted = max(crf, min(most, ceil(crf - log2(factor) * halving)))
+                factor *= 2 ** ((wanted - crf) / halving)
+                encoding = replace(encoding, crf=wanted)
+        share = last.share * min(1.0, factor)
+        if share * self._info.rate < _FEWEST:
+            raise self._too_large(
+                tried, f"it would keep fewer than {_FEWEST} frames a second"
+            )
+        return _Pass(encoding, share)
+
+    def _too_large(self, tried: list[_Pass], why: str) -> OutputError:
+        return OutputError(
+            f"{self.path} has {tried[-1].size:,} bytes, max_bytes (--max-bytes) allows "
+            f"{self._limit:,}, and {why}; convert a shorter part (--start, --end), a "
+            "smaller size (--resize) or, if there is any, without sound (--no-audio)"
+        )
+
+    def _describe(self, tried: list[_Pass]) -> str:
+        first, last = tried[0], tried[-1]
+        parts = [f"{first.size:,} bytes became {last.size:,} in pass {len(tried)}"]
+        if last.encoding.crf != first.encoding.crf:
+            parts.append(f"CRF {first.encoding.crf} became {last.encoding.crf}")
+        if last.encoding.mbps != first.encoding.mbps:
+            parts.append(f"the bit rate is {last.encoding.mbps:.3g} Mbit/s")
+        if last.share < 1:
+            parts.append(
+                f"{last.share:.0%} of the frames are left "
+                f"({float(last.share * self._info.rate):.3g} a second)"
+            )
+        return ", ".join(parts)
+
+    def publish(self) -> None:
+        """Rename the complete file to its final name."""
+        self._writer.publish()
+
+    def finish(self, end: Fraction | None = None) -> None:
+        """Complete the file and rename it to its final name."""
+        self.complete(end)
+        self.publish()
+
+    def keep_partial(self) -> Path | None:
+        """Complete the frames so far, under a name with ".partial" in it."""
+        self._spare.drop()
+        return self._writer.keep_partial()
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        self._spare.drop()
+        self._writer.discard()
+
+
+def _measured_halving(tried: list[_Pass], usual: float) -> float:
+    """How far the quality was moved to halve the bytes, if it was moved alone."""
+    one, two = tried[-2:] if len(tried) > 1 else (tried[0], tried[0])
+    before, after = one.encoding.crf, two.encoding.crf
+    if before is None or after is None or after <= before or one.share != two.share:
+        return usual
+    halvings = log2(one.size / two.size) if two.size < one.size else 0.0
+    return min(4 * usual, (after - before) / max(halvings, 0.1))
+
+
+def _bytes_beside(file: Path) -> int:
+    """The bytes of a file's sound and other tracks."""
+    with open_input(file) as container:
+        others = [stream for stream in container.streams if stream.type != "video"]
+        if not others:
+            return 0
+        return sum(packet.size for packet in container.demux(others))

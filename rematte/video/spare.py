@@ -1,0 +1,59 @@
+"""Frames kept without loss in a hidden file, to be encoded later or again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rematte.video.codecs import CODECS
+from rematte.video.encoding import Encoding
+from rematte.video.frame import Frame, VideoInfo
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter
+
+
+class Spare:
+    """A hidden FFV1 file beside an output.
+
+    Args:
+        path: The output.
+        info: The frames' properties.
+
+    Attributes:
+        frames: Those that were written, in order, without their pixels.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo) -> None:
+        self._path = path.with_suffix(".nut")
+        self._info = replace(info, timecode=None)
+        self._writer: FileWriter | None = None
+        self.frames: list[Frame] = []
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame; all have the depth and the channels of the first one."""
+        if self._writer is None:
+            lossless = CODECS["ffv1"]
+            clear = frame.pixels.shape[2] == 4
+            formats = lossless.alpha if clear else lossless.opaque
+            depth = 8 * frame.pixels.itemsize
+            encoding = Encoding(lossless, formats[depth], clear, depth > 8)
+            self._writer = FileWriter(self._path, self._info, encoding)
+        self._writer.write(frame)
+        self.frames.append(frame.showing(np.empty((0, 0, 0), np.uint8)))
+
+    def read(self) -> Iterator[Frame]:
+        """Give all frames, as often as it is asked; no more can be written then."""
+        if self._writer is None:
+            return
+        self._writer.complete()
+        path = self._writer.temporary
+        with VideoReader(path, ReadOptions(alpha=True)) as reader:
+            for stored, frame in zip(reader, self.frames, strict=True):
+                yield replace(frame, pixels=stored.pixels)
+
+    def drop(self) -> None:
+        """Remove the file."""
+        if self._writer is not None:
+            self._writer.discard()

@@ -1,0 +1,179 @@
+"""What receivers take, and videos of at most so many bytes."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import make_clip
+from fakes import Fake
+from PIL import Image
+
+from rematte.conversion.presets import PRESETS
+from rematte.convert import convert_video
+from rematte.errors import OutputError
+from rematte.options import OPTIONS, make_options
+from rematte.segments import convert_long
+from rematte.video.reader import VideoReader
+
+
+class Counted(Fake):
+    """Counts how often it is called."""
+
+    calls = 0
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return super().forward(*args, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of noise at 60 frames/s, which no codec likes, with sound."""
+    draw = np.random.default_rng(0)
+    coarse = draw.integers(0, 255, (40, 8, 12, 3), np.uint8)
+    frames = [f.repeat(8, 0).repeat(8, 1) for f in coarse]
+    path = tmp_path_factory.mktemp("busy") / "in.mkv"
+    return make_clip(path, frames, rate=20, codec="ffv1", pix_fmt="bgr0", sound=True)
+
+
+CALM: dict[str, Any] = {"progress": False, "downsample_ratio": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "share"),
+    [
+        ("o.webm", {"crf": 10}, 0.4),
+        ("o.mp4", {"codec": "hevc", "background": "red"}, 0.5),
+        ("o.mp4", {"output_video_mbps": 2, "background": "red"}, 0.6),
+        ("o.webp", {}, 0.4),
+        ("o.gif", {}, 0.5),
+        ("o.apng", {}, 0.5),
+    ],
+)
+def test_bytes_stay_within_the_limit(
+    busy: Path, tmp_path: Path, name: str, more: dict[str, Any], share: float
+) -> None:
+    path = tmp_path / name
+    convert_video(Fake(), busy, output=path, audio=False, **more, **CALM)
+    limit = int(path.stat().st_size * share)
+    network = Counted()
+    report = convert_video(
+        network, busy, output=path, audio=False, max_bytes=limit, **more, **CALM
+    )
+    assert limit / 5 < path.stat().st_size <= limit
+    assert network.calls == report.frames == 40
+    assert any("bytes became" in note for note in report.notes)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    if name == "o.webm":
+        with VideoReader(path) as reader:  # its times are those of the source
+            times = [frame.time for frame in reader]
+        assert times == sorted({*times} & {Fraction(n, 20) for n in range(40)})
+
+
+def test_a_file_that_is_small_enough_is_written_once(
+    busy: Path, tmp_path: Path
+) -> None:
+    for name, more in (("a.webp", {}), ("b.webp", {"max_bytes": 10**7})):
+        report = convert_video(Fake(), busy, output=tmp_path / name, **more, **CALM)
+        assert not any("bytes" in note for note in report.notes)
+    assert (tmp_path / "a.webp").read_bytes() == (tmp_path / "b.webp").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["o.webm", "o.gif", "o.mp4"])
+def test_what_cannot_be_so_small_leaves_nothing(
+    busy: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(OutputError, match=r"max_bytes \(--max-bytes\).*--resize"):
+        convert_video(Fake(), busy, output=tmp_path / name, max_bytes=4000, **CALM)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_segments_refuse_it(busy: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--max-bytes"):
+        convert_long(
+            Fake, busy, output=tmp_path / "o.mkv", codec="vp9", resume=True,
+            max_bytes=10**6, **CALM,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [(name, suffix) for name, each in PRESETS.items() for suffix in each.suffixes],
+)
+def test_every_preset_writes_what_its_receiver_takes(
+    name: str, suffix: str, tmp_path: Path, disc_clip: Path
+) -> None:
+    path = tmp_path / ("%04d.exr" if suffix == ".exr" else f"o{suffix}")
+    more: dict[str, Any] = {} if PRESETS[name].seconds else {"limit": 9}
+    if name == "slides":
+        more["input_resize"] = 96, 64
+    report = convert_video(Fake(), disc_clip, output=path, preset=name, **more, **CALM)
+    assert report.notes[0].startswith(f"preset {name}: --")
+    wanted = PRESETS[name].options
+    if suffix == ".exr":
+        assert len([*tmp_path.glob("*.exr")]) == report.frames
+        return
+    assert path.stat().st_size <= wanted.get("max_bytes", 10**9)
+    wanted = {**wanted, **more}
+    width, height = wanted.get("input_resize", (96, 64))
+    if suffix == ".webp":
+        with Image.open(path) as image:
+            assert image.size == (width, height)
+            lengths = []
+            for index in range(image.n_frames):
+                image.seek(index)
+                image.load()
+                lengths.append(image.info["duration"])
+            assert sum(lengths) <= 1000 * PRESETS[name].seconds  # type: ignore[operator]
+        return
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name in (wanted.get("codec"), "gif", "apng")
+        if "packed" not in wanted:
+            assert (stream.width, stream.height) == (width, height)
+        assert wanted.get("audio", True) or not container.streams.audio
+    with VideoReader(path) as reader:
+        frames = list(reader)
+    assert reader.info.rate <= wanted.get("max_rate", 65) + Fraction(1, 2)
+    if PRESETS[name].seconds is not None:
+        assert frames[-1].time + frames[-1].duration <= PRESETS[name].seconds
+
+
+@pytest.fixture(scope="module")
+def disc_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than three seconds and more than every rate that is allowed, with sound."""
+    frames = [np.full((64, 96, 3), 40 + n // 4, np.uint8) for n in range(210)]
+    path = tmp_path_factory.mktemp("disc") / "in.mp4"
+    return make_clip(path, frames, rate=Fraction(65), sound=True)
+
+
+def test_given_options_win() -> None:
+    options = make_options(preset="telegram", input_resize=(100, 512), start=2)
+    assert options.input_resize == (100, 512)
+    assert options.max_bytes == PRESETS["telegram"].options["max_bytes"]
+    assert options.end == pytest.approx(4.95)
+    assert make_options(preset="telegram", end=9).end == 9
+    assert make_options(preset="web", output_video_mbps=2).crf is None
+
+
+def test_presets_name_options_and_say_why() -> None:
+    assert {*OPTIONS["preset"].choices} == {*PRESETS}
+    for preset in PRESETS.values():
+        assert {*preset.options} <= {*OPTIONS}
+        assert preset.why
+
+
+def test_another_suffix_is_refused(
+    disc_clip: Path, tmp_path: Path, run: Callable[..., Any], fake: Any
+) -> None:
+    code, _, err = run(
+        *("convert", str(disc_clip), "--preset", "telegram"),
+        *("-o", str(tmp_path / "o.mov")),
+    )
+    assert code == 2
+    assert "preset telegram (--preset) is for files that end in .webm" in err
+    assert not [*tmp_path.iterdir()]

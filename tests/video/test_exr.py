@@ -1,0 +1,130 @@
+"""OpenEXR images as its own library reads them."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import draw_disc
+from numpy.typing import NDArray
+from test_writer import info_of, picture_frames
+
+from rematte.video.encoding import choose
+from rematte.video.exr import COMPRESSIONS
+from rematte.video.frame import Colour
+from rematte.video.image_writer import ImageWriter
+from rematte.video.timecode import Timecode
+
+OpenEXR = pytest.importorskip("OpenEXR", reason="needs the package OpenEXR")
+
+Floats = NDArray[np.float64]
+
+
+def to_light(code: Floats) -> Floats:
+    """The curve of sRGB (IEC 61966-2-1)."""
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+
+
+def to_code(light: Floats) -> Floats:
+    curve = 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055
+    return np.where(light <= 0.0031308, light * 12.92, curve)
+
+
+def write(
+    folder: Path, pixels: NDArray[Any], info: Any = None, **more: Any
+) -> tuple[dict[str, Any], Floats, int]:
+    """Write one image; gives its header, its channels and its size [bytes]."""
+    height, width = pixels.shape[:2]
+    path = folder / "a.%04d.exr"
+    info = info or info_of((width, height))
+    alpha = pixels.shape[2] == 4
+    encoding = choose(path, info, alpha=alpha, gray=pixels.shape[2] == 1, **more)
+    writer = ImageWriter(path, info, encoding)
+    writer.write(picture_frames([pixels.astype(np.uint16) * 257])[0])
+    writer.finish()
+    with OpenEXR.File(str(folder / "a.0000.exr"), separate_channels=True) as file:
+        planes = [c.pixels for c in (file.channels()[n] for n in "RGBA"[: 3 + alpha])]
+        header = dict(file.header())
+    size = (folder / "a.0000.exr").stat().st_size
+    return header, np.stack(planes, 2).astype(float), size
+
+
+def chart() -> tuple[NDArray[np.uint8], Floats]:
+    """A chart of ramps and pure colours with a disc's alpha, and what lies behind."""
+    y, x = np.mgrid[:64, :96]
+    ramps = np.stack([x * 255 / 95, y * 255 / 63, 255 - x * 255 / 95], 2)
+    ramps[:8] = np.eye(3)[(x[:8] // 8) % 3] * 255
+    ramps[8:16] = (x[8:16] * 255 / 95)[..., None]
+    disc = draw_disc(1)
+    soft = np.clip(255 - np.hypot(x - 48, y - 32) * 6, 0, 255)
+    alpha = np.maximum(disc.alpha[0], soft)
+    pixels = np.dstack([ramps, alpha]).round().astype(np.uint8)
+    return pixels, disc.background / 255
+
+
+@pytest.mark.parametrize("mode", ["premultiplied", "straight"])
+def test_through_a_linear_composite_and_back(tmp_path: Path, mode: str) -> None:
+    """Within one level of what exact arithmetic gives."""
+    pixels, behind = chart()
+    _, light, _ = write(tmp_path, pixels, alpha_mode=mode)
+    alpha = light[..., 3:]
+    colours = light[..., :3] if mode == "premultiplied" else light[..., :3] * alpha
+    found = to_code(colours + (1 - alpha) * to_light(behind))
+    share = pixels[..., 3:] / 255
+    exact = share * to_light(pixels[..., :3] / 255) + (1 - share) * to_light(behind)
+    assert np.abs(found - to_code(exact)).max() * 255 <= 1
+    # And without a background the chart comes back where it is opaque.
+    solid = share[..., 0] == 1
+    back = to_code(light[..., :3])[solid] * 255
+    assert np.abs(back - pixels[..., :3][solid]).max() <= 1
+
+
+@pytest.mark.parametrize("name", COMPRESSIONS)
+def test_compressions_lose_nothing(tmp_path: Path, name: str) -> None:
+    pixels, _ = chart()
+    header, found, size = write(tmp_path, pixels, exr_compression=name)
+    said = str(header["compression"]).lower()
+    assert said.endswith(f".{name.replace('none', 'no')}_compression")
+    _, plain, most = write(tmp_path, pixels, exr_compression="none")
+    np.testing.assert_array_equal(found, plain)
+    assert size <= most
+
+
+def test_zip_is_the_default_and_many_times_smaller(tmp_path: Path) -> None:
+    """A person in the middle of a frame, as most of them are."""
+    pixels = np.zeros((512, 512, 4), np.uint8)
+    y, x = np.mgrid[:512, :512]
+    pixels[..., :3] = np.stack([x // 3, y // 3, 90 + x * 0], 2)
+    pixels[..., 3] = np.clip(200 - np.hypot(x - 256, y - 256), 0, 1) * 255
+    pixels[..., :3] *= pixels[..., 3:] > 0
+    _, _, size = write(tmp_path, pixels)
+    _, _, plain = write(tmp_path, pixels, exr_compression="none")
+    assert plain >= 8 * size
+
+
+def test_the_header_says_what_the_pixels_are(tmp_path: Path) -> None:
+    pixels, _ = chart()
+    rate = Fraction(24000, 1001)
+    code = Timecode.parse("01:02:03:04", rate, Fraction(0))
+    info = replace(
+        info_of((96, 64)), rate=rate, timecode=code, sample_aspect_ratio=Fraction(4, 3)
+    )
+    header, _, _ = write(tmp_path, pixels, info)
+    assert header["framesPerSecond"] == rate
+    assert header["pixelAspectRatio"] == pytest.approx(4 / 3)
+    time = header["timeCode"]
+    assert [time.hours, time.minutes, time.seconds, time.frame] == [1, 2, 3, 4]
+    bt709 = [0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329]
+    assert np.ravel(header["chromaticities"]) == pytest.approx(bt709)
+
+
+def test_a_wide_gamut_is_stated_and_a_matte_states_none(tmp_path: Path) -> None:
+    pixels, _ = chart()
+    p3 = replace(info_of((96, 64)), colour=Colour(1, 1, 12, 1))
+    header, _, _ = write(tmp_path, pixels, p3)
+    assert np.ravel(header["chromaticities"])[:4] == pytest.approx(
+        [0.68, 0.32, 0.265, 0.69]
+    )
+    assert "chromaticities" not in write(tmp_path, pixels[..., 3:])[0]
