@@ -102,8 +102,8 @@ class Matter:
         if min(width, height) < 1:
             raise ValueError(f"width and height must be above 0, got {width}x{height}")
         frame, form = self._take(np.zeros((height, width, 3), np.uint8), "rgb")
-        with self._lent_engine() as engine:
-            for matted in self._bind(engine, frame)([frame]):
+        with self._lent_engine() as engine, self._lent_eye(frame) as eye:
+            for matted in self._bind(engine, frame, eye)([frame]):
                 _ = formed(matted, form).rgba
 
     def stream(self, order: Order = "rgb") -> "Stream":

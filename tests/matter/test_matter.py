@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
-from fakes import open_image, threads
+from fakes import Fake, open_image, threads
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -147,7 +147,9 @@ def test_what_is_warm_compiles_nothing(
     frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matter = Matter(engine="openvino-float32", downsample_ratio=0.5)
+    follows = Matter(region="auto")
     matter.warm_up(*SIZE)
+    follows.warm_up(640, 360)
 
     def fail(*args: object) -> None:
         raise AssertionError("compiled again")
@@ -156,6 +158,7 @@ def test_what_is_warm_compiles_nothing(
     for _ in range(2):  # the first one takes the engine that warmed up
         matter.stream()(frames[0])
     matter.photo(frames[0])
+    follows.stream()(np.zeros((360, 640, 3), np.uint8))
     assert matter.engine == "openvino-float32"
     with pytest.raises(AssertionError, match="compiled"):
         matter.warm_up(64, 48)
@@ -246,6 +249,19 @@ def test_a_region_is_a_rectangle_in_every_size(
     wrong: Any = {"codec": "h264"}
     with pytest.raises(TypeError, match="codec"):
         Matter(**wrong)
+
+
+def test_a_window_follows_people_as_frames_come() -> None:
+    far = np.zeros((720, 1280, 3), np.uint8)
+    far[240:360, 840:900, 0] = 255
+    matter = Matter(Fake(), region="auto", engine="plain")
+    stream, several = matter.stream(), matter.streams()
+    one_by_one = [stream(far) for _ in range(20)]
+    at_once = list(matter.frames([far] * 20))
+    together = [several({"far": far})["far"] for _ in range(20)]
+    for mattes in (one_by_one, at_once, together):
+        assert mattes[-1].region.windows
+        assert (mattes[-1].alpha[250:350, 850:890] > 250).all()
 
 
 def test_a_photo_is_what_a_conversion_makes_of_it(
