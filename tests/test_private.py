@@ -58,9 +58,9 @@ def command(words: str) -> str:
 NO_FILES = {"first", "weights", "verify", "doctor", "bench"}
 
 
-def are_private(programs: dict[str, str], folder: Path) -> None:
+def are_private(programs: dict[str, str], folder: Path, first: str = FIRST) -> None:
     """Run programs; they must send nothing and write only what has their name."""
-    for name, seen in watch(programs, folder, FIRST).items():
+    for name, seen in watch(programs, folder, first).items():
         assert seen.code == 0, (name, seen.text)
         assert set(seen.sent.values()) == {0}, (name, seen.sent, seen.text)
         assert all(path.startswith(f"work/{name}") for path in seen.written), (
@@ -194,22 +194,30 @@ def test_the_page_bench_and_training_are_private(folder: Path) -> None:
     are_private({"served": SERVE, "bench": BENCH, "trained": training}, folder)
 
 
-EXPORT = """
+# Importing what exports need takes seconds too.
+EXPORT = f"""{FIRST}
 from rematte.export import core
 core._checks = lambda request: ((96, 160, 1.0, 2),)
+torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
 """
 
 
-def exports_are_private(folder: Path, *formats: str) -> None:
-    """Export to formats in an environment that has their runtimes."""
+def exports_are_private(folder: Path, *formats: str, first: str = "") -> None:
+    """Export to formats in an environment that has their runtimes.
+
+    Args:
+        folder: The working folder.
+        formats: Names of `FORMATS`.
+        first: Imports that several of them need.
+    """
     programs = {}
     for name in formats:
         kind = FORMATS[name]
         needs(*kind.needs)
         fixed = "--static 160x96 --downsample-ratio 1" if kind.fixed != "never" else ""
         words = f"export {name} -o {name}{kind.suffix} {fixed}"
-        programs[name] = EXPORT + command(words)
-    are_private(programs, folder)
+        programs[name] = command(words)
+    are_private(programs, folder, EXPORT + first)
 
 
 # Those of `make test`; the others are in test_export_private.py.

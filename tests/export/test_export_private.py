@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import needs
 from test_private import (  # noqa: F401 - fixtures
     _installation_stays,
     exports_are_private,
@@ -10,9 +11,14 @@ from test_private import (  # noqa: F401 - fixtures
 )
 
 
+def test_exports_to_coreml_are_private(folder: Path) -> None:  # noqa: F811
+    needs("coremltools")
+    first = "from rematte.export.coreml.mlprogram import coremltools; coremltools()"
+    exports_are_private(folder, "coreml", "coreml-neuralnetwork", first=first)
+
+
 def test_other_exports_are_private(folder: Path) -> None:  # noqa: F811
-    names = "coreml coreml-neuralnetwork executorch ncnn torchscript-frozen"
-    exports_are_private(folder, *names.split())
+    exports_are_private(folder, "executorch", "ncnn", "torchscript-frozen")
 
 
 @pytest.mark.tensorflow

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from conftest import draw_disc, make_clip, needs
 from exporting import exported
 from fakes import decode, formula_network, save_images
@@ -18,7 +17,7 @@ from rematte import InputError, WeightsError
 from rematte.export.formats import Request
 from rematte.export.onnx import OPSET, open_model, write
 from rematte.export.run_onnx import OnnxMatting
-from rematte.export.verify import Difference, compare, real_frames
+from rematte.export.verify import Difference, compare, real_frames, true_outputs
 from rematte.network.matting_network import MattingNetwork
 
 ROOT = Path(__file__).parents[2]
@@ -146,12 +145,20 @@ def test_a_program_written_from_the_documentation(
     loop: Any, ratio: float, free: Path, bundled: MattingNetwork
 ) -> None:
     frames = list(real_frames((97, 161), 6))
-    rec: list[Any] = [None] * 4
-    for src, (fgr, pha) in zip(frames, loop(free, frames, ratio), strict=True):
-        with torch.inference_mode():
-            true_fgr, true_pha, *rec = bundled(torch.from_numpy(src), *rec, ratio)
-        assert np.abs(fgr - true_fgr.numpy()).max() < 1e-4
-        assert np.abs(pha - true_pha.numpy()).max() < 1e-4
+    equal_the_network(loop(free, frames, ratio), bundled, frames, ratio)
+
+
+def equal_the_network(
+    found: list[tuple[Any, Any]],
+    network: MattingNetwork,
+    frames: list[Any],
+    ratio: float,
+) -> None:
+    for (fgr, pha), true in zip(
+        found, true_outputs(network, frames, ratio), strict=True
+    ):
+        assert np.abs(fgr - true.fgr).max() < 1e-4
+        assert np.abs(pha - true.pha).max() < 1e-4
 
 
 def test_half_precision_as_documented(half: Path) -> None:
@@ -166,12 +173,7 @@ def test_two_clips_at_once(free: Path, bundled: MattingNetwork) -> None:
     given = [
         np.concatenate([a, b]) for a, b in zip(frames[:3], frames[97:], strict=True)
     ]
-    rec: list[Any] = [None] * 4
-    for src, (fgr, pha) in zip(given, naive(free, given, 0.5), strict=True):
-        with torch.inference_mode():
-            true_fgr, true_pha, *rec = bundled(torch.from_numpy(src), *rec, 0.5)
-        assert np.abs(fgr - true_fgr.numpy()).max() < 1e-4
-        assert np.abs(pha - true_pha.numpy()).max() < 1e-4
+    equal_the_network(naive(free, given, 0.5), bundled, given, 0.5)
 
 
 def test_the_guided_filter_is_in_a_branch(free: Path) -> None:
@@ -266,14 +268,11 @@ def test_the_runner_takes_fixed_and_half_models(
     frames = list(real_frames((97, 161), 4))
     path = fixed(Request(size=(97, 161), ratio=0.6))
     runners = OnnxMatting(path), OnnxMatting(half)
-    rec: list[Any] = [None] * 4
-    for src in frames:
-        with torch.inference_mode():
-            _, pha, *rec = bundled(torch.from_numpy(src), *rec, 0.6)
-        assert np.abs(runners[0](src)[1] - pha.numpy()).max() < 1e-4
-        small = runners[1](src, 0.6)[1]
+    for true in true_outputs(bundled, frames, 0.6):
+        assert np.abs(runners[0](true.src)[1] - true.pha).max() < 1e-4
+        small = runners[1](true.src, 0.6)[1]
         assert small.dtype == np.float16
-        assert np.abs(small - pha.numpy()).mean() < 1e-3
+        assert np.abs(small - true.pha).mean() < 1e-3
     with pytest.raises(ValueError, match=r"made for \[1, 3, 97, 161\] alone"):
         runners[0](frames[0][:, :, :96])
     with pytest.raises(ValueError, match="made for one downsample_ratio, got"):

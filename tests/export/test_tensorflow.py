@@ -4,19 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from conftest import draw_disc, make_clip, needs
 from exporting import exported
 from fakes import decode, formula_network
 from numpy.typing import NDArray
 
 from rematte.export.formats import Request
-from rematte.export.verify import compare, real_frames
+from rematte.export.verify import compare, real_frames, true_outputs
 from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +39,13 @@ def packages() -> None:
     needs("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
 
 
-def carried_over(network: MattingNetwork) -> Any:
+@cache
+def networks(variant: str, refiner: str) -> tuple[MattingNetwork, Any]:
+    """A network with formula weights, and the same in TensorFlow."""
     from rematte.export.tensorflow.saved_model import carried_over
 
-    return carried_over(network)
+    network = formula_network(variant, refiner)
+    return network, carried_over(network)
 
 
 def last(x: NDArray[Any]) -> NDArray[Any]:
@@ -54,12 +57,8 @@ def eager(
 ) -> list[dict[str, NDArray[Any]]]:
     """What PyTorch makes of planar frames, channels last."""
     found = []
-    rec: list[Any] = [None] * 4
-    for src in frames:
-        with torch.inference_mode():
-            out = network(torch.from_numpy(src), *rec, ratio)
-        rec = list(out[2:])
-        values = (last(value.numpy()) for value in out)
+    for true in true_outputs(network, frames, ratio):
+        values = map(last, (true.fgr, true.pha, *(true.states or ())))
         found.append(dict(zip(OUTPUTS, values, strict=True)))
     return found
 
@@ -67,7 +66,7 @@ def eager(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
 def test_golden_case(case: dict[str, Any]) -> None:
     """Against the reference's own numbers, as the network itself is tested."""
-    model = carried_over(formula_network(case["variant"], case["refiner"]))
+    _, model = networks(case["variant"], case["refiner"])
     arrays = np.load(GOLDEN / case["file"])
     src = arrays["src"] if "src" in arrays else arrays["src_t0"]
     ratio = np.float32(case["downsample_ratio"])
@@ -85,28 +84,31 @@ def test_golden_case(case: dict[str, Any]) -> None:
             assert error.max() < 1e-4, name
 
 
-@pytest.mark.parametrize("ratio", [0.6, 1.0])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_documented_loop_with_two_clips(
-    variant: str, ratio: float, bundled: MattingNetwork
+    variant: str, bundled: MattingNetwork
 ) -> None:
     """A batch of two, at an odd size, states from scalar zeros, in tf.function."""
     import tensorflow as tf
 
-    network = bundled
+    from rematte.export.tensorflow.saved_model import carried_over
+
     if variant == "resnet50":
-        network = formula_network("resnet50", "deep_guided_filter")
+        network, model = networks("resnet50", "deep_guided_filter")
+    else:
+        network, model = bundled, carried_over(bundled)
     frames = list(real_frames((97, 161), 6))
     pairs = [np.concatenate(both) for both in zip(frames[:3], frames[3:], strict=True)]
-    model = tf.function(carried_over(network))
-    rec = [tf.constant(0.0)] * 4
-    downsample_ratio = tf.constant(ratio)
-    for src, true in zip(pairs, eager(network, pairs, ratio), strict=True):
-        out = model([tf.constant(last(src)), *rec, downsample_ratio])
-        rec = [out["r1o"], out["r2o"], out["r3o"], out["r4o"]]
-        for name in OUTPUTS:
-            assert out[name].shape == true[name].shape
-            assert np.abs(out[name].numpy() - true[name]).max() < 1e-4, name
+    function = tf.function(model)
+    for ratio in (0.6, 1.0):
+        rec = [tf.constant(0.0)] * 4
+        downsample_ratio = tf.constant(ratio)
+        for src, true in zip(pairs, eager(network, pairs, ratio), strict=True):
+            out = function([tf.constant(last(src)), *rec, downsample_ratio])
+            rec = [out["r1o"], out["r2o"], out["r3o"], out["r4o"]]
+            for name in OUTPUTS:
+                assert out[name].shape == true[name].shape
+                assert np.abs(out[name].numpy() - true[name]).max() < 1e-4, name
 
 
 def test_the_size_of_the_coarse_pass() -> None:
@@ -182,10 +184,10 @@ def call(model: Any, **changed: Any) -> Any:
     return model([given["src"], *given["rec"], given["ratio"]])
 
 
-def test_bad_input_is_told(bundled: MattingNetwork) -> None:
+def test_bad_input_is_told() -> None:
     from rematte.export.tensorflow.network import MattingNetwork as TensorFlowNetwork
 
-    model = carried_over(bundled)
+    network, model = networks("mobilenetv3", "deep_guided_filter")
     out = call(model)
     states = [out[name] for name in OUTPUTS[2:]]
     with pytest.raises(ValueError, match=r"src must be .* channels last"):
@@ -202,15 +204,14 @@ def test_bad_input_is_told(bundled: MattingNetwork) -> None:
         TensorFlowNetwork("resnet50", "none")
     with pytest.raises(ValueError, match="choose the variant and refiner"):
         TensorFlowNetwork("mobilenetv3", "fast_guided_filter").load_torch_weights(
-            bundled.state_dict()
+            network.state_dict()
         )
 
 
 def test_every_weight_has_its_place() -> None:
     for variant in VARIANTS:
         for refiner in REFINERS:
-            network = formula_network(variant, refiner)
-            model = carried_over(network)
+            network, model = networks(variant, refiner)
             kernels = [v for v in model.variables if v.path.endswith("/kernel")]
             there = [v for v in network.state_dict().values() if v.ndim == 4]
             assert len(kernels) == len(there) - 1  # the segmentation head is left out
