@@ -1,9 +1,8 @@
 """Files as cameras, phones, recorders and editors write them, with their right values.
 
 `shared/cases/make_inputs.sh` makes the inputs with the ffmpeg program; what is right
-for each stands in the README beside it. Every case is converted in one run and in
-segments. A batch, several workers and the page convert in the same two ways: for them
-a few cases are enough, unless REMATTE_ALL_CASES asks for all.
+for each stands in the README beside it. Every case is converted in one run, in a batch,
+in segments and as the page does it, and with several workers where it could differ.
 """
 
 import os
@@ -345,10 +344,9 @@ CASE_LIST = [
     Case("take:2.mp4", plain),
     Case("2026-01-02T12:30:00.mp4", plain),
 ]  # fmt: skip
-# Enough for ways that convert as another one does, unless all are asked for.
-FEW = {
-    *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov"),
-    "packets_lost.ts",
+# Workers read and write as segments do: these are enough unless all are asked for.
+WITH_WORKERS = {
+    *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
 }
 
 
@@ -357,10 +355,11 @@ FEW = {
 def test_case(
     case: Case, way: Callable[..., list[str]], inputs: Path, tmp_path: Path
 ) -> None:
-    few = case.suffix == ".mov" and case.settings in ({}, PAL) and case.file in FEW
-    alike = way not in (once, in_segments)
-    if alike and not few and not os.environ.get("REMATTE_ALL_CASES"):
-        pytest.skip("set REMATTE_ALL_CASES for every case in every way")
+    few = case.suffix == ".mov" and case.settings in ({}, PAL)
+    all_cases = bool(os.environ.get("REMATTE_ALL_CASES"))
+    chosen = all_cases or (few and case.file in WITH_WORKERS)
+    if way is by_workers and not chosen:
+        pytest.skip("set REMATTE_ALL_CASES for every case with workers")
     if way is on_the_page and "numbered" in case.file:
         pytest.skip("the page takes files alone")
     output = tmp_path / f"take:out{case.suffix}"
