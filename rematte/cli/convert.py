@@ -28,8 +28,8 @@ def add(commands: Commands) -> None:
         usage="%(prog)s [options] INPUT",
         description="Cut the people out of a video, an image folder or an image. The "
         "suffix of each output decides its format: .mov, .webm, .mkv, .gif, .webp, "
-        ".apng, .png and folders can be transparent; .mp4 gets a background. Sound "
-        "and exact times are kept.",
+        ".avif, .apng, .png and folders can be transparent; .mp4 gets a background. "
+        "Sound and exact times are kept.",
         epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
         f"alpha.mp4; {EXIT_CODES}",
     )

@@ -298,4 +298,9 @@ def _open(
         raise OutputError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"
         )
+    if path.suffix.lower() == ".avif":
+        raise OutputError(
+            f"{output}: AVIF is encoded at the end, not as it plays; record .mkv and "
+            "convert that"
+        )
     return _Recording(path, info, alpha, show, mbps, options.overwrite)

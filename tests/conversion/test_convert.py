@@ -835,7 +835,7 @@ def test_an_error_at_the_very_end_leaves_nothing(
     def fail(*_: Any) -> None:
         raise OutputError("no space")
 
-    monkeypatch.setattr("rematte.video.writer.FileWriter._check_webm_alpha", fail)
+    monkeypatch.setattr("rematte.video.writer.check_alpha", fail)
     with pytest.raises(OutputError, match="no space"):
         convert(
             Fake(),
@@ -896,7 +896,7 @@ def test_an_interrupt_while_outputs_are_completed_leaves_no_temporary(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rematte.video.writer.FileWriter._check_webm_alpha", interrupt)
+    monkeypatch.setattr("rematte.video.writer.check_alpha", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(
             Fake(),
