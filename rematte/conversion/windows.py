@@ -19,10 +19,10 @@ _BESIDE, _NEAR, _FAST = 0.25, 0.75, 3.5
 # Parts that a way is cut into, and by how much of it people may be elsewhere.
 _PARTS, _SLACK = 4, 0.15
 _MOST_WINDOWS = 3
-# Sizes of windows [cells], as many pixels as 512x288 or fewer, so that a window costs
-# no more than a whole frame does whose longer side is so long [pixels].
+# Sizes of windows [cells]; all windows have fewer pixels than 512x288, which is a whole
+# frame whose longer side is so long [pixels], so that looking for people is paid for.
 _SIDES = (10, 12, 14, 16, 18, 20, 24, 28, 32, 36)
-_MOST_CELLS, _LONG_SIDE = 576, 512
+_MOST_CELLS, _LONG_SIDE = 540, 512
 _STAY = 1.05  # how much coarser windows may be that need not move
 _WORTH = 0.75  # a window must spare a quarter of the frame's pixels
 
