@@ -49,8 +49,9 @@ test: $(VENV)/ready
 		--ignore=tests/train --ignore=tests/export $(PAGES:%=--ignore=%)
 	OMP_NUM_THREADS=1 $(RUN) $(SHARED) tests/train
 
+# What is installed already is not built again: an extra of it adds packages alone.
 $(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json
-	$(PIP) --editable '.[exports]'
+	$(PIP) 'rematte[exports]'
 	npm ci --prefix tests/export/tfjs --no-audit --no-fund --silent
 	touch $@
 
@@ -65,7 +66,7 @@ test-exports: $(VENV)/exports-ready
 		-n $(PROCESSES) --dist loadgroup -m tensorflow tests/export
 
 $(VENV)/web-ready: $(VENV)/ready
-	$(PIP) --editable '.[onnx,tfjs]'
+	$(PIP) 'rematte[onnx,tfjs]'
 	touch $@
 
 # The models are made here and not kept in the repository.

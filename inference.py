@@ -1,75 +1,13 @@
-"""RobustVideoMatting's converter: its function, and its flags on the command line.
+"""The name `inference` of RobustVideoMatting's documentation.
 
-`python inference.py --variant mobilenetv3 --checkpoint FILE --device cuda
---input-source input.mp4 --output-composition out.mp4` works as documented there;
-`rematte convert` does more.
+After an installation it is `rematte.rvm.inference`, which has the flags and the code.
 """
 
-import argparse
 import sys
 
-import torch
-
-from rematte.convert import convert_video
-from rematte.errors import explain
-from rematte.network.matting_network import VARIANTS
-from rematte.weights.load import load_model
+from rematte.rvm.inference import convert_video, main
 
 __all__ = ["convert_video"]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Cut people out of a video.")
-    parser.add_argument("--variant", required=True, choices=VARIANTS)
-    parser.add_argument(
-        "--checkpoint", required=True, help="a file, or a name such as rvm-mobilenetv3"
-    )
-    parser.add_argument("--device", required=True, help="cpu, cuda, cuda:N or mps")
-    parser.add_argument("--input-source", required=True)
-    parser.add_argument(
-        "--input-resize", type=int, nargs=2, metavar=("WIDTH", "HEIGHT")
-    )
-    parser.add_argument("--downsample-ratio", type=float)
-    parser.add_argument("--output-composition")
-    parser.add_argument("--output-alpha")
-    parser.add_argument("--output-foreground")
-    parser.add_argument(
-        "--output-type", default="video", choices=("video", "png_sequence")
-    )
-    parser.add_argument("--output-video-mbps", type=float, default=1)
-    parser.add_argument("--seq-chunk", type=int, default=1)
-    parser.add_argument("--num-workers", type=int, default=0)
-    parser.add_argument("--disable-progress", action="store_true")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Convert as the flags say, and return the exit code of `rematte convert`."""
-    options = _parser().parse_args(arguments)
-    try:
-        model = load_model(options.checkpoint, options.variant, options.device)
-        convert_video(
-            model,
-            options.input_source,
-            tuple(options.input_resize) if options.input_resize else None,
-            options.downsample_ratio,
-            options.output_type,
-            options.output_composition,
-            options.output_alpha,
-            options.output_foreground,
-            options.output_video_mbps,
-            options.seq_chunk,
-            options.num_workers,
-            not options.disable_progress,
-            options.device,
-            torch.float32,
-        )
-    except (Exception, KeyboardInterrupt) as error:
-        code, text = explain(error)
-        print(f"inference.py: {text}", file=sys.stderr)
-        return code
-    return 0
-
 
 if __name__ == "__main__":
     sys.exit(main())

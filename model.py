@@ -1,5 +1,5 @@
-"""The network under the name that RobustVideoMatting's documentation imports."""
+"""The name `model` of RobustVideoMatting's documentation; see `rematte.rvm.model`."""
 
-from rematte.network.matting_network import MattingNetwork
+from rematte.rvm.model import MattingNetwork
 
 __all__ = ["MattingNetwork"]

@@ -20,9 +20,9 @@ from itertools import islice
 from pathlib import Path
 
 from rematte import load_model
-from rematte.live.sessions import Streams
 from rematte.matting.background import Renderer
 from rematte.options import Options
+from rematte.streams import Streams
 from rematte.video.encoding import choose
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader

@@ -154,7 +154,7 @@ def convert(model: Any, path: Path, engine: str, chunk: int) -> dict[str, Any]:
                 output_composition=Path(folder) / "out.mp4",
                 output_video_mbps=4,
                 seq_chunk=chunk,
-                engine=engine,
+                engine=engine,  # type: ignore[arg-type]
                 limit=limit,
                 progress=False,
             )

@@ -3,29 +3,47 @@
 The names here are the public ones: `load_model` and `convert_video` do the work of
 the command line, `MattingNetwork` is the bare network, `matte` the loop around it.
 Each is imported when it is first used, since some need torch, which is an extra.
+The logger `rematte` says what is slow and what falls back; it is silent by default.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rematte.errors import NO_TORCH, InputError, OutputError, WeightsError
+from rematte.errors import (
+    NO_TORCH,
+    Cancelled,
+    InputError,
+    OutputError,
+    TimedOut,
+    WeightsError,
+)
 from rematte.version import __version__
 
 if TYPE_CHECKING:
     from rematte.convert import Report, convert_video
+    from rematte.matter.matter import Matter, Stream
+    from rematte.matter.streams import Streams
     from rematte.matting.loop import matte
     from rematte.matting.matte import Matted
     from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
+    from rematte.video.frame import Frame
     from rematte.weights.load import load_model
 
 __all__ = [
+    "Cancelled",
+    "Frame",
     "InputError",
     "Matte",
     "Matted",
+    "Matter",
     "MattingNetwork",
     "OutputError",
     "Report",
     "Segmentation",
+    "Stream",
+    "Streams",
+    "TimedOut",
     "WeightsError",
     "__version__",
     "convert_video",
@@ -34,15 +52,22 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Frame": "video.frame",
     "Matte": "network.matting_network",
     "Matted": "matting.matte",
+    "Matter": "matter.matter",
     "MattingNetwork": "network.matting_network",
     "Report": "convert",
     "Segmentation": "network.matting_network",
+    "Stream": "matter.matter",
+    "Streams": "matter.streams",
     "convert_video": "convert",
     "load_model": "weights.load",
     "matte": "matting.loop",
 }
+
+# Without a handler Python would print warnings on stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -4,49 +4,68 @@ The one flow of the package: video reader → matting loop → compositing → v
 `resume` runs the same in several spans, and joins their files.
 """
 
+import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Unpack
 
+from rematte.conversion import pipes
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
+from rematte.conversion.model import ready_model
+from rematte.conversion.option import ConvertOptions, DtypeName, OutputType, RatioName
 from rematte.conversion.outputs import plan_outputs
-from rematte.conversion.paths import check_images, check_paths, split_arguments
+from rematte.conversion.paths import (
+    KINDS,
+    check_images,
+    check_paths,
+    split_arguments,
+)
+from rematte.conversion.person import find_chosen, make_chosen
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
-from rematte.engines.choose import choose_engine, load_for, runs_whole
-from rematte.engines.device import choose_device
+from rematte.conversion.stop import Stop
+from rematte.engines.choose import choose_engine, runs_whole
+from rematte.matter.matter import Matter
 from rematte.matting.loop import choose_ratio
 from rematte.options import Options
 
 if TYPE_CHECKING:
     import torch
 
+_log = logging.getLogger(__name__)
+
+# Arguments of `convert_video` that are none of its options.
+_NO_OPTIONS = ("model", "input_source", "options", "format", "cancel", "timeout")
+
 __all__ = ["Report", "convert", "convert_video"]
 
 
 def convert_video(
     model: Any,
-    input_source: str | Path,
+    input_source: str | Path | BinaryIO,
     input_resize: tuple[int, int] | None = None,
-    downsample_ratio: float | str | None = None,
-    output_type: str = "video",
-    output_composition: str | Path | None = None,
-    output_alpha: str | Path | None = None,
-    output_foreground: str | Path | None = None,
+    downsample_ratio: float | RatioName | None = None,
+    output_type: OutputType = "video",
+    output_composition: str | Path | BinaryIO | None = None,
+    output_alpha: str | Path | BinaryIO | None = None,
+    output_foreground: str | Path | BinaryIO | None = None,
     output_video_mbps: float | None = None,
-    seq_chunk: int | str = 1,
+    seq_chunk: int | Literal["auto"] = 1,
     num_workers: int = 0,
     progress: bool | Progress = True,
     device: "str | torch.device | None" = None,
-    dtype: "str | torch.dtype | None" = None,
+    dtype: "DtypeName | torch.dtype | None" = None,
     *,
-    output: str | Path | None = None,
-    **options: Any,
+    output: str | Path | BinaryIO | None = None,
+    format: str | None = None,
+    cancel: Event | None = None,
+    timeout: float | None = None,
+    **options: Unpack[ConvertOptions],
 ) -> Report:
     """Cut the people out of a video, with its sound and exact times.
 
@@ -54,14 +73,16 @@ def convert_video(
         model: A loaded network, or a TorchScript one; or the name or file of weights,
             where None is the bundled ones, which need no torch on a CPU. They are
             loaded for `device`, by default a GPU if torch can use one, else the CPU.
+            Or a `Matter`, whose compiled engine is used, with its options as defaults.
         input_source: A video file, a folder of images, a pattern of numbered images
             such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
-            to the network until its alpha settles).
+            to the network until its alpha settles); or a file that is open for bytes,
+            which is copied to a temporary one first, from where it stands.
         input_resize: Width and height [pixels] to resize input and outputs to.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512.
         output_type: "video", or "png_sequence" where the outputs are folders. For
-            "video" every path's own suffix decides.
+            "video" every path's own suffix decides, or `format`.
         output_composition: Where the person over the background goes; a png
             sequence is transparent unless a background is given.
         output_alpha: Where the alpha matte goes.
@@ -76,7 +97,12 @@ def convert_video(
         dtype: The model's precision; needed for frozen TorchScript.
         output: Where the cut-out goes: transparent where the format can hold that,
             else over the background, with a note. Without `output_composition` a
-            background that is given is laid under it.
+            background that is given is laid under it. Each output may be a file that is
+            open for bytes, which is written when all is complete.
+        format: The format of outputs that are open files, as a suffix without the dot:
+            "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray".
+        cancel: Stops the conversion when it is set, by any thread.
+        timeout: The longest that the conversion may take [s].
         **options: Any other field of `rematte.options.Options`, which describes all:
             the background, what part to convert, how to read and how to encode.
 
@@ -88,14 +114,42 @@ def convert_video(
         ValueError: If an argument is out of its range or does not fit the others.
         InputError: If the input cannot be read.
         OutputError: If an output cannot be written; nothing is left behind then.
+        Cancelled: If `cancel` was set; nothing is left behind.
+        TimedOut: If it took longer than `timeout`; nothing is left behind.
         KeyboardInterrupt: After what there was so far has been saved in files with
             ".partial" in their names, which are the error's arguments.
     """
     arguments = {**locals(), **options}
-    for name in ("model", "input_source", "options"):
+    stop = Stop(cancel, timeout)
+    for name in _NO_OPTIONS:
         del arguments[name]
-    paths, given = split_arguments(arguments)
-    return convert(model, Path(input_source), paths, given, progress=progress)
+    if isinstance(model, Matter):
+        # None in the place of these stands for what was not given.
+        unset = ("downsample_ratio", "device", "dtype")
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or name not in unset
+        }
+        model, arguments = model.for_conversion(arguments)
+    files = {name: arguments.get(name) for name in KINDS}
+    if not any(map(pipes.is_open, (input_source, *files.values()))):
+        if format is not None:
+            raise ValueError(
+                f"format {format!r} is for outputs that are open files; a path's "
+                "suffix decides its format"
+            )
+        paths, given = split_arguments(arguments)
+        source = Path(str(input_source))
+        return convert(model, source, paths, given, progress=progress, stop=stop)
+    pipes.check_raw_format(format, files, arguments.get("background"))
+    with pipes.through_files(input_source, files, format) as piped:
+        paths, given = split_arguments({**arguments, **piped.outputs})
+        source = Path(piped.source)
+        report = convert(model, source, paths, given, progress=progress, stop=stop)
+        piped.send(None)
+        piped.describe(report)
+    return report
 
 
 def convert(
@@ -105,6 +159,7 @@ def convert(
     options: Options,
     *,
     progress: bool | Progress = True,
+    stop: Stop | None = None,
 ) -> Report:
     """Convert as `convert_video` does, with paths and options in one object each.
 
@@ -115,6 +170,7 @@ def convert(
             "foreground".
         options: Everything else.
         progress: Show a progress bar on stderr, or a function to be called instead.
+        stop: When to stop before the end.
 
     Returns:
         What was done.
@@ -122,23 +178,24 @@ def convert(
     Raises:
         Exception: As `convert_video`.
     """
-    stages = Stages()
-    if model is None or isinstance(model, str | Path):
-        device, _ = choose_device(str(options.device or "auto"))
-        dtype = options.dtype or "float32"
-        model = load_for(options.engine, model, None, device, dtype)
-        options = replace(options, device=device)
+    stages, stop = Stages(), stop or Stop()
+    stop.check()
+    model, options = ready_model(model, options)
     whole = runs_whole(model, options.engine, options.device, options.dtype)
     check_paths(paths, source, options, options.overwrite)
     with open_reader(source, options, *options.span) as reader:
         info = reader.info
         ratio = choose_ratio(info.width, info.height, options.ratio)
         report = Report(0, info.width, info.height, ratio)
-        outputs = plan_outputs(paths, info, options)
+        chosen = make_chosen(options)
+        outputs = plan_outputs(paths, info, options, chosen=chosen)
         report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)
         looking = time.perf_counter()
-        regions = choose_regions(model, source, options, info, progress is True)
+        regions = choose_regions(
+            model, source, options, info, progress is True, stop.check
+        )
+        find_chosen(chosen, model, source, options, regions, stop.check)
         report.looking = time.perf_counter() - looking
         if regions is not None:
             report.regions = regions.as_json()
@@ -149,7 +206,10 @@ def convert(
         )  # fmt: skip
         run_span(
             Span(), reader, outputs, options, engine, report,
-            stages=stages, regions=regions, progress=progress,
+            stages=stages, regions=regions, progress=progress, stop=stop,
         )  # fmt: skip
+    report.notes += dict.fromkeys(chosen.notes if chosen else ())
     report.seconds, report.shares = stages.total(), stages.shares()
+    for note in report.notes:
+        _log.info("%s", note)
     return report

@@ -1,4 +1,4 @@
-"""The three errors a caller may want to tell apart; the rest are built-in ones.
+"""The errors a caller may want to tell apart; the rest are built-in ones.
 
 A message names the argument, the value, what is allowed and the remedy. `explain`
 turns an error into the line and the exit code of a command.
@@ -26,6 +26,14 @@ class OutputError(OSError):
 
 class WeightsError(RuntimeError):
     """Weights are missing, damaged, or do not fit the network."""
+
+
+class Cancelled(RuntimeError):  # noqa: N818
+    """The caller's event has stopped a conversion."""
+
+
+class TimedOut(TimeoutError):  # noqa: N818
+    """A conversion took longer than its caller allows."""
 
 
 def end(main: Callable[[], int]) -> NoReturn:

@@ -14,22 +14,38 @@ Nothing heavy is imported here, since `rematte --help` needs this module.
 
 # ruff: noqa: RUF009 - `_option` gives a field
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from rematte.conversion.option import Conversion, Option, always, is_main
+from rematte.conversion.option import (
+    Backdrop,
+    BackgroundFit,
+    Backing,
+    CodecName,
+    Conversion,
+    DtypeName,
+    EdgeColour,
+    EngineName,
+    InputAlpha,
+    Option,
+    OutputType,
+    Switched,
+    always,
+    is_main,
+)
 from rematte.conversion.presets import PRESETS, fill_in
 from rematte.video import values
+from rematte.video.mask_spec import GRAMMAR, parse_masks, parse_who
 from rematte.video.values import Rate
 
 if TYPE_CHECKING:
     import torch
 
-Backdrop = str | Path | tuple[int, int, int]
+__all__ = ["OPTIONS", "QUALITIES", "Backdrop", "Options", "make_options"]
 
 
 def _moving(conversion: Conversion) -> bool:
@@ -44,6 +60,7 @@ def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
 # The way to choose a ratio that each quality stands for; see `choose_ratio`.
 QUALITIES = {"fast": "auto-fast", "balanced": "auto", "best": "auto-best"}
 _BACKGROUND, _NETWORK, _EDGES = "background", "network", "edges"
+_WHO = "who is cut out"
 _PART, _ENCODING = "what to convert", "encoding"
 _MOVING = {"works": "videos and sequences of images", "applies": _moving}
 _SHAPED: dict[str, Any] = {
@@ -73,6 +90,15 @@ class Options:
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
         feather: How far edges fade to both sides, 0 to 32 [pixels].
         despill: "green" or "blue", limited to the larger one of the other colours.
+        include: What is always cut out, with the source's colours: one or several
+            masks. Each is a picture or a video that is white there, stretched to the
+            frame, whose times are the source's; or "X,Y,WIDTH,HEIGHT" or "points:X,Y
+            X,Y X,Y..." [pixels of the source after `input_resize`]. "@FROM-TO" at its
+            end says when it holds [s]; "SHAPE@TIME;SHAPE@TIME" moves evenly.
+        exclude: What is never cut out, likewise; it wins over `include`.
+        person: The only one who is cut out: "largest", "centre", "left" or "right"
+            where a scene begins; a number from 1 in the order in which people come,
+            from left to right; or where they are, "X,Y" or "X,Y@TIME" [pixels, s].
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
@@ -160,13 +186,13 @@ class Options:
     background_fit: str | None = _option(
         None, "--background-fit",
         "how an image or video fills the frame (default: cover)", group=_BACKGROUND,
-        choices=("cover", "contain", "stretch"),
+        choices=get_args(BackgroundFit),
         works="a background that is an image or a video", applies=lambda c: c.backdrop,
     )  # fmt: skip
     edge_colour: str = _option(
         "network", "--edge-colour",
         "colours at edges: clean of those of the room behind, or as the network gives "
-        "them", group=_EDGES, choices=("clean", "network"), command_default="clean",
+        "them", group=_EDGES, choices=get_args(EdgeColour), command_default="clean",
     )  # fmt: skip
     black_point: float = _option(
         0.0, "--black-point", "alpha up to X becomes 0", metavar="X", **_SHAPED
@@ -183,8 +209,23 @@ class Options:
     )
     despill: str | None = _option(
         None, "--despill", "take the light of a green or blue backing off the person",
-        group=_EDGES, choices=("green", "blue"), works="outputs with colours",
+        group=_EDGES, choices=get_args(Backing), works="outputs with colours",
         applies=lambda c: any(kind != "alpha" for kind in c.encodings),
+    )  # fmt: skip
+    include: str | Path | Sequence[str | Path] | None = _option(
+        None, "--include",
+        f"what is always cut out: {GRAMMAR}; may be given again", metavar="MASK",
+        many=True, group=_WHO,
+    )  # fmt: skip
+    exclude: str | Path | Sequence[str | Path] | None = _option(
+        None, "--exclude", "what is never cut out, likewise", metavar="MASK",
+        many=True, group=_WHO,
+    )  # fmt: skip
+    person: str | int | None = _option(
+        None, "--person",
+        "the only one who is cut out: largest, centre, left or right where a scene "
+        "begins, a number in the order in which people come, or where they are, X,Y or "
+        "X,Y@TIME", metavar="WHO", group=_WHO,
     )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",
@@ -211,7 +252,7 @@ class Options:
     )  # fmt: skip
     dtype: "str | torch.dtype | None" = _option(
         None, "--dtype", "precision", group=_NETWORK,
-        choices=("float32", "float16", "bfloat16"), command_default="float32",
+        choices=get_args(DtypeName), command_default="float32",
     )  # fmt: skip
     engine: str = _option(
         "auto", "--engine",
@@ -219,10 +260,7 @@ class Options:
         "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch, a "
         "recorded graph, torch-compiled (half a minute to compile), or plain",
         group=_NETWORK, metavar="NAME",
-        choices=(
-            "auto", "openvino", "openvino-float32", "plain", "torch", "torch-compiled",
-            "onnxruntime",
-        ),
+        choices=get_args(EngineName),
     )  # fmt: skip
     seq_chunk: int | str = _option(
         1, "--seq-chunk", "frames at once, or auto", group=_NETWORK, metavar="N",
@@ -266,8 +304,9 @@ class Options:
         "30) or of a stream without times (default: what it says itself); a video "
         "that has times is converted to it, frames are left out or held", group=_PART,
         metavar="RATE",
-        works="videos, and sequences of images that become videos or OpenEXR or are "
-        "cut", applies=lambda c: not c.still and c.timed, noted=_moving,
+        works="videos, and sequences of images that become videos or OpenEXR, are cut "
+        "or have masks or a person", applies=lambda c: not c.still and c.timed,
+        noted=_moving,
         elsewhere="an error; a note for images that become images",
     )  # fmt: skip
     max_rate: Rate | None = _option(
@@ -277,7 +316,7 @@ class Options:
     deinterlace: str | None = _option(
         None, "--deinterlace",
         "make whole pictures of interlaced ones, or leave them as they are (default: "
-        "auto)", group=_PART, choices=("auto", "off"), **_VIDEOS,
+        "auto)", group=_PART, choices=get_args(Switched), **_VIDEOS,
     )  # fmt: skip
     ignore_errors: bool = _option(
         False, "--ignore-errors", "go on past damaged input", group=_PART, switch=True,
@@ -301,7 +340,7 @@ class Options:
     input_alpha: str = _option(
         "multiply", "--input-alpha",
         "what to do with the input's own alpha channel: multiply the matte by it or "
-        "ignore it", group=_PART, choices=("multiply", "ignore"),
+        "ignore it", group=_PART, choices=get_args(InputAlpha),
     )  # fmt: skip
     num_workers: int = _option(
         0, least=0, works="sequences of images", applies=lambda c: c.images,
@@ -311,10 +350,7 @@ class Options:
         None, "--codec",
         "instead of the suffix's default, for the cut-out and the composition",
         group=_ENCODING,
-        choices=(
-            "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
-            "av1_nvenc", "gif", "webp", "avif", "apng",
-        ),
+        choices=get_args(CodecName),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
             not e.image for kind, e in c.encodings.items() if is_main(kind)
@@ -377,7 +413,7 @@ class Options:
     tone_map: str = _option(
         "auto", "--tone-map",
         "make SDR of HDR where an output cannot hold HDR, or keep the code values",
-        group=_ENCODING, choices=("auto", "off"), works="HDR inputs",
+        group=_ENCODING, choices=get_args(Switched), works="HDR inputs",
         applies=lambda c: c.tonal, noted=always, elsewhere="a note",
     )  # fmt: skip
     audio: bool = _option(
@@ -393,7 +429,7 @@ class Options:
         True, "--overwrite", "replace outputs that exist", group=_ENCODING, short="-y",
         switch=True, command_default=False, may_change=True,
     )  # fmt: skip
-    output_type: str = _option("video", choices=("video", "png_sequence"))
+    output_type: str = _option("video", choices=get_args(OutputType))
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -425,6 +461,11 @@ class Options:
         _ = self.span, self.rate, self.top_rate
 
     def _check_edges(self) -> None:
+        for name in ("include", "exclude"):
+            if given := getattr(self, name):
+                parse_masks(name, given)
+        if self.person is not None:
+            parse_who(self.person)
         if not 0 <= self.black_point < self.white_point <= 1:
             raise ValueError(
                 "black_point and white_point must be in [0, 1], black_point the "

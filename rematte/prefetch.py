@@ -42,10 +42,13 @@ class Prefetch(Generic[T]):
 
     Args:
         items: Iterated, and closed if it is a generator, in the thread.
+        watch: Called by the consumer for each item and while it waits; may raise.
     """
 
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = iter(items)
+    def __init__(
+        self, items: Iterable[T], watch: Callable[[], object] = lambda: None
+    ) -> None:
+        self._items, self._watch = iter(items), watch
         self._queue: queue.Queue[tuple[T | None, BaseException | None]]
         self._queue = queue.Queue(_DEPTH)
         self._stop = threading.Event()
@@ -88,6 +91,7 @@ class Prefetch(Generic[T]):
 
     def _take(self) -> Iterator[T]:
         while not self._stop.is_set():
+            self._watch()
             try:
                 item, error = self._queue.get(timeout=_POLL_PERIOD)
             except queue.Empty:

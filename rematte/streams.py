@@ -1,5 +1,5 @@
-"""The public name of `rematte.live.sessions`."""
+"""The public name of `rematte.matter.streams`."""
 
-from rematte.live.sessions import Streams
+from rematte.matter.streams import Streams
 
 __all__ = ["Streams"]

@@ -1,5 +1,6 @@
 """Networks too simple to be wrong, called like the real one, for fast tests."""
 
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,12 @@ def sound(path: Path) -> list[tuple[Fraction, bytes]]:
             for packet in container.demux(container.streams.audio[0])
             if packet.pts is not None and packet.time_base is not None
         ]
+
+
+def threads() -> set[str]:
+    """Names of the threads that run, without those that wait for rows of pictures."""
+    names = {thread.name for thread in threading.enumerate()}
+    return {name for name in names if not name.startswith("rematte-rows")}
 
 
 def names(folder: Path) -> set[str]:

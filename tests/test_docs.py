@@ -4,7 +4,6 @@ import argparse
 import difflib
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from rematte import errors
 from rematte.cli.app import build_parser
+from rematte.rvm.inference import _parser as build_inference_parser
 from rematte.video import codecs as formats
 from rematte.weights.load import load_model
 
@@ -31,7 +31,13 @@ START, PYTHON, MIGRATE = (ROOT / "docs" / f"{name}.md" for name in
 # Made by a command, and ignored by git.
 IGNORED = {"web/dist"}
 # Long things of the examples, and what a test can afford.
-SHORTER = {"(1920, 1080)": "(192, 108)", "288, 512": "48, 64"}
+SHORTER = {
+    "(1920, 1080)": "(192, 108)",
+    "(1080, 1920, 3)": "(108, 192, 3)",
+    "(720, 1280, 3)": "(72, 128, 3)",
+    "(640, 480)": "(64, 48)",
+    "288, 512": "48, 64",
+}
 
 
 def page_name(path: Path) -> str:
@@ -101,7 +107,7 @@ def test_exit_codes_are_told() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_in_examples_exist(page: Path) -> None:
     targets = make_targets()
-    inference = runpy.run_path(str(ROOT / "inference.py"))["_parser"]()
+    inference = build_inference_parser()
     for words in commands(read(page)):
         if words == ["rematte", "--install-completion"]:
             assert words[1] in build_parser().format_help()  # parsing it installs
@@ -150,7 +156,7 @@ def workplace(
     ("page", "made"),
     [
         (README, {"cutout.mov"}),
-        (PYTHON, {"cutout.mov"}),
+        (PYTHON, {"cutout.mov", "cutout.webm"}),
         (MIGRATE, {"com.mp4", "pha.mp4", "fgr.mp4"}),
     ],
     ids=lambda value: page_name(value) if isinstance(value, Path) else "",
@@ -179,7 +185,7 @@ def test_imports_of_examples_are_what_they_seem(page: Path) -> None:
 
 
 def test_examples_are_shortened_where_meant() -> None:
-    text = read(PYTHON) + read(MIGRATE)
+    text = read(PYTHON) + read(MIGRATE) + read(README)
     assert all(long in text for long in SHORTER)
 
 
@@ -202,7 +208,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_named_in_code_exist(page: Path) -> None:
     """The site cannot link outside of docs/, so pages name files instead."""
     folders = (
-        "benchmarks|docs|examples|findings|recipes|rematte|scripts|src|tests|tools|web"
+        "benchmarks|docs|examples|findings|integrations|recipes|rematte|scripts|src|"
+        "tests|tools|web"
     )
     if page.name != "CHANGELOG.md":  # it tells of files that are gone
         for name in re.findall(rf"`((?:{folders})/[^`\s]*)`", read(page)):

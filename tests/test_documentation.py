@@ -4,11 +4,13 @@ Only file names and the length of things are filled in. There is no GPU here, so
 `.cuda()` and `device="cuda"` are made to mean the CPU.
 """
 
+import re
 import runpy
 import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,23 @@ def test_torchhub(workplace: Path) -> None:
 def test_torchhub_without_weights(workplace: Path) -> None:
     network = torch.hub.load(str(ROOT), "resnet50", source="local", pretrained=False)
     assert network.backbone.layer4[2].conv3.out_channels == 2048
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_torchhub_says_that_another_rematte_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "hubconf.py").write_text((ROOT / "hubconf.py").read_text("utf-8"))
+    with pytest.raises(ImportError, match=re.escape(str(tmp_path))) as error:
+        torch.hub.load(str(tmp_path), "mobilenetv3", source="local")
+    assert str(ROOT / "rematte") in str(error.value)
+
+
+def test_documented_modules_are_in_the_package(workplace: Path) -> None:
+    for name in ("model", "inference", "inference_utils"):
+        top = import_module(name)
+        packaged = import_module(f"rematte.rvm.{name}")
+        assert all(
+            getattr(top, each) is getattr(packaged, each) for each in top.__all__
+        )
 
 
 def test_torchscript(workplace: Path) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(rematte.__file__).parent
 # command line down. Everything may import errors and version, and nothing imports the
 # modules that are only old public names.
 ALLOWED = {
-    "__init__": {"convert", "matting", "network", "weights"},
+    "__init__": {"convert", "matter", "matting", "network", "video", "weights"},
     "__main__": {"cli"},
     "errors": set(),
     "version": set(),
@@ -38,7 +38,8 @@ ALLOWED = {
     "conversion/presets": {"video"},
     "options": {"conversion/option", "conversion/presets", "video"},
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
-    "convert": {"conversion", "engines", "matting", "options", "video"},
+    "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},
+    "convert": {"conversion", "engines", "matter", "matting", "options", "video"},
     "resume": {
         *("conversion", "convert", "engines", "matting", "options", "video"),
         *("workers/pool",),
@@ -47,8 +48,8 @@ ALLOWED = {
         *("conversion", "convert", "engines", "options", "prefetch", "resume", "video"),
         *("workers/pool",),
     },
-    "live": {"conversion", "convert", "engines", "matting", "options", "video"},
-    "serve": {"convert", "engines", "matting", "options", "video", "workers"},
+    "live": {"conversion", "matter", "matting", "options", "video"},
+    "serve": {"convert", "engines", "matter", "matting", "options", "video", "workers"},
     "evaluate": {"engines", "matting", "video"},
     "inspect": {"conversion", "engines", "matting", "options", "video"},
     "train": {"engines", "network", "video", "weights"},
@@ -61,8 +62,9 @@ ALLOWED = {
         *("inspect", "live", "matting", "network", "options", "prefetch"),
         *("resume", "serve", "train", "video", "weights", "workers"),
     },
+    "rvm": {"convert", "engines", "network", "video", "weights"},
     "segments": {"engines", "resume"},
-    "streams": {"live"},
+    "streams": {"matter"},
     "onnx": {"export"},
     "tensorflow": {"export"},
 }
@@ -120,7 +122,7 @@ def test_torch_is_imported_where_it_runs_and_nowhere_else() -> None:
             for node in ast.parse(path.read_text(encoding="utf-8")).body
         )
     }
-    leaves = {"bench", "evaluate", "export", "live", "train"}
+    leaves = {"bench", "evaluate", "export", "rvm", "train"}
     assert within == {"engines", "engines/kernels", "network", "weights"} | leaves
 
 

@@ -58,8 +58,7 @@ def run(options: Namespace) -> int:
         _print(processes.against(options.against, options.checkpoint), options)
         return 0
     if options.quick:
-        found = bench.quick(options.weights)
-        _print(found | processes.quick_processes(options.weights), options)
+        _print(processes.quick(options.weights), options)
         return 0
     wanted = {*(options.engine or CPU_ENGINES), "plain"}
     cases = [case for case in bench.FULL if case.engine in wanted]

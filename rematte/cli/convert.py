@@ -9,11 +9,14 @@ from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from rematte.cli import flags, messages
-from rematte.cli.parser import Commands, one_of
+from rematte.cli.parser import Commands, one_of, reporting
 from rematte.errors import EXIT_CODES
+from rematte.video.values import parse_rate, parse_size
 
 if TYPE_CHECKING:
-    from rematte.cli.pipes import Piped
+    from fractions import Fraction
+
+    from rematte.conversion.pipes import Piped
     from rematte.convert import Report
 
 
@@ -36,6 +39,11 @@ def add(commands: Commands) -> None:
         help="video file, folder of images, image, or numbered images as a pattern "
         "such as plate.%%04d.exr or plate.####.exr",
     )
+    parser.add_argument(
+        "--raw-input", type=reporting(parse_size), metavar="WxH",
+        help="what comes from - or a named pipe is raw RGB24 video of this size, "
+        "--frame-rate frames a second",
+    )  # fmt: skip
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument(
         "-o", "--output", metavar="PATH",
@@ -50,9 +58,9 @@ def add(commands: Commands) -> None:
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
     out.add_argument(
-        "--format", type=one_of("rematte.cli.pipes", "FORMATS"), metavar="NAME",
+        "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",
         help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
-        "another suffix",
+        "another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
     )  # fmt: skip
     long = parser.add_argument_group("long videos")
     long.add_argument(
@@ -78,7 +86,7 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Convert, with pipes by way of files, and print what was done."""
-    from rematte.cli import pipes
+    from rematte.conversion import pipes
     from rematte.conversion.needs import need
     from rematte.engines.device import choose_device
     from rematte.prefetch import share_heap
@@ -94,6 +102,9 @@ def run(options: Namespace) -> int:
     standard = sys.stdout
     to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
     need("--format", options.format, to_pipes)
+    need("--raw-input", options.raw_input, pipes.is_pipe(options.input))
+    raw = _raw_input(options)
+    pipes.check_raw_format(options.format, outputs, options.background)
     if options.resume and (to_pipes or pipes.is_pipe(options.input)):
         raise ValueError(
             "--resume needs files, since pipes cannot be read or written again; "
@@ -103,7 +114,7 @@ def run(options: Namespace) -> int:
         if pipes.STANDARD in outputs.values():  # messages go elsewhere then
             stack.enter_context(redirect_stdout(sys.stderr))
         piped = stack.enter_context(
-            pipes.through_files(options.input, outputs, options.format)
+            pipes.through_files(options.input, outputs, options.format, raw)
         )
         report = _convert(
             options, piped, flags.model_loader(options, device),
@@ -118,6 +129,19 @@ def run(options: Namespace) -> int:
         elif not options.quiet:
             print(messages.summarise(report, f"{device} ({why})"))
     return 0
+
+
+def _raw_input(options: Namespace) -> "tuple[tuple[int, int], Fraction] | None":
+    """Take size and frame rate of raw input out of the options."""
+    if options.raw_input is None:
+        return None
+    if options.frame_rate is None:
+        raise ValueError(
+            "--raw-input needs --frame-rate: raw video does not say how many frames a "
+            "second has; give both"
+        )
+    rate, options.frame_rate = parse_rate(options.frame_rate), None
+    return options.raw_input, rate
 
 
 def _convert(

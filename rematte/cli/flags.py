@@ -58,7 +58,7 @@ def add_option(target: argparse._ActionsContainer, name: str) -> None:
     if default is not None:
         text += " (default: %(default)s)"
     target.add_argument(
-        *flags, dest=name, default=default,
+        *flags, dest=name, default=default, action="append" if option.many else "store",
         type=_CHECKS.get(name, reporting(option.parse)),
         choices=option.choices or None, metavar=option.metavar or None, help=text,
     )  # fmt: skip

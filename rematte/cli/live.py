@@ -7,14 +7,16 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from rematte.cli import flags, messages
-from rematte.cli.parser import Commands
+from rematte.cli.parser import Commands, reporting
 from rematte.errors import EXIT_CODES
+from rematte.video.values import parse_size
 
 if TYPE_CHECKING:
     from rematte.live.run import LiveReport
 
 # As in `rematte.live.run`, which is slow to import.
 SHOWS = ("composition", "alpha", "foreground")
+PIPE_FORMATS = ("nut", "rgb24", "rgba", "gray")
 
 
 def add(commands: Commands) -> None:
@@ -24,30 +26,48 @@ def add(commands: Commands) -> None:
         help="cut people out of what a camera shows, at once",
         usage="%(prog)s [options] SOURCE [SOURCE ...]",
         description="Cut people out of a camera, a stream or a file played as one. The "
-        "newest picture goes first: what is too late is dropped. Ctrl-C ends it, and "
-        "completes a file.",
+        "newest picture goes first: what is too late is dropped, unless --no-drop is "
+        "given. Ctrl-C ends it, and completes a file.",
         epilog="example: rematte live camera -o window --background blur; "
         f"{EXIT_CODES}",
     )
     parser.set_defaults(run=run)
     parser.add_argument(
         "source", nargs="+",
-        help="camera[:WHICH], a URL or a file; space in the window shows the next",
+        help="camera[:WHICH], a URL, a file, or - and named pipes; space in the window "
+        "shows the next",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", default="window", metavar="WHERE",
         help="window, virtual-camera, a file, an address (rtmp://, srt://, udp://), "
-        "or - and named pipes: raw video in NUT (default: %(default)s)",
+        "or - and named pipes: uncompressed video (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=PIPE_FORMATS,
+        help="what goes into - or a named pipe: nut (the default), which states size "
+        "and times, or frames alone: rgba, rgb24, gray (for --show alpha)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-drop", action="store_true",
+        help="let the source wait instead of dropping pictures; they have its times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--raw-input", type=reporting(parse_size), metavar="WxH",
+        help="what comes from - or a named pipe is raw RGB24 video of this size",
+    )  # fmt: skip
+    parser.add_argument(
+        "--frame-rate", metavar="RATE", help="frames per second of raw input"
+    )
     parser.add_argument(
         "--show", choices=SHOWS, default="composition",
         help="what is shown (default: %(default)s)",
     )  # fmt: skip
     for name in (
-        *("background", "background_fit", "downsample_ratio", "input_resize"),
+        *("background", "background_fit", "downsample_ratio", "region", "input_resize"),
         *("deinterlace", "device", "dtype", "engine"),
     ):
         flags.add_option(parser, name)
+    parser.set_defaults(region="full")  # which is steadier in time
     flags.add_weights(parser)
     parser.add_argument(
         "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"
@@ -77,11 +97,16 @@ def run(options: Namespace) -> int:
         background=options.background,
         background_fit=options.background_fit,
         downsample_ratio=options.downsample_ratio,
+        region=options.region,
         input_resize=options.input_resize,
         deinterlace=options.deinterlace,
         engine=options.engine,
         output_video_mbps=options.mbps,
         pace=not options.no_pace,
+        drop=not options.no_drop,
+        raw_input=options.raw_input,
+        pipe_format=options.format,
+        frame_rate=options.frame_rate,
         limit=options.limit,
         overwrite=options.overwrite,
         report=_print_rate if shown else lambda _: None,

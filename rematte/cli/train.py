@@ -16,11 +16,15 @@ def add(commands: Commands) -> None:
         usage="%(prog)s [options] RECIPE",
         description="Train weights by a recipe: see docs/train.md. A checkpoint holds "
         "everything, so that a run can be stopped and resumed at any time.",
-        epilog="example: rematte train recipes/bundled.toml --set "
-        f"run.out=runs/mine --minutes 10 --resume; {EXIT_CODES}",
+        epilog="example: rematte train bundled --set run.out=runs/mine "
+        f"--minutes 10 --resume; {EXIT_CODES}",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("recipe", help="a TOML file, such as recipes/bundled.toml")
+    parser.add_argument(
+        "recipe",
+        help="a TOML file, or the name of a recipe that comes with the package: "
+        "bundled, further, stage1 to stage4",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="replace a setting, such as phase.0.steps=100; repeatable",

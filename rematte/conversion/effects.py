@@ -48,7 +48,7 @@ def _describe(
     options: Options, reader: VideoReader, outputs: Sequence[Output], whole: bool
 ) -> Conversion:
     info = reader.info
-    cut = options.start is not None or options.end is not None
+    timed = options.start, options.end, options.include, options.exclude, options.person
     return Conversion(
         still=info.still,
         images=reader.images,
@@ -59,8 +59,10 @@ def _describe(
         numbered=any(is_sequence(item.path) for item in outputs),
         tonal=not info.colour.sdr,
         sized=options.downsample_ratio in (None, "auto"),
+        timed=not reader.images
+        or any(each is not None for each in timed)
+        or any(map(_has_times, outputs)),
         resized=options.input_resize is not None,
-        timed=not reader.images or cut or any(map(_has_times, outputs)),
     )
 
 

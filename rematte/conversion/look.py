@@ -8,7 +8,7 @@ Whatever it takes for a person is looked at once more, by itself.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
@@ -17,17 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from rematte.conversion.report import Bar
 from rematte.conversion.source import open_reader
-from rematte.conversion.windows import Box, Moment, join, lay_windows, touch
-from rematte.engines.choose import choose_engine
+from rematte.conversion.windows import Moment, lay_windows
+from rematte.engines.choose import choose_engine, share_models
 from rematte.engines.engine import Engine
+from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, cut
 from rematte.options import Options
 from rematte.video.frame import Frame, Glance, VideoInfo
-from rematte.video.scene_cuts import is_cut
+from rematte.video.scene_cuts import Cuts
 from rematte.video.tone import displayed
 
 # Between looks at the whole frame [s], but at least so many frames; how much more often
@@ -40,9 +41,6 @@ _SIDE, _AGAIN = 768, 5
 # change of a pixel that counts, of the whole range, and how many pixels must change:
 # outside of people, and what part of a person's box.
 _OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED, _MUCH = 256, 0.06, 5, 0.2
-_ALPHA, _SURE = 0.1, 0.5  # where a person may be, and where one is
-_CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
-_SHARE = 0.25  # of the pixels where a person may be, those that are sure
 # A closer look at someone: the side of its square [pixels]; what lies around them in it
 # and at the sides of who moves, as parts of their height; how much larger they must be
 # in it than before. A chair fades there: less than a share of its alpha is found again,
@@ -70,6 +68,7 @@ def choose_regions(
     options: Options,
     info: VideoInfo,
     progress: bool = False,
+    watch: Callable[[], object] = lambda: None,
 ) -> Regions | None:
     """Decide where the network looks.
 
@@ -79,6 +78,7 @@ def choose_regions(
         options: Those of the conversion.
         info: The source.
         progress: Show a bar on stderr.
+        watch: Called for each frame; may raise.
 
     Returns:
         None where it sees whole frames.
@@ -87,13 +87,10 @@ def choose_regions(
         ValueError: If a region that was given does not lie within the frame.
         InputError: If the input cannot be read.
     """
+    if not is_found(options, info.width, info.height):
+        return fixed_regions(info.width, info.height, options)
     ratio = choose_ratio(info.width, info.height, options.ratio)
-    if isinstance(options.region, tuple):
-        region = _fixed(options.region, info, options)
-        return Regions((info.height, info.width), (region,), ("as given",))
-    given = options.downsample_ratio not in (None, "auto")
-    if options.region != "auto" or given or ratio == 1:
-        return None
+    model = share_models(model, options.engine, options.device, options.dtype)
     # Each keeps what it builds for one size.
     eyes = _Eyes(*(
         choose_engine(
@@ -104,26 +101,48 @@ def choose_regions(
     ))  # fmt: skip
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
-        bar = tqdm(
+        bar = Bar(
             glances, f"{source.name}: looking for people", unit="frame",
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        return find_regions(bar, info, eyes, ratio)
+        return find_regions(_watched(bar, watch), info, eyes, ratio)
 
 
-def _fixed(
-    given: tuple[int, int, int, int], info: VideoInfo, options: Options
-) -> Region:
-    x, y, width, height = given
-    if x + width > info.width or y + height > info.height:
-        raise ValueError(
-            f"region {x},{y},{width},{height} (--region) reaches beyond the frame, "
-            f"which is {info.width}x{info.height}; give X,Y,WIDTH,HEIGHT within it"
-        )
+def is_found(options: Options, width: int, height: int) -> bool:
+    """Whether the region is to be found, and frames are large enough for one."""
     ratio = choose_ratio(width, height, options.ratio)
-    window = Window(x, y, (x, y, x + width, y + height))
-    return Region(windows=(window,), size=(height, width), ratio=ratio)
+    chosen = options.downsample_ratio in (None, "auto")
+    return options.region == "auto" and chosen and ratio < 1
+
+
+def _watched(
+    glances: Iterable[Glance], watch: Callable[[], object]
+) -> Iterator[Glance]:
+    for glance in glances:
+        watch()
+        yield glance
+
+
+def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
+    """Give the region of frames of a size where it is given as a rectangle.
+
+    Raises:
+        ValueError: If it does not lie within the frame.
+    """
+    if not isinstance(options.region, tuple):
+        return None
+    x, y, w, h = options.region
+    if x + w > width or y + h > height:
+        raise ValueError(
+            f"region {x},{y},{w},{h} (--region) reaches beyond the frame, "
+            f"which is {width}x{height}; give X,Y,WIDTH,HEIGHT within it"
+        )
+    window = Window(x, y, (x, y, x + w, y + h))
+    region = Region(
+        windows=(window,), size=(h, w), ratio=choose_ratio(w, h, options.ratio)
+    )
+    return Regions((height, width), (region,), ("as given",))
 
 
 def find_regions(
@@ -179,49 +198,46 @@ class _Chosen:
     """
 
     def __init__(self, glances: Iterator[Glance], every: Fraction) -> None:
-        self._glances = glances
-        # The frame before, this one and the next; and the changes between them.
-        self._near: deque[Glance] = deque(islice(glances, 1), 3)
-        self._sketch = _sketch_of(self._near[0]) if self._near else None
-        self._every = every if self._sketch is None else every / _OFTEN
-        self._changes: deque[float] = deque([0.0], 3)
-        self._first = -1  # which of the near ones begins the next shot
-        self.ended = not self._near
+        self._glances, self._held = glances, deque[Glance]()
+        self._cuts, self._every = Cuts(), every
+        self._first = next(glances, None)  # of the next shot
+        if self._first is not None and self._first.sketch:
+            self._cuts.begins(self._first.sketch(), self._sketches)
+            self._every /= _OFTEN
+
+    @property
+    def ended(self) -> bool:
+        """Whether no shot is left."""
+        return self._first is None
 
     def shot(self) -> Iterator[Glance]:
         """Give the glances of the next shot."""
-        last = self._near[self._first]
+        last, self._first = self._first, None
+        assert last is not None
         yield last
-        for glance in self._glances:
-            self._near.append(glance)
-            if self._is_cut(glance):
-                before = self._near[0]
-                if before is not last:
-                    yield before
-                self._first = -2  # the frame before this one
-                return
-            known = self._near[-2]  # to be of this shot
-            if known.time - last.time >= self._every:
-                yield known
-                last = known
-        self.ended = True
-        if self._near[-1] is not last:
-            yield self._near[-1]
+        before = last
+        while self._held or self._more(1):
+            glance = self._held.popleft()
+            if glance.sketch and self._cuts.begins(glance.sketch(), self._sketches):
+                self._first = glance
+                break
+            if glance.time - last.time >= self._every:
+                yield glance
+                last = glance
+            before = glance
+        if before is not last:
+            yield before
 
-    def _is_cut(self, glance: Glance) -> bool:
-        """Whether the frame before this one began a scene."""
-        now = _sketch_of(glance)
-        if now is None or self._sketch is None or now.shape != self._sketch.shape:
-            change = 0.0
-        else:
-            change = float(np.abs(now - self._sketch).mean())
-        self._sketch = now
-        self._changes.append(change)
-        return len(self._changes) == 3 and is_cut(*self._changes)
+    def _sketches(self, count: int) -> Iterator[NDArray[np.float32]]:
+        """Give the sketches of the next glances."""
+        self._more(count - len(self._held))
+        return (each.sketch() for each in self._held if each.sketch)
 
-
-def _sketch_of(glance: Glance) -> NDArray[np.float32] | None:
-    return glance.sketch() if glance.sketch else None
+    def _more(self, count: int) -> bool:
+        """Decode up to so many glances; give whether there was one."""
+        before = len(self._held)
+        self._held.extend(islice(self._glances, max(0, count)))
+        return len(self._held) > before
 
 
 def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
@@ -378,7 +394,7 @@ def _see_close(
         int(box[1] * scale) - y : math.ceil(box[3] * scale) - y,
         int(box[0] * scale) - x : math.ceil(box[2] * scale) - x,
     ]
-    sure = float((within > _SURE).sum()) / max(1, (within > _ALPHA).sum())
+    sure = float((within > SURE).sum()) / max(1, (within > ALPHA).sum())
     if within.sum() < _KEPT * seen * scale**2 and sure < _FIRM:
         return []
     boxes = [
@@ -409,45 +425,3 @@ def _scaled(box: Box, scale: float, info: VideoInfo) -> Box:
         max(0, int(left * scale)), max(0, int(top * scale)),
         min(info.width, round(right * scale)), min(info.height, round(bottom * scale)),
     )  # fmt: skip
-
-
-def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
-    """Find the boxes around connected parts of alpha, (h, w) in [0, 1].
-
-    Parts that are hardly anywhere sure, or hardly larger than noise, are left out.
-    """
-    height, width = alpha.shape
-    rows, columns = -(-height // _CELL), -(-width // _CELL)
-    padded = np.zeros((rows * _CELL, columns * _CELL), np.float32)
-    padded[:height, :width] = alpha
-    squares = padded.reshape(rows, _CELL, columns, _CELL)
-    some = (squares > _ALPHA).sum((1, 3))
-    sure = (squares > _SURE).sum((1, 3))
-    boxes = []
-    left = {(int(y), int(x)) for y, x in np.argwhere(some)}
-    while left:
-        part = _take_part(left)
-        count = sum(int(sure[place]) for place in part)
-        if count < max(_LEAST, _SHARE * sum(int(some[place]) for place in part)):
-            continue
-        ys, xs = zip(*part, strict=True)
-        top, start = min(ys) * _CELL, min(xs) * _CELL
-        inside = alpha[top : (max(ys) + 1) * _CELL, start : (max(xs) + 1) * _CELL]
-        down, across = (np.flatnonzero((inside > _ALPHA).any(n)) for n in (1, 0))
-        ends = start + int(across[-1]) + 1, top + int(down[-1]) + 1
-        boxes.append((start + int(across[0]), top + int(down[0]), *ends))
-    return boxes
-
-
-def _take_part(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Take one connected part out of a set of squares."""
-    open_ = [left.pop()]
-    part = []
-    while open_:
-        y, x = open_.pop()
-        part.append((y, x))
-        for place in [(y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1)]:
-            if place in left:
-                left.remove(place)
-                open_.append(place)
-    return part

@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that such an error is quick.
 # What flags of a command need that are no options of a conversion.
 NEEDS = {
     "--format": "an output that is - or a named pipe",
+    "--raw-input": "an input that is - or a named pipe",
     "--segment": "--resume or --workers",
     "--lead-in": "--workers of 2 or more",
     "--suffix": "-o with a folder",
@@ -17,6 +18,9 @@ NEEDS = {
     "live --background-fit": "a background that is an image or a video",
     "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
     "live --no-pace": "a source that is a file",
+    "live --raw-input": "a source that is - or a named pipe",
+    "live --frame-rate": "--raw-input",
+    "live --format": "an output that is - or a named pipe",
     "inspect --overwrite": "-o",
     "inspect --start": "a clip, or --source",
     "inspect --end": "a clip, or --source",

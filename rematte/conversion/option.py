@@ -1,14 +1,95 @@
-"""What is known of an option of a conversion.
+"""What is known of an option of a conversion, and the types of options as arguments.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+
+from rematte.video.values import Rate
 
 if TYPE_CHECKING:
+    import torch
+
     from rematte.video.encoding import Encoding
+
+Backdrop: TypeAlias = str | Path | tuple[int, int, int]
+EngineName: TypeAlias = Literal[
+    "auto", "openvino", "openvino-float32", "plain", "torch", "torch-compiled",
+    "onnxruntime",
+]  # fmt: skip
+DtypeName: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Quality: TypeAlias = Literal["fast", "balanced", "best"]
+RatioName: TypeAlias = Literal["auto", "portrait", "full-body"]
+EdgeColour: TypeAlias = Literal["clean", "network"]
+Backing: TypeAlias = Literal["green", "blue"]
+BackgroundFit: TypeAlias = Literal["cover", "contain", "stretch"]
+InputAlpha: TypeAlias = Literal["multiply", "ignore"]
+Switched: TypeAlias = Literal["auto", "off"]
+OutputType: TypeAlias = Literal["video", "png_sequence"]
+CodecName: TypeAlias = Literal[
+    "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
+    "av1_nvenc", "gif", "webp", "avif", "apng",
+]  # fmt: skip
+
+
+class MattingOptions(TypedDict, total=False):
+    """Options of `convert_video` and of `Matter`; see `rematte.options.Options`."""
+
+    engine: EngineName
+    quality: Quality
+    region: Literal["auto", "full"] | tuple[int, int, int, int]
+    warmup: int | Literal["auto"]
+    edge_colour: EdgeColour
+    black_point: float
+    white_point: float
+    grow: float
+    feather: float
+    despill: Backing | None
+    input_alpha: InputAlpha
+    max_pixels: int | None
+
+
+class MatterOptions(MattingOptions, total=False):
+    """Options of `Matter`; see `rematte.options.Options`."""
+
+    downsample_ratio: float | RatioName | None
+    device: "str | torch.device | None"
+    dtype: "DtypeName | torch.dtype | None"
+
+
+class ConvertOptions(MattingOptions, total=False):
+    """Options of `convert_video` that are given by name; see `Options`."""
+
+    background: Backdrop | Mapping[str, Backdrop] | None
+    background_fit: BackgroundFit | None
+    include: str | Path | Sequence[str | Path] | None
+    exclude: str | Path | Sequence[str | Path] | None
+    person: str | int | None
+    start: Rate | None
+    end: Rate | None
+    limit: int | None
+    fit: BackgroundFit
+    frame_rate: Rate | None
+    max_rate: Rate | None
+    deinterlace: Switched | None
+    ignore_errors: bool
+    allow_lists: bool
+    hwaccel: str | None
+    codec: CodecName | None
+    crf: int | None
+    alpha_mode: Literal["straight", "premultiplied"] | None
+    preset: str | None
+    max_bytes: int | None
+    packed: Literal["side", "stacked"] | None
+    exr_compression: Literal["zip", "zips", "rle", "none"]
+    start_number: int | None
+    tone_map: Switched
+    audio: bool
+    cuts: str | Path | None
+    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -25,7 +106,7 @@ class Conversion:
     tonal: bool = False  # the input is not SDR
     sized: bool = True  # the size of the coarse pass is not given
     resized: bool = False  # a size is given
-    timed: bool = True  # times matter: input, output, `start` or `end` has some
+    timed: bool = True  # times matter: input, output or an option has some
 
 
 def is_main(kind: str) -> bool:
@@ -51,6 +132,7 @@ class Option:
         least: The smallest number that is allowed, or None.
         parse: Makes a value of a word of the command line; raises ValueError.
         switch: The value that the flag alone stands for; None if it takes a word.
+        many: Whether the flag may be given several times.
         short: A second, short flag.
         command_default: The command line's default, where it differs.
         works: For what it works, to complete "works for ..."; empty: for everything.
@@ -69,6 +151,7 @@ class Option:
     least: int | None = None
     parse: Callable[[str], Any] = str
     switch: bool | None = None
+    many: bool = False
     short: str = ""
     command_default: Any = None
     works: str = ""

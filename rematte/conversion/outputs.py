@@ -18,6 +18,8 @@ from rematte.matting.background import (
     make_background,
 )
 from rematte.matting.finish import Finish
+from rematte.matting.masks import Masks
+from rematte.matting.people import Chosen
 from rematte.options import Backdrop, Options
 from rematte.video.avif_writer import AvifWriter
 from rematte.video.codecs import (
@@ -29,6 +31,7 @@ from rematte.video.codecs import (
 from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
+from rematte.video.mask_spec import parse_masks
 from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
 from rematte.video.size_limit import LimitedWriter
@@ -64,6 +67,7 @@ def plan_outputs(
     info: VideoInfo,
     options: Options,
     origin: Fraction | None = None,
+    chosen: Chosen | None = None,
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
 
@@ -72,6 +76,7 @@ def plan_outputs(
         info: The source.
         options: Those of the conversion.
         origin: When a video behind the person starts [s]; None: with the first frame.
+        chosen: The only person who is cut out; None for everybody.
 
     Raises:
         ValueError: If a format cannot hold what is asked for.
@@ -81,7 +86,7 @@ def plan_outputs(
         owner = "composition" if "composition" in paths else "output"
         given = {} if given is None else {owner: given}
     outputs = []
-    finish = _make_finish(options)
+    finish = make_finish(options, info.rate, chosen)
     for kind, path in paths.items():
         main = is_main(kind)
         if main:
@@ -117,10 +122,24 @@ def plan_outputs(
     return outputs
 
 
-def _make_finish(options: Options) -> Finish:
+def make_finish(
+    options: Options, rate: Fraction = Fraction(30), chosen: Chosen | None = None
+) -> Finish:
+    """Give what is done to edges, alpha and colours.
+
+    Args:
+        options: Those of the conversion.
+        rate: Frames per second of masks that are sequences of images.
+        chosen: The only person who is cut out; None for everybody.
+    """
+    limits = Limits(options.max_pixels)
+    include, exclude = (
+        Masks(parse_masks(name, given), limits, rate) if given else None
+        for name, given in (("include", options.include), ("exclude", options.exclude))
+    )
     return Finish(
         options.edge_colour == "clean", options.black_point, options.white_point,
-        options.grow, options.feather, options.despill,
+        options.grow, options.feather, options.despill, include, exclude, chosen,
     )  # fmt: skip
 
 

@@ -60,6 +60,12 @@ class Report:
         self.notes += [note for note in notes if note not in self.notes]
 
 
+class Bar(tqdm):  # type: ignore[type-arg]
+    """A progress bar without tqdm's thread, which a disabled bar would start too."""
+
+    monitor_interval = 0
+
+
 class Stages:
     """Measures how long each stage works, without what it waits for other stages.
 
@@ -138,7 +144,7 @@ def show_progress(
     Yields:
         A function to call with the number of frames that are done, for each of them.
     """
-    with tqdm(
+    with Bar(
         total=total, unit="frame", disable=progress is not True, desc=name,
         dynamic_ncols=True,
     ) as bar:  # fmt: skip

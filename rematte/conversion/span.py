@@ -15,6 +15,7 @@ from rematte.conversion.cut_list import shift
 from rematte.conversion.outputs import Output, open_writers, publish
 from rematte.conversion.report import Progress, Report, Stages, show_progress
 from rematte.conversion.source import no_frame
+from rematte.conversion.stop import Stop
 from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.matting.background import Renderer
@@ -85,6 +86,7 @@ def run_span(
     trace: Trace | None = None,
     regions: Regions | None = None,
     progress: bool | Progress = False,
+    stop: Stop | None = None,
 ) -> None:
     """Write every frame of a span to every output, and give these their names.
 
@@ -100,14 +102,17 @@ def run_span(
             whole video, whose files get the source's other tracks.
         regions: Where the network looks; None for whole frames.
         progress: See `show_progress`.
+        stop: When to stop before the end.
 
     Raises:
         InputError: If there is no frame in the span.
+        Cancelled: As `Stop.check`.
+        TimedOut: As `Stop.check`.
     """
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams
     shown = displayed(reader, reader.info.colour)
-    looks = bool(options.warmup) or options.cuts is not None
+    looks = bool(options.warmup or options.cuts or options.person)
     if not whole:
         shown = _select(shown, span, beyond, looks)
     frames = stages.around("decode", islice(shown, limit))
@@ -123,13 +128,15 @@ def run_span(
     else:
         matting = partial(matting, warmup=options.warmup, cuts=looks)
     mattes = partial(_matte_written, matting, span, trace)
+    stop = stop or Stop()
     name, total = reader.path.name, smaller(reader.info.frames, limit)
     with (
         show_progress(progress, name, total, stages) as step,
         open_writers(outputs, reader, options, first.time, tracks=whole) as writers,
     ):
         frames = chain((first,), frames)
-        end = _write(stages, frames, mattes, outputs, writers, report, step)
+        end = _write(stages, frames, mattes, outputs, writers, report, step, stop)
+        stop.check(report.frames)
         with stages("encode"):
             if whole and options.start is not None:
                 report.cuts = shift(report.cuts, float(first.time))
@@ -211,6 +218,7 @@ def _write(
     writers: Sequence[Writer],
     report: Report,
     step: Callable[[int], None],
+    stop: Stop,
 ) -> Fraction:
     """Write every matte; gives the end [s] of the last frame.
 
@@ -222,11 +230,14 @@ def _write(
         with stages("encode"):
             writer.write(frame)
 
+    def watch() -> None:
+        stop.check(report.frames)
+
     end = Fraction(0)
     with ExitStack() as stack:
         decoded = stack.enter_context(Prefetch(frames))
         made = stages.around("network", mattes(stages.around("wait", decoded)))
-        ready = stack.enter_context(Prefetch(made))
+        ready = stack.enter_context(Prefetch(made, watch))
         sinks = [
             stack.enter_context(WriterThread(partial(encode, writer)))
             for writer in writers

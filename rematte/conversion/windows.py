@@ -5,18 +5,14 @@ time between two moments hold the boxes of both. Their size is one for the whole
 so that the network's recurrent state can move with them.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, product
 
-from rematte.matting.region import CELL, Region, Window
+from rematte.matting.boxes import Box, area, centre, contains, join, near, pad, union
+from rematte.matting.region import CELL, Region, Window, ratio_for
 
-# Left, top, right and bottom [pixels].
-Box = tuple[int, int, int, int]
-
-_PADDING, _LEAST_PADDING = 0.12, 24  # around a box: part of its sides, and [pixels]
 # Parts of a box's height: how near people get one window, how near someone was who has
 # met others or parted from them, and how far somebody comes in a second.
 _BESIDE, _NEAR, _FAST = 0.25, 0.75, 3.5
@@ -68,14 +64,12 @@ class _Size:
 
     @property
     def ratio(self) -> float:
-        ratio = CELL / self.step
-        # The network rounds the size of the coarse pass down.
-        while (
-            int(self.width * ratio) < CELL * self.columns
-            or int(self.height * ratio) < CELL * self.rows
-        ):
-            ratio = math.nextafter(ratio, 2)
-        return ratio
+        coarse = CELL * self.rows, CELL * self.columns
+        return ratio_for((self.height, self.width), coarse)
+
+    def holds(self, corner: tuple[int, int], box: Box) -> bool:
+        left, top = corner
+        return contains((left, top, left + self.width, top + self.height), box)
 
 
 def lay_windows(
@@ -135,7 +129,7 @@ def _follow(
         parts = _PARTS if any(_way(*pair) for pair in pairs) else 1
         for part in range(parts):
             boxes = others + [_on_the_way(*pair, part, parts) for pair in pairs]
-            padded = [_pad(box, frame) for box in join(boxes, beside)]
+            padded = [pad(box, frame) for box in join(boxes, beside)]
             groups.append(join(padded, 0))
             times.append(now.time + (later.time - now.time) * part / parts)
     return times, groups
@@ -153,10 +147,10 @@ def _match(
     pairs = []
     gone, come = list(now), list(later)
     for _, one, other in sorted(
-        (_area(_union(one, other)) - _area(one) - _area(other), one, other)
+        (area(union(one, other)) - area(one) - area(other), one, other)
         for one in now
         for other in later
-        if _near(one, other, fast) and _alike(one, other)
+        if near(one, other, fast) and _alike(one, other)
     ):
         if one in gone and other in come:
             gone.remove(one)
@@ -165,13 +159,13 @@ def _match(
     # Who crosses whom is not known: both ways are looked at.
     moving = [pair for pair in pairs if _way(*pair)]
     crossed = [
-        _union(one, other)
+        union(one, other)
         for index, (one, _) in enumerate(moving)
         for number, (_, other) in enumerate(moving)
-        if index != number and _near(one, other, fast) and _alike(one, other)
+        if index != number and near(one, other, fast) and _alike(one, other)
     ]
     others = crossed + [
-        box if any(_near(box, each, _NEAR) for each in there) else _to_edge(box, frame)
+        box if any(near(box, each, _NEAR) for each in there) else _to_edge(box, frame)
         for left, there in ((gone, later), (come, now))
         for box in left
     ]
@@ -193,7 +187,7 @@ def _way(one: Box, other: Box) -> int:
 def _on_the_way(one: Box, other: Box, part: int, parts: int) -> Box:
     """Give the box that holds someone during a part of the way between two boxes."""
     if parts == 1:
-        return _union(one, other)
+        return union(one, other)
     slack = round(_SLACK * _way(one, other))
     ends = [
         tuple(
@@ -201,7 +195,7 @@ def _on_the_way(one: Box, other: Box, part: int, parts: int) -> Box:
         )
         for share in (part, part + 1)
     ]
-    left, top, right, bottom = _union(*ends)  # type: ignore[arg-type]
+    left, top, right, bottom = union(*ends)  # type: ignore[arg-type]
     return left - slack, top - slack, right + slack, bottom + slack
 
 
@@ -224,67 +218,20 @@ def _to_edge(box: Box, frame: tuple[int, int]) -> Box:
     )
 
 
-def _near(one: Box, other: Box, share: float) -> bool:
-    """Whether two boxes are nearer than a share of the height of the taller one."""
-    gap = share * max(one[3] - one[1], other[3] - other[1])
-    return all(
-        one[axis] - gap <= other[axis + 2] and other[axis] - gap <= one[axis + 2]
-        for axis in (0, 1)
-    )
-
-
-def touch(one: Box, other: Box) -> bool:
-    """Whether two boxes touch."""
-    return _near(one, other, 0)
-
-
-def _union(one: Box, other: Box) -> Box:
-    return (
-        min(one[0], other[0]), min(one[1], other[1]),
-        max(one[2], other[2]), max(one[3], other[3]),
-    )  # fmt: skip
-
-
-def join(boxes: Sequence[Box], share: float = 0) -> list[Box]:
-    """Join boxes that are near one another, until none are."""
-    joined: list[Box] = []
-    for box in boxes:
-        while near := [each for each in joined if _near(box, each, share)]:
-            for each in near:
-                joined.remove(each)
-                box = _union(box, each)
-        joined.append(box)
-    return joined
-
-
 def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
     """Join boxes, those first whose union is smallest, until there are at most some."""
     left = list(boxes)
     while len(left) > most:
         pairs = [
-            (_area(_union(one, other)), one, other)
+            (area(union(one, other)), one, other)
             for index, one in enumerate(left)
             for other in left[index + 1 :]
         ]
         _, one, other = min(pairs)
         left.remove(one)
         left.remove(other)
-        left = join([*left, _union(one, other)], 0)
+        left = join([*left, union(one, other)], 0)
     return left
-
-
-def _area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _pad(box: Box, frame: tuple[int, int]) -> Box:
-    left, top, right, bottom = box
-    x = max(_LEAST_PADDING, round(_PADDING * (right - left)))
-    y = max(_LEAST_PADDING, round(_PADDING * (bottom - top)))
-    return (
-        max(0, left - x), max(0, top - y),
-        min(frame[0], right + x), min(frame[1], bottom + y),
-    )  # fmt: skip
 
 
 def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
@@ -323,9 +270,9 @@ def _place(
     for time, boxes in zip(times, groups, strict=True):
         free, corners = corners, []
         for box in boxes:
-            corner = next((each for each in free if _holds(each, size, box)), None)
+            corner = next((each for each in free if size.holds(each, box)), None)
             if corner is None:
-                corner = _centre(box, size, frame)
+                corner = centre(box, (size.width, size.height), size.step, frame)
             else:
                 free = [each for each in free if each != corner]
             corners.append(corner)
@@ -334,30 +281,6 @@ def _place(
             shape = size.height, size.width
             yield Region(time, windows, shape, size.ratio, restart=not before)
         before = windows
-
-
-def _holds(corner: tuple[int, int], size: _Size, box: Box) -> bool:
-    left, top = corner
-    return (
-        left <= box[0]
-        and top <= box[1]
-        and left + size.width >= box[2]
-        and top + size.height >= box[3]
-    )
-
-
-def _centre(box: Box, size: _Size, frame: tuple[int, int]) -> tuple[int, int]:
-    """Put a window around a box, on the grid of cells."""
-    corner = []
-    for axis, side in ((0, size.width), (1, size.height)):
-        first = (box[axis] + box[axis + 2] - side) / 2
-        # Within the frame as far as that goes, and never past the box.
-        first = min(max(first, 0), max(0, frame[axis] - side))
-        cell = math.floor(first / size.step)
-        if cell * size.step + side < box[axis + 2]:
-            cell += 1
-        corner.append(cell * size.step)
-    return corner[0], corner[1]
 
 
 def _split(

@@ -1,5 +1,6 @@
 """Chooses what runs a model: OpenVINO on a CPU, a CUDA graph, or the model itself."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rematte.engines.engine import Engine
 from rematte.engines.graph import BUNDLED, Graph, cached_graph
-from rematte.engines.openvino import OpenVINOEngine, is_readable
+from rematte.engines.openvino import CompiledGraph, OpenVINOEngine, is_readable
 from rematte.weights.download import sha256
 from rematte.weights.resolve import resolve
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger(__name__)
 
 _OPENVINO = ("openvino", "openvino-float32")
 # What runs a float32 `MattingNetwork` on a CPU.
@@ -92,7 +95,8 @@ def choose_engine(
     """Choose and make the engine that runs a model.
 
     Args:
-        model: A `Graph`, or anything called like `MattingNetwork`.
+        model: A `Graph`, what `share_models` gave, or anything called like
+            `MattingNetwork`.
         engine: One of `ENGINES`.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
@@ -108,16 +112,56 @@ def choose_engine(
     started = time.perf_counter()
     kind = _kind(model, engine, device, dtype)
     if kind == "openvino":
-        made: Engine = _make_openvino(model, engine != "openvino-float32")
+        shared = share_models(model, engine, device, dtype)
+        made: Engine = OpenVINOEngine(shared, engine != "openvino-float32")
     else:
         made = _make_torch(model, engine, kind, device, dtype, chunk, report)
     if engine == "onnxruntime":
         made.reason = "onnxruntime is no longer an engine"
     elif engine in ("auto", "torch") and made.name == "plain" and _is_network(model):
-        other = "openvino is not installed"
-        made.reason = other if engine == "auto" else "torch on a CPU"
+        made.reason = "torch on a CPU"
+        if engine == "auto":
+            made.reason = "openvino is not installed"
+            _log.warning(
+                "openvino is not installed: torch runs the network, several times as "
+                "slowly; pip install openvino"
+            )
     made.setup = time.perf_counter() - started
+    _log.info("engine %s, made in %.1f s", describe_engine(made), made.setup)
     return made
+
+
+def share_models(
+    model: Any,
+    engine: str,
+    device: "str | torch.device | None",
+    dtype: "str | torch.dtype | None",
+    keep: int = 0,
+) -> Any:
+    """Give a model in a form whose engines share what is compiled of it.
+
+    Args:
+        model: As in `choose_engine`.
+        engine: One of `ENGINES`.
+        device: Where the model is; needed for frozen TorchScript.
+        dtype: The model's precision; needed for frozen TorchScript.
+        keep: How many sizes stay compiled when no engine uses them any more.
+
+    Returns:
+        What `choose_engine` takes in the model's place. What torch runs is the model
+        itself, of which each engine compiles or records its own.
+
+    Raises:
+        ValueError: As `choose_engine`.
+    """
+    kind = _kind(model, engine, device, dtype)
+    if kind != "openvino" or isinstance(model, CompiledGraph):
+        return model
+    if not isinstance(model, Graph):
+        from rematte.engines.convert_graph import as_graph
+
+        model = as_graph(model)
+    return CompiledGraph(model, keep)
 
 
 def runs_whole(
@@ -148,7 +192,7 @@ def _kind(
             f"engine {engine} needs openvino: pip install openvino, or use "
             "--engine plain"
         )
-    if isinstance(model, Graph):
+    if isinstance(model, Graph | CompiledGraph):
         placed = str(device or "cpu"), _name(dtype or "float32")
         if placed != ("cpu", "float32") or not _takes_graph(engine):
             raise ValueError(
@@ -173,14 +217,6 @@ def _kind(
             f"{what}; leave engine (--engine) out"
         )
     return "openvino" if fits and _takes_graph(engine) else "whole"
-
-
-def _make_openvino(model: Any, mixed: bool) -> Engine:
-    if isinstance(model, Graph):
-        return OpenVINOEngine(model, mixed)
-    from rematte.engines.convert_graph import as_graph
-
-    return OpenVINOEngine(as_graph(model), mixed)
 
 
 def _make_torch(

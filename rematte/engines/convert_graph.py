@@ -2,8 +2,10 @@
 
 import atexit
 import hashlib
+import logging
 import shutil
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from rematte.engines.openvino import is_readable
 from rematte.engines.runtimes import import_openvino
 from rematte.network.matting_network import MattingNetwork
 from rematte.network.parts import Coarse
+
+_log = logging.getLogger(__name__)
 
 
 class _Cuttable(nn.Module):
@@ -50,9 +54,12 @@ def as_graph(network: MattingNetwork, digest: str | None = None) -> Graph:
     graph = cached_graph(digest)
     if is_readable(graph):
         return graph
+    if graph.model.exists():
+        _log.warning("%s is damaged and made again", graph.model)
     try:
         save_graph(network, graph.model)
-    except OSError:  # where nothing can be cached, it lasts as long as the process
+    except OSError as error:  # not cached, it lasts as long as the process
+        _log.warning("converted weights cannot be cached: %s", error)
         folder = tempfile.mkdtemp(prefix="rematte-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         model = Path(folder) / graph.model.name
@@ -97,10 +104,12 @@ def convert(network: MattingNetwork) -> Any:
 
 def save_graph(network: MattingNetwork, path: Path) -> None:
     """Convert a network to an .xml file and a .bin file, which appear when complete."""
-    openvino = import_openvino()
+    openvino, started = import_openvino(), time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         openvino.save_model(convert(network), made, compress_to_fp16=False)
         for file in (made.with_suffix(".bin"), made):
             file.replace(path.with_name(file.name))
+    seconds = time.perf_counter() - started
+    _log.info("weights converted for OpenVINO in %.1f s: %s", seconds, path)

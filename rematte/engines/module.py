@@ -1,5 +1,6 @@
 """Runs any callable network as a whole: TorchScript, other devices, half precision."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from rematte.engines.engine import State
 from rematte.engines.tensors import TensorMatted, to_tensor
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
+
+_log = logging.getLogger(__name__)
 
 
 class ModuleEngine:
@@ -65,14 +68,35 @@ class ModuleEngine:
                 if len(frames) == 1:
                     raise
             self.chunk = len(frames) // 2
-            self._report(f"out of memory: went on with {self.chunk} frames at once")
+            text = f"out of memory: went on with {self.chunk} frames at once"
+            _log.warning("%s", text)
+            self._report(text)
             frames = frames[: self.chunk]
 
     def step_streams(
-        self, frames: list[Frame], state: State
-    ) -> tuple[list[Matted], State]:
-        """Matte one frame of each of several videos, whose states form a batch."""
-        return self._run(frames, state, together=False)
+        self, frames: list[Frame], states: list[State]
+    ) -> tuple[list[Matted], list[State]]:
+        """Matte one frame of each of several videos at once.
+
+        Args:
+            frames: One of each, of one size.
+            states: The state of each, or None at its start.
+
+        Returns:
+            The mattes, and the new states.
+        """
+        some = next(filter(None, states), None)
+        batch = None
+        if some is not None:
+            zeros = [torch.zeros_like(each) for each in some]
+            filled = [state or zeros for state in states]
+            batch = [torch.cat(each) for each in zip(*filled, strict=True)]
+        mattes, after = self._run(frames, batch, together=False)
+        # Copies: a part of the batch would keep all of it.
+        return mattes, [
+            [each[index : index + 1].clone() for each in after]
+            for index in range(len(frames))
+        ]
 
     def _run(
         self, frames: list[Frame], state: State, together: bool

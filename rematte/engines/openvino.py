@@ -1,8 +1,12 @@
 """Runs the coarse part of a network on a CPU with OpenVINO."""
 
 import os
+from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 from rematte.engines.engine import State
 from rematte.engines.graph import INPUTS, Graph
 from rematte.engines.kernels.guided_filter import Floats, shrink
+from rematte.engines.rewrite import channels, joined, rewrite
 from rematte.engines.runtimes import import_openvino
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
@@ -46,40 +51,88 @@ def is_readable(graph: Graph) -> bool:
     return True
 
 
-class OpenVINOEngine:
-    """Runs OpenVINO, compiled for each size that comes.
+class _Size:
+    """What is compiled for one size.
 
-    In float32 one model does all. In mixed precision, where the processor has bfloat16,
-    the decoder is a model of its own that runs in it, between the encoder and the fit
-    of the guided filter in float32: rounding those too moved edges more, which
-    docs/performance.md has figures of.
+    Attributes:
+        lock: Held while the models are compiled.
+        stages: The models, in order; empty until they are compiled.
+        states: The shape of each state, channels last.
+        maps: The shape of the maps.
+        parts: Where each output of them begins in it, and where the last one ends.
+    """
 
-    See `Engine` for the attributes.
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.stages: list[Any] = []
+        self.states: list[list[int]] = []
+        self.maps: Any = ()
+        self.parts: list[int] = []
+
+
+class CompiledGraph:
+    """A graph as it is compiled for each size; several engines and threads share it.
 
     Args:
         graph: The network.
-        mixed: Whether precision may be mixed.
+        keep: How many sizes stay compiled when no engine uses them any more.
+
+    Attributes:
+        can_mix: Whether the processor has bfloat16.
     """
 
-    def __init__(self, graph: Graph, mixed: bool) -> None:
+    def __init__(self, graph: Graph, keep: int = 0) -> None:
         self._openvino = openvino = import_openvino()
-        self.name = "openvino" if mixed else "openvino-float32"
-        self.reason, self.setup, self.chunk = "", 0.0, 1
-        self._graph, self._ratio = graph, 1.0
-        self._core = openvino.Core()
-        can = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._mixed = mixed and can
-        self._built: tuple[tuple[int, int], bool] | None = None
+        self._graph, self._core = graph, openvino.Core()
+        can = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.can_mix = "BF16" in can
+        self._sizes: WeakValueDictionary[Any, _Size] = WeakValueDictionary()
+        self._recent: deque[_Size] = deque(maxlen=keep)
+        self._lock = Lock()
+        self._process = 0
 
-    def prepare(self, shape: tuple[int, ...], ratio: float) -> None:
-        """Compile the models for this size, unless that is done."""
-        size = max(_LEAST, int(shape[0] * ratio)), max(_LEAST, int(shape[1] * ratio))
-        self._ratio = ratio
-        if self._built == (size, ratio != 1):
-            return
-        maps = "plain" if ratio == 1 else "refined"
+    def check(self) -> None:
+        """Refuse to work in a fork of the process that compiled.
+
+        OpenVINO's threads are not there, and some calls would wait for them for ever.
+
+        Raises:
+            RuntimeError: If this is such a process.
+        """
+        if self._process not in (0, os.getpid()):
+            raise RuntimeError(
+                "this Matter had compiled its network before the process was forked, "
+                "and OpenVINO's threads are not in the fork; make a Matter in each "
+                'process, or start them with multiprocessing.get_context("spawn")'
+            )
+
+    def at(self, size: tuple[int, int], refined: bool, mixed: bool) -> "_Size":
+        """Give the models of a size, which are compiled at its first use.
+
+        Args:
+            size: Height and width of the coarse pass [pixels].
+            refined: Whether the maps are the guided filter's.
+            mixed: Whether the decoder is bfloat16.
+        """
+        self.check()
+        key = size, refined, mixed
+        with self._lock:
+            found = self._sizes.setdefault(key, _Size())
+            if found in self._recent:
+                self._recent.remove(found)
+            self._recent.append(found)
+        with found.lock:  # who comes meanwhile waits, and compiles nothing
+            if not found.stages:
+                self._build(found, *key)
+        return found
+
+    def _build(
+        self, made: "_Size", size: tuple[int, int], refined: bool, mixed: bool
+    ) -> None:
+        maps = "refined" if refined else "plain"
         model = self._read(size)
-        if self._mixed:
+        self._process = os.getpid()
+        if mixed:
             stages: Any = [
                 (("picture",), _FEATURES, "f32"),
                 (("picture", *_FEATURES, *_STATES), ("hidden", *_NEW), "bf16"),
@@ -87,20 +140,13 @@ class OpenVINOEngine:
             ]
         else:
             stages = [(INPUTS, (maps, *_NEW), "f32")]
-        self._requests = [self._compile(model.clone(), *stage) for stage in stages]
-        for before, after in zip(self._requests, self._requests[1:], strict=False):
-            for port in before.get_compiled_model().outputs:
-                name = port.get_any_name()
-                if name not in _NEW:
-                    after.set_tensor(name, before.get_tensor(name))
-        self._recurrent = self._requests[1 if self._mixed else 0]
         ports = [model.input(name) for name in _STATES]
-        self._shapes = [[port.shape[n] for n in (0, 2, 3, 1)] for port in ports]
-        self._maps_shape = model.output(maps).shape[1:]
-        self._zeros = self._new_state()
-        for tensor in self._zeros:
-            tensor.data[:] = 0
-        self._built = size, ratio != 1
+        made.states = [[port.shape[n] for n in (0, 2, 3, 1)] for port in ports]
+        found = model.output(maps)
+        made.maps = found.shape[1:]
+        parts = [channels(part) for part in joined(found.get_node().input_value(0))]
+        made.parts = [0, *accumulate(parts)]
+        made.stages = [self._compile(model.clone(), *stage) for stage in stages]
 
     def _read(self, size: tuple[int, int]) -> Any:
         """Read the graph for a picture of some height and width."""
@@ -111,6 +157,7 @@ class OpenVINOEngine:
             shapes[name] = [1, channels, *size]
             size = (size[0] + 1) // 2, (size[1] + 1) // 2
         model.reshape(shapes)
+        rewrite(model)
         return model
 
     def _compile(
@@ -128,7 +175,8 @@ class OpenVINOEngine:
             port.get_any_name(): port.get_node().input_value(0)
             for port in model.outputs
         }
-        ends = [found[name] for name in outputs]
+        # Both halves of the guided filter's maps come out apart and lie side by side.
+        ends = [(name, part) for name in outputs for part in joined(found[name])]
         starts = []
         for name in inputs:
             if name in INPUTS:
@@ -139,14 +187,15 @@ class OpenVINOEngine:
             for use in found[name].get_target_inputs():
                 use.replace_source_output(start.output(0))
             starts.append(start)
-        steps = openvino.preprocess.PrePostProcessor(openvino.Model(ends, starts))
+        whole = openvino.Model([end for _, end in ends], starts)
+        steps = openvino.preprocess.PrePostProcessor(whole)
         planar, last = map(openvino.Layout, ("NCHW", "NHWC"))
         for index, name in enumerate(inputs):
             steps.input(index).tensor().set_layout(last)
             steps.input(index).model().set_layout(planar)
             if name not in INPUTS:
                 steps.input(index).tensor().set_element_type(openvino.Type.bf16)
-        for index, name in enumerate(outputs):
+        for index, (name, _) in enumerate(ends):
             if name in ("plain", "refined"):
                 continue
             steps.output(index).model().set_layout(planar)
@@ -160,16 +209,61 @@ class OpenVINOEngine:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():  # as torch does
             settings["INFERENCE_NUM_THREADS"] = int(threads)
-        compiled = self._core.compile_model(steps.build(), "CPU", settings)
-        return compiled.create_infer_request()
+        return self._core.compile_model(steps.build(), "CPU", settings)
+
+
+class OpenVINOEngine:
+    """Runs OpenVINO, compiled for each size that comes.
+
+    In float32 one model does all. In mixed precision, where the processor has bfloat16,
+    the decoder is a model of its own that runs in it, between the encoder and the fit
+    of the guided filter in float32: rounding those too moved edges more, which
+    docs/performance.md has figures of.
+
+    See `Engine` for the attributes.
+
+    Args:
+        graph: The network, perhaps shared.
+        mixed: Whether precision may be mixed.
+    """
+
+    def __init__(self, graph: Graph | CompiledGraph, mixed: bool) -> None:
+        self._openvino = import_openvino()
+        self.name = "openvino" if mixed else "openvino-float32"
+        self.reason, self.setup, self.chunk = "", 0.0, 1
+        if isinstance(graph, Graph):
+            graph = CompiledGraph(graph)
+        self._compiled = graph
+        self._mixed, self._ratio = mixed and graph.can_mix, 1.0
+        self._built: tuple[tuple[int, int], bool] | None = None
+
+    def prepare(self, shape: tuple[int, ...], ratio: float) -> None:
+        """Compile the models for this size, unless that is done."""
+        size = max(_LEAST, int(shape[0] * ratio)), max(_LEAST, int(shape[1] * ratio))
+        self._ratio = ratio
+        if self._built == (size, ratio != 1):
+            return
+        self._size = self._compiled.at(size, ratio != 1, self._mixed)
+        self._requests = [each.create_infer_request() for each in self._size.stages]
+        for before, after in zip(self._requests, self._requests[1:], strict=False):
+            for port in before.get_compiled_model().outputs:
+                name = port.get_any_name()
+                if name not in _NEW:
+                    after.set_tensor(name, before.get_tensor(name))
+        self._recurrent = self._requests[1 if len(self._requests) > 1 else 0]
+        self._zeros = self._new_state()
+        for tensor in self._zeros:
+            tensor.data[:] = 0
+        self._built = size, ratio != 1
 
     def _new_state(self) -> tuple[Any, ...]:
         """Make memory for a state."""
         make, kind = self._openvino.Tensor, self._openvino.Type.f32
-        return tuple(make(kind, shape) for shape in self._shapes)
+        return tuple(make(kind, shape) for shape in self._size.states)
 
     def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:
         """Matte frames one after the other."""
+        self._compiled.check()
         mattes = []
         for frame in frames:
             picture = shrink(frame.pixels, self._ratio)
@@ -188,9 +282,10 @@ class OpenVINOEngine:
 
     def _step(self, picture: Floats, before: Any, after: Any) -> Floats:
         source = self._openvino.Tensor(picture[None], shared_memory=True)
-        maps = np.empty(self._maps_shape, np.float32)
-        made = self._openvino.Tensor(maps[None], shared_memory=True)
-        self._requests[-1].set_output_tensor(0, made)
+        maps = np.empty(self._size.maps, np.float32)
+        for index, (first, end) in enumerate(pairwise(self._size.parts)):
+            made = self._openvino.Tensor(maps[None, first:end], shared_memory=True)
+            self._requests[-1].set_output_tensor(index, made)
         for name, old, new in zip(_STATES, before, after, strict=True):
             self._recurrent.set_tensor(name, old)
             self._recurrent.set_tensor(f"{name}o", new)

@@ -124,6 +124,10 @@ class TensorMatted(Matted):
             return to_pixels(composite(self.fgr, self.pha, image), wide)
         return hide(to_pixels(torch.cat([self.fgr, self.pha]), wide))
 
+    def glimpse(self, every: int) -> list[Pixels]:
+        """Give a small alpha; see `Matted.glimpse`."""
+        return [to_pixels(self.pha[:, ::every, ::every], False)]
+
     def _uploaded(self, plate: Plate, wide: bool) -> Tensor:
         """Give a background as a tensor beside the matte; each is made once."""
         key: Any = wide, self.fgr.device, self.fgr.dtype

@@ -258,17 +258,22 @@ def _sampling(half: bool) -> str:
 def _exported(module: nn.Module, inputs: list[Tensor], free: bool) -> Any:
     """Export a module and return its graph."""
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
-            module,
-            tuple(inputs),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            dynamic_shapes=(sizes,) * len(inputs) if free else None,
-        )
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                module,
+                tuple(inputs),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                dynamic_shapes=(sizes,) * len(inputs) if free else None,
+            )
+    finally:
+        logger.setLevel(level)
     return program.model_proto.graph
 
 

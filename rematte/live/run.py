@@ -1,7 +1,7 @@
 """Mattes the latest picture of a camera and shows it at once.
 
 While a picture is being processed, all newer ones but the latest are dropped, so the
-delay never exceeds the time that one picture takes.
+delay never exceeds the time that one picture takes; unless none may be lost.
 """
 
 import stat
@@ -9,23 +9,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rematte.conversion.needs import need
-from rematte.engines.choose import choose_engine, describe_engine
 from rematte.errors import InputError, OutputError
-from rematte.live.sources import Newest, Sink, StreamSink, VirtualCamera, Window
+from rematte.live.sinks import (
+    PIPE_FORMATS,
+    Sink,
+    StreamSink,
+    VirtualCamera,
+    Window,
+)
+from rematte.live.sources import Newest, Raw
+from rematte.matter.matter import Matter, Stream
 from rematte.matting.background import (
     ImageBackground,
     Renderer,
     VideoBackground,
     make_background,
 )
-from rematte.matting.loop import run
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha
 from rematte.video.encoding import choose
@@ -36,7 +41,8 @@ from rematte.video.writer import FileWriter
 SHOWS = ("composition", "alpha", "foreground")
 _OPTIONS = {
     *("background", "background_fit", "deinterlace", "downsample_ratio", "engine"),
-    *("input_resize", "limit", "output_video_mbps", "overwrite"),
+    *("frame_rate", "input_resize", "limit", "output_video_mbps", "overwrite"),
+    "region",
 }
 
 
@@ -104,6 +110,9 @@ def live(
     *,
     show: str = "composition",
     pace: bool = True,
+    drop: bool = True,
+    raw_input: tuple[int, int] | None = None,
+    pipe_format: str | None = None,
     report: Callable[[LiveReport], object] = lambda report: None,
     **options: Any,
 ) -> LiveReport:
@@ -111,16 +120,25 @@ def live(
 
     Args:
         model: A loaded network.
-        sources: A camera ("camera", "camera:1"), a URL or a file, or several, of which
-            the first is shown. The recurrent state is reset at each change.
+        sources: A camera ("camera", "camera:1"), a URL, a file, a named pipe or "-",
+            the standard input; or several, of which the first is shown. The recurrent
+            state is reset at each change.
         output: "window", "virtual-camera", a file, an address (rtmp://, srt://,
-            udp://), or "-" or a named pipe for raw video in NUT.
+            udp://), or "-" or a named pipe for uncompressed video.
         show: "composition", "alpha" or "foreground".
         pace: Play a file at its own speed, as if it were a camera.
+        drop: Drop pictures that come while one is worked on, but for the newest. Else
+            the source waits, and pictures have its times.
+        raw_input: Width and height [pixels] of raw RGB24 video in a pipe, which
+            `frame_rate` belongs to.
+        pipe_format: What a pipe gets: "nut" (the default), or frames without a
+            container, "rgba", "rgb24" or "gray".
         report: Called after each picture with the statistics so far.
         **options: Of those in `Options`: `background`, `background_fit`,
-            `deinterlace`, `downsample_ratio`, `engine`, `input_resize`, `limit`,
-            `output_video_mbps` and `overwrite`, which is False by default.
+            `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
+            `input_resize`, `limit`, `output_video_mbps`, `region` and `overwrite`,
+            which is False by default. With the region "auto" a window follows the
+            people as they are seen.
 
     Returns:
         The statistics.
@@ -140,17 +158,21 @@ def live(
     alpha = show == "composition" and how.background == "transparent"
     need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
     renderer = _make_renderer(how, show)
-    newest = Newest(sources, how.input_resize, pace, how.deinterlace or "auto")
+    raw = _describe_raw(sources, raw_input, how)
+    _check_pipe_format(output, pipe_format, show, alpha)
+    newest = Newest(
+        sources, how.input_resize, pace, how.deinterlace or "auto", drop, raw
+    )
     # The output first: an error there should not wait until an engine is built.
-    sink = _open(output, newest, show, alpha, how)
+    sink = _open(output, newest, show, alpha, how, pipe_format or "nut")
     stats, times = LiveReport(), list[float]()
     try:
-        matting = _build(model, newest.info, renderer, stats, how)
+        stream = _build(model, newest.info, renderer, stats, how)
         with newest:
             start = time.perf_counter()
-            for frame in _mattes(newest, matting, renderer):
+            for frame, arrived in _mattes(newest, stream, renderer):
                 sink.write(frame)
-                times.append(newest.now() - float(frame.time))
+                times.append(newest.now() - arrived)
                 stats.frames, stats.dropped = len(times), newest.dropped
                 stats.seconds = time.perf_counter() - start
                 report(stats)
@@ -187,36 +209,76 @@ def _build(
     renderer: Renderer,
     stats: LiveReport,
     options: Options,
-) -> Any:
+) -> Stream:
     """Build the engine for pictures of this size, before the first one arrives."""
-    chosen = choose_engine(model, engine=options.engine, report=stats.notes.append)
-    ratio = options.downsample_ratio
-    matting = partial(run, chosen, downsample_ratio=ratio)
+    names = "engine", "downsample_ratio", "region"
+    given: Any = {name: getattr(options, name) for name in names}
+    matter = Matter(model, **given)
+    stats.engine = matter.engine
+    stream = matter.stream()
     blank = np.zeros((info.height, info.width, 3), np.uint8)
-    for matted in matting([Frame(blank, info.time_base, info.time_base)]):
-        renderer(matted)
-    stats.engine = describe_engine(chosen)
-    return matting
+    renderer(stream(Frame(blank, info.time_base, info.time_base)))
+    stream.reset()
+    return stream
 
 
-def _mattes(newest: Newest, matting: Any, renderer: Renderer) -> Iterator[Frame]:
-    """Yield finished pictures; the state is reset with each source."""
-    arrival = newest.take()
-    while arrival is not None:
-        source = arrival.source
+def _describe_raw(
+    sources: list[str], size: tuple[int, int] | None, options: Options
+) -> Raw | None:
+    """What raw video in a pipe does not say itself, or None if there is none."""
+    pipes = any(source == "-" or Path(source).is_fifo() for source in sources)
+    need("live --raw-input", size, pipes)
+    need("live --frame-rate", options.frame_rate, size is not None)
+    if size is None:
+        return None
+    if options.rate is None:
+        raise ValueError(
+            "raw_input (--raw-input) needs frame_rate (--frame-rate): raw video does "
+            "not say how many frames a second has; give both"
+        )
+    return Raw(size, options.rate)
 
-        def frames() -> Iterator[Frame]:
-            nonlocal arrival
-            while arrival is not None and arrival.source == source:  # noqa: B023
-                yield arrival.frame
-                arrival = newest.take()
 
-        for matted in matting(frames()):
-            yield replace(matted.frame, pixels=renderer(matted))
+def _check_pipe_format(
+    output: str, pipe_format: str | None, show: str, alpha: bool
+) -> None:
+    need("live --format", pipe_format, output == "-" or Path(output).is_fifo())
+    if pipe_format not in (None, *PIPE_FORMATS):
+        raise ValueError(
+            f"pipe_format must be one of {', '.join(PIPE_FORMATS)}, got {pipe_format!r}"
+        )
+    if pipe_format == "rgb24" and alpha:
+        raise ValueError(
+            "--format rgb24 has no alpha; use rgba, or a background that is not "
+            "transparent"
+        )
+    if pipe_format == "gray" and show != "alpha":
+        raise ValueError("--format gray has no colours; use it with --show alpha")
+
+
+def _mattes(
+    newest: Newest, stream: Stream, renderer: Renderer
+) -> Iterator[tuple[Frame, float]]:
+    """Yield finished pictures, and when they arrived since the start [s].
+
+    The state is reset with each source.
+    """
+    source = None
+    while (arrival := newest.take()) is not None:
+        if arrival.source != source:
+            stream.reset()
+            source = arrival.source
+        matted = stream(arrival.frame)
+        yield replace(matted.frame, pixels=renderer(matted)), arrival.arrived
 
 
 def _open(
-    output: str, newest: Newest, show: str, alpha: bool, options: Options
+    output: str,
+    newest: Newest,
+    show: str,
+    alpha: bool,
+    options: Options,
+    pipe_format: str,
 ) -> Sink:
     mbps = options.output_video_mbps
     path, info = Path(output), newest.info
@@ -231,7 +293,7 @@ def _open(
     if output == "virtual-camera":
         return VirtualCamera(info)
     if output == "-" or address or pipe:
-        return StreamSink(output, info, alpha, mbps)
+        return StreamSink(output, info, alpha, mbps, pipe_format)
     if alpha and not can_hold_alpha(path.suffix.lower()):
         raise OutputError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"

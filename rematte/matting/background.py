@@ -368,20 +368,20 @@ class Renderer:
         colours = pixels[..., :3]
         if self._restore is not None:
             colours = _restored(matted, self._restore, pixels)
-        if self._kind == "foreground":
-            finish.clean(matted, colours, original=original)
-            finish.despill(colours)
-            return with_depth(colours, self._wide)
         alpha = finish.alpha(matted) if finish.reshapes else pixels[..., 3:]
         plate = self._plate_of(matted)
-        if plate is None:
+        if plate is None and self._kind != "foreground":
             cutout = np.concatenate([colours, alpha], 2)
             cutout = hide(with_depth(cutout, self._wide))
             finish.clean(matted, cutout, original=original)
+            finish.show_included(matted, cutout, original)
             finish.despill(cutout)
             return cutout
         finish.clean(matted, colours, original=original)
+        finish.show_included(matted, colours, original)
         finish.despill(colours)
+        if plate is None:
+            return with_depth(colours, self._wide)
         run_rows(_lay_over, len(colours), colours, alpha, plate.pixels(True))
         return with_depth(colours, self._wide)
 

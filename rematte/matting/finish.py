@@ -4,8 +4,11 @@ import numpy as np
 
 from rematte.engines.kernels import alpha_shape
 from rematte.engines.kernels.blur_fusion import Edges, estimate, lay_edges
+from rematte.matting.masks import Masks
 from rematte.matting.matte import Matted
+from rematte.matting.people import Chosen
 from rematte.video.frame import Pixels
+from rematte.video.pixels import with_depth
 
 _BACKINGS = {"green": 1, "blue": 2}
 
@@ -23,8 +26,12 @@ class Finish:
         grow: How far edges are moved outward, or inward if it is negative [pixels].
         feather: How far edges fade to both sides [pixels].
         despill: The backing whose light is taken off the person: "green" or "blue".
+        include: What is always cut out, as it is in the source.
+        exclude: What is never cut out.
+        chosen: The only person who is cut out.
 
     Attributes:
+        chosen: The same.
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
     """
@@ -37,11 +44,16 @@ class Finish:
         grow: float = 0.0,
         feather: float = 0.0,
         despill: str | None = None,
+        include: Masks | None = None,
+        exclude: Masks | None = None,
+        chosen: Chosen | None = None,
     ) -> None:
         self._clean, self._levels = clean, (black_point, white_point)
         self._grow, self._feather = grow, feather
         self._backing = None if despill is None else _BACKINGS[despill]
-        self.reshapes = (black_point, white_point, grow, feather) != (0, 1, 0, 0)
+        self._include, self._exclude, self.chosen = include, exclude, chosen
+        shaped = (black_point, white_point, grow, feather) != (0, 1, 0, 0)
+        self.reshapes = shaped or bool(include or exclude or chosen)
         self.recolours = self._backing is not None
 
     def alpha(self, matted: Matted) -> Pixels:
@@ -54,7 +66,15 @@ class Finish:
         return alpha
 
     def _reshape(self, matted: Matted) -> Pixels:
-        alpha = alpha_shape.set_levels(_network_alpha(matted)[..., 0], *self._levels)
+        seen = _network_alpha(matted)
+        alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
+        if self.chosen and (theirs := self.chosen.at(matted, seen)) is not None:
+            alpha = alpha * theirs
+        if self._include and (always := self._include.at(matted.frame)) is not None:
+            alpha = np.maximum(alpha, always)
+            matted.made["always"] = always
+        if self._exclude and (never := self._exclude.at(matted.frame)) is not None:
+            alpha = np.minimum(alpha, 1 - never)
         if self._grow:
             alpha = alpha_shape.grow(alpha, self._grow)
         if self._feather:
@@ -96,6 +116,30 @@ class Finish:
             )
         edges: Edges = matted.made[name]
         lay_edges(edges, pixels, behind)
+
+    def show_included(
+        self, matted: Matted, pixels: Pixels, original: bool = False
+    ) -> None:
+        """Give what is always cut out the source's colours, in place.
+
+        Args:
+            matted: The frame; its alpha was asked for before.
+            pixels: (H, W, 3 or 4), straight colours.
+            original: Whether they are in the encoding of a source that is not SDR.
+        """
+        share = matted.made.get("always")
+        if share is None:
+            return
+        frame = matted.frame
+        source = frame.original if original else frame.pixels
+        assert source is not None  # `Renderer` has checked it
+        some = share > 0
+        if pixels.shape[2] == 4:  # what is hidden stays black
+            some &= pixels[..., 3] > 0
+        part = share[some][:, None]
+        shown = with_depth(source, pixels.itemsize == 2)[some]
+        mixed = pixels[some][:, :3] * (1 - part) + shown * part
+        pixels[some, :3] = np.round(mixed).astype(pixels.dtype)
 
     def _beyond(self) -> int:
         """How far alpha can be above 0 where the network's is 0 [pixels]."""

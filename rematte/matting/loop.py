@@ -4,20 +4,21 @@ Knows no files: it takes an iterable of frames and gives a generator, so that me
 is bounded and the caller decides when to stop.
 """
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rematte.engines.engine import Engine, State
 from rematte.matting.matte import Matted
-from rematte.matting.region import WHOLE, Region, Regions, crop, move_states
+from rematte.matting.region import WHOLE, Region, crop, move_states
 from rematte.matting.warmup import Ahead, choose_warmup, warm
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
     from rematte.engines.tensors import TensorMatted
+
+_log = logging.getLogger(__name__)
 
 # Longer side of the coarse pass [pixels] that gives the documented table: 0.375,
 # 0.25 and 0.125 at 720p, 1080p and 4K for portraits; 0.6, 0.4 and 0.2 for bodies.
@@ -63,6 +66,20 @@ class Memory:
     state: list[NDArray[Any]] = field(default_factory=list)
     region: Fraction = Fraction(0)
     cuts: Cuts = field(default_factory=Cuts)
+
+
+class Guide(Protocol):
+    """Says where the network looks in each frame.
+
+    `region.Regions` is a plan for a whole video; `follow.Follower` finds out as frames
+    come.
+    """
+
+    def at(self, frame: Frame, time: Fraction | None = None) -> Region:
+        """Give the region of the next frame, or the one that was used at a time [s]."""
+
+    def learn(self, matted: Matted) -> None:
+        """Take note of a matte; to be called for each, in order of time."""
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
@@ -112,7 +129,7 @@ class _Chunk:
 
 
 def _chunks(
-    ahead: Ahead, length: Callable[[], int], regions: Regions | None
+    ahead: Ahead, length: Callable[[], int], regions: Guide | None
 ) -> Iterator[_Chunk]:
     """Gather frames of one size, region and scene, at most `length` at a time."""
     chunk: _Chunk | None = None
@@ -145,7 +162,7 @@ def run(
     *,
     downsample_ratio: float | str | None = None,
     memory: Memory | None = None,
-    regions: Regions | None = None,
+    regions: Guide | None = None,
     warmup: int | str = 0,
     cuts: bool = False,
     is_past: Callable[[Frame], bool] | None = None,
@@ -185,12 +202,14 @@ def run(
             mattes[0].cut, chunk.cut = chunk.cut, False
             mattes.reverse()
             while mattes:
+                if regions is not None:
+                    regions.learn(mattes[-1])
                 yield mattes.pop()  # not to be held while the next ones are made
     states.remember()
 
 
 def _lead(
-    chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Regions | None
+    chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Guide | None
 ) -> list[Frame]:
     """The frames to warm up with: the chunk's and those that follow it in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
@@ -216,7 +235,7 @@ class _States:
         self,
         engine: Engine,
         memory: Memory,
-        regions: Regions | None,
+        regions: Guide | None,
         ratio: float | str | None,
     ) -> None:
         self._engine, self._memory, self._regions = engine, memory, regions
@@ -320,7 +339,12 @@ def _prepare(engine: Engine, shape: tuple[int, ...], ratio: float) -> None:
     started = time.perf_counter()
     engine.prepare(shape, ratio)
     trim_heap()
-    engine.setup += time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    engine.setup += seconds
+    _log.info(
+        "engine %s ready for %dx%d, ratio %.3g, in %.1f s",
+        engine.name, width, height, ratio, seconds,
+    )  # fmt: skip
 
 
 def matte(

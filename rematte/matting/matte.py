@@ -1,15 +1,16 @@
 """A frame with its matte, and the pixels that are made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from rematte.engines.kernels.guided_filter import Floats, Kind, render
-from rematte.matting.region import Region, Window, cut
+from rematte.matting.region import WHOLE, Region, Window, cut
 from rematte.video.frame import Frame, Pixels
-from rematte.video.pixels import with_depth
+from rematte.video.pixels import Image, Order, as_given, to_pixels, with_depth
 
 
 def hide(pixels: Pixels) -> Pixels:
@@ -51,8 +52,28 @@ class Plate:
         return Plate(cut(self.pixels(wide), window, size))
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a caller gave a frame, and gets what is made of it.
+
+    Attributes:
+        dtype: The type of the arrays: uint8, uint16 or floating.
+        order: The order of their channels.
+        draw: Makes pixels of a matte where more is done than `Matted.pixels` does.
+    """
+
+    dtype: "np.dtype[Any]"
+    order: Order = "rgb"
+    draw: "Callable[[Matted, Kind, bool, Plate | None], Pixels] | None" = None
+
+
 class Matted:
     """A frame with its matte.
+
+    `alpha`, `foreground`, `rgba` and `over` make arrays of the type and in the channel
+    order of the frame: uint8 up to 255, uint16 up to 65535, floating numbers up to 1.
+    Each is made when it is asked for, out of the frame, which must not have been
+    changed until then.
 
     The CPU engine gives the small maps of the guided filter, and `pixels` applies them
     row by row, so that nothing of full size is held in floats. What torch runs gives a
@@ -66,12 +87,15 @@ class Matted:
     Attributes:
         frame: The frame as it was read.
         cut: Whether a scene begins with the frame, after another.
+        region: Where the network looked in it.
+        form: How the frame was given; None for RGB with the bits of its pixels.
     """
 
     cut = False
-    # What the windows of a region gave.
+    region = WHOLE
+    form: Form | None = None
+    # What the windows of the region gave.
     _parts: "Sequence[Matted]" = ()
-    _region: Region
 
     def __init__(self, frame: Frame, maps: Floats | None = None) -> None:
         self.frame, self._maps = frame, maps
@@ -88,13 +112,66 @@ class Matted:
             parts: The matte within each of them.
         """
         matted = Matted(frame)
-        matted._region, matted._parts = region, parts
+        matted.region, matted._parts = region, parts
         return matted
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the frame [pixels]."""
         return self.frame.pixels.shape[0], self.frame.pixels.shape[1]
+
+    @property
+    def alpha(self) -> Image:
+        """Alpha, (H, W), multiplied by the source's own."""
+        return self._give("alpha")[..., 0]
+
+    @property
+    def foreground(self) -> Image:
+        """The person's colours without alpha, straight RGB, (H, W, 3)."""
+        return self._give("foreground")
+
+    @property
+    def rgba(self) -> Image:
+        """The cut-out, straight RGBA, (H, W, 4), with RGB 0 where alpha is 0."""
+        return self._give("cutout")
+
+    def over(self, background: Image | tuple[int, int, int]) -> Image:
+        """Lay the person over a background.
+
+        Args:
+            background: Three numbers from 0 to 255, or a picture of the frame's size,
+                (H, W, 3), uint8, uint16 or floating in [0, 1]; channels in the order of
+                the frame's.
+
+        Returns:
+            (H, W, 3).
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        order = "rgb" if self.form is None else self.form.order
+        if isinstance(background, tuple):
+            if len(background) != 3 or not all(0 <= each <= 255 for each in background):
+                raise ValueError(
+                    f"background {background} must be three numbers from 0 to 255, or "
+                    "a picture (H, W, 3)"
+                )
+            background = np.array([[background]], np.uint8)
+        elif background.shape[:2] != self.size:
+            raise ValueError(
+                f"the background has the shape {background.shape}, and the frame is "
+                f"{self.size[0]} by {self.size[1]} pixels (H, W); resize it first"
+            )
+        return self._give("composite", Plate(to_pixels(background, order)[..., :3]))
+
+    def _give(self, kind: Kind, plate: Plate | None = None) -> Image:
+        form = self.form or Form(self.frame.pixels.dtype)
+        wide = form.dtype != np.uint8
+        if form.draw is not None:
+            pixels = form.draw(self, kind, wide, plate)
+        else:
+            pixels = self.pixels(kind, wide, plate)
+        return as_given(pixels, form.dtype, form.order)
 
     @cached_property
     def made(self) -> dict[str, Any]:
@@ -121,6 +198,21 @@ class Matted:
         own = self.frame.alpha
         return render(self.frame.pixels, self._maps, kind, wide, behind, own)
 
+    def glimpse(self, every: int) -> list[Pixels]:
+        """Give a small alpha without making the whole one.
+
+        Args:
+            every: How many pixels lie between two in each direction, above 0.
+
+        Returns:
+            (h, w, 1), 8 bits, of each window of the region or of the whole frame; as
+            the network gives it, without the source's own alpha.
+        """
+        if self._parts:
+            return [each for part in self._parts for each in part.glimpse(every)]
+        small = self.frame.showing(self.frame.pixels[::every, ::every])
+        return [Matted(small, self._maps).pixels("alpha", False)]
+
     def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
         """Make the pixels of windows, and lay them into what is outside of them."""
         height, width = self.size
@@ -133,15 +225,17 @@ class Matted:
         elif kind == "composite" and plate is not None:
             shape = height, width, 3
             whole = np.empty(shape, dtype)
-            whole[:] = plate.pixels(wide)
+            behind = plate.pixels(wide)
+            # Rows are copied a hundred times faster than single pixels are.
+            whole[:] = behind.repeat(width, 1) if plate.size == (1, 1) else behind
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
-        size = self._region.size
-        for window, part in zip(self._region.windows, self._parts, strict=True):
-            behind = plate and plate.cut(window, size, wide)
+        size = self.region.size
+        for window, part in zip(self.region.windows, self._parts, strict=True):
+            part_plate = plate and plate.cut(window, size, wide)
             left, top, right, bottom = window.keep
             rows = slice(top - window.top, bottom - window.top)
             columns = slice(left - window.left, right - window.left)
-            made = part.pixels(kind, wide, behind)
+            made = part.pixels(kind, wide, part_plate)
             whole[top:bottom, left:right] = made[rows, columns]
         return whole

@@ -6,6 +6,7 @@ moved with them exactly, and what stands still in the picture is computed alike 
 and after a step.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,9 @@ class Regions:
         time = frame.time if time is None else time
         return self.regions[max(0, bisect_right(self._starts, time) - 1)]
 
+    def learn(self, matted: object) -> None:
+        """Do nothing: all regions are known."""
+
     def usual(self, ratio: float) -> float:
         """Give the ratio of the first windows.
 
@@ -126,6 +130,20 @@ class Regions:
             tuple(regions),
             tuple(each["why"] for each in described),
         )
+
+
+def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
+    """Give the ratio that makes a coarse pass of some size.
+
+    Args:
+        size: Height and width of what the network sees [pixels].
+        coarse: Those of the coarse pass [pixels], as the network rounds them.
+    """
+    ratio = max(small / side for small, side in zip(coarse, size, strict=True))
+    # The network rounds the size of the coarse pass down.
+    while any(int(n * ratio) < few for n, few in zip(size, coarse, strict=True)):
+        ratio = math.nextafter(ratio, 2)
+    return ratio
 
 
 def cut(pixels: Pixels, window: Window, size: tuple[int, int]) -> Pixels:
@@ -181,8 +199,9 @@ def move_states(
             for source, target in zip(state, fresh, strict=True):
                 if source.ndim < 3:
                     continue
-                down = (old.top - new.top) * source.shape[-2] // size[0]
-                right = (old.left - new.left) * source.shape[-1] // size[1]
+                # Rounded: some sizes are no whole number of cells.
+                down = round((old.top - new.top) * source.shape[-2] / size[0])
+                right = round((old.left - new.left) * source.shape[-1] / size[1])
                 _paste(source, target, down, right)
         moved.append(fresh)
     return moved

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from rematte.video.frame import Frame
-from rematte.video.scene_cuts import Cuts
+from rematte.video.scene_cuts import Cuts, Picture, shrink
 
 # Frames that "auto" shows backwards: docs/quality.md has the table it is from.
 _AUTO = 8
@@ -77,8 +77,13 @@ class Ahead:
             raise StopIteration
         cut, self._back = self._back, None
         if cut is None:
-            cut = self._cuts is not None and self._cuts.begins(frame, self.peek)
+            cut = self._cuts is not None and self._cuts.begins(
+                shrink(frame.pixels), self._small
+            )
         return frame, cut
+
+    def _small(self, count: int) -> Iterator[Picture]:
+        return (shrink(frame.pixels) for frame in self.peek(count))
 
     def put_back(self, frame: Frame, cut: bool) -> None:
         """Put the last frame back: it is given again, and looked at before."""

@@ -16,6 +16,7 @@ from rematte.engines.runtimes import package_versions
 from rematte.options import OPTIONS, Options
 from rematte.version import __version__
 from rematte.video.images import find_images
+from rematte.video.mask_spec import parse_masks
 from rematte.video.output_paths import shorten
 
 NAME = "manifest.json"
@@ -53,6 +54,9 @@ def conditions(
     files = {"input": source}
     if isinstance(background, str | Path) and Path(background).exists():
         files["background"] = Path(background)
+    for what in ("include", "exclude"):
+        masks = parse_masks(what, getattr(options, what) or ())
+        files |= {f"mask {each.text}": each.file for each in masks if each.file}
     found = {}
     for name, path in files.items():
         for what, value in _describe_file(path).items():

@@ -130,6 +130,11 @@ def prepare(
             raise ValueError(f"{name} must be {least} or more frames, got {value}")
     source = Path(input_source)
     paths, options = split_arguments(settings)
+    if options.person is not None:
+        raise ValueError(
+            f"person {options.person} (--person) follows somebody from the first frame "
+            "on; leave --resume, --workers and --split out"
+        )
     folder = manifest.work_folder(next(iter(paths.values())))
     started = (folder / manifest.NAME).exists()
     if started and not (resume or options.overwrite):

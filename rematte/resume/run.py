@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
-from tqdm import tqdm
 
 from rematte.conversion.needs import need
 from rematte.conversion.outputs import plan_outputs
-from rematte.conversion.report import Report, Stages
+from rematte.conversion.report import Bar, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Trace, run_span
 from rematte.engines.choose import choose_engine
@@ -91,7 +90,7 @@ def convert_long(
         share=workers, **settings,
     )  # fmt: skip
     missing = work.missing()
-    bar = tqdm(
+    bar = Bar(
         total=len(work.segments), initial=len(work.segments) - len(missing),
         unit="segment", disable=not progress, desc=work.source.name,
         dynamic_ncols=True,
@@ -235,7 +234,6 @@ def _pack(memory: Memory) -> bytes:
     about = {
         "shape": memory.shape,
         "region": str(memory.region),
-        "frame": cuts.shape,
         "changes": cuts.changes,
     }
     return save(arrays, {name: json.dumps(value) for name, value in about.items()})
@@ -246,7 +244,7 @@ def _read_state(folder: Path) -> Memory:
         about = {name: json.loads(text) for name, text in file.metadata().items()}
         arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     picture = arrays.pop(_PICTURE, None)
-    cuts = Cuts(picture, tuple(about["frame"]), about["changes"])
+    cuts = Cuts(picture, about["changes"])
     state = [arrays[name] for name in sorted(arrays, key=int)]
     return Memory(tuple(about["shape"]), state, Fraction(about["region"]), cuts)
 

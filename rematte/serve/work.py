@@ -4,16 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rematte.engines.choose import choose_engine
-from rematte.matting.background import Renderer
-from rematte.matting.finish import Finish
-from rematte.matting.loop import choose_ratio, matte_still, run
+from rematte.matter.matter import Matter
+from rematte.matting.loop import choose_ratio
 from rematte.options import Options
 from rematte.video.encoding import choose
 from rematte.video.frame import Frame
@@ -105,8 +102,8 @@ def preview(model: Any, path: Path, target: Path, ratio: float | None) -> None:
     pixels = frame.pixels
     if ratio is not None:
         ratio = min(1.0, ratio * full.width / size[0])  # the same coarse pass
-        matting = partial(run, choose_engine(model), downsample_ratio=ratio)
-        pixels = Renderer("output", finish=Finish(True))(matte_still(matting, frame))
+        matter = Matter(model, downsample_ratio=ratio, edge_colour="clean")
+        pixels = np.asarray(matter.photo(frame).rgba)
     writer = ImageWriter(target, info, choose(target, info, alpha=ratio is not None))
     writer.write(replace(frame, pixels=with_depth(pixels, False)))
     writer.finish()

@@ -260,8 +260,9 @@ def load_recipe(
     """Read a recipe.
 
     Args:
-        path: A TOML file. Its tables `[on.DEVICE]` hold dotted keys that replace
-            others on that kind of device, so that one recipe suits all.
+        path: A TOML file, or the name of one that comes with the package, such as
+            "bundled". Its tables `[on.DEVICE]` hold dotted keys that replace others on
+            that kind of device, so that one recipe suits all.
         overrides: "key=value" each, as in "run.seed=3" or "phase.0.steps=10"; they
             win over everything in the file.
         on: Kind of device: "cpu", "cuda" or "mps".
@@ -271,9 +272,12 @@ def load_recipe(
         ValueError: If a key is unknown or a value not allowed.
     """
     try:
-        table = tomllib.loads(Path(path).read_text("utf-8"))
+        table = tomllib.loads(_bundled().get(str(path), Path(path)).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path} cannot be read ({error})") from error
+        raise InputError(
+            f"recipe {path} cannot be read ({error}); give a TOML file or one of "
+            f"{', '.join(_bundled())}"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {path} is no TOML: {error}; correct it") from error
     changes = table.pop("on", {})
@@ -292,6 +296,13 @@ def load_recipe(
     for index, phase in enumerate(recipe.phase):
         _check(phase, recipe.model, f"phase.{index}")
     return recipe
+
+
+def _bundled() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    package = Path(__file__).parents[1]
+    folders = package / "recipes", package.parent / "recipes"  # of a wheel, a checkout
+    return {path.stem: path for each in folders for path in sorted(each.glob("*.toml"))}
 
 
 def _value(words: str) -> object:

@@ -20,6 +20,16 @@ _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 
 
+def _start_again() -> None:
+    """Give a forked process threads of its own: those of the pool are not there."""
+    global _pool
+    _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_again)
+
+
 def run_beside(function: Callable[..., None], *arguments: Any) -> Future[None]:
     """Start a function that releases Python's global lock in a thread beside."""
     return _pool.submit(function, *arguments)

@@ -1,12 +1,17 @@
-"""Pixels in arrays: their depth, and resizing them."""
+"""Pixels in arrays: their depth, resizing them, and arrays of callers."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
 
 from rematte.video.frame import RANGE_FULL, Pixels
+
+Order: TypeAlias = Literal["rgb", "bgr"]
+# What arrays of pixels may be.
+Image: TypeAlias = NDArray[np.uint8 | np.uint16 | np.float16 | np.float32 | np.float64]
 
 # Without the second flag libswscale darkens by a level or two.
 _FLAGS = int(Interpolation.AREA | Interpolation.ACCURATE_RND)
@@ -54,3 +59,61 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
         )
         made[..., channel] = frame.to_ndarray()
     return made
+
+
+def to_pixels(array: Image, order: Order) -> Pixels:
+    """Turn an array of a caller into pixels: RGB or RGBA, 8 or 16 bits, in rows.
+
+    Args:
+        array: (H, W, 3) or (H, W, 4), uint8, uint16 or floating in [0, 1].
+        order: The order of its channels.
+
+    Raises:
+        TypeError: If its type is another.
+        ValueError: If its shape is another, or its numbers are out of range.
+    """
+    if array.ndim != 3 or array.shape[2] not in (3, 4) or not array.size:
+        raise ValueError(
+            f"a frame must have the shape (H, W, 3), or (H, W, 4) with alpha, got "
+            f"{array.shape}"
+        )
+    kind = array.dtype.kind
+    if order not in ("rgb", "bgr"):
+        raise ValueError(f'order must be "rgb" or "bgr", got {order!r}')
+    if order == "bgr":
+        array = array[..., [2, 1, 0, 3][: array.shape[2]]]
+    if kind == "f":
+        least, most = float(array.min()), float(array.max())
+        if not (least >= 0 and most <= 1):  # one that is no number too
+            raise ValueError(
+                f"a frame of floating numbers must be in [0, 1], got {least:g} to "
+                f"{most:g}; divide frames of 0 to 255 by 255 or give them as uint8, "
+                "and clip what is a little beyond"
+            )
+        scaled: Any = array.astype(np.float32, copy=False) * np.float32(65535)
+        array = np.rint(scaled).astype(np.uint16)
+    elif kind != "u" or array.dtype.itemsize > 2:
+        raise TypeError(
+            f"a frame must be uint8, uint16 or floating in [0, 1], got {array.dtype}; "
+            "convert it, for example with frame.astype(np.uint8)"
+        )
+    native: Any = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    pixels: Pixels = native
+    return pixels
+
+
+def as_given(pixels: Pixels, dtype: "np.dtype[Any]", order: Order) -> Image:
+    """Turn pixels into an array of a caller's type and channel order.
+
+    Args:
+        pixels: (H, W, C); 8 bits if the type is uint8, else 16.
+        dtype: uint8, uint16 or floating; the latter is given in [0, 1].
+        order: The order of its channels.
+    """
+    array: Any = pixels
+    if order == "bgr" and pixels.shape[2] > 1:
+        array = np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+    if dtype.kind == "f":
+        array = (array / np.float32(65535)).astype(dtype, copy=False)
+    given: Image = array
+    return given

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, takewhile
+from functools import partial
+from itertools import islice, pairwise, takewhile
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from rematte.video.frame import Frame, Pixels
 Picture = NDArray[np.float32]
 
 SIZE = (64, 36)  # of the pictures that are compared
-_CHANGE = 0.06  # mean change of a pixel, of the whole range
+CHANGE = 0.06  # mean change of a pixel, of the whole range
 _ABOVE = 3.0  # times the change before and after it: motion and flashes are no cuts
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
@@ -41,42 +42,21 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
     return small / np.float32(255)
 
 
-def is_cut(before: float, change: float, after: float) -> bool:
-    """Decide whether a change begins a scene.
-
-    Args:
-        before: Mean change of a pixel, of the whole range, from the frame before last
-            to the last frame.
-        change: That from the last frame to this one.
-        after: That from this one to the next.
-    """
-    return change > max(_CHANGE, _ABOVE * max(before, after))
-
-
 def find_cut(frames: Iterable[Frame]) -> int | None:
-    """Find the sharpest cut.
-
-    A cut changes the picture at once, and more than before and after, which tells it
-    from fast motion; a flash changes it twice.
+    """Find the sharpest cut; see `Cuts`.
 
     Args:
         frames: Small ones will do: see `SIZE`.
 
     Returns:
-        The index of the first frame of the new scene; None where there is no cut with
-        two frames before and after it.
+        The index of the first frame of the new scene; None where there is no cut.
     """
-    pictures = [
-        frame.pixels.mean(axis=-1) / np.iinfo(frame.pixels.dtype).max
-        for frame in frames
-    ]
-    changes = [float(np.abs(new - old).mean()) for old, new in pairwise(pictures)]
-    cuts = [
-        (change, index + 1)
-        for index, change in enumerate(changes[1:-1], 1)
-        if is_cut(changes[index - 1], change, changes[index + 1])
-    ]
-    return max(cuts)[1] if cuts else None
+    pictures = [shrink(frame.pixels) for frame in frames]
+    cuts, found = Cuts(), list[tuple[float, int]]()
+    for index, picture in enumerate(pictures):
+        if cuts.begins(picture, partial(islice, pictures[index + 1 :])):
+            found.append((cuts.changes[-1], index))
+    return max(found)[1] if found else None
 
 
 def shrink(pixels: Pixels) -> Picture:
@@ -92,7 +72,8 @@ def shrink(pixels: Pixels) -> Picture:
     return small / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def _difference(old: Picture, new: Picture) -> float:
+def difference(old: Picture, new: Picture) -> float:
+    """Give the mean change of a pixel from one small picture to another, in [0, 1]."""
     return float(np.abs(new - old).mean())
 
 
@@ -104,8 +85,8 @@ def same_scene(frames: Sequence[Frame]) -> int:
     shape = frames[0].pixels.shape
     alike = takewhile(lambda frame: frame.pixels.shape == shape, frames)
     pictures = [shrink(frame.pixels) for frame in alike]
-    changes = [_difference(*pair) for pair in pairwise(pictures)]
-    most = max(_CHANGE, _ABOVE * float(np.median(changes or [0.0])))
+    changes = [difference(*pair) for pair in pairwise(pictures)]
+    most = max(CHANGE, _ABOVE * float(np.median(changes or [0.0])))
     jumps = (count for count, change in enumerate(changes, 1) if change > most)
     return next(jumps, len(pictures))
 
@@ -120,36 +101,34 @@ class Cuts:
     are frames needed that are still to come.
 
     Attributes:
-        picture: The last frame, small; None before the first.
-        shape: Shape of its pixels; the first frame of another is no cut.
+        picture: The last frame, small; None before the first. One of another shape
+            begins no scene.
         changes: The last changes, the newest last.
     """
 
     picture: Picture | None = None
-    shape: tuple[int, ...] = ()
     changes: list[float] = field(default_factory=list)
 
-    def begins(self, frame: Frame, ahead: Callable[[int], Sequence[Frame]]) -> bool:
+    def begins(
+        self, picture: Picture, ahead: Callable[[int], Iterable[Picture]]
+    ) -> bool:
         """Find whether a scene begins with a frame; to be asked for every one once.
 
         Args:
-            frame: The next frame.
-            ahead: Gives up to so many of the frames that follow it.
+            picture: The next frame, made small by `shrink` or `sketch`.
+            ahead: Gives up to so many of those that follow it.
         """
-        before, now = self.picture, shrink(frame.pixels)
-        earlier, self.picture = self.changes, now
-        if before is None or frame.pixels.shape != self.shape:
-            self.shape, self.changes = frame.pixels.shape, []
+        before, self.picture = self.picture, picture
+        earlier = self.changes
+        if before is None or picture.shape != before.shape:
+            self.changes = []
             return False
-        change = _difference(before, now)
+        change = difference(before, picture)
         self.changes = [*earlier, change][-LOOK:]
-        if change <= max(_CHANGE, _ABOVE * max(earlier, default=0.0)):
+        if change <= max(CHANGE, _ABOVE * max(earlier, default=0.0)):
             return False
-        after = [now]
-        for each in ahead(LOOK):
-            if each.pixels.shape != frame.pixels.shape:
-                break
-            after.append(shrink(each.pixels))
-        later = max((_difference(*pair) for pair in pairwise(after)), default=change)
-        goes_back = any(_difference(before, each) < change / 2 for each in after)
+        alike = takewhile(lambda each: each.shape == picture.shape, ahead(LOOK))
+        after = [picture, *alike]
+        later = max((difference(*pair) for pair in pairwise(after)), default=change)
+        goes_back = any(difference(before, each) < change / 2 for each in after)
         return change > _ABOVE * later and not goes_back

@@ -1,6 +1,8 @@
 """Loads trained weights, by name or from a file, as a network ready to run."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,13 +25,17 @@ from rematte.weights.registry import (
 )
 from rematte.weights.resolve import resolve
 
+if hasattr(os, "register_at_fork"):
+    # A forked process lacks the threads of OpenMP, and would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 def load_model(
     name_or_path: str | Path | None = None,
     variant: str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> torch.nn.Module:
+) -> MattingNetwork:
     """Load a network with its weights, ready to run.
 
     Args:
@@ -45,8 +51,8 @@ def load_model(
 
     Returns:
         A `MattingNetwork` in eval mode without gradients, its refiner recognised from
-        the file; or the TorchScript module as it was saved. A TorchScript archive is
-        a program: load only those you trust.
+        the file; or, at run time, the TorchScript module as it was saved, which is
+        called alike. A TorchScript archive is a program: load only those you trust.
 
     Raises:
         WeightsError: If the name is unknown, the file is missing, damaged or does not
@@ -57,7 +63,8 @@ def load_model(
         raise ValueError(f"dtype must be floating, e.g. torch.float32, got {dtype}")
     path = resolve(name_or_path, variant)
     if is_torchscript(path):
-        return load_torchscript(path, variant, device)
+        scripted: Any = load_torchscript(path, variant, device)
+        return scripted  # type: ignore[no-any-return]
     network = build(read_state_dict(path), path, variant)
     return network.to(device, dtype).eval().requires_grad_(False)
 
@@ -74,7 +81,7 @@ def load_network(
         WeightsError: If `load_model` raises it, or the file is a TorchScript archive.
         ValueError: If `variant` or `dtype` is not allowed.
     """
-    model = load_model(name_or_path, variant, device, dtype)
+    model: object = load_model(name_or_path, variant, device, dtype)
     if not isinstance(model, MattingNetwork):
         raise WeightsError(
             f"{name_or_path} is TorchScript; give the state dict it was made of"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rematte.cli import completion, flags, live
 from rematte.convert import Report
 from rematte.live.run import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
+from rematte.options import OPTIONS, Options
 from rematte.resume import LEAD_IN, LENGTH
 from rematte.version import __version__
 from rematte.weights import registry
@@ -129,6 +131,13 @@ DEFAULTS: dict[str, Any] = {
     "tone_map": "auto",
 }
 
+# The defaults of options that came later.
+LATER = {
+    each.name: OPTIONS[each.name].command_default or each.default
+    for each in fields(Options)
+    if OPTIONS[each.name].flag and each.name not in (*DEFAULTS, "device")
+}
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -164,6 +173,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--grow -1.5", "grow", -1.5),
         ("--feather 2", "feather", 2.0),
         ("--despill blue", "despill", "blue"),
+        ("--include 1,2,3,4 --include m.png", "include", ["1,2,3,4", "m.png"]),
+        ("--exclude 1,2,3,4", "exclude", ["1,2,3,4"]),
+        ("--person left", "person", "left"),
         ("--downsample-ratio 0.25", "downsample_ratio", 0.25),
         ("--downsample-ratio full-body", "downsample_ratio", "full-body"),
         ("--dtype bfloat16", "dtype", "bfloat16"),
@@ -208,7 +220,7 @@ def test_every_flag_reaches_the_converter(
     dtype = value if name == "dtype" else "float32"
     engine = value if name == "engine" else "auto"
     assert calls.pop("model") == (engine, None, None, "cpu", dtype)
-    assert calls == {**DEFAULTS, name: value}
+    assert calls == {**LATER, **DEFAULTS, name: value}
 
 
 def test_weights_and_variant_reach_the_loader(run: Run, calls: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,16 +14,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours, decode, save_images
 
 from rematte.cli import app as cli
-from rematte.cli.pipes import Piped, through_files
+from rematte.conversion.pipes import Piped, through_files
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
 from rematte.segments import convert_long
 from rematte.video.opening import open_input
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
+
+ROOT = Path(cli.__file__).parents[2]
 
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 RATIO = ("--downsample-ratio", "1")
@@ -115,6 +121,73 @@ def test_a_named_pipe_of_no_format_gets_matroska(run: Run, fake: Fake) -> None:
     assert "note: to.fifo: Matroska is sent, since .fifo is no format" in err
     thread.join(60)
     assert got[0].startswith(b"\x1aE\xdf\xa3")
+
+
+def test_raw_video_comes_and_goes_exactly(
+    fake: Fake,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    frames = [np.full((31, 45, 3), (9 * n, 120, 250), np.uint8) for n in range(5)]
+    feed(monkeypatch, b"".join(frame.tobytes() for frame in frames))
+    raw = ("--raw-input", "45x31", "--frame-rate", "24000/1001", "--format", "rgba")
+    assert cli.main(["convert", "-", "-o", "-", "--region", "full", *RATIO, *raw]) == 0
+    made, _ = capfdbinary.readouterr()
+    got = np.frombuffer(made, np.uint8).reshape(5, 31, 45, 4)
+    video = make_clip(Path("in.mkv"), frames, codec="ffv1", pix_fmt="bgr0", options={})
+    convert_video(
+        Fake(), video, output="out.mkv", codec="ffv1", edge_colour="clean",
+        warmup="auto", **PLAIN,
+    )  # fmt: skip
+    with VideoReader("out.mkv", ReadOptions(alpha=True)) as reader:
+        assert np.array_equal(got, np.stack([frame.pixels for frame in reader]))
+    assert got[..., 3].min() < 255
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "text"),
+    [
+        (["--raw-input", "4x2"], b"", "--raw-input needs --frame-rate"),
+        (["--raw-input", "4x2", "--frame-rate", "5"], b"", "no frame came"),
+        (["--raw-input", "4x2", "--frame-rate", "5"], b"1" * 30, "frame 1 has 6 of 24"),
+        (["--format", "rgb24"], b"", "rgb24 has no alpha"),
+        (["--format", "gray"], b"", "gray has no colours"),
+    ],
+)
+def test_raw_video_that_does_not_fit_is_one_line(
+    words: list[str],
+    content: bytes,
+    text: str,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed(monkeypatch, content)
+    code, out, err = run("convert", "-", "-o", "-", *words)
+    assert code in (2, 3)
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert text in err
+
+
+def test_between_real_ffmpegs_no_frame_is_lost(tmp_path: Path) -> None:
+    """Raw RGB24 and NUT in, raw RGBA and NUT out, through the command itself."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("the program ffmpeg is not installed")
+    rematte = f"{sys.executable} -m rematte convert - -o - -q --downsample-ratio 1"
+    source = "ffmpeg -v error -f lavfi -i testsrc=s=64x48:r=25:d=0.48"
+    sink = "ffmpeg -v error {} -i - -f rawvideo -pix_fmt rgba -"
+    as_nut = f"{source} -c:v ffv1 -f nut - | {rematte} --format nut | {sink.format('')}"
+    raw = "-f rawvideo -pix_fmt rgba -s 64x48 -r 25"
+    as_raw = (
+        f"{source} -f rawvideo -pix_fmt rgb24 - | {rematte} --raw-input 64x48 "
+        f"--frame-rate 25 --format rgba | {sink.format(raw)}"
+    )
+    for line in as_nut, as_raw:
+        done = subprocess.run(
+            ["sh", "-c", line], capture_output=True, check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.stderr == b""
+        assert len(done.stdout) == 12 * 64 * 48 * 4
 
 
 def test_a_device_as_output(run: Run, fake: Fake) -> None:

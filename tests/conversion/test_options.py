@@ -1,5 +1,6 @@
 """No option without effect: it works, or it is refused, or a note says so."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, save_images
 
 from rematte.conversion.needs import NEEDS
+from rematte.conversion.option import ConvertOptions, MatterOptions
 from rematte.convert import convert_video
 from rematte.engines.choose import ENGINES
 from rematte.network.matting_network import MattingNetwork
@@ -80,6 +82,14 @@ def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_clip(tmp_path / "in.mp4", colours(2))
     save_images(tmp_path / "pictures", colours(2))
     next((tmp_path / "pictures").iterdir()).rename("in.png")
+
+
+def test_types_of_arguments_name_every_option() -> None:
+    """Each of `convert_video` is in its signature or among those given by name."""
+    stated = inspect.signature(convert_video).parameters.keys()
+    assert {*ConvertOptions.__annotations__, *stated} >= {*OPTIONS}
+    assert {*ConvertOptions.__annotations__} <= {*OPTIONS} - stated
+    assert {*MatterOptions.__annotations__} <= {*OPTIONS}
 
 
 def test_every_option_of_the_table_is_tried() -> None:

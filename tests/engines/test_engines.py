@@ -20,7 +20,7 @@ from rematte.engines.choose import choose_engine, load_for
 from rematte.engines.convert_graph import as_graph
 from rematte.engines.graph import BUNDLED
 from rematte.engines.module import ModuleEngine
-from rematte.engines.openvino import OpenVINOEngine
+from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
 from rematte.engines.runtimes import import_openvino
 from rematte.errors import WeightsError
 from rematte.matting.loop import Memory, matte, run
@@ -85,6 +85,17 @@ def test_a_decoder_of_its_own_gives_the_network_s_mattes(
         off = np.abs(alpha_of(one) - alpha_of(other))
         assert off.max() < 0.1
         assert off.mean() < 5e-3
+
+
+@pytest.mark.parametrize("size", [(48, 64), (35, 51)])
+def test_no_convolution_waits_for_maps_to_be_joined(size: tuple[int, int]) -> None:
+    ops = CompiledGraph(BUNDLED)._read(size).get_ops()
+    kinds = [node.get_type_name() for node in ops]
+    convolutions = [node for node in ops if node.get_type_name() == "Convolution"]
+    sources = {node.input_value(0).get_node().get_type_name() for node in convolutions}
+    assert len(convolutions) > 60
+    assert "Concat" not in sources
+    assert "AvgPool" not in kinds
 
 
 @pytest.mark.parametrize("name", [*NAMES, "plain"])
@@ -179,8 +190,11 @@ def test_the_bundled_graph_is_that_of_the_bundled_weights(
         assert np.abs(seen(BUNDLED, size) - true(model, size)).max() < 1e-4
 
 
-@pytest.mark.parametrize("refiner", ["deep_guided_filter", "fast_guided_filter"])
-@pytest.mark.parametrize("variant", ["mobilenetv3", "resnet50"])
+# Encoder and filter are converted apart: each once is enough.
+@pytest.mark.parametrize(
+    ("variant", "refiner"),
+    [("mobilenetv3", "fast_guided_filter"), ("resnet50", "deep_guided_filter")],
+)
 def test_own_weights_are_converted_once_for_every_size(
     variant: str, refiner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

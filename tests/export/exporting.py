@@ -4,13 +4,22 @@ import dataclasses
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import needs
 from fakes import formula_network
 
 from rematte.export import FORMATS, Exported, export
-from rematte.export.formats import Request
+from rematte.export.formats import Request, Step
+from rematte.export.verify import (
+    Difference,
+    Truth,
+    difference,
+    real_frames,
+    true_outputs,
+)
+from rematte.network.matting_network import MattingNetwork
 from rematte.weights.load import load_network
 
 ODD = (161, 97), 0.6  # width and height, ratio; the small frame is 96.6 x 58.2
@@ -53,6 +62,20 @@ def exported(
 
 
 @cache
+def network(large: bool) -> MattingNetwork:
+    """The bundled network, or ResNet50 with formula weights."""
+    if large:
+        return formula_network("resnet50", "deep_guided_filter")
+    return load_network()
+
+
+@cache
+def truths(large: bool, size: tuple[int, int], count: int, ratio: float) -> list[Truth]:
+    """Real frames, and what the network makes of them."""
+    return list(true_outputs(network(large), real_frames(size, count), ratio))
+
+
+@cache
 def _exported(name: str, precision: str, stateful: bool, large: bool) -> Exported:
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=FOLDER.name))
     wanted = request(name, precision, stateful)
@@ -66,13 +89,18 @@ def _exported(name: str, precision: str, stateful: bool, large: bool) -> Exporte
         even = [] if name == "onnx" else [(96, 160, 1.0, 3)]
         free = CHECKS[0], *even, CHECKS[2]
     checks = ((size[1], size[0], ratio, 12),) if size and ratio else free
+
+    def compare(_: Any, step: Step, given: Any, ratio: float) -> Difference:
+        return difference(step, truths(large, *given, ratio), ratio)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("rematte.export.core._checks", lambda request: checks)
+        # The network runs once for all formats, and not at each comparison.
+        patch.setattr("rematte.export.core.real_frames", lambda size, n: (size, n))
+        patch.setattr("rematte.export.core.compare", compare)
         done = export(
-            formula_network("resnet50", "deep_guided_filter")
-            if large
-            else load_network(),
+            network(large),
             name,
             precision=precision,
             size=size,

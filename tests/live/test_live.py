@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Run, make_clip
+from conftest import Run, make_clip, noise
 from fakes import Fake, colours
 
 from rematte.errors import InputError, OutputError
 from rematte.live.run import LiveReport, live
-from rematte.live.sources import LiveSource, Newest, StreamSink, VirtualCamera, Window
+from rematte.live.sinks import StreamSink, VirtualCamera, Window
+from rematte.live.sources import LiveSource, Newest, Picture
+from rematte.matter.matter import Matter
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -75,6 +76,50 @@ def test_what_is_too_slow_gets_the_newest(clip: Path, tmp_path: Path) -> None:
     assert all(b > a for a, b in pairwise(times))
 
 
+def test_nothing_is_dropped_where_the_source_waits(clip: Path, tmp_path: Path) -> None:
+    other = make_clip(tmp_path / "other.mp4", colours(5, (64, 48)), rate=10)
+    for sources in [str(clip)], [str(other), str(clip)]:
+        report = live(
+            Slow(), sources, str(tmp_path / "out.mkv"), downsample_ratio=1, drop=False,
+            overwrite=True,
+        )  # fmt: skip
+        with VideoReader(sources[0]) as reader:
+            asked = [frame.time for frame in reader]
+        assert (report.frames, report.dropped) == (len(asked), 0)
+        assert [each.time for each in pictures(tmp_path / "out.mkv")] == asked
+    assert 0 < report.latency <= report.latency_p95
+
+
+def test_raw_video_passes_through_without_loss() -> None:
+    """The command between two pipes, as FFmpeg would fill and empty them."""
+    words = ["live", "-", "-o", "-", "--no-drop", "-q", "--background", "transparent"]
+    words += ["--raw-input", "64x48", "--frame-rate", "25", "--format", "rgba"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rematte", *words], cwd=Path(__file__).parents[2],
+        input=b"".join(frame.tobytes() for frame in noise(30, (64, 48))),
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == b""
+    assert len(done.stdout) == 30 * 48 * 64 * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"raw_input": (64, 48)}, "needs frame_rate"),
+        ({"frame_rate": 25}, "--frame-rate has no effect without --raw-input"),
+        ({"pipe_format": "gray"}, "gray has no colours"),
+        ({"pipe_format": "rgb24", "background": "transparent"}, "rgb24 has no alpha"),
+        ({"pipe_format": "png"}, "pipe_format must be one of nut, rgb24, rgba, gray"),
+    ],
+)
+def test_raw_video_that_does_not_fit_is_refused(
+    options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        live(Fake(), "-", "-", **options)
+
+
 def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> None:
     for show, background, channels in (
         ("composition", "white", 3), ("composition", "transparent", 4),
@@ -89,6 +134,21 @@ def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> No
             frames = list(reader)
         assert len(frames) == report.frames == 5
         assert frames[0].pixels.shape == (48, 64, channels)
+
+
+@pytest.mark.parametrize("region", ["auto", (400, 100, 100, 120)])
+def test_the_region_shows_who_is_there(region: object, tmp_path: Path) -> None:
+    picture = np.zeros((360, 640, 3), np.uint8)
+    picture[120:180, 420:450, 0] = 255
+    clip = make_clip(tmp_path / "far.mkv", [picture] * 30, codec="ffv1")
+    live(
+        Fake(), str(clip), str(tmp_path / "out.mkv"), show="alpha", region=region,
+        limit=20,
+    )  # fmt: skip
+    last = pictures(tmp_path / "out.mkv")[-1].pixels[..., 0]
+    assert (last[124:176, 424:446] > 250).all()
+    last[116:184, 416:454] = 0  # its edges, which encoding blurs
+    assert last.max() < 4
 
 
 def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
@@ -106,15 +166,12 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.engines.choose import choose_engine
     from rematte.live.run import _mattes
     from rematte.matting.background import Renderer
-    from rematte.matting.loop import run
 
-    engine = choose_engine(fake, engine="plain")
-    matting = partial(run, engine, downsample_ratio=1)
+    stream = Matter(fake, engine="plain", downsample_ratio=1).stream()
     with Newest([str(endless), str(other)]) as newest:
-        for frame in _mattes(newest, matting, Renderer("alpha")):
+        for frame, _ in _mattes(newest, stream, Renderer("alpha")):
             seen.append(frame.pixels.shape)
             if len(seen) == 3:
                 newest.switch()
@@ -167,7 +224,7 @@ def test_a_stream_is_sent_and_received(free_port: int) -> None:
     finally:
         stop.set()
         sender.join()
-    assert all(np.abs(pixels.astype(int) - 200).max() < 8 for pixels, _ in received)
+    assert all(np.abs(each.pixels.astype(int) - 200).max() < 8 for each in received)
 
 
 @pytest.fixture
@@ -214,6 +271,7 @@ def test_a_window_shows_and_obeys(monkeypatch: pytest.MonkeyPatch, clip: Path) -
         ("in.mp4 -o out.mkv --limit 0", 2, "limit must be 1"),
         ("in.mp4 -o out.mkv --downsample-ratio 2", 2, "downsample_ratio must be"),
         ("in.mp4 -o out.mkv --engine plaid", 2, "invalid choice"),
+        ("in.mp4 -o out.mkv --region 60,0,9,9", 2, "beyond the frame, which is 64x48"),
     ],
 )
 def test_bad_words_are_one_line(
@@ -251,9 +309,7 @@ def test_outputs_are_checked_before_engines_are_built(
         monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     built: list[object] = []
-    monkeypatch.setattr(
-        "rematte.live.run.choose_engine", lambda *a, **k: built.append(a)
-    )
+    monkeypatch.setattr("rematte.live.run.Matter", lambda *a, **k: built.append(a))
     with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
         live(Fake(), str(clip), output)
     assert not built
@@ -283,7 +339,7 @@ def test_an_engine_that_fails_leaves_no_file(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr("rematte.live.run.choose_engine", fail)
+    monkeypatch.setattr("rematte.live.run.Matter", fail)
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]
@@ -309,10 +365,10 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 ) -> None:
     network = Fake()
 
-    def broken(self: LiveSource) -> Iterator[tuple[Any, None]]:
+    def broken(self: LiveSource) -> Iterator[Picture]:
         # So many that the first are written, whatever waits in between.
         while network.seen < 10:
-            yield colours(1, (64, 48))[0], None
+            yield Picture(colours(1, (64, 48))[0], None, Fraction(0))
             time.sleep(0.01)
         raise InputError("cable: broke off")
 

@@ -228,34 +228,6 @@ def test_scripted_and_frozen_equal_eager(variant: str, refiner: str) -> None:
         script(torch.rand(1, 3, 32, 32), *expected[2:])
 
 
-class Step(nn.Module):
-    """One recurrent step at a fixed ratio, as exporters want it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, src: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
-    ) -> Any:
-        return self.network(src, r1, r2, r3, r4, 0.5)
-
-
-def test_exported_with_dynamic_sizes_equals_eager(network: MattingNetwork) -> None:
-    dynamic = torch.export.Dim.DYNAMIC
-    sizes = {0: dynamic, 2: dynamic, 3: dynamic}
-    frame = torch.rand(2, 3, 96, 160)
-    state = network(frame, downsample_ratio=0.5)[2:]
-    exported = torch.export.export(
-        Step(network), (frame, *state), dynamic_shapes=(sizes,) * 5
-    ).module()
-    for shape in [(1, 3, 96, 160), (3, 3, 71, 101)]:
-        clip = torch.rand(shape)
-        first = network(clip, downsample_ratio=0.5)
-        expected = network(clip, *first[2:], downsample_ratio=0.5)
-        assert_close(exported(clip, *first[2:]), expected, 1e-6)
-
-
 def test_compiled_in_one_graph_equals_eager(network: MattingNetwork) -> None:
     # The "eager" backend tests the capture; code generation takes minutes.
     compiled = torch.compile(network, backend="eager", fullgraph=True)

@@ -94,6 +94,8 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "grow": (1.5, plain, {}),
     "feather": (1.5, plain, {}),
     "despill": ("green", plain, {}),
+    "include": ("2,2,8,8@0;20,2,8,8@0.4", plain, {}),
+    "exclude": (["2,2,8,8@0.2-", "0,16,9,8"], plain, {}),
     "downsample_ratio": (0.5, plain, {}),
     "quality": ("fast", wide, {}),
     "region": ((4, 2, 20, 16), plain, {}),
@@ -137,7 +139,13 @@ WHOLE = {"max_bytes"}
 
 
 def test_every_option_is_tried() -> None:
-    assert {*CASES} == {*OPTIONS} - WHOLE
+    assert {*CASES} | {"person"} == {*OPTIONS} - WHOLE
+
+
+def test_a_person_is_followed_in_one_go_only(tmp_path: Path) -> None:
+    source = plain(tmp_path)
+    with pytest.raises(ValueError, match=r"person left .* leave --resume"):
+        prepare(Fake(), source, output=tmp_path / "o.mkv", person="left")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -41,6 +41,13 @@ def test_recipes_parse(path: Path, device: str) -> None:
     assert load_recipe(path, (), device).phase
 
 
+def test_recipes_of_the_package_are_found_by_name(recipe: Path) -> None:
+    for path in RECIPES.glob("*.toml"):
+        assert load_recipe(path.stem) == load_recipe(path)
+    with pytest.raises(InputError, match="one of bundled, further, stage1"):
+        load_recipe("nonsense")
+
+
 def test_stages_are_the_published_ones() -> None:
     stages = [phase_of(f"stage{number}.toml") for number in (1, 2, 3, 4)]
     assert [stage.frames for stage in stages] == [(n, n) for n in (15, 50, 40, 40)]

@@ -7,7 +7,7 @@ import pytest
 from fakes import scenes
 
 from rematte.video.frame import Frame, Pixels
-from rematte.video.scene_cuts import Cuts, find_cut
+from rematte.video.scene_cuts import Cuts, find_cut, shrink
 
 
 def frames(pictures: list[Pixels]) -> list[Frame]:
@@ -56,11 +56,11 @@ def test_a_fade_is_none() -> None:
 
 def found_one_by_one(pictures: list[Pixels]) -> list[int]:
     """Cuts that are found as frames come."""
-    cuts, shown = Cuts(), frames(pictures)
+    cuts, shown = Cuts(), [shrink(picture) for picture in pictures]
     return [
         index
-        for index, frame in enumerate(shown)
-        if cuts.begins(frame, lambda count, n=index: shown[n + 1 : n + 1 + count])
+        for index, small in enumerate(shown)
+        if cuts.begins(small, lambda count, n=index: shown[n + 1 : n + 1 + count])
     ]
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import platform
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -65,9 +66,19 @@ class StatefulPictures(Pictures):
 
 
 def coremltools() -> Any:
-    """Import the package without its warnings about other packages."""
-    with quiet():
-        return import_module("coremltools")
+    """Import the package, without its warnings about other packages.
+
+    It would also import TensorFlow and scikit-learn, which takes seconds, to convert
+    their models.
+    """
+    unused = {"tensorflow", "sklearn"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]
+    try:
+        with quiet():
+            return import_module("coremltools")
+    finally:
+        for name in unused:
+            del sys.modules[name]
 
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:

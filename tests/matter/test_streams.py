@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import rematte
-from rematte.live.sessions import Streams
+from rematte.matter.streams import Streams
 from rematte.matting.loop import matte
 from rematte.video.frame import Frame
 

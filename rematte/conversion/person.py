@@ -1,0 +1,64 @@
+"""Finds the person who is at a point at some later time, before a conversion begins."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rematte.conversion.source import open_reader
+from rematte.engines.choose import choose_engine
+from rematte.matting.loop import run
+from rematte.matting.people import Chosen
+from rematte.matting.region import Regions
+from rematte.options import Options
+from rematte.video.mask_spec import parse_who
+from rematte.video.tone import displayed
+
+
+def make_chosen(options: Options) -> Chosen | None:
+    """Make what follows the person who is asked for, if one is."""
+    return None if options.person is None else Chosen(parse_who(options.person))
+
+
+def find_chosen(
+    chosen: Chosen | None,
+    model: Any,
+    source: Path,
+    options: Options,
+    regions: Regions | None,
+    watch: Callable[[], object] = lambda: None,
+) -> None:
+    """Matte the frames up to the time that the person is known at, and look there.
+
+    The conversion then sees the same alpha, and so the same people with the same
+    numbers, from its first frame on.
+
+    Args:
+        chosen: Receives who it is; None where nobody is asked for.
+        model: A loaded network.
+        source: The input.
+        options: Those of the conversion.
+        regions: Where the network looks; None for whole frames.
+        watch: Called for each frame; may raise.
+
+    Raises:
+        ValueError: If nobody is there then.
+    """
+    if chosen is None or chosen.who.time is None:
+        return
+    engine = choose_engine(
+        model, engine=options.engine, device=options.device, dtype=options.dtype,
+        report=str,
+    )  # fmt: skip
+    with open_reader(source, options, *options.span) as reader:
+        mattes = run(
+            engine, displayed(reader, reader.info.colour),
+            downsample_ratio=options.ratio, regions=regions, warmup=options.warmup,
+            cuts=True,
+        )  # fmt: skip
+        for matted in mattes:
+            watch()
+            labels = chosen.look(matted, matted.pixels("alpha", True))
+            if matted.frame.time + matted.frame.duration > chosen.who.time:
+                break
+        chosen.take(labels, matted.size)
+    chosen.begin()

@@ -1,0 +1,230 @@
+"""Sinks of live pictures: streams, pipes, windows, virtual cameras."""
+
+import os
+import sys
+import warnings
+from typing import Any, Protocol
+
+import av
+import numpy as np
+
+from rematte.errors import OutputError
+from rematte.live.sources import TIME_BASE, Newest
+from rematte.video.colour import from_rgb
+from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.raw import RAW_FORMATS
+
+# SDL's drivers where there is no display.
+_INVISIBLE = ("dummy", "offscreen")
+# What a pipe can get.
+PIPE_FORMATS = ("nut", *RAW_FORMATS)
+
+
+class Sink(Protocol):
+    """The interface of outputs for live pictures."""
+
+    def write(self, frame: Frame) -> None:
+        """Show or send a picture now."""
+
+    def close(self) -> None:
+        """End the output; what was written stays."""
+
+
+class StreamSink:
+    """Sends pictures to a network address, or uncompressed into a pipe.
+
+    Args:
+        target: An address FFmpeg can write to (rtmp://, srt://, udp://, rtsp://), "-"
+            for the standard output, or a named pipe.
+        info: Size and rate of the pictures.
+        alpha: Whether pictures have an alpha channel.
+        mbps: Bit rate of H.264 [Mbit/s]; None takes 4.
+        pipe_format: What a pipe gets: "nut", a container that states size and times, or
+            frames one after the other, "rgba", "rgb24" or "gray".
+
+    Raises:
+        OutputError: If it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        info: VideoInfo,
+        alpha: bool,
+        mbps: float | None,
+        pipe_format: str = "nut",
+    ) -> None:
+        self._target, self._last = target, -1
+        if target == "-" and sys.stdout.isatty():
+            raise OutputError(
+                "- writes raw video, which a terminal cannot show; pipe it into a "
+                "program, such as `rematte live camera -o - | mpv -`"
+            )
+        address = "://" in target
+        if address and alpha:
+            raise OutputError(f"{target}: H.264 is not transparent; give a background")
+        kind = "nut" if pipe_format == "nut" else "rawvideo"
+        if address:
+            kind = "flv" if target.startswith("rtmp") else "mpegts"
+        kind = "rtsp" if target.startswith("rtsp") else kind
+        where: Any = target
+        if not address:
+            where = sys.stdout.buffer if target == "-" else open(target, "wb")  # noqa: PTH123, SIM115
+        self._pipe = None if address else where
+        try:
+            self._container = av.open(where, "w", format=kind)
+            codec = "libx264" if address else "rawvideo"
+            stream: Any = self._container.add_stream(codec, rate=info.rate)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._lost(error) from error
+        stream.width, stream.height = info.width, info.height
+        stream.time_base = stream.codec_context.time_base = TIME_BASE
+        self._colour = Colour()
+        if address:
+            # H.264 with 4:2:0 needs even sizes.
+            stream.width, stream.height = info.width // 2 * 2, info.height // 2 * 2
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"preset": "veryfast", "tune": "zerolatency"}
+            stream.bit_rate = round((mbps or 4) * 1e6)
+            stream.codec_context.gop_size = round(2 * info.rate)  # to join within 2 s
+        else:
+            stream.pix_fmt = "rgba" if alpha else "rgb24"
+            if pipe_format != "nut":
+                stream.pix_fmt = pipe_format
+        self._stream = stream
+
+    def write(self, frame: Frame) -> None:
+        """Send a picture."""
+        stream = self._stream
+        pixels = frame.pixels[: stream.height, : stream.width]
+        if pixels.shape[2] == 1 and stream.pix_fmt != "gray":  # an alpha matte
+            pixels = np.repeat(pixels, 3, 2)
+        picture = from_rgb(np.ascontiguousarray(pixels), stream.pix_fmt, self._colour)
+        picture.pts = max(int(frame.time / TIME_BASE), self._last + 1)
+        picture.time_base = TIME_BASE
+        self._last = picture.pts
+        try:
+            self._container.mux(stream.encode(picture))
+            if self._pipe is not None:
+                self._pipe.flush()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._lost(error) from error
+
+    def close(self) -> None:
+        """Send what the encoder holds, and end the stream."""
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            if self._pipe is not None and self._target != "-":
+                self._pipe.close()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> OutputError:
+        why = getattr(error, "strerror", None) or error
+        return OutputError(f"{self._target}: cannot be written to ({why})")
+
+
+class VirtualCamera:
+    """A virtual camera that other programs can open.
+
+    Args:
+        info: Size and rate of the pictures.
+
+    Raises:
+        OutputError: If there is no driver for it.
+    """
+
+    def __init__(self, info: VideoInfo) -> None:
+        try:
+            import pyvirtualcam
+        except ModuleNotFoundError as error:
+            raise OutputError(
+                "a virtual camera needs pyvirtualcam: pip install 'rematte[live]'"
+            ) from error
+        try:
+            self._camera = pyvirtualcam.Camera(
+                info.width, info.height, float(info.rate)
+            )
+        except RuntimeError as error:
+            raise OutputError(
+                f"no virtual camera ({error}); on Linux load v4l2loopback, elsewhere "
+                "install OBS"
+            ) from error
+
+    def write(self, frame: Frame) -> None:
+        """Show a picture."""
+        pixels = frame.pixels
+        if pixels.shape[2] == 1:
+            pixels = np.repeat(pixels, 3, 2)
+        self._camera.send(np.ascontiguousarray(pixels))
+
+    def close(self) -> None:
+        """Remove the camera."""
+        self._camera.close()
+
+
+class Window:
+    """A window; Escape or closing it ends the session, space changes the source.
+
+    Args:
+        info: Size of the pictures.
+        source: The sources that space switches.
+
+    Raises:
+        OutputError: If there is no screen, or the package is missing.
+    """
+
+    def __init__(self, info: VideoInfo, source: Newest) -> None:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        try:
+            import pygame
+        except ModuleNotFoundError as error:
+            raise OutputError(
+                "a window needs pygame-ce: pip install 'rematte[live]'"
+            ) from error
+        self._pygame, self._source = pygame, source
+        try:
+            pygame.display.init()
+            driver = pygame.display.get_driver()
+            wanted = os.environ.get("SDL_VIDEODRIVER", "")
+            if driver in _INVISIBLE and driver not in wanted.split(","):
+                raise OutputError(
+                    "no window can be opened: this session has no display; start it "
+                    "from a desktop (DISPLAY or WAYLAND_DISPLAY is set there), or give "
+                    "-o a file, an address, virtual-camera or -"
+                )
+            flags = pygame.RESIZABLE | pygame.SCALED
+            with warnings.catch_warnings():  # about a slow renderer
+                warnings.simplefilter("ignore")
+                size = info.width, info.height
+                self._screen = pygame.display.set_mode(size, flags)
+        except pygame.error as error:
+            raise OutputError(f"no window can be opened here ({error})") from error
+        pygame.display.set_caption("rematte")
+
+    def write(self, frame: Frame) -> None:
+        """Show a picture and handle events.
+
+        Raises:
+            KeyboardInterrupt: If the window was closed.
+        """
+        pygame = self._pygame
+        pixels = frame.pixels
+        if pixels.shape[2] == 1:
+            pixels = np.repeat(pixels, 3, 2)
+        pixels = np.ascontiguousarray(pixels[..., :3])
+        size = pixels.shape[1], pixels.shape[0]
+        picture = pygame.image.frombuffer(pixels.tobytes(), size, "RGB")
+        self._screen.blit(picture, (0, 0))
+        pygame.display.flip()
+        for event in pygame.event.get():
+            pressed = event.key if event.type == pygame.KEYDOWN else None
+            if event.type == pygame.QUIT or pressed == pygame.K_ESCAPE:
+                raise KeyboardInterrupt
+            if pressed == pygame.K_SPACE:
+                self._source.switch()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._pygame.display.quit()

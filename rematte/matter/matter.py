@@ -1,0 +1,380 @@
+"""Frames in, mattes out, with the engine and the loop of a conversion."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+import numpy as np
+
+from rematte.conversion.look import fixed_regions, is_found
+from rematte.conversion.model import ready_model
+from rematte.conversion.option import Backdrop, MatterOptions
+from rematte.conversion.outputs import make_finish
+from rematte.engines.choose import choose_engine, describe_engine, runs_whole
+from rematte.engines.engine import Engine
+from rematte.engines.kernels.guided_filter import Kind
+from rematte.matter.photo import PhotoSource, encode, read_photo
+from rematte.matter.pictures import STEP, Picture, to_frame
+from rematte.matting.background import Renderer
+from rematte.matting.follow import Follower
+from rematte.matting.loop import Guide, Matting, matte_still, run
+from rematte.matting.matte import Form, Matted, Plate
+from rematte.options import make_options
+from rematte.prefetch import Prefetch
+from rematte.video.frame import Frame, Pixels
+from rematte.video.pixels import Order
+
+if TYPE_CHECKING:
+    from rematte.engines.module import ModuleEngine
+    from rematte.matter.streams import Streams
+
+# How many sizes stay compiled: an application has some, and each takes tens of MB.
+_KEPT = 8
+
+
+class Matter:
+    """Mattes frames that are in memory, as fast as `convert_video` and with its result.
+
+    It may be shared by threads. What is slow is done once for each size of frames, by
+    the first that comes or by `warm_up`.
+
+    Args:
+        model: The name or file of weights, or a loaded network; None is the bundled
+            weights, which need no torch on a CPU.
+        **options: Of those of `convert_video`, with its defaults: `engine`, `device`,
+            `dtype`, `downsample_ratio`, `quality`, `region` (with "auto" a window
+            follows the people as they are seen; a photo is seen whole), `warmup`
+            (which works for `frames` alone), `edge_colour`, `black_point`,
+            `white_point`, `grow`, `feather`, `despill`, `input_alpha` and `max_pixels`.
+
+    Attributes:
+        options: The options, all others by default.
+
+    Raises:
+        TypeError: If there is no such option, or it means nothing in memory.
+        ValueError: If an option is out of its range or does not fit the model.
+        WeightsError: If there are no such weights.
+    """
+
+    def __init__(self, model: Any = None, **options: Unpack[MatterOptions]) -> None:
+        allowed = MatterOptions.__annotations__.keys()
+        if unknown := options.keys() - allowed:
+            make_options(**options)  # a name that does not exist at all has its error
+            raise TypeError(
+                f"Matter has no option {', '.join(sorted(unknown))}, which means "
+                f"nothing in memory; it has {', '.join(sorted(allowed))}"
+            )
+        how = make_options(**options)
+        self._source = model
+        self._model, self.options = ready_model(model, how, _KEPT)
+        self._given = options
+        self._finish = make_finish(how)
+        # Engines at rest, the last used one last.
+        self._idle: list[Engine] = []
+
+    def __reduce__(self) -> Any:
+        """Have another process, as those of `multiprocessing`, make its own."""
+        return _make, (self._source, self._given)
+
+    @property
+    def engine(self) -> str:
+        """The engine's name, and the reason for it in brackets where there is one."""
+        with self._lent_engine() as engine:
+            return describe_engine(engine)
+
+    def warm_up(self, width: int, height: int) -> None:
+        """Compile what frames of a size need, and run it once.
+
+        The eight sizes that were used last stay compiled.
+
+        Args:
+            width: Width of the frames [pixels].
+            height: Height of the frames [pixels].
+
+        Raises:
+            ValueError: If the size is none, or the ratio leaves nothing of it.
+        """
+        if min(width, height) < 1:
+            raise ValueError(f"width and height must be above 0, got {width}x{height}")
+        frame, form = self._take(np.zeros((height, width, 3), np.uint8), "rgb")
+        with self._lent_engine() as engine:
+            for matted in self._bind(engine, frame)([frame]):
+                _ = formed(matted, form).rgba
+
+    def stream(self, order: Order = "rgb") -> "Stream":
+        """Begin a video whose frames come one by one.
+
+        Args:
+            order: The order of the channels of arrays, of those that come back too.
+        """
+        return Stream(self, order)
+
+    def streams(self, order: Order = "rgb") -> "Streams":
+        """Begin several videos of which frames come at once; see `Streams`.
+
+        Args:
+            order: As in `stream`.
+        """
+        from rematte.matter.streams import Streams
+
+        return Streams(self, order=order)
+
+    def frames(
+        self, frames: Iterable[Picture], order: Order = "rgb"
+    ) -> Iterator[Matted]:
+        """Matte a video, with the reading, the network and the caller side by side.
+
+        The state is reset at cuts if `warmup` is not 0, as in a conversion.
+
+        Args:
+            frames: In order of time; see `Stream`. It is iterated in another thread,
+                up to three frames ahead, and more with `warmup`. Arrays may be used
+                again for the next frame.
+            order: As in `stream`.
+
+        Yields:
+            Every frame with its matte.
+
+        Raises:
+            TypeError: If one is no picture.
+            ValueError: As `Stream`, or if the region does not lie within the frames.
+        """
+        forms: deque[Form] = deque()
+
+        def shown() -> Iterator[Frame]:
+            for index, picture in enumerate(frames):
+                frame, form = self._take(picture, order, index, copy=True)
+                forms.append(form)
+                yield frame
+
+        warmup = self.options.warmup
+        with ExitStack() as stack:
+            decoded = stack.enter_context(Prefetch(shown()))
+            first = next(decoded, None)
+            if first is None:
+                return
+            engine = stack.enter_context(self._lent_engine())
+            eye = stack.enter_context(self._lent_eye(first))
+            matting = self._bind(engine, first, eye)
+            made = matting(chain([first], decoded), warmup=warmup)
+            del first
+            for matted in stack.enter_context(Prefetch(made)):
+                yield formed(matted, forms.popleft())
+
+    @overload
+    def photo(self, source: PhotoSource, *, order: Order = "rgb") -> Matted: ...
+    @overload
+    def photo(
+        self, source: PhotoSource, format: str, *,
+        background: Backdrop | None = None, order: Order = "rgb",
+    ) -> bytes: ...  # fmt: skip
+    def photo(
+        self,
+        source: PhotoSource,
+        format: str | None = None,
+        *,
+        background: Backdrop | None = None,
+        order: Order = "rgb",
+    ) -> Matted | bytes:
+        """Matte one picture, which is shown to the network until its alpha settles.
+
+        Args:
+            source: An image file as bytes, a path or an open file; or a picture as
+                `Stream` takes. It is turned upright by its EXIF data.
+            format: "png", "webp", "tiff" or another suffix of images.
+            background: What lies behind the person, as in `convert_video`; needed for
+                formats without alpha.
+            order: As in `stream`.
+
+        Returns:
+            The picture with its matte; with `format` the cut-out as an image file, as
+            `convert_video` writes it.
+
+        Raises:
+            InputError: If the image cannot be read.
+            ValueError: If there is no such format, or it needs a background.
+        """
+        if format is None and background is not None:
+            raise ValueError(
+                "background needs a format; without one use photo(...).over(colour)"
+            )
+        frame, info, dtype = read_photo(source, order, self.options)
+        with self._lent_engine() as engine:
+            matted = matte_still(self._bind(engine, frame), frame)
+        if format is None:
+            return formed(matted, self._form(dtype, order))
+        return encode(matted, info, format, background, self.options)
+
+    def for_conversion(self, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Give what a conversion runs, and its options: these, and those of its call.
+
+        Args:
+            given: The options of the call.
+
+        Raises:
+            ValueError: If one of them would need another engine.
+        """
+        own = {name: getattr(self.options, name) for name in self._given}
+        for name in ("engine", "device", "dtype"):
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"{name} was chosen when the Matter was made: leave it out, or "
+                    "give it to Matter"
+                )
+            own[name] = getattr(self.options, name)
+        return self._model, {**own, **given}
+
+    # The parts of it that streams use
+
+    @contextmanager
+    def _lent_engine(self) -> Iterator[Engine]:
+        """Lend an engine that rests, or a new one."""
+        engine = self._take_engine()
+        yield engine
+        if len(self._idle) < _KEPT:
+            self._idle.append(engine)
+
+    def _take_engine(self) -> Engine:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            how = self.options
+            return choose_engine(
+                self._model, engine=how.engine, device=how.device, dtype=how.dtype,
+                report=warnings.warn,
+            )  # fmt: skip
+
+    def _batch_engine(self) -> "ModuleEngine | None":
+        """Give the engine that takes frames of several videos at once, or None."""
+        how, model = self.options, self._model
+        kind = how.engine, how.device, how.dtype
+        if how.region != "full" or not runs_whole(model, *kind):
+            return None
+        engine: Any = self._take_engine()
+        return engine  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _lent_eye(self, first: Frame) -> Iterator[Engine | None]:
+        """Lend what looks for people in frames of a size, if they are to be found."""
+        height, width = first.pixels.shape[:2]
+        if not is_found(self.options, width, height):
+            yield None
+            return
+        with self._lent_engine() as eye:
+            yield eye
+
+    def _bind(self, engine: Engine, first: Frame, eye: Engine | None = None) -> Matting:
+        """Bind the loop to an engine, and to the region for frames of a size."""
+        height, width = first.pixels.shape[:2]
+        ratio = self.options.ratio
+        regions: Guide | None = fixed_regions(width, height, self.options)
+        if eye is not None:
+            regions = Follower(eye, ratio)
+        return partial(run, engine, downsample_ratio=ratio, regions=regions)
+
+    def _take(
+        self, picture: Picture, order: Order, index: int = 0, copy: bool = False
+    ) -> tuple[Frame, Form]:
+        """Make a frame of a picture, and note in which form the caller gave it."""
+        own = self.options.input_alpha == "multiply"
+        frame, dtype = to_frame(picture, order, index * STEP, own, copy)
+        return frame, self._form(dtype, order)
+
+    def _form(self, dtype: "np.dtype[Any]", order: Order) -> Form:
+        return Form(dtype, order, self._draw)
+
+    def _draw(
+        self, matted: Matted, kind: Kind, wide: bool, plate: Plate | None
+    ) -> Pixels:
+        background = None if plate is None else lambda matted: plate
+        return Renderer(kind, wide, background, finish=self._finish)(matted)
+
+
+def _make(model: Any, options: MatterOptions) -> Matter:
+    return Matter(model, **options)
+
+
+def formed(matted: Matted, form: Form) -> Matted:
+    """Give a matte the form that its arrays are to have."""
+    matted.form = form
+    return matted
+
+
+class Stream:
+    """A video whose frames come one by one, with the network's memory of it.
+
+    It belongs to one thread at a time; other threads make streams of their own, which
+    share what is compiled. `Matter.stream` makes one.
+
+    Args:
+        matter: What mattes.
+        order: The order of the channels of arrays, of those that come back too.
+    """
+
+    def __init__(self, matter: Matter, order: Order = "rgb") -> None:
+        self._matter, self._order = matter, order
+        self._engine: Engine | None = None
+        self._eye = ExitStack()  # holds what looks for people, if something does
+        self._lock = Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the frames before, as at a cut or where another video begins."""
+        self._mattes: Iterator[Matted] | None = None
+        self._next: Frame | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def __call__(self, frame: Picture) -> Matted:
+        """Matte the next frame.
+
+        Args:
+            frame: An array (H, W, 3), or (H, W, 4) with straight alpha, in uint8,
+                uint16 or floating in [0, 1]; a torch tensor like that or (3, H, W); a
+                frame of PyAV or torchcodec; an image of Pillow, which is turned by its
+                EXIF data; or a `Frame`. Where the size changes, the stream is reset.
+
+        Returns:
+            The frame with its matte.
+
+        Raises:
+            TypeError: If it is no picture.
+            ValueError: If its shape is another, its numbers are out of range, or the
+                region or ratio does not fit it.
+            RuntimeError: If another thread uses the stream.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "a stream belongs to one thread at a time; make one for each thread "
+                "with matter.stream()"
+            )
+        try:
+            self._next, form = self._matter._take(frame, self._order)
+            return formed(next(self._running(self._next)), form)
+        except BaseException:
+            self.reset()
+            raise
+        finally:
+            self._lock.release()
+
+    def _running(self, frame: Frame) -> Iterator[Matted]:
+        """The loop over the stream's frames, which waits for the next one."""
+        if self._mattes is None or frame.pixels.shape != self._shape:
+            if self._engine is None:
+                self._engine = self._matter._take_engine()
+            self._shape = frame.pixels.shape
+            self._eye.close()
+            eye = self._eye.enter_context(self._matter._lent_eye(frame))
+            matting = self._matter._bind(self._engine, frame, eye)
+            self._mattes = matting(self._coming())
+        return self._mattes
+
+    def _coming(self) -> Iterator[Frame]:
+        while self._next is not None:
+            frame, self._next = self._next, None
+            yield frame
+            del frame

@@ -1,0 +1,138 @@
+"""Boxes around people: found in an alpha, padded, and joined where they are near."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Left, top, right and bottom [pixels].
+Box = tuple[int, int, int, int]
+
+ALPHA, SURE = 0.1, 0.5  # where a person may be, and where one is
+_CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
+_SHARE = 0.25  # of the pixels where a person may be, those that are sure
+_PADDING, _LEAST_PADDING = 0.12, 24  # around a box: part of its sides, and [pixels]
+
+
+def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
+    """Find the boxes around connected parts of alpha, (h, w) in [0, 1].
+
+    Parts that are hardly anywhere sure, or hardly larger than noise, are left out.
+    """
+    height, width = alpha.shape
+    rows, columns = -(-height // _CELL), -(-width // _CELL)
+    padded = np.zeros((rows * _CELL, columns * _CELL), np.float32)
+    padded[:height, :width] = alpha
+    squares = padded.reshape(rows, _CELL, columns, _CELL)
+    some = (squares > ALPHA).sum((1, 3))
+    sure = (squares > SURE).sum((1, 3))
+    boxes = []
+    left = {(int(y), int(x)) for y, x in np.argwhere(some)}
+    while left:
+        part = _take_part(left)
+        count = sum(int(sure[place]) for place in part)
+        if count < max(_LEAST, _SHARE * sum(int(some[place]) for place in part)):
+            continue
+        ys, xs = zip(*part, strict=True)
+        top, start = min(ys) * _CELL, min(xs) * _CELL
+        inside = alpha[top : (max(ys) + 1) * _CELL, start : (max(xs) + 1) * _CELL]
+        down, across = (np.flatnonzero((inside > ALPHA).any(n)) for n in (1, 0))
+        ends = start + int(across[-1]) + 1, top + int(down[-1]) + 1
+        boxes.append((start + int(across[0]), top + int(down[0]), *ends))
+    return boxes
+
+
+def _take_part(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Take one connected part out of a set of squares."""
+    open_ = [left.pop()]
+    part = []
+    while open_:
+        y, x = open_.pop()
+        part.append((y, x))
+        for place in [(y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1)]:
+            if place in left:
+                left.remove(place)
+                open_.append(place)
+    return part
+
+
+def near(one: Box, other: Box, share: float) -> bool:
+    """Whether two boxes are nearer than a share of the height of the taller one."""
+    gap = share * max(one[3] - one[1], other[3] - other[1])
+    return all(
+        one[axis] - gap <= other[axis + 2] and other[axis] - gap <= one[axis + 2]
+        for axis in (0, 1)
+    )
+
+
+def touch(one: Box, other: Box) -> bool:
+    """Whether two boxes touch."""
+    return near(one, other, 0)
+
+
+def contains(outer: Box, inner: Box) -> bool:
+    """Whether a box lies within another."""
+    return union(outer, inner) == outer
+
+
+def area(box: Box) -> int:
+    """Give the area of a box [pixels]."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def union(one: Box, *others: Box) -> Box:
+    """Give the smallest box that holds some boxes."""
+    lefts, tops, rights, bottoms = zip(one, *others, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def join(boxes: Sequence[Box], share: float = 0) -> list[Box]:
+    """Join boxes that are near one another, until none are."""
+    joined: list[Box] = []
+    for box in boxes:
+        while beside := [each for each in joined if near(box, each, share)]:
+            for each in beside:
+                joined.remove(each)
+                box = union(box, each)
+        joined.append(box)
+    return joined
+
+
+def pad(box: Box, frame: tuple[int, int]) -> Box:
+    """Enlarge a box by what alpha may reach beyond it, within the frame.
+
+    Args:
+        box: Around somebody.
+        frame: Width and height of the frame [pixels].
+    """
+    left, top, right, bottom = box
+    x = max(_LEAST_PADDING, round(_PADDING * (right - left)))
+    y = max(_LEAST_PADDING, round(_PADDING * (bottom - top)))
+    return (
+        max(0, left - x), max(0, top - y),
+        min(frame[0], right + x), min(frame[1], bottom + y),
+    )  # fmt: skip
+
+
+def centre(
+    box: Box, size: tuple[int, int], step: int, frame: tuple[int, int]
+) -> tuple[int, int]:
+    """Give the left and top edge of a window around a box, on a grid of cells.
+
+    Args:
+        box: What it is to show; a cell smaller than the window, or more.
+        size: Width and height of the window [pixels].
+        step: Side of a cell [pixels].
+        frame: Width and height of the frame [pixels].
+    """
+    corner = []
+    for axis, side in enumerate(size):
+        first = (box[axis] + box[axis + 2] - side) / 2
+        # Within the frame as far as that goes, and never past the box.
+        first = min(max(first, 0), max(0, frame[axis] - side))
+        cell = math.floor(first / step)
+        if cell * step + side < box[axis + 2]:
+            cell += 1
+        corner.append(cell * step)
+    return corner[0], corner[1]

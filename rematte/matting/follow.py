@@ -1,0 +1,279 @@
+"""Follows people with a window while frames come, without looking ahead.
+
+The coarse pass keeps its size, and the window its frame's proportions: so nothing has
+to be built for a window, and it costs no more than a whole frame does. What the last
+matte shows within the window moves it. Parts of the rest of the frame are looked at in
+turn, those first in which something has changed.
+"""
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.engines.engine import Engine, State
+from rematte.matting.boxes import Box, centre, contains, find_boxes, pad, union
+from rematte.matting.loop import choose_ratio
+from rematte.matting.matte import Matted
+from rematte.matting.region import CELL, WHOLE, Region, Window, crop, ratio_for
+from rematte.video.frame import Frame
+from rematte.video.scene_cuts import CHANGE, Picture, difference, shrink
+
+_TILES = 4  # in a row and in a column of what is looked at besides the window
+# Frames from one look at a tile to the next. Where something has changed in one, it is
+# looked at sooner: on average in a share of the frames, and at first in each of some.
+_EVERY, _OFTEN, _AT_ONCE = 2, 0.75, 6
+_LEAST_CHANGED = 2  # cells of the small copy
+# Frames for which a smaller window must do before it is taken; after each time that it
+# was too small, twice as many, up to the most.
+_PATIENCE, _MOST_PATIENCE = 15, 120
+_SELDOM = 4  # frames from one look at the mattes of whole frames to the next
+# How much larger than necessary a window is made, and one that had become too small.
+_ROOM, _MORE_ROOM = 1.1, 1.3
+_WORTH = 0.75  # a smaller window must spare a quarter of the pixels
+_AHEAD = 2  # frames for which people go on as they went between the last two
+
+
+@dataclass
+class _Tile:
+    """A part of the frame that is looked at now and then.
+
+    Attributes:
+        window: Where it is.
+        picture: The small copy of the frame when it was last looked at.
+        count: The number of that frame.
+        state: The network's state after that look.
+        boxes: Around those who were seen there.
+    """
+
+    window: Window
+    picture: Picture
+    count: int
+    state: State = None
+    boxes: list[Box] = field(default_factory=list)
+
+
+class Follower:
+    """A window that follows people as frames come; see `loop.Guide`.
+
+    It begins with the whole frame, and returns to it when nobody is seen, after a cut,
+    and where a window would not spare a quarter of its pixels.
+
+    Args:
+        eye: Looks at the rest of the frame; used for nothing else meanwhile.
+        ratio: Size of the coarse pass for whole frames; see `choose_ratio`. Where that
+            is 1 there are no windows.
+    """
+
+    def __init__(self, eye: Engine, ratio: float | str | None = None) -> None:
+        self._eye, self._given = eye, ratio
+        self._shape: tuple[int, ...] = ()
+        self._region = self._used = WHOLE
+        self._people: Box | None = None
+
+    def at(self, frame: Frame, time: Fraction | None = None) -> Region:
+        """Give the region of the next frame, or the last one's for any time."""
+        if time is not None:
+            return self._used
+        if frame.pixels.shape != self._shape:
+            self._start(frame)
+        self._now = shrink(frame.pixels)
+        if difference(self._before, self._now) > CHANGE:
+            self._look_everywhere()
+        return self._region
+
+    def _start(self, frame: Frame) -> None:
+        """Begin with frames of a size."""
+        self._shape = frame.pixels.shape
+        height, width = self._shape[:2]
+        self._frame, self._all = (width, height), (0, 0, width, height)
+        self._ratio = choose_ratio(width, height, self._given)
+        self._coarse = int(height * self._ratio), int(width * self._ratio)
+        # The eye sees tiles that overlap, so that people at their edges are seen.
+        rows, columns = (CELL * math.ceil(n / _TILES / CELL + 1) for n in self._coarse)
+        self._tile = math.ceil(rows / self._ratio), math.ceil(columns / self._ratio)
+        self._can = self._ratio < 1 and min(self._coarse) >= 3 * CELL
+        self._before = self._now = self._known = shrink(frame.pixels)
+        self._count, self._used = 0, WHOLE
+        self._look_everywhere()
+        if self._can:
+            self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
+
+    def _look_everywhere(self) -> None:
+        self._region, self._step = WHOLE, CELL / self._ratio
+        self._patience, self._people = _PATIENCE, None
+        self._settle()
+
+    def _settle(self) -> None:
+        """Begin with a window, or with whole frames."""
+        self._since, self._recent = self._count, list[tuple[int, Box | None]]()
+        self._looked, self._tiles = self._count, list[_Tile]()
+        self._credit: float = _AT_ONCE
+        if not self._region.windows:
+            return
+        height, width = self._tile
+        for row in range(_TILES):
+            for column in range(_TILES):
+                left = column * (self._frame[0] - width) // (_TILES - 1)
+                top = row * (self._frame[1] - height) // (_TILES - 1)
+                window = Window(left, top, (left, top, left + width, top + height))
+                self._tiles.append(_Tile(window, self._now, self._count))
+
+    def learn(self, matted: Matted) -> None:
+        """Find where the people are now, and where to look next."""
+        self._used, self._before = matted.region, self._now
+        self._count += 1
+        if not matted.region.windows:
+            self._known = self._now
+        if not self._can or (not self._region.windows and self._count % _SELDOM):
+            return
+        boxes = self._boxes(matted, matted.region)
+        if self._region.windows:
+            self._look_around(matted.frame)
+            (window,) = self._region.windows
+            boxes += [
+                box
+                for tile in self._tiles
+                for box in tile.boxes
+                if not contains(window.keep, box)
+            ]
+        self._choose(union(*boxes) if boxes else None, matted.frame.time)
+
+    def _boxes(self, matted: Matted, region: Region) -> list[Box]:
+        """Find the boxes around the people in a matte, or in one of a part."""
+        ratio = region.ratio if region.windows else self._ratio
+        window = region.windows[0] if region.windows else Window(0, 0, self._all)
+        # In a window people are large enough for half of the pixels.
+        every = max(1, round((2 if region is self._region else 1) / ratio))
+        (alpha,) = matted.glimpse(every)
+        return [
+            (
+                max(0, window.left + every * left), max(0, window.top + every * top),
+                min(self._frame[0], window.left + every * right),
+                min(self._frame[1], window.top + every * bottom),
+            )
+            for left, top, right, bottom in find_boxes(
+                alpha[..., 0].astype(np.float32) / np.float32(255)
+            )
+        ]  # fmt: skip
+
+    def _look_around(self, frame: Frame) -> None:
+        """Look at one tile of the frame, if it is time to."""
+        self._credit = min(_AT_ONCE, self._credit + _OFTEN)
+        (window,) = self._region.windows
+        outside = [
+            tile for tile in self._tiles if not contains(window.keep, tile.window.keep)
+        ]
+        changed = [tile for tile in outside if self._changed(tile, window.keep)]
+        if self._credit < 1 or not changed:
+            changed = outside if self._count - self._looked >= _EVERY else []
+        if not changed:
+            return
+        tile = min(changed, key=lambda tile: tile.count)
+        part = crop(frame, tile.window, self._tile)
+        (matted,), tile.state = self._eye.step([part], tile.state)
+        region = Region(windows=(tile.window,), ratio=self._ratio)
+        # What looks like a person, and was there when the network saw the whole frame
+        # and took it for none, is none.
+        new = np.abs(self._now - self._known) > CHANGE
+        tile.boxes = [
+            box for box in self._boxes(matted, region) if self._part(new, box).any()
+        ]
+        tile.picture, tile.count, self._looked = self._now, self._count, self._count
+        self._credit -= 1
+
+    def _changed(self, tile: _Tile, inside: Box) -> bool:
+        """Whether something has changed in a tile, but not in the window."""
+        changed = np.abs(self._now - tile.picture) > CHANGE
+        self._part(changed, inside)[:] = False
+        return int(self._part(changed, tile.window.keep).sum()) >= _LEAST_CHANGED
+
+    def _part(self, cells: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
+        """Give the part of a small copy that shows a box."""
+        down, across = cells.shape[0] / self._frame[1], cells.shape[1] / self._frame[0]
+        return cells[
+            int(box[1] * down) : math.ceil(box[3] * down),
+            int(box[0] * across) : math.ceil(box[2] * across),
+        ]
+
+    def _choose(self, people: Box | None, time: Fraction) -> None:
+        """Choose where to look next.
+
+        Args:
+            people: The box around all of them.
+            time: When they were seen [s].
+        """
+        box = None if people is None else pad(self._lead(people), self._frame)
+        self._people = people
+        self._recent.append((self._count, box))
+        while self._recent[0][0] < self._count - self._patience:
+            del self._recent[0]
+        if self._region.windows and box is not None:
+            (window,) = self._region.windows
+            if not contains(window.keep, box):
+                if self._needed(box) > self._step:
+                    self._patience = min(2 * self._patience, _MOST_PATIENCE)
+                    self._look_in(box, self._needed(box) * _MORE_ROOM, time)
+                else:
+                    self._look_in(box, self._step, time)
+                return
+        if self._count - self._since < self._patience:
+            return
+        boxes = [each for _, each in self._recent if each is not None]
+        if not boxes:
+            if self._region.windows:
+                self._look_everywhere()
+            return
+        box = union(*boxes)
+        step = self._needed(box) * _ROOM
+        if step**2 <= _WORTH * self._step**2:
+            self._look_in(box, step, time)
+
+    def _lead(self, people: Box) -> Box:
+        """Enlarge the box around people by the way that they will go at once."""
+        if self._people is None:
+            return people
+        most = (people[3] - people[1]) // 2
+        ways = [
+            min(most, _AHEAD * max(0, sign * (new - old)))
+            for sign, new, old in zip((-1, -1, 1, 1), people, self._people, strict=True)
+        ]
+        left, top, right, bottom = people
+        return left - ways[0], top - ways[1], right + ways[2], bottom + ways[3]
+
+    def _needed(self, box: Box) -> int:
+        """Give the side of a cell in the smallest window that holds a box [pixels]."""
+        # A cell of room, since windows stand on a grid.
+        rows, columns = (n // CELL - 1 for n in self._coarse)
+        width, height = box[2] - box[0], box[3] - box[1]
+        # With a ratio of 1 other maps would have to be built.
+        return max(CELL + 1, -(-width // columns), -(-height // rows))
+
+    def _look_in(self, box: Box, step: float, time: Fraction) -> None:
+        """Look in a window around a box, unless it would hardly spare anything.
+
+        Args:
+            box: What it holds.
+            step: Side of a cell [pixels].
+            time: When it was chosen [s].
+        """
+        step = math.ceil(step)
+        if step**2 > _WORTH * (CELL / self._ratio) ** 2:
+            patience = self._patience
+            self._look_everywhere()
+            self._patience = patience
+            return
+        height, width = (math.ceil(n * step / CELL) for n in self._coarse)
+        left, top = centre(box, (width, height), step, self._frame)
+        keep = (
+            max(0, left), max(0, top),
+            min(self._frame[0], left + width), min(self._frame[1], top + height),
+        )  # fmt: skip
+        size, other = (height, width), step != self._step
+        ratio = ratio_for(size, self._coarse)
+        self._region = Region(time, (Window(left, top, keep),), size, ratio)
+        self._step = step
+        if other:
+            self._settle()

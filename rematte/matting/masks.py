@@ -1,0 +1,144 @@
+"""Core and garbage mattes: what is always and never cut out."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.video.frame import Frame, Pixels
+from rematte.video.mask_spec import MaskSpec, Point
+from rematte.video.opening import Limits
+from rematte.video.pixels import resize, with_depth
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
+
+_FINE = 4  # rows of a shape within each row of the picture
+
+
+class Masks:
+    """Several masks as one.
+
+    Args:
+        specs: What each is.
+        limits: The largest file that is accepted.
+        rate: Frames per second of sequences of images.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+
+    def __init__(
+        self, specs: Sequence[MaskSpec], limits: Limits, rate: Fraction
+    ) -> None:
+        self._shapes = [spec for spec in specs if spec.file is None]
+        self._drawn: dict[str, tuple[object, NDArray[np.float32]]] = {}
+        self._files = [
+            (spec, _MaskFile(spec, limits, rate)) for spec in specs if spec.file
+        ]
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._shapes or self._files)
+
+    def at(self, frame: Frame) -> NDArray[np.float32] | None:
+        """Give the masks at a frame's time, (H, W) in [0, 1]; None where none holds."""
+        height, width = frame.pixels.shape[:2]
+        found = [
+            self._draw(spec, frame.time, height, width)
+            for spec in self._shapes
+            if spec.holds(frame.time)
+        ]
+        found += [
+            file.at(frame.time, height, width)
+            for spec, file in self._files
+            if spec.holds(frame.time)
+        ]
+        return np.maximum.reduce(found, dtype=np.float32) if found else None
+
+    def _draw(
+        self, spec: MaskSpec, time: Fraction, height: int, width: int
+    ) -> NDArray[np.float32]:
+        """Draw a shape, unless it is as it was."""
+        corners = spec.corners(time)
+        wanted, (known, drawn) = (
+            (corners, height, width),
+            self._drawn.get(spec.text, ((), np.empty(0, np.float32))),
+        )
+        if known != wanted:
+            drawn = draw(corners, height, width)
+            self._drawn[spec.text] = wanted, drawn
+        return drawn
+
+
+class _MaskFile:
+    """A picture, or a video whose times are the source's; its last frame stays."""
+
+    def __init__(self, spec: MaskSpec, limits: Limits, rate: Fraction) -> None:
+        assert spec.file is not None
+        how = ReadOptions(limits=limits, hold_gaps=True, input_alpha="multiply")
+        with VideoReader(spec.file, how) as reader:
+            images = reader.images and not reader.info.still
+        if images:
+            how = ReadOptions(
+                limits=limits, frame_rate=rate, hold_gaps=True, input_alpha="multiply"
+            )
+        self._reader = VideoReader(spec.file, how)
+        self._frames: Iterator[Frame] = iter(self._reader)
+        self._now = next(self._frames)
+        self._following = next(self._frames, None)
+        self._first = self._now.time
+        self._made: NDArray[np.float32] | None = None
+
+    def at(self, time: Fraction, height: int, width: int) -> NDArray[np.float32]:
+        """Give the mask that is shown at a time of the source [s]."""
+        while self._following and time >= self._following.time - self._first:
+            self._now, self._made = self._following, None
+            self._following = next(self._frames, None)
+        if self._made is None or self._made.shape != (height, width):
+            self._made = _light(self._now, height, width)
+        return self._made
+
+
+def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
+    """Give how light a picture is, (height, width) in [0, 1]; where clear, it is 0."""
+    pixels = with_depth(frame.pixels, True)
+    gray: Pixels = pixels.mean(2, keepdims=True, dtype=np.float32).astype(np.uint16)
+    light: NDArray[np.float32] = resize(gray, width, height)[..., 0].astype(np.float32)
+    light /= np.float32(65535)
+    if frame.alpha is not None:
+        alpha = resize(with_depth(frame.alpha, True), width, height)
+        light *= alpha[..., 0] / np.float32(65535)
+    return light
+
+
+def draw(corners: Sequence[Point], height: int, width: int) -> NDArray[np.float32]:
+    """Draw a polygon with smooth edges, (height, width) in [0, 1].
+
+    Where its sides cross each other, what is inside twice is outside.
+
+    Args:
+        corners: x and y of each [pixels]; (0, 0) is the picture's top left corner.
+        height: Of the picture [pixels].
+        width: Of the picture [pixels].
+    """
+    x, y = np.array(corners).T
+    to_x, to_y = np.roll(x, -1), np.roll(y, -1)
+    lines = (np.arange(height * _FINE) + 0.5) / _FINE
+    meets = (np.minimum(y, to_y) <= lines[:, None]) & (
+        lines[:, None] < np.maximum(y, to_y)
+    )
+    slope = (to_x - x) / np.where(to_y == y, 1, to_y - y)
+    crossed = np.where(meets, x + (lines[:, None] - y) * slope, width)
+    crossed = np.sort(np.clip(crossed, 0, width), axis=1)
+    # How much more of a pixel than of the one to its left lies inside.
+    steps = np.zeros((height, width + 2))
+    rows = np.arange(len(lines)) // _FINE
+    for side in range(crossed.shape[1] // 2 * 2):
+        inward = 1 - 2 * (side % 2)
+        column = crossed[:, side].astype(int)
+        beyond = crossed[:, side] - column
+        np.add.at(steps, (rows, column), inward * (1 - beyond) / _FINE)
+        np.add.at(steps, (rows, column + 1), inward * beyond / _FINE)
+    covered: NDArray[np.float64] = steps.cumsum(1)[:, :width]
+    return covered.clip(0, 1).astype(np.float32)

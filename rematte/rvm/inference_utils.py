@@ -1,0 +1,181 @@
+"""RobustVideoMatting's readers and writers, over those of `rematte.video`.
+
+They exist so that programs written for that documentation run unchanged; new ones
+should use `rematte.video`, which keeps exact times, sound and colour.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rematte.engines.tensors import to_pixels
+from rematte.video.encoding import choose
+from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.image_writer import ImageWriter
+from rematte.video.opening import open_input
+from rematte.video.reader import VideoReader as _Reader
+from rematte.video.values import Rate, parse_rate
+from rematte.video.writer import FileWriter, Writer
+
+try:
+    from PIL import Image
+except ImportError:  # torchvision, whose transforms want its images, brings it along
+    Image = None  # type: ignore[assignment]
+
+Transform = Callable[[Any], Any]
+
+
+class VideoReader(Dataset[Any]):
+    """The frames of a video, or of an image folder, as a data set.
+
+    Frames are decoded in order; going back begins again at the start.
+
+    Args:
+        path: A video file or a folder of images.
+        transform: Turns a frame into what is wanted, for example torchvision's
+            `ToTensor()`. It is given a PIL image where Pillow is installed, else an
+            (H, W, 3) array of 8-bit RGB. Without it the frames are given like that.
+
+    Attributes:
+        frame_rate: Average frames per second.
+    """
+
+    def __init__(self, path: str | Path, transform: Transform | None = None) -> None:
+        self._path, self._transform = path, transform
+        with _Reader(path) as reader:
+            self.frame_rate = reader.average_rate
+            self._length = reader.info.frames if reader.images else _count(Path(path))
+        self._frames: Iterator[Frame] | None = None
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self._length or 0
+
+    def __getitem__(self, index: int) -> Any:
+        """The frame at an index, transformed."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)} in {self._path}")
+        if self._frames is None or index < self._next:
+            self._frames, self._next = iter(_Reader(self._path)), 0
+        for frame in self._frames:
+            self._next += 1
+            if self._next > index:
+                return self._give(frame)
+        raise IndexError(f"{self._path} ends at frame {self._next}, not {len(self)}")
+
+    def _give(self, frame: Frame) -> Any:
+        pixels = frame.pixels
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        picture: Any = pixels if Image is None else Image.fromarray(pixels)
+        return picture if self._transform is None else self._transform(picture)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker process of a `DataLoader` opens the file itself."""
+        return {**self.__dict__, "_frames": None, "_next": 0}
+
+
+class ImageSequenceReader(VideoReader):
+    """The images of a folder, in natural order; see `VideoReader`."""
+
+
+def _count(path: Path) -> int:
+    """Count a video's frames by its packets, without decoding them."""
+    with open_input(path) as container:
+        packets = container.demux(container.streams.video[0])
+        return sum(packet.size > 0 and not packet.is_discard for packet in packets)
+
+
+class VideoWriter:
+    """Writes tensors to a video.
+
+    Args:
+        path: Its suffix decides the format.
+        frame_rate: Frames per second, any kind of number.
+        bit_rate: Bits per second to aim at.
+    """
+
+    def __init__(
+        self, path: str | Path, frame_rate: Rate, bit_rate: int = 1_000_000
+    ) -> None:
+        self._path, self._rate = Path(path), parse_rate(frame_rate)
+        self._bit_rate = bit_rate
+        self._writer: Writer | None = None
+        self._count = 0
+        self._finalizer: Any = None
+
+    def write(self, frames: Tensor) -> None:
+        """Append frames.
+
+        Args:
+            frames: (T, C, H, W) in [0, 1], RGB or one channel; or with more leading
+                dimensions, as a `DataLoader` and the network give them.
+        """
+        for image in frames.detach().reshape(-1, *frames.shape[-3:]):
+            pixels = to_pixels(image, wide=False)
+            if self._writer is None:
+                self._open(pixels.shape[1], pixels.shape[0])
+            step = 1 / self._rate
+            frame = Frame(pixels, self._count * step, step)
+            if self._writer is not None:
+                self._writer.write(frame)
+            self._count += 1
+
+    def _open(self, width: int, height: int) -> None:
+        info = VideoInfo(width, height, self._rate, 1 / self._rate, Colour())
+        mbps = self._bit_rate / 1e6
+        encoding = choose(self._path, info, alpha=False, mbps=mbps)
+        self._writer = FileWriter(self._path, info, encoding)
+        # The documented example never closes its writer.
+        self._finalizer = weakref.finalize(self, self._writer.finish)
+
+    def close(self) -> None:
+        """Complete the file; else it is completed when the writer is collected."""
+        if self._finalizer is not None:
+            self._finalizer()
+
+
+class ImageSequenceWriter:
+    """Writes tensors to numbered images in a folder.
+
+    Args:
+        path: The folder, made if it is not there.
+        extension: Such as "png" or "jpg".
+    """
+
+    def __init__(self, path: str | Path, extension: str = "png") -> None:
+        self._pattern = Path(path) / f"%04d.{extension}"
+        self._writer: ImageWriter | None = None
+        self._count = 0
+        self._finalizer: Any = None
+
+    def write(self, frames: Tensor) -> None:
+        """Append images.
+
+        Args:
+            frames: (T, C, H, W) in [0, 1] with 1, 3 or 4 channels (the fourth is
+                straight alpha); or with more leading dimensions.
+        """
+        for image in frames.detach().reshape(-1, *frames.shape[-3:]):
+            pixels = to_pixels(image, wide=False)
+            height, width, channels = pixels.shape
+            if self._writer is None:
+                info = VideoInfo(width, height, Fraction(30), Fraction(1, 30), Colour())
+                encoding = choose(
+                    self._pattern, info, alpha=channels == 4, gray=channels == 1
+                )
+                self._writer = ImageWriter(self._pattern, info, encoding)
+                self._finalizer = weakref.finalize(self, self._writer.finish)
+            self._writer.write(Frame(pixels, Fraction(self._count), Fraction(1)))
+            self._count += 1
+
+    def close(self) -> None:
+        """Move the images to their final names, if that has not been done."""
+        if self._finalizer is not None:
+            self._finalizer()

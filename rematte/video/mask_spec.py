@@ -1,0 +1,169 @@
+"""Reads who is cut out: masks as pictures, videos, boxes and polygons; and a person.
+
+Nothing heavy is imported here, since `rematte --help` needs this module.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+from rematte.video.values import parse_time
+
+Point = tuple[float, float]
+
+GRAMMAR = (
+    "a picture or a video, X,Y,WIDTH,HEIGHT, or points:X,Y X,Y X,Y..., each with "
+    "@FROM-TO to say when [s]; or a shape at several times, SHAPE@TIME;SHAPE@TIME"
+)
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """A mask as it was asked for.
+
+    Attributes:
+        text: What was given.
+        file: A picture or a video that is white in it; None for a shape.
+        keys: The corners of a shape [pixels] at some times [s], in order of time.
+        since: When it begins to hold [s].
+        until: When it ends to hold [s]; None: never.
+    """
+
+    text: str
+    file: Path | None = None
+    keys: tuple[tuple[Fraction, tuple[Point, ...]], ...] = ()
+    since: Fraction = Fraction(0)
+    until: Fraction | None = None
+
+    def holds(self, time: Fraction) -> bool:
+        """Whether it holds at a time of the source [s]."""
+        return self.since <= time and (self.until is None or time < self.until)
+
+    def corners(self, time: Fraction) -> list[Point]:
+        """The corners of a shape [pixels], moved evenly from one time to the next."""
+        index = bisect_right([when for when, _ in self.keys], time)
+        (begin, one), (end, other) = self.keys[max(0, index - 1)], self.keys[-1]
+        if index < len(self.keys):
+            end, other = self.keys[index]
+        share = float((time - begin) / (end - begin)) if begin < end else 0.0
+        share = max(0.0, share)  # before the first time it is as there
+        return [
+            (x + share * (to_x - x), y + share * (to_y - y))
+            for (x, y), (to_x, to_y) in zip(one, other, strict=True)
+        ]
+
+
+def parse_masks(name: str, given: str | Path | Sequence[str | Path]) -> list[MaskSpec]:
+    """Read masks.
+
+    Args:
+        name: What an error calls them.
+        given: One or several; `GRAMMAR` says what each may be.
+
+    Raises:
+        ValueError: If one is neither a shape nor an existing file.
+    """
+    each = [given] if isinstance(given, str | Path) else given
+    try:
+        return [_parse(str(text)) for text in each]
+    except ValueError as error:
+        raise ValueError(f"{name} {error}; it takes {GRAMMAR}") from error
+
+
+def _parse(text: str) -> MaskSpec:
+    if Path(text).exists():
+        return MaskSpec(text, Path(text))
+    shapes = [part.rpartition("@")[::2] for part in text.split(";")]
+    if len(shapes) > 1:
+        keys = [(_time(when), _corners(shape)) for shape, when in shapes]
+        if any(one[0] >= other[0] for one, other in pairwise(keys)):
+            raise ValueError(f"{text!r}: each time must be later than the one before")
+        if len({len(corners) for _, corners in keys}) > 1:
+            raise ValueError(f"{text!r}: a shape keeps its number of corners")
+        return MaskSpec(text, None, tuple(keys))
+    what, span, when = text.rpartition("@")
+    since, until = Fraction(0), None
+    if span:
+        begin, dash, end = when.partition("-")
+        if not dash:
+            raise ValueError(
+                f"{text!r}: {when!r} is no span of time such as 2-3.5 or 2-"
+            )
+        since = _time(begin) if begin else since
+        until = _time(end) if end else None
+        if until is not None and until <= since:
+            raise ValueError(f"{text!r}: the span {when} ends before it begins")
+    shape = what if span else text
+    if Path(shape).exists() or "%" in shape:
+        return MaskSpec(text, Path(shape), (), since, until)
+    return MaskSpec(text, None, ((since, _corners(shape)),), since, until)
+
+
+def _time(text: str) -> Fraction:
+    found = parse_time("the time", text)
+    assert found is not None
+    return found
+
+
+def _corners(text: str) -> tuple[Point, ...]:
+    """Read the corners of a box or a polygon."""
+    kind, is_polygon, rest = text.partition(":")
+    try:
+        if is_polygon and kind == "points":
+            pairs = [pair.split(",") for pair in rest.split()]
+            corners = tuple((float(x), float(y)) for x, y in pairs)
+            if len(corners) >= 3:
+                return corners
+        else:
+            x, y, width, height = (float(number) for number in text.split(","))
+            if min(width, height) > 0:
+                right, bottom = x + width, y + height
+                return (x, y), (right, y), (right, bottom), (x, bottom)
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is neither a shape nor an existing file")
+
+
+PLACES = ("largest", "centre", "left", "right")
+
+
+@dataclass(frozen=True)
+class Who:
+    """The person who is asked for.
+
+    Attributes:
+        place: One of `PLACES`, where a scene begins; or "".
+        number: From 1 in the order in which people come, from left to right; or 0.
+        point: Where they are [pixels of the frame], if neither is given.
+        time: When they are there [s]; None: when the first ones come.
+    """
+
+    place: str = ""
+    number: int = 0
+    point: Point = (0.0, 0.0)
+    time: Fraction | None = None
+
+
+def parse_who(given: str | int) -> Who:
+    """Read a person: one of `PLACES`, a number, "X,Y" or "X,Y@TIME".
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    text = str(given)
+    if text in PLACES:
+        return Who(text)
+    if text.isdecimal() and int(text) > 0:
+        return Who(number=int(text))
+    where, _, when = text.partition("@")
+    try:
+        x, y = (float(number) for number in where.split(","))
+        return Who(point=(x, y), time=_time(when) if when else None)
+    except ValueError as error:
+        raise ValueError(
+            f"person must be {', '.join(PLACES)}, a number from 1, X,Y or X,Y@TIME, "
+            f"got {given!r}"
+        ) from error

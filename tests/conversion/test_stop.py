@@ -1,0 +1,126 @@
+"""A conversion that is stopped from outside, and one from and to open files."""
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_clip
+from fakes import Fake, colours, decode, names, save_images, threads
+
+from rematte import Cancelled, InputError, TimedOut, convert_video
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mp4", colours(8, (64, 48)))
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_conversion_that_is_cancelled_leaves_nothing(
+    after: int, clip: Path, tmp_path: Path
+) -> None:
+    event = threading.Event()
+    if not after:
+        event.set()
+
+    def progress(done: int, total: int | None) -> None:
+        if done == after:
+            event.set()
+
+    out = {"output": tmp_path / "out.mkv", "output_alpha": tmp_path / "alpha"}
+    (tmp_path / "alpha").mkdir()
+    with pytest.raises(Cancelled, match=f"after {after} frames"):
+        convert_video(Fake(), clip, progress=progress, cancel=event, **out)
+    assert names(tmp_path) == {"in.mp4", "alpha"}
+    assert names(tmp_path / "alpha") == set()
+
+
+class Slow(Fake):
+    """A network that does not come to an end before it is stopped."""
+
+    def forward(self, *args: Any) -> Any:
+        threading.Event().wait(0.3)
+        return super().forward(*args)
+
+
+def test_a_conversion_that_takes_too_long_leaves_nothing(
+    clip: Path, tmp_path: Path
+) -> None:
+    before = threads()
+    with pytest.raises(TimedOut, match=r"timeout=0\.5 seconds after \d frame"):
+        convert_video(
+            Slow(), clip, output=tmp_path / "out.mkv", progress=False, timeout=0.5
+        )
+    assert names(tmp_path) == {"in.mp4"}
+    assert threads() <= before
+    with pytest.raises(ValueError, match="timeout must be above 0"):
+        convert_video(Fake(), clip, output=tmp_path / "out.mkv", timeout=0)
+
+
+def test_the_look_for_people_can_be_stopped(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = threading.Event()
+
+    def look(shots: Any, *rest: Any) -> None:
+        event.set()
+        list(shots)
+
+    monkeypatch.setattr("rematte.conversion.look.find_regions", look)
+    big = make_clip(tmp_path / "big.mp4", 2, size=(640, 480))
+    with pytest.raises(Cancelled, match="after 0 frames"):
+        convert_video(
+            Fake(), big, output=tmp_path / "out.mkv", progress=False, cancel=event,
+            region="auto",
+        )  # fmt: skip
+    assert names(tmp_path) == {"in.mp4", "big.mp4"}
+
+
+def test_open_files_go_in_and_out(clip: Path, tmp_path: Path) -> None:
+    output, alpha = io.BytesIO(), io.BytesIO()
+    with clip.open("rb") as source:
+        report = convert_video(
+            Fake(), source, output=output, output_alpha=alpha, format="mkv",
+            progress=False,
+        )  # fmt: skip
+    assert report.outputs["output"] == "the open file"
+    convert_video(Fake(), clip, output=tmp_path / "out.mkv", progress=False)
+    (tmp_path / "back.mkv").write_bytes(output.getvalue())
+    for one, other in zip(
+        decode(tmp_path / "back.mkv"), decode(tmp_path / "out.mkv"), strict=True
+    ):
+        assert (one == other).all()
+    assert len(alpha.getvalue()) > 1000
+    with (tmp_path / "named.webm").open("wb") as named:  # its name says the format
+        convert_video(Fake(), clip, output=named, progress=False)
+    assert b"webm" in (tmp_path / "named.webm").read_bytes()[:64]
+
+
+def test_open_files_that_cannot_be_used_are_refused(clip: Path, tmp_path: Path) -> None:
+    empty = io.BytesIO()
+    wrong: list[tuple[type[Exception], str, Any, dict[str, Any]]] = [
+        (ValueError, "needs a format", clip, {"output": empty}),
+        (ValueError, "format must be one of", clip, {"output": empty, "format": "x"}),
+        (ValueError, "suffix decides", clip, {"output": "o.mov", "format": "mov"}),
+        (InputError, "^the open file: .*not a video", io.BytesIO(b"nothing"),
+         {"output": empty, "format": "mov"}),
+        (TypeError, "opened for text", io.StringIO(), {"output": "o.mov"}),
+        (ValueError, "only one", clip,
+         {"output": empty, "output_alpha": empty, "format": "mkv"}),
+    ]  # fmt: skip
+    for error, message, source, arguments in wrong:
+        with pytest.raises(error, match=message):
+            convert_video(Fake(), source, progress=False, **arguments)
+    assert not empty.getvalue()
+    assert names(tmp_path) == {"in.mp4"}
+
+
+def test_a_photo_in_an_open_file_is_a_photo(tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "images", colours(1))
+    source, out = io.BytesIO((folder / "shot0.png").read_bytes()), io.BytesIO()
+    fake = Fake()
+    convert_video(fake, source, output=out, format="png", progress=False)
+    assert out.getvalue().startswith(b"\x89PNG")
+    assert fake.seen > 1  # it was shown until alpha settled

@@ -1,0 +1,322 @@
+"""Frames in memory are matted as files are, by one engine for all threads."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from fakes import open_image, threads
+from numpy.typing import NDArray
+from PIL import Image
+
+import rematte
+from rematte import Matter
+from rematte.engines.openvino import CompiledGraph
+from rematte.errors import InputError
+from rematte.matter.photo import PhotoSource
+from rematte.video.frame import Frame
+from rematte.video.reader import VideoReader
+
+SIZE = 112, 80
+
+
+@pytest.fixture(scope="module")
+def matter() -> Matter:
+    """Alpha reshaped and edges cleaned, so that these are seen to be done too."""
+    return Matter(downsample_ratio=0.5, edge_colour="clean", black_point=0.1)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[NDArray[np.uint8]]:
+    """Somebody who sways before a wall."""
+    rng, frames = np.random.default_rng(3), []
+    width, height = SIZE
+    for step in range(6):
+        y, x = np.mgrid[:height, :width]
+        picture = np.full((height, width, 3), (140, 150, 150), np.float64)
+        x = x - width / 2 - 2 * step
+        for middle, half, colour in (
+            ((0.25 * height), (14, 16), (50, 35, 25)),
+            ((0.32 * height), (12, 16), (215, 165, 140)),
+            ((1.05 * height), (25, 44), (40, 50, 110)),
+        ):
+            picture[(x / half[0]) ** 2 + ((y - middle) / half[1]) ** 2 < 1] = colour
+        noisy = picture + rng.normal(0, 4, picture.shape)
+        frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return frames
+
+
+@pytest.fixture(scope="module")
+def alone(matter: Matter, frames: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+    stream = matter.stream()
+    mattes = [stream(frame).rgba for frame in frames]
+    assert 0.1 < (mattes[-1][..., 3] > 200).mean() < 0.5
+    return mattes
+
+
+def converted(
+    matter: Matter, frames: list[NDArray[np.uint8]], folder: Path, **options: Any
+) -> list[NDArray[Any]]:
+    """What `convert_video` makes of a lossless video of these frames."""
+    clip = make_clip(folder / "in.mkv", frames, size=SIZE, codec="ffv1", pix_fmt="bgr0")
+    rematte.convert_video(
+        matter, clip, output=folder / "out", progress=False, **options
+    )
+    return [open_image(path) for path in sorted((folder / "out").iterdir())]
+
+
+def test_a_stream_gives_what_a_conversion_gives(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    (tmp_path / "out").mkdir()
+    made = converted(matter, frames, tmp_path)
+    assert len(made) == len(alone)
+    assert all(map(np.array_equal, made, alone))
+
+
+def test_frames_are_warmed_up_as_a_conversion_is(
+    frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    matter = Matter(
+        downsample_ratio=0.5, edge_colour="clean", black_point=0.1, warmup="auto"
+    )
+    held = np.empty_like(frames[0])
+
+    def camera() -> Any:  # that writes every frame into the same memory
+        for frame in frames:
+            held[:] = frame
+            yield held
+
+    made = [matted.rgba for matted in matter.frames(camera())]
+    assert all(map(np.array_equal, converted(matter, frames, tmp_path), made))
+    assert not np.array_equal(made[0], alone[0])
+    assert list(matter.frames([])) == []
+
+
+def test_frames_that_are_no_longer_wanted_end_the_threads(
+    matter: Matter, frames: list[NDArray[np.uint8]]
+) -> None:
+    before = threads()
+    mattes = matter.frames(frames)
+    assert next(mattes).alpha.shape == frames[0].shape[:2]
+    mattes.close()  # type: ignore[attr-defined]
+    assert threads() <= before
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        list(matter.frames([frames[0], frames[0].astype(np.float32)]))
+
+
+def test_streams_of_threads_are_each_as_if_alone(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+) -> None:
+    def run(number: int) -> bool:
+        stream = matter.stream()
+        shown = frames[::-1] if number % 2 else frames
+        if number % 2:  # another video in between, of another size
+            stream(shown[0][:64])
+            stream(shown[0])
+            stream.reset()
+            shown = frames
+        found = [stream(frame).rgba for frame in shown]
+        return all(map(np.array_equal, found, alone))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, range(8)))
+
+
+def test_several_streams_in_one_call(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+) -> None:
+    streams = matter.streams()
+    for index, frame in enumerate(frames):
+        found = streams({"door": frame, "stage": frames[0]})
+        assert np.array_equal(found["door"].rgba, alone[index])
+    streams.leave("door")
+    assert len(streams) == 1
+    assert np.array_equal(streams({"door": frames[0]})["door"].rgba, alone[0])
+
+
+def test_what_is_warm_compiles_nothing(
+    frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matter = Matter(engine="openvino-float32", downsample_ratio=0.5)
+    matter.warm_up(*SIZE)
+
+    def fail(*args: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(CompiledGraph, "_build", fail)
+    for _ in range(2):  # the first one takes the engine that warmed up
+        matter.stream()(frames[0])
+    matter.photo(frames[0])
+    assert matter.engine == "openvino-float32"
+    with pytest.raises(AssertionError, match="compiled"):
+        matter.warm_up(64, 48)
+    with pytest.raises(ValueError, match="0x4"):
+        matter.warm_up(0, 4)
+
+
+def test_another_process_makes_its_own(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+) -> None:
+    again: Matter = pickle.loads(pickle.dumps(matter))
+    assert again.options == matter.options
+    assert np.array_equal(again.photo(frames[0]).alpha, matter.photo(frames[0]).alpha)
+
+
+def test_arrays_come_back_as_they_came(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+) -> None:
+    frame, exact = frames[0], Matter(engine="openvino-float32")
+    true = exact.stream()(frame).rgba.astype(float)
+    for given, most in (
+        (frame.astype(np.uint16) * np.uint16(257), 65535),
+        (frame.astype(np.float32) / np.float32(255), 1),
+        ((frame / 255), 1),
+        (torch.from_numpy(frame).movedim(-1, 0), 255),
+        (torch.from_numpy(frame) / 255, 1),
+    ):
+        matted = exact.stream()(given)
+        kind = np.asarray(given).dtype
+        assert matted.rgba.dtype == matted.alpha.dtype == kind
+        assert np.abs(matted.rgba / most * 255 - true).max() <= 1
+        behind = np.ones_like(matted.foreground)
+        assert matted.over(behind).dtype == kind
+    bgr = matter.stream(order="bgr")(frame[..., ::-1])
+    assert np.array_equal(bgr.rgba[..., [2, 1, 0, 3]], alone[0])
+    rgb = matter.stream()(frame)
+    over = rgb.over((120, 255, 155))
+    assert np.array_equal(bgr.over((155, 255, 120)), over[..., ::-1])
+    plate = np.broadcast_to(np.array([120, 255, 155], np.uint8), frame.shape)
+    assert np.array_equal(rgb.over(plate), over)
+    assert np.array_equal(over[0, 0], [120, 255, 155])
+    assert rgb.alpha.shape == frame.shape[:2]
+    assert rgb.foreground.shape == frame.shape
+
+
+def test_frames_of_other_libraries(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+) -> None:
+    decoded = av.VideoFrame.from_ndarray(frames[0], "rgb24")
+    image = Image.fromarray(frames[0])
+    turned = image.transpose(Image.Transpose.ROTATE_90)  # as EXIF's 6 has it stored
+    turned.getexif()[0x0112] = 6
+    for given in (decoded, image, turned, next(iter([Frame(frames[0], 0, 1)]))):  # type: ignore[arg-type]
+        assert np.array_equal(matter.stream()(given).rgba, alone[0])
+    clear = np.dstack([frames[0], np.full(frames[0].shape[:2], 128, np.uint8)])
+    assert 100 < matter.stream()(clear).alpha.max() <= 128
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (np.full((8, 8, 3), 255.0), ValueError, r"\[0, 1\].*divide"),
+        (np.full((8, 8, 3), np.nan), ValueError, r"\[0, 1\]"),
+        (np.zeros((8, 8, 3), np.int64), TypeError, "astype"),
+        (np.zeros((8, 8), np.uint8), ValueError, r"\(H, W, 3\)"),
+        (np.zeros((0, 8, 3), np.uint8), ValueError, r"\(H, W, 3\)"),
+        ("frame.png", TypeError, "str"),
+    ],
+)
+def test_what_is_no_frame_is_refused(
+    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]],
+    wrong: Any, error: type[Exception], message: str,
+) -> None:  # fmt: skip
+    stream = matter.stream()
+    with pytest.raises(error, match=message):
+        stream(wrong)
+    assert np.array_equal(stream(frames[0]).rgba, alone[0])  # it begins again
+
+
+def test_a_region_is_a_rectangle_in_every_size(
+    frames: list[NDArray[np.uint8]],
+) -> None:
+    stream = Matter(region=(0, 0, 40, 80), downsample_ratio=0.5).stream()
+    assert not stream(frames[0]).alpha[:, 40:].any()
+    assert not stream(frames[0][:, :96]).alpha[:, 40:].any()
+    with pytest.raises(ValueError, match="beyond"):
+        stream(frames[0][:40])
+    wrong: Any = {"codec": "h264"}
+    with pytest.raises(TypeError, match="codec"):
+        Matter(**wrong)
+
+
+def test_a_photo_is_what_a_conversion_makes_of_it(
+    matter: Matter, frames: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    photo = tmp_path / "in.png"
+    Image.fromarray(frames[0]).save(photo)
+    rematte.convert_video(matter, photo, output=tmp_path / "out.png", progress=False)
+    true = open_image(tmp_path / "out.png")
+    sources: list[PhotoSource] = [
+        photo, str(photo), photo.read_bytes(), BytesIO(photo.read_bytes()), frames[0],
+    ]  # fmt: skip
+    for source in sources:
+        assert np.array_equal(matter.photo(source).rgba, true)
+    assert np.array_equal(
+        np.asarray(Image.open(BytesIO(matter.photo(photo, "png")))), true
+    )
+    for name in ("exr", "tiff", "webp", "jpg"):
+        out = tmp_path / f"out.{name}"
+        background = "white" if name == "jpg" else None
+        rematte.convert_video(
+            matter, photo, output=out, background=background, progress=False
+        )
+        assert matter.photo(photo, name, background=background) == out.read_bytes()
+
+
+def test_a_photo_is_turned_by_its_exif(
+    matter: Matter, frames: list[NDArray[np.uint8]]
+) -> None:
+    file, plain = BytesIO(), BytesIO()
+    image = Image.fromarray(frames[0])
+    exif = Image.Exif()
+    exif[0x0112] = 8  # shown turned to the left
+    image.save(file, "jpeg", quality=98, exif=exif)
+    image.save(plain, "jpeg", quality=98)
+    turned, as_it_is = matter.photo(file.getvalue()), matter.photo(plain.getvalue())
+    assert turned.size == SIZE
+    assert as_it_is.size == SIZE[::-1]
+    assert np.array_equal(np.rot90(as_it_is.frame.pixels), turned.frame.pixels)
+
+
+def test_what_is_no_photo_is_refused(matter: Matter, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", 2)
+    with pytest.raises(InputError, match=r"^the image: .*not"):
+        matter.photo(b"nothing of the kind")
+    with pytest.raises(InputError, match="convert_video"):
+        matter.photo(clip)
+    blank = np.zeros((48, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="format must be one of png"):
+        matter.photo(blank, "mp4")
+    with pytest.raises(ValueError, match="background"):
+        matter.photo(blank, "jpg")
+
+
+def test_a_conversion_takes_a_matter_s_options(
+    matter: Matter, frames: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames, size=SIZE)
+    report = rematte.convert_video(
+        matter, clip, output_alpha=tmp_path / "a.mkv", progress=False
+    )
+    assert report.downsample_ratio == 0.5
+    report = rematte.convert_video(
+        matter,
+        clip,
+        downsample_ratio=1,
+        output_alpha=tmp_path / "a.mkv",
+        progress=False,
+    )
+    assert report.downsample_ratio == 1
+    with pytest.raises(ValueError, match="engine was chosen"):
+        rematte.convert_video(matter, clip, output=tmp_path / "o.mov", engine="plain")
+    with VideoReader(clip) as reader:
+        assert len(list(matter.frames(reader))) == len(frames)

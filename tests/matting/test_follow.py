@@ -1,0 +1,166 @@
+"""A window that follows people as frames come: who is seen, when it moves, its cost."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import Fake
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from rematte.engines.module import ModuleEngine
+from rematte.matter.matter import Matter
+from rematte.matting.follow import Follower
+from rematte.matting.loop import run
+from rematte.matting.region import Region
+from rematte.video.frame import Frame
+
+WIDTH, HEIGHT, FIRST = 1280, 720, 20
+STEP = Fraction(1, 25)
+Picture = NDArray[np.uint8]
+
+
+class Coarse(Fake):
+    """Sees red in a coarse copy alone, as a network does; counts what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.pixels = 0
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        ratio, red = rest[-1], src[0, :, :1]
+        size = [int(side * ratio) for side in red.shape[2:]]
+        self.pixels += size[0] * size[1]
+        small = F.interpolate(red, size, mode="area")
+        alpha = F.interpolate(small, red.shape[2:], mode="bilinear")[None]
+        return 1 - src, alpha, *[torch.zeros(1)] * 4
+
+
+def picture(*people: tuple[float, float], room: int = 60, tall: int = 90) -> Picture:
+    """Draw red people, whose left and top edges are given, in a room."""
+    drawn = np.full((HEIGHT, WIDTH, 3), (0, room, room), np.uint8)
+    for left, top in people:
+        x, y = round(left), round(top)
+        drawn[y : y + tall, max(0, x) : max(0, x + tall // 3)] = 255, 0, 0
+    return drawn
+
+
+def follow(
+    pictures: list[Picture], whole: bool = False
+) -> tuple[list[NDArray[np.float32]], list[Region], Coarse, Coarse]:
+    """Give alphas, regions, and what network and eye have seen."""
+    network, eye = Coarse(), Coarse()
+    frames = [Frame(each, n * STEP, STEP) for n, each in enumerate(pictures)]
+    guide = None if whole else Follower(ModuleEngine(eye))
+    mattes = list(run(ModuleEngine(network), frames, regions=guide))
+    alphas = [m.pixels("alpha", False)[..., 0] / np.float32(255) for m in mattes]
+    return alphas, [matted.region for matted in mattes], network, eye
+
+
+def errors(alphas: list[NDArray[np.float32]], pictures: list[Picture]) -> float:
+    true = [each[..., 0] / np.float32(255) for each in pictures]
+    return float(
+        np.mean([np.abs(a - t).mean() for a, t in zip(alphas, true, strict=True)])
+    )
+
+
+def test_who_enters_is_seen_too_and_the_error_falls() -> None:
+    """One walks from the left; another enters from the right, at a run."""
+    pictures = []
+    for n in range(70):
+        people = [(100 + 12 * n, 300.0)]
+        if n >= 40:
+            people.append((WIDTH - 9 * (n - 40), 340.0))
+        pictures.append(picture(*people))
+    alphas, regions, *_ = follow(pictures)
+    whole, *_ = follow(pictures, whole=True)
+    assert not regions[0].windows
+    for n, (alpha, shown) in enumerate(zip(alphas, pictures, strict=True)):
+        person = shown[..., 0] > 200
+        if 40 <= n < 44:  # to be seen at all, somebody must be in the picture
+            person[:, WIDTH // 2 :] = False
+        assert alpha[person].mean() > 0.9, n
+    windows = {region.windows for region in regions[FIRST:]}
+    assert len(windows - {()}) > 1
+    before = slice(FIRST, 40)
+    assert errors(alphas[before], pictures[before]) < 0.65 * errors(
+        whole[before], pictures[before]
+    )
+
+
+def test_a_window_stays_where_people_stay() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [
+        picture((500 + 3 * np.sin(n / 5), 200), (640, 210 + 2 * np.cos(n / 3)))
+        + rng.integers(0, 8, (HEIGHT, WIDTH, 3), np.uint8) * np.uint8([0, 1, 1])
+        for n in range(70)
+    ]
+    _, regions, *_ = follow(pictures)
+    assert len(set(regions[FIRST:])) == 1
+    assert regions[FIRST].windows
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_looking_around_takes_a_tenth_at_most(busy: bool) -> None:
+    """Even where the rest of the picture never rests; and no step is larger."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(80):
+        drawn = picture((500, 300))
+        if busy:
+            noise = rng.integers(0, 256, (HEIGHT // 40, WIDTH // 40, 1), np.uint8)
+            noise = noise.repeat(40, 0).repeat(40, 1)
+            drawn[:200, :, 1:] = noise[:200] // 3
+        pictures.append(drawn)
+    _, regions, network, eye = follow(pictures)
+    assert all(region.windows for region in regions[FIRST:])
+    assert network.pixels == len(pictures) * 512 * 288
+    assert 0 < eye.pixels < 0.1 * network.pixels
+    # About once a second all of the rest is seen.
+    assert eye.pixels > 0.03 * network.pixels
+
+
+def test_a_cut_is_seen_whole() -> None:
+    pictures = [picture((200, 300))] * 30 + [picture((900, 100), room=200)] * 30
+    alphas, regions, *_ = follow(pictures)
+    assert regions[29].windows
+    assert not regions[30].windows
+    assert all(
+        a[p[..., 0] > 200].mean() > 0.9 for a, p in zip(alphas, pictures, strict=True)
+    )
+    assert regions[-1].windows
+
+
+def test_who_leaves_is_followed_and_an_empty_room_is_seen_whole() -> None:
+    pictures = [picture((max(-40, 150 - 6 * n), 300)) for n in range(70)]
+    alphas, regions, *_ = follow(pictures)
+    for alpha, shown in zip(alphas, pictures, strict=True):
+        person = shown[..., 0] > 200
+        assert not person.any() or alpha[person].mean() > 0.9
+    assert not regions[-1].windows
+
+
+def test_people_who_fill_the_frame_and_small_frames_are_seen_whole() -> None:
+    near = [picture((400, 10), tall=700)] * 30
+    small = [each[:270, :480].copy() for each in [picture((100, 50))] * 30]
+    for pictures in (near, small):
+        _, regions, _, eye = follow(pictures)
+        assert not any(region.windows for region in regions)
+        assert eye.pixels == 0
+
+
+def test_streams_and_iterators_in_memory_follow_them_too() -> None:
+    pictures = [picture((600 + 4 * n, 300)) for n in range(FIRST)]
+    alphas, regions, *_ = follow(pictures)
+    assert regions[-1].windows
+    matter = Matter(Coarse(), region="auto")
+    stream = matter.stream()
+    for _ in range(2):
+        for alpha, each in zip(alphas, pictures, strict=True):
+            assert np.allclose(stream(each).alpha / 255, alpha, atol=1 / 255)
+        stream.reset()
+    for alpha, matted in zip(alphas, matter.frames(pictures), strict=True):
+        assert np.allclose(matted.alpha / 255, alpha, atol=1 / 255)

@@ -1,0 +1,121 @@
+"""Who is cut out: people are told apart and followed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import Fake, open_image, save_images
+from numpy.typing import NDArray
+
+from rematte.convert import Report, convert_video
+from rematte.matting.people import connected, spread
+from rematte.options import Options
+
+# Their alpha is their red.
+ORANGE, PINK = (255, 140, 0), (255, 0, 160)
+WIDTH, HEIGHT, COUNT = 160, 60, 25
+
+
+def draw(place: int, other: int, colours: Any = (ORANGE, PINK)) -> NDArray[np.uint8]:
+    """Two people of 20 pixels at some places; the second one walks in front."""
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame[10:50, place : place + 20] = colours[0]
+    frame[12:52, other : other + 20] = colours[1]
+    return frame
+
+
+def walk(folder: Path, colours: Any = (ORANGE, PINK)) -> Path:
+    """They walk past each other, from 10 to 130 and from 130 to 10, by 5 pixels."""
+    frames = [draw(10 + 5 * n, 130 - 5 * n, colours) for n in range(COUNT)]
+    return save_images(folder / "in", frames)
+
+
+def chosen(folder: Path, person: str | int) -> tuple[list[NDArray[np.bool_]], Report]:
+    """Where alpha is, in each frame."""
+    out = folder.parent / f"out{person}"
+    report = convert_video(
+        Fake(0.0), folder, output_alpha=out, output_type="png_sequence",
+        person=person, frame_rate=25, progress=False,
+    )  # fmt: skip
+    paths = sorted(out.iterdir(), key=lambda path: int(path.stem.strip("shot")))
+    return [open_image(path) > 127 for path in paths], report
+
+
+def test_parts_are_numbered_and_grow_evenly() -> None:
+    picture = np.array([[1, 0, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 0]], bool)
+    labels, count = connected(picture)
+    assert count == 3
+    assert labels[0, 3] == labels[1, 2] != labels[0, 0]
+    assert labels[3, 1] == labels[3, 2]
+    assert ((labels > 0) == picture).all()
+    u = connected(np.array([[1, 0, 1], [1, 0, 1], [1, 1, 1]], bool))
+    assert u[1] == 1
+    grown = spread(np.array([[1, 0, 0, 0, 0, 2]], np.int32), 9)
+    assert grown.tolist() == [[1, 1, 1, 2, 2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("person", "first"),
+    [("left", True), ("right", False), (1, True), (2, False), ("15,30", True),
+     ("15,30@0.92", False), ("135,30@0.92", True)],
+)  # fmt: skip
+def test_one_of_two_is_followed_past_the_other(
+    tmp_path: Path, person: str | int, first: bool
+) -> None:
+    made, report = chosen(walk(tmp_path), person)
+    assert not report.notes
+    for n in (*range(8), *range(17, COUNT)):  # while they do not touch
+        mine, other = (10 + 5 * n, 130 - 5 * n)[:: 1 if first else -1]
+        assert made[n][14:48, mine : mine + 20].all()
+        assert not made[n][14:48, other : other + 20].any()
+    for n in range(8, 17):
+        visible = draw(10 + 5 * n, 130 - 5 * n)[..., 2] == (0 if first else 160)
+        visible &= draw(10 + 5 * n, 130 - 5 * n)[..., 0] > 0
+        assert made[n][visible].mean() > 0.6
+
+
+def test_who_looks_alike_may_be_swapped_but_not_silently(tmp_path: Path) -> None:
+    _, report = chosen(walk(tmp_path, (ORANGE, ORANGE)), "left")
+    (note,) = report.notes
+    assert "persons 1 and 2 part at" in note
+    assert "look alike" in note
+
+
+def test_alone_nothing_is_left_out_and_who_comes_later_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    frames = [draw(40, 200 - 8 * n) for n in range(12)]
+    made, _ = chosen(save_images(tmp_path / "in", frames), "largest")
+    assert made[0].sum() == 20 * 40
+    assert made[11].sum() == 20 * 40
+    assert made[11][12:48, 40:60].all()
+
+
+def test_after_a_cut_the_one_who_looks_alike_is_followed(tmp_path: Path) -> None:
+    frames = [draw(20, 100) for _ in range(8)]
+    scene = [draw(60, 20) for _ in range(8)]
+    for frame in scene:
+        frame[frame[..., 0] == 0] = (0, 120, 200)
+    made, report = chosen(save_images(tmp_path / "in", frames + scene), "25,30")
+    assert any("after a cut" in note for note in report.notes)
+    assert made[12][14:48, 60:80].all()
+    assert not made[12][14:48, 20:40].any()
+
+
+@pytest.mark.parametrize(
+    ("person", "message"),
+    [("tallest", "largest, centre"), ("0", "number from 1"), ("1,2,3", "X,Y@TIME")],
+)
+def test_what_is_no_person_is_refused(person: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"person must be .*{message}"):
+        Options(person=person)
+
+
+@pytest.mark.parametrize("person", ["80,30", "80,30@0.2", "500,30"])
+def test_a_point_where_nobody_is_says_where_people_are(
+    tmp_path: Path, person: str
+) -> None:
+    with pytest.raises(ValueError, match="nobody is there then; people are about "):
+        chosen(walk(tmp_path), person)
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
