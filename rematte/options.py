@@ -5,7 +5,7 @@ line's flags are made from it. Each field holds an `Option` that says what its f
 called, for what it works and what happens elsewhere.
 
 To add an option, add one field to `Options`, with its default, its flag and its help,
-and a check in `Options.__post_init__` if it has a range; then use `options.NAME` where
+and a check in `conversion/ranges.py` if it has a range; then use `options.NAME` where
 it takes effect. The flag, its help, the errors and notes about a flag without effect,
 docs/cli.md (by `tools/write_cli_docs.py`), resuming and workers need nothing more.
 
@@ -38,8 +38,9 @@ from rematte.conversion.option import (
     is_main,
 )
 from rematte.conversion.presets import PRESETS, fill_in
+from rematte.conversion.ranges import check_ranges
 from rematte.video import values
-from rematte.video.mask_spec import GRAMMAR, parse_masks, parse_who
+from rematte.video.mask_spec import GRAMMAR
 from rematte.video.values import Rate
 
 if TYPE_CHECKING:
@@ -153,14 +154,11 @@ class Options:
             GIF or APNG: it is encoded in up to three passes, and has fewer frames where
             coarser quality is not enough.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
-        alpha_mode: "straight" colours or colours "premultiplied" by alpha in cut-outs
-            whose format can hold both; by default straight, but premultiplied in
-            OpenEXR. ProRes does not say which, so tell the program that reads it.
-        packed: Makes one opaque picture of colour and alpha, for players that know no
-            alpha: "side" by side, or "stacked". The codec is then H.264, HEVC, AV1 or
-            VP9.
-        exr_compression: "zip", "zips", "rle" or "none" of OpenEXR images; none of them
-            loses anything.
+        alpha_mode: "straight" colours, or "premultiplied" by alpha where the format can
+            hold both; by default straight, but premultiplied in OpenEXR.
+        packed: Makes one opaque picture of colour and alpha, "side" by side or
+            "stacked", in H.264, HEVC, AV1 or VP9.
+        exr_compression: "zip", "zips", "rle" or "none" of OpenEXR; all lossless.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
@@ -437,44 +435,8 @@ class Options:
             if each.name == "dtype" and value is not None:
                 value = str(value).removeprefix("torch.")
             each.metadata["option"].check(each.name, value)
-        self._check_edges()
-        resize, mbps, crf = self.input_resize, self.output_video_mbps, self.crf
-        if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
-            raise ValueError(
-                f"input_resize must be a width and a height of 1 or more, got {resize}"
-            )
-        if mbps is not None and not 0 < mbps < 1000:
-            raise ValueError(f"output_video_mbps must be in (0, 1000), got {mbps}")
-        if crf is not None and not 0 <= crf <= 63:
-            raise ValueError(f"crf must be from 0 (best) to 63, got {crf}")
-        if crf is not None and mbps is not None:
-            raise ValueError("crf and output_video_mbps (--mbps) exclude each other")
-        chunk = self.seq_chunk
-        if chunk != "auto" and (not isinstance(chunk, int) or chunk < 1):
-            raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {chunk!r}')
-        warmup = self.warmup
-        if warmup != "auto" and (not isinstance(warmup, int) or warmup < 0):
-            raise ValueError(f'warmup must be 0 or more, or "auto", got {warmup!r}')
-        if self.cuts is not None and Path(self.cuts).suffix.lower() != ".csv":
-            raise ValueError(f"cuts must be a path that ends in .csv, got {self.cuts}")
-        values.check_region(self.region)
+        check_ranges(self)
         _ = self.span, self.rate, self.top_rate
-
-    def _check_edges(self) -> None:
-        for name in ("include", "exclude"):
-            if given := getattr(self, name):
-                parse_masks(name, given)
-        if self.person is not None:
-            parse_who(self.person)
-        if not 0 <= self.black_point < self.white_point <= 1:
-            raise ValueError(
-                "black_point and white_point must be in [0, 1], black_point the "
-                f"smaller one, got {self.black_point} and {self.white_point}"
-            )
-        for name, least in (("grow", -32), ("feather", 0)):
-            value = getattr(self, name)
-            if not least <= value <= 32:
-                raise ValueError(f"{name} must be {least} to 32 pixels, got {value}")
 
     @property
     def span(self) -> tuple[Fraction | None, Fraction | None]:

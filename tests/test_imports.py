@@ -36,7 +36,10 @@ ALLOWED = {
     "matting": {"engines", "prefetch", "video"},
     "conversion/option": {"video"},
     "conversion/presets": {"video"},
-    "options": {"conversion/option", "conversion/presets", "video"},
+    "conversion/ranges": {"video"},
+    "options": {
+        *("conversion/option", "conversion/presets", "conversion/ranges", "video"),
+    },
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
     "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},
     "convert": {"conversion", "engines", "matter", "matting", "options", "video"},
