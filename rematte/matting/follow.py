@@ -178,8 +178,11 @@ class Follower:
         # What looks like a person, and was there when the network saw the whole frame
         # and took it for none, is none.
         new = np.abs(self._now - self._known) > CHANGE
+        # Those within the window are followed there, and not held to where they were.
         tile.boxes = [
-            box for box in self._boxes(matted, region) if self._part(new, box).any()
+            box
+            for box in self._boxes(matted, region)
+            if self._part(new, box).any() and not contains(window.keep, box)
         ]
         tile.picture, tile.count, self._looked = self._now, self._count, self._count
         self._credit -= 1
