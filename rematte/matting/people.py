@@ -326,7 +326,7 @@ class Chosen:
         if self._seen and not self._found:
             notes.append(
                 "the one who is asked for (--person) was never seen, so nobody is cut "
-                f"out; {len(self._people.numbers)} people were seen in the last scene"
+                f"out; people seen in the last scene: {len(self._people.numbers)}"
             )
         return notes
 

@@ -189,6 +189,17 @@ def test_presets_name_options_and_say_why() -> None:
         assert preset.why
 
 
+def test_a_batch_writes_what_the_receiver_takes(
+    disc_clip: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    code, out, _ = run(
+        *("batch", str(disc_clip), "-o", str(tmp_path / "out")),
+        *("--preset", "telegram", "--dry-run", "--json"),
+    )
+    assert code == 0
+    assert "/in.webm" in out
+
+
 def test_another_suffix_is_refused(
     disc_clip: Path, tmp_path: Path, run: Callable[..., Any], fake: Any
 ) -> None:
