@@ -69,17 +69,17 @@ class Memory:
 
 
 class Guide(Protocol):
-    """Says where the network looks in each frame.
+    """Decides where the network looks in each frame.
 
-    `region.Regions` is a plan for a whole video; `follow.Follower` finds out as frames
-    come.
+    `region.Regions` is a plan for a whole video; `follow.Follower` decides frame by
+    frame.
     """
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
         """Give the region of the next frame, or the one that was used at a time [s]."""
 
     def learn(self, matted: Matted) -> None:
-        """Take note of a matte; to be called for each, in order of time."""
+        """Use a matte to decide on later frames; called for each, in order of time."""
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:

@@ -133,11 +133,11 @@ class Regions:
 
 
 def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
-    """Give the ratio that makes a coarse pass of some size.
+    """Give the downsample ratio that leads to a coarse pass of a given size.
 
     Args:
-        size: Height and width of what the network sees [pixels].
-        coarse: Those of the coarse pass [pixels], as the network rounds them.
+        size: Height and width of the frame or window [pixels].
+        coarse: Height and width of the coarse pass [pixels].
     """
     ratio = max(small / side for small, side in zip(coarse, size, strict=True))
     # The network rounds the size of the coarse pass down.
