@@ -29,7 +29,7 @@ class WeightsError(RuntimeError):
 
 
 class Cancelled(RuntimeError):  # noqa: N818
-    """The caller's event has stopped a conversion."""
+    """A conversion was stopped by its caller's event."""
 
 
 class TimedOut(TimeoutError):  # noqa: N818

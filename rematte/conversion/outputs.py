@@ -58,7 +58,7 @@ class Output:
 
     @property
     def limited(self) -> bool:
-        """Whether `max_bytes` holds for it."""
+        """Whether `max_bytes` applies to this output."""
         return is_main(self.kind) and self.encoding.shrinks
 
 
@@ -125,10 +125,10 @@ def plan_outputs(
 def make_finish(
     options: Options, rate: Fraction = Fraction(30), chosen: Chosen | None = None
 ) -> Finish:
-    """Give what is done to edges, alpha and colours.
+    """Make what changes edges, alpha and colours as the options say.
 
     Args:
-        options: Those of the conversion.
+        options: The options of the conversion.
         rate: Frames per second of masks that are sequences of images.
         chosen: The only person who is cut out; None for everybody.
     """
@@ -152,7 +152,7 @@ def _choose_backdrop(
         kind: The kind of output.
         path: Where it goes.
         given: The backgrounds that were asked for, by kind of output.
-        options: Those of the conversion.
+        options: The options of the conversion.
     """
     codec = options.codec
     spec = given.get(kind)
