@@ -15,7 +15,7 @@ from itertools import chain
 from rematte.video.timecode import Timecode
 
 MAGIC = b"\x76\x2f\x31\x01"
-# What FFmpeg calls each compression; all of them lose nothing.
+# FFmpeg's name of each compression; all are lossless.
 COMPRESSIONS = {"zip": "zip16", "zips": "zip1", "rle": "rle", "none": "none"}
 _BEGIN = 8  # after the magic number and the version
 # Of the first word of a timecode: drop frame, and the second frame of a pair.
@@ -73,10 +73,10 @@ def pack_rational(value: Fraction) -> bytes:
 
 
 def pack_chromaticities(points: Iterable[tuple[float, float]]) -> bytes:
-    """The value of an attribute of the type "chromaticities".
+    """Make the value of an attribute of the type "chromaticities".
 
     Args:
-        points: x and y of red, green, blue and white.
+        points: CIE x and y of red, green, blue and white.
     """
     return struct.pack("<8f", *chain.from_iterable(points))
 

@@ -152,7 +152,7 @@ class ImageWriter:
 
         Args:
             time: When the image is shown [s].
-            coloured: Whether it has colours, which a matte has not.
+            coloured: Whether it has colours; an alpha matte has none.
         """
         code, colour = self._info.timecode, self._encoding.colour
         found: dict[str, tuple[str, bytes]] = {}

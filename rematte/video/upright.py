@@ -41,8 +41,8 @@ class Upright:
         """Width of a pixel over its height, upright.
 
         Args:
-            size: What the upright picture is resized to, or None. Stretched, it stays
-                as wide on the screen as it was.
+            size: Width and height that the upright picture is resized to [pixels], or
+                None. If it is stretched, its shape on the screen stays the same.
             fit: One of `fitting.FITS`.
         """
         aspect = 1 / self._aspect if self.sideways else self._aspect
@@ -55,10 +55,10 @@ class Upright:
     def fitting(
         self, coded: tuple[int, int], size: tuple[int, int] | None, fit: str
     ) -> Fitting:
-        """Fit a picture of this kind into a frame.
+        """Fit a picture with this rotation and pixel aspect into a frame.
 
         Args:
-            coded: Its width and height as decoded [pixels].
+            coded: Width and height of the picture as decoded [pixels].
             size: Upright width and height of the frame [pixels], or None.
             fit: One of `fitting.FITS`.
         """
