@@ -62,6 +62,7 @@ def convert_video(
     dtype: "DtypeName | torch.dtype | None" = None,
     *,
     output: str | Path | BinaryIO | None = None,
+    output_plate: str | Path | BinaryIO | None = None,
     format: str | None = None,
     cancel: Event | None = None,
     timeout: float | None = None,
@@ -99,6 +100,8 @@ def convert_video(
             else over the background, with a note. Without `output_composition` a
             background that is given is laid under it. Each output may be a file that is
             open for bytes, which is written when all is complete.
+        output_plate: Where the room goes, with the source's colours, transparent where
+            the person is.
         format: The format of outputs that are open files, as a suffix without the dot:
             "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray".
         cancel: An event; when any thread sets it, the conversion stops.
@@ -167,7 +170,7 @@ def convert(
         model: As in `convert_video`.
         source: A video file, an image, or a folder or pattern of images.
         paths: Where outputs go, by kind: "output", "composition", "alpha",
-            "foreground".
+            "foreground", "plate".
         options: Everything else.
         progress: Show a progress bar on stderr, or a function to be called instead.
         stop: When to stop before the end.

@@ -67,7 +67,7 @@ _MOVING = {"works": "videos and sequences of images", "applies": _moving}
 _SHAPED: dict[str, Any] = {
     "group": _EDGES,
     "parse": float,
-    "works": "alpha mattes, cut-outs and compositions",
+    "works": "alpha mattes, cut-outs, compositions and plates",
     "applies": lambda c: any(kind != "foreground" for kind in c.encodings),
 }
 _VIDEOS = {"works": "videos", "applies": lambda c: not c.images}

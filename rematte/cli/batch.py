@@ -43,6 +43,9 @@ def add(commands: Commands) -> None:
     out.add_argument("--composition", metavar="TEMPLATE", help="over the background")
     out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
     out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
+    out.add_argument(
+        "--plate", metavar="TEMPLATE", help="the rooms, transparent where people are"
+    )
     how = parser.add_argument_group("how")
     how.add_argument(
         "--jobs", type=int, metavar="N",
@@ -92,7 +95,7 @@ def run(options: Namespace) -> int:
         find_inputs(options.input),
         {
             kind: getattr(options, kind)
-            for kind in ("output", "composition", "alpha", "foreground")
+            for kind in ("output", "composition", "alpha", "foreground", "plate")
         },
         options.suffix or ".mov",
     )

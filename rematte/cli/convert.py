@@ -9,7 +9,7 @@ from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from rematte.cli import flags, messages
-from rematte.cli.parser import Commands, one_of, reporting
+from rematte.cli.parser import Commands, Parser, one_of, reporting
 from rematte.errors import EXIT_CODES
 from rematte.video.values import parse_rate, parse_size
 
@@ -44,24 +44,7 @@ def add(commands: Commands) -> None:
         help="what comes from - or a named pipe is raw RGB24 video of this size, "
         "--frame-rate frames a second",
     )  # fmt: skip
-    out = parser.add_argument_group("outputs (one or more)")
-    out.add_argument(
-        "-o", "--output", metavar="PATH",
-        help="the cut-out: transparent where the format can hold that; alone, over "
-        "the background if one is given",
-    )  # fmt: skip
-    out.add_argument(
-        "--composition", metavar="PATH",
-        help="the person over the background, which then is not that of -o; unless "
-        "one is given, green in a video and transparent in a folder of images",
-    )  # fmt: skip
-    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
-    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
-    out.add_argument(
-        "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",
-        help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
-        "another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
-    )  # fmt: skip
+    _add_outputs(parser)
     long = parser.add_argument_group("long videos")
     long.add_argument(
         "--resume", action="store_true",
@@ -84,6 +67,30 @@ def add(commands: Commands) -> None:
     flags.add_messages(parser, "print what was done as JSON")
 
 
+def _add_outputs(parser: Parser) -> None:
+    out = parser.add_argument_group("outputs (one or more)")
+    out.add_argument(
+        "-o", "--output", metavar="PATH",
+        help="the cut-out: transparent where the format can hold that; alone, over "
+        "the background if one is given",
+    )  # fmt: skip
+    out.add_argument(
+        "--composition", metavar="PATH",
+        help="the person over the background, which then is not that of -o; unless "
+        "one is given, green in a video and transparent in a folder of images",
+    )  # fmt: skip
+    out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
+    out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
+    out.add_argument(
+        "--plate", metavar="PATH", help="the room, transparent where the person is"
+    )
+    out.add_argument(
+        "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",
+        help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
+        "another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
+    )  # fmt: skip
+
+
 def run(options: Namespace) -> int:
     """Convert, with pipes by way of files, and print what was done."""
     from rematte.conversion import pipes
@@ -98,6 +105,7 @@ def run(options: Namespace) -> int:
         "output_composition": options.composition,
         "output_alpha": options.alpha,
         "output_foreground": options.foreground,
+        "output_plate": options.plate,
     }
     standard = sys.stdout
     to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())

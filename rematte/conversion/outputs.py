@@ -43,7 +43,7 @@ class Output:
     """One thing to write.
 
     Attributes:
-        kind: "output", "composition", "alpha" or "foreground".
+        kind: "output", "composition", "alpha", "foreground" or "plate".
         path: Where it goes.
         encoding: How it is encoded.
         pixels: What makes its pixels.
@@ -89,13 +89,15 @@ def plan_outputs(
     finish = make_finish(options, info.rate, chosen)
     for kind, path in paths.items():
         main = is_main(kind)
+        if kind == "plate":
+            _check_plate(path)
         if main:
             check_preset(options.preset, path)
         spec, notes = _choose_backdrop(kind, path, given, options)
         encoding = choose(
             path,
             info,
-            alpha=main and spec == "transparent",
+            alpha=(main and spec == "transparent") or kind == "plate",
             gray=kind == "alpha",
             codec=options.codec if main else None,
             crf=options.crf,
@@ -120,6 +122,16 @@ def plan_outputs(
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         outputs.append(Output(kind, path, encoding, renderer, backdrop))
     return outputs
+
+
+def _check_plate(path: Path) -> None:
+    """Refuse a plate whose hole would be lost."""
+    suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
+    if not can_hold_alpha(suffix):
+        raise ValueError(
+            f"plate {path} cannot be transparent where the person is: "
+            f"{with_alpha()} can"
+        )
 
 
 def make_finish(

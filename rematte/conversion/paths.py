@@ -20,6 +20,7 @@ KINDS = {
     "output_composition": "composition",
     "output_alpha": "alpha",
     "output_foreground": "foreground",
+    "output_plate": "plate",
 }
 
 
@@ -36,8 +37,9 @@ def split_arguments(arguments: Mapping[str, Any]) -> tuple[dict[str, Path], Opti
     wanted = {kind: Path(path) for kind, path in paths.items() if path is not None}
     if not wanted:
         raise ValueError(
-            "no output: give output_composition, output_alpha or output_foreground "
-            "(-o, --composition, --alpha or --foreground)"
+            "no output: give output, output_composition, output_alpha, "
+            "output_foreground or output_plate (-o, --composition, --alpha, "
+            "--foreground or --plate)"
         )
     if options.output_type == "png_sequence":
         wanted = {kind: path / "%04d.png" for kind, path in wanted.items()}

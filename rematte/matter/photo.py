@@ -17,7 +17,6 @@ from rematte.errors import InputError
 from rematte.matter.pictures import STEP, Picture, to_frame
 from rematte.matting.matte import Matted
 from rematte.options import Backdrop, Options
-from rematte.video import exr
 from rematte.video.codecs import IMAGES, can_hold_alpha, with_alpha
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import encode_image
@@ -124,5 +123,5 @@ def encode(
     (output,) = plan_outputs(
         {"output": path}, info, replace(options, background=background)
     )
-    image = encode_image(output.pixels(matted), info, output.encoding)
-    return exr.with_attributes(image, {}) if suffix == ".exr" else image
+    frame = replace(matted.frame, pixels=output.pixels(matted))
+    return encode_image(frame, info, output.encoding)

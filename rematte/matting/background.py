@@ -317,7 +317,8 @@ class Renderer:
     """Makes the pixels of one kind of output out of mattes.
 
     Args:
-        kind: "alpha", "foreground", or anything else for the person over `background`.
+        kind: "alpha", "foreground", "plate" (the room, transparent where the person
+            is), or anything else for the person over `background`.
         wide: Whether pixels have 16 bits.
         background: The background of a composite; without one, or where it gives None,
             the result is the cut-out, straight RGBA.
@@ -335,14 +336,16 @@ class Renderer:
         finish: Finish | None = None,
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
-        self._kind = kinds.get(kind, "cutout")
+        self._kind, self._hole = kinds.get(kind, "cutout"), kind == "plate"
         self._wide, self._background = wide, background
         self._restore = None if colour.sdr else Restoration(colour)
         self._finish = finish or Finish()
 
     def __call__(self, matted: Matted) -> Pixels:
-        """Give (H, W, 1), (H, W, 3) or, for a cut-out, (H, W, 4)."""
+        """Give (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
         finish = self._finish
+        if self._hole:
+            return self._room(matted)
         if self._kind == "alpha":
             if finish.reshapes:
                 return with_depth(finish.alpha(matted), self._wide)
@@ -353,6 +356,19 @@ class Renderer:
         pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
         finish.clean(matted, pixels, plate.pixels(self._wide) if plate else None)
         return pixels
+
+    def _room(self, matted: Matted) -> Pixels:
+        """Give the source's colours, as opaque as the person is not."""
+        finish, frame = self._finish, matted.frame
+        person = finish.alpha(matted)
+        seen: Pixels = np.full((1, 1, 1), 65535, np.uint16)
+        if frame.alpha is not None:
+            seen = with_depth(frame.alpha, True)
+        room = seen - np.minimum(person, seen)
+        source = frame.pixels if self._restore is None else frame.original
+        assert source is not None  # the reader gives it for what is not SDR
+        pixels = np.concatenate([with_depth(source, True), room], 2)
+        return hide(with_depth(pixels, self._wide))
 
     def _plate_of(self, matted: Matted) -> Plate | None:
         """Give the background of a composite."""

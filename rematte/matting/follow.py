@@ -187,8 +187,11 @@ class Follower:
         # Where nothing has changed since the network saw the whole frame, that matte
         # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
+        # Those within the window are followed there, and not held to where they were.
         tile.boxes = [
-            box for box in self._boxes(matted, region) if self._part(new, box).any()
+            box
+            for box in self._boxes(matted, region)
+            if self._part(new, box).any() and not contains(window.keep, box)
         ]
         tile.picture, tile.count, self._looked = self._now, self._count, self._count
         self._credit -= 1

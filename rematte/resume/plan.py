@@ -39,7 +39,7 @@ class Work:
     Attributes:
         source: The input.
         paths: Where outputs go, by kind: "output", "composition", "alpha",
-            "foreground".
+            "foreground", "plate".
         options: Those of the conversion.
         folder: Where the segments are saved.
         segments: All of them.

@@ -25,6 +25,7 @@ from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
     SDR,
+    Colour,
     Frame,
     Pixels,
     VideoInfo,
@@ -76,10 +77,10 @@ class ImageWriter:
         self._start = start
         self.notes: list[str] = [*encoding.notes]
         self._info, self._encoding = info, encoding
-        self._exr = encoding.codec.encoder == "exr"
         code = info.timecode
-        if code is not None and not (self._exr and exr.can_hold(code)):
-            why = "cannot count so many" if self._exr else "has no field for it"
+        is_exr = encoding.codec.encoder == "exr"
+        if code is not None and not (is_exr and exr.can_hold(code)):
+            why = "cannot count so many" if is_exr else "has no field for it"
             self.notes.append(lost_timecode(code, path.suffix or ".png", why))
         if info.sample_aspect_ratio != 1 and not encoding.codec.keeps_aspect:
             self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
@@ -133,40 +134,13 @@ class ImageWriter:
         self._pending.append(self._threads.submit(self._encode, frame, target))
 
     def _encode(self, frame: Frame, target: Path) -> None:
-        image = encode_image(frame.pixels, self._info, self._encoding)
-        if self._exr:
-            coloured = frame.pixels.shape[2] > 1
-            image = exr.with_attributes(image, self._attributes(frame.time, coloured))
-        target.write_bytes(image)
+        target.write_bytes(encode_image(frame, self._info, self._encoding))
 
     def _wait(self, most: int) -> None:
         """Wait until at most so many images are still being written."""
         with as_output_error(self.path):
             while len(self._pending) > most:
                 self._pending.popleft().result()
-
-    def _attributes(
-        self, time: Fraction, coloured: bool
-    ) -> dict[str, tuple[str, bytes]]:
-        """The header attributes of an OpenEXR image.
-
-        Args:
-            time: When the image is shown [s].
-            coloured: Whether it has colours; an alpha matte has none.
-        """
-        code, colour = self._info.timecode, self._encoding.colour
-        found: dict[str, tuple[str, bytes]] = {}
-        if coloured:
-            points = chromaticities(colour if colour.sdr else SDR)  # see `_linear`
-            value = exr.pack_chromaticities(points)
-            found["chromaticities"] = ("chromaticities", value)
-        if self._info.still and code is None:
-            return found
-        rate = exr.pack_rational(code.rate if code else self._info.rate)
-        found["framesPerSecond"] = ("rational", rate)
-        if code is not None and exr.can_hold(code):
-            found["timeCode"] = ("timecode", exr.pack_timecode(code.at(time)))
-        return found
 
     def complete(self, end: Fraction | None = None) -> None:
         """Wait until all images are written.
@@ -247,7 +221,33 @@ class ImageWriter:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-def encode_image(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
+def encode_image(frame: Frame, info: VideoInfo, encoding: Encoding) -> bytes:
+    """Make an image file of a frame."""
+    image = _encode(frame.pixels, info, encoding)
+    if encoding.codec.encoder != "exr":
+        return image
+    return exr.with_attributes(image, _exr_attributes(frame, info, encoding.colour))
+
+
+def _exr_attributes(
+    frame: Frame, info: VideoInfo, colour: Colour
+) -> dict[str, tuple[str, bytes]]:
+    """Give the header attributes of an OpenEXR image that its encoder leaves out."""
+    code = info.timecode
+    found: dict[str, tuple[str, bytes]] = {}
+    if frame.pixels.shape[2] > 1:  # a matte has no colours
+        points = chromaticities(colour if colour.sdr else SDR)  # see `_linear`
+        found["chromaticities"] = ("chromaticities", exr.pack_chromaticities(points))
+    if info.still and code is None:
+        return found
+    rate = exr.pack_rational(code.rate if code else info.rate)
+    found["framesPerSecond"] = ("rational", rate)
+    if code is not None and exr.can_hold(code):
+        found["timeCode"] = ("timecode", exr.pack_timecode(code.at(frame.time)))
+    return found
+
+
+def _encode(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     """Encode one image; these encoders give a whole file as one packet."""
     height, width = pixels.shape[:2]
     if encoding.pixel_format.endswith("f32le"):

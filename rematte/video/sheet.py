@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rematte.video.encoding import choose
-from rematte.video.frame import SDR, Pixels, VideoInfo
+from rematte.video.frame import SDR, Frame, Pixels, VideoInfo
 from rematte.video.image_writer import encode_image
 from rematte.video.pixels import resize
 
@@ -79,4 +79,4 @@ def encode_picture(pixels: Pixels, suffix: str) -> bytes:
     info = still_info(pixels)
     gray = pixels.shape[2] == 1
     encoding = choose(Path(f"picture{suffix}"), info, alpha=False, gray=gray)
-    return encode_image(pixels, info, encoding)
+    return encode_image(Frame(pixels, Fraction(0), Fraction(1)), info, encoding)

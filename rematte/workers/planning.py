@@ -27,7 +27,8 @@ class Job:
     Attributes:
         input: A video, an image, or a folder or pattern of images; see
             `storage.to_path`.
-        outputs: Paths by kind: "output", "composition", "alpha", "foreground".
+        outputs: Paths by kind: "output", "composition", "alpha", "foreground",
+            "plate".
         status: "planned", "done", "failed" or "skipped".
         frames: Number of frames converted.
         seconds: Duration of the conversion [s].
@@ -195,7 +196,9 @@ def plan(
 def _check_templates(templates: Mapping[str, str | None]) -> dict[str, str]:
     given = {kind: text for kind, text in templates.items() if text}
     if not given:
-        raise ValueError("no output; give -o, --composition, --alpha or --foreground")
+        raise ValueError(
+            "no output; give -o, --composition, --alpha, --foreground or --plate"
+        )
     for kind, text in given.items():
         unknown = set(_FIELD.findall(text)) - set(_FIELDS)
         if unknown or (kind != "output" and not _FIELD.search(text)):

@@ -169,3 +169,21 @@ def test_the_command_line_cleans_edges_and_the_api_does_not(
 def test_values_out_of_range_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Options(**given)
+
+
+def test_a_plate_and_a_cut_out_make_the_source_again(tmp_path: Path) -> None:
+    alpha = disc()
+    frame, _ = frame_of(alpha)
+    matted = matted_of(frame, alpha, True)
+    room, person = draw("plate", None, matted), draw("cutout", None, matted)
+    assert np.array_equal(room[..., 3], 255 - person[..., 3])
+    seen = room[..., 3] > 0
+    assert np.array_equal(room[seen][:, :3], frame.pixels[seen])
+    assert (room[~seen] == 0).all()
+
+
+def test_a_plate_needs_a_format_with_alpha(run: Run, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", 2)
+    code, _, error = run("convert", clip, "--plate", tmp_path / "p.mp4")
+    assert code == 2
+    assert "cannot be transparent where the person is" in error
