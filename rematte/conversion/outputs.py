@@ -125,7 +125,11 @@ def plan_outputs(
 
 
 def _check_plate(path: Path) -> None:
-    """Refuse a plate whose hole would be lost."""
+    """Check that a plate can be transparent.
+
+    Raises:
+        ValueError: If its format has no alpha.
+    """
     suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
     if not can_hold_alpha(suffix):
         raise ValueError(

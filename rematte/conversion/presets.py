@@ -160,6 +160,6 @@ def check_preset(name: str | None, path: Path) -> None:
     """
     if name is not None and path.suffix.lower() not in PRESETS[name].suffixes:
         raise ValueError(
-            f"{path}: preset {name} (--preset) is for files that end in "
-            f"{' or '.join(PRESETS[name].suffixes)}; name the output so"
+            f"{path}: preset {name} (--preset) needs an output that ends in "
+            f"{' or '.join(PRESETS[name].suffixes)}"
         )

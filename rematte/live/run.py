@@ -234,8 +234,8 @@ def _describe_raw(
         return None
     if options.rate is None:
         raise ValueError(
-            "raw_input (--raw-input) needs frame_rate (--frame-rate): raw video does "
-            "not say how many frames a second has; give both"
+            "raw_input (--raw-input) needs frame_rate (--frame-rate), since raw video "
+            "does not state how many frames a second has; give both"
         )
     return Raw(size, options.rate)
 

@@ -187,7 +187,7 @@ class Follower:
         # Where nothing has changed since the network saw the whole frame, that matte
         # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
-        # Those within the window are followed there, and not held to where they were.
+        # People within the window are followed by its mattes, which are newer.
         tile.boxes = [
             box
             for box in self._boxes(matted, region)

@@ -203,8 +203,8 @@ class People:
         ]
         if abs(likely[0] - likely[1]) < _SURE:
             self.notes.append(
-                f"persons {pair[0]} and {pair[1]} part at {float(time):.2f} s and look "
-                "alike: from there on one may be taken for the other"
+                f"persons {pair[0]} and {pair[1]} separate at {float(time):.2f} s and "
+                "look alike: from there on one may be taken for the other"
             )
             first = owners[pieces[0]]
             if len(first) == 1:  # only their places are left to go by
@@ -321,7 +321,7 @@ class Chosen:
             )
             raise ValueError(
                 f"person {x:g},{y:g} (--person): nobody is there then; "
-                + (f"people are about {places}" if places else "the frame is empty")
+                + (f"people are near {places}" if places else "nobody is in the frame")
             )
         self._number, self._asked = number, self._scene
         self._colours = self._people.colours(number)
@@ -378,7 +378,8 @@ class Chosen:
                 centres, key=lambda n: _likeness(self._people.colours(n), known)
             )
             self.notes.append(
-                "after a cut, the person is who looks most alike, which may be wrong"
+                "after a cut, the person who looks most alike was chosen, perhaps "
+                "wrongly"
             )
         elif self._scene != self._asked:
             return

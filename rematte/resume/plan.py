@@ -132,8 +132,8 @@ def prepare(
     paths, options = split_arguments(settings)
     if options.person is not None:
         raise ValueError(
-            f"person {options.person} (--person) follows somebody from the first frame "
-            "on; leave --resume, --workers and --split out"
+            f"person {options.person} (--person) must be followed from the first frame "
+            "on; leave out --resume, --workers and --split"
         )
     folder = manifest.work_folder(next(iter(paths.values())))
     started = (folder / manifest.NAME).exists()

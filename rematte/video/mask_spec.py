@@ -15,8 +15,9 @@ from rematte.video.values import parse_time
 Point = tuple[float, float]
 
 GRAMMAR = (
-    "a picture or a video, X,Y,WIDTH,HEIGHT, or points:X,Y X,Y X,Y..., each with "
-    "@FROM-TO to say when [s]; or a shape at several times, SHAPE@TIME;SHAPE@TIME"
+    "a picture or a video (white is inside), a box X,Y,WIDTH,HEIGHT or a polygon "
+    "points:X,Y X,Y X,Y..., each with @FROM-TO to limit it in time [s]; or a shape "
+    "that moves, SHAPE@TIME;SHAPE@TIME"
 )
 
 
