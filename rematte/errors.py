@@ -1,4 +1,4 @@
-"""The errors a caller may want to tell apart; the rest are built-in ones.
+"""The errors that a caller may want to distinguish; the rest are built-in ones.
 
 A message names the argument, the value, what is allowed and the remedy. `explain`
 turns an error into the line and the exit code of a command.

@@ -121,7 +121,7 @@ class Options:
             "auto" takes 8, or fewer where they are large; 0, none.
         seq_chunk: Frames at once, or "auto". The results are the same.
         start: Where to begin in the source: seconds or "[HH:]MM:SS[.mmm]".
-        end: Where to stop in the source, likewise.
+        end: Where to stop in the source, in the same form.
         limit: At most this many frames.
         input_resize: Width and height [pixels] to resize input and outputs to.
         fit: How a picture of another shape is fitted to `input_resize`: "stretch"
@@ -132,7 +132,7 @@ class Options:
             converted to it. Any kind of number, or a text like "24000/1001".
         deinterlace: "auto", the default, makes one whole picture of the two fields of
             an interlaced frame; "off" leaves them.
-        ignore_errors: Go on past damaged input.
+        ignore_errors: Continue past damaged input.
         max_pixels: The most pixels a frame of the input or the background may have;
             unless given, 150 million, and 16384 a side.
         allow_lists: Read an input that is a list of other files (an HLS playlist, an
@@ -317,7 +317,7 @@ class Options:
         "auto)", group=_PART, choices=get_args(Switched), **_VIDEOS,
     )  # fmt: skip
     ignore_errors: bool = _option(
-        False, "--ignore-errors", "go on past damaged input", group=_PART, switch=True,
+        False, "--ignore-errors", "skip damaged input", group=_PART, switch=True,
         **_MOVING,
     )  # fmt: skip
     max_pixels: int | None = _option(
@@ -479,7 +479,7 @@ class Options:
         }
 
 
-# What is known of each option besides its type and default, by name.
+# The description of each option, apart from its type and default, by name.
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in fields(Options)
 }

@@ -27,7 +27,7 @@ class Process:
     Attributes:
         seconds: From its start to its end [s].
         cpu: Processor time [s].
-        memory: Peak memory [MB]; 0 where the system does not tell.
+        memory: Peak memory [MB]; 0 where the system does not report it.
     """
 
     seconds: float
@@ -72,7 +72,7 @@ def _cpu() -> float:
 
 
 def _peak_of(process: int) -> float:
-    """Peak memory of a process so far [MB]; 0 where the system does not tell.
+    """Peak memory of a process so far [MB]; 0 where the system does not report it.
 
     What `wait4` gives would include this process, which the other one was a copy of.
     """

@@ -121,7 +121,7 @@ def always(conversion: Conversion) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option besides its type and default: a field's metadata.
+    """The description of an option, apart from its type and default: field metadata.
 
     Attributes:
         flag: Its name on the command line; empty where it has none.
@@ -139,7 +139,7 @@ class Option:
         applies: Decides whether it works.
         noted: Decides whether a note is enough where it does not work.
         elsewhere: What happens where it does not work.
-        idle: Values besides the default that ask for nothing.
+        idle: Values other than the default that have no effect.
         may_change: Whether a run that is resumed may have another value.
     """
 

@@ -149,7 +149,7 @@ def share_models(
 
     Returns:
         What to give `choose_engine` in place of the model. For engines that use torch
-        that is the model itself, which each of them compiles or records anew.
+        that is the model itself, which each of them compiles or records for itself.
 
     Raises:
         ValueError: If the engine does not fit the model, the device or the precision.

@@ -181,7 +181,7 @@ def run(
         warmup: How many frames the network sees backwards before the first one of a
             scene; "auto" chooses.
         cuts: Whether to mark cuts in the mattes without `warmup` too.
-        is_past: Tells frames that come after those to matte; the warm-up looks at them.
+        is_past: Whether a frame comes after those to matte; the warm-up may see it.
 
     Yields:
         Every frame with its matte.

@@ -30,7 +30,7 @@ class Window:
     Attributes:
         left: Left edge [pixels]; it may lie outside the frame, whose last pixels are
             repeated there.
-        top: Top edge [pixels], likewise.
+        top: Top edge [pixels], in the same frame.
         keep: Left, top, right and bottom [pixels] of what the result takes from it;
             within the frame and within the window.
     """

@@ -111,7 +111,7 @@ def prepare(
     Args:
         model: A loaded network.
         input_source: A video file or a folder of images.
-        resume: Go on with the segments that an earlier run left, if it left some.
+        resume: Continue with the segments that an earlier run left, if there are any.
         lead_in: Frames that each segment begins early; None if each takes over the
             state of the one before.
         segment: Frames in each segment; by default `LENGTH`, or fewer.
