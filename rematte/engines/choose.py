@@ -173,7 +173,7 @@ def runs_whole(
     """Find whether `choose_engine` would call a model as a whole, in chunks.
 
     Raises:
-        ValueError: As `choose_engine`.
+        ValueError: If the engine does not fit the model, the device or the precision.
     """
     return _kind(model, engine, device, dtype) == "whole"
 

@@ -30,7 +30,7 @@ def read(core: Any, graph: Graph) -> Any:
     """Read a graph.
 
     Args:
-        core: Of OpenVINO.
+        core: OpenVINO's core.
         graph: The graph.
 
     Raises:
@@ -115,7 +115,7 @@ class CompiledGraph:
             mixed: Whether the decoder runs in bfloat16.
 
         Raises:
-            RuntimeError: As `check`.
+            RuntimeError: If the process was forked since the network was compiled.
         """
         self.check()
         key = size, refined, mixed

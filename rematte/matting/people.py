@@ -340,7 +340,7 @@ class Chosen:
             alpha: The network's alpha, (H, W, 1).
 
         Raises:
-            ValueError: As `take`.
+            ValueError: If nobody is at the point that was asked for.
         """
         labels = self.look(matted, alpha)
         if not self._number:

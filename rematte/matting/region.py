@@ -150,9 +150,9 @@ def cut(pixels: Pixels, window: Window, size: tuple[int, int]) -> Pixels:
     """Cut a window out of pixels (H, W, C); beyond the edge the last ones are repeated.
 
     Args:
-        pixels: Of a whole frame.
-        window: Where.
-        size: Height and width [pixels].
+        pixels: The pixels of a whole frame.
+        window: Where the window is.
+        size: Height and width of the window [pixels].
     """
     height, width = pixels.shape[:2]
     rows = window.top, window.top + size[0]

@@ -84,9 +84,9 @@ def plan_segments(
     """Cut frames into segments.
 
     Args:
-        times: Of all frames [s], in order.
-        starts: Which frames segments begin with, from 0 on.
-        lead_in: Frames that each but the first begins early.
+        times: The times of all frames [s], in order.
+        starts: The indices of the frames that segments begin with, from 0 on.
+        lead_in: How many frames early each segment but the first begins.
         end: When the first frame after all of them would be shown [s], if there is one.
     """
     ends = [*(times[start] for start in starts[1:]), end]
