@@ -1,8 +1,8 @@
 #!/bin/sh
-# One expects Blender to take the colours of a video as the image's alpha mode says:
-# STRAIGHT leaves them, and the compositor multiplies by alpha. For PNG and 8-bit videos
-# it is so. Videos of more than 8 bits, such as ProRes 4444, become floats, and Blender
-# 5.0.1 takes these for premultiplied whatever the mode is: it divides display values by
+# One expects Blender to treat the colours of a video as the image's alpha mode says:
+# STRAIGHT leaves them, and the compositor multiplies by alpha. That is true of PNG and of
+# 8-bit videos. Videos of more than 8 bits, such as ProRes 4444, become floats, which
+# Blender 5.0.1 treats as premultiplied whatever the mode is: it divides display values by
 # alpha before it makes them linear, so that straight colours get too bright at edges.
 # Sources: Blender 5.0 manual, Image > Alpha ("Straight: Store RGB and alpha channels
 # separately"); Apple ProRes white paper: files say nothing of premultiplication.

@@ -1,9 +1,9 @@
 #!/bin/sh
-# One expects a convolution over joined maps, as every U-Net has, to cost no more than the
-# convolutions over each of them, added: it is the same arithmetic. On a CPU, OpenVINO
-# joins channels that lie last in memory with its reference code, or turns all maps around
-# to join them as planes and back again. It adds the results of two convolutions, on the
-# other hand, within the second one: there is no node for it. So the sum is faster.
+# One expects a convolution of concatenated maps, as every U-Net has, to cost no more than
+# the sum of the convolutions of each: it is the same arithmetic. On a CPU, OpenVINO
+# concatenates channels that lie last in memory with its reference code, or converts all
+# maps to another layout and back. But it fuses the addition of two convolutions into the
+# second one, without a node of its own. So the sum is faster.
 # Source: OpenVINO's runtime model and its profile.
 set -eu
 folder=$(mktemp -d)

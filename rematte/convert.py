@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Arguments of `convert_video` that are none of its options.
+# Arguments of `convert_video` that are not options of the conversion.
 _NO_OPTIONS = ("model", "input_source", "options", "format", "cancel", "timeout")
 
 __all__ = ["Report", "convert", "convert_video"]
@@ -74,11 +74,11 @@ def convert_video(
         model: A loaded network, or a TorchScript one; or the name or file of weights,
             where None is the bundled ones, which need no torch on a CPU. They are
             loaded for `device`, by default a GPU if torch can use one, else the CPU.
-            Or a `Matter`, whose compiled engine is used, with its options as defaults.
+            Or a `Matter`: its compiled engine is used, and its options are defaults.
         input_source: A video file, a folder of images, a pattern of numbered images
             such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
             to the network until its alpha settles); or a file that is open for bytes,
-            which is copied to a temporary one first, from where it stands.
+            which is copied to a temporary file, from its current position on.
         input_resize: Width and height [pixels] to resize input and outputs to.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512.
@@ -104,8 +104,8 @@ def convert_video(
             the person is.
         format: The format of outputs that are open files, as a suffix without the dot:
             "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray".
-        cancel: Stops the conversion when it is set, by any thread.
-        timeout: The longest that the conversion may take [s].
+        cancel: An event; when any thread sets it, the conversion stops.
+        timeout: The longest time that the conversion may take [s].
         **options: Any other field of `rematte.options.Options`, which describes all:
             the background, what part to convert, how to read and how to encode.
 
@@ -127,7 +127,7 @@ def convert_video(
     for name in _NO_OPTIONS:
         del arguments[name]
     if isinstance(model, Matter):
-        # None in the place of these stands for what was not given.
+        # For these arguments None means that they were not given.
         unset = ("downsample_ratio", "device", "dtype")
         arguments = {
             name: value

@@ -1,4 +1,4 @@
-"""The errors a caller may want to tell apart; the rest are built-in ones.
+"""The errors that a caller may want to distinguish; the rest are built-in ones.
 
 A message names the argument, the value, what is allowed and the remedy. `explain`
 turns an error into the line and the exit code of a command.
@@ -29,7 +29,7 @@ class WeightsError(RuntimeError):
 
 
 class Cancelled(RuntimeError):  # noqa: N818
-    """The caller's event has stopped a conversion."""
+    """A conversion was stopped by its caller's event."""
 
 
 class TimedOut(TimeoutError):  # noqa: N818

@@ -92,14 +92,14 @@ class Options:
         feather: How far edges fade to both sides, 0 to 32 [pixels].
         despill: "green" or "blue", limited to the larger one of the other colours.
         include: What is always cut out, with the source's colours: one or several
-            masks. Each is a picture or a video that is white there, stretched to the
-            frame, whose times are the source's; or "X,Y,WIDTH,HEIGHT" or "points:X,Y
-            X,Y X,Y..." [pixels of the source after `input_resize`]. "@FROM-TO" at its
-            end says when it holds [s]; "SHAPE@TIME;SHAPE@TIME" moves evenly.
-        exclude: What is never cut out, likewise; it wins over `include`.
-        person: The only one who is cut out: "largest", "centre", "left" or "right"
-            where a scene begins; a number from 1 in the order in which people come,
-            from left to right; or where they are, "X,Y" or "X,Y@TIME" [pixels, s].
+            masks. Each is a picture or a video, stretched to the frame, whose white is
+            inside and whose times are the source's; or "X,Y,WIDTH,HEIGHT" or
+            "points:X,Y X,Y X,Y..." [pixels after `input_resize`]. "@FROM-TO" at its end
+            limits it in time [s]; "SHAPE@TIME;SHAPE@TIME" moves a shape evenly.
+        exclude: What is never cut out, as `include`, over which it wins.
+        person: The only person to cut out: "largest", "centre", "left" or "right" at
+            the start of each scene; a number from 1 in the order in which people
+            appear, left to right; or a point, "X,Y" or "X,Y@TIME" [pixels, s].
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
@@ -121,18 +121,18 @@ class Options:
             "auto" takes 8, or fewer where they are large; 0, none.
         seq_chunk: Frames at once, or "auto". The results are the same.
         start: Where to begin in the source: seconds or "[HH:]MM:SS[.mmm]".
-        end: Where to stop in the source, likewise.
+        end: Where to stop in the source, in the same form.
         limit: At most this many frames.
         input_resize: Width and height [pixels] to resize input and outputs to.
-        fit: How a picture of another shape is brought to `input_resize`: "stretch"
-            distorts it; "contain", the default of the command line, shows all of it,
-            with bars that are transparent or background; "cover" cuts off what is over.
+        fit: How a picture of another shape is fitted to `input_resize`: "stretch"
+            distorts it; "contain", the command line's default, shows all of it, with
+            bars that are transparent or background; "cover" fills the frame and crops.
         frame_rate: Frames per second of an image folder (by default 30) or of a stream
             without times (by default what it says itself); a video that has times is
             converted to it. Any kind of number, or a text like "24000/1001".
         deinterlace: "auto", the default, makes one whole picture of the two fields of
             an interlaced frame; "off" leaves them.
-        ignore_errors: Go on past damaged input.
+        ignore_errors: Continue past damaged input.
         max_pixels: The most pixels a frame of the input or the background may have;
             unless given, 150 million, and 16384 a side.
         allow_lists: Read an input that is a list of other files (an HLS playlist, an
@@ -147,18 +147,18 @@ class Options:
             default, for the composition and `output`.
         output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
             that have one.
-        preset: Fills in options for a receiver of `presets.PRESETS`; those that are
-            given win. It works in `convert_video` and wherever `make_options` is used.
-        max_rate: Frames per second that a video with more is converted to.
+        preset: Sets the options for a receiver of `presets.PRESETS`; options that are
+            given win. `make_options` applies it, so `Options` alone does not.
+        max_rate: Highest rate [frames/s]; a video with a higher one is converted to it.
         max_bytes: The most bytes of a cut-out or composition with a lossy codec, or of
-            GIF or APNG: it is encoded in up to three passes, and has fewer frames where
-            coarser quality is not enough.
+            GIF or APNG. It is encoded in up to three passes; if coarser quality is not
+            enough, frames are left out.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
         alpha_mode: "straight" colours, or "premultiplied" by alpha where the format can
             hold both; by default straight, but premultiplied in OpenEXR.
-        packed: Makes one opaque picture of colour and alpha, "side" by side or
+        packed: Puts colour and alpha into one opaque picture, "side" by side or
             "stacked", in H.264, HEVC, AV1 or VP9.
-        exr_compression: "zip", "zips", "rle" or "none" of OpenEXR; all lossless.
+        exr_compression: OpenEXR's "zip", "zips", "rle" or "none"; all are lossless.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
@@ -216,14 +216,14 @@ class Options:
         many=True, **_CHOSEN,
     )  # fmt: skip
     exclude: str | Path | Sequence[str | Path] | None = _option(
-        None, "--exclude", "what is never cut out, likewise", metavar="MASK",
+        None, "--exclude", "what is never cut out, as --include", metavar="MASK",
         many=True, **_CHOSEN,
     )  # fmt: skip
     person: str | int | None = _option(
         None, "--person",
-        "the only one who is cut out: largest, centre, left or right where a scene "
-        "begins, a number in the order in which people come, or where they are, X,Y or "
-        "X,Y@TIME", metavar="WHO", **_CHOSEN,
+        "cut out one person alone: largest, centre, left or right at the start of each "
+        "scene, a number in the order in which people appear, or a point on them, X,Y "
+        "or X,Y@TIME [pixels, s]", metavar="WHO", **_CHOSEN,
     )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",
@@ -290,9 +290,9 @@ class Options:
     )  # fmt: skip
     fit: str = _option(
         "stretch", "--fit",
-        "how a picture of another shape is brought to --resize: contain shows all of "
-        "it, with bars that are transparent or background, cover cuts off what is "
-        "over, stretch distorts", group=_PART, choices=("contain", "cover", "stretch"),
+        "how a picture of another shape is fitted to --resize: contain shows all of "
+        "it, with bars that are transparent or background, cover fills the frame and "
+        "crops, stretch distorts", group=_PART, choices=("contain", "cover", "stretch"),
         command_default="contain", idle=("contain",), works="--resize",
         applies=lambda c: c.resized,
     )  # fmt: skip
@@ -317,7 +317,7 @@ class Options:
         "auto)", group=_PART, choices=get_args(Switched), **_VIDEOS,
     )  # fmt: skip
     ignore_errors: bool = _option(
-        False, "--ignore-errors", "go on past damaged input", group=_PART, switch=True,
+        False, "--ignore-errors", "skip damaged input", group=_PART, switch=True,
         **_MOVING,
     )  # fmt: skip
     max_pixels: int | None = _option(
@@ -376,28 +376,28 @@ class Options:
     )  # fmt: skip
     preset: str | None = _option(
         None, "--preset",
-        "fill in the options that a receiver needs (docs/formats.md); those that are "
+        "set the options that a receiver needs (docs/formats.md); options that are "
         "given win", group=_ENCODING, choices=tuple(PRESETS),
     )  # fmt: skip
     max_bytes: int | None = _option(
         None, "--max-bytes",
-        "encode again, in up to three passes, until the cut-out or composition has at "
-        "most N bytes; fewer frames where quality is not enough", group=_ENCODING,
+        "encode in up to three passes until the cut-out or composition has at most N "
+        "bytes; if coarser quality is not enough, leave out frames", group=_ENCODING,
         metavar="N", least=1, parse=int,
         works="cut-outs and compositions in H.264, HEVC, AV1, VP9, WebP, GIF or APNG",
         applies=lambda c: any(is_main(k) and e.shrinks for k, e in c.encodings.items()),
     )  # fmt: skip
     packed: str | None = _option(
         None, "--packed",
-        "put alpha as gray beside or below the colour in one picture, for players "
-        "that know no alpha", group=_ENCODING, choices=("side", "stacked"),
+        "put alpha, as gray, beside or below the colour in one opaque picture, for "
+        "players without alpha", group=_ENCODING, choices=("side", "stacked"),
         works="cut-outs without a background",
         applies=lambda c: any(e.packed for e in c.encodings.values()),
     )  # fmt: skip
     exr_compression: str = _option(
         "zip", "--exr-compression",
-        "of OpenEXR: zip of 16 rows at once, zips of each row, rle (all lossless) or "
-        "none", group=_ENCODING, choices=("zip", "zips", "rle", "none"),
+        "compression of OpenEXR: zip (16 rows at once), zips (single rows) and rle "
+        "are lossless", group=_ENCODING, choices=("zip", "zips", "rle", "none"),
         works="OpenEXR images",
         applies=lambda c: any(e.compression for e in c.encodings.values()),
     )  # fmt: skip
@@ -483,7 +483,7 @@ class Options:
         }
 
 
-# What is known of each option besides its type and default, by name.
+# The description of each option, apart from its type and default, by name.
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in fields(Options)
 }

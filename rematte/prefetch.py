@@ -42,7 +42,8 @@ class Prefetch(Generic[T]):
 
     Args:
         items: Iterated, and closed if it is a generator, in the thread.
-        watch: Called by the consumer for each item and while it waits; may raise.
+        watch: Called in the consumer's thread, for each item and while it waits; may
+            raise to stop.
     """
 
     def __init__(

@@ -4,7 +4,7 @@
     python tools/write_cli_docs.py --check   fails if that would change it
 
 The blocks of ```text that begin with "$ rematte ... --help" and the tables of options
-and presets are written here; the rest of the files is by hand.
+and presets are written by this script; the rest of these files is written by hand.
 """
 
 import argparse

@@ -22,10 +22,10 @@ _VIDEOS = {".mov", ".webm", ".mkv", ".mp4"}
 def load(path: Path) -> Any:
     """Load a cut-out: a video, or the first of numbered images.
 
-    Colours are straight, not multiplied by alpha, and display-encoded; in OpenEXR they
-    are multiplied and linear, as Blender expects. Blender divides those of videos of
-    more than 8 bits by alpha, whatever the image's alpha mode is, unless they are taken
-    for data. So they are, and `lay_over` makes them linear.
+    Colours are straight and display-encoded; in OpenEXR they are premultiplied and
+    linear, as Blender expects. Blender divides the colours of videos of more than 8
+    bits by alpha, whatever the image's alpha mode is, unless they are marked as data.
+    So they are marked as data, and `lay_over` makes them linear.
     """
     image = bpy.data.images.load(str(path.absolute()))
     if path.suffix.lower() in _VIDEOS:
@@ -34,7 +34,7 @@ def load(path: Path) -> Any:
         image.source = "SEQUENCE"
     if path.suffix.lower() != ".exr":
         image.alpha_mode = "STRAIGHT"
-        _ = image.pixels[0]  # decodes it: only then Blender knows the depth
+        _ = image.pixels[0]  # decodes a frame, after which Blender knows the depth
         if image.is_float:
             image.colorspace_settings.name = "Non-Color"
             image.alpha_mode = "CHANNEL_PACKED"

@@ -1,4 +1,4 @@
-"""What ComfyUI looks for in this folder: the nodes and their titles."""
+"""Names the nodes and their titles, as ComfyUI expects of this folder."""
 
 from .nodes import CutOutPeople
 

@@ -23,10 +23,10 @@ def _matter(device: str, quality: str, region: str, edge_colour: str) -> rematte
 
 
 class CutOutPeople:
-    """The people's colours and their alpha, for each image of a batch.
+    """A node that gives the people's colours and their alpha for a batch of images.
 
-    ComfyUI keeps one instance for each node of a workflow, so that the network's memory
-    can go on from one run to the next.
+    ComfyUI keeps one instance for each node of a workflow, so the network's recurrent
+    state can be kept from one run to the next.
     """
 
     CATEGORY = "image/matting"
@@ -96,7 +96,7 @@ class CutOutPeople:
 
     @classmethod
     def IS_CHANGED(cls, continue_video: bool, **_: Any) -> float | bool:  # noqa: N802
-        """Run again for the same images where the network's memory has moved on."""
+        """Run again for the same images if the network's state has changed."""
         return float("nan") if continue_video else False
 
     def cut_out(

@@ -27,7 +27,7 @@ class Process:
     Attributes:
         seconds: From its start to its end [s].
         cpu: Processor time [s].
-        memory: Peak memory [MB]; 0 where the system does not tell.
+        memory: Peak memory [MB]; 0 where the system does not report it.
     """
 
     seconds: float
@@ -72,7 +72,7 @@ def _cpu() -> float:
 
 
 def _peak_of(process: int) -> float:
-    """Peak memory of a process so far [MB]; 0 where the system does not tell.
+    """Peak memory of a process so far [MB]; 0 where the system does not report it.
 
     What `wait4` gives would include this process, which the other one was a copy of.
     """
@@ -98,9 +98,9 @@ def quick(weights: str | None = None) -> dict[str, Any]:
         weights: Name or file of the weights; by default the bundled ones.
 
     Returns:
-        What `steps.quick` gives, and "first_run_s": 5 frames of 640x480 with empty
-        caches [s]; "short_clip_ratio": 60 frames of HD beside `--engine plain`;
-        "peak_mb": peak memory of the former.
+        The results of `steps.quick`, and "first_run_s": time for 5 frames of 640x480
+        with empty caches [s]; "short_clip_ratio": speed of 60 frames of HD relative to
+        `--engine plain`; "peak_mb": peak memory meanwhile [MB].
     """
     chosen = [] if weights is None else ["--weights", weights]
     with tempfile.TemporaryDirectory() as name:

@@ -372,7 +372,7 @@ def quick(clip: Path, weights: str | None = None) -> dict[str, Any]:
     Plain and this build take turns, so that a noisy machine slows both alike.
 
     Args:
-        clip: 60 frames of 1920x1080; the folder that it lies in is written to.
+        clip: 60 frames of 1920x1080; outputs are written to its folder.
         weights: Name or file of the weights; by default the bundled ones.
     """
     network = load_network(weights)

@@ -41,8 +41,8 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--raw-input", type=reporting(parse_size), metavar="WxH",
-        help="what comes from - or a named pipe is raw RGB24 video of this size, "
-        "--frame-rate frames a second",
+        help="the input, - or a named pipe, is raw RGB24 video of this size; needs "
+        "--frame-rate",
     )  # fmt: skip
     _add_outputs(parser)
     long = parser.add_argument_group("long videos")
@@ -86,8 +86,8 @@ def _add_outputs(parser: Parser) -> None:
     )
     out.add_argument(
         "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",
-        help="what goes into - or a named pipe: mkv (the default), webm, mov, nut or "
-        "another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
+        help="format of outputs to - or a named pipe: mkv (the default), webm, mov, "
+        "nut or another suffix; or raw video: rgba, rgb24, gray (for --alpha)",
     )  # fmt: skip
 
 
@@ -145,8 +145,8 @@ def _raw_input(options: Namespace) -> "tuple[tuple[int, int], Fraction] | None":
         return None
     if options.frame_rate is None:
         raise ValueError(
-            "--raw-input needs --frame-rate: raw video does not say how many frames a "
-            "second has; give both"
+            "--raw-input needs --frame-rate, since raw video does not state how many "
+            "frames a second has; give both"
         )
     rate, options.frame_rate = parse_rate(options.frame_rate), None
     return options.raw_input, rate

@@ -24,10 +24,10 @@ def add(commands: Commands) -> None:
         "inspect",
         help="see how sure the network is of a clip, or check a finished file",
         usage="%(prog)s [options] CLIP|FILE",
-        description="Of a clip: matte some moments as they are, as mirror images, "
+        description="For a clip, matte some moments as they are, as mirror images, "
         "backwards and at another downsample ratio, and show where the mattes differ, "
-        "where alpha has holes or flickers, and where no people are found. Of a file "
-        "with an alpha channel, or with --matte: check that it is whole.",
+        "where alpha has holes or flickers, and where no people are found. For a file "
+        "with an alpha channel, or with --matte, check that it is whole.",
         epilog="example: rematte inspect talk.mp4 -o talk-inspected; exit code 1 also "
         f"where a finished file fails a check; {EXIT_CODES}",
     )

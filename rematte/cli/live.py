@@ -44,16 +44,16 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--format", choices=PIPE_FORMATS,
-        help="what goes into - or a named pipe: nut (the default), which states size "
-        "and times, or frames alone: rgba, rgb24, gray (for --show alpha)",
+        help="format of output to - or a named pipe: nut (the default), which states "
+        "size and times, or bare frames: rgba, rgb24, gray (for --show alpha)",
     )  # fmt: skip
     parser.add_argument(
         "--no-drop", action="store_true",
-        help="let the source wait instead of dropping pictures; they have its times",
+        help="let the source wait instead of dropping pictures, which keep its times",
     )  # fmt: skip
     parser.add_argument(
         "--raw-input", type=reporting(parse_size), metavar="WxH",
-        help="what comes from - or a named pipe is raw RGB24 video of this size",
+        help="the source, - or a named pipe, is raw RGB24 video of this size",
     )  # fmt: skip
     parser.add_argument(
         "--frame-rate", metavar="RATE", help="frames per second of raw input"
@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
         *("deinterlace", "device", "dtype", "engine"),
     ):
         flags.add_option(parser, name)
-    parser.set_defaults(region="full")  # which is steadier in time
+    parser.set_defaults(region="full")  # its slowest pictures take less time
     flags.add_weights(parser)
     parser.add_argument(
         "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"

@@ -78,7 +78,7 @@ def _filled(options: Options) -> list[str]:
 
 
 def _describe_preset(options: Options, conversion: Conversion) -> list[str]:
-    """Note what a preset has filled in, and what of it has no effect."""
+    """Make the note that lists what a preset has filled in, and what of it is idle."""
     if options.preset is None:
         return []
     words: dict[bool, list[str]] = {True: [], False: []}

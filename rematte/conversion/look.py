@@ -1,9 +1,9 @@
 """Looks for people in a few frames of a video, to decide where the network works.
 
-The video is decoded once for it. A few frames a second, and those beside scene cuts,
-are compared with earlier ones. Who has moved is looked for nearby; where something has
-changed besides, the network sees the frame whole, and larger than in the conversion.
-Whatever it takes for a person is looked at once more, by itself.
+The video is decoded once for this. A few frames a second, and those beside scene cuts,
+are compared with earlier ones. People who have moved are looked for nearby. Where
+anything else has changed, the network sees the whole frame, larger than in the
+conversion. Each person that it finds is checked in a closer look.
 """
 
 import math
@@ -31,31 +31,31 @@ from rematte.video.frame import Frame, Glance, VideoInfo
 from rematte.video.scene_cuts import Cuts
 from rematte.video.tone import displayed
 
-# Between looks at the whole frame [s], but at least so many frames; how much more often
-# who moves is followed; and how many looks may come sooner.
+# The time between looks at the whole frame [s], and the fewest frames; how much more
+# often people who move are followed; and how many looks may come early.
 _EVERY, _LEAST_FRAMES, _OFTEN, _AT_ONCE = Fraction(1), 16, 3, 2
-# The longer side of what is looked at [pixels], and after how many such times it is
-# looked at though nothing has changed.
+# The longer side of the copy for looks at the whole frame [pixels], and after how many
+# times `_EVERY` such a look comes although nothing has changed.
 _SIDE, _AGAIN = 768, 5
-# Side of the copies that tell whether anything changed between looks [pixels], the
-# change of a pixel that counts, of the whole range, and how many pixels must change:
-# outside of people, and what part of a person's box.
+# The longer side of the gray copies that are compared between looks [pixels]; the least
+# change of a pixel that counts, as a share of the whole range; how many pixels must
+# change outside of people; and which share of a person's box.
 _OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED, _MUCH = 256, 0.06, 5, 0.2
-# A closer look at someone: the side of its square [pixels]; what lies around them in it
-# and at the sides of who moves, as parts of their height; how much larger they must be
-# in it than before. A chair fades there: less than a share of its alpha is found again,
-# and of its pixels fewer are sure.
+# A closer look at a person: the side of its square [pixels]; the room around them, and
+# beside people who move, as shares of their height; and how much larger than before
+# they must appear. A chair fades there: less than `_KEPT` of its alpha is found again,
+# and less than `_FIRM` of its pixels are sure.
 _CLOSE_SIDE, _AROUND, _REACH, _CLOSER = 288, 0.15, 1.0, 1.05
 _KEPT, _FIRM = 0.5, 0.75
-_FOLLOWED = 4  # people at most, and twice as many are looked at closely
+_FOLLOWED = 4  # the most people who are followed; closer looks are for twice as many
 
 
 class _Eyes(NamedTuple):
-    """What looks.
+    """The engines that look for people, each compiled for one size.
 
     Attributes:
-        wide: Sees whole frames.
-        close: Sees squares around people.
+        wide: For whole frames.
+        close: For squares around people.
     """
 
     wide: Engine
@@ -75,13 +75,13 @@ def choose_regions(
     Args:
         model: A loaded network.
         source: The input.
-        options: Those of the conversion.
-        info: The source.
-        progress: Show a bar on stderr.
-        watch: Called for each frame; may raise.
+        options: The options of the conversion.
+        info: The properties of the input.
+        progress: Whether to show a progress bar on stderr.
+        watch: Called for each frame; may raise to stop.
 
     Returns:
-        None where it sees whole frames.
+        Where the network looks; None for whole frames.
 
     Raises:
         ValueError: If a region that was given does not lie within the frame.
@@ -110,7 +110,7 @@ def choose_regions(
 
 
 def is_found(options: Options, width: int, height: int) -> bool:
-    """Whether the region is to be found, and frames are large enough for one."""
+    """Whether people are to be looked for, in frames of this size."""
     ratio = choose_ratio(width, height, options.ratio)
     chosen = options.downsample_ratio in (None, "auto")
     return options.region == "auto" and chosen and ratio < 1
@@ -125,7 +125,12 @@ def _watched(
 
 
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
-    """Give the region of frames of a size where it is given as a rectangle.
+    """Give the region if the options name a rectangle, else None.
+
+    Args:
+        width: Width of the frames [pixels].
+        height: Height of the frames [pixels].
+        options: The options of the conversion.
 
     Raises:
         ValueError: If it does not lie within the frame.
@@ -155,9 +160,9 @@ def find_regions(
 
     Args:
         glances: All frames that will be converted.
-        info: The source.
-        eyes: What runs the network for whole frames, and for squares around people;
-            used for nothing else at the same time.
+        info: The properties of the input.
+        eyes: Two engines, for whole frames and for squares around people; nothing else
+            may use them meanwhile.
         ratio: Size of the coarse pass for whole frames, in (0, 1].
     """
     frame = info.width, info.height
@@ -174,10 +179,7 @@ def find_regions(
 
 
 def _shots(glances: Iterable[Glance], info: VideoInfo) -> Iterator[Iterator[Glance]]:
-    """Give those glances of each shot that are looked at.
-
-    A shot begins with its first frame, and its last one is looked at.
-    """
+    """Give, for each shot, the glances to look at, its first and last among them."""
     chosen = _Chosen(iter(glances), _between(info))
     while not chosen.ended:
         yield chosen.shot()
@@ -189,18 +191,18 @@ def _between(info: VideoInfo) -> Fraction:
 
 
 class _Chosen:
-    """Chooses the glances that are looked at.
+    """Chooses the glances to look at.
 
     Args:
-        glances: All of them.
-        every: The longest time between two [s]; where frames can be compared without
-            decoding more of them, they are chosen more often.
+        glances: All glances of the video.
+        every: The longest time between two that are chosen [s]. Where glances have
+            sketches, which are cheap to compare, it is a third of that.
     """
 
     def __init__(self, glances: Iterator[Glance], every: Fraction) -> None:
         self._glances, self._held = glances, deque[Glance]()
         self._cuts, self._every = Cuts(), every
-        self._first = next(glances, None)  # of the next shot
+        self._first = next(glances, None)  # the first glance of the next shot
         if self._first is not None and self._first.sketch:
             self._cuts.begins(self._first.sketch(), self._sketches)
             self._every /= _OFTEN
@@ -234,7 +236,7 @@ class _Chosen:
         return (each.sketch() for each in self._held if each.sketch)
 
     def _more(self, count: int) -> bool:
-        """Decode up to so many glances; give whether there was one."""
+        """Read up to `count` more glances; give whether there was one."""
         before = len(self._held)
         self._held.extend(islice(self._glances, max(0, count)))
         return len(self._held) > before
@@ -243,8 +245,8 @@ class _Chosen:
 def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
     """Find the boxes around people in the frames of a shot.
 
-    Where nothing has changed outside of them since the last look at the whole frame,
-    they are the same people, where they were or have gone to.
+    Where nothing outside of people has changed since the last look at the whole frame,
+    they are the same people, who are followed if they move.
     """
     every, count = _between(info), 0
     begin: Fraction | None = None
@@ -256,7 +258,7 @@ def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Mome
         now = _outline(glance, info)
         moved = _changed_boxes(last, now, boxes, info)
         there = _follow(glance, eyes, info, moved)
-        # Who has come there has changed it.
+        # Keep only the places that have changed: somebody has come there.
         there = there and _changed_boxes(last, now, there, info)
         if there:
             boxes = join([each for each in boxes if each not in moved] + there)
@@ -264,10 +266,10 @@ def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Mome
         last = now
         lost = there is None or len(there) < len(moved)
         changed = lost or _changed(whole, now, known, info)
-        # Some looks at once, and one after each span of time.
+        # A few early looks, then one in each span of time.
         may = count < _AT_ONCE + (glance.time - begin) / every or after is None
         if changed and not may:
-            continue  # who is there now is not known
+            continue  # it is unknown who is there
         if changed or glance.time - looked >= _AGAIN * every:
             boxes = _see(glance, eyes, info)
             whole, known, looked, count = now, boxes, glance.time, count + 1
@@ -277,10 +279,11 @@ def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Mome
 def _follow(
     glance: Glance, eyes: _Eyes, info: VideoInfo, boxes: Sequence[Box]
 ) -> list[Box] | None:
-    """Find where those have gone who were in boxes a little before.
+    """Find where people have gone who were in these boxes shortly before.
 
     Returns:
-        None where not all of them are seen, or it would not be worth it.
+        Their boxes; None if not all are found, or if they are too many or too large
+        for closer looks to be cheaper than one at the whole frame.
     """
     found: list[Box] = []
     tall = max((box[3] - box[1] for box in boxes), default=0)
@@ -319,7 +322,7 @@ def _changed_boxes(
     boxes: Iterable[Box],
     info: VideoInfo,
 ) -> list[Box]:
-    """Give the boxes in which much has changed: who was there moves."""
+    """Give the boxes in which much has changed, since the person moves."""
     if before.shape != now.shape:
         return []
     changed = np.abs(now - before) > _CHANGE
@@ -344,11 +347,11 @@ def _changed(
 def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> list[Box]:
     """Find the boxes around people in a whole frame.
 
-    Whoever is larger in a closer look is looked at once more: a person is found again
-    there, and more exactly; what only looks like one is not.
+    Each person who appears larger in a closer look gets one. It finds them again, and
+    more exactly; things that only resemble a person vanish there.
     """
     frame = _small(glance, info, _SIDE)
-    # From nothing: who has left since the last look would be seen still.
+    # Without a state, which would still show people who have left since the last look.
     alpha = _alpha(eyes.wide, frame)
     scale = info.width / frame.pixels.shape[1]
     boxes = find_boxes(alpha)
@@ -367,15 +370,15 @@ def _see_close(
     glance: Glance, eyes: _Eyes, info: VideoInfo, box: Box,
     seen: float = 0, coarser: float = 0,
 ) -> list[Box]:  # fmt: skip
-    """Find the boxes around those in and about a box, in a copy of that part.
+    """Find the boxes around people in and near a box, in a square copy of that part.
 
     Args:
         glance: The frame.
-        eyes: What looks.
-        info: The source.
-        box: Where somebody seems to be.
-        seen: Sum of the alpha that tells so [pixels of the frame].
-        coarser: The size of the copy that it was seen in, of the frame's.
+        eyes: The engines.
+        info: The properties of the input.
+        box: Where a person seems to be.
+        seen: The sum of alpha within the box in the look before [pixels of the frame].
+        coarser: The scale of the copy in that look, relative to the frame.
     """
     sides = box[2] - box[0], box[3] - box[1]
     room = max(24, round(_AROUND * sides[1]))

@@ -1,4 +1,4 @@
-"""The model of a conversion, ready to run."""
+"""Loads the model of a conversion."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,11 @@ def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Optio
     Args:
         model: A loaded network, or the name or file of weights; None is the bundled
             ones.
-        options: Those of the conversion.
-        keep: As in `share_models`.
+        options: The options of the conversion.
+        keep: How many sizes stay compiled when no engine uses them any more.
 
     Returns:
-        What `choose_engine` takes, and the options, which name its device then.
+        The model as `choose_engine` takes it, and the options with its device.
 
     Raises:
         ValueError: If the options do not fit the model.

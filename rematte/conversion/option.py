@@ -1,4 +1,4 @@
-"""What is known of an option of a conversion, and the types of options as arguments.
+"""The description of an option of a conversion, and the types of options as arguments.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
@@ -105,8 +105,8 @@ class Conversion:
     numbered: bool = False  # an output is a folder or a pattern of images
     tonal: bool = False  # the input is not SDR
     sized: bool = True  # the size of the coarse pass is not given
-    resized: bool = False  # a size is given
-    timed: bool = True  # times matter: input, output or an option has some
+    resized: bool = False  # `input_resize` is given
+    timed: bool = True  # times matter: the input, an output or an option has some
 
 
 def is_main(kind: str) -> bool:
@@ -121,7 +121,7 @@ def always(conversion: Conversion) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option besides its type and default: a field's metadata.
+    """The description of an option, apart from its type and default: field metadata.
 
     Attributes:
         flag: Its name on the command line; empty where it has none.
@@ -139,7 +139,7 @@ class Option:
         applies: Decides whether it works.
         noted: Decides whether a note is enough where it does not work.
         elsewhere: What happens where it does not work.
-        idle: Values besides the default that ask for nothing.
+        idle: Values other than the default that have no effect.
         may_change: Whether a run that is resumed may have another value.
     """
 

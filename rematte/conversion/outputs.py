@@ -58,7 +58,7 @@ class Output:
 
     @property
     def limited(self) -> bool:
-        """Whether `max_bytes` holds for it."""
+        """Whether `max_bytes` applies to this output."""
         return is_main(self.kind) and self.encoding.shrinks
 
 
@@ -125,7 +125,11 @@ def plan_outputs(
 
 
 def _check_plate(path: Path) -> None:
-    """Refuse a plate whose hole would be lost."""
+    """Check that a plate can be transparent.
+
+    Raises:
+        ValueError: If its format has no alpha.
+    """
     suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
     if not can_hold_alpha(suffix):
         raise ValueError(
@@ -137,10 +141,10 @@ def _check_plate(path: Path) -> None:
 def make_finish(
     options: Options, rate: Fraction = Fraction(30), chosen: Chosen | None = None
 ) -> Finish:
-    """Give what is done to edges, alpha and colours.
+    """Make what changes edges, alpha and colours as the options say.
 
     Args:
-        options: Those of the conversion.
+        options: The options of the conversion.
         rate: Frames per second of masks that are sequences of images.
         chosen: The only person who is cut out; None for everybody.
     """
@@ -164,7 +168,7 @@ def _choose_backdrop(
         kind: The kind of output.
         path: Where it goes.
         given: The backgrounds that were asked for, by kind of output.
-        options: Those of the conversion.
+        options: The options of the conversion.
     """
     codec = options.codec
     spec = given.get(kind)

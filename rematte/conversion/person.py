@@ -1,4 +1,4 @@
-"""Finds the person who is at a point at some later time, before a conversion begins."""
+"""Prepares `--person`: finds who is at a point at a later time, before converting."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from rematte.video.tone import displayed
 
 
 def make_chosen(options: Options) -> Chosen | None:
-    """Make what follows the person who is asked for, if one is."""
+    """Make the follower of the person whom the options name; None if they name none."""
     return None if options.person is None else Chosen(parse_who(options.person))
 
 
@@ -27,21 +27,22 @@ def find_chosen(
     regions: Regions | None,
     watch: Callable[[], object] = lambda: None,
 ) -> None:
-    """Matte the frames up to the time that the person is known at, and look there.
+    """Matte the frames up to the time of the point, and choose who is there.
 
-    The conversion then sees the same alpha, and so the same people with the same
-    numbers, from its first frame on.
+    The conversion that follows computes the same alpha, so it gives people the same
+    numbers from the first frame on.
 
     Args:
-        chosen: Receives who it is; None where nobody is asked for.
+        chosen: Receives the choice; nothing is done if it is None or has no time.
         model: A loaded network.
         source: The input.
-        options: Those of the conversion.
+        options: The options of the conversion.
         regions: Where the network looks; None for whole frames.
-        watch: Called for each frame; may raise.
+        watch: Called for each frame; may raise to stop.
 
     Raises:
-        ValueError: If nobody is there then, or that part is not converted.
+        ValueError: If nobody is at the point then, or that part is not converted.
+        InputError: If the input cannot be read.
     """
     if chosen is None or chosen.who.time is None:
         return

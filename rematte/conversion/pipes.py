@@ -1,4 +1,4 @@
-"""Puts temporary files in the place of standard streams, named pipes and open files.
+"""Uses temporary files in place of standard streams, named pipes and open files.
 
 A video is read at several positions and more than once, and the beginning of most files
 is written last. A pipe allows neither, so an input is copied to a file first, and an
@@ -30,11 +30,17 @@ File = str | Path | BinaryIO  # a path, STANDARD, or an open file
 STANDARD = "-"  # the standard input, or output
 FORMATS = (*(suffix[1:] for suffix in (*CONTAINERS, *IMAGES)), *RAW_FORMATS)
 _SUFFIX = ".mkv"
-_LOSSLESS = ".nut"  # of temporary files that stand for raw video: FFV1, exact times
+_LOSSLESS = ".nut"  # for temporary files in place of raw video: FFV1, exact times
 
 
 def is_pipe(word: File | None, output: bool = False) -> bool:
-    """Whether it is "-", an open file or a named pipe, or, for an output, a device."""
+    """Whether an input or output needs a temporary file in its place.
+
+    That is "-", an open file or a named pipe and, for an output, a device.
+
+    Raises:
+        TypeError: If it is a file that was opened for text.
+    """
     if is_open(word):
         return True
     if word is None or word == STANDARD:
@@ -45,10 +51,10 @@ def is_pipe(word: File | None, output: bool = False) -> bool:
 
 
 def is_open(word: object) -> bool:
-    """Whether it is an open file.
+    """Whether an argument is an open file.
 
     Raises:
-        TypeError: If it takes or gives text.
+        TypeError: If the file was opened for text.
     """
     if isinstance(word, TextIOBase):
         raise TypeError(
@@ -69,15 +75,15 @@ def called(word: object) -> str:
 def check_raw_format(
     kind: str | None, outputs: Mapping[str, File | None], background: object
 ) -> None:
-    """Refuse raw video that would lose alpha or colours of an output in a pipe.
+    """Check that raw video in a pipe does not lose alpha or colours of an output.
 
     Args:
-        kind: The format of what goes into a pipe.
+        kind: The format of outputs that go into a pipe.
         outputs: Where each output goes, by the argument's name.
         background: What lies behind the person; None where nothing is given.
 
     Raises:
-        ValueError: If it would.
+        ValueError: If the format would lose them.
     """
     kinds = {name for name, word in outputs.items() if is_pipe(word, output=True)}
     laid = background not in (None, "transparent")
@@ -165,10 +171,10 @@ def through_files(
     Args:
         source: The input.
         outputs: Where each output goes, by kind; None where there is none.
-        kind: Format of what goes into a pipe, one of `FORMATS`; by default that of the
-            pipe's own name where it is a format, else Matroska for a pipe.
-        raw: Width, height [pixels] and frames per second of an input that is raw RGB24
-            video in a pipe; None for one that says itself what it is.
+        kind: The format of outputs that go into a pipe, one of `FORMATS`; by default
+            the suffix of the pipe's name if it is a format, else Matroska.
+        raw: Width and height [pixels], and frames per second, of raw RGB24 video in a
+            pipe; None for an input that has a header.
 
     Raises:
         InputError: If nothing can be read from the standard input.
@@ -204,7 +210,7 @@ def _in_place(
     piped: Piped, outputs: Mapping[str, File | None], kind: str | None,
     folder: Path | None,
 ) -> Piped:  # fmt: skip
-    """Put files in a folder in the place of those outputs that are pipes."""
+    """Use files in a folder in place of the outputs that are pipes."""
     if kind in RAW_FORMATS:
         piped.raw, kind = kind, _LOSSLESS[1:]
     for key, word in outputs.items():
@@ -219,7 +225,7 @@ def _in_place(
 
 
 def _choose_format(piped: Piped, word: File) -> str:
-    """The format for a pipe, as a suffix: the one its name has, or Matroska."""
+    """Give the format for a pipe as a suffix: that of its name, or Matroska."""
     suffix = Path(called(word)).suffix.lower()
     if suffix[1:] in FORMATS:
         return suffix

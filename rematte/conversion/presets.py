@@ -1,4 +1,4 @@
-"""Receivers of cut-outs and what they take: one table.
+"""The table of presets: programs and services that receive cut-outs, and their limits.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
@@ -13,14 +13,14 @@ from rematte.video.values import parse_time
 
 @dataclass(frozen=True)
 class Preset:
-    """What a receiver takes.
+    """The options that a receiver of cut-outs needs.
 
     Attributes:
-        receiver: Its name.
-        suffixes: Of the outputs that it takes.
+        receiver: The receiver's name.
+        suffixes: The suffixes of outputs that it takes.
         why: Where its limits come from, and what was tried.
-        options: Options of a conversion, by name; those that are given win.
-        seconds: The longest file [s], or None.
+        options: Options of a conversion by name; options that the user gives win.
+        seconds: The longest video that it takes [s]; None for any.
     """
 
     receiver: str
@@ -30,7 +30,8 @@ class Preset:
     seconds: int | None = None
 
 
-# A frame that begins this long before the limit ends within it at 20 frames/s or more.
+# The cut-out stops this long before the limit [s]: a frame at 20 frames/s or more that
+# begins before that also ends within the limit.
 _LAST_FRAME = 0.05
 
 PRESETS = {
@@ -119,11 +120,14 @@ PRESETS = {
 
 
 def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the options of a preset to those that are given, which win.
+    """Add the options of a preset, if one is named, to those that are given.
 
     Args:
-        values: Options by name, one of them perhaps "preset"; None stands for one that
-            is not given.
+        values: The given options by name, perhaps with "preset"; they win. None stands
+            for one that is not given.
+
+    Returns:
+        All options by name.
 
     Raises:
         ValueError: If there is no such preset.
@@ -145,13 +149,17 @@ def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_preset(name: str | None, path: Path) -> None:
-    """Check that an output is one that the receiver takes.
+    """Check that a preset's receiver takes an output.
+
+    Args:
+        name: The preset; None allows every output.
+        path: The output.
 
     Raises:
-        ValueError: If it has another suffix.
+        ValueError: If the output has another suffix.
     """
     if name is not None and path.suffix.lower() not in PRESETS[name].suffixes:
         raise ValueError(
-            f"{path}: preset {name} (--preset) is for files that end in "
-            f"{' or '.join(PRESETS[name].suffixes)}; name the output so"
+            f"{path}: preset {name} (--preset) needs an output that ends in "
+            f"{' or '.join(PRESETS[name].suffixes)}"
         )

@@ -1,8 +1,7 @@
-"""Refuses values of options that are out of their range.
+"""Checks the values of options against rules that an `Option` cannot state.
 
-What one option alone allows by its kind (choices, a least number) stands in its
-`Option`; here are the other rules. Nothing heavy is imported, since `rematte --help`
-needs this module.
+`Option` itself states choices and least numbers. Nothing heavy is imported, since
+`rematte --help` needs this module.
 """
 
 from pathlib import Path
@@ -13,13 +12,13 @@ from rematte.video.mask_spec import parse_masks, parse_who
 
 
 def check_ranges(options: Any) -> None:
-    """Refuse what options may not be.
+    """Check the values of options.
 
     Args:
         options: An `Options`.
 
     Raises:
-        ValueError: If a value is out of its range, or excludes another.
+        ValueError: If a value is out of range, or two options exclude each other.
     """
     _check_edges(options)
     resize, mbps, crf = options.input_resize, options.output_video_mbps, options.crf

@@ -26,8 +26,8 @@ def open_reader(
         options: How to read it.
         start: Skip what is shown before this time [s].
         end: Stop before this time [s].
-        size: Width and height that frames are stretched to [pixels]; by default as
-            the options say.
+        size: Width and height that frames are stretched to [pixels]; by default the
+            options decide.
     """
     how = ReadOptions(
         size=size or options.input_resize,

@@ -102,12 +102,12 @@ def run_span(
             whole video, whose files get the source's other tracks.
         regions: Where the network looks; None for whole frames.
         progress: See `show_progress`.
-        stop: When to stop before the end.
+        stop: When to stop before the end; None: never.
 
     Raises:
         InputError: If there is no frame in the span.
-        Cancelled: As `Stop.check`.
-        TimedOut: As `Stop.check`.
+        Cancelled: If the caller's event is set.
+        TimedOut: If the conversion takes too long.
     """
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams

@@ -9,11 +9,11 @@ from rematte.errors import Cancelled, TimedOut
 
 @dataclass
 class Stop:
-    """When a conversion is to stop; by default when it is done.
+    """When a conversion must stop before its end; by default never.
 
     Attributes:
-        cancel: Stops it when it is set.
-        timeout: The longest it may take [s].
+        cancel: An event that stops the conversion when it is set; None: nothing does.
+        timeout: The longest time that the conversion may take [s]; None: any.
 
     Raises:
         ValueError: If the timeout is not above 0.
@@ -28,7 +28,7 @@ class Stop:
             raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
 
     def check(self, frames: int = 0) -> None:
-        """Stop the conversion if it is time.
+        """Raise an error if the conversion must stop.
 
         Args:
             frames: How many frames are done, for the message.

@@ -13,18 +13,19 @@ from itertools import pairwise, product
 from rematte.matting.boxes import Box, area, centre, contains, join, near, pad, union
 from rematte.matting.region import CELL, Region, Window, ratio_for
 
-# Parts of a box's height: how near people get one window, how near someone was who has
-# met others or parted from them, and how far somebody comes in a second.
+# Shares of a box's height: how near people are who share a window, how near a person
+# was who has met others or left them, and how far a person moves in a second.
 _BESIDE, _NEAR, _FAST = 0.25, 0.75, 3.5
-# Parts that a way is cut into, and by how much of it people may be elsewhere.
+# Parts that a movement is divided into, and by which share of it people may deviate.
 _PARTS, _SLACK = 4, 0.15
 _MOST_WINDOWS = 3
-# Sizes of windows [cells]; all windows have fewer pixels than 512x288, which is a whole
-# frame whose longer side is so long [pixels], so that looking for people is paid for.
+# Sides of windows [cells], and the most cells of all windows of a moment. These are
+# fewer than the 576 of a whole frame of 512x288, which pays for looking for people. The
+# longer side of a whole frame [pixels].
 _SIDES = (10, 12, 14, 16, 18, 20, 24, 28, 32, 36)
 _MOST_CELLS, _LONG_SIDE = 540, 512
-_STAY = 1.05  # how much coarser windows may be that need not move
-_WORTH = 0.75  # a window must spare a quarter of the frame's pixels
+_STAY = 1.05  # how much coarser a window may be that stands still instead of moving
+_WORTH = 0.75  # windows must save a quarter of the frame's pixels
 
 
 @dataclass(frozen=True)

@@ -138,21 +138,21 @@ def share_models(
     dtype: "str | torch.dtype | None",
     keep: int = 0,
 ) -> Any:
-    """Give a model in a form whose engines share what is compiled of it.
+    """Give a model in a form whose engines share what they compile.
 
     Args:
-        model: As in `choose_engine`.
+        model: A `Graph`, or anything called like `MattingNetwork`.
         engine: One of `ENGINES`.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
         keep: How many sizes stay compiled when no engine uses them any more.
 
     Returns:
-        What `choose_engine` takes in the model's place. What torch runs is the model
-        itself, of which each engine compiles or records its own.
+        What to give `choose_engine` in place of the model. For engines that use torch
+        that is the model itself, which each of them compiles or records for itself.
 
     Raises:
-        ValueError: As `choose_engine`.
+        ValueError: If the engine does not fit the model, the device or the precision.
     """
     kind = _kind(model, engine, device, dtype)
     if kind != "openvino" or isinstance(model, CompiledGraph):
@@ -173,7 +173,7 @@ def runs_whole(
     """Find whether `choose_engine` would call a model as a whole, in chunks.
 
     Raises:
-        ValueError: As `choose_engine`.
+        ValueError: If the engine does not fit the model, the device or the precision.
     """
     return _kind(model, engine, device, dtype) == "whole"
 

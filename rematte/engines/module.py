@@ -79,8 +79,8 @@ class ModuleEngine:
         """Matte one frame of each of several videos at once.
 
         Args:
-            frames: One of each, of one size.
-            states: The state of each, or None at its start.
+            frames: One frame of each video, all of one size.
+            states: The state of each video; None at its start.
 
         Returns:
             The mattes, and the new states.
@@ -92,7 +92,7 @@ class ModuleEngine:
             filled = [state or zeros for state in states]
             batch = [torch.cat(each) for each in zip(*filled, strict=True)]
         mattes, after = self._run(frames, batch, together=False)
-        # Copies: a part of the batch would keep all of it.
+        # Copies, since a view would keep the memory of the whole batch.
         return mattes, [
             [each[index : index + 1].clone() for each in after]
             for index in range(len(frames))

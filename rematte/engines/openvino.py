@@ -30,7 +30,7 @@ def read(core: Any, graph: Graph) -> Any:
     """Read a graph.
 
     Args:
-        core: Of OpenVINO.
+        core: OpenVINO's core.
         graph: The graph.
 
     Raises:
@@ -52,14 +52,14 @@ def is_readable(graph: Graph) -> bool:
 
 
 class _Size:
-    """What is compiled for one size.
+    """The models that are compiled for one size.
 
     Attributes:
         lock: Held while the models are compiled.
         stages: The models, in order; empty until they are compiled.
         states: The shape of each state, channels last.
-        maps: The shape of the maps.
-        parts: Where each output of them begins in it, and where the last one ends.
+        maps: The shape of the guided filter's maps, (C, h, w).
+        parts: The first channel of each output within the maps, and the channel count.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class _Size:
 
 
 class CompiledGraph:
-    """A graph as it is compiled for each size; several engines and threads share it.
+    """A graph that is compiled for each size; several engines and threads share it.
 
     Args:
         graph: The network.
@@ -92,12 +92,12 @@ class CompiledGraph:
         self._process = 0
 
     def check(self) -> None:
-        """Refuse to work in a fork of the process that compiled.
+        """Check that the process was not forked since the network was compiled.
 
-        OpenVINO's threads are not there, and some calls would wait for them for ever.
+        A fork lacks OpenVINO's threads, and some calls would wait for them for ever.
 
         Raises:
-            RuntimeError: If this is such a process.
+            RuntimeError: If this process is such a fork.
         """
         if self._process not in (0, os.getpid()):
             raise RuntimeError(
@@ -107,12 +107,15 @@ class CompiledGraph:
             )
 
     def at(self, size: tuple[int, int], refined: bool, mixed: bool) -> "_Size":
-        """Give the models of a size, which are compiled at its first use.
+        """Give the models for a size, which are compiled at its first use.
 
         Args:
             size: Height and width of the coarse pass [pixels].
-            refined: Whether the maps are the guided filter's.
-            mixed: Whether the decoder is bfloat16.
+            refined: Whether to make the guided filter's maps, not alpha and foreground.
+            mixed: Whether the decoder runs in bfloat16.
+
+        Raises:
+            RuntimeError: If the process was forked since the network was compiled.
         """
         self.check()
         key = size, refined, mixed
@@ -121,7 +124,7 @@ class CompiledGraph:
             if found in self._recent:
                 self._recent.remove(found)
             self._recent.append(found)
-        with found.lock:  # who comes meanwhile waits, and compiles nothing
+        with found.lock:  # other threads wait here, and then need not compile
             if not found.stages:
                 self._build(found, *key)
         return found
@@ -175,7 +178,7 @@ class CompiledGraph:
             port.get_any_name(): port.get_node().input_value(0)
             for port in model.outputs
         }
-        # Both halves of the guided filter's maps come out apart and lie side by side.
+        # The parts of the maps are outputs of their own, written side by side.
         ends = [(name, part) for name in outputs for part in joined(found[name])]
         starts = []
         for name in inputs:
@@ -213,17 +216,17 @@ class CompiledGraph:
 
 
 class OpenVINOEngine:
-    """Runs OpenVINO, compiled for each size that comes.
+    """Runs the network with OpenVINO, which compiles it for each size.
 
-    In float32 one model does all. In mixed precision, where the processor has bfloat16,
-    the decoder is a model of its own that runs in it, between the encoder and the fit
-    of the guided filter in float32: rounding those too moved edges more, which
-    docs/performance.md has figures of.
+    In float32 there is one model. In mixed precision, on processors with bfloat16,
+    there are three: the decoder runs in bfloat16, between the encoder and the fit of
+    the guided filter in float32. Rounding those too moved edges more; figures are in
+    docs/performance.md.
 
     See `Engine` for the attributes.
 
     Args:
-        graph: The network, perhaps shared.
+        graph: The network; a `CompiledGraph` may be shared with other engines.
         mixed: Whether precision may be mixed.
     """
 

@@ -125,7 +125,7 @@ class TensorMatted(Matted):
         return hide(to_pixels(torch.cat([self.fgr, self.pha]), wide))
 
     def glimpse(self, every: int) -> list[Pixels]:
-        """Give a small alpha; see `Matted.glimpse`."""
+        """Sample alpha coarsely; see `Matted.glimpse`."""
         return [to_pixels(self.pha[:, ::every, ::every], False)]
 
     def _uploaded(self, plate: Plate, wide: bool) -> Tensor:

@@ -61,7 +61,7 @@ class Look:
         time: When the frame is shown on which the ways agree least [s].
         end: When the frames of the moment end [s].
         coverage: Share of the picture that alpha covers.
-        agreement: Of each of `WAYS` with the plain way, in [0, 1].
+        agreement: How far each of `WAYS` agrees with the plain way, in [0, 1].
         holes: Share of the person that is see-through and enclosed.
         flicker: Change of alpha at still edges, or None where there are none.
         score: How much it deserves a look, in [0, 1].
@@ -304,7 +304,7 @@ class Passes:
         self._regions = regions
         self._flipped = None if regions is None else mirrored(regions)
         self._changed = None if regions is None else at_other_ratio(regions)
-        # Of a smaller frame the coarse pass is the same with a larger ratio.
+        # A smaller frame has the same coarse pass at a larger ratio.
         scale = info.width / width
         self._ratio = min(1.0, ratio * scale)
         self._second = min(1.0, other_ratio(ratio) * scale)

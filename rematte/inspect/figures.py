@@ -74,8 +74,8 @@ def flicker(alphas: Sequence[Array], pictures: Sequence[Array]) -> float | None:
     The mean change of alpha over pixels at the edge where the picture does not change.
 
     Args:
-        alphas: Of consecutive frames.
-        pictures: Their brightness, (H, W) in [0, 1].
+        alphas: The alpha of consecutive frames.
+        pictures: The brightness of these frames, (H, W) in [0, 1].
 
     Returns:
         In [0, 1]; None where no edge stands still.

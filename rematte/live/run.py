@@ -1,7 +1,8 @@
 """Mattes the latest picture of a camera and shows it at once.
 
 While a picture is being processed, all newer ones but the latest are dropped, so the
-delay never exceeds the time that one picture takes; unless none may be lost.
+delay never exceeds the time that one picture takes. With `drop=False` the source waits
+instead.
 """
 
 import stat
@@ -127,18 +128,18 @@ def live(
             udp://), or "-" or a named pipe for uncompressed video.
         show: "composition", "alpha" or "foreground".
         pace: Play a file at its own speed, as if it were a camera.
-        drop: Drop pictures that come while one is worked on, but for the newest. Else
-            the source waits, and pictures have its times.
-        raw_input: Width and height [pixels] of raw RGB24 video in a pipe, which
-            `frame_rate` belongs to.
-        pipe_format: What a pipe gets: "nut" (the default), or frames without a
-            container, "rgba", "rgb24" or "gray".
+        drop: Drop pictures that arrive while another one is processed, except for the
+            newest. Otherwise the source waits, and pictures keep its times.
+        raw_input: Width and height [pixels] of raw RGB24 video in a pipe; needs
+            `frame_rate`.
+        pipe_format: What is written to a pipe: "nut" (the default), or frames without
+            a container, "rgba", "rgb24" or "gray".
         report: Called after each picture with the statistics so far.
-        **options: Of those in `Options`: `background`, `background_fit`,
+        **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
             `input_resize`, `limit`, `output_video_mbps`, `region` and `overwrite`,
             which is False by default. With the region "auto" a window follows the
-            people as they are seen.
+            people, without looking ahead.
 
     Returns:
         The statistics.
@@ -225,7 +226,7 @@ def _build(
 def _describe_raw(
     sources: list[str], size: tuple[int, int] | None, options: Options
 ) -> Raw | None:
-    """What raw video in a pipe does not say itself, or None if there is none."""
+    """Give the size and rate of raw video in a pipe; None if there is none."""
     pipes = any(source == "-" or Path(source).is_fifo() for source in sources)
     need("live --raw-input", size, pipes)
     need("live --frame-rate", options.frame_rate, size is not None)
@@ -233,8 +234,8 @@ def _describe_raw(
         return None
     if options.rate is None:
         raise ValueError(
-            "raw_input (--raw-input) needs frame_rate (--frame-rate): raw video does "
-            "not say how many frames a second has; give both"
+            "raw_input (--raw-input) needs frame_rate (--frame-rate), since raw video "
+            "does not state how many frames a second has; give both"
         )
     return Raw(size, options.rate)
 
@@ -259,9 +260,9 @@ def _check_pipe_format(
 def _mattes(
     newest: Newest, stream: Stream, renderer: Renderer
 ) -> Iterator[tuple[Frame, float]]:
-    """Yield finished pictures, and when they arrived since the start [s].
+    """Yield finished pictures, each with the time of its arrival since the start [s].
 
-    The state is reset with each source.
+    The recurrent state is reset where the source changes.
     """
     source = None
     while (arrival := newest.take()) is not None:

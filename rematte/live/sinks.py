@@ -16,7 +16,7 @@ from rematte.video.raw import RAW_FORMATS
 
 # SDL's drivers where there is no display.
 _INVISIBLE = ("dummy", "offscreen")
-# What a pipe can get.
+# The formats that can be written to a pipe.
 PIPE_FORMATS = ("nut", *RAW_FORMATS)
 
 
@@ -39,11 +39,11 @@ class StreamSink:
         info: Size and rate of the pictures.
         alpha: Whether pictures have an alpha channel.
         mbps: Bit rate of H.264 [Mbit/s]; None takes 4.
-        pipe_format: What a pipe gets: "nut", a container that states size and times, or
-            frames one after the other, "rgba", "rgb24" or "gray".
+        pipe_format: What is written to a pipe: "nut", a container that states size and
+            times, or frames without a container, "rgba", "rgb24" or "gray".
 
     Raises:
-        OutputError: If it cannot be opened.
+        OutputError: If the target cannot be opened.
     """
 
     def __init__(
@@ -132,7 +132,8 @@ class VirtualCamera:
         info: Size and rate of the pictures.
 
     Raises:
-        OutputError: If there is no driver for it.
+        OutputError: If there is no driver for virtual cameras, or pyvirtualcam is
+            missing.
     """
 
     def __init__(self, info: VideoInfo) -> None:

@@ -1,7 +1,7 @@
 """Sources of live pictures: cameras, streams, pipes, files.
 
 A slow consumer gets the latest picture, and those in between are dropped, unless the
-source is to wait for it. This module needs no torch.
+source must wait for the consumer. This module needs no torch.
 """
 
 import os
@@ -39,7 +39,7 @@ _CAMERAS = {
 
 
 class Raw(NamedTuple):
-    """What raw RGB24 video in a pipe does not say itself.
+    """The properties of raw RGB24 video in a pipe, which has no header.
 
     Attributes:
         size: Width and height [pixels].
@@ -56,7 +56,7 @@ class Picture(NamedTuple):
     Attributes:
         pixels: (H, W, 3) RGB, 8 or 16 bits.
         alpha: The source's own alpha channel, or None.
-        time: When the source shows it, since its first picture [s].
+        time: Its time in the source, from the first picture on [s].
     """
 
     pixels: Pixels
@@ -216,7 +216,7 @@ def _open(source: str, raw: Raw | None) -> Any:
 def _standard_input() -> Any:
     if sys.stdin.isatty():
         raise InputError("-: the standard input is a terminal; send a video into it")
-    # Not sys.stdin.buffer: a thread that waits for it would hold its lock at the end.
+    # Not sys.stdin.buffer, whose lock a waiting thread would hold when Python exits.
     return os.fdopen(0, "rb", buffering=0, closefd=False)
 
 
@@ -235,10 +235,10 @@ class Arrival(NamedTuple):
     """A picture that arrived.
 
     Attributes:
-        frame: Its time is that of the arrival since the start or, where no picture is
-            dropped, the source's own [s].
+        frame: The picture. Its time [s] is that of its arrival or, where no picture is
+            dropped, its time in the source.
         source: The index of its source.
-        arrived: When it arrived, since the start [s].
+        arrived: When it arrived, from the start on [s].
     """
 
     frame: Frame
@@ -255,9 +255,9 @@ class Newest:
         size: Width and height [pixels] of all pictures; None takes the first source's.
         pace: Play files at their own speed.
         deinterlace: "auto" or "off".
-        drop: Whether a picture that was not taken in time gives way to a newer one;
-            else the source waits, files are read as fast as pictures are taken, and
-            they have the source's times.
+        drop: Whether a newer picture replaces one that was not taken in time.
+            Otherwise the source waits, files are read as fast as pictures are taken,
+            and pictures keep the source's times.
         raw: Size and rate, where a pipe holds raw RGB24 video.
 
     Attributes:
@@ -290,7 +290,7 @@ class Newest:
         self.dropped = 0
         self._start = time.monotonic()
         self._arrival: Arrival | None = None
-        self._offset = Fraction(0)  # of the times of the source that is read [s]
+        self._offset = Fraction(0)  # added to the times of the current source [s]
         self._error: BaseException | None = None
         self._ended = self._switch = False
         self._changed = threading.Condition()

@@ -1,4 +1,4 @@
-"""Frames in, mattes out, with the engine and the loop of a conversion."""
+"""Mattes frames that are in memory, with the engine and the loop of a conversion."""
 
 import warnings
 from collections import deque
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
     from rematte.engines.module import ModuleEngine
     from rematte.matter.streams import Streams
 
-# How many sizes stay compiled: an application has some, and each takes tens of MB.
+# How many sizes stay compiled: an application uses a few, and each takes tens of MB.
 _KEPT = 8
 
 
 class Matter:
-    """Mattes frames that are in memory, as fast as `convert_video` and with its result.
+    """Mattes frames that are in memory, as fast as `convert_video` and as well.
 
-    It may be shared by threads. What is slow is done once for each size of frames, by
-    the first that comes or by `warm_up`.
+    Threads may share it. Each size of frames is compiled once, by the first frame of
+    that size or by `warm_up`.
 
     Args:
         model: The name or file of weights, or a loaded network; None is the bundled
             weights, which need no torch on a CPU.
-        **options: Of those of `convert_video`, with its defaults: `engine`, `device`,
-            `dtype`, `downsample_ratio`, `quality`, `region` (with "auto" a window
-            follows the people as they are seen; a photo is seen whole), `warmup`
-            (which works for `frames` alone), `edge_colour`, `black_point`,
-            `white_point`, `grow`, `feather`, `despill`, `input_alpha` and `max_pixels`.
+        **options: These options of `convert_video`, with its defaults: `engine`,
+            `device`, `dtype`, `downsample_ratio`, `quality`, `region` (with "auto" a
+            window follows the people in videos; a photo is seen whole), `warmup` (used
+            by `frames` alone), `edge_colour`, `black_point`, `white_point`, `grow`,
+            `feather`, `despill`, `input_alpha` and `max_pixels`.
 
     Attributes:
-        options: The options, all others by default.
+        options: All options; those that are not arguments have their defaults.
 
     Raises:
-        TypeError: If there is no such option, or it means nothing in memory.
+        TypeError: If there is no such option, or it has no effect in memory.
         ValueError: If an option is out of its range or does not fit the model.
         WeightsError: If there are no such weights.
     """
@@ -74,11 +74,11 @@ class Matter:
         self._model, self.options = ready_model(model, how, _KEPT)
         self._given = options
         self._finish = make_finish(how)
-        # Engines at rest, the last used one last.
+        # Engines that nobody uses; the one that was used last comes last.
         self._idle: list[Engine] = []
 
     def __reduce__(self) -> Any:
-        """Have another process, as those of `multiprocessing`, make its own."""
+        """Pickle the arguments, so that another process makes its own `Matter`."""
         return _make, (self._source, self._given)
 
     @property
@@ -88,7 +88,7 @@ class Matter:
             return describe_engine(engine)
 
     def warm_up(self, width: int, height: int) -> None:
-        """Compile what frames of a size need, and run it once.
+        """Compile the network for frames of a size, and run it once.
 
         The eight sizes that were used last stay compiled.
 
@@ -97,7 +97,7 @@ class Matter:
             height: Height of the frames [pixels].
 
         Raises:
-            ValueError: If the size is none, or the ratio leaves nothing of it.
+            ValueError: If a side is not above 0, or too small for the ratio.
         """
         if min(width, height) < 1:
             raise ValueError(f"width and height must be above 0, got {width}x{height}")
@@ -107,18 +107,18 @@ class Matter:
                 _ = formed(matted, form).rgba
 
     def stream(self, order: Order = "rgb") -> "Stream":
-        """Begin a video whose frames come one by one.
+        """Start a video whose frames come one by one.
 
         Args:
-            order: The order of the channels of arrays, of those that come back too.
+            order: The order of the channels of frames and results that are arrays.
         """
         return Stream(self, order)
 
     def streams(self, order: Order = "rgb") -> "Streams":
-        """Begin several videos of which frames come at once; see `Streams`.
+        """Start several videos whose frames are matted in one call; see `Streams`.
 
         Args:
-            order: As in `stream`.
+            order: The order of the channels of frames and results that are arrays.
         """
         from rematte.matter.streams import Streams
 
@@ -127,22 +127,23 @@ class Matter:
     def frames(
         self, frames: Iterable[Picture], order: Order = "rgb"
     ) -> Iterator[Matted]:
-        """Matte a video, with the reading, the network and the caller side by side.
+        """Matte a video; reading, network and caller work at the same time.
 
         The state is reset at cuts if `warmup` is not 0, as in a conversion.
 
         Args:
-            frames: In order of time; see `Stream`. It is iterated in another thread,
-                up to three frames ahead, and more with `warmup`. Arrays may be used
-                again for the next frame.
-            order: As in `stream`.
+            frames: Frames in order of time, as `Stream` takes them. They are iterated
+                in another thread, up to three frames ahead, and more with `warmup`. An
+                array may be overwritten with the next frame.
+            order: The order of the channels of frames and results that are arrays.
 
         Yields:
             Every frame with its matte.
 
         Raises:
-            TypeError: If one is no picture.
-            ValueError: As `Stream`, or if the region does not lie within the frames.
+            TypeError: If a frame is not a picture.
+            ValueError: If a frame's shape or numbers do not fit, or the region does
+                not lie within the frames.
         """
         forms: deque[Form] = deque()
 
@@ -185,11 +186,11 @@ class Matter:
 
         Args:
             source: An image file as bytes, a path or an open file; or a picture as
-                `Stream` takes. It is turned upright by its EXIF data.
-            format: "png", "webp", "tiff" or another suffix of images.
+                `Stream` takes it. It is turned upright by its EXIF data.
+            format: "png", "webp", "tiff" or another suffix of images; None for arrays.
             background: What lies behind the person, as in `convert_video`; needed for
                 formats without alpha.
-            order: As in `stream`.
+            order: The order of the channels of pictures and results that are arrays.
 
         Returns:
             The picture with its matte; with `format` the cut-out as an image file, as
@@ -197,7 +198,9 @@ class Matter:
 
         Raises:
             InputError: If the image cannot be read.
-            ValueError: If there is no such format, or it needs a background.
+            TypeError: If the source is not a picture.
+            ValueError: If there is no such format, it needs a background, or a
+                background is given without a format.
         """
         if format is None and background is not None:
             raise ValueError(
@@ -211,13 +214,13 @@ class Matter:
         return encode(matted, info, format, background, self.options)
 
     def for_conversion(self, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Give what a conversion runs, and its options: these, and those of its call.
+        """Give the model and the options for a conversion with this `Matter`.
 
         Args:
-            given: The options of the call.
+            given: The options of the conversion's call, which win over those here.
 
         Raises:
-            ValueError: If one of them would need another engine.
+            ValueError: If an option of the call would need another engine.
         """
         own = {name: getattr(self.options, name) for name in self._given}
         for name in ("engine", "device", "dtype"):
@@ -229,11 +232,11 @@ class Matter:
             own[name] = getattr(self.options, name)
         return self._model, {**own, **given}
 
-    # The parts of it that streams use
+    # Streams use these, too.
 
     @contextmanager
     def _lent_engine(self) -> Iterator[Engine]:
-        """Lend an engine that rests, or a new one."""
+        """Lend an unused engine, or a new one."""
         engine = self._take_engine()
         yield engine
         if len(self._idle) < _KEPT:
@@ -250,7 +253,7 @@ class Matter:
             )  # fmt: skip
 
     def _batch_engine(self) -> "ModuleEngine | None":
-        """Give the engine that takes frames of several videos at once, or None."""
+        """Give an engine that takes frames of several videos in one batch, or None."""
         how, model = self.options, self._model
         kind = how.engine, how.device, how.dtype
         if how.region != "full" or not runs_whole(model, *kind):
@@ -260,7 +263,7 @@ class Matter:
 
     @contextmanager
     def _lent_eye(self, first: Frame) -> Iterator[Engine | None]:
-        """Lend what looks for people in frames of a size, if they are to be found."""
+        """Lend an engine that looks for people; None if they are not to be found."""
         height, width = first.pixels.shape[:2]
         if not is_found(self.options, width, height):
             yield None
@@ -280,7 +283,7 @@ class Matter:
     def _take(
         self, picture: Picture, order: Order, index: int = 0, copy: bool = False
     ) -> tuple[Frame, Form]:
-        """Make a frame of a picture, and note in which form the caller gave it."""
+        """Make a frame of a picture, and the form of its results."""
         own = self.options.input_alpha == "multiply"
         frame, dtype = to_frame(picture, order, index * STEP, own, copy)
         return frame, self._form(dtype, order)
@@ -300,31 +303,31 @@ def _make(model: Any, options: MatterOptions) -> Matter:
 
 
 def formed(matted: Matted, form: Form) -> Matted:
-    """Give a matte the form that its arrays are to have."""
+    """Set the form of a matte's arrays, and give the matte back."""
     matted.form = form
     return matted
 
 
 class Stream:
-    """A video whose frames come one by one, with the network's memory of it.
+    """A video whose frames come one by one, with the network's recurrent state.
 
-    It belongs to one thread at a time; other threads make streams of their own, which
-    share what is compiled. `Matter.stream` makes one.
+    `Matter.stream` makes one. A stream may be used by one thread at a time; the streams
+    of several threads share what is compiled.
 
     Args:
-        matter: What mattes.
-        order: The order of the channels of arrays, of those that come back too.
+        matter: The `Matter` whose network and options are used.
+        order: The order of the channels of frames and results that are arrays.
     """
 
     def __init__(self, matter: Matter, order: Order = "rgb") -> None:
         self._matter, self._order = matter, order
         self._engine: Engine | None = None
-        self._eye = ExitStack()  # holds what looks for people, if something does
+        self._eye = ExitStack()  # holds the engine that looks for people, if any
         self._lock = Lock()
         self.reset()
 
     def reset(self) -> None:
-        """Forget the frames before, as at a cut or where another video begins."""
+        """Forget all earlier frames, as at a cut or where another video begins."""
         self._mattes: Iterator[Matted] | None = None
         self._next: Frame | None = None
         self._shape: tuple[int, ...] = ()
@@ -342,10 +345,11 @@ class Stream:
             The frame with its matte.
 
         Raises:
-            TypeError: If it is no picture.
+            TypeError: If it is not a picture.
             ValueError: If its shape is another, its numbers are out of range, or the
                 region or ratio does not fit it.
-            RuntimeError: If another thread uses the stream.
+            RuntimeError: If another thread uses the stream, or the process was forked
+                after OpenVINO had compiled the network.
         """
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
@@ -362,7 +366,7 @@ class Stream:
             self._lock.release()
 
     def _running(self, frame: Frame) -> Iterator[Matted]:
-        """The loop over the stream's frames, which waits for the next one."""
+        """Give the loop over the stream's frames, which takes them one at a time."""
         if self._mattes is None or frame.pixels.shape != self._shape:
             if self._engine is None:
                 self._engine = self._matter._take_engine()

@@ -37,10 +37,12 @@ def read_photo(
         options: How to read it.
 
     Returns:
-        The frame, what is known of the image, and the type of its arrays.
+        The frame, the properties of the image, and the type of its arrays.
 
     Raises:
-        InputError: If it is no image that can be read.
+        InputError: If the file is not an image, or cannot be read.
+        TypeError: If it is not a picture.
+        ValueError: If an array's shape or numbers do not fit.
     """
     if isinstance(source, str | PathLike):
         return _read_file(Path(source), options)
@@ -62,7 +64,7 @@ def read_photo(
 
 @contextmanager
 def _in_file(source: Any) -> Iterator[Path]:
-    """Put a file's bytes where the reader of files finds them."""
+    """Put the bytes of an image into a temporary file, and yield its path."""
     with TemporaryDirectory(prefix="rematte-") as folder:
         path = Path(folder, "image")
         with path.open("wb") as file:
@@ -94,12 +96,12 @@ def encode(
     background: Backdrop | None,
     options: Options,
 ) -> bytes:
-    """Make an image file of a matte, as a conversion does.
+    """Encode a cut-out or composition as an image file, as a conversion does.
 
     Args:
-        matted: The picture.
-        info: From `read_photo`.
-        kind: The suffix of its format.
+        matted: The picture with its matte.
+        info: The properties of the image, from `read_photo`.
+        kind: The suffix of the format, with or without the dot.
         background: What lies behind the person; None leaves it transparent.
         options: How to draw it.
 

@@ -1,6 +1,6 @@
-"""Pictures that are in memory already, as frames: arrays, tensors, decoded frames.
+"""Turns pictures in memory into frames: arrays, tensors, images, decoded frames.
 
-Libraries are told by the names of their modules, so that none has to be imported.
+Their libraries are recognised by module names, so that none has to be imported.
 """
 
 from fractions import Fraction
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DecodedFrame(Protocol):
-    """A frame of torchcodec."""
+    """The interface of torchcodec's frames."""
 
     @property
     def data(self) -> "torch.Tensor":
@@ -37,10 +37,9 @@ Picture: TypeAlias = (
     "Image | Frame | av.VideoFrame | torch.Tensor | DecodedFrame | PIL.Image.Image"
 )
 
-# How long a frame is shown that does not say so [s].
+# The duration of a frame that states none [s].
 STEP = Fraction(1, 25)
-# Turns of a picture by the number that EXIF gives its orientation, as PIL's
-# `Image.Transpose`.
+# The tag of EXIF's orientation, and PIL's `Image.Transpose` for each of its values.
 _ORIENTATION = 0x0112
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
@@ -53,19 +52,19 @@ def to_frame(
 
     Args:
         picture: (H, W, 3) or, with straight alpha, (H, W, 4) in uint8, uint16 or
-            floating in [0, 1]; a tensor like that or (3, H, W); a frame of PyAV or
-            torchcodec; an image of Pillow, which is turned by its EXIF data; or a
+            floating in [0, 1]; a tensor of such a shape or (3, H, W); a frame of PyAV
+            or torchcodec; an image of Pillow, which is turned by its EXIF data; or a
             `Frame`, which stays as it is.
         order: The order of the channels of arrays and tensors.
-        time: When it is shown [s], unless it says so itself.
-        own_alpha: Whether to take the picture's own alpha.
-        copy: Whether an array of the caller is copied in any case.
+        time: When it is shown [s]; a frame of PyAV states its own time.
+        own_alpha: Whether to use the picture's own alpha.
+        copy: Whether to copy the caller's array even where that is not needed.
 
     Returns:
-        The frame, and the type of the arrays that are made for the caller.
+        The frame, and the type of the arrays that the caller gets.
 
     Raises:
-        TypeError: If it is no picture.
+        TypeError: If it is not a picture.
         ValueError: If its shape is another, or its numbers are out of range.
     """
     if isinstance(picture, Frame):
@@ -84,7 +83,7 @@ def to_frame(
 
 
 def _from_pyav(picture: av.VideoFrame, time: Fraction, own_alpha: bool) -> Frame:
-    """Convert as the reader of files does."""
+    """Convert a frame of PyAV as the reader of files does."""
     colour, depth = frame_colour(picture), frame_depth(picture)
     upright = Upright(picture)
     alpha = source_alpha(picture, depth, None, upright, []) if own_alpha else None

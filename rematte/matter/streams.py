@@ -1,4 +1,4 @@
-"""Mattes several videos at once, each with a memory of its own."""
+"""Mattes several videos at once, each with a recurrent state of its own."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,17 +20,17 @@ K = TypeVar("K", bound=Hashable)
 class Streams:
     """Mattes the next frame of every video in one call.
 
-    Videos join with their first frame, may pause, and end with `leave`. Each is matted
+    A video joins with its first frame, may pause, and ends with `leave`. Each is matted
     as if it were alone. A network that torch calls as a whole sees frames of one size
-    in one batch; other engines take one after the other.
+    in one batch; other engines take one frame after the other.
 
     Args:
-        model: A `Matter`, whose options hold, or anything called like
-            `MattingNetwork`, which torch calls as a whole.
+        model: A `Matter`, whose options are used instead of the three below; or
+            anything that is called like `MattingNetwork`, which torch calls as a whole.
         downsample_ratio: Size of the coarse pass; see `choose_ratio`.
         device: Where the model is.
         dtype: The model's precision; by default its own, or float32.
-        order: The order of the channels of arrays, of those that come back too.
+        order: The order of the channels of frames and results that are arrays.
     """
 
     def __init__(
@@ -48,8 +48,7 @@ class Streams:
             model = Matter(model, engine="plain", device=device, **given)
         self._matter, self._order = model, order
         self._engine = model._batch_engine()
-        # Of videos in a batch the shape of their frames and the state, of others the
-        # stream.
+        # Videos in a batch have the shape of their frames and a state, others a stream.
         self._states: dict[Hashable, tuple[tuple[int, ...], Any]] = {}
         self._streams: dict[Hashable, Stream] = {}
 
@@ -66,14 +65,14 @@ class Streams:
         """Matte one frame of each video that has one.
 
         Args:
-            frames: Frames by video, as `Stream` takes them; anything that can be a key
-                names one. Where a video's frames change their size, its state is reset.
+            frames: The frame of each video, as `Stream` takes it, by the video's key.
+                If a video's frames change their size, its state is reset.
 
         Returns:
-            The mattes by video.
+            The mattes by the videos' keys.
 
         Raises:
-            TypeError: If one is no picture.
+            TypeError: If a frame is not a picture.
             ValueError: If a frame does not fit, or the ratio is out of its range.
         """
         if self._engine is None:

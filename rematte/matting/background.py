@@ -358,7 +358,7 @@ class Renderer:
         return pixels
 
     def _room(self, matted: Matted) -> Pixels:
-        """Give the source's colours, as opaque as the person is not."""
+        """Give the source's colours with 1 minus the person's alpha, (H, W, 4)."""
         finish, frame = self._finish, matted.frame
         person = finish.alpha(matted)
         seen: Pixels = np.full((1, 1, 1), 65535, np.uint16)

@@ -1,4 +1,4 @@
-"""Boxes around people: found in an alpha, padded, and joined where they are near."""
+"""Boxes around people: finds them in alpha, pads them, joins those that are near."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 # Left, top, right and bottom [pixels].
 Box = tuple[int, int, int, int]
 
-ALPHA, SURE = 0.1, 0.5  # where a person may be, and where one is
-_CELL, _LEAST = 8, 24  # side of the squares that are joined, and pixels of a person
-_SHARE = 0.25  # of the pixels where a person may be, those that are sure
-_PADDING, _LEAST_PADDING = 0.12, 24  # around a box: part of its sides, and [pixels]
+ALPHA, SURE = 0.1, 0.5  # alpha above which a person may be there, and surely is
+_CELL, _LEAST = 8, 24  # side of the squares that are connected, and fewest sure pixels
+_SHARE = 0.25  # least number of sure pixels, as a share of those above ALPHA
+_PADDING, _LEAST_PADDING = 0.12, 24  # around a box: share of its sides, and [pixels]
 
 
 def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
-    """Find the boxes around connected parts of alpha, (h, w) in [0, 1].
+    """Find the boxes around connected parts of alpha.
 
-    Parts that are hardly anywhere sure, or hardly larger than noise, are left out.
+    Parts with few pixels above `SURE` are left out, as noise or things.
+
+    Args:
+        alpha: (h, w) in [0, 1].
     """
     height, width = alpha.shape
     rows, columns = -(-height // _CELL), -(-width // _CELL)
@@ -58,7 +61,7 @@ def _take_part(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def near(one: Box, other: Box, share: float) -> bool:
-    """Whether two boxes are nearer than a share of the height of the taller one."""
+    """Whether the gap of two boxes is within a share of the taller one's height."""
     gap = share * max(one[3] - one[1], other[3] - other[1])
     return all(
         one[axis] - gap <= other[axis + 2] and other[axis] - gap <= one[axis + 2]
@@ -100,10 +103,10 @@ def join(boxes: Sequence[Box], share: float = 0) -> list[Box]:
 
 
 def pad(box: Box, frame: tuple[int, int]) -> Box:
-    """Enlarge a box by what alpha may reach beyond it, within the frame.
+    """Enlarge a box by how far alpha may reach beyond it, within the frame.
 
     Args:
-        box: Around somebody.
+        box: The box around a person.
         frame: Width and height of the frame [pixels].
     """
     left, top, right, bottom = box
@@ -121,7 +124,7 @@ def centre(
     """Give the left and top edge of a window around a box, on a grid of cells.
 
     Args:
-        box: What it is to show; a cell smaller than the window, or more.
+        box: What the window must show; smaller than it by a cell or more.
         size: Width and height of the window [pixels].
         step: Side of a cell [pixels].
         frame: Width and height of the frame [pixels].
@@ -129,7 +132,7 @@ def centre(
     corner = []
     for axis, side in enumerate(size):
         first = (box[axis] + box[axis + 2] - side) / 2
-        # Within the frame as far as that goes, and never past the box.
+        # Within the frame where possible, but always around the box.
         first = min(max(first, 0), max(0, frame[axis] - side))
         cell = math.floor(first / step)
         if cell * step + side < box[axis + 2]:

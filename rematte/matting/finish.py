@@ -26,9 +26,9 @@ class Finish:
         grow: How far edges are moved outward, or inward if it is negative [pixels].
         feather: How far edges fade to both sides [pixels].
         despill: The backing whose light is taken off the person: "green" or "blue".
-        include: What is always cut out, as it is in the source.
-        exclude: What is never cut out.
-        chosen: The only person who is cut out.
+        include: Masks of what is always cut out, with the source's colours.
+        exclude: Masks of what is never cut out.
+        chosen: The only person who is cut out; None for everybody.
 
     Attributes:
         chosen: The same.
@@ -68,8 +68,8 @@ class Finish:
     def _reshape(self, matted: Matted) -> Pixels:
         seen = _network_alpha(matted)
         alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
-        if self.chosen and (theirs := self.chosen.at(matted, seen)) is not None:
-            alpha = alpha * theirs
+        if self.chosen and (person := self.chosen.at(matted, seen)) is not None:
+            alpha = alpha * person
         if self._include and (always := self._include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)
             matted.made["always"] = always
@@ -120,10 +120,10 @@ class Finish:
     def show_included(
         self, matted: Matted, pixels: Pixels, original: bool = False
     ) -> None:
-        """Give what is always cut out the source's colours, in place.
+        """Give pixels within `include` the source's colours, in place.
 
         Args:
-            matted: The frame; its alpha was asked for before.
+            matted: The frame, whose `alpha` was called before.
             pixels: (H, W, 3 or 4), straight colours.
             original: Whether they are in the encoding of a source that is not SDR.
         """

@@ -1,9 +1,9 @@
-"""Follows people with a window while frames come, without looking ahead.
+"""Moves one window with the people, frame by frame, without looking ahead.
 
-The coarse pass keeps its size, and the window its frame's proportions: so nothing has
-to be built for a window, and it costs no more than a whole frame does. What the last
-matte shows within the window moves it. Parts of the rest of the frame are looked at in
-turn, those first in which something has changed.
+The coarse pass keeps its size and the window the frame's proportions, so that no engine
+is built for a window, which costs no more than a whole frame. The window follows the
+alpha of the last matte. The rest of the frame is divided into tiles, and the network
+looks at one of them at a time, first at those in which something has changed.
 """
 
 import math
@@ -21,31 +21,31 @@ from rematte.matting.region import CELL, WHOLE, Region, Window, crop, ratio_for
 from rematte.video.frame import Frame
 from rematte.video.scene_cuts import CHANGE, Picture, difference, shrink
 
-_TILES = 4  # in a row and in a column of what is looked at besides the window
-# Frames from one look at a tile to the next. Where something has changed in one, it is
-# looked at sooner: on average in a share of the frames, and at first in each of some.
+_TILES = 4  # tiles in a row, and in a column, of the whole frame
+# Frames from one look at a tile to the next. Tiles that have changed are looked at
+# sooner: in a share of the frames on average, and in up to `_AT_ONCE` in a row.
 _EVERY, _OFTEN, _AT_ONCE = 2, 0.75, 6
-_LEAST_CHANGED = 2  # cells of the small copy
-# Frames for which a smaller window must do before it is taken; after each time that it
-# was too small, twice as many, up to the most.
-_PATIENCE, _MOST_PATIENCE = 15, 120
-_SELDOM = 4  # frames from one look at the mattes of whole frames to the next
-# How much larger than necessary a window is made, and one that had become too small.
+_LEAST_CHANGED = 2  # cells of the small copy that must change
+# Frames for which a smaller window must suffice before it is used. The number doubles
+# each time that a window turns out too small, up to the maximum.
+_WAIT, _MOST_WAIT = 15, 120
+_SELDOM = 4  # where whole frames are seen, one matte in so many is searched
+# How much larger than necessary a new window is, and one that replaces a too small one.
 _ROOM, _MORE_ROOM = 1.1, 1.3
-_WORTH = 0.75  # a smaller window must spare a quarter of the pixels
-_AHEAD = 2  # frames for which people go on as they went between the last two
+_WORTH = 0.75  # a smaller window must save a quarter of the pixels
+_AHEAD = 2  # frames for which people's last movement is extrapolated
 
 
 @dataclass
 class _Tile:
-    """A part of the frame that is looked at now and then.
+    """A part of the frame that the network looks at now and then.
 
     Attributes:
-        window: Where it is.
-        picture: The small copy of the frame when it was last looked at.
+        window: Where the tile is.
+        picture: The small copy of the frame at the last look.
         count: The number of that frame.
-        state: The network's state after that look.
-        boxes: Around those who were seen there.
+        state: The network's recurrent state after the last look.
+        boxes: The boxes around people who were found there.
     """
 
     window: Window
@@ -58,13 +58,13 @@ class _Tile:
 class Follower:
     """A window that follows people as frames come; see `loop.Guide`.
 
-    It begins with the whole frame, and returns to it when nobody is seen, after a cut,
-    and where a window would not spare a quarter of its pixels.
+    It starts with the whole frame, and returns to it when nobody is found, after a cut,
+    and where a window would not save a quarter of the pixels.
 
     Args:
-        eye: Looks at the rest of the frame; used for nothing else meanwhile.
-        ratio: Size of the coarse pass for whole frames; see `choose_ratio`. Where that
-            is 1 there are no windows.
+        eye: Runs the network on the tiles; nothing else may use it meanwhile.
+        ratio: Size of the coarse pass for whole frames; see `choose_ratio`. With a
+            ratio of 1 there are no windows.
     """
 
     def __init__(self, eye: Engine, ratio: float | str | None = None) -> None:
@@ -74,7 +74,7 @@ class Follower:
         self._people: Box | None = None
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
-        """Give the region of the next frame, or the last one's for any time."""
+        """Give the region of the next frame or, if a time is given, of the last one."""
         if time is not None:
             return self._used
         if frame.pixels.shape != self._shape:
@@ -85,7 +85,7 @@ class Follower:
         return self._region
 
     def _start(self, frame: Frame) -> None:
-        """Begin with frames of a size."""
+        """Reset everything for frames of this size."""
         self._shape = frame.pixels.shape
         height, width = self._shape[:2]
         self._frame, self._all = (width, height), (0, 0, width, height)
@@ -102,12 +102,13 @@ class Follower:
             self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
 
     def _look_everywhere(self) -> None:
+        """Return to the whole frame."""
         self._region, self._step = WHOLE, CELL / self._ratio
-        self._patience, self._people = _PATIENCE, None
+        self._wait, self._people = _WAIT, None
         self._settle()
 
     def _settle(self) -> None:
-        """Begin with a window, or with whole frames."""
+        """Reset the history and the tiles, after the region has changed."""
         self._since, self._recent = self._count, list[tuple[int, Box | None]]()
         self._looked, self._tiles = self._count, list[_Tile]()
         self._credit: float = _AT_ONCE
@@ -122,7 +123,7 @@ class Follower:
                 self._tiles.append(_Tile(window, self._now, self._count))
 
     def learn(self, matted: Matted) -> None:
-        """Find where the people are now, and where to look next."""
+        """Find the people in a matte, and choose the region of the next frame."""
         self._used, self._before = matted.region, self._now
         self._count += 1
         if not matted.region.windows:
@@ -142,7 +143,15 @@ class Follower:
         self._choose(union(*boxes) if boxes else None, matted.frame.time)
 
     def _boxes(self, matted: Matted, region: Region) -> list[Box]:
-        """Find the boxes around the people in a matte, or in one of a part."""
+        """Find the boxes around the people in a matte of the frame or of a window.
+
+        Args:
+            matted: The matte.
+            region: Where the network looked.
+
+        Returns:
+            The boxes, in pixels of the frame.
+        """
         ratio = region.ratio if region.windows else self._ratio
         window = region.windows[0] if region.windows else Window(0, 0, self._all)
         # In a window people are large enough for half of the pixels.
@@ -175,10 +184,10 @@ class Follower:
         part = crop(frame, tile.window, self._tile)
         (matted,), tile.state = self._eye.step([part], tile.state)
         region = Region(windows=(tile.window,), ratio=self._ratio)
-        # What looks like a person, and was there when the network saw the whole frame
-        # and took it for none, is none.
+        # Where nothing has changed since the network saw the whole frame, that matte
+        # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
-        # Those within the window are followed there, and not held to where they were.
+        # People within the window are followed by its mattes, which are newer.
         tile.boxes = [
             box
             for box in self._boxes(matted, region)
@@ -188,13 +197,13 @@ class Follower:
         self._credit -= 1
 
     def _changed(self, tile: _Tile, inside: Box) -> bool:
-        """Whether something has changed in a tile, but not in the window."""
+        """Whether something has changed in a tile outside of the window."""
         changed = np.abs(self._now - tile.picture) > CHANGE
         self._part(changed, inside)[:] = False
         return int(self._part(changed, tile.window.keep).sum()) >= _LEAST_CHANGED
 
     def _part(self, cells: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
-        """Give the part of a small copy that shows a box."""
+        """Give the cells of a small copy that a box covers."""
         down, across = cells.shape[0] / self._frame[1], cells.shape[1] / self._frame[0]
         return cells[
             int(box[1] * down) : math.ceil(box[3] * down),
@@ -202,27 +211,27 @@ class Follower:
         ]
 
     def _choose(self, people: Box | None, time: Fraction) -> None:
-        """Choose where to look next.
+        """Choose the region of the next frame.
 
         Args:
-            people: The box around all of them.
+            people: The box around all people; None if there are none.
             time: When they were seen [s].
         """
         box = None if people is None else pad(self._lead(people), self._frame)
         self._people = people
         self._recent.append((self._count, box))
-        while self._recent[0][0] < self._count - self._patience:
+        while self._recent[0][0] < self._count - self._wait:
             del self._recent[0]
         if self._region.windows and box is not None:
             (window,) = self._region.windows
             if not contains(window.keep, box):
                 if self._needed(box) > self._step:
-                    self._patience = min(2 * self._patience, _MOST_PATIENCE)
+                    self._wait = min(2 * self._wait, _MOST_WAIT)
                     self._look_in(box, self._needed(box) * _MORE_ROOM, time)
                 else:
                     self._look_in(box, self._step, time)
                 return
-        if self._count - self._since < self._patience:
+        if self._count - self._since < self._wait:
             return
         boxes = [each for _, each in self._recent if each is not None]
         if not boxes:
@@ -235,7 +244,7 @@ class Follower:
             self._look_in(box, step, time)
 
     def _lead(self, people: Box) -> Box:
-        """Enlarge the box around people by the way that they will go at once."""
+        """Enlarge the box around people by their movement in the next frames."""
         if self._people is None:
             return people
         most = (people[3] - people[1]) // 2
@@ -247,26 +256,26 @@ class Follower:
         return left - ways[0], top - ways[1], right + ways[2], bottom + ways[3]
 
     def _needed(self, box: Box) -> int:
-        """Give the side of a cell in the smallest window that holds a box [pixels]."""
-        # A cell of room, since windows stand on a grid.
+        """Give the side of a cell of the smallest window that holds a box [pixels]."""
+        # One cell is spare, since windows are placed on a grid of cells.
         rows, columns = (n // CELL - 1 for n in self._coarse)
         width, height = box[2] - box[0], box[3] - box[1]
-        # With a ratio of 1 other maps would have to be built.
+        # A ratio of 1 would need another engine: it has no guided filter.
         return max(CELL + 1, -(-width // columns), -(-height // rows))
 
     def _look_in(self, box: Box, step: float, time: Fraction) -> None:
-        """Look in a window around a box, unless it would hardly spare anything.
+        """Look in a window around a box, or everywhere if it would save too little.
 
         Args:
-            box: What it holds.
-            step: Side of a cell [pixels].
-            time: When it was chosen [s].
+            box: What the window must hold.
+            step: Side of a cell of the window [pixels].
+            time: When the window was chosen [s].
         """
         step = math.ceil(step)
         if step**2 > _WORTH * (CELL / self._ratio) ** 2:
-            patience = self._patience
+            wait = self._wait
             self._look_everywhere()
-            self._patience = patience
+            self._wait = wait
             return
         height, width = (math.ceil(n * step / CELL) for n in self._coarse)
         left, top = centre(box, (width, height), step, self._frame)

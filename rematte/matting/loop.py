@@ -69,17 +69,17 @@ class Memory:
 
 
 class Guide(Protocol):
-    """Says where the network looks in each frame.
+    """Decides where the network looks in each frame.
 
-    `region.Regions` is a plan for a whole video; `follow.Follower` finds out as frames
-    come.
+    `region.Regions` is a plan for a whole video; `follow.Follower` decides frame by
+    frame.
     """
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
         """Give the region of the next frame, or the one that was used at a time [s]."""
 
     def learn(self, matted: Matted) -> None:
-        """Take note of a matte; to be called for each, in order of time."""
+        """Use a matte to decide on later frames; called for each, in order of time."""
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
@@ -181,7 +181,7 @@ def run(
         warmup: How many frames the network sees backwards before the first one of a
             scene; "auto" chooses.
         cuts: Whether to mark cuts in the mattes without `warmup` too.
-        is_past: Tells frames that come after those to matte; the warm-up looks at them.
+        is_past: Whether a frame comes after those to matte; the warm-up may see it.
 
     Yields:
         Every frame with its matte.

@@ -1,4 +1,4 @@
-"""Core and garbage mattes: what is always and never cut out."""
+"""Core and garbage mattes: masks of what is always, or never, cut out."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -13,16 +13,16 @@ from rematte.video.pixels import resize, with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-_FINE = 4  # rows of a shape within each row of the picture
+_FINE = 4  # lines sampled in each row of pixels, for smooth edges
 
 
 class Masks:
-    """Several masks as one.
+    """Several masks, of which each pixel gets the largest value.
 
     Args:
-        specs: What each is.
-        limits: The largest file that is accepted.
-        rate: Frames per second of sequences of images.
+        specs: The masks as they were asked for.
+        limits: The limits on files that are read.
+        rate: Frames per second of masks that are sequences of images.
 
     Raises:
         InputError: If a file cannot be read.
@@ -38,11 +38,11 @@ class Masks:
         ]
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any mask."""
         return bool(self._shapes or self._files)
 
     def at(self, frame: Frame) -> NDArray[np.float32] | None:
-        """Give the masks at a frame's time, (H, W) in [0, 1]; None where none holds."""
+        """Give the mask of a frame, (H, W) in [0, 1]; None if none holds then."""
         height, width = frame.pixels.shape[:2]
         found = [
             self._draw(spec, frame.time, height, width)
@@ -59,7 +59,7 @@ class Masks:
     def _draw(
         self, spec: MaskSpec, time: Fraction, height: int, width: int
     ) -> NDArray[np.float32]:
-        """Draw a shape, unless it is as it was."""
+        """Draw a shape, unless it is the same as in the last frame."""
         corners = spec.corners(time)
         wanted, (known, drawn) = (
             (corners, height, width),
@@ -72,7 +72,10 @@ class Masks:
 
 
 class _MaskFile:
-    """A picture, or a video whose times are the source's; its last frame stays."""
+    """A mask from a picture, or from a video that runs beside the source.
+
+    After the video's end its last frame holds.
+    """
 
     def __init__(self, spec: MaskSpec, limits: Limits, rate: Fraction) -> None:
         assert spec.file is not None
@@ -91,7 +94,7 @@ class _MaskFile:
         self._made: NDArray[np.float32] | None = None
 
     def at(self, time: Fraction, height: int, width: int) -> NDArray[np.float32]:
-        """Give the mask that is shown at a time of the source [s]."""
+        """Give the mask at a time of the source [s], (height, width) in [0, 1]."""
         while self._following and time >= self._following.time - self._first:
             self._now, self._made = self._following, None
             self._following = next(self._frames, None)
@@ -101,7 +104,7 @@ class _MaskFile:
 
 
 def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
-    """Give how light a picture is, (height, width) in [0, 1]; where clear, it is 0."""
+    """Give the mean of a picture's colours times alpha, (height, width) in [0, 1]."""
     pixels = with_depth(frame.pixels, True)
     gray: Pixels = pixels.mean(2, keepdims=True, dtype=np.float32).astype(np.uint16)
     light: NDArray[np.float32] = resize(gray, width, height)[..., 0].astype(np.float32)
@@ -115,12 +118,12 @@ def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
 def draw(corners: Sequence[Point], height: int, width: int) -> NDArray[np.float32]:
     """Draw a polygon with smooth edges, (height, width) in [0, 1].
 
-    Where its sides cross each other, what is inside twice is outside.
+    Where its sides cross, the even-odd rule decides what is inside.
 
     Args:
-        corners: x and y of each [pixels]; (0, 0) is the picture's top left corner.
-        height: Of the picture [pixels].
-        width: Of the picture [pixels].
+        corners: x and y of each corner [pixels]; (0, 0) is the picture's top left.
+        height: Height of the picture [pixels].
+        width: Width of the picture [pixels].
     """
     x, y = np.array(corners).T
     to_x, to_y = np.roll(x, -1), np.roll(y, -1)
@@ -131,7 +134,7 @@ def draw(corners: Sequence[Point], height: int, width: int) -> NDArray[np.float3
     slope = (to_x - x) / np.where(to_y == y, 1, to_y - y)
     crossed = np.where(meets, x + (lines[:, None] - y) * slope, width)
     crossed = np.sort(np.clip(crossed, 0, width), axis=1)
-    # How much more of a pixel than of the one to its left lies inside.
+    # How much coverage changes from each pixel to the next one in its row.
     steps = np.zeros((height, width + 2))
     rows = np.arange(len(lines)) // _FINE
     for side in range(crossed.shape[1] // 2 * 2):

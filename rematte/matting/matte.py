@@ -54,12 +54,13 @@ class Plate:
 
 @dataclass(frozen=True)
 class Form:
-    """How a caller gave a frame, and gets what is made of it.
+    """The type of a caller's arrays, and how pixels are made for them.
 
     Attributes:
         dtype: The type of the arrays: uint8, uint16 or floating.
         order: The order of their channels.
-        draw: Makes pixels of a matte where more is done than `Matted.pixels` does.
+        draw: Makes the pixels of a matte with the caller's options, such as clean
+            edges; None: `Matted.pixels` does.
     """
 
     dtype: "np.dtype[Any]"
@@ -72,8 +73,8 @@ class Matted:
 
     `alpha`, `foreground`, `rgba` and `over` make arrays of the type and in the channel
     order of the frame: uint8 up to 255, uint16 up to 65535, floating numbers up to 1.
-    Each is made when it is asked for, out of the frame, which must not have been
-    changed until then.
+    Each is computed from the frame when it is read, so the frame's pixels must not
+    change before.
 
     The CPU engine gives the small maps of the guided filter, and `pixels` applies them
     row by row, so that nothing of full size is held in floats. What torch runs gives a
@@ -88,7 +89,8 @@ class Matted:
         frame: The frame as it was read.
         cut: Whether a scene begins with the frame, after another.
         region: Where the network looked in it.
-        form: How the frame was given; None for RGB with the bits of its pixels.
+        form: The type of the arrays that are made; None for RGB with the depth of the
+            frame's pixels.
     """
 
     cut = False
@@ -122,7 +124,7 @@ class Matted:
 
     @property
     def alpha(self) -> Image:
-        """Alpha, (H, W), multiplied by the source's own."""
+        """Alpha, (H, W), multiplied by the source's own alpha."""
         return self._give("alpha")[..., 0]
 
     @property
@@ -144,10 +146,11 @@ class Matted:
                 the frame's.
 
         Returns:
-            (H, W, 3).
+            The composite, (H, W, 3).
 
         Raises:
-            ValueError: If it is none of these.
+            TypeError: If the picture's type is another.
+            ValueError: If the numbers are out of range or the shape is another.
         """
         order = "rgb" if self.form is None else self.form.order
         if isinstance(background, tuple):
@@ -204,14 +207,14 @@ class Matted:
         return render(self.frame.pixels, self._maps, kind, wide, behind, own)
 
     def glimpse(self, every: int) -> list[Pixels]:
-        """Give a small alpha without making the whole one.
+        """Sample alpha coarsely, without computing it at full size.
 
         Args:
-            every: How many pixels lie between two in each direction, above 0.
+            every: The step between samples [pixels], 1 or more.
 
         Returns:
-            (h, w, 1), 8 bits, of each window of the region or of the whole frame; as
-            the network gives it, without the source's own alpha.
+            Alpha of each window of the region or of the whole frame, (h, w, 1), 8
+            bits; the network's, not multiplied by the source's own.
         """
         if self._parts:
             return [each for part in self._parts for each in part.glimpse(every)]
@@ -231,7 +234,7 @@ class Matted:
             shape = height, width, 3
             whole = np.empty(shape, dtype)
             behind = plate.pixels(wide)
-            # Rows are copied a hundred times faster than single pixels are.
+            # Copying rows is a hundred times faster than broadcasting one pixel.
             whole[:] = behind.repeat(width, 1) if plate.size == (1, 1) else behind
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)

@@ -1,9 +1,9 @@
-"""Tells people apart in a matte and follows them: who is cut out, and who is not.
+"""Numbers the people in mattes and follows them from frame to frame.
 
-People are connected parts of alpha in a small copy of the frame. From one frame to the
-next they are who lay there before. Where two touch, their colours and where each of
-them was decide; once they part again, their colours alone, since one may have walked
-behind the other.
+A person is a connected part of alpha in a small copy of the frame. A part is the person
+whom it overlaps in the frame before. While two people touch, their part is divided by
+their colours and by where each was before. When they separate, their colours alone
+decide who is who, since one may have walked behind the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,21 +22,21 @@ from rematte.video.pixels import resize, with_depth
 Labels = NDArray[np.int32]
 
 _SIDE = 192  # longer side of the small copy [pixels]
-_ALPHA = 0.15  # from which on somebody is there
-_LEAST = 6  # pixels of the small copy that are somebody
-_REACH = 6  # how far a person's alpha may reach beyond that [pixels of the small copy]
-_SHADES = 6  # of each colour, to tell people apart
-_KEEP = 0.9  # share of what is known of a person's colours that is kept
-_SURE = 0.1  # by how much colours must fit better, of 1, to decide
+_ALPHA = 0.15  # alpha above which a pixel belongs to somebody
+_LEAST = 6  # fewest pixels of a person [pixels of the small copy]
+_REACH = 6  # how far weaker alpha may reach beyond them [pixels of the small copy]
+_SHADES = 6  # levels of each colour channel in histograms
+_KEEP = 0.9  # weight of the old histogram when a new one is averaged in
+_SURE = 0.1  # by how much likeness, in [0, 1], must differ to decide
 
 
 @dataclass
 class _Person:
-    """What is known of somebody from when they touched nobody.
+    """A person's looks, as learned while they touch nobody.
 
     Attributes:
-        colours: How often each shade occurs in them, of 1 in all.
-        size: Pixels of the small copy that they take.
+        colours: Histogram of their shades; its sum is 1.
+        size: Their area [pixels of the small copy].
     """
 
     colours: NDArray[np.float64]
@@ -47,7 +47,7 @@ class People:
     """Follows people through the frames of a video, in order of time.
 
     Attributes:
-        notes: Sentences on where it is not sure.
+        notes: Sentences on where people may have been confused.
     """
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class People:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, as after a cut."""
+        """Reset everything, as after a cut."""
         self._people: dict[int, _Person] = {}
-        self._groups: list[set[int]] = []  # of people who touch
+        self._groups: list[set[int]] = []  # people who touch
         self._labels: Labels = np.zeros((0, 0), np.int32)
 
     @property
@@ -66,11 +66,11 @@ class People:
         return [*self._people]
 
     def colours(self, number: int) -> NDArray[np.float64]:
-        """Give how often each shade occurs in somebody, of 1 in all."""
+        """Give the histogram of a person's shades; its sum is 1."""
         return self._people[number].colours
 
     def follow(self, alpha: Pixels, pixels: Pixels, time: Fraction) -> Labels:
-        """Find who is where in the next frame.
+        """Find who is who in the next frame.
 
         Args:
             alpha: Alpha, (H, W, 1).
@@ -87,8 +87,8 @@ class People:
         if self._labels.shape != parts.shape:
             self._labels = np.zeros_like(parts)
         insides = [parts == part for part in range(1, count + 1)]
-        owners = [_lying(self._labels[inside]) for inside in insides]
-        self._adopt(owners, insides, shades)
+        owners = [_owners(self._labels[inside]) for inside in insides]
+        self._assign_small(owners, insides, shades)
         self._regroup(owners, insides, shades, time)
         labels = np.zeros_like(parts)
         for inside, who in zip(insides, owners, strict=True):
@@ -98,20 +98,20 @@ class People:
                 self._divide(inside, sorted(who), shades, labels)
         new = [inside for inside, who in zip(insides, owners, strict=True) if not who]
         for inside in sorted(new, key=lambda each: float(np.nonzero(each)[1].mean())):
-            self._welcome(inside, shades, labels)
+            self._recognise(inside, shades, labels)
         self._learn(labels, shades)
         self._labels = labels
         return labels
 
-    def _adopt(
+    def _assign_small(
         self,
         owners: list[set[int]],
         insides: Sequence[NDArray[np.bool_]],
         shades: Labels,
     ) -> None:
-        """Find whose a small part is that was not there before: a hand, say.
+        """Give small new parts, such as a hand, to the people beside them.
 
-        If it grows and looks like somebody else, it was somebody who came.
+        A part that has grown large and looks unlike its owner becomes a new person.
         """
         near = spread(self._labels, 2 * _REACH)
         sizes = [int(inside.sum()) for inside in insides]
@@ -149,13 +149,13 @@ class People:
         shades: Labels,
         time: Fraction,
     ) -> None:
-        """Find who touches whom now, and who is who where people have parted.
+        """Find who touches whom, and who is who where people have separated.
 
         Args:
-            owners: Who lay where each part is now; becomes who is there.
+            owners: Who was where each part is; replaced by who is there.
             insides: Where each part is.
             shades: See `_shades`.
-            time: See `follow`.
+            time: The frame's time, for the notes [s].
         """
         groups: list[set[int]] = []
         for group in [*self._groups, *(who for who in owners if len(who) > 1)]:
@@ -176,7 +176,7 @@ class People:
                 for index, who in zip(large, order, strict=True):
                     owners[index] = {who}
             else:
-                for who in group:  # each of many is in the piece that has most of them
+                for who in group:  # of three or more: the part that overlaps them most
                     shares = [
                         int((self._labels[insides[n]] == who).sum()) for n in large
                     ]
@@ -194,7 +194,11 @@ class People:
         pieces: Sequence[int],
         time: Fraction,
     ) -> list[int]:
-        """Decide who of two is which of two pieces: by their colours."""
+        """Decide by colours which of two people is which of two parts.
+
+        Gives the two numbers in the order of the parts. `found` has the parts'
+        histograms, and `pieces` their indices in `owners`.
+        """
         likely = [
             sum(
                 _likeness(self._people[who].colours, colours)
@@ -204,11 +208,11 @@ class People:
         ]
         if abs(likely[0] - likely[1]) < _SURE:
             self.notes.append(
-                f"persons {pair[0]} and {pair[1]} part at {float(time):.2f} s and look "
-                "alike: from there on one may be taken for the other"
+                f"persons {pair[0]} and {pair[1]} separate at {float(time):.2f} s and "
+                "look alike: from there on one may be taken for the other"
             )
             first = owners[pieces[0]]
-            if len(first) == 1:  # where they were has to do
+            if len(first) == 1:  # only their places are left to go by
                 return sorted(pair, key=lambda who: who not in first)
         return pair if likely[0] >= likely[1] else pair[::-1]
 
@@ -219,7 +223,7 @@ class People:
         shades: Labels,
         labels: Labels,
     ) -> None:
-        """Divide a part among people who touch: by colour, and by where each was."""
+        """Divide a part among people who touch, by colour and by where each was."""
         before = np.where(np.isin(self._labels, who), self._labels, 0)
         near = spread(before, max(before.shape))
         scores = []
@@ -229,10 +233,10 @@ class People:
         best = np.asarray(who, np.int32)[np.argmax(scores, 0)]
         labels[inside] = best[inside]
 
-    def _welcome(
+    def _recognise(
         self, inside: NDArray[np.bool_], shades: Labels, labels: Labels
     ) -> None:
-        """Find who it is that was not there before."""
+        """Number a part where nobody was before: a person who is back, or a new one."""
         colours, size = _histogram(shades[inside]), int(inside.sum())
         here = {int(number) for number in np.unique(labels)}
         hidden = set[int]().union(*self._groups)
@@ -253,7 +257,7 @@ class People:
         self._groups = [group for group in self._groups if len(group) > 1]
 
     def _learn(self, labels: Labels, shades: Labels) -> None:
-        """Remember how those look who touch nobody."""
+        """Update the looks of people who touch nobody."""
         hidden = set[int]().union(*self._groups)
         for number, person in self._people.items():
             inside = labels == number
@@ -264,15 +268,15 @@ class People:
 
 
 class Chosen:
-    """Finds where the person who is asked for is, and leaves all others out.
+    """Finds the chosen person in every frame, so that all others can be left out.
 
     Args:
-        who: Whom to follow. In each scene that begins with a cut it is chosen again;
-            where a number or a point says nothing about a scene, it is who looks most
-            alike.
+        who: Whom to follow. The person is chosen again after each cut: by the same
+            rule or, for a number or a point, as the person who looks most alike.
 
     Attributes:
-        notes: Sentences on where it is not sure.
+        who: The same.
+        notes: Sentences on where people may have been confused.
     """
 
     def __init__(self, who: Who) -> None:
@@ -283,7 +287,15 @@ class Chosen:
         self._colours: NDArray[np.float64] | None = None
 
     def look(self, matted: Matted, alpha: Pixels) -> Labels:
-        """Follow everybody into the next frame; see `People.follow`."""
+        """Number everybody in the next frame.
+
+        Args:
+            matted: The frame; each must be given once, in order of time.
+            alpha: The network's alpha, (H, W, 1).
+
+        Returns:
+            The number of the person at each pixel of a small copy, 0 for nobody.
+        """
         if matted.cut:
             self._people.forget()
             self._scene, self._number = self._scene + 1, 0
@@ -293,14 +305,14 @@ class Chosen:
         return labels
 
     def take(self, labels: Labels, size: tuple[int, int]) -> None:
-        """Choose who is at the point that is asked for, in this scene.
+        """Choose the person at the point that was asked for, in this scene.
 
         Args:
-            labels: What `look` gave.
+            labels: The result of `look`.
             size: Height and width of the frame [pixels].
 
         Raises:
-            ValueError: If nobody is there.
+            ValueError: If nobody is at the point.
         """
         x, y = self.who.point
         rows, columns = labels.shape
@@ -315,7 +327,7 @@ class Chosen:
             )
             raise ValueError(
                 f"person {x:g},{y:g} (--person): nobody is there then; "
-                + (f"people are about {places}" if places else "the frame is empty")
+                + (f"people are near {places}" if places else "nobody is in the frame")
             )
         self._number, self._asked = number, self._scene
         self._colours = self._people.colours(number)
@@ -331,17 +343,20 @@ class Chosen:
         return notes
 
     def begin(self) -> None:
-        """Start again from the first frame, with what is known of the person."""
+        """Start again from the first frame, and keep the choice of the person."""
         self._people, self._scene, number = People(), 0, self._number
         self.who = replace(self.who, number=number, time=None)
         self._number = 0
 
     def at(self, matted: Matted, alpha: Pixels) -> NDArray[np.float32] | None:
-        """Give where the person is, (H, W) in [0, 1]; None where there is nobody else.
+        """Give a mask of the person, (H, W) in [0, 1]; None if nobody else is there.
 
         Args:
-            matted: The frame, each once and in order of time.
+            matted: The frame; each must be given once, in order of time.
             alpha: The network's alpha, (H, W, 1).
+
+        Raises:
+            ValueError: If nobody is at the point that was asked for.
         """
         labels = self.look(matted, alpha)
         if not self._number:
@@ -360,7 +375,7 @@ class Chosen:
         return large.astype(np.float32) / np.float32(65535)
 
     def _choose(self, labels: Labels, size: tuple[int, int]) -> None:
-        """Choose somebody of a scene, if the one who is asked for is there."""
+        """Choose the person in this scene, if they are there."""
         centres, who = self._centres(labels), self.who
         if not centres:
             return
@@ -380,7 +395,8 @@ class Chosen:
                 centres, key=lambda n: _likeness(self._people.colours(n), known)
             )
             self.notes.append(
-                "after a cut, the person is who looks most alike, which may be wrong"
+                "after a cut, the person who looks most alike was chosen, perhaps "
+                "wrongly"
             )
         elif self._scene != self._asked:
             return
@@ -391,7 +407,7 @@ class Chosen:
 
     @staticmethod
     def _centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
-        """Give the centre of each person, row and column, by number."""
+        """Give the centre of each person, as row and column, by number."""
         return {
             int(number): np.argwhere(labels == number).mean(0)
             for number in np.unique(labels[labels > 0])
@@ -399,15 +415,15 @@ class Chosen:
 
 
 def small_size(width: int, height: int) -> tuple[int, int]:
-    """Give width and height of the small copy [pixels]."""
+    """Give the width and height of the small copy of a frame [pixels]."""
     scale = min(1.0, _SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def connected(there: NDArray[np.bool_]) -> tuple[Labels, int]:
-    """Number the connected parts of (h, w) from 1, and count them."""
+    """Number the connected parts of an array (h, w) from 1, and count them."""
     labels = np.zeros(there.shape, np.int32)
-    same = [0]  # to which part each belongs
+    same = [0]  # the part that each part has been joined to
 
     def root(part: int) -> int:
         while same[part] != part:
@@ -434,7 +450,7 @@ def connected(there: NDArray[np.bool_]) -> tuple[Labels, int]:
 
 
 def spread(labels: Labels, reach: int) -> Labels:
-    """Let labels grow into what has none, evenly, up to a distance [pixels]."""
+    """Let labels grow evenly into unlabelled pixels, up to a distance [pixels]."""
     labels = labels.copy()
     for _ in range(reach):
         empty = labels == 0
@@ -449,15 +465,15 @@ def spread(labels: Labels, reach: int) -> Labels:
     return labels
 
 
-def _lying(before: Labels) -> set[int]:
-    """Give who lay where a part is now: those with a tenth of it, or some pixels."""
+def _owners(before: Labels) -> set[int]:
+    """Give the people who covered a tenth of a part, or `_LEAST` pixels of it."""
     numbers, counts = np.unique(before[before > 0], return_counts=True)
     enough = max(1.0, min(_LEAST, 0.1 * before.size))
     return {int(n) for n, c in zip(numbers, counts, strict=True) if c >= enough}
 
 
 def _shades(pixels: Pixels) -> Labels:
-    """Give the number of each pixel's shade, (h, w)."""
+    """Give the index of each pixel's shade in a histogram, (h, w)."""
     steps = pixels.astype(np.int32) * _SHADES // 256
     return (steps[..., 0] * _SHADES + steps[..., 1]) * _SHADES + steps[..., 2]
 
@@ -468,12 +484,12 @@ def _histogram(shades: Labels) -> NDArray[np.float64]:
 
 
 def _likeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Give how much of two histograms is common, in [0, 1]."""
+    """Give the overlap of two histograms, in [0, 1]."""
     return float(np.minimum(one, other).sum())
 
 
 def _smooth(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over squares of three pixels."""
+    """Average over squares of 3x3 pixels."""
     for axis in (0, 1):
         width = [(1, 1) if axis == n else (0, 0) for n in (0, 1)]
         padded = np.pad(scores, width, mode="edge")

@@ -30,7 +30,7 @@ class Window:
     Attributes:
         left: Left edge [pixels]; it may lie outside the frame, whose last pixels are
             repeated there.
-        top: Top edge [pixels], likewise.
+        top: Top edge [pixels], in the same frame.
         keep: Left, top, right and bottom [pixels] of what the result takes from it;
             within the frame and within the window.
     """
@@ -133,11 +133,11 @@ class Regions:
 
 
 def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
-    """Give the ratio that makes a coarse pass of some size.
+    """Give the downsample ratio that leads to a coarse pass of a given size.
 
     Args:
-        size: Height and width of what the network sees [pixels].
-        coarse: Those of the coarse pass [pixels], as the network rounds them.
+        size: Height and width of the frame or window [pixels].
+        coarse: Height and width of the coarse pass [pixels].
     """
     ratio = max(small / side for small, side in zip(coarse, size, strict=True))
     # The network rounds the size of the coarse pass down.
@@ -150,9 +150,9 @@ def cut(pixels: Pixels, window: Window, size: tuple[int, int]) -> Pixels:
     """Cut a window out of pixels (H, W, C); beyond the edge the last ones are repeated.
 
     Args:
-        pixels: Of a whole frame.
-        window: Where.
-        size: Height and width [pixels].
+        pixels: The pixels of a whole frame.
+        window: Where the window is.
+        size: Height and width of the window [pixels].
     """
     height, width = pixels.shape[:2]
     rows = window.top, window.top + size[0]

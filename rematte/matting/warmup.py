@@ -52,7 +52,7 @@ class Ahead:
 
     Args:
         frames: In order of time.
-        is_past: Tells frames that may be looked at, and are not among those given.
+        is_past: Whether a frame may be looked at, but must not be given out.
         cuts: Finds where scenes begin; None where that does not matter.
     """
 

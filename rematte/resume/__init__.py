@@ -1,4 +1,4 @@
-"""Long videos in spans, called segments: stopped runs go on, workers share one video.
+"""Long videos in segments: stopped runs are resumed, workers share one video.
 
 Each segment is converted into files of its own, encoded as the final ones are. They are
 saved in a hidden folder beside the first output until all are there, and are then

@@ -84,9 +84,9 @@ def plan_segments(
     """Cut frames into segments.
 
     Args:
-        times: Of all frames [s], in order.
-        starts: Which frames segments begin with, from 0 on.
-        lead_in: Frames that each but the first begins early.
+        times: The times of all frames [s], in order.
+        starts: The indices of the frames that segments begin with, from 0 on.
+        lead_in: How many frames early each segment but the first begins.
         end: When the first frame after all of them would be shown [s], if there is one.
     """
     ends = [*(times[start] for start in starts[1:]), end]
@@ -111,7 +111,7 @@ def prepare(
     Args:
         model: A loaded network.
         input_source: A video file or a folder of images.
-        resume: Go on with the segments that an earlier run left, if it left some.
+        resume: Continue with the segments that an earlier run left, if there are any.
         lead_in: Frames that each segment begins early; None if each takes over the
             state of the one before.
         segment: Frames in each segment; by default `LENGTH`, or fewer.
@@ -132,8 +132,8 @@ def prepare(
     paths, options = split_arguments(settings)
     if options.person is not None:
         raise ValueError(
-            f"person {options.person} (--person) follows somebody from the first frame "
-            "on; leave --resume, --workers and --split out"
+            f"person {options.person} (--person) must be followed from the first frame "
+            "on; leave out --resume, --workers and --split"
         )
     folder = manifest.work_folder(next(iter(paths.values())))
     started = (folder / manifest.NAME).exists()

@@ -57,7 +57,7 @@ def convert_long(
         load: Loads the model; called once in each process, so it must be picklable
             where there are several.
         input_source: A video file or a folder of images.
-        resume: Go on with the segments that an earlier run left, if it left some.
+        resume: Continue with the segments that an earlier run left, if there are any.
             Otherwise they are deleted, or refused unless outputs may be replaced.
         workers: Processes that convert segments side by side, sharing the cores. One
             gives what a run without segments gives.

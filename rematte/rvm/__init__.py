@@ -1,5 +1,5 @@
-"""The names of RobustVideoMatting's documentation, for programs written for it.
+"""The modules that RobustVideoMatting documents, for programs written for it.
 
-`rematte.rvm.model`, `rematte.rvm.inference` and `rematte.rvm.inference_utils` hold what
-`model.py`, `inference.py` and `inference_utils.py` hold at the root of a checkout.
+`rematte.rvm.model`, `rematte.rvm.inference` and `rematte.rvm.inference_utils` have the
+names that `model.py`, `inference.py` and `inference_utils.py` have in a checkout.
 """

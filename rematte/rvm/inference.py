@@ -1,8 +1,9 @@
 """RobustVideoMatting's converter: its function, and its flags on the command line.
 
 `python inference.py --variant mobilenetv3 --checkpoint FILE --device cuda
---input-source input.mp4 --output-composition out.mp4` works as documented there, and
-after an installation `python -m rematte.rvm.inference`; `rematte convert` does more.
+--input-source input.mp4 --output-composition out.mp4` works in a checkout as documented
+there, and `python -m rematte.rvm.inference` in an installation. `rematte convert` does
+more.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""RobustVideoMatting's readers and writers, over those of `rematte.video`.
+"""RobustVideoMatting's readers and writers, built on those of `rematte.video`.
 
-They exist so that programs written for that documentation run unchanged; new ones
-should use `rematte.video`, which keeps exact times, sound and colour.
+With them, programs written for its documentation run unchanged. New programs should use
+`rematte.video`, which keeps exact times, sound and colour.
 """
 
 import weakref
@@ -34,13 +34,13 @@ Transform = Callable[[Any], Any]
 class VideoReader(Dataset[Any]):
     """The frames of a video, or of an image folder, as a data set.
 
-    Frames are decoded in order; going back begins again at the start.
+    Frames are decoded in order; an earlier index decodes again from the start.
 
     Args:
         path: A video file or a folder of images.
-        transform: Turns a frame into what is wanted, for example torchvision's
-            `ToTensor()`. It is given a PIL image where Pillow is installed, else an
-            (H, W, 3) array of 8-bit RGB. Without it the frames are given like that.
+        transform: Called with each frame, for example torchvision's `ToTensor()`: a PIL
+            image where Pillow is installed, else an (H, W, 3) array of 8-bit RGB. By
+            default the frames themselves are given.
 
     Attributes:
         frame_rate: Average frames per second.
@@ -145,8 +145,8 @@ class ImageSequenceWriter:
     """Writes tensors to numbered images in a folder.
 
     Args:
-        path: The folder, made if it is not there.
-        extension: Such as "png" or "jpg".
+        path: The folder, which is created if it does not exist.
+        extension: The suffix of the images, such as "png" or "jpg".
     """
 
     def __init__(self, path: str | Path, extension: str = "png") -> None:

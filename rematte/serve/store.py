@@ -1,7 +1,7 @@
-"""The work folder on disk: the list of jobs, their folders, and who may read them.
+"""Stores the list of jobs and their folders in the work folder.
 
-Only this user can read what is written here. A folder is deleted only if the list says
-that it was made here, links are not followed, and a list that cannot be read is renamed
+Only this user can read these files. A folder is deleted only if the list says that
+`rematte serve` made it, links are not followed, and an unreadable list is renamed
 rather than deleted.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from rematte.errors import OutputError
 
 _LIST, _JOBS, _TOKEN = "jobs.sqlite", "jobs", "token"
-_VERSION = 1  # of the list
+_VERSION = 1  # version of the list's format
 _MARK = ".made-by-rematte-serve"
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, data TEXT NOT NULL)",
@@ -29,17 +29,17 @@ _TABLES = (
 
 
 class Store:
-    """Opens the work folder, and holds it until `close`.
+    """Opens the work folder, and locks it until `close`.
 
     Args:
         folder: The work folder; it is created if it does not exist.
 
     Attributes:
-        notes: What was renamed or left alone, one sentence each.
+        notes: Sentences on what was renamed or left alone.
 
     Raises:
-        OutputError: If another server uses the folder, it cannot be written, or one of
-            the names that are needed in it is a link.
+        OutputError: If another server uses the folder, it cannot be written, or a file
+            that is needed in it is a link.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +85,7 @@ class Store:
         return _connect(path)
 
     def _mark(self, existed: bool) -> None:
-        """Create the folder of jobs; a folder that others made keeps its mode."""
+        """Create and mark the folder of jobs; others' folders keep their mode."""
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
         # The first version of this page made a list, and no mark.
         ours = existed and version == 0 and not self.notes
@@ -110,7 +110,7 @@ class Store:
             )
 
     def token(self) -> str:
-        """The secret part of the address, the same at each start."""
+        """Give the secret part of the page's address, which stays the same."""
         path = self._top / _TOKEN
         if path.exists():
             path.chmod(0o600)
@@ -126,11 +126,11 @@ class Store:
         return token
 
     def folder(self, id: str) -> Path:
-        """The folder of a job's files."""
+        """Give the folder of a job's files."""
         return self._folder / id
 
     def entries(self) -> list[tuple[str, str]]:
-        """Id and JSON text of each job, in the order in which they were added."""
+        """Give the id and JSON text of each job, in the order of creation."""
         query = "SELECT id, data FROM job ORDER BY rowid"
         return self._database.execute(query).fetchall()
 
@@ -139,13 +139,13 @@ class Store:
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; it is undone if it fails."""
+        """Open a transaction, which is undone if the block fails."""
         with self._lock, self._database:
             self._database.execute("BEGIN")
             yield self._database
 
     def save(self, id: str, data: str) -> None:
-        """Write a job's JSON text; from then on its folder stays."""
+        """Write a job's JSON text; from then on its folder is kept."""
         with self._change() as database:
             database.execute(
                 "INSERT INTO job VALUES (?, ?) "
@@ -170,7 +170,7 @@ class Store:
             database.execute("INSERT OR IGNORE INTO leftover VALUES (?)", (id,))
 
     def discard(self, id: str) -> None:
-        """Delete a folder that `new_folder` made and that no job on the list has."""
+        """Delete a folder that `new_folder` made and that belongs to no job."""
         if is_id(id):
             shutil.rmtree(self.folder(id), ignore_errors=True)  # refuses links
         if not self.folder(id).is_dir():
@@ -227,6 +227,6 @@ def _refuse_link(path: Path) -> None:
 
 
 def _unused(path: Path) -> Path:
-    """A name beside a file that nothing has yet."""
+    """Give an unused name beside a file."""
     names = (path.with_name(f"{path.name}.unread-{n}") for n in range(1, 10_000))
     return next(name for name in names if not name.exists() and not name.is_symlink())

@@ -100,8 +100,8 @@ def matting_loss(
     Args:
         foreground: (B, T, 3, H, W).
         alpha: (B, T, 1, H, W).
-        true_foreground: As `foreground`.
-        true_alpha: As `alpha`.
+        true_foreground: The true foreground, (B, T, 3, H, W).
+        true_alpha: The true alpha, (B, T, 1, H, W).
     """
     terms = alpha_terms(alpha, true_alpha)
     seen = true_alpha > 0

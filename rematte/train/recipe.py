@@ -299,9 +299,10 @@ def load_recipe(
 
 
 def _bundled() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """Find the recipes that come with the package, by name."""
     package = Path(__file__).parents[1]
-    folders = package / "recipes", package.parent / "recipes"  # of a wheel, a checkout
+    # Where a wheel has them, and where a checkout has them.
+    folders = package / "recipes", package.parent / "recipes"
     return {path.stem: path for each in folders for path in sorted(each.glob("*.toml"))}
 
 

@@ -1,4 +1,4 @@
-"""Writes animated AVIF by Pillow, since no encoder of FFmpeg here makes its alpha."""
+"""Writes animated AVIF with Pillow, as no encoder of FFmpeg here writes its alpha."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,24 +15,24 @@ from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.output_paths import as_output_error, real_path, temporary_path
 from rematte.video.spare import Spare
 
-_SPEED = 8  # of libavif, from 0 to 10
+_SPEED = 8  # libavif's speed, from 0 (slowest) to 10
 
 
 class AvifWriter:
-    """Keeps the frames without loss beside the output, and encodes them at the end.
+    """Saves the frames losslessly beside the output, and encodes them at the end.
 
     Args:
         path: The output.
         info: The frames' properties.
-        encoding: From `encoding.choose`; `crf` is 100 less Pillow's quality.
+        encoding: From `encoding.choose`; `crf` is 100 minus Pillow's quality.
 
     Attributes:
         path: The output as given.
-        temporary: The hidden file that is complete before it gets its name.
+        temporary: The hidden file that is renamed to the output once it is complete.
         notes: Sentences on what differs from the source.
 
     Raises:
-        OutputError: If Pillow is missing or writes no AVIF.
+        OutputError: If Pillow is missing or cannot write AVIF.
     """
 
     def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
@@ -65,14 +65,14 @@ class AvifWriter:
         """Encode all frames into the file under its temporary name.
 
         Raises:
-            OutputError: If there are none, or the disk is full.
+            OutputError: If there are no frames, or the disk is full.
         """
         frames = self._spare.frames
         if not frames:
             raise OutputError(f"{self.path}: no frames were given to write")
         if self.temporary.exists():
             return
-        # Milliseconds, rounded so that errors do not add up.
+        # Milliseconds between rounded times, so that errors do not add up.
         starts = [round((f.time - frames[0].time) * 1000) for f in frames]
         last = starts[-1] + max(1, round(frames[-1].duration * 1000))
         lengths = np.diff([*starts, last]).clip(1).tolist()
@@ -119,9 +119,9 @@ class AvifWriter:
 
 
 class _Later:
-    """A picture that is read when Pillow asks for it, so that one is held at a time.
+    """A picture that is read when Pillow encodes it, so that memory holds only one.
 
-    It has what Pillow's encoder uses of an image of one frame.
+    It has the attributes and methods of an image that Pillow's encoder uses.
     """
 
     def __init__(

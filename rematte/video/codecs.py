@@ -116,7 +116,7 @@ CODECS = {
     "webp": Codec(
         *("libwebp_anim", {8: "bgra"}, {8: "bgra"}), crf=15, alpha_crf=2, tagged=False
     ),
-    # Pillow's, which is given pixels; see `avif_writer`.
+    # Encoded by Pillow; see `avif_writer`.
     "avif": Codec(
         "avif",
         {8: "rgb24"},
@@ -179,11 +179,12 @@ def is_nvenc(encoder: str) -> bool:
 
 
 def opens(encoder: str, pixel_format: str = "yuv420p") -> bool:
-    """Whether an encoder opens, which those that need hardware may not.
+    """Whether an encoder can be opened; those that need hardware may fail.
 
     Args:
-        encoder: FFmpeg's name.
-        pixel_format: What it is to encode; some list formats that they then refuse.
+        encoder: FFmpeg's name of the encoder.
+        pixel_format: FFmpeg's name of the format to encode from. Some encoders list
+            formats that they then refuse.
     """
     try:
         context: Any = av.CodecContext.create(encoder, "w")
@@ -196,7 +197,7 @@ def opens(encoder: str, pixel_format: str = "yuv420p") -> bool:
 
 
 def hevc_with_alpha() -> str:
-    """Say what encodes HEVC with alpha, which rematte does not, and what to do."""
+    """Give a remedy for HEVC with alpha, which rematte does not write, as text."""
     made = "write ProRes (.mov) and convert that"
     if opens("hevc_videotoolbox", "bgra"):
         return f"{made} with avconvert --preset PresetHEVCHighestQualityWithAlpha"
@@ -223,7 +224,7 @@ def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
 
 
 def can_pack(name: str) -> bool:
-    """Whether colour and alpha can lie side by side in pictures of a codec."""
+    """Whether a codec can hold colour and alpha packed into one picture."""
     return "yuv420p" in CODECS[name].opaque.values()
 
 

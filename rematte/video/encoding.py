@@ -1,4 +1,4 @@
-"""How each output is encoded: a choice from the tables of codecs."""
+"""Chooses how an output is encoded, from the tables of codecs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ _UNRATED = ("libwebp_anim", "avif")
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How one output is encoded: a choice from the tables above.
+    """How one output is encoded: a choice from the tables of `codecs`.
 
     Attributes:
         codec: How to encode.
@@ -46,7 +46,7 @@ class Encoding:
         crf: Constant quality, or None.
         mbps: Bit rate to aim at [Mbit/s], or None.
         premultiplied: Whether the file's colours are multiplied by alpha.
-        packed: Where alpha lies beside the colour in one opaque picture: one of
+        packed: How colour and alpha are packed into one opaque picture: one of
             `packing.ARRANGEMENTS`, or empty. The pixels have an alpha channel then.
         compression: FFmpeg's name of an OpenEXR image's compression.
         colour: Meaning of the pixels, which the file states if its format has tags.
@@ -85,10 +85,10 @@ class Encoding:
 
     @property
     def alpha_options(self) -> dict[str, str]:
-        """The encoder's options for alpha in a stream of its own; empty if it has none.
+        """The encoder's options for an alpha stream; empty if there is none.
 
-        At the default quality nearly lossless, and far finer than the colour beyond it:
-        errors of alpha show as halos.
+        Alpha is nearly lossless at the default quality, and at any other much finer
+        than the colour, since its errors show as halos.
         """
         if not self.alpha or self.codec.encoder != "libvpx-vp9":
             return {}
@@ -109,13 +109,13 @@ class Encoding:
 
     @property
     def shrinks(self) -> bool:
-        """Whether it can be made smaller by coarser quality or fewer frames."""
+        """Whether the output can be made smaller by coarser quality or fewer frames."""
         small = self.codec.crf is not None or self.codec.encoder in ("gif", "apng")
         return small and not self.image and self.codec.encoder != "avif"
 
     @property
     def has_alpha_modes(self) -> bool:
-        """Whether colours can be straight as well as multiplied by alpha."""
+        """Whether the output can hold straight and premultiplied colours."""
         able = self.codec.encoder in ("prores_ks", "tiff", "exr")
         return bool(self.packed) or (self.alpha and able)
 

@@ -1,4 +1,4 @@
-"""Attributes in the header of an OpenEXR file. Pure: bytes in, bytes out.
+"""Reads and adds attributes in the header of an OpenEXR file, from and to bytes.
 
 FFmpeg's decoder and encoder leave most of them out, timecode among them.
 
@@ -15,17 +15,17 @@ from itertools import chain
 from rematte.video.timecode import Timecode
 
 MAGIC = b"\x76\x2f\x31\x01"
-# What FFmpeg calls each compression; all of them lose nothing.
+# FFmpeg's name of each compression; all are lossless.
 COMPRESSIONS = {"zip": "zip16", "zips": "zip1", "rle": "rle", "none": "none"}
-_BEGIN = 8  # after the magic number and the version
-# Of the first word of a timecode: drop frame, and the second frame of a pair.
+_BEGIN = 8  # where attributes start, after the magic number and the version
+# Flags in the first word of a timecode: drop frame, and the second frame of a pair.
 _DROP, _SECOND = 1 << 6, 1 << 15
 # Above 30 frames/s, frames are counted in pairs.
 _SINGLE, _MOST = 30, 60
 
 
 def read_attributes(file: bytes) -> dict[str, bytes]:
-    """The values of a header's attributes by name; of a broken header, the first ones.
+    """Give the values of a header's attributes by name, up to where it is broken.
 
     Args:
         file: The beginning of a file.
@@ -47,7 +47,7 @@ def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) ->
     """Add attributes to the header of an image in one part.
 
     Args:
-        file: A whole file whose pixels follow its table of offsets, as FFmpeg writes.
+        file: A whole file whose pixels follow its table of offsets, as in FFmpeg's.
         attributes: Type and value by name; none of them is in the file yet.
     """
     added = b"".join(
@@ -68,21 +68,21 @@ def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) ->
 
 
 def pack_rational(value: Fraction) -> bytes:
-    """The value of an attribute of the type "rational"."""
+    """Make the value of an attribute of the type "rational"."""
     return struct.pack("<iI", value.numerator, value.denominator)
 
 
 def pack_chromaticities(points: Iterable[tuple[float, float]]) -> bytes:
-    """The value of an attribute of the type "chromaticities".
+    """Make the value of an attribute of the type "chromaticities".
 
     Args:
-        points: x and y of red, green, blue and white.
+        points: CIE x and y of red, green, blue and white.
     """
     return struct.pack("<8f", *chain.from_iterable(points))
 
 
 def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:
-    """Frames per second that a header says, or None."""
+    """Give the frames per second that a header states, or None."""
     value = attributes.get("framesPerSecond", b"")
     if len(value) != 8:
         return None
@@ -91,12 +91,12 @@ def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:
 
 
 def can_hold(timecode: Timecode) -> bool:
-    """Whether frames can be counted in the bits that there are."""
+    """Whether OpenEXR's timecode has enough bits to count a second's frames."""
     return timecode.count <= _MOST
 
 
 def pack_timecode(timecode: Timecode) -> bytes:
-    """The value of an attribute of the type "timecode"."""
+    """Make the value of an attribute of the type "timecode"."""
     *clock, frames = timecode.fields()
     second = 0
     if timecode.count > _SINGLE:
@@ -108,7 +108,7 @@ def pack_timecode(timecode: Timecode) -> bytes:
 
 
 def read_timecode(attributes: Mapping[str, bytes], rate: Fraction) -> str | None:
-    """The timecode that a header says, as text, or None.
+    """Give the timecode that a header states, as text, or None.
 
     Args:
         attributes: From `read_attributes`.

@@ -1,4 +1,4 @@
-"""How pictures are brought to the size that was asked for."""
+"""Fits pictures into frames of the size that was asked for."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -9,7 +9,8 @@ import numpy as np
 from rematte.video.frame import Frame, Pixels
 
 FITS = ("cover", "contain", "stretch")
-# Sides that differ by less are made equal: 854x480 of 1920x1080 needs no bar.
+# Up to this difference of the sides [pixels] a picture is stretched to fill the frame:
+# 1920x1080 needs no bar in 854x480.
 _NEGLIGIBLE = 2
 
 
@@ -54,10 +55,10 @@ class Fitting:
 
         Args:
             picture: Upright width and height of the picture [pixels].
-            aspect: Width of one of its pixels over the height; those of the frame are
-                square, unless it is stretched.
+            aspect: Width of the picture's pixels over their height. The frame's pixels
+                are square, unless `fit` is "stretch".
             frame: Width and height of the frame [pixels]; None: those of the picture.
-            fit: As in `fitted_size`.
+            fit: One of `FITS`; see `fitted_size`.
         """
         if frame is None:
             return cls(picture, picture)
@@ -67,13 +68,13 @@ class Fitting:
         return cls(frame if close else (width, height), frame)
 
     def place(self, frame: Frame) -> Frame:
-        """Cut off what is over, and fill up what is missing with hidden pixels.
+        """Crop a resized picture to the frame's size, and fill bars with hidden pixels.
 
-        These repeat the edge, so that the network sees no bars, and alpha of the frame
-        is 0 there, so that nobody is in them.
+        The bars repeat the picture's edge, so that the network sees no border, and the
+        frame's alpha is 0 there.
 
         Args:
-            frame: Of the size `inner`.
+            frame: The picture, of the size `inner`.
         """
         if self.inner == self.outer:
             return frame

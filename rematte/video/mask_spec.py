@@ -1,4 +1,4 @@
-"""Reads who is cut out: masks as pictures, videos, boxes and polygons; and a person.
+"""Parses masks (pictures, videos, boxes, polygons) and the choice of a person.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
@@ -16,8 +16,9 @@ from rematte.video.values import parse_time
 Point = tuple[float, float]
 
 GRAMMAR = (
-    "a picture or a video, X,Y,WIDTH,HEIGHT, or points:X,Y X,Y X,Y..., each with "
-    "@FROM-TO to say when [s]; or a shape at several times, SHAPE@TIME;SHAPE@TIME"
+    "a picture or a video (white is inside), a box X,Y,WIDTH,HEIGHT or a polygon "
+    "points:X,Y X,Y X,Y..., each with @FROM-TO to limit it in time [s]; or a shape "
+    "that moves, SHAPE@TIME;SHAPE@TIME"
 )
 
 
@@ -26,11 +27,11 @@ class MaskSpec:
     """A mask as it was asked for.
 
     Attributes:
-        text: What was given.
-        file: A picture or a video that is white in it; None for a shape.
+        text: The mask as the user wrote it.
+        file: A picture or a video that is white within the mask; None for a shape.
         keys: The corners of a shape [pixels] at some times [s], in order of time.
-        since: When it begins to hold [s].
-        until: When it ends to hold [s]; None: never.
+        since: The first time at which the mask holds [s].
+        until: The time from which on it does not hold [s]; None: it holds to the end.
     """
 
     text: str
@@ -40,17 +41,17 @@ class MaskSpec:
     until: Fraction | None = None
 
     def holds(self, time: Fraction) -> bool:
-        """Whether it holds at a time of the source [s]."""
+        """Whether the mask holds at a time of the source [s]."""
         return self.since <= time and (self.until is None or time < self.until)
 
     def corners(self, time: Fraction) -> list[Point]:
-        """The corners of a shape [pixels], moved evenly from one time to the next."""
+        """Give the corners of a shape at a time [s], interpolated linearly [pixels]."""
         index = bisect_right([when for when, _ in self.keys], time)
         (begin, one), (end, other) = self.keys[max(0, index - 1)], self.keys[-1]
         if index < len(self.keys):
             end, other = self.keys[index]
         share = float((time - begin) / (end - begin)) if begin < end else 0.0
-        share = max(0.0, share)  # before the first time it is as there
+        share = max(0.0, share)  # before the first time the shape stands still
         return [
             (x + share * (to_x - x), y + share * (to_y - y))
             for (x, y), (to_x, to_y) in zip(one, other, strict=True)
@@ -58,11 +59,11 @@ class MaskSpec:
 
 
 def parse_masks(name: str, given: str | Path | Sequence[str | Path]) -> list[MaskSpec]:
-    """Read masks.
+    """Parse masks.
 
     Args:
-        name: What an error calls them.
-        given: One or several; `GRAMMAR` says what each may be.
+        name: The option's name, for errors.
+        given: One mask or several; `GRAMMAR` says what each may be.
 
     Raises:
         ValueError: If one is neither a shape nor an existing file.
@@ -110,7 +111,7 @@ def _time(text: str) -> Fraction:
 
 
 def _corners(text: str) -> tuple[Point, ...]:
-    """Read the corners of a box or a polygon."""
+    """Parse the corners of a box or a polygon."""
     kind, is_polygon, rest = text.partition(":")
     try:
         if is_polygon and kind == "points":
@@ -133,13 +134,14 @@ PLACES = ("largest", "centre", "left", "right")
 
 @dataclass(frozen=True)
 class Who:
-    """The person who is asked for.
+    """The choice of a person: by a place, a number or a point.
 
     Attributes:
-        place: One of `PLACES`, where a scene begins; or "".
-        number: From 1 in the order in which people come, from left to right; or 0.
-        point: Where they are [pixels of the frame], if neither is given.
-        time: When they are there [s]; None: when the first ones come.
+        place: One of `PLACES`, applied where a scene begins; or "".
+        number: The person's number, from 1 on, in the order in which people come and
+            from left to right; or 0.
+        point: Where the person is [pixels of the frame], if neither is given.
+        time: When they are there [s]; None: in the first frame with people.
     """
 
     place: str = ""
@@ -149,7 +151,7 @@ class Who:
 
 
 def parse_who(given: str | int) -> Who:
-    """Read a person: one of `PLACES`, a number, "X,Y" or "X,Y@TIME".
+    """Parse the choice of a person: one of `PLACES`, a number, "X,Y" or "X,Y@TIME".
 
     Raises:
         ValueError: If it is none of these.

@@ -1,7 +1,7 @@
-"""Sets the shape of pixels in a Matroska or WebM file that is written already.
+"""Sets the pixel aspect ratio in a Matroska or WebM file after it was written.
 
 FFmpeg's muxer takes it from a field of the stream that PyAV cannot set. So a
-placeholder, written as the track's name, keeps room for it.
+placeholder, written as the track's name, reserves room for it.
 
 Source:
     RFC 8794 (EBML: element sizes, Void, CRC-32); RFC 9559 (Matroska: Tracks).
@@ -22,7 +22,7 @@ _VOID, _CRC = b"\xec", b"\xbf"
 
 
 class _Element(NamedTuple):
-    """An element: its ID, where its content begins, and how long that is [bytes]."""
+    """An element: its ID, and the offset and size of its content [bytes]."""
 
     id: bytes
     begin: int
@@ -30,7 +30,7 @@ class _Element(NamedTuple):
 
 
 def set_display_size(path: Path, width: int, height: int) -> bool:
-    """Set at which size a video track is shown.
+    """Set the size at which a video track is shown.
 
     Args:
         path: A file whose video track has the name `PLACEHOLDER`, which is removed.
@@ -38,7 +38,7 @@ def set_display_size(path: Path, width: int, height: int) -> bool:
         height: Height on the screen [pixels].
 
     Returns:
-        Whether the track was found; if not, the file is as it was.
+        Whether the track was found; if not, the file is unchanged.
     """
     with path.open("r+b") as file:
         tracks = _find_tracks(file)
@@ -67,7 +67,7 @@ def _find_tracks(file: BinaryIO) -> _Element | None:
 
 
 def _with_display_size(tracks: bytes, width: int, height: int) -> bytes:
-    """The content of Tracks, as long as before."""
+    """Give the content of Tracks with another display size and the same length."""
     crc, rest = tracks[:0], tracks
     if tracks.startswith(_CRC):
         crc, rest = tracks[:6], tracks[6:]

@@ -1,6 +1,6 @@
 """Numbers in the names of image files: "plate.%04d.exr" and "plate.####.exr".
 
-Pure: knows names alone, no files.
+This module works on names alone and opens no files.
 """
 
 import re
@@ -30,33 +30,33 @@ class Numbering:
         return f"{self.before}%0{self.digits}d{self.after}"
 
     def name(self, number: int) -> str:
-        """The file name with a number."""
+        """Give the file name with a number."""
         return f"{self.before}{number:0{self.digits}d}{self.after}"
 
     def number(self, name: str) -> int | None:
-        """The number in a file name, with any padding; None if the name differs."""
+        """Give the number in a file name, padded or not; None if the name differs."""
         digits = self.digits_in(name)
         return int(digits) if digits else None
 
     def digits_in(self, name: str) -> str:
-        """The digits in a file name as they stand there; "" if the name differs."""
+        """Give the digits in a file name, with padding; "" if the name differs."""
         middle = name[len(self.before) : len(name) - len(self.after)]
         fits = name == f"{self.before}{middle}{self.after}"
         return middle if fits and _DIGITS.fullmatch(middle) else ""
 
     def padded_as(self, names: Iterable[str]) -> "Numbering":
-        """The same with as many digits as the shortest number in names."""
+        """Give this numbering with as many digits as the shortest number in names."""
         return replace(self, digits=min(len(self.digits_in(name)) for name in names))
 
 
 def parse_pattern(name: str) -> Numbering | None:
-    """Read a pattern such as "plate.%04d.exr", "plate.%d.exr" or "plate.####.exr".
+    """Parse a pattern such as "plate.%04d.exr", "plate.%d.exr" or "plate.####.exr".
 
     Returns:
-        None if the name has no place for a number.
+        The numbering; None if the name has no place for a number.
 
     Raises:
-        ValueError: If it has several.
+        ValueError: If the name has several places for a number.
     """
     places = list(_PLACE.finditer(name))
     if not places:
@@ -73,12 +73,12 @@ def parse_pattern(name: str) -> Numbering | None:
 
 
 def find_numbering(names: Sequence[str]) -> Numbering | None:
-    """The numbering by which names differ, if a single number is all that differs.
+    """Find the numbering of names that differ in a single number.
 
-    Of one name it is the last number.
+    If there is only one name, its last number is taken.
 
     Returns:
-        None if the names differ in more, or a number occurs twice.
+        The numbering; None if the names differ in more, or a number occurs twice.
     """
     parts = [_DIGITS.split(name) for name in names]
     first = parts[0]
@@ -109,7 +109,12 @@ def group_sequences(names: Iterable[str]) -> dict[Numbering, list[str]]:
 
 
 def describe_runs(numbers: Iterable[int], most: int = 5) -> str:
-    """Write growing numbers as "1005-1006, 1010", at most some runs of them."""
+    """Write increasing numbers as "1005-1006, 1010".
+
+    Args:
+        numbers: The numbers, in increasing order.
+        most: The most runs that are written; the rest are counted.
+    """
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

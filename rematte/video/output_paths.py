@@ -134,7 +134,7 @@ def sweep(path: Path) -> None:
     """Remove temporary files that killed processes left behind for this output."""
     sequence = is_sequence(path)
     folder = real_path(image_folder(path) if sequence else real_path(path).parent)
-    # Of a file, of its frames (see `size_limit`), and of images.
+    # Names of a file, of its lossless frames (see `spare`), and of a folder of images.
     spare = path.with_suffix(".nut") if path.suffix else path
     names = (path, spare, Path(f"{folder.name}-{path.name}"))
     leftover = re.compile(

@@ -1,8 +1,8 @@
-"""Colour and alpha side by side in one opaque picture, for players without alpha.
+"""Packs colour and alpha into one opaque picture, for players without alpha.
 
-The picture is made of two halves of equal size: the colours are left or above, alpha is
-right or below, as gray. Each half begins at its upper left corner and is filled up to
-multiples of 16 pixels, in which codecs work, so that the halves share no block.
+The picture has two halves of equal size: colours on the left or above, alpha on the
+right or below, as gray. Each half is padded at its right and lower edges to multiples
+of 16 pixels, the blocks of codecs, so that no block holds pixels of both.
 """
 
 import numpy as np
@@ -17,7 +17,13 @@ _BLOCK = 16
 
 
 def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
-    """Width and height of one half [pixels], for a picture of the given size."""
+    """Give the width and height of one half [pixels].
+
+    Args:
+        codec: How the packed picture is encoded.
+        width: Width of the unpacked picture [pixels].
+        height: Height of the unpacked picture [pixels].
+    """
     width, height = (
         -(-max(side, codec.least) // _BLOCK) * _BLOCK for side in (width, height)
     )
@@ -25,10 +31,10 @@ def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
 
 
 def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
-    """Width and height of the whole picture [pixels].
+    """Give the width and height of the packed picture [pixels].
 
     Args:
-        half: From `half_size`.
+        half: Width and height of one half, from `half_size` [pixels].
         packed: One of `ARRANGEMENTS`.
     """
     width, height = half
@@ -38,19 +44,19 @@ def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
 def pack(
     pixels: Pixels, half: tuple[int, int], packed: str, premultiplied: bool
 ) -> Pixels:
-    """Lay colour and alpha of a picture beside each other.
+    """Pack colour and alpha of a picture into one.
 
-    Straight colours go on beyond the person's edge, so that blurring by the codec mixes
-    no others in, and nothing of the room can be seen.
+    Straight colours continue beyond the person's edge, so that blurring by the codec
+    mixes in no other colours, and nothing of the room can be seen.
 
     Args:
         pixels: (H, W, 4), 8 bits, straight alpha.
-        half: From `half_size`.
+        half: Width and height of one half, from `half_size` [pixels].
         packed: One of `ARRANGEMENTS`.
-        premultiplied: Whether colours are multiplied by alpha.
+        premultiplied: Whether to multiply the colours by alpha.
 
     Returns:
-        (H, W, 3), 8 bits, of `packed_size`.
+        The packed picture, (H, W, 3), 8 bits; its size is that of `packed_size`.
     """
     colours = premultiply(pixels)[..., :3] if premultiplied else extend_colours(pixels)
     right, down = half[0] - pixels.shape[1], half[1] - pixels.shape[0]

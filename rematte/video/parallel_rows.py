@@ -21,7 +21,7 @@ _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 
 
 def _start_again() -> None:
-    """Give a forked process threads of its own: those of the pool are not there."""
+    """Give a forked process a pool of its own, since it lacks the parent's threads."""
     global _pool
     _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 

@@ -1,4 +1,4 @@
-"""Pixels in arrays: their depth, resizing them, and arrays of callers."""
+"""Arrays of pixels: their depth, their size, and conversion from and to callers'."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rematte.video.frame import RANGE_FULL, Pixels
 
 Order: TypeAlias = Literal["rgb", "bgr"]
-# What arrays of pixels may be.
+# The types that a caller's array of pixels may have.
 Image: TypeAlias = NDArray[np.uint8 | np.uint16 | np.float16 | np.float32 | np.float64]
 
 # Without the second flag libswscale darkens by a level or two.
@@ -62,7 +62,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def to_pixels(array: Image, order: Order) -> Pixels:
-    """Turn an array of a caller into pixels: RGB or RGBA, 8 or 16 bits, in rows.
+    """Turn a caller's array into pixels: contiguous RGB or RGBA of 8 or 16 bits.
 
     Args:
         array: (H, W, 3) or (H, W, 4), uint8, uint16 or floating in [0, 1].
@@ -84,7 +84,7 @@ def to_pixels(array: Image, order: Order) -> Pixels:
         array = array[..., [2, 1, 0, 3][: array.shape[2]]]
     if kind == "f":
         least, most = float(array.min()), float(array.max())
-        if not (least >= 0 and most <= 1):  # one that is no number too
+        if not (least >= 0 and most <= 1):  # catches NaN, too
             raise ValueError(
                 f"a frame of floating numbers must be in [0, 1], got {least:g} to "
                 f"{most:g}; divide frames of 0 to 255 by 255 or give them as uint8, "
@@ -107,7 +107,7 @@ def as_given(pixels: Pixels, dtype: "np.dtype[Any]", order: Order) -> Image:
 
     Args:
         pixels: (H, W, C); 8 bits if the type is uint8, else 16.
-        dtype: uint8, uint16 or floating; the latter is given in [0, 1].
+        dtype: The type of the array: uint8, uint16 or floating in [0, 1].
         order: The order of its channels.
     """
     array: Any = pixels

@@ -1,4 +1,4 @@
-"""Converts frame rates by time. Pure: no files and no pictures."""
+"""Converts frame rates by time, without opening files or seeing pictures."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -6,20 +6,24 @@ from fractions import Fraction
 from typing import TypeVar
 
 T = TypeVar("T")
-# Anything, with when it is shown [s] and for how long [s].
+# An item, the time at which it is shown [s], and its duration [s].
 Shown = tuple[T, Fraction, Fraction]
 
 
 def at_rate(shown: Iterable[Shown[T]], rate: Fraction) -> Iterator[Shown[T]]:
-    """Leave frames out or hold them, so that they come at an even rate.
+    """Leave frames out or repeat them, to get a constant rate.
 
-    The times that come out are multiples of 1 / `rate`, whatever comes first, so that
-    a part of a video is converted as the whole is. Each frame shows what the source
-    shows in the middle of it, which small errors in the source's times do not change.
+    The new times are multiples of 1 / `rate`, whatever the first time is, so that a
+    part of a video gets the same frames as the whole. Each frame shows what the source
+    shows in the middle of its duration, so small errors in the source's times do not
+    matter.
 
     Args:
-        shown: Frames that follow each other without a hole.
+        shown: Frames that follow each other without gaps.
         rate: Frames per second.
+
+    Yields:
+        Frames with their new times and durations.
     """
     step = 1 / rate
     count, alone = 0, None
@@ -29,10 +33,10 @@ def at_rate(shown: Iterable[Shown[T]], rate: Fraction) -> Iterator[Shown[T]]:
             yield thing, number * step, step
             count += 1
         alone = thing, first * step, step
-    if alone is not None and not count:  # all of it is shorter than half a frame
+    if alone is not None and not count:  # the whole clip is shorter than half a frame
         yield alone
 
 
 def _first_after(time: Fraction, rate: Fraction) -> int:
-    """The first frame whose middle is not before a time."""
+    """Give the number of the first frame whose middle is not before a time [s]."""
     return math.ceil(time * rate - Fraction(1, 2))

@@ -15,19 +15,19 @@ from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.opening import open_input, video_stream
 from rematte.video.writer import FileWriter
 
-# Pixel formats that an output may have, by FFmpeg's names, with 8 bits a channel.
+# The pixel formats of raw outputs, by FFmpeg's names, with 8 bits a channel.
 RAW_FORMATS = ("rgb24", "rgba", "gray")
 
 
 def save_raw(
     pipe: BinaryIO, name: str, path: Path, size: tuple[int, int], rate: Fraction
 ) -> None:
-    """Save raw RGB24 video as a file that can be read more than once, without loss.
+    """Save raw RGB24 video losslessly in a file that can be read more than once.
 
     Args:
-        pipe: What it comes from.
+        pipe: The pipe to read.
         name: The pipe's name, for messages.
-        path: The file, whose suffix is that of a container for FFV1.
+        path: The file; its suffix is that of a container for FFV1.
         size: Width and height [pixels].
         rate: Frames per second.
 
@@ -61,8 +61,8 @@ def send_raw(path: Path, pipe: BinaryIO, pixel_format: str) -> None:
     """Decode a file and write its frames as raw video.
 
     Args:
-        path: The file.
-        pipe: Where to.
+        path: The file to decode.
+        pipe: The pipe to write to.
         pixel_format: One of `RAW_FORMATS`.
     """
     with open_input(path) as container:

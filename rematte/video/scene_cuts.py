@@ -14,7 +14,7 @@ from rematte.video.frame import Frame, Pixels
 Picture = NDArray[np.float32]
 
 SIZE = (64, 36)  # of the pictures that are compared
-CHANGE = 0.06  # mean change of a pixel, of the whole range
+CHANGE = 0.06  # least mean change of a pixel at a cut, as a share of the whole range
 _ABOVE = 3.0  # times the change before and after it: motion and flashes are no cuts
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
@@ -101,8 +101,8 @@ class Cuts:
     are frames needed that are still to come.
 
     Attributes:
-        picture: The last frame, small; None before the first. One of another shape
-            begins no scene.
+        picture: The small copy of the last frame; None before the first. A frame of
+            another shape is never a cut.
         changes: The last changes, the newest last.
     """
 
@@ -112,11 +112,11 @@ class Cuts:
     def begins(
         self, picture: Picture, ahead: Callable[[int], Iterable[Picture]]
     ) -> bool:
-        """Find whether a scene begins with a frame; to be asked for every one once.
+        """Find whether a scene begins with a frame; to be called once for each.
 
         Args:
             picture: The next frame, made small by `shrink` or `sketch`.
-            ahead: Gives up to so many of those that follow it.
+            ahead: Gives the small copies of up to `n` frames that follow it.
         """
         before, self.picture = self.picture, picture
         earlier = self.changes

@@ -1,7 +1,8 @@
-"""Keeps a video within a number of bytes, by encoding it again where it is larger.
+"""Keeps a video within a number of bytes, by encoding it again if it is larger.
 
-The frames are kept without loss in a hidden file beside the output meanwhile, so the
-network runs once. Coarser quality comes first; what it cannot do, fewer frames do.
+Meanwhile the frames are saved losslessly in a hidden file beside the output, so the
+network runs only once. Quality is made coarser first; if that is not enough, frames are
+left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,19 +19,19 @@ from rematte.video.spare import Spare
 from rematte.video.writer import FileWriter
 
 PASSES = 3
-# How far the constant quality is moved to halve the bytes, and how coarse it may get.
+# By how much CRF is raised to halve the bytes, and the coarsest CRF, for each encoder.
 _QUALITY = {
     "libx264": (6, 40), "libx265": (6, 40), "libsvtav1": (9, 55),
     "libvpx-vp9": (10, 56), "libwebp_anim": (14, 40),
 }  # fmt: skip
 # The share of the limit that the second and the third pass aim at.
 _AIMS = (0.9, 0.8)
-_FEWEST = 4  # frames per second; fewer are no movement
+_FEWEST = 4  # frames per second that must be left, to show movement
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One way to encode: how, and which share of the frames; and the bytes it made."""
+    """One pass: the encoding, the share of frames that are kept, and the bytes made."""
 
     encoding: Encoding
     share: float = 1.0
@@ -38,18 +39,18 @@ class _Pass:
 
 
 class LimitedWriter:
-    """Writes a video that may have at most so many bytes.
+    """Writes a video with a limited number of bytes.
 
     Args:
         make: Opens a writer of the output with an encoding.
-        encoding: The one to begin with.
+        encoding: The encoding of the first pass.
         info: The frames' properties.
         path: The output.
-        limit: The most bytes.
+        limit: The most bytes that the file may have.
 
     Attributes:
         path: The output as given.
-        temporary: The hidden file that is written until it is complete.
+        temporary: The hidden file that is renamed to the output once it is complete.
         notes: Sentences on what differs from the source.
     """
 
@@ -69,7 +70,11 @@ class LimitedWriter:
         self._completed = False
 
     def write(self, frame: Frame) -> None:
-        """Append a frame; `FileWriter.write` says what may fail."""
+        """Append a frame.
+
+        Raises:
+            OutputError: As `FileWriter.write`.
+        """
         self._writer.write(frame)
         self._spare.write(frame)
 
@@ -77,7 +82,7 @@ class LimitedWriter:
         """Complete the file, in as many passes as it takes.
 
         Raises:
-            OutputError: If it is too large after the last pass, too.
+            OutputError: If it is still too large after the last pass.
         """
         if self._completed:
             return
@@ -105,7 +110,7 @@ class LimitedWriter:
         self._writer.complete(end)
 
     def _chosen(self, share: float) -> Iterator[Frame]:
-        """The frames of which a share is left, evenly; each is shown until the next."""
+        """Yield an even share of the frames; each is shown until the next one."""
         frames = self._spare.frames
         kept = [
             n for n in range(1, len(frames)) if int(n * share) > int((n - 1) * share)
@@ -126,12 +131,13 @@ class LimitedWriter:
         crf = encoding.crf
         if encoding.mbps is not None:
             encoding = replace(encoding, mbps=encoding.mbps * factor)
-            # What the encoder did not heed once it may not heed twice.
+            # An encoder that missed the bit rate once may miss it again: then frames
+            # are left out, too.
             factor = factor if len(tried) > 1 else 1
         elif crf is not None and encoding.codec.encoder in _QUALITY:
             usual, most = _QUALITY[encoding.codec.encoder]
             halving = _measured_halving(tried, usual)
-            if halving < 2 * usual:  # else what is large is not what quality changes
+            if halving < 2 * usual:  # else coarser quality hardly saves bytes
                 wanted = max(crf, min(most, ceil(crf - log2(factor) * halving)))
                 factor *= 2 ** ((wanted - crf) / halving)
                 encoding = replace(encoding, crf=wanted)
@@ -184,7 +190,7 @@ class LimitedWriter:
 
 
 def _measured_halving(tried: list[_Pass], usual: float) -> float:
-    """How far the quality was moved to halve the bytes, if it was moved alone."""
+    """Give by how much CRF halves the bytes, from the last two passes if possible."""
     one, two = tried[-2:] if len(tried) > 1 else (tried[0], tried[0])
     before, after = one.encoding.crf, two.encoding.crf
     if before is None or after is None or after <= before or one.share != two.share:
@@ -194,7 +200,7 @@ def _measured_halving(tried: list[_Pass], usual: float) -> float:
 
 
 def _bytes_beside(file: Path) -> int:
-    """The bytes of a file's sound and other tracks."""
+    """Count the bytes of a file's sound and other tracks."""
     with open_input(file) as container:
         others = [stream for stream in container.streams if stream.type != "video"]
         if not others:

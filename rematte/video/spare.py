@@ -1,4 +1,4 @@
-"""Frames kept without loss in a hidden file, to be encoded later or again."""
+"""Saves frames losslessly in a hidden file, to be encoded later or again."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,14 +15,14 @@ from rematte.video.writer import FileWriter
 
 
 class Spare:
-    """A hidden FFV1 file beside an output.
+    """Lossless copies of an output's frames, in a hidden FFV1 file beside it.
 
     Args:
         path: The output.
         info: The frames' properties.
 
     Attributes:
-        frames: Those that were written, in order, without their pixels.
+        frames: The frames that were written, in order, without their pixels.
     """
 
     def __init__(self, path: Path, info: VideoInfo) -> None:
@@ -32,7 +32,11 @@ class Spare:
         self.frames: list[Frame] = []
 
     def write(self, frame: Frame) -> None:
-        """Append a frame; all have the depth and the channels of the first one."""
+        """Append a frame; all must have the depth and the channels of the first one.
+
+        Raises:
+            OutputError: If the disk is full.
+        """
         if self._writer is None:
             lossless = CODECS["ffv1"]
             clear = frame.pixels.shape[2] == 4
@@ -44,7 +48,7 @@ class Spare:
         self.frames.append(frame.showing(np.empty((0, 0, 0), np.uint8)))
 
     def read(self) -> Iterator[Frame]:
-        """Give all frames, as often as it is asked; no more can be written then."""
+        """Yield all frames; may be called again, but no frame can be written after."""
         if self._writer is None:
             return
         self._writer.complete()

@@ -1,6 +1,6 @@
 """SMPTE timecode: the address of a frame as hours, minutes, seconds and frames.
 
-Pure: no files and no pictures.
+This module opens no files and sees no pictures.
 
 Source:
     SMPTE ST 12-1:2014, section 5 (drop frame) and section 12 (more than 30 frames/s).
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Self
 
-# What MPEG-2 encoders write into the picture that were not given any.
+# The timecode that MPEG-2 encoders write into pictures if they were given none.
 _EMPTY = "00:00:00:00"
 _FORM = re.compile(r"(\d\d)[:;.](\d\d)[:;.](\d\d)([:;.,])(\d{1,3})")
 _NTSC = Fraction(1000, 1001)
@@ -27,7 +27,7 @@ class Timecode:
         number: The frame's number since midnight; labels that drop frame leaves out are
             not counted.
         rate: Frames per second, for example 30000/1001.
-        drop: Whether labels are left out, so that they stay in step with the clock.
+        drop: Whether some labels are skipped, so that timecode keeps up with the clock.
         time: When the frame is shown [s].
     """
 
@@ -38,16 +38,15 @@ class Timecode:
 
     @classmethod
     def parse(cls, text: str, rate: Fraction, time: Fraction) -> Self | None:
-        """Read "HH:MM:SS:FF"; with drop frame the last mark is ";", "." or ",".
+        """Parse "HH:MM:SS:FF"; with drop frame the last mark is ";", "." or ",".
 
         Args:
-            text: What a file says.
-            rate: Frames per second, roughly; the nearest one that timecode counts in
-                is taken.
+            text: The text in a file.
+            rate: Frames per second, roughly; the nearest rate of timecode is taken.
             time: When the frame is shown [s].
 
         Returns:
-            None if it is no timecode at this rate.
+            The timecode; None if the text is not one at this rate.
         """
         found = _FORM.fullmatch(text.strip())
         count = round(rate)
@@ -60,7 +59,7 @@ class Timecode:
         drop = found[4] != ":" and count % 30 == 0
         if not drop and abs(rate - count) <= abs(rate - exact):
             exact = Fraction(count)
-        dropped = count // 15 * drop  # labels a minute, but for each tenth minute
+        dropped = count // 15 * drop  # labels skipped a minute, except each tenth one
         if drop and minutes % 10 and not seconds:
             frames = max(frames, dropped)  # the labels before do not exist
         minutes += 60 * hours
@@ -70,16 +69,16 @@ class Timecode:
 
     @property
     def count(self) -> int:
-        """How many frames are counted in a second, for example 30 for 30000/1001."""
+        """The frames that are counted in a second, for example 30 for 30000/1001."""
         return round(self.rate)
 
     def at(self, time: Fraction) -> Self:
-        """The timecode of the frame that is shown at another time [s]."""
+        """Give the timecode of the frame that is shown at another time [s]."""
         passed = round((time - self.time) * self.rate)
         return replace(self, number=self.number + passed, time=time)
 
     def converted(self, rate: Fraction) -> Self | None:
-        """The same time of day at another rate; None if that counts no frames."""
+        """Give the same time of day at another rate; None if that counts no frames."""
         hours, minutes, seconds, frames = self.fields()
         frames = frames * round(rate) // self.count
         mark = ";" if self.drop else ":"
@@ -87,7 +86,7 @@ class Timecode:
         return self.parse(text, rate, self.time)
 
     def fields(self) -> tuple[int, int, int, int]:
-        """Hours, minutes, seconds and frames; after midnight they begin with 0."""
+        """Give hours, minutes, seconds and frames, which start from 0 at midnight."""
         count, dropped = self.count, self.count // 15 * self.drop
         minute = 60 * count - dropped
         ten = 10 * minute + dropped
@@ -105,11 +104,14 @@ class Timecode:
 
 
 def find_timecode(holders: Iterable[Any]) -> str | None:
-    """The first timecode in the tags of files, streams and frames, or None.
+    """Find the first timecode in the tags of files, streams and frames.
 
     Args:
-        holders: What has tags as `metadata`. Frames come last: an MPEG-2 encoder that
-            was given no timecode still writes zeros there, which do not count.
+        holders: Objects with tags in `metadata`. Frames come last. Zeros in a frame are
+            ignored, since MPEG-2 encoders write them if they were given no timecode.
+
+    Returns:
+        The timecode as text, or None.
     """
     for holder in holders:
         with suppress(UnicodeDecodeError):  # a damaged tag

@@ -150,7 +150,7 @@ def _primaries(colour: Colour) -> int:
 
 
 def chromaticities(colour: Colour) -> tuple[tuple[float, float], ...]:
-    """Give x and y of red, green, blue and white; of BT.709 if others are unknown."""
+    """Give CIE x and y of red, green, blue and white; those of BT.709 if unknown."""
     return *_CHROMATICITIES.get(colour.primaries, _CHROMATICITIES[1]), _D65
 
 

@@ -1,4 +1,4 @@
-"""How a decoded picture is turned upright."""
+"""Turns decoded pictures upright."""
 
 import struct
 from fractions import Fraction
@@ -13,10 +13,10 @@ from rematte.video.frame import Pixels
 
 
 class Upright:
-    """The turn and mirroring that show a decoded picture as it was meant.
+    """The rotation and mirroring that show a decoded picture upright.
 
     Args:
-        frame: Carries the display matrix.
+        frame: A decoded picture, with its display matrix.
         codec: FFmpeg's name of the decoder, where the picture is an image.
         aspect: Width of a stored pixel over its height; None if that is unknown.
     """
@@ -38,11 +38,11 @@ class Upright:
     def pixel_aspect(
         self, size: tuple[int, int] | None = None, fit: str = "stretch"
     ) -> Fraction:
-        """Width of a pixel over its height, upright.
+        """Give the width of a pixel over its height, in the upright picture.
 
         Args:
-            size: What the upright picture is resized to, or None. Stretched, it stays
-                as wide on the screen as it was.
+            size: Width and height that the upright picture is resized to [pixels], or
+                None. If it is stretched, its shape on the screen stays the same.
             fit: One of `fitting.FITS`.
         """
         aspect = 1 / self._aspect if self.sideways else self._aspect
@@ -55,10 +55,10 @@ class Upright:
     def fitting(
         self, coded: tuple[int, int], size: tuple[int, int] | None, fit: str
     ) -> Fitting:
-        """Fit a picture of this kind into a frame.
+        """Fit a picture with this rotation and pixel aspect into a frame.
 
         Args:
-            coded: Its width and height as decoded [pixels].
+            coded: Width and height of the picture as decoded [pixels].
             size: Upright width and height of the frame [pixels], or None.
             fit: One of `fitting.FITS`.
         """
@@ -77,7 +77,7 @@ _TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)
 
 
 def _display_matrix(frame: av.VideoFrame, codec: str) -> tuple[int, int, int, int]:
-    """By which (x, y) is shown at (a x + c y, b x + d y), in 1/65536.
+    """Give (a, b, c, d) [1/65536], which show (x, y) at (a x + c y, b x + d y).
 
     Source:
         ISO/IEC 14496-12, the matrix of a track header.

@@ -112,10 +112,13 @@ def parse_region(text: str) -> str | tuple[int, int, int, int]:
 
 
 def check_region(region: str | tuple[int, ...]) -> None:
-    """Refuse what `parse_region` would not give.
+    """Check a region that was given in Python; see `parse_region`.
+
+    Args:
+        region: "auto", "full", or left, top, width and height [pixels].
 
     Raises:
-        ValueError: If it has no area.
+        ValueError: If it is none of these, or has no area.
     """
     if region in ("auto", "full"):
         return

@@ -83,15 +83,15 @@ class AlphaEncoder:
 
 
 def check_alpha(file: Path, path: Path, first: Pixels) -> None:
-    """Decode a frame, since some FFmpeg builds drop VP9's alpha silently.
+    """Check the alpha of a file, since some FFmpeg builds drop VP9's alpha silently.
 
     Args:
-        file: The complete file.
-        path: What an error calls it.
+        file: The complete file, under its temporary name.
+        path: The output's name, for errors.
         first: The first frame that was written, (H, W, 4), 8 bits.
 
     Raises:
-        OutputError: If the alpha is lost or another one.
+        OutputError: If the alpha of the first frame is lost or differs.
     """
     with open_input(file) as container:
         # FFmpeg's own VP9 decoder ignores alpha; libvpx's does not.

@@ -208,5 +208,5 @@ def test_another_suffix_is_refused(
         *("-o", str(tmp_path / "o.mov")),
     )
     assert code == 2
-    assert "preset telegram (--preset) is for files that end in .webm" in err
+    assert "preset telegram (--preset) needs an output that ends in .webm" in err
     assert not [*tmp_path.iterdir()]

@@ -78,7 +78,7 @@ def test_one_of_two_is_followed_past_the_other(
 def test_who_looks_alike_may_be_swapped_but_not_silently(tmp_path: Path) -> None:
     _, report = chosen(walk(tmp_path, (ORANGE, ORANGE)), "left")
     (note,) = report.notes
-    assert "persons 1 and 2 part at" in note
+    assert "persons 1 and 2 separate at" in note
     assert "look alike" in note
 
 
@@ -138,6 +138,6 @@ def test_a_time_that_is_not_converted_is_refused(tmp_path: Path) -> None:
 def test_a_point_where_nobody_is_says_where_people_are(
     tmp_path: Path, person: str
 ) -> None:
-    with pytest.raises(ValueError, match="nobody is there then; people are about "):
+    with pytest.raises(ValueError, match="nobody is there then; people are near "):
         chosen(walk(tmp_path), person)
     assert {path.name for path in tmp_path.iterdir()} == {"in"}

@@ -144,7 +144,7 @@ def test_every_option_is_tried() -> None:
 
 def test_a_person_is_followed_in_one_go_only(tmp_path: Path) -> None:
     source = plain(tmp_path)
-    with pytest.raises(ValueError, match=r"person left .* leave --resume"):
+    with pytest.raises(ValueError, match=r"person left .* leave out --resume"):
         prepare(Fake(), source, output=tmp_path / "o.mkv", person="left")
 
 

@@ -36,9 +36,9 @@ class Edges(NamedTuple):
     Attributes:
         alpha: The alpha that they were estimated with, (H, W), 16 bits.
         blocks: Number of each block that was looked at, (h, w); -1 for the others.
-        colours: Of each of these its pixels, (N, side * side, 4), 16 bits: straight
-            RGB, and whether there is one.
-        side: Of a block [pixels].
+        colours: The pixels of each numbered block, (N, side * side, 4), 16 bits:
+            straight RGB, and whether there is a colour.
+        side: Side of a block [pixels].
     """
 
     alpha: Pixels

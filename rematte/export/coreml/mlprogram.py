@@ -66,10 +66,10 @@ class StatefulPictures(Pictures):
 
 
 def coremltools() -> Any:
-    """Import the package, without its warnings about other packages.
+    """Import coremltools without its warnings about other packages.
 
-    It would also import TensorFlow and scikit-learn, which takes seconds, to convert
-    their models.
+    TensorFlow and scikit-learn are hidden from it: it would import them to convert
+    their models, which takes seconds.
     """
     unused = {"tensorflow", "sklearn"} - sys.modules.keys()
     sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]
