@@ -467,20 +467,14 @@ class Options:
     @property
     def top_rate(self) -> Fraction | None:
         """`max_rate` [frames/s]."""
-        return (
-            None
-            if self.max_rate is None
-            else values.parse_rate(self.max_rate, "max_rate")
-        )
+        rate = self.max_rate
+        return None if rate is None else values.parse_rate(rate, "max_rate")
 
     def given(self) -> dict[str, Any]:
         """The options that are not as by default, by name."""
-        pairs = [(each, getattr(self, each.name)) for each in fields(self)]
-        return {
-            each.name: value
-            for each, value in pairs
-            if value is not None and value != each.default
-        }
+        usual = {each.name: each.default for each in fields(self)}
+        found = {name: getattr(self, name) for name in usual}
+        return {n: v for n, v in found.items() if v is not None and v != usual[n]}
 
 
 # The description of each option, apart from its type and default, by name.
