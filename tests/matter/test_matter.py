@@ -199,6 +199,9 @@ def test_arrays_come_back_as_they_came(
     assert np.array_equal(bgr.over((155, 255, 120)), over[..., ::-1])
     plate = np.broadcast_to(np.array([120, 255, 155], np.uint8), frame.shape)
     assert np.array_equal(rgb.over(plate), over)
+    for wrong in ("white", [1, 2, 3], None):
+        with pytest.raises(ValueError, match="three numbers from 0 to 255"):
+            rgb.over(wrong)  # type: ignore[arg-type]
     assert np.array_equal(over[0, 0], [120, 255, 155])
     assert rgb.alpha.shape == frame.shape[:2]
     assert rgb.foreground.shape == frame.shape
