@@ -67,7 +67,7 @@ def _describe(
 
 
 def _describe_preset(options: Options) -> str:
-    """Make the note that lists what a preset has filled in."""
+    """Note what a preset has filled in."""
     assert options.preset is not None
     preset, words = PRESETS[options.preset], list[str]()
     limits = ["end"] if preset.seconds is not None else []

@@ -41,8 +41,7 @@ def find_chosen(
         watch: Called for each frame; may raise to stop.
 
     Raises:
-        ValueError: If nobody is at the point then.
-        InputError: If the input cannot be read.
+        ValueError: If nobody is there then.
     """
     if chosen is None or chosen.who.time is None:
         return

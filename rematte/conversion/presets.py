@@ -120,14 +120,11 @@ PRESETS = {
 
 
 def fill_in(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the options of a preset, if one is named, to those that are given.
+    """Add the options of a preset to those that are given, which win.
 
     Args:
-        values: The given options by name, perhaps with "preset"; they win.
+        values: Options by name, one of them perhaps "preset".
         defaults: The default of every option.
-
-    Returns:
-        All options by name.
 
     Raises:
         ValueError: If there is no such preset.
