@@ -211,7 +211,7 @@ def convert(
             Span(), reader, outputs, options, engine, report,
             stages=stages, regions=regions, progress=progress, stop=stop,
         )  # fmt: skip
-    report.notes += dict.fromkeys(chosen.notes if chosen else ())
+    report.notes += chosen.report() if chosen else []
     report.seconds, report.shares = stages.total(), stages.shares()
     for note in report.notes:
         _log.info("%s", note)

@@ -64,12 +64,12 @@ _BACKGROUND, _NETWORK, _EDGES = "background", "network", "edges"
 _WHO = "who is cut out"
 _PART, _ENCODING = "what to convert", "encoding"
 _MOVING = {"works": "videos and sequences of images", "applies": _moving}
-_SHAPED: dict[str, Any] = {
-    "group": _EDGES,
-    "parse": float,
+_ALPHA: dict[str, Any] = {
     "works": "alpha mattes, cut-outs, compositions and plates",
     "applies": lambda c: any(kind != "foreground" for kind in c.encodings),
 }
+_SHAPED: dict[str, Any] = {"group": _EDGES, "parse": float, **_ALPHA}
+_CHOSEN: dict[str, Any] = {"group": _WHO, **_ALPHA}
 _VIDEOS = {"works": "videos", "applies": lambda c: not c.images}
 _RATED = "videos whose codec is H.264, HEVC, AV1 or VP9"
 
@@ -213,17 +213,17 @@ class Options:
     include: str | Path | Sequence[str | Path] | None = _option(
         None, "--include",
         f"what is always cut out: {GRAMMAR}; may be given again", metavar="MASK",
-        many=True, group=_WHO,
+        many=True, **_CHOSEN,
     )  # fmt: skip
     exclude: str | Path | Sequence[str | Path] | None = _option(
         None, "--exclude", "what is never cut out, as --include", metavar="MASK",
-        many=True, group=_WHO,
+        many=True, **_CHOSEN,
     )  # fmt: skip
     person: str | int | None = _option(
         None, "--person",
         "cut out one person alone: largest, centre, left or right at the start of each "
         "scene, a number in the order in which people appear, or a point on them, X,Y "
-        "or X,Y@TIME [pixels, s]", metavar="WHO", group=_WHO,
+        "or X,Y@TIME [pixels, s]", metavar="WHO", **_CHOSEN,
     )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",
@@ -467,7 +467,11 @@ class Options:
     @property
     def top_rate(self) -> Fraction | None:
         """`max_rate` [frames/s]."""
-        return None if self.max_rate is None else values.parse_rate(self.max_rate)
+        return (
+            None
+            if self.max_rate is None
+            else values.parse_rate(self.max_rate, "max_rate")
+        )
 
     def given(self) -> dict[str, Any]:
         """The options that are not as by default, by name."""
@@ -497,4 +501,4 @@ def make_options(**values: Any) -> Options:
             near = get_close_matches(name, [*OPTIONS, "output", "progress"], 1)
             remedy = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"there is no option {name!r}{remedy}")
-    return Options(**fill_in(values, {e.name: e.default for e in fields(Options)}))
+    return Options(**fill_in(values))

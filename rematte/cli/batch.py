@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands
+from rematte.conversion.presets import PRESETS
 from rematte.errors import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def add(commands: Commands) -> None:
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument("-o", "--output", metavar="FOLDER|TEMPLATE", help="the cut-outs")
     out.add_argument(
-        "--suffix", help="suffix of the cut-outs in -o FOLDER (default: .mov)"
+        "--suffix",
+        help="suffix of the cut-outs in -o FOLDER (default: the preset's, or .mov)",
     )
     out.add_argument("--composition", metavar="TEMPLATE", help="over the background")
     out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
@@ -91,13 +93,14 @@ def run(options: Namespace) -> int:
     for flag in ("--split", "--worker-cpus", "--retries"):
         value = getattr(options, flag[2:].replace("-", "_"))
         need(flag, value, options.ray is not None)
+    preset = PRESETS.get(options.preset or "")
     jobs = plan(
         find_inputs(options.input),
         {
             kind: getattr(options, kind)
             for kind in ("output", "composition", "alpha", "foreground", "plate")
         },
-        options.suffix or ".mov",
+        options.suffix or (preset.suffixes[0] if preset else ".mov"),
     )
     if not options.dry_run:
         _run_all(options, jobs)

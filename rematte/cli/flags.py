@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from rematte.cli.parser import Parser, one_of, reporting
+from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options
 from rematte.weights.registry import VARIANTS
 
@@ -100,6 +101,12 @@ def add_messages(parser: Parser, json: str) -> None:
 def settings(words: Namespace, device: str) -> dict[str, Any]:
     """The options of a conversion that the flags stand for, by name."""
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
+    preset = PRESETS.get(given.get("preset") or "")
+    for name in preset.options if preset else ():
+        usual = OPTIONS[name].command_default
+        usual = _DEFAULTS[name] if usual is None else usual
+        if usual is not None and given.get(name) == usual:
+            del given[name]  # it was not given, so that the preset's own holds
     return {**given, "device": device}
 
 

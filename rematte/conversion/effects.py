@@ -8,6 +8,8 @@ from rematte.conversion.outputs import Output
 from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options
 from rematte.video.codecs import is_sequence
+from rematte.video.frame import VideoInfo
+from rematte.video.mask_spec import parse_masks
 from rematte.video.reader import VideoReader
 
 
@@ -29,10 +31,11 @@ def check_options(
         ValueError: If one does nothing for which a note is not enough.
     """
     conversion = _describe(options, reader, outputs, whole)
-    notes = [] if options.preset is None else [_describe_preset(options)]
+    notes = [*_describe_preset(options, conversion), *_idle_masks(options, reader.info)]
+    filled = _filled(options)
     for name, value in options.given().items():
         option = OPTIONS[name]
-        if value in option.idle:
+        if value in option.idle or (name in filled and not option.applies(conversion)):
             continue
         if option.applies(conversion):
             notes += _exceptions(name, value, conversion)
@@ -66,18 +69,52 @@ def _describe(
     )
 
 
-def _describe_preset(options: Options) -> str:
-    """Note what a preset has filled in."""
-    assert options.preset is not None
-    preset, words = PRESETS[options.preset], list[str]()
-    limits = ["end"] if preset.seconds is not None else []
-    for name in (*preset.options, *limits):
+def _filled(options: Options) -> list[str]:
+    """Names of the options that a preset has filled in."""
+    preset = PRESETS.get(options.preset or "")
+    if preset is None:
+        return []
+    return [*preset.options, *(["end"] if preset.seconds is not None else [])]
+
+
+def _describe_preset(options: Options, conversion: Conversion) -> list[str]:
+    """Make the note that lists what a preset has filled in, and what of it is idle."""
+    if options.preset is None:
+        return []
+    words: dict[bool, list[str]] = {True: [], False: []}
+    for name in _filled(options):
         value, option = getattr(options, name), OPTIONS[name]
         text = "x".join(map(str, value)) if isinstance(value, tuple) else value
-        words.append(
+        words[option.applies(conversion)].append(
             option.flag if option.switch is not None else f"{option.flag} {text}"
         )
-    return f"preset {options.preset}: {', '.join(words)}"
+    idle = f"; without effect here: {', '.join(words[False])}" if words[False] else ""
+    return [f"preset {options.preset}: {', '.join(words[True])}{idle}"]
+
+
+def _idle_masks(options: Options, info: VideoInfo) -> Iterator[str]:
+    """Note masks that lie outside of the frame, or hold when nothing is converted."""
+    since, until = options.span
+    if info.still:
+        until = info.time_base
+    for name in ("include", "exclude"):
+        given = getattr(options, name)
+        for spec in parse_masks(name, given) if given else ():
+            corners = [corner for _, shape in spec.keys for corner in shape]
+            outside = corners and any(
+                max(each) <= 0 or min(each) >= size
+                for each, size in zip(
+                    zip(*corners, strict=True), (info.width, info.height), strict=True
+                )
+            )
+            early = spec.until is not None and spec.until <= (since or 0)
+            if outside:
+                why = f"lies outside of the frame, which is {info.width}x{info.height}"
+            elif early or (until is not None and spec.since >= until):
+                why = "holds at no time that is converted"
+            else:
+                continue
+            yield f"{_label(name)} {spec.text} has no effect: it {why}"
 
 
 def _has_times(output: Output) -> bool:

@@ -25,7 +25,7 @@ from rematte.engines.choose import choose_engine, share_models
 from rematte.engines.engine import Engine
 from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
 from rematte.matting.loop import choose_ratio
-from rematte.matting.region import Region, Regions, Window, cut
+from rematte.matting.region import Region, Regions, Window, crop
 from rematte.options import Options
 from rematte.video.frame import Frame, Glance, VideoInfo
 from rematte.video.scene_cuts import Cuts
@@ -391,8 +391,7 @@ def _see_close(
         round((box[axis] + box[axis + 2]) * scale - _CLOSE_SIDE) // 2 for axis in (0, 1)
     )
     square = Window(x, y, (0, 0, 0, 0))
-    pixels = cut(frame.pixels, square, (_CLOSE_SIDE, _CLOSE_SIDE))
-    alpha = _alpha(eyes.close, replace(frame, pixels=pixels))
+    alpha = _alpha(eyes.close, crop(frame, square, (_CLOSE_SIDE, _CLOSE_SIDE)))
     within = alpha[
         int(box[1] * scale) - y : math.ceil(box[3] * scale) - y,
         int(box[0] * scale) - x : math.ceil(box[2] * scale) - x,

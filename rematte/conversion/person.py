@@ -41,10 +41,17 @@ def find_chosen(
         watch: Called for each frame; may raise to stop.
 
     Raises:
-        ValueError: If nobody is there then.
+        ValueError: If nobody is at the point then, or that part is not converted.
+        InputError: If the input cannot be read.
     """
     if chosen is None or chosen.who.time is None:
         return
+    since = options.span[0]
+    if since is not None and chosen.who.time < since:
+        raise ValueError(
+            f"person {options.person} (--person): the part that is converted begins at "
+            f"{float(since):.2f} s; give a later time"
+        )
     engine = choose_engine(
         model, engine=options.engine, device=options.device, dtype=options.dtype,
         report=str,
@@ -58,7 +65,13 @@ def find_chosen(
         for matted in mattes:
             watch()
             labels = chosen.look(matted, matted.pixels("alpha", True))
-            if matted.frame.time + matted.frame.duration > chosen.who.time:
+            end = matted.frame.time + matted.frame.duration
+            if end > chosen.who.time or reader.info.still:
                 break
+        else:
+            raise ValueError(
+                f"person {options.person} (--person): the part that is converted ends "
+                f"at {float(end):.2f} s; give an earlier time"
+            )
         chosen.take(labels, matted.size)
     chosen.begin()

@@ -119,12 +119,15 @@ PRESETS = {
 }
 
 
-def fill_in(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the options of a preset to those that are given, which win.
+def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the options of a preset, if one is named, to those that are given.
 
     Args:
-        values: Options by name, one of them perhaps "preset".
-        defaults: The default of every option.
+        values: The given options by name, perhaps with "preset"; they win. None stands
+            for one that is not given.
+
+    Returns:
+        All options by name.
 
     Raises:
         ValueError: If there is no such preset.
@@ -135,7 +138,7 @@ def fill_in(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     preset = PRESETS[name]
-    given = {k: v for k, v in values.items() if v is not None and v != defaults.get(k)}
+    given = {name: value for name, value in values.items() if value is not None}
     wanted = dict(preset.options)
     if preset.seconds is not None:
         begin = parse_time("start", given.get("start")) or 0

@@ -160,6 +160,11 @@ class Matted:
                     "a picture (H, W, 3)"
                 )
             background = np.array([[background]], np.uint8)
+        elif not isinstance(background, np.ndarray):
+            raise ValueError(
+                f"background {background!r} must be three numbers from 0 to 255 in a "
+                "tuple, or a picture (H, W, 3)"
+            )
         elif background.shape[:2] != self.size:
             raise ValueError(
                 f"the background has the shape {background.shape}, and the frame is "

@@ -60,6 +60,11 @@ class People:
         self._groups: list[set[int]] = []  # people who touch
         self._labels: Labels = np.zeros((0, 0), np.int32)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Give the numbers of all who were seen."""
+        return [*self._people]
+
     def colours(self, number: int) -> NDArray[np.float64]:
         """Give the histogram of a person's shades; its sum is 1."""
         return self._people[number].colours
@@ -274,6 +279,7 @@ class Chosen:
         self.who, self.notes = who, list[str]()
         self._people = People()
         self._number, self._scene, self._asked = 0, 0, 0
+        self._seen, self._found = False, False
         self._colours: NDArray[np.float64] | None = None
 
     def look(self, matted: Matted, alpha: Pixels) -> Labels:
@@ -322,6 +328,16 @@ class Chosen:
         self._number, self._asked = number, self._scene
         self._colours = self._people.colours(number)
 
+    def report(self) -> list[str]:
+        """Give the notes, each once, and one more if the person never came."""
+        notes = list(dict.fromkeys(self.notes))
+        if self._seen and not self._found:
+            notes.append(
+                "the one who is asked for (--person) was never seen, so nobody is cut "
+                f"out; people seen in the last scene: {len(self._people.numbers)}"
+            )
+        return notes
+
     def begin(self) -> None:
         """Start again from the first frame, and keep the choice of the person."""
         self._people, self._scene, number = People(), 0, self._number
@@ -341,6 +357,7 @@ class Chosen:
         labels = self.look(matted, alpha)
         if not self._number:
             self._choose(labels, matted.size)
+        self._seen, self._found = True, self._found or self._number > 0
         if self._number and self._scene == self._asked:
             self._colours = self._people.colours(self._number)
         others = labels[(labels > 0) & (labels != self._number)]

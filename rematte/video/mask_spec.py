@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 
 from rematte.video.values import parse_time
@@ -75,7 +76,7 @@ def parse_masks(name: str, given: str | Path | Sequence[str | Path]) -> list[Mas
 
 
 def _parse(text: str) -> MaskSpec:
-    if Path(text).exists():
+    if text and Path(text).exists():
         return MaskSpec(text, Path(text))
     shapes = [part.rpartition("@")[::2] for part in text.split(";")]
     if len(shapes) > 1:
@@ -98,7 +99,7 @@ def _parse(text: str) -> MaskSpec:
         if until is not None and until <= since:
             raise ValueError(f"{text!r}: the span {when} ends before it begins")
     shape = what if span else text
-    if Path(shape).exists() or "%" in shape:
+    if (shape and Path(shape).exists()) or "%" in shape:
         return MaskSpec(text, Path(shape), (), since, until)
     return MaskSpec(text, None, ((since, _corners(shape)),), since, until)
 
@@ -116,12 +117,12 @@ def _corners(text: str) -> tuple[Point, ...]:
         if is_polygon and kind == "points":
             pairs = [pair.split(",") for pair in rest.split()]
             corners = tuple((float(x), float(y)) for x, y in pairs)
-            if len(corners) >= 3:
+            if len(corners) >= 3 and all(isfinite(x + y) for x, y in corners):
                 return corners
         else:
             x, y, width, height = (float(number) for number in text.split(","))
-            if min(width, height) > 0:
-                right, bottom = x + width, y + height
+            right, bottom = x + width, y + height
+            if min(width, height) > 0 and isfinite(x + y + right + bottom):
                 return (x, y), (right, y), (right, bottom), (x, bottom)
     except ValueError:
         pass
@@ -160,10 +161,12 @@ def parse_who(given: str | int) -> Who:
         return Who(text)
     if text.isdecimal() and int(text) > 0:
         return Who(number=int(text))
-    where, _, when = text.partition("@")
+    where, at, when = text.partition("@")
     try:
         x, y = (float(number) for number in where.split(","))
-        return Who(point=(x, y), time=_time(when) if when else None)
+        if not isfinite(x + y):
+            raise ValueError(f"{where} is nowhere")
+        return Who(point=(x, y), time=_time(when) if at else None)
     except ValueError as error:
         raise ValueError(
             f"person must be {', '.join(PLACES)}, a number from 1, X,Y or X,Y@TIME, "

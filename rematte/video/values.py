@@ -10,10 +10,14 @@ Rate = int | float | str | Fraction
 _SLOWEST = Fraction(1, 100_000)
 
 
-def parse_rate(value: Rate) -> Fraction:
+def parse_rate(value: Rate, name: str = "frame_rate") -> Fraction:
     """Turn any kind of number into exact frames per second.
 
     23.976, 23.98 and 29.97 mean 24000/1001, 24000/1001 and 30000/1001.
+
+    Args:
+        value: The number.
+        name: What an error calls it.
 
     Raises:
         ValueError: If it is no number from 1/100000 to 1000.
@@ -21,9 +25,9 @@ def parse_rate(value: Rate) -> Fraction:
     try:
         rate = _fraction(value)
     except ValueError as error:
-        raise ValueError(f"frame_rate must be a number, got {value!r}") from error
+        raise ValueError(f"{name} must be a number, got {value!r}") from error
     if not _SLOWEST <= rate <= 1000:
-        raise ValueError(f"frame_rate must be from {_SLOWEST} to 1000, got {value!r}")
+        raise ValueError(f"{name} must be from {_SLOWEST} to 1000, got {value!r}")
     ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
     is_near = rate > 1 and abs(rate - ntsc) < Fraction(1, 200)  # 23.98 as well
     exact = ntsc if is_near and rate != round(rate) else rate

@@ -208,6 +208,18 @@ def test_what_is_no_person_when_looked_at_closely_gets_no_window(
     assert window.keep[0] > 600
 
 
+def test_a_picture_between_bars_is_looked_at(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", [scene(500, 100)] * 3, codec="ffv1")
+    report = rematte.convert_video(
+        Fake(), clip, input_resize=(1400, 1400), fit="contain", region="auto",
+        output_alpha=tmp_path / "out.mkv", progress=False,
+    )  # fmt: skip
+    assert report.regions
+    for frame in decode(tmp_path / "out.mkv"):
+        assert (frame > 250).any((0, 2))[1110:1210].all()
+        assert not frame[:300].any()
+
+
 def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
     """One shot: a look every second and at the last image."""
     looked = []

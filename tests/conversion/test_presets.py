@@ -158,6 +158,28 @@ def test_given_options_win() -> None:
     assert options.end == pytest.approx(4.95)
     assert make_options(preset="telegram", end=9).end == 9
     assert make_options(preset="web", output_video_mbps=2).crf is None
+    default = make_options(preset="telegram", fit="stretch", audio=True)
+    assert (default.fit, default.audio) == ("stretch", True)
+
+
+def test_what_a_preset_fills_in_without_effect_is_noted(
+    tmp_path: Path, run: Callable[..., Any], fake: Any
+) -> None:
+    image, path = tmp_path / "in.png", tmp_path / "o.webp"
+    Image.new("RGB", (64, 48)).save(image)
+    code, _, err = run(
+        *("convert", str(image), "-o", str(path), "--preset", "whatsapp"),
+        *("--fit", "stretch"),
+    )
+    assert code == 0
+    assert "--fit stretch" in err
+    assert "; without effect here: --max-rate 15, --max-bytes 500000" in err
+    code, _, err = run(
+        *("convert", str(image), "-o", str(path), "--preset", "whatsapp"),
+        *("--limit", "2", "-y"),
+    )
+    assert code == 2
+    assert "limit (--limit) 2 has no effect here" in err
 
 
 def test_presets_name_options_and_say_why() -> None:
@@ -165,6 +187,17 @@ def test_presets_name_options_and_say_why() -> None:
     for preset in PRESETS.values():
         assert {*preset.options} <= {*OPTIONS}
         assert preset.why
+
+
+def test_a_batch_writes_what_the_receiver_takes(
+    disc_clip: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    code, out, _ = run(
+        *("batch", str(disc_clip), "-o", str(tmp_path / "out")),
+        *("--preset", "telegram", "--dry-run", "--json"),
+    )
+    assert code == 0
+    assert "/in.webm" in out
 
 
 def test_another_suffix_is_refused(

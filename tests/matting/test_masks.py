@@ -51,6 +51,10 @@ def test_a_shape_moves_evenly_and_holds_in_its_span() -> None:
     [
         ("nothing.png", "neither a shape nor an existing file; it takes a picture"),
         ("1,2,3", "neither a shape"),
+        ("@1-2", "neither a shape"),
+        ("nan,0,10,10", "neither a shape"),
+        ("0,0,inf,10", "neither a shape"),
+        ("points:nan,0 1,1 2,0", "neither a shape"),
         ("1,2,0,4", "neither a shape"),
         ("points:0,0 1,1", "neither a shape"),
         ("1,2,3,4@5", "'5' is no span of time"),
@@ -62,7 +66,7 @@ def test_a_shape_moves_evenly_and_holds_in_its_span() -> None:
 )
 def test_what_is_no_mask_is_refused(given: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"exclude.*{message}"):
-        Options(exclude=given)
+        Options(exclude=[given])
 
 
 @pytest.fixture
@@ -102,6 +106,25 @@ def test_an_included_place_may_lie_outside_of_the_region(folder: Path) -> None:
     made = cut_out(folder, region=(16, 0, 16, 24), include="0,0,4,4")[0]
     assert (made[:4, :4] == (*GRAY, 255)).all()
     assert (made[6:, :15] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "why"),
+    [
+        ("40,0,4,4", "lies outside of the frame, which is 32x24"),
+        ("0,0,4,4@-1", "holds at no time that is converted"),
+        ("0,0,4,4@3-", "holds at no time that is converted"),
+        ("40,0,4,4@1;0,0,4,4@2", ""),
+        ("0,0,4,4@2.5-", ""),
+    ],
+)
+def test_a_mask_without_effect_is_noted(folder: Path, mask: str, why: str) -> None:
+    report = convert_video(
+        Fake(0.0), folder, output=folder.parent / "out", progress=False,
+        frame_rate=1, start=1, end=3, include=mask,
+    )  # fmt: skip
+    assert report.notes == ([f"include (--include) {mask} has no effect: it {why}"]
+                            if why else [])  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["picture", "video", "sequence"])

@@ -105,11 +105,33 @@ def test_after_a_cut_the_one_who_looks_alike_is_followed(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("person", "message"),
-    [("tallest", "largest, centre"), ("0", "number from 1"), ("1,2,3", "X,Y@TIME")],
+    [
+        ("tallest", "largest, centre"),
+        ("0", "number from 1"),
+        ("1,2,3", "X,Y@TIME"),
+        ("nan,2", "X,Y@TIME"),
+        ("1,2@", "X,Y@TIME"),
+    ],
 )
 def test_what_is_no_person_is_refused(person: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"person must be .*{message}"):
         Options(person=person)
+
+
+def test_who_never_comes_is_noted(tmp_path: Path) -> None:
+    made, report = chosen(walk(tmp_path), "9")
+    assert not any(each.any() for each in made)
+    assert any("was never seen" in note for note in report.notes)
+
+
+def test_a_time_that_is_not_converted_is_refused(tmp_path: Path) -> None:
+    folder, out = walk(tmp_path), tmp_path / "out"
+    for when, says, more in (("99", "ends", {}), ("0.1", "begins", {"start": 0.5})):
+        with pytest.raises(ValueError, match=f"is converted {says}"):
+            convert_video(
+                Fake(0.0), folder, output=out, person=f"20,30@{when}", progress=False,
+                **more,
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("person", ["80,30", "80,30@0.2", "500,30"])
