@@ -142,22 +142,18 @@ class Options:
         input_alpha: What to do with the input's own alpha channel: "multiply" the matte
             by it, so that what is hidden stays hidden, or "ignore" it.
         num_workers: Threads that read ahead, for image folders.
-        codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", or "h264_nvenc",
-            "hevc_nvenc" or "av1_nvenc" (NVIDIA's encoders), instead of the suffix's
-            default, for the composition and `output`.
-        output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
-            that have one.
-        preset: Sets the options for a receiver of `presets.PRESETS`; options that are
-            given win. `make_options` applies it, so `Options` alone does not.
+        codec: One of `CodecName`, instead of the suffix's default, for the composition
+            and `output`; those that end in "_nvenc" are NVIDIA's encoders.
+        output_video_mbps: Bit rate [Mbit/s] instead of constant quality, if possible.
+        preset: Sets the options for a receiver of `presets.PRESETS`; those that are
+            given win. `make_options` applies it, not `Options`.
         max_rate: Highest rate [frames/s]; a video with a higher one is converted to it.
-        max_bytes: The most bytes of a cut-out or composition with a lossy codec, or of
-            GIF or APNG. It is encoded in up to three passes; if coarser quality is not
-            enough, frames are left out.
+        max_bytes: The most bytes of a cut-out or composition in a lossy codec, GIF or
+            APNG. Quality is made coarser in up to three passes, then frames left out.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
         alpha_mode: "straight" colours, or "premultiplied" by alpha where the format can
             hold both; by default straight, but premultiplied in OpenEXR.
-        packed: Puts colour and alpha into one opaque picture, "side" by side or
-            "stacked", in H.264, HEVC, AV1 or VP9.
+        packed: Puts colour and alpha into one picture, "side" by side or "stacked".
         exr_compression: OpenEXR's "zip", "zips", "rle" or "none"; all are lossless.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.

@@ -194,11 +194,7 @@ class People:
         pieces: Sequence[int],
         time: Fraction,
     ) -> list[int]:
-        """Decide by colours which of two people is which of two parts.
-
-        Gives the two numbers in the order of the parts. `found` has the parts'
-        histograms, and `pieces` their indices in `owners`.
-        """
+        """Give two people's numbers in the order of two parts, by their colours."""
         likely = [
             sum(
                 _likeness(self._people[who].colours, colours)
@@ -395,8 +391,7 @@ class Chosen:
                 centres, key=lambda n: _likeness(self._people.colours(n), known)
             )
             self.notes.append(
-                "after a cut, the person who looks most alike was chosen, perhaps "
-                "wrongly"
+                "after a cut, the person who looks most alike is chosen, which may err"
             )
         elif self._scene != self._asked:
             return
