@@ -162,7 +162,7 @@ def plan(
             {suffix} of the input, and {folder}, the input's folder below the one that
             was given. "output" without a field is a folder, with the layout of the one
             that was given.
-        suffix: Suffix of "output" where that is a folder.
+        suffix: Suffix of "output" where that is a folder, with or without its dot.
 
     Raises:
         ValueError: If there is no template, or one has other fields.
@@ -179,7 +179,8 @@ def plan(
         }  # fmt: skip
         for kind, text in given.items():
             if is_folder(text):
-                text = str(storage.to_path(text) / "{folder}" / f"{{stem}}{suffix}")
+                name = f"{{stem}}.{suffix.removeprefix('.')}"
+                text = str(storage.to_path(text) / "{folder}" / name)
             target = storage.to_path(
                 _FIELD.sub(lambda match: values[match[1]], text)  # noqa: B023
             )

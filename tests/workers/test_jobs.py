@@ -75,6 +75,10 @@ def test_templates_and_folders(place: Path) -> None:
     assert [str(job.outputs["alpha"]) for job in jobs] == [
         "a_mp4.mkv", "b_mkv.mkv", "bad_mp4.mkv", "more/a_mp4.mkv"
     ]  # fmt: skip
+    dotless = plan(inputs, {"output": "out"}, "webm")
+    assert [job.outputs for job in dotless] == [
+        {"output": job.outputs["output"]} for job in jobs
+    ]
     with pytest.raises(OutputError, match=r"clips/a.mp4 and for clips/more/a.mp4"):
         plan(inputs, {"output": "out/{stem}.mov"}, ".mov")
     with pytest.raises(ValueError, match="no other fields"):
