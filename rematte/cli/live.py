@@ -63,8 +63,8 @@ def add(commands: Commands) -> None:
         help="what is shown (default: %(default)s)",
     )  # fmt: skip
     for name in (
-        *("background", "background_fit", "downsample_ratio", "region", "input_resize"),
-        *("deinterlace", "device", "dtype", "engine"),
+        *("background", "background_fit", "downsample_ratio", "quality", "region"),
+        *("input_resize", "deinterlace", "device", "dtype", "engine"),
     ):
         flags.add_option(parser, name)
     parser.set_defaults(region="full")  # its slowest pictures take less time
@@ -97,6 +97,7 @@ def run(options: Namespace) -> int:
         background=options.background,
         background_fit=options.background_fit,
         downsample_ratio=options.downsample_ratio,
+        quality=options.quality,
         region=options.region,
         input_resize=options.input_resize,
         deinterlace=options.deinterlace,

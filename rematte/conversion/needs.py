@@ -19,6 +19,7 @@ NEEDS = {
     "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
     "live --no-pace": "a source that is a file",
     "live --raw-input": "a source that is - or a named pipe",
+    "live --quality": "a ratio that is auto",
     "live --frame-rate": "--raw-input",
     "live --format": "an output that is - or a named pipe",
     "inspect --overwrite": "-o",

@@ -43,7 +43,7 @@ SHOWS = ("composition", "alpha", "foreground")
 _OPTIONS = {
     *("background", "background_fit", "deinterlace", "downsample_ratio", "engine"),
     *("frame_rate", "input_resize", "limit", "output_video_mbps", "overwrite"),
-    "region",
+    *("quality", "region"),
 }
 
 
@@ -137,9 +137,9 @@ def live(
         report: Called after each picture with the statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
-            `input_resize`, `limit`, `output_video_mbps`, `region` and `overwrite`,
-            which is False by default. With the region "auto" a window follows the
-            people, without looking ahead.
+            `input_resize`, `limit`, `output_video_mbps`, `quality`, `region` and
+            `overwrite`, which is False by default. With the region "auto" a window
+            follows the people, without looking ahead.
 
     Returns:
         The statistics.
@@ -150,9 +150,7 @@ def live(
         InputError: If the source cannot be opened, or breaks off.
         OutputError: If the output cannot be opened or breaks off.
     """
-    if unknown := options.keys() - _OPTIONS:
-        raise TypeError(f"live has no option {', '.join(sorted(unknown))}")
-    how = make_options(**{"overwrite": False} | options)
+    how = _make_options(options)
     sources = [sources] if isinstance(sources, str) else sources
     if show not in SHOWS:
         raise ValueError(f"show must be one of {', '.join(SHOWS)}, got {show!r}")
@@ -195,6 +193,15 @@ def live(
     return stats
 
 
+def _make_options(given: dict[str, Any]) -> Options:
+    if unknown := given.keys() - _OPTIONS:
+        raise TypeError(f"live has no option {', '.join(sorted(unknown))}")
+    options = make_options(**{"overwrite": False} | given)
+    chosen = options.downsample_ratio in (None, "auto")
+    need("live --quality", options.given().get("quality"), chosen)
+    return options
+
+
 def _make_renderer(options: Options, show: str) -> Renderer:
     chosen: Any = options.background or "green"
     background = make_background(chosen, options.background_fit or "cover")
@@ -212,7 +219,7 @@ def _build(
     options: Options,
 ) -> Stream:
     """Build the engine for pictures of this size, before the first one arrives."""
-    names = "engine", "downsample_ratio", "region"
+    names = "engine", "downsample_ratio", "quality", "region"
     given: Any = {name: getattr(options, name) for name in names}
     matter = Matter(model, **given)
     stats.engine = matter.engine

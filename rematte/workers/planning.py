@@ -179,8 +179,8 @@ def plan(
         }  # fmt: skip
         for kind, text in given.items():
             if is_folder(text):
-                name = f"{{stem}}.{suffix.removeprefix('.')}"
-                text = str(storage.to_path(text) / "{folder}" / name)
+                made = f"{{stem}}.{suffix.removeprefix('.')}"
+                text = str(storage.to_path(text) / "{folder}" / made)
             target = storage.to_path(
                 _FIELD.sub(lambda match: values[match[1]], text)  # noqa: B023
             )

@@ -151,6 +151,16 @@ def test_the_region_shows_who_is_there(region: object, tmp_path: Path) -> None:
     assert last.max() < 4
 
 
+def test_the_quality_is_how_large_a_copy_the_network_sees(tmp_path: Path) -> None:
+    wide = make_clip(tmp_path / "wide.mp4", 2, size=(768, 64))
+    out, network = str(tmp_path / "out.mkv"), Fake()
+    for quality, ratio in (("fast", 384 / 768), ("balanced", 512 / 768)):
+        live(network, str(wide), out, quality=quality, pace=False, overwrite=True)
+        assert network.ratios[-1] == ratio
+    with pytest.raises(ValueError, match="--quality has no effect"):
+        live(network, str(wide), out, quality="fast", downsample_ratio=1)
+
+
 def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
     def stop(report: LiveReport) -> None:
         if report.frames == 3:
