@@ -1,6 +1,8 @@
 """Networks too simple to be wrong, called like the real one, for fast tests."""
 
 import threading
+from collections.abc import Collection
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rematte import MattingNetwork
+from rematte.options import OPTIONS, Options
 
 
 class Fake(nn.Module):
@@ -193,3 +196,12 @@ def formula_network(variant: str, refiner: str) -> MattingNetwork:
         }
     )
     return network
+
+
+def flag_defaults(except_for: Collection[str]) -> dict[str, Any]:
+    """The command line's defaults of the options that have flags, but for some."""
+    return {
+        each.name: OPTIONS[each.name].command_default or each.default
+        for each in fields(Options)
+        if OPTIONS[each.name].flag and each.name not in except_for
+    }

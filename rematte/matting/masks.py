@@ -1,6 +1,7 @@
 """Core and garbage mattes: masks of what is always, or never, cut out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -36,10 +37,6 @@ class Masks:
         self._files = [
             (spec, _MaskFile(spec, limits, rate)) for spec in specs if spec.file
         ]
-
-    def __bool__(self) -> bool:
-        """Whether there is any mask."""
-        return bool(self._shapes or self._files)
 
     def at(self, frame: Frame) -> NDArray[np.float32] | None:
         """Give the mask of a frame, (H, W) in [0, 1]; None if none holds then."""
@@ -80,14 +77,11 @@ class _MaskFile:
     def __init__(self, spec: MaskSpec, limits: Limits, rate: Fraction) -> None:
         assert spec.file is not None
         how = ReadOptions(limits=limits, hold_gaps=True, input_alpha="multiply")
-        with VideoReader(spec.file, how) as reader:
-            images = reader.images and not reader.info.still
-        if images:
-            how = ReadOptions(
-                limits=limits, frame_rate=rate, hold_gaps=True, input_alpha="multiply"
-            )
-        self._reader = VideoReader(spec.file, how)
-        self._frames: Iterator[Frame] = iter(self._reader)
+        reader = VideoReader(spec.file, how)
+        if reader.images and not reader.info.still:
+            reader.close()
+            reader = VideoReader(spec.file, replace(how, frame_rate=rate))
+        self._frames: Iterator[Frame] = iter(reader)
         self._now = next(self._frames)
         self._following = next(self._frames, None)
         self._first = self._now.time

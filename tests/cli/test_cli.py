@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import Run, make_clip
-from fakes import Fake, colours, decode, names, sound, times
+from fakes import Fake, colours, decode, flag_defaults, names, sound, times
 
 from rematte.cli import completion, flags, live
 from rematte.convert import Report
 from rematte.live.run import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
-from rematte.options import OPTIONS, Options
 from rematte.resume import LEAD_IN, LENGTH
 from rematte.version import __version__
 from rematte.weights import registry
@@ -132,12 +130,7 @@ DEFAULTS: dict[str, Any] = {
     "tone_map": "auto",
 }
 
-# The defaults of options that came later.
-LATER = {
-    each.name: OPTIONS[each.name].command_default or each.default
-    for each in fields(Options)
-    if OPTIONS[each.name].flag and each.name not in (*DEFAULTS, "device")
-}
+LATER = flag_defaults(except_for={*DEFAULTS, "device"})
 
 
 @pytest.fixture

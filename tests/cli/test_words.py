@@ -9,14 +9,13 @@ their own defaults.
 import json
 import re
 import shlex
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import flag_defaults
 
 from rematte.cli.app import build_parser, main
-from rematte.options import OPTIONS, Options
 
 LINES = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").splitlines()
 MEANINGS = [
@@ -31,11 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {}
 for _, values in RIGHT:
     if "command" in values:
         DEFAULTS[values["command"]] = values
-LATER = {
-    each.name: OPTIONS[each.name].command_default or each.default
-    for each in fields(Options)
-    if OPTIONS[each.name].flag and each.name not in DEFAULTS["convert"]
-}
+LATER = flag_defaults(except_for=DEFAULTS["convert"])
 
 
 def normal(value: Any) -> Any:
