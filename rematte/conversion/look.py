@@ -28,7 +28,15 @@ from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, crop
 from rematte.options import Options
 from rematte.video.frame import Frame, Glance, VideoInfo
-from rematte.video.scene_cuts import Cuts
+from rematte.video.scene_cuts import (
+    CHANGE,
+    LOOK,
+    SIZE,
+    Cuts,
+    difference,
+    find_cut,
+    shrink,
+)
 from rematte.video.tone import displayed
 
 # The time between looks at the whole frame [s], and the fewest frames; how much more
@@ -217,18 +225,27 @@ class _Chosen:
         last, self._first = self._first, None
         assert last is not None
         yield last
-        before = last
+        passed = [last]  # since then; of those with sketches, which hold frames, one
         while self._held or self._more(1):
             glance = self._held.popleft()
             if glance.sketch and self._cuts.begins(glance.sketch(), self._sketches):
                 self._first = glance
                 break
-            if glance.time - last.time >= self._every:
+            passed = [glance] if glance.sketch else [*passed, glance]
+            due = glance.time - last.time >= self._every
+            if not glance.sketch and (due or not (self._held or self._more(1))):
+                self._more(LOOK - len(self._held))
+                count = _count_before_cut(passed, list(islice(self._held, LOOK)))
+                if count < len(passed):
+                    self._first, *later = passed[count:]
+                    self._held.extendleft(reversed(later))
+                    del passed[count:]
+                    break
+            if due:
                 yield glance
-                last = glance
-            before = glance
-        if before is not last:
-            yield before
+                last, passed = glance, [glance]
+        if passed[-1] is not last:
+            yield passed[-1]
 
     def _sketches(self, count: int) -> Iterator[NDArray[np.float32]]:
         """Give the sketches of the next glances."""
@@ -240,6 +257,37 @@ class _Chosen:
         before = len(self._held)
         self._held.extend(islice(self._glances, max(0, count)))
         return len(self._held) > before
+
+
+def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int:
+    """Give how many of some glances come before a cut: all of them if there is none.
+
+    Few of them are looked at: half of those that are left tells where the cut is.
+
+    Args:
+        glances: In order of time.
+        later: Those that follow them.
+    """
+
+    def change(one: int, other: int) -> float:
+        frames = (glances[index].look(SIZE) for index in (one, other))
+        return difference(*(shrink(frame.pixels) for frame in frames))
+
+    old, new = 0, len(glances) - 1
+    if change(old, new) <= CHANGE:
+        return len(glances)
+    while new - old > 1:
+        middle = (old + new) // 2
+        if change(old, middle) < change(middle, new):
+            old = middle
+        else:
+            new = middle
+    if change(old, new) <= CHANGE:
+        return len(glances)
+    first = max(0, old - LOOK)
+    near = [*glances[first:], *later][: new + LOOK + 1 - first]
+    cut = find_cut(glance.look(SIZE) for glance in near)
+    return len(glances) if cut is None else first + cut
 
 
 def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:

@@ -221,7 +221,7 @@ def test_a_picture_between_bars_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
-    """One shot: a look every second and at the last image."""
+    """One shot: a look every second and at the last image, and twice for cuts."""
     looked = []
 
     def watched(glance: Glance) -> Glance:
@@ -238,6 +238,21 @@ def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
     assert regions.regions[0].windows
     assert 3 <= len(set(looked)) <= 5
     assert Fraction(69, 30) in looked
+
+
+@pytest.mark.parametrize(("before", "after"), [(9, 40), (33, 20), (47, 5)])
+def test_images_start_again_at_a_cut(tmp_path: Path, before: int, after: int) -> None:
+    """It is found with a few looks, also where the shots are short."""
+    pictures = [scene(20 + n, 100) for n in range(before)]
+    pictures += [scene(400, 200, room=200) for _ in range(after)]
+    folder = save_images(tmp_path / "in", pictures)
+    with VideoReader(folder) as reader:
+        found = find_regions(
+            reader.glances(), reader.info, (ModuleEngine(Fake()),) * 2, 0.8
+        )
+    assert shares_seen(folder, found)[before - 1 : before + 1] != [1, 1]
+    (start,) = (each.since for each in found.regions[1:] if each.restart)
+    assert start == Fraction(before, 30)
 
 
 def test_stills_are_seen_in_their_window(tmp_path: Path) -> None:
