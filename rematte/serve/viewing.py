@@ -1,5 +1,6 @@
 """Answers the page's requests to look at a moment of a video before converting it."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rematte.serve.jobs import Jobs
 
 _SIDES = {"thumb": 160, "frame": look.SIDE}
 _LATEST = 1e6  # [s]
+_HELD, _POLL_PERIOD = 1.0, 0.05  # how long a request waits for its picture [s]
 
 
 class Viewing:
@@ -62,10 +64,13 @@ class Viewing:
 
 
 async def _answer(make: Any, *args: Any) -> Response:
-    path: Path | None = await run_in_threadpool(make, *args)
-    if path is None:  # being made; the page asks again
-        return Response(status_code=202)
-    return FileResponse(path)
+    """Give a file that is made soon; else the page asks again."""
+    for _ in range(round(_HELD / _POLL_PERIOD)):
+        path: Path | None = await run_in_threadpool(make, *args)
+        if path is not None:
+            return FileResponse(path)
+        await asyncio.sleep(_POLL_PERIOD)
+    return Response(status_code=202)
 
 
 def _time(value: Any) -> float:
