@@ -99,7 +99,8 @@ class Options:
         exclude: What is never cut out, as `include`, over which it wins.
         person: The only person to cut out: "largest", "centre", "left" or "right" at
             the start of each scene; a number from 1 in the order in which people
-            appear, left to right; or a point, "X,Y" or "X,Y@TIME" [pixels, s].
+            appear, left to right; or a point, "X,Y" or "X,Y@TIME" [pixels, s]. With
+            "not:" before it they are left out, and everybody else is cut out.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
@@ -219,7 +220,8 @@ class Options:
         None, "--person",
         "cut out one person alone: largest, centre, left or right at the start of each "
         "scene, a number in the order in which people appear, or a point on them, X,Y "
-        "or X,Y@TIME [pixels, s]", metavar="WHO", **_CHOSEN,
+        "or X,Y@TIME [pixels, s]; not:WHO cuts out everybody else", metavar="WHO",
+        **_CHOSEN,
     )  # fmt: skip
     downsample_ratio: float | str | None = _option(
         None, "--downsample-ratio",

@@ -52,7 +52,10 @@ ALLOWED = {
         *("workers/pool",),
     },
     "live": {"conversion", "matter", "matting", "options", "video"},
-    "serve": {"convert", "engines", "matter", "matting", "options", "video", "workers"},
+    "serve": {
+        *("conversion", "convert", "engines", "inspect", "matter", "matting"),
+        *("options", "video", "workers"),
+    },
     "evaluate": {"engines", "matting", "video"},
     "inspect": {"conversion", "engines", "matting", "options", "video"},
     "train": {"engines", "network", "video", "weights"},

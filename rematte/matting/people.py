@@ -332,9 +332,10 @@ class Chosen:
         """Give the notes, each once, and one more if the person never came."""
         notes = list(dict.fromkeys(self.notes))
         if self._seen and not self._found:
+            result = "everybody" if self.who.left_out else "nobody"
             notes.append(
-                "the one who is asked for (--person) was never seen, so nobody is cut "
-                f"out; people seen in the last scene: {len(self._people.numbers)}"
+                f"the one who is asked for (--person) was never seen, so {result} is "
+                f"cut out; people seen in the last scene: {len(self._people.numbers)}"
             )
         return notes
 
@@ -345,7 +346,7 @@ class Chosen:
         self._number = 0
 
     def at(self, matted: Matted, alpha: Pixels) -> NDArray[np.float32] | None:
-        """Give a mask of the person, (H, W) in [0, 1]; None if nobody else is there.
+        """Give a mask of those who are cut out, (H, W) in [0, 1]; None if all are.
 
         Args:
             matted: The frame; each must be given once, in order of time.
@@ -360,13 +361,15 @@ class Chosen:
         self._seen, self._found = True, self._found or self._number > 0
         if self._number and self._scene == self._asked:
             self._colours = self._people.colours(self._number)
-        others = labels[(labels > 0) & (labels != self._number)]
-        if not others.size:
+        chosen = labels == self._number
+        unwanted = chosen if self.who.left_out else ~chosen
+        if not (unwanted & (labels > 0)).any():
             return None
         height, width = matted.size
         if not self._number:
             return np.zeros((height, width), np.float32)
-        mask = (spread(labels, _REACH) == self._number).astype(np.uint16) * 65535
+        inside = spread(labels, _REACH) == self._number
+        mask = (inside != self.who.left_out).astype(np.uint16) * 65535
         large = resize(mask[..., None], width, height)[..., 0]
         return large.astype(np.float32) / np.float32(65535)
 

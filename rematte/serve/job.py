@@ -9,6 +9,7 @@ from typing import Any
 
 from rematte.matting.background import COLOURS
 from rematte.serve import work
+from rematte.serve.choice import read_choice
 from rematte.serve.store import is_id
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -73,7 +74,7 @@ def check_name(name: str, suffixes: tuple[str, ...] | set[str]) -> str:
 
 
 def check_settings(settings: Any) -> dict[str, Any]:
-    """Check settings and fill in defaults: "outputs", "background", "ratio".
+    """Check settings and fill in defaults: "outputs", "background", "ratio", "choice".
 
     Raises:
         ValueError: If one of them is not allowed.
@@ -107,8 +108,12 @@ def check_settings(settings: Any) -> dict[str, Any]:
         raise ValueError(
             f"ratio must be auto or a number in (0, 1], got {_short(ratio)}"
         )
+    choice = settings.get("choice") or {}
+    read_choice(choice)
     outputs = list(dict.fromkeys(outputs))
-    return {"outputs": outputs, "background": background, "ratio": ratio}
+    return {
+        "outputs": outputs, "background": background, "ratio": ratio, "choice": choice,
+    }  # fmt: skip
 
 
 def _short(value: object) -> str:

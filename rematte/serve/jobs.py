@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rematte.serve import work
+from rematte.serve import look, work
+from rematte.serve.choice import Choice, read_choice
 from rematte.serve.job import Job, check_settings, read_job
-from rematte.serve.previews import Previews
+from rematte.serve.pictures import Pictures
 from rematte.serve.processes import SharedProcess, WorkError, call, without_flags
 from rematte.serve.store import Store
 from rematte.workers.pool import WorkerProcess
@@ -72,7 +73,8 @@ class Jobs:
         self._examiner = SharedProcess(
             partial(WorkerProcess, _no_model, threads, memory)
         )
-        self._previews = Previews(self._start_process)
+        self._viewer = SharedProcess(self._start_process)
+        self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
         self._jobs = self._read()
         self._threads = [
             threading.Thread(target=self._work, daemon=True) for _ in range(at_once)
@@ -104,12 +106,12 @@ class Jobs:
         return folder.is_symlink() or not (folder / job.file).is_file()
 
     def check_model(self) -> None:
-        """Load the model in the process for previews.
+        """Load the model in the process for pictures of a moment.
 
         Raises:
             WorkError: If it cannot be loaded.
         """
-        self._previews.check_model()
+        self._viewer.call("", work.check_model, Path())
 
     def token(self) -> str:
         """The secret part of the page's address."""
@@ -175,22 +177,31 @@ class Jobs:
             job.backdrop = file
             self._save(job)
 
-    def preview(self, job: Job, which: int) -> Path | None:
-        """Make a preview: the first frame (0), or its cut-out at a ratio (1 to 3).
+    def still(self, job: Job, at: float, side: int) -> Path | None:
+        """Give the frame at a time as an image, or have it made; see `look.still`."""
+        return self._look(self._stills, job, look.still, ".jpg", at, side)
 
-        Returns:
-            The image's path; None while it is being made, so ask again.
+    def cutout(self, job: Job, at: float, ratio: float, choice: Choice) -> Path | None:
+        """Give the cut-out at a time, or have it made; see `look.cutout`."""
+        return self._look(self._cutouts, job, look.cutout, ".png", at, ratio, choice)
 
-        Raises:
-            WorkError: If it cannot be made.
-        """
+    def judgement(self, job: Job, at: float, ratio: float) -> Path | None:
+        """Give what `look.judge` says of a time, or have it made."""
+        return self._look(self._cutouts, job, look.judge, ".json", at, ratio)
+
+    def _look(
+        self,
+        pictures: Pictures,
+        job: Job,
+        function: Callable[..., Any],
+        suffix: str,
+        *args: Any,
+    ) -> Path | None:
         with self._changed:
             if self._is_missing(job):
                 raise WorkError(_MISSING)
-        folder = self.folder(job.id)
-        ratio = [None, *job.info["ratios"]][which]
-        target = folder / f"preview{which}.webp"
-        return self._previews.get(job.name, folder / job.file, target, ratio)
+        source = self.folder(job.id) / job.file
+        return pictures.get(job.name, function, source, suffix, *args)
 
     def start(self, job: Job, settings: dict[str, Any]) -> None:
         """Put a job into the queue; its earlier results stay until this one is done.
@@ -240,7 +251,9 @@ class Jobs:
                 process.kill()
             self._changed.notify_all()
         self._examiner.close()
-        self._previews.close()
+        self._viewer.close()
+        self._stills.close()
+        self._cutouts.close()
         for thread in self._threads:
             thread.join()
         self._store.close()
@@ -327,6 +340,7 @@ class Jobs:
             settings["outputs"],
             str(folder / job.backdrop) if background == "image" else background,
             settings["ratio"],
+            read_choice(settings.get("choice")),
             report=partial(self._set_progress, job),
         )
         return list(map(without_flags, done.notes)), without_flags(done.error)

@@ -42,15 +42,16 @@ except ImportError as error:
     ) from error
 
 from rematte.serve import work
+from rematte.serve.bodies import limited, read_json
 from rematte.serve.job import IMAGES, Job, check_name
 from rematte.serve.jobs import Jobs
 from rematte.serve.processes import WorkError
+from rematte.serve.viewing import Viewing
 from rematte.workers.planning import VIDEOS
 from rematte.workers.pool import machine_memory
 
 _STATIC = Path(__file__).parent / "static"
 _LARGEST_IMAGE = 100_000_000  # [bytes]
-_LARGEST_SETTINGS = 10_000
 _POLL_PERIOD = 0.2  # [s]
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
@@ -126,7 +127,7 @@ class _Page:
             Route(f"{one}/cancel", self._cancel, methods=["POST"]),
             Route(f"{one}/background", self._set_background, methods=["PUT"]),
             Route(f"{one}/background", self._background),
-            Route(f"{one}/preview/{{which:int}}", self._preview),
+            *Viewing(self._jobs, self._job).routes(one),
             Route(f"{one}/files/{{kind}}", self._file),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
         ]
@@ -175,13 +176,7 @@ class _Page:
 
     async def _start(self, request: Request) -> Response:
         job = self._job(request)
-        body = b"".join([part async for part in _limited(request, _LARGEST_SETTINGS)])
-        try:
-            settings = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(
-                400, "settings must be a JSON object of outputs, background and ratio"
-            ) from error
+        settings = await read_json(request, "settings")
         await run_in_threadpool(self._jobs.start, job, settings)
         return Response(status_code=204)
 
@@ -210,15 +205,6 @@ class _Page:
             raise HTTPException(404, f"{job.name} has no background image")
         return FileResponse(self._jobs.folder(job.id) / job.backdrop)
 
-    async def _preview(self, request: Request) -> Response:
-        job, which = self._job(request), request.path_params["which"]
-        if which > 3:
-            raise HTTPException(404, f"preview must be 0 to 3, got {which}")
-        path = await run_in_threadpool(self._jobs.preview, job, which)
-        if path is None:  # being made; the page asks again
-            return Response(status_code=202)
-        return FileResponse(path)
-
     async def _file(self, request: Request) -> Response:
         job, kind = self._job(request), request.path_params["kind"]
         wanted = request.query_params.get("run")
@@ -226,29 +212,12 @@ class _Page:
         if not results:
             raise HTTPException(404, f"{job.name} has no such result")
         made = results[0]["settings"]["outputs"]
-        files = {each: work.FILES[each] for each in made} | {"compare": work.COMPARE}
+        files = {each: work.FILES[each] for each in made} | {"playable": work.PLAYABLE}
         path = self._jobs.output(job, results[0]["run"], files.get(kind, "none"))
         if not path.is_file():
             raise HTTPException(404, f"{job.name} has no result {kind[:20]!r}")
         name = f"{Path(job.name).stem}_{path.name}"
-        return FileResponse(path, filename=None if kind == "compare" else name)
-
-
-async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
-    """Stream the parts of a body.
-
-    Raises:
-        HTTPException: If it is larger than `most` [bytes].
-    """
-    text = f"too large: at most {most / 1e6:g} MB; see --upload-limit"
-    if int(request.headers.get("content-length", 0)) > most:
-        raise HTTPException(413, text)
-    count = 0
-    async for part in request.stream():
-        count += len(part)
-        if count > most:
-            raise HTTPException(413, text)
-        yield part
+        return FileResponse(path, filename=None if kind == "playable" else name)
 
 
 async def _receive(request: Request, path: Path, most: int) -> None:
@@ -262,7 +231,7 @@ async def _receive(request: Request, path: Path, most: int) -> None:
             "remove jobs that are done with",
         )
     with path.open("xb") as file:
-        async for part in _limited(request, most):
+        async for part in limited(request, most):
             await run_in_threadpool(file.write, part)
 
 

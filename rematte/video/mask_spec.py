@@ -142,33 +142,39 @@ class Who:
             from left to right; or 0.
         point: Where the person is [pixels of the frame], if neither is given.
         time: When they are there [s]; None: in the first frame with people.
+        left_out: Whether everybody else is cut out instead.
     """
 
     place: str = ""
     number: int = 0
     point: Point = (0.0, 0.0)
     time: Fraction | None = None
+    left_out: bool = False
 
 
 def parse_who(given: str | int) -> Who:
     """Parse the choice of a person: one of `PLACES`, a number, "X,Y" or "X,Y@TIME".
 
+    With "not:" before it, the person is left out and everybody else is cut out.
+
     Raises:
         ValueError: If it is none of these.
     """
-    text = str(given)
+    left_out = str(given).startswith("not:")
+    text = str(given).removeprefix("not:")
     if text in PLACES:
-        return Who(text)
+        return Who(text, left_out=left_out)
     if text.isdecimal() and int(text) > 0:
-        return Who(number=int(text))
+        return Who(number=int(text), left_out=left_out)
     where, at, when = text.partition("@")
     try:
         x, y = (float(number) for number in where.split(","))
         if not isfinite(x + y):
             raise ValueError(f"{where} is nowhere")
-        return Who(point=(x, y), time=_time(when) if at else None)
+        when_there = _time(when) if at else None
+        return Who(point=(x, y), time=when_there, left_out=left_out)
     except ValueError as error:
         raise ValueError(
             f"person must be {', '.join(PLACES)}, a number from 1, X,Y or X,Y@TIME, "
-            f"got {given!r}"
+            f"with not: before it to leave them out, got {given!r}"
         ) from error

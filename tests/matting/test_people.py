@@ -75,6 +75,14 @@ def test_one_of_two_is_followed_past_the_other(
         assert made[n][visible].mean() > 0.6
 
 
+def test_one_is_left_out_and_all_others_are_cut_out(tmp_path: Path) -> None:
+    made, report = chosen(walk(tmp_path), "not:15,30@0.92")
+    assert not report.notes
+    for n in (*range(8), *range(17, COUNT)):  # the second one is at that point then
+        assert made[n][14:48, 10 + 5 * n : 30 + 5 * n].all()
+        assert not made[n][14:48, 130 - 5 * n : 150 - 5 * n].any()
+
+
 def test_who_looks_alike_may_be_swapped_but_not_silently(tmp_path: Path) -> None:
     _, report = chosen(walk(tmp_path, (ORANGE, ORANGE)), "left")
     (note,) = report.notes

@@ -67,6 +67,12 @@ class Broken(Fake):
         super().__init__(fail_at=2)
 
 
+def until_made(ask: Callable[[], Any]) -> Any:
+    while (answer := ask()).status_code == 202:
+        time.sleep(0.05)
+    return answer
+
+
 class Server:
     """Jobs of a folder with the application over them."""
 
@@ -94,13 +100,16 @@ class Server:
         settings = {"outputs": ["mp4"], "background": "green", "ratio": 1, **settings}
         return self.client.post(f"api/jobs/{id}/start", json=settings)
 
-    def preview(self, id: str, which: int) -> Any:
-        """Ask for a preview until it is made."""
-        while True:
-            answer = self.client.get(f"api/jobs/{id}/preview/{which}")
-            if answer.status_code != 202:
-                return answer
-            time.sleep(0.05)
+    def still(self, id: str, kind: str = "frame", at: Any = 0) -> Any:
+        """Ask for a frame until it is made."""
+        address = f"api/jobs/{id}/still/{kind}"
+        return until_made(lambda: self.client.get(address, params={"at": at}))
+
+    def moment(self, id: str, what: str = "cutout", **moment: Any) -> Any:
+        """Ask for a cut-out, or how sure it is, until it is made."""
+        data = {"at": 0, "ratio": 1, **moment}
+        address = f"api/jobs/{id}/{what}"
+        return until_made(lambda: self.client.post(address, json=data))
 
     def job(self, id: str) -> dict[str, Any]:
         return {job["id"]: job for job in self.jobs.listing()}[id]
@@ -337,7 +346,7 @@ def test_what_does_not_fit_on_the_disk_is_refused(
 @pytest.mark.parametrize(
     "path",
     [
-        *("api/jobs/none/preview/0", "api/jobs/..%2f..%2ftoken/preview/0", "token"),
+        *("api/jobs/none/still/frame", "api/jobs/..%2f..%2ftoken/still/frame", "token"),
         *("%2e%2e/server.py", "..%2fserver.py", "../server.py", "%2fetc%2fpasswd"),
         *("api/jobs/none/files/mov", "api/jobs/none/background", "jobs.sqlite"),
     ],
@@ -416,20 +425,12 @@ def test_a_video_goes_in_and_results_come_out(
     id = answer.json()["id"]
     info = server.job(id)["info"]
     assert (info["width"], info["height"], info["frames"]) == (96, 64, 20)
-    for which in range(4):
-        answer = server.preview(id, which)
-        assert answer.headers["content-type"] == "image/webp"
-        (tmp_path / "preview.webp").write_bytes(answer.content)
-        with Image.open(tmp_path / "preview.webp") as image:
-            assert image.size == (96, 64)
-            assert image.mode == ("RGBA" if which else "RGB")
-    assert server.client.get(f"api/jobs/{id}/preview/4").status_code == 404
     outputs = ["mov", "mp4", "alpha"]
     assert server.start(id, outputs=outputs, background="#ff0000").status_code == 204
     job = server.wait_done(id)
     assert (job["state"], job["done"], job["frames"]) == ("done", 20, 20)
     for kind, file in zip(
-        [*outputs, "compare"],
+        [*outputs, "playable"],
         ["cutout.mov", "composition.mp4", "alpha.mp4", ""],
         strict=True,
     ):
@@ -442,7 +443,7 @@ def test_a_video_goes_in_and_results_come_out(
         (tmp_path / "got.mov").write_bytes(answer.content)
         frames = decode(tmp_path / "got.mov")
         assert len(frames) == 20
-        assert frames[0].shape == (64, 192 if kind == "compare" else 96, 3)
+        assert frames[0].shape == (64, 384 if kind == "playable" else 96, 3)
         with av.open(str(tmp_path / "got.mov")) as video:
             clear = "yuva" in str(video.streams.video[0].format.name)
         assert clear == (kind == "mov")
@@ -505,7 +506,7 @@ def test_a_job_is_cancelled_and_started_again(slow: Server, clip: Path) -> None:
     assert (job["state"], job["done"]) == ("done", 20)
     assert server.files() == {
         f"{id}/{file}"
-        for file in ("source.mp4", "out-2/alpha.mp4", "out-2/compare.mp4")
+        for file in ("source.mp4", "out-2/alpha.mp4", "out-2/playable.mp4")
     }
     server.client.delete(f"api/jobs/{id}")
 
@@ -713,7 +714,7 @@ def test_a_job_folder_that_became_a_link_is_not_followed(
     server = new(Fake)
     assert "no longer in the work folder" in server.job(id)["error"]
     assert "no longer in" in error(server.start(id))
-    assert "no longer in" in error(server.client.get(f"api/jobs/{id}/preview/0"))
+    assert "no longer in" in error(server.still(id))
     assert server.client.delete(f"api/jobs/{id}").status_code == 204
     assert not server.jobs.listing()
     assert tree(tmp_path / "moved") == before
@@ -811,7 +812,7 @@ def test_results_stay_until_new_ones_are_done(
     made = server.files()
     server.start(id, outputs=["mov"])
     server.wait(id, lambda job: job["done"] > 2)
-    assert get("alpha") == get("compare") == 200
+    assert get("alpha") == get("playable") == 200
     assert get("mov") == 404
     server.client.post(f"api/jobs/{id}/cancel")
     server.wait(id, lambda job: server.files() == made)
@@ -874,9 +875,8 @@ def test_nothing_waits_for_previews(new: Callable[..., Server], clip: Path) -> N
     server = new(Stuck)
     ids = [server.upload(clip).json()["id"] for _ in range(2)]
     for id in ids:
-        for which in (1, 2, 3):
-            answer = server.client.get(f"api/jobs/{id}/preview/{which}")
-            assert answer.status_code == 202
+        answer = server.client.post(f"api/jobs/{id}/cutout", json={"at": 0, "ratio": 1})
+        assert answer.status_code == 202
     begun = time.monotonic()
     assert server.start(ids[0]).status_code == 204
     assert server.client.post(f"api/jobs/{ids[0]}/cancel").status_code == 204
@@ -897,7 +897,7 @@ class Hungry(Fake):
 def test_memory_has_a_limit(new: Callable[..., Server], clip: Path) -> None:
     server = new(Hungry, memory=10**9)
     id = server.upload(clip).json()["id"]
-    assert "more than 1.0 GB" in error(server.preview(id, 1))
+    assert "more than 1.0 GB" in error(server.moment(id))
     server.start(id)
     job = server.wait_done(id)
     assert job["state"] == "failed"

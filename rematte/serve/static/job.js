@@ -1,6 +1,7 @@
 // One card for each job: settings, progress, result.
 
-import { makeCompare } from "./compare.js";
+import { makeLook } from "./look.js";
+import { makePlayer } from "./player.js";
 import * as server from "./server.js";
 import { translate, words } from "./words.js";
 
@@ -12,7 +13,8 @@ export function makeCard(id) {
   const card = template.content.firstElementChild.cloneNode(true);
   const find = (selector) => card.querySelector(selector);
   const form = find("form");
-  const compare = makeCompare(card);
+  const player = makePlayer(card);
+  const look = makeLook(card, id, { ratio: () => settings().ratio, changed: () => paint() });
   let job = null;
   let begun = null; // when, and at which frame, this run was first seen
   let backdrop = ""; // what the previews show
@@ -36,6 +38,7 @@ export function makeCard(id) {
       outputs,
       background: kind === "colour" ? form.tint.value : kind,
       ratio: Number(chosen("ratio")),
+      choice: look.choice(),
     };
   }
 
@@ -53,55 +56,20 @@ export function makeCard(id) {
     }
   }
 
-  // Previews
+  // The look at a moment
 
-  function makePreviews() {
+  function makeDetails() {
     // What "auto" would take, or the nearest.
     const usual = Math.min(1, 512 / Math.max(job.info.width, job.info.height));
     const far = job.info.ratios.map((ratio) => Math.abs(ratio - usual));
     job.info.ratios.forEach((ratio, index) => {
-      const preview = choice.content.firstElementChild.cloneNode(true);
-      const radio = preview.querySelector("input");
-      Object.assign(radio, { name: `ratio-${id}`, value: ratio, checked: far[index] === Math.min(...far) });
-      const cutout = preview.querySelector(".cutout");
-      preview.querySelector(".stage").style.aspectRatio = `${job.info.width} / ${job.info.height}`;
-      preview.classList.add("loading");
-      cutout.addEventListener("load", () => preview.classList.remove("loading"));
-      cutout.addEventListener("error", () => preview.classList.replace("loading", "broken"));
-      preview.querySelector(".stage").dataset.which = index + 1;
-      find(".previews").append(preview);
-      seen.observe(preview.querySelector(".stage"));
-    });
-  }
-
-  // Not while the settings are closed or out of sight.
-  const seen = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      seen.unobserve(target);
-      loadPreview(target.querySelector(".cutout"), target.dataset.which);
-    }
-  });
-
-  function loadPreview(image, which) {
-    server.load(server.jobAddress(id, `preview/${which}`), {
-      wanted: () => card.isConnected,
-      ready: (source) => { image.src = source; },
-      failed: () => image.dispatchEvent(new Event("error")),
-    });
-  }
-
-  let room = null; // the first frame as it is: asked for once, shown behind all three
-  function loadRoom() {
-    if (room === null) {
-      room = "";
-      server.load(server.jobAddress(id, "preview/0"), {
-        wanted: () => card.isConnected,
-        ready: (source) => { room = source; paint(); },
-        failed: () => {},
+      const detail = choice.content.firstElementChild.cloneNode(true);
+      Object.assign(detail.querySelector("input"), {
+        name: `ratio-${id}`, value: ratio, checked: far[index] === Math.min(...far),
       });
-    }
-    return room;
+      detail.addEventListener("change", () => look.refresh());
+      find(".previews").append(detail);
+    });
   }
 
   /** Show the background behind each preview, as it will be in the MP4. */
@@ -115,7 +83,7 @@ export function makeCard(id) {
       stage.classList.toggle("squares", !over || (background === "image" && !job.backdrop));
       stage.style.backgroundColor = over && background.startsWith("#") ? background : "";
       const source = !over ? ""
-        : background === "blur" ? loadRoom()
+        : background === "blur" ? look.room()
         : background === "image" && job.backdrop ? server.jobAddress(id, `background?${job.backdrop}`)
         : "";
       behind.hidden = !source;
@@ -128,7 +96,7 @@ export function makeCard(id) {
   }
 
   form.addEventListener("input", () => { refuse(""); paint(); });
-  new ResizeObserver(() => { if (job) paint(); }).observe(find(".previews"));
+  new ResizeObserver(() => { if (job) paint(); }).observe(find(".stage"));
 
   form.backdrop.addEventListener("change", () => attempt(async () => {
     const [file] = form.backdrop.files;
@@ -189,7 +157,7 @@ export function makeCard(id) {
     find(".earlier").hidden = !earlier.length;
     if (!newest || shown === newest.run) return;
     shown = newest.run;
-    compare.show(server.jobAddress(id, `files/compare?run=${shown}`));
+    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs, job.info.rate);
     find(".downloads").replaceChildren(...makeLinks(newest));
     for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
     find(".notes").replaceChildren(...newest.notes.map((note) => {
@@ -216,8 +184,9 @@ export function makeCard(id) {
 
   function say() {
     translate(card);
-    compare.say();
+    player.say();
     if (!job) return;
+    look.say();
     find(".badge").textContent = words().states[job.state];
     find(".facts").textContent = words().facts(job);
     find(".setup > summary").textContent = job.results.length ? words().again : words().setup;
@@ -229,7 +198,6 @@ export function makeCard(id) {
     card.querySelectorAll(".preview").forEach((preview, index) => {
       preview.querySelector(".name").textContent = words().details[index];
       preview.querySelector(".ratio").textContent = String(Number(job.info.ratios[index].toFixed(3)));
-      preview.querySelector(".stage").dataset.broken = words().noPreview;
     });
     for (const link of card.querySelectorAll(".result a")) {
       link.textContent = words().files[link.dataset.kind];
@@ -243,7 +211,8 @@ export function makeCard(id) {
     job = next;
     if (!before) {
       find("h3").textContent = job.name;
-      makePreviews();
+      makeDetails();
+      look.open(job.info, job.settings.choice);
     }
     const busy = job.state === "queued" || job.state === "running";
     if (before?.state !== job.state || before?.turn !== job.turn) {

@@ -13,7 +13,7 @@ async function ask(address, options) {
 export const jobAddress = (id, rest) => `api/jobs/${id}/${rest}`;
 
 export const start = (id, settings) =>
-  ask(jobAddress(id, "start"), { method: "POST", headers: json, body: JSON.stringify(settings) });
+  ask(jobAddress(id, "start"), post(settings));
 
 export const cancel = (id) => ask(jobAddress(id, "cancel"), { method: "POST" });
 
@@ -22,7 +22,7 @@ export const remove = (id) => ask(`api/jobs/${id}`, { method: "DELETE" });
 export const setBackground = (id, file) =>
   ask(jobAddress(id, `background?name=${encodeURIComponent(file.name)}`), { method: "PUT", body: file });
 
-/** Runs at most `most` asynchronous functions at a time, in the order they come. */
+/** Runs at most `most` asynchronous functions at a time, urgent ones first. */
 function makeQueue(most) {
   const waiting = [];
   let running = 0;
@@ -33,7 +33,11 @@ function makeQueue(most) {
     running -= 1;
     next();
   }
-  return (act) => { waiting.push(act); next(); };
+  return (act, urgent) => {
+    if (urgent) waiting.unshift(act);
+    else waiting.push(act);
+    next();
+  };
 }
 
 // A browser opens six connections to one server, and the news hold one. What loads by
@@ -42,19 +46,39 @@ const loads = makeQueue(2);
 const uploads = makeQueue(2);
 const POLL = 400; // between two questions whether something is made [ms]
 
-/** Load a picture or a video once it is made; gives its address to `ready`. */
-export function load(address, { wanted, ready, failed }) {
+let lost = []; // what could not be loaded while the server was away
+
+/** The options of a request that sends an object. */
+export const post = (data) => ({ method: "POST", headers: json, body: JSON.stringify(data) });
+
+/**
+ * Load what the server makes, once it is made; gives its address to `ready`.
+ *
+ * `failed` gets a sentence, `ignored` is called where it was no longer wanted. When the
+ * server was away, it is loaded once it is back.
+ */
+export function load(address, how) {
+  const { options, urgent, wanted, ready, failed, ignored } = how;
   loads(async () => {
+    if (!wanted()) { ignored?.(); return; }
+    let answer;
     try {
-      if (!wanted()) return;
-      const answer = await fetch(address);
-      if (answer.status === 202) setTimeout(() => load(address, { wanted, ready, failed }), POLL);
-      else if (answer.ok) ready(URL.createObjectURL(await answer.blob()));
-      else failed();
+      answer = await fetch(address, options);
+      if (answer.ok && answer.status !== 202) answer.content = await answer.blob();
     } catch {
-      failed();
+      lost.push(() => load(address, how));
+      return;
     }
-  });
+    if (answer.status === 202) setTimeout(() => load(address, how), POLL);
+    else if (answer.ok) ready(URL.createObjectURL(answer.content));
+    else failed((await answer.json().catch(() => ({}))).error);
+  }, urgent);
+}
+
+function loadLost() {
+  const retries = lost;
+  lost = [];
+  for (const retry of retries) retry();
 }
 
 /** Send a file; fetch cannot tell how far it is. Gives a function that cancels it. */
@@ -78,7 +102,7 @@ export function upload(file, { progress, done, failed }) {
 /** Call `news` with the state of everything whenever it changes. */
 export function listen(news, reached) {
   const source = new EventSource("api/events");
-  source.addEventListener("message", (event) => { reached(true); news(JSON.parse(event.data)); });
+  source.addEventListener("message", (event) => { reached(true); loadLost(); news(JSON.parse(event.data)); });
   source.addEventListener("error", () => {
     reached(false);
     // A browser tries again by itself, but not after some errors.

@@ -1,0 +1,204 @@
+"""What of a video is cut out: a part in time, one person, painted areas.
+
+Places are shares of the frame's width and height, so that they hold for any copy.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rematte.video.sheet import encode_picture, shrunk_size
+
+Place = tuple[float, float]
+
+_SIDE = 960  # longer side of a mask, which is enlarged to the frame [pixels]
+_MOST_MARKS, _MOST_POINTS = 64, 256
+_LONGEST = 1e6  # [s]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A painted area.
+
+    Attributes:
+        keep: Whether it is always cut out; else it never is.
+        points: A stroke's points, or two opposite corners of a box.
+        size: A stroke's thickness as a share of the frame's width; 0 for a box.
+        since: When it begins to hold [s].
+        until: When it ends [s]; None at the end of the video.
+    """
+
+    keep: bool
+    points: tuple[Place, ...]
+    size: float
+    since: float
+    until: float | None
+
+    @property
+    def span(self) -> str:
+        """The time for which it holds, as masks of the converter state it."""
+        return f"{self.since:.3f}-{'' if self.until is None else f'{self.until:.3f}'}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A part of a video, and who is cut out in it.
+
+    Attributes:
+        start: Where the part begins [s]; None at the beginning.
+        end: Where it ends [s]; None at the end.
+        person: A place on a person; None for everybody.
+        at: When the person is there [s].
+        keep: Whether this person alone is cut out; else everybody but them.
+        marks: Painted areas.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    person: Place | None = None
+    at: float = 0.0
+    keep: bool = True
+    marks: tuple[Mark, ...] = ()
+
+    def person_option(self, width: int, height: int) -> str | None:
+        """Give the option `person` of a conversion.
+
+        Args:
+            width: Width of the frame [pixels].
+            height: Height of the frame [pixels].
+        """
+        if self.person is None:
+            return None
+        x, y = self.person
+        where = f"{x * width:.1f},{y * height:.1f}@{self.at:.3f}"
+        return where if self.keep else f"not:{where}"
+
+    def options(self, width: int, height: int, folder: Path) -> dict[str, Any]:
+        """Give the options of a conversion; masks are written as images.
+
+        Args:
+            width: Width of the frame [pixels].
+            height: Height of the frame [pixels].
+            folder: Where masks are written.
+        """
+        masks: dict[str, list[str]] = {"include": [], "exclude": []}
+        kinds = dict.fromkeys((mark.keep, mark.span) for mark in self.marks)
+        for index, (keep, span) in enumerate(kinds):
+            alike = [
+                mark for mark in self.marks if (mark.keep, mark.span) == (keep, span)
+            ]
+            path = folder / f"mask{index}.png"
+            path.write_bytes(encode_picture(_draw(alike, width, height), ".png"))
+            masks["include" if keep else "exclude"].append(f"{path}@{span}")
+        person = self.person_option(width, height)
+        given = {"start": self.start, "end": self.end, "person": person, **masks}
+        return {name: value for name, value in given.items() if value not in (None, [])}
+
+
+def _draw(marks: Iterable[Mark], width: int, height: int) -> NDArray[np.uint8]:
+    """Draw marks in white on black, (h, w, 1)."""
+    wide, high = shrunk_size(width, height, _SIDE)
+    mask = np.zeros((high, wide), np.float32)
+    scale = np.array([wide, high])
+    for mark in marks:
+        points = np.array(mark.points) * scale
+        if not mark.size:
+            (left, top), (right, bottom) = points.min(0), points.max(0)
+            box = slice(round(top), round(bottom)), slice(round(left), round(right))
+            mask[box] = 1
+            continue
+        radius = mark.size * wide / 2
+        for begin, end in zip(points, [*points[1:], points[-1]], strict=True):
+            _draw_line(mask, begin, end, radius)
+    return np.round(mask * 255).astype(np.uint8)[..., None]
+
+
+def _draw_line(mask: NDArray[np.float32], begin: Any, end: Any, radius: float) -> None:
+    """Draw a line with round ends into a mask [pixels], in place."""
+    low = np.maximum(np.floor(np.minimum(begin, end) - radius - 1), 0).astype(int)
+    high = np.ceil(np.maximum(begin, end) + radius + 1).astype(int)
+    part = mask[low[1] : high[1], low[0] : high[0]]
+    y, x = np.mgrid[: part.shape[0], : part.shape[1]] + 0.5
+    x, y = x + low[0] - begin[0], y + low[1] - begin[1]
+    across, down = end - begin
+    length = across**2 + down**2
+    share = np.clip((x * across + y * down) / length, 0, 1) if length else 0.0
+    distance = np.hypot(x - share * across, y - share * down)
+    np.maximum(part, np.clip(radius + 0.5 - distance, 0, 1), out=part)
+
+
+def read_choice(data: Any) -> Choice:
+    """Check a choice that came as JSON.
+
+    Args:
+        data: "start", "end" [s], "person" ("x", "y", "at", "keep") and "marks" ("keep",
+            "points", "size", "since", "until"); each may be missing.
+
+    Raises:
+        ValueError: If a part of it is not allowed.
+    """
+    data = _object("choice", data or {}, ("start", "end", "person", "marks"))
+    start, end = _time("start", data.get("start")), _time("end", data.get("end"))
+    if end is not None and end <= (start or 0):
+        raise ValueError(f"end must be later than the start ({start or 0:g} s)")
+    marks = data.get("marks") or []
+    if not isinstance(marks, list) or len(marks) > _MOST_MARKS:
+        raise ValueError(f"marks must be a list of at most {_MOST_MARKS} areas")
+    painted = tuple(map(_read_mark, marks))
+    if data.get("person") is None:
+        return Choice(start, end, marks=painted)
+    person = _object("person", data["person"], ("x", "y", "at", "keep"))
+    place = _place([person.get("x"), person.get("y")])
+    at = _time("at", person.get("at")) or 0.0
+    if not (start or 0) <= at < (_LONGEST if end is None else end):
+        raise ValueError(
+            f"the person was chosen at {at:.1f} s, outside of the part that is "
+            "converted; choose them again within it"
+        )
+    return Choice(start, end, place, at, person.get("keep") is not False, painted)
+
+
+def _read_mark(data: Any) -> Mark:
+    data = _object("mark", data, ("keep", "points", "size", "since", "until"))
+    points = data.get("points")
+    if not isinstance(points, list) or not 0 < len(points) <= _MOST_POINTS:
+        raise ValueError(f"points must be a list of 1 to {_MOST_POINTS} places")
+    size = _number("size", data.get("size", 0), 1)
+    if not size and len(points) != 2:
+        raise ValueError(f"a box has two corners, got {len(points)}")
+    since = _time("since", data.get("since")) or 0.0
+    until = _time("until", data.get("until"))
+    if until is not None and until <= since:
+        raise ValueError(f"until must be later than since ({since:g} s), got {until:g}")
+    places = tuple(map(_place, points))
+    return Mark(data.get("keep") is not False, places, size, since, until)
+
+
+def _object(name: str, data: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping) or not set(data) <= set(allowed):
+        raise ValueError(f"{name} must be an object of {', '.join(allowed)}")
+    return data
+
+
+def _number(name: str, value: Any, most: float) -> float:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not 0 <= value <= most:
+        raise ValueError(
+            f"{name} must be a number from 0 to {most:g}, got {value!r:.60}"
+        )
+    return float(value)
+
+
+def _time(name: str, value: Any) -> float | None:
+    return None if value is None else _number(name, value, _LONGEST)
+
+
+def _place(pair: Any) -> Place:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise ValueError(f"a place must be two numbers from 0 to 1, got {pair!r:.60}")
+    x, y = (_number("a place", value, 1) for value in pair)
+    return x, y

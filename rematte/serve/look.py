@@ -1,0 +1,179 @@
+"""Functions for worker processes: pictures of a moment, and how sure they are.
+
+What was computed last stays in the process, so that another choice of who is cut out
+is drawn at once.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from rematte.conversion.outputs import make_finish
+from rematte.inspect import figures
+from rematte.inspect.moments import Timeline, changed, read_moment, read_timeline
+from rematte.matter.matter import Matter
+from rematte.matting.background import Renderer
+from rematte.matting.matte import Matted
+from rematte.matting.people import Chosen
+from rematte.options import Options
+from rematte.serve.choice import Choice
+from rematte.video.encoding import choose
+from rematte.video.frame import Frame, Pixels
+from rematte.video.image_writer import ImageWriter
+from rematte.video.mask_spec import parse_who
+from rematte.video.pixels import with_depth
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
+from rematte.video.sheet import shrunk_size, still_info
+from rematte.video.tone import displayed
+
+SIDE = 1024  # longer side of the pictures, at most [pixels]
+# Mattes of the picture and of its mirror image agree less than this where the network
+# is unsure; `rematte inspect` has the same limit. The second is for soft edges alone.
+_AGREES, _EDGES_AGREE = 0.96, 0.75
+_SOFT = 0.05  # alpha further than this from 0 and 1 is a soft edge
+_FEWEST = 0.0005  # share of the picture from which on soft edges are judged
+
+
+def still(model: Any, path: Path, target: Path, at: float, side: int) -> None:
+    """Write the frame that is shown at a time, as an image.
+
+    Args:
+        model: Not used.
+        path: The video.
+        target: The image.
+        at: The time [s].
+        side: The image's longer side, at most [pixels].
+    """
+    with VideoReader(path) as reader:
+        size = shrunk_size(reader.info.width, reader.info.height, side)
+        colour = reader.info.colour
+    how = ReadOptions(size=size, start=Fraction(at).limit_denominator(90_000))
+    with VideoReader(path, how) as reader:
+        frame = next(displayed(reader, colour), None)
+    if frame is None:  # past the last frame, whose end only the file's end states
+        frame = _moment(path, at, size)[-1]
+    _write(with_depth(frame.pixels, False), target)
+
+
+def cutout(
+    model: Any, path: Path, target: Path, at: float, ratio: float, choice: Choice
+) -> None:
+    """Write the cut-out at a time as an image with alpha.
+
+    Args:
+        model: The network.
+        path: The video.
+        target: An image that can hold alpha.
+        at: The time [s].
+        ratio: Size of the coarse pass.
+        choice: Who is cut out.
+
+    Raises:
+        ValueError: If nobody is where a person was chosen.
+    """
+    matted = _matted(model, path, at, ratio, False)
+    height, width = matted.size
+    chosen = _find(model, path, ratio, choice, width, height)
+    matted.made.clear()  # of the choice before
+    matted.cut = choice.at != at  # the person is recognised by their colours
+    with TemporaryDirectory(prefix="rematte-") as folder:
+        given = choice.options(width, height, Path(folder))
+        options = Options(
+            edge_colour="clean",
+            include=given.get("include"),
+            exclude=given.get("exclude"),
+        )
+        finish = make_finish(options, chosen=chosen)
+        pixels = Renderer("output", finish=finish)(matted)
+    _write(pixels, target)
+
+
+def _find(
+    model: Any, path: Path, ratio: float, choice: Choice, width: int, height: int
+) -> Chosen | None:
+    """Find the chosen person where they were clicked; None for everybody."""
+    person = choice.person_option(width, height)
+    if person is None:
+        return None
+    chosen = Chosen(parse_who(person))
+    matted = _matted(model, path, choice.at, ratio, False)
+    matted.cut = False
+    chosen.take(chosen.look(matted, matted.pixels("alpha", True)), matted.size)
+    return chosen
+
+
+def judge(model: Any, path: Path, target: Path, at: float, ratio: float) -> None:
+    """Write how sure the network is of a moment, as JSON: "nobody", "unsure", "edges".
+
+    The frame and its mirror image should show the same people.
+
+    Args:
+        model: The network.
+        path: The video.
+        target: The JSON file.
+        at: The time [s].
+        ratio: Size of the coarse pass.
+    """
+    one, other = (
+        _matted(model, path, at, ratio, flipped).pixels("alpha", False)[..., 0]
+        / np.float32(255)
+        for flipped in (False, True)
+    )
+    other = other[:, ::-1]
+    soft = np.abs((one + other) / 2 - 0.5) < 0.5 - _SOFT
+    found = {
+        "nobody": figures.coverage(one) < figures.NO_ONE,
+        "unsure": figures.agreement(one, other) < _AGREES,
+        "edges": bool(soft.mean() > _FEWEST)
+        and figures.agreement(one * soft, other * soft) < _EDGES_AGREE,
+    }
+    target.write_text(json.dumps(found))
+
+
+@lru_cache(maxsize=8)
+def _timeline(path: Path) -> Timeline:
+    return read_timeline(path, Options())
+
+
+@lru_cache(maxsize=4)
+def _matter(model: Any, ratio: float) -> Matter:
+    return Matter(model, downsample_ratio=ratio, edge_colour="clean")
+
+
+def _moment(path: Path, at: float, size: tuple[int, int]) -> Sequence[Frame]:
+    """Read the frame at a time, after those that the network sees before it."""
+    timeline = _timeline(path)
+    index = min(max(bisect_right(timeline.times, at) - 1, 0), timeline.stop - 1)
+    moment = read_moment(path, Options(), timeline, index, 1, size=size)
+    if moment is None:
+        raise ValueError(f"no frame could be decoded at {at:.2f} s")
+    return [*moment.before, *moment.frames]
+
+
+@lru_cache(maxsize=6)
+def _matted(model: Any, path: Path, at: float, ratio: float, flipped: bool) -> Matted:
+    """Matte the frame at a time, or its mirror image."""
+    info = _timeline(path).info
+    size = shrunk_size(info.width, info.height, SIDE)
+    frames = _moment(path, at, size)
+    if flipped:
+        frames = changed(frames, lambda pixels: np.ascontiguousarray(pixels[:, ::-1]))
+    # A smaller frame has the same coarse pass at a larger ratio.
+    stream = _matter(model, round(min(1.0, ratio * info.width / size[0]), 4)).stream()
+    *_, matted = map(stream, frames)
+    return matted
+
+
+def _write(pixels: Pixels, target: Path) -> None:
+    info = still_info(pixels)
+    writer = ImageWriter(target, info, choose(target, info, alpha=pixels.shape[2] == 4))
+    writer.write(Frame(pixels, Fraction(0), Fraction(1)))
+    writer.finish()

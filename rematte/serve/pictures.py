@@ -1,0 +1,128 @@
+"""Pictures that the page asks for: a thread makes one after the other.
+
+The page asks again until a picture is made. What it no longer asks for is not made, and
+what it asked for last comes first.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from rematte.serve.processes import SharedProcess, WorkError
+
+_FORGOTTEN = 5.0  # after which a picture that nobody asked for again is not made [s]
+_SAVED = 96  # files of a folder that are not deleted, the newest
+
+
+@dataclass
+class _Wanted:
+    """A picture to make: a call of a function in the process."""
+
+    name: str
+    function: Callable[..., Any]
+    source: Path
+    args: tuple[Any, ...]
+    asked: float
+
+
+class Pictures:
+    """Makes files of a video in a process, and saves the newest.
+
+    Args:
+        process: Makes them; others may use it too.
+    """
+
+    def __init__(self, process: SharedProcess) -> None:
+        self._process = process
+        self._wanted: dict[Path, _Wanted] = {}
+        self._failed: dict[Path, str] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def get(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        source: Path,
+        suffix: str,
+        *args: Any,
+    ) -> Path | None:
+        """Give a file that a function makes, or have it made.
+
+        Args:
+            name: What errors call the video.
+            function: Called with the model, `source`, the file and `args`.
+            source: The video; the file is beside it, in a folder of its own.
+            suffix: The file's suffix.
+            *args: Further arguments, which tell files apart.
+
+        Returns:
+            The file; None while it is being made, so ask again.
+
+        Raises:
+            WorkError: If it could not be made; the next call has it tried again.
+        """
+        text = repr((function.__name__, args))
+        hashed = sha256(text.encode()).hexdigest()[:24]
+        target = source.parent / "look" / f"{hashed}{suffix}"
+        with self._changed:
+            if target in self._failed:
+                raise WorkError(self._failed.pop(target))
+            if target.exists():
+                return target
+            self._wanted[target] = _Wanted(
+                name, function, source, args, time.monotonic()
+            )
+            self._changed.notify_all()
+        return None
+
+    def _next(self) -> tuple[Path, _Wanted] | None:
+        """Wait for what was asked for last; None when the thread is to end."""
+        with self._changed:
+            while not self._closing:
+                oldest = time.monotonic() - _FORGOTTEN
+                for target, wanted in [*self._wanted.items()]:
+                    if wanted.asked < oldest:
+                        del self._wanted[target]
+                if self._wanted:
+                    return max(self._wanted.items(), key=lambda item: item[1].asked)
+                self._changed.wait()
+        return None
+
+    def _run(self) -> None:
+        while (found := self._next()) is not None:
+            target, wanted = found
+            try:
+                if wanted.source.exists():  # else the job was removed
+                    target.parent.mkdir(exist_ok=True)
+                    self._process.call(
+                        wanted.name,
+                        wanted.function,
+                        wanted.source,
+                        target,
+                        *wanted.args,
+                    )
+                    _delete_oldest(target.parent)
+            except (WorkError, OSError) as error:
+                self._failed[target] = str(error)
+            with self._changed:
+                self._wanted.pop(target, None)
+
+    def close(self) -> None:
+        """End the thread, whose process was closed before."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+
+def _delete_oldest(folder: Path) -> None:
+    files = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
+    for path in files[_SAVED:]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+// A moment of the video beside its cut-out, and the choice of who is cut out.
+
+import { makePaint } from "./paint.js";
+import { clock, makeScrub } from "./scrub.js";
+import { jobAddress, load, post } from "./server.js";
+import { words } from "./words.js";
+
+const WAIT = 150; // until a moment that is scrubbed over is looked at [ms]
+const JUDGED = 2000; // until it is asked how sure the cut-out is [ms]
+const NEAR = 1; // a mark for this moment holds so long before and after it [s]
+const MOST = 64; // marks
+
+/** Whether the person was chosen at a time that is not converted. */
+const isOutside = ({ person, start, end }) => person && (person.at < (start ?? 0) || person.at >= (end ?? Infinity));
+
+/** Wire up a card's look at a moment; `changed` is called when the choice was. */
+export function makeLook(card, id, { ratio, changed }) {
+  const find = (selector) => card.querySelector(selector);
+  const original = find(".original img");
+  const stage = find(".stage");
+  const cutout = find(".cutout");
+  const busy = find(".busy");
+  const layer = find(".layer");
+  const tools = find(".tools");
+  const scrub = makeScrub(card, id, { moved: () => later(), trimmed: () => change(scrub.part()) });
+  const paint = makePaint(layer, [stage], { tool, clicked, painted });
+  let choice = { start: null, end: null, person: null, marks: [] };
+  let before = []; // earlier choices, for undo
+  let turn = 0; // of what is shown; older requests are dropped
+  let timer = 0;
+  let seen = false;
+  let verdict = null;
+  let problem = "";
+  let made = false; // whether the cut-out shown is the one asked for
+
+  const value = (name) => tools.querySelector(`[name^=${name}]:checked`)?.value ?? tools.querySelector(`select[name=${name}]`)?.value;
+
+  function tool() {
+    return { what: value("tool"), box: value("shape") === "box", size: Number(tools.querySelector("[name=size]").value) / 100 };
+  }
+
+  function change(next) {
+    before.push(choice);
+    choice = { ...choice, ...next };
+    undone();
+  }
+
+  function undone() {
+    scrub.setPart(choice);
+    changed();
+    say();
+    refresh();
+  }
+
+  function clicked([x, y]) {
+    change({ person: { x, y, at: Number(scrub.time().toFixed(3)), keep: tool().what === "keep" } });
+  }
+
+  function painted(points, size) {
+    const now = scrub.time();
+    const round = (time) => Number(time.toFixed(3));
+    const [since, until] = {
+      whole: [0, null],
+      near: [Math.max(0, round(now - NEAR)), round(now + NEAR)],
+      after: [round(now), null],
+      before: [0, round(now)],
+    }[value("holds")];
+    const mark = { keep: tool().what === "include", points, size, since, until };
+    change({ marks: [...choice.marks, mark].slice(-MOST) });
+  }
+
+  find(".undo").addEventListener("click", () => {
+    if (!before.length) return;
+    choice = before.pop();
+    undone();
+  });
+  find(".clear").addEventListener("click", () => change({ person: null, marks: [] }));
+  card.querySelector(".look").addEventListener("keydown", (event) => {
+    if (event.key === "z" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      find(".undo").click();
+    }
+  });
+  tools.addEventListener("input", say);
+  find(".again").addEventListener("click", () => refresh());
+
+  // Pictures
+
+  /** Show a picture that was loaded, and let go of the one before. */
+  function replace(image, source) {
+    URL.revokeObjectURL(image.dataset.loaded);
+    image.src = image.dataset.loaded = source;
+  }
+
+  function later() {
+    const near = scrub.thumbnail();
+    if (near) original.src = near;
+    clearTimeout(timer);
+    timer = setTimeout(refresh, WAIT);
+    made = false;
+    verdict = null;
+    say();
+  }
+
+  /** Load the moment's pictures; the one before stays, dimmed, until they are there. */
+  function refresh() {
+    if (!seen) return;
+    clearTimeout(timer);
+    const mine = ++turn;
+    const at = Number(scrub.time().toFixed(3));
+    const wanted = () => card.isConnected && mine === turn;
+    [made, verdict, problem] = [false, null, ""];
+    say();
+    load(jobAddress(id, `still/frame?at=${at}`), {
+      urgent: true,
+      wanted,
+      ready: (source) => { replace(original, source); changed(); },
+      failed: () => {},
+    });
+    load(jobAddress(id, "cutout"), {
+      urgent: true,
+      wanted,
+      options: post({ at, ratio: ratio(), choice: { person: choice.person, marks: choice.marks } }),
+      ready(source) {
+        replace(cutout, source);
+        made = true;
+        say();
+        timer = setTimeout(() => judge(at, wanted), JUDGED);
+      },
+      failed(text) { problem = text || words().noPreview; say(); },
+    });
+  }
+
+  function judge(at, wanted) {
+    load(jobAddress(id, "judgement"), {
+      wanted,
+      options: post({ at, ratio: ratio() }),
+      async ready(source) { verdict = await (await fetch(source)).json(); say(); },
+      failed: () => {},
+    });
+  }
+
+  // Not while the settings are closed or out of sight.
+  new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    scrub.loadThumbnails();
+    if (!seen) { seen = true; refresh(); }
+  }).observe(stage);
+
+  // Words
+
+  function describe() {
+    const parts = [];
+    if (choice.person) parts.push(choice.person.keep ? words().keptOne : words().droppedOne);
+    if (isOutside(choice)) parts.push(words().outside);
+    for (const keep of [true, false]) {
+      const count = choice.marks.filter((mark) => mark.keep === keep).length;
+      if (count) parts.push((keep ? words().added : words().erased)(count));
+    }
+    return parts.join(" · ");
+  }
+
+  function say() {
+    const now = scrub.time();
+    paint.show(
+      choice.marks.filter((mark) => mark.since <= now && (mark.until === null || now < mark.until)),
+      choice.person,
+    );
+    scrub.show();
+    stage.classList.toggle("old", !made);
+    busy.textContent = problem || words().making;
+    busy.hidden = made;
+    busy.classList.toggle("failed", problem !== "");
+    find(".again").hidden = problem === "";
+    find(".verdict").textContent = !verdict ? ""
+      : verdict.nobody ? words().nobody
+      : verdict.unsure ? words().unsure
+      : verdict.edges ? words().edges
+      : words().sureHere;
+    find(".chosen").textContent = describe();
+    find(".undo").disabled = !before.length;
+    find(".clear").disabled = !choice.person && !choice.marks.length;
+    find(".whole").disabled = choice.start === null && choice.end === null;
+    find(".part").textContent = choice.start === null && choice.end === null ? "" : words().part(clock(scrub.seconds()));
+    const painting = ["include", "exclude"].includes(tool().what);
+    find(".brush").disabled = !painting;
+    find(".thickness").hidden = tool().box;
+    find(".tool-hint").textContent = painting ? words().paintHint : words().clickHint;
+  }
+
+  return {
+    open(info, saved) {
+      for (const radio of tools.querySelectorAll("[type=radio]")) radio.name = `tool-${id}`;
+      for (const frame of card.querySelectorAll(".frame")) {
+        frame.style.aspectRatio = `${info.width} / ${info.height}`;
+        frame.style.setProperty("--shape", info.width / info.height);
+      }
+      scrub.open(info);
+      choice = { ...choice, ...saved };
+      scrub.setPart(choice);
+      say();
+    },
+    refresh,
+    say,
+    /** Who is cut out of which part. */
+    choice: () => choice,
+    /** The picture of the moment, for a blurred background. */
+    room: () => original.src,
+  };
+}

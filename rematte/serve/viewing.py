@@ -1,0 +1,90 @@
+"""Answers the page's requests to look at a moment of a video before converting it."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from rematte.serve import look
+from rematte.serve.bodies import read_json
+from rematte.serve.choice import read_choice
+from rematte.serve.job import Job
+from rematte.serve.jobs import Jobs
+
+_SIDES = {"thumb": 160, "frame": look.SIDE}
+_LATEST = 1e6  # [s]
+_HELD, _POLL_PERIOD = 1.0, 0.05  # how long a request waits for its picture [s]
+
+
+class Viewing:
+    """The handlers that give pictures of a moment.
+
+    Args:
+        jobs: The jobs.
+        job: Finds the job that a request names.
+    """
+
+    def __init__(self, jobs: Jobs, job: Callable[[Request], Job]) -> None:
+        self._jobs, self._job = jobs, job
+
+    def routes(self, one: str) -> list[Route]:
+        """The addresses below that of one job."""
+        return [
+            Route(f"{one}/still/{{kind}}", self._still),
+            Route(f"{one}/cutout", self._cutout, methods=["POST"]),
+            Route(f"{one}/judgement", self._judge, methods=["POST"]),
+        ]
+
+    async def _still(self, request: Request) -> Response:
+        side = _SIDES.get(request.path_params["kind"])
+        if side is None:
+            raise HTTPException(404, f"a still is one of {', '.join(_SIDES)}")
+        at = _time(request.query_params.get("at", "0"))
+        return await _answer(self._jobs.still, self._job(request), at, side)
+
+    async def _cutout(self, request: Request) -> Response:
+        job, data = await self._asked(request)
+        choice = read_choice(data.get("choice"))
+        at, ratio = _time(data.get("at")), _ratio(data.get("ratio"))
+        return await _answer(self._jobs.cutout, job, at, ratio, choice)
+
+    async def _judge(self, request: Request) -> Response:
+        job, data = await self._asked(request)
+        at, ratio = _time(data.get("at")), _ratio(data.get("ratio"))
+        return await _answer(self._jobs.judgement, job, at, ratio)
+
+    async def _asked(self, request: Request) -> tuple[Job, dict[str, Any]]:
+        return self._job(request), await read_json(request, "a moment")
+
+
+async def _answer(make: Any, *args: Any) -> Response:
+    """Give a file that is made soon; else the page asks again."""
+    for _ in range(round(_HELD / _POLL_PERIOD)):
+        path: Path | None = await run_in_threadpool(make, *args)
+        if path is not None:
+            return FileResponse(path)
+        await asyncio.sleep(_POLL_PERIOD)
+    return Response(status_code=202)
+
+
+def _time(value: Any) -> float:
+    try:
+        at = float(value)
+    except (TypeError, ValueError):
+        at = -1.0
+    if not 0 <= at <= _LATEST:
+        raise ValueError(f"at must be a time in seconds, got {value!r:.60}")
+    return round(at, 3)
+
+
+def _ratio(value: Any) -> float:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not 0 < value <= 1:
+        raise ValueError(f"ratio must be a number in (0, 1], got {value!r:.60}")
+    return float(value)
