@@ -42,12 +42,9 @@ picture: demo
 	$(RUN) tools/moving_picture.py demo/clip.mp4 demo/out/cutout.mov docs/images/demo.webp
 
 ## Run every test but those of exports and other runtimes (test-exports) and of the
-## browser (test-web). Training has processes of its own: after OpenVINO and ONNX Runtime
-## ran in the same one, it crashed at a place not found yet.
+## browser (test-web).
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(RUN) $(SHARED) \
-		--ignore=tests/train --ignore=tests/export $(PAGES:%=--ignore=%)
-	OMP_NUM_THREADS=1 $(RUN) $(SHARED) tests/train
+	OMP_NUM_THREADS=1 $(RUN) $(SHARED) --ignore=tests/export $(PAGES:%=--ignore=%)
 
 # What is installed already is not built again: an extra of it adds packages alone.
 $(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json

@@ -15,7 +15,7 @@ from rematte.engines.engine import State
 from rematte.engines.graph import INPUTS, Graph
 from rematte.engines.kernels.guided_filter import Floats, shrink
 from rematte.engines.rewrite import channels, joined, rewrite
-from rematte.engines.runtimes import import_openvino
+from rematte.engines.runtimes import import_openvino, openvino_core
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
 
@@ -26,12 +26,8 @@ _STATES = INPUTS[1:]
 _NEW = tuple(f"{name}o" for name in _STATES)
 
 
-def read(core: Any, graph: Graph) -> Any:
+def read(graph: Graph) -> Any:
     """Read a graph.
-
-    Args:
-        core: OpenVINO's core.
-        graph: The graph.
 
     Raises:
         RuntimeError: If it is damaged.
@@ -39,13 +35,13 @@ def read(core: Any, graph: Graph) -> Any:
     """
     parts = [np.fromfile(path, np.uint8) for path in graph.constants]
     constants = import_openvino().Tensor(np.concatenate(parts))
-    return core.read_model(graph.model.read_bytes(), constants)
+    return openvino_core().read_model(graph.model.read_bytes(), constants)
 
 
 def is_readable(graph: Graph) -> bool:
     """Whether a graph is there, and whole."""
     try:
-        read(import_openvino().Core(), graph)
+        read(graph)
     except (RuntimeError, OSError):
         return False
     return True
@@ -82,9 +78,8 @@ class CompiledGraph:
     """
 
     def __init__(self, graph: Graph, keep: int = 0) -> None:
-        self._openvino = openvino = import_openvino()
-        self._graph, self._core = graph, openvino.Core()
-        can = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._graph = graph
+        can = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.can_mix = "BF16" in can
         self._sizes: WeakValueDictionary[Any, _Size] = WeakValueDictionary()
         self._recent: deque[_Size] = deque(maxlen=keep)
@@ -153,7 +148,7 @@ class CompiledGraph:
 
     def _read(self, size: tuple[int, int]) -> Any:
         """Read the graph for a picture of some height and width."""
-        model = read(self._core, self._graph)
+        model = read(self._graph)
         shapes = {}
         for name in INPUTS:
             channels = model.input(name).partial_shape[1].get_length()
@@ -173,7 +168,7 @@ class CompiledGraph:
         anyway, and it takes half as long. Picture and states are float32, so that small
         changes of them are not rounded away.
         """
-        openvino = self._openvino
+        openvino = import_openvino()
         found = {
             port.get_any_name(): port.get_node().input_value(0)
             for port in model.outputs
@@ -212,7 +207,7 @@ class CompiledGraph:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():  # as torch does
             settings["INFERENCE_NUM_THREADS"] = int(threads)
-        return self._core.compile_model(steps.build(), "CPU", settings)
+        return openvino_core().compile_model(steps.build(), "CPU", settings)
 
 
 class OpenVINOEngine:

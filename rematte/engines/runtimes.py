@@ -10,11 +10,15 @@ import platform
 import secrets
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from rematte.weights.registry import download_dir
+
+_ONE_AT_A_TIME = Lock()
 
 
 def import_openvino() -> Any:
@@ -33,6 +37,23 @@ def import_openvino() -> Any:
         if hides:
             del sys.modules[hidden]
     return openvino
+
+
+def openvino_core() -> Any:
+    """Give the process's only core of OpenVINO.
+
+    On Linux every core gives its thread a stack for signals, which it unmaps when it is
+    deleted. If two cores are deleted in the order in which they were made, the second
+    puts back the stack of the first, and the next Ctrl-C is a segmentation fault
+    (2026.4.1, `findings/openvino-unmaps-the-signal-stack.sh`). So this one stays.
+    """
+    with _ONE_AT_A_TIME:  # of two threads, both would make one
+        return _core()
+
+
+@cache
+def _core() -> Any:
+    return import_openvino().Core()
 
 
 def import_onnxruntime() -> Any:

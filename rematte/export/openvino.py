@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rematte.engines.runtimes import import_openvino
+from rematte.engines.runtimes import import_openvino, openvino_core
 from rematte.export.fixed_shape import FixedSize, first_inputs
 from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
 from rematte.network.matting_network import MattingNetwork
@@ -45,8 +45,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Return a step that runs the file in float32 arithmetic."""
-    openvino = import_openvino()
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(path)
     # By default, OpenVINO computes in bfloat16 where the processor can.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

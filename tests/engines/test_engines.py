@@ -1,5 +1,6 @@
 """Every engine gives the network's frames."""
 
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -241,6 +242,27 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     monkeypatch.setattr(graph, "download_dir", lambda: tmp_path / "cache")
     other = formula_network("mobilenetv3", "deep_guided_filter")
     assert seen(other, (96, 128)).shape == (96, 128, 1)
+
+
+def test_ctrl_c_interrupts_after_engines_were_deleted() -> None:
+    """OpenVINO changes the stack that signals run on; what is left must be one."""
+    code = """
+import signal
+from rematte.engines.graph import BUNDLED
+from rematte.engines.openvino import OpenVINOEngine
+signal.signal(signal.SIGINT, signal.default_int_handler)
+first, second = (OpenVINOEngine(BUNDLED, False) for _ in range(2))
+del first
+del second
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "interrupted\n"
 
 
 def test_an_engine_that_is_missing_says_what_to_install(
