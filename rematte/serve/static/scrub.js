@@ -65,7 +65,7 @@ export function makeScrub(card, id, { moved, trimmed }) {
       const middle = ((index + 0.5) * count) / length / rate;
       load(jobAddress(id, `still/thumb?at=${middle.toFixed(3)}`), {
         wanted: () => picture.isConnected && card.querySelector(".setup").open,
-        ready: (source) => { picture.src = source; },
+        ready(content) { picture.src = URL.createObjectURL(content); },
         failed: () => {},
         ignored: () => picture.classList.add("missing"),
       });

@@ -52,7 +52,7 @@ let lost = []; // what could not be loaded while the server was away
 export const post = (data) => ({ method: "POST", headers: json, body: JSON.stringify(data) });
 
 /**
- * Load what the server makes, once it is made; gives its address to `ready`.
+ * Load what the server makes, once it is made; `ready` gets its content.
  *
  * `failed` gets a sentence, `ignored` is called where it was no longer wanted. When the
  * server was away, it is loaded once it is back.
@@ -70,7 +70,7 @@ export function load(address, how) {
       return;
     }
     if (answer.status === 202) setTimeout(() => load(address, how), POLL);
-    else if (answer.ok) ready(URL.createObjectURL(answer.content));
+    else if (answer.ok) ready(answer.content);
     else failed((await answer.json().catch(() => ({}))).error);
   }, urgent);
 }
