@@ -106,7 +106,11 @@ def _find(
     chosen = Chosen(parse_who(person))
     matted = _matted(model, path, choice.at, ratio, False)
     matted.cut = False
-    chosen.take(chosen.look(matted, matted.pixels("alpha", True)), matted.size)
+    labels = chosen.look(matted, matted.pixels("alpha", True))
+    try:
+        chosen.take(labels, matted.size)
+    except ValueError as error:
+        raise ValueError("nobody is there; click on a person") from error
     return chosen
 
 

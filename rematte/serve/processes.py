@@ -39,7 +39,8 @@ def call(
 
 
 def without_flags(text: str) -> str:
-    """Leave remedies out of a message that name flags of the command line."""
+    """Leave flags, and remedies that name them, out of a message."""
+    text = re.sub(r" \(--[a-z-]+\)", "", text)
     clauses = [
         ", or ".join(
             part for part in clause.split(", or ") if not re.search("--[a-z]", part)
