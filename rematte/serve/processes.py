@@ -31,9 +31,7 @@ def call(
     try:
         return process.call(function, *args, report=report, timeout=timeout)
     except ProcessKilledError as error:
-        remedy = "; try a smaller video"
-        remedy += "" if error.limit is None else ", or raise --memory-limit"
-        raise WorkError(f"{error}{remedy}") from error
+        raise WorkError(f"{error}; try a smaller video") from error
     except Exception as error:
         raise WorkError(without_flags(explain(error)[1])) from error
 
