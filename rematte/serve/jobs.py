@@ -210,7 +210,7 @@ class Jobs:
         info = self._examiner.call(name, work.examine, folder / file)
         job = Job(id, name, file, {**info, "bytes": size}, frames=info["frames"])
         with self._changed:
-            self._jobs[id] = job
+            self._jobs[id], self._measured = job, float("-inf")
             self._save(job)
         return job
 
