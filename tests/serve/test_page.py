@@ -25,7 +25,7 @@ COUNT = """
   const { fetch } = window;
   window.fetch = (address, options) => {
     const answer = fetch(address, options);
-    if (!address.includes("/preview/")) return answer;
+    if (!/still|cutout|judgement/.test(address)) return answer;
     add("preview");
     return answer.finally(() => now.preview--);
   };
@@ -138,13 +138,17 @@ def upload(page: Page, *paths: Path) -> None:
 
 
 def choose(page: Page, **boxes: bool) -> None:
-    labels = {"clear": "Transparent video", "mp4": "MP4 over", "alpha": "Alpha matte"}
+    """Choose outputs for all clips."""
     for name, wanted in boxes.items():
-        page.get_by_label(labels[name]).first.set_checked(wanted)
+        page.locator(f"#common [name={name}]").set_checked(wanted)
+
+
+def choose_fast(page: Page) -> None:
+    page.locator("#common").get_by_label("Fast").check()
 
 
 def start(page: Page) -> None:
-    page.get_by_role("button", name="Start").first.click()
+    page.locator(".card .start").first.click()
 
 
 def is_state(page: Page, state: str) -> None:
@@ -174,18 +178,17 @@ def test_from_a_video_to_a_download_by_clicks(page: Page, tmp_path: Path) -> Non
     expect(page.locator(".facts")).to_have_text(
         re.compile("160.120, 25 frames/s, 0.5 s")
     )
-    expect(page.locator(".preview")).to_have_count(3)
-    expect(page.locator(".preview.loading")).to_have_count(0, timeout=LONG)
-    expect(page.locator(".preview.broken")).to_have_count(0)
-    page.get_by_label("Fast").check()
-    page.get_by_label("VP9").or_(page.locator("select")).select_option("webm")
-    page.locator("[name=tint]").fill("#ff0000")
+    page.locator(".card .stage").scroll_into_view_if_needed()
+    expect(page.locator(".card .busy")).to_be_hidden(timeout=LONG)
+    choose_fast(page)
+    page.locator("#common [name=format]").select_option("webm")
+    page.locator("#common [name=tint]").fill("#ff0000")
     start(page)
     is_state(page, "done")
     expect(page.locator("#live")).to_have_text("a clip.mp4: Done")
     for name, file in {
         "Transparent .webm": "a clip_cutout.webm",
-        ".mp4 over": "a clip_composition.mp4",
+        "Over background .mp4": "a clip_composition.mp4",
     }.items():
         with page.expect_download() as caught:
             page.get_by_role("link", name=name).click()
@@ -220,15 +223,19 @@ def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
     upload(page, make_clip(tmp_path / "clip.mp4", 3))
     choose(page, clear=False, mp4=False)
     start(page)
-    expect(page.locator(".refused")).to_contain_text("at least one")
+    expect(page.locator(".card .refused")).to_contain_text("at least one")
     choose(page, mp4=True)
-    page.get_by_label("Image", exact=True).check()
-    start(page)
-    expect(page.locator(".refused")).to_contain_text("Choose an image")
     Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
-    page.set_input_files("[name=backdrop]", str(tmp_path / "blue.png"))
-    expect(page.locator(".picked")).to_have_text("blue.png", timeout=LONG)
-    expect(page.locator(".behind").first).to_be_visible()
+    page.set_input_files("#common [name=upload]", str(tmp_path / "blue.png"))
+    added = page.locator("#common").get_by_label("blue.png")
+    expect(added).to_be_checked(timeout=LONG)
+    expect(page.locator(".card .behind")).to_be_visible()
+    page.locator("#common").get_by_label("Dusk").check()
+    expect(page.locator(".card .behind")).to_have_attribute("src", re.compile("dusk"))
+    page.get_by_role("button", name="Remove the background").first.click()
+    expect(added).to_have_count(0)
+    page.set_input_files("#common [name=upload]", str(tmp_path / "text.mp4"))
+    expect(page.locator("#common .picked")).to_contain_text("not a video", timeout=LONG)
 
 
 def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
@@ -247,7 +254,7 @@ def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
     page.get_by_role("button", name="English").click()
     page.get_by_role("button", name="Cancel").click()
     is_state(page, "cancelled")
-    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    expect(page.get_by_role("button", name="Start this one")).to_be_visible()
     start(page)
     is_under_way(page)
     page.get_by_role("button", name="Cancel").click()
@@ -259,7 +266,7 @@ def test_the_old_result_stays_until_there_is_a_new_one(
 ) -> None:
     upload(page, draw(tmp_path / "clip.mp4", 5))
     choose(page, clear=False, mp4=False, alpha=True)
-    page.get_by_label("Fast").check()
+    choose_fast(page)
     start(page)
     is_state(page, "done")
     expect(page.locator(".previous")).to_be_hidden()
@@ -276,7 +283,7 @@ def test_the_old_result_stays_until_there_is_a_new_one(
     expect(page.get_by_role("link", name="Alpha .mp4")).to_be_visible()
     start(page)
     is_state(page, "done")
-    expect(page.get_by_role("link", name=".mp4 over")).to_be_visible()
+    expect(page.get_by_role("link", name="Over background .mp4")).to_be_visible()
     page.get_by_text("Earlier results").click()
     with page.expect_download() as caught:
         page.locator(".earlier").get_by_role("link", name="Alpha .mp4").click()
@@ -299,8 +306,8 @@ def test_clicks_do_not_wait_for_previews_or_uploads(page: Page, tmp_path: Path) 
     assert caught.value.status == 204
     expect(page.locator(".card")).to_have_count(8, timeout=LONG)
     for index in range(8):
-        page.locator(".card").nth(index).scroll_into_view_if_needed()
-    expect(page.locator(".preview.loading:visible")).to_have_count(0, timeout=LONG)
+        page.locator(".card .stage").nth(index).scroll_into_view_if_needed()
+    expect(page.locator(".busy:visible")).to_have_count(0, timeout=LONG)
     assert page.evaluate("most") == {"preview": 2, "upload": 2}
 
 
@@ -327,7 +334,7 @@ def test_a_killed_server_goes_on_where_it_was(
     page.goto(served.address)
     upload(page, draw(tmp_path / "clip.mp4", 2))
     choose(page, clear=False)
-    page.get_by_label("Fast").check()
+    choose_fast(page)
     start(page)
     is_under_way(page)
     served.end(signal.SIGKILL)
@@ -340,7 +347,7 @@ def test_a_killed_server_goes_on_where_it_was(
     is_under_way(page)
     is_state(page, "done")
     with page.expect_download() as caught:
-        page.get_by_role("link", name=".mp4 over").click()
+        page.get_by_role("link", name="Over background .mp4").click()
     assert len(decode(caught.value.path())) == 240
     page.close()
     assert again.end() == 0

@@ -1,9 +1,10 @@
 // What concerns all clips: the choices for them, starting them, and their files.
 
 import * as server from "./server.js";
-import { makeSettings, remember, remembered } from "./settings.js";
+import { describe, makeSettings, remember, remembered } from "./settings.js";
 import { size, words } from "./words.js";
 
+const CLOSED = "rematte-settings-closed";
 const OWN = "rematte-own"; // the choices of clips that differ, by the id of the job
 const form = document.getElementById("common");
 const bar = document.getElementById("all");
@@ -35,6 +36,11 @@ export function makeCommon(cards, announce) {
     follow();
   });
   choices.show(remembered());
+  find(".choices").open = localStorage.getItem(CLOSED) === null;
+  find(".choices").addEventListener("toggle", () => {
+    if (find(".choices").open) localStorage.removeItem(CLOSED);
+    else localStorage.setItem(CLOSED, "yes");
+  });
 
   const ready = () => [...cards.values()].filter((card) => card.job().state === "ready");
   const done = () => state.jobs.filter((job) => job.state === "done");
@@ -42,6 +48,7 @@ export function makeCommon(cards, announce) {
   /** Show what depends on the choices, or on the clips. */
   function follow() {
     for (const card of cards.values()) card.follow();
+    find(".choices > summary").textContent = describe(choices.value(), false);
     const seconds = ready().map((card) => card.seconds());
     const known = seconds.filter(Boolean);
     const videos = ready().filter((card) => !card.job().info.photo);
