@@ -5,18 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_clip
+from conftest import make_clip, require
 from fakes import decode
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "demo" / "clip.mp4"
+STATIC = ROOT / "rematte" / "serve" / "static"
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 # Counts what is loaded at the same time.
 COUNT = """
   const now = { preview: 0, upload: 0 };
@@ -38,7 +41,7 @@ COUNT = """
     send.call(this, body);
   };
 """
-LONG = 300_000  # a conversion on a machine with other things to do [ms]
+LONG = 100_000  # X
 expect.set_options(timeout=30_000)  # an answer on such a machine
 
 
@@ -324,6 +327,105 @@ def test_two_jobs_at_once_on_a_phone(page: Page, long_clip: Path) -> None:
     for index in range(2):
         expect(page.locator(".eta").nth(index)).to_contain_text("of ", timeout=LONG)
     expect(page.locator(".card[data-state=running]")).to_have_count(2)
+
+
+def test_choices_for_all_are_remembered_and_a_clip_may_differ(
+    page: Page, tmp_path: Path
+) -> None:
+    photo, clip = tmp_path / "me.png", make_clip(tmp_path / "clip.mp4", 2)
+    Image.new("RGB", (40, 30), (90, 60, 200)).save(photo)
+    upload(page, clip)
+    upload(page, photo)
+    cards = page.locator(".card")
+    newest, oldest = cards.nth(0).locator(".plan"), cards.nth(1).locator(".plan")
+    expect(newest).to_contain_text("Transparent .png, Over background .jpg")
+    page.get_by_label("For", exact=True).first.select_option("web")
+    expect(page.locator("#common .makes")).to_contain_text("Chrome")
+    expect(page.locator("#common .outputs")).to_be_hidden()
+    expect(newest).to_have_text(re.compile("^Transparent .webp · Balanced"))
+    choose_fast(page)
+    page.reload()
+    expect(oldest).to_have_text(re.compile("^Transparent .webm · Fast"))
+    cards.nth(1).get_by_text("Other choices").click()
+    cards.nth(1).get_by_label("For", exact=True).select_option("slides")
+    expect(oldest).to_have_text(re.compile("^Over background .mp4 · Fast"))
+    page.reload()
+    expect(oldest).to_have_text(re.compile("^Over background .mp4 · Fast"))
+    expect(newest).to_have_text(re.compile("^Transparent .webp · Fast"))
+    cards.nth(1).get_by_text("choices of its own").click()
+    cards.nth(1).get_by_role("button", name="The same as for all").click()
+    expect(oldest).to_have_text(re.compile("^Transparent .webm · Fast"))
+    page.get_by_role("button", name="Start all 2").press("Enter")
+    expect(page.locator(".card[data-state=done]")).to_have_count(2, timeout=LONG)
+    links = page.locator(".downloads a")
+    expect(links.nth(0)).to_have_text(re.compile(r"Transparent \.webp · [\d.]+ KB"))
+    expect(links.nth(1)).to_have_text(re.compile(r"Transparent \.webm · [\d.]+ KB"))
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="Download all 2").click()
+    assert caught.value.suggested_filename == "rematte.zip"
+    with zipfile.ZipFile(caught.value.path()) as archive:
+        assert sorted(archive.namelist()) == ["clip_cutout.webm", "me_cutout.webp"]
+    # What a clip took before is what the next one is expected to take.
+    upload(page, clip)
+    expect(page.locator("#common .estimate")).to_contain_text("on this machine")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Clear 2 finished").click()
+    expect(cards).to_have_count(1)
+
+
+def test_tabs_share_one_connection(page: Page, tmp_path: Path) -> None:
+    tabs = [page.context.new_page() for _ in range(8)]  # a browser has six connections
+    for tab in tabs:
+        tab.goto(page.url)
+    upload(page, make_clip(tmp_path / "clip.mp4", 2))
+    for tab in tabs:
+        expect(tab.locator("h3")).to_have_text("clip.mp4")
+    for tab in tabs:
+        tab.close()
+    expect(page.locator("#offline")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
+    require([] if AXE.exists() else ["axe-core"], "web")
+    page.set_viewport_size({"width": 320, "height": 740})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+
+    def check() -> None:
+        page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate("axe.run().then((found) => found.violations)")
+        assert not found, [(each["id"], each["nodes"][0]["html"]) for each in found]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+    check()
+    upload(page, make_clip(tmp_path / "clip.mp4", 2))
+    page.get_by_text("Other choices").click()
+    check()
+    page.get_by_role("button", name="中文").click()
+    choose(page, clear=False)
+    start(page)
+    is_state(page, "done")
+    expect(page.locator(".player")).to_be_visible(timeout=LONG)
+    check()
+    page.get_by_role("button", name="English").click()
+
+
+def test_the_page_is_small() -> None:
+    files = [path for path in STATIC.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 300_000
+
+
+def test_errors_are_sentences_of_the_page(
+    browser: Any, serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(tmp_path / "work")
+    page = browser.new_page()
+    page.goto(served.address)
+    upload(page, make_clip(tmp_path / "clip.mp4", 2))
+    served.end(signal.SIGKILL)
+    start(page)
+    expect(page.locator(".card .refused")).to_have_text("The connection was lost.")
+    page.close()
 
 
 def test_a_killed_server_goes_on_where_it_was(

@@ -54,9 +54,10 @@ export function makeCommon(cards, announce) {
     const videos = ready().filter((card) => !card.job().info.photo);
     find(".estimate").textContent = known.length && known.length === videos.length
       ? words().about(known.reduce((sum, part) => sum + part, 0))
-      : videos.length ? words().noEstimate : "";
-    find(".start").textContent = words().startAll(ready().length || 1);
-    find(".start").disabled = !ready().length;
+      : videos.length ? words().noEstimate
+      : ready().length ? "" : words().nothingReady;
+    find(".start").textContent = words().startAll(ready().length);
+    find(".start").hidden = !ready().length;
   }
 
   function say() {

@@ -49,6 +49,7 @@ export const SETTING_WORDS = {
     ownNow: "This one has choices of its own",
     same: "The same as for all",
     about: (seconds) => `about ${time(seconds, "s", "min")} on this machine`,
+    nothingReady: "Nothing waits to be started. Drop more files above.",
     noEstimate: "How long it takes is known after the first one.",
     steps: {
       load: "Loading the network, which the first one waits for…",
@@ -107,6 +108,7 @@ export const SETTING_WORDS = {
     ownNow: "这个文件有自己的选择",
     same: "与全部相同",
     about: (seconds) => `在这台电脑上大约 ${time(seconds, "秒", "分钟")}`,
+    nothingReady: "没有等待开始的文件。可以在上方添加。",
     noEstimate: "第一个完成后才能估计所需时间。",
     steps: { load: "正在加载网络，第一个文件需要等待……", look: "正在整个视频中寻找人物……" },
     downloadAll: (count, size) => `全部下载：${count} 个文件（ZIP，${size}）`,
