@@ -22,7 +22,7 @@ from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
 from rematte.serve.job import PILLOW_IMAGES, Job, read_job
 from rematte.serve.pictures import Pictures
 from rematte.serve.processes import SharedProcess, WorkError, call, without_flags
-from rematte.serve.settings import FILES, check_fits, check_settings
+from rematte.serve.settings import FILES, SHORT_PRESETS, check_fits, check_settings
 from rematte.serve.store import Store
 from rematte.workers.pool import ProcessKilledError, WorkerProcess
 
@@ -326,7 +326,7 @@ class Jobs:
             result = {"run": run, "settings": settings, "notes": notes}
             whole = job.state == "running" and not error
             if whole:
-                self._learn_speed(job, settings["quality"], time.monotonic() - begin)
+                self._learn_speed(job, time.monotonic() - begin)
                 self._deliver(job, result)
             with self._changed:
                 if self._closing:
@@ -372,10 +372,10 @@ class Jobs:
             why = error.strerror or error
             result["notes"].append(f"could not be copied to {self._output}: {why}")
 
-    def _learn_speed(self, job: Job, quality: str, seconds: float) -> None:
+    def _learn_speed(self, job: Job, seconds: float) -> None:
         pixels = job.info["width"] * job.info["height"] * job.done
-        if job.done > 1:
-            self._store.save_speed(quality, seconds / pixels * 1e6)
+        if job.done > 1 and job.settings["preset"] not in SHORT_PRESETS:
+            self._store.save_speed(job.settings["quality"], seconds / pixels * 1e6)
 
     def _take(self, warm: WorkerProcess | None) -> tuple[Job, WorkerProcess] | None:
         """Wait for the next job; None when there will be no more."""

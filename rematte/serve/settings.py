@@ -33,6 +33,7 @@ PRESET_OUTPUTS = {
     "whatsapp": "webp",
     "telegram": "webm",
 }
+SHORT_PRESETS = ("whatsapp", "telegram")  # small and short, so that they take no time
 # Pictures in the folder of the page's own files, drawn by tools/draw_backgrounds.py.
 READY = ("studio", "dusk", "lights", "window")
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rematte.conversion.presets import PRESETS
 from rematte.errors import InputError
 from rematte.matting.loop import choose_ratio
-from rematte.options import QUALITIES, make_options
+from rematte.options import QUALITIES, Options, make_options
 from rematte.serve import look
-from rematte.serve.choice import read_choice
+from rematte.serve.choice import Choice, read_choice
 from rematte.serve.playable import write_playable
 from rematte.serve.settings import FILES, is_over_background, kind_of
+from rematte.video.fitting import fitted_size
+from rematte.video.frame import VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.sheet import shrunk_size
@@ -155,24 +158,47 @@ def convert(
     with VideoReader(path) as reader:
         info = reader.info
     with TemporaryDirectory(prefix="rematte-") as scratch:
-        over = {"composition": background} if is_over_background(outputs) else None
-        options = make_options(
-            preset=settings["preset"],
-            quality=settings["quality"],
-            region="auto",
-            seq_chunk="auto",
-            warmup="auto",
-            edge_colour="clean",
-            background=over,
-            **choice.options(info.width, info.height, Path(scratch)),
-        )
+        options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
     if job.status == "failed":
         return job
     report("", job.frames, job.frames)
+    if "webp" in outputs and not info.still:  # FFmpeg cannot read it
+        job.notes.append("moving WebP is not played on this page; download it")
+        return job
     try:
         shown = {_SHOWN_AS.get(key, key): file for key, file in files.items()}
         write_playable(path, shown, folder / PLAYABLE, choice.start)
     except (ValueError, OSError) as error:  # the outputs are complete all the same
         job.notes.append(f"no small video to play here: {error}")
     return job
+
+
+def _make_options(
+    settings: dict[str, Any],
+    choice: Choice,
+    info: VideoInfo,
+    background: str,
+    folder: Path,
+) -> Options:
+    """Give the options of a conversion; masks are written into a folder."""
+    preset, size = PRESETS.get(settings["preset"]), (info.width, info.height)
+    if preset is not None and (outer := preset.options.get("input_resize")):
+        height, width = fitted_size(size[::-1], outer[::-1], "contain")
+        choice, size = choice.within((width, height), outer), outer
+    given = choice.options(*size, folder)
+    if preset is not None and preset.seconds is not None:
+        length = given.get("end", float("inf")) - given.get("start", 0)
+        if length > preset.seconds:
+            given.pop("end", None)  # the preset's own
+    over = is_over_background(settings["outputs"])
+    return make_options(
+        preset=settings["preset"],
+        quality=settings["quality"],
+        region="auto",
+        seq_chunk="auto",
+        warmup="auto",
+        edge_colour="clean",
+        background={"composition": background} if over else None,
+        **given,
+    )

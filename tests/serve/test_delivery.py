@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import Fake, decode
 from PIL import Image
@@ -17,6 +18,8 @@ from torch import Tensor
 from rematte.errors import OutputError
 from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
 from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
 
 
 class Numbered(Fake):
@@ -130,6 +133,29 @@ def test_presets_make_what_their_receivers_take(server: Server, clip: Path) -> N
         assert check_settings({"outputs": [output], "preset": preset})
     for name in READY:
         assert Path(server.jobs.backgrounds.resolve(f"ready:{name}")).is_file()
+
+
+def test_a_sticker_is_short_and_what_is_painted_fits_it(
+    server: Server, tmp_path: Path, make_clip: Callable[..., Path]
+) -> None:
+    red = np.full((48, 96, 3), (250, 0, 0), np.uint8)  # of which the fake cuts all out
+    clip = make_clip(tmp_path / "red.mp4", [red] * 12, rate=2)
+    marks = [{"keep": False, "points": [[0, 0], [0.5, 1]], "size": 0, "since": 0}]
+    job = convert(
+        server, clip, outputs=["webm"], preset="telegram",
+        choice={"end": 5.5, "marks": marks},
+    )  # fmt: skip
+    made = server.jobs.output(
+        server.jobs.get(job["id"]), job["results"][0]["run"], "cutout.webm"
+    )
+    with VideoReader(made, ReadOptions(alpha=True)) as reader:
+        frames = list(reader)
+    assert frames[-1].time < 3
+    alpha = frames[0].pixels[..., 3]
+    assert alpha.shape == (512, 512)
+    # The picture lies between bars, and its left half is painted out.
+    assert alpha[140:370, 260:].min() > 200
+    assert max(alpha[140:370, :250].max(), alpha[:120].max(), alpha[390:].max()) < 50
 
 
 def test_finished_files_are_copied_and_replace_nothing(

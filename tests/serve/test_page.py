@@ -151,7 +151,7 @@ def choose_fast(page: Page) -> None:
 
 
 def start(page: Page) -> None:
-    page.locator(".card .start").first.click()
+    page.locator(".card .start:visible").first.click()
 
 
 def is_state(page: Page, state: str) -> None:

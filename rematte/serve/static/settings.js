@@ -11,6 +11,7 @@ const RECEIVERS = {
   resolve: ["mov", "png"], web: ["webm", "webp"], slides: ["mp4", "jpg"],
   whatsapp: ["webp", "webp"], telegram: ["webm", "webp"],
 };
+const LONGEST = { whatsapp: 10, telegram: 3 }; // what they take of a clip [s]
 const OVER = ["mp4", "jpg"];
 const DEFAULT = {
   receiver: "", clear: true, format: "mov", mp4: true, alpha: false, background: "#78ff9b", quality: "balanced",
@@ -59,7 +60,8 @@ export function pictureOf(background) {
 /** In how many seconds this machine converts a clip; null if it cannot know. */
 export function estimate(info, value, speeds, seconds = null) {
   const speed = speeds[value.quality];
-  const frames = seconds === null ? info.frames : seconds * info.rate;
+  const length = seconds ?? info.frames / info.rate;
+  const frames = Math.min(length, LONGEST[value.receiver] ?? length) * info.rate;
   return speed && frames && !info.photo ? (speed * frames * info.width * info.height) / 1e6 : null;
 }
 
