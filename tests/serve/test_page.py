@@ -166,7 +166,7 @@ def is_under_way(page: Page) -> None:
 
 def canvas(page: Page) -> Any:
     """The colours near both ends of the canvas."""
-    return page.locator("canvas").evaluate(
+    return page.locator(".compare canvas").evaluate(
         """canvas => [9, canvas.width - 9].map(x => {
             const { data } = canvas.getContext("2d").getImageData(x, 30, 1, 1);
             return Array.from(data.slice(0, 3));
@@ -199,7 +199,7 @@ def test_from_a_video_to_a_download_by_clicks(page: Page, tmp_path: Path) -> Non
         caught.value.save_as(tmp_path / file)
         assert len(decode(tmp_path / file)) == 12
     # No one is in it, so after is red all over and before the gray of the clip.
-    expect(page.locator("canvas")).to_have_attribute("data-drawn", re.compile("."))
+    expect(page.locator(".compare canvas")).to_have_attribute("data-drawn", re.compile("."))
     end = time.monotonic() + 30
     while (colours := canvas(page))[1][0] < 200 and time.monotonic() < end:
         time.sleep(0.1)
@@ -230,7 +230,7 @@ def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
     choose(page, mp4=True)
     Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
     page.set_input_files("#common [name=upload]", str(tmp_path / "blue.png"))
-    added = page.locator("#common").get_by_label("blue.png")
+    added = page.locator("#common").get_by_role("radio", name="blue.png")
     expect(added).to_be_checked(timeout=LONG)
     expect(page.locator(".card .behind")).to_be_visible()
     page.locator("#common").get_by_label("Dusk").check()
@@ -267,7 +267,7 @@ def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
 def test_the_old_result_stays_until_there_is_a_new_one(
     page: Page, tmp_path: Path
 ) -> None:
-    upload(page, draw(tmp_path / "clip.mp4", 5))
+    upload(page, draw(tmp_path / "clip.mp4", 2))
     choose(page, clear=False, mp4=False, alpha=True)
     choose_fast(page)
     start(page)
