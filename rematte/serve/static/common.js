@@ -96,6 +96,7 @@ export function makeCommon(cards, announce) {
     const jobs = done();
     if (!confirm(words().sureAll(jobs.length))) return;
     for (const job of jobs) await server.remove(job.id).catch((error) => refuse(error.message));
+    announce(words().cleared);
     document.getElementById("files").focus();
   });
 

@@ -65,7 +65,7 @@ export const SETTING_WORDS = {
       mov: "Transparent .mov", webm: "Transparent .webm", mp4: "Over background .mp4", alpha: "Alpha .mp4",
       png: "Transparent .png", webp: "Transparent .webp", jpg: "Over background .jpg", mask: "Alpha .png",
     },
-    removed: (name) => `${name} was removed.`,
+    cleared: "The finished ones were removed.",
     failed: "The server could not do that. Try again.",
   },
   zh: {
@@ -121,7 +121,7 @@ export const SETTING_WORDS = {
       mov: "透明 .mov", webm: "透明 .webm", mp4: "带背景 .mp4", alpha: "Alpha .mp4",
       png: "透明 .png", webp: "透明 .webp", jpg: "带背景 .jpg", mask: "Alpha .png",
     },
-    removed: (name) => `已删除 ${name}。`,
+    cleared: "已清除完成的项目。",
     failed: "服务器未能完成。请再试一次。",
   },
 };
