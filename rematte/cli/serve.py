@@ -32,6 +32,10 @@ def add(commands: Commands) -> None:
         "%(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--output", type=Path, metavar="PATH",
+        help="copy finished files into this folder as well; nothing there is replaced",
+    )  # fmt: skip
+    parser.add_argument(
         "--jobs", type=int, default=1, metavar="N",
         help="videos converted at a time; they share the cores (default: %(default)s)",
     )  # fmt: skip
@@ -62,6 +66,7 @@ def run(options: Namespace) -> int:
         jobs=options.jobs,
         upload_limit=options.upload_limit,
         memory_limit=options.memory_limit,
+        output=options.output,
         report=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
         note=lambda text: print(f"note: {text}", file=sys.stderr),
     )

@@ -16,7 +16,7 @@ async def limited(request: Request, most: int) -> AsyncIterator[bytes]:
     Raises:
         HTTPException: If it is larger than `most` [bytes].
     """
-    text = f"too large: at most {most / 1e6:g} MB; see --upload-limit"
+    text = f"too large: at most {most / 1e6:g} MB"
     if int(request.headers.get("content-length", 0)) > most:
         raise HTTPException(413, text)
     count = 0

@@ -4,7 +4,7 @@ Places are shares of the frame's width and height, so that they hold for any cop
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,31 @@ class Choice:
         x, y = self.person
         where = f"{x * width:.1f},{y * height:.1f}@{self.at:.3f}"
         return where if self.keep else f"not:{where}"
+
+    def within(self, inner: tuple[int, int], outer: tuple[int, int]) -> "Choice":
+        """Give the choice for a frame that shows the picture between bars.
+
+        Args:
+            inner: Width and height of the picture there [pixels].
+            outer: Width and height of the frame [pixels].
+        """
+
+        def moved(place: Place) -> Place:
+            x, y = (
+                ((whole - part) / 2 + share * part) / whole
+                for share, part, whole in zip(place, inner, outer, strict=True)
+            )
+            return x, y
+
+        marks = tuple(
+            replace(
+                mark,
+                points=tuple(map(moved, mark.points)),
+                size=mark.size * inner[0] / outer[0],
+            )
+            for mark in self.marks
+        )
+        return replace(self, person=self.person and moved(self.person), marks=marks)
 
     def options(self, width: int, height: int, folder: Path) -> dict[str, Any]:
         """Give the options of a conversion; masks are written as images.

@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from rematte.matting.background import COLOURS
-from rematte.serve import work
-from rematte.serve.choice import read_choice
+from rematte.serve.settings import check_outputs, check_settings
 from rematte.serve.store import is_id
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Photos that Pillow reads, where it and its plug-in for HEIC are installed.
+PILLOW_IMAGES = (".avif", ".heic", ".heif")
+_OLD_SETTINGS = (
+    "its settings were made by another version of rematte; choose them, and start it "
+    "again"
+)
 _LONGEST_NAME = 255
 _STATES = ("ready", "queued", "running", "done", "failed", "cancelled")
 
@@ -30,13 +33,14 @@ class Job:
         turn: Position in the queue; the lowest is next. It also numbers the conversions
             of a job.
         settings: The settings given to `Jobs.start`.
-        backdrop: The background image's name in the job's folder, or empty.
+        step: What a conversion does before its first frame: "load" or "look" (for
+            people).
         done: Frames converted.
         frames: Number of frames of the video; None if unknown.
         error: Why the last conversion failed.
         notes: Differences between the source and the outputs, in words.
-        results: Finished conversions, the newest first: "run" (their turn), "settings"
-            and "notes".
+        results: Finished conversions, the newest first: "run" (their turn), "settings",
+            "notes", and the "sizes" of their files [bytes].
     """
 
     id: str
@@ -46,7 +50,7 @@ class Job:
     state: str = "ready"
     turn: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
-    backdrop: str = ""
+    step: str = ""
     done: int = 0
     frames: int | None = None
     error: str = ""
@@ -73,53 +77,6 @@ def check_name(name: str, suffixes: tuple[str, ...] | set[str]) -> str:
     return suffix
 
 
-def check_settings(settings: Any) -> dict[str, Any]:
-    """Check settings and fill in defaults: "outputs", "background", "ratio", "choice".
-
-    Raises:
-        ValueError: If one of them is not allowed.
-    """
-    if not isinstance(settings, Mapping):
-        raise ValueError("settings must be an object of outputs, background and ratio")
-    outputs = settings.get("outputs")
-    if (
-        not isinstance(outputs, list)
-        or not outputs
-        or not all(isinstance(kind, str) and kind in work.FILES for kind in outputs)
-    ):
-        raise ValueError(
-            f"outputs must be a list of {', '.join(work.FILES)}, got {_short(outputs)}"
-        )
-    if {"mov", "webm"} <= set(outputs):
-        raise ValueError("outputs: choose one of mov and webm")
-    background = settings.get("background", "green")
-    known = isinstance(background, str) and (
-        background in (*COLOURS, "blur", "image")
-        or re.fullmatch("#[0-9a-fA-F]{6}", background)
-    )
-    if not known:
-        raise ValueError(
-            f"background must be {', '.join(COLOURS)}, #rrggbb, blur or image, got "
-            f"{_short(background)}"
-        )
-    ratio = settings.get("ratio", "auto")
-    number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
-    if ratio != "auto" and not (number and 0 < ratio <= 1):
-        raise ValueError(
-            f"ratio must be auto or a number in (0, 1], got {_short(ratio)}"
-        )
-    choice = settings.get("choice") or {}
-    read_choice(choice)
-    outputs = list(dict.fromkeys(outputs))
-    return {
-        "outputs": outputs, "background": background, "ratio": ratio, "choice": choice,
-    }  # fmt: skip
-
-
-def _short(value: object) -> str:
-    return repr(value)[:60]
-
-
 def read_job(id: str, text: str) -> Job:
     """Load a job from the list, where an older version may have written it.
 
@@ -132,16 +89,20 @@ def read_job(id: str, text: str) -> Job:
                      if each.name in data})  # fmt: skip
         if "results" not in data and job.state == "done":
             job.results = [{"run": 0, "settings": job.settings, "notes": job.notes}]
+        if job.state in ("queued", "running"):
+            try:
+                job.settings = check_settings(job.settings)
+            except ValueError:
+                job.state, job.error = "failed", _OLD_SETTINGS
         plain = re.compile(r"[\w.-]+", re.ASCII)
         good = (
             is_id(id)
             and job.id == id
             and job.state in _STATES
             and plain.fullmatch(job.file)
-            and (not job.backdrop or plain.fullmatch(job.backdrop))
             and len(job.info["ratios"]) == 3
             and all(
-                isinstance(result["run"], int) and check_settings(result["settings"])
+                isinstance(result["run"], int) and check_outputs(result["settings"])
                 for result in job.results
             )
         )

@@ -8,21 +8,26 @@ conversions, each in a folder of its own.
 import json
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rematte.serve import look, work
-from rematte.serve.choice import Choice, read_choice
-from rematte.serve.job import Job, check_settings, read_job
+from rematte.serve.backgrounds import Backgrounds
+from rematte.serve.choice import Choice
+from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
+from rematte.serve.job import PILLOW_IMAGES, Job, read_job
 from rematte.serve.pictures import Pictures
 from rematte.serve.processes import SharedProcess, WorkError, call, without_flags
+from rematte.serve.settings import FILES, SHORT_PRESETS, check_fits, check_settings
 from rematte.serve.store import Store
-from rematte.workers.pool import WorkerProcess
+from rematte.workers.pool import ProcessKilledError, WorkerProcess
 
 _MOST_AT_ONCE = 64
+_MEASURE_PERIOD = 5.0  # between two measurements of the space in use [s]
 _VERSIONS = 3  # results of a job that are saved
 _MISSING = (
     "its files are no longer in the work folder; remove it, and upload the video again"
@@ -42,9 +47,11 @@ class Jobs:
         at_once: Number of jobs that are converted at a time.
         threads: How many threads the network has in each.
         memory: Memory limit of each process [bytes], or None.
+        output: The folder that finished files are copied to, or None.
 
     Attributes:
         version: Increases whenever a job changes.
+        backgrounds: The backgrounds that the user has uploaded.
         notes: Remarks about the work folder, one sentence each.
 
     Raises:
@@ -59,10 +66,11 @@ class Jobs:
         at_once: int,
         threads: int,
         memory: int | None = None,
+        output: Path | None = None,
     ) -> None:
         if not 1 <= at_once <= _MOST_AT_ONCE:
             raise ValueError(f"jobs must be 1 to {_MOST_AT_ONCE}, got {at_once}")
-        self.version = 0
+        self.version, self._output = 0, output
         self._start_process = partial(WorkerProcess, load, threads, memory)
         self._store = Store(folder)
         self.notes = self._store.notes
@@ -75,6 +83,8 @@ class Jobs:
         )
         self._viewer = SharedProcess(self._start_process)
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
+        self.backgrounds = Backgrounds(self._store, self._examiner, self._announce)
+        self._used, self._measured = 0, float("-inf")
         self._jobs = self._read()
         self._threads = [
             threading.Thread(target=self._work, daemon=True) for _ in range(at_once)
@@ -128,12 +138,46 @@ class Jobs:
         self.version += 1
         self._changed.notify_all()
 
+    def _announce(self) -> None:
+        with self._changed:
+            self._notify()
+
     # What the page asks for
 
     def listing(self) -> list[dict[str, Any]]:
         """All jobs as plain data."""
         with self._changed:
             return [asdict(job) for job in self._jobs.values()]
+
+    def state(self) -> dict[str, Any]:
+        """All that the page shows, as plain data."""
+        if time.monotonic() - self._measured > _MEASURE_PERIOD:
+            self._used = folder_size(self._store.folder(""))
+            self._measured = time.monotonic()
+        return {
+            "jobs": self.listing(),
+            "backgrounds": self.backgrounds.listing(),
+            "speeds": self._store.speeds(),
+            "output": None if self._output is None else str(self._output),
+            "used": self._used,
+            "free": shutil.disk_usage(self._store.folder("")).free,
+        }
+
+    def all_files(self) -> Iterator[bytes]:
+        """The files of the newest result of each job, as the parts of a ZIP."""
+        with self._changed:
+            newest = [
+                (job, job.results[0]) for job in self._jobs.values() if job.results
+            ]
+        return zip_files(
+            pair for job, result in newest for pair in self._results(job, result)
+        )
+
+    def _results(self, job: Job, result: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+        """The files of a result, and their names for the user."""
+        for key in result["settings"]["outputs"]:
+            path = self.output(job, result["run"], FILES[key])
+            yield path, file_name(job.name, path.name)
 
     def get(self, id: str) -> Job | None:
         """The job with this id, or None."""
@@ -155,27 +199,20 @@ class Jobs:
         """Add a job for an upload that is complete.
 
         Raises:
-            WorkError: If it is not a video.
+            WorkError: If it is neither a video nor a photo.
         """
-        info = self._examiner.call(name, work.examine, self.folder(id) / file)
-        job = Job(id, name, file, info, frames=info["frames"])
+        folder = self.folder(id)
+        size = (folder / file).stat().st_size
+        if file.endswith(PILLOW_IMAGES):
+            upload, file = folder / file, "source.png"
+            self._examiner.call(name, work.read_by_pillow, upload, folder / file)
+            upload.unlink()
+        info = self._examiner.call(name, work.examine, folder / file)
+        job = Job(id, name, file, {**info, "bytes": size}, frames=info["frames"])
         with self._changed:
-            self._jobs[id] = job
+            self._jobs[id], self._measured = job, float("-inf")
             self._save(job)
         return job
-
-    def set_backdrop(self, job: Job, name: str, file: str) -> None:
-        """Set the background of a job to an uploaded image.
-
-        Raises:
-            WorkError: If it is not an image.
-        """
-        self._examiner.call(name, work.examine_image, self.folder(job.id) / file)
-        with self._changed:
-            if job.backdrop:
-                (self.folder(job.id) / job.backdrop).unlink(missing_ok=True)
-            job.backdrop = file
-            self._save(job)
 
     def still(self, job: Job, at: float, side: int) -> Path | None:
         """Give the frame at a time as an image, or have it made; see `look.still`."""
@@ -210,8 +247,8 @@ class Jobs:
             ValueError: If it is queued or running, or a setting is not allowed.
         """
         settings = check_settings(settings)
-        if settings["background"] == "image" and not job.backdrop:
-            raise ValueError("background: upload an image first")
+        check_fits(settings["outputs"], job.info.get("photo", False))
+        self.backgrounds.resolve(settings["background"])
         with self._changed:
             if self._is_missing(job):
                 raise ValueError(f"{job.name}: {_MISSING}")
@@ -276,36 +313,71 @@ class Jobs:
                 shutil.rmtree(path, ignore_errors=True)  # refuses links
 
     def _work(self) -> None:
-        while (taken := self._take()) is not None:
+        warm: WorkerProcess | None = None  # has loaded the network for an earlier job
+        while (taken := self._take(warm)) is not None:
             job, process = taken
-            run, settings = job.turn, job.settings
+            run, settings, begin = job.turn, job.settings, time.monotonic()
             try:
-                notes, error = self._convert(job, process, run, settings)
-            except (WorkError, OSError) as caught:
+                notes, error = self._convert(job, process, run, settings, warm)
+            except (WorkError, ValueError, OSError) as caught:
                 notes, error = [], str(caught)
-            process.close()
-            source = self.folder(job.id) / job.file
-            error = error.replace(str(source), job.name)
+            process = self._processes[job.id]
+            error = _named(error, {self.folder(job.id) / job.file: job.name})
+            result = {"run": run, "settings": settings, "notes": notes}
+            whole = job.state == "running" and not error
+            if whole:
+                self._learn_speed(job, time.monotonic() - begin)
+                self._deliver(job, result)
             with self._changed:
                 if self._closing:
-                    return
+                    warm = process
+                    break
+                whole = whole and job.state == "running"
                 if job.state == "running" and job.id in self._jobs:
-                    job.state = "failed" if error else "done"
-                    job.error, job.notes = error, notes
-                    if not error:
-                        result = {"run": run, "settings": settings, "notes": notes}
-                        job.results = [result, *job.results][:_VERSIONS]
-                    self._save(job)
+                    self._record(job, result, error)
                 removed = job.id not in self._jobs
+            warm = process if whole else None
+            if not whole:
+                process.close()
             if removed:
                 self.discard(job.id)
             else:
                 self._delete_old_outputs(job)
+            self._measured = float("-inf")
             with self._changed:
                 del self._processes[job.id]
                 self._notify()  # it may have been started again meanwhile
+        if warm is not None:
+            warm.close()
 
-    def _take(self) -> tuple[Job, WorkerProcess] | None:
+    def _record(self, job: Job, result: dict[str, Any], error: str) -> None:
+        """Write down how a conversion ended."""
+        job.state = "failed" if error else "done"
+        job.error, job.notes = error, result["notes"]
+        if not error:
+            job.results = [result, *job.results][:_VERSIONS]
+        self._save(job)
+
+    def _deliver(self, job: Job, result: dict[str, Any]) -> None:
+        """Note the sizes of a result's files, and copy them to the user's folder."""
+        files = [*self._results(job, result)]
+        sizes = [path.stat().st_size for path, _ in files]
+        result["sizes"] = dict(zip(result["settings"]["outputs"], sizes, strict=True))
+        if self._output is None:
+            return
+        try:
+            copies = [copy_out(path, self._output, name) for path, name in files]
+            result["copies"] = [copy.name for copy in copies]
+        except OSError as error:
+            why = error.strerror or error
+            result["notes"].append(f"could not be copied to {self._output}: {why}")
+
+    def _learn_speed(self, job: Job, seconds: float) -> None:
+        pixels = job.info["width"] * job.info["height"] * job.done
+        if job.done > 1 and job.settings["preset"] not in SHORT_PRESETS:
+            self._store.save_speed(job.settings["quality"], seconds / pixels * 1e6)
+
+    def _take(self, warm: WorkerProcess | None) -> tuple[Job, WorkerProcess] | None:
         """Wait for the next job; None when there will be no more."""
         with self._changed:
             while not self._closing:
@@ -317,35 +389,60 @@ class Jobs:
                 ]
                 if waiting:
                     job = min(waiting, key=lambda job: job.turn)
-                    job.state = "running"
+                    job.state, job.step = "running", "load"
                     self._save(job)
-                    self._processes[job.id] = self._start_process()
-                    return job, self._processes[job.id]
+                    if warm is not None and not warm.alive:
+                        warm.close()
+                        warm = None
+                    process = warm or self._start_process()
+                    self._processes[job.id] = process
+                    return job, process
                 self._changed.wait()
         return None
 
     def _convert(
-        self, job: Job, process: WorkerProcess, run: int, settings: dict[str, Any]
+        self,
+        job: Job,
+        process: WorkerProcess,
+        run: int,
+        settings: dict[str, Any],
+        warm: WorkerProcess | None,
     ) -> tuple[list[str], str]:
         """Convert a job; returns notes, and why it failed or ""."""
         folder, target = self.folder(job.id), self._outputs(job, run)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
-        background = settings["background"]
-        done = call(
-            process,
-            work.convert,
-            folder / job.file,
-            target,
-            settings["outputs"],
-            str(folder / job.backdrop) if background == "image" else background,
-            settings["ratio"],
-            read_choice(settings.get("choice")),
-            report=partial(self._set_progress, job),
-        )
-        return list(map(without_flags, done.notes)), without_flags(done.error)
+        background = self.backgrounds.resolve(settings["background"])
+        arguments = folder / job.file, target, settings, background
+        report = partial(self._set_progress, job)
+        try:
+            done = call(process, work.convert, *arguments, report=report)
+        except WorkError as error:
+            killed = isinstance(error.__cause__, ProcessKilledError)
+            with self._changed:
+                if process is not warm or not killed or job.state != "running":
+                    raise
+                # What earlier jobs left in its memory must not fail this one.
+                process.close()
+                process = self._processes[job.id] = self._start_process()
+            done = call(process, work.convert, *arguments, report=report)
+        names = {folder / job.file: job.name, Path(background): "the background"}
+        names |= {target / file: file for file in FILES.values()}
+        clean = [
+            _named(without_flags(text), names) for text in (*done.notes, done.error)
+        ]
+        return clean[:-1], clean[-1]
 
-    def _set_progress(self, job: Job, done: int, frames: int | None) -> None:
+    def _set_progress(self, job: Job, step: str, done: int, frames: int | None) -> None:
         with self._changed:
-            job.done, job.frames = done, frames
+            job.step, job.done = step, done
+            job.frames = frames or job.frames
             self._notify()
+
+
+def _named(text: str, names: dict[Path, str]) -> str:
+    """Replace paths of the work folder by the names that the user knows."""
+    for path, name in names.items():
+        if path.is_absolute():
+            text = text.replace(str(path), name)
+    return text

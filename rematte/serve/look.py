@@ -37,7 +37,7 @@ from rematte.video.tone import displayed
 SIDE = 1024  # longer side of the pictures, at most [pixels]
 # Mattes of the picture and of its mirror image agree less than this where the network
 # is unsure; `rematte inspect` has the same limit. The second is for soft edges alone.
-_AGREES, _EDGES_AGREE = 0.96, 0.75
+_AGREES, _EDGES_AGREE = 0.96, 0.7
 _SOFT = 0.05  # alpha further than this from 0 and 1 is a soft edge
 _FEWEST = 0.0005  # share of the picture from which on soft edges are judged
 
@@ -106,7 +106,11 @@ def _find(
     chosen = Chosen(parse_who(person))
     matted = _matted(model, path, choice.at, ratio, False)
     matted.cut = False
-    chosen.take(chosen.look(matted, matted.pixels("alpha", True)), matted.size)
+    labels = chosen.look(matted, matted.pixels("alpha", True))
+    try:
+        chosen.take(labels, matted.size)
+    except ValueError as error:
+        raise ValueError("nobody is there; click on a person") from error
     return chosen
 
 

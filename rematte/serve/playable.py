@@ -66,12 +66,15 @@ def write_playable(
         made = [opened(files[kind]) for kind in shown]
         views = views_of(list(files))
         info = replace(
-            info, width=size[0] * len(views), height=size[1], colour=as_sdr(colour)
+            info,
+            width=size[0] * len(views),
+            height=size[1],
+            depth=8,
+            colour=as_sdr(colour),
         )
-        writer = FileWriter(
-            target, info, choose(target, info, alpha=False, crf=21),
-            source=files[shown[0]], end=Fraction(LONGEST),
-        )  # fmt: skip
+        encoding = choose(target, info, alpha=False, codec="h264", crf=21)
+        sound = files[shown[0]]
+        writer = FileWriter(target, info, encoding, sound, end=Fraction(LONGEST))
         try:
             for frames in zip(*made, strict=False):
                 if frames[0].time >= LONGEST:

@@ -31,15 +31,14 @@ def call(
     try:
         return process.call(function, *args, report=report, timeout=timeout)
     except ProcessKilledError as error:
-        remedy = "; try a smaller video"
-        remedy += "" if error.limit is None else ", or raise --memory-limit"
-        raise WorkError(f"{error}{remedy}") from error
+        raise WorkError(f"{error}; try a smaller video") from error
     except Exception as error:
         raise WorkError(without_flags(explain(error)[1])) from error
 
 
 def without_flags(text: str) -> str:
-    """Leave remedies out of a message that name flags of the command line."""
+    """Leave flags, and remedies that name them, out of a message."""
+    text = re.sub(r" \(--[a-z-]+\)", "", text)
     clauses = [
         ", or ".join(
             part for part in clause.split(", or ") if not re.search("--[a-z]", part)

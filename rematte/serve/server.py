@@ -43,15 +43,17 @@ except ImportError as error:
 
 from rematte.serve import work
 from rematte.serve.bodies import limited, read_json
-from rematte.serve.job import IMAGES, Job, check_name
+from rematte.serve.delivery import file_name, open_output
+from rematte.serve.job import IMAGES, PILLOW_IMAGES, Job, check_name
 from rematte.serve.jobs import Jobs
 from rematte.serve.processes import WorkError
+from rematte.serve.settings import FILES
 from rematte.serve.viewing import Viewing
 from rematte.workers.planning import VIDEOS
 from rematte.workers.pool import machine_memory
 
 _STATIC = Path(__file__).parent / "static"
-_LARGEST_IMAGE = 100_000_000  # [bytes]
+_PICTURES = {*IMAGES, *PILLOW_IMAGES}
 _POLL_PERIOD = 0.2  # [s]
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
@@ -125,8 +127,10 @@ class _Page:
             Route(one, self._remove, methods=["DELETE"]),
             Route(f"{one}/start", self._start, methods=["POST"]),
             Route(f"{one}/cancel", self._cancel, methods=["POST"]),
-            Route(f"{one}/background", self._set_background, methods=["PUT"]),
-            Route(f"{one}/background", self._background),
+            Route("/api/backgrounds", self._add_background, methods=["POST"]),
+            Route("/api/backgrounds/{id}", self._remove_background, methods=["DELETE"]),
+            Route("/api/backgrounds/{id}", self._background),
+            Route("/api/rematte.zip", self._all_files),
             *Viewing(self._jobs, self._job).routes(one),
             Route(f"{one}/files/{{kind}}", self._file),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
@@ -146,8 +150,8 @@ class _Page:
         while not self._ending():
             if seen != self._jobs.version:
                 seen, quiet = self._jobs.version, 0.0
-                state = {"limit": self._limit, "jobs": self._jobs.listing()}
-                yield f"data: {json.dumps(state)}\n\n"
+                state = await run_in_threadpool(self._jobs.state)
+                yield f"data: {json.dumps({'limit': self._limit, **state})}\n\n"
             elif quiet > 15:  # so that a closed page is noticed
                 quiet = 0.0
                 yield ": still here\n\n"
@@ -156,7 +160,7 @@ class _Page:
 
     async def _upload(self, request: Request) -> Response:
         name = request.query_params.get("name", "")
-        suffix = check_name(name, VIDEOS)
+        suffix = check_name(name, VIDEOS | _PICTURES)
         id = self._jobs.new_id()
         try:
             file = f"source{suffix}"
@@ -184,26 +188,35 @@ class _Page:
         await run_in_threadpool(self._jobs.cancel, self._job(request))
         return Response(status_code=204)
 
-    async def _set_background(self, request: Request) -> Response:
-        job = self._job(request)
+    async def _add_background(self, request: Request) -> Response:
         name = request.query_params.get("name", "")
-        file = f"background-{secrets.token_hex(4)}{check_name(name, IMAGES)}"
-        path = self._jobs.folder(job.id) / file
+        file = f"source{check_name(name, {*VIDEOS, *IMAGES})}"
+        id = self._jobs.new_id()
         try:
-            await _receive(request, path, min(self._limit, _LARGEST_IMAGE))
+            await _receive(request, self._jobs.folder(id) / file, self._limit)
             await to_thread.run_sync(
-                self._jobs.set_backdrop, job, name, file, limiter=self._examining
+                self._jobs.backgrounds.add, id, name, file, limiter=self._examining
             )
         except BaseException:
-            path.unlink(missing_ok=True)
+            self._jobs.discard(id)
             raise
+        return JSONResponse({"id": id}, 201)
+
+    async def _remove_background(self, request: Request) -> Response:
+        id = request.path_params["id"]
+        await run_in_threadpool(self._jobs.backgrounds.remove, id)
         return Response(status_code=204)
 
     async def _background(self, request: Request) -> Response:
-        job = self._job(request)
-        if not job.backdrop:
-            raise HTTPException(404, f"{job.name} has no background image")
-        return FileResponse(self._jobs.folder(job.id) / job.backdrop)
+        path = self._jobs.backgrounds.shown(request.path_params["id"])
+        if path is None:
+            raise HTTPException(404, "no such background; it may have been removed")
+        return FileResponse(path)
+
+    async def _all_files(self, request: Request) -> Response:
+        headers = {"content-disposition": 'attachment; filename="rematte.zip"'}
+        files = self._jobs.all_files()
+        return StreamingResponse(files, media_type="application/zip", headers=headers)
 
     async def _file(self, request: Request) -> Response:
         job, kind = self._job(request), request.path_params["kind"]
@@ -212,11 +225,11 @@ class _Page:
         if not results:
             raise HTTPException(404, f"{job.name} has no such result")
         made = results[0]["settings"]["outputs"]
-        files = {each: work.FILES[each] for each in made} | {"playable": work.PLAYABLE}
+        files = {each: FILES[each] for each in made} | {"playable": work.PLAYABLE}
         path = self._jobs.output(job, results[0]["run"], files.get(kind, "none"))
         if not path.is_file():
             raise HTTPException(404, f"{job.name} has no result {kind[:20]!r}")
-        name = f"{Path(job.name).stem}_{path.name}"
+        name = file_name(job.name, path.name)
         return FileResponse(path, filename=None if kind == "playable" else name)
 
 
@@ -302,6 +315,7 @@ def serve(
     jobs: int = 1,
     upload_limit: float = 20.0,
     memory_limit: float | None = None,
+    output: Path | None = None,
     report: Callable[[str], object] = print,
     note: Callable[[str], object] = lambda note: None,
 ) -> None:
@@ -316,6 +330,7 @@ def serve(
         memory_limit: Memory limit of each conversion, and of the previews [GB]; None
             takes three quarters of the machine's, divided by `jobs`. Without effect on
             Windows.
+        output: The folder that finished files are copied to; None copies none.
         report: Called with the address once it can be opened.
         note: Called with each remark about the work folder.
 
@@ -330,11 +345,12 @@ def serve(
     memory = round(memory_limit * 1e9) if memory_limit else None
     if memory is None and (all_of_it := machine_memory()) is not None:
         memory = all_of_it * 3 // 4 // max(1, jobs)
+    output = None if output is None else open_output(output)
     listener = _listen(port)
     with listener:
         port = listener.getsockname()[1]
         threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
-        queue = Jobs(folder, load, jobs, threads, memory)
+        queue = Jobs(folder, load, jobs, threads, memory, output)
         # Uvicorn sends itself the signal again once all connections are closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from rematte.errors import OutputError
 
@@ -25,7 +26,11 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, data TEXT NOT NULL)",
     # Folders of uploads that are not complete and of jobs that were removed.
     "CREATE TABLE IF NOT EXISTS leftover (id TEXT PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS background (id TEXT PRIMARY KEY, data TEXT NOT NULL)",
+    # Seconds that a frame of a million pixels took, by quality.
+    "CREATE TABLE IF NOT EXISTS speed (quality TEXT PRIMARY KEY, seconds REAL)",
 )
+Table = Literal["job", "background"]
 
 
 class Store:
@@ -129,9 +134,9 @@ class Store:
         """Give the folder of a job's files."""
         return self._folder / id
 
-    def entries(self) -> list[tuple[str, str]]:
-        """Give the id and JSON text of each job, in the order of creation."""
-        query = "SELECT id, data FROM job ORDER BY rowid"
+    def entries(self, table: Table = "job") -> list[tuple[str, str]]:
+        """Give the id and JSON text of each job or background, the oldest first."""
+        query = f"SELECT id, data FROM {table} ORDER BY rowid"
         return self._database.execute(query).fetchall()
 
     def _ids(self, table: str) -> list[str]:
@@ -144,11 +149,11 @@ class Store:
             self._database.execute("BEGIN")
             yield self._database
 
-    def save(self, id: str, data: str) -> None:
-        """Write a job's JSON text; from then on its folder is kept."""
+    def save(self, id: str, data: str, table: Table = "job") -> None:
+        """Write the JSON text of a job or background; from then on its folder stays."""
         with self._change() as database:
             database.execute(
-                "INSERT INTO job VALUES (?, ?) "
+                f"INSERT INTO {table} VALUES (?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET data = excluded.data",
                 (id, data),
             )
@@ -163,10 +168,10 @@ class Store:
         self.folder(id).mkdir(mode=0o700)
         return id
 
-    def remove(self, id: str) -> None:
-        """Take a job off the list; `discard` or the next start deletes its folder."""
+    def remove(self, id: str, table: Table = "job") -> None:
+        """Take one off its list; `discard` or the next start deletes its folder."""
         with self._change() as database:
-            database.execute("DELETE FROM job WHERE id = ?", (id,))
+            database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
             database.execute("INSERT OR IGNORE INTO leftover VALUES (?)", (id,))
 
     def discard(self, id: str) -> None:
@@ -176,6 +181,20 @@ class Store:
         if not self.folder(id).is_dir():
             with self._change() as database:
                 database.execute("DELETE FROM leftover WHERE id = ?", (id,))
+
+    def speeds(self) -> dict[str, float]:
+        """Give the seconds that a frame of a million pixels took, by quality."""
+        query = "SELECT quality, seconds FROM speed"
+        return dict(self._database.execute(query).fetchall())
+
+    def save_speed(self, quality: str, seconds: float) -> None:
+        """Write how long a frame of a million pixels took; the last ones count most."""
+        with self._change() as database:
+            database.execute(
+                "INSERT INTO speed VALUES (?, ?) ON CONFLICT (quality) DO UPDATE "
+                "SET seconds = (seconds + excluded.seconds) / 2",
+                (quality, seconds),
+            )
 
     def close(self) -> None:
         """Let another server use the folder."""

@@ -2,30 +2,30 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rematte.conversion.presets import PRESETS
+from rematte.errors import InputError
 from rematte.matting.loop import choose_ratio
-from rematte.options import Options
-from rematte.serve.choice import Choice
+from rematte.options import QUALITIES, Options, make_options
+from rematte.serve import look
+from rematte.serve.choice import Choice, read_choice
 from rematte.serve.playable import write_playable
-from rematte.video.images import decode_image
+from rematte.serve.settings import FILES, is_over_background, kind_of
+from rematte.video.fitting import fitted_size
+from rematte.video.frame import VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.sheet import shrunk_size
 from rematte.workers.jobs import convert_job
 from rematte.workers.planning import Job
 
-# The file that each output on the page makes.
-FILES = {
-    "mov": "cutout.mov",
-    "webm": "cutout.webm",
-    "mp4": "composition.mp4",
-    "alpha": "alpha.mp4",
-}
-_KINDS = {"mov": "output", "webm": "output", "mp4": "composition", "alpha": "alpha"}
 PLAYABLE = "playable.mp4"
+# Outputs that are played like another one.
+_SHOWN_AS = {"png": "mov", "webp": "mov", "jpg": "mp4", "mask": "alpha"}
 
 _PREVIEW_SIDE = 1280
 _REPORT_PERIOD = 0.1  # [s]
@@ -43,8 +43,8 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
         path: The video.
 
     Returns:
-        "width", "height", "frames" (None if unknown), "rate", and the three "ratios"
-        to show; the second is that of `auto` where the video is large.
+        "width", "height", "frames" (None if unknown), "rate", "photo" (whether it is
+        one), "bytes", and the "ratios" of the three qualities.
 
     Raises:
         InputError: If it is not a video, or damaged at its beginning.
@@ -54,34 +54,80 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
     size = shrunk_size(info.width, info.height, _PREVIEW_SIDE)
     with VideoReader(path, ReadOptions(size=size)) as reader:
         next(iter(reader))
-    finest = choose_ratio(info.width, info.height, "full-body")
     return {
         "width": info.width,
         "height": info.height,
         "frames": info.frames,
         "rate": float(info.rate),
-        "ratios": [round(finest * part, 4) for part in (1 / 2, 2 / 3, 1)],
+        "photo": info.still,
+        "bytes": path.stat().st_size,
+        "ratios": [
+            round(choose_ratio(info.width, info.height, way), 4)
+            for way in QUALITIES.values()
+        ],
     }
 
 
-def examine_image(model: Any, path: Path) -> None:
-    """Decode an image to check that it can be a background.
+def examine_background(model: Any, path: Path, target: Path) -> dict[str, bool]:
+    """Decode the first frame of a background, and write it for the page to show.
+
+    Args:
+        model: Not used.
+        path: An image or a video.
+        target: An image.
+
+    Returns:
+        "video": Whether it is one.
 
     Raises:
         InputError: If it cannot be read.
     """
-    decode_image(path)
+    look.still(model, path, target, 0.0, look.SIDE)
+    with VideoReader(path) as reader:
+        return {"video": not reader.info.still}
+
+
+def read_by_pillow(model: Any, path: Path, target: Path) -> None:
+    """Write a photo that FFmpeg cannot read as a PNG, turned upright.
+
+    Args:
+        model: Not used.
+        path: AVIF or HEIC.
+        target: The PNG.
+
+    Raises:
+        InputError: If Pillow, or its plug-in for HEIC, is missing or cannot read it.
+    """
+    try:
+        from PIL import Image, ImageOps
+
+        with suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image).convert("RGBA").save(
+                target, compress_level=1
+            )
+    except ImportError as error:
+        raise InputError(
+            f"{path}: such photos are read by Pillow, which is not installed; save it "
+            "as JPEG or PNG, or install rematte[avif]"
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: not a photo that can be read here; save it as JPEG or PNG (HEIC "
+            "needs the package pillow-heif)"
+        ) from error
 
 
 def convert(
     model: Any,
     path: Path,
     folder: Path,
-    outputs: list[str],
+    settings: dict[str, Any],
     background: str,
-    ratio: float | str,
-    choice: Choice,
-    report: Callable[[int, int | None], object],
+    report: Callable[[str, int, int | None], object],
 ) -> Job:
     """Convert a video, and write a small one that the page plays.
 
@@ -89,43 +135,70 @@ def convert(
         model: The network.
         path: The video.
         folder: The folder of the outputs, which get the names in `FILES`.
-        outputs: Keys of `FILES`, of "mov" and "webm" at most one.
+        settings: From `check_settings`.
         background: The background of the composition, if there is one.
-        ratio: Size of the coarse pass, or "auto".
-        choice: Which part is converted, and who is cut out.
-        report: Called at intervals with the frames done and, if known, their number.
+        report: Called at intervals with what is done before the first frame, or "", the
+            frames done and, if known, their number.
 
     Returns:
         The job with how it went.
     """
-    last = 0.0
+    outputs, last = settings["outputs"], 0.0
+    report("look", 0, None)
 
     def report_sometimes(done: int, total: int | None) -> None:
         nonlocal last
         if time.monotonic() - last > _REPORT_PERIOD:
             last = time.monotonic()
-            report(done, total)
+            report("", done, total)
 
-    job = Job(path, {_KINDS[kind]: folder / FILES[kind] for kind in outputs})
+    files = {key: folder / FILES[key] for key in outputs}
+    job = Job(path, {kind_of(key): file for key, file in files.items()})
+    choice = read_choice(settings["choice"])
     with VideoReader(path) as reader:
         info = reader.info
     with TemporaryDirectory(prefix="rematte-") as scratch:
-        options = Options(
-            downsample_ratio=ratio,
-            region="auto",
-            seq_chunk="auto",
-            warmup="auto",
-            edge_colour="clean",
-            background={"composition": background} if "mp4" in outputs else None,
-            **choice.options(info.width, info.height, Path(scratch)),
-        )
+        options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
     if job.status == "failed":
         return job
-    report(job.frames, job.frames)
-    files = {kind: folder / FILES[kind] for kind in outputs}
+    report("", job.frames, job.frames)
+    if "webp" in outputs and not info.still:  # FFmpeg cannot read it
+        job.notes.append("moving WebP is not played on this page; download it")
+        return job
     try:
-        write_playable(path, files, folder / PLAYABLE, choice.start)
+        shown = {_SHOWN_AS.get(key, key): file for key, file in files.items()}
+        write_playable(path, shown, folder / PLAYABLE, choice.start)
     except (ValueError, OSError) as error:  # the outputs are complete all the same
         job.notes.append(f"no small video to play here: {error}")
     return job
+
+
+def _make_options(
+    settings: dict[str, Any],
+    choice: Choice,
+    info: VideoInfo,
+    background: str,
+    folder: Path,
+) -> Options:
+    """Give the options of a conversion; masks are written into a folder."""
+    preset, size = PRESETS.get(settings["preset"]), (info.width, info.height)
+    if preset is not None and (outer := preset.options.get("input_resize")):
+        height, width = fitted_size(size[::-1], outer[::-1], "contain")
+        choice, size = choice.within((width, height), outer), outer
+    given = choice.options(*size, folder)
+    if preset is not None and preset.seconds is not None:
+        length = given.get("end", float("inf")) - given.get("start", 0)
+        if length > preset.seconds:
+            given.pop("end", None)  # the preset's own
+    over = is_over_background(settings["outputs"])
+    return make_options(
+        preset=settings["preset"],
+        quality=settings["quality"],
+        region="auto",
+        seq_chunk="auto",
+        warmup="auto",
+        edge_colour="clean",
+        background={"composition": background} if over else None,
+        **given,
+    )

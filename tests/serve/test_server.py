@@ -21,9 +21,9 @@ from torch import Tensor
 
 from rematte.errors import OutputError
 from rematte.serve import serve
-from rematte.serve.job import check_settings
 from rematte.serve.jobs import Jobs
 from rematte.serve.server import make_app
+from rematte.serve.settings import check_settings
 
 TOKEN, PORT = "the-token", 8770
 HOST = f"127.0.0.1:{PORT}"
@@ -83,9 +83,10 @@ class Server:
         at_once: int = 1,
         limit: int = 30 * MIB,
         memory: int | None = None,
+        output: Path | None = None,
     ) -> None:
         self.folder = folder
-        self.jobs = Jobs(folder, load, at_once, 1, memory)
+        self.jobs = Jobs(folder, load, at_once, 1, memory, output)
         app = make_app(self.jobs, TOKEN, PORT, limit)
         self.client = TestClient(
             app, f"http://{HOST}/{TOKEN}/", headers=ORIGIN, follow_redirects=False
@@ -97,7 +98,7 @@ class Server:
         )
 
     def start(self, id: str, **settings: Any) -> Any:
-        settings = {"outputs": ["mp4"], "background": "green", "ratio": 1, **settings}
+        settings = {"outputs": ["mp4"], "background": "green", **settings}
         return self.client.post(f"api/jobs/{id}/start", json=settings)
 
     def still(self, id: str, kind: str = "frame", at: Any = 0) -> Any:
@@ -363,14 +364,20 @@ def test_nothing_else_can_be_read(shared: Server, path: str) -> None:
         ([], "settings must be"),
         ({}, "outputs must be a list"),
         ({"outputs": []}, "outputs must be a list"),
-        ({"outputs": ["../x"]}, "outputs must be a list of mov, webm, mp4, alpha"),
+        (
+            {"outputs": ["../x"]},
+            "outputs must be a list of mov, webm, webp, mp4, alpha",
+        ),
         ({"outputs": [{}]}, "outputs must be a list"),
-        ({"outputs": ["mov", "webm"]}, "choose one of mov and webm"),
+        ({"outputs": ["mov", "webm"]}, "choose one transparent file"),
         ({"outputs": ["mp4"], "background": "/etc/x.png"}, "background must be"),
         ({"outputs": ["mp4"], "background": 3}, "background must be"),
-        ({"outputs": ["mp4"], "ratio": 2}, "ratio must be auto or a number in"),
-        ({"outputs": ["mp4"], "ratio": "x"}, "ratio must be"),
-        ({"outputs": ["mp4"], "ratio": True}, "ratio must be"),
+        ({"outputs": ["mp4"], "background": "file:../../x"}, "background must be"),
+        ({"outputs": ["mp4"], "background": "ready:../x"}, "background must be"),
+        ({"outputs": ["mp4"], "quality": "x"}, "quality must be one of fast, balanced"),
+        ({"outputs": ["mp4"], "quality": 2}, "quality must be"),
+        ({"outputs": ["mp4"], "preset": "web"}, "preset must be one of resolve, web"),
+        ({"outputs": ["webm"], "preset": []}, "preset must be"),
     ],
 )
 def test_settings_are_checked(settings: Any, message: str) -> None:
@@ -457,39 +464,54 @@ def test_a_video_goes_in_and_results_come_out(
     assert server.client.delete(f"api/jobs/{id}").status_code == 404
 
 
-def test_an_image_stands_behind(shared: Server, clip: Path, tmp_path: Path) -> None:
-    server = shared
+def test_a_background_is_for_all_clips(
+    new: Callable[..., Server], clip: Path, tmp_path: Path
+) -> None:
+    server = new(Fake)
     id = server.upload(clip).json()["id"]
-    answer = server.start(id, background="image")
+    answer = server.start(id, background=f"file:{'0' * 16}")
     assert answer.status_code == 400
-    assert "upload an image first" in error(answer)
+    assert "choose another" in error(answer)
     Image.new("RGB", (30, 20), (0, 0, 255)).save(tmp_path / "blue.png")
 
-    def put(name: str, content: bytes) -> Any:
-        address = f"api/jobs/{id}/background"
-        return server.client.put(address, params={"name": name}, content=content)
+    def post(name: str, content: bytes) -> Any:
+        params = {"name": name}
+        return server.client.post("api/backgrounds", params=params, content=content)
 
     blue = (tmp_path / "blue.png").read_bytes()
-    assert put("../blue.png", blue).status_code == 400
-    assert put("blue.mp4", blue).status_code == 400
-    refused = put("text.png", b"no image")
+    assert post("../blue.png", blue).status_code == 400
+    assert post("blue.txt", blue).status_code == 400
+    refused = post("text.png", b"no image")
     assert refused.status_code == 422
     assert error(refused).startswith("text.png: not a")
-    refused = put("list.png", f"ffconcat version 1.0\nfile {clip}\n".encode())
+    refused = post("list.png", f"ffconcat version 1.0\nfile {clip}\n".encode())
     assert refused.status_code == 422
-    assert server.client.get(f"api/jobs/{id}/background").status_code == 404
-    assert put("blue.png", blue).status_code == 204
-    assert put("blue.png", blue).status_code == 204
-    assert len(server.files()) == 2  # the first one was replaced
-    assert server.client.get(f"api/jobs/{id}/background").content == blue
-    server.start(id, background="image")
-    assert server.wait_done(id)["state"] == "done"
-    (tmp_path / "got.mp4").write_bytes(
-        server.client.get(f"api/jobs/{id}/files/mp4").content
-    )
+    assert len(server.files()) == 1
+    picture = post("blue.png", blue).json()["id"]
+    video = post("a clip.mp4", clip.read_bytes()).json()["id"]
+    assert server.jobs.state()["backgrounds"] == [
+        {"id": picture, "name": "blue.png", "video": False},
+        {"id": video, "name": "a clip.mp4", "video": True},
+    ]
+    for which in (picture, video):
+        shown = server.client.get(f"api/backgrounds/{which}")
+        assert shown.headers["content-type"] == "image/webp"
+        server.start(id, background=f"file:{which}")
+        assert server.wait_done(id)["state"] == "done"
+    first, second = (result["run"] for result in server.job(id)["results"])
+    address = f"api/jobs/{id}/files/mp4?run="
+    (tmp_path / "got.mp4").write_bytes(server.client.get(f"{address}{second}").content)
     # The fake's alpha is the red channel, and the first frame is black.
     assert decode(tmp_path / "got.mp4")[0][30, 50, 2] > 200
-    server.client.delete(f"api/jobs/{id}")
+    assert server.client.get(f"{address}{first}").status_code == 200
+    server.jobs.close()
+    server = new(Fake)
+    assert len(server.jobs.state()["backgrounds"]) == 2
+    assert server.client.delete(f"api/backgrounds/{video}").status_code == 204
+    assert server.client.get(f"api/backgrounds/{video}").status_code == 404
+    assert not server.jobs.folder(video).exists()
+    assert server.start(id, background="ready:studio").status_code == 204
+    assert server.wait_done(id)["state"] == "done"
 
 
 def test_a_job_is_cancelled_and_started_again(slow: Server, clip: Path) -> None:
@@ -902,7 +924,7 @@ def test_memory_has_a_limit(new: Callable[..., Server], clip: Path) -> None:
     job = server.wait_done(id)
     assert job["state"] == "failed"
     assert "more than 1.0 GB of memory" in job["error"]
-    assert "--memory-limit" in job["error"]
+    assert "--" not in job["error"]
     assert server.upload(clip).status_code == 201
 
 
@@ -917,9 +939,9 @@ def test_memory_has_a_limit(new: Callable[..., Server], clip: Path) -> None:
         b"[]",
         b"null",
         b"9" * 9000,
-        b'{"outputs": ["mp4"], "ratio": NaN}',
-        b'{"outputs": ["mp4"], "ratio": 1e999}',
-        b'{"outputs": ["mp4"], "ratio": ' + b"9" * 4000 + b"}",
+        b'{"outputs": ["mp4"], "quality": NaN}',
+        b'{"outputs": ["mp4"], "quality": 1e999}',
+        b'{"outputs": ["mp4"], "quality": ' + b"9" * 4000 + b"}",
         b'{"outputs": ["mp4"], "background": "\\ud800"}',
     ],
 )

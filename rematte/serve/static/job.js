@@ -3,43 +3,57 @@
 import { makeLook } from "./look.js";
 import { makePlayer } from "./player.js";
 import * as server from "./server.js";
-import { translate, words } from "./words.js";
+import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, toSettings } from "./settings.js";
+import { size, translate, words } from "./words.js";
 
 const template = document.getElementById("job-card");
-const choice = document.getElementById("preview-choice");
+// Outputs of photos are played like those of videos.
+const SHOWN_AS = { png: "mov", webp: "mov", jpg: "mp4", mask: "alpha" };
 
-/** Make the card of a job; gives the element and what updates it. */
-export function makeCard(id) {
+/**
+ * Make the card of a job; gives the element and what updates it.
+ *
+ * `common` has the choices for all clips, and `own` those of this one, or null.
+ */
+export function makeCard(id, common, own) {
   const card = template.content.firstElementChild.cloneNode(true);
   const find = (selector) => card.querySelector(selector);
   const form = find("form");
   const player = makePlayer(card);
-  const look = makeLook(card, id, { ratio: () => settings().ratio, changed: () => paint() });
+  const look = makeLook(card, id, { ratio: () => job.info.ratios[qualityIndex(value())], changed: () => paint() });
   let job = null;
   let begun = null; // when, and at which frame, this run was first seen
-  let backdrop = ""; // what the previews show
   let shown = null; // the run whose result is shown
 
-  for (const radio of card.querySelectorAll(".backgrounds [type=radio]")) {
-    radio.name = `background-${id}`;
+  let quality = null; // what the look shows
+
+  const choices = makeSettings(form, (next) => {
+    own.set(next);
+    follow();
+  });
+
+  const value = () => own.get() ?? common.value();
+
+  /** The length of the part that is converted [s]; null for all of it. */
+  function partLength() {
+    const { start, end } = look.choice();
+    return start === null && end === null ? null : (end ?? job.info.frames / job.info.rate) - (start ?? 0);
   }
 
-  function chosen(name) {
-    return form.querySelector(`[name="${name}-${id}"]:checked`)?.value;
-  }
+  const seconds = () => estimate(job.info, value(), common.speeds(), partLength());
 
-  function settings() {
-    const outputs = [];
-    if (form.clear.checked) outputs.push(form.format.value);
-    if (form.mp4.checked) outputs.push("mp4");
-    if (form.alpha.checked) outputs.push("alpha");
-    const kind = chosen("background");
-    return {
-      outputs,
-      background: kind === "colour" ? form.tint.value : kind,
-      ratio: Number(chosen("ratio")),
-      choice: look.choice(),
-    };
+  /** Show the choices that this clip has now. */
+  function follow() {
+    choices.show(value());
+    find(".same").hidden = !own.get();
+    find(".own > summary").textContent = own.get() ? words().ownNow : words().own;
+    if (!job) return;
+    const parts = [describe(value(), job.info.photo)];
+    if (seconds()) parts.push(words().about(seconds()));
+    find(".plan").textContent = parts.join(" · ");
+    paint();
+    if (quality && quality !== value().quality) look.refresh();
+    quality = value().quality;
   }
 
   function refuse(text) {
@@ -56,65 +70,42 @@ export function makeCard(id) {
     }
   }
 
-  // The look at a moment
-
-  function makeDetails() {
-    // What "auto" would take, or the nearest.
-    const usual = Math.min(1, 512 / Math.max(job.info.width, job.info.height));
-    const far = job.info.ratios.map((ratio) => Math.abs(ratio - usual));
-    job.info.ratios.forEach((ratio, index) => {
-      const detail = choice.content.firstElementChild.cloneNode(true);
-      Object.assign(detail.querySelector("input"), {
-        name: `ratio-${id}`, value: ratio, checked: far[index] === Math.min(...far),
-      });
-      detail.addEventListener("change", () => look.refresh());
-      find(".previews").append(detail);
-    });
-  }
-
-  /** Show the background behind each preview, as it will be in the MP4. */
+  /** Show the background behind the cut-out, as it will be. */
   function paint() {
-    const { background } = settings();
-    const over = form.mp4.checked;
-    find(".backgrounds").disabled = !over;
-    form.format.disabled = !form.clear.checked;
-    for (const stage of card.querySelectorAll(".stage")) {
-      const behind = stage.querySelector(".behind");
-      stage.classList.toggle("squares", !over || (background === "image" && !job.backdrop));
-      stage.style.backgroundColor = over && background.startsWith("#") ? background : "";
-      const source = !over ? ""
-        : background === "blur" ? look.room()
-        : background === "image" && job.backdrop ? server.jobAddress(id, `background?${job.backdrop}`)
-        : "";
-      behind.hidden = !source;
-      if (source && behind.getAttribute("src") !== source) behind.src = source;
-      // As of the converter: a standard deviation of 1/80 of the longer side.
-      const side = Math.max(stage.clientWidth, stage.clientHeight);
-      behind.classList.toggle("blurred", background === "blur");
-      behind.style.filter = background === "blur" ? `blur(${side / 80}px)` : "";
-    }
+    const { background } = value();
+    const over = isOver(value());
+    const stage = find(".stage");
+    const behind = stage.querySelector(".behind");
+    stage.classList.toggle("squares", !over);
+    stage.style.backgroundColor = over && background.startsWith("#") ? background : "";
+    const source = !over ? "" : background === "blur" ? look.room() : pictureOf(background);
+    behind.hidden = !source;
+    if (source && behind.getAttribute("src") !== source) behind.src = source;
+    // As of the converter: a standard deviation of 1/80 of the longer side.
+    const side = Math.max(stage.clientWidth, stage.clientHeight);
+    behind.classList.toggle("blurred", background === "blur");
+    behind.style.filter = background === "blur" ? `blur(${side / 80}px)` : "";
   }
 
   form.addEventListener("input", () => { refuse(""); paint(); });
   new ResizeObserver(() => { if (job) paint(); }).observe(find(".stage"));
 
-  form.backdrop.addEventListener("change", () => attempt(async () => {
-    const [file] = form.backdrop.files;
-    if (!file) return;
-    form.querySelector(`[name="background-${id}"][value=image]`).checked = true;
-    await server.setBackground(id, file);
-    find(".picked").textContent = file.name;
-  }));
+  find(".same").addEventListener("click", () => {
+    own.set(null);
+    follow();
+    find(".own > summary").focus();
+  });
+
+  /** Start the conversion with the choices that this clip has. */
+  async function start() {
+    const wanted = { ...toSettings(value(), job.info.photo), choice: look.choice() };
+    if (!wanted.outputs.length) throw new Error(words().nothing);
+    await server.start(id, wanted);
+  }
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(async () => {
-      const wanted = settings();
-      if (!wanted.outputs.length) throw new Error(words().nothing);
-      if (wanted.background === "image" && !job.backdrop && form.mp4.checked) throw new Error(words().needImage);
-      if (!form.mp4.checked) wanted.background = "green"; // not used
-      await server.start(id, wanted);
-    });
+    attempt(start);
   });
   find(".cancel").addEventListener("click", () => attempt(() => server.cancel(id)));
   find(".remove").addEventListener("click", () => {
@@ -128,7 +119,7 @@ export function makeCard(id) {
     const { done, frames } = job;
     if (job.state === "queued" || done === 0) {
       bar.removeAttribute("value");
-      find(".eta").textContent = job.state === "queued" ? words().waiting : words().beginning;
+      find(".eta").textContent = job.state === "queued" ? words().waiting : words().steps[job.step] ?? words().steps.look;
       begun = null;
       return;
     }
@@ -141,12 +132,13 @@ export function makeCard(id) {
     find(".eta").textContent = parts.join(" · ");
   }
 
-  function makeLinks({ run, settings }) {
+  function makeLinks({ run, settings, sizes }) {
     return settings.outputs.map((kind) => {
       const link = document.createElement("a");
       link.href = server.jobAddress(id, `files/${kind}?run=${run}`);
       link.download = "";
       link.dataset.kind = kind;
+      if (sizes) link.dataset.size = sizes[kind];
       return link;
     });
   }
@@ -157,10 +149,10 @@ export function makeCard(id) {
     find(".earlier").hidden = !earlier.length;
     if (!newest || shown === newest.run) return;
     shown = newest.run;
-    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs, job.info.rate);
+    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), job.info.rate);
     find(".downloads").replaceChildren(...makeLinks(newest));
     for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
-    find(".notes").replaceChildren(...newest.notes.map((note) => {
+    find(".notes").replaceChildren(...[...newest.notes, ...newest.copies ? [words().copies(newest.copies.join(", "))] : []].map((note) => {
       const item = document.createElement("li");
       item.textContent = note;
       return item;
@@ -174,11 +166,13 @@ export function makeCard(id) {
     }));
   }
 
-  function describe({ settings }) {
-    const index = job.info.ratios.indexOf(settings.ratio);
-    const parts = [index < 0 ? String(settings.ratio) : words().details[index]];
-    const { background } = settings;
-    if (settings.outputs.includes("mp4")) parts.push({ blur: words().blur, image: words().image }[background] ?? background);
+  function nameResult({ settings }) {
+    // Earlier versions of the page had numbers in place of qualities.
+    const parts = [words().details[qualityIndex(settings)] ?? settings.ratio];
+    const [kind, name] = settings.background.split(":");
+    if (settings.outputs.some((output) => ["mp4", "jpg"].includes(output))) {
+      parts.push({ blur: words().blur, ready: words().ready[name], file: words().background }[kind] ?? kind);
+    }
     return parts.join(" · ");
   }
 
@@ -188,19 +182,18 @@ export function makeCard(id) {
     if (!job) return;
     look.say();
     find(".badge").textContent = words().states[job.state];
-    find(".facts").textContent = words().facts(job);
+    find(".facts").textContent = [words().facts(job), job.info.bytes && size(job.info.bytes)].filter(Boolean).join(", ");
+    choices.say();
+    follow();
     find(".setup > summary").textContent = job.results.length ? words().again : words().setup;
     find(".previous").hidden = job.state === "done";
     for (const result of job.results.slice(1)) {
       const text = card.querySelector(`.earlier [data-run="${result.run}"]`);
-      if (text) text.textContent = describe(result);
+      if (text) text.textContent = nameResult(result);
     }
-    card.querySelectorAll(".preview").forEach((preview, index) => {
-      preview.querySelector(".name").textContent = words().details[index];
-      preview.querySelector(".ratio").textContent = String(Number(job.info.ratios[index].toFixed(3)));
-    });
     for (const link of card.querySelectorAll(".result a")) {
       link.textContent = words().files[link.dataset.kind];
+      if (link.dataset.size) link.textContent += ` · ${size(link.dataset.size)}`;
       link.setAttribute("aria-label", `${words().download}: ${link.textContent}`);
     }
     showProgress();
@@ -211,7 +204,7 @@ export function makeCard(id) {
     job = next;
     if (!before) {
       find("h3").textContent = job.name;
-      makeDetails();
+      card.classList.toggle("photo", job.info.photo);
       look.open(job.info, job.settings.choice);
     }
     const busy = job.state === "queued" || job.state === "running";
@@ -225,11 +218,15 @@ export function makeCard(id) {
       showResults();
       say();
     }
-    if (backdrop !== job.backdrop || !before) paint();
-    backdrop = job.backdrop;
+    if (!before) paint();
     if (busy) showProgress();
     return before !== null && before.state !== job.state;
   }
 
-  return { element: card, update, say };
+  return {
+    element: card, update, say, follow, start,
+    job: () => job,
+    offer: choices.offer,
+    seconds,
+  };
 }

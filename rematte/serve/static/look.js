@@ -87,9 +87,9 @@ export function makeLook(card, id, { ratio, changed }) {
   // Pictures
 
   /** Show a picture that was loaded, and let go of the one before. */
-  function replace(image, source) {
+  function replace(image, content) {
     URL.revokeObjectURL(image.dataset.loaded);
-    image.src = image.dataset.loaded = source;
+    image.src = image.dataset.loaded = URL.createObjectURL(content);
   }
 
   function later() {
@@ -114,15 +114,15 @@ export function makeLook(card, id, { ratio, changed }) {
     load(jobAddress(id, `still/frame?at=${at}`), {
       urgent: true,
       wanted,
-      ready: (source) => { replace(original, source); changed(); },
+      ready(content) { replace(original, content); changed(); },
       failed: () => {},
     });
     load(jobAddress(id, "cutout"), {
       urgent: true,
       wanted,
       options: post({ at, ratio: ratio(), choice: { person: choice.person, marks: choice.marks } }),
-      ready(source) {
-        replace(cutout, source);
+      ready(content) {
+        replace(cutout, content);
         made = true;
         say();
         timer = setTimeout(() => judge(at, wanted), JUDGED);
@@ -135,7 +135,7 @@ export function makeLook(card, id, { ratio, changed }) {
     load(jobAddress(id, "judgement"), {
       wanted,
       options: post({ at, ratio: ratio() }),
-      async ready(source) { verdict = await (await fetch(source)).json(); say(); },
+      async ready(content) { verdict = JSON.parse(await content.text()); say(); },
       failed: () => {},
     });
   }

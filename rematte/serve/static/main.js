@@ -1,5 +1,6 @@
 // The page: files in, cards for the jobs.
 
+import { makeCommon, ownChoices } from "./common.js";
 import { makeCard } from "./job.js";
 import { listen, upload } from "./server.js";
 import { switchLanguage, translate, words } from "./words.js";
@@ -8,9 +9,13 @@ const find = (id) => document.getElementById(id);
 const cards = new Map();
 let limit = Infinity;
 
+const announce = (text) => { find("live").textContent = text; };
+const common = makeCommon(cards, announce);
+
 function say() {
   translate(document);
   find("language").textContent = words().other;
+  common.say();
   for (const card of cards.values()) card.say();
 }
 
@@ -80,12 +85,12 @@ listen((state) => {
   limit = state.limit;
   for (const job of state.jobs) {
     if (!cards.has(job.id)) {
-      const made = makeCard(job.id);
+      const made = makeCard(job.id, common, ownChoices(job.id));
       cards.set(job.id, made);
       find("jobs").prepend(made.element);
     }
     if (cards.get(job.id).update(job)) {
-      find("live").textContent = `${job.name}: ${words().states[job.state]}`;
+      announce(`${job.name}: ${words().states[job.state]}`);
     }
   }
   const there = new Set(state.jobs.map((job) => job.id));
@@ -95,6 +100,7 @@ listen((state) => {
       cards.delete(id);
     }
   }
+  common.update(state);
   find("jobs-title").hidden = cards.size === 0;
   showTitle(state.jobs);
 }, (reached) => { find("offline").hidden = reached; });

@@ -58,8 +58,9 @@ export function makePlayer(card) {
   function draw() {
     const width = video.videoWidth / held.length;
     const height = video.videoHeight;
-    if (!width) return;
+    if (!width || !video.duration) return;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    player.style.setProperty("--shape", width / height);
     if (held.includes(view.value)) {
       panel(picture, view.value, width, height);
     } else {
@@ -75,7 +76,7 @@ export function makePlayer(card) {
     canvas.dataset.drawn = video.currentTime;
     seek.value = video.currentTime;
     seek.setAttribute("aria-valuetext", clock(video.currentTime));
-    find(".clock").textContent = `${clock(video.currentTime)} / ${clock(video.duration || 0)}`;
+    find(".clock").textContent = `${clock(video.currentTime)} / ${clock(video.duration)}`;
   }
 
   function drawHandle(x, height) {
@@ -149,7 +150,7 @@ export function makePlayer(card) {
       rate = framesPerSecond;
       load(next, {
         wanted: () => card.isConnected && address === next,
-        ready(source) {
+        ready(content) {
           held = panels(outputs);
           const views = [
             ...(held.includes("mp4") ? ["mp4"] : []),
@@ -159,7 +160,7 @@ export function makePlayer(card) {
           view.replaceChildren(...views.map((name) => new Option("", name)));
           URL.revokeObjectURL(video.src);
           player.hidden = false;
-          video.src = source;
+          video.src = URL.createObjectURL(content);
           video.requestVideoFrameCallback?.(draw); // loaded is not always decoded
           say();
         },

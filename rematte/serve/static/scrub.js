@@ -50,8 +50,8 @@ export function makeScrub(card, id, { moved, trimmed }) {
     end.addEventListener("change", () => trimmed());
   }
   const press = (name, act) => card.querySelector(name).addEventListener("click", act);
-  press(".step-back", () => move(number(at) - 1));
-  press(".step-on", () => move(number(at) + 1));
+  press(".moment .step-back", () => move(number(at) - 1));
+  press(".moment .step-on", () => move(number(at) + 1));
   press(".start-here", () => { trim(number(at), number(last), last); trimmed(); });
   press(".end-here", () => { trim(number(first), number(at), first); trimmed(); });
   press(".whole", () => { trim(0, count - 1); trimmed(); });
@@ -65,7 +65,7 @@ export function makeScrub(card, id, { moved, trimmed }) {
       const middle = ((index + 0.5) * count) / length / rate;
       load(jobAddress(id, `still/thumb?at=${middle.toFixed(3)}`), {
         wanted: () => picture.isConnected && card.querySelector(".setup").open,
-        ready: (source) => { picture.src = source; },
+        ready(content) { picture.src = URL.createObjectURL(content); },
         failed: () => {},
         ignored: () => picture.classList.add("missing"),
       });

@@ -1,13 +1,15 @@
 // What the page asks of the server. Addresses are relative: the token is in the page's.
 
+import { words } from "./words.js";
+
 const json = { "content-type": "application/json" };
 
+/** Ask for something; errors are sentences. */
 async function ask(address, options) {
-  const answer = await fetch(address, options);
-  if (!answer.ok) {
-    const body = await answer.json().catch(() => ({}));
-    throw new Error(body.error ?? `${answer.status} ${answer.statusText}`);
-  }
+  const answer = await fetch(address, options).catch(() => { throw new Error(words().lost); });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(body.error ?? words().failed);
+  return body;
 }
 
 export const jobAddress = (id, rest) => `api/jobs/${id}/${rest}`;
@@ -19,8 +21,11 @@ export const cancel = (id) => ask(jobAddress(id, "cancel"), { method: "POST" });
 
 export const remove = (id) => ask(`api/jobs/${id}`, { method: "DELETE" });
 
-export const setBackground = (id, file) =>
-  ask(jobAddress(id, `background?name=${encodeURIComponent(file.name)}`), { method: "PUT", body: file });
+/** Upload a background for all clips; gives its id. */
+export const addBackground = async (file) =>
+  (await ask(`api/backgrounds?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).id;
+
+export const removeBackground = (id) => ask(`api/backgrounds/${id}`, { method: "DELETE" });
 
 /** Runs at most `most` asynchronous functions at a time, urgent ones first. */
 function makeQueue(most) {
@@ -40,7 +45,7 @@ function makeQueue(most) {
   };
 }
 
-// A browser opens six connections to one server, and the news hold one. What loads by
+// A browser opens six connections to one server, and the news of all tabs hold one. What loads by
 // itself leaves some of them for clicks.
 const loads = makeQueue(2);
 const uploads = makeQueue(2);
@@ -52,7 +57,7 @@ let lost = []; // what could not be loaded while the server was away
 export const post = (data) => ({ method: "POST", headers: json, body: JSON.stringify(data) });
 
 /**
- * Load what the server makes, once it is made; gives its address to `ready`.
+ * Load what the server makes, once it is made; `ready` gets its content.
  *
  * `failed` gets a sentence, `ignored` is called where it was no longer wanted. When the
  * server was away, it is loaded once it is back.
@@ -70,7 +75,7 @@ export function load(address, how) {
       return;
     }
     if (answer.status === 202) setTimeout(() => load(address, how), POLL);
-    else if (answer.ok) ready(URL.createObjectURL(answer.content));
+    else if (answer.ok) ready(answer.content);
     else failed((await answer.json().catch(() => ({}))).error);
   }, urgent);
 }
@@ -91,7 +96,7 @@ export function upload(file, { progress, done, failed }) {
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => progress(event.loaded / event.total));
     request.addEventListener("load", () =>
-      request.status === 201 ? done() : failed(request.response?.error ?? String(request.status)));
+      request.status === 201 ? done() : failed(request.response?.error ?? words().failed));
     request.addEventListener("error", () => failed(null));
     request.addEventListener("loadend", end);
     request.send(file);
@@ -101,11 +106,28 @@ export function upload(file, { progress, done, failed }) {
 
 /** Call `news` with the state of everything whenever it changes. */
 export function listen(news, reached) {
+  function take({ state, lost }) {
+    reached(!lost);
+    if (lost) return;
+    loadLost();
+    news(JSON.parse(state));
+  }
+  if (!("SharedWorker" in window)) {
+    listenAlone(take);
+    return;
+  }
+  const { port } = new SharedWorker("events.js");
+  port.addEventListener("message", (event) => take(event.data));
+  port.start();
+  addEventListener("pagehide", () => port.postMessage("closed"));
+}
+
+function listenAlone(take) {
   const source = new EventSource("api/events");
-  source.addEventListener("message", (event) => { reached(true); loadLost(); news(JSON.parse(event.data)); });
+  source.addEventListener("message", (event) => take({ state: event.data }));
   source.addEventListener("error", () => {
-    reached(false);
+    take({ lost: true });
     // A browser tries again by itself, but not after some errors.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(news, reached), 1000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listenAlone(take), 1000);
   });
 }

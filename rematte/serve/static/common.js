@@ -1,0 +1,121 @@
+// What concerns all clips: the choices for them, starting them, and their files.
+
+import * as server from "./server.js";
+import { describe, makeSettings, remember, remembered } from "./settings.js";
+import { size, words } from "./words.js";
+
+const CLOSED = "rematte-settings-closed";
+const OWN = "rematte-own"; // the choices of clips that differ, by the id of the job
+const form = document.getElementById("common");
+const bar = document.getElementById("all");
+const find = (selector) => form.querySelector(selector);
+
+function readOwn() {
+  try {
+    return JSON.parse(localStorage.getItem(OWN)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** The choices of one clip, or null, which outlive the page. */
+export const ownChoices = (id) => ({
+  get: () => readOwn()[id] ?? null,
+  set(value) {
+    const { [id]: _, ...others } = readOwn();
+    localStorage.setItem(OWN, JSON.stringify(value ? { ...others, [id]: value } : others));
+  },
+});
+
+/** Wire up the choices for all; `cards` has the cards by id, `announce` says a sentence. */
+export function makeCommon(cards, announce) {
+  let state = { jobs: [], backgrounds: [], speeds: {} };
+  let shown = ""; // the part of the state that matters here
+  const choices = makeSettings(form, (value) => {
+    remember(value);
+    follow();
+  });
+  choices.show(remembered());
+  find(".choices").open = localStorage.getItem(CLOSED) === null;
+  find(".choices").addEventListener("toggle", () => {
+    if (find(".choices").open) localStorage.removeItem(CLOSED);
+    else localStorage.setItem(CLOSED, "yes");
+  });
+
+  const ready = () => [...cards.values()].filter((card) => card.job().state === "ready");
+  const done = () => state.jobs.filter((job) => job.state === "done");
+
+  /** Show what depends on the choices, or on the clips. */
+  function follow() {
+    for (const card of cards.values()) card.follow();
+    find(".choices > summary").textContent = describe(choices.value(), false);
+    const seconds = ready().map((card) => card.seconds());
+    const known = seconds.filter(Boolean);
+    const videos = ready().filter((card) => !card.job().info.photo);
+    find(".estimate").textContent = known.length && known.length === videos.length
+      ? words().about(known.reduce((sum, part) => sum + part, 0))
+      : videos.length ? words().noEstimate
+      : ready().length ? "" : words().nothingReady;
+    find(".start").textContent = words().startAll(ready().length);
+    find(".start").hidden = !ready().length;
+  }
+
+  function say() {
+    choices.say();
+    find(".output").textContent = state.output ? words().copied(state.output) : "";
+    const finished = state.jobs.filter((job) => job.results.length);
+    const files = finished.flatMap((job) => Object.values(job.results[0].sizes ?? {}));
+    bar.hidden = !state.jobs.length;
+    const [zip, clear, space] = ["a", ".clear-done", ".space"].map((name) => bar.querySelector(name));
+    zip.hidden = !files.length;
+    zip.textContent = words().downloadAll(files.length, size(files.reduce((sum, part) => sum + part, 0)));
+    clear.hidden = !done().length;
+    clear.textContent = words().clearDone(done().length);
+    space.textContent = words().space(size(state.used ?? 0), size(state.free ?? 0));
+    follow();
+  }
+
+  function refuse(text) {
+    find(".refused").hidden = !text;
+    find(".refused").textContent = text;
+  }
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    refuse("");
+    const failed = [];
+    let count = 0;
+    for (const card of ready()) {
+      await card.start().then(() => { count += 1; }, (error) => failed.push(`${card.job().name} (${error.message})`));
+    }
+    if (failed.length) refuse(words().unstarted(failed.join(", ")));
+    if (count) announce(words().allStarted(count));
+  });
+
+  bar.querySelector(".clear-done").addEventListener("click", async () => {
+    const jobs = done();
+    if (!confirm(words().sureAll(jobs.length))) return;
+    for (const job of jobs) await server.remove(job.id).catch((error) => refuse(error.message));
+    announce(words().cleared);
+    document.getElementById("files").focus();
+  });
+
+  return {
+    value: choices.value,
+    speeds: () => state.speeds,
+    say,
+    /** Take what the server says. */
+    update(next) {
+      state = next;
+      const key = JSON.stringify({ ...next, jobs: next.jobs.map(({ id, state, turn }) => [id, state, turn]) });
+      if (key === shown) return;
+      shown = key;
+      const ids = new Set(state.jobs.map((job) => job.id));
+      for (const id of Object.keys(readOwn())) if (!ids.has(id)) ownChoices(id).set(null);
+      form.hidden = !state.jobs.length;
+      choices.offer(state.backgrounds);
+      for (const card of cards.values()) card.offer(state.backgrounds);
+      say();
+    },
+  };
+}

@@ -1,0 +1,226 @@
+"""Photos, copies of finished files, the ZIP of all, and processes that stay warm."""
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import Fake, decode
+from PIL import Image
+from test_server import Server, error
+from torch import Tensor
+
+from rematte.errors import OutputError
+from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
+from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
+
+
+class Numbered(Fake):
+    """Leaves a file named after its process in a folder.
+
+    Args:
+        place: The folder.
+    """
+
+    def __init__(self, place: Path) -> None:
+        super().__init__()
+        self.place = place
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        (self.place / str(os.getpid())).touch()
+        return super().forward(src, *rest)
+
+
+class Dies(Fake):
+    """Kills its process when it converts for the second time."""
+
+    count = 0
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        Dies.count += rest[0] is None if rest else 1
+        if Dies.count > 1:
+            os._exit(1)
+        return super().forward(src, *rest)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return open_output(tmp_path_factory.mktemp("finished") / "new")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, output: Path) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("delivered") / "work", Fake, output=output)
+    yield server
+    server.jobs.close()
+
+
+@pytest.fixture
+def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+    return make_clip(tmp_path / "clip.mp4", 4)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Makes a server over a folder of its own."""
+    made: list[Server] = []
+
+    def fresh(load: Any) -> Server:
+        made.append(Server(tmp_path / "work", load))
+        return made[-1]
+
+    yield fresh
+    for server in made:
+        server.jobs.close()
+
+
+def make_photo(path: Path) -> Path:
+    Image.new("RGB", (40, 24), (250, 90, 60)).save(path)
+    return path
+
+
+def convert(server: Server, path: Path, **settings: Any) -> dict[str, Any]:
+    id = server.upload(path).json()["id"]
+    answer = server.start(id, **settings)
+    assert answer.status_code == 204, answer.text
+    job = server.wait_done(id)
+    assert job["state"] == "done", job["error"]
+    return job
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif"])
+def test_a_photo_becomes_photos(
+    server: Server, output: Path, tmp_path: Path, suffix: str
+) -> None:
+    photo = make_photo(tmp_path / f"me {suffix}.{suffix}")
+    made = ["png", "jpg", "mask"] if suffix == "avif" else ["webp"]
+    job = convert(server, photo, outputs=made, background="#0000ff")
+    assert job["info"]["photo"]
+    assert job["info"]["bytes"] == photo.stat().st_size
+    assert list(job["results"][0]["sizes"]) == made
+    assert not job["notes"]
+    for kind in made:
+        path = output / f"me {suffix}_{FILES[kind]}"
+        assert path.stat().st_size == job["results"][0]["sizes"][kind]
+        with Image.open(path) as image:
+            assert image.size == (40, 24)
+            if kind != "mask":
+                assert image.mode == ("RGB" if kind == "jpg" else "RGBA")
+
+
+def test_a_photo_is_no_video(server: Server, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.heic").write_bytes(b"nothing of the kind")
+    refused = server.upload(tmp_path / "no.heic")
+    assert refused.status_code == 422
+    assert error(refused).startswith("no.heic: not a photo")
+    photo = server.upload(make_photo(tmp_path / "a.png")).json()["id"]
+    video = server.upload(clip).json()["id"]
+    assert "outputs of a photo must be" in error(server.start(photo, outputs=["mp4"]))
+    assert "outputs of a video must be" in error(server.start(video, outputs=["png"]))
+
+
+def test_presets_make_what_their_receivers_take(server: Server, clip: Path) -> None:
+    job = convert(server, clip, outputs=["webm"], preset="web")
+    assert list(job["results"][0]["sizes"]) == ["webm"]
+    for preset, output in PRESET_OUTPUTS.items():
+        assert check_settings({"outputs": [output], "preset": preset})
+    for name in READY:
+        assert Path(server.jobs.backgrounds.resolve(f"ready:{name}")).is_file()
+
+
+def test_a_sticker_is_short_and_what_is_painted_fits_it(
+    server: Server, tmp_path: Path, make_clip: Callable[..., Path]
+) -> None:
+    red = np.full((48, 96, 3), (250, 0, 0), np.uint8)  # of which the fake cuts all out
+    clip = make_clip(tmp_path / "red.mp4", [red] * 12, rate=2)
+    marks = [{"keep": False, "points": [[0, 0], [0.5, 1]], "size": 0, "since": 0}]
+    job = convert(
+        server, clip, outputs=["webm"], preset="telegram",
+        choice={"end": 5.5, "marks": marks},
+    )  # fmt: skip
+    made = server.jobs.output(
+        server.jobs.get(job["id"]), job["results"][0]["run"], "cutout.webm"
+    )
+    with VideoReader(made, ReadOptions(alpha=True)) as reader:
+        frames = list(reader)
+    assert frames[-1].time < 3
+    alpha = frames[0].pixels[..., 3]
+    assert alpha.shape == (512, 512)
+    # The picture lies between bars, and its left half is painted out.
+    assert alpha[140:370, 260:].min() > 200
+    assert max(alpha[140:370, :250].max(), alpha[:120].max(), alpha[390:].max()) < 50
+
+
+def test_finished_files_are_copied_and_replace_nothing(
+    server: Server, clip: Path, output: Path
+) -> None:
+    for name in ("clip_composition.mp4", "clip_composition (2).mp4"):
+        job = convert(server, clip)
+        assert job["results"][0]["copies"] == [name]
+        assert len(decode(output / name)) == 4
+    assert not list(output.glob(".*"))
+    assert server.jobs.state()["output"] == str(output)
+    away = output.rename(output.with_name("away"))
+    job = convert(server, clip)
+    away.rename(output)
+    assert "could not be copied" in job["notes"][-1]
+
+
+def test_all_files_come_in_one_zip(server: Server, clip: Path) -> None:
+    convert(server, clip)
+    answer = server.client.get("api/rematte.zip")
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert "clip_composition.mp4" in archive.namelist()
+        assert {each.compress_type for each in archive.infolist()} == {0}
+        done = [job for job in server.jobs.listing() if job["results"]]
+        count = sum(len(job["results"][0]["sizes"]) for job in done)
+        assert len(set(archive.namelist())) == count
+
+
+def test_a_zip_is_made_part_by_part(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(5_000_000))
+    files = [(large, "ä.mov"), (tmp_path / "gone", "gone.mov"), (large, "ä.mov")]
+    parts = list(zip_files(files))
+    assert max(map(len, parts)) < 2_000_000
+    with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as archive:
+        assert archive.namelist() == ["ä.mov", "ä (2).mov"]
+        assert archive.read("ä.mov") == large.read_bytes()
+
+
+def test_names_of_results_fit_any_system(tmp_path: Path) -> None:
+    assert file_name("take:2?.mp4", "cutout.mov") == "take_2__cutout.mov"
+    assert file_name("...mp4", "cutout.mov") == "file_cutout.mov"
+    assert len(file_name("木" * 250 + ".mp4", "cutout.mov").encode()) < 200
+    (tmp_path / "made").write_text("made")
+    assert copy_out(tmp_path / "made", tmp_path, "made").name == "made (2)"
+    with pytest.raises(OutputError, match="--output"):
+        open_output(tmp_path / "made" / "below")
+
+
+def test_the_network_stays_loaded(
+    fresh: Callable[..., Server], clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "seen").mkdir()
+    server = fresh(partial(Numbered, tmp_path / "seen"))
+    for _ in range(3):
+        convert(server, clip)
+    assert len(list((tmp_path / "seen").iterdir())) == 1
+    assert server.jobs.state()["speeds"]["balanced"] > 0
+
+
+def test_a_used_process_that_dies_is_replaced(
+    fresh: Callable[..., Server], clip: Path
+) -> None:
+    server = fresh(Dies)
+    for _ in range(2):  # the second one in a new process
+        convert(server, clip, choice={"end": 0.08})

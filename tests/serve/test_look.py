@@ -1,0 +1,244 @@
+"""Looking at a moment: its pictures, the choice of who is cut out, the small video."""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_clip
+from fakes import Fake, decode
+from numpy.typing import NDArray
+from PIL import Image
+from test_server import Server, error
+
+from rematte.serve.choice import read_choice
+from rematte.serve.pictures import Pictures
+from rematte.serve.playable import views_of
+
+WIDTH, HEIGHT, COUNT = 96, 64, 20
+
+
+def draw(count: int = COUNT) -> list[NDArray[np.uint8]]:
+    """Two people, whose alpha is their red; the right one comes after ten frames."""
+    frames = []
+    for index in range(count):
+        frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        frame[16:48, 8:32] = 255, 10 * index, 0
+        if index >= 10:
+            frame[16:48, 64:88] = 255, 0, 200
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("look") / "work", Fake)
+    yield server
+    server.jobs.close()
+
+
+@pytest.fixture(scope="module")
+def id(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    clip = make_clip(tmp_path_factory.mktemp("clip") / "two.mp4", draw(), sound=True)
+    return str(server.upload(clip).json()["id"])
+
+
+def picture(answer: Any) -> NDArray[np.uint8]:
+    assert answer.status_code == 200
+    with Image.open(io.BytesIO(answer.content)) as image:
+        return np.asarray(image)
+
+
+def alpha(server: Server, id: str, at: float, **choice: Any) -> NDArray[np.uint8]:
+    return picture(server.moment(id, at=at, choice=choice))[..., 3]
+
+
+def test_the_frame_of_any_moment_is_shown(server: Server, id: str) -> None:
+    for at, green in ((0.02, 0), (0.3, 70), (0.78, 190), (99, 190)):
+        frame = picture(server.still(id, at=at))
+        assert frame.shape == (HEIGHT, WIDTH, 3)
+        assert abs(int(frame[32, 20, 1]) - green) < 12
+    thumb = server.still(id, "thumb", at=0.5)
+    assert thumb.headers["content-type"] == "image/jpeg"
+
+
+def test_the_cut_out_of_a_moment_is_settled(server: Server, id: str) -> None:
+    early, late = alpha(server, id, 0.02), alpha(server, id, 0.78)
+    assert min(early[32, 20], late[32, 20], late[32, 76]) > 250
+    assert max(early[32, 76], late[32, 48], early[32, 48]) < 5
+
+
+def test_one_person_is_kept_or_left_out(server: Server, id: str) -> None:
+    right = {"x": 76 / WIDTH, "y": 0.5, "at": 0.78}
+    kept = alpha(server, id, 0.78, person={**right, "keep": True})
+    assert (kept[32, 76] > 250, kept[32, 20]) == (True, 0)
+    left_out = alpha(server, id, 0.78, person={**right, "keep": False})
+    assert (left_out[32, 20] > 250, left_out[32, 76]) == (True, 0)
+    # At another moment they are known by their colours.
+    again = alpha(server, id, 0.7, person={**right, "keep": True})
+    assert (again[32, 76] > 250, again[32, 20]) == (True, 0)
+    nobody = {"x": 0.5, "y": 0.5, "at": 0.78, "keep": True}
+    answer = server.moment(id, at=0.78, choice={"person": nobody})
+    assert answer.status_code == 422
+    assert "nobody is there" in error(answer)
+
+
+def test_painted_areas_hold_for_their_time(server: Server, id: str) -> None:
+    box = {"points": [[0.4, 0.3], [0.6, 0.7]], "size": 0, "keep": True, "since": 0.5}
+    stroke = {"points": [[0.1, 0.5], [0.3, 0.5]], "size": 0.1, "keep": False}
+    made = alpha(server, id, 0.78, marks=[box, stroke])
+    assert made[32, 48] == 255
+    assert made[32, 20] == 0
+    assert made[20, 20] > 250
+    assert alpha(server, id, 0.3, marks=[box])[32, 48] < 5
+    assert alpha(server, id, 0.78)[32, 48] < 5
+
+
+def test_it_says_where_nobody_is(server: Server, tmp_path: Path) -> None:
+    black = [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 3
+    id = server.upload(make_clip(tmp_path / "black.mp4", black)).json()["id"]
+    assert server.moment(id, "judgement").json() == {
+        "nobody": True, "unsure": False, "edges": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ([1], "choice must be an object"),
+        ({"start": -1}, "start must be a number from 0"),
+        ({"start": 2, "end": 1}, "end must be later than the start"),
+        ({"person": {"x": 2, "y": 0}}, "a place must be a number from 0 to 1"),
+        ({"person": {"x": 0.5, "y": 0, "at": 1}, "start": 2}, "outside of the part"),
+        ({"marks": [{"points": []}]}, "points must be a list"),
+        ({"marks": [{"points": [[0, 0]], "size": 0}]}, "a box has two corners"),
+        ({"marks": [{"points": [[0, True]], "size": 1}]}, "a place must be a number"),
+        ({"marks": [{}] * 65}, "at most 64"),
+        ({"marks": [{"path": "/etc/passwd"}]}, "mark must be an object of keep"),
+    ],
+)
+def test_what_is_no_choice_is_refused(
+    server: Server, id: str, choice: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_choice(choice)
+    for answer in (server.start(id, choice=choice), server.moment(id, choice=choice)):
+        assert answer.status_code == 400
+        assert message in error(answer)
+
+
+@pytest.mark.parametrize("moment", [{"at": -1}, {"at": "x"}, {"ratio": 0}])
+def test_what_is_no_moment_is_refused(
+    server: Server, id: str, moment: dict[str, Any]
+) -> None:
+    assert server.moment(id, **moment).status_code == 400
+    assert server.still(id, "poster").status_code == 404
+
+
+def test_a_part_is_converted_with_the_choice(
+    server: Server, id: str, tmp_path: Path
+) -> None:
+    choice = {
+        "start": 0.480001,
+        "end": 0.719999,
+        "person": {"x": 76 / WIDTH, "y": 0.5, "at": 0.6, "keep": False},
+        "marks": [{"points": [[0.4, 0.3], [0.6, 0.7]], "size": 0, "keep": True}],
+    }
+    outputs = ["alpha", "mp4"]
+    assert server.start(id, outputs=outputs, choice=choice).status_code == 204
+    job = server.wait_done(id)
+    assert (job["state"], job["done"]) == ("done", 6)
+    made = {}
+    for kind in ("alpha", "playable"):
+        content = server.client.get(f"api/jobs/{id}/files/{kind}").content
+        (tmp_path / f"{kind}.mp4").write_bytes(content)
+        made[kind] = decode(tmp_path / f"{kind}.mp4")
+        assert len(made[kind]) == 6
+    last = made["alpha"][-1][..., 0]
+    assert min(last[32, 20], last[32, 48]) > 240
+    assert last[32, 76] < 15
+    # Frame 12 comes first, in all views: original, cut-out, alpha, composition.
+    views = np.split(made["playable"][0].astype(int), 4, axis=1)
+    assert views_of(outputs) == ["original", "cutout", "alpha", "mp4"]
+    assert abs(views[0][32, 20] - [255, 120, 0]).max() < 25
+    assert abs(views[1][32, 20] - [255, 120, 0]).max() < 25
+    assert views[1][32, 76].max() < 25
+    assert (views[2][32, 20].min() > 230, views[2][32, 76].max() < 25) == (True, True)
+
+
+class Gate:
+    """A process whose first call waits to be let through."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def call(self, name: str, function: Any, path: Path, *args: Any) -> None:
+        target, number = args
+        self.calls.append(number)
+        self.reached.set()
+        self.open.wait()
+        target.write_text(str(number))
+
+
+def test_what_was_asked_for_last_comes_first(tmp_path: Path) -> None:
+    (source := tmp_path / "source.mp4").touch()
+    gate: Any = Gate()
+    pictures = Pictures(gate)
+    assert pictures.get("name", print, source, ".txt", 1) is None
+    gate.reached.wait()
+    for number in (2, 3):
+        assert pictures.get("name", print, source, ".txt", number) is None
+    gate.open.set()
+    while len(gate.calls) < 3:
+        time.sleep(0.01)
+    pictures.close()
+    assert gate.calls == [1, 3, 2]
+    made = pictures.get("name", print, source, ".txt", 2)
+    assert made is not None
+    assert made.read_text() == "2"
+
+
+def test_what_is_not_asked_for_again_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source := tmp_path / "source.mp4").touch()
+    gate: Any = Gate()
+    pictures = Pictures(gate)
+    pictures.get("name", print, source, ".txt", 1)
+    gate.reached.wait()
+    pictures.get("name", print, source, ".txt", 2)
+    monkeypatch.setattr("rematte.serve.pictures._FORGOTTEN", -1)
+    gate.open.set()
+    pictures.close()
+    assert gate.calls == [1]
+
+
+def test_old_pictures_are_deleted(
+    server: Server, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rematte.serve.pictures._SAVED", 3)
+    for n in range(5):
+        server.still(id, "thumb", at=n / 10)
+    assert len(list((server.jobs.folder(id) / "look").iterdir())) == 3
+
+
+@pytest.fixture
+def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+    return make_clip(tmp_path / "clip.mp4", 3)
+
+
+def test_what_failed_is_tried_again(tmp_path: Path, clip: Path) -> None:
+    server = Server(tmp_path / "work", Fake)
+    id = server.upload(clip).json()["id"]
+    source = server.jobs.folder(id) / "source.mp4"
+    content = source.read_bytes()
+    source.write_bytes(b"no video")
+    assert server.still(id).status_code == 422
+    source.write_bytes(content)
+    assert server.still(id).status_code == 200
+    server.jobs.close()

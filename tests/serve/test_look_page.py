@@ -1,0 +1,185 @@
+"""Looking at a moment and playing a result by clicks and keys, in a real browser."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_clip
+from fakes import decode
+from playwright.sync_api import Page, expect
+from test_page import CLIP, LONG, Served, is_state, upload
+
+COUNT = 12
+# Alpha of the cut-out at places that are shares of the picture.
+ALPHA = """(image, places) => {
+  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return places.map(([x, y]) => context.getImageData(
+    Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data[3]);
+}"""
+LEFT, RIGHT = (0.25, 0.6), (0.75, 0.6)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The person of the demo clip twice, and nobody in the last frames."""
+    frames = [frame[::3, ::3] for frame in decode(CLIP)[:COUNT]]
+    twice = [np.hstack([frame, frame[:, ::-1]]) for frame in frames]
+    empty = [np.full_like(twice[0], 90)] * COUNT
+    return make_clip(
+        tmp_path_factory.mktemp("clip") / "two.mp4", [*twice, *empty], sound=True
+    )
+
+
+@pytest.fixture(scope="module")
+def page(
+    launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, clip: Path
+) -> Iterator[Page]:
+    """The page with a clip; it must report no error of its own."""
+    served = Served(tmp_path_factory.mktemp("look") / "work")
+    browser = launch("--disable-gpu")
+    page = browser.new_page(locale="en-US")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(served.address)
+    upload(page, clip)
+    yield page
+    browser.close()
+    assert served.end() == 0
+    assert not errors
+
+
+def is_made(page: Page) -> None:
+    expect(page.locator(".busy")).to_be_hidden(timeout=LONG)
+
+
+def look_at(page: Page, frame: int) -> None:
+    page.locator(".scrub .at").fill(str(frame))
+    is_made(page)
+
+
+def alpha(page: Page) -> list[int]:
+    is_made(page)
+    found: list[int] = page.locator(".cutout").evaluate(ALPHA, [LEFT, RIGHT])
+    return found
+
+
+def click(page: Page, place: tuple[float, float], surface: str = ".layer") -> None:
+    box = page.locator(surface).bounding_box()
+    assert box
+    page.locator(surface).click(
+        position={"x": place[0] * box["width"], "y": place[1] * box["height"]}
+    )
+
+
+def test_a_moment_is_chosen_and_thumbnails_come(page: Page) -> None:
+    is_made(page)
+    expect(page.locator(".strip img[src]")).to_have_count(10, timeout=LONG)
+    assert min(alpha(page)) > 200
+    look_at(page, 2 * COUNT - 2)
+    assert max(alpha(page)) < 50
+    expect(page.locator(".verdict")).to_have_text("No people found here.", timeout=LONG)
+    page.locator(".scrub .at").press("Home")
+    expect(page.locator(".now")).to_have_text("0:00.0")
+    for _ in range(5):
+        page.locator(".moment .step-on").click()
+    expect(page.locator(".now")).to_have_text("0:00.2")
+    expect(page.locator(".scrub .at")).to_have_attribute("aria-valuetext", "0:00.2")
+
+
+def test_a_click_keeps_or_leaves_out_a_person(page: Page) -> None:
+    look_at(page, 5)
+    click(page, LEFT)
+    expect(page.locator(".chosen")).to_have_text("One person is kept")
+    assert [a > 200 for a in alpha(page)] == [True, False]
+    page.get_by_label("Leave one out").check()
+    click(page, LEFT, ".stage")
+    assert [a > 200 for a in alpha(page)] == [False, True]
+    page.get_by_role("button", name="Undo").click()
+    assert [a > 200 for a in alpha(page)] == [True, False]
+    page.keyboard.press("Control+z")
+    assert min(alpha(page)) > 200
+    click(page, (0.5, 0.05))
+    expect(page.locator(".busy")).to_contain_text("click on a person", timeout=LONG)
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    assert min(alpha(page)) > 200
+
+
+def test_areas_are_painted_by_mouse_and_by_keys(page: Page) -> None:
+    look_at(page, 5)
+    page.get_by_label("Paint out").check()
+    layer = page.locator(".layer")
+    box = layer.bounding_box()
+    assert box
+    places = [(box["x"] + x * box["width"], box["y"] + 0.6 * box["height"])
+              for x in (0.2, 0.25, 0.3)]  # fmt: skip
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place)
+    page.mouse.up()
+    expect(page.locator(".chosen")).to_have_text("1 area painted out")
+    assert [a > 200 for a in alpha(page)] == [False, True]
+    # A box over the right one, for this moment alone, from the middle of the picture.
+    page.locator("[name=shape]").select_option("box")
+    page.locator("[name=holds]").select_option("before")
+    page.locator(".tool-hint").click()
+    layer.focus()
+    layer.press("Enter")
+    for key in ("Shift+ArrowRight",) * 4 + ("Shift+ArrowDown",) * 3:
+        layer.press(key)
+    layer.press("Enter")
+    expect(page.locator(".chosen")).to_have_text("2 areas painted out")
+    assert max(alpha(page)) < 50
+    look_at(page, 8)
+    assert [a > 200 for a in alpha(page)] == [False, True]
+    layer.press("Enter")
+    layer.press("Escape")
+    expect(page.locator(".chosen")).to_have_text("2 areas painted out")
+
+
+def test_previews_come_when_the_server_is_back(page: Page) -> None:
+    is_made(page)
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".busy")).to_have_text("Making the preview…")
+    expect(page.locator("#offline")).to_be_visible(timeout=LONG)
+    page.context.set_offline(False)
+    assert min(alpha(page)) > 200
+
+
+def test_a_part_is_converted_and_played(page: Page, tmp_path: Path) -> None:
+    look_at(page, 3)
+    click(page, LEFT)
+    page.get_by_role("button", name="Start here").click()
+    look_at(page, 8)
+    page.get_by_role("button", name="End here").click()
+    expect(page.locator(".part")).to_contain_text("0:00.2")
+    page.locator(".card .start").click()
+    is_state(page, "done")
+    with page.expect_download() as caught:
+        page.locator(".downloads a[data-kind=mp4]").click()
+    caught.value.save_as(tmp_path / "part.mp4")
+    assert len(decode(tmp_path / "part.mp4")) == 6
+    player = page.locator(".player")
+    expect(player.locator("canvas")).to_have_attribute("data-drawn", "0", timeout=LONG)
+    player.get_by_role("button", name="Compare").click()
+    for view, right in ("colour", (255, 0, 0)), ("alpha", (0, 0, 0)):
+        player.locator(".view").select_option(view)
+        player.locator(".player-tint").fill("#ff0000")
+        shown = player.locator("canvas").evaluate(
+            """canvas => Array.from(canvas.getContext("2d").getImageData(
+                canvas.width * .75, canvas.height * .6, 1, 1).data)"""
+        )
+        assert np.abs(np.array(shown[:3]) - right).max() < 40
+    player.get_by_role("button", name="One frame on").click()
+    expect(player.locator(".clock")).to_have_text("0:00.1 / 0:00.2")
+    player.get_by_role("button", name="Sound off").click()
+    expect(player.get_by_role("button", name="Sound on")).to_be_visible()
+    player.get_by_role("button", name="Full screen").click()
+    expect(player.get_by_role("button", name="Leave full screen")).to_be_visible()
+    player.get_by_role("button", name="Leave full screen").click()
