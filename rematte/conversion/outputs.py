@@ -19,7 +19,7 @@ from rematte.matting.background import (
 )
 from rematte.matting.finish import Finish
 from rematte.matting.masks import Masks
-from rematte.matting.people import Chosen
+from rematte.matting.person import Person
 from rematte.options import Backdrop, Options
 from rematte.video.avif_writer import AvifWriter
 from rematte.video.codecs import (
@@ -67,7 +67,7 @@ def plan_outputs(
     info: VideoInfo,
     options: Options,
     origin: Fraction | None = None,
-    chosen: Chosen | None = None,
+    chosen: Person | None = None,
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
 
@@ -139,7 +139,7 @@ def _check_plate(path: Path) -> None:
 
 
 def make_finish(
-    options: Options, rate: Fraction = Fraction(30), chosen: Chosen | None = None
+    options: Options, rate: Fraction = Fraction(30), chosen: Person | None = None
 ) -> Finish:
     """Make what changes edges, alpha and colours as the options say.
 

@@ -6,7 +6,7 @@ from rematte.engines.kernels import alpha_shape
 from rematte.engines.kernels.blur_fusion import Edges, estimate, lay_edges
 from rematte.matting.masks import Masks
 from rematte.matting.matte import Matted
-from rematte.matting.people import Chosen
+from rematte.matting.person import Person
 from rematte.video.frame import Pixels
 from rematte.video.pixels import with_depth
 
@@ -46,7 +46,7 @@ class Finish:
         despill: str | None = None,
         include: Masks | None = None,
         exclude: Masks | None = None,
-        chosen: Chosen | None = None,
+        chosen: Person | None = None,
     ) -> None:
         self._clean, self._levels = clean, (black_point, white_point)
         self._grow, self._feather = grow, feather
@@ -68,7 +68,7 @@ class Finish:
     def _reshape(self, matted: Matted) -> Pixels:
         seen = _network_alpha(matted)
         alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
-        if self.chosen and (person := self.chosen.at(matted, seen)) is not None:
+        if self.chosen and (person := self.chosen.mask(matted, seen)) is not None:
             alpha = alpha * person
         if self._include and (always := self._include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)

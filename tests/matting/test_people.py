@@ -9,7 +9,7 @@ from fakes import Fake, open_image, save_images
 from numpy.typing import NDArray
 
 from rematte.convert import Report, convert_video
-from rematte.matting.people import connected, spread
+from rematte.matting.parts import connected, spread
 from rematte.options import Options
 
 # Their alpha is their red.
