@@ -76,14 +76,14 @@ def test_one_of_two_is_followed_past_the_other(
         assert made[n][visible].mean() > 0.6
 
 
-<<<<<<< HEAD
 def test_one_is_left_out_and_all_others_are_cut_out(tmp_path: Path) -> None:
     made, report = chosen(walk(tmp_path), "not:15,30@0.92")
     assert not report.notes
     for n in (*range(8), *range(17, COUNT)):  # the second one is at that point then
         assert made[n][14:48, 10 + 5 * n : 30 + 5 * n].all()
         assert not made[n][14:48, 130 - 5 * n : 150 - 5 * n].any()
-=======
+
+
 def test_in_memory_the_same_person_has_the_same_alpha() -> None:
     frames = [draw(10 + 5 * n, 130 - 5 * n) for n in range(COUNT)]
     matter = Matter(Fake(0.0), engine="plain", downsample_ratio=1)
@@ -115,7 +115,6 @@ def test_a_point_with_a_time_is_for_conversions() -> None:
     (matted,) = Matter(Fake(0.0), engine="plain").frames([draw(20, 100)])
     with pytest.raises(ValueError, match="which convert_video does"):
         Person("20,30@1").alpha(matted)
->>>>>>> ed34a0f (preview --people numbers the people; rematte.Person and rematte.People follow them in mattes)
 
 
 def test_who_looks_alike_may_be_swapped_but_not_silently(tmp_path: Path) -> None:
