@@ -45,9 +45,8 @@ def add(commands: Commands) -> None:
         "or - and named pipes: uncompressed video (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--record", metavar="FILE",
-        help="record what is shown, beside a window, virtual camera or address",
-    )  # fmt: skip
+        "--record", metavar="FILE", help="record what is shown, beside another output"
+    )
     parser.add_argument(
         "--format", choices=PIPE_FORMATS,
         help="format of output to - or a named pipe: nut (the default), which states "

@@ -37,6 +37,7 @@ from rematte.video.sheet import draw_number, make_sheet, on_squares, still_info
 
 _SQUARES = 24  # across a picture
 _LINES = 240  # widths of the line around a window, across a picture
+_DOTS = 120  # dots of a number, across a picture
 _WINDOW = (255, 200, 40)  # its colour
 
 
@@ -128,13 +129,9 @@ def preview(
         before, frames = moment.before, moment.frames
         (matted,) = matte_last(engine, ratio, before, frames, regions)
         picture = source_picture(matted.frame, regions)
-        time = round(float(matted.frame.time), 3)
-        for each in report.people:
-            if each["time"] == time:
-                at, size = (int(each["x"]), int(each["y"])), max(2, info.width // 120)
-                draw_number(picture, int(each["number"]), at, size)
+        report.times.append(round(float(matted.frame.time), 3))
+        _draw_numbers(picture, report)
         columns.append([picture, *_drawn(matted, draw)])
-        report.times.append(time)
     if not columns:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
     _write(make_sheet(list(zip(*columns, strict=True))), target)
@@ -176,6 +173,15 @@ def _number(
             if not left:
                 break
     return found
+
+
+def _draw_numbers(picture: Pixels, report: PreviewReport) -> None:
+    """Draw the numbers of the people into the picture of the newest moment."""
+    size = max(2, picture.shape[1] // _DOTS)
+    for each in report.people:
+        if each["time"] == report.times[-1]:
+            at = int(each["x"]), int(each["y"])
+            draw_number(picture, int(each["number"]), at, size)
 
 
 def check_sheet(path: Path, target: Path, overwrite: bool) -> None:
