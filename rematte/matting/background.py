@@ -26,6 +26,10 @@ from rematte.video.transparency import over_black
 # Gives the background of a matted frame, or None for transparency.
 Background = Callable[[Matted], Plate | None]
 
+# In a blurred background, pixels whose alpha is above 1 / _SURE do not count, and those
+# that are nearer to the person than this share of the blur's radius hardly do.
+_SURE, _MARGIN = 8, 0.5
+
 COLOURS = {
     "green": (120, 255, 155),  # the documented background, not that of CSS
     "black": (0, 0, 0),
@@ -77,8 +81,9 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
 def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
     """Blur the background of a frame without smearing the person into it.
 
-    What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
-    alpha), so that the person leaves no halo.
+    Colours are weighted by how surely they are the room's, blurred, and divided by the
+    blurred weights. Pixels count in which alpha is nearly 0, and which lie apart from
+    the person, since the ones beside them still have some of their colours.
 
     Args:
         matted: The frame.
@@ -98,17 +103,40 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     most = np.uint16(65535)
     # What the source hides itself is no background.
     seen = most if frame.alpha is None else with_depth(frame.alpha, True)
-    alpha = matted.pixels("alpha", True)
-    weight = seen - np.minimum(alpha, seen)
+    # What is cut out, where that is not all that the network found.
+    alpha = matted.made.get("alpha")
+    alpha = matted.pixels("alpha", True) if alpha is None else alpha
+    # What remains of 65535 // 8 * 8 keeps some colour where no room is near.
+    weight = seen - np.minimum(np.minimum(alpha, most // _SURE) * _SURE, seen)
     shown = with_depth(source, True) * np.uint32(1) * weight >> 16
     # A wide blur loses nothing at a smaller size, and is many times faster there.
     factor = max(1, int(radius / 4))
     small = max(1, width // factor), max(1, height // factor)
     stack = resize(np.concatenate([shown.astype(np.uint16), weight], 2), *small)
-    blurred = _blur(stack.astype(np.float32), radius / factor)
-    colours = blurred[..., :3] / np.maximum(blurred[..., 3:], 6.5535) * 65535
+    surely = _apart(stack[..., 3:], max(1, round(_MARGIN * radius / factor)))
+    blurred = _blur(stack * surely, radius / factor)
+    colours = blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-4) * 65535
     rounded = np.minimum(colours + 0.5, 65535).astype(np.uint16)
     return resize(rounded, width, height)
+
+
+def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
+    """Give 1 where weights are full and further than a margin from others, else less.
+
+    Args:
+        weight: (h, w, 1), 16 bits.
+        margin: How far from others [pixels].
+
+    Returns:
+        (h, w, 1); never 0, so that pixels beside the person count where there are no
+        others near.
+    """
+    full = np.pad(weight[..., 0], margin, mode="edge")
+    for axis in (0, 1):
+        views = np.lib.stride_tricks.sliding_window_view(full, 2 * margin + 1, axis)
+        full = views.min(-1)
+    share = full[..., None].astype(np.float32) / np.float32(65535)
+    return share**4 + np.float32(1e-4)
 
 
 def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
