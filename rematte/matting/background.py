@@ -302,7 +302,8 @@ def make_background(
     if isinstance(plain, tuple):
         if not _is_colour(plain):
             raise ValueError(f"background {spec} must be three numbers from 0 to 255")
-        return _plain(plain, colour)
+        plate = _plain(plain, colour)
+        return lambda matted: plate
     text = str(spec)
     if text == "blur" or text.startswith("blur:"):
         return _blurred(text, not colour.sdr)
@@ -319,11 +320,11 @@ def make_background(
     return VideoBackground(path, fit, origin, limits, colour)
 
 
-def _plain(plain: tuple[int, int, int], colour: Colour) -> Background:
+def _plain(plain: tuple[int, int, int], colour: Colour) -> Plate:
+    """Make a background of one colour, in the encoding of the output."""
     pixels: Pixels = np.array([[plain]], np.uint8)
     convert = between(SDR, colour)
-    plate = Plate(convert(pixels) if convert else pixels)
-    return lambda matted: plate
+    return Plate(convert(pixels) if convert else pixels)
 
 
 def _blurred(text: str, original: bool) -> Background:
@@ -353,6 +354,7 @@ class Renderer:
         colour: The encoding of the result, and of the background. What is not SDR is
             made from `Frame.original`.
         finish: What is done to edges, alpha and colours; one object for all outputs.
+        outline: The colour of the outline, if `finish` makes one.
     """
 
     def __init__(
@@ -362,12 +364,14 @@ class Renderer:
         background: Background | None = None,
         colour: Colour = SDR,
         finish: Finish | None = None,
+        outline: tuple[int, int, int] = (255, 255, 255),
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
         self._kind, self._hole = kinds.get(kind, "cutout"), kind == "plate"
         self._wide, self._background = wide, background
         self._restore = None if colour.sdr else Restoration(colour)
         self._finish = finish or Finish()
+        self._outline = _plain(outline, colour)
 
     def __call__(self, matted: Matted) -> Pixels:
         """Give (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
@@ -412,7 +416,7 @@ class Renderer:
         colours = pixels[..., :3]
         if self._restore is not None:
             colours = _restored(matted, self._restore, pixels)
-        alpha = finish.alpha(matted) if finish.reshapes else pixels[..., 3:]
+        alpha = finish.inner(matted) if finish.reshapes else pixels[..., 3:]
         plate = self._plate_of(matted)
         if plate is None and self._kind != "foreground":
             cutout = np.concatenate([colours, alpha], 2)
@@ -420,14 +424,28 @@ class Renderer:
             finish.clean(matted, cutout, original=original)
             finish.show_included(matted, cutout, original)
             finish.despill(cutout)
-            return cutout
+            return self._outlined(matted, cutout) if finish.outline else cutout
         finish.clean(matted, colours, original=original)
         finish.show_included(matted, colours, original)
         finish.despill(colours)
         if plate is None:
             return with_depth(colours, self._wide)
+        if finish.outline:
+            cutout = self._outlined(matted, np.concatenate([colours, alpha], 2))
+            colours, alpha = cutout[..., :3].copy(), cutout[..., 3:]
         run_rows(_lay_over, len(colours), colours, alpha, plate.pixels(True))
         return with_depth(colours, self._wide)
+
+    def _outlined(self, matted: Matted, cutout: Pixels) -> Pixels:
+        """Lay a cut-out, (H, W, 4), over its outline."""
+        wide = cutout.itemsize == 2
+        outer = with_depth(self._finish.alpha(matted), wide).astype(np.float32)
+        inner = cutout[..., 3:].astype(np.float32)
+        share = np.divide(inner, outer, out=np.zeros_like(inner), where=outer > 0)
+        line = self._outline.pixels(wide)
+        mixed = np.round(cutout[..., :3] * share + line * (1 - share))
+        outlined = np.concatenate([mixed, outer], 2).astype(cutout.dtype)
+        return hide(outlined)
 
 
 def _restored(matted: Matted, restore: Restoration, pixels: Pixels) -> Pixels:
