@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rematte.matter.streams import Streams
     from rematte.matting.loop import matte
     from rematte.matting.matte import Matted
+    from rematte.matting.people import People
+    from rematte.matting.person import Person
     from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
     from rematte.video.frame import Frame
     from rematte.weights.load import load_model
@@ -39,6 +41,8 @@ __all__ = [
     "Matter",
     "MattingNetwork",
     "OutputError",
+    "People",
+    "Person",
     "Report",
     "Segmentation",
     "Stream",
@@ -57,6 +61,8 @@ _MODULES = {
     "Matted": "matting.matte",
     "Matter": "matter.matter",
     "MattingNetwork": "network.matting_network",
+    "People": "matting.people",
+    "Person": "matting.person",
     "Report": "convert",
     "Segmentation": "network.matting_network",
     "Stream": "matter.matter",

@@ -8,7 +8,6 @@ To add an option, add one field to `Options`, with its default, its flag and its
 and a check in `conversion/ranges.py` if it has a range; then use `options.NAME` where
 it takes effect. The flag, its help, the errors and notes about a flag without effect,
 docs/cli.md (by `tools/write_cli_docs.py`), resuming and workers need nothing more.
-
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
 
@@ -90,6 +89,7 @@ class Options:
         white_point: Alpha from this on becomes 1; in (0, 1], above `black_point`.
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
         feather: How far edges fade to both sides, 0 to 32 [pixels].
+        outline: Width of a white line around it, up to 32 [pixels], or "WIDTH:COLOUR".
         despill: "green" or "blue", limited to the larger one of the other colours.
         include: What is always cut out, with the source's colours: one or several
             masks. Each is a picture or a video, stretched to the frame, whose white is
@@ -202,6 +202,10 @@ class Options:
     feather: float = _option(
         0.0, "--feather", "let edges fade to both sides", metavar="PX", **_SHAPED
     )
+    outline: str | float | None = _option(
+        None, "--outline", "draw a line around all that is cut out, white by default",
+        metavar="PX[:COLOUR]", group=_EDGES, **_ALPHA,
+    )  # fmt: skip
     despill: str | None = _option(
         None, "--despill", "take the light of a green or blue backing off the person",
         group=_EDGES, choices=get_args(Backing), works="outputs with colours",

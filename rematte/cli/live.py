@@ -12,6 +12,8 @@ from rematte.errors import EXIT_CODES
 from rematte.video.values import parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rematte.live.run import LiveReport
 
 # As in `rematte.live.run`, which is slow to import.
@@ -42,6 +44,9 @@ def add(commands: Commands) -> None:
         help="window, virtual-camera, a file, an address (rtmp://, srt://, udp://), "
         "or - and named pipes: uncompressed video (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--record", metavar="FILE", help="record what is shown, beside another output"
+    )
     parser.add_argument(
         "--format", choices=PIPE_FORMATS,
         help="format of output to - or a named pipe: nut (the default), which states "
@@ -107,10 +112,11 @@ def run(options: Namespace) -> int:
         drop=not options.no_drop,
         raw_input=options.raw_input,
         pipe_format=options.format,
+        record=options.record,
         frame_rate=options.frame_rate,
         limit=options.limit,
         overwrite=options.overwrite,
-        report=_print_rate if shown else lambda _: None,
+        report=_make_printer() if shown else lambda _: None,
     )
     # The standard output may be the video.
     file = sys.stderr if options.output == "-" else sys.stdout
@@ -129,8 +135,19 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _print_rate(report: "LiveReport") -> None:
-    if report.frames % 10 == 0:
-        rate = report.frames / (report.seconds or 1)
-        text = f"\r{rate:.1f} pictures/s, {report.dropped} dropped "
-        print(text, end="", file=sys.stderr, flush=True)
+def _make_printer() -> "Callable[[LiveReport], None]":
+    """Make what prints the rate, and when somebody is lost or found."""
+    said = 0
+
+    def print_rate(report: "LiveReport") -> None:
+        nonlocal said
+        for at, there in report.people[said:]:
+            what = "somebody is" if there else "nobody is"
+            print(f"\r{at:.1f} s: {what} in the picture", file=sys.stderr)
+        said = len(report.people)
+        if report.frames % 10 == 0:
+            rate = report.frames / (report.seconds or 1)
+            text = f"\r{rate:.1f} pictures/s, {report.dropped} dropped "
+            print(text, end="", file=sys.stderr, flush=True)
+
+    return print_rate

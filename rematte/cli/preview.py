@@ -40,6 +40,11 @@ def add(commands: Commands) -> None:
         "--frames", type=int, default=4, metavar="N",
         help="evenly spaced moments, from left to right (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--people", action="store_true",
+        help="number the people, for --person NUMBER of convert; takes as long as a "
+        "conversion up to the last moment",
+    )  # fmt: skip
     for name in _OPTIONS:
         flags.add_option(parser, name)
     flags.add_weights(parser)
@@ -63,7 +68,8 @@ def run(words: Namespace) -> int:
     given |= {"device": device}
     report = preview(
         flags.model_loader(words, device)(), path, target, Options(**given),
-        number=words.frames, progress=not words.quiet and sys.stderr.isatty(),
+        number=words.frames, people=words.people,
+        progress=not words.quiet and sys.stderr.isatty(),
     )  # fmt: skip
     if not words.quiet:
         messages.print_notes(report.notes)
@@ -72,5 +78,12 @@ def run(words: Namespace) -> int:
     elif not words.quiet:
         times = ", ".join(f"{time:.2f}" for time in report.times)
         print(f"frames at {times} s; downsample ratio {report.downsample_ratio:.3g}")
+        for number in sorted({each["number"] for each in report.people}):
+            points = ", ".join(
+                f"{each['x']},{each['y']}@{each['time']:.2f}"
+                for each in report.people
+                if each["number"] == number
+            )
+            print(f"--person {number} is at X,Y@TIME: {points}")
         print(f"device {device} ({why}), engine {report.engine}\nsheet: {target}")
     return 0

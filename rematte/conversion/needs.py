@@ -18,6 +18,7 @@ NEEDS = {
     "live --background-fit": "a background that is an image or a video",
     "live --mbps": "an address or a file whose codec is H.264, HEVC, AV1 or VP9",
     "live --no-pace": "a source that is a file",
+    "live --record": "a window, a virtual camera or an address",
     "live --raw-input": "a source that is - or a named pipe",
     "live --quality": "a ratio that is auto",
     "live --frame-rate": "--raw-input",

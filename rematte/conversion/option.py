@@ -68,6 +68,7 @@ class ConvertOptions(MattingOptions, total=False):
     include: str | Path | Sequence[str | Path] | None
     exclude: str | Path | Sequence[str | Path] | None
     person: str | int | None
+    outline: str | float | None
     start: Rate | None
     end: Rate | None
     limit: int | None

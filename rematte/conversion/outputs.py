@@ -1,7 +1,7 @@
 """The outputs of a conversion: how each is encoded, and their files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -16,10 +16,11 @@ from rematte.matting.background import (
     Renderer,
     VideoBackground,
     make_background,
+    parse_colour,
 )
 from rematte.matting.finish import Finish
 from rematte.matting.masks import Masks
-from rematte.matting.people import Chosen
+from rematte.matting.person import Person
 from rematte.options import Backdrop, Options
 from rematte.video.avif_writer import AvifWriter
 from rematte.video.codecs import (
@@ -67,7 +68,7 @@ def plan_outputs(
     info: VideoInfo,
     options: Options,
     origin: Fraction | None = None,
-    chosen: Chosen | None = None,
+    chosen: Person | None = None,
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
 
@@ -117,8 +118,9 @@ def plan_outputs(
         if isinstance(background, ImageBackground | VideoBackground):
             notes += background.notes
         renderer = Renderer(
-            kind, encoding.sixteen_bit, background, encoding.colour, finish
-        )
+            kind, encoding.sixteen_bit, background, encoding.colour, finish,
+            parse_outline(options.outline)[1],
+        )  # fmt: skip
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         outputs.append(Output(kind, path, encoding, renderer, backdrop))
     return outputs
@@ -139,7 +141,7 @@ def _check_plate(path: Path) -> None:
 
 
 def make_finish(
-    options: Options, rate: Fraction = Fraction(30), chosen: Chosen | None = None
+    options: Options, rate: Fraction = Fraction(30), chosen: Person | None = None
 ) -> Finish:
     """Make what changes edges, alpha and colours as the options say.
 
@@ -156,7 +158,25 @@ def make_finish(
     return Finish(
         options.edge_colour == "clean", options.black_point, options.white_point,
         options.grow, options.feather, options.despill, include, exclude, chosen,
+        parse_outline(options.outline)[0],
     )  # fmt: skip
+
+
+def parse_outline(given: str | float | None) -> tuple[float, tuple[int, int, int]]:
+    """Read an outline, "PX" or "PX:COLOUR": its width [pixels] and colour.
+
+    Raises:
+        ValueError: If it is neither, or the width is not above 0 and at most 32.
+    """
+    width, _, name = ("0" if given is None else str(given)).partition(":")
+    colour = parse_colour(name or "white")
+    with suppress(ValueError):
+        if colour and (given is None or 0 < float(width) <= 32):
+            return float(width), colour
+    raise ValueError(
+        f"outline (--outline) must be a width above 0 and at most 32 pixels, with or "
+        f"without a colour, such as 8 or 8:#ff0000, got {given!r}"
+    )
 
 
 def _choose_backdrop(

@@ -1,26 +1,30 @@
-"""Prepares `--person`: finds who is at a point at a later time, before converting."""
+"""Prepares `--person`: finds the person at a later time, or where segments begin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rematte.conversion.source import open_reader
 from rematte.engines.choose import choose_engine
-from rematte.matting.loop import run
-from rematte.matting.people import Chosen
+from rematte.matting.loop import matte_still, run
+from rematte.matting.matte import Matted
+from rematte.matting.person import Person
 from rematte.matting.region import Regions
 from rematte.options import Options
-from rematte.video.mask_spec import parse_who
+from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
 
 
-def make_chosen(options: Options) -> Chosen | None:
+def make_chosen(options: Options) -> Person | None:
     """Make the follower of the person whom the options name; None if they name none."""
-    return None if options.person is None else Chosen(parse_who(options.person))
+    return None if options.person is None else Person(options.person)
 
 
 def find_chosen(
-    chosen: Chosen | None,
+    chosen: Person | None,
     model: Any,
     source: Path,
     options: Options,
@@ -52,17 +56,8 @@ def find_chosen(
             f"person {options.person} (--person): the part that is converted begins at "
             f"{float(since):.2f} s; give a later time"
         )
-    engine = choose_engine(
-        model, engine=options.engine, device=options.device, dtype=options.dtype,
-        report=str,
-    )  # fmt: skip
     with open_reader(source, options, *options.span) as reader:
-        mattes = run(
-            engine, displayed(reader, reader.info.colour),
-            downsample_ratio=options.ratio, regions=regions, warmup=options.warmup,
-            cuts=True,
-        )  # fmt: skip
-        for matted in mattes:
+        for matted in matte_all(model, reader, options, regions):
             watch()
             labels = chosen.look(matted, matted.pixels("alpha", True))
             end = matted.frame.time + matted.frame.duration
@@ -73,5 +68,59 @@ def find_chosen(
                 f"person {options.person} (--person): the part that is converted ends "
                 f"at {float(end):.2f} s; give an earlier time"
             )
-        chosen.take(labels, matted.size)
+    chosen.take(labels, matted.size)
     chosen.begin()
+
+
+def follow_between(
+    chosen: Person,
+    model: Any,
+    source: Path,
+    options: Options,
+    regions: Regions | None,
+    starts: Sequence[Fraction],
+) -> list[dict[str, Any]]:
+    """Follow the person through a video, and save the state where segments begin.
+
+    Args:
+        chosen: The follower, at the first frame.
+        model: A loaded network.
+        source: The input.
+        options: The options of the conversion.
+        regions: Where the network looks; None for whole frames.
+        starts: When segments begin [s], in order.
+
+    Returns:
+        For each segment, `Person.as_json` before its first frame.
+    """
+    states: list[dict[str, Any]] = []
+    with open_reader(source, options, *options.span) as reader:
+        for matted in matte_all(model, reader, options, regions):
+            if matted.frame.time >= starts[len(states)]:
+                states.append(chosen.as_json())
+                if len(states) == len(starts):
+                    break
+            chosen.follow(matted, matted.pixels("alpha", True))
+    return states
+
+
+def matte_all(
+    model: Any, reader: VideoReader, options: Options, regions: Regions | None
+) -> Iterator[Matted]:
+    """Matte the frames of a conversion as it does, with cuts marked.
+
+    Args:
+        model: A loaded network.
+        reader: The source, opened where the conversion begins.
+        options: The options of the conversion.
+        regions: Where the network looks; None for whole frames.
+    """
+    engine = choose_engine(
+        model, engine=options.engine, device=options.device, dtype=options.dtype,
+        report=str,
+    )  # fmt: skip
+    matting = partial(run, engine, downsample_ratio=options.ratio, regions=regions)
+    frames = islice(displayed(reader, reader.info.colour), options.limit)
+    if reader.info.still:
+        return map(partial(matte_still, matting), frames)
+    return matting(frames, warmup=options.warmup, cuts=True)

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rematte.conversion.outputs import plan_outputs
+from rematte.conversion.person import matte_all
 from rematte.conversion.source import no_frame, open_reader
 from rematte.engines.choose import choose_engine, describe_engine
 from rematte.errors import InputError
@@ -23,18 +24,20 @@ from rematte.inspect.moments import (
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio
 from rematte.matting.matte import Matted
+from rematte.matting.people import People
 from rematte.matting.region import WHOLE, Regions
-from rematte.options import Options
+from rematte.options import OPTIONS, Options
 from rematte.video.codecs import IMAGES, is_sequence
 from rematte.video.encoding import choose
 from rematte.video.frame import SDR, Frame, Pixels
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target
 from rematte.video.pixels import with_depth
-from rematte.video.sheet import make_sheet, on_squares, still_info
+from rematte.video.sheet import draw_number, make_sheet, on_squares, still_info
 
 _SQUARES = 24  # across a picture
 _LINES = 240  # widths of the line around a window, across a picture
+_DOTS = 120  # dots of a number, across a picture
 _WINDOW = (255, 200, 40)  # its colour
 
 
@@ -47,6 +50,8 @@ class PreviewReport:
         times: When its frames are shown, from left to right [s].
         downsample_ratio: The ratio that the network used.
         engine: What ran the network, and why.
+        people: Who is there at these times, if they were numbered: for each person
+            "number", "time" [s], and "x" and "y" of a point on them [pixels].
         notes: What differs from the source or the options.
     """
 
@@ -54,6 +59,7 @@ class PreviewReport:
     times: list[float] = field(default_factory=list)
     downsample_ratio: float = 1.0
     engine: str = ""
+    people: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,6 +70,7 @@ def preview(
     options: Options,
     *,
     number: int = 4,
+    people: bool = False,
     progress: bool = False,
 ) -> PreviewReport:
     """Write a contact sheet: a column for each moment, a row for each kind of picture.
@@ -77,6 +84,8 @@ def preview(
         target: The image to write.
         options: Those of a conversion; green lies behind the person by default.
         number: How many moments; fewer where there are too few frames.
+        people: Number the people in the row of the source, as `Options.person` does;
+            the network then sees every frame up to the last moment.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -108,7 +117,10 @@ def preview(
         report=notes.append,
     )  # fmt: skip
     used = ratio if regions is None else regions.usual(ratio)
-    report = PreviewReport(str(target), [], used, describe_engine(engine), notes)
+    report = PreviewReport(str(target), [], used, describe_engine(engine), notes=notes)
+    if people:
+        shown = [timeline.times[index] for index in firsts]
+        report.people = _number(model, path, options, regions, shown, progress)
     columns = []
     for index in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
         moment = read_moment(path, options, timeline, index, 1)
@@ -117,12 +129,59 @@ def preview(
         before, frames = moment.before, moment.frames
         (matted,) = matte_last(engine, ratio, before, frames, regions)
         picture = source_picture(matted.frame, regions)
-        columns.append([picture, *_drawn(matted, draw)])
         report.times.append(round(float(matted.frame.time), 3))
+        _draw_numbers(picture, report)
+        columns.append([picture, *_drawn(matted, draw)])
     if not columns:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
     _write(make_sheet(list(zip(*columns, strict=True))), target)
     return report
+
+
+def _number(
+    model: Any,
+    path: Path,
+    options: Options,
+    regions: Regions | None,
+    times: Sequence[Fraction],
+    progress: bool,
+) -> list[dict[str, float]]:
+    """Number the people as a conversion does; see `PreviewReport.people`.
+
+    Args:
+        model: A loaded network.
+        path: The source.
+        options: Those of a conversion.
+        regions: Where the network looks; None for whole frames.
+        times: The moments [s], in order.
+        progress: Show a progress bar on stderr.
+    """
+    people, found, left = People(), list[dict[str, float]](), [*times]
+    options = replace(options, warmup=OPTIONS["warmup"].command_default)
+    with open_reader(path, options, *options.span) as reader:
+        mattes = matte_all(model, reader, options, regions)
+        for matted in tqdm(mattes, "people", unit="frame", disable=not progress):
+            labels = people.look(matted, matted.pixels("alpha", True))
+            if matted.frame.time < left[0]:
+                continue
+            time = round(float(matted.frame.time), 3)
+            found += [
+                {"number": number, "time": time, "x": x, "y": y}
+                for number, (x, y) in people.points(labels, matted.size).items()
+            ]
+            del left[0]
+            if not left:
+                break
+    return found
+
+
+def _draw_numbers(picture: Pixels, report: PreviewReport) -> None:
+    """Draw the numbers of the people into the picture of the newest moment."""
+    size = max(2, picture.shape[1] // _DOTS)
+    for each in report.people:
+        if each["time"] == report.times[-1]:
+            at = int(each["x"]), int(each["y"])
+            draw_number(picture, int(each["number"]), at, size)
 
 
 def check_sheet(path: Path, target: Path, overwrite: bool) -> None:

@@ -7,9 +7,10 @@ instead.
 
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ import numpy as np
 
 from rematte.conversion.needs import need
 from rematte.errors import InputError, OutputError
+from rematte.live.controls import Controls, Presence
+from rematte.live.recording import Recorder, Recording, check_recording
 from rematte.live.sinks import (
     PIPE_FORMATS,
     Sink,
     StreamSink,
     VirtualCamera,
-    Window,
 )
-from rematte.live.sources import Newest, Raw
+from rematte.live.sources import Arrival, Newest, Raw
+from rematte.live.window import Window
 from rematte.matter.matter import Matter, Stream
 from rematte.matting.background import (
     ImageBackground,
@@ -34,12 +37,13 @@ from rematte.matting.background import (
 )
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha
-from rematte.video.encoding import choose
 from rematte.video.frame import Frame, VideoInfo
-from rematte.video.output_paths import check_target
-from rematte.video.writer import FileWriter
 
+_SCREENS = ("window", "virtual-camera")
 SHOWS = ("composition", "alpha", "foreground")
+_PAUSE = 0.05  # between looks at the keys while paused [s]
+# What a key changes the background to, after the one that was given.
+_BACKGROUNDS = ("blur", "green", "white", "black")
 _OPTIONS = {
     *("background", "background_fit", "deinterlace", "downsample_ratio", "engine"),
     *("frame_rate", "input_resize", "limit", "output_video_mbps", "overwrite"),
@@ -58,6 +62,8 @@ class LiveReport:
         latency: Median time from a picture's arrival until it is shown [s].
         latency_p95: The 95th percentile of that time [s].
         engine: The engine's name, and why it was chosen.
+        people: When somebody was found in the picture, or nobody was any more: pairs of
+            the time [s] and whether somebody is there.
         notes: Remarks for the user, in words.
     """
 
@@ -67,41 +73,8 @@ class LiveReport:
     latency: float = 0.0
     latency_p95: float = 0.0
     engine: str = ""
+    people: list[tuple[float, bool]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-class _Recording:
-    """A sink that records to a file; `close` completes it."""
-
-    def __init__(self, path: Path, info: VideoInfo, alpha: bool, show: str,
-                 mbps: float | None, overwrite: bool) -> None:  # fmt: skip
-        check_target(path, overwrite)
-        encoding = choose(
-            path,
-            info,
-            alpha=alpha,
-            gray=show == "alpha",
-            codec=None,
-            crf=None,
-            mbps=mbps,
-        )
-        need("live --mbps", mbps, encoding.mbps is not None)
-        self._writer = FileWriter(path, info, encoding)
-        self.notes = self._writer.notes
-        self._last: Frame | None = None
-
-    def write(self, frame: Frame) -> None:
-        if self._last is not None:  # it was shown until this one arrived
-            duration = frame.time - self._last.time
-            self._writer.write(replace(self._last, duration=duration))
-        self._last = frame
-
-    def close(self) -> None:
-        if self._last is None:
-            self._writer.discard()
-            return
-        self._writer.write(self._last)
-        self._writer.finish()
 
 
 def live(
@@ -114,6 +87,7 @@ def live(
     drop: bool = True,
     raw_input: tuple[int, int] | None = None,
     pipe_format: str | None = None,
+    record: str | None = None,
     report: Callable[[LiveReport], object] = lambda report: None,
     **options: Any,
 ) -> LiveReport:
@@ -134,6 +108,8 @@ def live(
             `frame_rate`.
         pipe_format: What is written to a pipe: "nut" (the default), or frames without
             a container, "rgba", "rgb24" or "gray".
+        record: A file to record to beside another output, as it is shown; a key of the
+            window ends the recording and starts the next, "NAME-2.SUFFIX".
         report: Called after each picture with the statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
@@ -152,45 +128,62 @@ def live(
     """
     how = _make_options(options)
     sources = [sources] if isinstance(sources, str) else sources
-    if show not in SHOWS:
-        raise ValueError(f"show must be one of {', '.join(SHOWS)}, got {show!r}")
     alpha = show == "composition" and how.background == "transparent"
     need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
-    renderer = _make_renderer(how, show)
+    renderers = _make_renderers(how, show, output)
+    controls = Controls([*renderers], recording=None if record is None else True)
     raw = _describe_raw(sources, raw_input, how)
     _check_pipe_format(output, pipe_format, show, alpha)
     newest = Newest(
         sources, how.input_resize, pace, how.deinterlace or "auto", drop, raw
     )
-    # The output first: an error there should not wait until an engine is built.
-    sink = _open(output, newest, show, alpha, how, pipe_format or "nut")
+    # Outputs first: an error there should not wait until an engine is built.
+    recorder = _open_recorder(record, output, newest.info, show, how, controls)
+    sink = _open(output, newest, show, alpha, how, pipe_format or "nut", controls)
+    sinks: list[Sink] = [sink, recorder] if recorder else [sink]
     stats, times = LiveReport(), list[float]()
     try:
-        stream = _build(model, newest.info, renderer, stats, how)
+        stream = _build(model, newest.info, [*renderers.values()], stats, how)
         with newest:
+            made = _mattes(newest, stream, renderers, controls, stats)
             start = time.perf_counter()
-            for frame, arrived in _mattes(newest, stream, renderer):
-                sink.write(frame)
+            for frame, arrived in islice(made, how.limit):
+                for each in sinks:
+                    each.write(frame)
                 times.append(newest.now() - arrived)
                 stats.frames, stats.dropped = len(times), newest.dropped
                 stats.seconds = time.perf_counter() - start
                 report(stats)
-                if stats.frames == how.limit:
-                    break
+                _pause(sink, controls)
         if not times:
             raise InputError(f"{sources[0]}: no picture came")
     except KeyboardInterrupt:  # the usual end of a camera
         pass
     except BaseException:
         with suppress(OutputError):  # only the first error is raised
-            sink.close()
+            _close(sinks)
         raise
-    sink.close()
-    stats.notes += newest.notes + getattr(sink, "notes", [])
+    _close(sinks)
+    stats.notes += newest.notes
+    stats.notes += [note for each in sinks for note in getattr(each, "notes", [])]
     if times:
         stats.latency = float(np.median(times))
         stats.latency_p95 = float(np.percentile(times, 95))
     return stats
+
+
+def _pause(sink: Sink, controls: Controls) -> None:
+    """Take no picture while the window is paused."""
+    while controls.paused and isinstance(sink, Window):
+        time.sleep(_PAUSE)
+        sink.refresh()
+
+
+def _close(sinks: Sequence[Sink]) -> None:
+    """Close all sinks, whatever happens to one of them."""
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.callback(sink.close)
 
 
 def _make_options(given: dict[str, Any]) -> Options:
@@ -202,19 +195,31 @@ def _make_options(given: dict[str, Any]) -> Options:
     return options
 
 
-def _make_renderer(options: Options, show: str) -> Renderer:
-    chosen: Any = options.background or "green"
-    background = make_background(chosen, options.background_fit or "cover")
+def _make_renderers(options: Options, show: str, output: str) -> dict[str, Renderer]:
+    """Make what draws pictures, by background; the one that was given comes first."""
+    if show not in SHOWS:
+        raise ValueError(f"show must be one of {', '.join(SHOWS)}, got {show!r}")
+    fit = options.background_fit or "cover"
+    given: Any = options.background or "green"
+    background = make_background(given, fit)
     backdrop = isinstance(background, ImageBackground | VideoBackground)
     need("live --background", options.background, show == "composition")
     need("live --background-fit", options.background_fit, backdrop)
-    return Renderer(show, background=background)
+    names = [str(given)]
+    if output == "window" and show == "composition":
+        names += [name for name in _BACKGROUNDS if name != str(given)]
+    return {
+        name: Renderer(
+            show, background=make_background(name, fit) if index else background
+        )
+        for index, name in enumerate(names)
+    }
 
 
 def _build(
     model: Any,
     info: VideoInfo,
-    renderer: Renderer,
+    renderers: Sequence[Renderer],
     stats: LiveReport,
     options: Options,
 ) -> Stream:
@@ -225,7 +230,7 @@ def _build(
     stats.engine = matter.engine
     stream = matter.stream()
     blank = np.zeros((info.height, info.width, 3), np.uint8)
-    renderer(stream(Frame(blank, info.time_base, info.time_base)))
+    renderers[0](stream(Frame(blank, info.time_base, info.time_base)))
     stream.reset()
     return stream
 
@@ -265,19 +270,56 @@ def _check_pipe_format(
 
 
 def _mattes(
-    newest: Newest, stream: Stream, renderer: Renderer
+    newest: Newest,
+    stream: Stream,
+    renderers: Mapping[str, Renderer],
+    controls: Controls,
+    stats: LiveReport,
 ) -> Iterator[tuple[Frame, float]]:
     """Yield finished pictures, each with the time of its arrival since the start [s].
 
-    The recurrent state is reset where the source changes.
+    The recurrent state is reset where the source or the mirroring changes.
     """
-    source = None
+    before: tuple[int, bool] | None = None
+    presence = Presence(stats.people)
     while (arrival := newest.take()) is not None:
-        if arrival.source != source:
+        now = arrival.source, controls.mirror
+        if now != before:
             stream.reset()
-            source = arrival.source
-        matted = stream(arrival.frame)
-        yield replace(matted.frame, pixels=renderer(matted)), arrival.arrived
+            before = now
+        matted = stream(_mirrored(arrival) if controls.mirror else arrival.frame)
+        if presence.look(matted, float(matted.frame.time)):
+            there = presence.changes[-1][1]
+            controls.said = "" if there else "nobody is in the picture"
+        name = controls.backgrounds[controls.background]
+        pixels = renderers[name](matted)
+        yield replace(matted.frame, pixels=pixels), arrival.arrived
+
+
+def _mirrored(arrival: Arrival) -> Frame:
+    """Exchange left and right of a picture."""
+    frame = arrival.frame
+    alpha = None if frame.alpha is None else frame.alpha[:, ::-1].copy()
+    return replace(frame, pixels=frame.pixels[:, ::-1].copy(), alpha=alpha)
+
+
+def _open_recorder(
+    record: str | None,
+    output: str,
+    info: VideoInfo,
+    show: str,
+    options: Options,
+    controls: Controls,
+) -> Recorder | None:
+    """Open the recording beside the output, if one is asked for."""
+    need("live --record", record, "://" in output or output in _SCREENS)
+    if record is None:
+        return None
+    path = Path(record)
+    encoding = check_recording(path, info, False, show, None, options.overwrite)
+    return Recorder(
+        path, info, encoding, options.overwrite, lambda: controls.recording is True
+    )
 
 
 def _open(
@@ -287,17 +329,18 @@ def _open(
     alpha: bool,
     options: Options,
     pipe_format: str,
+    controls: Controls,
 ) -> Sink:
     mbps = options.output_video_mbps
     path, info = Path(output), newest.info
-    screen = output in ("window", "virtual-camera")
+    screen = output in _SCREENS
     pipe = path.exists() and stat.S_ISFIFO(path.stat().st_mode)
     address = "://" in output
     need("live --mbps", mbps, address or not (screen or pipe or output == "-"))
     if screen and alpha:
         raise OutputError(f"{output} is not transparent; give a background")
     if output == "window":
-        return Window(info, newest)
+        return Window(info, controls, newest.switch)
     if output == "virtual-camera":
         return VirtualCamera(info)
     if output == "-" or address or pipe:
@@ -306,9 +349,5 @@ def _open(
         raise OutputError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"
         )
-    if path.suffix.lower() == ".avif":
-        raise OutputError(
-            f"{output}: AVIF is encoded at the end, not as it plays; record .mkv and "
-            "convert that"
-        )
-    return _Recording(path, info, alpha, show, mbps, options.overwrite)
+    encoding = check_recording(path, info, alpha, show, mbps, options.overwrite)
+    return Recording(path, info, encoding)

@@ -1,21 +1,17 @@
-"""Sinks of live pictures: streams, pipes, windows, virtual cameras."""
+"""Sinks of live pictures: streams, pipes, virtual cameras."""
 
-import os
 import sys
-import warnings
 from typing import Any, Protocol
 
 import av
 import numpy as np
 
 from rematte.errors import OutputError
-from rematte.live.sources import TIME_BASE, Newest
+from rematte.live.sources import TIME_BASE
 from rematte.video.colour import from_rgb
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.raw import RAW_FORMATS
 
-# SDL's drivers where there is no display.
-_INVISIBLE = ("dummy", "offscreen")
 # The formats that can be written to a pipe.
 PIPE_FORMATS = ("nut", *RAW_FORMATS)
 
@@ -163,69 +159,3 @@ class VirtualCamera:
     def close(self) -> None:
         """Remove the camera."""
         self._camera.close()
-
-
-class Window:
-    """A window; Escape or closing it ends the session, space changes the source.
-
-    Args:
-        info: Size of the pictures.
-        source: The sources that space switches.
-
-    Raises:
-        OutputError: If there is no screen, or the package is missing.
-    """
-
-    def __init__(self, info: VideoInfo, source: Newest) -> None:
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-        try:
-            import pygame
-        except ModuleNotFoundError as error:
-            raise OutputError(
-                "a window needs pygame-ce: pip install 'rematte[live]'"
-            ) from error
-        self._pygame, self._source = pygame, source
-        try:
-            pygame.display.init()
-            driver = pygame.display.get_driver()
-            wanted = os.environ.get("SDL_VIDEODRIVER", "")
-            if driver in _INVISIBLE and driver not in wanted.split(","):
-                raise OutputError(
-                    "no window can be opened: this session has no display; start it "
-                    "from a desktop (DISPLAY or WAYLAND_DISPLAY is set there), or give "
-                    "-o a file, an address, virtual-camera or -"
-                )
-            flags = pygame.RESIZABLE | pygame.SCALED
-            with warnings.catch_warnings():  # about a slow renderer
-                warnings.simplefilter("ignore")
-                size = info.width, info.height
-                self._screen = pygame.display.set_mode(size, flags)
-        except pygame.error as error:
-            raise OutputError(f"no window can be opened here ({error})") from error
-        pygame.display.set_caption("rematte")
-
-    def write(self, frame: Frame) -> None:
-        """Show a picture and handle events.
-
-        Raises:
-            KeyboardInterrupt: If the window was closed.
-        """
-        pygame = self._pygame
-        pixels = frame.pixels
-        if pixels.shape[2] == 1:
-            pixels = np.repeat(pixels, 3, 2)
-        pixels = np.ascontiguousarray(pixels[..., :3])
-        size = pixels.shape[1], pixels.shape[0]
-        picture = pygame.image.frombuffer(pixels.tobytes(), size, "RGB")
-        self._screen.blit(picture, (0, 0))
-        pygame.display.flip()
-        for event in pygame.event.get():
-            pressed = event.key if event.type == pygame.KEYDOWN else None
-            if event.type == pygame.QUIT or pressed == pygame.K_ESCAPE:
-                raise KeyboardInterrupt
-            if pressed == pygame.K_SPACE:
-                self._source.switch()
-
-    def close(self) -> None:
-        """Close the window."""
-        self._pygame.display.quit()

@@ -26,6 +26,10 @@ from rematte.video.transparency import over_black
 # Gives the background of a matted frame, or None for transparency.
 Background = Callable[[Matted], Plate | None]
 
+# In a blurred background, pixels whose alpha is above 1 / _SURE do not count, and those
+# that are nearer to the person than this share of the blur's radius hardly do.
+_SURE, _MARGIN = 8, 0.5
+
 COLOURS = {
     "green": (120, 255, 155),  # the documented background, not that of CSS
     "black": (0, 0, 0),
@@ -77,8 +81,9 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
 def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
     """Blur the background of a frame without smearing the person into it.
 
-    What is seen through (1 - alpha) is blurred and divided by the blurred (1 -
-    alpha), so that the person leaves no halo.
+    Colours are weighted by how surely they are the room's, blurred, and divided by the
+    blurred weights. Pixels count in which alpha is nearly 0, and which lie apart from
+    the person, since the ones beside them still have some of their colours.
 
     Args:
         matted: The frame.
@@ -98,17 +103,40 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     most = np.uint16(65535)
     # What the source hides itself is no background.
     seen = most if frame.alpha is None else with_depth(frame.alpha, True)
-    alpha = matted.pixels("alpha", True)
-    weight = seen - np.minimum(alpha, seen)
+    # What is cut out, where that is not all that the network found.
+    alpha = matted.made.get("alpha")
+    alpha = matted.pixels("alpha", True) if alpha is None else alpha
+    # What remains of 65535 // 8 * 8 keeps some colour where no room is near.
+    weight = seen - np.minimum(np.minimum(alpha, most // _SURE) * _SURE, seen)
     shown = with_depth(source, True) * np.uint32(1) * weight >> 16
     # A wide blur loses nothing at a smaller size, and is many times faster there.
     factor = max(1, int(radius / 4))
     small = max(1, width // factor), max(1, height // factor)
     stack = resize(np.concatenate([shown.astype(np.uint16), weight], 2), *small)
-    blurred = _blur(stack.astype(np.float32), radius / factor)
-    colours = blurred[..., :3] / np.maximum(blurred[..., 3:], 6.5535) * 65535
+    surely = _apart(stack[..., 3:], max(1, round(_MARGIN * radius / factor)))
+    blurred = _blur(stack * surely, radius / factor)
+    colours = blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-4) * 65535
     rounded = np.minimum(colours + 0.5, 65535).astype(np.uint16)
     return resize(rounded, width, height)
+
+
+def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
+    """Give 1 where weights are full and further than a margin from others, else less.
+
+    Args:
+        weight: (h, w, 1), 16 bits.
+        margin: How far from others [pixels].
+
+    Returns:
+        (h, w, 1); never 0, so that pixels beside the person count where there are no
+        others near.
+    """
+    full = np.pad(weight[..., 0], margin, mode="edge")
+    for axis in (0, 1):
+        views = np.lib.stride_tricks.sliding_window_view(full, 2 * margin + 1, axis)
+        full = views.min(-1)
+    share = full[..., None].astype(np.float32) / np.float32(65535)
+    return share**4 + np.float32(1e-4)
 
 
 def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -274,7 +302,8 @@ def make_background(
     if isinstance(plain, tuple):
         if not _is_colour(plain):
             raise ValueError(f"background {spec} must be three numbers from 0 to 255")
-        return _plain(plain, colour)
+        plate = _plain(plain, colour)
+        return lambda matted: plate
     text = str(spec)
     if text == "blur" or text.startswith("blur:"):
         return _blurred(text, not colour.sdr)
@@ -291,11 +320,11 @@ def make_background(
     return VideoBackground(path, fit, origin, limits, colour)
 
 
-def _plain(plain: tuple[int, int, int], colour: Colour) -> Background:
+def _plain(plain: tuple[int, int, int], colour: Colour) -> Plate:
+    """Make a background of one colour, in the encoding of the output."""
     pixels: Pixels = np.array([[plain]], np.uint8)
     convert = between(SDR, colour)
-    plate = Plate(convert(pixels) if convert else pixels)
-    return lambda matted: plate
+    return Plate(convert(pixels) if convert else pixels)
 
 
 def _blurred(text: str, original: bool) -> Background:
@@ -325,6 +354,7 @@ class Renderer:
         colour: The encoding of the result, and of the background. What is not SDR is
             made from `Frame.original`.
         finish: What is done to edges, alpha and colours; one object for all outputs.
+        outline: The colour of the outline, if `finish` makes one.
     """
 
     def __init__(
@@ -334,12 +364,14 @@ class Renderer:
         background: Background | None = None,
         colour: Colour = SDR,
         finish: Finish | None = None,
+        outline: tuple[int, int, int] = (255, 255, 255),
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
         self._kind, self._hole = kinds.get(kind, "cutout"), kind == "plate"
         self._wide, self._background = wide, background
         self._restore = None if colour.sdr else Restoration(colour)
         self._finish = finish or Finish()
+        self._outline = _plain(outline, colour)
 
     def __call__(self, matted: Matted) -> Pixels:
         """Give (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
@@ -384,7 +416,7 @@ class Renderer:
         colours = pixels[..., :3]
         if self._restore is not None:
             colours = _restored(matted, self._restore, pixels)
-        alpha = finish.alpha(matted) if finish.reshapes else pixels[..., 3:]
+        alpha = finish.inner(matted) if finish.reshapes else pixels[..., 3:]
         plate = self._plate_of(matted)
         if plate is None and self._kind != "foreground":
             cutout = np.concatenate([colours, alpha], 2)
@@ -392,14 +424,28 @@ class Renderer:
             finish.clean(matted, cutout, original=original)
             finish.show_included(matted, cutout, original)
             finish.despill(cutout)
-            return cutout
+            return self._outlined(matted, cutout) if finish.outline else cutout
         finish.clean(matted, colours, original=original)
         finish.show_included(matted, colours, original)
         finish.despill(colours)
         if plate is None:
             return with_depth(colours, self._wide)
+        if finish.outline:
+            cutout = self._outlined(matted, np.concatenate([colours, alpha], 2))
+            colours, alpha = cutout[..., :3].copy(), cutout[..., 3:]
         run_rows(_lay_over, len(colours), colours, alpha, plate.pixels(True))
         return with_depth(colours, self._wide)
+
+    def _outlined(self, matted: Matted, cutout: Pixels) -> Pixels:
+        """Lay a cut-out, (H, W, 4), over its outline."""
+        wide = cutout.itemsize == 2
+        outer = with_depth(self._finish.alpha(matted), wide).astype(np.float32)
+        inner = cutout[..., 3:].astype(np.float32)
+        share = np.divide(inner, outer, out=np.zeros_like(inner), where=outer > 0)
+        line = self._outline.pixels(wide)
+        mixed = np.round(cutout[..., :3] * share + line * (1 - share))
+        outlined = np.concatenate([mixed, outer], 2).astype(cutout.dtype)
+        return hide(outlined)
 
 
 def _restored(matted: Matted, restore: Restoration, pixels: Pixels) -> Pixels:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.matting.parts import connected
+
 # Left, top, right and bottom [pixels].
 Box = tuple[int, int, int, int]
 
@@ -31,33 +33,19 @@ def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
     some = (squares > ALPHA).sum((1, 3))
     sure = (squares > SURE).sum((1, 3))
     boxes = []
-    left = {(int(y), int(x)) for y, x in np.argwhere(some)}
-    while left:
-        part = _take_part(left)
-        count = sum(int(sure[place]) for place in part)
-        if count < max(_LEAST, _SHARE * sum(int(some[place]) for place in part)):
+    labels, count = connected(some > 0)
+    for number in range(1, count + 1):
+        part = labels == number
+        if sure[part].sum() < max(_LEAST, _SHARE * some[part].sum()):
             continue
-        ys, xs = zip(*part, strict=True)
-        top, start = min(ys) * _CELL, min(xs) * _CELL
-        inside = alpha[top : (max(ys) + 1) * _CELL, start : (max(xs) + 1) * _CELL]
-        down, across = (np.flatnonzero((inside > ALPHA).any(n)) for n in (1, 0))
-        ends = start + int(across[-1]) + 1, top + int(down[-1]) + 1
-        boxes.append((start + int(across[0]), top + int(down[0]), *ends))
+        ys, xs = np.nonzero(part)
+        top, start = int(ys.min()) * _CELL, int(xs.min()) * _CELL
+        ends = (int(ys.max()) + 1) * _CELL, (int(xs.max()) + 1) * _CELL
+        inside = alpha[top : ends[0], start : ends[1]] > ALPHA
+        down, across = (np.flatnonzero(inside.any(n)) for n in (1, 0))
+        last = start + int(across[-1]) + 1, top + int(down[-1]) + 1
+        boxes.append((start + int(across[0]), top + int(down[0]), *last))
     return boxes
-
-
-def _take_part(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Take one connected part out of a set of squares."""
-    open_ = [left.pop()]
-    part = []
-    while open_:
-        y, x = open_.pop()
-        part.append((y, x))
-        for place in [(y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1)]:
-            if place in left:
-                left.remove(place)
-                open_.append(place)
-    return part
 
 
 def near(one: Box, other: Box, share: float) -> bool:

@@ -4,9 +4,10 @@ import numpy as np
 
 from rematte.engines.kernels import alpha_shape
 from rematte.engines.kernels.blur_fusion import Edges, estimate, lay_edges
+from rematte.engines.kernels.guided_filter import Floats
 from rematte.matting.masks import Masks
 from rematte.matting.matte import Matted
-from rematte.matting.people import Chosen
+from rematte.matting.person import Person
 from rematte.video.frame import Pixels
 from rematte.video.pixels import with_depth
 
@@ -29,9 +30,11 @@ class Finish:
         include: Masks of what is always cut out, with the source's colours.
         exclude: Masks of what is never cut out.
         chosen: The only person who is cut out; None for everybody.
+        outline: How wide a line around all that is cut out is [pixels]; 0 for none.
 
     Attributes:
         chosen: The same.
+        outline: The same.
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
     """
@@ -46,18 +49,23 @@ class Finish:
         despill: str | None = None,
         include: Masks | None = None,
         exclude: Masks | None = None,
-        chosen: Chosen | None = None,
+        chosen: Person | None = None,
+        outline: float = 0.0,
     ) -> None:
         self._clean, self._levels = clean, (black_point, white_point)
         self._grow, self._feather = grow, feather
         self._backing = None if despill is None else _BACKINGS[despill]
         self._include, self._exclude, self.chosen = include, exclude, chosen
-        shaped = (black_point, white_point, grow, feather) != (0, 1, 0, 0)
+        self.outline = outline
+        shaped = (black_point, white_point, grow, feather, outline) != (0, 1, 0, 0, 0)
         self.reshapes = shaped or bool(include or exclude or chosen)
         self.recolours = self._backing is not None
 
     def alpha(self, matted: Matted) -> Pixels:
-        """Give the alpha of a frame as it is to be seen, (H, W, 1), 16 bits."""
+        """Give the alpha of a frame as it is to be seen, (H, W, 1), 16 bits.
+
+        It includes the outline; `inner` does not.
+        """
         if not self.reshapes:
             return _network_alpha(matted)
         if "alpha" not in matted.made:
@@ -65,10 +73,16 @@ class Finish:
         alpha: Pixels = matted.made["alpha"]
         return alpha
 
+    def inner(self, matted: Matted) -> Pixels:
+        """Give the alpha of what lies within the outline, (H, W, 1), 16 bits."""
+        alpha = self.alpha(matted)
+        inner: Pixels = matted.made["inner"] if self.outline else alpha
+        return inner
+
     def _reshape(self, matted: Matted) -> Pixels:
         seen = _network_alpha(matted)
         alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
-        if self.chosen and (person := self.chosen.at(matted, seen)) is not None:
+        if self.chosen and (person := self.chosen.mask(matted, seen)) is not None:
             alpha = alpha * person
         if self._include and (always := self._include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)
@@ -79,11 +93,15 @@ class Finish:
             alpha = alpha_shape.grow(alpha, self._grow)
         if self._feather:
             alpha = alpha_shape.feather(alpha, self._feather)
-        shaped = np.round(alpha * 65535).astype(np.uint16)[..., None]
-        own = matted.frame.alpha
-        if own is not None:  # what the source hides stays hidden
-            unit = np.uint16(257 if own.itemsize == 1 else 1)
-            shaped = np.minimum(shaped, own * unit)
+        shaped = _hidden(matted, alpha)
+        if self.outline:
+            matted.made["inner"] = shaped
+            # Hair would make a ragged line, so the shape is smoothed and made firm.
+            smooth = alpha_shape.feather(alpha, self.outline)
+            firm = np.clip((smooth - np.float32(0.4)) * self.outline + 0.5, 0, 1)
+            firm = firm.astype(np.float32)
+            line = alpha_shape.grow(firm, self.outline)
+            shaped = np.maximum(shaped, _hidden(matted, line))
         return shaped
 
     def clean(
@@ -149,6 +167,15 @@ class Finish:
         """Take the light of the backing off straight colours, (H, W, 3 or 4)."""
         if self._backing is not None:
             alpha_shape.despill(pixels, self._backing)
+
+
+def _hidden(matted: Matted, alpha: Floats) -> Pixels:
+    """Give alpha, (H, W, 1), 16 bits, where the source hides nothing itself."""
+    shaped: Pixels = np.round(alpha * 65535).astype(np.uint16)[..., None]
+    own = matted.frame.alpha
+    if own is not None:
+        shaped = np.minimum(shaped, own * np.uint16(257 if own.itemsize == 1 else 1))
+    return shaped
 
 
 def _network_alpha(matted: Matted) -> Pixels:

@@ -218,8 +218,10 @@ class Matted:
         """
         if self._parts:
             return [each for part in self._parts for each in part.glimpse(every)]
-        small = self.frame.showing(self.frame.pixels[::every, ::every])
-        return [Matted(small, self._maps).pixels("alpha", False)]
+        small, maps = self.frame.pixels[::every, ::every], self._maps
+        if maps is not None and len(maps) == 4:  # as large as the frame
+            maps = np.ascontiguousarray(maps[:, ::every, ::every])
+        return [Matted(self.frame.showing(small), maps).pixels("alpha", False)]
 
     def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
         """Make the pixels of windows, and lay them into what is outside of them."""

@@ -6,8 +6,8 @@ their colours and by where each was before. When they separate, their colours al
 decide who is who, since one may have walked behind the other.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -15,17 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.matting.matte import Matted
+from rematte.matting.parts import (
+    Labels,
+    connected,
+    find_shades,
+    histogram,
+    likeness,
+    pack_labels,
+    small_size,
+    smooth,
+    spread,
+    unpack_labels,
+)
 from rematte.video.frame import Pixels
-from rematte.video.mask_spec import Who
-from rematte.video.pixels import resize, with_depth
+from rematte.video.pixels import Image, resize, with_depth
 
-Labels = NDArray[np.int32]
-
-_SIDE = 192  # longer side of the small copy [pixels]
 _ALPHA = 0.15  # alpha above which a pixel belongs to somebody
 _LEAST = 6  # fewest pixels of a person [pixels of the small copy]
-_REACH = 6  # how far weaker alpha may reach beyond them [pixels of the small copy]
-_SHADES = 6  # levels of each colour channel in histograms
+REACH = 6  # how far weaker alpha may reach beyond them [pixels of the small copy]
 _KEEP = 0.9  # weight of the old histogram when a new one is averaged in
 _SURE = 0.1  # by how much likeness, in [0, 1], must differ to decide
 
@@ -44,7 +51,10 @@ class _Person:
 
 
 class People:
-    """Follows people through the frames of a video, in order of time.
+    """Numbers the people of a video and follows them, in order of time.
+
+    Numbers count from 1, in the order in which people appear and from left to right.
+    After a cut everybody is new, and the numbers go on.
 
     Attributes:
         notes: Sentences on where people may have been confused.
@@ -52,10 +62,39 @@ class People:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self._count = 0
         self.forget()
 
+    def alphas(self, matted: Matted) -> dict[int, Image]:
+        """Give the alpha of each person in the next frame.
+
+        Args:
+            matted: The frame; each must be given once, in order of time.
+
+        Returns:
+            Alpha, (H, W), by the person's number, of the type of `Matted.alpha`; their
+            sum is the frame's alpha, but for parts that are too small for a person.
+        """
+        labels = self.look(matted, matted.pixels("alpha", True))
+        alpha = matted.alpha
+        return {
+            int(number): mask_alpha(alpha, mask_of(labels, int(number), matted.size))
+            for number in np.unique(labels[labels > 0])
+        }
+
+    def look(self, matted: Matted, alpha: Pixels) -> Labels:
+        """Find who is who in the next frame; see `follow`.
+
+        Args:
+            matted: The frame; each must be given once, in order of time.
+            alpha: The network's alpha, (H, W, 1).
+        """
+        if matted.cut:
+            self.forget()
+        return self.follow(alpha, matted.frame.pixels, matted.frame.time)
+
     def forget(self) -> None:
-        """Reset everything, as after a cut."""
+        """Reset everything but the count, as after a cut."""
         self._people: dict[int, _Person] = {}
         self._groups: list[set[int]] = []  # people who touch
         self._labels: Labels = np.zeros((0, 0), np.int32)
@@ -68,6 +107,53 @@ class People:
     def colours(self, number: int) -> NDArray[np.float64]:
         """Give the histogram of a person's shades; its sum is 1."""
         return self._people[number].colours
+
+    @staticmethod
+    def points(labels: Labels, size: tuple[int, int]) -> dict[int, tuple[int, int]]:
+        """Give a point on each person, nearest to their centre, by number.
+
+        Args:
+            labels: The result of `look`.
+            size: Height and width of the frame [pixels].
+
+        Returns:
+            For each number, x and y [pixels of the frame].
+        """
+        points = {}
+        for number in np.unique(labels[labels > 0]):
+            inside = np.argwhere(labels == number)
+            off = np.abs(inside - inside.mean(0)).sum(1)
+            row, column = inside[np.argmin(off)] + 0.5
+            points[int(number)] = (
+                int(column * size[1] / labels.shape[1]),
+                int(row * size[0] / labels.shape[0]),
+            )
+        return points
+
+    def as_json(self) -> dict[str, Any]:
+        """Describe the state after the last frame, so that it can be saved."""
+        return {
+            "count": self._count,
+            "people": [
+                [number, each.size, each.colours.tolist()]
+                for number, each in self._people.items()
+            ],
+            "groups": [sorted(group) for group in self._groups],
+            "labels": pack_labels(self._labels),
+        }
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "People":
+        """Continue from a state that `as_json` described."""
+        people = cls()
+        people._count = state["count"]
+        people._people = {
+            number: _Person(np.array(colours), size)
+            for number, size, colours in state["people"]
+        }
+        people._groups = [set(group) for group in state["groups"]]
+        people._labels = unpack_labels(state["labels"])
+        return people
 
     def follow(self, alpha: Pixels, pixels: Pixels, time: Fraction) -> Labels:
         """Find who is who in the next frame.
@@ -82,7 +168,7 @@ class People:
         """
         size = small_size(alpha.shape[1], alpha.shape[0])
         there = resize(with_depth(alpha, True), *size)[..., 0] > _ALPHA * 65535
-        shades = _shades(resize(with_depth(pixels, False), *size))
+        shades = find_shades(resize(with_depth(pixels, False), *size))
         parts, count = connected(there)
         if self._labels.shape != parts.shape:
             self._labels = np.zeros_like(parts)
@@ -113,7 +199,7 @@ class People:
 
         A part that has grown large and looks unlike its owner becomes a new person.
         """
-        near = spread(self._labels, 2 * _REACH)
+        near = spread(self._labels, 2 * REACH)
         sizes = [int(inside.sum()) for inside in insides]
         for index, inside in enumerate(insides):
             who = next(iter(owners[index]), 0)
@@ -124,7 +210,7 @@ class People:
             )
             if len(owners[index]) == 1 and sizes[index] < largest:
                 person = self._people[who]
-                unlike = _likeness(person.colours, _histogram(shades[inside])) < 0.3
+                unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
                 if unlike and sizes[index] >= 0.3 * person.size:
                     owners[index] = set()
                     continue
@@ -134,11 +220,11 @@ class People:
                 who for who in beside if inside.sum() < 0.3 * self._people[who].size
             ]
             if not owners[index] and small:
-                colours = _histogram(shades[inside])
+                colours = histogram(shades[inside])
                 owners[index] = {
                     max(
                         small,
-                        key=lambda who: _likeness(self._people[who].colours, colours),
+                        key=lambda who: likeness(self._people[who].colours, colours),
                     )
                 }
 
@@ -154,7 +240,7 @@ class People:
         Args:
             owners: Who was where each part is; replaced by who is there.
             insides: Where each part is.
-            shades: See `_shades`.
+            shades: See `find_shades`.
             time: The frame's time, for the notes [s].
         """
         groups: list[set[int]] = []
@@ -171,7 +257,7 @@ class People:
                     owners[index] |= group
                 self._groups.append(group)
             elif len(group) == 2 and len(large) == 2:
-                found = [_histogram(shades[insides[index]]) for index in large]
+                found = [histogram(shades[insides[index]]) for index in large]
                 order = self._tell_apart(sorted(group), found, owners, large, time)
                 for index, who in zip(large, order, strict=True):
                     owners[index] = {who}
@@ -197,7 +283,7 @@ class People:
         """Give two people's numbers in the order of two parts, by their colours."""
         likely = [
             sum(
-                _likeness(self._people[who].colours, colours)
+                likeness(self._people[who].colours, colours)
                 for who, colours in zip(order, found, strict=True)
             )
             for order in (pair, pair[::-1])
@@ -225,7 +311,7 @@ class People:
         scores = []
         for number in who:
             likely = self._people[number].colours[shades] + 0.02
-            scores.append(_smooth(likely * np.where(near == number, 1.0, 0.25)))
+            scores.append(smooth(likely * np.where(near == number, 1.0, 0.25)))
         best = np.asarray(who, np.int32)[np.argmax(scores, 0)]
         labels[inside] = best[inside]
 
@@ -233,11 +319,11 @@ class People:
         self, inside: NDArray[np.bool_], shades: Labels, labels: Labels
     ) -> None:
         """Number a part where nobody was before: a person who is back, or a new one."""
-        colours, size = _histogram(shades[inside]), int(inside.sum())
+        colours, size = histogram(shades[inside]), int(inside.sum())
         here = {int(number) for number in np.unique(labels)}
         hidden = set[int]().union(*self._groups)
         away = {
-            number: _likeness(person.colours, colours)
+            number: likeness(person.colours, colours)
             for number, person in self._people.items()
             if (number not in here or number in hidden) and size > 0.3 * person.size
         }
@@ -245,7 +331,7 @@ class People:
         if not number or away[number] < 0.5:
             if size < _LEAST:
                 return
-            number = len(self._people) + 1
+            number = self._count = self._count + 1
             self._people[number] = _Person(colours, size)
         labels[labels == number] = 0
         labels[inside] = number
@@ -258,209 +344,9 @@ class People:
         for number, person in self._people.items():
             inside = labels == number
             if number not in hidden and inside.any():
-                now = _histogram(shades[inside])
+                now = histogram(shades[inside])
                 person.colours = _KEEP * person.colours + (1 - _KEEP) * now
                 person.size = _KEEP * person.size + (1 - _KEEP) * float(inside.sum())
-
-
-class Chosen:
-    """Finds the chosen person in every frame, so that all others can be left out.
-
-    Args:
-        who: Whom to follow. The person is chosen again after each cut: by the same
-            rule or, for a number or a point, as the person who looks most alike.
-
-    Attributes:
-        who: The same.
-        notes: Sentences on where people may have been confused.
-    """
-
-    def __init__(self, who: Who) -> None:
-        self.who, self.notes = who, list[str]()
-        self._people = People()
-        self._number, self._scene, self._asked = 0, 0, 0
-        self._seen, self._found = False, False
-        self._colours: NDArray[np.float64] | None = None
-
-    def look(self, matted: Matted, alpha: Pixels) -> Labels:
-        """Number everybody in the next frame.
-
-        Args:
-            matted: The frame; each must be given once, in order of time.
-            alpha: The network's alpha, (H, W, 1).
-
-        Returns:
-            The number of the person at each pixel of a small copy, 0 for nobody.
-        """
-        if matted.cut:
-            self._people.forget()
-            self._scene, self._number = self._scene + 1, 0
-        labels = self._people.follow(alpha, matted.frame.pixels, matted.frame.time)
-        self.notes += self._people.notes
-        self._people.notes = []
-        return labels
-
-    def take(self, labels: Labels, size: tuple[int, int]) -> None:
-        """Choose the person at the point that was asked for, in this scene.
-
-        Args:
-            labels: The result of `look`.
-            size: Height and width of the frame [pixels].
-
-        Raises:
-            ValueError: If nobody is at the point.
-        """
-        x, y = self.who.point
-        rows, columns = labels.shape
-        row, column = int(y * rows / size[0]), int(x * columns / size[1])
-        inside = 0 <= row < rows and 0 <= column < columns
-        number = int(spread(labels, _REACH)[row, column]) if inside else 0
-        if not number:
-            scale = size[1] / columns
-            places = ", ".join(
-                f"{round(where[1] * scale)},{round(where[0] * scale)}"
-                for where in self._centres(labels).values()
-            )
-            raise ValueError(
-                f"person {x:g},{y:g} (--person): nobody is there then; "
-                + (f"people are near {places}" if places else "nobody is in the frame")
-            )
-        self._number, self._asked = number, self._scene
-        self._colours = self._people.colours(number)
-
-    def report(self) -> list[str]:
-        """Give the notes, each once, and one more if the person never came."""
-        notes = list(dict.fromkeys(self.notes))
-        if self._seen and not self._found:
-            result = "everybody" if self.who.left_out else "nobody"
-            notes.append(
-                f"the one who is asked for (--person) was never seen, so {result} is "
-                f"cut out; people seen in the last scene: {len(self._people.numbers)}"
-            )
-        return notes
-
-    def begin(self) -> None:
-        """Start again from the first frame, and keep the choice of the person."""
-        self._people, self._scene, number = People(), 0, self._number
-        self.who = replace(self.who, number=number, time=None)
-        self._number = 0
-
-    def at(self, matted: Matted, alpha: Pixels) -> NDArray[np.float32] | None:
-        """Give a mask of those who are cut out, (H, W) in [0, 1]; None if all are.
-
-        Args:
-            matted: The frame; each must be given once, in order of time.
-            alpha: The network's alpha, (H, W, 1).
-
-        Raises:
-            ValueError: If nobody is at the point that was asked for.
-        """
-        labels = self.look(matted, alpha)
-        if not self._number:
-            self._choose(labels, matted.size)
-        self._seen, self._found = True, self._found or self._number > 0
-        if self._number and self._scene == self._asked:
-            self._colours = self._people.colours(self._number)
-        chosen = labels == self._number
-        unwanted = chosen if self.who.left_out else ~chosen
-        if not (unwanted & (labels > 0)).any():
-            return None
-        height, width = matted.size
-        if not self._number:
-            return np.zeros((height, width), np.float32)
-        inside = spread(labels, _REACH) == self._number
-        mask = (inside != self.who.left_out).astype(np.uint16) * 65535
-        large = resize(mask[..., None], width, height)[..., 0]
-        return large.astype(np.float32) / np.float32(65535)
-
-    def _choose(self, labels: Labels, size: tuple[int, int]) -> None:
-        """Choose the person in this scene, if they are there."""
-        centres, who = self._centres(labels), self.who
-        if not centres:
-            return
-        if who.place:
-            height, width = labels.shape
-            middle = np.array([height, width]) / 2
-            ranks: dict[str, Callable[[int], float]] = {
-                "largest": lambda n: -float((labels == n).sum()),
-                "centre": lambda n: float(np.hypot(*(centres[n] - middle))),
-                "left": lambda n: float(centres[n][1]),
-                "right": lambda n: -float(centres[n][1]),
-            }
-            self._number = min(centres, key=ranks[who.place])
-        elif self._scene != self._asked and self._colours is not None:
-            known = self._colours
-            self._number = max(
-                centres, key=lambda n: _likeness(self._people.colours(n), known)
-            )
-            self.notes.append(
-                "after a cut, the person who looks most alike is chosen, which may err"
-            )
-        elif self._scene != self._asked:
-            return
-        elif who.number:
-            self._number = who.number if who.number in centres else 0
-        else:
-            self.take(labels, size)
-
-    @staticmethod
-    def _centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
-        """Give the centre of each person, as row and column, by number."""
-        return {
-            int(number): np.argwhere(labels == number).mean(0)
-            for number in np.unique(labels[labels > 0])
-        }
-
-
-def small_size(width: int, height: int) -> tuple[int, int]:
-    """Give the width and height of the small copy of a frame [pixels]."""
-    scale = min(1.0, _SIDE / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def connected(there: NDArray[np.bool_]) -> tuple[Labels, int]:
-    """Number the connected parts of an array (h, w) from 1, and count them."""
-    labels = np.zeros(there.shape, np.int32)
-    same = [0]  # the part that each part has been joined to
-
-    def root(part: int) -> int:
-        while same[part] != part:
-            part = same[part]
-        return part
-
-    above: list[tuple[int, int, int]] = []
-    for row, line in enumerate(there):
-        ends = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]])))
-        runs = []
-        for begin, end in zip(ends[::2], ends[1::2], strict=True):
-            touched = {root(p) for b, e, p in above if b <= end and begin <= e}
-            part = min(touched) if touched else len(same)
-            if not touched:
-                same.append(part)
-            for other in touched:
-                same[other] = part
-            labels[row, begin:end] = part
-            runs.append((int(begin), int(end), part))
-        above = runs
-    roots = np.array([root(part) for part in range(len(same))])
-    found, numbers = np.unique(roots, return_inverse=True)
-    return numbers.astype(np.int32)[labels], len(found) - 1
-
-
-def spread(labels: Labels, reach: int) -> Labels:
-    """Let labels grow evenly into unlabelled pixels, up to a distance [pixels]."""
-    labels = labels.copy()
-    for _ in range(reach):
-        empty = labels == 0
-        if not empty.any() or empty.all():
-            break
-        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
-            moved = np.roll(labels, step, axis)
-            edge: list[Any] = [slice(None), slice(None)]
-            edge[axis] = 0 if step == 1 else -1
-            moved[tuple(edge)] = 0
-            labels = np.where(empty & (labels == 0), moved, labels)
-    return labels
 
 
 def _owners(before: Labels) -> set[int]:
@@ -470,29 +356,22 @@ def _owners(before: Labels) -> set[int]:
     return {int(n) for n, c in zip(numbers, counts, strict=True) if c >= enough}
 
 
-def _shades(pixels: Pixels) -> Labels:
-    """Give the index of each pixel's shade in a histogram, (h, w)."""
-    steps = pixels.astype(np.int32) * _SHADES // 256
-    return (steps[..., 0] * _SHADES + steps[..., 1]) * _SHADES + steps[..., 2]
+def mask_of(labels: Labels, number: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Give a mask of a person at the size of the frame, (H, W) in [0, 1].
+
+    Args:
+        labels: From `People.follow`.
+        number: The person's.
+        size: Height and width of the frame [pixels].
+    """
+    mask = (spread(labels, REACH) == number).astype(np.uint16) * 65535
+    large = resize(mask[..., None], size[1], size[0])[..., 0]
+    return large.astype(np.float32) / np.float32(65535)
 
 
-def _histogram(shades: Labels) -> NDArray[np.float64]:
-    counts = np.bincount(shades, minlength=_SHADES**3).astype(np.float64)
-    return counts / max(1, shades.size)
-
-
-def _likeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Give the overlap of two histograms, in [0, 1]."""
-    return float(np.minimum(one, other).sum())
-
-
-def _smooth(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over squares of 3x3 pixels."""
-    for axis in (0, 1):
-        width = [(1, 1) if axis == n else (0, 0) for n in (0, 1)]
-        padded = np.pad(scores, width, mode="edge")
-        first, middle, last = (
-            padded.take(range(n, n + scores.shape[axis]), axis) for n in range(3)
-        )
-        scores = (first + middle + last) / 3
-    return scores
+def mask_alpha(alpha: Image, mask: NDArray[np.float32]) -> Image:
+    """Multiply alpha of any type by a mask."""
+    masked = alpha * mask
+    if alpha.dtype.kind == "u":
+        masked = np.rint(masked)
+    return masked.astype(alpha.dtype)

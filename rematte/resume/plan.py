@@ -14,6 +14,7 @@ from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
+from rematte.conversion.person import find_chosen, follow_between, make_chosen
 from rematte.conversion.source import frames_within, open_reader
 from rematte.conversion.span import Span
 from rematte.engines.choose import choose_engine
@@ -46,6 +47,8 @@ class Work:
         lead_in: How many frames early each begins; None where it takes over the state.
         engine: The name of what runs the network.
         regions: Where the network looks; None for whole frames.
+        people: What is known of the people before each segment; of a person who is not
+            chosen, nothing, and where each takes over the state, for the first alone.
     """
 
     source: Path
@@ -56,6 +59,7 @@ class Work:
     lead_in: int | None
     engine: str
     regions: Regions | None = None
+    people: Sequence[dict[str, Any]] = ()
 
     def path(self, segment: Segment) -> Path:
         """The folder of a segment, which exists when it is finished."""
@@ -130,11 +134,6 @@ def prepare(
             raise ValueError(f"{name} must be {least} or more frames, got {value}")
     source = Path(input_source)
     paths, options = split_arguments(settings)
-    if options.person is not None:
-        raise ValueError(
-            f"person {options.person} (--person) must be followed from the first frame "
-            "on; leave out --resume, --workers and --split"
-        )
     folder = manifest.work_folder(next(iter(paths.values())))
     started = (folder / manifest.NAME).exists()
     if started and not (resume or options.overwrite):
@@ -164,8 +163,9 @@ def prepare(
     ]
     regions = known["regions"] and Regions.from_json(**known["regions"])
     return Work(
-        source, paths, options, folder, segments, lead_in, known["engine"], regions
-    )
+        source, paths, options, folder, segments, lead_in, known["engine"], regions,
+        known["people"],
+    )  # fmt: skip
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -225,17 +225,38 @@ def _plan(
     if lead_in is not None:  # only where there are seams
         reach = min(segment // 4, _REACH)
         starts[1:] = [_near_cut(source, options, shown, n, reach) for n in starts[1:]]
+    segments = plan_segments(shown, starts, lead_in or 0, end)
     return {
         "engine": engine,
         "regions": regions and {"shape": regions.shape, "described": regions.as_json()},
+        "people": _follow_person(model, source, options, regions, segments, lead_in),
         "segments": [
             [
                 *(str(each.lead), str(each.first)),
                 *(each.end and str(each.end), each.stop and str(each.stop)),
             ]
-            for each in plan_segments(shown, starts, lead_in or 0, end)
+            for each in segments
         ],
     }
+
+
+def _follow_person(
+    model: Any,
+    source: Path,
+    options: Options,
+    regions: Regions | None,
+    segments: Sequence[Segment],
+    lead_in: int | None,
+) -> list[dict[str, Any]]:
+    """Find the chosen person where segments begin; see `Work.people`."""
+    chosen = make_chosen(options)
+    if chosen is None:
+        return []
+    find_chosen(chosen, model, source, options, regions)
+    starts = [each.first for each in segments]
+    if lead_in is None:  # the segment before saves the state
+        return [chosen.as_json()]
+    return follow_between(chosen, model, source, options, regions, starts)
 
 
 def notes_on_options(

@@ -24,17 +24,20 @@ from rematte.conversion.span import Trace, run_span
 from rematte.engines.choose import choose_engine
 from rematte.errors import OutputError
 from rematte.matting.loop import Memory
+from rematte.matting.person import Person
 from rematte.resume import LEAD_IN
 from rematte.resume.join import LongReport, join
 from rematte.resume.manifest import write_json
 from rematte.resume.plan import Segment, Work, prepare
 from rematte.video.codecs import is_sequence
 from rematte.video.concat import reorder_depth
+from rematte.video.mask_spec import parse_who
 from rematte.video.output_paths import as_output_error
 from rematte.video.scene_cuts import Cuts
 from rematte.workers.pool import ProcessKilledError, run_all
 
 _PICTURE = "picture"  # of `Cuts`, in the file of a state
+_PERSON = "person.json"  # what is known of the chosen person after a segment
 
 # A decoder may need frames before the one that is wanted, and not only its key frame.
 _MARGIN = 16
@@ -180,13 +183,18 @@ class SegmentConverter:
             path.parent.mkdir()
         report, stages = Report(), Stages()
         start = segment.lead - self._margin
+        chosen = self._find_person(segment)
         with open_reader(work.source, options, start if start > 0 else None) as reader:
             origin = work.segments[0].first
-            outputs = plan_outputs(paths, reader.info, options, origin)
+            outputs = plan_outputs(paths, reader.info, options, origin, chosen)
             run_span(
                 segment, reader, outputs, options, lambda: self._engine, report,
                 stages=stages, trace=trace, regions=work.regions,
             )  # fmt: skip
+        if chosen:
+            last = segment.index == len(work.segments) - 1
+            report.notes += chosen.report() if last else chosen.notes
+            write_json(folder / _PERSON, chosen.as_json())
         report.seconds, report.shares = stages.total(), stages.shares()
         if not trace.seams:
             (folder / "state.safetensors").write_bytes(_pack(trace.memory))
@@ -194,6 +202,18 @@ class SegmentConverter:
             edges: dict[str, Any] = trace.edges
             np.savez_compressed(file, **edges)
         self._write_record(segment, folder, trace, report)
+
+    def _find_person(self, segment: Segment) -> Person | None:
+        """Make the follower of the chosen person as it is before a segment."""
+        work, index = self._work, segment.index
+        if self._options.person is None:
+            return None
+        if index < len(work.people):
+            state = work.people[index]
+        else:
+            before = work.path(work.segments[index - 1]) / _PERSON
+            state = json.loads(before.read_text("utf-8"))
+        return Person.from_json(parse_who(self._options.person), state)
 
     def _write_record(
         self, segment: Segment, folder: Path, trace: Trace, report: Report

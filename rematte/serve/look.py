@@ -21,13 +21,12 @@ from rematte.inspect.moments import Timeline, changed, read_moment, read_timelin
 from rematte.matter.matter import Matter
 from rematte.matting.background import Renderer
 from rematte.matting.matte import Matted
-from rematte.matting.people import Chosen
+from rematte.matting.person import Person
 from rematte.options import Options
 from rematte.serve.choice import Choice
 from rematte.video.encoding import choose
 from rematte.video.frame import Frame, Pixels
 from rematte.video.image_writer import ImageWriter
-from rematte.video.mask_spec import parse_who
 from rematte.video.pixels import with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -98,12 +97,12 @@ def cutout(
 
 def _find(
     model: Any, path: Path, ratio: float, choice: Choice, width: int, height: int
-) -> Chosen | None:
+) -> Person | None:
     """Find the chosen person where they were clicked; None for everybody."""
     person = choice.person_option(width, height)
     if person is None:
         return None
-    chosen = Chosen(parse_who(person))
+    chosen = Person(person)
     matted = _matted(model, path, choice.at, ratio, False)
     matted.cut = False
     labels = chosen.look(matted, matted.pixels("alpha", True))

@@ -11,6 +11,11 @@ from rematte.video.frame import SDR, Frame, Pixels, VideoInfo
 from rematte.video.image_writer import encode_image
 from rematte.video.pixels import resize
 
+# Rows of 3 bits, from the top, of the digits 0 to 9.
+_DIGITS = (
+    *("75557", "26227", "71747", "71317", "55711", "74717", "74757", "71222"),
+    *("75757", "75717"),
+)
 GAP = 6  # between the pictures of a sheet [pixels]
 _PAPER = 236
 
@@ -36,6 +41,34 @@ def on_squares(pixels: Pixels, side: int = 12) -> Pixels:
     alpha = pixels[..., 3:].astype(np.int32)
     over = pixels[..., :3] * alpha + squares * (255 - alpha)
     return ((over + 127) // 255).astype(np.uint8)
+
+
+def draw_number(pixels: Pixels, number: int, at: tuple[int, int], size: int) -> None:
+    """Draw a number in a dark box into a picture.
+
+    Args:
+        pixels: (H, W, 3), 8 bits; changed in place.
+        number: 0 or more.
+        at: Where its middle is to be, x and y; it is moved into the picture.
+        size: Side of a dot of its digits, which are 5 dots high [pixels].
+    """
+    rows = [
+        [
+            0,
+            *(
+                int(bit)
+                for d in str(number)
+                for bit in f"{int(_DIGITS[int(d)][y]):03b}0"
+            ),
+        ]
+        for y in range(5)
+    ]
+    dots = np.pad(np.array(rows, np.uint8), ((1, 1), (0, 0)))
+    box = np.kron(dots, np.ones((size, size), np.uint8))[: len(pixels)]
+    high, wide = box.shape[0], min(box.shape[1], pixels.shape[1])
+    left = min(max(0, at[0] - wide // 2), pixels.shape[1] - wide)
+    top = min(max(0, at[1] - high // 2), pixels.shape[0] - high)
+    pixels[top : top + high, left : left + wide] = 20 + 235 * box[:, :wide, None]
 
 
 def make_sheet(rows: Sequence[Sequence[Pixels]], width: int = 1600) -> Pixels:

@@ -13,7 +13,8 @@ from rematte.inspect.preview import source_picture
 from rematte.matting.region import Region, Regions, Window
 from rematte.video.frame import Frame
 from rematte.video.pixels import resize
-from rematte.video.sheet import GAP, make_sheet, on_squares
+from rematte.video.reader import VideoReader
+from rematte.video.sheet import GAP, draw_number, make_sheet, on_squares
 
 
 @pytest.fixture
@@ -58,6 +59,53 @@ def test_the_state_has_settled_at_each_moment(
     assert run("preview", clip, "-o", tmp_path / "s.png", "-q") == (0, "", "")
     assert fake.seen == 4 * 11
     assert fake.fresh == 4
+
+
+def test_people_have_the_numbers_that_a_conversion_gives_them(
+    run: Run, fake: Fake, tmp_path: Path
+) -> None:
+    fake.memory = 0
+    frames = []
+    for n in range(24):  # 1 walks past 2, whose colour is another
+        frame = np.zeros((48, 96, 3), np.uint8)
+        frame[8:40, 4 + 3 * n : 14 + 3 * n] = 255, 140, 0
+        frame[9:41, 80 - 3 * n : 90 - 3 * n] = 255, 0, 160
+        frames.append(frame)
+    clip = make_clip(tmp_path / "in.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    words = ["preview", clip, "-o", tmp_path / "s.png", "--frames", "2", "--json"]
+    code, out, err = run(*words, "--people", "--downsample-ratio", "1")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    picture = open_image(tmp_path / "s.png")
+    for column, time in enumerate(report["times"]):
+        shown = frames[round(time * 25)]
+        found = {p["number"]: p for p in report["people"] if p["time"] == time}
+        assert sorted(found) == [1, 2]
+        for number, colour in ((1, (255, 140, 0)), (2, (255, 0, 160))):
+            x, y = found[number]["x"], found[number]["y"]
+            assert tuple(shown[y, x]) == colour
+            left = GAP + column * (96 + GAP)
+            box = picture[GAP + y - 6 : GAP + y + 6, left + x - 4 : left + x + 4]
+            assert (box == 20).all(2).any()  # the number's box
+            assert (box == 255).all(2).any()  # and its digit
+    out_file = tmp_path / "o.mkv"
+    words = ["convert", clip, "--alpha", out_file, "--person", "2", "-q"]
+    assert run(*words, "--downsample-ratio", "1")[0] == 0
+    with VideoReader(out_file) as reader:
+        last = list(reader)[-1].pixels[..., 0]
+    assert last[20, 80 - 69 + 5] > 250
+    assert last[20, 4 + 69 + 5] < 5
+
+
+def test_numbers_are_drawn_within_the_picture() -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    draw_number(picture, 17, (0, 0), 2)
+    assert (picture[:14, :18] > 0).all()
+    assert not picture[14:].any()
+    assert not picture[:, 18:].any()
+    small = np.zeros((6, 5, 3), np.uint8)
+    draw_number(small, 123, (4, 4), 3)
+    assert small.shape == (6, 5, 3)
 
 
 def test_a_sheet_is_an_image_and_spares_what_is_there(

@@ -19,7 +19,7 @@ from fakes import Fake, colours
 
 from rematte.errors import InputError, OutputError
 from rematte.live.run import LiveReport, live
-from rematte.live.sinks import StreamSink, VirtualCamera, Window
+from rematte.live.sinks import StreamSink, VirtualCamera
 from rematte.live.sources import LiveSource, Newest, Picture
 from rematte.matter.matter import Matter
 from rematte.video.frame import Colour, Frame, VideoInfo
@@ -74,6 +74,23 @@ def test_what_is_too_slow_gets_the_newest(clip: Path, tmp_path: Path) -> None:
     times = [frame.time for frame in pictures(tmp_path / "out.mkv")]
     assert len(times) == report.frames
     assert all(b > a for a, b in pairwise(times))
+
+
+def test_matte_and_picture_are_of_one_moment(clip: Path, tmp_path: Path) -> None:
+    """A picture is late as a whole; its matte is not later than its colours."""
+    pictures_in = colours(20, (64, 48))
+    make_clip(clip, pictures_in, codec="png", pix_fmt="rgb24", size=(64, 48))
+    report = live(
+        Slow(0.0), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1,
+        background="transparent",
+    )  # fmt: skip
+    assert report.dropped > 5
+    with VideoReader(tmp_path / "out.mkv", ReadOptions(alpha=True)) as reader:
+        made = [frame.pixels.astype(int) for frame in reader]
+    for pixels in made:
+        alpha, seen = pixels[..., 3], pixels[..., 3] > 0
+        # Of the fake network alpha is red, and the foreground the picture inverted.
+        assert np.abs(alpha - (255 - pixels[..., 0]))[seen].max() <= 1
 
 
 def test_nothing_is_dropped_where_the_source_waits(clip: Path, tmp_path: Path) -> None:
@@ -176,12 +193,15 @@ def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
 def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
     other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
     fake, seen = Fake(), []
+    from rematte.live.controls import Controls
     from rematte.live.run import _mattes
     from rematte.matting.background import Renderer
 
     stream = Matter(fake, engine="plain", downsample_ratio=1).stream()
     with Newest([str(endless), str(other)]) as newest:
-        for frame, _ in _mattes(newest, stream, Renderer("alpha")):
+        renderers = {"green": Renderer("alpha")}
+        made = _mattes(newest, stream, renderers, Controls(), LiveReport())
+        for frame, _ in made:
             seen.append(frame.pixels.shape)
             if len(seen) == 3:
                 newest.switch()
@@ -247,25 +267,6 @@ def free_port() -> int:
     return port
 
 
-def test_a_window_shows_and_obeys(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
-    pygame = pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    newest = Newest([str(clip)])
-    window = Window(INFO, newest)
-    pixels = np.zeros((48, 64, 3), np.uint8)
-    pixels[10, 20] = 255, 0, 128
-    frame = Frame(pixels, Fraction(0), Fraction(1, 25))
-    window.write(frame)
-    assert window._screen.get_at((20, 10))[:3] == (255, 0, 128)
-    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_SPACE))
-    window.write(frame)
-    assert newest._switch
-    pygame.event.post(pygame.event.Event(pygame.QUIT))
-    with pytest.raises(KeyboardInterrupt):
-        window.write(frame)
-    window.close()
-
-
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -278,6 +279,8 @@ def test_a_window_shows_and_obeys(monkeypatch: pytest.MonkeyPatch, clip: Path) -
         ("in.mp4 -o out.mp4 --background transparent", 1, "is not transparent"),
         ("in.mp4 -o udp://127.0.0.1:9 --background transparent", 1, "not transparent"),
         ("in.mp4 -o out.mkv --background plaid", 2, "neither a colour"),
+        ("in.mp4 -o out.mkv --record b.mkv", 2, "--record has no effect without"),
+        ("in.mp4 -o window --record there.mkv", 1, "there.mkv exists"),
         ("in.mp4 -o out.mkv --limit 0", 2, "limit must be 1"),
         ("in.mp4 -o out.mkv --downsample-ratio 2", 2, "downsample_ratio must be"),
         ("in.mp4 -o out.mkv --engine plaid", 2, "invalid choice"),

@@ -187,3 +187,48 @@ def test_a_plate_needs_a_format_with_alpha(run: Run, tmp_path: Path) -> None:
     code, _, error = run("convert", clip, "--plate", tmp_path / "p.mp4")
     assert code == 2
     assert "cannot be transparent where the person is" in error
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_an_outline_is_an_even_line_in_all_outputs(wide: bool) -> None:
+    alpha = disc()
+    frame, _ = frame_of(alpha, np.uint16 if wide else np.uint8)
+    most = 65535 if wide else 255
+    for clean in (True, False):
+        matted, finish = matted_of(frame, alpha, True), Finish(clean, outline=7)
+        seen = draw("alpha", finish, matted, wide)[..., 0] / most
+        cutout = draw("cutout", finish, matted, wide) / most
+        assert np.array_equal(cutout[..., 3], seen)
+        v, u = np.mgrid[:80, :120]
+        off = np.hypot(v - 40, u - 60)
+        # Alpha is a half at 24, and the line ends 7 pixels further out.
+        assert (seen[off < 30] == 1).all()
+        assert (seen[off > 33] == 0).all()
+        line = (off > 27.5) & (off < 30)
+        assert np.abs(cutout[line][:, :3] - 1).max() < 1.5 / 255
+        inside = Finish(clean)
+        plain = draw("cutout", inside, matted_of(frame, alpha, True), wide) / most
+        assert np.abs(cutout - plain)[alpha == 1].max() <= 1 / most
+        blue = np.array([0, 71, 187]) / 255
+        over = cutout[..., :3] * seen[..., None] + blue * (1 - seen[..., None])
+        made = draw("composition", finish, matted, wide) / most
+        assert np.abs(made - over).max() < 1.5 / 255
+
+
+def test_an_outline_has_a_colour_and_a_hole_of_its_shape() -> None:
+    alpha = disc()
+    frame, _ = frame_of(alpha)
+    finish, matted = Finish(outline=5), matted_of(frame, alpha, True)
+    red = Renderer("cutout", finish=finish, outline=(255, 0, 0))(matted)
+    assert tuple(red[40, 60 + 27]) == (255, 0, 0, 255)
+    room = Renderer("plate", finish=finish)(matted)
+    assert (room[..., 3] == 255 - red[..., 3]).all()
+
+
+@pytest.mark.parametrize("given", ["0", "33", "-2", "nan", "wide", "4:plaid", "4:"])
+def test_an_outline_that_is_none_is_refused(given: str) -> None:
+    if given == "4:":  # white, as without
+        assert outputs.parse_outline(given) == (4, (255, 255, 255))
+        return
+    with pytest.raises(ValueError, match=r"outline \(--outline\) must be a width"):
+        outputs.parse_outline(given)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import rematte
 from rematte.engines.tensors import TensorMatted, to_tensor
 from rematte.matting.loop import choose_ratio, matte, matte_still
+from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)
@@ -210,3 +211,12 @@ def test_one_frame_too_large_is_an_error() -> None:
                 tell=print,
             )
         )
+
+
+def test_a_glimpse_is_a_sample_of_alpha() -> None:
+    rng = np.random.default_rng(5)
+    frame = Frame(rng.integers(0, 256, (24, 40, 3), np.uint8), Fraction(0), Fraction(1))
+    # Maps of the guided filter are smaller; without one they are as large as the frame.
+    maps = rng.uniform(0, 1, (4, 24, 40)).astype(np.float32)
+    (glimpse,) = Matted(frame, maps).glimpse(4)
+    assert (glimpse == Matted(frame, maps).pixels("alpha", False)[::4, ::4]).all()

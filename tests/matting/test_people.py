@@ -8,8 +8,9 @@ import pytest
 from fakes import Fake, open_image, save_images
 from numpy.typing import NDArray
 
+from rematte import Matter, People, Person
 from rematte.convert import Report, convert_video
-from rematte.matting.people import connected, spread
+from rematte.matting.parts import connected, spread
 from rematte.options import Options
 
 # Their alpha is their red.
@@ -81,6 +82,39 @@ def test_one_is_left_out_and_all_others_are_cut_out(tmp_path: Path) -> None:
     for n in (*range(8), *range(17, COUNT)):  # the second one is at that point then
         assert made[n][14:48, 10 + 5 * n : 30 + 5 * n].all()
         assert not made[n][14:48, 130 - 5 * n : 150 - 5 * n].any()
+
+
+def test_in_memory_the_same_person_has_the_same_alpha() -> None:
+    frames = [draw(10 + 5 * n, 130 - 5 * n) for n in range(COUNT)]
+    matter = Matter(Fake(0.0), engine="plain", downsample_ratio=1)
+    people, person = People(), Person("right")
+    for n, matted in enumerate(matter.frames(iter(frames))):
+        alphas, alone = people.alphas(matted), person.alpha(matted)
+        assert alone.dtype == matted.alpha.dtype == np.uint8
+        assert sorted(alphas) == [1, 2]
+        assert (alone == alphas[2]).all()
+        assert np.abs(alphas[1].astype(int) + alphas[2] - matted.alpha).max() <= 1
+        if n not in range(8, 17):
+            assert (alone[14:48, 130 - 5 * n : 150 - 5 * n] == 255).all()
+            assert not alone[14:48, 10 + 5 * n : 30 + 5 * n].any()
+    assert people.notes == person.notes == []
+
+
+def test_numbers_go_on_after_a_cut(tmp_path: Path) -> None:
+    frames = [draw(20, 100) for _ in range(6)]
+    for n in range(6, 12):
+        frames.append(draw(60, 20))
+        frames[n][frames[n][..., 0] == 0] = (0, 120, 200)
+    made, _ = chosen(save_images(tmp_path / "in", frames), 4)
+    assert not any(each.any() for each in made[:6])
+    assert made[8][14:48, 60:80].all()
+    assert not made[8][14:48, 20:40].any()
+
+
+def test_a_point_with_a_time_is_for_conversions() -> None:
+    (matted,) = Matter(Fake(0.0), engine="plain").frames([draw(20, 100)])
+    with pytest.raises(ValueError, match="which convert_video does"):
+        Person("20,30@1").alpha(matted)
 
 
 def test_who_looks_alike_may_be_swapped_but_not_silently(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw_disc
+from conftest import draw_disc, make_clip
 from numpy.typing import NDArray
 from test_writer import info_of, picture_frames
 
+import rematte
 from rematte.video.encoding import choose
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.frame import Colour
 from rematte.video.image_writer import ImageWriter
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
 from rematte.video.timecode import Timecode
 
 OpenEXR = pytest.importorskip("OpenEXR", reason="needs the package OpenEXR")
@@ -128,3 +132,32 @@ def test_a_wide_gamut_is_stated_and_a_matte_states_none(tmp_path: Path) -> None:
         [0.68, 0.32, 0.265, 0.69]
     )
     assert "chromaticities" not in write(tmp_path, pixels[..., 3:])[0]
+
+
+def test_a_person_through_a_linear_composite_and_back(tmp_path: Path) -> None:
+    """The bundled network's cut-out, laid over a background in light."""
+    clip = Path(rematte.__file__).parent / "data" / "check.mp4"
+    with VideoReader(clip) as reader:
+        frames = [frame.pixels.astype(np.uint16) * 257 for frame in islice(reader, 2)]
+    source = make_clip(tmp_path / "in.mkv", frames, codec="ffv1", pix_fmt="gbrp16le")
+    for name in ("a.%04d.exr", "b.%04d.png"):
+        rematte.convert_video(
+            None, source, output=tmp_path / name, edge_colour="clean", progress=False
+        )
+    for number in range(2):
+        path = tmp_path / f"a.{number:04}.exr"
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            planes = file.channels()
+            light = np.stack([planes[n].pixels for n in "RGBA"], 2).astype(float)
+        with VideoReader(
+            tmp_path / f"b.{number:04}.png", ReadOptions(alpha=True)
+        ) as png:
+            cutout = next(iter(png)).pixels / 65535
+        alpha = cutout[..., 3:]
+        assert 0.05 < alpha.mean() < 0.95
+        # Half floats round alpha near 1, which shows as 1.1 levels in dark colours over
+        # brighter backgrounds.
+        behind = to_light(np.array([0.2, 0.6, 0.4]))
+        made = to_code(light[..., :3] + (1 - light[..., 3:]) * behind)
+        exact = to_code(to_light(cutout[..., :3]) * alpha + (1 - alpha) * behind)
+        assert np.abs(made - exact).max() <= 1 / 255

@@ -1,0 +1,97 @@
+"""What the keys of the window change while pictures are shown, and what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rematte.matting.matte import Matted
+
+# Each key with what it does, as the window shows it.
+KEYS = {
+    "b": "background",
+    "m": "mirror",
+    "p": "pause",
+    "r": "record",
+    "space": "next source",
+    "h": "hide this",
+    "q": "quit",
+}
+
+# A person is in the picture while alpha is above a half in this share of it; they are
+# lost, or found, when that has changed for so long.
+_SHARE, _SETTLED = 0.002, 0.5  # [s]
+_EVERY = 8  # step between the samples of alpha [pixels]
+
+
+@dataclass
+class Controls:
+    """The choices that can change while pictures are shown.
+
+    Attributes:
+        backgrounds: Names of the backgrounds, of which one is shown.
+        background: The index of that one.
+        mirror: Whether left and right are exchanged.
+        paused: Whether no picture is taken.
+        recording: Whether pictures are recorded; None where no file was named.
+        help: Whether the keys are shown.
+        said: The newest message for the user.
+    """
+
+    backgrounds: Sequence[str] = ("green",)
+    background: int = 0
+    mirror: bool = False
+    paused: bool = False
+    recording: bool | None = None
+    help: bool = True
+    said: str = ""
+
+    def press(self, key: str) -> None:
+        """Do what a key of `KEYS` stands for; the window does the rest itself."""
+        if key == "b":
+            self.background = (self.background + 1) % len(self.backgrounds)
+            self.said = f"background: {self.backgrounds[self.background]}"
+        elif key == "m":
+            self.mirror = not self.mirror
+            self.said = "mirrored" if self.mirror else "not mirrored"
+        elif key == "p":
+            self.paused = not self.paused
+            self.said = "paused: p goes on" if self.paused else ""
+        elif key == "r" and self.recording is None:
+            self.said = "no recording: start again with --record FILE"
+        elif key == "r":
+            self.recording = not self.recording
+            self.said = "" if self.recording else "recording saved"
+        elif key == "h":
+            self.help = not self.help
+
+
+@dataclass
+class Presence:
+    """Says when nobody is in the picture any more, and when somebody is again.
+
+    Attributes:
+        changes: When this changed [s], and whether somebody is there since.
+    """
+
+    changes: list[tuple[float, bool]] = field(default_factory=list)
+    _since: float | None = None
+
+    def look(self, matted: Matted, time: float) -> bool:
+        """Take the next matte into account; returns whether something has changed.
+
+        Args:
+            matted: The matte.
+            time: The time of its picture [s].
+        """
+        samples = matted.glimpse(_EVERY)
+        area = sum(float((each > 127).sum()) for each in samples) * _EVERY**2
+        there = area >= _SHARE * matted.size[0] * matted.size[1]
+        known = self.changes[-1][1] if self.changes else True
+        if there == known:
+            self._since = None
+            return False
+        self._since = time if self._since is None else self._since
+        if time - self._since < _SETTLED:
+            return False
+        self.changes.append((round(self._since, 2), there))
+        self._since = None
+        return True

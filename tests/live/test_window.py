@@ -1,0 +1,214 @@
+"""The window of `live`: what it shows, its keys, and what goes on beside it."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_clip
+from fakes import Fake, colours
+from numpy.typing import NDArray
+
+from rematte.errors import OutputError
+from rematte.live.controls import KEYS, Controls, Presence
+from rematte.live.run import LiveReport, live
+from rematte.live.sinks import VirtualCamera
+from rematte.live.window import Window
+from rematte.matting.matte import Matted
+from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.reader import VideoReader
+
+pygame = pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
+
+
+@pytest.fixture(autouse=True)
+def _unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def press(*keys: str) -> None:
+    for key in keys:
+        code = pygame.key.key_code(key)
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=code))
+
+
+def shown(pixels: NDArray[np.uint8]) -> Frame:
+    return Frame(pixels, Fraction(0), Fraction(1, 25))
+
+
+def test_a_picture_is_scaled_smoothly_with_bars() -> None:
+    window = Window(INFO, Controls(help=False), lambda: None)
+    assert pygame.display.get_window_size()[0] == 640  # small pictures are enlarged
+    pygame.display.set_mode((400, 150))
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, 32:] = 255, 0, 128
+    window.write(shown(pixels))
+    screen = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    assert not screen[:, :99].any()
+    assert not screen[:, 301:].any()
+    assert not screen[75, 110].any()
+    assert tuple(screen[75, 290]) == (255, 0, 128)
+    middle = screen[75, 190:210, 0].astype(int)
+    assert len({*middle} - {0, 255}) >= 2  # no hard step between the two
+    assert (np.diff(middle) >= 0).all()
+    window.close()
+
+
+def test_keys_are_shown_and_do_what_they_say() -> None:
+    controls, switched = Controls(("green", "blur")), list[int]()
+    window = Window(INFO, controls, lambda: switched.append(1))
+    black = np.zeros((48, 64, 3), np.uint8)
+    window.write(shown(black))
+    words = pygame.surfarray.array3d(pygame.display.get_surface())
+    assert words[:, -60:].max() > 200
+    assert not words[:, :300].any()
+    press("b", "m", "p", "space", "h", "r")
+    window.refresh()
+    assert (controls.background, controls.mirror, controls.paused) == (1, True, True)
+    assert switched == [1]
+    assert controls.recording is None
+    assert "--record FILE" in controls.said
+    controls.said = ""
+    window.refresh()
+    assert not pygame.surfarray.array3d(pygame.display.get_surface()).any()
+    for ending in ("q", "escape"):
+        press(ending)
+        with pytest.raises(KeyboardInterrupt):
+            window.refresh()
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    with pytest.raises(KeyboardInterrupt):
+        window.write(shown(black))
+    assert {*KEYS} == {"b", "m", "p", "r", "space", "h", "q"}
+    window.close()
+
+
+def at(moments: dict[int, tuple[str, ...]]) -> Callable[[LiveReport], None]:
+    """Press keys after so many pictures."""
+    return lambda report: press(*moments.get(report.frames, ()))
+
+
+def test_the_recording_beside_the_window_has_what_it_shows(tmp_path: Path) -> None:
+    half = np.zeros((48, 64, 3), np.uint8)
+    half[:, :20] = 255, 100, 100  # the person, whose foreground is the inverse
+    clip = make_clip(tmp_path / "in.mkv", [half] * 14, codec="ffv1", pix_fmt="bgr0")
+    live(
+        Fake(0.0), str(clip), "window", record=str(tmp_path / "out.mkv"), drop=False,
+        background="blue", downsample_ratio=1,
+        report=at({2: ("b", "b"), 5: ("m",), 8: ("r",), 11: ("r",)}),
+    )  # fmt: skip
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["in.mkv", "out-2.mkv", "out.mkv"]
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        first = [frame.pixels.astype(int) for frame in reader]
+    # The window looks at keys after it has shown a picture.
+    assert len(first) == 8
+    assert np.abs(first[1][24, 50] - (0, 71, 187)).max() < 4
+    assert np.abs(first[4][24, 50] - (120, 255, 155)).max() < 4
+    assert np.abs(first[4][24, 5] - (0, 155, 155)).max() < 4
+    assert np.abs(first[7][24, 5] - (120, 255, 155)).max() < 4
+    assert np.abs(first[7][24, 60] - (0, 155, 155)).max() < 4
+    with VideoReader(tmp_path / "out-2.mkv") as reader:
+        second = list(reader)
+    assert second[0].time == 0
+    assert len(second) == 3
+
+
+def test_a_pause_holds_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", colours(6, (64, 48)))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            press("p")
+
+    monkeypatch.setattr("rematte.live.run.time.sleep", sleep)
+    report = live(
+        Fake(), str(clip), "window", drop=False, downsample_ratio=1,
+        report=at({2: ("p",)}),
+    )  # fmt: skip
+    assert report.frames == 6
+    assert len(waits) >= 3
+
+
+def test_who_is_lost_or_found_is_said(tmp_path: Path) -> None:
+    there, empty = (np.zeros((48, 64, 3), np.uint8) for _ in range(2))
+    there[10:40, 20:40, 0] = 255
+    frames = [there] * 10 + [empty] * 20 + [there] * 3 + [empty] * 5 + [there] * 20
+    clip = make_clip(tmp_path / "in.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    report = live(
+        Fake(0.0), str(clip), str(tmp_path / "out.mkv"), drop=False,
+        downsample_ratio=1,
+    )  # fmt: skip
+    assert report.people == [(0.4, False), (1.52, True)]
+
+
+def test_presence_waits_until_it_is_sure() -> None:
+    empty = Frame(np.zeros((40, 40, 3), np.uint8), Fraction(0), Fraction(1))
+
+    class Flat(Matted):
+        def glimpse(self, every: int) -> list[Any]:
+            return [np.full((5, 5, 1), self.level, np.uint8)]
+
+    presence = Presence()
+    for n, level in enumerate([255, 0, 255, *[0] * 8, 255, 0, *[255] * 8]):
+        matted = Flat(empty)
+        matted.level = level  # type: ignore[attr-defined]
+        presence.look(matted, n / 10)
+    assert presence.changes == [(0.3, False), (1.3, True)]
+
+
+def test_a_virtual_camera_gets_every_picture(tmp_path: Path) -> None:
+    """The real pyvirtualcam, with a stand-in for the driver (v4l2loopback)."""
+    pyvirtualcam = pytest.importorskip("pyvirtualcam", reason="extra live")
+    from pyvirtualcam.camera import BACKENDS
+
+    sent: list[NDArray[np.uint8]] = []
+    made: list[dict[str, Any]] = []
+
+    class Driver:
+        def __init__(self, **how: Any) -> None:
+            made.append(how)
+
+        def device(self) -> str:
+            return "/dev/video9"
+
+        def native_fourcc(self) -> None:
+            return None
+
+        def send(self, frame: NDArray[np.uint8]) -> None:
+            sent.append(frame.copy())
+
+        def close(self) -> None:
+            made[-1]["closed"] = True
+
+    pyvirtualcam.register_backend("stand-in", Driver)
+    try:
+        clip = make_clip(tmp_path / "in.mp4", colours(6, (64, 48)))
+        for show in ("composition", "alpha"):
+            sent.clear()
+            report = live(
+                Fake(), str(clip), "virtual-camera", show=show, drop=False,
+                record=str(tmp_path / f"{show}.mkv"), downsample_ratio=1,
+            )  # fmt: skip
+            assert report.frames == len(sent) == 6
+            assert (made[-1]["width"], made[-1]["height"]) == (64, 48)
+            assert made[-1]["fps"] == 25
+            assert made[-1]["closed"]
+            with VideoReader(tmp_path / f"{show}.mkv") as reader:
+                for frame, picture in zip(reader, sent, strict=True):
+                    off = frame.pixels.astype(int) - picture.reshape(48, 64, 3)
+                    assert np.abs(off).max() <= 1
+    finally:
+        del BACKENDS["stand-in"]
+
+
+def test_a_driver_that_is_missing_is_named() -> None:
+    pytest.importorskip("pyvirtualcam", reason="extra live")
+    with pytest.raises(OutputError, match="on Linux load v4l2loopback"):
+        VirtualCamera(INFO)
