@@ -17,6 +17,7 @@ from rematte.version import __version__
 
 STATE, WEIGHTS, SETTINGS = "state.pt", "weights.safetensors", "settings.json"
 BEST = "best.safetensors"
+METADATA = "rematte"  # name of the entry in the weights' file, a JSON object
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -80,7 +81,8 @@ def write_weights(
         "phases": phases,
         "seed": str(recipe.run.seed),
     }
-    content = save(weights, metadata | facts)
+    # One entry, since safetensors writes several in an order of chance.
+    content = save(weights, {METADATA: json.dumps(metadata | facts)})
     _write(path, lambda file: file.write(content))
 
 

@@ -268,7 +268,8 @@ def filter_errors(student: MattingNetwork, sample: Sample) -> dict[str, Tensor]:
     with torch.no_grad():
         fast = filter_parts(FastGuidedFilter(16), sample)
     # The mean holds where the fast filter leaves next to nothing of a crop.
-    share = filter_parts(student.refiner, sample) / (0.5 * fast + 0.5 * fast.mean(0))
+    unit = 0.5 * fast + 0.5 * fast.mean(0) + 1e-8
+    share = filter_parts(student.refiner, sample) / unit
     means = share.mean(0)
     return {name: means[at] * by for at, (name, by) in enumerate(_TERMS.items())}
 

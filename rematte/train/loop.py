@@ -395,8 +395,9 @@ class _Run:
         self.error = figures.get("error", self.error)
         if sheet is not None:
             save_sheet(sheet, self.out / "sheets" / f"{self.total:07d}.png")
-        value = figures.get("held_out_loss", figures.get("error"))
-        if value is not None and (self.best is None or value <= self.best):
+        errors = [v for name, v in figures.items() if name.endswith("error")]
+        value = figures.get("held_out_loss", sum(errors))
+        if figures and (self.best is None or value <= self.best):
             self.best = value
             write_weights(self.out / BEST, self.recipe, self.mean, self._facts())
 

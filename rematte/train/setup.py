@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rematte.errors import InputError
+from rematte.errors import InputError, WeightsError
 from rematte.network.encoders import MobileNetV3Encoder
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.recipe import Phase, Rates, Recipe
@@ -21,11 +21,19 @@ def start_network(recipe: Recipe) -> MattingNetwork:
 
     Raises:
         InputError: If the weights do not fit the network.
+        WeightsError: If they are not here and cannot be fetched.
     """
     model = recipe.model
     if model.start in ("", "imagenet"):
         imagenet = model.start == "imagenet"
-        return MattingNetwork(model.variant, model.refiner, imagenet)
+        try:
+            return MattingNetwork(model.variant, model.refiner, imagenet)
+        except OSError as error:  # URLError is one
+            raise WeightsError(
+                f"model.start imagenet: the encoder of {model.variant} cannot be "
+                f"fetched ({error}); fetch it where there is a network, or set "
+                "model.start to weights or to nothing"
+            ) from error
     network = MattingNetwork(model.variant, model.refiner)
     loaded = load_model(model.start, model.variant)
     # Another refiner starts from random weights; everything else must fit.

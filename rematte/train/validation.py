@@ -28,7 +28,8 @@ def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
     kinds = needed.get(phase.kind, ())
     honest = all(getattr(kept, kind) for kind in kinds)
     if not kinds:
-        honest = bool(kept.people or kept.masks)
+        filmed = bool(kept.filmed) or not (phase.filmed and trained.filmed)
+        honest = filmed and bool(kept.people or kept.masks)
     parts = {name: items or getattr(trained, name) for name, items in kept.kinds()}
     return Index(**parts), honest  # type: ignore[arg-type]
 
@@ -76,26 +77,34 @@ class Validation:
 
         Returns:
             "error", the mean absolute error of alpha x 1e3, against the truth in a
-            matting phase, else against the teacher; "held_out_loss" in a phase on
-            prepared examples; and a sheet of the clips, (3, H, W) in [0, 1], if any.
+            matting phase, else against the teacher; "filmed_error", that of filmed
+            frames with their alpha; "held_out_loss" in a phase on prepared examples;
+            and a sheet of the clips, (3, H, W) in [0, 1], if any.
         """
-        errors, rows = [], []
+        errors: dict[bool, list[float]] = {False: [], True: []}  # by: filmed with alpha
+        rows = []
         shown = self.passes.network
         if self.teacher is not None and self.phase.kind == "decoder":
             shown = grafted(shown, self.teacher)
         for sample in self.clips:
             src, true = sample["src"].to(self.device), sample["pha"].to(self.device)
-            if self.teacher is not None and self.phase.kind != "matting":
+            filmed = bool(sample.get("known", torch.zeros(1)).any())
+            if self.teacher is not None and self.phase.kind != "matting" and not filmed:
                 _, true, *_ = self.teacher(src)
             # Where the phase is about a ratio, it is measured at the middle of it.
             ratio = sum(self.phase.ratio) / 2 if self.phase.ratio != (1, 1) else 1.0
             fgr, pha, *_ = shown(src, downsample_ratio=ratio)
-            errors.append(float((pha - true).abs().mean()) * 1e3)
+            errors[filmed].append(float((pha - true).abs().mean()) * 1e3)
             green = torch.tensor([0.47, 1.0, 0.61], device=self.device).view(3, 1, 1)
             over = pha * fgr + (1 - pha) * green
             parts = [src, true.expand_as(src), pha.expand_as(src), over]
             rows.append(torch.cat([part[0, -1] for part in parts], -1))
-        figures = {"error": float(np.mean(errors))} if errors else {}
+        names = {False: "error", True: "filmed_error"}
+        figures = {
+            names[kind]: float(np.mean(found))
+            for kind, found in errors.items()
+            if found
+        }
         if self.examples:
             losses = [
                 float(sum(self.passes(self.phase.kind, each, 1.0).values()))
