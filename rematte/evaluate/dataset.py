@@ -102,8 +102,8 @@ def _walk(path: Path, name: str) -> Iterator[tuple[str, Source]]:
     parts = {p.stem: p for p in inside if p.is_dir() or _is_video(p)}
     images = next((p for p in STILLS if {p, STILLS[p]} <= parts.keys()), None)
     if "pha" in parts:
-        parts = {"trimap": None, "fgr": None, "com": None} | parts
-        yield name, Source(*(parts[part] for part in ("pha", "fgr", "com", "trimap")))
+        others = (parts.get(part) for part in ("fgr", "com", "trimap"))
+        yield name, Source(parts["pha"], *others)
     elif images:
         yield from _stills(parts, images, f"{name}/" if name else "")
     elif any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in inside):

@@ -24,9 +24,13 @@ class Examples:
     def __init__(self, samples: Iterable[Sample | None]) -> None:
         self._groups: dict[Any, list[Sample]] = {}
         for sample in samples:
-            count = len(next(iter(sample.values()))) if sample else 0
-            for at in range(count):
-                one = {k: v[at].cpu().half().clone() for k, v in (sample or {}).items()}
+            if sample is None:
+                continue
+            # What one block gives is what the next one gets: it is kept once.
+            maps = {id(value): value.cpu().half() for value in sample.values()}
+            for at in range(len(next(iter(maps.values())))):
+                rows = {key: value[at].clone() for key, value in maps.items()}
+                one = {name: rows[id(value)] for name, value in sample.items()}
                 shapes = tuple((key, value.shape) for key, value in one.items())
                 self._groups.setdefault(shapes, []).append(one)
 
