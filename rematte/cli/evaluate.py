@@ -19,7 +19,8 @@ def add(commands: Commands) -> None:
         usage="%(prog)s (--pred PATH --true PATH | --testset DIR) [options]",
         description="Measure mattes against true ones: files with --pred and --true, "
         "or a network on a test set with --testset. MAD, MSE and FgrMSE are times "
-        "1000, dtSSD times 100, Grad and Conn sums over 1000.",
+        "1000, dtSSD times 100, SAD, Grad and Conn sums over 1000; -T is within a "
+        "set's trimaps.",
         epilog=EXIT_CODES,
     )
     parser.set_defaults(run=run)
@@ -34,7 +35,8 @@ def add(commands: Commands) -> None:
     )
     what.add_argument(
         "--testset", type=Path, metavar="DIR",
-        help="run the network over this set (CLIP/com, CLIP/pha, CLIP/fgr)",
+        help="run the network over this set (CLIP/com, CLIP/pha, CLIP/fgr, or a public "
+        "set of photos)",
     )  # fmt: skip
     what.add_argument(
         "--model", metavar="NAME|PATH",
@@ -50,6 +52,11 @@ def add(commands: Commands) -> None:
     how.add_argument(
         "--normalise", action="store_true",
         help="stretch each map to 0..1 before Grad, as published figures do",
+    )  # fmt: skip
+    how.add_argument(
+        "--published", action="store_true",
+        help="count as RobustVideoMatting's script does: --normalise, and dtSSD of the "
+        "first frame as 0",
     )  # fmt: skip
     out = parser.add_argument_group("results")
     out.add_argument("--csv", type=Path, metavar="PATH", help="write the table here")
@@ -72,7 +79,8 @@ def run(options: Namespace) -> int:
     evaluate.check_outputs(options.csv, options.plot)
     how = {
         "wanted": options.metrics,
-        "normalise": options.normalise,
+        "normalise": options.normalise or options.published,
+        "published": options.published,
         "progress": sys.stderr.isatty(),
     }
     if files:

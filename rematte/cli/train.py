@@ -1,6 +1,5 @@
 """`rematte train`: train weights by a recipe."""
 
-import sys
 from argparse import Namespace
 
 from rematte.cli import flags
@@ -23,7 +22,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "recipe",
         help="a TOML file, or the name of a recipe that comes with the package: "
-        "bundled, further, stage1 to stage4",
+        "bundled, short, finetune, stage1 to stage4",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
@@ -37,6 +36,11 @@ def add(commands: Commands) -> None:
         "--minutes", type=float, metavar="M",
         help="stop with a checkpoint after this time",
     )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="try two steps of each phase: counts of the data, one sheet of pictures, "
+        "time and memory",
+    )  # fmt: skip
     flags.add_option(parser, "device")
     flags.add_quiet(parser)
 
@@ -44,7 +48,7 @@ def add(commands: Commands) -> None:
 def run(options: Namespace) -> int:
     """Train, and print where the weights are."""
     try:
-        from rematte.train import load_recipe, train
+        from rematte.train import dry_run, load_recipe, train
     except ModuleNotFoundError as error:
         raise ValueError(
             f"rematte train needs {error.name}: pip install 'rematte[train]'"
@@ -52,17 +56,28 @@ def run(options: Namespace) -> int:
     from rematte.engines.device import choose_device
 
     device, _ = choose_device(options.device)
+    kind = device.partition(":")[0]
+    recipe = load_recipe(options.recipe, options.set, kind)
+    if options.dry_run:
+        for line in dry_run(recipe, device=options.device):
+            print(line)
+        return 0
     trained = train(
-        load_recipe(options.recipe, options.set, device.partition(":")[0]),
+        recipe,
         resume=options.resume,
         minutes=options.minutes,
         device=options.device,
-        progress=not options.quiet and sys.stderr.isatty(),
+        progress=not options.quiet,
     )
     if not options.quiet:
         then = "finished" if trained.finished else "to continue, add --resume"
+        of = (
+            "held-out alpha error"
+            if trained.held_out
+            else ("nothing was held out; alpha error on trained pictures")
+        )
         print(
-            f"{trained.weights}: {trained.steps} steps, {then}; held-out alpha error "
-            f"{trained.error} (MAD x 1e3)"
+            f"{trained.weights}: {trained.steps} steps, {then}; {of} {trained.error} "
+            "(MAD x 1e3)"
         )
     return 0

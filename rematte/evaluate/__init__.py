@@ -8,10 +8,15 @@ The constants here need no other package, so that the command line can show them
 METRICS = {
     "mad": "MAD",
     "mse": "MSE",
+    "sad": "SAD",
+    "mad_t": "MAD-T",
+    "mse_t": "MSE-T",
+    "sad_t": "SAD-T",
     "grad": "Grad",
     "conn": "Conn",
     "dtssd": "dtSSD",
     "fgr_mse": "FgrMSE",
+    "fgr_mad": "FgrMAD",
     "iou": "IoU",
 }
 # How the backgrounds of a test set move.

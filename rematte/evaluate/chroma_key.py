@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from rematte.evaluate import SCREENS
 
+_LEAST = 0.1  # a screen's channel is above the other two by this, usually by 0.3
+
 Keyed = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -82,6 +84,13 @@ class ColourDifferenceKey(nn.Module):
         # Sorting, since torch's quantile takes no more than 16 million values.
         ordered = stands_out.flatten().sort().values
         bright = ordered[int(0.99 * (len(ordered) - 1))]
+        if bright < _LEAST:
+            name = next(n for n, i in SCREENS.items() if i == self._channel)
+            raise ValueError(
+                f"no {name} screen: in 99% of the first frame, {name} is above the "
+                f"other two by less than {_LEAST}, and alpha would be noise; choose "
+                "--screen green or blue, or give --screen-colour"
+            )
         return frame[:, stands_out >= max(float(bright) / 2, 0.025)].median(1).values
 
     def forward(
@@ -107,7 +116,7 @@ class ColourDifferenceKey(nn.Module):
             Foreground, alpha and four states, in the network's order.
 
         Raises:
-            ValueError: If nothing in the first frame looks like the screen.
+            ValueError: If next to nothing in the first frame looks like the screen.
         """
         if r1 is None:
             r1 = self._measure(src[0, 0]) if self._colour is None else self._colour

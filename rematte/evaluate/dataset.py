@@ -19,6 +19,15 @@ from rematte.video.reader import VideoReader
 
 Array = NDArray[np.floating[Any]]
 
+# Layouts of public sets of photos: folder of pictures, folder of their alpha. P3M-500-P
+# and -NP, AIM-500, PPM-100; `trimap` beside them is used.
+STILLS = {
+    "blurred_image": "mask",
+    "original_image": "mask",
+    "original": "mask",
+    "image": "matte",
+}
+
 # Mean spread of the channels [8-bit levels] from which a picture counts as coloured.
 # Codecs make gray pictures differ by less.
 _COLOURED = 8
@@ -30,10 +39,12 @@ class Matte(NamedTuple):
     Attributes:
         alpha: (H, W) in [0, 1].
         foreground: (H, W, 3) straight RGB in [0, 1], or None.
+        unknown: (H, W), where a trimap leaves alpha open, or None.
     """
 
     alpha: Array
     foreground: Array | None = None
+    unknown: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,19 +55,22 @@ class Source:
         alpha: A gray picture, or a transparent one.
         foreground: Colours, or None to use those of a transparent picture.
         composite: Input of a network, or None.
+        trimap: Gray pictures, 0 and 255 where alpha is known, or None.
     """
 
     alpha: Path
     foreground: Path | None = None
     composite: Path | None = None
+    trimap: Path | None = None
 
 
 def find_clips(root: Path) -> dict[str, Source]:
     """Find clips by their layout.
 
     A file, or a folder with images in it, is one clip. So is a folder that holds `pha`
-    (a folder or a video), with foreground and composite in `fgr` and `com`. Any other
-    folder is searched for videos, and its subfolders for clips.
+    (a folder or a video), with foreground and composite in `fgr` and `com`. In a folder
+    laid out as one of `STILLS`, each image is one. Any other folder is searched for
+    videos, and its subfolders for clips.
 
     Args:
         root: A file or folder.
@@ -86,13 +100,64 @@ def _walk(path: Path, name: str) -> Iterator[tuple[str, Source]]:
         key=lambda p: natural_key(p.name),
     )
     parts = {p.stem: p for p in inside if p.is_dir() or _is_video(p)}
+    images = next((p for p in STILLS if {p, STILLS[p]} <= parts.keys()), None)
     if "pha" in parts:
-        yield name, Source(parts["pha"], parts.get("fgr"), parts.get("com"))
+        others = (parts.get(part) for part in ("fgr", "com", "trimap"))
+        yield name, Source(parts["pha"], *others)
+    elif images:
+        yield from _stills(parts, images, f"{name}/" if name else "")
     elif any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in inside):
         yield name, Source(path)
     else:
         for stem, part in parts.items():
             yield from _walk(part, f"{name}/{stem}" if name else stem)
+
+
+def _stills(
+    parts: dict[str, Path], images: str, prefix: str
+) -> Iterator[tuple[str, Source]]:
+    shown, trimaps = (
+        {path.stem: path for path in sorted(parts[part].iterdir())} if part in parts
+        else {} for part in (images, "trimap")
+    )  # fmt: skip
+    for path in sorted(
+        parts[STILLS[images]].iterdir(), key=lambda p: natural_key(p.name)
+    ):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem not in shown:
+            raise InputError(f"{path}: no picture of this name in {parts[images]}")
+        stem = path.stem
+        yield prefix + stem, Source(path, None, shown[stem], trimaps.get(stem))
+
+
+def labelled_frames(source: Source) -> set[int] | None:
+    """Return which frames of a composite have a true alpha; None if all have.
+
+    Where both are folders of images and alpha has fewer, as in sets with every tenth
+    frame labelled, names decide.
+
+    Raises:
+        InputError: If an alpha has no frame of its name.
+    """
+    if source.composite is None or not (
+        source.composite.is_dir() and source.alpha.is_dir()
+    ):
+        return None
+    frames, labels = (
+        [p.stem for p in sorted(folder.iterdir(), key=lambda p: natural_key(p.name))
+         if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        for folder in (source.composite, source.alpha)
+    )  # fmt: skip
+    if len(labels) >= len(frames):
+        return None
+    missing = [name for name in labels if name not in frames]
+    if missing:
+        raise InputError(
+            f"{source.alpha}: {missing[0]} has no frame of its name in "
+            f"{source.composite}; where some frames are labelled, names must agree"
+        )
+    return {frames.index(name) for name in labels}
 
 
 def _is_video(path: Path) -> bool:
@@ -112,8 +177,13 @@ def read_mattes(source: Source) -> Iterator[Matte]:
     with ExitStack() as stack:
         mattes = stack.enter_context(VideoReader(source.alpha, ReadOptions(alpha=True)))
         if source.foreground is None:
-            for frame in mattes:
-                yield _matte(source.alpha, frame)
+            if source.trimap is None:
+                yield from (_matte(source.alpha, frame) for frame in mattes)
+                return
+            trimaps = stack.enter_context(VideoReader(source.trimap))
+            for frame, trimap in zip(mattes, trimaps, strict=True):
+                matte, gray = _matte(source.alpha, frame), _unit(trimap).mean(-1)
+                yield matte._replace(unknown=(gray > 0.02) & (gray < 0.98))
             return
         colours = stack.enter_context(VideoReader(source.foreground))
         for index, (frame, colour) in enumerate(zip_longest(mattes, colours)):

@@ -17,7 +17,13 @@ from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
 from rematte.evaluate import METRICS, metrics
-from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
+from rematte.evaluate.dataset import (
+    Matte,
+    Source,
+    find_clips,
+    labelled_frames,
+    read_mattes,
+)
 from rematte.matting.loop import matte
 from rematte.video.output_paths import check_target
 from rematte.video.reader import VideoReader
@@ -83,6 +89,7 @@ def score(
     true: Iterable[Matte],
     wanted: Sequence[str] = tuple(METRICS),
     normalise: bool = False,
+    published: bool = False,
 ) -> ClipScores:
     """Measure a clip frame by frame.
 
@@ -92,6 +99,8 @@ def score(
         true: The true frames, of the same number and sizes.
         wanted: Names of `METRICS`.
         normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
+        published: Count dtSSD of the first frame as 0, as the published script of
+            RobustVideoMatting does.
 
     Raises:
         InputError: If number or sizes differ.
@@ -114,6 +123,8 @@ def score(
                 "predict at the truth's size"
             )
         known = _defined(found, truth, before, normalise)
+        if published and before is None:
+            known["dtssd"] = lambda: 0.0
         values = {key: known[key]() for key in wanted if key in known}
         scores.frames.append({k: v for k, v in values.items() if v is not None})
         before = found, truth
@@ -131,7 +142,13 @@ def _defined(
         "grad": lambda: metrics.gradient(pred, true, normalise),
         "conn": lambda: metrics.connectivity(pred, true),
         "iou": lambda: metrics.iou(pred, true),
+        "sad": lambda: metrics.sad(pred, true),
     }
+    if truth.unknown is not None and truth.unknown.any():
+        inside = pred[truth.unknown], true[truth.unknown]
+        known["mad_t"] = lambda: metrics.mad(*inside)
+        known["mse_t"] = lambda: metrics.mse(*inside)
+        known["sad_t"] = lambda: metrics.sad(*inside)
     if before is not None and before[1].alpha.shape == true.shape:
         pairs = zip(before, (pred, true), strict=True)
         last, now = (np.stack([old.alpha, new]) for old, new in pairs)
@@ -139,6 +156,7 @@ def _defined(
     if found.foreground is not None and truth.foreground is not None:
         colours = found.foreground, truth.foreground
         known["fgr_mse"] = lambda: metrics.foreground_mse(*colours, true)
+        known["fgr_mad"] = lambda: metrics.foreground_mad(*colours, true)
     return known
 
 
@@ -147,6 +165,7 @@ def evaluate(
     true: Path,
     wanted: Sequence[str] = tuple(METRICS),
     normalise: bool = False,
+    published: bool = False,
     progress: bool = False,
 ) -> list[ClipScores]:
     """Measure predicted files against true ones.
@@ -156,6 +175,7 @@ def evaluate(
         true: The same clips with true mattes.
         wanted: Names of `METRICS`.
         normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
+        published: Count dtSSD of the first frame as 0; see `score`.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -165,7 +185,7 @@ def evaluate(
     with tqdm(unit="frame", disable=not progress) as bar:
         return [
             score(name, read_mattes(found), _count(read_mattes(truth), bar), wanted,
-                  normalise)
+                  normalise, published)
             for name, (found, truth) in pairs.items()
         ]  # fmt: skip
 
@@ -175,6 +195,7 @@ def evaluate_model(
     testset: Path,
     wanted: Sequence[str] = tuple(METRICS),
     normalise: bool = False,
+    published: bool = False,
     progress: bool = False,
     **options: Any,
 ) -> list[ClipScores]:
@@ -182,10 +203,11 @@ def evaluate_model(
 
     Args:
         model: Anything called like `MattingNetwork`.
-        testset: Folder as `make_testset` writes it: CLIP/com, CLIP/pha and perhaps
-            CLIP/fgr.
+        testset: Folder as `make_testset` writes it, CLIP/com, CLIP/pha and perhaps
+            CLIP/fgr, or in another layout that `find_clips` knows.
         wanted: Names of `METRICS`.
         normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
+        published: Count dtSSD of the first frame as 0; see `score`.
         progress: Show a progress bar on stderr.
         options: Options of `matting.matte`: downsample_ratio, device, dtype.
 
@@ -202,8 +224,13 @@ def evaluate_model(
                     "rematte make-testset writes such a set"
                 )
             mattes = run_network(model, source.composite, **options)
+            kept = labelled_frames(source)
+            if kept is not None:  # the network sees all frames, some are measured
+                mattes = (m for at, m in enumerate(mattes) if at in kept)
+                wanted = [each for each in wanted if each != "dtssd"]
             truth = _count(read_mattes(source), bar)
-            scores.append(score(name or testset.stem, mattes, truth, wanted, normalise))
+            name = name or testset.stem
+            scores.append(score(name, mattes, truth, wanted, normalise, published))
     return scores
 
 

@@ -53,6 +53,19 @@ def mse(pred: Array, true: Array) -> float:
     return float(np.square(_difference(pred, true)).mean() * 1e3)
 
 
+def sad(pred: Array, true: Array) -> float:
+    """Return the sum of absolute differences of alpha, over 1000.
+
+    Args:
+        pred: Alpha in [0, 1], any shape.
+        true: The same shape.
+
+    Source:
+        Rhemann et al. 2009.
+    """
+    return float(np.abs(_difference(pred, true)).sum() / 1000)
+
+
 def gradient(pred: Array, true: Array, normalise: bool = False) -> float:
     """Return the squared differences of gradient magnitudes, summed, over 1000.
 
@@ -159,6 +172,18 @@ def dtssd(pred: Array, true: Array) -> float:
 def foreground_mse(pred: Array, true: Array, alpha: Array) -> float | None:
     """Return the mean squared difference of foregrounds where alpha > 0, times 1e3.
 
+    Arguments and errors are those of `foreground_mad`.
+
+    Source:
+        Lin et al. 2021, section 5.1.
+    """
+    seen = _seen_difference(pred, true, alpha)
+    return float(np.square(seen).mean() * 1e3) if len(seen) else None
+
+
+def foreground_mad(pred: Array, true: Array, alpha: Array) -> float | None:
+    """Return the mean absolute difference of foregrounds where alpha > 0, times 1e3.
+
     Args:
         pred: Straight RGB in [0, 1], (..., H, W, 3).
         true: The same shape.
@@ -167,16 +192,21 @@ def foreground_mse(pred: Array, true: Array, alpha: Array) -> float | None:
     Returns:
         None if true alpha is 0 everywhere.
 
-    Source:
-        Lin et al. 2021, section 5.1.
+    Raises:
+        ValueError: If the shapes differ.
     """
+    seen = _seen_difference(pred, true, alpha)
+    return float(np.abs(seen).mean() * 1e3) if len(seen) else None
+
+
+def _seen_difference(pred: Array, true: Array, alpha: Array) -> Array:
     error = _difference(pred, true)
     if alpha.shape != error.shape[:-1]:
         raise ValueError(
             f"true alpha must be {list(error.shape[:-1])}, got {list(alpha.shape)}"
         )
-    seen = error[alpha > 0]
-    return float(np.square(seen).mean() * 1e3) if len(seen) else None
+    seen: Array = error[alpha > 0]
+    return seen
 
 
 def iou(pred: Array, true: Array, threshold: float = 0.5) -> float | None:

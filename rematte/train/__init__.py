@@ -4,7 +4,9 @@ A leaf: it uses the network and the video reader, and nothing of the package use
 the command line, when asked. Needs the extra `train`.
 """
 
+from rematte.train.dry_run import dry_run
+from rematte.train.extras import Extras
 from rematte.train.loop import Trained, train
 from rematte.train.recipe import Recipe, load_recipe
 
-__all__ = ["Recipe", "Trained", "load_recipe", "train"]
+__all__ = ["Extras", "Recipe", "Trained", "dry_run", "load_recipe", "train"]

@@ -4,7 +4,7 @@ No state is carried from batch to batch, so a run can resume at any step with an
 of workers, and gets the batches of an unbroken one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from rematte.errors import InputError
 from rematte.train.augment import (
+    crisp,
     finish,
     frame_order,
     motion,
@@ -31,6 +33,15 @@ from rematte.train.recipe import NO_AUGMENT, Augment, Phase, Validate
 Sample = dict[str, Tensor]
 Batch = dict[str, Sample]
 _GRID = 16  # pixels, the coarsest scale of the network
+_COARSE_GRID = 64
+_LONG_SIDE = 512  # pixels; a picture at its own scale is made smaller if it is larger
+_PAN = 16  # pixels that a photo is panned over at most
+_CUT = 0.2  # share of pictures at their own scale that are cut
+
+
+def stack(samples: Sequence[Sample]) -> Sample:
+    """Put samples of one size together, (N, ...) each."""
+    return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
 
 
 def _pixels(media: Media, order: Sequence[int], mode: str) -> Tensor:
@@ -38,6 +49,19 @@ def _pixels(media: Media, order: Sequence[int], mode: str) -> Tensor:
     once = [order[0]] if media.frames == 1 else list(order)
     pixels = torch.from_numpy(decode(media, once, mode)).movedim(-1, 1).float() / 255
     return pixels.expand(len(order), -1, -1, -1)
+
+
+def _partner(item: Item, order: Sequence[int], picture: Tensor) -> Tensor:
+    """Decode the alpha or mask of an item, which must be as large as its picture."""
+    assert item.alpha is not None
+    alpha = _pixels(item.alpha, order, "L")
+    if alpha.shape[-2:] != picture.shape[-2:]:
+        sizes = [f"{x.shape[-1]}x{x.shape[-2]}" for x in (alpha, picture)]
+        raise InputError(
+            f"{item.alpha.blobs[0].path} is {sizes[0]}, but {item.media.blobs[0].path} "
+            f"is {sizes[1]}; make them equal"
+        )
+    return alpha
 
 
 def _pick(rng: Generator, items: Sequence[Item]) -> Item:
@@ -67,11 +91,11 @@ def matte_sample(
         fgr, pha = cut[:, :3], cut[:, 3:]
     else:
         fgr = _pixels(item.media, order, "RGB")
-        pha = _pixels(item.alpha, order, "L")
+        pha = _partner(item, order, fgr)
     back = _either(rng, index.backgrounds, 0.5)
     order = frame_order(rng, back.media.frames, frames, how)
     bgr = stripes(_pixels(back.media, order, "RGB"), how, rng)
-    layers = vary(place(fgr, pha, bgr, size, how, rng), how, rng)
+    layers = crisp(vary(place(fgr, pha, bgr, size, how, rng), how, rng), how, rng)
     return {
         "src": finish(layers, how, rng),
         "fgr": layers.fgr.contiguous(),
@@ -82,22 +106,76 @@ def matte_sample(
 def plain_sample(
     item: Item, rng: Generator, frames: int, size: tuple[int, int], how: Augment
 ) -> Sample:
-    """Make a sample of moved and varied frames, with their mask if there is one.
+    """Make a sample of moved and varied frames, with their alpha if there is one.
 
     Returns:
-        `src` (T, 3, H, W) and `mask` (T, 1, H, W), which is 0 where none is known.
+        `src` (T, 3, H, W), `pha` (T, 1, H, W), which is 0 where none is known, and
+        `mask`, `pha` rounded.
     """
     order = frame_order(rng, item.media.frames, frames, how)
     src = _pixels(item.media, order, "RGB")
     known = item.alpha is not None
     if item.alpha is not None:
-        src = torch.cat([src, _pixels(item.alpha, order, "L")], 1)
+        src = torch.cat([src, _partner(item, order, src)], 1)
     still = how.motion == 0
     matrices = motion(rng, frames, (1, 1) if still else (1, 1.5), how)
     at = 0.0 if still else rng.uniform(-0.5, 0.5)
     src = warp(src, matrices, size, "cover", "reflection", at)
-    mask = src[:, 3:].round() if known else torch.zeros_like(src[:, :1])
-    return {"src": vary_frames(src[:, :3], how, rng), "mask": mask}
+    pha = src[:, 3:].clamp(0, 1) if known else torch.zeros_like(src[:, :1])
+    src = vary_frames(src[:, :3], how, rng)
+    return {"src": src, "pha": pha, "mask": pha.round()}
+
+
+def native_sample(item: Item, rng: Generator, frames: int, how: Augment) -> Sample:
+    """Make a sample of frames at their own scale, so that edges are as crisp as there.
+
+    Clips run frame by frame, and a camera moves over photos by whole pixels. Some are
+    cut, as people are by the edge of a frame.
+
+    Returns:
+        `src` (T, 3, h, w); sides are multiples of 16 and at most 512.
+    """
+    count = item.media.frames
+    if count > 1:
+        first = int(rng.integers(0, max(1, count - frames + 1)))
+        order = range(first, min(first + frames, count))
+        x = shrunk(_pixels(item.media, order, "RGB"))
+    else:
+        x = panned(shrunk(_pixels(item.media, [0], "RGB"))[0], frames, rng)
+    if rng.random() < _CUT:
+        height, width = x.shape[-2:]
+        lower = rng.random() < 0.5
+        x = x[..., : height * 3 // 4, :] if lower else x[..., width // 4 :]
+    x = vary_frames(on_grid(x), how, rng)
+    return {"src": x.flip(-1) if rng.random() < how.flip else x}
+
+
+def shrunk(x: Tensor) -> Tensor:
+    """Make (T, 3, H, W) smaller where its longer side is above 512, never larger."""
+    scale = _LONG_SIDE / max(x.shape[-2:])
+    if scale >= 1:
+        return x
+    size = [round(side * scale) for side in x.shape[-2:]]
+    return F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def panned(photo: Tensor, frames: int, rng: Generator) -> Tensor:
+    """Move a camera over (3, H, W) by whole pixels: (T, 3, h, w)."""
+    height, width = photo.shape[-2:]
+    room = _PAN if min(height, width) >= 8 * _PAN else 0
+    at, step = np.full(2, room / 2), rng.normal(0, 2, 2)
+    shown = []
+    for _ in range(frames):
+        top, left = (int(v) for v in np.clip(np.round(at), 0, room))
+        shown.append(photo[:, top : top + height - room, left : left + width - room])
+        at = at + step
+    return torch.stack(shown)
+
+
+def on_grid(x: Tensor) -> Tensor:
+    """Cut (..., H, W) to whole pixels at the network's coarsest scale."""
+    height, width = (side // _GRID * _GRID for side in x.shape[-2:])
+    return x[..., :height, :width]
 
 
 def distill_sample(
@@ -111,23 +189,34 @@ def distill_sample(
     """Make a sample that a teacher labels, or now and then one with true alpha.
 
     Returns:
-        `src`, `fgr`, `pha` and `known`, (1, 1, 1, 1): 1 where `fgr` and `pha` are true.
+        `src`, `fgr`, `pha`, and 1 or 0 in (1, 1, 1, 1): `known` where `pha` is true,
+        `coloured` where `fgr` is.
     """
+    yes, no = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     kind = rng.random()
     if kind < phase.truth and index.mattes and index.backgrounds:
         sample = matte_sample(index, rng, frames, size, how)
-        return sample | {"known": torch.ones(1, 1, 1, 1)}
+        return sample | {"known": yes, "coloured": yes}
+    filmed = phase.truth <= kind < phase.truth + phase.filmed and bool(index.filmed)
     empty = index.backgrounds + index.others
-    if kind > 1 - phase.empty and empty:
+    if filmed:
+        item = _pick(rng, index.filmed)
+    elif kind > 1 - phase.empty and empty:
         item = _pick(rng, empty)
     else:
         item = _either(rng, index.people + index.masks, phase.clips)
-    src = plain_sample(item, rng, frames, size, how)["src"]
+    if phase.native and not filmed:
+        src = native_sample(item, rng, frames, how)["src"]
+        pha = torch.zeros_like(src[:, :1])
+    else:
+        plain = plain_sample(item, rng, frames, size, how)
+        src, pha = plain["src"], plain["pha"]
     return {
         "src": src,
         "fgr": torch.zeros_like(src),
-        "pha": torch.zeros_like(src[:, :1]),
-        "known": torch.zeros(1, 1, 1, 1),
+        "pha": pha if filmed else torch.zeros_like(pha),
+        "known": yes if filmed else no,
+        "coloured": no,
     }
 
 
@@ -140,17 +229,27 @@ class Batches(Dataset[Batch | InputError]):
         how: Probabilities of the augmentations.
         key: Seed of all draws, together with the step.
         rank: Number of this process; each draws other pictures of the same size.
+        more: Changes each sample, or None; see `Extras`.
     """
 
     def __init__(
-        self, index: Index, phase: Phase, how: Augment, key: Sequence[int], rank: int
+        self,
+        index: Index,
+        phase: Phase,
+        how: Augment,
+        key: Sequence[int],
+        rank: int,
+        more: Callable[[Sample, Generator], Sample] | None = None,
     ) -> None:
-        self.index, self.phase, self.how = index, phase, how
+        self.more = more
+        self.index, self.phase, self.how = index, phase, phase.augment or how
         self.key, self.rank = tuple(key), rank
         needed = {"backgrounds": index.backgrounds, "mattes": index.mattes}
         if phase.kind == "matting" and phase.segmentation:
             needed["masks"] = index.masks
-        if phase.kind != "matting":
+        if phase.kind == "segmentation":
+            needed = {"masks": index.masks}
+        elif phase.kind != "matting":
             needed = {"people": index.people + index.masks}
         for kind, items in needed.items():
             if not items:
@@ -176,7 +275,12 @@ class Batches(Dataset[Batch | InputError]):
         """Make the batch of a step: the tensors of each pass."""
         phase = self.phase
         shape = np.random.default_rng((*self.key, step))
-        length, size = _draw(shape, phase.frames, phase.size)
+        # Examples of few sizes fill batches; see `Examples.draw`.
+        grid = _COARSE_GRID if phase.examples else _GRID
+        length, size = _draw(shape, phase.frames, phase.size, grid)
+        if phase.kind == "segmentation":
+            many = (step, 2, phase.batch, _masked, length, size, self.how)
+            return {"segmentation": self._stack(*many, self.index.masks)}
         if phase.kind != "matting":
             made = self._stack(
                 step, 0, phase.batch, distill_sample, length, size, self.how, phase
@@ -188,7 +292,7 @@ class Batches(Dataset[Batch | InputError]):
             )
         }
         if phase.high is not None:
-            long, large = _draw(shape, phase.high.frames, phase.high.size)
+            long, large = _draw(shape, phase.high.frames, phase.high.size, _GRID)
             batch["high"] = self._stack(
                 step, 1, phase.batch, matte_sample, long, large, self.how
             )
@@ -212,8 +316,9 @@ class Batches(Dataset[Batch | InputError]):
         samples = []
         for number in range(count):
             rng = np.random.default_rng((*self.key, step, part, self.rank, number))
-            samples.append(make(self.index, rng, *rest))
-        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+            sample = make(self.index, rng, *rest)
+            samples.append(self.more(sample, rng) if self.more else sample)
+        return stack(samples)
 
 
 def _masked(
@@ -228,14 +333,12 @@ def _masked(
 
 
 def _draw(
-    rng: Generator, frames: tuple[int, int], size: tuple[int, int]
+    rng: Generator, frames: tuple[int, int], size: tuple[int, int], grid: int
 ) -> tuple[int, tuple[int, int]]:
     """Draw length, height and width of a step's clips."""
     length = int(rng.integers(frames[0], frames[1] + 1))
-    height, width = (
-        int(rng.integers(size[0] // _GRID, size[1] // _GRID + 1)) * _GRID
-        for _ in range(2)
-    )
+    least, most = max(1, size[0] // grid), max(1, size[1] // grid)
+    height, width = (int(rng.integers(least, most + 1)) * grid for _ in range(2))
     return length, (height, width)
 
 
@@ -243,10 +346,11 @@ def held_out_samples(
     index: Index, phase: Phase, validate: Validate, key: Sequence[int]
 ) -> list[Sample]:
     """Return the clips of the validation, without augmentation."""
+    kind: Any = phase.kind if phase.kind == "matting" else "distill"
     size = (validate.size, validate.size)
     phase = replace(
-        phase, batch=1, frames=(validate.frames, validate.frames), size=size,
-        high=None, segmentation=False, truth=0.0, clips=0.5,
+        phase, kind=kind, batch=1, frames=(validate.frames, validate.frames), size=size,
+        high=None, segmentation=False, truth=0.0, clips=0.5, native=False, augment=None,
     )  # fmt: skip
     batches = Batches(index, phase, NO_AUGMENT, key, 0)
     return [next(iter(batches.make(at).values())) for at in range(validate.samples)]

@@ -13,8 +13,11 @@ from safetensors.torch import save
 from rematte.errors import InputError, OutputError
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.recipe import Recipe
+from rematte.version import __version__
 
 STATE, WEIGHTS, SETTINGS = "state.pt", "weights.safetensors", "settings.json"
+BEST = "best.safetensors"
+METADATA = "rematte"  # name of the entry in the weights' file, a JSON object
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -23,7 +26,11 @@ DTYPES = {
 
 
 def write_checkpoint(
-    out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork
+    out: Path,
+    recipe: Recipe,
+    state: dict[str, Any],
+    mean: MattingNetwork,
+    facts: dict[str, str],
 ) -> None:
     """Write state, weights and settings, each complete or not at all.
 
@@ -32,20 +39,51 @@ def write_checkpoint(
         recipe: Settings of the run.
         state: Everything that the next step depends on.
         mean: Network with the running mean of the weights, which are exported.
+        facts: What is written into the weights; see `write_weights`.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    dtype = DTYPES[recipe.run.export]
-    weights = {
-        key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
-        for key, value in mean.state_dict().items()
-    }
     state = state | {"settings": _fixed_settings(recipe)}
     text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
     _write(out / SETTINGS, lambda file: file.write(text.encode()))
-    _write(out / WEIGHTS, lambda file: file.write(save(weights)))
+    write_weights(out / WEIGHTS, recipe, mean, facts)
     _write(out / STATE, lambda file: torch.save(state, file))
+
+
+def write_weights(
+    path: Path, recipe: Recipe, network: MattingNetwork, facts: dict[str, str]
+) -> None:
+    """Write weights with what they are, as `rematte weights info` shows.
+
+    Args:
+        path: The safetensors file.
+        recipe: Settings of the run.
+        network: Network with the weights.
+        facts: Steps, data and figures.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    dtype = DTYPES[recipe.run.export]
+    weights = {
+        key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for key, value in network.state_dict().items()
+    }
+    phases = ", ".join(f"{p.name} ({p.kind}, {p.steps})" for p in recipe.phase)
+    model = recipe.model
+    metadata = {
+        "made_by": f"rematte {__version__} train",
+        "licence": recipe.run.licence or "not stated",
+        "variant": model.variant,
+        "start": model.start or "random numbers",
+        "teacher": model.teacher or "none",
+        "phases": phases,
+        "seed": str(recipe.run.seed),
+    }
+    # One entry, since safetensors writes several in an order of chance.
+    content = save(weights, {METADATA: json.dumps(metadata | facts)})
+    _write(path, lambda file: file.write(content))
 
 
 def read_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any]:
@@ -91,8 +129,9 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
         raise OutputError(
             f"{path} cannot be written ({error}); the previous checkpoint is intact"
         ) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,8 @@ from rematte.video.opening import open_input
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
+
+KINDS = ("mattes", "filmed", "backgrounds", "masks", "people", "others")
 
 Picture = NDArray[np.uint8]
 
@@ -86,32 +88,39 @@ class Index:
 
     Attributes:
         mattes: Foregrounds with true alpha.
+        filmed: Filmed frames of people with true alpha.
         backgrounds: Without people.
         masks: People with a rough mask.
         people: People, unlabelled.
         others: Neither people nor fit to be a background.
+        unused: Files that are of no kind, each with the reason.
     """
 
     mattes: tuple[Item, ...] = ()
+    filmed: tuple[Item, ...] = ()
     backgrounds: tuple[Item, ...] = ()
     masks: tuple[Item, ...] = ()
     people: tuple[Item, ...] = ()
     others: tuple[Item, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    def kinds(self) -> Iterator[tuple[str, tuple[Item, ...]]]:
+        """Yield the name of each kind and its items."""
+        yield from ((kind, getattr(self, kind)) for kind in KINDS)
 
     def split(self, held_out: float) -> tuple["Index", "Index"]:
         """Split into training and held-out items, by a hash of their names."""
         parts: tuple[dict[str, tuple[Item, ...]], dict[str, tuple[Item, ...]]]
         parts = ({}, {})
-        for field in fields(self):
-            items: tuple[Item, ...] = getattr(self, field.name)
+        for kind, items in self.kinds():
             for kept, part in enumerate(parts):
-                part[field.name] = tuple(
+                part[kind] = tuple(
                     item
                     for item in items
                     if (zlib.crc32(item.name.encode()) % 10_000 < held_out * 10_000)
                     == bool(kept)
                 )
-        return Index(**parts[0]), Index(**parts[1])
+        return Index(**parts[0]), Index(**parts[1])  # type: ignore[arg-type]
 
 
 def index(data: Data) -> Index:
@@ -121,20 +130,22 @@ def index(data: Data) -> Index:
         InputError: If a path does not exist, a tar is damaged, or a folder holds
             nothing of its kind.
     """
-    found: dict[str, list[Item]] = {field.name: [] for field in fields(Index)}
+    found: dict[str, list[Item]] = {kind: [] for kind in KINDS}
+    unused: list[str] = []
     if data.shards:
-        for kind, items in _from_shards(data.shards).items():
+        for kind, items in _from_shards(data.shards, unused).items():
             found[kind] += items
-    for kind in ("mattes", "backgrounds", "masks", "people"):
+    for kind in ("mattes", "filmed", "backgrounds", "masks", "people"):
         for folder in _expand(getattr(data, kind), f"data.{kind}"):
-            items = _from_folder(folder, kind)
+            items = _from_folder(folder, kind, unused)
             if not items:
                 raise InputError(
                     f"data.{kind}: nothing of this kind in {folder}; see the layouts "
                     "in docs/train.md"
                 )
             found[kind] += items
-    return Index(**{kind: tuple(sorted(items)) for kind, items in found.items()})
+    kinds = {kind: tuple(sorted(items)) for kind, items in found.items()}
+    return Index(**kinds, unused=tuple(unused))
 
 
 def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
@@ -147,7 +158,7 @@ def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
         yield from map(Path, paths)
 
 
-def _from_shards(patterns: Sequence[str]) -> dict[str, list[Item]]:
+def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[Item]]:
     """Index all shards together: an image and its mask may lie in different ones."""
     members: dict[str, Blob] = {}
     for path in _expand(patterns, "data.shards"):
@@ -164,11 +175,14 @@ def _from_shards(patterns: Sequence[str]) -> dict[str, list[Item]]:
     kinds: dict[str, dict[str, Blob]] = {}
     for name, blob in members.items():
         kinds.setdefault(_kind(name), {})[name] = blob
-    masks = _pair_masks(kinds.get("people", {}), ".mask.png")
+    masks = _pair_masks(kinds.get("people", {}), ".mask.png", [])
     taken = {item.name for item in masks}
+    taken |= {str(Path(name).with_suffix("")) + ".mask.png" for name in taken}
     people = {k: v for k, v in kinds.get("people", {}).items() if k not in taken}
-    found = {kind: _media(blobs) for kind, blobs in kinds.items() if kind != "people"}
-    return found | {"masks": masks, "people": _media(people)}
+    kinds["people"] = people
+    return {kind: _media(blobs, unused) for kind, blobs in kinds.items()} | {
+        "masks": masks
+    }
 
 
 def _kind(name: str) -> str:
@@ -181,17 +195,23 @@ def _kind(name: str) -> str:
     return "others" if parts[0] == "flickr_other" else "people"
 
 
-def _pair_masks(members: dict[str, Blob], suffix: str) -> list[Item]:
+def _pair_masks(members: dict[str, Blob], suffix: str, unused: list[str]) -> list[Item]:
     """Pair images with the masks beside them, and leave out images without one."""
-    items = []
+    items, masks = [], set()
     for name, blob in members.items():
-        mask = members.get(str(Path(name).with_suffix("")) + suffix)
-        if mask is not None and not name.endswith(suffix):
-            items.append(Item(name, Media((blob,), 1), Media((mask,), 1)))
+        partner = str(Path(name).with_suffix("")) + suffix
+        if partner in members and not name.endswith(suffix):
+            pair = Media((blob,), 1), Media((members[partner],), 1)
+            items.append(Item(name, *pair))
+            masks.add(partner)
+        elif not name.endswith(suffix):
+            unused.append(f"{name}: no {Path(partner).name} beside it")
+    left = [n for n in members if n.endswith(suffix) and n not in masks]
+    unused += [f"{name}: no picture beside it" for name in left]
     return items
 
 
-def _media(members: dict[str, Blob]) -> list[Item]:
+def _media(members: dict[str, Blob], unused: list[str]) -> list[Item]:
     """Sort members into videos, images and clips of numbered images."""
     items = []
     images: dict[str, dict[str, Blob]] = {}
@@ -202,6 +222,10 @@ def _media(members: dict[str, Blob]) -> list[Item]:
         elif path.suffix.lower() in IMAGES and not name.endswith(".mask.png"):
             clip = path.stem.isdigit() and len(path.parts) > 2
             images.setdefault(str(path.parent) if clip else name, {})[name] = blob
+        elif name.endswith(".mask.png"):
+            unused.append(f"{name}: no picture beside it")
+        else:
+            unused.append(f"{name}: neither image nor video")
     for name, frames in images.items():
         blobs = tuple(frames[key] for key in sorted(frames, key=natural_key))
         items.append(Item(name, Media(blobs, len(blobs))))
@@ -221,54 +245,83 @@ def _video(blob: Blob, name: str) -> Media:
     return Media((blob,), max(1, count), rate)
 
 
-def _from_folder(folder: Path, kind: str) -> list[Item]:
-    """Index one folder of the settings."""
+_PARTNERS = {
+    "mattes": (("fgr", "pha"),),
+    "filmed": (("images", "alpha"),),
+    "masks": (("images", "masks"),),
+}
+
+
+def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
+    """Index one folder of the settings, and note the files that are not used."""
     if not folder.is_dir():
         raise InputError(f"data.{kind}: {folder} is no folder")
-    for seen, alpha in (("fgr", "pha"), ("images", "masks")):
-        if kind in ("mattes", "masks") and (folder / seen).is_dir():
-            left, right = _stems(folder / seen), _stems(folder / alpha)
+    for seen, alpha in _PARTNERS.get(kind, ()):
+        if (folder / seen).is_dir():
+            left, right = (_stems(folder / each, unused) for each in (seen, alpha))
+            for one, other, missing in ((left, right, alpha), (right, left, seen)):
+                names = [one[stem].blobs[0].path for stem in sorted(one.keys() - other)]
+                unused += [f"{name}: no partner in {missing}/" for name in names]
             shared = sorted(left.keys() & right.keys())
-            named = [(f"{folder.name}/{stem}", stem) for stem in shared]
-            return [Item(name, left[stem], right[stem]) for name, stem in named]
-    members = {
-        str(path): Blob(str(path), 0, path.stat().st_size)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    }
-    if kind == "masks":
-        return _pair_masks(members, ".mask.png")
-    items = [item for entry in sorted(folder.iterdir()) for item in _entry(entry)]
+            return [Item(f"{folder.name}/{s}", left[s], right[s]) for s in shared]
+    if kind in ("masks", "filmed"):
+        members = {
+            str(path): Blob(str(path), 0, path.stat().st_size)
+            for path in sorted(folder.rglob("*"))
+            if path.suffix.lower() in IMAGES and not path.name.startswith(".")
+        }
+        suffix = ".mask.png" if kind == "masks" else ".alpha.png"
+        return _pair_masks(members, suffix, unused)
+    items = _entries(folder, unused)
+    if kind != "mattes":
+        return items
     # A matte without `pha` is RGBA, which only images are read as.
-    return [item for item in items if kind != "mattes" or not item.media.rate]
+    videos = [item for item in items if item.media.rate]
+    unused += [
+        f"{item.media.blobs[0].path}: a video among RGBA images; put it into fgr/ and "
+        "its alpha into pha/"
+        for item in videos
+    ]
+    return [item for item in items if not item.media.rate]
 
 
-def _stems(folder: Path) -> dict[str, Media]:
+def _stems(folder: Path, unused: list[str]) -> dict[str, Media]:
     """Return videos, images and folders of frames by their names without suffix."""
     if not folder.is_dir():
         raise InputError(
             f"{folder} is missing; it must hold the partners of the folder beside it"
         )
-    entries = [entry for path in sorted(folder.iterdir()) for entry in _entry(path)]
-    return {Path(item.name).stem: item.media for item in entries}
+    return {Path(item.name).stem: item.media for item in _entries(folder, unused)}
 
 
-def _entry(path: Path) -> list[Item]:
-    """Index one image, video or folder of frames; nothing if it is something else."""
+def _entries(folder: Path, unused: list[str]) -> list[Item]:
+    """Index the images, videos and folders of frames in a folder."""
+    items = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        item = _entry(path)
+        if item is None:
+            unused.append(f"{path}: neither image, video nor folder of images")
+        else:
+            items.append(item)
+    return items
+
+
+def _entry(path: Path) -> Item | None:
+    """Index one image, video or folder of frames; None if it is something else."""
     name = f"{path.parent.name}/{path.name}"
-    if path.name.startswith("."):
-        return []
     if path.is_dir():
         frames = [f for f in path.iterdir() if f.suffix.lower() in IMAGES]
         frames.sort(key=lambda frame: natural_key(frame.name))
         blobs = tuple(Blob(str(f), 0, f.stat().st_size) for f in frames)
-        return [Item(name, Media(blobs, len(blobs)))] if blobs else []
+        return Item(name, Media(blobs, len(blobs))) if blobs else None
     blob = Blob(str(path), 0, path.stat().st_size)
     if path.suffix.lower() in VIDEOS:
-        return [Item(name, _video(blob, name))]
+        return Item(name, _video(blob, name))
     if path.suffix.lower() in IMAGES and not path.name.endswith(".mask.png"):
-        return [Item(name, Media((blob,), 1))]
-    return []
+        return Item(name, Media((blob,), 1))
+    return None
 
 
 # Decoding

@@ -1,6 +1,7 @@
 """Data-parallel training over the processes that torchrun starts."""
 
 import os
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -8,6 +9,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rematte.engines.device import choose_device
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Processes:
@@ -34,6 +37,13 @@ class Processes:
         ids = [self.device.index] if self.device.type == "cuda" else None
         # A pass uses only one of the two projections.
         return DistributedDataParallel(passes, ids, find_unused_parameters=True)
+
+    def synchronise(self, network: Network) -> Network:
+        """Let BatchNorm take its statistics over all GPUs; others keep their own."""
+        if self.device.type != "cuda":
+            return network
+        made: Network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return made
 
     def agree(self, stop: bool) -> bool:
         """Return the first process's decision in every process."""

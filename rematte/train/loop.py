@@ -9,43 +9,48 @@ between two unbroken runs.
 
 import copy
 import dataclasses
-import json
-import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
-from rematte.network.encoders import MobileNetV3Encoder
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Batch, Batches, Sample, held_out_samples
+from rematte.train.batches import Batch, Batches, Sample
 from rematte.train.checkpoint import (
+    BEST,
     DTYPES,
     STATE,
     WEIGHTS,
     read_checkpoint,
     write_checkpoint,
+    write_weights,
 )
 from rematte.train.data import index
-from rematte.train.distill import grafted
 from rematte.train.distributed import Processes
-from rematte.train.passes import MAPS, Passes
-from rematte.train.recipe import Phase, Rates, Recipe
-from rematte.weights.load import load_model, load_network
-
-LOG = "log.jsonl"
-ALIKE = (*MAPS, "decoder")  # kinds that need a teacher of the same variant
+from rematte.train.edges import input_sizes, scale_steps
+from rematte.train.examples import Examples
+from rematte.train.extras import Extras
+from rematte.train.journal import Journal
+from rematte.train.passes import PREPARED, Passes
+from rematte.train.recipe import Phase, Recipe
+from rematte.train.setup import (
+    channels_last,
+    load_teacher,
+    make_optimizer,
+    parameter_groups,
+    rate_factor,
+    start_network,
+)
+from rematte.train.stopping import StepAbandonedError, Stop
+from rematte.train.validation import Validation, held_out, on_device, save_sheet
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,14 @@ class Trained:
         steps: Steps of the whole run so far.
         finished: Whether all phases are done; if not, `--resume` continues.
         error: Mean absolute error of alpha x 1e3 in the last validation, or None.
+        held_out: Whether that was on pictures that were held out from training.
     """
 
     weights: Path
     steps: int
     finished: bool
     error: float | None
+    held_out: bool
 
 
 def train(
@@ -72,6 +79,7 @@ def train(
     minutes: float | None = None,
     device: str = "auto",
     progress: bool = True,
+    extras: Extras | None = None,
 ) -> Trained:
     """Run a recipe from its start or from its last checkpoint.
 
@@ -80,63 +88,50 @@ def train(
         resume: Continue from the checkpoint in `run.out`, if there is one.
         minutes: Stop cleanly after this time, with a checkpoint; None runs to the end.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        progress: Draw a bar on stderr.
+        progress: Write to stderr: a bar on a terminal, lines of the log elsewhere.
+        extras: A network, an augmentation or a loss of your own.
 
     Raises:
         InputError: If data is missing or damaged.
         OutputError: If `run.out` holds a run and `resume` is not given, or holds one
-            of other settings.
+            of other settings, or cannot be written.
         WeightsError: If the start or the teacher cannot be loaded.
         ValueError: If a loss is no longer finite.
         KeyboardInterrupt: After SIGINT or SIGTERM, when the checkpoint is written.
     """
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be above 0, got {minutes}")
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     processes = Processes(device)
+    # Others would wait for the exchange of a step that one has left out.
+    stop = Stop(minutes, abandon=processes.world == 1)
     try:
-        run = _Run(recipe, processes, resume, progress and processes.rank == 0)
-        with _interrupts() as interrupted:
-            while not run.finished:
-                run.phase(lambda: bool(interrupted) or time.monotonic() >= deadline)
-                if run.stopped:
-                    break
+        with stop.watch():
+            shown = progress and processes.rank == 0
+            run = _Run(recipe, processes, resume, shown, extras or Extras())
+            while not run.finished and not run.stopped:
+                run.phase(stop)
         processes.wait()
-        if interrupted:
+        if stop.signals:
             raise KeyboardInterrupt(run.out / STATE)
-        return Trained(run.out / WEIGHTS, run.total, run.finished, run.error)
+        return Trained(
+            run.out / WEIGHTS, run.total, run.finished, run.error, run.honest
+        )
     finally:
         processes.close()
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM; a second one ends the process as usual."""
-    caught: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def catch(number: int, frame: object) -> None:
-        caught.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in signals:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 class _Run:
     """The state of a run between two steps, its folder and its log."""
 
     def __init__(
-        self, recipe: Recipe, processes: Processes, resume: bool, progress: bool
+        self,
+        recipe: Recipe,
+        processes: Processes,
+        resume: bool,
+        progress: bool,
+        extras: Extras,
     ) -> None:
-        self.recipe, self.processes, self.progress = recipe, processes, progress
+        self.recipe, self.processes, self.extras = recipe, processes, extras
         self.device, self.main = processes.device, processes.rank == 0
         self.out = Path(recipe.run.out).expanduser()
         there = (self.out / STATE).exists()
@@ -146,114 +141,204 @@ class _Run:
                 "another with --set run.out=FOLDER"
             )
         torch.manual_seed(recipe.run.seed)
-        self.network = _channels_last(_start(recipe).to(self.device))
+        torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
+        made = extras.network() if extras.network else start_network(recipe)
+        self.network = channels_last(made.to(self.device))
         self.teacher: MattingNetwork | None = None
         if recipe.model.teacher:
-            self.teacher = _channels_last(_teacher(recipe, self.device))
+            self.teacher = channels_last(load_teacher(recipe, self.device))
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
         self.stopped, self.error = False, None  # type: bool, float | None
+        self.best: float | None = None
+        self.honest = True
+        self.first: dict[str, Tensor] | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self._loaded: dict[str, Any] = self._load() if there else {}
-        self.trained, kept = index(recipe.data).split(recipe.data.held_out)
-        # With few pictures, none of a kind may be held out: measure on the others.
-        self.kept = dataclasses.replace(
-            kept,
-            **{
-                field.name: getattr(kept, field.name)
-                or getattr(self.trained, field.name)
-                for field in dataclasses.fields(kept)
-            },
-        )
-        self._board = _tensorboard(self.out) if self.main else None
+        self.found = index(recipe.data)
+        self.trained, self.kept = self.found.split(recipe.data.held_out)
         if self.main:
-            self.out.mkdir(parents=True, exist_ok=True)
-            counts = {
-                field.name: len(getattr(self.trained, field.name))
-                for field in dataclasses.fields(self.trained)
-            }
-            self._log({"begin": self.total, "device": str(self.device), **counts})
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"run.out {self.out}: {error}") from error
+        self.journal = Journal(self.out if self.main else None, progress)
+        counts = {kind: len(items) for kind, items in self.trained.kinds()}
+        held = {kind: len(items) for kind, items in self.kept.kinds() if items}
+        begin = {"begin": self.total, "device": str(self.device), **counts}
+        self.journal.write(
+            begin | {"held_out": held, "unused": self.found.unused}, self.total
+        )
+        for text in self.found.unused:
+            self.journal.note(f"not used: {text}")
 
     @property
     def finished(self) -> bool:
         """Whether all phases are done."""
         return self.phase_at == len(self.recipe.phase)
 
-    def phase(self, over: Callable[[], bool]) -> None:
-        """Run the current phase to its end, or until `over()` is true."""
-        phase, run = self.recipe.phase[self.phase_at], self.recipe.run
-        key = (run.seed, self.phase_at)
-        batches = Batches(
-            self.trained, phase, self.recipe.augment, key, self.processes.rank
-        )
-        samples = held_out_samples(self.kept, phase, self.recipe.validate, (run.seed,))
-        optimizer = self._prepare(phase)
-        passes = self.processes.wrap(Passes(self.network, self.teacher))
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(self.step, phase.steps),
-            num_workers=run.workers,
-            generator=torch.Generator(),  # of its own: the global one stays as it is
-            pin_memory=self.device.type == "cuda",
-        )
-        bar = tqdm(
-            loader, phase.name, phase.steps, initial=self.step,
-            disable=not self.progress,
-        )  # fmt: skip
-        begin, terms = time.monotonic(), {}
-        if self.step == 0:
-            self._validate(phase, samples)
-        for batch in bar:
-            if isinstance(batch, InputError):
-                raise batch
-            terms = self._step(phase, optimizer, passes, batch)
-            if self.step % run.log_every == 0:
-                loss = self._report(phase, terms, time.monotonic() - begin)
-                bar.set_postfix(loss=f"{loss:.4f}", error=self.error)
-            if self.step % self.recipe.validate.every == 0 or self.step == phase.steps:
-                self._validate(phase, samples)
-            if self.processes.agree(over()):
-                self.stopped = True
-                break
-            if self.step % run.save_every == 0:
-                self._save(terms)
+    def phase(self, stop: Stop) -> None:
+        """Run the current phase to its end, or until it is to stop."""
+        phase, run = self._fitted(self.recipe.phase[self.phase_at]), self.recipe.run
+        terms: dict[str, Tensor] = {}
+        optimizer, passes = self._prepare(phase)
+        try:
+            with stop.abandoning():
+                validation = self._validation(phase)
+                if self.step == 0:
+                    self._validate(phase, validation)
+                batches = self._batches(phase, passes, optimizer)
+            bar = tqdm(
+                range(self.step, phase.steps), phase.name, phase.steps,
+                initial=self.step, disable=not self.journal.bar,
+            )  # fmt: skip
+            begin = time.monotonic()
+            for _ in bar:
+                terms = self._step(phase, optimizer, passes, batches, stop)
+                if self.step % run.log_every == 0:
+                    loss = self._report(phase, terms, time.monotonic() - begin)
+                    bar.set_postfix(loss=f"{loss:.4f}", error=self.error)
+                self.stopped = self.processes.agree(stop.over)
+                due = self.step % self.recipe.validate.every == 0
+                if due or self.stopped or self.step == phase.steps:
+                    self._validate(phase, validation)
+                if self.stopped:
+                    break
+                if self.step % run.save_every == 0:
+                    self._save(terms)
+        except StepAbandonedError:
+            self.stopped = True
+            self.journal.note(f"step {self.total + 1} took too long and was left out")
         if self.step == phase.steps:
+            self._return(phase)
             self.phase_at, self.step, self.optimizer = self.phase_at + 1, 0, None
+            self.first, self.best = None, None
         self._save(terms)
 
-    def _prepare(self, phase: Phase) -> torch.optim.Optimizer:
-        """Make the optimiser and the gradient scaler, and set the network's mode."""
+    def _fitted(self, phase: Phase) -> Phase:
+        """Return the phase as this device can run it."""
+        if self.device.type == "cpu" and phase.precision == "float16":
+            self.journal.note(
+                f"{phase.name}: float32, since float16 is far slower on a CPU"
+            )
+            return dataclasses.replace(phase, precision="float32")
+        return phase
+
+    def _prepare(self, phase: Phase) -> tuple[torch.optim.Optimizer, nn.Module]:
+        """Make the passes, the optimiser and the gradient scaler of a phase."""
+        if phase.batch_norm and self.processes.world > 1:
+            self.network = self.processes.synchronise(self.network)
         self.network.train(phase.batch_norm)
-        groups = _groups(self.network, phase.rates)
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        optimizer: torch.optim.Optimizer = kinds[phase.optimizer](groups)
+        passes = Passes(self.network, self.teacher, phase, self.extras.loss)
+        groups = parameter_groups(self.network, phase.rates, passes.learning())
+        optimizer = make_optimizer(phase, groups)
         scaled = phase.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         if self._loaded.get("optimizer"):
             optimizer.load_state_dict(self._loaded["optimizer"])
             self.scaler.load_state_dict(self._loaded["scaler"])
         self._loaded, self.optimizer = {}, optimizer
-        return optimizer
+        if phase.way < 1 and self.first is None:
+            self.first = copy.deepcopy(self.network.state_dict())
+        return optimizer, self.processes.wrap(passes)
+
+    def _validation(self, phase: Phase) -> Validation:
+        chosen, self.honest = held_out(self.trained, self.kept, phase)
+        if not self.honest:
+            self.journal.note(
+                f"{phase.name}: no picture is held out, so errors are measured on "
+                "pictures that are trained on; add more or raise data.held_out"
+            )
+        passes = Passes(self.mean, self.teacher, phase)
+        return Validation(self.recipe, phase, chosen, passes, self.teacher, self.device)
+
+    def _batches(
+        self, phase: Phase, passes: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> Iterator[Batch]:
+        """Return the batches from the current step on; each step takes `accumulate`."""
+        key, rank = (self.recipe.run.seed, self.phase_at), self.processes.rank
+        inner: Any = getattr(passes, "module", passes)
+        how, more = self.recipe.augment, self.extras.augment
+        first, last = self.step * phase.accumulate, phase.steps * phase.accumulate
+        if not phase.examples:
+            drawn = Batches(self.trained, phase, how, key, rank, more)
+            return self._prepared(phase, inner, drawn, range(first, last))
+        single = dataclasses.replace(phase, batch=1)
+        drawn = Batches(self.trained, single, how, key, rank, more)
+        bar = tqdm(
+            self._prepared(phase, inner, drawn, range(phase.examples)),
+            "examples", phase.examples, disable=not self.journal.bar, leave=False,
+        )  # fmt: skip
+        examples = Examples(batch[phase.kind] for batch in bar)
+        if not len(examples):
+            raise InputError(
+                f"phase {phase.name} found nothing to learn from in {phase.examples} "
+                "samples; pictures must be larger than phase.*.crop, and weights must "
+                "find the people in them"
+            )
+        if phase.kind == "filter":
+            weight = self.network.get_parameter("refiner.conv.0.weight")
+            few = [examples.draw(np.random.default_rng(at), 8) for at in range(8)]
+            few = [on_device(each, self.device) for each in few]
+            scale_steps(optimizer, weight, input_sizes(self.network.refiner, few))
+
+        def draw(at: int) -> Batch:
+            rng = np.random.default_rng((*key, at, 4, rank))
+            return {phase.kind: examples.draw(rng, phase.batch)}
+
+        return map(draw, range(first, last))
+
+    def _prepared(
+        self, phase: Phase, passes: Passes, batches: Batches, steps: range
+    ) -> Iterator[Batch]:
+        """Load batches, and compute the maps that the phase learns from."""
+        loader = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=steps,
+            num_workers=self.recipe.run.workers,
+            generator=torch.Generator(),  # of its own: the global one stays as it is
+            pin_memory=self.device.type == "cuda",
+        )
+        for at, batch in zip(steps, loader, strict=True):
+            if isinstance(batch, InputError):
+                raise batch
+            if phase.kind in PREPARED:
+                rng = np.random.default_rng((*batches.key, at, 3, batches.rank))
+                given = on_device(batch[phase.kind], self.device)
+                batch = {phase.kind: passes.prepare(given, rng)}
+            yield batch
 
     def _step(
         self,
         phase: Phase,
         optimizer: torch.optim.Optimizer,
         passes: nn.Module,
-        batch: Batch,
+        batches: Iterator[Batch],
+        stop: Stop,
     ) -> dict[str, Tensor]:
-        """Train on one batch and return the terms of the loss."""
+        """Train on the batches of one step and return the terms of the loss."""
         for group in optimizer.param_groups:
-            group["lr"] = _factor(phase, self.step) * group["base"]
+            group["lr"] = rate_factor(phase, self.step) * group["base"]
         optimizer.zero_grad(set_to_none=True)
         report: dict[str, Tensor] = {}
-        for name, sample in batch.items():
-            terms = self._terms(phase, passes, name, sample)
-            loss = torch.stack(list(terms.values())).sum()
-            self.scaler.scale(loss).backward()
-            report |= {f"{name}/{key}": term.detach() for key, term in terms.items()}
+        buffers = [(b, b.clone()) for b in self.network.buffers() if phase.batch_norm]
+        try:
+            with stop.abandoning():
+                for _ in range(phase.accumulate):
+                    for name, sample in next(batches).items():
+                        terms = self._terms(phase, passes, name, sample)
+                        loss = torch.stack(list(terms.values())).sum()
+                        self.scaler.scale(loss / phase.accumulate).backward()
+                        for key, term in terms.items():
+                            share = term.detach() / phase.accumulate
+                            name_of = f"{name}/{key}"
+                            report[name_of] = report.get(name_of, 0.0) + share
+        except StepAbandonedError:
+            for buffer, value in buffers:  # as if the step had not begun
+                buffer.copy_(value)
+            raise
         self.scaler.unscale_(optimizer)
         learned = [p for group in optimizer.param_groups for p in group["params"]]
         report["norm"] = nn.utils.clip_grad_norm_(learned, self.recipe.run.clip)
@@ -266,10 +351,7 @@ class _Run:
     def _terms(
         self, phase: Phase, passes: nn.Module, name: str, sample: Sample
     ) -> dict[str, Tensor]:
-        sample = {
-            key: value.to(self.device, non_blocking=True)
-            for key, value in sample.items()
-        }
+        sample = on_device(sample, self.device)
         ratio = 1.0
         if name == "high" and phase.high is not None:
             ratio = phase.high.ratio
@@ -278,73 +360,54 @@ class _Run:
             ratio = float(np.random.default_rng(key).uniform(*phase.ratio))
         dtype = DTYPES[phase.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            terms: dict[str, Tensor] = passes(name, sample, ratio, phase.maps)
+            terms: dict[str, Tensor] = passes(name, sample, ratio)
         return terms
 
     @torch.no_grad()
     def _average(self) -> None:
         """Update the running mean of the weights, faster at the start of a run."""
         decay = min(self.recipe.run.ema, (1 + self.total) / (10 + self.total))
-        trained = self.network.state_dict()
-        for name, value in self.mean.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(trained[name], 1 - decay)
-            else:
-                value.copy_(trained[name])
+        _move(self.mean, self.network.state_dict(), 1 - decay)
+
+    @torch.no_grad()
+    def _return(self, phase: Phase) -> None:
+        """Go back to `way` of the way from the first weights of the phase."""
+        if self.first is not None:
+            for network in (self.network, self.mean):
+                _move(network, self.first, 1 - phase.way)
 
     def _report(self, phase: Phase, terms: dict[str, Tensor], seconds: float) -> float:
         values = {name: float(value) for name, value in terms.items()}
         loss = sum(value for name, value in values.items() if name != "norm")
-        self._log(
-            {"step": self.total, "phase": phase.name, "at": self.step, "loss": loss}
-            | {name: float(f"{value:.5g}") for name, value in values.items()}
-            | {"seconds": round(seconds, 2)}
-        )
+        line = {"step": self.total, "phase": phase.name, "at": self.step, "loss": loss}
+        rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
+        self.journal.write(line | rounded | {"seconds": round(seconds, 2)}, self.total)
         return loss
 
-    def _log(self, line: dict[str, Any]) -> None:
+    def _validate(self, phase: Phase, validation: Validation) -> None:
+        """Measure the running mean of the weights, and save the best so far."""
         if not self.main:
             return
-        with (self.out / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        if self._board is not None:
-            for name, value in line.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(name, value, self.total)
+        figures, sheet = validation.measure()
+        figures = {name: round(value, 4) for name, value in figures.items()}
+        line = {"step": self.total, "phase": phase.name, "held_out": self.honest}
+        self.journal.write(line | figures, self.total)
+        self.error = figures.get("error", self.error)
+        if sheet is not None:
+            save_sheet(sheet, self.out / "sheets" / f"{self.total:07d}.png")
+        errors = [v for name, v in figures.items() if name.endswith("error")]
+        value = figures.get("held_out_loss", sum(errors))
+        if figures and (self.best is None or value <= self.best):
+            self.best = value
+            write_weights(self.out / BEST, self.recipe, self.mean, self._facts())
 
-    @torch.no_grad()
-    def _validate(self, phase: Phase, samples: list[Sample]) -> None:
-        """Measure the running mean on held-out clips, and save a picture of them."""
-        if not self.main:
-            return
-        errors, maps, rows, mean = [], [], [], self.mean
-        if self.teacher is not None and phase.kind == "decoder":
-            mean = grafted(mean, self.teacher)
-        for sample in samples:
-            src = sample["src"].to(self.device)
-            true = sample["pha"].to(self.device)
-            if self.teacher is not None and phase.kind != "matting":
-                _, true, *_ = self.teacher(src)
-                if phase.kind in MAPS:
-                    every = MAPS[phase.kind](self.mean, self.teacher, src)
-                    maps.append(float(torch.stack(list(every.values())).mean()))
-            # Where the phase is about a ratio, it is measured at the middle of it.
-            ratio = sum(phase.ratio) / 2 if phase.kind == "distill" else 1.0
-            fgr, pha, *_ = mean(src, downsample_ratio=ratio)
-            errors.append(float((pha - true).abs().mean()) * 1e3)
-            green = torch.tensor([0.47, 1.0, 0.61], device=self.device).view(3, 1, 1)
-            over = pha * fgr + (1 - pha) * green
-            shown = [src, true.expand_as(src), pha.expand_as(src), over]
-            rows.append(torch.cat([part[0, -1] for part in shown], -1))
-        self.error = round(sum(errors) / len(errors), 3)
-        line = {"step": self.total, "phase": phase.name, "error": self.error}
-        if maps:
-            line["map_error"] = round(sum(maps) / len(maps), 4)
-        self._log(line)
-        sheet = torch.cat(rows, -2).mul(255).round().byte().movedim(0, -1)
-        folder = self.out / "sheets"
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(sheet.cpu().numpy()).save(folder / f"{self.total:07d}.png")
+    def _facts(self) -> dict[str, str]:
+        """What is written into the weights."""
+        return {
+            "steps": str(self.total),
+            "data": ", ".join(f"{len(v)} {k}" for k, v in self.trained.kinds() if v),
+            "held_out_alpha_error": str(self.error if self.honest else "not measured"),
+        }
 
     def _save(self, terms: dict[str, Tensor]) -> None:
         """Write a checkpoint, unless the loss is no longer finite."""
@@ -358,94 +421,30 @@ class _Run:
         if not self.main:
             return
         state = {
-            "at": (self.phase_at, self.step, self.total, self.error),
+            "at": (self.phase_at, self.step, self.total, self.error, self.best),
             "network": self.network.state_dict(),
             "mean": self.mean.state_dict(),
+            "first": self.first,
             "optimizer": self.optimizer.state_dict() if self.optimizer else None,
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        write_checkpoint(self.out, self.recipe, state, self.mean)
+        write_checkpoint(self.out, self.recipe, state, self.mean, self._facts())
 
     def _load(self) -> dict[str, Any]:
         state = read_checkpoint(self.out, self.recipe)
         self.network.load_state_dict(state["network"])
         self.mean.load_state_dict(state["mean"])
-        self.phase_at, self.step, self.total, self.error = state["at"]
+        self.first = state["first"]
+        self.phase_at, self.step, self.total, self.error, self.best = state["at"]
         torch.set_rng_state(state["rng"])
         return state
 
 
-def _start(recipe: Recipe) -> MattingNetwork:
-    """Make the network with the weights that training starts from."""
-    model = recipe.model
-    if model.start in ("", "imagenet"):
-        imagenet = model.start == "imagenet"
-        return MattingNetwork(model.variant, model.refiner, imagenet)
-    network = MattingNetwork(model.variant, model.refiner)
-    loaded = load_model(model.start, model.variant)
-    # Another refiner starts from random weights; everything else must fit.
-    missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
-    if any(not key.startswith("refiner.") for key in missing):
-        raise InputError(f"model.start {model.start} does not hold {missing[0]}")
-    return network
-
-
-def _channels_last(network: MattingNetwork) -> MattingNetwork:
-    """Set the memory format: a tenth faster on a CPU, more on a GPU."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
-    """Load the teacher and check that its maps fit the phases that match them."""
-    name, variant = recipe.model.teacher, recipe.model.variant
-    teacher = load_network(name, device=device).requires_grad_(False)
-    alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (
-        variant == "mobilenetv3"
-    )
-    if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
-        raise InputError(
-            f"model.teacher {name} is no {variant}, so its maps cannot be matched; set "
-            f"steps of the phases of kind {', '.join(ALIKE)} to 0, or use another "
-            "teacher"
-        )
-    return teacher
-
-
-def _groups(network: MattingNetwork, rates: Rates) -> list[dict[str, Any]]:
-    """Group parameters by learning rate, and freeze those with rate 0."""
-    first = next(network.backbone.parameters())
-    backbone = [p for p in network.backbone.parameters() if p is not first]
-    projections = [*network.project_mat.parameters(), *network.project_seg.parameters()]
-    parts = {
-        "first": ([first], rates.backbone * rates.first),
-        "backbone": (backbone, rates.backbone),
-        "aspp": (list(network.aspp.parameters()), rates.aspp),
-        "decoder": ([*network.decoder.parameters(), *projections], rates.decoder),
-        "refiner": (list(network.refiner.parameters()), rates.refiner),
-    }
-    for parameters, rate in parts.values():
-        for parameter in parameters:
-            parameter.requires_grad_(rate > 0)
-    return [
-        {"params": parameters, "lr": rate, "base": rate}
-        for parameters, rate in parts.values()
-        if rate > 0 and parameters
-    ]
-
-
-def _factor(phase: Phase, step: int) -> float:
-    """Return the factor on all learning rates at a step."""
-    factor = min(1.0, (step + 1) / (phase.warmup + 1))
-    if phase.schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * step / phase.steps))
-    return factor
-
-
-def _tensorboard(folder: Path) -> Any:
-    """Return a writer for TensorBoard, or None where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder)
+def _move(network: MattingNetwork, target: dict[str, Tensor], share: float) -> None:
+    """Move a network's numbers towards others by a share of the way."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(target[name], share)
+        else:
+            value.copy_(target[name])

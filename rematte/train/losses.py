@@ -136,7 +136,10 @@ def map_error(x: Tensor, target: Tensor) -> Tensor:
         target: The teacher's map, of the same shape.
     """
     x, target = x.float(), target.float()
-    over = (0, 2, 3)
-    variance = target.var(over, correction=0)
-    floor = 0.01 * variance.mean() + 1e-8
-    return ((x - target).square().mean(over) / (variance + floor)).mean()
+    return ((x - target).square() * channel_weights(target)).mean()
+
+
+def channel_weights(target: Tensor) -> Tensor:
+    """Return 1 over the variance of each channel, (C, 1, 1), as in `map_error`."""
+    variance = target.var((0, 2, 3), correction=0)
+    return 1 / (variance + 0.01 * variance.mean() + 1e-8).view(-1, 1, 1)

@@ -24,6 +24,11 @@ Count = Annotated[int, Field(ge=1)]
 Length = Annotated[int, Field(ge=1, le=1000)]  # frames
 Side = Annotated[int, Field(ge=32, le=8192)]  # pixels
 Ratio = Annotated[float, Field(ge=0.01, le=1)]
+Kind = Literal[
+    "matting", "blocks", "encoder", "decoder", "edges", "filter", "distill",
+    "segmentation",
+]  # fmt: skip
+CROPPED = ("edges", "filter")  # kinds that learn from crops of edges
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Data:
     Attributes:
         shards: Tar files; the names of members say what kind they are.
         mattes: Folders of foreground and alpha: `fgr/` and `pha/`, or RGBA images.
+        filmed: Folders of filmed frames of people with their alpha: `images/` and
+            `alpha/`, or `NAME.alpha.png` beside each image.
         backgrounds: Folders of images, videos and folders of frames without people.
         masks: Folders of images of people with `NAME.mask.png` beside each, or of
             `images/` and `masks/`.
@@ -44,6 +51,7 @@ class Data:
 
     shards: tuple[str, ...] = ()
     mattes: tuple[str, ...] = ()
+    filmed: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     people: tuple[str, ...] = ()
@@ -103,59 +111,6 @@ class High:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One part of a run, with its own optimiser.
-
-    Attributes:
-        name: Name in the log.
-        kind: "matting" (true alpha over backgrounds, then segmentation), or with a
-            teacher "blocks" (each block fed with the teacher's input), "encoder" (the
-            encoder's maps, the whole of it fed with pictures), "decoder" (end to end
-            behind the teacher's encoder) or "distill" (end to end).
-        steps: Number of steps; 0 skips the phase.
-        batch: Clips per step and process.
-        frames: Least and most frames per clip, drawn for each step.
-        size: Least and most pixels of height and width, drawn in steps of 16.
-        high: The high-resolution pass of a matting phase, or None.
-        segmentation: Whether a matting phase has a segmentation pass.
-        ratio: Least and most downsample ratio of a student in a distill phase; the
-            teacher always sees the full size.
-        maps: Weight of the intermediate maps in a distill phase.
-        clips: Share of unlabelled samples that are clips rather than images.
-        truth: Share of samples with true alpha in a distill phase.
-        empty: Share of samples without people in a phase with a teacher.
-        rates: Learning rates after the warm-up.
-        warmup: Steps in which the rates rise evenly from about 0; trained weights need
-            some, since a new optimiser has no statistics for its first steps.
-        schedule: "constant", or "cosine" down to 0 at the phase's end.
-        optimizer: "adam" or "adamw".
-        precision: Floating-point type of the forward pass.
-        batch_norm: Whether BatchNorm uses and updates batch statistics. A network
-            that was distilled needs them frozen.
-    """
-
-    name: str
-    kind: Literal["matting", "blocks", "encoder", "decoder", "distill"]
-    steps: Annotated[int, Field(ge=0)] = 1000
-    batch: Count = 1
-    frames: tuple[Length, Length] = (1, 1)
-    size: tuple[Side, Side] = (256, 256)
-    high: High | None = None
-    segmentation: bool = True
-    ratio: tuple[Ratio, Ratio] = (1.0, 1.0)
-    maps: Rate = 1.0
-    clips: Share = 0.2
-    truth: Share = 0.0
-    empty: Share = 0.05
-    rates: Rates = Rates()
-    warmup: Annotated[int, Field(ge=0)] = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    optimizer: Literal["adam", "adamw"] = "adam"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_norm: bool = False
-
-
-@dataclass(frozen=True)
 class Augment:
     """Probabilities of the augmentations, drawn for each layer.
 
@@ -171,6 +126,7 @@ class Augment:
         blur: Out of focus, changing over time.
         jpeg: Artefacts of JPEG, in the composite.
         stripes: Stripes over the background of a matte.
+        crisp: A matte's alpha made 2 to 4 times as steep.
     """
 
     motion: Share = 0.5
@@ -184,9 +140,92 @@ class Augment:
     blur: Share = 0.05
     jpeg: Share = 0.1
     stripes: Share = 0.0
+    crisp: Share = 0.0
 
 
 NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a run, with its own optimiser.
+
+    Attributes:
+        name: Name in the log.
+        kind: "matting" (true alpha over backgrounds, then segmentation) or
+            "segmentation" (the segmentation layer alone), or with a teacher "blocks"
+            (each block fed with the teacher's input), "encoder" (the encoder's maps,
+            the whole of it fed with pictures), "decoder" (end to end behind the
+            teacher's encoder), "edges" (the last two decoder blocks on crops of
+            edges), "filter" (the guided filter on crops of edges) or "distill" (end
+            to end).
+        steps: Number of steps; 0 skips the phase.
+        batch: Clips per step and process; crops in a phase of kind edges or filter.
+        examples: Number of clips whose maps are computed once, kept in memory and
+            drawn from in every step; 0 makes new ones for each step.
+        blocks: Chains of names of blocks that learn in a phase of kind blocks or
+            encoder; of each chain, the first gets the teacher's input (the student's
+            in an encoder phase) and the others what the one before them gives. All
+            blocks, each by itself, if empty.
+        crop: Largest side of the maps of examples [pixels]; 0 keeps them whole. At
+            the size of the frame in an edges phase, of the coarse pass in a filter
+            phase.
+        native: Whether unlabelled pictures are shown at their own scale: never
+            enlarged, clips frame by frame, photos panned over by whole pixels.
+        way: Share of the way from the first to the last weights of the phase that is
+            taken at its end.
+        augment: Augmentation of this phase, in place of the recipe's.
+        frames: Least and most frames per clip, drawn for each step.
+        size: Least and most pixels of height and width, drawn in steps of 16.
+        high: The high-resolution pass of a matting phase, or None.
+        segmentation: Whether a matting phase has a segmentation pass.
+        ratio: Least and most downsample ratio of a student in a distill phase; the
+            teacher always sees the full size.
+        maps: Weight of the intermediate maps in a distill phase.
+        clips: Share of unlabelled samples that are clips rather than images.
+        truth: Share of composites with true alpha in a phase with a teacher.
+        filmed: Share of filmed frames with their true alpha in such a phase.
+        empty: Share of samples without people in a phase with a teacher.
+        rates: Learning rates after the warm-up.
+        warmup: Steps in which the rates rise evenly from about 0; trained weights need
+            some, since a new optimiser has no statistics for its first steps.
+        schedule: "constant", or "cosine" down to 0 at the phase's end.
+        constant: Share of the steps before the cosine begins.
+        optimizer: "adam", "adamw" or "soap" (pytorch-optimizer).
+        precision: Floating-point type of the forward pass.
+        batch_norm: Whether BatchNorm uses and updates batch statistics, over all GPUs
+            where there are several. A network that was distilled needs them frozen.
+        accumulate: Batches whose gradients are added up in a step.
+    """
+
+    name: str
+    kind: Kind
+    steps: Annotated[int, Field(ge=0)] = 1000
+    batch: Count = 1
+    examples: Annotated[int, Field(ge=0)] = 0
+    blocks: tuple[tuple[str, ...], ...] = ()
+    crop: Annotated[int, Field(ge=0)] = 0
+    native: bool = False
+    way: Share = 1.0
+    augment: Augment | None = None
+    frames: tuple[Length, Length] = (1, 1)
+    size: tuple[Side, Side] = (256, 256)
+    high: High | None = None
+    segmentation: bool = True
+    ratio: tuple[Ratio, Ratio] = (1.0, 1.0)
+    maps: Rate = 1.0
+    clips: Share = 0.2
+    truth: Share = 0.0
+    filmed: Share = 0.0
+    empty: Share = 0.05
+    rates: Rates = Rates()
+    warmup: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    constant: Share = 0.0
+    optimizer: Literal["adam", "adamw", "soap"] = "adam"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_norm: bool = False
+    accumulate: Count = 1
 
 
 @dataclass(frozen=True)
@@ -219,6 +258,7 @@ class Run:
         log_every: Steps between two lines of the log.
         save_every: Steps between two checkpoints; one is written at the end, too.
         export: Floating-point type of `weights.safetensors`.
+        licence: Licence of the trained weights, written into them.
     """
 
     out: str = "runs/run"
@@ -229,6 +269,7 @@ class Run:
     log_every: Count = 20
     save_every: Count = 500
     export: Literal["float16", "float32"] = "float32"
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -370,9 +411,31 @@ def _check(phase: Phase, model: Model, where: str) -> None:
             raise ValueError(
                 f"{where}.{name} must be [least, most], got {[least, most]}"
             )
-    if phase.kind != "matting" and not model.teacher:
+    if phase.kind not in ("matting", "segmentation") and not model.teacher:
         raise ValueError(
             f"{where} is of kind {phase.kind}, which needs a teacher: set model.teacher"
+        )
+    if not phase.examples and (
+        phase.native or phase.kind in (*CROPPED, "segmentation")
+    ):
+        raise ValueError(
+            f"{where}.examples must be at least 1 in a phase of kind {phase.kind} or "
+            "with native pictures, got 0"
+        )
+    if phase.examples and phase.kind in ("matting", "decoder", "distill"):
+        raise ValueError(
+            f"{where}.examples must be 0 in a phase of kind {phase.kind}, got "
+            f"{phase.examples}: its losses need whole clips"
+        )
+    if phase.kind in CROPPED and not (phase.crop and phase.crop % 4 == 0):
+        raise ValueError(
+            f"{where}.crop must be a multiple of 4 in a phase of kind {phase.kind}, "
+            f"got {phase.crop}"
+        )
+    if phase.kind == "filter" and any(1 / r != round(1 / r) for r in phase.ratio):
+        raise ValueError(
+            f"{where}.ratio must be 1 over whole numbers in a filter phase, such as "
+            f"[0.25, 0.5], got {list(phase.ratio)}"
         )
     rates = phase.rates
     if not (rates.backbone or rates.aspp or rates.decoder or rates.refiner):

@@ -4,11 +4,13 @@ Knows files and keys; no names of weights and no downloads.
 """
 
 import contextlib
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,6 +18,23 @@ from rematte.errors import WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.registry import WEIGHTS
 from rematte.weights.resolve import check_variant
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what `rematte train` wrote into weights; nothing if they are not from it.
+
+    Args:
+        path: A file that `read_state_dict` can read.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get("rematte", "{}")
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        return {}
+    return {str(name): str(value) for name, value in facts.items()}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

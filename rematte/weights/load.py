@@ -12,6 +12,7 @@ from rematte.weights.checkpoint import (
     build,
     is_torchscript,
     load_torchscript,
+    read_metadata,
     read_state_dict,
     recognise,
 )
@@ -102,6 +103,7 @@ def describe(name_or_path: str | Path) -> str:
         WeightsError: If it is neither, or the file does not fit the network.
     """
     fields: dict[str, object] = {}
+    licence = "not known"
     if isinstance(name_or_path, str) and name_or_path in WEIGHTS:
         path = find(name_or_path)
         entry: Weights | None = WEIGHTS[name_or_path]
@@ -121,7 +123,10 @@ def describe(name_or_path: str | Path) -> str:
         network = build(state, path, None)
         fields["variant"], fields["refiner"] = recognise(state, path)
         fields["parameters"] = f"{sum(p.numel() for p in network.parameters()):,}"
-    fields["licence of the weights"] = entry.licence if entry else "not known"
+        stated = read_metadata(path)
+        licence = stated.pop("licence", licence)
+        fields |= stated
+    fields["licence of the weights"] = entry.licence if entry else licence
     fields["licence of the code"] = CODE_LICENCE
     fields["file"] = path or f"not here; to fetch from {entry and entry.url}"
     fields["SHA-256"] = digest

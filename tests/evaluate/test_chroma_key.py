@@ -148,3 +148,13 @@ def test_the_converter_takes_a_key_as_a_network(tmp_path: Path) -> None:
         seq_chunk=3, progress=False, device="cpu", dtype=torch.float32,
     )  # fmt: skip
     assert report.frames == 4
+
+
+def test_a_yellow_wall_is_no_green_screen() -> None:
+    """It is a little greener than red in some places, so that alpha would be noise."""
+    wall = torch.tensor([0.70, 0.76, 0.08])[:, None, None].repeat(1, 40, 60)
+    wall[0, :, 10:] += 0.08  # uneven light
+    with pytest.raises(
+        ValueError, match="no green screen: in 99% of the first frame, green"
+    ):
+        ColourDifferenceKey()(wall[None, None])

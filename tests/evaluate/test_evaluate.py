@@ -140,8 +140,8 @@ def test_equal_files_have_no_error_whatever_holds_them(
     clip = make_clip(tmp_path / "p.mkv", disc.rgba, codec="ffv1", pix_fmt="bgra")
     (found,) = evaluate.evaluate(clip, truth)
     assert len(found.frames) == len(disc.alpha)
-    assert found.mean == {**dict.fromkeys(("mad", "mse", "grad", "conn", "dtssd"), 0),
-                          "iou": 1}  # fmt: skip
+    zero = ("mad", "mse", "sad", "grad", "conn", "dtssd")
+    assert found.mean == dict.fromkeys(zero, 0) | {"iou": 1}
 
 
 def test_only_what_is_wanted_is_computed(truth: Path) -> None:
@@ -213,7 +213,8 @@ def test_the_command_on_a_test_set(
     )  # fmt: skip
     assert (code, err, asked) == (0, "", ["mine.pth"])
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["clip", "frames", *METRICS.values()]
+    whole = [name for name in METRICS.values() if not name.endswith("-T")]
+    assert lines[0] == ["clip", "frames", *whole]
     assert [line[0] for line in lines[1:]] == ["0000", "0001", "mean"]
     with table.open(newline="") as file:
         assert list(csv.reader(file)) == lines
@@ -363,3 +364,70 @@ def test_the_comparison_finds_its_own_alpha_again(
     found = json.loads(out.read_text())
     assert found["clips"]["thoughtful"]["mad"] < 1
     assert found["means"]["all"] == found["means"]["unseen"]
+
+
+# Layouts of public sets
+
+
+@pytest.mark.parametrize(
+    ("images", "alphas_in"),
+    [("blurred_image", "mask"), ("original_image", "mask"), ("original", "mask"),
+     ("image", "matte")],
+)  # fmt: skip
+def test_sets_of_photos_are_found_and_measured_within_their_trimaps(
+    tmp_path: Path, disc: DiscClip, images: str, alphas_in: str
+) -> None:
+    for name in (images, alphas_in, "trimap"):
+        (tmp_path / name).mkdir()
+    for number in range(2):
+        trimap = np.where(disc.alpha[number] > 250, 255, 128).astype(np.uint8)
+        trimap[disc.alpha[number] < 5] = 0
+        shown = {images: disc.frames, alphas_in: disc.alpha}
+        for name, pictures in shown.items():
+            Image.fromarray(pictures[number]).save(tmp_path / name / f"p_{number}.png")
+        Image.fromarray(trimap).save(tmp_path / "trimap" / f"p_{number}.png")
+    scores = evaluate.evaluate_model(
+        Fake(), tmp_path, ["sad", "sad_t", "mad_t", "dtssd"]
+    )
+    assert [clip.name for clip in scores] == ["p_0", "p_1"]
+    for clip in scores:
+        assert set(clip.mean) == {"sad", "sad_t", "mad_t"}
+        assert 0 < clip.mean["sad_t"] < clip.mean["sad"]
+    (tmp_path / images / "p_1.png").unlink()
+    with pytest.raises(InputError, match=r"p_1\.png: no picture of this name in"):
+        evaluate.evaluate_model(Fake(), tmp_path)
+
+
+def test_some_frames_of_a_clip_may_be_labelled(tmp_path: Path, disc: DiscClip) -> None:
+    for name in ("com", "pha"):
+        (tmp_path / name).mkdir()
+    for number, frame in enumerate(disc.frames[:7]):
+        Image.fromarray(frame).save(tmp_path / "com" / f"{number:04}.png")
+    for number in (0, 3, 6):
+        path = tmp_path / "pha" / f"{number:04}.png"
+        Image.fromarray(disc.alpha[number]).save(path)
+    seen = Fake()
+    (sparse,) = evaluate.evaluate_model(seen, tmp_path)
+    assert sum(seen.chunks) == 7
+    assert len(sparse.frames) == 3
+    assert "dtssd" not in sparse.mean
+    for number in (1, 2, 4, 5):
+        path = tmp_path / "pha" / f"{number:04}.png"
+        Image.fromarray(disc.alpha[number]).save(path)
+    (whole,) = evaluate.evaluate_model(Fake(), tmp_path)
+    every_third = [whole.frames[at]["mad"] for at in (0, 3, 6)]
+    assert [frame["mad"] for frame in sparse.frames] == every_third
+    (tmp_path / "pha" / "0002.png").rename(tmp_path / "pha" / "x.png")
+    (tmp_path / "pha" / "0001.png").unlink()
+    with pytest.raises(InputError, match="x has no frame of its name"):
+        evaluate.evaluate_model(Fake(), tmp_path)
+
+
+def test_published_counts_the_first_frame(truth: Path, disc: DiscClip) -> None:
+    mattes = [Matte(a / 255) for a in disc.alpha[:4]]
+    wrong = [Matte(np.roll(m.alpha, n * n, 1)) for n, m in enumerate(mattes)]
+    plain, published = (
+        score("c", wrong, mattes, published=each).mean["dtssd"]
+        for each in (False, True)
+    )
+    assert published == pytest.approx(plain * 3 / 4)

@@ -150,3 +150,11 @@ def test_without_scipy_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     for metric in (metrics.gradient, metrics.connectivity):
         with pytest.raises(ImportError, match=r"pip install rematte\[evaluate\]"):
             metric(LEFT, RIGHT)
+
+
+def test_sums_and_foreground_differences() -> None:
+    pred, true = row(0.5, 0.25, 1, 0), row(0, 0, 1, 0)
+    assert metrics.sad(pred, true) == pytest.approx(0.75e-3)
+    colours = np.full((1, 4, 3), 0.2), np.full((1, 4, 3), 0.1)
+    assert metrics.foreground_mad(*colours, true) == pytest.approx(100)
+    assert metrics.foreground_mad(*colours, true * 0) is None

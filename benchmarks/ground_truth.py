@@ -1,6 +1,6 @@
 """Measure weights against ground truth, not against a teacher.
 
-    python scripts/ground_truth.py WEIGHTS... [--shared ../shared] [--out FOLDER]
+    python benchmarks/ground_truth.py WEIGHTS... [--shared ../shared] [--out FOLDER]
 
 Three questions, each a table:
 

@@ -1,0 +1,83 @@
+"""Shows what a recipe would do: data, one sheet of pictures, time and memory."""
+
+import dataclasses
+import json
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from rematte.train.batches import Batches
+from rematte.train.data import index
+from rematte.train.extras import Extras
+from rematte.train.journal import LOG
+from rematte.train.loop import train
+from rematte.train.recipe import Recipe
+from rematte.train.validation import save_sheet
+
+SHEET = "dry-run.png"
+_STEPS = 2
+_EXAMPLES = 8  # of which most phases of crops find some to learn from
+
+
+def dry_run(
+    recipe: Recipe, *, device: str = "auto", extras: Extras | None = None
+) -> Iterator[str]:
+    """Try every phase for two steps, and write nothing but a sheet into `run.out`.
+
+    Args:
+        recipe: Settings of the run.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        extras: A network, an augmentation or a loss of your own.
+
+    Yields:
+        Lines of text: counts of the data, unused files, then time and memory.
+
+    Raises:
+        InputError, WeightsError, ValueError: As `train`.
+    """
+    found = index(recipe.data)
+    parts = found.split(recipe.data.held_out)
+    for name, part in zip(("trained on", "held out"), parts, strict=True):
+        counts = ", ".join(f"{len(items)} {kind}" for kind, items in part.kinds())
+        yield f"{name}: {counts}"
+    yield from (f"not used: {text}" for text in found.unused)
+    rows = []
+    for at, phase in enumerate(recipe.phase):
+        single = dataclasses.replace(phase, batch=1)
+        batches = Batches(found, single, recipe.augment, (recipe.run.seed, at), 0)
+        src = next(iter(batches.make(0).values()))["src"][0, -1]
+        rows.append(torch.nn.functional.interpolate(src[None], (256, 256))[0])
+    path = Path(recipe.run.out).expanduser() / SHEET
+    save_sheet(torch.cat(rows, -1), path)
+    yield f"one picture of each phase: {path}"
+    total = 0.0
+    for phase in recipe.phase:
+        if phase.steps:
+            seconds = _seconds(recipe, phase.name, device, extras)
+            total += seconds * phase.steps
+            yield f"{phase.name}: {phase.steps} steps of {seconds:.2f} s"
+    # Linux counts kilobytes, macOS bytes.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    yield f"about {total / 3600:.1f} hours without loading; {most:.0f} MB of memory"
+    if torch.cuda.is_available():
+        yield f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MB of GPU memory"
+
+
+def _seconds(recipe: Recipe, name: str, device: str, extras: Extras | None) -> float:
+    """Return how long a step of a phase takes, the second of two."""
+    (phase,) = [each for each in recipe.phase if each.name == name][:1]
+    few = min(phase.examples, _EXAMPLES)
+    phase = dataclasses.replace(phase, steps=_STEPS, examples=few)
+    with tempfile.TemporaryDirectory() as folder:
+        run = dataclasses.replace(recipe.run, out=folder, workers=0, log_every=1)
+        validate = dataclasses.replace(recipe.validate, samples=1)
+        tried = dataclasses.replace(recipe, phase=(phase,), run=run, validate=validate)
+        train(tried, device=device, progress=False, extras=extras)
+        lines = [json.loads(s) for s in (Path(folder) / LOG).read_text().splitlines()]
+        first, last = (line["seconds"] for line in lines if "loss" in line)
+        return float(last - first)

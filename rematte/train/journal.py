@@ -1,0 +1,58 @@
+"""Writes down how a run goes: the log, TensorBoard, and a bar or lines on stderr."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rematte.errors import OutputError
+
+LOG = "log.jsonl"
+
+
+class Journal:
+    """The log of a run.
+
+    Args:
+        out: Folder of the run, or None to write nothing.
+        progress: Whether to write to stderr: a bar on a terminal, lines elsewhere.
+    """
+
+    def __init__(self, out: Path | None, progress: bool) -> None:
+        self.out = out
+        self.bar = progress and sys.stderr.isatty()
+        self._lines = progress and not self.bar
+        self._board: Any = None
+        if out is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return  # the extra is not installed
+            self._board = SummaryWriter(out)
+
+    def note(self, text: str) -> None:
+        """Write one line to stderr."""
+        if self.bar or self._lines:
+            print(text, file=sys.stderr, flush=True)
+
+    def write(self, line: dict[str, Any], step: int) -> None:
+        """Add a line to the log.
+
+        Raises:
+            OutputError: If the log cannot be written.
+        """
+        if self.out is None:
+            return
+        path = self.out / LOG
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error})") from error
+        shown = {k: v for k, v in line.items() if isinstance(v, float)}
+        if self._lines and shown:
+            values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self.note(f"{line.get('phase', '')} step {step}: {values}")
+        if self._board is not None:
+            for name, value in shown.items():
+                self._board.add_scalar(name, value, step)

@@ -1,0 +1,85 @@
+"""Stops a run at a signal or after some time, within seconds and between two steps."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+GRACE = 3.0  # seconds that a step may still take
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ALARM = hasattr(signal, "setitimer")  # Windows has no such timer
+
+
+class StepAbandonedError(Exception):
+    """The step that runs takes too long, so it is left out."""
+
+
+class Stop:
+    """Notes the first SIGINT or SIGTERM, or that the time is over.
+
+    A second signal ends the process as usual. A step that does not end within `GRACE`
+    after that raises `StepAbandonedError` from inside `abandoning`.
+
+    Args:
+        minutes: Time after which to stop, or None.
+        abandon: Whether steps may be left out.
+
+    Attributes:
+        signals: Signals that came.
+    """
+
+    def __init__(self, minutes: float | None, abandon: bool = True) -> None:
+        self._abandon = abandon
+        self.signals: list[int] = []
+        self._minutes = minutes
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._inside = False
+        self._before: dict[int, Any] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop after the current step."""
+        late = self._end is not None and time.monotonic() >= self._end
+        return bool(self.signals) or late
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Catch signals meanwhile; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._before = {each: signal.signal(each, self._catch) for each in _SIGNALS}
+        if _ALARM:
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
+            if self._minutes is not None:
+                signal.setitimer(signal.ITIMER_REAL, 60 * self._minutes + GRACE, 1)
+        try:
+            yield
+        finally:
+            if _ALARM:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for each, handler in self._before.items():
+                signal.signal(each, handler)
+
+    def _catch(self, number: int, frame: object) -> None:
+        self.signals.append(number)
+        for each in _SIGNALS:
+            signal.signal(each, self._before[each])
+        if _ALARM:
+            signal.setitimer(signal.ITIMER_REAL, GRACE, 1)
+
+    def _alarm(self, number: int, frame: object) -> None:
+        if self._inside and self.over:
+            self._inside = False
+            raise StepAbandonedError
+
+    @contextmanager
+    def abandoning(self) -> Iterator[None]:
+        """Let what runs in this block be abandoned."""
+        self._inside = self._abandon
+        try:
+            yield
+        finally:
+            self._inside = False

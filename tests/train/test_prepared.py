@@ -1,0 +1,441 @@
+"""Phases that learn from prepared examples: what they compute, and what learns."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import random_network, save_images
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rematte.network.guided_filter import refine, shrink
+from rematte.network.matting_network import MattingNetwork
+from rematte.train import Recipe, edges, load_recipe, stopping, train
+from rematte.train.batches import Batches, native_sample, on_grid, panned, shrunk
+from rematte.train.data import Index, index
+from rematte.train.distill import block_errors, block_examples, chains_of
+from rematte.train.examples import Examples
+from rematte.train.journal import LOG
+from rematte.train.passes import Passes
+from rematte.train.recipe import (
+    NO_AUGMENT,
+    Augment,
+    Data,
+    Model,
+    Phase,
+    Rates,
+    Run,
+    Validate,
+)
+from rematte.train.setup import make_optimizer
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def network() -> MattingNetwork:
+    network = random_network()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    """Noisy people and a clip, their masks, a room and a cut-out."""
+    draw = rng()
+    folders = [tmp_path / name for name in ("people", "rooms", "masks", "cut")]
+    for folder in folders:
+        folder.mkdir()
+    people, rooms, masks, cut = folders
+    for path in (people / "a.png", people / "b.png", rooms / "r.png", masks / "m.png"):
+        Image.fromarray(draw.integers(0, 256, (112, 128, 3), np.uint8)).save(path)
+    save_images(people / "clip", list(draw.integers(0, 256, (5, 96, 128, 3), np.uint8)))
+    mask = np.zeros((112, 128), np.uint8)
+    mask[30:, 40:90] = 255
+    Image.fromarray(mask).save(masks / "m.mask.png")
+    disc = np.full((100, 60, 4), 128, np.uint8)
+    disc[..., 3] = 255 * (np.hypot(*np.mgrid[-50:50, -30:30]) < 25)
+    Image.fromarray(disc).save(cut / "a.png")
+    named = {"people": people, "backgrounds": rooms, "masks": masks, "mattes": cut}
+    return Data(**{k: (str(v),) for k, v in named.items()}, held_out=0.0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def found(data: Data) -> Index:
+    return index(data)
+
+
+def sample_of(found: Index, phase: Phase, step: int = 0) -> dict[str, Tensor]:
+    return Batches(found, phase, NO_AUGMENT, (0,), 0).make(step)[phase.kind]
+
+
+def phase_of(kind: Any, **settings: Any) -> Phase:
+    base = {"frames": (1, 2), "size": (64, 64), "rates": ALL, "steps": 2, "examples": 4}
+    crop = {"crop": 48} if kind == "edges" else {"crop": 16} if kind == "filter" else {}
+    ratio = {"ratio": (0.5, 0.5)} if kind == "filter" else {}
+    return Phase(kind, kind, **base | crop | ratio | settings)
+
+
+# What a perfect student has to learn
+
+
+@pytest.mark.parametrize("kind", ["blocks", "encoder", "edges"])
+def test_a_perfect_student_has_nothing_to_learn(
+    network: MattingNetwork, found: Index, kind: str
+) -> None:
+    phase = phase_of(kind, native=True, frames=(2, 2))
+    passes = Passes(network, network, phase)
+    samples = (sample_of(found, phase, at) for at in range(3))
+    examples = Examples(passes.prepare(each, rng()) for each in samples)
+    assert len(examples) >= 3
+    for each in examples.every():
+        terms = passes(kind, each, 1.0)
+        assert sum(float(term.detach()) for term in terms.values()) < 1e-3
+
+
+def test_the_end_of_the_encoder_is_fed_by_the_students_beginning(
+    network: MattingNetwork, found: Index
+) -> None:
+    names = (*(f"backbone.features.{n}" for n in range(14, 17)), "aspp")
+    phase = phase_of("encoder", blocks=(names,))
+    other = random_network()
+    with torch.no_grad():
+        for parameter in other.backbone.features[3].parameters():
+            parameter.add_(0.3)
+    sample = sample_of(found, phase)
+    good, bad = (
+        Passes(student, network, phase).prepare(sample, rng())
+        for student in (network, other)
+    )
+    assert good is not None
+    assert bad is not None
+    assert not torch.allclose(good["x"], bad["x"])
+    for name in names:
+        assert torch.equal(good[name], bad[name])
+    assert Passes(network, network, phase).learning() == list(names)
+
+
+def test_what_was_cut_out_of_a_map_teaches_what_the_whole_does(
+    network: MattingNetwork,
+) -> None:
+    """The place is the same in all arguments, and the margin does not count."""
+    chains = [("decoder.decode2",), ("decoder.decode0", "project_mat")]
+    src = torch.rand(1, 2, 3, 96, 128)
+    examples = block_examples(network, src, chains, 16, rng())
+    assert examples["0"].shape[-2:] == (16, 16)
+    assert examples["1.0"].shape[-2:] == (8, 8)
+    errors = block_errors(network, examples, chains, 16)
+    # The recurrent block looks further than the margin, but random weights hardly do.
+    assert float(errors["project_mat"].detach()) < 1e-6
+    assert float(errors["decoder.decode2"].detach()) < 1e-2
+
+
+def test_examples_of_one_size_come_together() -> None:
+    made = [{"x": torch.full((2, 3, n, 4), n / 8)} for n in (4, 4, 6)]
+    examples = Examples([*made, None])
+    assert len(examples) == 6
+    assert sorted(len(each["x"]) for each in examples.every()) == [2, 4]
+    for seed in range(8):
+        drawn = examples.draw(rng(seed), 5)["x"]
+        assert drawn.shape[0] == 5
+        assert drawn.dtype == torch.float32
+        assert (drawn == drawn.shape[2] / 8).all()
+
+
+# The network's own scale
+
+
+def test_pictures_are_cut_to_the_grid_and_made_smaller_but_never_larger() -> None:
+    small = torch.rand(2, 3, 37, 70)
+    assert torch.equal(on_grid(shrunk(small)), small[..., :32, :64])
+    assert shrunk(torch.zeros(1, 3, 1080, 1920)).shape == (1, 3, 288, 512)
+
+
+def test_a_pan_shows_the_photo_pixel_for_pixel() -> None:
+    photo = torch.rand(3, 240, 272)
+    shown = panned(photo, 4, rng(3))
+    windows = photo.unfold(1, 224, 1).unfold(2, 256, 1)
+    for frame in shown:
+        same = (windows == frame[:, None, None]).all(-1).all(-1).all(0)
+        assert same.sum() == 1
+
+
+def test_clips_run_frame_by_frame(found: Index) -> None:
+    (clip,) = [item for item in found.people if item.media.frames > 1]
+    shown = native_sample(clip, rng(2), 3, NO_AUGMENT)["src"]
+    assert shown.shape == (3, 3, 96, 128)
+
+
+def test_crisp_composites_have_exact_alpha(found: Index) -> None:
+    how = dataclasses.replace(NO_AUGMENT, crisp=1.0)
+    phase = phase_of("edges", truth=1.0, augment=how)
+    sample = Batches(found, phase, Augment(), (0,), 0).make(0)["edges"]
+    fgr, pha = sample["fgr"], sample["pha"]
+    assert pha.min() == 0
+    assert pha.max() == 1
+    inside = (sample["src"] - fgr)[(pha == 1).expand_as(fgr)]
+    assert inside.abs().max() < 1e-6
+
+
+# Edges
+
+
+def test_composites_teach_their_exact_alpha(
+    network: MattingNetwork, found: Index
+) -> None:
+    sums = []
+    for truth in (1.0, 0.0):
+        phase = phase_of("edges", truth=truth)
+        passes = Passes(network, network, phase)
+        examples = passes.prepare(sample_of(found, phase), rng())
+        assert examples is not None
+        assert (examples["known"] == truth).all()
+        sums.append(float(passes("edges", examples, 1.0)["alpha"].detach()))
+    assert sums[0] > 0.05  # random weights know nothing of it
+    assert sums[1] < 1e-6
+
+
+def test_only_edges_of_the_picture_itself_are_learned() -> None:
+    size = (288, 512)
+    assert edges.seen_whole(size, (40, 100), 192).sum() == (192 - 24) ** 2
+    corner = edges.seen_whole(size, (96, 0), 192)[0]  # at the bottom and at the left
+    assert corner[12:, :180].all()
+    assert not corner[:12].any()
+    assert not corner[:, 180:].any()
+
+
+# The guided filter
+
+
+@pytest.fixture
+def disc() -> dict[str, Tensor]:
+    """A picture with noise in it, and a disc in the middle."""
+    rows, columns = (torch.arange(float(n)) for n in (272, 304))
+    away = ((rows[:, None] - 136).square() + (columns - 152).square()).sqrt()
+    torch.manual_seed(1)
+    src = torch.rand(1, 1, 3, 272, 304)
+    pha = (60 - away).clamp(0, 1)[None, None, None]
+    yes = torch.ones(1, 1, 1, 1, 1)
+    return {"src": src, "fgr": src, "pha": pha, "known": yes, "coloured": yes}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ratio", [0.25, 0.5])
+def test_a_crop_shows_what_the_whole_picture_does(
+    network: MattingNetwork,
+    disc: dict[str, Tensor],
+    ratio: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edges, "_LOST", 1)
+    src = disc["src"][0]
+    picture = shrink(src, ratio)
+    hidden = edges.last_map(
+        network, picture[:, None].expand(-1, edges._WARM, -1, -1, -1)
+    )
+    whole = refine(src, *network.refiner(picture, network.project_mat(hidden), hidden))
+    crops = edges.filter_examples(network, network, disc, 48, ratio, rng())
+    assert crops is not None
+    maps = network.refiner(crops["picture"], crops["coarse"], crops["hidden"])
+    found = refine(crops["src"], *maps)
+    edge, side = 2 * round(1 / ratio) + 2, crops["src"].shape[-1]
+    inside = slice(edge, side - edge)
+    for mine, shown in zip(found, crops["src"], strict=True):
+        places = src[0, 0].unfold(0, 4, 1).unfold(1, 4, 1)  # it is noise: no two alike
+        same = (places == shown[0, :4, :4]).all(-1).all(-1)
+        ((top, left),) = same.nonzero().tolist()
+        theirs = whole[0, :, top:, left:][:, inside, inside]
+        torch.testing.assert_close(
+            mine[:, inside, inside], theirs, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_the_filter_learns_in_units_of_its_inputs(
+    network: MattingNetwork, disc: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edges, "_LOST", 1)
+    crops = edges.filter_examples(network, network, disc, 48, 0.25, rng())
+    assert crops is not None
+    size = edges.input_sizes(network.refiner, [crops])
+    weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
+    before = weight.detach().clone()
+    optimizer = torch.optim.Adam([weight], 1e-3)
+    edges.scale_steps(optimizer, weight, size)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    step = (before - weight.detach()) * size
+    torch.testing.assert_close(step, torch.full_like(step, 1e-3), rtol=1e-3, atol=1e-6)
+
+
+# Whole runs
+
+
+def recipe_of(data: Data, folder: Path, phase: Phase, **run: Any) -> Recipe:
+    """A run whose start and teacher are random but for the part that learns."""
+    torch.manual_seed(5)
+    network = random_network()
+    save_file(network.state_dict(), folder / "start.safetensors")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    save_file(network.state_dict(), folder / "teacher.safetensors")
+    return Recipe(
+        (phase,),
+        data,
+        Model(
+            start=str(folder / "start.safetensors"),
+            teacher=str(folder / "teacher.safetensors"),
+        ),
+        NO_AUGMENT,
+        Validate(every=100, samples=2, frames=1, size=32),
+        Run(str(folder / "run"), workers=0, ema=0.0, log_every=1, **run),
+    )
+
+
+def lines(recipe: Recipe) -> list[dict[str, Any]]:
+    text = (Path(recipe.run.out) / LOG).read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "learning"),
+    [
+        ("blocks", {"blocks": (("decoder.decode3",),)}, {"decoder.decode3"}),
+        (
+            "encoder",
+            {"blocks": (("backbone.features.2", "backbone.features.3"),)},
+            {"backbone.features.2", "backbone.features.3"},
+        ),
+        ("edges", {"truth": 0.5, "native": True}, ENDS),
+        ("filter", {"truth": 1.0}, {"refiner"}),
+        ("segmentation", {"size": (32, 32)}, {"project_seg"}),
+    ],
+)
+def test_only_the_part_of_a_phase_learns_and_it_does(
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    settings: dict[str, Any],
+    learning: set[str],
+) -> None:
+    monkeypatch.setattr(edges, "_LOST", 1)
+    phase = phase_of(kind, steps=12, batch=2, **settings)
+    recipe = recipe_of(data, tmp_path, phase)
+    trained = train(recipe, device="cpu", progress=False)
+    was, now = load_file(recipe.model.start), load_file(trained.weights)
+    assert was.keys() == now.keys()
+    changed = {key for key in was if not torch.equal(was[key], now[key])}
+    assert changed
+    assert all(any(key.startswith(f"{m}.") for m in learning) for key in changed)
+    held = [line["held_out_loss"] for line in lines(recipe) if "held_out_loss" in line]
+    assert held[-1] < held[0]
+
+
+def test_a_mask_that_the_maps_tell_is_learned() -> None:
+    network = random_network()
+    hidden = torch.randn(4, 16, 20, 30)
+    mask = (hidden[:, 3:4] - hidden[:, 7:8] > 0.2).float()
+    passes = Passes(network, None, phase_of("segmentation"))
+    optimizer = torch.optim.AdamW(network.project_seg.parameters(), 0.1)
+    network.project_seg.requires_grad_(True)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = passes("segmentation", {"hidden": hidden, "mask": mask}, 1.0)
+        loss["segmentation"].backward()
+        optimizer.step()
+    right = (network.project_seg(hidden) > 0) == (mask > 0)
+    assert right.float().mean() > 0.97
+
+
+def test_a_phase_may_go_part_of_the_way(data: Data, tmp_path: Path) -> None:
+    weights = []
+    for way in (1.0, 0.25, 0.0):
+        folder = tmp_path / str(way)
+        folder.mkdir()
+        phase = phase_of("blocks", blocks=(("decoder.decode4",),), way=way)
+        trained = train(recipe_of(data, folder, phase), device="cpu", progress=False)
+        weights.append(load_file(trained.weights)["decoder.decode4.gru.ih.0.weight"])
+    torch.testing.assert_close(weights[1], weights[2].lerp(weights[0], 0.25))
+    start = load_file(tmp_path / "0.0/start.safetensors")
+    assert torch.equal(weights[2], start["decoder.decode4.gru.ih.0.weight"])
+
+
+def test_blocks_that_are_none_are_named(network: MattingNetwork) -> None:
+    phase = phase_of("blocks", blocks=(("decoder.decode9",),))
+    with pytest.raises(ValueError, match=r"phase blocks: decoder\.decode9 is no block"):
+        chains_of(phase, network)
+
+
+@pytest.mark.parametrize("name", ["bundled", "short"])
+def test_the_phases_of_a_recipe_reach_every_part(name: str) -> None:
+    network = MattingNetwork()
+    learned = set()
+    for phase in load_recipe(RECIPES / f"{name}.toml").phase:
+        for module in Passes(network, None, phase).learning():
+            learned |= {id(p) for p in network.get_submodule(module).parameters()}
+    assert learned == {id(p) for p in network.parameters()}
+
+
+def test_soap_finds_the_answer_where_inputs_go_together() -> None:
+    torch.manual_seed(0)
+    # All inputs are nearly the same: a hundred times as much along one direction.
+    x = torch.randn(512, 1) + 0.01 * torch.randn(512, 8)
+    true = torch.randn(8, 4)
+    errors = []
+    for name in ("soap", "adam"):
+        layer = torch.nn.Linear(8, 4)
+        torch.nn.init.zeros_(layer.weight)
+        phase = phase_of("blocks", optimizer=name)
+        optimizer = make_optimizer(phase, [{"params": layer.parameters(), "lr": 0.05}])
+        for step in range(300):
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
+            optimizer.zero_grad()
+            loss = (layer(x) - x @ true).square().mean()
+            loss.backward()
+            optimizer.step()
+        errors.append(loss.item())
+    assert errors[0] < 0.1 * errors[1]
+
+
+def test_a_resumed_phase_of_examples_equals_an_unbroken_one(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with SOAP, whose state has bases, and on the way back at the end."""
+    monkeypatch.setattr(stopping, "GRACE", 600.0)
+    blocks = (("decoder.decode4",),)
+    phase = phase_of("blocks", blocks=blocks, optimizer="soap", steps=3, way=0.5)
+    recipe = recipe_of(data, tmp_path, phase)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        calls, part = 0, None
+        while part is None or not part.finished:
+            part = train(
+                recipe, device="cpu", progress=False, resume=True, minutes=1e-6
+            )
+            calls += 1
+        whole = dataclasses.replace(recipe.run, out=str(tmp_path / "whole"))
+        unbroken = train(
+            dataclasses.replace(recipe, run=whole), device="cpu", progress=False
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert calls == 3
+    assert part.weights.read_bytes() == unbroken.weights.read_bytes()

@@ -1,0 +1,378 @@
+"""What researchers rely on: honest figures, used files, exact stops, own parts."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_disc
+from fakes import random_network, save_images
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rematte.cli.app import main
+from rematte.errors import InputError, OutputError, WeightsError
+from rematte.network.matting_network import MattingNetwork
+from rematte.train import Extras, Recipe, dry_run, load_recipe, stopping, train
+from rematte.train.batches import Batches
+from rematte.train.checkpoint import BEST, STATE, WEIGHTS
+from rematte.train.data import index
+from rematte.train.journal import LOG, Journal
+from rematte.train.passes import Passes
+from rematte.train.recipe import (
+    NO_AUGMENT,
+    Data,
+    Model,
+    Phase,
+    Rates,
+    Run,
+    Validate,
+)
+from rematte.train.setup import start_network
+from rematte.train.validation import held_out
+from rematte.weights.load import describe
+
+FEW = Validate(every=100, samples=2, frames=1, size=32)
+DISC = draw_disc(6, (64, 64))
+
+
+@pytest.fixture
+def matting(tmp_path: Path) -> Recipe:
+    """Two mattes and two walls, a step or two, segmentation left out."""
+    for name in ("m", "b"):
+        (tmp_path / name).mkdir()
+    for number in range(2):
+        Image.fromarray(DISC.rgba[number]).save(tmp_path / f"m/{number}.png")
+        wall = np.roll(DISC.background, 9 * number, 1)
+        Image.fromarray(wall).save(tmp_path / f"b/{number}.png")
+    phase = Phase(
+        "m", "matting", steps=2, size=(32, 32), segmentation=False,
+        rates=Rates(decoder=1e-3),
+    )  # fmt: skip
+    folders = {"mattes": (str(tmp_path / "m"),), "backgrounds": (str(tmp_path / "b"),)}
+    data = Data(**folders, held_out=0.0)
+    run = Run(str(tmp_path / "run"), workers=0, log_every=1)
+    return Recipe((phase,), data, Model(), NO_AUGMENT, FEW, run)
+
+
+def changed(recipe: Recipe, **settings: Any) -> Recipe:
+    """The recipe with other settings of its only phase."""
+    phase = dataclasses.replace(recipe.phase[0], **settings)
+    return dataclasses.replace(recipe, phase=(phase,))
+
+
+def lines(recipe: Recipe) -> list[dict[str, Any]]:
+    text = (Path(recipe.run.out) / LOG).read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def quick(recipe: Recipe, **options: Any) -> Any:
+    return train(recipe, device="cpu", progress=False, **options)
+
+
+# Held out
+
+
+def test_a_figure_on_trained_pictures_is_named_so(matting: Recipe) -> None:
+    trained = quick(matting)
+    assert not trained.held_out
+    assert [line["held_out"] for line in lines(matting) if "error" in line] == [
+        False
+    ] * 2
+    found = index(matting.data)
+    phase = matting.phase[0]
+    trained_on, kept = found.split(0.5)
+    chosen, honest = held_out(trained_on, kept, phase)
+    assert honest == bool(kept.mattes and kept.backgrounds)
+    nothing = found.split(0.0)[1]
+    assert (
+        held_out(found, nothing, phase) == (found._replace_unused(), False)
+        if hasattr(found, "_replace_unused")
+        else not held_out(found, nothing, phase)[1]
+    )
+    assert chosen.mattes == (kept.mattes or trained_on.mattes)
+
+
+def test_a_stop_measures_and_the_best_lies_beside_the_last(
+    matting: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE", 600.0)
+    trained = quick(changed(matting, steps=50), minutes=1e-6)
+    assert trained.steps == 1
+    figures = [line for line in lines(matting) if "error" in line]
+    assert [line["step"] for line in figures] == [0, 1]
+    assert trained.error == figures[-1]["error"]
+    assert (Path(matting.run.out) / BEST).exists()
+
+
+def test_the_best_is_kept_where_training_harms(matting: Recipe, tmp_path: Path) -> None:
+    save_file(random_network().state_dict(), tmp_path / "start.safetensors")
+    model = Model(start=str(tmp_path / "start.safetensors"))
+    harmful = changed(matting, rates=Rates(decoder=1.0), steps=3)
+    recipe = dataclasses.replace(harmful, model=model)
+    run = dataclasses.replace(recipe.run, ema=0.0)
+    quick(dataclasses.replace(recipe, run=run))
+    first, *_, last = (line["error"] for line in lines(matting) if "error" in line)
+    best = describe(Path(matting.run.out) / BEST)
+    assert ("steps: 0" in best) == (first < last)
+
+
+# Every file is used or named
+
+
+def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
+    for name in ("m/fgr", "m/pha", "rgba", "p"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("m/fgr/a", "m/pha/a", "m/fgr/lonely", "m/pha/lost", "rgba/x", "p/q"):
+        Image.fromarray(DISC.rgba[0]).save(tmp_path / f"{name}.png")
+    (tmp_path / "p/notes.txt").write_text("x")
+    Image.fromarray(DISC.alpha[0]).save(tmp_path / "p/q.mask.png")
+    mattes = str(tmp_path / "m"), str(tmp_path / "rgba")
+    found = index(Data(mattes=mattes, people=(str(tmp_path / "p"),)))
+    assert len(found.mattes) == 2
+    named = [text.removeprefix(f"{tmp_path}/") for text in found.unused]
+    assert named == [
+        "m/fgr/lonely.png: no partner in pha/",
+        "m/pha/lost.png: no partner in fgr/",
+        "p/notes.txt: neither image, video nor folder of images",
+        "p/q.mask.png: neither image, video nor folder of images",
+    ]
+
+
+def test_a_video_among_rgba_images_is_named(tmp_path: Path, make_clip: Any) -> None:
+    (tmp_path / "rgba").mkdir()
+    Image.fromarray(DISC.rgba[0]).save(tmp_path / "rgba/x.png")
+    make_clip(tmp_path / "rgba/keyed.mkv", 3)
+    (text,) = index(Data(mattes=(str(tmp_path / "rgba"),))).unused
+    assert "keyed.mkv: a video among RGBA images; put it into fgr/" in text
+
+
+def test_an_alpha_of_another_size_is_named(tmp_path: Path) -> None:
+    for name in ("m/fgr", "m/pha", "b"):
+        (tmp_path / name).mkdir(parents=True)
+    Image.fromarray(DISC.frames[0]).save(tmp_path / "m/fgr/a.png")
+    Image.fromarray(DISC.alpha[0][:32]).save(tmp_path / "m/pha/a.png")
+    Image.fromarray(DISC.background).save(tmp_path / "b/a.png")
+    data = Data(mattes=(str(tmp_path / "m"),), backgrounds=(str(tmp_path / "b"),))
+    phase = Phase("m", "matting", segmentation=False)
+    with pytest.raises(InputError, match=r"pha/a\.png is 64x32, but .*a\.png is 64x64"):
+        Batches(index(data), phase, NO_AUGMENT, (0,), 0).make(0)
+
+
+# Stopping within seconds
+
+
+def test_a_step_that_takes_too_long_is_left_out(
+    matting: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE", 0.05)
+    norm = changed(matting, batch_norm=True)
+    forward, calls = Passes.forward, [0]
+
+    def slow(*arguments: Any) -> Any:
+        calls[0] += 1
+        out = forward(*arguments)
+        if calls[0] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return out
+
+    begin = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(Passes, "forward", slow)
+        with pytest.raises(KeyboardInterrupt, match=STATE):
+            quick(norm)
+    assert time.monotonic() - begin < 50
+    state = torch.load(Path(norm.run.out) / STATE)
+    assert state["at"][1] == 1
+    monkeypatch.setattr(stopping, "GRACE", 600.0)
+    resumed = quick(norm, resume=True)
+    whole = dataclasses.replace(norm.run, out=norm.run.out + "2")
+    unbroken = quick(dataclasses.replace(norm, run=whole))
+    assert resumed.weights.read_bytes() == unbroken.weights.read_bytes()
+
+
+def test_a_step_may_take_several_batches(matting: Recipe) -> None:
+    calls: list[int] = []
+
+    def count(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        calls.append(1)
+        return sample
+
+    recipe = changed(matting, steps=2, accumulate=3)
+    quick(recipe, extras=Extras(augment=count))
+    assert len(calls) == 6
+    assert [line["step"] for line in lines(recipe) if "loss" in line] == [1, 2]
+
+
+# What a run leaves
+
+
+def test_weights_tell_how_they_were_made(
+    matting: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = dataclasses.replace(matting.run, licence="CC-BY-4.0")
+    trained = quick(dataclasses.replace(matting, run=run))
+    assert main(["weights", "info", str(trained.weights)]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "licence of the weights: CC-BY-4.0",
+        "phases: m (matting, 2)",
+        "steps: 2",
+        "data: 2 mattes, 2 backgrounds",
+        "held_out_alpha_error: not measured",
+        "start: random numbers",
+    ):
+        assert text in out
+
+
+def test_the_same_run_makes_the_same_file(matting: Recipe) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one = quick(matting).weights.read_bytes()
+        run = dataclasses.replace(matting.run, out=matting.run.out + "2")
+        assert quick(dataclasses.replace(matting, run=run)).weights.read_bytes() == one
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_full_disk_leaves_no_part(
+    matting: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail] unexpected pos 64 vs 0")  # torch's way
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"state\.pt cannot be written"):
+        quick(matting)
+    assert not list(Path(matting.run.out).glob(".*"))
+
+
+def test_a_missing_backbone_is_told_in_one_line(
+    matting: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*arguments: object, **options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    recipe = dataclasses.replace(matting, model=Model(start="imagenet"))
+    with pytest.raises(
+        WeightsError, match="imagenet: the encoder of mobilenetv3 cannot"
+    ):
+        start_network(recipe)
+
+
+def test_without_a_terminal_there_are_lines(
+    matting: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(matting, device="cpu")
+    err = capsys.readouterr().err
+    assert "m step 2: loss" in err
+    assert "no picture is held out" in err
+
+
+def test_half_precision_on_a_cpu_is_noted(
+    matting: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(changed(matting, precision="float16"), device="cpu")
+    assert "m: float32, since float16 is far slower" in capsys.readouterr().err
+
+
+def test_tensorboard_is_left_out_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    Journal(tmp_path, False).write({"step": 1, "loss": 0.5}, 1)
+    assert (tmp_path / LOG).read_text() == '{"step": 1, "loss": 0.5}\n'
+
+
+# Fine-tuning and own parts
+
+
+@pytest.fixture
+def filmed(tmp_path: Path) -> Data:
+    """Filmed frames with their alpha, of both layouts, and other people."""
+    for name in ("f/images", "f/alpha", "g", "p"):
+        (tmp_path / name).mkdir(parents=True)
+    save_images(tmp_path / "f/images/clip", DISC.frames[:3])
+    save_images(tmp_path / "f/alpha/clip", DISC.alpha[:3])
+    Image.fromarray(DISC.frames[4]).save(tmp_path / "g/a.jpg")
+    Image.fromarray(DISC.alpha[4]).save(tmp_path / "g/a.alpha.png")
+    Image.fromarray(DISC.frames[5]).save(tmp_path / "p/a.png")
+    folders = tuple(str(tmp_path / name) for name in "fg")
+    return Data(filmed=folders, people=(str(tmp_path / "p"),))
+
+
+def test_filmed_frames_keep_their_alpha(filmed: Data) -> None:
+    found = index(filmed)
+    assert sorted(item.media.frames for item in found.filmed) == [1, 3]
+    assert not found.unused
+    phase = Phase("d", "distill", batch=8, size=(64, 64), filmed=0.5, empty=0.0)
+    batch = Batches(found, phase, NO_AUGMENT, (1,), 0).make(0)["distill"]
+    known = batch["known"].flatten()
+    assert 0 < known.sum() < 8
+    assert not batch["coloured"].any()
+    for pha, yes in zip(batch["pha"], known, strict=True):
+        assert bool(yes) == bool(pha.any())
+        soft = (pha > 0) & (pha < 1)
+        assert bool(yes) == bool(soft.any())  # not rounded like a mask
+
+
+def test_fine_tuning_measures_both(filmed: Data, tmp_path: Path) -> None:
+    save_file(random_network().state_dict(), tmp_path / "w.safetensors")
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes/finetune.toml")
+    start = str(tmp_path / "w.safetensors")
+    recipe = dataclasses.replace(
+        changed(recipe, steps=1, size=(32, 32), batch=1),
+        data=filmed,
+        model=dataclasses.replace(recipe.model, start=start, teacher=start),
+        validate=Validate(samples=6, frames=1, size=32),
+        run=Run(str(tmp_path / "run"), workers=0),
+    )
+    quick(recipe)
+    first = next(line for line in lines(recipe) if "error" in line)
+    assert first["error"] == 0  # the start is the teacher
+    assert first["filmed_error"] > 0
+
+
+def test_a_network_an_augmentation_and_a_loss_of_ones_own(matting: Recipe) -> None:
+    seen: list[float] = []
+
+    class Mine(MattingNetwork):
+        """Another variant: alpha is squared."""
+
+        def forward(self, *arguments: Any, **options: Any) -> Any:
+            out = super().forward(*arguments, **options)
+            return out._replace(pha=out.pha**2)
+
+    def darker(
+        sample: dict[str, Tensor], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        return sample | {"src": sample["src"] * 0.5}
+
+    def loss(fgr: Tensor, pha: Tensor, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append(float(sample["src"].max()))
+        return {"mine": pha.mean()}
+
+    quick(matting, extras=Extras(network=Mine, augment=darker, loss=loss))
+    assert max(seen) <= 0.5
+    assert all("matting/mine" in line for line in lines(matting) if "loss" in line)
+
+
+def test_a_dry_run_says_what_would_be_done(matting: Recipe) -> None:
+    told = "\n".join(dry_run(matting, device="cpu"))
+    assert "trained on: 2 mattes, 0 filmed, 2 backgrounds" in told
+    assert "m: 2 steps of " in told
+    assert "MB of memory" in told
+    folder = Path(matting.run.out)
+    assert [path.name for path in folder.iterdir()] == ["dry-run.png"]
+    assert not (folder / WEIGHTS).exists()
