@@ -199,7 +199,9 @@ def test_from_a_video_to_a_download_by_clicks(page: Page, tmp_path: Path) -> Non
         caught.value.save_as(tmp_path / file)
         assert len(decode(tmp_path / file)) == 12
     # No one is in it, so after is red all over and before the gray of the clip.
-    expect(page.locator(".compare canvas")).to_have_attribute("data-drawn", re.compile("."))
+    expect(page.locator(".compare canvas")).to_have_attribute(
+        "data-drawn", re.compile(".")
+    )
     end = time.monotonic() + 30
     while (colours := canvas(page))[1][0] < 200 and time.monotonic() < end:
         time.sleep(0.1)
