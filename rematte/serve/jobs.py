@@ -22,7 +22,13 @@ from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
 from rematte.serve.job import PILLOW_IMAGES, Job, read_job
 from rematte.serve.pictures import Pictures
 from rematte.serve.processes import SharedProcess, WorkError, call, without_flags
-from rematte.serve.settings import FILES, SHORT_PRESETS, check_fits, check_settings
+from rematte.serve.settings import (
+    FILES,
+    NETWORK_SHARE,
+    SHORT_PRESETS,
+    check_fits,
+    check_settings,
+)
 from rematte.serve.store import Store
 from rematte.workers.pool import ProcessKilledError, WorkerProcess
 
@@ -373,9 +379,11 @@ class Jobs:
             result["notes"].append(f"could not be copied to {self._output}: {why}")
 
     def _learn_speed(self, job: Job, seconds: float) -> None:
-        pixels = job.info["width"] * job.info["height"] * job.done
+        megapixels = job.info["width"] * job.info["height"] / 1e6
         if job.done > 1 and job.settings["preset"] not in SHORT_PRESETS:
-            self._store.save_speed(job.settings["quality"], seconds / pixels * 1e6)
+            # The network's share of a frame does not depend on the frame's size.
+            cost = seconds / (job.done * (NETWORK_SHARE + megapixels))
+            self._store.save_speed(job.settings["quality"], cost)
 
     def _take(self, warm: WorkerProcess | None) -> tuple[Job, WorkerProcess] | None:
         """Wait for the next job; None when there will be no more."""
@@ -431,7 +439,8 @@ class Jobs:
         clean = [
             _named(without_flags(text), names) for text in (*done.notes, done.error)
         ]
-        return clean[:-1], clean[-1]
+        # A note may have named nothing but flags, such as those of a preset.
+        return list(filter(None, clean[:-1])), clean[-1]
 
     def _set_progress(self, job: Job, step: str, done: int, frames: int | None) -> None:
         with self._changed:

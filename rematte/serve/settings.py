@@ -34,6 +34,8 @@ PRESET_OUTPUTS = {
     "telegram": "webm",
 }
 SHORT_PRESETS = ("whatsapp", "telegram")  # small and short, so that they take no time
+# What the network takes for a frame, as the pixels that take as long [million].
+NETWORK_SHARE = 0.5
 # Pictures in the folder of the page's own files, drawn by tools/draw_backgrounds.py.
 READY = ("studio", "dusk", "lights", "window")
 

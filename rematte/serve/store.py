@@ -27,7 +27,7 @@ _TABLES = (
     # Folders of uploads that are not complete and of jobs that were removed.
     "CREATE TABLE IF NOT EXISTS leftover (id TEXT PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS background (id TEXT PRIMARY KEY, data TEXT NOT NULL)",
-    # Seconds that a frame of a million pixels took, by quality.
+    # Seconds that a million pixels took, by quality.
     "CREATE TABLE IF NOT EXISTS speed (quality TEXT PRIMARY KEY, seconds REAL)",
 )
 Table = Literal["job", "background"]
@@ -183,12 +183,12 @@ class Store:
                 database.execute("DELETE FROM leftover WHERE id = ?", (id,))
 
     def speeds(self) -> dict[str, float]:
-        """Give the seconds that a frame of a million pixels took, by quality."""
+        """Give the seconds that a million pixels took, by quality."""
         query = "SELECT quality, seconds FROM speed"
         return dict(self._database.execute(query).fetchall())
 
     def save_speed(self, quality: str, seconds: float) -> None:
-        """Write how long a frame of a million pixels took; the last ones count most."""
+        """Write how long a million pixels took; the last conversions count most."""
         with self._change() as database:
             database.execute(
                 "INSERT INTO speed VALUES (?, ?) ON CONFLICT (quality) DO UPDATE "

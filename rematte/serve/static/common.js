@@ -89,7 +89,9 @@ export function makeCommon(cards, announce) {
       await card.start().then(() => { count += 1; }, (error) => failed.push(`${card.job().name} (${error.message})`));
     }
     if (failed.length) refuse(words().unstarted(failed.join(", ")));
-    if (count) announce(words().allStarted(count));
+    if (!count) return;
+    announce(words().allStarted(count));
+    document.getElementById("jobs-title").focus(); // the button is gone
   });
 
   bar.querySelector(".clear-done").addEventListener("click", async () => {

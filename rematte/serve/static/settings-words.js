@@ -7,7 +7,7 @@ const time = (seconds, second, minute) =>
 export const SETTING_WORDS = {
   en: {
     forAll: "For all clips",
-    forAllHint: "Remembered on this machine. Each clip below can differ.",
+    forAllHint: "Remembered by this browser. Each clip below can differ.",
     receiver: "For",
     receivers: {
       "": "My own choice",
@@ -53,7 +53,7 @@ export const SETTING_WORDS = {
     noEstimate: "How long it takes is known after the first one.",
     steps: {
       load: "Loading the network, which the first one waits for…",
-      look: "Looking for people in the whole clip…",
+      look: "Looking for people…",
     },
     downloadAll: (count, size) => `Download all ${count} (ZIP, ${size})`,
     clearDone: (count) => `Clear ${count} finished`,
@@ -70,7 +70,7 @@ export const SETTING_WORDS = {
   },
   zh: {
     forAll: "对所有文件",
-    forAllHint: "会记在这台电脑上。下面的每个文件可以另选。",
+    forAllHint: "这个浏览器会记住。下面的每个文件可以另选。",
     receiver: "用于",
     receivers: {
       "": "自己选择",
@@ -110,7 +110,7 @@ export const SETTING_WORDS = {
     about: (seconds) => `在这台电脑上大约 ${time(seconds, "秒", "分钟")}`,
     nothingReady: "没有等待开始的文件。可以在上方添加。",
     noEstimate: "第一个完成后才能估计所需时间。",
-    steps: { load: "正在加载网络，第一个文件需要等待……", look: "正在整个视频中寻找人物……" },
+    steps: { load: "正在加载网络，第一个文件需要等待……", look: "正在寻找人物……" },
     downloadAll: (count, size) => `全部下载：${count} 个文件（ZIP，${size}）`,
     clearDone: (count) => `清除 ${count} 个已完成`,
     sureAll: (count) => `删除 ${count} 个已完成的项目以及由它们生成的所有文件？`,

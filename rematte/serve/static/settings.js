@@ -12,6 +12,7 @@ const RECEIVERS = {
   whatsapp: ["webp", "webp"], telegram: ["webm", "webp"],
 };
 const LONGEST = { whatsapp: 10, telegram: 3 }; // what they take of a clip [s]
+const NETWORK_SHARE = 0.5; // as on the server
 const OVER = ["mp4", "jpg"];
 const DEFAULT = {
   receiver: "", clear: true, format: "mov", mp4: true, alpha: false, background: "#78ff9b", quality: "balanced",
@@ -62,7 +63,8 @@ export function estimate(info, value, speeds, seconds = null) {
   const speed = speeds[value.quality];
   const length = seconds ?? info.frames / info.rate;
   const frames = Math.min(length, LONGEST[value.receiver] ?? length) * info.rate;
-  return speed && frames && !info.photo ? (speed * frames * info.width * info.height) / 1e6 : null;
+  const size = NETWORK_SHARE + (info.width * info.height) / 1e6;
+  return speed && frames && !info.photo ? speed * frames * size : null;
 }
 
 /** A sentence on what will be made. */

@@ -77,7 +77,7 @@ const WORDS = {
     outputs: "What to make",
     colour: "Colour",
     tint: "Which colour",
-    blur: "The room, blurred",
+    blur: "Blurred",
     states: { ready: "Ready", queued: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" },
     download: "Download",
     checking: "Looking at it…",
