@@ -122,10 +122,12 @@ export function makeLook(card, id, { ratio, changed }) {
       wanted,
       options: post({ at, ratio: ratio(), choice: { person: choice.person, marks: choice.marks } }),
       ready(content) {
+        cutout.onload = () => {
+          made = true;
+          say();
+          timer = setTimeout(() => judge(at, wanted), JUDGED);
+        };
         replace(cutout, content);
-        made = true;
-        say();
-        timer = setTimeout(() => judge(at, wanted), JUDGED);
       },
       failed(text) { problem = text || words().noPreview; say(); },
     });

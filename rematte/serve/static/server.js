@@ -50,8 +50,7 @@ function makeQueue(most) {
 const loads = makeQueue(2);
 const uploads = makeQueue(2);
 const POLL = 400; // between two questions whether something is made [ms]
-
-let lost = []; // what could not be loaded while the server was away
+const AWAY = 1500; // between two while the server is away [ms]
 
 /** The options of a request that sends an object. */
 export const post = (data) => ({ method: "POST", headers: json, body: JSON.stringify(data) });
@@ -59,31 +58,26 @@ export const post = (data) => ({ method: "POST", headers: json, body: JSON.strin
 /**
  * Load what the server makes, once it is made; `ready` gets its content.
  *
- * `failed` gets a sentence, `ignored` is called where it was no longer wanted. When the
- * server was away, it is loaded once it is back.
+ * `failed` gets a sentence, `ignored` is called where it was no longer wanted. While the
+ * server is away it is tried again and again.
  */
 export function load(address, how) {
   const { options, urgent, wanted, ready, failed, ignored } = how;
   loads(async () => {
     if (!wanted()) { ignored?.(); return; }
-    let answer;
+    const again = () => load(address, how);
+    let answer, content;
     try {
       answer = await fetch(address, options);
-      if (answer.ok && answer.status !== 202) answer.content = await answer.blob();
+      content = await answer.blob();
     } catch {
-      lost.push(() => load(address, how));
+      setTimeout(again, AWAY);
       return;
     }
-    if (answer.status === 202) setTimeout(() => load(address, how), POLL);
-    else if (answer.ok) ready(answer.content);
-    else failed((await answer.json().catch(() => ({}))).error);
+    if (answer.status === 202) setTimeout(again, POLL);
+    else if (answer.ok) ready(content);
+    else failed(JSON.parse(await content.text()).error);
   }, urgent);
-}
-
-function loadLost() {
-  const retries = lost;
-  lost = [];
-  for (const retry of retries) retry();
 }
 
 /** Send a file; fetch cannot tell how far it is. Gives a function that cancels it. */
@@ -109,7 +103,6 @@ export function listen(news, reached) {
   function take({ state, lost }) {
     reached(!lost);
     if (lost) return;
-    loadLost();
     news(JSON.parse(state));
   }
   if (!("SharedWorker" in window)) {
