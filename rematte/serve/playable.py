@@ -58,7 +58,9 @@ def write_playable(
     with ExitStack() as stack:
 
         def opened(path: Path, since: Fraction | None = None) -> Iterator[Frame]:
-            how = ReadOptions(size=size, alpha=path != before, start=since)
+            source = path == before  # of another shape than a sticker
+            fit = "contain" if source else "stretch"
+            how = ReadOptions(size=size, fit=fit, alpha=not source, start=since)
             reader = stack.enter_context(VideoReader(path, how))
             return displayed(reader, reader.info.colour)
 
@@ -76,10 +78,12 @@ def write_playable(
         sound = files[shown[0]]
         writer = FileWriter(target, info, encoding, sound, end=Fraction(LONGEST))
         try:
+            begin: Fraction | None = None
             for frames in zip(*made, strict=False):
                 if frames[0].time >= LONGEST:
                     break
-                original = originals(frames[0].time)
+                begin = frames[0].time if begin is None else begin
+                original = originals(frames[0].time - begin)
                 pixels = _views(original, dict(zip(shown, frames, strict=True)))
                 writer.write(replace(frames[0], pixels=np.hstack(pixels), alpha=None))
             writer.finish()
@@ -91,7 +95,7 @@ def write_playable(
 def _paced(frames: Iterator[Frame]) -> Callable[[Fraction], Pixels]:
     """Give a function of a time, which must not decrease, to the pixels shown then.
 
-    The first frame is shown at time 0.
+    Times count from the first frame.
     """
     now = next(frames)
     following, start = next(frames, None), now.time

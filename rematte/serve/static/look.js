@@ -8,6 +8,7 @@ import { words } from "./words.js";
 const WAIT = 150; // until a moment that is scrubbed over is looked at [ms]
 const JUDGED = 2000; // until it is asked how sure the cut-out is [ms]
 const NEAR = 1; // a mark for this moment holds so long before and after it [s]
+const HERE = 0.5; // the click is shown so long before and after its time [s]
 const MOST = 64; // marks
 
 /** Whether the person was chosen at a time that is not converted. */
@@ -166,7 +167,7 @@ export function makeLook(card, id, { ratio, changed }) {
     const now = scrub.time();
     paint.show(
       choice.marks.filter((mark) => mark.since <= now && (mark.until === null || now < mark.until)),
-      choice.person,
+      choice.person && Math.abs(choice.person.at - now) < HERE ? choice.person : null,
     );
     scrub.show();
     stage.classList.toggle("old", !made);
@@ -186,6 +187,7 @@ export function makeLook(card, id, { ratio, changed }) {
     find(".part").textContent = choice.start === null && choice.end === null ? "" : words().part(clock(scrub.seconds()));
     const painting = ["include", "exclude"].includes(tool().what);
     find(".brush").disabled = !painting;
+    find(".look").classList.toggle("painting", painting);
     find(".thickness").hidden = tool().box;
     find(".tool-hint").textContent = painting ? words().paintHint : words().clickHint;
   }
