@@ -99,6 +99,7 @@ def read_job(id: str, text: str) -> Job:
             is_id(id)
             and job.id == id
             and job.state in _STATES
+            and isinstance(job.settings, dict)
             and plain.fullmatch(job.file)
             and len(job.info["ratios"]) == 3
             and all(

@@ -129,6 +129,8 @@ def test_a_photo_is_no_video(server: Server, clip: Path, tmp_path: Path) -> None
 def test_presets_make_what_their_receivers_take(server: Server, clip: Path) -> None:
     job = convert(server, clip, outputs=["webm"], preset="web")
     assert list(job["results"][0]["sizes"]) == ["webm"]
+    job = convert(server, clip, outputs=["webp"], preset="whatsapp")
+    assert "moving WebP" in job["notes"][-1]
     for preset, output in PRESET_OUTPUTS.items():
         assert check_settings({"outputs": [output], "preset": preset})
     for name in READY:

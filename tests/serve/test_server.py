@@ -784,7 +784,7 @@ def test_a_list_that_cannot_be_read_is_renamed(
     "change",
     [
         *({"id": "../../elsewhere"}, {"file": "../../secret.mp4"}, {"state": "odd"}),
-        *({"backdrop": "../x.png"}, {"info": None}, {"results": [{"run": "../.."}]}),
+        *({"settings": None}, {"info": None}, {"results": [{"run": "../.."}]}),
         *({"results": 3}, {"name": None, "info": []}),
     ],
 )

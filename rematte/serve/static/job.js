@@ -204,7 +204,7 @@ export function makeCard(id, common, own) {
     job = next;
     if (!before) {
       find("h3").textContent = job.name;
-      card.classList.toggle("photo", job.info.photo);
+      card.classList.toggle("photo", Boolean(job.info.photo));
       look.open(job.info, job.settings.choice);
     }
     const busy = job.state === "queued" || job.state === "running";
