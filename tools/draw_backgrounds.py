@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 1920, 1080
 TARGET = Path(__file__).parents[1] / "rematte" / "serve" / "static" / "backgrounds"
 Picture = NDArray[np.float64]
 
+Y: Picture
+X: Picture
 Y, X = np.mgrid[:HEIGHT, :WIDTH] / HEIGHT  # both in units of the height
 ASPECT = WIDTH / HEIGHT
 
@@ -21,12 +23,13 @@ ASPECT = WIDTH / HEIGHT
 def mix(one: tuple[int, ...], other: tuple[int, ...], share: Picture) -> Picture:
     """Blend two colours; `share` is (H, W), 0 for the first one."""
     share = share[..., None]
-    return (1 - share) * np.array(one) + share * np.array(other)
+    mixed: Picture = (1 - share) * np.array(one) + share * np.array(other)
+    return mixed
 
 
 def smooth(low: float, high: float, value: Picture) -> Picture:
     """Rise from 0 at `low` to 1 at `high`, without corners."""
-    t = np.clip((value - low) / (high - low), 0, 1)
+    t: Picture = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -44,9 +47,9 @@ def draw_dusk() -> Picture:
     sun = np.exp(-((X - 1.25) ** 2 + (Y - 0.82) ** 2) / 0.16)[..., None]
     sky = sky + sun * np.array((40, 60, 36))
     hills = 0.86 + 0.03 * np.sin(2.1 * X + 0.6) + 0.018 * np.sin(5.3 * X)
-    return mix((58, 44, 84), (0, 0, 0), 0 * X) * smooth(0, 0.02, Y - hills)[
-        ..., None
-    ] + sky * (1 - smooth(0, 0.02, Y - hills)[..., None])
+    below = smooth(0, 0.02, Y - hills)[..., None]
+    picture: Picture = below * np.array((58, 44, 84)) + (1 - below) * sky
+    return picture
 
 
 def draw_lights() -> Picture:
@@ -73,13 +76,12 @@ def draw_window() -> Picture:
     light = np.zeros_like(X)
     for left in (0.0, 0.3, 0.6):
         for top in (0.0, 0.34):
-            pane = smooth(left, left + soft, u) - smooth(
-                left + 0.26, left + 0.26 + soft, u
-            )
-            light += pane * (
-                smooth(top, top + soft, v) - smooth(top + 0.3, top + 0.3 + soft, v)
-            )
-    return wall + light[..., None] * np.array((44, 38, 24))
+            right, bottom = left + 0.26, top + 0.3
+            across = smooth(left, left + soft, u) - smooth(right, right + soft, u)
+            down = smooth(top, top + soft, v) - smooth(bottom, bottom + soft, v)
+            light += across * down
+    lit: Picture = wall + light[..., None] * np.array((44, 38, 24))
+    return lit
 
 
 def main() -> None:
