@@ -4,10 +4,10 @@
 line's flags are made from it. Each field holds an `Option` that says what its flag is
 called, for what it works and what happens elsewhere.
 
-To add an option, add one field to `Options`, with its default, its flag and its help,
-and a check in `conversion/ranges.py` if it has a range; then use `options.NAME` where
-it takes effect. The flag, its help, the errors and notes about a flag without effect,
-docs/cli.md (by `tools/write_cli_docs.py`), resuming and workers need nothing more.
+CONTRIBUTING.md lists what to do to add one. The flag, its help, the errors and notes
+about a flag without effect, docs/cli.md (by `tools/write_cli_docs.py`), resuming and
+workers follow from the field.
+
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
 

@@ -51,12 +51,14 @@ def shares_seen(path: Path, regions: Regions) -> list[float]:
     return shares
 
 
-@pytest.fixture
-def walk(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Someone walks; a cut; someone stands elsewhere."""
     pictures = [scene(20 + 6 * n, 100) for n in range(40)]
     pictures += [scene(400, 200, room=200) for _ in range(12)]
-    return make_clip(tmp_path / "walk.mkv", pictures, codec="ffv1")
+    return make_clip(
+        tmp_path_factory.mktemp("walk") / "walk.mkv", pictures, codec="ffv1"
+    )
 
 
 def test_boxes_are_around_what_is_sure() -> None:

@@ -137,11 +137,10 @@ def test_a_setting_for_one_of_two_outputs_is_noted_for_the_other() -> None:
     assert note.startswith("crf (--crf) 30 has no effect on the output")
 
 
-def test_engines_that_take_one_frame_say_so() -> None:
-    network = MattingNetwork("mobilenetv3").eval()
+def test_engines_that_take_one_frame_say_so(bundled: MattingNetwork) -> None:
     given: dict[str, Any] = {"output_alpha": "a.mp4", "seq_chunk": 2, **RATIO}
     for engine, count in (("auto", 1), ("plain", 0)):
-        report = convert_video(network, "in.mp4", engine=engine, **given)
+        report = convert_video(bundled, "in.mp4", engine=engine, **given)
         assert sum("seq_chunk" in note for note in report.notes) == count, engine
 
 

@@ -29,7 +29,7 @@ from rematte.matting.matte import Matted
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
 
-NAMES = ("openvino", "openvino-float32")
+*NAMES, _ = choose.CPU_ENGINES  # the last is what they are compared with
 
 
 @pytest.fixture(scope="module")

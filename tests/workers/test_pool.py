@@ -195,12 +195,12 @@ def count_threads(torch: Any) -> int:
 
 
 def test_torch_has_its_share_of_the_cores() -> None:
-    for count in (1, 3):
-        process = WorkerProcess(load_torch, count)
-        try:
-            assert process.call(count_threads) == count
-        finally:
-            process.close()
+    count = (os.cpu_count() or 1) + 1  # torch itself would never take as many
+    process = WorkerProcess(load_torch, count)
+    try:
+        assert process.call(count_threads) == count
+    finally:
+        process.close()
 
 
 def test_memory_has_a_limit(tmp_path: Path) -> None:
