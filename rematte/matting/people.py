@@ -7,7 +7,7 @@ decide who is who, since one may have walked behind the other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +34,7 @@ _ALPHA = 0.15  # alpha above which a pixel belongs to somebody
 _LEAST = 6  # fewest pixels of a person [pixels of the small copy]
 REACH = 6  # how far weaker alpha may reach beyond them [pixels of the small copy]
 _KEEP = 0.9  # weight of the old histogram when a new one is averaged in
+_UNLIKE = 150  # from this difference on colours are not the same [levels of all three]
 _SURE = 0.1  # by how much likeness, in [0, 1], must differ to decide
 
 
@@ -44,10 +45,34 @@ class _Person:
     Attributes:
         colours: Histogram of their shades; its sum is 1.
         size: Their area [pixels of the small copy].
+        speed: How far they move from frame to frame, down and right [pixels].
+        shape: The pixels that they covered when they last touched nobody, (n, 2).
+        shown: The colours of these, (n, 3).
+        moved: How far they have moved since then, down and right [pixels].
     """
 
     colours: NDArray[np.float64]
     size: float
+    speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    shape: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    shown: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
+    moved: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+
+    def as_json(self) -> list[Any]:
+        """Describe all attributes, in their order."""
+        return [
+            *(self.colours.tolist(), self.size, self.speed.tolist()),
+            *(pack_labels(self.shape), pack_labels(self.shown), self.moved.tolist()),
+        ]
+
+    @classmethod
+    def from_json(cls, *about: Any) -> "_Person":
+        """Make a person of what `as_json` gave."""
+        colours, size, speed, shape, shown, moved = about
+        return cls(
+            np.array(colours), size, np.array(speed), unpack_labels(shape),
+            unpack_labels(shown), np.array(moved),
+        )  # fmt: skip
 
 
 class People:
@@ -63,6 +88,8 @@ class People:
     def __init__(self) -> None:
         self.notes: list[str] = []
         self._count = 0
+        self._groups: list[set[int]] = []  # people who touch
+        self._since: dict[int, Fraction] = {}  # when they began to
         self.forget()
 
     def alphas(self, matted: Matted) -> dict[int, Image]:
@@ -95,9 +122,19 @@ class People:
 
     def forget(self) -> None:
         """Reset everything but the count, as after a cut."""
+        self.notes += self.unsettled()
         self._people: dict[int, _Person] = {}
-        self._groups: list[set[int]] = []  # people who touch
+        self._groups, self._since = [], {}
         self._labels: Labels = np.zeros((0, 0), np.int32)
+
+    def unsettled(self) -> list[str]:
+        """Describe people who still touch, so that nothing has shown who is who."""
+        return [
+            f"persons {', '.join(map(str, sorted(group)))} touch from "
+            f"{float(min(self._since[number] for number in group)):.2f} s until the "
+            "scene ends or one is gone: there one may be taken for the other"
+            for group in self._groups
+        ]
 
     @property
     def numbers(self) -> list[int]:
@@ -135,9 +172,9 @@ class People:
         return {
             "count": self._count,
             "people": [
-                [number, each.size, each.colours.tolist()]
-                for number, each in self._people.items()
+                [number, *each.as_json()] for number, each in self._people.items()
             ],
+            "since": [[number, str(time)] for number, time in self._since.items()],
             "groups": [sorted(group) for group in self._groups],
             "labels": pack_labels(self._labels),
         }
@@ -148,9 +185,9 @@ class People:
         people = cls()
         people._count = state["count"]
         people._people = {
-            number: _Person(np.array(colours), size)
-            for number, size, colours in state["people"]
+            number: _Person.from_json(*about) for number, *about in state["people"]
         }
+        people._since = {number: Fraction(time) for number, time in state["since"]}
         people._groups = [set(group) for group in state["groups"]]
         people._labels = unpack_labels(state["labels"])
         return people
@@ -168,24 +205,32 @@ class People:
         """
         size = small_size(alpha.shape[1], alpha.shape[0])
         there = resize(with_depth(alpha, True), *size)[..., 0] > _ALPHA * 65535
-        shades = find_shades(resize(with_depth(pixels, False), *size))
+        small = resize(with_depth(pixels, False), *size)
+        shades = find_shades(small)
         parts, count = connected(there)
         if self._labels.shape != parts.shape:
             self._labels = np.zeros_like(parts)
         insides = [parts == part for part in range(1, count + 1)]
         owners = [_owners(self._labels[inside]) for inside in insides]
-        self._assign_small(owners, insides, shades)
+        self._assign_small(owners, insides, shades, time)
         self._regroup(owners, insides, shades, time)
+        touching = set[int]().union(*self._groups)
+        self._since = {number: self._since.get(number, time) for number in touching}
+        several = [*self._groups, *(who for who in owners if len(who) > 1)]
+        unlike = {
+            number: self._place(self._people[number], small.astype(np.int32), there)
+            for number in sorted(set[int]().union(*several))
+        }
         labels = np.zeros_like(parts)
         for inside, who in zip(insides, owners, strict=True):
             if len(who) == 1:
                 labels[inside] = next(iter(who))
             elif who:
-                self._divide(inside, sorted(who), shades, labels)
+                self._divide(inside, sorted(who), shades, unlike, labels)
         new = [inside for inside, who in zip(insides, owners, strict=True) if not who]
         for inside in sorted(new, key=lambda each: float(np.nonzero(each)[1].mean())):
             self._recognise(inside, shades, labels)
-        self._learn(labels, shades)
+        self._learn(labels, shades, small)
         self._labels = labels
         return labels
 
@@ -194,25 +239,32 @@ class People:
         owners: list[set[int]],
         insides: Sequence[NDArray[np.bool_]],
         shades: Labels,
+        time: Fraction,
     ) -> None:
         """Give small new parts, such as a hand, to the people beside them.
 
-        A part that has grown large and looks unlike its owner becomes a new person.
+        A part that has grown large becomes a new person if it looks unlike its owner,
+        or stands beside the owner's largest part, with which it came as one.
         """
         near = spread(self._labels, 2 * REACH)
         sizes = [int(inside.sum()) for inside in insides]
         for index, inside in enumerate(insides):
             who = next(iter(owners[index]), 0)
-            largest = max(
-                size
-                for size, own in zip(sizes, owners, strict=True)
-                if own == owners[index]
-            )
-            if len(owners[index]) == 1 and sizes[index] < largest:
-                person = self._people[who]
+            same = [n for n, own in enumerate(owners) if own == owners[index]]
+            largest = max(same, key=lambda n: sizes[n])
+            if len(owners[index]) == 1 and index != largest:
+                person, touching = self._people[who], who in self._since
                 unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
-                if unlike and sizes[index] >= 0.3 * person.size:
+                beneath = inside.any(0) & insides[largest].any(0)
+                if sizes[index] >= 0.3 * person.size and (
+                    unlike or not (touching or beneath.any())
+                ):
                     owners[index] = set()
+                    if not touching:
+                        self.notes.append(
+                            f"person {who} was two people who touched until "
+                            f"{float(time):.2f} s; the larger part is followed"
+                        )
                     continue
             beside = {int(number) for number in np.unique(near[inside])} - {0}
             beside |= set[int]().union(*(g for g in self._groups if g & beside))
@@ -298,20 +350,59 @@ class People:
                 return sorted(pair, key=lambda who: who not in first)
         return pair if likely[0] >= likely[1] else pair[::-1]
 
+    @staticmethod
+    def _place(
+        person: _Person, small: Labels, there: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Find where a person who touches others is, near where they are expected.
+
+        Args:
+            person: The person; how far they have moved is updated.
+            small: The small copy of the frame, (h, w, 3).
+            there: Where somebody is, (h, w).
+
+        Returns:
+            How unlike the picture is to the person there, (h, w) in [0, 1].
+        """
+        unlike = np.ones(there.shape)
+        if not len(person.shape):  # never seen alone
+            return unlike
+        expected = np.rint(person.moved + person.speed).astype(int)
+        limits = np.array(there.shape) - 1
+        some = slice(None, None, max(1, len(person.shape) // 800))
+        costs: dict[tuple[int, int], float] = {}
+        for down, right in np.ndindex(5, 9):
+            by = expected + np.array([down - 2, right - 4])
+            at = person.shape[some] + by
+            rows, columns = np.clip(at, 0, limits).T
+            off = np.abs(small[rows, columns] - person.shown[some]).sum(1)
+            gone = (at < 0).any(1) | (at > limits).any(1)
+            off = np.where(gone | ~there[rows, columns], _UNLIKE, off)
+            far = abs(down - 2) + abs(right - 4)
+            costs[int(by[0]), int(by[1])] = float(np.minimum(off, _UNLIKE).mean()) + far
+        best = np.array(min(costs, key=lambda by: costs[by]))
+        person.speed = 0.8 * person.speed + 0.2 * (best - person.moved)
+        person.moved = best.astype(np.float64)
+        at = person.shape + best
+        within = (at >= 0).all(1) & (at <= limits).all(1)
+        rows, columns = at[within].T
+        off = np.abs(small[rows, columns] - person.shown[within])
+        unlike[rows, columns] = np.minimum(off.sum(1), _UNLIKE) / _UNLIKE * 0.8
+        return unlike
+
     def _divide(
         self,
         inside: NDArray[np.bool_],
         who: Sequence[int],
         shades: Labels,
+        unlike: dict[int, NDArray[np.float64]],
         labels: Labels,
     ) -> None:
-        """Divide a part among people who touch, by colour and by where each was."""
-        before = np.where(np.isin(self._labels, who), self._labels, 0)
-        near = spread(before, max(before.shape))
+        """Divide a part among people who touch, by colours and by where each is."""
         scores = []
         for number in who:
             likely = self._people[number].colours[shades] + 0.02
-            scores.append(smooth(likely * np.where(near == number, 1.0, 0.25)))
+            scores.append(smooth(np.log(likely) - 4 * smooth(unlike[number])))
         best = np.asarray(who, np.int32)[np.argmax(scores, 0)]
         labels[inside] = best[inside]
 
@@ -338,7 +429,7 @@ class People:
         self._groups = [group - {number} for group in self._groups]
         self._groups = [group for group in self._groups if len(group) > 1]
 
-    def _learn(self, labels: Labels, shades: Labels) -> None:
+    def _learn(self, labels: Labels, shades: Labels, small: Pixels) -> None:
         """Update the looks of people who touch nobody."""
         hidden = set[int]().union(*self._groups)
         for number, person in self._people.items():
@@ -347,6 +438,12 @@ class People:
                 now = histogram(shades[inside])
                 person.colours = _KEEP * person.colours + (1 - _KEEP) * now
                 person.size = _KEEP * person.size + (1 - _KEEP) * float(inside.sum())
+                shape = np.argwhere(inside).astype(np.int32)
+                if len(person.shape):
+                    step = shape.mean(0) - person.shape.mean(0)
+                    person.speed = 0.6 * person.speed + 0.4 * step
+                person.shape, person.shown = shape, small[inside].astype(np.int32)
+                person.moved = np.zeros(2)
 
 
 def _owners(before: Labels) -> set[int]:

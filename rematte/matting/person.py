@@ -107,7 +107,7 @@ class Person:
 
     def report(self) -> list[str]:
         """Give the notes, each once, and one more if the person never came."""
-        notes = list(dict.fromkeys(self.notes))
+        notes = list(dict.fromkeys([*self.notes, *self._people.unsettled()]))
         if self._seen and not self._found:
             result = "everybody" if self.who.left_out else "nobody"
             notes.append(
