@@ -31,6 +31,7 @@ VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 KINDS = ("mattes", "filmed", "backgrounds", "masks", "people", "others")
 
+
 Picture = NDArray[np.uint8]
 
 
@@ -113,13 +114,11 @@ class Index:
         parts: tuple[dict[str, tuple[Item, ...]], dict[str, tuple[Item, ...]]]
         parts = ({}, {})
         for kind, items in self.kinds():
-            for kept, part in enumerate(parts):
-                part[kind] = tuple(
-                    item
-                    for item in items
-                    if (zlib.crc32(item.name.encode()) % 10_000 < held_out * 10_000)
-                    == bool(kept)
-                )
+            hashes = [zlib.crc32(item.name.encode()) % 10_000 for item in items]
+            pairs = list(zip(items, hashes, strict=True))
+            below = held_out * 10_000
+            parts[0][kind] = tuple(item for item, value in pairs if value >= below)
+            parts[1][kind] = tuple(item for item, value in pairs if value < below)
         return Index(**parts[0]), Index(**parts[1])  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 from rematte.train.batches import Batches
 from rematte.train.data import index
@@ -20,6 +21,7 @@ from rematte.train.validation import save_sheet
 
 SHEET = "dry-run.png"
 _STEPS = 2
+_SHOWN = 6  # pictures of a phase
 _EXAMPLES = 8  # of which most phases of crops find some to learn from
 
 
@@ -49,11 +51,12 @@ def dry_run(
     for at, phase in enumerate(recipe.phase):
         single = dataclasses.replace(phase, batch=1)
         batches = Batches(found, single, recipe.augment, (recipe.run.seed, at), 0)
-        src = next(iter(batches.make(0).values()))["src"][0, -1]
-        rows.append(torch.nn.functional.interpolate(src[None], (256, 256))[0])
+        drawn = [next(iter(batches.make(step).values())) for step in range(_SHOWN)]
+        shown = [F.interpolate(each["src"][:1, -1], (160, 160))[0] for each in drawn]
+        rows.append(torch.cat(shown, -1))
     path = Path(recipe.run.out).expanduser() / SHEET
-    save_sheet(torch.cat(rows, -1), path)
-    yield f"one picture of each phase: {path}"
+    save_sheet(torch.cat(rows, -2), path)
+    yield f"pictures of each phase: {path}"
     total = 0.0
     for phase in recipe.phase:
         if phase.steps:

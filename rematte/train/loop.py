@@ -182,6 +182,7 @@ class _Run:
         """Run the current phase to its end, or until it is to stop."""
         phase, run = self._fitted(self.recipe.phase[self.phase_at]), self.recipe.run
         terms: dict[str, Tensor] = {}
+        validation: Validation | None = None
         optimizer, passes = self._prepare(phase)
         try:
             with stop.abandoning():
@@ -210,6 +211,8 @@ class _Run:
         except StepAbandonedError:
             self.stopped = True
             self.journal.note(f"step {self.total + 1} took too long and was left out")
+            if validation and terms:
+                self._validate(phase, validation)
         if self.step == phase.steps:
             self._return(phase)
             self.phase_at, self.step, self.optimizer = self.phase_at + 1, 0, None
