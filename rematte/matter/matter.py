@@ -50,15 +50,17 @@ class Matter:
             `device`, `dtype`, `downsample_ratio`, `quality`, `region` (with "auto" a
             window follows the people in videos; a photo is seen whole), `warmup` (used
             by `frames` alone), `edge_colour`, `black_point`, `white_point`, `grow`,
-            `feather`, `despill`, `input_alpha` and `max_pixels`.
+            `feather`, `despill`, `include` and `exclude` (masks without times: boxes,
+            polygons and pictures), `input_alpha` and `max_pixels`.
 
     Attributes:
         options: All options; those that are not arguments have their defaults.
 
     Raises:
-        TypeError: If there is no such option, or it has no effect in memory.
+        TypeError: If there is no such option, or it is for files alone.
         ValueError: If an option is out of its range or does not fit the model.
         WeightsError: If there are no such weights.
+        InputError: If a mask cannot be read.
     """
 
     def __init__(self, model: Any = None, **options: Unpack[MatterOptions]) -> None:
@@ -66,14 +68,19 @@ class Matter:
         if unknown := options.keys() - allowed:
             make_options(**options)  # a name that does not exist at all has its error
             raise TypeError(
-                f"Matter has no option {', '.join(sorted(unknown))}, which means "
-                f"nothing in memory; it has {', '.join(sorted(allowed))}"
+                f"Matter has no option {', '.join(sorted(unknown))}, which is for "
+                f"convert_video alone; it has {', '.join(sorted(allowed))}"
             )
         how = make_options(**options)
         self._source = model
         self._model, self.options = ready_model(model, how, _KEPT)
         self._given = options
         self._finish = make_finish(how)
+        if self._finish.timed:
+            raise ValueError(
+                "include and exclude of a Matter must be the same for all frames: "
+                "boxes, polygons or pictures without times; convert_video takes others"
+            )
         # Engines that nobody uses; the one that was used last comes last.
         self._idle: list[Engine] = []
 

@@ -3,10 +3,9 @@
 
 from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs
 
-from rematte import _MODULES
+import rematte
 
-hiddenimports = [
-    *(f"rematte.{module}" for module in _MODULES.values()),
-]
+# The public names are imported when they are first used, from modules of these names.
+hiddenimports = [f"rematte.{module}" for module in rematte._MODULES.values()]
 datas = collect_data_files("rematte") + collect_data_files("openvino")
 binaries = collect_dynamic_libs("openvino")
