@@ -97,7 +97,8 @@ class Matter:
     def warm_up(self, width: int, height: int) -> None:
         """Compile the network for frames of a size, and run it once.
 
-        The eight sizes that were used last stay compiled.
+        An image file is written and read once, too. The eight sizes that were used
+        last stay compiled.
 
         Args:
             width: Width of the frames [pixels].
@@ -108,10 +109,12 @@ class Matter:
         """
         if min(width, height) < 1:
             raise ValueError(f"width and height must be above 0, got {width}x{height}")
-        frame, form = self._take(np.zeros((height, width, 3), np.uint8), "rgb")
+        black, how = np.zeros((height, width, 3), np.uint8), self.options
+        frame, info, dtype = read_photo(black, "rgb", how)
         with self._lent_engine() as engine, self._lent_eye(frame) as eye:
             for matted in self._bind(engine, frame, eye)([frame]):
-                _ = formed(matted, form).rgba
+                png = encode(formed(matted, self._form(dtype)), info, "png", None, how)
+                read_photo(png, "rgb", how)
 
     def stream(self, order: Order = "rgb") -> "Stream":
         """Start a video whose frames come one by one.
@@ -295,7 +298,7 @@ class Matter:
         frame, dtype = to_frame(picture, order, index * STEP, own, copy)
         return frame, self._form(dtype, order)
 
-    def _form(self, dtype: "np.dtype[Any]", order: Order) -> Form:
+    def _form(self, dtype: "np.dtype[Any]", order: Order = "rgb") -> Form:
         return Form(dtype, order, self._draw)
 
     def _draw(
