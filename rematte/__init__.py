@@ -21,32 +21,63 @@ from rematte.errors import (
 from rematte.version import __version__
 
 if TYPE_CHECKING:
+    from rematte.conversion.option import (
+        Backdrop,
+        ConvertOptions,
+        DtypeName,
+        MatterOptions,
+        OutputType,
+        RatioName,
+    )
+    from rematte.conversion.report import Progress
     from rematte.convert import Report, convert_video
+    from rematte.engines.tensors import TensorMatted
     from rematte.matter.matter import Matter, Stream
+    from rematte.matter.photo import PhotoSource
+    from rematte.matter.pictures import DecodedFrame, Picture
     from rematte.matter.streams import Streams
-    from rematte.matting.loop import matte
+    from rematte.matting.loop import Memory, matte
     from rematte.matting.matte import Matted
     from rematte.matting.people import People
     from rematte.matting.person import Person
+    from rematte.matting.region import Region
     from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
+    from rematte.options import Options
     from rematte.video.frame import Frame
+    from rematte.video.pixels import Image, Order
     from rematte.weights.load import load_model
 
 __all__ = [
+    "Backdrop",
     "Cancelled",
+    "ConvertOptions",
+    "DecodedFrame",
+    "DtypeName",
     "Frame",
+    "Image",
     "InputError",
     "Matte",
     "Matted",
     "Matter",
+    "MatterOptions",
     "MattingNetwork",
+    "Memory",
+    "Options",
+    "Order",
     "OutputError",
+    "OutputType",
     "People",
     "Person",
+    "PhotoSource",
+    "Picture",
+    "Progress",
+    "RatioName",
+    "Region",
     "Report",
     "Segmentation",
     "Stream",
     "Streams",
+    "TensorMatted",
     "TimedOut",
     "WeightsError",
     "__version__",
@@ -56,17 +87,33 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Backdrop": "conversion.option",
+    "ConvertOptions": "conversion.option",
+    "DecodedFrame": "matter.pictures",
+    "DtypeName": "conversion.option",
     "Frame": "video.frame",
+    "Image": "video.pixels",
     "Matte": "network.matting_network",
     "Matted": "matting.matte",
     "Matter": "matter.matter",
+    "MatterOptions": "conversion.option",
     "MattingNetwork": "network.matting_network",
+    "Memory": "matting.loop",
+    "Options": "options",
+    "Order": "video.pixels",
+    "OutputType": "conversion.option",
     "People": "matting.people",
     "Person": "matting.person",
+    "PhotoSource": "matter.photo",
+    "Picture": "matter.pictures",
+    "Progress": "conversion.report",
+    "RatioName": "conversion.option",
+    "Region": "matting.region",
     "Report": "convert",
     "Segmentation": "network.matting_network",
     "Stream": "matter.matter",
     "Streams": "matter.streams",
+    "TensorMatted": "engines.tensors",
     "convert_video": "convert",
     "load_model": "weights.load",
     "matte": "matting.loop",

@@ -1,6 +1,8 @@
 """The directions in which modules may import one another."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,10 @@ PACKAGE = Path(rematte.__file__).parent
 # command line down. Everything may import errors and version, and nothing imports the
 # modules that are only old public names.
 ALLOWED = {
-    "__init__": {"convert", "matter", "matting", "network", "video", "weights"},
+    "__init__": {
+        *("conversion", "conversion/option", "convert", "engines", "matter"),
+        *("matting", "network", "options", "video", "weights"),
+    },
     "__main__": {"cli"},
     "errors": set(),
     "version": set(),
@@ -68,6 +73,7 @@ ALLOWED = {
         *("inspect", "live", "matting", "network", "options", "prefetch"),
         *("resume", "serve", "train", "video", "weights", "workers"),
     },
+    "pyinstaller": set(),
     "rvm": {"convert", "engines", "network", "video", "weights"},
     "segments": {"engines", "resume"},
     "streams": {"matter"},
@@ -193,3 +199,45 @@ assert loaded - sys.stdlib_module_names == {"rematte"}, loaded
 def test_public_names_exist() -> None:
     for name in rematte.__all__:
         assert hasattr(rematte, name)
+
+
+def test_what_public_signatures_name_is_public() -> None:
+    for public in (
+        *(rematte.Matter, rematte.Stream, rematte.Streams, rematte.convert_video),
+        *(rematte.load_model, rematte.matte),
+    ):
+        top = ast.parse(Path(inspect.getsourcefile(public) or "").read_text("utf-8"))
+        ours = {
+            alias.name
+            for node in ast.walk(top)
+            if isinstance(node, ast.ImportFrom)
+            and (node.module or "").startswith("rematte")
+            for alias in node.names
+        }
+        (tree,) = (
+            node
+            for node in top.body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef)
+            and node.name == public.__name__
+        )
+        named = {name for each in functions(tree) for name in annotations(each)}
+        assert named & ours <= set(rematte.__all__), public
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef]:
+    """The public functions of a class, or the function itself."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    shown = ("__init__", "__call__")
+    return [each for each in found if each.name in shown or each.name[0] != "_"]
+
+
+def annotations(function: ast.FunctionDef) -> set[str]:
+    """The names in the types of a function's arguments and result."""
+    given = function.args
+    types = [
+        each.annotation
+        for each in (*given.args, *given.kwonlyargs, given.kwarg)
+        if each
+    ]
+    words = (ast.unparse(each) for each in (*types, function.returns) if each)
+    return {name for word in words for name in re.findall(r"\w+", word)}

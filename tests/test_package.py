@@ -2,9 +2,13 @@
 
 import json
 import runpy
+import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib import import_module
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,3 +69,29 @@ def test_a_build_elsewhere_keeps_the_page(
     made = page["dynamic_metadata"]({}, {"version": "1.2"})
     assert made["readme"]["text"] == README
     assert made["urls"] == {}
+
+
+def test_pyinstaller_finds_what_a_program_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ((name, value),) = settings["project"]["entry-points"]["pyinstaller40"].items()
+    (folder,) = EntryPoint(name, value, "pyinstaller40").load()()
+    hooks: Any = SimpleNamespace(
+        collect_data_files=lambda package: [package], collect_dynamic_libs=str
+    )
+    monkeypatch.setitem(sys.modules, "PyInstaller", hooks)
+    monkeypatch.setitem(sys.modules, "PyInstaller.utils", hooks)
+    monkeypatch.setitem(sys.modules, "PyInstaller.utils.hooks", hooks)
+    made = runpy.run_path(str(Path(folder, "hook-rematte.py")))
+    assert made["datas"] == ["rematte", "openvino"]
+    assert "rematte.matter.matter" in made["hiddenimports"]
+    assert all(map(find_spec, made["hiddenimports"]))
+
+
+def test_what_needs_torch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("rematte.rvm")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"rematte.rvm: .*pip install 'rematte.torch"):
+        import_module("rematte.rvm.model")

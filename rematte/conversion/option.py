@@ -48,6 +48,8 @@ class MattingOptions(TypedDict, total=False):
     grow: float
     feather: float
     despill: Backing | None
+    include: str | Path | Sequence[str | Path] | None
+    exclude: str | Path | Sequence[str | Path] | None
     input_alpha: InputAlpha
     max_pixels: int | None
 
@@ -65,8 +67,6 @@ class ConvertOptions(MattingOptions, total=False):
 
     background: Backdrop | Mapping[str, Backdrop] | None
     background_fit: BackgroundFit | None
-    include: str | Path | Sequence[str | Path] | None
-    exclude: str | Path | Sequence[str | Path] | None
     person: str | int | None
     outline: str | float | None
     start: Rate | None

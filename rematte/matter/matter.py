@@ -50,15 +50,17 @@ class Matter:
             `device`, `dtype`, `downsample_ratio`, `quality`, `region` (with "auto" a
             window follows the people in videos; a photo is seen whole), `warmup` (used
             by `frames` alone), `edge_colour`, `black_point`, `white_point`, `grow`,
-            `feather`, `despill`, `input_alpha` and `max_pixels`.
+            `feather`, `despill`, `include` and `exclude` (masks without times: boxes,
+            polygons and pictures), `input_alpha` and `max_pixels`.
 
     Attributes:
         options: All options; those that are not arguments have their defaults.
 
     Raises:
-        TypeError: If there is no such option, or it has no effect in memory.
+        TypeError: If there is no such option, or it is for files alone.
         ValueError: If an option is out of its range or does not fit the model.
         WeightsError: If there are no such weights.
+        InputError: If a mask cannot be read.
     """
 
     def __init__(self, model: Any = None, **options: Unpack[MatterOptions]) -> None:
@@ -66,14 +68,19 @@ class Matter:
         if unknown := options.keys() - allowed:
             make_options(**options)  # a name that does not exist at all has its error
             raise TypeError(
-                f"Matter has no option {', '.join(sorted(unknown))}, which means "
-                f"nothing in memory; it has {', '.join(sorted(allowed))}"
+                f"Matter has no option {', '.join(sorted(unknown))}, which is for "
+                f"convert_video alone; it has {', '.join(sorted(allowed))}"
             )
         how = make_options(**options)
         self._source = model
         self._model, self.options = ready_model(model, how, _KEPT)
         self._given = options
         self._finish = make_finish(how)
+        if self._finish.timed:
+            raise ValueError(
+                "include and exclude of a Matter must be the same for all frames: "
+                "boxes, polygons or pictures without times; convert_video takes others"
+            )
         # Engines that nobody uses; the one that was used last comes last.
         self._idle: list[Engine] = []
 
@@ -90,7 +97,8 @@ class Matter:
     def warm_up(self, width: int, height: int) -> None:
         """Compile the network for frames of a size, and run it once.
 
-        The eight sizes that were used last stay compiled.
+        An image file is written and read once, too. The eight sizes that were used
+        last stay compiled.
 
         Args:
             width: Width of the frames [pixels].
@@ -101,10 +109,12 @@ class Matter:
         """
         if min(width, height) < 1:
             raise ValueError(f"width and height must be above 0, got {width}x{height}")
-        frame, form = self._take(np.zeros((height, width, 3), np.uint8), "rgb")
+        black, how = np.zeros((height, width, 3), np.uint8), self.options
+        frame, info, dtype = read_photo(black, "rgb", how)
         with self._lent_engine() as engine, self._lent_eye(frame) as eye:
             for matted in self._bind(engine, frame, eye)([frame]):
-                _ = formed(matted, form).rgba
+                png = encode(formed(matted, self._form(dtype)), info, "png", None, how)
+                read_photo(png, "rgb", how)
 
     def stream(self, order: Order = "rgb") -> "Stream":
         """Start a video whose frames come one by one.
@@ -288,7 +298,7 @@ class Matter:
         frame, dtype = to_frame(picture, order, index * STEP, own, copy)
         return frame, self._form(dtype, order)
 
-    def _form(self, dtype: "np.dtype[Any]", order: Order) -> Form:
+    def _form(self, dtype: "np.dtype[Any]", order: Order = "rgb") -> Form:
         return Form(dtype, order, self._draw)
 
     def _draw(

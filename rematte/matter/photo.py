@@ -66,7 +66,9 @@ def read_photo(
 def _in_file(source: Any) -> Iterator[Path]:
     """Put the bytes of an image into a temporary file, and yield its path."""
     with TemporaryDirectory(prefix="rematte-") as folder:
-        path = Path(folder, "image")
+        # A TGA is recognised by nothing but its name.
+        name = str(getattr(source, "name", ""))
+        path = Path(folder, "image").with_suffix(Path(name).suffix)
         with path.open("wb") as file:
             if hasattr(source, "read"):
                 shutil.copyfileobj(source, file)

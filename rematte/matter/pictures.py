@@ -39,9 +39,6 @@ Picture: TypeAlias = (
 
 # The duration of a frame that states none [s].
 STEP = Fraction(1, 25)
-# The tag of EXIF's orientation, and PIL's `Image.Transpose` for each of its values.
-_ORIENTATION = 0x0112
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 def to_frame(
@@ -119,9 +116,10 @@ def _to_array(picture: Any, order: Order) -> tuple[Image, Order]:
 
 def _from_pillow(image: Any) -> Image:
     """Convert an image of Pillow, turned upright by its EXIF data."""
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    if turn is not None:
-        image = image.transpose(turn)
+    from PIL import ImageOps
+
+    # Pillow turns a TIFF itself when it loads it, and this knows.
+    image = ImageOps.exif_transpose(image)
     array: Image
     if image.mode.startswith("I;16"):
         array = np.asarray(image)[..., None].repeat(3, 2)

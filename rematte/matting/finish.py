@@ -37,6 +37,7 @@ class Finish:
         outline: The same.
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
+        timed: Whether masks are not the same at every time.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Finish:
         shaped = (black_point, white_point, grow, feather, outline) != (0, 1, 0, 0, 0)
         self.reshapes = shaped or bool(include or exclude or chosen)
         self.recolours = self._backing is not None
+        self.timed = any(masks.timed for masks in (include, exclude) if masks)
 
     def alpha(self, matted: Matted) -> Pixels:
         """Give the alpha of a frame as it is to be seen, (H, W, 1), 16 bits.

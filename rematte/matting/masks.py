@@ -53,6 +53,16 @@ class Masks:
         ]
         return np.maximum.reduce(found, dtype=np.float32) if found else None
 
+    @property
+    def timed(self) -> bool:
+        """Whether they are not the same at every time."""
+        files = (file for _, file in self._files)
+        specs = (*self._shapes, *(spec for spec, _ in self._files))
+        return any(file.moves for file in files) or any(
+            spec.since > 0 or spec.until is not None or len(spec.keys) > 1
+            for spec in specs
+        )
+
     def _draw(
         self, spec: MaskSpec, time: Fraction, height: int, width: int
     ) -> NDArray[np.float32]:
@@ -87,14 +97,20 @@ class _MaskFile:
         self._first = self._now.time
         self._made: NDArray[np.float32] | None = None
 
+    @property
+    def moves(self) -> bool:
+        """Whether it has more frames."""
+        return self._following is not None
+
     def at(self, time: Fraction, height: int, width: int) -> NDArray[np.float32]:
         """Give the mask at a time of the source [s], (height, width) in [0, 1]."""
         while self._following and time >= self._following.time - self._first:
             self._now, self._made = self._following, None
             self._following = next(self._frames, None)
-        if self._made is None or self._made.shape != (height, width):
-            self._made = _light(self._now, height, width)
-        return self._made
+        made = self._made  # another thread may put one of another size there
+        if made is None or made.shape != (height, width):
+            made = self._made = _light(self._now, height, width)
+        return made
 
 
 def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from rematte.engines.kernels.guided_filter import Floats, Kind, render
 from rematte.matting.region import WHOLE, Region, Window, cut
 from rematte.video.frame import Frame, Pixels
 from rematte.video.pixels import Image, Order, as_given, to_pixels, with_depth
+from rematte.video.sheet import encode_picture
 
 
 def hide(pixels: Pixels) -> Pixels:
@@ -171,6 +172,12 @@ class Matted:
                 f"{self.size[0]} by {self.size[1]} pixels (H, W); resize it first"
             )
         return self._give("composite", Plate(to_pixels(background, order)[..., :3]))
+
+    def _repr_png_(self) -> bytes:
+        """Encode the cut-out as a PNG file, which Jupyter shows."""
+        order = "rgb" if self.form is None else self.form.order
+        pixels = to_pixels(self.rgba, order)
+        return encode_picture(with_depth(pixels, False), ".png")
 
     def _give(self, kind: Kind, plate: Plate | None = None) -> Image:
         form = self.form or Form(self.frame.pixels.dtype)

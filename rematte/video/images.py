@@ -34,10 +34,10 @@ IMAGE_SUFFIXES = {
     *(".bmp", ".dpx", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff"),
     ".webp",
 }
-# The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX and WebP.
+# The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP and BMP.
 _IMAGE_STARTS = (
     *(b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", exr.MAGIC),
-    *(b"SDPX", b"XPDS", b"RIFF"),
+    *(b"SDPX", b"XPDS", b"RIFF", b"BM"),
 )
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}

@@ -106,10 +106,10 @@ def encode_picture(pixels: Pixels, suffix: str) -> bytes:
     """Encode a picture as the content of an image file.
 
     Args:
-        pixels: (H, W, 1) or (H, W, 3), 8 bits.
+        pixels: (H, W, C) with 1, 3 or, with straight alpha, 4 channels, 8 bits.
         suffix: Such as ".png" or ".jpg".
     """
     info = still_info(pixels)
-    gray = pixels.shape[2] == 1
-    encoding = choose(Path(f"picture{suffix}"), info, alpha=False, gray=gray)
+    gray, alpha = (pixels.shape[2] == channels for channels in (1, 4))
+    encoding = choose(Path(f"picture{suffix}"), info, alpha=alpha, gray=gray)
     return encode_image(Frame(pixels, Fraction(0), Fraction(1)), info, encoding)

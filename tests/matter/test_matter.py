@@ -192,7 +192,10 @@ def test_arrays_come_back_as_they_came(
         assert np.abs(matted.rgba / most * 255 - true).max() <= 1
         behind = np.ones_like(matted.foreground)
         assert matted.over(behind).dtype == kind
+        shown = np.asarray(Image.open(BytesIO(matted._repr_png_())))  # by Jupyter
+        assert np.abs(shown - true).max() <= 1
     bgr = matter.stream(order="bgr")(frame[..., ::-1])
+    assert np.array_equal(np.asarray(Image.open(BytesIO(bgr._repr_png_()))), alone[0])
     assert np.array_equal(bgr.rgba[..., [2, 1, 0, 3]], alone[0])
     rgb = matter.stream()(frame)
     over = rgb.over((120, 255, 155))
@@ -249,9 +252,31 @@ def test_a_region_is_a_rectangle_in_every_size(
     assert not stream(frames[0][:, :96]).alpha[:, 40:].any()
     with pytest.raises(ValueError, match="beyond"):
         stream(frames[0][:40])
-    wrong: Any = {"codec": "h264"}
-    with pytest.raises(TypeError, match="codec"):
+    wrong: Any = {"person": "largest"}
+    with pytest.raises(TypeError, match=r"person.*convert_video"):
         Matter(**wrong)
+
+
+def test_masks_are_those_of_a_conversion(
+    frames: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    half = np.zeros(SIZE[::-1], np.uint8)
+    half[:, 56:] = 255
+    Image.fromarray(half).save(tmp_path / "half.png")
+    matter = Matter(
+        downsample_ratio=0.5, include="0,0,20,20", exclude=tmp_path / "half.png"
+    )
+    stream = matter.stream()
+    one_by_one = [stream(frame).rgba for frame in frames]
+    assert one_by_one[0][:20, :20, 3].min() == 255
+    assert not one_by_one[0][:, 60:].any()
+    for made in (one_by_one, [matted.rgba for matted in matter.frames(frames)]):
+        assert all(map(np.array_equal, converted(matter, frames, tmp_path), made))
+    clip = make_clip(tmp_path / "mask.mp4", 2)
+    for moving in ("0,0,9,9@1-2", "0,0,9,9@0;1,0,9,9@1", clip):
+        with pytest.raises(ValueError, match=r"same for all frames.*convert_video"):
+            Matter(exclude=moving)
 
 
 def test_a_window_follows_people_as_frames_come() -> None:
@@ -282,6 +307,11 @@ def test_a_photo_is_what_a_conversion_makes_of_it(
     assert np.array_equal(
         np.asarray(Image.open(BytesIO(matter.photo(photo, "png")))), true
     )
+    for name in ("bmp", "tga"):  # of which TGA has no mark in its content
+        Image.fromarray(frames[0]).save(tmp_path / f"in.{name}")
+        with (tmp_path / f"in.{name}").open("rb") as file:
+            assert np.array_equal(matter.photo(file).rgba, true)
+    assert np.array_equal(matter.photo((tmp_path / "in.bmp").read_bytes()).rgba, true)
     for name in ("exr", "tiff", "webp", "jpg"):
         out = tmp_path / f"out.{name}"
         background = "white" if name == "jpg" else None
@@ -304,6 +334,11 @@ def test_a_photo_is_turned_by_its_exif(
     assert turned.size == SIZE
     assert as_it_is.size == SIZE[::-1]
     assert np.array_equal(np.rot90(as_it_is.frame.pixels), turned.frame.pixels)
+    for kind in "tiff", "png":  # Pillow turns a TIFF itself
+        file = BytesIO()
+        image.save(file, kind, exif=exif)
+        opened = matter.photo(Image.open(file))
+        assert np.array_equal(opened.rgba, matter.photo(file.getvalue()).rgba)
 
 
 def test_what_is_no_photo_is_refused(matter: Matter, tmp_path: Path) -> None:

@@ -1,0 +1,12 @@
+"""Tells PyInstaller what a program with rematte needs."""
+
+from pathlib import Path
+
+
+def hook_dirs() -> list[str]:
+    """Give the folder of the hook, which PyInstaller finds by an entry point.
+
+    Source:
+        PyInstaller's manual, "Understanding PyInstaller Hooks".
+    """
+    return [str(Path(__file__).parent)]
