@@ -26,8 +26,6 @@ const serviceWorker = {
 export default defineConfig({
   base: './',
   plugins: [serviceWorker],
-  // ONNX Runtime's module without a second copy of its WebAssembly in it.
-  resolve: {conditions: ['onnxruntime-web-use-extern-wasm', 'module', 'browser']},
   build: {target: 'es2022', chunkSizeWarningLimit: 2000},
   worker: {format: 'es'},
   server: {headers, host: '127.0.0.1'},
