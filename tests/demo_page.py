@@ -136,8 +136,26 @@ def pages(browser: Any, server: Server) -> Iterator[Opener]:
         context.close()
 
 
+def wait(page: Page, condition: str, arg: Any = None, timeout: int = 30_000) -> None:
+    """Wait until a JavaScript condition holds.
+
+    Playwright's own waiting compiles text in the page, which its policy forbids.
+
+    Args:
+        page: Where it is looked at.
+        condition: An expression, or a function of `arg`.
+        arg: What the function gets.
+        timeout: How long at most [ms].
+    """
+    end = time.monotonic() + timeout / 1000
+    while not page.evaluate(condition, arg):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(50)
+
+
 def ready(page: Page, backend: str) -> None:
-    page.wait_for_function(
+    wait(
+        page,
         "name => document.getElementById('engine').textContent.startsWith(name)"
         " || document.getElementById('message').textContent",
         arg=ENGINES[backend],
@@ -149,7 +167,7 @@ def ready(page: Page, backend: str) -> None:
 def open_file(page: Page, clip: Path) -> None:
     page.select_option("#size", "0")
     page.set_input_files("#video", clip)
-    page.wait_for_function("document.getElementById('pause').disabled === false")
+    wait(page, "document.getElementById('pause').disabled === false")
     page.evaluate("rematte.hold()")
 
 

@@ -27,6 +27,7 @@ from demo_page import (
     ready,
     require_web,
     step,
+    wait,
 )
 
 from rematte.export.verify import compare, real_frames
@@ -150,7 +151,7 @@ def test_alpha_of_a_camera(open_page: Opener, bundled: MattingNetwork) -> None:
     choose(page, "alpha")
     page.select_option("#size", "256")
     page.click("#empty [data-source=camera]")
-    page.wait_for_function("document.getElementById('empty').hidden", timeout=60_000)
+    wait(page, "document.getElementById('empty').hidden", timeout=60_000)
     page.evaluate("rematte.hold()")
     truth = Truth(bundled)
     frames = []
@@ -182,7 +183,7 @@ def test_every_view(page: Page, bundled: MattingNetwork, tmp_path: Path) -> None
     page.set_input_files("#image", image_file(tmp_path, blue))
     video = make_clip(tmp_path / "red.mp4", [np.full((64, 96, 3), red, np.uint8)] * 25)
     page.set_input_files("#backdrop", video)
-    page.wait_for_function("rematte.behind.image && rematte.behind.video")
+    wait(page, "rematte.behind.image && rematte.behind.video")
     solid = {"white": (255,) * 3, "green": (120, 255, 153), "image": blue, "video": red}
     for view in (
         "white",
@@ -349,13 +350,11 @@ def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -
     page = open_page()
     (tmp_path / "text.mp4").write_text("no video")
     page.set_input_files("#video", tmp_path / "text.mp4")
-    page.wait_for_function("document.getElementById('message').textContent")
+    wait(page, "document.getElementById('message').textContent")
     expected = "This browser cannot play text.mp4. Convert it to MP4 (H.264) or WebM."
     assert page.text_content("#message") == expected
     page.set_input_files("#image", tmp_path / "text.mp4")
-    page.wait_for_function(
-        "document.getElementById('message').textContent.includes('show text')"
-    )
+    wait(page, "document.getElementById('message').textContent.includes('show text')")
     page.context.close()
 
 
@@ -397,7 +396,8 @@ def test_a_camera_that_is_refused(page: Page, name: str, message: str) -> None:
         name,
     )
     page.click(".panel [data-source=camera]")
-    page.wait_for_function(
+    wait(
+        page,
         "text => document.getElementById('message').textContent.startsWith(text)",
         arg=message,
     )
@@ -415,9 +415,7 @@ def test_a_backend_with_wrong_numbers_is_not_used(browser: Any, server: Server) 
     context.route(re.compile("asyncify|tfjs-"), lambda route: route.abort())
     page = context.new_page()
     page.goto(server.address)
-    page.wait_for_function(
-        "document.getElementById('message').textContent", timeout=150_000
-    )
+    wait(page, "document.getElementById('message').textContent", timeout=150_000)
     told = page.text_content("#message")
     assert told.startswith(
         "The network does not run here: wasm: its alpha is off by 0."
@@ -462,7 +460,7 @@ def test_looks(open_page: Opener, clip: Path) -> None:
     for _ in range(2):
         for _ in range(2):
             seen.add(page.evaluate("document.documentElement.dataset.theme"))
-            page.wait_for_function("!document.getAnimations().length")  # colours fade
+            wait(page, "!document.getAnimations().length")  # colours fade
             assert page.evaluate(CONTRAST) == []
             page.click("#theme")
         seen.add(page.text_content("h2"))

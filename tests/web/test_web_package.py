@@ -10,7 +10,7 @@ from typing import Any
 import demo_page
 import numpy as np
 import pytest
-from demo_page import WEB, Server, Truth, overlap
+from demo_page import WEB, Server, Truth, overlap, wait
 
 from rematte.network.matting_network import MattingNetwork
 
@@ -160,7 +160,7 @@ def test_in_chromium(
 ) -> None:
     page = browser.new_page()
     page.goto(address)
-    page.wait_for_function("typeof createMatter === 'function'")
+    wait(page, "typeof createMatter === 'function'")
     page.evaluate(
         """async () => {
           window.matter = await createMatter({models: './models/', backend: 'wasm'});

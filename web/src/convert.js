@@ -8,6 +8,9 @@ import {
 import {resize} from './picture.js';
 import {Told} from './told.js';
 
+// Of H.264: bits a second for each pixel of a frame, and in all.
+const [BITS, LEAST_BITRATE] = [6, 2e6];
+
 /**
  * Matte every frame of a file. A frame is asked for when the one before is done, so that
  * memory does not grow with the video.
@@ -24,14 +27,15 @@ import {Told} from './told.js';
  * @param {(frames: number, share: number) => void} options.report Called for every frame:
  *   how many are done, and the share of the video, in [0, 1].
  * @param {AbortSignal} options.signal
- * @returns {Promise<{frames: number, silent: boolean}>} How many frames were written, and
- *   whether sound was lost.
+ * @returns {Promise<{frames: number, silent: boolean, short: boolean}>} How many frames were
+ *   written, whether sound was lost, and whether the file ended before its time.
  */
 export async function convert({file, format, matter, over, show, writable, report, signal}) {
   const transparent = format !== 'mp4';
   const input = new Input({source: new BlobSource(file), formats: [MP4, QTFF, MATROSKA, WEBM, MPEG_TS]});
   const context = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
   let frames = 0;
+  let end = 0;
 
   async function cutOut(sample) {
     signal.throwIfAborted();
@@ -43,6 +47,7 @@ export async function convert({file, format, matter, over, show, writable, repor
     const matte = new ImageData(rgba, width, height);
     show(matte, context.canvas);
     frames++;
+    end = sample.timestamp + 2 * sample.duration; // of the next frame
     report(frames, Math.min(1, (sample.timestamp + sample.duration) / length));
     return transparent ? matte : over(matte, context.canvas);
   }
@@ -50,16 +55,15 @@ export async function convert({file, format, matter, over, show, writable, repor
   const video = await input.getPrimaryVideoTrack().catch(() => { throw new Told('unreadable', file.name); });
   if (!video) throw new Told('noPicture', file.name);
   if (!await video.canDecode()) throw new Told('unreadable', file.name);
-  const length = await input.computeDuration();
+  const length = await video.computeDuration();
   await matter.reset();
   try {
     const tracks = await input.getAudioTracks();
-    if (format === 'png') {
-      await writePictures(video, cutOut, writable, signal);
-      return {frames, silent: tracks.length > 0};
-    }
-    const lost = await writeVideo({input, video, cutOut, format, writable, signal});
-    return {frames, silent: lost};
+    const silent = format === 'png'
+      ? await writePictures(video, cutOut, writable, signal).then(() => tracks.length > 0)
+      : await writeVideo({input, video, cutOut, format, writable, signal});
+    if (!frames) throw new Told('unreadable', file.name);
+    return {frames, silent, short: end < length};
   } finally {
     input.dispose();
     await matter.reset();
@@ -108,6 +112,8 @@ async function writeVideo({input, video, cutOut, format, writable, signal}) {
       timestamp: sample.microsecondTimestamp, duration: sample.microsecondDuration,
     });
   };
+  const pixels = await video.getDisplayWidth() * await video.getDisplayHeight();
+  const bitrate = Math.max(LEAST_BITRATE, BITS * pixels);
   const conversion = await Conversion.init({
     input, output,
     showWarnings: false,
@@ -116,7 +122,8 @@ async function writeVideo({input, video, cutOut, format, writable, signal}) {
       process,
       codec: transparent ? 'vp9' : 'avc',
       alpha: transparent ? 'keep' : 'discard',
-      quality: new Quality('high'),
+      // Lossy alpha shows at hair first. Chromium's own H.264 knows no constant quality.
+      quality: new Quality(transparent ? 'very-high' : {bitrate}),
       allowTransformationMetadata: false,
       forceTranscode: true,
     } : {discard: true},

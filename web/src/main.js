@@ -277,6 +277,7 @@ function fill() {
 }
 
 function listen() {
+  at.panel.addEventListener('submit', event => event.preventDefault());
   at.panel.addEventListener('change', event => {
     if (event.target.name !== 'view') return;
     view = event.target.value;
@@ -348,6 +349,7 @@ window.rematte = {
   seek: time => source.seek(time),
   step,
   tensors: () => matter.tensors(),
+  file: () => source.file,
   measure: measureAll,
   behind,
 };

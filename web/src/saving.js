@@ -43,8 +43,8 @@ export function saving({at, now, pause, attempt}) {
     at.progress.setAttribute('aria-label', say('progress'));
   }
 
-  function report(begin) {
-    let from = begin;
+  function report() {
+    let from = 0;
     let fromShare = 0;
     return (frames, share) => {
       const time = performance.now();
@@ -57,45 +57,55 @@ export function saving({at, now, pause, attempt}) {
   }
 
   async function save() {
-    const {matter, file, picture} = now();
-    const format = at.format.value;
-    const name = file.name.replace(/\.[^.]*$/, '') + `-cutout${SUFFIXES[format]}`;
+    const {file} = now();
+    const name = file.name.replace(/\.[^.]*$/, '') + `-cutout${SUFFIXES[at.format.value]}`;
+    const {signal} = control = new AbortController();
+    state = [];
     at.download.hidden = true;
-    // Asked for before anything else: the browser wants a click right before it.
-    const target = await chooseTarget(name, TYPES[format]);
-    if (!target) return;
-    control = new AbortController();
-    state = ['savingNow', name];
     at.progress.value = 0;
     at.left.textContent = '';
+    words();
+    try {
+      // Asked for before anything else: the browser wants a click right before it.
+      const target = await chooseTarget(name, TYPES[at.format.value]);
+      if (target) await write(target, name, file, signal);
+    } catch (error) {
+      state = signal.aborted ? ['cancelled'] : ['notSaved', name];
+      if (!signal.aborted) throw explained(error);
+    } finally {
+      control = null;
+      words();
+      at.save.focus();
+    }
+  }
+
+  async function write(target, name, file, signal) {
+    state = ['savingNow', name];
+    const {matter, picture} = now();
     const goOn = await pause();
     words();
     at.cancel.focus();
     const laid = document.createElement('canvas');
     const look = behind();
-    const over = (matte, frame) => {
-      draw(laid, matte, look, look === 'blur' ? frame : picture, false);
-      return laid;
+    const lay = (canvas, matte, frame) => {
+      draw(canvas, matte, look, look === 'blur' ? frame : picture, false);
+      return canvas;
     };
     try {
       const {convert} = await import('./convert.js');
-      const {frames, silent} = await convert({
-        file, format, matter, writable: target.writable, signal: control.signal,
-        report: report(performance.now()),
-        over,
-        show: (matte, frame) => draw(at.canvas, matte, look, look === 'blur' ? frame : picture, false),
+      const {frames, silent, short} = await convert({
+        file, format: at.format.value, matter, writable: target.writable, signal,
+        over: (matte, frame) => lay(laid, matte, frame),
+        show: (matte, frame) => lay(at.canvas, matte, frame),
+        report: report(),
       });
       offer(await target.finish(), name);
-      state = [silent ? 'savedSilent' : 'savedAll', name, frames];
+      state = ['savedAll', name, frames, silent, short];
     } catch (error) {
       await target.abandon();
-      state = control.signal.aborted ? ['cancelled'] : ['notSaved', name];
-      if (!control.signal.aborted) throw explained(error);
+      throw error;
     } finally {
-      control = null;
       goOn();
-      words();
-      at.save.focus();
     }
   }
 

@@ -73,8 +73,9 @@ const EN = {
   minutes: n => n === 1 ? 'a minute' : `${n} minutes`,
   hours: n => `${n} hours`,
   savingNow: name => `Saving ${name}. This page must stay open.`,
-  savedAll: (name, frames) => `${name} is saved, with ${frames} frames.`,
-  savedSilent: (name, frames) => `${name} is saved, with ${frames} frames and without sound.`,
+  savedAll: (name, frames, silent, short) => `${name} is saved, with ${frames} frames`
+    + (silent ? ' and without sound.' : '.')
+    + (short ? ' It ends early: the rest of the video is damaged.' : ''),
   cancelled: 'Cancelled. No file was left behind.',
   notSaved: name => `${name} could not be saved.`,
   noPicture: name => `${name} has no picture. Choose a file with a video.`,
@@ -159,8 +160,8 @@ const ZH = {
   minutes: n => `${n} 分钟`,
   hours: n => `${n} 小时`,
   savingNow: name => `正在保存 ${name}，请不要关闭本页。`,
-  savedAll: (name, frames) => `已保存 ${name}，共 ${frames} 帧。`,
-  savedSilent: (name, frames) => `已保存 ${name}，共 ${frames} 帧，没有声音。`,
+  savedAll: (name, frames, silent, short) => `已保存 ${name}，共 ${frames} 帧${silent ? '，没有声音' : ''}。`
+    + (short ? '视频提前结束：其余部分已损坏。' : ''),
   cancelled: '已取消，没有留下文件。',
   notSaved: name => `无法保存 ${name}。`,
   noPicture: name => `${name} 中没有画面。请选择含有视频的文件。`,
