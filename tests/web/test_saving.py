@@ -201,11 +201,13 @@ def test_a_turned_video_is_upright(
     check_alpha(alphas, source, bundled)
 
 
-def test_a_file_that_the_user_chooses(page: Page, source: Path) -> None:
+def test_by_keyboard_to_a_file_that_the_user_chooses(page: Page, source: Path) -> None:
     page.evaluate(PICKER)
     open_video(page, source)
     page.select_option("#format", "webm")
-    page.click("#save")
+    page.focus("#format")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
     wait(page, "document.getElementById('left').textContent")
     assert not page.is_enabled("#backend")
     assert page.is_visible("#progress")
@@ -213,6 +215,7 @@ def test_a_file_that_the_user_chooses(page: Page, source: Path) -> None:
     assert page.evaluate(STORED)["people-cutout.webm"] > 1000
     assert page.is_hidden("#progress")
     assert not page.is_disabled("#backend")
+    assert page.evaluate("document.activeElement.id") == "save"
     assert page.evaluate("rematte.tensors()") == 4
 
 

@@ -1,5 +1,6 @@
 """The browser demo in a real browser, beside the network in PyTorch."""
 
+import gzip
 import os
 import re
 from pathlib import Path
@@ -481,6 +482,50 @@ def test_looks(open_page: Opener, clip: Path) -> None:
     page.context.close()
 
 
+AXE = """async () => {
+  const {violations} = await axe.run(document);
+  return violations.map(({id, nodes}) => `${id}: ${nodes.map(each => each.html)}`);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_page: Opener, clip: Path, scheme: str) -> None:
+    page = open_page(color_scheme=scheme)
+    page.evaluate((WEB / "node_modules/axe-core/axe.min.js").read_text())
+    page.evaluate("document.querySelector('details').open = true")
+    assert page.evaluate(AXE) == []
+    open_file(page, clip)
+    page.evaluate("rematte.step()")
+    page.click("#language")
+    assert page.evaluate(AXE) == []
+    page.context.close()
+
+
+def test_it_can_be_installed(browser: Any, server: Server) -> None:
+    page = browser.new_page()
+    page.goto(server.address)
+    ready(page, "wasm")
+    session = page.context.new_cdp_session(page)
+    errors = session.send("Page.getInstallabilityErrors")["installabilityErrors"]
+    # Not in a window without a trace, as contexts of tests are.
+    assert [e["errorId"] for e in errors if e["errorId"] != "in-incognito"] == []
+    manifest = session.send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    assert manifest["data"]
+    page.close()
+
+
+def test_what_the_page_loads_is_small() -> None:
+    """The page before the network's weights and the engines that run it."""
+    require_web()
+    first = (WEB / "dist/index.html").read_text()
+    names = re.findall(r'(?:src|href)="\./([^"]+)"', first)
+    assert sum((WEB / "dist" / name).stat().st_size for name in names) < 100e3
+    files = [*(WEB / "dist/assets").glob("*.js"), *(WEB / "dist/assets").glob("*.css")]
+    later = [path for path in files if not re.search("ort|tfjs", path.name)]
+    assert sum(len(gzip.compress(path.read_bytes())) for path in later) < 300e3
+
+
 def test_the_keyboard_is_enough(open_page: Opener) -> None:
     page = open_page()
     visited = []
@@ -490,7 +535,9 @@ def test_the_keyboard_is_enough(open_page: Opener) -> None:
         visited.append(
             page.evaluate(f"{focus}.id || {focus}.dataset.source || {focus}.value")
         )
-    for name in ("language", "theme", "camera", "file", "sample", "size", "ratio"):
+    for name in (
+        *("language", "theme", "camera", "file", "sample", "format", "size", "ratio"),
+    ):
         assert name in visited
     assert "backend" in visited
     page.focus("input[name=view][value=green]")

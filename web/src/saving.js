@@ -119,7 +119,11 @@ export function saving({at, now, pause, attempt}) {
   }
 
   at.save.addEventListener('click', () => attempt(save));
-  at.cancel.addEventListener('click', () => control?.abort());
+  at.cancel.addEventListener('click', () => {
+    control?.abort(); // takes effect after the frame in work
+    state = ['cancelling'];
+    words();
+  });
   at.format.addEventListener('change', words);
   return {words};
 }

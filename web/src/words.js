@@ -65,7 +65,7 @@ const EN = {
   about_webm: 'Every frame and the sound. Plays on web pages in Chrome, Edge and Firefox.',
   about_mp4: 'Every frame and the sound, over what “Show” says. Plays everywhere.',
   about_png: 'Every frame as a picture, without sound. For editors.',
-  saveAll: 'Save the whole video…',
+  saveAll: 'Save video…',
   cancel: 'Cancel',
   progress: 'How much of the video is done',
   framesDone: (frames, percent, left) => `${frames} frames, ${percent}%${left && `, about ${left} left`}`,
@@ -76,6 +76,7 @@ const EN = {
   savedAll: (name, frames, silent, short) => `${name} is saved, with ${frames} frames`
     + (silent ? ' and without sound.' : '.')
     + (short ? ' It ends early: the rest of the video is damaged.' : ''),
+  cancelling: 'Cancelling…',
   cancelled: 'Cancelled. No file was left behind.',
   notSaved: name => `${name} could not be saved.`,
   noPicture: name => `${name} has no picture. Choose a file with a video.`,
@@ -152,7 +153,7 @@ const ZH = {
   about_webm: '包含每一帧和声音。可在 Chrome、Edge 和 Firefox 的网页中播放。',
   about_mp4: '包含每一帧和声音，背景为“显示”中所选。到处都能播放。',
   about_png: '每一帧一张图片，没有声音。供剪辑软件使用。',
-  saveAll: '保存整个视频…',
+  saveAll: '保存视频…',
   cancel: '取消',
   progress: '视频的完成进度',
   framesDone: (frames, percent, left) => `${frames} 帧，${percent}%${left && `，大约还需 ${left}`}`,
@@ -162,6 +163,7 @@ const ZH = {
   savingNow: name => `正在保存 ${name}，请不要关闭本页。`,
   savedAll: (name, frames, silent, short) => `已保存 ${name}，共 ${frames} 帧${silent ? '，没有声音' : ''}。`
     + (short ? '视频提前结束：其余部分已损坏。' : ''),
+  cancelling: '正在取消…',
   cancelled: '已取消，没有留下文件。',
   notSaved: name => `无法保存 ${name}。`,
   noPicture: name => `${name} 中没有画面。请选择含有视频的文件。`,
