@@ -250,6 +250,7 @@ def test_states_are_shown(page: Page, bundled: MattingNetwork, number: int) -> N
 def test_a_recording_plays(open_page: Opener, clip: Path, tmp_path: Path) -> None:
     page = open_page()
     open_file(page, clip)
+    page.evaluate("rematte.step()")
     page.click("#record")
     assert page.text_content("#record") == "Stop recording"
     for index in range(15):

@@ -128,6 +128,58 @@ def test_in_node(
         assert message.startswith(words)
 
 
+IN_A_WINDOW = """
+import {readFileSync, writeFileSync} from 'node:fs';
+import {createMatter} from 'rematte-web';
+const [models, width, height] = process.argv.slice(2);
+const matter = await createMatter({models, size: 256});
+const length = 4 * width * height;
+const bytes = readFileSync('frames.rgba');
+const windows = [];
+let last;
+for (let at = 0; at < bytes.length; at += length) {
+  const frame = {data: bytes.subarray(at, at + length), width: +width, height: +height};
+  last = await matter.matte(frame, {region: 'auto'});
+  windows.push(await matter.window());
+}
+writeFileSync('alpha', last.alpha);
+const tensors = await matter.tensors();
+matter.close();
+console.log(JSON.stringify({windows, tensors}));
+"""
+
+
+def test_a_window_follows(
+    installed: Path, pictures: list[demo_page.Image], bundled: MattingNetwork
+) -> None:
+    """The person is seen larger, with states that move along."""
+    height, width, count = 400, 640, 30
+    frames = np.full((count, height, width, 4), 255, np.uint8)
+    frames[..., :3] = pictures[0][2, 2]
+    for n, frame in enumerate(frames):
+        left = 60 + 40 * min(8, max(0, n - 16))
+        frame[100:260, left : left + 128, :3] = pictures[n]
+    (installed / "frames.rgba").write_bytes(frames.tobytes())
+    (installed / "window.js").write_text(IN_A_WINDOW)
+    models = (WEB / "public/models").as_uri()
+    words = ("node", "window.js", models, str(width), str(height))
+    done = json.loads(check(*words, cwd=installed))
+    window = done["windows"][-1]
+    assert window["width"] < 0.87 * width
+    lefts = [each["left"] for each in done["windows"] if each]
+    assert len(set(lefts)) > 1, done["windows"]
+    assert done["tensors"] == 4
+    alpha = np.fromfile(installed / "alpha", np.uint8).reshape(height, width)
+    inside = np.zeros((height, width), bool)
+    rows = slice(max(0, window["top"]), window["top"] + window["height"])
+    inside[rows, max(0, window["left"]) : window["left"] + window["width"]] = True
+    assert (alpha[~inside] == 0).all()
+    truth = Truth(bundled)
+    for frame in frames:
+        whole = truth(frame[..., :3], 0.4)[1]
+    assert overlap(alpha[..., None] / 255, whole) > 0.9
+
+
 def test_its_types(installed: Path) -> None:
     (installed / "typed.mts").write_text(TYPED)
     check(

@@ -18,6 +18,7 @@ const [BITS, LEAST_BITRATE] = [6, 2e6];
  * @param {object} options
  * @param {File} options.file
  * @param {'webm' | 'mp4' | 'png'} options.format All but MP4 are transparent.
+ * @param {'full' | 'auto'} options.region Where the network looks.
  * @param {import('rematte-web').Matter} options.matter Forgets what it remembers, before
  *   and after.
  * @param {(matte: ImageData, frame: OffscreenCanvas) => CanvasImageSource} options.over Lays
@@ -30,7 +31,7 @@ const [BITS, LEAST_BITRATE] = [6, 2e6];
  * @returns {Promise<{frames: number, silent: boolean, short: boolean}>} How many frames were
  *   written, whether sound was lost, and whether the file ended before its time.
  */
-export async function convert({file, format, matter, over, show, writable, report, signal}) {
+export async function convert({file, format, region, matter, over, show, writable, report, signal}) {
   const transparent = format !== 'mp4';
   const input = new Input({source: new BlobSource(file), formats: [MP4, QTFF, MATROSKA, WEBM, MPEG_TS]});
   const context = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
@@ -42,7 +43,8 @@ export async function convert({file, format, matter, over, show, writable, repor
     const [width, height] = [sample.displayWidth, sample.displayHeight];
     resize(context.canvas, width, height);
     sample.draw(context, 0, 0, width, height);
-    const {rgba} = await matter.matte(context.getImageData(0, 0, width, height));
+    const {rgba} = await matter.matte(
+      context.getImageData(0, 0, width, height), {region});
     if (transparent) hide(rgba);
     const matte = new ImageData(rgba, width, height);
     show(matte, context.canvas);

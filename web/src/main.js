@@ -51,6 +51,7 @@ async function step() {
   const shown = await looks(matte, now, matter);
   draw(at.canvas, shown, now, now === 'blur' ? input.canvas : behind[now], Boolean(recording));
   at.empty.hidden = true;
+  at.record.disabled = false; // the canvas has the size of the picture
   tellFigures(begin, matte.milliseconds, `${width}×${height}`);
   return {width, height, ratio, given: pixels, shown};
 }
@@ -149,7 +150,7 @@ async function openFile(file) {
 
 async function started() {
   tell();
-  at.pause.disabled = at.record.disabled = false;
+  at.pause.disabled = false;
   await matter?.reset();
   sayAll();
 }
@@ -160,8 +161,8 @@ async function pause() {
   held = true;
   await working;
   source.video.pause();
-  const others = [...at.panel.querySelectorAll('fieldset:not(#saving), #format, #measure'), at.pause, at.record]
-    .filter(each => !each.disabled);
+  const panel = at.panel.querySelectorAll('fieldset:not(#saving), #format, #closer, #measure');
+  const others = [...panel, at.pause, at.record].filter(each => !each.disabled);
   for (const each of others) each.disabled = true;
   return () => {
     for (const each of others) each.disabled = false;
@@ -311,6 +312,7 @@ function listen() {
   document.addEventListener('dragover', event => event.preventDefault());
   document.addEventListener('drop', event => {
     event.preventDefault();
+    if (whole.busy()) return; // the network is needed
     const [file] = event.dataTransfer.files;
     if (file?.type.startsWith('image/')) openBehind('image', file);
     else take(file);

@@ -19,7 +19,8 @@ const WARM = 3; // frames whose times say nothing of the next ones yet
  * @param {() => Promise<() => void>} page.pause Stop the frames that are shown; gives what
  *   starts them again.
  * @param {(work: () => Promise<any>) => Promise<any>} page.attempt Say what goes wrong.
- * @returns {{words: () => void}} `words` puts the words of the section in place.
+ * @returns {{words: () => void, busy: () => boolean}} `words` puts the words of the section in
+ *   place; `busy` is whether a video is being saved.
  */
 export function saving({at, now, pause, attempt}) {
   let control = null; // stops what runs
@@ -94,7 +95,10 @@ export function saving({at, now, pause, attempt}) {
     try {
       const {convert} = await import('./convert.js');
       const {frames, silent, short} = await convert({
-        file, format: at.format.value, matter, writable: target.writable, signal,
+        file, matter, signal,
+        format: at.format.value,
+        region: at.closer.checked ? 'auto' : 'full',
+        writable: target.writable,
         over: (matte, frame) => lay(laid, matte, frame),
         show: (matte, frame) => lay(at.canvas, matte, frame),
         report: report(),
@@ -125,7 +129,7 @@ export function saving({at, now, pause, attempt}) {
     words();
   });
   at.format.addEventListener('change', words);
-  return {words};
+  return {words, busy: () => Boolean(control)};
 }
 
 function explained(error) {

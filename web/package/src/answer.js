@@ -1,6 +1,7 @@
 // What the worker does when it is asked: it holds one engine and its recurrent states.
 
 import {read} from '#platform';
+import {Follower} from './follow.js';
 
 /**
  * @typedef {object} Engine
@@ -9,6 +10,11 @@ import {read} from '#platform';
  *   Promise<Uint8ClampedArray>} step Mattes RGBA bytes; gives those of foreground and alpha.
  * @property {(number: number) => Promise<State>} state Reads recurrent state 1 to 4.
  * @property {() => void} reset Forgets the states.
+ * @property {(states: any) => any} exchange Takes other states, or none if null; gives those
+ *   from before.
+ * @property {(states: any) => void} dispose Frees states that are not in use.
+ * @property {(down: number, right: number) => Promise<void>} move Moves what the states
+ *   show by whole cells; what comes in from outside is 0.
  * @property {() => number} tensors Counts the tensors that are held.
  *
  * @typedef {object} State
@@ -24,6 +30,8 @@ const WRONG = 0.01;
 
 /** @type {Engine} */
 let engine;
+/** @type {Follower} */
+let follower;
 let shape = '';
 
 /** @type {Record<string, (argument: any) => any>} */
@@ -50,21 +58,24 @@ const COMMANDS = {
       throw new Error(`its alpha is off by ${difference.toFixed(3)} on average`);
     }
     engine.reset();
+    follower = new Follower(engine);
     return {threads: engine.threads, difference};
   },
 
   /** Matte one frame. */
-  async matte({data, width, height, ratio}) {
-    const now = `${width}x${height} ${ratio}`;
-    if (shape !== now) engine.reset(); // states belong to one size
+  async matte({data, width, height, ratio, region}) {
+    const now = `${width}x${height} ${ratio} ${region}`;
+    if (shape !== now) follower.reset(); // states belong to one size
     shape = now;
     const begin = performance.now();
-    const rgba = await engine.step(data, width, height, ratio);
+    const rgba = await (region === 'auto' ? follower.matte(data, width, height, ratio)
+      : engine.step(data, width, height, ratio));
     return {rgba, width, height, milliseconds: performance.now() - begin};
   },
 
   state: number => engine.state(number),
-  reset: () => engine.reset(),
+  reset: () => follower.reset(),
+  window: () => follower.window,
   tensors: () => engine.tensors(),
 };
 

@@ -108,12 +108,14 @@ export class Matter {
    *
    * @param {Pixels | CanvasImageSource} frame RGBA bytes, such as an ImageData, or in browsers
    *   what a canvas can draw: a VideoFrame, an ImageBitmap, a video.
-   * @param {{ratio?: number}} [options] Size of the small copy relative to the frame, in
-   *   (0, 1]; follows from `size` by default.
+   * @param {{ratio?: number, region?: 'full' | 'auto'}} [options] `ratio` is the size of the
+   *   small copy relative to the frame, in (0, 1]; it follows from `size` by default. With the
+   *   region `auto` the network sees a window that follows the people, in which they are
+   *   larger; alpha is 0 outside.
    * @returns {Promise<Matte>}
    * @throws {RangeError} If the frame is too small.
    */
-  async matte(frame, {ratio} = {}) {
+  async matte(frame, {ratio, region = 'full'} = {}) {
     const {data, width, height} = 'data' in frame ? frame : drawn(frame);
     ratio ??= Math.min(1, this.#size / Math.max(width, height));
     if (Math.min(width, height) * ratio < SMALLEST) {
@@ -121,7 +123,7 @@ export class Matter {
         + `${SMALLEST} pixels; use a larger frame, size or ratio`);
     }
     const own = Uint8ClampedArray.from(data); // the worker takes its bytes away
-    const matte = await this.#ask('matte', {data: own, width, height, ratio}, [own.buffer]);
+    const matte = await this.#ask('matte', {data: own, width, height, ratio, region}, [own.buffer]);
     return {...matte, get alpha() { return alphaOf(matte.rgba); }};
   }
 
@@ -133,6 +135,15 @@ export class Matter {
    */
   state(number) {
     return this.#ask('state', number);
+  }
+
+  /**
+   * Where the network looks with the region `auto`; null for the whole frame.
+   *
+   * @returns {Promise<?{left: number, top: number, width: number, height: number}>}
+   */
+  window() {
+    return this.#ask('window');
   }
 
   /** Forget the last frames, before another video. */

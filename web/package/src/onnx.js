@@ -1,6 +1,7 @@
 // The ONNX file in ONNX Runtime Web, on WebGPU or in WebAssembly with SIMD and threads.
 
 import {cores, read} from '#platform';
+import {shifted} from './shift.js';
 
 const STATES = ['r1o', 'r2o', 'r3o', 'r4o'];
 
@@ -48,6 +49,23 @@ export async function open(backend, models) {
     reset() {
       forget();
       states = zeros();
+    },
+    exchange(other) {
+      const before = states;
+      states = other ?? zeros();
+      return before;
+    },
+    dispose: other => other.forEach((/** @type {{dispose(): void}} */ tensor) => tensor.dispose()),
+    async move(down, right) {
+      const before = states;
+      states = await Promise.all(before.map(async (tensor, level) => {
+        const [, , height, width] = tensor.dims;
+        const cell = 8 >> level; // state 1 is of half the size, state 4 of a sixteenth
+        const values = /** @type {Float32Array} */ (await tensor.getData(true));
+        return new ort.Tensor(
+          'float32', shifted(values, height, width, down * cell, right * cell), tensor.dims);
+      }));
+      before.forEach(tensor => tensor.dispose());
     },
     tensors: () => states.length,
   };

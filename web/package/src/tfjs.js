@@ -3,6 +3,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-webgl';
 import {loadGraphModel} from '@tensorflow/tfjs-converter';
+import {shifted} from './shift.js';
 
 const OUTPUTS = ['fgr', 'pha', 'r1o', 'r2o', 'r3o', 'r4o'];
 
@@ -50,6 +51,26 @@ export async function open(_, models) {
     reset() {
       tf.dispose(states);
       states = zeros();
+    },
+    exchange(other) {
+      const before = states;
+      states = other ?? zeros();
+      return before;
+    },
+    dispose: other => tf.dispose(other),
+    async move(down, right) {
+      const before = states;
+      states = await Promise.all(before.map(async (tensor, level) => {
+        const planes = tf.transpose(tensor, [0, 3, 1, 2]);
+        const [, , height, width] = planes.shape;
+        const cell = 8 >> level; // state 1 is of half the size, state 4 of a sixteenth
+        const values = /** @type {Float32Array} */ (await planes.data());
+        const moved = shifted(values, height, width, down * cell, right * cell);
+        const {shape} = planes;
+        planes.dispose();
+        return tf.tidy(() => tf.transpose(tf.tensor(moved, shape), [0, 2, 3, 1]));
+      }));
+      tf.dispose(before);
     },
     tensors: () => tf.memory().numTensors,
   };
