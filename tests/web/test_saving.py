@@ -206,6 +206,7 @@ def test_by_keyboard_to_a_file_that_the_user_chooses(page: Page, source: Path) -
     open_video(page, source)
     page.select_option("#format", "webm")
     page.focus("#format")
+    page.keyboard.press("Tab")  # past the choice of a closer look
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     wait(page, "document.getElementById('left').textContent")
