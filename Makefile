@@ -75,7 +75,8 @@ web/node_modules/ready: web/package-lock.json web/package/package.json
 	touch $@
 
 web/dist/index.html: web/public/models/check.json web/node_modules/ready web/index.html \
-		web/vite.config.js $(wildcard web/src/* web/package/src/*) web/public/icon.svg
+		web/vite.config.js $(wildcard web/src/* web/package/src/*) web/public/icon.svg \
+		web/public/manifest.webmanifest
 	npm run --prefix web --silent build
 
 ## Make the browser demo and serve it to this machine. Needs Node.

@@ -88,8 +88,9 @@ export function saving({at, now, pause, attempt}) {
     at.cancel.focus();
     const laid = document.createElement('canvas');
     const look = behind();
-    const lay = (canvas, matte, frame) => {
-      draw(canvas, matte, look, look === 'blur' ? frame : picture, false);
+    const opaque = at.format.value === 'mp4';
+    const lay = (canvas, matte, frame, view) => {
+      draw(canvas, matte, view, view === 'blur' ? frame : picture, false);
       return canvas;
     };
     try {
@@ -99,8 +100,8 @@ export function saving({at, now, pause, attempt}) {
         format: at.format.value,
         region: at.closer.checked ? 'auto' : 'full',
         writable: target.writable,
-        over: (matte, frame) => lay(laid, matte, frame),
-        show: (matte, frame) => lay(at.canvas, matte, frame),
+        over: (matte, frame) => lay(laid, matte, frame, look),
+        show: (matte, frame) => lay(at.canvas, matte, frame, opaque ? look : 'transparent'),
         report: report(),
       });
       offer(await target.finish(), name);
