@@ -70,12 +70,13 @@ $(VENV)/web-ready: $(VENV)/ready
 web/public/models/check.json: $(VENV)/web-ready tools/web_models.py
 	$(RUN) tools/web_models.py
 
-web/node_modules/ready: web/package-lock.json
+web/node_modules/ready: web/package-lock.json web/package/package.json
 	npm ci --prefix web --no-audit --no-fund --silent
 	touch $@
 
 web/dist/index.html: web/public/models/check.json web/node_modules/ready web/index.html \
-		web/vite.config.js $(wildcard web/src/*) web/public/icon.svg
+		web/vite.config.js $(wildcard web/src/* web/package/src/*) web/public/icon.svg \
+		web/public/manifest.webmanifest
 	npm run --prefix web --silent build
 
 ## Make the browser demo and serve it to this machine. Needs Node.

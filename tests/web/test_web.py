@@ -1,157 +1,45 @@
 """The browser demo in a real browser, beside the network in PyTorch."""
 
+import gzip
 import os
 import re
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
+import demo_page
 import numpy as np
 import pytest
-import torch
-from conftest import make_clip, require
-from numpy.typing import NDArray
+from conftest import make_clip
+from demo_page import (
+    CLIP,
+    ROOT,
+    SIZE,
+    WEB,
+    Image,
+    Opener,
+    Page,
+    Server,
+    Truth,
+    canvas,
+    choose,
+    open_file,
+    overlap,
+    ready,
+    require_web,
+    step,
+    wait,
+)
 
 from rematte.export.verify import compare, real_frames
 from rematte.network.matting_network import MattingNetwork
-from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-ROOT = Path(__file__).parents[2]
-WEB = ROOT / "web"
-CLIP = ROOT / "demo" / "clip.mp4"
-SIZE = (128, 160)  # of the clips that are made of it; it is upright
-FLAGS = [
-    # A GPU in software.
-    *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"),
-    *("--enable-features=Vulkan", "--use-angle=swiftshader"),
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--enable-precise-memory-info",
-    "--js-flags=--expose-gc",
-]
-Image = NDArray[np.uint8]
-Page = Any
-ENGINES = {"webgpu": "WebGPU", "webgl": "WebGL", "wasm": "WebAssembly"}
-
-
-def require_web() -> None:
-    missing = []
-    if shutil.which("node") is None:
-        missing.append("Node")
-    if not (WEB / "dist/index.html").is_file():
-        missing.append("web/dist")
-    if not (WEB / "node_modules/vite").is_dir():
-        missing.append("web/node_modules")
-    require(missing, "web")
-
-
-class Server:
-    """What `make web` starts, on a free port."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        vite = WEB / "node_modules/vite/bin/vite.js"
-        words = ["node", vite, "preview", "--port", str(port), "--strictPort"]
-        self.process = subprocess.Popen(words, cwd=WEB, stdout=subprocess.DEVNULL)
-        self.address = f"http://127.0.0.1:{port}/"
-        end = time.monotonic() + 30
-        while time.monotonic() < end and self.process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.1)
-        pytest.fail("the server did not start")
-
-    def stop(self) -> None:
-        self.process.kill()  # it would wait for idle connections
-        self.process.wait()
-
-
-def serve() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    require_web()
-    yield from serve()
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[Image]:
-    """Frames of the demo's clip, small."""
-    with VideoReader(CLIP, ReadOptions(size=SIZE)) as reader:
-        return [frame.pixels for frame in islice(reader, 50)]
-
-
-@pytest.fixture(scope="module")
-def clip(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("web") / "people.mp4", pictures)
-
-
-@pytest.fixture(scope="module")
-def browser(
-    launch: Callable[..., Any],
-    pictures: list[Image],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Any:
-    require_web()
-    camera = tmp_path_factory.mktemp("camera") / "people.y4m"
-    with camera.open("wb") as file:
-        file.write(b"YUV4MPEG2 W%d H%d F25:1 Ip C420jpeg\n" % SIZE)
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            planes = frame.reformat(format="yuv420p", dst_color_range=2).to_ndarray()
-            file.write(b"FRAME\n" + planes.tobytes())
-    chromium = launch(*FLAGS, f"--use-file-for-fake-video-capture={camera}")
-    yield chromium
-    chromium.close()
-
-
-Opener = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def open_page(browser: Any, server: Server) -> Iterator[Opener]:
-    """Open the page with a backend, and wait until its numbers were checked."""
-    contexts = []
-
-    def give(backend: str = "wasm", **words: Any) -> Page:
-        words = {"locale": "en-US", "permissions": ["camera"]} | words
-        context = browser.new_context(**words)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: pytest.fail(str(error)))
-        page.goto(server.address)
-        if backend == "webgl" or backend == "webgpu":
-            page.select_option("#backend", backend)
-        ready(page, backend)
-        return page
-
-    yield give
-    for context in contexts:
-        context.close()
-
-
-def ready(page: Page, backend: str) -> None:
-    page.wait_for_function(
-        "name => document.getElementById('engine').textContent.startsWith(name)"
-        " || document.getElementById('message').textContent",
-        arg=ENGINES[backend],
-        timeout=150_000,
-    )
-    assert page.text_content("#message") == ""
+server = pytest.fixture(scope="module")(demo_page.serve)
+pictures = pytest.fixture(scope="module")(demo_page.draw_pictures)
+clip = pytest.fixture(scope="module")(demo_page.write_clip)
+browser = pytest.fixture(scope="module")(demo_page.start_browser)
+open_page = pytest.fixture(scope="module")(demo_page.pages)
 
 
 @pytest.fixture(scope="module")
@@ -168,64 +56,6 @@ def page(open_page: Opener, clip: Path) -> Page:
     page = open_page()
     open_file(page, clip)
     return page
-
-
-def open_file(page: Page, clip: Path) -> None:
-    page.select_option("#size", "0")
-    page.set_input_files("#video", clip)
-    page.wait_for_function("document.getElementById('pause').disabled === false")
-    page.evaluate("rematte.hold()")
-
-
-def choose(page: Page, view: str) -> None:
-    page.check(f"input[name=view][value={view}]", force=True)
-
-
-def step(page: Page, time: float | None = None) -> tuple[Image, Image, float]:
-    """Matte one frame; give what went in, (H, W, 3), what came out, and the ratio."""
-    if time is not None:
-        page.evaluate("time => rematte.seek(time)", time)
-    done = page.evaluate(
-        """async () => {
-          const {width, height, ratio, given, shown} = await rematte.step();
-          return {size: [height, width], ratio, given: [...given],
-            shown: [...shown.data], shape: [shown.height, shown.width]};
-        }"""
-    )
-    given = np.array(done["given"], np.uint8).reshape(*done["size"], 4)[..., :3]
-    shown = np.array(done["shown"], np.uint8).reshape(*done["shape"], 4)
-    return given, shown, done["ratio"]
-
-
-def canvas(page: Page) -> Image:
-    """What is seen, (H, W, 4)."""
-    done = page.evaluate(
-        """() => {
-          const {width, height} = document.getElementById('canvas');
-          const context = document.getElementById('canvas').getContext('2d');
-          return [height, width, [...context.getImageData(0, 0, width, height).data]];
-        }"""
-    )
-    return np.array(done[2], np.uint8).reshape(done[0], done[1], 4)
-
-
-class Truth:
-    """The network in PyTorch, shown the same frames."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
-        self.rec: list[Any] = [None] * 4
-
-    def __call__(self, given: Image, ratio: float) -> tuple[Any, Any]:
-        src = torch.from_numpy(given).movedim(-1, 0)[None] / 255
-        with torch.inference_mode():
-            fgr, pha, *self.rec = self.network(src, *self.rec, ratio)
-        return fgr[0].movedim(0, -1).numpy() * 255, pha[0, 0].numpy()[..., None]
-
-
-def overlap(one: NDArray[Any], two: NDArray[Any]) -> float:
-    """Intersection over union of two alphas."""
-    return float(np.minimum(one, two).sum() / np.maximum(one, two).sum())
 
 
 def test_the_browsers_onnx_file_is_the_network(bundled: MattingNetwork) -> None:
@@ -322,7 +152,7 @@ def test_alpha_of_a_camera(open_page: Opener, bundled: MattingNetwork) -> None:
     choose(page, "alpha")
     page.select_option("#size", "256")
     page.click("#empty [data-source=camera]")
-    page.wait_for_function("document.getElementById('empty').hidden", timeout=60_000)
+    wait(page, "document.getElementById('empty').hidden", timeout=60_000)
     page.evaluate("rematte.hold()")
     truth = Truth(bundled)
     frames = []
@@ -354,7 +184,7 @@ def test_every_view(page: Page, bundled: MattingNetwork, tmp_path: Path) -> None
     page.set_input_files("#image", image_file(tmp_path, blue))
     video = make_clip(tmp_path / "red.mp4", [np.full((64, 96, 3), red, np.uint8)] * 25)
     page.set_input_files("#backdrop", video)
-    page.wait_for_function("rematte.behind.image && rematte.behind.video")
+    wait(page, "rematte.behind.image && rematte.behind.video")
     solid = {"white": (255,) * 3, "green": (120, 255, 153), "image": blue, "video": red}
     for view in (
         "white",
@@ -420,6 +250,7 @@ def test_states_are_shown(page: Page, bundled: MattingNetwork, number: int) -> N
 def test_a_recording_plays(open_page: Opener, clip: Path, tmp_path: Path) -> None:
     page = open_page()
     open_file(page, clip)
+    page.evaluate("rematte.step()")
     page.click("#record")
     assert page.text_content("#record") == "Stop recording"
     for index in range(15):
@@ -521,13 +352,11 @@ def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -
     page = open_page()
     (tmp_path / "text.mp4").write_text("no video")
     page.set_input_files("#video", tmp_path / "text.mp4")
-    page.wait_for_function("document.getElementById('message').textContent")
+    wait(page, "document.getElementById('message').textContent")
     expected = "This browser cannot play text.mp4. Convert it to MP4 (H.264) or WebM."
     assert page.text_content("#message") == expected
     page.set_input_files("#image", tmp_path / "text.mp4")
-    page.wait_for_function(
-        "document.getElementById('message').textContent.includes('show text')"
-    )
+    wait(page, "document.getElementById('message').textContent.includes('show text')")
     page.context.close()
 
 
@@ -569,7 +398,8 @@ def test_a_camera_that_is_refused(page: Page, name: str, message: str) -> None:
         name,
     )
     page.click(".panel [data-source=camera]")
-    page.wait_for_function(
+    wait(
+        page,
         "text => document.getElementById('message').textContent.startsWith(text)",
         arg=message,
     )
@@ -587,9 +417,7 @@ def test_a_backend_with_wrong_numbers_is_not_used(browser: Any, server: Server) 
     context.route(re.compile("asyncify|tfjs-"), lambda route: route.abort())
     page = context.new_page()
     page.goto(server.address)
-    page.wait_for_function(
-        "document.getElementById('message').textContent", timeout=150_000
-    )
+    wait(page, "document.getElementById('message').textContent", timeout=150_000)
     told = page.text_content("#message")
     assert told.startswith(
         "The network does not run here: wasm: its alpha is off by 0."
@@ -634,7 +462,7 @@ def test_looks(open_page: Opener, clip: Path) -> None:
     for _ in range(2):
         for _ in range(2):
             seen.add(page.evaluate("document.documentElement.dataset.theme"))
-            page.wait_for_function("!document.getAnimations().length")  # colours fade
+            wait(page, "!document.getAnimations().length")  # colours fade
             assert page.evaluate(CONTRAST) == []
             page.click("#theme")
         seen.add(page.text_content("h2"))
@@ -655,6 +483,50 @@ def test_looks(open_page: Opener, clip: Path) -> None:
     page.context.close()
 
 
+AXE = """async () => {
+  const {violations} = await axe.run(document);
+  return violations.map(({id, nodes}) => `${id}: ${nodes.map(each => each.html)}`);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_page: Opener, clip: Path, scheme: str) -> None:
+    page = open_page(color_scheme=scheme)
+    page.evaluate((WEB / "node_modules/axe-core/axe.min.js").read_text())
+    page.evaluate("document.querySelector('details').open = true")
+    assert page.evaluate(AXE) == []
+    open_file(page, clip)
+    page.evaluate("rematte.step()")
+    page.click("#language")
+    assert page.evaluate(AXE) == []
+    page.context.close()
+
+
+def test_it_can_be_installed(browser: Any, server: Server) -> None:
+    page = browser.new_page()
+    page.goto(server.address)
+    ready(page, "wasm")
+    session = page.context.new_cdp_session(page)
+    errors = session.send("Page.getInstallabilityErrors")["installabilityErrors"]
+    # Not in a window without a trace, as contexts of tests are.
+    assert [e["errorId"] for e in errors if e["errorId"] != "in-incognito"] == []
+    manifest = session.send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    assert manifest["data"]
+    page.close()
+
+
+def test_what_the_page_loads_is_small() -> None:
+    """The page before the network's weights and the engines that run it."""
+    require_web()
+    first = (WEB / "dist/index.html").read_text()
+    names = re.findall(r'(?:src|href)="\./([^"]+)"', first)
+    assert sum((WEB / "dist" / name).stat().st_size for name in names) < 100e3
+    files = [*(WEB / "dist/assets").glob("*.js"), *(WEB / "dist/assets").glob("*.css")]
+    later = [path for path in files if not re.search("ort|tfjs", path.name)]
+    assert sum(len(gzip.compress(path.read_bytes())) for path in later) < 300e3
+
+
 def test_the_keyboard_is_enough(open_page: Opener) -> None:
     page = open_page()
     visited = []
@@ -664,7 +536,9 @@ def test_the_keyboard_is_enough(open_page: Opener) -> None:
         visited.append(
             page.evaluate(f"{focus}.id || {focus}.dataset.source || {focus}.value")
         )
-    for name in ("language", "theme", "camera", "file", "sample", "size", "ratio"):
+    for name in (
+        *("language", "theme", "camera", "file", "sample", "format", "size", "ratio"),
+    ):
         assert name in visited
     assert "backend" in visited
     page.focus("input[name=view][value=green]")

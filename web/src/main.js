@@ -1,16 +1,20 @@
 // The page: choices in, pictures and figures out.
 
-import {BACKENDS, Matting, openAny} from './matting.js';
+import {BACKENDS, createMatter} from 'rematte-web';
 import {measure, SIZES} from './measure.js';
 import {draw, resize} from './picture.js';
 import {Recording} from './recording.js';
-import {cameras, Source, Told} from './source.js';
+import {saving} from './saving.js';
+import {cameras, Source} from './source.js';
+import {Told} from './told.js';
+import {looks} from './views.js';
 import {change, place, say} from './words.js';
 
 const VIEWS = ['green', 'white', 'transparent', 'blur', 'image', 'video', 'alpha', 'foreground'];
 const STATES = ['r1', 'r2', 'r3', 'r4'];
 const LONGER_SIDES = [256, 384, 512, 640, 960, 1280, 0]; // 0: as the source
 const RATIOS = [0, 1, 0.8, 0.6, 0.5, 0.4, 0.25, 0.125]; // 0: automatic
+const MODELS = new URL('./models/', document.baseURI);
 const SMALLEST = 16; // pixels that the network needs of each side
 
 const at = Object.fromEntries([...document.querySelectorAll('[id]')].map(e => [e.id, e]));
@@ -18,10 +22,10 @@ const source = new Source();
 const input = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
 const behind = {image: null, video: null};
 let view = 'green';
-let matting = null;
+let matter = null;
 let recording = null;
 let held = false; // frames are asked for one by one
-let opening = 0; // which backend's turn it is
+let opening = new AbortController(); // of the backend that was chosen last
 let working = Promise.resolve();
 let times = []; // of the last frames
 let told = []; // words of the message, to say them again in the other language
@@ -33,6 +37,7 @@ async function step() {
   await source.opened;
   const begin = performance.now();
   const {videoWidth, videoHeight} = source.video;
+  if (!videoWidth) throw new Told('nothingOpen');
   const longer = Math.max(videoWidth, videoHeight);
   const scale = Math.min(1, (Number(at.size.value) || longer) / longer);
   const [width, height] = [videoWidth, videoHeight].map(side => Math.round(side * scale));
@@ -41,14 +46,14 @@ async function step() {
   resize(input.canvas, width, height);
   input.drawImage(source.video, 0, 0, width, height);
   const {data: pixels} = input.getImageData(0, 0, width, height);
-  const given = held ? pixels.slice() : null;
   const now = view;
-  const out = await matting.step({pixels, width, height, ratio, view: now});
-  const shown = new ImageData(out.pixels, out.width, out.height);
+  const matte = await matter.matte({data: pixels, width, height}, {ratio});
+  const shown = await looks(matte, now, matter);
   draw(at.canvas, shown, now, now === 'blur' ? input.canvas : behind[now], Boolean(recording));
   at.empty.hidden = true;
-  tellFigures(begin, out.milliseconds, `${width}×${height}`);
-  return {width, height, ratio, given, shown};
+  at.record.disabled = false; // the canvas has the size of the picture
+  tellFigures(begin, matte.milliseconds, `${width}×${height}`);
+  return {width, height, ratio, given: pixels, shown};
 }
 
 function tellFigures(begin, network, picture) {
@@ -73,10 +78,10 @@ async function attempt(work) {
 async function forever() {
   for (;;) {
     await source.next();
-    const used = matting;
-    if (held || !used) continue;
+    const used = matter;
+    if (held || !used || !source.video.videoWidth) continue;
     working = step().catch(error => {
-      if (used === matting) attempt(() => { throw error; });
+      if (used === matter) attempt(() => { throw error; });
     });
     await working;
   }
@@ -84,7 +89,7 @@ async function forever() {
 
 /** Show the same frame again, where no next one comes. */
 function again() {
-  if (!held && source.video.paused && source.video.videoWidth && matting) attempt(step);
+  if (!held && source.video.paused && source.video.videoWidth && matter) attempt(step);
 }
 
 // ---- words -----------------------------------------------------------------------
@@ -102,15 +107,21 @@ function sayAll() {
   at.record.textContent = say(recording ? 'stop' : 'record');
   const dark = document.documentElement.dataset.theme === 'dark';
   at.theme.textContent = say(dark ? 'light' : 'dark');
-  at.engine.textContent = matting
-    ? say('ready', say(matting.backend), matting.about) : say('loading');
+  at.engine.textContent = matter
+    ? say('ready', say(matter.backend), matter.threads) : say('loading');
   for (const option of at.backend.options) option.textContent = say(option.value);
   at.size.options[LONGER_SIDES.length - 1].textContent = say('original');
   at.ratio.options[0].textContent = say('automatic');
   sayBehind();
 }
 
+const whole = saving({
+  at, pause, attempt,
+  now: () => ({matter, file: source.file, view, picture: behind.image}),
+});
+
 function sayBehind() {
+  whole.words();
   const needed = view === 'image' || view === 'video';
   at.behind.hidden = !needed;
   at.behind.textContent = say('choose');
@@ -125,19 +136,39 @@ const OPEN = {
     await listCameras();
   }),
   file: () => at.video.click(),
-  sample: () => openFile('./sample.mp4', 'sample.mp4'),
+  sample: () => attempt(async () => {
+    const answer = await fetch('./sample.mp4').catch(() => null);
+    if (!answer?.ok) throw new Told('noSample');
+    await openFile(new File([await answer.blob()], 'sample.mp4', {type: 'video/mp4'}));
+  }),
 };
 
-const openFile = (address, name) => attempt(async () => {
-  await source.openFile(address, name);
+async function openFile(file) {
+  await source.openFile(file);
   await started();
-});
+}
 
 async function started() {
   tell();
-  at.pause.disabled = at.record.disabled = false;
-  await matting?.reset();
+  at.pause.disabled = false;
+  await matter?.reset();
   sayAll();
+}
+
+/** Stop the frames that are shown; gives what starts them again. */
+async function pause() {
+  const before = [held, source.video.paused];
+  held = true;
+  await working;
+  source.video.pause();
+  const panel = at.panel.querySelectorAll('fieldset:not(#saving), #format, #closer, #measure');
+  const others = [...panel, at.pause, at.record].filter(each => !each.disabled);
+  for (const each of others) each.disabled = true;
+  return () => {
+    for (const each of others) each.disabled = false;
+    held = before[0];
+    if (!before[1]) source.video.play().catch(() => {});
+  };
 }
 
 async function listCameras() {
@@ -149,22 +180,21 @@ async function listCameras() {
 }
 
 async function openBackend() {
-  const mine = ++opening;
-  const still = () => mine === opening; // nothing else was chosen meanwhile
-  const before = matting;
-  matting = null;
+  opening.abort(); // another one was chosen
+  opening = new AbortController();
+  const {signal} = opening;
+  const before = matter;
+  matter = null;
   before?.close();
   sayAll();
   try {
     await kept;
-    if (!still()) return;
-    const wanted = at.backend.value;
-    const opened = await (wanted === 'automatic' ? openAny(still) : new Matting(wanted).open());
-    if (!still()) return opened.close();
-    matting = opened;
+    const opened = await createMatter({models: MODELS, backend: at.backend.value, signal});
+    if (signal.aborted) return opened.close();
+    matter = opened;
     tell();
   } catch (error) {
-    if (still()) tell('noEngine', error.message);
+    if (!signal.aborted) tell('noEngine', error.message);
   }
   sayAll();
   again();
@@ -215,7 +245,7 @@ async function measureAll() {
     Object.assign(document.createElement(tag), {textContent: text})));
   row('th', [say('engine'), ...SIZES.map(size => size.join('×'))]);
   const rows = [];
-  await measure(input.canvas, ({backend, rates}) => {
+  await measure(MODELS, input.canvas, ({backend, rates}) => {
     rows.push({backend, rates});
     row('td', [say(backend), ...rates.map(rate => rate?.toFixed(1) ?? say('fails'))]);
   });
@@ -248,6 +278,7 @@ function fill() {
 }
 
 function listen() {
+  at.panel.addEventListener('submit', event => event.preventDefault());
   at.panel.addEventListener('change', event => {
     if (event.target.name !== 'view') return;
     view = event.target.value;
@@ -281,6 +312,7 @@ function listen() {
   document.addEventListener('dragover', event => event.preventDefault());
   document.addEventListener('drop', event => {
     event.preventDefault();
+    if (whole.busy()) return; // the network is needed
     const [file] = event.dataTransfer.files;
     if (file?.type.startsWith('image/')) openBehind('image', file);
     else take(file);
@@ -288,7 +320,7 @@ function listen() {
 }
 
 function take(file) {
-  if (file) openFile(URL.createObjectURL(file), file.name);
+  if (file) attempt(() => openFile(file));
 }
 
 /** Keep what is loaded for use offline; wait until that works, but not forever. */
@@ -310,7 +342,7 @@ window.rematte = {
     held = true;
     await working;
     if (!source.video.srcObject) source.video.pause(); // a camera goes on
-    await matting.reset();
+    await matter.reset();
   },
   release() {
     held = false;
@@ -318,7 +350,8 @@ window.rematte = {
   },
   seek: time => source.seek(time),
   step,
-  tensors: () => matting.tensors(),
+  tensors: () => matter.tensors(),
+  file: () => source.file,
   measure: measureAll,
   behind,
 };

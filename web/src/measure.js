@@ -1,6 +1,6 @@
 // How many frames a second each backend gives on this machine.
 
-import {BACKENDS, Matting} from './matting.js';
+import {BACKENDS, createMatter} from 'rematte-web';
 
 export const SIZES = [[256, 144], [512, 288]];
 const WARM = 1; // shaders are made with the first frame
@@ -10,17 +10,18 @@ const MOST = 60;
 /**
  * Run every backend at every size, at ratio 1, page and worker together.
  *
+ * @param {URL} models Folder of the models.
  * @param {CanvasImageSource} picture What the frames show.
  * @param {(row: {backend, rates}) => void} tell Called for each backend: frames/s at
  *   each size, null where it does not run.
  */
-export async function measure(picture, tell) {
+export async function measure(models, picture, tell) {
   for (const backend of BACKENDS) {
     const rates = [];
     try {
-      const matting = await new Matting(backend).open();
-      for (const [width, height] of SIZES) rates.push(await rate(matting, picture, width, height));
-      matting.close();
+      const matter = await createMatter({models, backend});
+      for (const [width, height] of SIZES) rates.push(await rate(matter, picture, width, height));
+      matter.close();
     } catch {
       while (rates.length < SIZES.length) rates.push(null);
     }
@@ -28,7 +29,7 @@ export async function measure(picture, tell) {
   }
 }
 
-async function rate(matting, picture, width, height) {
+async function rate(matter, picture, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', {willReadFrequently: true});
   let begin = 0;
@@ -39,7 +40,6 @@ async function rate(matting, picture, width, height) {
       return (count - WARM) / seconds;
     }
     context.drawImage(picture, 0, 0, width, height);
-    const {data: pixels} = context.getImageData(0, 0, width, height);
-    await matting.step({pixels, width, height, ratio: 1, view: 'green'});
+    await matter.matte(context.getImageData(0, 0, width, height), {ratio: 1});
   }
 }

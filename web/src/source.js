@@ -1,12 +1,6 @@
 // Where frames come from: a camera or a file, both through a video element.
 
-/** An error whose message is a word of the page. */
-export class Told extends Error {
-  constructor(word, ...given) {
-    super(word);
-    this.given = given;
-  }
-}
+import {Told} from './told.js';
 
 const REFUSED = {NotAllowedError: 'denied', NotFoundError: 'noCamera', OverconstrainedError: 'noCamera'};
 
@@ -14,6 +8,7 @@ export class Source {
   video = Object.assign(document.createElement('video'), {
     muted: true, loop: true, playsInline: true,
   });
+  file = null; // what is open, unless it is a camera
   opened = Promise.resolve(); // once the file that was given last has a picture
   #fresh = false;
   #wake = () => {};
@@ -41,15 +36,16 @@ export class Source {
     await this.video.play();
   }
 
-  /** Read a file: its address, and its name for the user. */
-  openFile(address, name) {
+  /** Read a file. */
+  openFile(file) {
     this.close();
-    this.opened = this.#load(address, name);
+    this.opened = this.#load(file);
     return this.opened;
   }
 
-  async #load(address, name) {
+  async #load(file) {
     const {video} = this;
+    const address = URL.createObjectURL(file);
     video.src = address;
     // What play() promises is broken by a pause, too, and by the next file.
     video.play().catch(() => {});
@@ -58,9 +54,14 @@ export class Source {
         video.addEventListener(event, resolve, {once: true});
       }
     });
-    if (video.getAttribute('src') !== address || video.videoWidth) return;
+    if (video.getAttribute('src') !== address) return;
+    if (video.videoWidth) {
+      this.file = file;
+      return;
+    }
+    const playable = !video.error; // then there is nothing but sound
     this.close();
-    throw new Told('unreadable', name);
+    throw new Told(playable ? 'noPicture' : 'unreadable', file.name);
   }
 
   /** Let go of the camera or the file. */
@@ -70,6 +71,8 @@ export class Source {
     if (this.video.src.startsWith('blob:')) URL.revokeObjectURL(this.video.src);
     this.video.removeAttribute('src');
     this.video.load();
+    this.file = null;
+    this.#fresh = false;
     this.opened = Promise.resolve();
   }
 
