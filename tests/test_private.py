@@ -134,9 +134,10 @@ def ask(path, data=None, method=None):
     return urlopen(Request(address + path, data, headers, method=method))
 
 id = json.load(ask("api/jobs?name=in.mp4", open("in.mp4", "rb").read()))["id"]
-while ask(f"api/jobs/{id}/preview/1").status == 202:
+moment = json.dumps({"at": 0, "ratio": 1}).encode()
+while ask(f"api/jobs/{id}/cutout", moment).status == 202:
     time.sleep(0.1)
-settings = {"outputs": ["mp4"], "background": "blur", "ratio": "auto"}
+settings = {"outputs": ["mp4"], "background": "blur"}
 ask(f"api/jobs/{id}/start", json.dumps(settings).encode())
 for line in ask("api/events"):
     if line.startswith(b"data:"):

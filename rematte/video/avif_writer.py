@@ -83,7 +83,8 @@ class AvifWriter:
             first.save(
                 self.temporary, "AVIF", save_all=True, append_images=rest,
                 duration=lengths, quality=100 - (self._encoding.crf or 0),
-                subsampling="4:4:4", speed=_SPEED,
+                # Chromium 156 shows moving pictures of full range as if it were limited.
+                subsampling="4:4:4", range="limited", speed=_SPEED,
             )  # fmt: skip
         self._spare.drop()
 
