@@ -99,7 +99,7 @@ def train(
         ValueError: If a loss is no longer finite.
         KeyboardInterrupt: After SIGINT or SIGTERM, when the checkpoint is written.
     """
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be above 0, got {minutes}")
     processes = Processes(device)
     # Others would wait for the exchange of a step that one has left out.
