@@ -438,9 +438,10 @@ def test_a_damaged_picture_is_told_in_one_line(
         quick(dataclasses.replace(recipe, data=data, phase=(phase,)))
 
 
-def test_minutes_must_be_positive(mixed: Recipe) -> None:
-    with pytest.raises(ValueError, match="minutes must be above 0, got 0"):
-        quick(mixed, minutes=0)
+@pytest.mark.parametrize("minutes", [0, float("nan"), float("inf"), 1e30])
+def test_minutes_have_a_range(mixed: Recipe, minutes: float) -> None:
+    with pytest.raises(ValueError, match="minutes must be above 0 and at most"):
+        quick(mixed, minutes=minutes)
 
 
 # The command line and torchrun
