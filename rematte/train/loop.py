@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,9 @@ def train(
         with stop.watch():
             shown = progress and processes.rank == 0
             run = _Run(recipe, processes, resume, shown, extras or Extras())
-            while not run.finished and not run.stopped:
-                run.phase(stop)
+            with closing(run.journal):
+                while not run.finished and not run.stopped:
+                    run.phase(stop)
         processes.wait()
         if stop.signals:
             raise KeyboardInterrupt(run.out / STATE)
