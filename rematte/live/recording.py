@@ -1,6 +1,7 @@
 """Files that live pictures are recorded to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -36,7 +37,8 @@ class Recording:
         """Record a picture."""
         if self._last is not None:  # it was shown until this one arrived
             duration = frame.time - self._last.time
-            self._writer.write(replace(self._last, duration=duration))
+            with self._saved():
+                self._writer.write(replace(self._last, duration=duration))
         self._last = frame
 
     def close(self) -> None:
@@ -44,8 +46,25 @@ class Recording:
         if self._last is None:
             self._writer.discard()
             return
-        self._writer.write(self._last)
-        self._writer.finish()
+        with self._saved():
+            self._writer.write(self._last)
+            self._writer.finish()
+
+    @contextmanager
+    def _saved(self) -> Iterator[None]:
+        """Name the file of the pictures so far if no more can be written."""
+        try:
+            yield
+        except OutputError as error:
+            self._last, path = None, self._writer.path
+            try:
+                saved = self._writer.keep_partial()
+            except OutputError:  # no room for the end, without which most can be read
+                saved = path.with_stem(f"{path.stem}.partial")
+                self._writer.temporary.replace(saved)
+            if saved is None:
+                raise
+            raise OutputError(f"{error}; what there was so far is in {saved}") from None
 
 
 def check_recording(

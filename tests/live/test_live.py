@@ -25,6 +25,7 @@ from rematte.matter.matter import Matter
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter
 
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 
@@ -359,6 +360,24 @@ def test_an_engine_that_fails_leaves_no_file(
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_full_disk_leaves_what_was_recorded(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, count = FileWriter.write, iter(range(100))
+
+    def fail(self: FileWriter, frame: Frame) -> None:
+        if next(count) > 5:
+            raise OutputError("no space left on the disk")
+        write(self, frame)
+
+    monkeypatch.setattr(FileWriter, "write", fail)
+    partial = tmp_path / "out.partial.mkv"
+    with pytest.raises(OutputError, match=f"so far is in {partial}"):
+        live(Fake(), str(clip), str(tmp_path / "out.mkv"), drop=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", partial.name}
+    assert len(pictures(partial)) == 6
 
 
 def test_a_source_without_a_picture_is_an_error(
