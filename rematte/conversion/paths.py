@@ -11,6 +11,7 @@ from rematte.errors import InputError, OutputError
 from rematte.matting.background import parse_colour
 from rematte.options import Options, make_options
 from rematte.video.codecs import is_sequence, pattern_of
+from rematte.video.mask_spec import parse_masks
 from rematte.video.output_paths import check_target, replaced_images
 from rematte.video.reader import VideoReader
 
@@ -58,7 +59,8 @@ def check_paths(
         overwrite: Whether files that exist may be replaced.
 
     Raises:
-        ValueError: If a path is that of the input, a background or another output.
+        ValueError: If a path is that of the input, a background, a mask or another
+            output.
         OutputError: If a path cannot be written, or exists and may not be replaced.
     """
     taken = [(source, "the input")]
@@ -67,6 +69,9 @@ def check_paths(
     for each in background.values() if several else [background]:
         if isinstance(each, str | Path) and parse_colour(str(each)) is None:
             taken.append((Path(each), "the background"))
+    for name in "include", "exclude":
+        specs = parse_masks(name, getattr(options, name) or ())
+        taken += [(spec.file, f"a mask ({name})") for spec in specs if spec.file]
     lists = {} if options.cuts is None else {"list of cuts": Path(options.cuts)}
     for kind, path in {**paths, **lists}.items():
         for other, name in taken:

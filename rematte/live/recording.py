@@ -1,15 +1,18 @@
 """Files that live pictures are recorded to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from rematte.conversion.needs import need
+from rematte.conversion.paths import check_paths
 from rematte.errors import OutputError
+from rematte.options import Options
+from rematte.video.codecs import is_sequence
 from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import Frame, VideoInfo
-from rematte.video.output_paths import check_target
 from rematte.video.writer import FileWriter
 
 
@@ -34,7 +37,8 @@ class Recording:
         """Record a picture."""
         if self._last is not None:  # it was shown until this one arrived
             duration = frame.time - self._last.time
-            self._writer.write(replace(self._last, duration=duration))
+            with self._saved():
+                self._writer.write(replace(self._last, duration=duration))
         self._last = frame
 
     def close(self) -> None:
@@ -42,13 +46,30 @@ class Recording:
         if self._last is None:
             self._writer.discard()
             return
-        self._writer.write(self._last)
-        self._writer.finish()
+        with self._saved():
+            self._writer.write(self._last)
+            self._writer.finish()
+
+    @contextmanager
+    def _saved(self) -> Iterator[None]:
+        """Name the file of the pictures so far if no more can be written."""
+        try:
+            yield
+        except OutputError as error:
+            self._last, path = None, self._writer.path
+            try:
+                saved = self._writer.keep_partial()
+            except OutputError:  # no room for the end, without which most can be read
+                saved = path.with_stem(f"{path.stem}.partial")
+                self._writer.temporary.replace(saved)
+            if saved is None:
+                raise
+            raise OutputError(f"{error}; what there was so far is in {saved}") from None
 
 
 def check_recording(
     path: Path, info: VideoInfo, alpha: bool, show: str, mbps: float | None,
-    overwrite: bool,
+    sources: Sequence[str], options: Options,
 ) -> Encoding:  # fmt: skip
     """Choose how a file is encoded, and refuse one that cannot be written.
 
@@ -58,13 +79,21 @@ def check_recording(
         alpha: Whether pictures have an alpha channel.
         show: What is shown; "alpha" is gray.
         mbps: Bit rate [Mbit/s], or None.
-        overwrite: Whether a file that exists is replaced.
+        sources: What is shown.
+        options: Those of the session.
 
     Raises:
         OutputError: If the file cannot be written, or exists and may not be replaced.
-        ValueError: If the format cannot hold what is asked for.
+        ValueError: If the format cannot hold what is asked for, or the file is a source
+            or the background.
     """
-    check_target(path, overwrite)
+    if is_sequence(path):
+        raise OutputError(
+            f"{path}: live pictures are recorded to one video; end its name in .mp4, "
+            ".mov, .webm or .mkv"
+        )
+    for source in sources:
+        check_paths({"recording": path}, Path(source), options, options.overwrite)
     if path.suffix.lower() == ".avif":
         raise OutputError(
             f"{path}: AVIF is encoded at the end, not as it plays; record .mkv and "
@@ -121,10 +150,11 @@ class Recorder:
             self._now = None
 
     def _next(self) -> Path:
-        """Give the name of the next file."""
-        self._count += 1
-        path = self._path
-        if self._count > 1:
-            path = path.with_stem(f"{path.stem}-{self._count}")
-        check_target(path, self._overwrite)
-        return path
+        """Give the name of the next file; a number that is taken is left out."""
+        while True:
+            self._count += 1
+            path = self._path
+            if self._count > 1:
+                path = path.with_stem(f"{path.stem}-{self._count}")
+            if self._overwrite or not path.exists():
+                return path

@@ -138,8 +138,10 @@ def live(
         sources, how.input_resize, pace, how.deinterlace or "auto", drop, raw
     )
     # Outputs first: an error there should not wait until an engine is built.
-    recorder = _open_recorder(record, output, newest.info, show, how, controls)
-    sink = _open(output, newest, show, alpha, how, pipe_format or "nut", controls)
+    recorder = _open_recorder(record, output, newest.info, show, how, controls, sources)
+    sink = _open(
+        output, newest, show, alpha, how, pipe_format or "nut", controls, sources
+    )
     sinks: list[Sink] = [sink, recorder] if recorder else [sink]
     stats, times = LiveReport(), list[float]()
     try:
@@ -310,13 +312,14 @@ def _open_recorder(
     show: str,
     options: Options,
     controls: Controls,
+    sources: Sequence[str],
 ) -> Recorder | None:
     """Open the recording beside the output, if one is asked for."""
     need("live --record", record, "://" in output or output in _SCREENS)
     if record is None:
         return None
     path = Path(record)
-    encoding = check_recording(path, info, False, show, None, options.overwrite)
+    encoding = check_recording(path, info, False, show, None, sources, options)
     return Recorder(
         path, info, encoding, options.overwrite, lambda: controls.recording is True
     )
@@ -330,6 +333,7 @@ def _open(
     options: Options,
     pipe_format: str,
     controls: Controls,
+    sources: Sequence[str],
 ) -> Sink:
     mbps = options.output_video_mbps
     path, info = Path(output), newest.info
@@ -349,5 +353,5 @@ def _open(
         raise OutputError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"
         )
-    encoding = check_recording(path, info, alpha, show, mbps, options.overwrite)
+    encoding = check_recording(path, info, alpha, show, mbps, sources, options)
     return Recording(path, info, encoding)

@@ -184,7 +184,7 @@ def read_choice(data: Any) -> Choice:
             f"the person was chosen at {at:.1f} s, outside of the part that is "
             "converted; choose them again within it"
         )
-    return Choice(start, end, place, at, person.get("keep") is not False, painted)
+    return Choice(start, end, place, at, _keep(person), painted)
 
 
 def _read_mark(data: Any) -> Mark:
@@ -200,13 +200,20 @@ def _read_mark(data: Any) -> Mark:
     if until is not None and until <= since:
         raise ValueError(f"until must be later than since ({since:g} s), got {until:g}")
     places = tuple(map(_place, points))
-    return Mark(data.get("keep") is not False, places, size, since, until)
+    return Mark(_keep(data), places, size, since, until)
 
 
 def _object(name: str, data: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(data, Mapping) or not set(data) <= set(allowed):
         raise ValueError(f"{name} must be an object of {', '.join(allowed)}")
     return data
+
+
+def _keep(data: Mapping[str, Any]) -> bool:
+    keep = data.get("keep", True)
+    if not isinstance(keep, bool):
+        raise ValueError(f"keep must be true or false, got {keep!r:.60}")
+    return keep
 
 
 def _number(name: str, value: Any, most: float) -> float:

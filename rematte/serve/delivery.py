@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -54,7 +55,7 @@ def copy_out(source: Path, folder: Path, name: str) -> Path:
     Raises:
         OSError: If it cannot be written; nothing is left behind.
     """
-    hidden = folder / f".{name}.{os.getpid()}.partial"
+    hidden = folder / f".{name}.{secrets.token_hex(8)}.partial"
     try:
         shutil.copyfile(source, hidden)
         for target in _free_names(folder / name):

@@ -7,9 +7,11 @@ conversions, each in a folder of its own.
 
 import json
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -137,7 +139,13 @@ class Jobs:
         with self._changed:
             if job.id not in self._jobs:  # removed meanwhile
                 return
-            self._store.save(job.id, json.dumps(asdict(job)))
+            try:
+                self._store.save(job.id, json.dumps(asdict(job)))
+            except sqlite3.Error as error:  # the queue must go on on a full disk
+                job.notes.append(
+                    f"the list of jobs could not be written ({error}), so that a new "
+                    "start of the server does not know how this went; free some space"
+                )
             self._notify()
 
     def _notify(self) -> None:
@@ -216,8 +224,9 @@ class Jobs:
         info = self._examiner.call(name, work.examine, folder / file)
         job = Job(id, name, file, {**info, "bytes": size}, frames=info["frames"])
         with self._changed:
+            self._store.save(id, json.dumps(asdict(job)))
             self._jobs[id], self._measured = job, float("-inf")
-            self._save(job)
+            self._notify()
         return job
 
     def still(self, job: Job, at: float, side: int) -> Path | None:
@@ -278,9 +287,10 @@ class Jobs:
         """Delete a job with all of its files."""
         with self._changed:
             self.cancel(job)
-            if self._jobs.pop(job.id, None) is None:
+            if job.id not in self._jobs:
                 return
             self._store.remove(job.id)
+            del self._jobs[job.id]
             self._notify()
             busy = job.id in self._processes
         if not busy:  # else its thread does that
@@ -323,22 +333,23 @@ class Jobs:
         while (taken := self._take(warm)) is not None:
             job, process = taken
             run, settings, begin = job.turn, job.settings, time.monotonic()
+            result: dict[str, Any] = {"run": run, "settings": settings}
             try:
-                notes, error = self._convert(job, process, run, settings, warm)
+                result["notes"], error = self._convert(
+                    job, process, run, settings, warm
+                )
+                if job.state == "running" and not error:
+                    self._learn_speed(job, time.monotonic() - begin)
+                    self._deliver(job, result)
             except (WorkError, ValueError, OSError) as caught:
-                notes, error = [], str(caught)
+                result["notes"], error = [], str(caught)
             process = self._processes[job.id]
             error = _named(error, {self.folder(job.id) / job.file: job.name})
-            result = {"run": run, "settings": settings, "notes": notes}
-            whole = job.state == "running" and not error
-            if whole:
-                self._learn_speed(job, time.monotonic() - begin)
-                self._deliver(job, result)
             with self._changed:
                 if self._closing:
                     warm = process
                     break
-                whole = whole and job.state == "running"
+                whole = job.state == "running" and not error
                 if job.state == "running" and job.id in self._jobs:
                     self._record(job, result, error)
                 removed = job.id not in self._jobs
@@ -383,7 +394,8 @@ class Jobs:
         if job.done > 1 and job.settings["preset"] not in SHORT_PRESETS:
             # The network's share of a frame does not depend on the frame's size.
             cost = seconds / (job.done * (NETWORK_SHARE + megapixels))
-            self._store.save_speed(job.settings["quality"], cost)
+            with suppress(sqlite3.Error):  # a full disk; it is no more than an estimate
+                self._store.save_speed(job.settings["quality"], cost)
 
     def _take(self, warm: WorkerProcess | None) -> tuple[Job, WorkerProcess] | None:
         """Wait for the next job; None when there will be no more."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rematte.serve.processes import SharedProcess, WorkError
@@ -100,19 +101,27 @@ class Pictures:
             target, wanted = found
             try:
                 if wanted.source.exists():  # else the job was removed
-                    target.parent.mkdir(exist_ok=True)
-                    self._process.call(
-                        wanted.name,
-                        wanted.function,
-                        wanted.source,
-                        target,
-                        *wanted.args,
-                    )
-                    _delete_oldest(target.parent)
+                    self._make(wanted, target)
             except (WorkError, OSError) as error:
                 self._failed[target] = str(error)
             with self._changed:
                 self._wanted.pop(target, None)
+
+    def _make(self, wanted: _Wanted, target: Path) -> None:
+        """Make a picture, which appears under its name when it is complete."""
+        folder = target.parent
+        folder.mkdir(exist_ok=True)
+        # The folder takes what a process leaves that was killed or found no space.
+        with TemporaryDirectory(prefix=".", dir=folder) as scratch:
+            part = Path(scratch) / target.name
+            try:
+                self._process.call(
+                    wanted.name, wanted.function, wanted.source, part, *wanted.args
+                )
+            except WorkError as error:
+                raise WorkError(str(error).replace(str(part), "a picture")) from error
+            part.replace(target)
+        _delete_oldest(folder)
 
     def close(self) -> None:
         """End the thread, whose process was closed before."""
@@ -123,6 +132,7 @@ class Pictures:
 
 
 def _delete_oldest(folder: Path) -> None:
-    files = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    files.sort(key=lambda path: -path.stat().st_mtime_ns)
     for path in files[_SAVED:]:
         path.unlink(missing_ok=True)

@@ -259,6 +259,8 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError | sqlite3.Error):
         why = getattr(error, "strerror", None) or error
         return JSONResponse({"error": f"cannot be written: {why}"}, 507)
+    if isinstance(error, RecursionError):
+        return JSONResponse({"error": "the JSON object is nested too deeply"}, 400)
     if isinstance(error, RuntimeError):  # a file that was deleted meanwhile
         return JSONResponse({"error": "it was deleted a moment ago"}, 404)
     return JSONResponse({"error": str(error)}, 400)

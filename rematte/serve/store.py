@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -179,7 +179,8 @@ class Store:
         if is_id(id):
             shutil.rmtree(self.folder(id), ignore_errors=True)  # refuses links
         if not self.folder(id).is_dir():
-            with self._change() as database:
+            # On a full disk the next start deletes the entry.
+            with suppress(sqlite3.Error), self._change() as database:
                 database.execute("DELETE FROM leftover WHERE id = ?", (id,))
 
     def speeds(self) -> dict[str, float]:

@@ -76,7 +76,7 @@ async def _answer(make: Any, *args: Any) -> Response:
 def _time(value: Any) -> float:
     try:
         at = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         at = -1.0
     if not 0 <= at <= _LATEST:
         raise ValueError(f"at must be a time in seconds, got {value!r:.60}")

@@ -56,3 +56,8 @@ class Journal:
         if self._board is not None:
             for name, value in shown.items():
                 self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what TensorBoard has not written yet: up to two minutes of figures."""
+        if self._board is not None:
+            self._board.close()

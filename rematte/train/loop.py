@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ from rematte.train.setup import (
 )
 from rematte.train.stopping import StepAbandonedError, Stop
 from rematte.train.validation import Validation, held_out, on_device, save_sheet
+
+_LONGEST = 525_600  # of a call [minutes]; the system's timer has a limit too
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,10 @@ def train(
         ValueError: If a loss is no longer finite.
         KeyboardInterrupt: After SIGINT or SIGTERM, when the checkpoint is written.
     """
-    if minutes is not None and minutes <= 0:
-        raise ValueError(f"minutes must be above 0, got {minutes}")
+    if minutes is not None and not 0 < minutes <= _LONGEST:
+        raise ValueError(
+            f"minutes must be above 0 and at most {_LONGEST}, a year, got {minutes}"
+        )
     processes = Processes(device)
     # Others would wait for the exchange of a step that one has left out.
     stop = Stop(minutes, abandon=processes.world == 1)
@@ -109,8 +114,9 @@ def train(
         with stop.watch():
             shown = progress and processes.rank == 0
             run = _Run(recipe, processes, resume, shown, extras or Extras())
-            while not run.finished and not run.stopped:
-                run.phase(stop)
+            with closing(run.journal):
+                while not run.finished and not run.stopped:
+                    run.phase(stop)
         processes.wait()
         if stop.signals:
             raise KeyboardInterrupt(run.out / STATE)

@@ -750,6 +750,16 @@ def test_background_is_never_written_over(clip: Path) -> None:
         convert(Fake(), clip, output=room, background=room)
 
 
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_a_mask_is_never_written_over(clip: Path, name: str) -> None:
+    mask: Any = make_clip(clip.with_name("mask.mp4"), colours(2))
+    before = mask.read_bytes()
+    for given in (mask, ["0,0,4,4", f"{mask}@0-1"]):
+        with pytest.raises(ValueError, match=rf"is a mask \({name}\) itself"):
+            convert(Fake(), clip, output_alpha=mask, **{name: given})
+    assert mask.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("o.mp4", "o.mp4"), ("o.mp4", "x/../o.mp4"), ("seq", "seq"),

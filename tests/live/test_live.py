@@ -25,6 +25,7 @@ from rematte.matter.matter import Matter
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
+from rematte.video.writer import FileWriter
 
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 
@@ -281,6 +282,9 @@ def free_port() -> int:
         ("in.mp4 -o out.mkv --background plaid", 2, "neither a colour"),
         ("in.mp4 -o out.mkv --record b.mkv", 2, "--record has no effect without"),
         ("in.mp4 -o window --record there.mkv", 1, "there.mkv exists"),
+        ("in.mp4 -o in.mp4 -y", 2, "in.mp4 is the input itself; write elsewhere"),
+        ("in.mp4 -o window --record ./in.mp4 -y", 2, "is the input itself"),
+        ("in.mp4 -o folder", 1, "recorded to one video; end its name in .mp4"),
         ("in.mp4 -o out.mkv --limit 0", 2, "limit must be 1"),
         ("in.mp4 -o out.mkv --downsample-ratio 2", 2, "downsample_ratio must be"),
         ("in.mp4 -o out.mkv --engine plaid", 2, "invalid choice"),
@@ -356,6 +360,24 @@ def test_an_engine_that_fails_leaves_no_file(
     with pytest.raises(RuntimeError, match="no engine"):
         live(Fake(), str(clip), str(tmp_path / "out.mkv"))
     assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_full_disk_leaves_what_was_recorded(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, count = FileWriter.write, iter(range(100))
+
+    def fail(self: FileWriter, frame: Frame) -> None:
+        if next(count) > 5:
+            raise OutputError("no space left on the disk")
+        write(self, frame)
+
+    monkeypatch.setattr(FileWriter, "write", fail)
+    partial = tmp_path / "out.partial.mkv"
+    with pytest.raises(OutputError, match=f"so far is in {partial}"):
+        live(Fake(), str(clip), str(tmp_path / "out.mkv"), drop=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", partial.name}
+    assert len(pictures(partial)) == 6
 
 
 def test_a_source_without_a_picture_is_an_error(

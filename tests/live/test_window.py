@@ -116,6 +116,18 @@ def test_the_recording_beside_the_window_has_what_it_shows(tmp_path: Path) -> No
     assert len(second) == 3
 
 
+def test_a_name_that_is_taken_does_not_end_the_session(tmp_path: Path) -> None:
+    (tmp_path / "out-2.mkv").write_text("mine")
+    clip = make_clip(tmp_path / "in.mkv", colours(9, (64, 48)))
+    live(
+        Fake(), str(clip), "window", record=str(tmp_path / "out.mkv"), drop=False,
+        report=at({2: ("r",), 4: ("r",)}),
+    )  # fmt: skip
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"in.mkv", "out.mkv", "out-2.mkv", "out-3.mkv"}
+    assert (tmp_path / "out-2.mkv").read_text() == "mine"
+
+
 def test_a_pause_holds_the_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

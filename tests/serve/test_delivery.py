@@ -4,6 +4,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,12 @@ def test_names_of_results_fit_any_system(tmp_path: Path) -> None:
     assert len(file_name("木" * 250 + ".mp4", "cutout.mov").encode()) < 200
     (tmp_path / "made").write_text("made")
     assert copy_out(tmp_path / "made", tmp_path, "made").name == "made (2)"
+    with ThreadPoolExecutor(8) as pool:  # jobs of clips with the same name
+        copies = pool.map(
+            lambda _: copy_out(tmp_path / "made", tmp_path, "same"), range(16)
+        )
+        assert {copy.read_text() for copy in copies} == {"made"}
+    assert len(list(tmp_path.glob("same*"))) == 16
     with pytest.raises(OutputError, match="--output"):
         open_output(tmp_path / "made" / "below")
 

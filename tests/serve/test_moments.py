@@ -18,6 +18,7 @@ from test_server import Server, error
 from rematte.serve.choice import read_choice
 from rematte.serve.pictures import Pictures
 from rematte.serve.playable import views_of
+from rematte.serve.processes import WorkError
 
 WIDTH, HEIGHT, COUNT = 96, 64, 20
 
@@ -118,6 +119,8 @@ def test_it_says_where_nobody_is(server: Server, tmp_path: Path) -> None:
         ({"marks": [{"points": [[0, 0]], "size": 0}]}, "a box has two corners"),
         ({"marks": [{"points": [[0, True]], "size": 1}]}, "a place must be a number"),
         ({"marks": [{}] * 65}, "at most 64"),
+        ({"marks": [{"points": [[0, 0]], "size": 1, "keep": [1]}]}, "true or false"),
+        ({"person": {"x": 0.5, "y": 0.5, "keep": {"a": 1}}}, "true or false"),
         ({"marks": [{"path": "/etc/passwd"}]}, "mark must be an object of keep"),
     ],
 )
@@ -131,7 +134,9 @@ def test_what_is_no_choice_is_refused(
         assert message in error(answer)
 
 
-@pytest.mark.parametrize("moment", [{"at": -1}, {"at": "x"}, {"ratio": 0}])
+@pytest.mark.parametrize(
+    "moment", [{"at": -1}, {"at": "x"}, {"at": 10**400}, {"ratio": 0}]
+)
 def test_what_is_no_moment_is_refused(
     server: Server, id: str, moment: dict[str, Any]
 ) -> None:
@@ -230,6 +235,24 @@ def test_old_pictures_are_deleted(
 @pytest.fixture
 def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
     return make_clip(tmp_path / "clip.mp4", 3)
+
+
+def test_half_a_picture_is_never_shown(tmp_path: Path) -> None:
+    class Full:
+        def call(self, name: str, function: Any, path: Path, target: Path) -> None:
+            target.write_text("{")
+            raise WorkError(f"{target}: no space left on the disk")
+
+    (source := tmp_path / "source.mp4").touch()
+    process: Any = Full()
+    pictures = Pictures(process)
+    assert pictures.get("name", print, source, ".json") is None
+    while not pictures._failed:
+        time.sleep(0.01)
+    with pytest.raises(WorkError, match=r"^a picture: no space"):
+        pictures.get("name", print, source, ".json")
+    pictures.close()
+    assert not list((tmp_path / "look").iterdir())
 
 
 def test_what_failed_is_tried_again(tmp_path: Path, clip: Path) -> None:

@@ -819,6 +819,28 @@ def test_a_token_that_is_none_is_renamed(new: Callable[..., Server]) -> None:
 # Results that exist stay until there are new ones
 
 
+def test_the_queue_goes_on_when_the_list_cannot_be_written(
+    new: Callable[..., Server], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    server = new(Fake)
+    first, second = (server.upload(clip).json()["id"] for _ in range(2))
+    store = server.jobs._store
+    for name in ("save", "save_speed", "remove"):
+        monkeypatch.setattr(store, name, fail)
+    for id in (first, second):
+        assert server.start(id).status_code == 204
+        job = server.wait_done(id)
+        assert (job["state"], len(job["results"])) == ("done", 1)
+        assert "disk is full" in " ".join(job["notes"])
+    for answer in (server.upload(clip), server.client.delete(f"api/jobs/{first}")):
+        assert answer.status_code == 507
+        assert "disk is full" in error(answer)
+    assert {job["id"] for job in server.jobs.listing()} == {first, second}
+
+
 def test_results_stay_until_new_ones_are_done(
     new: Callable[..., Server], clip: Path
 ) -> None:
@@ -943,6 +965,7 @@ def test_memory_has_a_limit(new: Callable[..., Server], clip: Path) -> None:
         b'{"outputs": ["mp4"], "quality": 1e999}',
         b'{"outputs": ["mp4"], "quality": ' + b"9" * 4000 + b"}",
         b'{"outputs": ["mp4"], "background": "\\ud800"}',
+        b'{"outputs": ["mp4"], "quality": ' + b"[" * 900 + b"]" * 900 + b"}",
     ],
 )
 def test_a_bad_body_is_one_line(shared: Server, clip: Path, body: bytes) -> None:

@@ -416,6 +416,9 @@ def test_tensorboard_is_told_where_it_is_installed(
         def add_scalar(self, name: str, value: float, step: int) -> None:
             told.append((name, value, step))
 
+        def close(self) -> None:
+            told.append(("closed", 0.0, -1))
+
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
@@ -423,6 +426,7 @@ def test_tensorboard_is_told_where_it_is_installed(
     assert {("error", 0), ("blocks/blocks", 1), ("loss", 2)} <= {
         (name, step) for name, _, step in told
     }
+    assert [name for name, *_ in told].index("closed") == len(told) - 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -438,9 +442,10 @@ def test_a_damaged_picture_is_told_in_one_line(
         quick(dataclasses.replace(recipe, data=data, phase=(phase,)))
 
 
-def test_minutes_must_be_positive(mixed: Recipe) -> None:
-    with pytest.raises(ValueError, match="minutes must be above 0, got 0"):
-        quick(mixed, minutes=0)
+@pytest.mark.parametrize("minutes", [0, float("nan"), float("inf"), 1e30])
+def test_minutes_have_a_range(mixed: Recipe, minutes: float) -> None:
+    with pytest.raises(ValueError, match="minutes must be above 0 and at most"):
+        quick(mixed, minutes=minutes)
 
 
 # The command line and torchrun
