@@ -459,15 +459,15 @@ def verdicts(clips: Figures, filters: Figures, teacher: str) -> Iterator[str]:
             if row["Grad deep"] >= min(row["Grad bilinear"], row["Grad fast"])
         ]  # fmt: skip
         if with_deep:
-            told = f"no: {'; '.join(lost)}" if lost else "yes"
-            yield f"- {name}: deep guided filter best in Grad everywhere: {told}"
+            verdict = f"no: {'; '.join(lost)}" if lost else "yes"
+            yield f"- {name}: deep guided filter best in Grad everywhere: {verdict}"
     for name, rows in clips.items():
         for group, row in rows.items():
             if name != teacher and "dtssd" in row and teacher in clips:
                 share = row["dtssd"] / clips[teacher][group]["dtssd"]
-                told = "yes" if share <= MOST_FLICKER else "no"
+                verdict = "yes" if share <= MOST_FLICKER else "no"
                 yield (f"- {name}: dtSSD at most {MOST_FLICKER} times the teacher's "
-                       f"over {group}: {told}, {share:.2f}")  # fmt: skip
+                       f"over {group}: {verdict}, {share:.2f}")  # fmt: skip
 
 
 def label(weights: str) -> str:

@@ -50,7 +50,7 @@ def require_web() -> None:
 
 
 class Server:
-    """What `make web` starts, on a free port.
+    """The server that `make web` starts, on a free port.
 
     Args:
         folder: Where the page is, which was built.
@@ -116,7 +116,7 @@ Opener = Callable[..., Page]
 
 
 def pages(browser: Any, server: Server) -> Iterator[Opener]:
-    """Open the page with a backend, and wait until its numbers were checked."""
+    """Open the page with a backend, and wait until its output was checked."""
     contexts = []
 
     def give(backend: str = "wasm", **words: Any) -> Page:

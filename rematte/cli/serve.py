@@ -14,11 +14,11 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "serve",
-        help="a page for this machine's browser: drop videos in, see, download",
+        help="a page for this machine's browser: drop videos in, convert, download",
         usage="%(prog)s [options]",
-        description="Serve a page to this machine alone: drop videos in, choose "
-        "outputs and background, see how the cut-out looks, convert, compare, "
-        "download. Open the address that is printed. Ctrl-C ends it; jobs are saved.",
+        description="Serve a page to this machine alone: drop videos and photos in, "
+        "choose who is cut out, outputs and background, convert, play, download. "
+        "Open the address that is printed. Ctrl-C ends it; jobs are saved.",
         epilog=f"example: rematte serve --jobs 2; {EXIT_CODES}",
     )
     parser.set_defaults(run=run)

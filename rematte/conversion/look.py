@@ -225,7 +225,8 @@ class _Chosen:
         last, self._first = self._first, None
         assert last is not None
         yield last
-        passed = [last]  # since then; of those with sketches, which hold frames, one
+        # Glances since then; of those with sketches, which hold frames, only the last.
+        passed = [last]
         while self._held or self._more(1):
             glance = self._held.popleft()
             if glance.sketch and self._cuts.begins(glance.sketch(), self._sketches):
@@ -260,13 +261,13 @@ class _Chosen:
 
 
 def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int:
-    """Give how many of some glances come before a cut: all of them if there is none.
+    """Count the glances before a cut; all of them if there is none.
 
-    Few of them are looked at: half of those that are left tells where the cut is.
+    A binary search for the cut looks at few of them.
 
     Args:
-        glances: In order of time.
-        later: Those that follow them.
+        glances: Glances in order of time.
+        later: The glances that follow them.
     """
 
     def change(one: int, other: int) -> float:

@@ -47,7 +47,7 @@ def openvino_core() -> Any:
     puts back the stack of the first, and the next Ctrl-C is a segmentation fault
     (2026.4.1, `findings/openvino-unmaps-the-signal-stack.sh`). So this one stays.
     """
-    with _ONE_AT_A_TIME:  # of two threads, both would make one
+    with _ONE_AT_A_TIME:  # two threads could each make one
         return _core()
 
 

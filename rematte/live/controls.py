@@ -1,4 +1,4 @@
-"""What the keys of the window change while pictures are shown, and what it says."""
+"""The choices that the window's keys change, and its messages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Controls:
             self.said = "mirrored" if self.mirror else "not mirrored"
         elif key == "p":
             self.paused = not self.paused
-            self.said = "paused: p goes on" if self.paused else ""
+            self.said = "paused: p resumes" if self.paused else ""
         elif key == "r" and self.recording is None:
             self.said = "no recording: start again with --record FILE"
         elif key == "r":

@@ -106,7 +106,7 @@ class Window:
                 self._controls.press(key)
 
     def _draw_words(self) -> None:
-        """Draw the keys at the bottom, and what is going on at the top."""
+        """Draw the keys at the bottom and the messages at the top."""
         pygame, controls = self._pygame, self._controls
         width, height = self._screen.get_size()
         font = pygame.font.Font(None, max(18, min(28, width // 40)))

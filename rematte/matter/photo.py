@@ -66,7 +66,7 @@ def read_photo(
 def _in_file(source: Any) -> Iterator[Path]:
     """Put the bytes of an image into a temporary file, and yield its path."""
     with TemporaryDirectory(prefix="rematte-") as folder:
-        # A TGA is recognised by nothing but its name.
+        # A TGA can be recognised by its name alone.
         name = str(getattr(source, "name", ""))
         path = Path(folder, "image").with_suffix(Path(name).suffix)
         with path.open("wb") as file:

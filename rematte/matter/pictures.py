@@ -118,7 +118,7 @@ def _from_pillow(image: Any) -> Image:
     """Convert an image of Pillow, turned upright by its EXIF data."""
     from PIL import ImageOps
 
-    # Pillow turns a TIFF itself when it loads it, and this knows.
+    # Pillow turns a TIFF when it loads it, and this does not turn it again.
     image = ImageOps.exif_transpose(image)
     array: Image
     if image.mode.startswith("I;16"):

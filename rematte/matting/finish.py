@@ -33,11 +33,11 @@ class Finish:
         outline: How wide a line around all that is cut out is [pixels]; 0 for none.
 
     Attributes:
-        chosen: The same.
-        outline: The same.
+        chosen: The only person who is cut out; None for everybody.
+        outline: Width of the line around all that is cut out [pixels].
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
-        timed: Whether masks are not the same at every time.
+        timed: Whether masks change with time.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Finish:
         self.timed = any(masks.timed for masks in (include, exclude) if masks)
 
     def alpha(self, matted: Matted) -> Pixels:
-        """Give the alpha of a frame as it is to be seen, (H, W, 1), 16 bits.
+        """Give the alpha of a frame as outputs show it, (H, W, 1), 16 bits.
 
         It includes the outline; `inner` does not.
         """

@@ -55,7 +55,7 @@ class Masks:
 
     @property
     def timed(self) -> bool:
-        """Whether they are not the same at every time."""
+        """Whether the masks change with time."""
         files = (file for _, file in self._files)
         specs = (*self._shapes, *(spec for spec, _ in self._files))
         return any(file.moves for file in files) or any(

@@ -73,7 +73,7 @@ def pack_labels(labels: Labels) -> list[Any]:
 
 
 def unpack_labels(packed: list[Any]) -> Labels:
-    """Read what `pack_labels` gave."""
+    """Restore labels that `pack_labels` described."""
     height, width, text = packed
     numbers = np.frombuffer(zlib.decompress(b64decode(text)), "<i4")
     return numbers.astype(np.int32).reshape(height, width)

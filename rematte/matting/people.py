@@ -89,7 +89,7 @@ class People:
         self.notes: list[str] = []
         self._count = 0
         self._groups: list[set[int]] = []  # people who touch
-        self._since: dict[int, Fraction] = {}  # when they began to
+        self._since: dict[int, Fraction] = {}  # when they began to touch
         self.forget()
 
     def alphas(self, matted: Matted) -> dict[int, Image]:

@@ -27,7 +27,7 @@ class Person:
             and everybody else is followed.
 
     Attributes:
-        who: The same.
+        who: The choice that was given.
         notes: Sentences on where people may have been confused.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tells PyInstaller what a program with rematte needs."""
+"""Points PyInstaller to the hook for programs that use rematte."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a program needs besides the modules that its imports name."""
+"""Collects what a program needs besides the modules that it imports."""
 # ruff: noqa: N999 - PyInstaller finds a hook by this name
 
 from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs

@@ -47,8 +47,9 @@ class Work:
         lead_in: How many frames early each begins; None where it takes over the state.
         engine: The name of what runs the network.
         regions: Where the network looks; None for whole frames.
-        people: What is known of the people before each segment; of a person who is not
-            chosen, nothing, and where each takes over the state, for the first alone.
+        people: State of the chosen person's follower before each segment. It is empty
+            if no person is chosen; where segments take over the state, it holds that
+            of the first one alone.
     """
 
     source: Path

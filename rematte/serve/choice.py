@@ -1,4 +1,4 @@
-"""What of a video is cut out: a part in time, one person, painted areas.
+"""The choice of what is cut out: a part in time, one person, painted areas.
 
 Places are shares of the frame's width and height, so that they hold for any copy.
 """

@@ -13,7 +13,7 @@ IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Photos that Pillow reads, where it and its plug-in for HEIC are installed.
 PILLOW_IMAGES = (".avif", ".heic", ".heif")
 _OLD_SETTINGS = (
-    "its settings were made by another version of rematte; choose them, and start it "
+    "its settings were saved by another version of rematte; choose them and start it "
     "again"
 )
 _LONGEST_NAME = 255

@@ -1,4 +1,4 @@
-"""Functions for worker processes: pictures of a moment, and how sure they are.
+"""Functions for worker processes: pictures of a moment, and how sure mattes are.
 
 What was computed last stays in the process, so that another choice of who is cut out
 is drawn at once.

@@ -169,7 +169,7 @@ class Store:
         return id
 
     def remove(self, id: str, table: Table = "job") -> None:
-        """Take one off its list; `discard` or the next start deletes its folder."""
+        """Remove one from its list; `discard` or the next start deletes its folder."""
         with self._change() as database:
             database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
             database.execute("INSERT OR IGNORE INTO leftover VALUES (?)", (id,))

@@ -54,7 +54,7 @@ def write_checkpoint(
 def write_weights(
     path: Path, recipe: Recipe, network: MattingNetwork, facts: dict[str, str]
 ) -> None:
-    """Write weights with what they are, as `rematte weights info` shows.
+    """Write weights and how they were made, as `rematte weights info` shows.
 
     Args:
         path: The safetensors file.
@@ -81,7 +81,7 @@ def write_weights(
         "phases": phases,
         "seed": str(recipe.run.seed),
     }
-    # One entry, since safetensors writes several in an order of chance.
+    # One entry, since safetensors writes several in random order.
     content = save(weights, {METADATA: json.dumps(metadata | facts)})
     _write(path, lambda file: file.write(content))
 

@@ -152,7 +152,8 @@ def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
         paths = sorted(glob.glob(str(Path(pattern).expanduser())))  # noqa: PTH207
         if not paths:
             raise InputError(
-                f"{setting}: nothing matches {pattern!r}; set it to what is there"
+                f"{setting}: nothing matches {pattern!r}; set it to files or folders "
+                "that exist"
             )
         yield from map(Path, paths)
 

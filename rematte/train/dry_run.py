@@ -22,7 +22,7 @@ from rematte.train.validation import save_sheet
 SHEET = "dry-run.png"
 _STEPS = 2
 _SHOWN = 6  # pictures of a phase
-_EXAMPLES = 8  # of which most phases of crops find some to learn from
+_EXAMPLES = 8  # enough for most phases of crops to find an edge
 
 
 def dry_run(

@@ -1,9 +1,9 @@
 """Learning from crops of edges: the decoder's last two blocks, and the guided filter.
 
-What a person is, is decided in the encoder; where the edge lies, in the decoder's last
-two blocks, and at full size in the guided filter. Each learns here from crops with
-edges in them, on maps that the rest of the network gives, so that many small steps are
-cheap. Knows no files.
+The encoder decides what a person is. The decoder's last two blocks decide where the
+edge lies, as the guided filter does at full size. Each of these learns here from crops
+with edges in them, on maps that the rest of the network gives, so that many small steps
+are cheap. Knows no files.
 """
 
 import math
@@ -237,7 +237,7 @@ def last_map(network: MattingNetwork, src: Tensor) -> Tensor:
 
 
 def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
-    """Return what a filter leaves of each crop, (N, 4), in the order of the terms."""
+    """Return the error that a filter leaves in each crop, (N, 4), term by term."""
     maps = refiner(sample["picture"], sample["coarse"], sample["hidden"])
     out = refine(sample["src"], *maps)
     # What lies beyond a crop would have reached two pixels of the small size.

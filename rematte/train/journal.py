@@ -1,4 +1,4 @@
-"""Writes down how a run goes: the log, TensorBoard, and a bar or lines on stderr."""
+"""Records the progress of a run: the log, TensorBoard, and a bar or lines on stderr."""
 
 import json
 import sys

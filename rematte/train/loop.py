@@ -412,7 +412,7 @@ class _Run:
             write_weights(self.out / BEST, self.recipe, self.mean, self._facts())
 
     def _facts(self) -> dict[str, str]:
-        """What is written into the weights."""
+        """Give the facts that are written into the weights."""
         return {
             "steps": str(self.total),
             "data": ", ".join(f"{len(v)} {k}" for k, v in self.trained.kinds() if v),

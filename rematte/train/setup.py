@@ -1,4 +1,4 @@
-"""What a run starts from: networks, the optimiser of a phase and its learning rates."""
+"""Makes the networks that a run starts from, and the optimiser of a phase."""
 
 import math
 from collections.abc import Sequence

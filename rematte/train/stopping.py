@@ -13,7 +13,7 @@ _ALARM = hasattr(signal, "setitimer")  # Windows has no such timer
 
 
 class StepAbandonedError(Exception):
-    """The step that runs takes too long, so it is left out."""
+    """Raised inside a step that takes too long, so that it is abandoned."""
 
 
 class Stop:

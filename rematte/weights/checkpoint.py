@@ -21,7 +21,7 @@ from rematte.weights.resolve import check_variant
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read what `rematte train` wrote into weights; nothing if they are not from it.
+    """Read what `rematte train` wrote into weights; empty if others made them.
 
     Args:
         path: A file that `read_state_dict` can read.

@@ -148,7 +148,7 @@ def test_a_pause_holds_the_picture(
     assert len(waits) >= 3
 
 
-def test_who_is_lost_or_found_is_said(tmp_path: Path) -> None:
+def test_it_says_when_somebody_is_lost_or_found(tmp_path: Path) -> None:
     there, empty = (np.zeros((48, 64, 3), np.uint8) for _ in range(2))
     there[10:40, 20:40, 0] = 255
     frames = [there] * 10 + [empty] * 20 + [there] * 3 + [empty] * 5 + [there] * 20

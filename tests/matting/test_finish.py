@@ -226,7 +226,7 @@ def test_an_outline_has_a_colour_and_a_hole_of_its_shape() -> None:
 
 
 @pytest.mark.parametrize("given", ["0", "33", "-2", "nan", "wide", "4:plaid", "4:"])
-def test_an_outline_that_is_none_is_refused(given: str) -> None:
+def test_invalid_outlines_are_refused(given: str) -> None:
     if given == "4:":  # white, as without
         assert outputs.parse_outline(given) == (4, (255, 255, 255))
         return

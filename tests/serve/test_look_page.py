@@ -178,7 +178,7 @@ def test_a_part_is_converted_and_played(page: Page, tmp_path: Path) -> None:
                 canvas.width * .8, canvas.height * .6, 1, 1).data)"""
         )
         assert np.abs(np.array(shown[:3]) - right).max() < 40
-    player.get_by_role("button", name="One frame on").click()
+    player.get_by_role("button", name="Next frame").click()
     expect(player.locator(".clock")).to_have_text("0:00.1 / 0:00.2")
     player.get_by_role("button", name="Sound off").click()
     expect(player.get_by_role("button", name="Sound on")).to_be_visible()

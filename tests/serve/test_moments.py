@@ -124,7 +124,7 @@ def test_it_says_where_nobody_is(server: Server, tmp_path: Path) -> None:
         ({"marks": [{"path": "/etc/passwd"}]}, "mark must be an object of keep"),
     ],
 )
-def test_what_is_no_choice_is_refused(
+def test_invalid_choices_are_refused(
     server: Server, id: str, choice: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -137,7 +137,7 @@ def test_what_is_no_choice_is_refused(
 @pytest.mark.parametrize(
     "moment", [{"at": -1}, {"at": "x"}, {"at": 10**400}, {"ratio": 0}]
 )
-def test_what_is_no_moment_is_refused(
+def test_invalid_moments_are_refused(
     server: Server, id: str, moment: dict[str, Any]
 ) -> None:
     assert server.moment(id, **moment).status_code == 400

@@ -209,9 +209,9 @@ def test_from_a_video_to_a_download_by_clicks(page: Page, tmp_path: Path) -> Non
     assert right[0] > 200 > 60 > right[1]
     assert max(left) < 60
     # The slider by keyboard: only before, and then only after.
-    page.get_by_label("How much of before").press("End")
+    page.get_by_label("How much of the original").press("End")
     assert max(canvas(page)[1]) < 60
-    page.get_by_label("How much of before").press("Home")
+    page.get_by_label("How much of the original").press("Home")
     assert canvas(page)[0][0] > 200
     page.get_by_role("button", name="Play").click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()

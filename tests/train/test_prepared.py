@@ -377,7 +377,7 @@ def test_a_phase_may_go_part_of_the_way(data: Data, tmp_path: Path) -> None:
     assert torch.equal(weights[2], start["decoder.decode4.gru.ih.0.weight"])
 
 
-def test_blocks_that_are_none_are_named(network: MattingNetwork) -> None:
+def test_unknown_blocks_are_named(network: MattingNetwork) -> None:
     phase = phase_of("blocks", blocks=(("decoder.decode9",),))
     with pytest.raises(ValueError, match=r"phase blocks: decoder\.decode9 is no block"):
         chains_of(phase, network)

@@ -216,7 +216,7 @@ def test_a_step_may_take_several_batches(matting: Recipe) -> None:
 # What a run leaves
 
 
-def test_weights_tell_how_they_were_made(
+def test_weights_state_how_they_were_made(
     matting: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = dataclasses.replace(matting.run, licence="CC-BY-4.0")
@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_no_part(
     assert not list(Path(matting.run.out).glob(".*"))
 
 
-def test_a_missing_backbone_is_told_in_one_line(
+def test_a_missing_backbone_is_reported_in_one_line(
     matting: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*arguments: object, **options: object) -> None:
@@ -369,10 +369,10 @@ def test_a_network_an_augmentation_and_a_loss_of_ones_own(matting: Recipe) -> No
 
 
 def test_a_dry_run_says_what_would_be_done(matting: Recipe) -> None:
-    told = "\n".join(dry_run(matting, device="cpu"))
-    assert "trained on: 2 mattes, 0 filmed, 2 backgrounds" in told
-    assert "m: 2 steps of " in told
-    assert "MB of memory" in told
+    lines = "\n".join(dry_run(matting, device="cpu"))
+    assert "trained on: 2 mattes, 0 filmed, 2 backgrounds" in lines
+    assert "m: 2 steps of " in lines
+    assert "MB of memory" in lines
     folder = Path(matting.run.out)
     assert [path.name for path in folder.iterdir()] == ["dry-run.png"]
     assert not (folder / WEIGHTS).exists()

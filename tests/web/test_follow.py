@@ -87,7 +87,7 @@ def test_a_window_follows_one_person() -> None:
     assert windows[:15] == [None] * 15
     assert all(windows[20:])
     assert [frame["wrong"] for frame in done["frames"]] == [0] * 80
-    # The coarse pass keeps its size, so that nothing is built anew and costs the same.
+    # The coarse pass keeps its size, so that nothing is built again.
     assert {(w, h) for *_, w, h in done["steps"]} == {(384, 216)}
     assert windows[20]["width"] < 0.75 * WIDTH
     # It moves in whole cells.
@@ -116,7 +116,7 @@ def test_nobody_and_everybody_is_seen_whole() -> None:
         assert all(frame["wrong"] == 0 for frame in done["frames"])
 
 
-def test_a_cut_starts_anew() -> None:
+def test_a_cut_resets_the_window() -> None:
     given = {"width": WIDTH, "height": HEIGHT, "ratio": RATIO}
     scenes = [{"squares": [(100, 100)], "gray": 10}] * 25
     scenes += [{"squares": [(700, 300)], "gray": 90}] * 5

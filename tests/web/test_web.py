@@ -118,7 +118,7 @@ def test_an_emulated_gpu_is_not_chosen(page: Page) -> None:
     assert page.title() == "rematte"
     assert page.evaluate("crossOriginIsolated")
     assert page.input_value("#backend") == "automatic"
-    expected = r"WebAssembly · ONNX Runtime, \d+ threads; its numbers were checked\."
+    expected = r"WebAssembly · ONNX Runtime, \d+ threads; its output was checked\."
     assert re.fullmatch(expected, page.text_content("#engine"))
 
 
@@ -386,7 +386,7 @@ def test_a_pause_while_a_file_opens(open_page: Opener) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("NotAllowedError", "The camera is not allowed."),
+        ("NotAllowedError", "Access to the camera was denied."),
         ("NotFoundError", "There is no camera."),
         ("NotReadableError", "The camera cannot be read."),
     ],

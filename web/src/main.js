@@ -65,7 +65,7 @@ function tellFigures(begin, network, picture) {
   at.picture.textContent = picture;
 }
 
-/** Do it, and say what went wrong. */
+/** Do some work, and show what went wrong. */
 async function attempt(work) {
   try {
     return await work();
@@ -336,7 +336,7 @@ async function keepOffline() {
   }
 }
 
-/** For tests and scripts: frames one by one. See docs/export.md. */
+/** For tests and scripts: frames one by one. See docs/web.md. */
 window.rematte = {
   async hold() {
     held = true;

@@ -12,10 +12,10 @@ const MOST = 60;
  *
  * @param {URL} models Folder of the models.
  * @param {CanvasImageSource} picture What the frames show.
- * @param {(row: {backend, rates}) => void} tell Called for each backend: frames/s at
+ * @param {(row: {backend, rates}) => void} report Called for each backend: frames/s at
  *   each size, null where it does not run.
  */
-export async function measure(models, picture, tell) {
+export async function measure(models, picture, report) {
   for (const backend of BACKENDS) {
     const rates = [];
     try {
@@ -25,7 +25,7 @@ export async function measure(models, picture, tell) {
     } catch {
       while (rates.length < SIZES.length) rates.push(null);
     }
-    tell({backend, rates});
+    report({backend, rates});
   }
 }
 

@@ -1,7 +1,7 @@
 // All that the page says, in English and Chinese.
 
 const EN = {
-  tagline: 'People cut out of video, in this browser',
+  tagline: 'Cut people out of video, in this browser',
   welcome: 'Cut people out of video, right here',
   private: 'The network runs in this browser. No picture leaves your machine.',
   camera: 'Camera',
@@ -14,7 +14,7 @@ const EN = {
   saved: name => `Save ${name}`,
   rate: 'frames/s',
   network: 'network',
-  whole: 'in all',
+  whole: 'total',
   picture: 'picture',
   ms: value => `${value} ms`,
   show: 'Show',
@@ -39,17 +39,17 @@ const EN = {
   webgl: 'WebGL · TensorFlow.js',
   wasm: 'WebAssembly · ONNX Runtime',
   loading: 'Loading the network…',
-  ready: (name, threads) => `${name}${threads ? `, ${threads} threads` : ''}; its numbers were checked.`,
+  ready: (name, threads) => `${name}${threads ? `, ${threads} threads` : ''}; its output was checked.`,
   canvas: 'The video with the chosen background',
   measure: 'How fast is this machine?',
-  measuring: 'Runs every engine at two sizes, at ratio 1. Takes a minute, without a GPU many.',
+  measuring: 'This runs every engine at two sizes, at ratio 1. It takes a minute, or several without a GPU.',
   start: 'Measure',
   engine: 'Engine',
   fails: 'does not run',
   dark: 'Dark',
   light: 'Light',
   noCamera: 'There is no camera. Connect one, or open a video file.',
-  denied: 'The camera is not allowed. Allow it beside the address, or open a video file.',
+  denied: 'Access to the camera was denied. Allow it next to the address, or open a video file.',
   busy: 'The camera cannot be read. Close other programs that use it, or open a video file.',
   unreadable: name => `This browser cannot play ${name}. Convert it to MP4 (H.264) or WebM.`,
   noImage: name => `This browser cannot show ${name}. Use a JPEG, PNG or WebP picture.`,
@@ -63,12 +63,12 @@ const EN = {
   format_mp4: behind => `MP4, over: ${behind}`,
   format_png: 'PNG pictures, transparent, in a zip',
   about_webm: 'Every frame and the sound. Plays on web pages in Chrome, Edge and Firefox.',
-  about_mp4: 'Every frame and the sound, over what “Show” says. Plays everywhere.',
+  about_mp4: 'Every frame and the sound, over the background chosen under “Show”. Plays everywhere.',
   about_png: 'Every frame as a picture, without sound. For editors.',
   closer: 'Look closer where people are',
   saveAll: 'Save video…',
   cancel: 'Cancel',
-  progress: 'How much of the video is done',
+  progress: 'Progress of the video',
   framesDone: (frames, percent, left) => `${frames} frames, ${percent}%${left && `, about ${left} left`}`,
   seconds: n => `${n} seconds`,
   minutes: n => n === 1 ? 'a minute' : `${n} minutes`,
@@ -81,11 +81,11 @@ const EN = {
   cancelled: 'Cancelled. No file was left behind.',
   notSaved: name => `${name} could not be saved.`,
   noPicture: name => `${name} has no picture. Choose a file with a video.`,
-  noSample: 'The sample cannot be loaded. Connect to the internet, or open a video file.',
+  noSample: 'The sample cannot be loaded. Connect to the network, or open a video file.',
   nothingOpen: 'Nothing is open. Choose a camera or a video file.',
   noStorage: 'This browser cannot keep files. Leave its private mode, or use a current Chrome, Edge or Firefox.',
   noEncoder: format => `This browser cannot write ${format === 'mp4' ? 'MP4 (H.264)' : 'WebM (VP9)'} of this size. Choose another kind of file.`,
-  full: 'There is no room left. Delete files, or choose another disk.',
+  full: 'The disk is full. Delete files, or choose another disk.',
   broken: why => `The video could not be saved: ${why}. Part of the file may be damaged.`,
 };
 
@@ -113,7 +113,7 @@ const ZH = {
   blur: '虚化',
   image: '图片…',
   video: '视频…',
-  alpha: '透明度',
+  alpha: 'Alpha 遮罩',
   foreground: '前景',
   memory: '网络的记忆',
   source: '来源',
@@ -128,7 +128,7 @@ const ZH = {
   webgl: 'WebGL · TensorFlow.js',
   wasm: 'WebAssembly · ONNX Runtime',
   loading: '正在加载网络…',
-  ready: (name, threads) => `${name}${threads ? `，${threads} 个线程` : ''}；数值已核对。`,
+  ready: (name, threads) => `${name}${threads ? `，${threads} 个线程` : ''}；输出已核对。`,
   canvas: '带有所选背景的视频',
   measure: '这台电脑有多快？',
   measuring: '以比例 1 在两种尺寸下运行每个引擎，约需一分钟；没有 GPU 时需要好几分钟。',
@@ -138,7 +138,7 @@ const ZH = {
   dark: '深色',
   light: '浅色',
   noCamera: '没有找到摄像头。请连接一个，或打开视频文件。',
-  denied: '摄像头未获允许。请在地址栏旁允许，或打开视频文件。',
+  denied: '摄像头的访问被拒绝。请在地址栏旁允许访问，或打开视频文件。',
   busy: '无法读取摄像头。请关闭正在使用它的程序，或打开视频文件。',
   unreadable: name => `本浏览器无法播放 ${name}。请转换为 MP4（H.264）或 WebM。`,
   noImage: name => `本浏览器无法显示 ${name}。请使用 JPEG、PNG 或 WebP 图片。`,
@@ -186,7 +186,7 @@ export function say(key, ...given) {
   return typeof word === 'function' ? word(...given) : word;
 }
 
-/** Put all words of the page in place. */
+/** Fill in all texts of the page. */
 export function place() {
   document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
   for (const element of document.querySelectorAll('[data-word]')) {
@@ -197,7 +197,7 @@ export function place() {
   button.lang = language === 'zh' ? 'en' : 'zh-CN';
 }
 
-/** Change to the other language. */
+/** Switch to the other language. */
 export function change() {
   language = language === 'zh' ? 'en' : 'zh';
   localStorage.setItem('language', language);

@@ -14,8 +14,8 @@ const WORDS = {
     cancel: "Cancel",
     remove: "Remove",
     comparison: "The video before and after",
-    frameBack: "One frame back",
-    frameOn: "One frame on",
+    frameBack: "Previous frame",
+    frameOn: "Next frame",
     seek: "Time",
     mute: "Sound off",
     unmute: "Sound on",
@@ -24,8 +24,8 @@ const WORDS = {
     compare: "Compare",
     view: "What is shown",
     views: { mp4: "Over the background", squares: "Transparent", colour: "Over a colour", alpha: "Alpha matte", original: "Original" },
-    smallVersion: "This is a small version for this page, of at most two minutes. The files to download have full size and length.",
-    look: "Look at a moment, and choose",
+    smallVersion: "This is a small version for viewing, at most two minutes long. The files to download have the full size and length.",
+    look: "Look at a moment, and choose who is cut out",
     original: "Original",
     cutout: "Cut-out",
     making: "Making the preview…",
@@ -38,7 +38,7 @@ const WORDS = {
     whole: "Whole clip",
     part: (length) => `Only ${length} will be converted`,
     tools: "Who is cut out",
-    layer: "The original. Arrow keys move the cross, Enter clicks or starts and ends painting, Escape gives up",
+    layer: "The original. Arrow keys move the cross, Enter clicks, or starts and ends a stroke, Escape cancels it",
     keepOne: "Keep one person",
     dropOne: "Leave one out",
     paintIn: "Paint in",
@@ -49,7 +49,7 @@ const WORDS = {
     brush: "Brush",
     box: "Box",
     thickness: "Thickness",
-    holds: "How long the area holds",
+    holds: "How long the area applies",
     holdsWhole: "For the whole clip",
     holdsNear: "For two seconds here",
     holdsAfter: "From here on",
@@ -58,38 +58,38 @@ const WORDS = {
     clearChoice: "Clear",
     keptOne: "One person is kept",
     droppedOne: "One person is left out",
-    outside: "chosen outside of the part: choose them again within it",
+    outside: "chosen outside the part: choose again within it",
     added: (count) => count === 1 ? "1 area painted in" : `${count} areas painted in`,
     erased: (count) => count === 1 ? "1 area painted out" : `${count} areas painted out`,
     nobody: "No people found here.",
-    unsure: "The network is unsure here: look at the edges, or paint.",
+    unsure: "The network is unsure here: check the edges, or paint corrections.",
     edges: "Hair and edges are uncertain here.",
     sureHere: "The network is sure here.",
     before: "Before",
     after: "After",
-    slider: "How much of before is shown",
+    slider: "How much of the original is shown",
     play: "Play",
     pause: "Pause",
     setup: "Settings",
     again: "Convert again with other settings",
-    previous: "The result of the conversion before:",
+    previous: "The previous result:",
     earlier: "Earlier results",
     outputs: "What to make",
     colour: "Colour",
-    tint: "Which colour",
+    tint: "Choose a colour",
     blur: "Blurred",
     states: { ready: "Ready", queued: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" },
     download: "Download",
-    checking: "Looking at it…",
+    checking: "Checking the file…",
     tooLarge: (limit) => `Too large: at most ${limit} GB.`,
     lost: "The connection was lost.",
     facts: (job) => job.info.photo ? `${job.info.width}×${job.info.height}` : `${job.info.width}×${job.info.height}, ${Number(job.info.rate.toFixed(2))} frames/s${job.info.frames ? `, ${(job.info.frames / job.info.rate).toFixed(1)} s` : ""}`,
-    waiting: "Waits for its turn",
+    waiting: "Waiting for its turn",
     finishing: "Finishing…",
     frames: (done, all) => `${done}${all ? ` of ${all}` : ""} frames`,
     left: (seconds) => seconds < 90 ? `about ${Math.ceil(seconds)} s left` : `about ${Math.round(seconds / 60)} min left`,
     noPreview: "No preview",
-    sure: (name) => `Remove ${name} and all that was made of it?`,
+    sure: (name) => `Remove ${name} and everything made from it?`,
     nothing: "Choose at least one thing to make.",
   },
   zh: {
@@ -114,7 +114,7 @@ const WORDS = {
     view: "显示内容",
     views: { mp4: "带背景", squares: "透明", colour: "纯色背景", alpha: "Alpha 遮罩", original: "原片" },
     smallVersion: "这里播放的是为本页制作的小尺寸版本，最长两分钟。下载的文件是完整尺寸和长度。",
-    look: "查看某一时刻并选择",
+    look: "查看某一时刻，选择抠出谁",
     original: "原片",
     cutout: "抠像",
     making: "正在制作预览……",
@@ -127,7 +127,7 @@ const WORDS = {
     whole: "整段视频",
     part: (length) => `只转换 ${length}`,
     tools: "抠出谁",
-    layer: "原片。方向键移动十字，回车键点击或开始、结束涂抹，Esc 键放弃",
+    layer: "原片。方向键移动十字光标，回车键点击，或开始、结束一笔涂抹，Esc 键取消",
     keepOne: "只留一人",
     dropOne: "去掉一人",
     paintIn: "涂抹保留",
@@ -147,7 +147,7 @@ const WORDS = {
     clearChoice: "清除",
     keptOne: "只保留一人",
     droppedOne: "去掉了一人",
-    outside: "选择时刻在片段之外：请在片段内重新选择",
+    outside: "选人的时刻在片段之外：请在片段内重新选择",
     added: (count) => `涂抹保留 ${count} 处`,
     erased: (count) => `涂抹去除 ${count} 处`,
     nobody: "这里没有发现人物。",
@@ -156,12 +156,12 @@ const WORDS = {
     sureHere: "网络对这里有把握。",
     before: "处理前",
     after: "处理后",
-    slider: "显示处理前画面的比例",
+    slider: "原片显示的比例",
     play: "播放",
     pause: "暂停",
     setup: "设置",
     again: "换一种设置重新转换",
-    previous: "上一次转换的结果：",
+    previous: "上一次的结果：",
     earlier: "更早的结果",
     outputs: "输出内容",
     colour: "纯色",
@@ -169,16 +169,16 @@ const WORDS = {
     blur: "模糊的原背景",
     states: { ready: "就绪", queued: "排队中", running: "进行中", done: "完成", failed: "失败", cancelled: "已取消" },
     download: "下载",
-    checking: "正在检查……",
+    checking: "正在检查文件……",
     tooLarge: (limit) => `文件太大：最多 ${limit} GB。`,
     lost: "连接中断。",
     facts: (job) => job.info.photo ? `${job.info.width}×${job.info.height}` : `${job.info.width}×${job.info.height}，${Number(job.info.rate.toFixed(2))} 帧/秒${job.info.frames ? `，${(job.info.frames / job.info.rate).toFixed(1)} 秒` : ""}`,
-    waiting: "等待轮到它",
+    waiting: "正在排队等待",
     finishing: "正在收尾……",
     frames: (done, all) => `${done}${all ? ` / ${all}` : ""} 帧`,
     left: (seconds) => seconds < 90 ? `大约还需 ${Math.ceil(seconds)} 秒` : `大约还需 ${Math.round(seconds / 60)} 分钟`,
     noPreview: "无法预览",
-    sure: (name) => `删除 ${name} 以及由它生成的所有文件?`,
+    sure: (name) => `删除 ${name} 以及由它生成的所有文件？`,
     nothing: "请至少选择一种输出。",
   },
 };
@@ -187,7 +187,7 @@ const STORE = "rematte-language";
 let language = localStorage.getItem(STORE) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
 if (!(language in WORDS)) language = "en";
 
-/** The words of the language that was chosen. */
+/** The texts in the chosen language. */
 export const words = () => WORDS[language];
 
 /** A number of bytes in words. */
@@ -197,13 +197,13 @@ export function size(bytes) {
   return `${number < 10 ? Number(number.toFixed(1)) : Math.round(number)} ${name}`;
 }
 
-/** Go to the other language. */
+/** Switch to the other language. */
 export function switchLanguage() {
   language = language === "en" ? "zh" : "en";
   localStorage.setItem(STORE, language);
 }
 
-/** Fill in all that an element and those below it have to say. */
+/** Fill in the texts of an element and of those below it. */
 export function translate(root) {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   for (const element of root.querySelectorAll("[data-word]")) {

@@ -104,7 +104,7 @@ export class Matter {
   }
 
   /**
-   * Matte the next frame of a video. A frame of another size starts anew.
+   * Matte the next frame of a video. A frame of another size resets the states.
    *
    * @param {Pixels | CanvasImageSource} frame RGBA bytes, such as an ImageData, or in browsers
    *   what a canvas can draw: a VideoFrame, an ImageBitmap, a video.
