@@ -83,7 +83,7 @@ class AvifWriter:
             first.save(
                 self.temporary, "AVIF", save_all=True, append_images=rest,
                 duration=lengths, quality=100 - (self._encoding.crf or 0),
-                # Chromium 156 takes the full range of moving pictures for a limited one.
+                # Chromium 156 takes full range for limited range in moving pictures.
                 subsampling="4:4:4", range="limited", speed=_SPEED,
             )  # fmt: skip
         self._spare.drop()
