@@ -7,7 +7,7 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 # takes tests from the other.
 PROCESSES ?= 2
 SHARED := -m pytest -n $(PROCESSES) --dist worksteal
-PAGES := tests/web tests/serve/test_page.py
+PAGES := tests/web $(wildcard tests/serve/test_*page.py)
 # The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
 	--constraint constraints.txt
