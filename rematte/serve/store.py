@@ -63,9 +63,13 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, OutputError):
                 raise
+            remedy = "give a folder that can be written (--folder)"
+            if "locked" in str(error):
+                remedy = (
+                    "end the `rematte serve` that uses it, or give another (--folder)"
+                )
             raise OutputError(
-                f"folder {folder} cannot be used ({error}); end the other `rematte "
-                "serve` that uses it, or give another (--folder)"
+                f"folder {folder} cannot be used ({error}); {remedy}"
             ) from error
 
     def _open_list(self) -> sqlite3.Connection:

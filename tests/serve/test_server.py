@@ -391,7 +391,7 @@ def test_a_second_server_on_the_folder_is_refused(
     with pytest.raises(OutputError, match="give another"):
         Jobs(shared.folder, Fake, 1, 1)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be used"):
+    with pytest.raises(OutputError, match="give a folder that can be"):
         Jobs(tmp_path / "file", Fake, 1, 1)
 
 
