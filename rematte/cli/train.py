@@ -74,7 +74,7 @@ def run(options: Namespace) -> int:
         of = (
             "held-out alpha error"
             if trained.held_out
-            else ("nothing was held out; alpha error on trained pictures")
+            else "nothing was held out; alpha error on trained pictures"
         )
         print(
             f"{trained.weights}: {trained.steps} steps, {then}; {of} {trained.error} "

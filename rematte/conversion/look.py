@@ -270,20 +270,21 @@ def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int
         later: The glances that follow them.
     """
 
-    def change(one: int, other: int) -> float:
-        frames = (glances[index].look(SIZE) for index in (one, other))
-        return difference(*(shrink(frame.pixels) for frame in frames))
+    def picture(index: int) -> NDArray[np.float32]:
+        return shrink(glances[index].look(SIZE).pixels)
 
     old, new = 0, len(glances) - 1
-    if change(old, new) <= CHANGE:
+    before, after = picture(old), picture(new)
+    if difference(before, after) <= CHANGE:
         return len(glances)
     while new - old > 1:
         middle = (old + new) // 2
-        if change(old, middle) < change(middle, new):
-            old = middle
+        between = picture(middle)
+        if difference(before, between) < difference(between, after):
+            old, before = middle, between
         else:
-            new = middle
-    if change(old, new) <= CHANGE:
+            new, after = middle, between
+    if difference(before, after) <= CHANGE:
         return len(glances)
     first = max(0, old - LOOK)
     near = [*glances[first:], *later][: new + LOOK + 1 - first]

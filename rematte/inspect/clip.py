@@ -48,8 +48,8 @@ _LEAD = 6  # frames before them: less than for a preview, since all ways begin a
 _READ_SIDE = 1024  # longer side of the frames that are matted, at least [pixels]
 _SIDE = 512  # longer side of the maps that are compared [pixels]
 _LARGER = 1.25  # the other ratio, times the first: half as much work again
-# From here on a moment is worth a look.
-_DISAGREES, _HOLED, _FLICKERS = 0.04, 0.03, 0.06
+# From here on a moment is worth a look, as from `figures.DISAGREES`.
+_HOLED, _FLICKERS = 0.03, 0.06
 _LISTED = 8  # moments to look at, at most
 
 
@@ -417,7 +417,7 @@ def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
         found: list[tuple[float, str]] = []
         for way, name in WAYS.items():
             doubt = 1 - look.agreement[way]
-            if doubt >= _DISAGREES:
+            if doubt >= figures.DISAGREES:
                 other = f"{name} ({ratios[1]:.3g})" if way == "ratio" else name
                 text = f"{other} gives a matte that agrees by {1 - doubt:.0%}"
                 found.append((doubt, text))
@@ -438,7 +438,7 @@ def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
                 )
             )
         if is_empty(look):
-            found.append((_DISAGREES, "no people found"))
+            found.append((figures.DISAGREES, "no people found"))
         found.sort(key=lambda pair: -pair[0])
         look.score = found[0][0] if found else 0.0
         look.reasons = [reason for _, reason in found]

@@ -18,7 +18,9 @@ NO_ONE = 0.0005
 _SPECK = 0.001
 _SOLID = 0.9  # alpha from here on has no hole
 _STILL = 6 / 255  # the picture counts as unchanged below this
-_EDGE = 0.05  # alpha further than this from 0 and from 1 is an edge
+# Mattes that should be alike, but disagree by this share, make a moment worth a look.
+DISAGREES = 0.04
+EDGE = 0.05  # alpha further than this from 0 and from 1 is an edge
 _FEWEST = 24  # pixels of still edges, so that their mean says something
 
 
@@ -91,7 +93,7 @@ def flicker(alphas: Sequence[Array], pictures: Sequence[Array]) -> float | None:
 
 
 def _is_edge(alpha: Array) -> NDArray[np.bool_]:
-    between: NDArray[np.bool_] = (alpha > _EDGE) & (alpha < 1 - _EDGE)
+    between: NDArray[np.bool_] = (alpha > EDGE) & (alpha < 1 - EDGE)
     return between
 
 

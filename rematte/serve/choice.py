@@ -17,7 +17,7 @@ Place = tuple[float, float]
 
 _SIDE = 960  # longer side of a mask, which is enlarged to the frame [pixels]
 _MOST_MARKS, _MOST_POINTS = 64, 256
-_LONGEST = 1e6  # [s]
+LONGEST = 1e6  # [s]
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def read_choice(data: Any) -> Choice:
     person = _object("person", data["person"], ("x", "y", "at", "keep"))
     place = _place([person.get("x"), person.get("y")])
     at = _time("at", person.get("at")) or 0.0
-    if not (start or 0) <= at < (_LONGEST if end is None else end):
+    if not (start or 0) <= at < (LONGEST if end is None else end):
         raise ValueError(
             f"the person was chosen at {at:.1f} s, outside of the part that is "
             "converted; choose them again within it"
@@ -226,7 +226,7 @@ def _number(name: str, value: Any, most: float) -> float:
 
 
 def _time(name: str, value: Any) -> float | None:
-    return None if value is None else _number(name, value, _LONGEST)
+    return None if value is None else _number(name, value, LONGEST)
 
 
 def _place(pair: Any) -> Place:

@@ -91,7 +91,7 @@ class Jobs:
         )
         self._viewer = SharedProcess(self._start_process)
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
-        self.backgrounds = Backgrounds(self._store, self._examiner, self._announce)
+        self.backgrounds = Backgrounds(self._store, self._examiner, self._notify)
         self._used, self._measured = 0, float("-inf")
         self._jobs = self._read()
         self._threads = [
@@ -149,12 +149,9 @@ class Jobs:
             self._notify()
 
     def _notify(self) -> None:
-        self.version += 1
-        self._changed.notify_all()
-
-    def _announce(self) -> None:
         with self._changed:
-            self._notify()
+            self.version += 1
+            self._changed.notify_all()
 
     # What the page asks for
 

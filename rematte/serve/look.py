@@ -34,10 +34,9 @@ from rematte.video.sheet import shrunk_size, still_info
 from rematte.video.tone import displayed
 
 SIDE = 1024  # longer side of the pictures, at most [pixels]
-# Mattes of the picture and of its mirror image agree less than this where the network
-# is unsure; `rematte inspect` has the same limit. The second is for soft edges alone.
-_AGREES, _EDGES_AGREE = 0.96, 0.7
-_SOFT = 0.05  # alpha further than this from 0 and 1 is a soft edge
+# Soft edges of the picture and of its mirror image agree less than this where the
+# network is unsure of them.
+_EDGES_AGREE = 0.7
 _FEWEST = 0.0005  # share of the picture from which on soft edges are judged
 
 
@@ -131,10 +130,10 @@ def judge(model: Any, path: Path, target: Path, at: float, ratio: float) -> None
         for flipped in (False, True)
     )
     other = other[:, ::-1]
-    soft = np.abs((one + other) / 2 - 0.5) < 0.5 - _SOFT
+    soft = np.abs((one + other) / 2 - 0.5) < 0.5 - figures.EDGE
     found = {
         "nobody": figures.coverage(one) < figures.NO_ONE,
-        "unsure": figures.agreement(one, other) < _AGREES,
+        "unsure": figures.agreement(one, other) < 1 - figures.DISAGREES,
         "edges": bool(soft.mean() > _FEWEST)
         and figures.agreement(one * soft, other * soft) < _EDGES_AGREE,
     }

@@ -13,12 +13,11 @@ from starlette.routing import Route
 
 from rematte.serve import look
 from rematte.serve.bodies import read_json
-from rematte.serve.choice import read_choice
+from rematte.serve.choice import LONGEST, read_choice
 from rematte.serve.job import Job
 from rematte.serve.jobs import Jobs
 
 _SIDES = {"thumb": 160, "frame": look.SIDE}
-_LATEST = 1e6  # [s]
 _HELD, _POLL_PERIOD = 1.0, 0.05  # how long a request waits for its picture [s]
 
 
@@ -78,7 +77,7 @@ def _time(value: Any) -> float:
         at = float(value)
     except (TypeError, ValueError, OverflowError):
         at = -1.0
-    if not 0 <= at <= _LATEST:
+    if not 0 <= at <= LONGEST:
         raise ValueError(f"at must be a time in seconds, got {value!r:.60}")
     return round(at, 3)
 
