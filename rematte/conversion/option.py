@@ -85,7 +85,7 @@ class ConvertOptions(MattingOptions, total=False):
     preset: str | None
     max_bytes: int | None
     packed: Literal["side", "stacked"] | None
-    exr_compression: Literal["zip", "zips", "rle", "none"]
+    exr_compression: Literal["zip", "zips", "rle", "none"] | None
     start_number: int | None
     tone_map: Switched
     audio: bool

@@ -105,7 +105,7 @@ def plan_outputs(
             mbps=options.output_video_mbps,
             tone_map=options.tone_map == "auto",
             alpha_mode=options.alpha_mode,
-            exr_compression=options.exr_compression,
+            exr_compression=options.exr_compression or "zip",
             packed=options.packed or "",
         )
         background = None

@@ -108,7 +108,7 @@ DEFAULTS: dict[str, Any] = {
     "codec": None,
     "crf": None,
     "alpha_mode": None,
-    "exr_compression": "zip",
+    "exr_compression": None,
     "fit": "contain",
     "max_bytes": None,
     "max_rate": None,

@@ -12,6 +12,8 @@ from conftest import make_clip
 from fakes import Fake
 from PIL import Image
 
+from rematte.cli.app import build_parser
+from rematte.cli.flags import settings
 from rematte.conversion.presets import PRESETS
 from rematte.convert import convert_video
 from rematte.errors import OutputError
@@ -180,6 +182,13 @@ def test_what_a_preset_fills_in_without_effect_is_noted(
     )
     assert code == 2
     assert "limit (--limit) 2 has no effect here" in err
+
+
+def test_a_given_flag_wins_even_where_it_names_the_default() -> None:
+    words = ["convert", "in.mp4", "-o", "o_%02d.exr", "--preset", "nuke"]
+    for more, found in (([], "zips"), (["--exr-compression", "zip"], "zip")):
+        given = settings(build_parser().parse_args([*words, *more]), "cpu")
+        assert make_options(**given).exr_compression == found
 
 
 def test_presets_name_options_and_say_why() -> None:
