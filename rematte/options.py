@@ -399,8 +399,9 @@ class Options:
     )  # fmt: skip
     exr_compression: str | None = _option(
         None, "--exr-compression",
-        "compression of OpenEXR: zip (16 rows at once, the default), zips (one row) and "
-        "rle are lossless", group=_ENCODING, choices=("zip", "zips", "rle", "none"),
+        "compression of OpenEXR: zip (16 rows at once, the default), zips (one row), "
+        "rle or none; all are lossless",
+        group=_ENCODING, choices=("zip", "zips", "rle", "none"),
         works="OpenEXR images",
         applies=lambda c: any(e.compression for e in c.encodings.values()),
     )  # fmt: skip
