@@ -14,6 +14,13 @@ const MOST = 64; // marks
 /** Whether the person was chosen at a time that is not converted. */
 const isOutside = ({ person, start, end }) => person && (person.at < (start ?? 0) || person.at >= (end ?? Infinity));
 
+/** Whether nothing of a picture can be seen. */
+function isEmpty(image) {
+  const small = new OffscreenCanvas(64, 64).getContext("2d");
+  small.drawImage(image, 0, 0, 64, 64);
+  return small.getImageData(0, 0, 64, 64).data.every((value, index) => index % 4 < 3 || value < 26);
+}
+
 /** Wire up a card's look at a moment; `changed` is called when the choice was. */
 export function makeLook(card, id, { ratio, changed }) {
   const find = (selector) => card.querySelector(selector);
@@ -125,6 +132,7 @@ export function makeLook(card, id, { ratio, changed }) {
       ready(content) {
         cutout.onload = () => {
           made = true;
+          if (isEmpty(cutout) && !describe()) verdict = { nobody: true };
           say();
           timer = setTimeout(() => judge(at, wanted), JUDGED);
         };

@@ -34,7 +34,7 @@ function addFile(file) {
   function fail(text) {
     row.classList.add("failed");
     row.querySelector("progress").hidden = true;
-    status.textContent = text ?? words().lost;
+    status.textContent = text?.replace(`${file.name}: `, "") ?? words().lost;
     button.textContent = "✕";
     button.setAttribute("aria-label", words().remove);
     button.onclick = () => row.remove();
