@@ -335,14 +335,13 @@ class Jobs:
         warm: WorkerProcess | None = None  # has loaded the network for an earlier job
         while (taken := self._take(warm)) is not None:
             job, process = taken
-            run, settings, begin = job.turn, job.settings, time.monotonic()
+            run, settings = job.turn, job.settings
             result: dict[str, Any] = {"run": run, "settings": settings}
             try:
                 result["notes"], error = self._convert(
                     job, process, run, settings, warm
                 )
                 if job.state == "running" and not error:
-                    self._learn_speed(job, time.monotonic() - begin)
                     self._deliver(job, result)
             except (WorkError, ValueError, OSError) as caught:
                 result["notes"], error = [], str(caught)
@@ -463,6 +462,8 @@ class Jobs:
                 process.close()
                 process = self._processes[job.id] = self._start_process()
             done = call(process, work.convert, *arguments, report=report)
+        if job.state == "running" and not done.error:
+            self._learn_speed(job, done.seconds)
         names = {folder / job.file: job.name, Path(background): "the background"}
         names |= {target / file: file for file in FILES.values()}
         clean = [

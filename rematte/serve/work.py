@@ -143,7 +143,7 @@ def convert(
     Returns:
         The job with how it went.
     """
-    outputs, last = settings["outputs"], 0.0
+    outputs, begin, last = settings["outputs"], time.monotonic(), 0.0
     report("look", 0, None)
 
     def report_sometimes(done: int, total: int | None) -> None:
@@ -172,6 +172,7 @@ def convert(
             write_playable(path, shown, folder / PLAYABLE, choice.start)
         except (ValueError, OSError) as error:  # the outputs are complete all the same
             job.notes.append(f"no small video to play here: {error}")
+    job.seconds = time.monotonic() - begin
     return job
 
 

@@ -13,14 +13,17 @@ const SHOWN_AS = { png: "mov", webp: "mov", jpg: "mp4", mask: "alpha" };
 /**
  * Make the card of a job; gives the element and what updates it.
  *
- * `common` has the choices for all clips, and `own` those of this one, or null.
+ * `common` has the choices for all clips, and `own` those of this one, or null. `kept` has
+ * who is cut out of which part of it, or null.
  */
-export function makeCard(id, common, own) {
+export function makeCard(id, common, own, kept) {
   const card = template.content.firstElementChild.cloneNode(true);
   const find = (selector) => card.querySelector(selector);
   const form = find("form");
   const player = makePlayer(card);
-  const look = makeLook(card, id, { ratio: () => job.info.ratios[qualityIndex(value())], changed: () => paint() });
+  const look = makeLook(card, id, {
+    ratio: () => job.info.ratios[qualityIndex(value())], changed: common.follow, drawn: () => paint(), kept,
+  });
   let job = null;
   let begun = null; // when, and at which frame, this run was first seen
   let shown = null; // the run whose result is shown

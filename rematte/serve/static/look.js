@@ -21,8 +21,13 @@ function isEmpty(image) {
   return small.getImageData(0, 0, 64, 64).data.every((value, index) => index % 4 < 3 || value < 26);
 }
 
-/** Wire up a card's look at a moment; `changed` is called when the choice was. */
-export function makeLook(card, id, { ratio, changed }) {
+/**
+ * Wire up a card's look at a moment.
+ *
+ * `changed` is called when the choice was, which is `kept`, and `drawn` when the moment is
+ * shown.
+ */
+export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   const find = (selector) => card.querySelector(selector);
   const original = find(".original img");
   const stage = find(".stage");
@@ -55,6 +60,7 @@ export function makeLook(card, id, { ratio, changed }) {
 
   function undone() {
     scrub.setPart(choice);
+    kept.set(choice);
     changed();
     say();
     refresh();
@@ -122,7 +128,7 @@ export function makeLook(card, id, { ratio, changed }) {
     load(jobAddress(id, `still/frame?at=${at}`), {
       urgent: true,
       wanted,
-      ready(content) { replace(original, content); changed(); },
+      ready(content) { replace(original, content); drawn(); },
       failed: () => {},
     });
     load(jobAddress(id, "cutout"), {
@@ -208,7 +214,7 @@ export function makeLook(card, id, { ratio, changed }) {
         frame.style.setProperty("--shape", info.width / info.height);
       }
       scrub.open(info);
-      choice = { ...choice, ...saved };
+      choice = { ...choice, ...saved, ...kept.get() };
       scrub.setPart(choice);
       say();
     },

@@ -1,6 +1,6 @@
 // The page: files in, cards for the jobs.
 
-import { makeCommon, ownChoices } from "./common.js";
+import { makeCommon, ownChoices, ownLook } from "./common.js";
 import { makeCard } from "./job.js";
 import { listen, upload } from "./server.js";
 import { switchLanguage, translate, words } from "./words.js";
@@ -85,7 +85,7 @@ listen((state) => {
   limit = state.limit;
   for (const job of state.jobs) {
     if (!cards.has(job.id)) {
-      const made = makeCard(job.id, common, ownChoices(job.id));
+      const made = makeCard(job.id, common, ownChoices(job.id), ownLook(job.id));
       cards.set(job.id, made);
       find("jobs").prepend(made.element);
     }
