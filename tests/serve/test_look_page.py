@@ -78,7 +78,7 @@ def test_a_moment_is_chosen_and_thumbnails_come(page: Page) -> None:
     assert min(alpha(page)) > 200
     look_at(page, 2 * COUNT - 2)
     assert max(alpha(page)) < 50
-    expect(page.locator(".verdict")).to_have_text("No people found here.", timeout=LONG)
+    expect(page.locator(".verdict")).to_contain_text("No people found here.")
     page.locator(".scrub .at").press("Home")
     expect(page.locator(".now")).to_have_text("0:00.0")
     for _ in range(5):

@@ -2,7 +2,7 @@
 
 import * as server from "./server.js";
 import { describe, makeSettings, remember, remembered } from "./settings.js";
-import { size, words } from "./words.js";
+import { list, size, words } from "./words.js";
 
 const CLOSED = "rematte-settings-closed";
 // What was chosen for single clips, by the id of the job.
@@ -94,7 +94,7 @@ export function makeCommon(cards, announce) {
     for (const card of ready()) {
       await card.start().then(() => { count += 1; }, (error) => failed.push(`${card.job().name} (${error.message})`));
     }
-    if (failed.length) refuse(words().unstarted(failed.join(", ")));
+    if (failed.length) refuse(words().unstarted(list(failed)));
     if (!count) return;
     announce(words().allStarted(count));
     document.getElementById("jobs-title").focus(); // the button is gone

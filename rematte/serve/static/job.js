@@ -3,8 +3,8 @@
 import { makeLook } from "./look.js";
 import { makePlayer } from "./player.js";
 import * as server from "./server.js";
-import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, toSettings } from "./settings.js";
-import { size, translate, words } from "./words.js";
+import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, rateOf, toSettings } from "./settings.js";
+import { list, size, translate, words } from "./words.js";
 
 const template = document.getElementById("job-card");
 // Outputs of photos are played like those of videos.
@@ -152,10 +152,10 @@ export function makeCard(id, common, own, kept) {
     find(".earlier").hidden = !earlier.length;
     if (!newest || shown === newest.run) return;
     shown = newest.run;
-    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), job.info.rate);
+    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), rateOf(job.info, newest.settings));
     find(".downloads").replaceChildren(...makeLinks(newest));
     for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
-    find(".notes").replaceChildren(...[...newest.notes, ...newest.copies ? [words().copies(newest.copies.join(", "))] : []].map((note) => {
+    find(".notes").replaceChildren(...[...newest.notes, ...newest.copies ? [words().copies(list(newest.copies))] : []].map((note) => {
       const item = document.createElement("li");
       item.textContent = note;
       return item;
@@ -185,7 +185,7 @@ export function makeCard(id, common, own, kept) {
     if (!job) return;
     look.say();
     find(".badge").textContent = words().states[job.state];
-    find(".facts").textContent = [words().facts(job), job.info.bytes && size(job.info.bytes)].filter(Boolean).join(", ");
+    find(".facts").textContent = list([words().facts(job), job.info.bytes && size(job.info.bytes)].filter(Boolean));
     choices.say();
     follow();
     find(".setup > summary").textContent = job.results.length ? words().again : words().setup;

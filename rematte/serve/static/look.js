@@ -189,11 +189,9 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
     busy.hidden = made;
     busy.classList.toggle("failed", problem !== "");
     find(".again").hidden = problem === "";
+    const doubt = verdict && ["nobody", "unsure", "edges"].find((name) => verdict[name]);
     find(".verdict").textContent = !verdict ? ""
-      : verdict.nobody ? words().nobody
-      : verdict.unsure ? words().unsure
-      : verdict.edges ? words().edges
-      : words().sureHere;
+      : doubt ? `${words()[doubt]} ${words().closer}` : words().sureHere;
     find(".chosen").textContent = describe();
     find(".undo").disabled = !before.length;
     find(".clear").disabled = !choice.person && !choice.marks.length;
