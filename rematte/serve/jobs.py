@@ -420,11 +420,11 @@ class Jobs:
                 ]
                 if waiting:
                     job = min(waiting, key=lambda job: job.turn)
-                    job.state, job.step = "running", "load"
-                    self._save(job)
                     if warm is not None and not warm.alive:
                         warm.close()
                         warm = None
+                    job.state, job.step = "running", "look" if warm else "load"
+                    self._save(job)
                     try:
                         process = warm or self._start_process()
                     except WorkError as error:
