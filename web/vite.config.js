@@ -37,12 +37,14 @@ const serviceWorker = {
   generateBundle(_, bundle) {
     // Runtimes of megabytes are kept when one of them has been used.
     const files = Object.keys(bundle).filter(name => !/\.(wasm|map)$|ort\.|tfjs/.test(name));
-    const own = ['./', 'icon.svg', 'manifest.webmanifest', 'sample.mp4'];
+    const saving = files.filter(name => /convert-/.test(name));
+    const own = ['./', 'icon.svg', 'manifest.webmanifest', ...files.filter(name => !saving.includes(name))];
     const source = readFileSync(new URL('src/sw.js', import.meta.url), 'utf8');
     this.emitFile({
       type: 'asset',
       fileName: 'sw.js',
-      source: source.replace('FILES', JSON.stringify([...own, ...files])),
+      source: source.replace('(FILES)', `(${JSON.stringify(own)})`)
+        .replace('LATER', JSON.stringify(['sample.mp4', ...saving])),
     });
   },
 };

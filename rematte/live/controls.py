@@ -1,5 +1,6 @@
 """The choices that the window's keys change, and its messages."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ KEYS = {
 # lost, or found, when that has changed for so long.
 _SHARE, _SETTLED = 0.002, 0.5  # [s]
 _EVERY = 8  # step between the samples of alpha [pixels]
+_SAID = 3.0  # how long a message of a key is shown [s]
 
 
 @dataclass
@@ -33,7 +35,9 @@ class Controls:
         paused: Whether no picture is taken.
         recording: Whether pictures are recorded; None where no file was named.
         help: Whether the keys are shown.
-        said: The newest message for the user.
+        nobody: Whether nobody is in the picture.
+        said: What the last key has changed.
+        pressed: When that was, as `time.monotonic` tells [s].
     """
 
     backgrounds: Sequence[str] = ("green",)
@@ -42,10 +46,22 @@ class Controls:
     paused: bool = False
     recording: bool | None = None
     help: bool = True
+    nobody: bool = False
     said: str = ""
+    pressed: float = float("-inf")
+
+    @property
+    def message(self) -> str:
+        """What the user is to know now, or ""."""
+        if self.said and time.monotonic() - self.pressed < _SAID:
+            return self.said
+        if self.paused:
+            return "paused: p resumes"
+        return "nobody is in the picture" if self.nobody else ""
 
     def press(self, key: str) -> None:
         """Do what a key of `KEYS` stands for; the window does the rest itself."""
+        self.said, self.pressed = "", time.monotonic()
         if key == "b":
             self.background = (self.background + 1) % len(self.backgrounds)
             self.said = f"background: {self.backgrounds[self.background]}"
@@ -54,7 +70,6 @@ class Controls:
             self.said = "mirrored" if self.mirror else "not mirrored"
         elif key == "p":
             self.paused = not self.paused
-            self.said = "paused: p resumes" if self.paused else ""
         elif key == "r" and self.recording is None:
             self.said = "no recording: start again with --record FILE"
         elif key == "r":

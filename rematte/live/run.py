@@ -291,8 +291,7 @@ def _mattes(
             before = now
         matted = stream(_mirrored(arrival) if controls.mirror else arrival.frame)
         if presence.look(matted, float(matted.frame.time)):
-            there = presence.changes[-1][1]
-            controls.said = "" if there else "nobody is in the picture"
+            controls.nobody = not presence.changes[-1][1]
         name = controls.backgrounds[controls.background]
         pixels = renderers[name](matted)
         yield replace(matted.frame, pixels=pixels), arrival.arrived

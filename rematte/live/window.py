@@ -114,7 +114,7 @@ class Window:
         top = 0
         for text, colour, shown in (
             ("recording", _RED, controls.recording),
-            (controls.said, _TEXT, controls.said),
+            (controls.message, _TEXT, controls.message),
             (keys, _TEXT, controls.help),
         ):
             if not shown:

@@ -72,7 +72,8 @@ def check_name(name: str, suffixes: tuple[str, ...] | set[str]) -> str:
     suffix = Path(name).suffix.lower()
     if suffix not in suffixes:
         raise ValueError(
-            f"name {name!r} must end in one of {', '.join(sorted(suffixes))}"
+            f"name {name!r} ends in no suffix that is taken here; save a video as "
+            ".mp4, .mov or .mkv, a picture as .jpg or .png"
         )
     return suffix
 

@@ -23,7 +23,13 @@ from rematte.serve.choice import Choice
 from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
 from rematte.serve.job import PILLOW_IMAGES, Job, read_job
 from rematte.serve.pictures import Pictures
-from rematte.serve.processes import SharedProcess, WorkError, call, without_flags
+from rematte.serve.processes import (
+    SharedProcess,
+    WorkError,
+    call,
+    start_process,
+    without_flags,
+)
 from rematte.serve.settings import (
     FILES,
     NETWORK_SHARE,
@@ -79,7 +85,7 @@ class Jobs:
         if not 1 <= at_once <= _MOST_AT_ONCE:
             raise ValueError(f"jobs must be 1 to {_MOST_AT_ONCE}, got {at_once}")
         self.version, self._output = 0, output
-        self._start_process = partial(WorkerProcess, load, threads, memory)
+        self._start_process = partial(start_process, load, threads, memory)
         self._store = Store(folder)
         self.notes = self._store.notes
         self._changed = threading.Condition(threading.RLock())
@@ -87,7 +93,7 @@ class Jobs:
         self._closing = False
         # Uploads do not wait behind previews.
         self._examiner = SharedProcess(
-            partial(WorkerProcess, _no_model, threads, memory)
+            partial(start_process, _no_model, threads, memory)
         )
         self._viewer = SharedProcess(self._start_process)
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
@@ -329,14 +335,13 @@ class Jobs:
         warm: WorkerProcess | None = None  # has loaded the network for an earlier job
         while (taken := self._take(warm)) is not None:
             job, process = taken
-            run, settings, begin = job.turn, job.settings, time.monotonic()
+            run, settings = job.turn, job.settings
             result: dict[str, Any] = {"run": run, "settings": settings}
             try:
                 result["notes"], error = self._convert(
                     job, process, run, settings, warm
                 )
                 if job.state == "running" and not error:
-                    self._learn_speed(job, time.monotonic() - begin)
                     self._deliver(job, result)
             except (WorkError, ValueError, OSError) as caught:
                 result["notes"], error = [], str(caught)
@@ -345,6 +350,7 @@ class Jobs:
             with self._changed:
                 if self._closing:
                     warm = process
+                    self._take_back(result)
                     break
                 whole = job.state == "running" and not error
                 if job.state == "running" and job.id in self._jobs:
@@ -353,6 +359,7 @@ class Jobs:
             warm = process if whole else None
             if not whole:
                 process.close()
+                self._take_back(result)
             if removed:
                 self.discard(job.id)
             else:
@@ -379,12 +386,19 @@ class Jobs:
         result["sizes"] = dict(zip(result["settings"]["outputs"], sizes, strict=True))
         if self._output is None:
             return
+        result["copies"] = []
         try:
-            copies = [copy_out(path, self._output, name) for path, name in files]
-            result["copies"] = [copy.name for copy in copies]
+            for path, name in files:
+                result["copies"].append(copy_out(path, self._output, name).name)
         except OSError as error:
             why = error.strerror or error
             result["notes"].append(f"could not be copied to {self._output}: {why}")
+
+    def _take_back(self, result: dict[str, Any]) -> None:
+        """Delete the copies of a result that a job did not get in the end."""
+        for name in result.get("copies", ()):
+            if self._output is not None:
+                (self._output / name).unlink(missing_ok=True)
 
     def _learn_speed(self, job: Job, seconds: float) -> None:
         megapixels = job.info["width"] * job.info["height"] / 1e6
@@ -406,12 +420,17 @@ class Jobs:
                 ]
                 if waiting:
                     job = min(waiting, key=lambda job: job.turn)
-                    job.state, job.step = "running", "load"
-                    self._save(job)
                     if warm is not None and not warm.alive:
                         warm.close()
                         warm = None
-                    process = warm or self._start_process()
+                    job.state, job.step = "running", "look" if warm else "load"
+                    self._save(job)
+                    try:
+                        process = warm or self._start_process()
+                    except WorkError as error:
+                        job.state, job.error = "failed", str(error)
+                        self._save(job)
+                        continue
                     self._processes[job.id] = process
                     return job, process
                 self._changed.wait()
@@ -443,6 +462,8 @@ class Jobs:
                 process.close()
                 process = self._processes[job.id] = self._start_process()
             done = call(process, work.convert, *arguments, report=report)
+        if job.state == "running" and not done.error:
+            self._learn_speed(job, done.seconds)
         names = {folder / job.file: job.name, Path(background): "the background"}
         names |= {target / file: file for file in FILES.values()}
         clean = [

@@ -16,6 +16,23 @@ class WorkError(Exception):
     """What was asked for failed; the message is a sentence for the page."""
 
 
+def start_process(
+    load: Callable[[], Any], threads: int, memory: int | None
+) -> WorkerProcess:
+    """Start a worker process; see `WorkerProcess`.
+
+    Raises:
+        WorkError: If the system refuses to.
+    """
+    try:
+        return WorkerProcess(load, threads, memory)
+    except OSError as error:
+        raise WorkError(
+            f"no process can be started for it ({error.strerror or error}); close "
+            "other programs, and try again"
+        ) from error
+
+
 def call(
     process: WorkerProcess,
     function: Callable[..., Any],
@@ -38,12 +55,12 @@ def call(
 
 def without_flags(text: str) -> str:
     """Leave flags, and remedies that name them, out of a message."""
-    text = re.sub(r" \(--[a-z-]+\)", "", text)
+    what, *remedies = text.split("; ")
     clauses = [
         ", or ".join(
             part for part in clause.split(", or ") if not re.search("--[a-z]", part)
         )
-        for clause in text.split("; ")
+        for clause in (re.sub(r" \(--[a-z-]+\)", "", what), *remedies)
     ]
     return "; ".join(filter(None, clauses))
 

@@ -143,7 +143,7 @@ def convert(
     Returns:
         The job with how it went.
     """
-    outputs, last = settings["outputs"], 0.0
+    outputs, begin, last = settings["outputs"], time.monotonic(), 0.0
     report("look", 0, None)
 
     def report_sometimes(done: int, total: int | None) -> None:
@@ -153,24 +153,26 @@ def convert(
             report("", done, total)
 
     files = {key: folder / FILES[key] for key in outputs}
+    shown = {_SHOWN_AS.get(key, key): file for key, file in files.items()}
     job = Job(path, {kind_of(key): file for key, file in files.items()})
     choice = read_choice(settings["choice"])
     with VideoReader(path) as reader:
         info = reader.info
     with TemporaryDirectory(prefix="rematte-") as scratch:
+        if "webp" in outputs and not info.still:  # FFmpeg cannot read it
+            alpha = job.outputs.setdefault("alpha", Path(scratch, FILES["alpha"]))
+            shown = {**shown, "alpha": alpha}
+            del shown["mov"]
         options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
-    if job.status == "failed":
-        return job
-    report("", job.frames, job.frames)
-    if "webp" in outputs and not info.still:  # FFmpeg cannot read it
-        job.notes.append("moving WebP is not played on this page; download it")
-        return job
-    try:
-        shown = {_SHOWN_AS.get(key, key): file for key, file in files.items()}
-        write_playable(path, shown, folder / PLAYABLE, choice.start)
-    except (ValueError, OSError) as error:  # the outputs are complete all the same
-        job.notes.append(f"no small video to play here: {error}")
+        if job.status == "failed":
+            return job
+        report("", job.frames, job.frames)
+        try:
+            write_playable(path, shown, folder / PLAYABLE, choice.start)
+        except (ValueError, OSError) as error:  # the outputs are complete all the same
+            job.notes.append(f"no small video to play here: {error}")
+    job.seconds = time.monotonic() - begin
     return job
 
 

@@ -13,8 +13,8 @@ from rematte.workers import storage
 
 # Suffixes that folders are searched for; a file that is named may have any.
 VIDEOS = {
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+    *(".3gp", ".asf", ".avi", ".dv", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 }
 _FIELDS = ("stem", "name", "suffix", "folder")
 _FIELD = re.compile(r"\{(\w*)\}")

@@ -70,8 +70,12 @@ def test_keys_are_shown_and_do_what_they_say() -> None:
     assert (controls.background, controls.mirror, controls.paused) == (1, True, True)
     assert switched == [1]
     assert controls.recording is None
-    assert "--record FILE" in controls.said
-    controls.said = ""
+    assert "--record FILE" in controls.message
+    controls.pressed -= 5  # what a key has changed is said for a while
+    assert controls.message.startswith("paused")
+    controls.paused, controls.nobody = False, True
+    assert controls.message.startswith("nobody")
+    controls.nobody = False
     window.refresh()
     assert not pygame.surfarray.array3d(pygame.display.get_surface()).any()
     for ending in ("q", "escape"):

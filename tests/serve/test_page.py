@@ -2,8 +2,6 @@
 
 import re
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,9 +13,8 @@ from conftest import make_clip, require
 from fakes import decode
 from PIL import Image
 from playwright.sync_api import Page, expect
+from served import CLIP, LONG, ROOT, Served, is_state, opened, upload
 
-ROOT = Path(__file__).parents[2]
-CLIP = ROOT / "demo" / "clip.mp4"
 STATIC = ROOT / "rematte" / "serve" / "static"
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 # Counts what is loaded at the same time.
@@ -41,35 +38,6 @@ COUNT = """
     send.call(this, body);
   };
 """
-LONG = 300_000  # a conversion on a machine with other things to do [ms]
-expect.set_options(timeout=30_000)  # an answer on such a machine
-
-
-class Served:
-    """`rematte serve` as a process.
-
-    Args:
-        folder: The work folder.
-        port: Where; 0 takes any.
-    """
-
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        self.folder = folder
-        words = ["serve", "--folder", str(folder), "--port", str(port), "--jobs", "2"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rematte", *words],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.address = re.search(r"http\S+", self.process.stdout.readline())[0]  # type: ignore[index]
-        self.port = int(self.address.split("/")[2].split(":")[1])
-
-    def end(self, number: int = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
 
 
 @pytest.fixture(scope="module")
@@ -103,24 +71,14 @@ def serve() -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Page]:
-    """The page in a new profile; it must report no error of its own."""
-    context = browser.new_context(locale="en-US", accept_downloads=True)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda line: errors.append(line.text) if "Security" in line.text else None,
-    )
-    page.goto(served.address)
-    yield page
-    page.on("dialog", lambda dialog: dialog.accept())
-    cards = page.locator(".card")
-    while left := cards.count():
-        cards.first.get_by_role("button", name="Remove").click()
-        expect(cards).to_have_count(left - 1)
-    context.close()
-    assert not errors
+    """The page in a new profile, whose clips are removed at the end."""
+    with opened(browser, served.address) as page:
+        yield page
+        page.on("dialog", lambda dialog: dialog.accept())
+        cards = page.locator(".card")
+        while left := cards.count():
+            cards.first.get_by_role("button", name="Remove").click()
+            expect(cards).to_have_count(left - 1)
 
 
 def draw(path: Path, rounds: int) -> Path:
@@ -132,12 +90,6 @@ def draw(path: Path, rounds: int) -> Path:
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("clips") / "long.mp4", 12)
-
-
-def upload(page: Page, *paths: Path) -> None:
-    before = page.locator(".card").count()
-    page.set_input_files("#files", [str(path) for path in paths])
-    expect(page.locator(".card")).to_have_count(before + len(paths), timeout=LONG)
 
 
 def choose(page: Page, **boxes: bool) -> None:
@@ -152,12 +104,6 @@ def choose_fast(page: Page) -> None:
 
 def start(page: Page) -> None:
     page.locator(".card .start:visible").first.click()
-
-
-def is_state(page: Page, state: str) -> None:
-    expect(page.locator(".card").first).to_have_attribute(
-        "data-state", state, timeout=LONG
-    )
 
 
 def is_under_way(page: Page) -> None:

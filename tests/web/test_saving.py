@@ -280,6 +280,7 @@ def test_the_sample_without_a_server(browser: Any) -> None:
         page = context.new_page()
         page.goto(own.address)
         demo_page.ready(page, "wasm")
+        wait(page, "caches.match('./sample.mp4').then(Boolean)")
         own.stop()
         page.reload()
         demo_page.ready(page, "wasm")

@@ -5,8 +5,17 @@ const KEPT = 'rematte';
 
 self.addEventListener('install', event => {
   self.skipWaiting();
-  event.waitUntil(caches.open(KEPT).then(cache => cache.addAll(FILES)));
+  event.waitUntil(keep(FILES));
 });
+
+// What is large and not needed at first, once the network has been loaded.
+self.addEventListener('message', event => event.waitUntil(keep(LATER)));
+
+async function keep(files) {
+  const cache = await caches.open(KEPT);
+  const missing = await Promise.all(files.map(async file => await cache.match(file) ? [] : [file]));
+  await cache.addAll(missing.flat());
+}
 
 self.addEventListener('activate', event => event.waitUntil(self.clients.claim()));
 

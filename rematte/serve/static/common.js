@@ -2,30 +2,36 @@
 
 import * as server from "./server.js";
 import { describe, makeSettings, remember, remembered } from "./settings.js";
-import { size, words } from "./words.js";
+import { list, size, words } from "./words.js";
 
 const CLOSED = "rematte-settings-closed";
-const OWN = "rematte-own"; // the choices of clips that differ, by the id of the job
+// What was chosen for single clips, by the id of the job.
+const OWN = "rematte-own"; // choices that differ from those for all
+const LOOK = "rematte-look"; // who is cut out of which part
 const form = document.getElementById("common");
 const bar = document.getElementById("all");
 const find = (selector) => form.querySelector(selector);
 
-function readOwn() {
+function readAll(store) {
   try {
-    return JSON.parse(localStorage.getItem(OWN)) ?? {};
+    return JSON.parse(localStorage.getItem(store)) ?? {};
   } catch {
     return {};
   }
 }
 
-/** The choices of one clip, or null, which outlive the page. */
-export const ownChoices = (id) => ({
-  get: () => readOwn()[id] ?? null,
+/** Something that was chosen for one clip, or null, which outlives the page. */
+const kept = (store) => (id) => ({
+  get: () => readAll(store)[id] ?? null,
   set(value) {
-    const { [id]: _, ...others } = readOwn();
-    localStorage.setItem(OWN, JSON.stringify(value ? { ...others, [id]: value } : others));
+    const { [id]: _, ...others } = readAll(store);
+    try {
+      localStorage.setItem(store, JSON.stringify(value ? { ...others, [id]: value } : others));
+    } catch { /* There is no room for it: it holds until the page is closed. */ }
   },
 });
+export const ownChoices = kept(OWN);
+export const ownLook = kept(LOOK);
 
 /** Wire up the choices for all; `cards` has the cards by id, `announce` says a sentence. */
 export function makeCommon(cards, announce) {
@@ -88,7 +94,7 @@ export function makeCommon(cards, announce) {
     for (const card of ready()) {
       await card.start().then(() => { count += 1; }, (error) => failed.push(`${card.job().name} (${error.message})`));
     }
-    if (failed.length) refuse(words().unstarted(failed.join(", ")));
+    if (failed.length) refuse(words().unstarted(list(failed)));
     if (!count) return;
     announce(words().allStarted(count));
     document.getElementById("jobs-title").focus(); // the button is gone
@@ -106,6 +112,7 @@ export function makeCommon(cards, announce) {
     value: choices.value,
     speeds: () => state.speeds,
     say,
+    follow,
     /** Take what the server says. */
     update(next) {
       state = next;
@@ -113,7 +120,9 @@ export function makeCommon(cards, announce) {
       if (key === shown) return;
       shown = key;
       const ids = new Set(state.jobs.map((job) => job.id));
-      for (const id of Object.keys(readOwn())) if (!ids.has(id)) ownChoices(id).set(null);
+      for (const [store, clips] of [[OWN, ownChoices], [LOOK, ownLook]]) {
+        for (const id of Object.keys(readAll(store))) if (!ids.has(id)) clips(id).set(null);
+      }
       form.hidden = !state.jobs.length;
       choices.offer(state.backgrounds);
       for (const card of cards.values()) card.offer(state.backgrounds);

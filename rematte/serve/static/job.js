@@ -3,8 +3,8 @@
 import { makeLook } from "./look.js";
 import { makePlayer } from "./player.js";
 import * as server from "./server.js";
-import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, toSettings } from "./settings.js";
-import { size, translate, words } from "./words.js";
+import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, rateOf, toSettings } from "./settings.js";
+import { list, size, translate, words } from "./words.js";
 
 const template = document.getElementById("job-card");
 // Outputs of photos are played like those of videos.
@@ -13,14 +13,17 @@ const SHOWN_AS = { png: "mov", webp: "mov", jpg: "mp4", mask: "alpha" };
 /**
  * Make the card of a job; gives the element and what updates it.
  *
- * `common` has the choices for all clips, and `own` those of this one, or null.
+ * `common` has the choices for all clips, and `own` those of this one, or null. `kept` has
+ * who is cut out of which part of it, or null.
  */
-export function makeCard(id, common, own) {
+export function makeCard(id, common, own, kept) {
   const card = template.content.firstElementChild.cloneNode(true);
   const find = (selector) => card.querySelector(selector);
   const form = find("form");
   const player = makePlayer(card);
-  const look = makeLook(card, id, { ratio: () => job.info.ratios[qualityIndex(value())], changed: () => paint() });
+  const look = makeLook(card, id, {
+    ratio: () => job.info.ratios[qualityIndex(value())], changed: common.follow, drawn: () => paint(), kept,
+  });
   let job = null;
   let begun = null; // when, and at which frame, this run was first seen
   let shown = null; // the run whose result is shown
@@ -149,10 +152,10 @@ export function makeCard(id, common, own) {
     find(".earlier").hidden = !earlier.length;
     if (!newest || shown === newest.run) return;
     shown = newest.run;
-    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), job.info.rate);
+    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), rateOf(job.info, newest.settings));
     find(".downloads").replaceChildren(...makeLinks(newest));
     for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
-    find(".notes").replaceChildren(...[...newest.notes, ...newest.copies ? [words().copies(newest.copies.join(", "))] : []].map((note) => {
+    find(".notes").replaceChildren(...[...newest.notes, ...newest.copies ? [words().copies(list(newest.copies))] : []].map((note) => {
       const item = document.createElement("li");
       item.textContent = note;
       return item;
@@ -182,7 +185,7 @@ export function makeCard(id, common, own) {
     if (!job) return;
     look.say();
     find(".badge").textContent = words().states[job.state];
-    find(".facts").textContent = [words().facts(job), job.info.bytes && size(job.info.bytes)].filter(Boolean).join(", ");
+    find(".facts").textContent = list([words().facts(job), job.info.bytes && size(job.info.bytes)].filter(Boolean));
     choices.say();
     follow();
     find(".setup > summary").textContent = job.results.length ? words().again : words().setup;

@@ -14,8 +14,20 @@ const MOST = 64; // marks
 /** Whether the person was chosen at a time that is not converted. */
 const isOutside = ({ person, start, end }) => person && (person.at < (start ?? 0) || person.at >= (end ?? Infinity));
 
-/** Wire up a card's look at a moment; `changed` is called when the choice was. */
-export function makeLook(card, id, { ratio, changed }) {
+/** Whether nothing of a picture can be seen. */
+function isEmpty(image) {
+  const small = new OffscreenCanvas(64, 64).getContext("2d");
+  small.drawImage(image, 0, 0, 64, 64);
+  return small.getImageData(0, 0, 64, 64).data.every((value, index) => index % 4 < 3 || value < 26);
+}
+
+/**
+ * Wire up a card's look at a moment.
+ *
+ * `changed` is called when the choice was, which is `kept`, and `drawn` when the moment is
+ * shown.
+ */
+export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   const find = (selector) => card.querySelector(selector);
   const original = find(".original img");
   const stage = find(".stage");
@@ -48,6 +60,7 @@ export function makeLook(card, id, { ratio, changed }) {
 
   function undone() {
     scrub.setPart(choice);
+    kept.set(choice);
     changed();
     say();
     refresh();
@@ -115,7 +128,7 @@ export function makeLook(card, id, { ratio, changed }) {
     load(jobAddress(id, `still/frame?at=${at}`), {
       urgent: true,
       wanted,
-      ready(content) { replace(original, content); changed(); },
+      ready(content) { replace(original, content); drawn(); },
       failed: () => {},
     });
     load(jobAddress(id, "cutout"), {
@@ -125,6 +138,7 @@ export function makeLook(card, id, { ratio, changed }) {
       ready(content) {
         cutout.onload = () => {
           made = true;
+          if (isEmpty(cutout) && !describe()) verdict = { nobody: true };
           say();
           timer = setTimeout(() => judge(at, wanted), JUDGED);
         };
@@ -175,11 +189,9 @@ export function makeLook(card, id, { ratio, changed }) {
     busy.hidden = made;
     busy.classList.toggle("failed", problem !== "");
     find(".again").hidden = problem === "";
+    const doubt = verdict && ["nobody", "unsure", "edges"].find((name) => verdict[name]);
     find(".verdict").textContent = !verdict ? ""
-      : verdict.nobody ? words().nobody
-      : verdict.unsure ? words().unsure
-      : verdict.edges ? words().edges
-      : words().sureHere;
+      : doubt ? `${words()[doubt]} ${words().closer}` : words().sureHere;
     find(".chosen").textContent = describe();
     find(".undo").disabled = !before.length;
     find(".clear").disabled = !choice.person && !choice.marks.length;
@@ -200,7 +212,7 @@ export function makeLook(card, id, { ratio, changed }) {
         frame.style.setProperty("--shape", info.width / info.height);
       }
       scrub.open(info);
-      choice = { ...choice, ...saved };
+      choice = { ...choice, ...saved, ...kept.get() };
       scrub.setPart(choice);
       say();
     },

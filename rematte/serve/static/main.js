@@ -1,6 +1,6 @@
 // The page: files in, cards for the jobs.
 
-import { makeCommon, ownChoices } from "./common.js";
+import { makeCommon, ownChoices, ownLook } from "./common.js";
 import { makeCard } from "./job.js";
 import { listen, upload } from "./server.js";
 import { switchLanguage, translate, words } from "./words.js";
@@ -34,7 +34,7 @@ function addFile(file) {
   function fail(text) {
     row.classList.add("failed");
     row.querySelector("progress").hidden = true;
-    status.textContent = text ?? words().lost;
+    status.textContent = text?.replace(`${file.name}: `, "") ?? words().lost;
     button.textContent = "✕";
     button.setAttribute("aria-label", words().remove);
     button.onclick = () => row.remove();
@@ -85,7 +85,7 @@ listen((state) => {
   limit = state.limit;
   for (const job of state.jobs) {
     if (!cards.has(job.id)) {
-      const made = makeCard(job.id, common, ownChoices(job.id));
+      const made = makeCard(job.id, common, ownChoices(job.id), ownLook(job.id));
       cards.set(job.id, made);
       find("jobs").prepend(made.element);
     }

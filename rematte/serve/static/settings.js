@@ -1,7 +1,7 @@
 // What to make of clips: a form for all of them, and one for each that differs.
 
 import * as server from "./server.js";
-import { translate, words } from "./words.js";
+import { list, translate, words } from "./words.js";
 
 const template = document.getElementById("settings");
 const STORE = "rematte-settings";
@@ -12,6 +12,7 @@ const RECEIVERS = {
   whatsapp: ["webp", "webp"], telegram: ["webm", "webp"],
 };
 const LONGEST = { whatsapp: 10, telegram: 3 }; // what they take of a clip [s]
+const MOST_RATE = { web: 30, slides: 30, whatsapp: 15, telegram: 30 }; // frames/s of what they get
 const NETWORK_SHARE = 0.5; // as on the server
 const OVER = ["mp4", "jpg"];
 const DEFAULT = {
@@ -67,10 +68,13 @@ export function estimate(info, value, speeds, seconds = null) {
   return speed && frames && !info.photo ? speed * frames * size : null;
 }
 
+/** How many frames per second a result has. */
+export const rateOf = (info, { preset }) => Math.min(info.rate, MOST_RATE[preset] ?? Infinity);
+
 /** A sentence on what will be made. */
 export function describe(value, photo) {
   const { outputs } = toSettings(value, photo);
-  const files = outputs.map((kind) => words().files[kind]).join(", ");
+  const files = list(outputs.map((kind) => words().files[kind]));
   return `${files || words().nothing} · ${words().details[qualityIndex(value)]}`;
 }
 

@@ -65,6 +65,7 @@ const WORDS = {
     unsure: "The network is unsure here: check the edges, or paint corrections.",
     edges: "Hair and edges are uncertain here.",
     sureHere: "The network is sure here.",
+    closer: "The conversion looks closer at people far away.",
     before: "Before",
     after: "After",
     slider: "How much of the original is shown",
@@ -154,6 +155,7 @@ const WORDS = {
     unsure: "网络对这里没有把握：请检查边缘，或涂抹修正。",
     edges: "这里的头发和边缘不太确定。",
     sureHere: "网络对这里有把握。",
+    closer: "转换时会更仔细地看远处的人物。",
     before: "处理前",
     after: "处理后",
     slider: "原片显示的比例",
@@ -166,7 +168,7 @@ const WORDS = {
     outputs: "输出内容",
     colour: "纯色",
     tint: "选择颜色",
-    blur: "模糊的原背景",
+    blur: "虚化",
     states: { ready: "就绪", queued: "排队中", running: "进行中", done: "完成", failed: "失败", cancelled: "已取消" },
     download: "下载",
     checking: "正在检查文件……",
@@ -190,11 +192,14 @@ if (!(language in WORDS)) language = "en";
 /** The texts in the chosen language. */
 export const words = () => WORDS[language];
 
+/** Texts as a list within a sentence. */
+export const list = (texts) => texts.join(language === "zh" ? "，" : ", ");
+
 /** A number of bytes in words. */
 export function size(bytes) {
   const [unit, name] = bytes < 1e6 ? [1e3, "KB"] : bytes < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
   const number = bytes / unit;
-  return `${number < 10 ? Number(number.toFixed(1)) : Math.round(number)} ${name}`;
+  return `${number < 10 ? Number(number.toFixed(1)) : Math.round(number)}\u00a0${name}`;
 }
 
 /** Switch to the other language. */
