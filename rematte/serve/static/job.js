@@ -129,7 +129,7 @@ export function makeCard(id, common, own, kept) {
     begun ??= { time: Date.now(), done };
     bar.value = frames ? Math.min(1, done / frames) : 0;
     const rate = (done - begun.done) / ((Date.now() - begun.time) / 1000);
-    const parts = [words().frames(done, frames)];
+    const parts = [words().frames(done, frames && Math.max(done, frames))]; // it is an estimate
     if (frames && done >= frames) parts.push(words().finishing);
     else if (frames && rate > 0 && done - begun.done > 10) parts.push(words().left((frames - done) / rate));
     find(".eta").textContent = parts.join(" · ");
