@@ -465,7 +465,7 @@ class Jobs:
         if job.state == "running" and not done.error:
             self._learn_speed(job, done.seconds)
         names = {folder / job.file: job.name, Path(background): "the background"}
-        names |= {target / file: file for file in FILES.values()}
+        names |= {target / file: file_name(job.name, file) for file in FILES.values()}
         clean = [
             _named(without_flags(text), names) for text in (*done.notes, done.error)
         ]
@@ -484,4 +484,6 @@ def _named(text: str, names: dict[Path, str]) -> str:
     for path, name in names.items():
         if path.is_absolute():
             text = text.replace(str(path), name)
+        if text.startswith(f"{path.name}: "):
+            text = name + text.removeprefix(path.name)
     return text

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rematte.video.encoding import choose
+from rematte.video.fitting import fitted_size
 from rematte.video.frame import Frame, Pixels
 from rematte.video.pixels import with_depth
 from rematte.video.read_options import ReadOptions
@@ -54,6 +55,9 @@ def write_playable(
     with VideoReader(files[shown[0]]) as reader:
         info, colour = reader.info, reader.info.colour
     size = shrunk_size(info.width, info.height, _SIDE)
+    with VideoReader(before) as reader:
+        shape = reader.info.height, reader.info.width
+    inner = fitted_size(shape, size[::-1], "contain")
     since = None if start is None else Fraction(start).limit_denominator(90_000)
     with ExitStack() as stack:
 
@@ -83,7 +87,7 @@ def write_playable(
                 if frames[0].time >= LONGEST:
                     break
                 begin = frames[0].time if begin is None else begin
-                original = originals(frames[0].time - begin)
+                original = _with_bars(originals(frames[0].time - begin), inner)
                 pixels = _views(original, dict(zip(shown, frames, strict=True)))
                 writer.write(replace(frames[0], pixels=np.hstack(pixels), alpha=None))
             writer.finish()
@@ -108,6 +112,17 @@ def _paced(frames: Iterator[Frame]) -> Callable[[Fraction], Pixels]:
         return with_depth(now.pixels, False)
 
     return at
+
+
+def _with_bars(pixels: Pixels, inner: tuple[int, int]) -> Pixels:
+    """Draw black bars around a picture, whose height and width are given."""
+    top, left = (pixels.shape[0] - inner[0]) // 2, (pixels.shape[1] - inner[1]) // 2
+    if top + left == 0:
+        return pixels
+    drawn = np.zeros_like(pixels)
+    part = np.s_[top : top + inner[0], left : left + inner[1]]
+    drawn[part] = pixels[part]
+    return drawn
 
 
 def _views(original: Pixels, frames: Mapping[str, Frame]) -> list[Pixels]:

@@ -129,7 +129,7 @@ export function makeCard(id, common, own, kept) {
     begun ??= { time: Date.now(), done };
     bar.value = frames ? Math.min(1, done / frames) : 0;
     const rate = (done - begun.done) / ((Date.now() - begun.time) / 1000);
-    const parts = [words().frames(done, frames)];
+    const parts = [words().frames(done, frames && Math.max(done, frames))]; // it is an estimate
     if (frames && done >= frames) parts.push(words().finishing);
     else if (frames && rate > 0 && done - begun.done > 10) parts.push(words().left((frames - done) / rate));
     find(".eta").textContent = parts.join(" · ");
@@ -155,16 +155,20 @@ export function makeCard(id, common, own, kept) {
     player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), rateOf(job.info, newest.settings));
     find(".downloads").replaceChildren(...makeLinks(newest));
     for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
-    find(".notes").replaceChildren(...[...newest.notes, ...newest.copies ? [words().copies(list(newest.copies))] : []].map((note) => {
-      const item = document.createElement("li");
-      item.textContent = note;
-      return item;
-    }));
     find(".earlier ul").replaceChildren(...earlier.map((result) => {
       const item = document.createElement("li");
       const text = document.createElement("span");
       text.dataset.run = result.run;
       item.append(text, ...makeLinks(result));
+      return item;
+    }));
+  }
+
+  function sayNotes({ notes, copies }) {
+    const all = copies?.length ? [...notes, words().copies(list(copies))] : notes;
+    find(".notes").replaceChildren(...all.map((note) => {
+      const item = document.createElement("li");
+      item.textContent = note;
       return item;
     }));
   }
@@ -190,6 +194,7 @@ export function makeCard(id, common, own, kept) {
     follow();
     find(".setup > summary").textContent = job.results.length ? words().again : words().setup;
     find(".previous").hidden = job.state === "done";
+    if (job.results.length) sayNotes(job.results[0]);
     for (const result of job.results.slice(1)) {
       const text = card.querySelector(`.earlier [data-run="${result.run}"]`);
       if (text) text.textContent = nameResult(result);

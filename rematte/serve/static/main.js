@@ -36,7 +36,9 @@ function addFile(file) {
     row.querySelector("progress").hidden = true;
     status.textContent = text?.replace(`${file.name}: `, "") ?? words().lost;
     button.textContent = "✕";
-    button.setAttribute("aria-label", words().remove);
+    delete button.dataset.word;
+    button.dataset.wordLabel = "remove";
+    translate(row);
     button.onclick = () => row.remove();
   }
 
