@@ -19,7 +19,7 @@ PACKAGE = Path(rematte.__file__).parent
 # modules that are only old public names.
 ALLOWED = {
     "__init__": {
-        *("conversion", "conversion/option", "convert", "engines", "matter"),
+        *("conversion", "conversion/option_types", "convert", "engines", "matter"),
         *("matting", "network", "options", "video", "weights"),
     },
     "__main__": {"cli"},
@@ -39,11 +39,16 @@ ALLOWED = {
         *("weights",),
     },
     "matting": {"engines", "prefetch", "video"},
-    "conversion/option": {"video"},
+    "conversion/option_types": {"video"},
     "conversion/presets": {"video"},
     "conversion/ranges": {"video"},
     "options": {
-        *("conversion/option", "conversion/presets", "conversion/ranges", "video"),
+        *(
+            "conversion/option_types",
+            "conversion/presets",
+            "conversion/ranges",
+            "video",
+        ),
     },
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
     "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},
