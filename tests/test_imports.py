@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from conftest import make_clip
@@ -102,6 +103,7 @@ def names_in(node: ast.Import | ast.ImportFrom) -> set[str]:
     return {node.module or ""}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
