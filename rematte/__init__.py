@@ -21,7 +21,7 @@ from rematte.errors import (
 from rematte.version import __version__
 
 if TYPE_CHECKING:
-    from rematte.conversion.option import (
+    from rematte.conversion.option_types import (
         Backdrop,
         ConvertOptions,
         DtypeName,
@@ -87,27 +87,27 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Backdrop": "conversion.option",
-    "ConvertOptions": "conversion.option",
+    "Backdrop": "conversion.option_types",
+    "ConvertOptions": "conversion.option_types",
     "DecodedFrame": "matter.pictures",
-    "DtypeName": "conversion.option",
+    "DtypeName": "conversion.option_types",
     "Frame": "video.frame",
     "Image": "video.pixels",
     "Matte": "network.matting_network",
     "Matted": "matting.matte",
     "Matter": "matter.matter",
-    "MatterOptions": "conversion.option",
+    "MatterOptions": "conversion.option_types",
     "MattingNetwork": "network.matting_network",
     "Memory": "matting.loop",
     "Options": "options",
     "Order": "video.pixels",
-    "OutputType": "conversion.option",
+    "OutputType": "conversion.option_types",
     "People": "matting.people",
     "Person": "matting.person",
     "PhotoSource": "matter.photo",
     "Picture": "matter.pictures",
     "Progress": "conversion.report",
-    "RatioName": "conversion.option",
+    "RatioName": "conversion.option_types",
     "Region": "matting.region",
     "Report": "convert",
     "Segmentation": "network.matting_network",

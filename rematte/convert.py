@@ -16,7 +16,12 @@ from rematte.conversion import pipes
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
 from rematte.conversion.model import ready_model
-from rematte.conversion.option import ConvertOptions, DtypeName, OutputType, RatioName
+from rematte.conversion.option_types import (
+    ConvertOptions,
+    DtypeName,
+    OutputType,
+    RatioName,
+)
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import (
     KINDS,

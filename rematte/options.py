@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from rematte.conversion.option import (
+from rematte.conversion.option_types import (
     Backdrop,
     BackgroundFit,
     Backing,

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Collection
 from dataclasses import fields
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +192,16 @@ def formula_network(variant: str, refiner: str) -> MattingNetwork:
     network = MattingNetwork(variant, refiner).eval().requires_grad_(False)
     network.load_state_dict(
         {
-            key: torch.from_numpy(np.asarray(formula_tensor(key, tuple(value.shape))))
+            key: _formula_tensor(key, tuple(value.shape))
             for key, value in network.state_dict().items()
         }
     )
     return network
+
+
+@cache
+def _formula_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(np.asarray(formula_tensor(key, shape)))
 
 
 def flag_defaults(except_for: Collection[str]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The benchmark runs and says what it ran; its figures are not tested."""
 
 import json
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ import pytest
 from rematte.bench import processes
 from rematte.bench import steps as bench
 from rematte.bench.steps import Case, Result
+from rematte.cli.app import build_parser
 from rematte.errors import InputError
+from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
 
 
@@ -91,9 +96,22 @@ def test_another_program_is_run_beside_this_one(
 def test_the_first_run_and_a_short_clip_are_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What is run; the test above runs such a process."""
     monkeypatch.setattr(processes, "_HD", (64, 48))
     monkeypatch.setattr(processes, "_SMALL", (32, 24))
     monkeypatch.setattr(bench, "quick", lambda clip, weights: {"hd_file_ratio": 1.0})
-    found = processes.quick()
-    assert {"first_run_s", "short_clip_ratio", "peak_mb", "hd_file_ratio"} == set(found)
-    assert all(value > 0 for value in found.values())
+    ran = []
+
+    def run(words: Any, folder: Path, **variables: str) -> processes.Process:
+        options = build_parser().parse_args([str(word) for word in words[3:]])
+        with VideoReader(options.input) as reader:
+            ran.append((reader.info.width, options.engine, bool(variables)))
+        assert words[:3] == [sys.executable, "-m", "rematte"]
+        assert not any(map(os.path.exists, variables.values())), "no empty cache"
+        return processes.Process(2.0 ** len(ran), 1.0, 10.0 * len(ran))
+
+    monkeypatch.setattr(processes, "run_process", run)
+    assert processes.quick() == {
+        "first_run_s": 2, "short_clip_ratio": 2, "peak_mb": 20, "hd_file_ratio": 1
+    }  # fmt: skip
+    assert ran == [(32, "auto", True), (64, "auto", False), (64, "plain", False)]

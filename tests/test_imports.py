@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from conftest import make_clip
@@ -19,7 +20,7 @@ PACKAGE = Path(rematte.__file__).parent
 # modules that are only old public names.
 ALLOWED = {
     "__init__": {
-        *("conversion", "conversion/option", "convert", "engines", "matter"),
+        *("conversion", "conversion/option_types", "convert", "engines", "matter"),
         *("matting", "network", "options", "video", "weights"),
     },
     "__main__": {"cli"},
@@ -39,11 +40,16 @@ ALLOWED = {
         *("weights",),
     },
     "matting": {"engines", "prefetch", "video"},
-    "conversion/option": {"video"},
+    "conversion/option_types": {"video"},
     "conversion/presets": {"video"},
     "conversion/ranges": {"video"},
     "options": {
-        *("conversion/option", "conversion/presets", "conversion/ranges", "video"),
+        *(
+            "conversion/option_types",
+            "conversion/presets",
+            "conversion/ranges",
+            "video",
+        ),
     },
     "conversion": {"engines", "matting", "options", "prefetch", "video"},
     "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},
@@ -97,6 +103,7 @@ def names_in(node: ast.Import | ast.ImportFrom) -> set[str]:
     return {node.module or ""}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

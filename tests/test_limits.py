@@ -1,7 +1,7 @@
 """Limits of size that keep the package readable."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import rematte
@@ -13,11 +13,14 @@ LONG_SIGNATURES = {"convert_video"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions() -> Iterator[tuple[Path, Function]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, Function):
-                yield path.relative_to(PACKAGE), node
+@cache
+def functions() -> list[tuple[Path, Function]]:
+    return [
+        (path.relative_to(PACKAGE), node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, Function)
+    ]
 
 
 def body_lines(function: Function) -> int:

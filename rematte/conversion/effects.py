@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rematte.conversion.option import Conversion
+from rematte.conversion.option_types import Conversion
 from rematte.conversion.outputs import Output
 from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options

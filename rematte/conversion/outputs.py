@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from rematte.conversion.cut_list import CutList, write_cuts
-from rematte.conversion.option import is_main
+from rematte.conversion.option_types import is_main
 from rematte.conversion.presets import check_preset
 from rematte.errors import OutputError
 from rematte.matting.background import (

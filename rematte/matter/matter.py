@@ -13,7 +13,7 @@ import numpy as np
 
 from rematte.conversion.look import fixed_regions, is_found
 from rematte.conversion.model import ready_model
-from rematte.conversion.option import Backdrop, MatterOptions
+from rematte.conversion.option_types import Backdrop, MatterOptions
 from rematte.conversion.outputs import make_finish
 from rematte.engines.choose import choose_engine, describe_engine, runs_whole
 from rematte.engines.engine import Engine

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rematte.conversion.option import DtypeName, RatioName
+from rematte.conversion.option_types import DtypeName, RatioName
 from rematte.matter.matter import Matter, Stream, formed
 from rematte.matter.pictures import Picture
 from rematte.matting.loop import choose_ratio

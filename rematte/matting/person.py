@@ -93,10 +93,8 @@ class Person:
         inside = 0 <= row < rows and 0 <= column < columns
         number = int(spread(labels, REACH)[row, column]) if inside else 0
         if not number:
-            scale = size[1] / columns
             places = ", ".join(
-                f"{round(where[1] * scale)},{round(where[0] * scale)}"
-                for where in find_centres(labels).values()
+                f"{left},{top}" for left, top in People.points(labels, size).values()
             )
             raise ValueError(
                 f"person {x:g},{y:g} (--person): nobody is there then; "
@@ -186,7 +184,7 @@ class Person:
 
     def _choose(self, labels: Labels, size: tuple[int, int]) -> None:
         """Choose the person in this scene, if they are there."""
-        centres, who = find_centres(labels), self.who
+        centres, who = _centres(labels), self.who
         if not centres:
             return
         if who.place:
@@ -213,7 +211,7 @@ class Person:
             self.take(labels, size)
 
 
-def find_centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
+def _centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
     """Give the centre of each person, as row and column, by number."""
     return {
         int(number): np.argwhere(labels == number).mean(0)

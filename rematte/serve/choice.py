@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.serve.bodies import read_number
 from rematte.video.sheet import encode_picture, shrunk_size
 
 Place = tuple[float, float]
@@ -192,7 +193,7 @@ def _read_mark(data: Any) -> Mark:
     points = data.get("points")
     if not isinstance(points, list) or not 0 < len(points) <= _MOST_POINTS:
         raise ValueError(f"points must be a list of 1 to {_MOST_POINTS} places")
-    size = _number("size", data.get("size", 0), 1)
+    size = read_number("size", data.get("size", 0), 1)
     if not size and len(points) != 2:
         raise ValueError(f"a box has two corners, got {len(points)}")
     since = _time("since", data.get("since")) or 0.0
@@ -216,21 +217,12 @@ def _keep(data: Mapping[str, Any]) -> bool:
     return keep
 
 
-def _number(name: str, value: Any, most: float) -> float:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not 0 <= value <= most:
-        raise ValueError(
-            f"{name} must be a number from 0 to {most:g}, got {value!r:.60}"
-        )
-    return float(value)
-
-
 def _time(name: str, value: Any) -> float | None:
-    return None if value is None else _number(name, value, LONGEST)
+    return None if value is None else read_number(name, value, LONGEST)
 
 
 def _place(pair: Any) -> Place:
     if not isinstance(pair, list) or len(pair) != 2:
         raise ValueError(f"a place must be two numbers from 0 to 1, got {pair!r:.60}")
-    x, y = (_number("a place", value, 1) for value in pair)
+    x, y = (read_number("a place", value, 1) for value in pair)
     return x, y

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from rematte.serve import look
-from rematte.serve.bodies import read_json
+from rematte.serve.bodies import read_json, read_number
 from rematte.serve.choice import LONGEST, read_choice
 from rematte.serve.job import Job
 from rematte.serve.jobs import Jobs
@@ -44,18 +44,18 @@ class Viewing:
         side = _SIDES.get(request.path_params["kind"])
         if side is None:
             raise HTTPException(404, f"a still is one of {', '.join(_SIDES)}")
-        at = _time(request.query_params.get("at", "0"))
+        at = _time(_seconds(request.query_params.get("at", "0")))
         return await _answer(self._jobs.still, self._job(request), at, side)
 
     async def _cutout(self, request: Request) -> Response:
         job, data = await self._asked(request)
         choice = read_choice(data.get("choice"))
-        at, ratio = _time(data.get("at")), _ratio(data.get("ratio"))
+        at, ratio = _moment(data)
         return await _answer(self._jobs.cutout, job, at, ratio, choice)
 
     async def _judge(self, request: Request) -> Response:
         job, data = await self._asked(request)
-        at, ratio = _time(data.get("at")), _ratio(data.get("ratio"))
+        at, ratio = _moment(data)
         return await _answer(self._jobs.judgement, job, at, ratio)
 
     async def _asked(self, request: Request) -> tuple[Job, dict[str, Any]]:
@@ -72,18 +72,17 @@ async def _answer(make: Any, *args: Any) -> Response:
     return Response(status_code=202)
 
 
-def _time(value: Any) -> float:
+def _seconds(text: str) -> float | str:
     try:
-        at = float(value)
-    except (TypeError, ValueError, OverflowError):
-        at = -1.0
-    if not 0 <= at <= LONGEST:
-        raise ValueError(f"at must be a time in seconds, got {value!r:.60}")
-    return round(at, 3)
+        return float(text)
+    except ValueError:
+        return text
 
 
-def _ratio(value: Any) -> float:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not 0 < value <= 1:
-        raise ValueError(f"ratio must be a number in (0, 1], got {value!r:.60}")
-    return float(value)
+def _time(value: Any) -> float:
+    return round(read_number("at", value, LONGEST), 3)
+
+
+def _moment(data: dict[str, Any]) -> tuple[float, float]:
+    """Check a time, and the ratio for it."""
+    return _time(data.get("at")), read_number("ratio", data.get("ratio"), 1, above=True)

@@ -21,7 +21,7 @@ from conftest import frame_label, make_clip
 from fakes import Fake, save_images
 
 from rematte.cli import app as cli
-from rematte.weights import load as weights
+from rematte.engines import choose
 
 COUNT = int(os.environ.get("REMATTE_MUTATIONS", "60"))
 PATIENCE = 60.0  # with one file, on a busy machine [s]
@@ -103,7 +103,7 @@ def _convert_all(pipe: Connection) -> None:
         int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     )
     resource.setrlimit(resource.RLIMIT_AS, (limit + MEMORY, limit + MEMORY))
-    weights.load_model = lambda *_: Fake()  # type: ignore[assignment, return-value]
+    choose.load_for = lambda *_: Fake()
     while (words := pipe.recv()) is not None:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):

@@ -9,7 +9,7 @@ from conftest import Run, make_clip
 from fakes import Fake, colours, save_images
 
 from rematte.conversion.needs import NEEDS
-from rematte.conversion.option import ConvertOptions, MatterOptions
+from rematte.conversion.option_types import ConvertOptions, MatterOptions
 from rematte.convert import convert_video
 from rematte.engines.choose import ENGINES
 from rematte.network.matting_network import MattingNetwork

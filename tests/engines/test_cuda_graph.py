@@ -32,10 +32,10 @@ def test_it_gives_the_networks_frames(
     model: MattingNetwork, recorded: cuda.RecordedNetwork, ratio: float, chunk: int
 ) -> None:
     with torch.inference_mode():
-        expected = model(clip(70, 98), downsample_ratio=ratio)
+        expected = model(clip(45, 70), downsample_ratio=ratio)
     state: list[torch.Tensor | None] = [None] * 4
     alphas, colours = [], []
-    for piece in clip(70, 98).split(chunk, 1):
+    for piece in clip(45, 70).split(chunk, 1):
         fgr, pha, *state = recorded(piece, *state, ratio)  # type: ignore[arg-type]
         alphas.append(pha)
         colours.append(fgr)

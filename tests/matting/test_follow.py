@@ -36,7 +36,7 @@ class Coarse(Fake):
         self.pixels += size[0] * size[1]
         small = F.interpolate(red, size, mode="area")
         alpha = F.interpolate(small, red.shape[2:], mode="bilinear")[None]
-        return 1 - src, alpha, *[torch.zeros(1)] * 4
+        return src, alpha, *[torch.zeros(1)] * 4
 
 
 def picture(*people: tuple[float, float], room: int = 60, tall: int = 90) -> Picture:

@@ -1,4 +1,4 @@
-"""The description of an option of a conversion, and the types of options as arguments.
+"""The types of the options of a conversion, and the description of one option.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
