@@ -7,11 +7,12 @@ lost by it. Knows no files.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rematte.network.matting_network import ConvGRU, MattingNetwork, UpsamplingBlock
+from rematte.network.matting_network import ConvGRU, MattingNetwork
 from rematte.train.distill import capture
 
 BLOCKS = ("decoder.decode3", "decoder.decode2", "decoder.decode1")
@@ -38,9 +39,8 @@ def cut_down(
     products = _products(wide, pictures)
     below = torch.eye(2 * wide.decoder.decode4.gru.channels)
     for name in BLOCKS:
-        narrow, broad = student.get_submodule(name), wide.get_submodule(name)
-        assert isinstance(narrow, UpsamplingBlock)
-        assert isinstance(broad, UpsamplingBlock)
+        narrow: Any = student.get_submodule(name)
+        broad: Any = wide.get_submodule(name)
         product, fed = products[name], products[f"{name}.gru"]
         split, new = len(product) - len(fed), narrow.gru.channels
         plain = _choose(product[:split, :split], narrow.conv[0].out_channels - new)
@@ -76,7 +76,7 @@ def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Ten
 
 def _choose(product: Tensor, count: int) -> Tensor:
     """Choose channels, each the one that tells most of what is not yet told."""
-    left, chosen = product.clone(), []
+    left, chosen = product.clone(), list[int]()
     for _ in range(count):
         told = left.square().sum(0) / left.diagonal().clamp(min=1e-12)
         told[chosen] = -1
@@ -92,7 +92,8 @@ def _spread(product: Tensor, kept: Tensor) -> Tensor:
     """Fit the map from the kept channels to all, (C, K)."""
     inner = product[kept][:, kept]
     ridge = _RIDGE * product.diagonal().mean() * torch.eye(len(kept))
-    return torch.linalg.solve(inner + ridge, product[kept]).T.float()
+    spread: Tensor = torch.linalg.solve(inner + ridge, product[kept]).T.float()
+    return spread
 
 
 def _mix(weight: Tensor, spread: Tensor) -> Tensor:
@@ -100,9 +101,7 @@ def _mix(weight: Tensor, spread: Tensor) -> Tensor:
     return torch.einsum("ochw,ck->okhw", weight, spread)
 
 
-def _cut_conv(
-    narrow: nn.Sequential, broad: nn.Sequential, kept: Tensor, below: Tensor
-) -> None:
+def _cut_conv(narrow: Any, broad: Any, kept: Tensor, below: Tensor) -> None:
     """Cut a convolution of the block below, skip and picture, and its BatchNorm."""
     weight, split = broad[0].weight[kept], len(below)
     mixed = _mix(weight[:, :split], below), weight[:, split:]
@@ -119,7 +118,7 @@ def _cut_gru(
 ) -> None:
     """Cut a GRU; `spreads` are those of its input and of its state."""
     for name, gates in (("ih", 2), ("hh", 1)):
-        old, new = broad.get_submodule(name)[0], narrow.get_submodule(name)[0]
+        old, new = getattr(broad, name)[0], getattr(narrow, name)[0]
         rows = torch.cat([kept + at * broad.channels for at in range(gates)])
         halves = zip(old.weight[rows].chunk(2, 1), spreads, strict=True)
         new.weight.copy_(torch.cat([_mix(half, spread) for half, spread in halves], 1))
