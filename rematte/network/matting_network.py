@@ -22,8 +22,32 @@ from rematte.network.guided_filter import (
     shrink,
 )
 
-VARIANTS = ("mobilenetv3", "resnet50")
 REFINERS = ("deep_guided_filter", "fast_guided_filter")
+
+
+class Widths(NamedTuple):
+    """Channels of a variant's decoder.
+
+    Attributes:
+        reduced: What LR-ASPP makes of the encoder's deepest features.
+        out: Results of the blocks at 1/8, 1/4, 1/2 and the whole size.
+        states: Those of them that are recurrent, r3, r2 and r1.
+        shuffled: Maps of half the size that are shuffled into a quarter as many of the
+            whole size for the last block; 0 enlarges the block's below.
+    """
+
+    reduced: int
+    out: tuple[int, int, int, int]
+    states: tuple[int, int, int]
+    shuffled: int = 0
+
+
+WIDTHS = {
+    "mobilenetv3": Widths(128, (80, 40, 32, 16), (40, 20, 16)),
+    "mobilenetv3_fast": Widths(128, (48, 24, 16, 16), (24, 8, 4), 16),
+    "resnet50": Widths(256, (128, 64, 32, 16), (64, 32, 16)),
+}
+VARIANTS = tuple(WIDTHS)
 
 
 class Matte(NamedTuple):
@@ -168,6 +192,11 @@ def _conv_norm_relu(channels: int, out: int) -> list[nn.Module]:
 def _upsample_to(x: Tensor, like: Tensor) -> Tensor:
     """Double (N, C, h, w) and crop bottom and right to the size of `like`."""
     x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return _crop_to(x, like)
+
+
+def _crop_to(x: Tensor, like: Tensor) -> Tensor:
+    """Crop (N, C, h, w) bottom and right to the size of `like`."""
     # Not a slice: its strides would tie `torch.export` to sizes that need no crop.
     bottom, right = like.shape[2] - x.shape[2], like.shape[3] - x.shape[3]
     return F.pad(x, [0, right, 0, bottom])
@@ -192,10 +221,12 @@ class BottleneckBlock(nn.Module):
 class UpsamplingBlock(nn.Module):
     """A decoder block: upsample, merge with encoder and picture, recurrence."""
 
-    def __init__(self, channels: int, skip: int, out: int, name: str) -> None:
+    def __init__(
+        self, channels: int, skip: int, out: int, state: int, name: str
+    ) -> None:
         super().__init__()
         self.conv = nn.Sequential(*_conv_norm_relu(channels + skip + 3, out))
-        self.gru = ConvGRU(out // 2, name)
+        self.gru = ConvGRU(state, name)
 
     def forward(
         self, x: Tensor, skip: Tensor, picture: Tensor, state: Tensor | None, time: int
@@ -210,10 +241,11 @@ class UpsamplingBlock(nn.Module):
             time: T, the frames per clip.
 
         Returns:
-            (B*T, C', h, w) and the last state, (B, C'/2, h, w).
+            (B*T, C', h, w) and the last state, (B, C'', h, w).
         """
         x = self.conv(torch.cat([_upsample_to(x, picture), skip, picture], 1))
-        a, b = x.chunk(2, 1)
+        kept = self.gru.channels
+        a, b = x.split([x.shape[1] - kept, kept], 1)
         b, state = self.gru(b, state, time)
         return torch.cat([a, b], 1), state
 
@@ -233,18 +265,40 @@ class OutputBlock(nn.Module):
         return y
 
 
+class ShuffleBlock(nn.Module):
+    """A cheaper last block: most of its work is at half the size of the frame.
+
+    Source:
+        Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient
+        Sub-Pixel Convolutional Neural Network, 2016.
+    """
+
+    def __init__(self, channels: int, shuffled: int, out: int) -> None:
+        super().__init__()
+        self.low = nn.Sequential(*_conv_norm_relu(channels, shuffled))
+        self.conv = nn.Sequential(*_conv_norm_relu(shuffled // 4 + 3, out))
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        """Map (N, C, h/2, w/2) and the (N, 3, h, w) frame to (N, C', h, w)."""
+        x = _crop_to(F.pixel_shuffle(self.low(x), 2), picture)
+        y: Tensor = self.conv(torch.cat([x, picture], 1))
+        return y
+
+
 class RecurrentDecoder(nn.Module):
     """Four recurrent scales and an output block."""
 
-    def __init__(
-        self, features: tuple[int, int, int, int], out: tuple[int, int, int, int]
-    ) -> None:
+    def __init__(self, features: tuple[int, int, int], widths: Widths) -> None:
         super().__init__()
-        self.decode4 = BottleneckBlock(features[3], "r4")
-        self.decode3 = UpsamplingBlock(features[3], features[2], out[0], "r3")
-        self.decode2 = UpsamplingBlock(out[0], features[1], out[1], "r2")
-        self.decode1 = UpsamplingBlock(out[1], features[0], out[2], "r1")
-        self.decode0 = OutputBlock(out[2], out[3])
+        (f1, f2, f3), deepest, out = features, widths.reduced, widths.out
+        r3, r2, r1 = widths.states
+        self.decode4 = BottleneckBlock(deepest, "r4")
+        self.decode3 = UpsamplingBlock(deepest, f3, out[0], r3, "r3")
+        self.decode2 = UpsamplingBlock(out[0], f2, out[1], r2, "r2")
+        self.decode1 = UpsamplingBlock(out[1], f1, out[2], r1, "r1")
+        self.decode0: nn.Module = OutputBlock(out[2], out[3])
+        if widths.shuffled:
+            self.decode0 = ShuffleBlock(out[2], widths.shuffled, out[3])
         self.shrink = nn.AvgPool2d(2, 2, count_include_pad=False, ceil_mode=True)
 
     def forward(
@@ -265,14 +319,26 @@ class RecurrentDecoder(nn.Module):
         Returns:
             Hidden features (B*T, 16, h, w) and the last frame's r1 to r4.
         """
+        x, r4 = self.decode4(features[3], states[3], time)
+        hidden, r1, r2, r3 = self.rest(picture, features[:3], x, states[:3], time)
+        return hidden, r1, r2, r3, r4
+
+    def rest(
+        self,
+        picture: Tensor,
+        features: tuple[Tensor, Tensor, Tensor],
+        x: Tensor,
+        states: tuple[Tensor | None, Tensor | None, Tensor | None],
+        time: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decode what the deepest block gave; arguments as in `forward`."""
         s1 = self.shrink(picture)
         s2 = self.shrink(s1)
         s3 = self.shrink(s2)
-        x, r4 = self.decode4(features[3], states[3], time)
         x, r3 = self.decode3(x, features[2], s3, states[2], time)
         x, r2 = self.decode2(x, features[1], s2, states[1], time)
         x, r1 = self.decode1(x, features[0], s1, states[0], time)
-        return self.decode0(x, picture), r1, r2, r3, r4
+        return self.decode0(x, picture), r1, r2, r3
 
 
 class Projection(nn.Module):
@@ -295,7 +361,8 @@ class MattingNetwork(nn.Module):
     `rec = [None] * 4`, and pass the states on from frame to frame.
 
     Args:
-        variant: "mobilenetv3" (3.7 M parameters, fast) or "resnet50" (26.9 M).
+        variant: "mobilenetv3" (3.7 M parameters), "mobilenetv3_fast" (the same encoder
+            and a cheaper decoder) or "resnet50" (26.9 M).
         refiner: "deep_guided_filter" or "fast_guided_filter".
         pretrained_backbone: Start the encoder from ImageNet weights, fetched on
             first use; for training.
@@ -315,18 +382,17 @@ class MattingNetwork(nn.Module):
             raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
         if refiner not in REFINERS:
             raise ValueError(f"refiner must be one of {REFINERS}, got {refiner!r}")
-        mobile = variant == "mobilenetv3"
+        widths = WIDTHS[variant]
+        mobile = variant != "resnet50"
         self.backbone = MobileNetV3Encoder() if mobile else ResNet50Encoder()
         f1, f2, f3, f4 = self.backbone.channels
-        reduced = 128 if mobile else 256
-        self.aspp = LRASPP(f4, reduced)
-        self.decoder = RecurrentDecoder(
-            (f1, f2, f3, reduced), (80, 40, 32, 16) if mobile else (128, 64, 32, 16)
-        )
-        self.project_mat = Projection(16, 4)
-        self.project_seg = Projection(16, 1)
+        self.aspp = LRASPP(f4, widths.reduced)
+        self.decoder = RecurrentDecoder((f1, f2, f3), widths)
+        hidden = widths.out[3]
+        self.project_mat = Projection(hidden, 4)
+        self.project_seg = Projection(hidden, 1)
         deep = refiner == "deep_guided_filter"
-        self.refiner = DeepGuidedFilter(16) if deep else FastGuidedFilter(16)
+        self.refiner = DeepGuidedFilter(hidden) if deep else FastGuidedFilter(hidden)
         if pretrained_backbone:
             load_imagenet(self.backbone)
 

@@ -257,6 +257,24 @@ def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
     return both
 
 
+def output_terms(
+    fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor
+) -> dict[str, Tensor]:
+    """Return the terms of foreground and alpha, (B, T, C, H, W) each.
+
+    5 alpha L1 + 2 alpha pyramid + 5 alpha temporal + 3 foreground L1 + 5 foreground
+    temporal.
+    """
+    alpha = alpha_terms(pha, true_pha)
+    return {
+        "alpha_l1": 5 * alpha["l1"],
+        "alpha_pyramid": 2 * alpha["pyramid"],
+        "alpha_temporal": 5 * alpha["temporal"],
+        "foreground_l1": 3 * F.l1_loss(fgr, true_fgr),
+        "foreground_temporal": 5 * temporal_loss(fgr, true_fgr),
+    }
+
+
 def distill_loss(
     student: nn.Module,
     teacher: MattingNetwork,
@@ -267,9 +285,8 @@ def distill_loss(
 ) -> dict[str, Tensor]:
     """Return the terms whose sum is the error of the student end to end.
 
-    5 alpha L1 + 2 alpha pyramid + 5 alpha temporal + 3 foreground L1 + 5 foreground
-    temporal, and the mean `map_error` of all blocks. The bundled weights
-    were trained with these factors.
+    Those of `output_terms`, and the mean `map_error` of the blocks whose maps are as
+    wide in both. The bundled weights were trained with these factors.
 
     Args:
         student: The network that is trained.
@@ -291,15 +308,9 @@ def distill_loss(
     pha = torch.where(known, batch["pha"], pha)
     # The truth has no colours where alpha is 0; the teacher has.
     fgr = torch.where((batch["coloured"] > 0) & (pha > 0), batch["fgr"], fgr)
-    alpha = alpha_terms(out_pha, pha)
-    terms = {
-        "alpha_l1": 5 * alpha["l1"],
-        "alpha_pyramid": 2 * alpha["pyramid"],
-        "alpha_temporal": 5 * alpha["temporal"],
-        "foreground_l1": 3 * F.l1_loss(out_fgr, fgr),
-        "foreground_temporal": 5 * temporal_loss(out_fgr, fgr),
-    }
-    if names:
-        errors = [map_error(got[name][1], wanted[name][1]) for name in names]
+    terms = output_terms(out_fgr, out_pha, fgr, pha)
+    pairs = [(got[name][1], wanted[name][1]) for name in names]
+    errors = [map_error(x, y) for x, y in pairs if x.shape == y.shape]
+    if errors:
         terms["maps"] = maps * torch.stack(errors).mean()
     return terms | (more(out_fgr, out_pha, batch) if more else {})

@@ -38,7 +38,7 @@ def places(alpha: Tensor, side: int, unit: int, rng: Generator) -> Iterator[list
 
     Args:
         alpha: (H, W) in [0, 1].
-        side: Height and width of a crop, at most those of `alpha` [pixels].
+        side: Height and width of a crop, where `alpha` is as large [pixels].
         unit: What rows and columns are multiples of [pixels].
         rng: Random generator.
 
@@ -46,7 +46,7 @@ def places(alpha: Tensor, side: int, unit: int, rng: Generator) -> Iterator[list
         Row and column of `FROM_EACH` crops.
     """
     edge = (alpha > 0.02) & (alpha < 0.98)
-    most = [(length - side) // unit for length in alpha.shape]
+    most = [max(0, length - side) // unit for length in alpha.shape]
     for _ in range(FROM_EACH):
         border = int(rng.integers(4)) if rng.random() < _AT_BORDER else None
         found = []
@@ -59,7 +59,7 @@ def places(alpha: Tensor, side: int, unit: int, rng: Generator) -> Iterator[list
 
 
 def crop(x: Tensor, at: Sequence[int], side: int) -> Tensor:
-    """Cut a square out of (..., H, W)."""
+    """Cut a square out of (..., H, W), or what there is of it."""
     return x[..., at[0] : at[0] + side, at[1] : at[1] + side]
 
 
@@ -121,22 +121,24 @@ def end_examples(
     return stack(crops)
 
 
-def seen_whole(size: Sequence[int], at: Sequence[int], side: int) -> Tensor:
+def seen_whole(
+    size: Sequence[int], at: Sequence[int], side: int, margin: int = _MARGIN
+) -> Tensor:
     """Mark where a crop shows all that the teacher saw: (1, side, side), 1 or 0.
 
     That is not so near its edges, but for those that are the picture's own. There the
     padding has to be learned: left out, it would be free to do anything.
     """
-    seen = torch.zeros(1, side, side)
+    seen = torch.zeros(1, *size)
     rows, columns = (
         slice(
-            0 if begin == 0 else _MARGIN,
-            side if begin + side == whole else side - _MARGIN,
+            0 if begin == 0 else begin + margin,
+            whole if begin + side >= whole else begin + side - margin,
         )
         for begin, whole in zip(at, size, strict=True)
     )
     seen[:, rows, columns] = 1
-    return seen
+    return crop(seen, at, side)
 
 
 def end_errors(student: MattingNetwork, sample: Sample) -> dict[str, Tensor]:

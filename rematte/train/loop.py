@@ -40,6 +40,7 @@ from rematte.train.edges import input_sizes, scale_steps
 from rematte.train.examples import Examples
 from rematte.train.extras import Extras
 from rematte.train.journal import Journal
+from rematte.train.narrow import cut_down
 from rematte.train.passes import PREPARED, Passes
 from rematte.train.recipe import Phase, Recipe
 from rematte.train.setup import (
@@ -49,10 +50,12 @@ from rematte.train.setup import (
     parameter_groups,
     rate_factor,
     start_network,
+    wider_start,
 )
 from rematte.train.stopping import StepAbandonedError, Stop
 from rematte.train.validation import Validation, held_out, on_device, save_sheet
 
+_CUT_ON = 8  # clips
 _LONGEST = 525_600  # of a call [minutes]; the system's timer has a limit too
 
 
@@ -165,6 +168,10 @@ class _Run:
         self._loaded: dict[str, Any] = self._load() if there else {}
         self.found = index(recipe.data)
         self.trained, self.kept = self.found.split(recipe.data.held_out)
+        wide = None if there or extras.network else wider_start(recipe)
+        if wide is not None:
+            cut_down(self.network, channels_last(wide), self._pictures())
+            self.mean.load_state_dict(self.network.state_dict())
         if self.main:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -179,6 +186,18 @@ class _Run:
         )
         for text in self.found.unused:
             self.journal.note(f"not used: {text}")
+
+    def _pictures(self) -> Iterator[Tensor]:
+        """Draw the clips that a wider network is cut down on."""
+        first = dataclasses.replace(self.recipe.phase[0], batch=1)
+        drawn = Batches(
+            self.trained, first, self.recipe.augment, (self.recipe.run.seed,), 0
+        )
+        for at in range(_CUT_ON):
+            batch = drawn[at]
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch[first.kind]["src"]
 
     @property
     def finished(self) -> bool:

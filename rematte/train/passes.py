@@ -27,9 +27,10 @@ from rematte.train.edges import (
 from rematte.train.extras import Loss
 from rematte.train.losses import matting_loss, segmentation_loss
 from rematte.train.recipe import Phase
+from rematte.train.sequences import BLOCKS, sequence_errors, sequence_examples
 
 # Kinds of phases whose maps are computed before the step, and may be computed once.
-PREPARED = ("blocks", "encoder", "edges", "filter", "segmentation")
+PREPARED = ("blocks", "encoder", "edges", "sequences", "filter", "segmentation")
 
 
 class Passes(nn.Module):
@@ -64,6 +65,8 @@ class Passes(nn.Module):
             return [name for chain in self.chains for name in chain]
         kinds = {
             "edges": list(ENDS), "filter": ["refiner"], "segmentation": ["project_seg"],
+            "sequences": [name for chain in self.phase.blocks for name in chain]
+            or list(BLOCKS),
         }  # fmt: skip
         return kinds.get(self.phase.kind, [])
 
@@ -92,6 +95,8 @@ class Passes(nn.Module):
             return encoder_examples(network, teacher, sample["src"], self.chains[0])
         if phase.kind == "edges":
             return end_examples(network, teacher, sample, phase.crop, rng)
+        if phase.kind == "sequences":
+            return sequence_examples(teacher, sample["src"], phase.crop, rng)
         ratio = phase.ratio[int(rng.integers(2))]
         return filter_examples(network, teacher, sample, phase.crop, ratio, rng)
 
@@ -107,6 +112,8 @@ class Passes(nn.Module):
             return {"encoder": torch.stack(list(found)).mean() + list(found)[-1]}
         if name == "edges":
             return end_errors(self.network, sample)
+        if name == "sequences":
+            return sequence_errors(self.network, sample)
         if name == "filter":
             return filter_errors(self.network, sample)
         if teacher is not None and name == "decoder":

@@ -25,10 +25,11 @@ Length = Annotated[int, Field(ge=1, le=1000)]  # frames
 Side = Annotated[int, Field(ge=32, le=8192)]  # pixels
 Ratio = Annotated[float, Field(ge=0.01, le=1)]
 Kind = Literal[
-    "matting", "blocks", "encoder", "decoder", "edges", "filter", "distill",
-    "segmentation",
+    "matting", "blocks", "encoder", "decoder", "edges", "sequences", "filter",
+    "distill", "segmentation",
 ]  # fmt: skip
-CROPPED = ("edges", "filter")  # kinds that learn from crops of edges
+# Kinds that learn from crops of edges, and what their sides are multiples of [pixels].
+CROPPED = {"edges": 4, "filter": 4, "sequences": 16}
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,15 @@ class Model:
     """The network that is trained, and the weights that it starts from.
 
     Attributes:
-        variant: The network's encoder.
+        variant: The network's encoder and decoder.
         refiner: The network's guided filter.
         start: First weights: "" for random numbers, "imagenet" for an encoder from
-            ImageNet, else a name or file.
+            ImageNet, else a name or file. A "mobilenetv3_fast" may start from a
+            "mobilenetv3", whose decoder is cut down.
         teacher: Name or file of the weights that label pictures; "" for none.
     """
 
-    variant: Literal["mobilenetv3", "resnet50"] = "mobilenetv3"
+    variant: Literal["mobilenetv3", "mobilenetv3_fast", "resnet50"] = "mobilenetv3"
     refiner: Literal["deep_guided_filter", "fast_guided_filter"] = "deep_guided_filter"
     start: str = ""
     teacher: str = ""
@@ -157,8 +159,9 @@ class Phase:
             (each block fed with the teacher's input), "encoder" (the encoder's maps,
             the whole of it fed with pictures), "decoder" (end to end behind the
             teacher's encoder), "edges" (the last two decoder blocks on crops of
-            edges), "filter" (the guided filter on crops of edges) or "distill" (end
-            to end).
+            edges), "sequences" (the decoder but for its deepest block, over frames
+            one after the other, on crops of edges), "filter" (the guided filter on
+            crops of edges) or "distill" (end to end).
         steps: Number of steps; 0 skips the phase.
         batch: Clips per step and process; crops in a phase of kind edges or filter.
         examples: Number of clips whose maps are computed once, kept in memory and
@@ -166,7 +169,8 @@ class Phase:
         blocks: Chains of names of blocks that learn in a phase of kind blocks or
             encoder; of each chain, the first gets the teacher's input (the student's
             in an encoder phase) and the others what the one before them gives. All
-            blocks, each by itself, if empty.
+            blocks, each by itself, if empty. In a sequences phase, the blocks that
+            learn.
         crop: Largest side of the maps of examples [pixels]; 0 keeps them whole. At
             the size of the frame in an edges phase, of the coarse pass in a filter
             phase.
@@ -427,10 +431,11 @@ def _check(phase: Phase, model: Model, where: str) -> None:
             f"{where}.examples must be 0 in a phase of kind {phase.kind}, got "
             f"{phase.examples}: its losses need whole clips"
         )
-    if phase.kind in CROPPED and not (phase.crop and phase.crop % 4 == 0):
+    unit = CROPPED.get(phase.kind, 0)
+    if unit and (phase.crop < 4 * unit or phase.crop % unit):
         raise ValueError(
-            f"{where}.crop must be a multiple of 4 in a phase of kind {phase.kind}, "
-            f"got {phase.crop}"
+            f"{where}.crop must be a multiple of {unit}, and at least {4 * unit}, in a "
+            f"phase of kind {phase.kind}, got {phase.crop}"
         )
     if phase.kind == "filter" and any(1 / r != round(1 / r) for r in phase.ratio):
         raise ValueError(

@@ -8,12 +8,12 @@ import torch
 
 from rematte.errors import InputError, WeightsError
 from rematte.network.encoders import MobileNetV3Encoder
-from rematte.network.matting_network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork, ShuffleBlock
 from rematte.train.recipe import Phase, Rates, Recipe
 from rematte.weights.load import load_model, load_network
 
 # Kinds that need a teacher of the same variant.
-ALIKE = ("blocks", "encoder", "decoder", "edges")
+ALIKE = ("blocks", "encoder", "decoder", "edges", "sequences")
 
 
 def start_network(recipe: Recipe) -> MattingNetwork:
@@ -35,12 +35,29 @@ def start_network(recipe: Recipe) -> MattingNetwork:
                 "model.start to weights or to nothing"
             ) from error
     network = MattingNetwork(model.variant, model.refiner)
-    loaded = load_model(model.start, model.variant)
-    # Another refiner starts from random weights; everything else must fit.
-    missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
-    if any(not key.startswith("refiner.") for key in missing):
+    wide = wider_start(recipe)
+    loaded = wide or load_model(model.start, model.variant)
+    # Another refiner starts from random weights; everything else must fit, unless it is
+    # cut down later.
+    own = network.state_dict()
+    fitting = {
+        key: value
+        for key, value in loaded.state_dict().items()
+        if wide is None or (key in own and own[key].shape == value.shape)
+    }
+    missing, _ = network.load_state_dict(fitting, strict=False)
+    if any(not key.startswith("refiner.") for key in missing) and wide is None:
         raise InputError(f"model.start {model.start} does not hold {missing[0]}")
     return network
+
+
+def wider_start(recipe: Recipe) -> MattingNetwork | None:
+    """Load the weights of a wider variant that a fast network starts from, if any."""
+    model = recipe.model
+    if model.variant != "mobilenetv3_fast" or model.start in ("", "imagenet"):
+        return None
+    loaded = load_network(model.start)
+    return None if isinstance(loaded.decoder.decode0, ShuffleBlock) else loaded
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
@@ -51,9 +68,7 @@ def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
     """
     name, variant = recipe.model.teacher, recipe.model.variant
     teacher = load_network(name, device=device).requires_grad_(False)
-    alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (
-        variant == "mobilenetv3"
-    )
+    alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (variant != "resnet50")
     if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
         raise InputError(
             f"model.teacher {name} is no {variant}, so its maps cannot be matched; set "

@@ -90,7 +90,7 @@ def recognise(state: Mapping[str, Tensor], source: str | Path) -> tuple[str, str
         source: File or address, for the message.
 
     Returns:
-        ("mobilenetv3" or "resnet50", "deep_guided_filter" or "fast_guided_filter").
+        One of `VARIANTS`, and "deep_guided_filter" or "fast_guided_filter".
 
     Raises:
         WeightsError: If the keys are those of some other network.
@@ -98,7 +98,8 @@ def recognise(state: Mapping[str, Tensor], source: str | Path) -> tuple[str, str
     refined = any(key.startswith("refiner.") for key in state)
     refiner = "deep_guided_filter" if refined else "fast_guided_filter"
     if any(key.startswith("backbone.features.") for key in state):
-        return "mobilenetv3", refiner
+        fast = any(key.startswith("decoder.decode0.low.") for key in state)
+        return "mobilenetv3_fast" if fast else "mobilenetv3", refiner
     if any(key.startswith("backbone.layer") for key in state):
         return "resnet50", refiner
     raise WeightsError(

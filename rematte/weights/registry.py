@@ -12,7 +12,7 @@ from rematte.errors import WeightsError
 
 CODE_LICENCE = "Apache-2.0"
 DEFAULT = "rematte-mobilenetv3"
-VARIANTS = ("mobilenetv3", "resnet50")
+VARIANTS = ("mobilenetv3", "mobilenetv3_fast", "resnet50")
 BUNDLED_DIR = Path(__file__).parents[1] / "data"
 
 _RVM = "https://github.com/PeterL1n/RobustVideoMatting/releases/download/v1.0.0/"

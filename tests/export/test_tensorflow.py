@@ -93,8 +93,8 @@ def test_the_documented_loop_with_two_clips(
 
     from rematte.export.tensorflow.saved_model import carried_over
 
-    if variant == "resnet50":
-        network, model = networks("resnet50", "deep_guided_filter")
+    if variant != "mobilenetv3":
+        network, model = networks(variant, "deep_guided_filter")
     else:
         network, model = bundled, carried_over(bundled)
     frames = list(real_frames((97, 161), 6))

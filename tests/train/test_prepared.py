@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rematte.network.guided_filter import refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train import Recipe, edges, load_recipe, stopping, train
+from rematte.train import Recipe, edges, load_recipe, sequences, stopping, train
 from rematte.train.batches import Batches, native_sample, on_grid, panned, shrunk
 from rematte.train.data import Index, index
 from rematte.train.distill import block_errors, block_examples, chains_of
@@ -84,7 +84,8 @@ def sample_of(found: Index, phase: Phase, step: int = 0) -> dict[str, Tensor]:
 
 def phase_of(kind: Any, **settings: Any) -> Phase:
     base = {"frames": (1, 2), "size": (64, 64), "rates": ALL, "steps": 2, "examples": 4}
-    crop = {"crop": 48} if kind == "edges" else {"crop": 16} if kind == "filter" else {}
+    sides = {"edges": 48, "sequences": 64, "filter": 16}
+    crop = {"crop": sides[kind]} if kind in sides else {}
     ratio = {"ratio": (0.5, 0.5)} if kind == "filter" else {}
     return Phase(kind, kind, **base | crop | ratio | settings)
 
@@ -92,7 +93,7 @@ def phase_of(kind: Any, **settings: Any) -> Phase:
 # What a perfect student has to learn
 
 
-@pytest.mark.parametrize("kind", ["blocks", "encoder", "edges"])
+@pytest.mark.parametrize("kind", ["blocks", "encoder", "edges", "sequences"])
 def test_a_perfect_student_has_nothing_to_learn(
     network: MattingNetwork, found: Index, kind: str
 ) -> None:
@@ -287,6 +288,8 @@ def recipe_of(data: Data, folder: Path, phase: Phase, **run: Any) -> Recipe:
     """A run whose start and teacher are random but for the part that learns."""
     torch.manual_seed(5)
     network = random_network()
+    with torch.no_grad():
+        network.project_mat.conv.bias[3] = 0.5  # alpha that is neither 0 nor 1
     save_file(network.state_dict(), folder / "start.safetensors")
     with torch.no_grad():
         for parameter in network.parameters():
@@ -323,6 +326,8 @@ ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
             {"backbone.features.2", "backbone.features.3"},
         ),
         ("edges", {"truth": 0.5, "native": True}, ENDS),
+        ("sequences", {"native": True, "frames": (3, 3)}, set(sequences.BLOCKS)),
+        ("sequences", {"blocks": (("decoder.decode2",),)}, {"decoder.decode2"}),
         ("filter", {"truth": 1.0}, {"refiner"}),
         ("segmentation", {"size": (32, 32)}, {"project_seg"}),
     ],
@@ -391,6 +396,16 @@ def test_the_phases_of_a_recipe_reach_every_part(name: str) -> None:
         for module in Passes(network, None, phase).learning():
             learned |= {id(p) for p in network.get_submodule(module).parameters()}
     assert learned == {id(p) for p in network.parameters()}
+
+
+def test_the_fast_recipe_reaches_all_that_is_cut_down() -> None:
+    network, learned = MattingNetwork("mobilenetv3_fast"), set()
+    for phase in load_recipe(RECIPES / "fast.toml").phase:
+        learned |= set(Passes(network, None, phase).learning())
+    same = {"backbone", "aspp", "decoder.decode4", "decoder.shrink"}
+    parts = {f"decoder.{name}" for name, _ in network.decoder.named_children()}
+    parts |= {name for name, _ in network.named_children()} - {"decoder"}
+    assert learned == parts - same
 
 
 def test_soap_finds_the_answer_where_inputs_go_together() -> None:

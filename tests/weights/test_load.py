@@ -137,6 +137,19 @@ def test_torchscript_is_returned_as_it_is(tmp_path: Path) -> None:
         load_model(path, variant="resnet50")
 
 
+def test_a_fast_network_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "fast.safetensors"
+    made = MattingNetwork("mobilenetv3_fast").eval()
+    save_file(made.state_dict(), path)
+    frame = torch.rand(1, 3, 33, 47)
+    for variant in (None, "mobilenetv3_fast"):
+        model = load_model(path, variant)
+        assert torch.equal(model(frame).pha, made(frame).pha)
+    assert "variant: mobilenetv3_fast" in describe(path)
+    with pytest.raises(WeightsError, match="are mobilenetv3_fast, but variant="):
+        load_model(path, "mobilenetv3")
+
+
 # Files that do not fit
 
 

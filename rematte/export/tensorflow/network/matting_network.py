@@ -18,6 +18,13 @@ from .encoders import (
     pad,
 )
 
+# Channels by variant: LR-ASPP's; the blocks' at 1/8, 1/4, 1/2 and the whole size; those
+# of them that are recurrent; and those shuffled into a quarter as many, or 0.
+_WIDTHS = {
+    "mobilenetv3": (128, (80, 40, 32, 16), (40, 20, 16), 0),
+    "mobilenetv3_fast": (128, (48, 24, 16, 16), (24, 8, 4), 16),
+    "resnet50": (256, (128, 64, 32, 16), (64, 32, 16), 0),
+}
 INPUTS = ("src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio")
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 
@@ -96,19 +103,22 @@ class BottleneckBlock(Block):
 class UpsamplingBlock(Block):
     """A decoder block: upsample, merge with encoder and picture, recurrence."""
 
-    def __init__(self, key: str, channels: int, skip: int, out: int) -> None:
+    def __init__(
+        self, key: str, channels: int, skip: int, out: int, state: int
+    ) -> None:
         super().__init__()
         self.conv = Conv2d(
             f"{key}.conv.0", channels + skip + 3, out, 3, activation=tf.nn.relu
         )
-        self.gru = ConvGRU(f"{key}.gru", out // 2)
+        self.gru = ConvGRU(f"{key}.gru", state)
+        self.parts = [out - state, state]
 
     def call(
         self, x: Tensor, skip: Tensor, picture: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decode one scale; return (B, h, w, C') and the state."""
         x = self.conv(tf.concat([_upsample_to(x, picture), skip, picture], -1))
-        a, b = tf.split(x, 2, -1)
+        a, b = tf.split(x, self.parts, -1)
         b = self.gru(b, state)
         return tf.concat([a, b], -1), b
 
@@ -129,17 +139,41 @@ class OutputBlock(Block):
         )
 
 
+class ShuffleBlock(Block):
+    """A cheaper last block: most of its work is at half the size of the frame."""
+
+    def __init__(self, key: str, channels: int, shuffled: int, out: int) -> None:
+        super().__init__()
+        relu = tf.nn.relu
+        self.low = Conv2d(f"{key}.low.0", channels, shuffled, 3, activation=relu)
+        self.conv = Conv2d(f"{key}.conv.0", shuffled // 4 + 3, out, 3, activation=relu)
+        # TensorFlow's order of channels has the place in the square first.
+        self.order = np.arange(shuffled).reshape(-1, 4).T.ravel()
+
+    def call(self, x: Tensor, picture: Tensor) -> Tensor:
+        """Map (N, h/2, w/2, C) and the (N, h, w, 3) frame to (N, h, w, C')."""
+        x = tf.nn.depth_to_space(tf.gather(self.low(x), self.order, axis=-1), 2)
+        height, width = tf.unstack(tf.shape(picture)[1:3])
+        return self.conv(tf.concat([x[:, :height, :width], picture], -1))
+
+
 class RecurrentDecoder(Block):
     """Four recurrent scales and an output block."""
 
-    def __init__(self, features: tuple[int, ...], out: tuple[int, ...]) -> None:
+    def __init__(self, features: tuple[int, ...], variant: str) -> None:
         super().__init__()
-        f1, f2, f3, f4 = features
+        f1, f2, f3 = features
+        f4, out, (r3, r2, r1), shuffled = _WIDTHS[variant]
         self.decode4 = BottleneckBlock("decoder.decode4", f4)
-        self.decode3 = UpsamplingBlock("decoder.decode3", f4, f3, out[0])
-        self.decode2 = UpsamplingBlock("decoder.decode2", out[0], f2, out[1])
-        self.decode1 = UpsamplingBlock("decoder.decode1", out[1], f1, out[2])
-        self.decode0 = OutputBlock("decoder.decode0", out[2], out[3])
+        self.decode3 = UpsamplingBlock("decoder.decode3", f4, f3, out[0], r3)
+        self.decode2 = UpsamplingBlock("decoder.decode2", out[0], f2, out[1], r2)
+        self.decode1 = UpsamplingBlock("decoder.decode1", out[1], f1, out[2], r1)
+        last = "decoder.decode0", out[2]
+        self.decode0 = (
+            ShuffleBlock(*last, shuffled, out[3])
+            if shuffled
+            else OutputBlock(*last, out[3])
+        )
 
     def call(
         self, picture: Tensor, features: list[Tensor], states: list[Tensor]
@@ -248,7 +282,7 @@ class MattingNetwork(keras.Model):
     as `rec`.
 
     Args:
-        variant: "mobilenetv3" or "resnet50".
+        variant: "mobilenetv3", "mobilenetv3_fast" or "resnet50".
         refiner: "deep_guided_filter" or "fast_guided_filter".
         **kwargs: Arguments of `keras.Model`.
 
@@ -264,9 +298,9 @@ class MattingNetwork(keras.Model):
     ) -> None:
         # With autocast, Keras would round a ratio in float64.
         super().__init__(autocast=False, **kwargs)
-        if variant not in ("mobilenetv3", "resnet50"):
+        if variant not in _WIDTHS:
             raise ValueError(
-                f"variant must be mobilenetv3 or resnet50, got {variant!r}"
+                f"variant must be one of {', '.join(_WIDTHS)}, got {variant!r}"
             )
         if refiner not in ("deep_guided_filter", "fast_guided_filter"):
             raise ValueError(
@@ -274,14 +308,11 @@ class MattingNetwork(keras.Model):
                 f"{refiner!r}"
             )
         self.variant, self.kind = variant, refiner
-        mobile = variant == "mobilenetv3"
+        mobile = variant != "resnet50"
         self.backbone = MobileNetV3Encoder() if mobile else ResNet50Encoder()
         f1, f2, f3, f4 = self.backbone.channels
-        reduced = 128 if mobile else 256
-        self.aspp = LRASPP(f4, reduced)
-        self.decoder = RecurrentDecoder(
-            (f1, f2, f3, reduced), (80, 40, 32, 16) if mobile else (128, 64, 32, 16)
-        )
+        self.aspp = LRASPP(f4, _WIDTHS[variant][0])
+        self.decoder = RecurrentDecoder((f1, f2, f3), variant)
         self.project_mat = Conv2d("project_mat.conv", 16, 4)
         deep = refiner == "deep_guided_filter"
         self.refiner = DeepGuidedFilter(16) if deep else FastGuidedFilter(16)

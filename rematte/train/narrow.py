@@ -1,0 +1,125 @@
+"""Cuts a decoder down to fewer channels, so that a cheaper network starts from it.
+
+Each block keeps the channels from which the others can best be told, by a linear map
+that is fitted on pictures. What read all of them reads those that are kept, by weights
+that are multiplied with that map. Enlarging and joining maps is linear, so nothing is
+lost by it. Knows no files.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rematte.network.matting_network import ConvGRU, MattingNetwork
+from rematte.train.distill import capture
+
+BLOCKS = ("decoder.decode3", "decoder.decode2", "decoder.decode1")
+_RIDGE = 1e-4  # of the mean square of all channels, so that the map stays small
+
+
+@torch.no_grad()
+def cut_down(
+    student: MattingNetwork, wide: MattingNetwork, pictures: Iterable[Tensor]
+) -> None:
+    """Fill a network's decoder with what is most of use of a wider one's.
+
+    The encoder, LR-ASPP and the deepest block are as wide in both, and are the same
+    afterwards. The last block stays as it is.
+
+    Args:
+        student: The network that is filled in place.
+        wide: A network with the same encoder and wider blocks.
+        pictures: Clips that the maps are fitted on, (B, T, 3, H, W) each.
+    """
+    for name in ("backbone", "aspp", "decoder.decode4"):
+        module = student.get_submodule(name)
+        module.load_state_dict(wide.get_submodule(name).state_dict())
+    products = _products(wide, pictures)
+    below = torch.eye(2 * wide.decoder.decode4.gru.channels)
+    for name in BLOCKS:
+        narrow: Any = student.get_submodule(name)
+        broad: Any = wide.get_submodule(name)
+        product, fed = products[name], products[f"{name}.gru"]
+        split, new = len(product) - len(fed), narrow.gru.channels
+        plain = _choose(product[:split, :split], narrow.conv[0].out_channels - new)
+        state = product[split:, split:]
+        recurrent = _choose(state, new)
+        kept = torch.cat([plain, recurrent + split])
+        _cut_conv(narrow.conv, broad.conv, kept, below)
+        _cut_gru(
+            narrow.gru, broad.gru, recurrent,
+            (_spread(fed, recurrent), _spread(state, recurrent)),
+        )  # fmt: skip
+        below = _spread(product, kept)
+
+
+def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Sum the products of all pairs of channels of what a block gives, by its name.
+
+    Those of what its GRU gets are under the GRU's name.
+    """
+    products: dict[str, Tensor] = {}
+    gates = [f"{name}.gru" for name in BLOCKS]
+    for src in pictures:
+        with capture(wide, [*BLOCKS, *gates]) as seen:
+            wide(src)
+        maps = {name: seen[name][1] for name in BLOCKS}
+        maps |= {name: seen[name][0][0] for name in gates}
+        for name, value in maps.items():
+            x = value.transpose(0, 1).flatten(1)
+            mean = (x @ x.T / x.shape[1]).double()
+            products[name] = products[name] + mean if name in products else mean
+    return products
+
+
+def _choose(product: Tensor, count: int) -> Tensor:
+    """Choose channels, each the one that tells most of what is not yet told."""
+    left, chosen = product.clone(), list[int]()
+    for _ in range(count):
+        told = left.square().sum(0) / left.diagonal().clamp(min=1e-12)
+        told[chosen] = -1
+        best = int(told.argmax())
+        chosen.append(best)
+        left = left - torch.outer(left[:, best], left[best]) / left[best, best].clamp(
+            min=1e-12
+        )
+    return torch.tensor(sorted(chosen))
+
+
+def _spread(product: Tensor, kept: Tensor) -> Tensor:
+    """Fit the map from the kept channels to all, (C, K)."""
+    inner = product[kept][:, kept]
+    ridge = _RIDGE * product.diagonal().mean() * torch.eye(len(kept))
+    spread: Tensor = torch.linalg.solve(inner + ridge, product[kept]).T.float()
+    return spread
+
+
+def _mix(weight: Tensor, spread: Tensor) -> Tensor:
+    """Make a kernel (O, C, h, w) read K channels in place of C, (O, K, h, w)."""
+    return torch.einsum("ochw,ck->okhw", weight, spread)
+
+
+def _cut_conv(narrow: Any, broad: Any, kept: Tensor, below: Tensor) -> None:
+    """Cut a convolution of the block below, skip and picture, and its BatchNorm."""
+    weight, split = broad[0].weight[kept], len(below)
+    mixed = _mix(weight[:, :split], below), weight[:, split:]
+    narrow[0].weight.copy_(torch.cat(mixed, 1))
+    state = {
+        key: value[kept] if value.dim() else value
+        for key, value in broad[1].state_dict().items()
+    }
+    narrow[1].load_state_dict(state)
+
+
+def _cut_gru(
+    narrow: ConvGRU, broad: ConvGRU, kept: Tensor, spreads: tuple[Tensor, Tensor]
+) -> None:
+    """Cut a GRU; `spreads` are those of its input and of its state."""
+    for name, gates in (("ih", 2), ("hh", 1)):
+        old, new = getattr(broad, name)[0], getattr(narrow, name)[0]
+        rows = torch.cat([kept + at * broad.channels for at in range(gates)])
+        halves = zip(old.weight[rows].chunk(2, 1), spreads, strict=True)
+        new.weight.copy_(torch.cat([_mix(half, spread) for half, spread in halves], 1))
+        new.bias.copy_(old.bias[rows])
