@@ -19,13 +19,17 @@ export async function chooseTarget(name, type) {
   const empty = !(await handle.getFile()).size;
   // The file changes when this is closed, and not before.
   const writable = await handle.createWritable();
+  // Private windows of Chromium lose files that nothing has asked for in ten minutes.
+  const awake = setInterval(() => handle.getFile().catch(() => {}), 60_000);
   return {
     writable,
     async finish() {
+      clearInterval(awake);
       await writable.close();
       return chosen ? null : handle.getFile();
     },
     async abandon() {
+      clearInterval(awake);
       await writable.abort().catch(() => {});
       if (empty) await handle.remove?.().catch(() => {});
     },
