@@ -18,7 +18,7 @@ from rematte.errors import explain
 from rematte.options import Options
 from rematte.video.output_paths import sweep
 from rematte.workers import storage
-from rematte.workers.planning import Job
+from rematte.workers.planning import Job, skip
 from rematte.workers.pool import ProcessKilledError, run_all
 
 
@@ -47,13 +47,7 @@ def run(
     """
     if workers < 1:
         raise ValueError(f"jobs must be 1 or more, got {workers}")
-    waiting = []
-    for job in jobs:
-        if skip_existing and job.exists():
-            job.status = "skipped"
-            yield job
-        else:
-            waiting.append(job)
+    waiting = yield from skip(jobs, skip_existing)
     if workers == 1:
         model = load() if waiting else None
         for job in waiting:

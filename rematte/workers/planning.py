@@ -1,7 +1,7 @@
 """The inputs and outputs of a batch: finds videos and names what is made of each."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
@@ -50,6 +50,23 @@ class Job:
         """Whether all outputs exist, or any of them."""
         with storage.input_errors(next(iter(self.outputs.values()))):
             return which(_exists(path) for path in self.outputs.values())
+
+
+def skip(jobs: Iterable[Job], existing: bool) -> Generator[Job, None, list[Job]]:
+    """Yield the jobs that are skipped, and return the others.
+
+    Args:
+        jobs: All jobs.
+        existing: Skip those all of whose outputs exist.
+    """
+    waiting = []
+    for job in jobs:
+        if existing and job.exists():
+            job.status = "skipped"
+            yield job
+        else:
+            waiting.append(job)
+    return waiting
 
 
 def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:

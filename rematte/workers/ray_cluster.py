@@ -34,7 +34,7 @@ from rematte.options import Options
 from rematte.version import __version__
 from rematte.workers import storage
 from rematte.workers.jobs import clear
-from rematte.workers.planning import Job
+from rematte.workers.planning import Job, skip
 from rematte.workers.ray_actor import Result, Worker
 
 _START_TIMEOUT = 30  # of connecting, and before a message that no worker has started
@@ -82,13 +82,7 @@ def run(
         ConnectionError: If the cluster cannot be reached, or no worker starts there.
     """
     _check(address, workers, cpus, retries)
-    waiting = []
-    for job in jobs:
-        if skip_existing and job.exists():
-            job.status = "skipped"
-            yield job
-        else:
-            waiting.append(job)
+    waiting = yield from skip(jobs, skip_existing)
     if not waiting:
         return
     ray, started_here = _connect(address)

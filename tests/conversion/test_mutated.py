@@ -104,6 +104,7 @@ def _convert_all(pipe: Connection) -> None:
     )
     resource.setrlimit(resource.RLIMIT_AS, (limit + MEMORY, limit + MEMORY))
     choose.load_for = lambda *_: Fake()
+    pipe.send("ready")
     while (words := pipe.recv()) is not None:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
@@ -120,6 +121,7 @@ class Child:
         self._process = context.Process(target=_convert_all, args=(other,), daemon=True)
         self._process.start()
         other.close()
+        assert self._pipe.recv() == "ready"
 
     def convert(self, *words: str | Path) -> tuple[int, str]:
         """Give exit code and stderr; a code of None says what happened to the child."""

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import Tags, make_clip
+from conftest import Tags, made_once, make_clip
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -51,10 +51,13 @@ def draw(kind: type = np.uint8) -> NDArray[Any]:
     return (picture * np.iinfo(kind).max).round().astype(kind)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every transparent output, and compositions over three colours."""
-    folder = tmp_path_factory.mktemp("recomposition")
+    return made_once(tmp_path_factory, "recomposition", make_all)
+
+
+def make_all(folder: Path) -> None:
     # BT.709's tags must not reach the pictures.
     source = make_clip(
         folder / "in.mkv", [draw()] * 3, codec="ffv1", pix_fmt="bgr0", rate=10,
@@ -73,7 +76,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         convert(output=path, alpha_mode=mode)
     for suffix in ("png", "tif", "exr", "webp"):
         convert(output=folder / suffix / f"%02d.{suffix}")
-    return folder
 
 
 def composition(folder: Path, name: str) -> Floats:
