@@ -1,16 +1,18 @@
 """Compare weights with the reference's alpha on the shared development clips.
 
-    python benchmarks/compare_reference.py [WEIGHTS] [--frames 30] [--json OUT.json]
+    python benchmarks/compare_reference.py [WEIGHTS] [--against WEIGHTS] [--frames 30]
+        [--json OUT.json]
 
 For each clip the first frames, resized by libswscale's AREA so that the long side is
 512 (never enlarged), go through the network at ratio 1 with its states carried on. MAD
 x1e3 and IoU at 0.5 of every frame are averaged. The clips are not part of the project:
-without the folder this says so and does nothing.
+without the folder this says so and does nothing. With `--against` the alpha of other
+weights takes the reference's place.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -21,6 +23,7 @@ import av
 import numpy as np
 import torch
 from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
 
 from rematte.errors import InputError, end
 from rematte.evaluate import metrics
@@ -52,22 +55,20 @@ def frames(path: Path) -> Iterator[Frame]:
             yield Frame(pixels, Fraction(index), Fraction(1))
 
 
-def compare(
-    model: torch.nn.Module, clip: Path, alpha: Path, count: int
-) -> dict[str, float]:
-    """Give the mean MAD and IoU of a clip.
+def alphas_of(
+    model: torch.nn.Module, clip: Path, count: int
+) -> Iterator[NDArray[np.float32]]:
+    """Matte the first frames of a clip, (H, W) each."""
+    for matted in matte(model, islice(frames(clip), count), downsample_ratio=1):
+        yield matted.pha[0].numpy()
 
-    Args:
-        model: A loaded network.
-        clip: The video.
-        alpha: The reference's alpha, an .npz.
-        count: How many frames.
-    """
-    truth = np.load(alpha)["alpha"][:count] / 255
+
+def compare(
+    found: Iterable[NDArray[np.float32]], truth: Iterable[NDArray[np.float32]]
+) -> dict[str, float]:
+    """Give the mean MAD and IoU of a clip, from its alpha and what it is to be."""
     mads, ious = [], []
-    mattes = matte(model, islice(frames(clip), count), downsample_ratio=1)
-    for matted, true in zip(mattes, truth, strict=True):
-        pred = matted.pha[0].numpy()
+    for pred, true in zip(found, truth, strict=True):
         mads.append(metrics.mad(pred, true))
         overlap = metrics.iou(pred, true)
         if overlap is not None:
@@ -87,6 +88,7 @@ def mean(found: dict[str, dict[str, float]], names: list[str]) -> dict[str, floa
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare with the reference's alpha.")
     parser.add_argument("weights", nargs="?", help="name or file (default: bundled)")
+    parser.add_argument("--against", help="name or file, in place of the reference")
     parser.add_argument("--clips", type=Path, default=CLIPS, help="the shared clips")
     parser.add_argument("--frames", type=int, default=30, help="per clip, at most 30")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -96,13 +98,20 @@ def main() -> int:
         print(f"{options.clips}/reference_alpha is not here; pass --clips FOLDER")
         return 0
     model = load_model(options.weights)
+    other = load_model(options.against) if options.against else None
     found = {}
     print(f"{'clip':<20} {'MAD x1e3':>9} {'IoU':>7}", flush=True)
     for alpha in alphas:
         clip = next(options.clips.glob(f"{alpha.stem}.m*"), None)
         if clip is None:
             raise InputError(f"{options.clips}: no video {alpha.stem} for its alpha")
-        found[alpha.stem] = compare(model, clip, alpha, options.frames)
+        truth: Iterable[NDArray[np.float32]]
+        if other is not None:
+            truth = alphas_of(other, clip, options.frames)
+        else:
+            truth = np.load(alpha)["alpha"][: options.frames] / np.float32(255)
+        mattes = alphas_of(model, clip, options.frames)
+        found[alpha.stem] = compare(mattes, truth)
         show(alpha.stem, found[alpha.stem])
     means = {"all": mean(found, list(found))}
     unseen = [name for name in UNSEEN if name in found]

@@ -25,17 +25,20 @@ def cut_down(
 ) -> None:
     """Fill a network's decoder with what is most of use of a wider one's.
 
-    The encoder, LR-ASPP and the deepest block are as wide in both, and are the same
-    afterwards. The last block stays as it is.
+    What is as wide in both is the same afterwards. The last block stays as it is.
 
     Args:
         student: The network that is filled in place.
         wide: A network with the same encoder and wider blocks.
         pictures: Clips that the maps are fitted on, (B, T, 3, H, W) each.
     """
-    for name in ("backbone", "aspp", "decoder.decode4"):
-        module = student.get_submodule(name)
-        module.load_state_dict(wide.get_submodule(name).state_dict())
+    own = student.state_dict()
+    same = {
+        key: value
+        for key, value in wide.state_dict().items()
+        if key in own and value.shape == own[key].shape and ".decode0." not in key
+    }
+    student.load_state_dict(same, strict=False)
     products = _products(wide, pictures)
     below = torch.eye(2 * wide.decoder.decode4.gru.channels)
     for name in BLOCKS:

@@ -13,9 +13,11 @@ from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import Sample, stack
 from rematte.train.distill import capture, output_terms
 from rematte.train.edges import crop, places, seen_whole
+from rematte.train.losses import channel_weights
 
 BLOCKS = (*(f"decoder.decode{level}" for level in (3, 2, 1, 0)), "project_mat")
 UNIT = 16  # pixels of the frame for one of the deepest map
+_SURE = 0.2  # of the squared error of alpha before clamping, in units of its variance
 _MARGIN = 24  # pixels that most of what a pixel needs lies within
 
 
@@ -80,4 +82,8 @@ def sequence_errors(student: MattingNetwork, sample: Sample) -> dict[str, Tensor
     seen = sample["seen"][:, None] / sample["seen"].mean()
     # Colours where nothing of the foreground shows are not worth any channel.
     shown = seen * (true > 0)
-    return output_terms(fgr * shown, alpha * seen, true_fgr * shown, true * seen)
+    terms = output_terms(fgr * shown, alpha * seen, true_fgr * shown, true * seen)
+    # How far beyond 0 or 1 the teacher is tells how sure it is.
+    raw = [x.flatten(0, 1)[:, 3:] for x in (out, sample["target"])]
+    sure = (raw[0] - raw[1]).square() * channel_weights(raw[1])
+    return terms | {"sure": _SURE * (sure.unflatten(0, count) * seen).mean()}

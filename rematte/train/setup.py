@@ -35,18 +35,12 @@ def start_network(recipe: Recipe) -> MattingNetwork:
                 "model.start to weights or to nothing"
             ) from error
     network = MattingNetwork(model.variant, model.refiner)
-    wide = wider_start(recipe)
-    loaded = wide or load_model(model.start, model.variant)
-    # Another refiner starts from random weights; everything else must fit, unless it is
-    # cut down later.
-    own = network.state_dict()
-    fitting = {
-        key: value
-        for key, value in loaded.state_dict().items()
-        if wide is None or (key in own and own[key].shape == value.shape)
-    }
-    missing, _ = network.load_state_dict(fitting, strict=False)
-    if any(not key.startswith("refiner.") for key in missing) and wide is None:
+    if wider_start(recipe) is not None:
+        return network  # it is filled by `cut_down`, which needs pictures
+    loaded = load_model(model.start, model.variant)
+    # Another refiner starts from random weights; everything else must fit.
+    missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
+    if any(not key.startswith("refiner.") for key in missing):
         raise InputError(f"model.start {model.start} does not hold {missing[0]}")
     return network
 

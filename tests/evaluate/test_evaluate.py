@@ -364,6 +364,9 @@ def test_the_comparison_finds_its_own_alpha_again(
     found = json.loads(out.read_text())
     assert found["clips"]["thoughtful"]["mad"] < 1
     assert found["means"]["all"] == found["means"]["unseen"]
+    against = "--against", "rematte-mobilenetv3"
+    assert compare(monkeypatch, "--clips", tmp_path, "--json", out, *against) == 0
+    assert json.loads(out.read_text())["means"]["all"]["mad"] == 0
 
 
 # Layouts of public sets

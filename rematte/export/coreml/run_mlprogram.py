@@ -216,6 +216,7 @@ _OPERATIONS: dict[str, Callable[[_Arguments], Any]] = {
     "max_pool": _max_pool,
     "reduce_mean": lambda a: a["x"].mean(a["axes"], a["keep_dims"]),
     "upsample_bilinear": _upsample,
+    "pixel_shuffle": lambda a: F.pixel_shuffle(a["x"], a["upscale_factor"]),
     "concat": lambda a: torch.cat(a["values"], a["axis"]),
     "split": _split,
     "slice_by_index": _slice,

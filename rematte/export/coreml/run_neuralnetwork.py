@@ -153,6 +153,12 @@ def _upsample(layer: Any) -> _Run:
     return run
 
 
+def _shuffle(layer: Any) -> _Run:
+    if layer.mode != layer.PIXEL_SHUFFLE:
+        raise ValueError("cannot run this kind of reorganisation of this network")
+    return lambda x: F.pixel_shuffle(x[0], layer.blockSize)
+
+
 def _split(layer: Any) -> _Run:
     return lambda x: x[0].split(
         list(layer.splitSizes) or x[0].shape[layer.axis] // layer.numSplits, layer.axis
@@ -193,6 +199,7 @@ _LAYERS: dict[str, Callable[[Any], _Run]] = {
     "convolution": _convolution,
     "pooling": _pooling,
     "upsample": _upsample,
+    "reorganizeData": _shuffle,
     "concat": lambda layer: lambda x: torch.cat(list(x), 1),
     "splitND": _split,
     "slice": _slice,
