@@ -396,9 +396,9 @@ class Jobs:
 
     def _take_back(self, result: dict[str, Any]) -> None:
         """Delete the copies of a result that a job did not get in the end."""
-        for name in result.get("copies", ()):
-            if self._output is not None:
-                (self._output / name).unlink(missing_ok=True)
+        for name in result.get("copies", ()) if self._output else ():
+            with suppress(OSError):  # it stays where the folder allows no deletion
+                (self._output / name).unlink()
 
     def _learn_speed(self, job: Job, seconds: float) -> None:
         megapixels = job.info["width"] * job.info["height"] / 1e6
@@ -428,8 +428,7 @@ class Jobs:
                     try:
                         process = warm or self._start_process()
                     except WorkError as error:
-                        job.state, job.error = "failed", str(error)
-                        self._save(job)
+                        self._record(job, {"notes": []}, str(error))
                         continue
                     self._processes[job.id] = process
                     return job, process

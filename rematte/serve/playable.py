@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from rematte.video.encoding import choose
-from rematte.video.fitting import fitted_size
 from rematte.video.frame import Frame, Pixels
 from rematte.video.pixels import with_depth
 from rematte.video.read_options import ReadOptions
@@ -55,15 +54,14 @@ def write_playable(
     with VideoReader(files[shown[0]]) as reader:
         info, colour = reader.info, reader.info.colour
     size = shrunk_size(info.width, info.height, _SIDE)
-    with VideoReader(before) as reader:
-        shape = reader.info.height, reader.info.width
-    inner = fitted_size(shape, size[::-1], "contain")
+    # A sticker has another shape than the original, and square pixels.
+    shape = "contain" if info.sample_aspect_ratio == 1 else "stretch"
     since = None if start is None else Fraction(start).limit_denominator(90_000)
     with ExitStack() as stack:
 
         def opened(path: Path, since: Fraction | None = None) -> Iterator[Frame]:
-            source = path == before  # of another shape than a sticker
-            fit = "contain" if source else "stretch"
+            source = path == before
+            fit = shape if source else "stretch"
             how = ReadOptions(size=size, fit=fit, alpha=not source, start=since)
             reader = stack.enter_context(VideoReader(path, how))
             return displayed(reader, reader.info.colour)
@@ -87,7 +85,7 @@ def write_playable(
                 if frames[0].time >= LONGEST:
                     break
                 begin = frames[0].time if begin is None else begin
-                original = _with_bars(originals(frames[0].time - begin), inner)
+                original = originals(frames[0].time - begin)
                 pixels = _views(original, dict(zip(shown, frames, strict=True)))
                 writer.write(replace(frames[0], pixels=np.hstack(pixels), alpha=None))
             writer.finish()
@@ -99,7 +97,7 @@ def write_playable(
 def _paced(frames: Iterator[Frame]) -> Callable[[Fraction], Pixels]:
     """Give a function of a time, which must not decrease, to the pixels shown then.
 
-    Times count from the first frame.
+    Times count from the first frame. Bars are black.
     """
     now = next(frames)
     following, start = next(frames, None), now.time
@@ -109,20 +107,10 @@ def _paced(frames: Iterator[Frame]) -> Callable[[Fraction], Pixels]:
         # Half a millisecond: WebM rounds times.
         while following and following.time - start <= time + Fraction(1, 2000):
             now, following = following, next(frames, None)
-        return with_depth(now.pixels, False)
+        pixels = with_depth(now.pixels, False)
+        return pixels if now.alpha is None else pixels * (now.alpha > 0)
 
     return at
-
-
-def _with_bars(pixels: Pixels, inner: tuple[int, int]) -> Pixels:
-    """Draw black bars around a picture, whose height and width are given."""
-    top, left = (pixels.shape[0] - inner[0]) // 2, (pixels.shape[1] - inner[1]) // 2
-    if top + left == 0:
-        return pixels
-    drawn = np.zeros_like(pixels)
-    part = np.s_[top : top + inner[0], left : left + inner[1]]
-    drawn[part] = pixels[part]
-    return drawn
 
 
 def _views(original: Pixels, frames: Mapping[str, Frame]) -> list[Pixels]:

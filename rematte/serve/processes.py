@@ -28,8 +28,8 @@ def start_process(
         return WorkerProcess(load, threads, memory)
     except OSError as error:
         raise WorkError(
-            f"no process can be started for it ({error.strerror or error}); close "
-            "other programs, and try again"
+            f"no process can be started ({error.strerror or error}); close other "
+            "programs, and try again"
         ) from error
 
 

@@ -160,9 +160,10 @@ def convert(
         info = reader.info
     with TemporaryDirectory(prefix="rematte-") as scratch:
         if "webp" in outputs and not info.still:  # FFmpeg cannot read it
-            alpha = job.outputs.setdefault("alpha", Path(scratch, FILES["alpha"]))
-            shown = {**shown, "alpha": alpha}
             del shown["mov"]
+            shown["alpha"] = job.outputs.setdefault(
+                "alpha", Path(scratch, FILES["alpha"])
+            )
         options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
         if job.status == "failed":

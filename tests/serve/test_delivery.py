@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from PIL import Image
 from test_server import Server, error
 from torch import Tensor
 
+from rematte.conversion.presets import PRESETS
 from rematte.errors import OutputError
 from rematte.serve import jobs, processes
 from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
@@ -170,6 +172,22 @@ def test_a_sticker_is_short_and_what_is_painted_fits_it(
     assert max(alpha[140:370, :250].max(), alpha[:120].max(), alpha[390:].max()) < 50
 
 
+@pytest.mark.parametrize("name", ["LONGEST", "MOST_RATE"])
+def test_the_page_knows_the_limits_of_presets(name: str) -> None:
+    script = Path(jobs.__file__).with_name("static") / "settings.js"
+    found = re.search(rf"const {name} = {{(.*)}};", script.read_text(encoding="utf-8"))
+    assert found
+    limits = {
+        preset: PRESETS[preset].seconds
+        if name == "LONGEST"
+        else PRESETS[preset].options.get("max_rate")
+        for preset in PRESET_OUTPUTS
+    }
+    assert {
+        preset: int(limit) for preset, limit in re.findall(r"(\w+): (\d+)", found[1])
+    } == {preset: limit for preset, limit in limits.items() if limit}
+
+
 def test_finished_files_are_copied_and_replace_nothing(
     server: Server, clip: Path, output: Path
 ) -> None:
@@ -188,18 +206,22 @@ def test_finished_files_are_copied_and_replace_nothing(
 def test_a_job_that_is_cancelled_while_it_is_copied_leaves_no_copy(
     server: Server, clip: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = set(output.iterdir())
+    before, stuck = set(output.iterdir()), output / "cancelled_alpha.mp4"
     id = server.upload(clip, "cancelled.mp4").json()["id"]
 
     def copy_and_cancel(*args: Any) -> Path:
         copy = copy_out(*args)
+        if copy == stuck:  # a folder is not deleted, and the queue goes on
+            copy.unlink()
+            copy.mkdir()
         server.jobs.cancel(server.jobs.get(id))  # type: ignore[arg-type]
         return copy
 
     monkeypatch.setattr(jobs, "copy_out", copy_and_cancel)
     server.start(id, outputs=["mp4", "alpha"])
     server.wait(id, lambda job: job["state"] == "cancelled")
-    server.wait(id, lambda job: set(output.iterdir()) == before)
+    server.wait(id, lambda job: set(output.iterdir()) == {*before, stuck})
+    stuck.rmdir()
     monkeypatch.undo()
     assert server.start(id).status_code == 204
     assert server.wait_done(id)["state"] == "done"

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from test_server import Server, error
 
 from rematte.serve.choice import read_choice
 from rematte.serve.pictures import Pictures
-from rematte.serve.playable import views_of
+from rematte.serve.playable import views_of, write_playable
 from rematte.serve.processes import WorkError
 
 WIDTH, HEIGHT, COUNT = 96, 64, 20
@@ -265,3 +266,24 @@ def test_what_failed_is_tried_again(tmp_path: Path, clip: Path) -> None:
     source.write_bytes(content)
     assert server.still(id).status_code == 200
     server.jobs.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "result", "aspects", "bars"),
+    [
+        ((100, 51), (100, 50), (1, 1), False),
+        ((80, 64), (96, 64), (Fraction(6, 5), 1), False),
+        ((80, 64), (80, 64), (Fraction(6, 5), Fraction(6, 5)), False),
+        ((96, 64), (96, 96), (1, 1), True),
+    ],
+)
+def test_only_a_result_of_another_shape_has_bars_in_the_player(
+    tmp_path: Path, source: Any, result: Any, aspects: Any, bars: bool
+) -> None:
+    paths = [tmp_path / name for name in ("before.mp4", "alpha.mp4")]
+    for path, size, aspect in zip(paths, (source, result), aspects, strict=True):
+        white = [np.full((size[1], size[0], 3), 255, np.uint8)] * 2
+        make_clip(path, white, aspect=Fraction(aspect), pix_fmt="yuv444p")
+    write_playable(paths[0], {"alpha": paths[1]}, tmp_path / "made.mp4", None)
+    original = decode(tmp_path / "made.mp4")[0][:, : result[0]]
+    assert original.min() < 20 if bars else original.min() > 235

@@ -306,8 +306,9 @@ def test_choices_for_all_are_remembered_and_a_clip_may_differ(
     page.get_by_role("button", name="Start all 2").press("Enter")
     expect(page.locator(".card[data-state=done]")).to_have_count(2, timeout=LONG)
     links = page.locator(".downloads a")
-    expect(links.nth(0)).to_have_text(re.compile(r"Transparent \.webp · [\d.]+ KB"))
-    expect(links.nth(1)).to_have_text(re.compile(r"Transparent \.webm · [\d.]+ KB"))
+    for number, kind in enumerate(("webp", "webm")):
+        made = re.compile(rf"Transparent \.{kind} · [\d.]+\u00a0KB")
+        expect(links.nth(number)).to_have_text(made)
     with page.expect_download() as caught:
         page.get_by_role("link", name="Download all 2").click()
     assert caught.value.suggested_filename == "rematte.zip"

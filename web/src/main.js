@@ -192,7 +192,7 @@ async function openBackend() {
     const opened = await createMatter({models: MODELS, backend: at.backend.value, signal});
     if (signal.aborted) return opened.close();
     matter = opened;
-    navigator.serviceWorker?.controller?.postMessage('loaded');
+    navigator.serviceWorker?.ready.then(({active}) => active.postMessage('loaded'));
     tell();
   } catch (error) {
     if (!signal.aborted) tell('noEngine', error.message);

@@ -21,15 +21,19 @@ function readAll(store) {
 }
 
 /** Something that was chosen for one clip, or null, which outlives the page. */
-const kept = (store) => (id) => ({
-  get: () => readAll(store)[id] ?? null,
-  set(value) {
-    const { [id]: _, ...others } = readAll(store);
-    try {
-      localStorage.setItem(store, JSON.stringify(value ? { ...others, [id]: value } : others));
-    } catch { /* There is no room for it: it holds until the page is closed. */ }
-  },
-});
+const kept = (store) => (id) => {
+  let chosen = readAll(store)[id] ?? null;
+  return {
+    get: () => chosen,
+    set(value) {
+      chosen = value;
+      const { [id]: _, ...others } = readAll(store);
+      try {
+        localStorage.setItem(store, JSON.stringify(value ? { ...others, [id]: value } : others));
+      } catch { /* There is no room for it: it holds until the page is closed. */ }
+    },
+  };
+};
 export const ownChoices = kept(OWN);
 export const ownLook = kept(LOOK);
 

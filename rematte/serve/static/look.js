@@ -3,7 +3,7 @@
 import { makePaint } from "./paint.js";
 import { clock, makeScrub } from "./scrub.js";
 import { jobAddress, load, post } from "./server.js";
-import { words } from "./words.js";
+import { sentences, words } from "./words.js";
 
 const WAIT = 150; // until a moment that is scrubbed over is looked at [ms]
 const JUDGED = 2000; // until it is asked how sure the cut-out is [ms]
@@ -191,7 +191,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
     find(".again").hidden = problem === "";
     const doubt = verdict && ["nobody", "unsure", "edges"].find((name) => verdict[name]);
     find(".verdict").textContent = !verdict ? ""
-      : doubt ? `${words()[doubt]} ${words().closer}` : words().sureHere;
+      : doubt ? sentences([words()[doubt], words().closer]) : words().sureHere;
     find(".chosen").textContent = describe();
     find(".undo").disabled = !before.length;
     find(".clear").disabled = !choice.person && !choice.marks.length;

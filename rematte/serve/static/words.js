@@ -155,7 +155,7 @@ const WORDS = {
     unsure: "网络对这里没有把握：请检查边缘，或涂抹修正。",
     edges: "这里的头发和边缘不太确定。",
     sureHere: "网络对这里有把握。",
-    closer: "转换时会更仔细地看远处的人物。",
+    closer: "正式转换时会更仔细地处理远处的人物。",
     before: "处理前",
     after: "处理后",
     slider: "原片显示的比例",
@@ -174,7 +174,7 @@ const WORDS = {
     checking: "正在检查文件……",
     tooLarge: (limit) => `文件太大：最多 ${limit} GB。`,
     lost: "连接中断。",
-    facts: (job) => job.info.photo ? `${job.info.width}×${job.info.height}` : `${job.info.width}×${job.info.height}，${Number(job.info.rate.toFixed(2))} 帧/秒${job.info.frames ? `，${(job.info.frames / job.info.rate).toFixed(1)} 秒` : ""}`,
+    facts: (job) => job.info.photo ? `${job.info.width}×${job.info.height}` : `${job.info.width}×${job.info.height}、${Number(job.info.rate.toFixed(2))} 帧/秒${job.info.frames ? `、${(job.info.frames / job.info.rate).toFixed(1)} 秒` : ""}`,
     waiting: "正在排队等待",
     finishing: "正在收尾……",
     frames: (done, all) => `${done}${all ? ` / ${all}` : ""} 帧`,
@@ -193,7 +193,10 @@ if (!(language in WORDS)) language = "en";
 export const words = () => WORDS[language];
 
 /** Texts as a list within a sentence. */
-export const list = (texts) => texts.join(language === "zh" ? "，" : ", ");
+export const list = (texts) => texts.join(language === "zh" ? "、" : ", ");
+
+/** Whole sentences, one after the other. */
+export const sentences = (texts) => texts.join(language === "zh" ? "" : " ");
 
 /** A number of bytes in words. */
 export function size(bytes) {
