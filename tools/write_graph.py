@@ -1,9 +1,9 @@
-"""Writes the graph of the bundled weights into the package.
+"""Writes the graphs of the bundled weights into the package.
 
 python tools/write_graph.py
 
-The graph's constants are looked up in the file of the weights, so that the package
-holds them once. What is no weight goes into a small file of its own.
+A graph's constants are looked up in the file of the weights, so that the package holds
+them once. What is no weight goes into a small file of its own.
 """
 
 import tempfile
@@ -14,16 +14,21 @@ from typing import Any
 import numpy as np
 
 from rematte.engines.convert_graph import convert
-from rematte.engines.graph import BUNDLED
+from rematte.engines.graph import ALL_BUNDLED, Graph
 from rematte.engines.runtimes import import_openvino
 from rematte.weights.load import load_network
 
 
 def main() -> None:
-    weights, rest = BUNDLED.constants
+    for graph in ALL_BUNDLED:
+        _write(graph)
+
+
+def _write(graph: Graph) -> None:
+    weights, rest = graph.constants
     stored = weights.read_bytes()
     openvino = import_openvino()
-    model = convert(load_network())
+    model = convert(load_network(weights))
     _store_as_float16(openvino, model, stored)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
@@ -44,10 +49,10 @@ def main() -> None:
     root = tree.getroot()
     for info in root.findall("rt_info"):  # how the conversion was done
         root.remove(info)
-    tree.write(BUNDLED.model, encoding="utf-8")
+    tree.write(graph.model, encoding="utf-8")
     rest.write_bytes(added)
     share = 1 - len(added) / len(constants)
-    print(f"{BUNDLED.model}: {share:.2%} of the constants are in {weights.name}")
+    print(f"{graph.model}: {share:.2%} of the constants are in {weights.name}")
 
 
 def _store_as_float16(openvino: Any, model: Any, stored: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rematte.engines.engine import Engine
-from rematte.engines.graph import BUNDLED, Graph, cached_graph
+from rematte.engines.graph import ALL_BUNDLED, Graph, cached_graph
 from rematte.engines.openvino import CompiledGraph, OpenVINOEngine, is_readable
 from rematte.weights.download import sha256
 from rematte.weights.resolve import resolve
@@ -47,7 +47,7 @@ def load_for(
 
     Returns:
         A `Graph` where OpenVINO runs it, else what `load_model` gives. torch is needed
-        for the latter, and once for a graph that is not the bundled one.
+        for the latter, and once for a graph that is not bundled.
 
     Raises:
         WeightsError: As `load_model`.
@@ -57,8 +57,9 @@ def load_for(
     digest, precision = "", _name(dtype)
     if (device, precision) == ("cpu", "float32") and _takes_graph(engine):
         path = resolve(weights, variant)
-        if path == BUNDLED.constants[0]:
-            return BUNDLED
+        for bundled in ALL_BUNDLED:
+            if path == bundled.constants[0]:
+                return bundled
         digest = f"{sha256(path)} {variant}"
         graph = cached_graph(digest)
         if is_readable(graph):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rematte.engines.graph import BUNDLED, INPUTS, OUTPUTS, Graph, cached_graph
+from rematte.engines.graph import ALL_BUNDLED, INPUTS, OUTPUTS, Graph, cached_graph
 from rematte.engines.openvino import is_readable
 from rematte.engines.runtimes import import_openvino
 from rematte.network.matting_network import MattingNetwork
@@ -42,15 +42,16 @@ class _Cuttable(nn.Module):
 
 
 def as_graph(network: MattingNetwork, digest: str | None = None) -> Graph:
-    """Give the graph of a network: the bundled one, a cached one, or a new one.
+    """Give the graph of a network: a bundled one, a cached one, or a new one.
 
     Args:
         network: On the CPU, in float32.
         digest: Identifies the weights, where that is known.
     """
     digest = digest or weights_digest(network)
-    if digest == BUNDLED.digest:
-        return BUNDLED
+    for bundled in ALL_BUNDLED:
+        if digest == bundled.digest:
+            return bundled
     graph = cached_graph(digest)
     if is_readable(graph):
         return graph

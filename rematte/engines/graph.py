@@ -1,8 +1,8 @@
 """Networks in the form that OpenVINO reads, which needs no torch.
 
-A graph is the network's coarse part with all that `OpenVINOEngine` may cut it at. The
-bundled one lies in the package (`tools/write_graph.py` makes it), and its weights are
-the bundled weights themselves. Others are converted once and cached.
+A graph is the network's coarse part with all that `OpenVINOEngine` may cut it at. Those
+of the bundled weights lie in the package (`tools/write_graph.py` makes them), and their
+constants are the files of the weights. Others are converted once and cached.
 """
 
 import hashlib
@@ -11,7 +11,13 @@ from pathlib import Path
 
 from rematte.engines.runtimes import package_versions
 from rematte.version import __version__
-from rematte.weights.registry import BUNDLED_DIR, DEFAULT, WEIGHTS, download_dir
+from rematte.weights.registry import (
+    BUNDLED_DIR,
+    DEFAULT,
+    FAST,
+    WEIGHTS,
+    download_dir,
+)
 
 # Names of the graph's inputs, and of its outputs before the new states: features at
 # 1/2, 1/4 and 1/8, the decoder's result, and the maps of `Matted` without and with the
@@ -27,7 +33,7 @@ class Graph:
     Attributes:
         model: The .xml file.
         constants: The files whose bytes, one after the other, hold its constants.
-        digest: Identifies the weights; of the bundled ones what `weights_digest` gives.
+        digest: Identifies the weights; for bundled ones what `weights_digest` gives.
     """
 
     model: Path
@@ -35,14 +41,19 @@ class Graph:
     digest: str
 
 
-BUNDLED = Graph(
-    BUNDLED_DIR / "rematte_mobilenetv3.xml",
-    (
-        BUNDLED_DIR / WEIGHTS[DEFAULT].file,
-        BUNDLED_DIR / "rematte_mobilenetv3.constants",
+def _bundled(name: str, digest: str) -> Graph:
+    weights = BUNDLED_DIR / WEIGHTS[name].file
+    constants = weights, weights.with_suffix(".constants")
+    return Graph(weights.with_suffix(".xml"), constants, digest)
+
+
+ALL_BUNDLED = (
+    _bundled(
+        DEFAULT, "9027a39da47d018353951345051ef25d939204029fa7264b203f864e9ffb6195"
     ),
-    "9027a39da47d018353951345051ef25d939204029fa7264b203f864e9ffb6195",
+    _bundled(FAST, "6f1d9bada574ef151067afe8bda31009cd119d477018456a6fa00ff794626d49"),
 )
+BUNDLED = ALL_BUNDLED[0]
 
 
 def cached_graph(digest: str) -> Graph:

@@ -1,9 +1,9 @@
 """Cuts a decoder down to fewer channels, so that a cheaper network starts from it.
 
-Each block keeps the channels from which the others can best be told, by a linear map
-that is fitted on pictures. What read all of them reads those that are kept, by weights
-that are multiplied with that map. Enlarging and joining maps is linear, so nothing is
-lost by it. Knows no files.
+Each block keeps the channels that predict the others best by a linear map that is
+fitted on pictures. What read all of them reads those that are kept, by weights that are
+multiplied with that map. Enlarging and joining maps is linear: nothing is lost by it.
+Knows no files.
 """
 
 from collections.abc import Iterable
@@ -78,12 +78,12 @@ def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Ten
 
 
 def _choose(product: Tensor, count: int) -> Tensor:
-    """Choose channels, each the one that tells most of what is not yet told."""
+    """Choose channels, each the one that explains most of what is left."""
     left, chosen = product.clone(), list[int]()
     for _ in range(count):
-        told = left.square().sum(0) / left.diagonal().clamp(min=1e-12)
-        told[chosen] = -1
-        best = int(told.argmax())
+        explained = left.square().sum(0) / left.diagonal().clamp(min=1e-12)
+        explained[chosen] = -1
+        best = int(explained.argmax())
         chosen.append(best)
         left = left - torch.outer(left[:, best], left[best]) / left[best, best].clamp(
             min=1e-12

@@ -42,10 +42,10 @@ def load_model(
     Args:
         name_or_path: A key of `WEIGHTS`, or a file: a state dict (`.pth`, `.pt`,
             `.safetensors`, bare or under "state_dict") or a TorchScript archive. The
-            content decides, not the suffix. None means the bundled weights, or
-            "rvm-resnet50" where `variant` is "resnet50".
-        variant: "mobilenetv3" or "resnet50" to insist on one; None takes what the
-            file holds.
+            content decides, not the suffix. None means the bundled weights of
+            the variant, or "rvm-resnet50" where it is "resnet50".
+        variant: "mobilenetv3", "mobilenetv3_fast" or "resnet50" to insist on one; None
+            takes what the file holds.
         device: Where the network goes.
         dtype: Floating type of the parameters, whatever the file stores. A
             TorchScript archive keeps its own.

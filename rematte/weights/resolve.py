@@ -4,15 +4,17 @@ from pathlib import Path
 
 from rematte.errors import WeightsError
 from rematte.weights.download import check_hash, download
-from rematte.weights.registry import DEFAULT, VARIANTS, WEIGHTS, find
+from rematte.weights.registry import DEFAULT, FAST, VARIANTS, WEIGHTS, find
+
+_USUAL = {"resnet50": "rvm-resnet50", "mobilenetv3_fast": FAST}
 
 
 def resolve(name_or_path: str | Path | None, variant: str | None) -> Path:
     """Return the checked file of a name, or the file at a path.
 
     Args:
-        name_or_path: A key of `WEIGHTS` or a file; None means the bundled weights, or
-            "rvm-resnet50" where `variant` is "resnet50".
+        name_or_path: A key of `WEIGHTS` or a file; None means the bundled weights of
+            the variant, or "rvm-resnet50" where it is "resnet50".
         variant: The variant it must be, or None for any; what a file holds is not
             looked at.
 
@@ -23,7 +25,7 @@ def resolve(name_or_path: str | Path | None, variant: str | None) -> Path:
     if variant not in (None, *VARIANTS):
         raise ValueError(f"variant must be one of {VARIANTS} or None, got {variant!r}")
     if name_or_path is None:
-        name_or_path = "rvm-resnet50" if variant == "resnet50" else DEFAULT
+        name_or_path = _USUAL.get(variant or "", DEFAULT)
     if isinstance(name_or_path, str) and name_or_path in WEIGHTS:
         entry = WEIGHTS[name_or_path]
         check_variant(entry.variant, variant, entry.name)  # before 100 MB are fetched

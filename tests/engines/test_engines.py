@@ -19,7 +19,7 @@ from rematte.convert import convert_video
 from rematte.engines import choose, graph
 from rematte.engines.choose import choose_engine, load_for
 from rematte.engines.convert_graph import as_graph
-from rematte.engines.graph import BUNDLED
+from rematte.engines.graph import ALL_BUNDLED, BUNDLED
 from rematte.engines.module import ModuleEngine
 from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
 from rematte.engines.runtimes import import_openvino
@@ -28,6 +28,7 @@ from rematte.matting.loop import Memory, matte, run
 from rematte.matting.matte import Matted
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
+from rematte.weights.load import load_network
 
 *NAMES, _ = choose.CPU_ENGINES  # the last is what they are compared with
 
@@ -182,13 +183,18 @@ def true(model: MattingNetwork, size: tuple[int, int]) -> NDArray[np.float32]:
     return alpha_of(next(matte(model, [shown], downsample_ratio=0.5)))
 
 
-def test_the_bundled_graph_is_that_of_the_bundled_weights(
-    model: MattingNetwork,
+@pytest.mark.parametrize(
+    ("weights", "bundled"),
+    [*zip((None, "rematte-fast"), ALL_BUNDLED, strict=True)],
+)
+def test_the_bundled_graphs_are_those_of_the_bundled_weights(
+    weights: str | None, bundled: graph.Graph
 ) -> None:
-    """It need not be converted, neither of a file nor of a network that was loaded."""
-    assert as_graph(model) == load_for("auto") == BUNDLED
+    """None has to be converted, neither from a file nor from a loaded network."""
+    network = load_network(weights)
+    assert as_graph(network) == load_for("auto", weights) == bundled
     for size in ((96, 128), (71, 103), (10, 14)):
-        assert np.abs(seen(BUNDLED, size) - true(model, size)).max() < 1e-4
+        assert np.abs(seen(bundled, size) - true(network, size)).max() < 1e-4
 
 
 # Encoder and filter are converted apart: each once is enough.

@@ -47,10 +47,10 @@ def test_a_decoder_as_wide_is_the_same(
         torch.testing.assert_close(mine[name][1], theirs[name][1], atol=1e-3, rtol=0)
 
 
-def test_channels_that_others_tell_are_not_kept() -> None:
+def test_channels_that_others_predict_are_not_kept() -> None:
     maps = torch.randn(4, 1000, dtype=torch.float64)
-    told = torch.stack([maps[0] + 0.5 * maps[1], 2 * maps[2], maps[3] - maps[0]])
-    maps = torch.cat([maps, told])
+    predicted = torch.stack([maps[0] + 0.5 * maps[1], 2 * maps[2], maps[3] - maps[0]])
+    maps = torch.cat([maps, predicted])
     product = maps @ maps.T / 1000
     kept = narrow._choose(product, 4)
     spread = narrow._spread(product, kept).double()

@@ -314,7 +314,7 @@ def test_list_rows() -> None:
         "Apache-2.0",
         "bundled",
     )
-    assert [row[-1] for row in rows[1:]] == ["to fetch", "to fetch"]
+    assert [row[-1] for row in rows[1:]] == ["bundled", "to fetch", "to fetch"]
 
 
 def test_describe_states_both_licences_and_where(tmp_path: Path) -> None:
