@@ -155,7 +155,7 @@ class Options:
         alpha_mode: "straight" colours, or "premultiplied" by alpha where the format can
             hold both; by default straight, but premultiplied in OpenEXR.
         packed: Puts colour and alpha into one picture, "side" by side or "stacked".
-        exr_compression: OpenEXR's "zip" (default), "zips", "rle" or "none", all lossless.
+        exr_compression: OpenEXR's "zip" (default), "zips", "rle" or "none"; lossless.
         start_number: The number of the first image of outputs that are patterns or
             folders; by default the source's own number, or 0 where it has none.
         tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
