@@ -34,6 +34,9 @@ from rematte.workers.ray_actor import Worker
 ROOT = Path(__file__).parents[2]
 VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]
 OPTIONS = Options(downsample_ratio=1, device="cpu")
+# Ray keeps the first token that it reads for as long as the process lives, and pytest may
+# leave this module and come back to it.
+TOKEN = uuid4().hex
 
 try:
     import ray
@@ -47,7 +50,7 @@ except ModuleNotFoundError:
 def _own_token() -> Iterator[None]:
     """Else Ray would make one in the user's home."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", uuid4().hex)
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         yield
 
 
