@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "recipe",
         help="a TOML file, or the name of a recipe that comes with the package: "
-        "bundled, short, finetune, stage1 to stage4",
+        "bundled, short, fast, finetune, stage1 to stage4",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
