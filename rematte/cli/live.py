@@ -10,6 +10,7 @@ from rematte.cli import flags, messages
 from rematte.cli.parser import Commands, reporting
 from rematte.errors import EXIT_CODES
 from rematte.video.values import parse_size
+from rematte.weights.registry import FAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,8 @@ def run(options: Namespace) -> int:
     share_heap()
     device, _ = choose_device(options.device)
     shown = sys.stderr.isatty() and not options.quiet
+    chosen = options.weights is not None or options.quality == "best"
+    light = not chosen and (device, options.dtype) == ("cpu", "float32")
     report = live(
         flags.model_loader(options, device)(),
         options.source,
@@ -113,6 +116,7 @@ def run(options: Namespace) -> int:
         raw_input=options.raw_input,
         pipe_format=options.format,
         record=options.record,
+        lighter=FAST if light else None,
         frame_rate=options.frame_rate,
         limit=options.limit,
         overwrite=options.overwrite,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from rematte.conversion.needs import need
+from rematte.engines.choose import load_for
 from rematte.errors import InputError, OutputError
 from rematte.live.controls import Controls, Presence
 from rematte.live.recording import Recorder, Recording, check_recording
@@ -41,6 +42,10 @@ from rematte.video.frame import Frame, VideoInfo
 
 _SCREENS = ("window", "virtual-camera")
 SHOWS = ("composition", "alpha", "foreground")
+# A network is fast enough if its least time in so many trials is at most this share of
+# the time between pictures: the rest is for reading, drawing and writing.
+_TRIALS = 4
+_SHARE = 0.8
 _PAUSE = 0.05  # between looks at the keys while paused [s]
 # What a key changes the background to, after the one that was given.
 _BACKGROUNDS = ("blur", "green", "white", "black")
@@ -88,6 +93,7 @@ def live(
     raw_input: tuple[int, int] | None = None,
     pipe_format: str | None = None,
     record: str | None = None,
+    lighter: str | None = None,
     report: Callable[[LiveReport], object] = lambda report: None,
     **options: Any,
 ) -> LiveReport:
@@ -110,6 +116,8 @@ def live(
             a container, "rgba", "rgb24" or "gray".
         record: A file to record to beside another output, as it is shown; a key of the
             window ends the recording and starts the next, "NAME-2.SUFFIX".
+        lighter: Name or file of weights that take the model's place, with a note, where
+            it would drop pictures: where it takes longer than the source leaves it.
         report: Called after each picture with the statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
@@ -132,11 +140,11 @@ def live(
     need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
     renderers = _make_renderers(how, show, output)
     controls = Controls([*renderers], recording=None if record is None else True)
-    raw = _describe_raw(sources, raw_input, how)
     _check_pipe_format(output, pipe_format, show, alpha)
     newest = Newest(
-        sources, how.input_resize, pace, how.deinterlace or "auto", drop, raw
-    )
+        sources, how.input_resize, pace, how.deinterlace or "auto", drop,
+        _describe_raw(sources, raw_input, how),
+    )  # fmt: skip
     # Outputs first: an error there should not wait until an engine is built.
     recorder = _open_recorder(record, output, newest.info, show, how, controls, sources)
     sink = _open(
@@ -145,7 +153,8 @@ def live(
     sinks: list[Sink] = [sink, recorder] if recorder else [sink]
     stats, times = LiveReport(), list[float]()
     try:
-        stream = _build(model, newest.info, [*renderers.values()], stats, how)
+        paced = lighter if drop and pace else None
+        stream = _build(model, paced, newest.info, [*renderers.values()], stats, how)
         with newest:
             made = _mattes(newest, stream, renderers, controls, stats)
             start = time.perf_counter()
@@ -220,6 +229,7 @@ def _make_renderers(options: Options, show: str, output: str) -> dict[str, Rende
 
 def _build(
     model: Any,
+    lighter: str | None,
     info: VideoInfo,
     renderers: Sequence[Renderer],
     stats: LiveReport,
@@ -232,9 +242,21 @@ def _build(
     stats.engine = matter.engine
     stream = matter.stream()
     blank = np.zeros((info.height, info.width, 3), np.uint8)
-    renderers[0](stream(Frame(blank, info.time_base, info.time_base)))
+    taken = list[float]()
+    for _ in range(1 + (_TRIALS if lighter else 0)):
+        start = time.perf_counter()
+        renderers[0](stream(Frame(blank, info.time_base, info.time_base)))
+        taken.append(time.perf_counter() - start)
     stream.reset()
-    return stream
+    if lighter is None or min(taken) <= _SHARE / info.rate:
+        return stream
+    stats.notes.append(
+        f"the network takes {min(taken) * 1e3:.0f} ms for a picture and one comes "
+        f"every {1e3 / info.rate:.0f} ms, so {lighter} takes its place; name weights "
+        "(--weights) to decide yourself"
+    )
+    model = load_for(options.engine, lighter)
+    return _build(model, None, info, renderers, stats, options)
 
 
 def _describe_raw(

@@ -26,6 +26,7 @@ from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter
+from rematte.weights.registry import FAST
 
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 
@@ -178,6 +179,20 @@ def test_the_quality_is_how_large_a_copy_the_network_sees(tmp_path: Path) -> Non
         assert network.ratios[-1] == ratio
     with pytest.raises(ValueError, match="--quality has no effect"):
         live(network, str(wide), out, quality="fast", downsample_ratio=1)
+
+
+def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(
+    clip: Path, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out.mkv")
+    for network, taken in ((Slow(), True), (Fake(), False)):
+        report = live(network, str(clip), out, lighter=FAST, limit=2, overwrite=True)
+        assert report.engine.startswith("openvino") is taken
+        assert (f"so {FAST} takes its place" in " ".join(report.notes)) is taken
+    waiting = live(
+        Slow(), str(clip), out, lighter=FAST, drop=False, limit=2, overwrite=True
+    )
+    assert not waiting.notes
 
 
 def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:

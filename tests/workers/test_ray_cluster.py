@@ -34,8 +34,8 @@ from rematte.workers.ray_actor import Worker
 ROOT = Path(__file__).parents[2]
 VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]
 OPTIONS = Options(downsample_ratio=1, device="cpu")
-# Ray keeps the first token that it reads for as long as the process lives, and pytest may
-# leave this module and come back to it.
+# A process keeps the first token that Ray reads in it, and pytest may leave this module
+# and come back to it.
 TOKEN = uuid4().hex
 
 try:
