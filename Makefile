@@ -67,14 +67,14 @@ $(VENV)/web-ready: $(VENV)/ready
 	touch $@
 
 # The models are made here and not kept in the repository.
-web/public/models/check.json: $(VENV)/web-ready tools/web_models.py
+web/public/models/fast/check.json: $(VENV)/web-ready tools/web_models.py
 	$(RUN) tools/web_models.py
 
 web/node_modules/ready: web/package-lock.json web/package/package.json
 	npm ci --prefix web --no-audit --no-fund --silent
 	touch $@
 
-web/dist/index.html: web/public/models/check.json web/node_modules/ready web/index.html \
+web/dist/index.html: web/public/models/fast/check.json web/node_modules/ready web/index.html \
 		web/vite.config.js $(wildcard web/src/* web/package/src/*) web/public/icon.svg \
 		web/public/manifest.webmanifest
 	npm run --prefix web --silent build

@@ -35,6 +35,7 @@ from rematte.engines import choose
 from rematte.engines.graph import BUNDLED
 from rematte.engines.openvino import CompiledGraph
 from rematte.weights import load as weights
+from rematte.weights.registry import FAST
 from rematte.workers import pool, storage
 
 Run = Callable[..., tuple[int, str, str]]
@@ -149,6 +150,14 @@ def disc() -> DiscClip:
 def bundled() -> MattingNetwork:
     """The network with the bundled weights; to be left as it is."""
     network = load_model()
+    assert isinstance(network, MattingNetwork)
+    return network
+
+
+@pytest.fixture(scope="session")
+def fast() -> MattingNetwork:
+    """The network with the bundled fast weights; to be left as it is."""
+    network = load_model(FAST)
     assert isinstance(network, MattingNetwork)
     return network
 

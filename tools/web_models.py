@@ -1,6 +1,7 @@
-"""Write what the page in web/ loads: two models, frames to check them by, a clip.
+"""Write what the page in web/ loads: two networks with their checks, and a clip.
 
-The ONNX file is a copy for browsers of what `rematte export onnx` writes:
+Each network is written for both runtimes. The ONNX file is a copy for browsers of what
+`rematte export onnx` writes:
 
 - The native WebGPU build of ONNX Runtime Web 1.30 computes convolutions wrongly, and
   says nothing, where the number of input channels is not a multiple of four. So
@@ -22,6 +23,7 @@ from rematte.export.tensorflow import tfjs
 from rematte.export.verify import real_frames, true_outputs
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights.load import load_network
+from rematte.weights.registry import DEFAULT, FAST
 
 ROOT = Path(__file__).parents[1]
 # Of the frames by which the page checks a model: height, width, how many, ratio.
@@ -31,18 +33,25 @@ _SMALLEST = 16  # elements of a weight that is stored in 16 bits
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", help="as of rematte convert")
-    weights = parser.parse_args().weights
-    network = load_network(weights)
+    for name, weights in (("fine", DEFAULT), ("fast", FAST)):
+        parser.add_argument(
+            f"--{name}", default=weights, help="name or file of weights"
+        )
+    given = vars(parser.parse_args())
     public = ROOT / "web" / "public"
-    models = public / "models"
-    shutil.rmtree(models, ignore_errors=True)
-    models.mkdir(parents=True)
+    shutil.rmtree(public / "models", ignore_errors=True)
     shutil.copyfile(ROOT / "demo" / "clip.mp4", public / "sample.mp4")
-    tfjs.write(network, models / "tfjs", Request("float16"))
-    onnx_format.write(network, models / "network.onnx", Request())
-    for_browsers(models / "network.onnx")
-    write_check(network, models / "check.json")  # last: make takes it for all of them
+    for name, weights in given.items():
+        write(load_network(weights), public / "models" / name)
+
+
+def write(network: MattingNetwork, folder: Path) -> None:
+    """Write a network's models and its check."""
+    folder.mkdir(parents=True)
+    tfjs.write(network, folder / "tfjs", Request("float16"))
+    onnx_format.write(network, folder / "network.onnx", Request())
+    for_browsers(folder / "network.onnx")
+    write_check(network, folder / "check.json")  # last: make takes it for all of them
 
 
 def write_check(network: MattingNetwork, path: Path) -> None:

@@ -120,7 +120,7 @@ def check_alpha(
 
 
 def test_transparent_webm(
-    page: Page, source: Path, bundled: MattingNetwork, tmp_path: Path
+    page: Page, source: Path, fast: MattingNetwork, tmp_path: Path
 ) -> None:
     path = save(page, source, "webm", tmp_path)
     assert path.name == "people-cutout.webm"
@@ -131,8 +131,8 @@ def test_transparent_webm(
     times = [frame.pts / 1000 for frame in frames]
     assert times == pytest.approx([float(time) for time in TIMES], abs=0.001)
     rgba = [frame.to_ndarray(format="rgba") for frame in frames]
-    check_alpha([each[..., 3] for each in rgba], source, bundled)
-    truth = Truth(bundled)
+    check_alpha([each[..., 3] for each in rgba], source, fast)
+    truth = Truth(fast)
     with VideoReader(source) as reader:
         for frame, each in zip(reader, rgba, strict=True):
             foreground, alpha = truth(frame.pixels, 1)
@@ -145,7 +145,7 @@ def test_transparent_webm(
 
 
 def test_mp4_over_a_colour(
-    page: Page, source: Path, bundled: MattingNetwork, tmp_path: Path
+    page: Page, source: Path, fast: MattingNetwork, tmp_path: Path
 ) -> None:
     demo_page.choose(page, "white")
     assert "White" in page.inner_text("#format option[value=mp4]")
@@ -154,7 +154,7 @@ def test_mp4_over_a_colour(
     frames = decode(path)
     times = [float(frame.pts * frame.time_base) for frame in frames]
     assert times == pytest.approx([float(time) for time in TIMES], abs=1e-4)
-    truth = Truth(bundled)
+    truth = Truth(fast)
     with VideoReader(source) as reader:
         for frame, shown in zip(reader, frames, strict=True):
             foreground, alpha = truth(frame.pixels, 1)
@@ -170,7 +170,7 @@ def test_mp4_over_a_colour(
 
 
 def test_png_pictures(
-    page: Page, source: Path, bundled: MattingNetwork, tmp_path: Path
+    page: Page, source: Path, fast: MattingNetwork, tmp_path: Path
 ) -> None:
     path = save(page, source, "png", tmp_path)
     expected = "people-cutout.zip is saved, with 10 frames and without sound."
@@ -185,11 +185,11 @@ def test_png_pictures(
         rgba = frame.to_ndarray(format="rgba")
         assert (rgba[rgba[..., 3] == 0] == 0).all()  # nothing of the room
         alphas.append(rgba[..., 3])
-    check_alpha(alphas, source, bundled)
+    check_alpha(alphas, source, fast)
 
 
 def test_a_turned_video_is_upright(
-    page: Page, pictures: list[Image], bundled: MattingNetwork, tmp_path: Path
+    page: Page, pictures: list[Image], fast: MattingNetwork, tmp_path: Path
 ) -> None:
     lying = [np.rot90(picture).copy() for picture in pictures[:3]]
     quarter = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
@@ -198,7 +198,7 @@ def test_a_turned_video_is_upright(
     alphas = [
         frame.to_ndarray(format="rgba")[..., 3] for frame in decode(path, "libvpx-vp9")
     ]
-    check_alpha(alphas, source, bundled)
+    check_alpha(alphas, source, fast)
 
 
 def test_by_keyboard_to_a_file_that_the_user_chooses(page: Page, source: Path) -> None:

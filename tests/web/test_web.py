@@ -57,15 +57,19 @@ def page(open_page: Opener, clip: Path) -> Page:
     return page
 
 
-def test_the_browsers_onnx_file_is_the_network(bundled: MattingNetwork) -> None:
+@pytest.mark.parametrize(("folder", "fixture"), [("fine", "bundled"), ("fast", "fast")])
+def test_the_browsers_onnx_file_is_the_network(
+    folder: str, fixture: str, request: pytest.FixtureRequest
+) -> None:
     require_web()
     onnx = pytest.importorskip("onnx")
     from rematte.export.formats import Request
     from rematte.export.onnx import open_model
 
-    path = WEB / "public/models/network.onnx"
+    path = WEB / "public/models" / folder / "network.onnx"
+    network = request.getfixturevalue(fixture)
     found = compare(
-        bundled, open_model(path, Request(), 0.6), real_frames((97, 161), 8), 0.6
+        network, open_model(path, Request(), 0.6), real_frames((97, 161), 8), 0.6
     )
     assert found.mean["pha"] < 1e-3
     assert path.stat().st_size < 8e6
@@ -129,7 +133,6 @@ def test_alpha_of_a_file(
     count: int,
     open_page: Opener,
     clip: Path,
-    bundled: MattingNetwork,
     request: pytest.FixtureRequest,
 ) -> None:
     if backend == "webgl":
@@ -138,7 +141,8 @@ def test_alpha_of_a_file(
         page = open_page(backend)
         open_file(page, clip)
     choose(page, "alpha")
-    truth = Truth(bundled)
+    # Without a GPU the page takes the fast network.
+    truth = Truth(request.getfixturevalue("fast" if backend == "wasm" else "bundled"))
     for index in range(count):
         given, shown, ratio = step(page, index / 25 + 0.01)
         _, alpha = truth(given, ratio)
@@ -146,14 +150,14 @@ def test_alpha_of_a_file(
         assert overlap(shown[..., :1] / 255, alpha) > 0.99
 
 
-def test_alpha_of_a_camera(open_page: Opener, bundled: MattingNetwork) -> None:
+def test_alpha_of_a_camera(open_page: Opener, fast: MattingNetwork) -> None:
     page = open_page()
     choose(page, "alpha")
     page.select_option("#size", "256")
     page.click("#empty [data-source=camera]")
     wait(page, "document.getElementById('empty').hidden", timeout=60_000)
     page.evaluate("rematte.hold()")
-    truth = Truth(bundled)
+    truth = Truth(fast)
     frames = []
     for _ in range(6):
         given, shown, ratio = step(page)
@@ -176,9 +180,9 @@ def image_file(tmp_path: Path, colour: tuple[int, int, int]) -> Path:
     return tmp_path / "behind.png"
 
 
-def test_every_view(page: Page, bundled: MattingNetwork, tmp_path: Path) -> None:
+def test_every_view(page: Page, fast: MattingNetwork, tmp_path: Path) -> None:
     page.evaluate("rematte.hold()")
-    truth = Truth(bundled)
+    truth = Truth(fast)
     blue, red = (20, 60, 200), (180, 30, 20)
     page.set_input_files("#image", image_file(tmp_path, blue))
     video = make_clip(tmp_path / "red.mp4", [np.full((64, 96, 3), red, np.uint8)] * 25)
@@ -211,9 +215,9 @@ def test_every_view(page: Page, bundled: MattingNetwork, tmp_path: Path) -> None
         assert (seen[..., 3] == 255).all()
 
 
-def test_blur_is_behind_and_not_on_people(page: Page, bundled: MattingNetwork) -> None:
+def test_blur_is_behind_and_not_on_people(page: Page, fast: MattingNetwork) -> None:
     page.evaluate("rematte.hold()")
-    truth = Truth(bundled)
+    truth = Truth(fast)
     choose(page, "blur")
     for _ in range(3):
         given, _, ratio = step(page)
@@ -229,9 +233,9 @@ def test_blur_is_behind_and_not_on_people(page: Page, bundled: MattingNetwork) -
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_states_are_shown(page: Page, bundled: MattingNetwork, number: int) -> None:
+def test_states_are_shown(page: Page, fast: MattingNetwork, number: int) -> None:
     page.evaluate("rematte.hold()")
-    truth = Truth(bundled)
+    truth = Truth(fast)
     choose(page, f"r{number}")
     for _ in range(2):  # the second one proves that reading a state keeps it
         given, shown, ratio = step(page)
@@ -526,7 +530,8 @@ def test_what_the_page_loads_is_small(browser: Any, server: Server) -> None:
     context.close()
     names = [url.removeprefix(server.address).strip("/") for url in asked]
     first = {
-        name or "index.html" for name in names[: names.index("models/network.onnx")]
+        name or "index.html"
+        for name in names[: names.index("models/fast/network.onnx")]
     }
     assert {"index.html", "sw.js"} < first
     own = [WEB / "dist" / name for name in first if not re.search(r"ort[-.]", name)]

@@ -56,7 +56,8 @@ console.log(JSON.stringify({backend, alphas, tensors, same, refused}));
 """
 TYPED = """
 import {createMatter, type Matte, type Matter} from 'rematte-web';
-const options = {models: 'models/', backend: 'wasm' as const, size: 384};
+const models = (name: string) => `models/${name}`;
+const options = {models, backend: 'wasm' as const, size: 384};
 const matter: Matter = await createMatter(options);
 const matte: Matte = await matter.matte(new ImageData(64, 64));
 const alpha: Uint8ClampedArray = matte.alpha;
@@ -100,7 +101,7 @@ def test_in_node(
 ) -> None:
     height, width = pictures[0].shape[:2]
     given = {
-        "models": (WEB / "public/models").as_uri(),
+        "models": (WEB / "public/models/fine").as_uri(),
         "frames": [rgba(picture) for picture in pictures[:3]],
     }
     given |= {"width": width, "height": height}
@@ -161,7 +162,7 @@ def test_a_window_follows(
         frame[100:260, left : left + 128, :3] = pictures[n]
     (installed / "frames.rgba").write_bytes(frames.tobytes())
     (installed / "window.js").write_text(IN_A_WINDOW)
-    models = (WEB / "public/models").as_uri()
+    models = (WEB / "public/models/fine").as_uri()
     words = ("node", "window.js", models, str(width), str(height))
     done = json.loads(check(*words, cwd=installed))
     window = done["windows"][-1]
@@ -197,7 +198,7 @@ def address(installed: Path) -> Iterator[str]:
     public = installed / "public/models"
     public.mkdir(parents=True)
     for name in ("network.onnx", "check.json"):
-        shutil.copyfile(WEB / "public/models" / name, public / name)
+        shutil.copyfile(WEB / "public/models/fine" / name, public / name)
     (installed / "vite.config.js").write_text(CONFIG)
     check("node", demo_page.VITE, "build", cwd=installed)
     server = Server(installed)
@@ -216,7 +217,8 @@ def test_in_chromium(
     wait(page, "typeof createMatter === 'function'")
     page.evaluate(
         """async () => {
-          window.matter = await createMatter({models: './models/', backend: 'wasm'});
+          const models = () => './models/';
+          window.matter = await createMatter({models, backend: 'wasm'});
         }"""
     )
     truth = Truth(bundled)

@@ -14,7 +14,7 @@ const VIEWS = ['green', 'white', 'transparent', 'blur', 'image', 'video', 'alpha
 const STATES = ['r1', 'r2', 'r3', 'r4'];
 const LONGER_SIDES = [256, 384, 512, 640, 960, 1280, 0]; // 0: as the source
 const RATIOS = [0, 1, 0.8, 0.6, 0.5, 0.4, 0.25, 0.125]; // 0: automatic
-const MODELS = new URL('./models/', document.baseURI);
+const NETWORKS = ['automatic', 'fine', 'fast'];
 const SMALLEST = 16; // pixels that the network needs of each side
 
 const at = Object.fromEntries([...document.querySelectorAll('[id]')].map(e => [e.id, e]));
@@ -29,6 +29,13 @@ let opening = new AbortController(); // of the backend that was chosen last
 let working = Promise.resolve();
 let times = []; // of the last frames
 let told = []; // words of the message, to say them again in the other language
+
+/** The models' folder: without a GPU the fast network, unless the other one is chosen. */
+function models(backend) {
+  const {value} = at.weights;
+  const fast = value === 'fast' || (value === 'automatic' && backend === 'wasm');
+  return `./models/${fast ? 'fast' : 'fine'}/`;
+}
 
 // ---- one frame -------------------------------------------------------------------
 
@@ -109,7 +116,9 @@ function sayAll() {
   at.theme.textContent = say(dark ? 'light' : 'dark');
   at.engine.textContent = matter
     ? say('ready', say(matter.backend), matter.threads) : say('loading');
-  for (const option of at.backend.options) option.textContent = say(option.value);
+  for (const option of [...at.backend.options, ...at.weights.options]) {
+    option.textContent = say(option.value);
+  }
   at.size.options[LONGER_SIDES.length - 1].textContent = say('original');
   at.ratio.options[0].textContent = say('automatic');
   sayBehind();
@@ -189,7 +198,7 @@ async function openBackend() {
   sayAll();
   try {
     await kept;
-    const opened = await createMatter({models: MODELS, backend: at.backend.value, signal});
+    const opened = await createMatter({models, backend: at.backend.value, signal});
     if (signal.aborted) return opened.close();
     matter = opened;
     navigator.serviceWorker?.ready.then(({active}) => active.postMessage('loaded'));
@@ -246,7 +255,7 @@ async function measureAll() {
     Object.assign(document.createElement(tag), {textContent: text})));
   row('th', [say('engine'), ...SIZES.map(size => size.join('×'))]);
   const rows = [];
-  await measure(MODELS, input.canvas, ({backend, rates}) => {
+  await measure(models, input.canvas, ({backend, rates}) => {
     rows.push({backend, rates});
     row('td', [say(backend), ...rates.map(rate => rate?.toFixed(1) ?? say('fails'))]);
   });
@@ -276,6 +285,7 @@ function fill() {
   at.size.append(...LONGER_SIDES.map(side => new Option(side, side, false, side === 512)));
   at.ratio.append(...RATIOS.map(ratio => new Option(ratio, ratio)));
   at.backend.append(...['automatic', ...BACKENDS].map(name => new Option(name, name)));
+  at.weights.append(...NETWORKS.map(name => new Option(name, name)));
 }
 
 function listen() {
@@ -295,6 +305,7 @@ function listen() {
   at.behind.addEventListener('click', () => (view === 'image' ? at.image : at.backdrop).click());
   at.camera.addEventListener('change', OPEN.camera);
   at.backend.addEventListener('change', openBackend);
+  at.weights.addEventListener('change', openBackend);
   at.size.addEventListener('change', again);
   at.ratio.addEventListener('change', again);
   at.pause.addEventListener('click', () => {

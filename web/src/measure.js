@@ -10,7 +10,7 @@ const MOST = 60;
 /**
  * Run every backend at every size, at ratio 1, page and worker together.
  *
- * @param {URL} models Folder of the models.
+ * @param {(backend: string) => string} models Gives the folder of a backend's models.
  * @param {CanvasImageSource} picture What the frames show.
  * @param {(row: {backend, rates}) => void} report Called for each backend: frames/s at
  *   each size, null where it does not run.

@@ -8,9 +8,12 @@ export {BACKENDS};
 /**
  * @typedef {import('./backends.js').Backend} Backend
  *
+ * @typedef {string | URL} Address
+ *
  * @typedef {object} MatterOptions
- * @property {string | URL} models Address of the folder of the models, which
- *   `tools/web_models.py` writes. Nothing else is fetched.
+ * @property {Address | ((backend: Backend) => Address)} models Address of the folder of the
+ *   models, which `tools/web_models.py` writes, or what gives it for a backend. Nothing else is
+ *   fetched.
  * @property {Backend | 'automatic'} [backend] What computes. By default the first that has
  *   a real GPU and gives the right numbers, else WebAssembly.
  * @property {number} [size] Longer side of the small copy that the network sees, at least
@@ -51,14 +54,15 @@ export async function createMatter({models, backend = 'automatic', size = 512, s
     throw new RangeError(`backend is ${backend}; use automatic, ${BACKENDS.join(', ')}`);
   }
   if (!(size >= 64)) throw new RangeError(`size is ${size}; use 64 or more`);
-  const folder = new URL(`${models}`.replace(/\/?$/, '/'), globalThis.document?.baseURI).href;
   const failures = [];
   for (const each of backend === 'automatic' ? await inOrder() : [backend]) {
     signal?.throwIfAborted();
     const matter = new Matter(each, size);
     signal?.addEventListener('abort', () => matter.close(), {once: true});
     try {
-      return await matter.open(folder);
+      const folder = `${typeof models === 'function' ? models(each) : models}`;
+      return await matter.open(
+        new URL(folder.replace(/\/?$/, '/'), globalThis.document?.baseURI).href);
     } catch (error) {
       matter.close();
       failures.push(`${each}: ${/** @type {Error} */ (error).message}`);
