@@ -104,8 +104,8 @@ class Options:
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
-        quality: "balanced"; "best", which takes up to four times as long, or "fast",
-            which takes less: the size of the coarse pass, unless a ratio is given.
+        quality: "balanced"; "best", a larger coarse pass, up to four times as long; or
+            "fast": the fast network, or a smaller coarse pass if a model is given.
         region: Where the network looks: "full" is the whole frame, "auto" finds the
             people first and looks around them, unless a ratio is given or the frame is
             small; or left, top, width and height of a rectangle [pixels], outside of
@@ -235,8 +235,8 @@ class Options:
     )  # fmt: skip
     quality: str = _option(
         "balanced", "--quality",
-        "how large a copy the network sees, unless a ratio is given: best takes up to "
-        "four times as long as balanced, fast less", group=_NETWORK,
+        "best: a larger copy for the network, up to four times as long as balanced; "
+        "fast: the fast network, or with --weights a smaller copy", group=_NETWORK,
         choices=tuple(QUALITIES), works="a ratio that is auto",
         applies=lambda c: c.sized, elsewhere="an error",
     )  # fmt: skip

@@ -89,6 +89,7 @@ def run(options: Namespace) -> int:
     from rematte.workers.planning import find_inputs, is_folder, plan
 
     share_heap()
+    flags.choose_weights(options)
     need("--suffix", options.suffix, is_folder(options.output))
     for flag in ("--split", "--worker-cpus", "--retries"):
         value = getattr(options, flag[2:].replace("-", "_"))

@@ -99,6 +99,7 @@ def run(options: Namespace) -> int:
     from rematte.prefetch import share_heap
 
     share_heap()
+    flags.choose_weights(options)
     device, why = choose_device(options.device)
     outputs = {
         "output": options.output,

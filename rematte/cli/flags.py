@@ -10,7 +10,7 @@ from typing import Any
 from rematte.cli.parser import Parser, one_of, reporting
 from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options
-from rematte.weights.registry import VARIANTS
+from rematte.weights.registry import VARIANTS, for_quality
 
 _DEFAULTS = {each.name: each.default for each in fields(Options)}
 
@@ -108,6 +108,14 @@ def settings(words: Namespace, device: str) -> dict[str, Any]:
         if usual is not None and given.get(name) == usual:
             del given[name]  # it was not given, so that the preset's own holds
     return {**given, "device": device}
+
+
+def choose_weights(words: Namespace) -> None:
+    """Put what --quality stands for into the flags of the weights."""
+    if getattr(words, "variant", None) is None:
+        words.weights, words.quality = for_quality(
+            words.weights, words.quality, words.downsample_ratio
+        )
 
 
 def model_loader(words: Namespace, device: str) -> Callable[[], Any]:

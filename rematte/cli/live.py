@@ -93,6 +93,7 @@ def run(options: Namespace) -> int:
     from rematte.prefetch import share_heap
 
     share_heap()
+    flags.choose_weights(options)
     device, _ = choose_device(options.device)
     shown = sys.stderr.isatty() and not options.quiet
     chosen = options.weights is not None or options.quality == "best"

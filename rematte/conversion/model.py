@@ -7,6 +7,7 @@ from typing import Any
 from rematte.engines.choose import load_for, share_models
 from rematte.engines.device import choose_device
 from rematte.options import Options
+from rematte.weights.registry import for_quality
 
 
 def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Options]:
@@ -19,12 +20,15 @@ def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Optio
         keep: How many sizes stay compiled when no engine uses them any more.
 
     Returns:
-        The model as `choose_engine` takes it, and the options with its device.
+        The model as `choose_engine` takes it, and the options with its device and
+        what is left of the quality.
 
     Raises:
         ValueError: If the options do not fit the model.
         WeightsError: If there are no such weights.
     """
+    model, quality = for_quality(model, options.quality, options.downsample_ratio)
+    options = replace(options, quality=quality)
     if model is None or isinstance(model, str | Path):
         device, _ = choose_device(str(options.device or "auto"))
         dtype = options.dtype or "float32"

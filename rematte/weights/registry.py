@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rematte.errors import WeightsError
 
@@ -134,6 +135,26 @@ def lookup(name: str) -> Weights:
             f"unknown weights {name!r}; known names: {', '.join(WEIGHTS)}"
         )
     return WEIGHTS[name]
+
+
+def for_quality(
+    weights: Any, quality: str, ratio: float | str | None
+) -> tuple[Any, str]:
+    """Choose the weights that a quality stands for.
+
+    Args:
+        weights: The weights or the network that was given, or None.
+        quality: As in `Options`.
+        ratio: The downsample ratio, as in `Options`.
+
+    Returns:
+        The weights, and the quality that is left to the size of the coarse pass: "fast"
+        is the fast network where neither weights nor a ratio are given, and a smaller
+        coarse pass otherwise.
+    """
+    if weights is None and quality == "fast" and ratio in (None, "auto"):
+        return FAST, "balanced"
+    return weights, quality
 
 
 def find(name: str) -> Path | None:

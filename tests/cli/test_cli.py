@@ -176,7 +176,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("--dtype bfloat16", "dtype", "bfloat16"),
         ("--dtype float16", "dtype", "float16"),
         ("--seq-chunk 7", "seq_chunk", 7),
-        ("--quality fast", "quality", "fast"),
+        ("--quality best", "quality", "best"),
         ("--region full", "region", "full"),
         ("--warmup 3", "warmup", 3),
         ("--cuts c.csv", "cuts", Path("c.csv")),
@@ -221,6 +221,20 @@ def test_every_flag_reaches_the_converter(
 def test_weights_and_variant_reach_the_loader(run: Run, calls: dict[str, Any]) -> None:
     run("convert", "in.mp4", "--weights", "w.pth", "--variant", "resnet50")
     assert calls["model"][1:3] == ("w.pth", "resnet50")
+
+
+def test_fast_is_the_fast_network_unless_weights_or_a_ratio_are_given(
+    run: Run, calls: dict[str, Any]
+) -> None:
+    for words, weights, quality in (
+        ("", registry.FAST, "balanced"),
+        ("--weights w.pth", "w.pth", "fast"),
+        ("--variant resnet50", None, "fast"),
+        ("--downsample-ratio 0.5", None, "fast"),
+    ):
+        calls.clear()
+        run("convert", "in.mp4", "--quality", "fast", *words.split())
+        assert (calls["model"][1], calls["quality"]) == (weights, quality)
 
 
 def test_no_file_is_replaced_unless_told_so(run: Run, fake: Fake, clip: Path) -> None:

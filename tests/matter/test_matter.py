@@ -143,6 +143,14 @@ def test_several_streams_in_one_call(
     assert np.array_equal(streams({"door": frames[0]})["door"].rgba, alone[0])
 
 
+def test_fast_is_the_fast_network(frames: list[NDArray[np.uint8]]) -> None:
+    made = [
+        [matter.stream()(frame).alpha for frame in frames[:1]]
+        for matter in (rematte.Matter(quality="fast"), rematte.Matter("rematte-fast"))
+    ]
+    assert np.array_equal(*made)
+
+
 def test_what_is_warm_compiles_nothing(
     frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
