@@ -1,7 +1,7 @@
 """Measure `--person` on clips of two people who walk past each other.
 
     python benchmarks/walking_pairs.py [SHARDS...] [--seed 0] [--clips 12]
-        [-- FLAGS OF CONVERT]
+        [--flags "--quality best"]
 
 Draws cut-outs, half to 85% as tall as the frame, over rooms at 1280x720: one walks to
 the right and one to the left, past each other. `rematte convert` cuts out the one who
@@ -13,6 +13,7 @@ nothing.
 """
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from statistics import fmean
@@ -93,7 +94,8 @@ def main() -> int:
     parser.add_argument("shards", nargs="*", default=[str(SHARDS / "*.tar")])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clips", type=int, default=12)
-    words, flags = parser.parse_known_args()
+    parser.add_argument("--flags", default="", help="further flags of rematte convert")
+    words = parser.parse_args()
     try:
         found = index(Data(shards=tuple(words.shards)))
     except InputError as error:
@@ -105,7 +107,7 @@ def main() -> int:
             clip = draw(found, words.seed, number)
             save(clip, Path(place), words.seed)
             for side in ("left", "right"):
-                row = measure(Path(place), side, [f for f in flags if f != "--"])
+                row = measure(Path(place), side, shlex.split(words.flags))
                 held.append(row["before"] >= BAR)
                 print(
                     clip.name,
