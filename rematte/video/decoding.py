@@ -41,6 +41,10 @@ def codec_with_alpha(stream: VideoStream) -> str:
     # A file that was copied to another container has the tag in capitals.
     tags = {name.lower(): value for name, value in stream.metadata.items()}
     has_alpha = tags.get("alpha_mode") == "1"
+    container = stream.container
+    if container.metadata.get("major_brand") in ("avif", "avis"):
+        formats = [each.codec_context.pix_fmt for each in container.streams.video]
+        has_alpha = any((name or "").startswith("gray") for name in formats)
     return stream.codec_context.codec.canonical_name if has_alpha else ""
 
 

@@ -15,6 +15,7 @@ import av
 from rematte.errors import InputError
 from rematte.video import exr
 from rematte.video.frame import RANGE_FULL, UNSPECIFIED
+from rematte.video.notes import add_note
 from rematte.video.numbering import (
     Numbering,
     describe_runs,
@@ -74,8 +75,9 @@ class Picture:
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key by which "frame9" comes before "frame10"."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    parts = re.split(r"(^-\d+|\d+)", name.lower())  # Blender has frames before 0
+    number = re.compile(r"-?\d+")
+    return [(0, int(p)) if number.fullmatch(p) else (1, p) for p in parts]
 
 
 def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], list[str]]:
@@ -310,6 +312,9 @@ def decode_image(
         notes.append(f"{path.name}: only the first of its pages is read")
     try:
         options = _EXR_OPTIONS if _is_exr(path) else {}
+        if layer := exr.find_layer(read_header(path)):
+            options = {**options, "layer": layer}
+            add_note([] if notes is None else notes, f"the layer {layer} is read")
         with open_input(path, limits=limits, notes=notes, image=True) as container:
             stream = video_stream(container, path, limits)
             stream.codec_context.options |= options

@@ -298,7 +298,10 @@ def video_stream(
     """
     unknown = False
     brand = container.metadata.get("major_brand", "")
-    for stream in container.streams.video:
+    streams = container.streams.video
+    if brand == "avis":  # an animation, before which its first frame stands alone
+        streams = tuple(each for each in streams if each.frames > 1) or streams
+    for stream in streams:
         tile = stream.disposition & av.stream.Disposition.dependent
         if brand in _HEIC or (brand == "avif" and tile):
             raise InputError(

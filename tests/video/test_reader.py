@@ -363,6 +363,9 @@ def test_natural_order(tmp_path: Path) -> None:
     names = ["frame10.png", "frame9.png", "Frame1.png", "frame010b.png", "x.png"]
     ordered = ["Frame1.png", "frame9.png", "frame10.png", "frame010b.png", "x.png"]
     assert sorted(names, key=natural_key) == ordered
+    before_zero = ["0001.png", "-0001.png", "0000.png", "-0002.png"]
+    ordered_too = ["-0002.png", "-0001.png", "0000.png", "0001.png"]
+    assert sorted(before_zero, key=natural_key) == ordered_too
     for index, name in enumerate(ordered):
         save_image(tmp_path / name, frame_label(index))
     (tmp_path / "notes.txt").write_text("not an image")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from rematte.convert import convert_video
 from rematte.errors import InputError
+from rematte.video import exr
 from rematte.video.reader import VideoReader
 
 
@@ -91,6 +92,60 @@ def test_a_tiff_whose_directories_are_a_ring_is_read(tmp_path: Path) -> None:
     path.write_bytes(data)
     with VideoReader(path) as reader:
         assert len(list(reader)) == 1
+
+
+def layered(path: Path, channels: dict[str, float]) -> None:
+    """Write an OpenEXR image of 8x4, each of whose channels has one value."""
+    width, height = 8, 4
+    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
+    names = sorted(channels)
+    listed = b"".join(
+        name.encode() + b"\0" + struct.pack("<iB3xii", 2, 0, 1, 1) for name in names
+    )
+    attributes = [
+        (b"channels", b"chlist", listed + b"\0"),
+        (b"compression", b"compression", b"\0"),
+        (b"dataWindow", b"box2i", window), (b"displayWindow", b"box2i", window),
+        (b"lineOrder", b"lineOrder", b"\0"),
+        (b"pixelAspectRatio", b"float", struct.pack("<f", 1)),
+        (b"screenWindowCenter", b"v2f", bytes(8)),
+        (b"screenWindowWidth", b"float", struct.pack("<f", 1)),
+    ]  # fmt: skip
+    data = exr.MAGIC + struct.pack("<I", 2)
+    for name, kind, value in attributes:
+        data += name + b"\0" + kind + b"\0" + struct.pack("<i", len(value)) + value
+    data += b"\0"
+    row = b"".join(struct.pack("<f", channels[name]) * width for name in names)
+    first = len(data) + 8 * height
+    rows = range(height)
+    data += b"".join(struct.pack("<Q", first + y * (8 + len(row))) for y in rows)
+    data += b"".join(struct.pack("<ii", y, len(row)) + row for y in rows)
+    path.write_bytes(data)
+
+
+def layer(name: str, *values: float) -> dict[str, float]:
+    return {f"{name}.{key}": v for key, v in zip("RGB", values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("channels", "taken"),
+    [
+        (layer("View.AO", 0, 0, 1) | layer("View.Combined", 1, 0, 0) | {"View.Z": 9},
+         "View.Combined"),
+        (layer("beauty", 1, 0, 0) | layer("spec", 0, 0, 1), "beauty"),
+        (dict(zip("RGB", (1, 0, 0), strict=True)) | layer("AO", 0, 0, 1), None),
+    ],
+)  # fmt: skip
+def test_a_layer_of_an_openexr_image_is_read(
+    tmp_path: Path, channels: dict[str, float], taken: str | None
+) -> None:
+    """Renderers write all layers into one file; channels without one go first."""
+    for number in range(2):
+        layered(tmp_path / f"shot.{number:04d}.exr", channels)
+    with VideoReader(tmp_path) as reader:
+        colours = [frame.pixels[0, 0].tolist() for frame in reader]
+        assert reader.notes == ([f"the layer {taken} is read"] if taken else [])
+    assert colours == [pytest.approx([65535, 0, 0], abs=8)] * 2
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
