@@ -4,6 +4,7 @@ Every reader of a file uses the same `Clock`, so that picture, sound and subtitl
 in sync, and 0 is when the first picture or sound is presented.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -186,15 +187,20 @@ def _priming(stream: Any) -> Fraction:
 
     Source:
         ISO/IEC 14496-3: an AAC frame of 1024 samples needs the overlap of the one
-        before, so the first is not heard.
+        before, so the first is not heard. RFC 7845, section 5.1: Opus states the
+        number of its samples, at 48 kHz.
     """
     context = stream.codec_context
-    stated = stream.container.format.name.startswith("mov")
-    if context.name not in ("aac", "aac_latm") or not context.sample_rate or stated:
-        return Fraction(0)
+    length = Fraction(0)
+    if stream.container.format.name.startswith("mov"):
+        return length
+    if context.name in ("aac", "aac_latm") and context.sample_rate:
+        length = Fraction(1024, context.sample_rate)
+    elif context.name in ("opus", "libopus") and context.extradata:
+        length = Fraction(int.from_bytes(context.extradata[10:12], "little"), 48000)
     # In whole units, like the stated times.
     unit: Fraction = stream.time_base
-    return int(Fraction(1024, context.sample_rate) / unit) * unit
+    return math.floor(length / unit + Fraction(1, 2)) * unit
 
 
 @lru_cache(16)

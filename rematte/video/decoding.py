@@ -27,11 +27,24 @@ def is_reordered(stream: VideoStream) -> bool:
     return kind == "avi" and bool(stream.codec_context.has_b_frames)
 
 
+def repeats(packet: Any) -> bool:
+    """Whether a packet is empty and shows the frame before again.
+
+    Source:
+        Theora I Specification, section 7.11: an empty packet has no coded blocks.
+    """
+    return not packet.size and packet.pts is not None
+
+
 def codec_with_alpha(stream: VideoStream) -> str:
     """The codec of a video whose alpha channel lies outside its frames, else ""."""
     # A file that was copied to another container has the tag in capitals.
     tags = {name.lower(): value for name, value in stream.metadata.items()}
     has_alpha = tags.get("alpha_mode") == "1"
+    container = stream.container
+    if container.metadata.get("major_brand") in ("avif", "avis"):
+        formats = [each.codec_context.pix_fmt for each in container.streams.video]
+        has_alpha = any((name or "").startswith("gray") for name in formats)
     return stream.codec_context.codec.canonical_name if has_alpha else ""
 
 
@@ -63,6 +76,7 @@ class Decoder:
         self._notes, self._damaged = notes, damaged
         # Times of frames that are being decoded; only of reordered ones.
         self._times: list[int] = []
+        self._last: av.VideoFrame | None = None
 
     def pictures(self) -> Iterator[av.VideoFrame]:
         """Decoded frames in order, deinterlaced."""
@@ -88,7 +102,7 @@ class Decoder:
                     return
                 if packet.is_corrupt:
                     self._record_damage(packet, expected)
-                frames = decoder.decode(packet)
+                frames = self._frames(decoder, packet)
             except av.error.FFmpegError as error:
                 if self._options.ignore_errors:
                     # Threads raise late, but in order: the next frame is lost.
@@ -106,7 +120,17 @@ class Decoder:
                 frame.pts = self._times.pop(0) if self._times else frame.pts
                 if frame.pts is not None and frame.time_base:
                     expected = frame.pts * frame.time_base + usual
+                self._last = frame
                 yield frame
+
+    def _frames(self, decoder: Any, packet: Any) -> list[av.VideoFrame]:
+        if not repeats(packet):
+            decoded: list[av.VideoFrame] = decoder.decode(packet)
+            return decoded
+        if self._last is None:
+            return []
+        self._last.pts = packet.pts  # whoever took the frame has read its time
+        return [self._last]
 
     def _packets(self) -> Iterator[Any]:
         reordered = is_reordered(self._stream)

@@ -172,7 +172,7 @@ def choose(
         return replace(image, compression=COMPRESSIONS[exr_compression] * light)
     if suffix in IMAGES and suffix not in CONTAINERS:
         raise ValueError(
-            f"{path} is one image, but the input has many frames; give a folder, a "
+            f"{path} is one image, but the input is a video; give a folder, a "
             f"pattern such as {path.stem}_%04d{suffix}, or a video's suffix"
         )
     check_suffix(path)

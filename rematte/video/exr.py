@@ -18,6 +18,7 @@ MAGIC = b"\x76\x2f\x31\x01"
 # FFmpeg's name of each compression; all are lossless.
 COMPRESSIONS = {"zip": "zip16", "zips": "zip1", "rle": "rle", "none": "none"}
 _BEGIN = 8  # where attributes start, after the magic number and the version
+_CHANNEL = 16  # bytes that follow a channel's name
 # Flags in the first word of a timecode: drop frame, and the second frame of a pair.
 _DROP, _SECOND = 1 << 6, 1 << 15
 # Above 30 frames/s, frames are counted in pairs.
@@ -41,6 +42,32 @@ def read_attributes(file: bytes) -> dict[str, bytes]:
         found[name.decode("latin-1")] = file[at : at + size]
         at += size
     return found
+
+
+def find_layer(attributes: Mapping[str, bytes]) -> str:
+    """Give the layer that holds the picture where no channel is outside of layers.
+
+    Args:
+        attributes: From `read_attributes`.
+
+    Returns:
+        The layer with red, green and blue whose name ends in "Combined", as Blender's
+        does, else the first of them; "" where no layer has to be named.
+    """
+    names, at = set(), 0
+    channels = attributes.get("channels", b"")
+    while (end := channels.find(b"\0", at)) > at:
+        names.add(channels[at:end].decode("latin-1"))
+        at = end + 1 + _CHANNEL
+    layers = [name[:-2] for name in sorted(names) if name.lower().endswith(".r")]
+    whole = [
+        layer
+        for layer in layers
+        if {f"{layer}.g", f"{layer}.b"} <= {f"{n[:-1]}{n[-1].lower()}" for n in names}
+    ]
+    if not whole or any("." not in name and name in "RGBY" for name in names):
+        return ""
+    return min(whole, key=lambda layer: not layer.endswith("Combined"))
 
 
 def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> bytes:

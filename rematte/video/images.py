@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import av
 
 from rematte.errors import InputError
 from rematte.video import exr
 from rematte.video.frame import RANGE_FULL, UNSPECIFIED
+from rematte.video.notes import add_note
 from rematte.video.numbering import (
     Numbering,
     describe_runs,
@@ -34,10 +36,13 @@ IMAGE_SUFFIXES = {
     *(".bmp", ".dpx", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff"),
     ".webp",
 }
-# The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP and BMP.
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
+# The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP, BMP, JPEG 2000, Radiance HDR,
+# Photoshop and QOI.
 _IMAGE_STARTS = (
-    *(b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", exr.MAGIC),
-    *(b"SDPX", b"XPDS", b"RIFF", b"BM"),
+    *(b"\x89PNG", b"\xff\xd8\xff", *_TIFF_STARTS, exr.MAGIC),
+    *(b"SDPX", b"XPDS", b"RIFF", b"BM", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    *(b"#?RADIANCE", b"8BPS", b"qoif"),
 )
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
@@ -45,6 +50,8 @@ _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 _MOST_UNEVEN = Fraction(4)
 # What is read of an OpenEXR file for its attributes [bytes].
 _HEADER = 1 << 16
+# So many directories of a TIFF are looked at, which may be a ring.
+_MOST_PAGES = 8
 # Longer gaps are a mistake rather than lost frames [frames].
 _LONGEST_GAP = 1000
 
@@ -68,8 +75,9 @@ class Picture:
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key by which "frame9" comes before "frame10"."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    parts = re.split(r"(^-\d+|\d+)", name.lower())  # Blender has frames before 0
+    number = re.compile(r"-?\d+")
+    return [(0, int(p)) if number.fullmatch(p) else (1, p) for p in parts]
 
 
 def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], list[str]]:
@@ -256,6 +264,37 @@ def read_header(path: Path) -> dict[str, bytes]:
         return exr.read_attributes(file.read(_HEADER))
 
 
+def _has_pages(path: Path) -> bool:
+    """Whether a TIFF holds more pages than the first, besides smaller copies of it.
+
+    Source:
+        TIFF 6.0, section 2 (header and directories) and NewSubfileType, of which 1 is
+        a reduced copy.
+    """
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(8)
+        if not head.startswith(_TIFF_STARTS):
+            return False
+        order: Literal["little", "big"] = "little" if head[:1] == b"I" else "big"
+        at = int.from_bytes(head[4:], order)
+        for page in range(_MOST_PAGES):
+            file.seek(at)
+            count = int.from_bytes(file.read(2), order)
+            tags = file.read(12 * count)
+            entries = [tags[first : first + 12] for first in range(0, len(tags), 12)]
+            kinds = [
+                int.from_bytes(entry[8:], order)
+                for entry in entries
+                if int.from_bytes(entry[:2], order) == 254
+            ]
+            if page and entries and not any(kind & 1 for kind in kinds):
+                return True
+            at = int.from_bytes(file.read(4), order)
+            if not at:
+                break
+    return False
+
+
 def decode_image(
     path: Path, limits: Limits = DEFAULT_LIMITS, notes: list[str] | None = None
 ) -> tuple[av.VideoFrame, Upright]:
@@ -269,8 +308,13 @@ def decode_image(
     Raises:
         InputError: If it cannot be read.
     """
+    if notes is not None and _has_pages(path):
+        notes.append(f"{path.name}: only the first of its pages is read")
     try:
         options = _EXR_OPTIONS if _is_exr(path) else {}
+        if layer := exr.find_layer(read_header(path)):
+            options = {**options, "layer": layer}
+            add_note([] if notes is None else notes, f"the layer {layer} is read")
         with open_input(path, limits=limits, notes=notes, image=True) as container:
             stream = video_stream(container, path, limits)
             stream.codec_context.options |= options

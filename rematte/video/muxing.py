@@ -114,6 +114,11 @@ class _Track:
         same = flags & av.format.Flags.ts_nonstrict.value
         self._step = 0 if same or stream.type == "subtitle" else 1
 
+    @property
+    def empty(self) -> bool:
+        """Whether no packet has been written."""
+        return self._last is None
+
     def _set_times(self, packet: Any, shift: Fraction) -> None:
         """Give a packet its times in the unit of the output, where they must grow.
 

@@ -40,6 +40,8 @@ _LISTS = "hls,concat,imf,eac3,webvtt"
 _IS_LIST = {"hls", "concat", "dash", "imf", "webm_dash_manifest"}
 _MARKS = {b"#EXTM3U": "hls", b"ffconcat version": "concat", b"<MPD": "dash"}
 _IS_ADDRESS = {"sdp", "rtsp", "rtp", "sap"}
+# Photos of phones. FFmpeg shows one of the tiles of which they consist.
+_HEIC = {"heic", "heix", "heim", "heis", "mif1"}
 
 _SIDE, _PIXELS = 16384, 150_000_000
 # Decoders count whole blocks, which may lie beyond the edge.
@@ -295,7 +297,17 @@ def video_stream(
         InputError: If there is none, or its frames are too large.
     """
     unknown = False
-    for stream in container.streams.video:
+    brand = container.metadata.get("major_brand", "")
+    streams = container.streams.video
+    if brand == "avis":  # an animation, before which its first frame stands alone
+        streams = tuple(each for each in streams if each.frames > 1) or streams
+    for stream in streams:
+        tile = stream.disposition & av.stream.Disposition.dependent
+        if brand in _HEIC or (brand == "avif" and tile):
+            raise InputError(
+                f"{path}: a HEIC photo or one in tiles, of which FFmpeg shows only a "
+                "part; save it as JPEG or PNG"
+            )
         if not stream.disposition & av.stream.Disposition.attached_pic:
             context = stream.codec_context
             if context is None:  # FFmpeg does not know the codec
@@ -305,8 +317,9 @@ def video_stream(
             limits.check(
                 *(width, height) if width else _refused_size(path, limits), path
             )
-            large = width * height > _LARGE
-            stream.thread_type = "SLICE" if large else "AUTO"
+            # Threads would give frames late, when others have been repeated already.
+            late = width * height > _LARGE or context.name == "theora"
+            stream.thread_type = "SLICE" if late else "AUTO"
             context.options = limits.decoding()
             return stream
     if not len(container.streams):

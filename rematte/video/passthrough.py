@@ -207,10 +207,12 @@ class SideStreams:
         """Note languages that a complete MOV lacks, since it numbers only some."""
         if self._output.format.name != "mov":
             return
+        # It holds no track for those without packets.
+        tracks = [track for track in self._tracks.values() if not track.empty]
         with open_input(written) as container:
-            for track in self._tracks.values():
+            for index, track in enumerate(tracks, 1):
                 language = track.stream.metadata.get("language", "und")
-                stream = container.streams[track.stream.index]
+                stream = container.streams[index]
                 if language != "und" and "language" not in stream.metadata:
                     self.notes.append(
                         f"{stream.type} stream {stream.index}: its language, "
@@ -320,11 +322,16 @@ class SideStreams:
         self.forward(until)
         for index, track in self._tracks.items():
             track.finish()
-            if track.damaged:
+            lost = len(track.damaged)
+            if track.empty:
+                all_lost = f"none of its {lost} packets can be decoded"
+                why = all_lost if lost else "it has nothing between start and end"
+                self._leave_out(self._input.streams[index], why)
+            elif lost:
                 at = float(track.damaged[0] - self._clock.origin)
                 self.notes.append(
                     f"sound stream {index} is damaged in places: left out "
-                    f"{len(track.damaged)} packets, the first at {at:.3f} s"
+                    f"{lost} packets, the first at {at:.3f} s"
                 )
         self.close()
 

@@ -20,7 +20,12 @@ from av.video.stream import VideoStream
 from rematte.errors import InputError
 from rematte.video.clock import LONG_STEP, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
-from rematte.video.decoding import Decoder, codec_with_alpha, is_reordered
+from rematte.video.decoding import (
+    Decoder,
+    codec_with_alpha,
+    is_reordered,
+    repeats,
+)
 from rematte.video.fitting import Fitting
 from rematte.video.frame import Frame, Glance, VideoInfo
 from rematte.video.notes import add_note
@@ -124,7 +129,7 @@ class VideoSource:
         ):
             stream = video_stream(container, self._path, options.limits)
             for packet in self.clock.packets(container.demux(stream)):
-                if packet.size and not packet.is_discard:
+                if (packet.size or repeats(packet)) and not packet.is_discard:
                     shown = packet.dts if reordered else packet.pts
                     if shown is None:
                         raise InputError(
@@ -146,6 +151,7 @@ class VideoSource:
         info, options, upright = self.info, self._options, self._upright
         for picture, time, duration in self._wanted():
             coded = picture.width, picture.height
+            self._note_size(coded, time)
             fitting = self._fitting(coded, options.size)
             inner = upright.size(*fitting.inner)
             size = inner if coded != inner else None
@@ -224,6 +230,7 @@ class VideoSource:
         note_ignored_alpha(
             first, self._options.input_alpha, self._notes, codec_with_alpha(stream)
         )
+        self._coded = first.width, first.height
         self._upright = Upright(first, aspect=stream.sample_aspect_ratio)
         width, height = size or self._upright.size(first.width, first.height)
         rate, time_base = self._choose_times(first)
@@ -369,6 +376,16 @@ class VideoSource:
                 self._notes,
                 f"converted by time to {float(rate):.6g} frames/s from uneven times: "
                 "frames are left out or held",
+            )
+
+    def _note_size(self, coded: tuple[int, int], time: Fraction) -> None:
+        """Note where the video changes its size for the first time."""
+        first = self._coded
+        if coded != first and not any("changes its size" in n for n in self._notes):
+            self._notes.append(
+                f"the picture changes its size at {float(time):.3f} s from "
+                f"{first[0]}x{first[1]} to {coded[0]}x{coded[1]}: it is scaled to the "
+                "first size"
             )
 
     def _seek(self, time: Fraction) -> None:

@@ -435,7 +435,7 @@ def test_still_becomes_a_video_of_one_frame(tmp_path: Path) -> None:
 
 
 def test_image_is_not_made_of_a_video(clip: Path) -> None:
-    with pytest.raises(ValueError, match=r"one image, but the input has many frames"):
+    with pytest.raises(ValueError, match=r"one image, but the input is a video"):
         convert(Fake(), clip, output=clip.with_name("out.png"))
 
 

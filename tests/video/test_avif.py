@@ -1,15 +1,18 @@
 """What is special about animated AVIF, which Pillow writes."""
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from conftest import Run, make_clip
+from conftest import Run, frame_label, make_clip, read_label
 from test_writer import info_of, label_frames
 
 from rematte.errors import OutputError
 from rematte.video.avif_writer import AvifWriter
 from rematte.video.encoding import choose
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
 
 
 def open_avif(path: Path) -> AvifWriter:
@@ -39,6 +42,27 @@ def test_an_interrupt_leaves_what_plays_and_an_error_nothing(tmp_path: Path) -> 
     writer.write(label_frames(1)[0])
     writer.discard()
     assert not [*tmp_path.iterdir()]
+
+
+def test_all_frames_of_an_animation_are_read(tmp_path: Path) -> None:
+    """Before it stands its first frame alone, and alpha is a picture of its own."""
+    images = pytest.importorskip("PIL.Image")
+    for mode in ("RGB", "RGBA"):
+        pictures = [
+            images.fromarray(frame_label(n, (64, 48))).convert(mode) for n in range(5)
+        ]
+        for picture in pictures:
+            picture.putpixel((0, 0), (0, 0, 0, 0)[: len(mode)])
+        path = tmp_path / f"{mode}.avif"
+        pictures[0].save(
+            path, save_all=True, append_images=pictures[1:], duration=100, quality=100
+        )
+        with VideoReader(path, ReadOptions(input_alpha="multiply")) as reader:
+            frames = list(reader)
+            notes = reader.notes
+        assert [frame.time for frame in frames] == [Fraction(n, 10) for n in range(5)]
+        assert [read_label(frame.pixels) for frame in frames] == [*range(5)]
+        assert any("own alpha" in note for note in notes) == (mode == "RGBA")
 
 
 def test_live_does_not_record_it(tmp_path: Path, run: Run, fake: object) -> None:

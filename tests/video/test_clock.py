@@ -126,6 +126,16 @@ def test_times_begin_with_the_first_picture_or_sound(
     assert times(both, audio=False)[0] == 0
 
 
+def test_what_only_prepares_the_decoder_of_opus_is_not_heard(tmp_path: Path) -> None:
+    """A browser's recording begins 7 ms before what is heard of it."""
+    path = make_clip(tmp_path / "in.webm", codec="libvpx-vp9", options={}, sound=True,
+                     sound_codec="libopus", time_base=Fraction(1, 1000))  # fmt: skip
+    assert sound(path)[0][0] == Fraction(-7, 1000)
+    assert times(path) == [n * STEP for n in range(10)]
+    convert(path, tmp_path / "out.mov")
+    assert times(tmp_path / "out.mov") == [n * STEP for n in range(10)]
+
+
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".webm"])
 def test_nothing_is_lost_before_zero(tmp_path: Path, suffix: str) -> None:
     origin = make_clip(tmp_path / "in.mkv", 20, codec="mpeg4", options={}, sound=True)
@@ -269,6 +279,35 @@ def test_damaged_sound_of_any_file_is_left_out(tmp_path: Path, codec: str) -> No
     assert "damaged in places: left out 3 packets" in note
     with av.open(str(tmp_path / "out.mov")) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) > 28000
+
+
+@pytest.mark.parametrize("codec", ["aac", "flac"])  # copied, and encoded again
+def test_a_sound_of_which_nothing_can_be_decoded(tmp_path: Path, codec: str) -> None:
+    """MOV and MP4 hold no track for it, so the second sound moves up."""
+    path = tmp_path / "in.mkv"
+    make_clip(path, sound=["eng", "ger"], sound_codec=codec)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(p) for p in container.demux(audio=0) if p.size]
+    for packet in packets:
+        at = data.index(packet)
+        data[at : at + len(packet)] = b"\xff" * len(packet)
+    path.write_bytes(data)
+    for suffix in (".mov", ".mp4"):
+        notes = convert(path, tmp_path / f"out{suffix}", background="white").notes
+        assert any("audio stream 1" in note and "none of its" in note for note in notes)
+        assert not any("language" in note for note in notes)
+        with av.open(str(tmp_path / f"out{suffix}")) as container:
+            (stream,) = container.streams.audio
+            assert stream.metadata["language"] == "ger"
+
+
+def test_subtitles_of_another_part_are_noted(tmp_path: Path) -> None:
+    words = [(0.7, 0.9, "words")]
+    source = make_clip(tmp_path / "in.mkv", 24, subtitles=words)
+    (note,) = convert(source, tmp_path / "out.mkv", end=Fraction(2, 5)).notes
+    assert "subtitle stream 1" in note
+    assert "nothing between start and end" in note
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])

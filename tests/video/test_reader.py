@@ -363,6 +363,9 @@ def test_natural_order(tmp_path: Path) -> None:
     names = ["frame10.png", "frame9.png", "Frame1.png", "frame010b.png", "x.png"]
     ordered = ["Frame1.png", "frame9.png", "frame10.png", "frame010b.png", "x.png"]
     assert sorted(names, key=natural_key) == ordered
+    before_zero = ["0001.png", "-0001.png", "0000.png", "-0002.png"]
+    ordered_too = ["-0002.png", "-0001.png", "0000.png", "0001.png"]
+    assert sorted(before_zero, key=natural_key) == ordered_too
     for index, name in enumerate(ordered):
         save_image(tmp_path / name, frame_label(index))
     (tmp_path / "notes.txt").write_text("not an image")
@@ -653,6 +656,44 @@ def test_the_usual_rate_and_the_average(tmp_path: Path) -> None:
         assert reader.info.rate == rate
         assert reader.average_rate == 10 / (13 / rate)
         assert [frame.time for frame in reader] == times
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs a Theora encoder")
+def test_a_screen_recording_that_repeats_frames(tmp_path: Path) -> None:
+    """Theora has an empty packet for a frame that is the one before."""
+    path, source = tmp_path / "a.ogv", "color=gray:s=96x64:r=25:d=0.96"
+    white = "drawbox=c=white:t=fill:enable='between(n\\,10\\,17)+eq(n\\,23)'"
+    words = ["-f", "lavfi", "-i", f"{source},{white}", "-c:v", "libtheora"]
+    subprocess.run(["ffmpeg", "-v", "error", *words, path], check=True)
+    with av.open(str(path)) as container:
+        sizes = [p.size for p in container.demux(video=0) if p.pts is not None]
+    assert len(sizes) == 24
+    assert 0 in sizes[1:9]
+    with VideoReader(path) as reader:
+        frames = list(reader)
+        assert [frame.time for frame in frames] == reader.times()
+    assert reader.times() == [n * Fraction(1, 25) for n in range(24)]
+    bright = [n for n, frame in enumerate(frames) if frame.pixels.mean() > 200]
+    assert bright == [*range(10, 18), 23]
+    with VideoReader(path, ReadOptions(start=Fraction(14, 25))) as reader:
+        assert [frame.pixels.mean() > 200 for frame in reader] == [
+            n in bright for n in range(14, 24)
+        ]
+
+
+def test_a_change_of_size_is_noted(tmp_path: Path) -> None:
+    parts = [
+        make_clip(tmp_path / f"{width}.m2v", 5, size=(width, 64), codec="mpeg2video",
+                  options={}, time_base=Fraction(1, 25))
+        for width in (96, 64)
+    ]  # fmt: skip
+    path = tmp_path / "a.m2v"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with VideoReader(path) as reader:
+        assert {frame.pixels.shape for frame in reader} == {(64, 96, 3)}
+        (note,) = reader.notes
+    assert "changes its size" in note
+    assert "from 96x64 to 64x64" in note
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp", "exr"])

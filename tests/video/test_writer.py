@@ -859,7 +859,7 @@ def test_padding_repeats_the_edge(tmp_path: Path) -> None:
     ("name", "options", "words"),
     [
         ("a.mp4", {"alpha": True}, [".mov", ".webm", ".png", "background"]),
-        ("a.jpg", {"alpha": True}, ["many frames"]),
+        ("a.jpg", {"alpha": True}, ["a video"]),
         ("%04d.jpg", {"alpha": True}, [".png", "transparency"]),
         ("a.mov", {"alpha": True, "codec": "h264"}, ["with this codec"]),
         ("a.xyz", {}, ["unknown suffix '.xyz'", ".mp4"]),

@@ -1,0 +1,224 @@
+"""Photos and scans as cameras, phones and scanners write them."""
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import frame_label, make_clip
+from fakes import Fake
+from numpy.typing import NDArray
+from PIL import Image
+
+from rematte.convert import convert_video
+from rematte.errors import InputError
+from rematte.video import exr
+from rematte.video.reader import VideoReader
+
+
+def encode(path: Path, codec: str, pixels: NDArray[np.uint8], pix_fmt: str) -> None:
+    """Write one image with an encoder of FFmpeg."""
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.height, encoder.width = pixels.shape[:2]
+    encoder.pix_fmt, encoder.framerate = pix_fmt, 1
+    frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pix_fmt)
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    path.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "pix_fmt"),
+    [("jpeg2000", ".jp2", "rgb24"), ("qoi", ".qoi", "rgb24"),
+     ("hdr", ".hdr", "gbrpf32le")],
+)  # fmt: skip
+def test_a_rare_kind_of_image_is_an_image(
+    tmp_path: Path, codec: str, suffix: str, pix_fmt: str
+) -> None:
+    """A photo, and so its output may be one too."""
+    path = tmp_path / f"photo{suffix}"
+    encode(path, codec, frame_label(3), pix_fmt)
+    with VideoReader(path) as reader:
+        assert reader.info.still
+    target = tmp_path / "out.png"
+    convert_video(Fake(), path, output=target, downsample_ratio=1, progress=False)
+    with Image.open(target) as image:
+        assert image.size == frame_label(3).shape[1::-1]
+
+
+def tiff(path: Path, order: str, *kinds: int) -> None:
+    """Write a TIFF with a gray page of 8x8 for each kind (NewSubfileType)."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    data, page = mark + struct.pack(f"{order}I", 8), bytes(range(64))
+    for number, kind in enumerate(kinds, 1):
+        tags = {254: kind, 256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 278: 8}
+        tags |= {273: len(data) + 2 + 12 * 10 + 4, 279: len(page)}
+        entries = [struct.pack(f"{order}HHII", k, 4, 1, tags[k]) for k in sorted(tags)]
+        following = len(data) + 2 + 12 * 10 + 4 + len(page)
+        data += struct.pack(f"{order}H", len(tags)) + b"".join(entries)
+        data += struct.pack(f"{order}I", following if number < len(kinds) else 0) + page
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_further_pages_of_a_tiff_are_noted(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "scan.tif"
+    tiff(path, order, 0, 1, 2)
+    report = convert_video(
+        Fake(), path, output=tmp_path / "out.png", downsample_ratio=1, progress=False
+    )
+    assert any("scan.tif: only the first of its pages" in n for n in report.notes)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_preview_within_a_tiff_is_no_page(tmp_path: Path, order: str) -> None:
+    """As scanners and cameras write them: a smaller copy, marked as such."""
+    path = tmp_path / "photo.tif"
+    tiff(path, order, 0, 1, 1)
+    with VideoReader(path) as reader:
+        (frame,) = reader
+        assert reader.notes == []
+    assert frame.pixels[7, 7, 0] == 63
+
+
+def test_a_tiff_whose_directories_are_a_ring_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ring.tif"
+    Image.fromarray(frame_label(0)).save(path)
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * count, first)
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 1
+
+
+def layered(path: Path, channels: dict[str, float]) -> None:
+    """Write an OpenEXR image of 8x4, each of whose channels has one value."""
+    width, height = 8, 4
+    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
+    names = sorted(channels)
+    listed = b"".join(
+        name.encode() + b"\0" + struct.pack("<iB3xii", 2, 0, 1, 1) for name in names
+    )
+    attributes = [
+        (b"channels", b"chlist", listed + b"\0"),
+        (b"compression", b"compression", b"\0"),
+        (b"dataWindow", b"box2i", window), (b"displayWindow", b"box2i", window),
+        (b"lineOrder", b"lineOrder", b"\0"),
+        (b"pixelAspectRatio", b"float", struct.pack("<f", 1)),
+        (b"screenWindowCenter", b"v2f", bytes(8)),
+        (b"screenWindowWidth", b"float", struct.pack("<f", 1)),
+    ]  # fmt: skip
+    data = exr.MAGIC + struct.pack("<I", 2)
+    for name, kind, value in attributes:
+        data += name + b"\0" + kind + b"\0" + struct.pack("<i", len(value)) + value
+    data += b"\0"
+    row = b"".join(struct.pack("<f", channels[name]) * width for name in names)
+    first = len(data) + 8 * height
+    rows = range(height)
+    data += b"".join(struct.pack("<Q", first + y * (8 + len(row))) for y in rows)
+    data += b"".join(struct.pack("<ii", y, len(row)) + row for y in rows)
+    path.write_bytes(data)
+
+
+def layer(name: str, *values: float) -> dict[str, float]:
+    return {f"{name}.{key}": v for key, v in zip("RGB", values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("channels", "taken"),
+    [
+        (layer("View.AO", 0, 0, 1) | layer("View.Combined", 1, 0, 0) | {"View.Z": 9},
+         "View.Combined"),
+        (layer("beauty", 1, 0, 0) | layer("spec", 0, 0, 1), "beauty"),
+        (dict(zip("RGB", (1, 0, 0), strict=True)) | layer("AO", 0, 0, 1), None),
+    ],
+)  # fmt: skip
+def test_a_layer_of_an_openexr_image_is_read(
+    tmp_path: Path, channels: dict[str, float], taken: str | None
+) -> None:
+    """Renderers write all layers into one file; channels without one go first."""
+    for number in range(2):
+        layered(tmp_path / f"shot.{number:04d}.exr", channels)
+    with VideoReader(tmp_path) as reader:
+        colours = [frame.pixels[0, 0].tolist() for frame in reader]
+        assert reader.notes == ([f"the layer {taken} is read"] if taken else [])
+    assert colours == [pytest.approx([65535, 0, 0], abs=8)] * 2
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_heic_photo_is_refused(tmp_path: Path, brand: bytes) -> None:
+    """FFmpeg shows one of the tiles of which photos of phones consist."""
+    path = tmp_path / "IMG_0001.HEIC"
+    make_clip(path.with_suffix(".mp4"), 1)
+    data = path.with_suffix(".mp4").read_bytes()
+    path.write_bytes(data[:8] + brand + data[12:])
+    with pytest.raises(InputError, match=r"HEIC photo.*save it as JPEG or PNG"):
+        VideoReader(path)
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    """A box of ISO/IEC 14496-12."""
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def tiled_photo(path: Path, brand: bytes) -> None:
+    """Write two tiles of a photo, side by side, as ISO/IEC 23008-12 has it."""
+    film = make_clip(path.with_suffix(".mp4"), 1, size=(64, 64), codec="libx265",
+                     options={"x265-params": "log-level=none"})  # fmt: skip
+    data = film.read_bytes()
+    at = data.index(b"hvcC") - 4
+    (length,) = struct.unpack_from(">I", data, at)
+    with av.open(str(film)) as container:
+        tile = next(bytes(p) for p in container.demux(video=0) if p.size)
+
+    def full(kind: bytes, head: int, *parts: bytes) -> bytes:
+        return box(kind, struct.pack(">I", head), *parts)
+
+    def size(width: int) -> bytes:
+        return full(b"ispe", 0, struct.pack(">II", width, 64))
+
+    def item(number: int, kind: bytes) -> bytes:
+        return full(b"infe", 2 << 24, struct.pack(">HH", number, 0), kind, b"\0")
+
+    grid = struct.pack(">BBBBHH", 0, 0, 0, 1, 128, 64)
+    items = item(1, b"hvc1") + item(2, b"hvc1") + item(3, b"grid")
+    used = struct.pack(">HBBB", 1, 2, 0x81, 2) + struct.pack(">HBBB", 2, 2, 0x81, 2)
+    used += struct.pack(">HBB", 3, 1, 3)
+    properties = box(b"ipco", data[at : at + length], size(64), size(128))
+
+    def meta(first: int) -> bytes:
+        places = [(1, 0, first, len(tile)), (2, 0, first, len(tile))]
+        places += [(3, 1, 0, len(grid))]
+        where = b"".join(
+            struct.pack(">HHHHII", number, way, 0, 1, offset, count)
+            for number, way, offset, count in places
+        )
+        return full(
+            b"meta", 0,
+            full(b"hdlr", 0, struct.pack(">I4s12s", 0, b"pict", b""), b"\0"),
+            full(b"pitm", 0, struct.pack(">H", 3)),
+            full(b"iloc", 1 << 24, struct.pack(">HH", 0x4400, 3), where),
+            full(b"iinf", 0, struct.pack(">H", 3), items),
+            full(b"iref", 0, box(b"dimg", struct.pack(">HHHH", 3, 2, 1, 2))),
+            box(b"iprp", properties, full(b"ipma", 0, struct.pack(">I", 3), used)),
+            box(b"idat", grid),
+        )  # fmt: skip
+
+    kind = box(b"ftyp", brand, struct.pack(">I", 0), b"mif1" + brand)
+    first = len(kind) + len(meta(0)) + 8
+    path.write_bytes(kind + meta(first) + box(b"mdat", tile))
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"avif"])
+def test_no_tile_is_taken_for_the_photo(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "IMG_0002.HEIC"
+    tiled_photo(path, brand)
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+        assert container.streams.video[0].width == 64
+    with pytest.raises(InputError, match="in tiles"):
+        VideoReader(path)
