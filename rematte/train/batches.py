@@ -28,9 +28,9 @@ from rematte.train.augment import (
     warp,
 )
 from rematte.train.data import Index, Item, Media, decode
+from rematte.train.extras import Sample
 from rematte.train.recipe import NO_AUGMENT, Augment, Phase, Validate
 
-Sample = dict[str, Tensor]
 Batch = dict[str, Sample]
 _GRID = 16  # pixels, the coarsest scale of the network
 _COARSE_GRID = 64

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from rematte.train.batches import Sample, stack
+from rematte.train.batches import stack
+from rematte.train.extras import Sample
 
 
 class Examples:

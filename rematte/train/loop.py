@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Batch, Batches, Sample
+from rematte.train.batches import Batch, Batches
 from rematte.train.checkpoint import (
     BEST,
     DTYPES,
@@ -36,9 +36,9 @@ from rematte.train.checkpoint import (
 )
 from rematte.train.data import index
 from rematte.train.distributed import Processes
-from rematte.train.edges import input_sizes, scale_steps
 from rematte.train.examples import Examples
-from rematte.train.extras import Extras
+from rematte.train.extras import Extras, Sample
+from rematte.train.filter import input_sizes, scale_steps
 from rematte.train.journal import Journal
 from rematte.train.narrow import cut_down
 from rematte.train.passes import PREPARED, Passes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rematte.network.matting_network import ConvGRU, MattingNetwork
-from rematte.train.distill import capture
+from rematte.train.blocks import capture
 
 BLOCKS = ("decoder.decode3", "decoder.decode2", "decoder.decode1")
 _RIDGE = 1e-4  # of the mean square of all channels, so that the map stays small

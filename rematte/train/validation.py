@@ -10,10 +10,11 @@ from PIL import Image
 
 from rematte.errors import OutputError
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Batches, Sample, held_out_samples
+from rematte.train.batches import Batches, held_out_samples
 from rematte.train.data import Index
 from rematte.train.distill import grafted
 from rematte.train.examples import Examples
+from rematte.train.extras import Sample
 from rematte.train.passes import PREPARED, Passes
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
 

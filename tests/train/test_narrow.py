@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from rematte.network import matting_network
 from rematte.network.matting_network import MattingNetwork, Widths
 from rematte.train import Recipe, narrow, train
-from rematte.train.distill import capture
+from rematte.train.blocks import capture
 from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run, Validate
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from rematte.network.guided_filter import refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train import Recipe, edges, load_recipe, sequences, stopping, train
+from rematte.train import Recipe, edges, filter, load_recipe, sequences, stopping, train
 from rematte.train.batches import Batches, native_sample, on_grid, panned, shrunk
+from rematte.train.blocks import block_errors, block_examples, chains_of
 from rematte.train.data import Index, index
-from rematte.train.distill import block_errors, block_examples, chains_of
 from rematte.train.examples import Examples
 from rematte.train.journal import LOG
 from rematte.train.passes import Passes
@@ -123,9 +123,9 @@ def test_the_end_of_the_encoder_is_fed_by_the_students_beginning(
     )
     assert good is not None
     assert bad is not None
-    assert not torch.allclose(good["x"], bad["x"])
+    assert not torch.allclose(good["0.0"], bad["0.0"])
     for name in names:
-        assert torch.equal(good[name], bad[name])
+        assert torch.equal(good[f"0.{name}"], bad[f"0.{name}"])
     assert Passes(network, network, phase).learning() == list(names)
 
 
@@ -133,12 +133,13 @@ def test_what_was_cut_out_of_a_map_teaches_what_the_whole_does(
     network: MattingNetwork,
 ) -> None:
     """The place is the same in all arguments, and the margin does not count."""
-    chains = [("decoder.decode2",), ("decoder.decode0", "project_mat")]
-    src = torch.rand(1, 2, 3, 96, 128)
-    examples = block_examples(network, src, chains, 16, rng())
-    assert examples["0"].shape[-2:] == (16, 16)
+    chains = (("decoder.decode2",), ("decoder.decode0", "project_mat"))
+    phase = phase_of("blocks", blocks=chains, crop=16)
+    sample = {"src": torch.rand(1, 2, 3, 96, 128)}
+    examples = block_examples(network, network, sample, phase, rng())
+    assert examples["0.decoder.decode2"].shape[-2:] == (16, 16)
     assert examples["1.0"].shape[-2:] == (8, 8)
-    errors = block_errors(network, examples, chains, 16)
+    errors = block_errors(network, examples, phase)
     # The recurrent block looks further than the margin, but random weights hardly do.
     assert float(errors["project_mat"].detach()) < 1e-6
     assert float(errors["decoder.decode2"].detach()) < 1e-2
@@ -241,14 +242,13 @@ def test_a_crop_shows_what_the_whole_picture_does(
     ratio: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edges, "_LOST", 1)
+    monkeypatch.setattr(filter, "_LOST", 1)
     src = disc["src"][0]
     picture = shrink(src, ratio)
-    hidden = edges.last_map(
-        network, picture[:, None].expand(-1, edges._WARM, -1, -1, -1)
-    )
+    hidden = filter.last_map(network, filter._still(picture))
     whole = refine(src, *network.refiner(picture, network.project_mat(hidden), hidden))
-    crops = edges.filter_examples(network, network, disc, 48, ratio, rng())
+    phase = phase_of("filter", crop=48, ratio=(ratio, ratio))
+    crops = filter.filter_examples(network, network, disc, phase, rng())
     assert crops is not None
     maps = network.refiner(crops["picture"], crops["coarse"], crops["hidden"])
     found = refine(crops["src"], *maps)
@@ -267,14 +267,15 @@ def test_a_crop_shows_what_the_whole_picture_does(
 def test_the_filter_learns_in_units_of_its_inputs(
     network: MattingNetwork, disc: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edges, "_LOST", 1)
-    crops = edges.filter_examples(network, network, disc, 48, 0.25, rng())
+    monkeypatch.setattr(filter, "_LOST", 1)
+    phase = phase_of("filter", crop=48, ratio=(0.25, 0.25))
+    crops = filter.filter_examples(network, network, disc, phase, rng())
     assert crops is not None
-    size = edges.input_sizes(network.refiner, [crops])
+    size = filter.input_sizes(network.refiner, [crops])
     weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
     before = weight.detach().clone()
     optimizer = torch.optim.Adam([weight], 1e-3)
-    edges.scale_steps(optimizer, weight, size)
+    filter.scale_steps(optimizer, weight, size)
     weight.grad = torch.ones_like(weight)
     optimizer.step()
     step = (before - weight.detach()) * size
@@ -340,7 +341,7 @@ def test_only_the_part_of_a_phase_learns_and_it_does(
     settings: dict[str, Any],
     learning: set[str],
 ) -> None:
-    monkeypatch.setattr(edges, "_LOST", 1)
+    monkeypatch.setattr(filter, "_LOST", 1)
     phase = phase_of(kind, steps=12, batch=2, **settings)
     recipe = recipe_of(data, tmp_path, phase)
     trained = train(recipe, device="cpu", progress=False)

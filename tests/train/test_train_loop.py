@@ -25,15 +25,9 @@ from rematte.cli.app import main
 from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, stopping, train
+from rematte.train.blocks import block_errors, block_examples, block_names, capture
 from rematte.train.checkpoint import BEST, SETTINGS, STATE, WEIGHTS
-from rematte.train.distill import (
-    block_errors,
-    block_examples,
-    block_names,
-    capture,
-    distill_loss,
-    grafted,
-)
+from rematte.train.distill import distill_loss, grafted
 from rematte.train.journal import LOG
 from rematte.train.passes import Passes
 from rematte.train.recipe import (
@@ -169,9 +163,10 @@ def test_a_teacher_is_followed_block_by_block(
 def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:
     teacher = MattingNetwork(refiner="fast_guided_filter").eval()
     src = torch.rand(1, 2, 3, 48, 32)
-    chains = [(name,) for name in block_names(teacher)]
-    examples = block_examples(teacher, src, chains, 0, np.random.default_rng(0))
-    errors = block_errors(teacher, examples, chains, 0)
+    phase = Phase("b", "blocks")
+    rng = np.random.default_rng(0)
+    examples = block_examples(teacher, teacher, {"src": src}, phase, rng)
+    errors = block_errors(teacher, examples, phase)
     assert list(errors) == block_names(teacher)
     assert len(errors) == 24
     assert max(float(e.detach()) for e in errors.values()) < 1e-8
