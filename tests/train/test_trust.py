@@ -142,8 +142,8 @@ def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
     assert named == [
         "m/fgr/lonely.png: no partner in pha/",
         "m/pha/lost.png: no partner in fgr/",
-        "p/notes.txt: neither image, video nor folder of images",
-        "p/q.mask.png: neither image, video nor folder of images",
+        "p/notes.txt: neither image nor video",
+        "p/q.mask.png: a mask beside no picture, or not in data.masks",
     ]
 
 
