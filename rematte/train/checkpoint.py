@@ -26,13 +26,10 @@ DTYPES = {
 
 
 def write_checkpoint(
-    out: Path,
-    recipe: Recipe,
-    state: dict[str, Any],
-    mean: MattingNetwork,
+    out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork,
     facts: dict[str, str],
-) -> None:
-    """Write state, weights and settings, each complete or not at all.
+) -> None:  # fmt: skip
+    """Write settings, weights and state, each complete or not at all.
 
     Args:
         out: Folder of the run.
@@ -56,11 +53,7 @@ def write_weights(
 ) -> None:
     """Write weights and how they were made, as `rematte weights info` shows.
 
-    Args:
-        path: The safetensors file.
-        recipe: Settings of the run.
-        network: Network with the weights.
-        facts: Steps, data and figures.
+    `facts` are steps, data and figures.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -70,7 +63,6 @@ def write_weights(
         key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in network.state_dict().items()
     }
-    phases = ", ".join(f"{p.name} ({p.kind}, {p.steps})" for p in recipe.phase)
     model = recipe.model
     metadata = {
         "made_by": f"rematte {__version__} train",
@@ -78,7 +70,7 @@ def write_weights(
         "variant": model.variant,
         "start": model.start or "random numbers",
         "teacher": model.teacher or "none",
-        "phases": phases,
+        "phases": ", ".join(f"{p.name} ({p.kind}, {p.steps})" for p in recipe.phase),
         "seed": str(recipe.run.seed),
     }
     # One entry, since safetensors writes several in random order.
@@ -113,11 +105,10 @@ def read_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any]:
 
 def _fixed_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that must not change within a run."""
+    fixed = {"model": ("variant", "refiner"), "run": ("seed", "clip", "ema")}
     settings = dataclasses.asdict(recipe)
-    kept = {key: settings[key] for key in ("phase", "augment")}
-    kept["model"] = {key: settings["model"][key] for key in ("variant", "refiner")}
-    kept["run"] = {key: settings["run"][key] for key in ("seed", "clip", "ema")}
-    return kept
+    kept = {table: {k: settings[table][k] for k in fixed[table]} for table in fixed}
+    return {key: settings[key] for key in ("phase", "augment")} | kept
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:

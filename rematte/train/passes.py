@@ -63,16 +63,15 @@ class Passes(nn.Module):
             see `Extras`.
     """
 
+    teacher: Any
+
     def __init__(
-        self,
-        network: MattingNetwork,
-        teacher: MattingNetwork | None,
-        phase: Phase,
+        self, network: MattingNetwork, teacher: MattingNetwork | None, phase: Phase,
         loss: Loss | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.phase, self.loss = network, phase, loss
-        self._teacher: list[Any] = [teacher]  # in a list, so that it is no submodule
+        vars(self)["teacher"] = teacher  # past torch, so that it is no submodule
 
     def learning(self) -> list[str]:
         """Return the names of the modules that learn; all if there are none."""
@@ -94,13 +93,13 @@ class Passes(nn.Module):
         Returns:
             The maps; None if the sample has nothing to teach.
         """
-        (teacher,), (examples, _) = self._teacher, PREPARED[self.phase.kind]
-        made: Sample | None = examples(self.network, teacher, sample, self.phase, rng)
+        phase, (examples, _) = self.phase, PREPARED[self.phase.kind]
+        made: Sample | None = examples(self.network, self.teacher, sample, phase, rng)
         return made
 
     def forward(self, name: str, sample: Sample, ratio: float) -> dict[str, Tensor]:
         """Return the terms whose sum is the loss of the pass `name`."""
-        network, phase, (teacher,) = self.network, self.phase, self._teacher
+        network, teacher, phase = self.network, self.teacher, self.phase
         terms: dict[str, Tensor]
         if phase.kind in PREPARED:
             _, errors = PREPARED[phase.kind]

@@ -177,7 +177,7 @@ def test_a_pan_shows_the_photo_pixel_for_pixel() -> None:
 
 def test_clips_run_frame_by_frame(found: Index) -> None:
     (clip,) = [item for item in found.people if item.media.frames > 1]
-    shown = native_sample(clip, rng(2), 3, NO_AUGMENT)["src"]
+    shown = native_sample(clip, rng(2), NO_AUGMENT, 3)
     assert shown.shape == (3, 3, 96, 128)
 
 

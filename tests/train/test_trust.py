@@ -268,7 +268,7 @@ def test_a_missing_backbone_is_reported_in_one_line(
     with pytest.raises(
         WeightsError, match="imagenet: the encoder of mobilenetv3 cannot"
     ):
-        start_network(recipe)
+        start_network(recipe, [])
 
 
 def test_without_a_terminal_there_are_lines(
