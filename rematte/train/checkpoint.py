@@ -31,12 +31,8 @@ def write_checkpoint(
 ) -> None:  # fmt: skip
     """Write settings, weights and state, each complete or not at all.
 
-    Args:
-        out: Folder of the run.
-        recipe: Settings of the run.
-        state: Everything that the next step depends on.
-        mean: Network with the running mean of the weights, which are exported.
-        facts: What is written into the weights; see `write_weights`.
+    `state` is everything that the next step depends on, `mean` a network with the
+    running mean of the weights; for `facts` see `write_weights`.
 
     Raises:
         OutputError: If a file cannot be written.

@@ -1,11 +1,12 @@
-"""Learning from crops of edges: places of crops, and the decoder's last two blocks.
+"""Learning from crops of edges, on maps that the rest of the network gives.
 
 The encoder decides what a person is. The decoder's last two blocks decide where the
-edge lies. They learn here from crops with edges in them, on maps that the rest of the
-network gives, so that many small steps are cheap. Knows no files.
+edge lies: they learn here in phases of kind edges. In those of kind sequences, all of
+the decoder but its deepest block learns, with its recurrence, from alpha and colour
+alone, so that its channels may be fewer than the teacher's. Knows no files.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from numpy.random import Generator
@@ -14,9 +15,9 @@ from torch.nn import functional as F
 
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import stack
-from rematte.train.blocks import last_frame
+from rematte.train.blocks import capture, last_frame
 from rematte.train.extras import Sample
-from rematte.train.losses import map_error
+from rematte.train.losses import DISTILLED, map_error, output_terms
 from rematte.train.recipe import CROPPED, Phase
 
 ENDS = ("decoder.decode1", "decoder.decode0", "project_mat")
@@ -25,42 +26,16 @@ _PLACES = 6  # that are looked at for a crop
 _EDGY = 0.8  # share of crops that are the place of those with most of an edge in it
 _AT_BORDER = 0.3  # share of crops that touch a border of the picture
 _MARGIN = 12  # pixels that the last two blocks look around
-
-
-def places(alpha: Tensor, side: int, unit: int, rng: Generator) -> Iterator[list[int]]:
-    """Choose places of crops, mostly those with most of an edge in them.
-
-    Args:
-        alpha: (H, W) in [0, 1].
-        side: Height and width of a crop, where `alpha` is as large [pixels].
-        unit: What rows and columns are multiples of [pixels].
-        rng: Random generator.
-
-    Yields:
-        Row and column of `FROM_EACH` crops.
-    """
-    edge = (alpha > 0.02) & (alpha < 0.98)
-    most = [max(0, length - side) // unit for length in alpha.shape]
-    for _ in range(FROM_EACH):
-        border = int(rng.integers(4)) if rng.random() < _AT_BORDER else None
-        found = []
-        for _ in range(_PLACES):
-            at = [unit * int(rng.integers(0, room + 1)) for room in most]
-            if border is not None:
-                at[border // 2] = border % 2 * most[border // 2] * unit
-            found.append((int(_crop(edge, at, side).sum()), at))
-        yield (max(found) if rng.random() < _EDGY else found[0])[1]
+BLOCKS = (*(f"decoder.decode{level}" for level in (3, 2, 1, 0)), "project_mat")
+_SURE = 0.2  # of the squared error of alpha before clamping, in units of its variance
+_AROUND = 24  # pixels that most of what a sequence needs for one lies within
 
 
 def cut_crops(
-    maps: Mapping[str, tuple[Tensor, int]],
-    alpha: Tensor,
-    side: int,
-    unit: int,
-    rng: Generator,
-    margin: int = 0,
-) -> Sample:
-    """Cut the same places out of maps, mostly where alpha has edges.
+    maps: Mapping[str, tuple[Tensor, int]], alpha: Tensor, side: int, unit: int,
+    rng: Generator, margin: int = 0,
+) -> Sample:  # fmt: skip
+    """Cut the same squares out of maps, most of them where alpha has edges.
 
     Args:
         maps: (..., H / step, W / step) each, and the step.
@@ -71,10 +46,20 @@ def cut_crops(
         margin: Pixels that a network looks around; adds "seen", see `seen_whole`.
 
     Returns:
-        Crops, (FROM_EACH, ..., side / step, side / step) each.
+        (FROM_EACH, ..., side / step, side / step) each.
     """
+    edge = (alpha > 0.02) & (alpha < 0.98)
+    most = [max(0, length - side) // unit for length in alpha.shape]
     crops: list[Sample] = []
-    for at in places(alpha, side, unit, rng):
+    for _ in range(FROM_EACH):
+        border = int(rng.integers(4)) if rng.random() < _AT_BORDER else None
+        found = []
+        for _ in range(_PLACES):
+            at = [unit * int(rng.integers(0, room + 1)) for room in most]
+            if border is not None:
+                at[border // 2] = border % 2 * most[border // 2] * unit
+            found.append((int(_crop(edge, at, side).sum()), at))
+        _, at = max(found) if rng.random() < _EDGY else found[0]
         cut = {
             name: _crop(x, [v // step for v in at], side // step)
             for name, (x, step) in maps.items()
@@ -180,3 +165,53 @@ def end_errors(
         "outputs": 0.4 * map_error(out, target, taught),
         "maps": 0.6 * map_error(middle, sample["middle"], F.avg_pool2d(taught, 2)),
     }
+
+
+def sequence_examples(
+    student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
+    rng: Generator,
+) -> Sample:  # fmt: skip
+    """Compute what the blocks get and are to give in crops of all frames of a clip.
+
+    Returns:
+        (N, T, C, h, w) each.
+    """
+    src, unit = sample["src"], CROPPED["sequences"]
+    with torch.no_grad(), capture(teacher, BLOCKS) as seen:
+        teacher(src)
+    (x, f3, *_), (_, f2, *_), (_, f1, *_) = (seen[name][0] for name in BLOCKS[:3])
+    target = seen["project_mat"][1]
+    maps = {
+        "src": (src[0], 1), "f1": (f1, 2), "f2": (f2, 4), "f3": (f3, 8), "x": (x, unit),
+        "target": (target, 1),
+    }  # fmt: skip
+    return cut_crops(maps, target[-1, 3], phase.crop, unit, rng, _AROUND)
+
+
+def sequence_errors(
+    student: MattingNetwork, sample: Sample, phase: Phase
+) -> dict[str, Tensor]:
+    """Return the terms whose sum is the error in alpha and colour."""
+    count = sample["src"].shape[:2]
+    src, f1, f2, f3, x = (
+        sample[name].flatten(0, 1) for name in ("src", "f1", "f2", "f3", "x")
+    )
+    states = (None, None, None)
+    hidden, *_ = student.decoder.rest(src, (f1, f2, f3), x, states, count[1])
+    out = student.project_mat(hidden)
+    residual, alpha = out.unflatten(0, count).split([3, 1], 2)
+    goal, true = sample["target"].split([3, 1], 2)
+    true = true.clamp(0, 1)
+    alpha = not_beyond(alpha, true)  # what clamping would hide still has a slope
+    fgr, true_fgr = ((sample["src"] + part).clamp(0, 1) for part in (residual, goal))
+    seen = sample["seen"][:, None] / sample["seen"].mean()
+    # Colours where nothing of the foreground shows are not worth any channel.
+    shown = seen * (true > 0)
+    terms = output_terms(
+        fgr * shown, alpha * seen, true_fgr * shown, true * seen, DISTILLED
+    )
+    # How far beyond 0 or 1 the teacher is tells how sure it is.
+    theirs = sample["target"].flatten(0, 1)
+    counted = seen.expand(-1, count[1], -1, -1, -1).flatten(0, 1)
+    sure = map_error(out[:, 3:], theirs[:, 3:], counted)
+    return terms | {"sure": _SURE * sure}

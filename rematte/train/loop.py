@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Batch, Batches, load
+from rematte.train.batches import Batch, Batches, Examples, load
 from rematte.train.checkpoint import (
     BEST,
     DTYPES,
@@ -35,7 +35,6 @@ from rematte.train.checkpoint import (
 )
 from rematte.train.data import index
 from rematte.train.distributed import Processes
-from rematte.train.examples import Examples
 from rematte.train.extras import Extras, Sample
 from rematte.train.filter import input_sizes, scale_steps
 from rematte.train.journal import Journal

@@ -10,12 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from rematte.errors import OutputError
-from rematte.train.batches import Batches, needed
+from rematte.train.batches import Batches, Examples, needed
 from rematte.train.data import Index
-from rematte.train.distill import grafted
-from rematte.train.examples import Examples
 from rematte.train.extras import Sample
-from rematte.train.passes import PREPARED, Passes
+from rematte.train.passes import PREPARED, Passes, grafted
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
 
 _GREEN = (0.47, 1.0, 0.61)

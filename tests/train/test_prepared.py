@@ -15,11 +15,17 @@ from torch import Tensor
 
 from rematte.network.guided_filter import refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train import Recipe, edges, filter, load_recipe, sequences, stopping, train
-from rematte.train.batches import Batches, native_sample, on_grid, panned, shrunk
+from rematte.train import Recipe, edges, filter, load_recipe, stopping, train
+from rematte.train.batches import (
+    Batches,
+    Examples,
+    native_sample,
+    on_grid,
+    panned,
+    shrunk,
+)
 from rematte.train.blocks import block_errors, block_examples, chains_of
 from rematte.train.data import Index, index
-from rematte.train.examples import Examples
 from rematte.train.journal import LOG
 from rematte.train.passes import Passes
 from rematte.train.recipe import (
@@ -327,7 +333,7 @@ ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
             {"backbone.features.2", "backbone.features.3"},
         ),
         ("edges", {"truth": 0.5, "native": True}, ENDS),
-        ("sequences", {"native": True, "frames": (3, 3)}, set(sequences.BLOCKS)),
+        ("sequences", {"native": True, "frames": (3, 3)}, set(edges.BLOCKS)),
         ("sequences", {"blocks": (("decoder.decode2",),)}, {"decoder.decode2"}),
         ("filter", {"truth": 1.0}, {"refiner"}),
         ("segmentation", {"size": (32, 32)}, {"project_seg"}),

@@ -27,9 +27,8 @@ from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, stopping, train
 from rematte.train.blocks import block_errors, block_examples, block_names, capture
 from rematte.train.checkpoint import BEST, SETTINGS, STATE, WEIGHTS
-from rematte.train.distill import distill_loss, grafted
 from rematte.train.journal import LOG
-from rematte.train.passes import Passes
+from rematte.train.passes import Passes, distill_loss, grafted
 from rematte.train.recipe import (
     NO_AUGMENT,
     Data,
