@@ -190,13 +190,8 @@ def _smooth(x: Tensor, sigmas: Floats) -> Tensor:
 def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
     """Put foreground (with its alpha), background, or the whole picture out of focus.
 
-    With both, the composite is exactly that of the sharp layers, blurred.
-
-    Args:
-        layers: A clip.
-        sigmas: Standard deviation of the Gaussian for each frame [pixels].
-        front: Whether the foreground is blurred.
-        back: Whether the background is.
+    With both, the composite is exactly that of the sharp layers, blurred. Each frame
+    has a standard deviation of the Gaussian of its own [pixels].
     """
     fgr, pha, bgr = layers
     soft = pha

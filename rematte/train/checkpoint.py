@@ -18,14 +18,9 @@ from rematte.version import __version__
 STATE, WEIGHTS, SETTINGS = "state.pt", "weights.safetensors", "settings.json"
 BEST = "best.safetensors"
 METADATA = "rematte"  # name of the entry in the weights' file, a JSON object
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
-def write_checkpoint(
+def write(
     out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork,
     facts: dict[str, str],
 ) -> None:  # fmt: skip
@@ -39,9 +34,9 @@ def write_checkpoint(
     """
     state = state | {"settings": _fixed_settings(recipe)}
     text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
-    _write(out / SETTINGS, lambda file: file.write(text.encode()))
+    _put(out / SETTINGS, lambda file: file.write(text.encode()))
     write_weights(out / WEIGHTS, recipe, mean, facts)
-    _write(out / STATE, lambda file: torch.save(state, file))
+    _put(out / STATE, lambda file: torch.save(state, file))
 
 
 def write_weights(
@@ -50,11 +45,8 @@ def write_weights(
     """Write weights and how they were made, as `rematte weights info` shows.
 
     `facts` are steps, data and figures.
-
-    Raises:
-        OutputError: If the file cannot be written.
     """
-    dtype = DTYPES[recipe.run.export]
+    dtype: torch.dtype = getattr(torch, recipe.run.export)
     weights = {
         key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in network.state_dict().items()
@@ -71,10 +63,10 @@ def write_weights(
     }
     # One entry, since safetensors writes several in random order.
     content = save(weights, {METADATA: json.dumps(metadata | facts)})
-    _write(path, lambda file: file.write(content))
+    _put(path, lambda file: file.write(content))
 
 
-def read_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any]:
+def read(out: Path, recipe: Recipe) -> dict[str, Any]:
     """Read the state of a run with the same settings.
 
     Raises:
@@ -107,7 +99,7 @@ def _fixed_settings(recipe: Recipe) -> dict[str, Any]:
     return {key: settings[key] for key in ("phase", "augment")} | kept
 
 
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def _put(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a hidden name, and rename it once it is on the disk."""
     part = path.with_name(f".{path.name}.part")
     try:

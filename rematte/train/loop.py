@@ -23,16 +23,8 @@ from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
 from rematte.network.matting_network import MattingNetwork
+from rematte.train import checkpoint, setup
 from rematte.train.batches import Batch, Batches, Examples, load
-from rematte.train.checkpoint import (
-    BEST,
-    DTYPES,
-    STATE,
-    WEIGHTS,
-    read_checkpoint,
-    write_checkpoint,
-    write_weights,
-)
 from rematte.train.data import index
 from rematte.train.distributed import Processes
 from rematte.train.extras import Extras, Sample
@@ -40,14 +32,6 @@ from rematte.train.filter import input_sizes, scale_steps
 from rematte.train.journal import Journal
 from rematte.train.passes import PREPARED, Passes
 from rematte.train.recipe import Phase, Recipe
-from rematte.train.setup import (
-    channels_last,
-    load_teacher,
-    make_optimizer,
-    parameter_groups,
-    rate_factor,
-    start_network,
-)
 from rematte.train.stopping import StepAbandonedError, Stop
 from rematte.train.validation import Validation, held_out, on_device, save_sheet
 
@@ -110,9 +94,9 @@ def train(
                     run.phase(stop)
         processes.wait()
         if stop.signals:
-            raise KeyboardInterrupt(run.out / STATE)
+            raise KeyboardInterrupt(run.out / checkpoint.STATE)
         return Trained(
-            run.out / WEIGHTS, run.total, run.finished, run.error, run.honest
+            run.out / checkpoint.WEIGHTS, run.total, run.finished, run.error, run.honest
         )
     finally:
         torch.set_flush_denormal(False)
@@ -129,7 +113,7 @@ class _Run:
         self.recipe, self.processes, self.extras = recipe, processes, extras
         self.device, self.main = processes.device, processes.rank == 0
         self.out = Path(recipe.run.out).expanduser()
-        there = (self.out / STATE).exists()
+        there = (self.out / checkpoint.STATE).exists()
         if there and not resume:
             raise OutputError(
                 f"run.out {self.out} holds a run; continue it with --resume, or set "
@@ -144,11 +128,11 @@ class _Run:
         elif there:
             made = MattingNetwork(model.variant, model.refiner)
         else:
-            made = start_network(recipe, self._clips())
-        self.network = channels_last(made.to(self.device))
+            made = setup.start_network(recipe, self._clips())
+        self.network = setup.channels_last(made.to(self.device))
         self.teacher: MattingNetwork | None = None
         if model.teacher:
-            self.teacher = channels_last(load_teacher(recipe, self.device))
+            self.teacher = setup.channels_last(setup.load_teacher(recipe, self.device))
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
         self.stopped, self.honest = False, True
@@ -234,9 +218,9 @@ class _Run:
             self.network = self.processes.synchronise(self.network)
         self.network.train(phase.batch_norm)
         passes = Passes(self.network, self.teacher, phase, self.extras.loss)
-        groups = parameter_groups(self.network, phase.rates, passes.learning())
+        groups = setup.parameter_groups(self.network, phase.rates, passes.learning())
         self.passes = self.processes.wrap(passes)
-        self.optimizer = make_optimizer(phase, groups)
+        self.optimizer = setup.make_optimizer(phase, groups)
         scaled = phase.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         if self._loaded.get("optimizer"):
@@ -308,7 +292,7 @@ class _Run:
     ) -> dict[str, Tensor]:
         """Train on the batches of one step and return the terms of the loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_factor(phase, self.step) * group["base"]
+            group["lr"] = setup.rate_factor(phase, self.step) * group["base"]
         self.optimizer.zero_grad(set_to_none=True)
         report: dict[str, Tensor] = {}
         buffers = [(b, b.clone()) for b in self.network.buffers() if phase.batch_norm]
@@ -348,7 +332,7 @@ class _Run:
         elif name == "distill" and phase.ratio != (1.0, 1.0):
             key = (self.recipe.run.seed, self.phase_at, self.step)
             ratio = float(np.random.default_rng(key).uniform(*phase.ratio))
-        dtype = DTYPES[phase.precision]
+        dtype: torch.dtype = getattr(torch, phase.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             terms: dict[str, Tensor] = self.passes(name, sample, ratio)
         return terms
@@ -376,7 +360,9 @@ class _Run:
         value = figures.get("held_out_loss", sum(errors))
         if figures and (self.best is None or value <= self.best):
             self.best = value
-            write_weights(self.out / BEST, self.recipe, self.mean, self._facts())
+            checkpoint.write_weights(
+                self.out / checkpoint.BEST, self.recipe, self.mean, self._facts()
+            )
 
     def _facts(self) -> dict[str, str]:
         """Give the facts that are written into the weights."""
@@ -406,10 +392,10 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        write_checkpoint(self.out, self.recipe, state, self.mean, self._facts())
+        checkpoint.write(self.out, self.recipe, state, self.mean, self._facts())
 
     def _load(self) -> dict[str, Any]:
-        state = read_checkpoint(self.out, self.recipe)
+        state = checkpoint.read(self.out, self.recipe)
         self.network.load_state_dict(state["network"])
         self.mean.load_state_dict(state["mean"])
         self.first = state["first"]

@@ -46,9 +46,7 @@ def laplacian_pyramid(x: Tensor) -> list[Tensor]:
 def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
     """Return the L1 of Laplacian pyramids: sum over s = 0..4 of 2^s / 5 |L_s - L*_s|.
 
-    Args:
-        alpha: (B, T, 1, H, W).
-        true: The truth, of the same shape.
+    Both are (B, T, 1, H, W).
 
     Source:
         Hou and Liu, Context-Aware Image Matting, 2019; the division by 5 is the
@@ -64,12 +62,7 @@ def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
 
 
 def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
-    """Return the mean squared error of changes between frames; 0 for single frames.
-
-    Args:
-        x: (B, T, C, H, W).
-        true: The truth, of the same shape.
-    """
+    """Return the mean squared error of changes between frames; 0 for single frames."""
     if x.shape[1] < 2:
         return x.new_zeros(())
     return F.mse_loss(x.diff(dim=1), true.diff(dim=1))
@@ -108,12 +101,8 @@ def map_error(x: Tensor, target: Tensor, seen: Tensor | float = 1.0) -> Tensor:
     """Return the squared error over the target's variance, averaged over channels.
 
     1 is what the target's mean would give, 0 is equality. Channels that hardly vary
-    count as if they had a hundredth of the average variance.
-
-    Args:
-        x: (N, C, H, W).
-        target: The teacher's map, of the same shape.
-        seen: How much each pixel counts.
+    count as if they had a hundredth of the average variance. Both maps are
+    (N, C, H, W); `seen` is how much each pixel counts.
     """
     x, target = x.float(), target.float()
     variance = target.var((0, 2, 3), correction=0)

@@ -15,24 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.blocks import (
-    block_examples,
-    block_loss,
-    block_names,
-    capture,
-    chains_of,
-    encoder_examples,
-)
-from rematte.train.edges import (
-    BLOCKS,
-    ENDS,
-    end_errors,
-    end_examples,
-    sequence_errors,
-    sequence_examples,
-)
+from rematte.train import blocks, edges, filter
 from rematte.train.extras import Loss, Sample
-from rematte.train.filter import filter_errors, filter_examples, last_map
 from rematte.train.losses import DISTILLED, map_error, matting_loss, output_terms
 from rematte.train.recipe import Phase
 
@@ -49,51 +33,11 @@ def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
     return both
 
 
-def distill_loss(
-    student: nn.Module,
-    teacher: MattingNetwork,
-    sample: Sample,
-    ratio: float,
-    maps: float,
-    more: Loss | None = None,
-) -> dict[str, Tensor]:
-    """Return the terms whose sum is the error of the student end to end.
-
-    Those of `output_terms`, and the mean `map_error` of the blocks whose maps are as
-    wide in both.
-
-    Args:
-        student: The network that is trained.
-        teacher: Network that labels; it gets the full size, the student `ratio` of it.
-        sample: `src`, where `known` is 1, the true `pha`, and where `coloured` is 1,
-            the true `fgr`.
-        ratio: The student's downsample ratio.
-        maps: Weight of the maps; they are compared only at ratio 1 and if the
-            variants are the same.
-        more: Returns terms to add, from foreground, alpha and sample; see `Extras`.
-    """
-    alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)
-    names = block_names(teacher) if maps and alike else []
-    with torch.no_grad(), capture(teacher, names) as wanted:
-        fgr, pha, *_ = teacher(sample["src"])
-    with capture(student, names) as got:
-        out_fgr, out_pha, *_ = student(sample["src"], downsample_ratio=ratio)
-    pha = torch.where(sample["known"] > 0, sample["pha"], pha)
-    # The truth has no colours where alpha is 0; the teacher has.
-    fgr = torch.where((sample["coloured"] > 0) & (pha > 0), sample["fgr"], fgr)
-    terms = output_terms(out_fgr, out_pha, fgr, pha, DISTILLED)
-    pairs = [(got[name][1], wanted[name][1]) for name in names]
-    errors = [map_error(x, y) for x, y in pairs if x.shape == y.shape]
-    if errors:
-        terms["maps"] = maps * torch.stack(errors).mean()
-    return terms | (more(out_fgr, out_pha, sample) if more else {})
-
-
 def _segmentation_examples(
     student: MattingNetwork, teacher: None, sample: Sample, phase: Phase, rng: Generator
 ) -> Sample:
     with torch.no_grad():
-        hidden = last_map(student, sample["src"])
+        hidden = filter.last_map(student, sample["src"])
     # Neighbours are nearly alike, so one in four each way will do.
     few = {"hidden": hidden, "mask": sample["mask"][:, -1]}
     return {name: value[..., ::4, ::4] for name, value in few.items()}
@@ -108,11 +52,11 @@ def _segmentation_errors(
 
 # Kinds of phases whose maps are computed before the step, and may be computed once.
 PREPARED: dict[str, tuple[Any, Any]] = {
-    "blocks": (block_examples, block_loss),
-    "encoder": (encoder_examples, block_loss),
-    "edges": (end_examples, end_errors),
-    "sequences": (sequence_examples, sequence_errors),
-    "filter": (filter_examples, filter_errors),
+    "blocks": (blocks.block_examples, blocks.block_loss),
+    "encoder": (blocks.encoder_examples, blocks.block_loss),
+    "edges": (edges.end_examples, edges.end_errors),
+    "sequences": (edges.sequence_examples, edges.sequence_errors),
+    "filter": (filter.filter_examples, filter.filter_errors),
     "segmentation": (_segmentation_examples, _segmentation_errors),
 }
 
@@ -141,12 +85,16 @@ class Passes(nn.Module):
     def learning(self) -> list[str]:
         """Return the names of the modules that learn; all if there are none."""
         phase = self.phase
+        chains: dict[str, Any] = {
+            "edges": [edges.ENDS],
+            "sequences": phase.blocks or [edges.BLOCKS],
+            "filter": [["refiner"]],
+            "segmentation": [["project_seg"]],
+        }
+        found = chains.get(phase.kind, [])
         if phase.kind in ("blocks", "encoder"):
-            return [name for each in chains_of(phase, self.network) for name in each]
-        if phase.kind == "sequences":
-            return [name for each in phase.blocks for name in each] or list(BLOCKS)
-        parts = {"edges": ENDS, "filter": ["refiner"], "segmentation": ["project_seg"]}
-        return list(parts.get(phase.kind, []))
+            found = blocks.chains_of(phase, self.network)
+        return [name for chain in found for name in chain]
 
     def prepare(self, sample: Sample, rng: Generator) -> Sample | None:
         """Compute the maps that a phase of one of the kinds in `PREPARED` learns from.
@@ -172,7 +120,7 @@ class Passes(nn.Module):
             return terms
         if name in ("decoder", "distill"):
             student = grafted(network, teacher) if name == "decoder" else network
-            return distill_loss(student, teacher, sample, ratio, phase.maps, self.loss)
+            return self._distill(student, sample, ratio)
         if name == "segmentation":
             seg = network(sample["src"], segmentation_pass=True).seg.float()
             return {name: F.binary_cross_entropy_with_logits(seg, sample["mask"])}
@@ -180,3 +128,30 @@ class Passes(nn.Module):
         fgr, pha = fgr.float(), pha.float()
         terms = matting_loss(fgr, pha, sample["fgr"], sample["pha"])
         return terms | (self.loss(fgr, pha, sample) if self.loss else {})
+
+    def _distill(
+        self, student: MattingNetwork, sample: Sample, ratio: float
+    ) -> dict[str, Tensor]:
+        """Return the terms of the student's error against the teacher, end to end.
+
+        Those of `output_terms` and, at ratio 1 and in networks of one kind, the mean
+        `map_error` of the blocks whose maps are as wide in both. The teacher gets the
+        full size. Where `known` is 1, the sample's `pha` is the truth, and where
+        `coloured` is 1, its `fgr`.
+        """
+        teacher, maps = self.teacher, self.phase.maps
+        alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)
+        names = blocks.block_names(teacher) if maps and alike else []
+        with torch.no_grad(), blocks.capture(teacher, names) as wanted:
+            fgr, pha, *_ = teacher(sample["src"])
+        with blocks.capture(student, names) as got:
+            out_fgr, out_pha, *_ = student(sample["src"], downsample_ratio=ratio)
+        pha = torch.where(sample["known"] > 0, sample["pha"], pha)
+        # The truth has no colours where alpha is 0; the teacher has.
+        fgr = torch.where((sample["coloured"] > 0) & (pha > 0), sample["fgr"], fgr)
+        terms = output_terms(out_fgr, out_pha, fgr, pha, DISTILLED)
+        pairs = [(got[name][1], wanted[name][1]) for name in names]
+        errors = [map_error(x, y) for x, y in pairs if x.shape == y.shape]
+        if errors:
+            terms["maps"] = maps * torch.stack(errors).mean()
+        return terms | (self.loss(out_fgr, out_pha, sample) if self.loss else {})

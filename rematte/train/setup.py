@@ -21,9 +21,7 @@ ALIKE = ("blocks", "encoder", "decoder", "edges", "sequences")
 def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     """Make the network with the weights that training starts from.
 
-    Args:
-        recipe: Settings of the run.
-        clips: What a wider network is cut down on; see `cut_down`.
+    `clips` are what a wider network is cut down on; see `cut_down`.
 
     Raises:
         InputError: If the weights do not fit the network.
@@ -46,6 +44,10 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     loaded = (
         load_network(model.start) if fast else load_model(model.start, model.variant)
     )
+    if fast and not isinstance(loaded.backbone, MobileNetV3Encoder):
+        raise InputError(
+            f"model.start {model.start} is neither a {model.variant} nor a mobilenetv3"
+        )
     if fast and not isinstance(loaded.decoder.decode0, ShuffleBlock):
         cut_down(network, channels_last(loaded), clips)
         return network
@@ -84,10 +86,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group parameters by learning rate, and freeze those with rate 0.
 
-    Args:
-        network: The network that is trained.
-        rates: Learning rates by part.
-        only: Names of the modules that learn; all if empty.
+    `only` names the modules that learn; all do if it is empty.
 
     Raises:
         ValueError: If no parameter is left.

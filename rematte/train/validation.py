@@ -1,5 +1,6 @@
 """Measures a network on pictures that it was not trained on."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,7 @@ def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
 class Validation:
     """The held-out clips of a phase, and what its blocks are to give for them.
 
-    Args:
-        recipe: Settings of the run.
-        index: Pictures to measure on.
-        passes: The passes of the phase, with the network that is measured.
-        device: Where the network is.
+    `index` holds the pictures, and `passes` the network that is measured.
     """
 
     def __init__(
@@ -54,11 +51,11 @@ class Validation:
             high=None, segmentation=False, truth=0.0, clips=0.5, native=False,
         )  # fmt: skip
 
-        def draw(phase: Phase, *key: int) -> list[Sample]:
+        def draw(phase: Phase, *key: int) -> Iterator[Sample]:
             batches = Batches(index, phase, NO_AUGMENT, key, 0)
-            return [batches.make(at)[phase.kind] for at in range(validate.samples)]
+            yield from (batches.make(at)[phase.kind] for at in range(validate.samples))
 
-        self.clips = [] if phase.kind == "segmentation" else draw(shown, seed)
+        self.clips = [] if phase.kind == "segmentation" else list(draw(shown, seed))
         self.examples: Examples | None = None
         if phase.kind in PREPARED:
             rng = np.random.default_rng((seed,))

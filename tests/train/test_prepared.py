@@ -1,7 +1,6 @@
 """Phases that learn from prepared examples: what they compute, and what learns."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ import pytest
 import torch
 from fakes import random_network, save_images
 from PIL import Image
+from runs import elsewhere, log, one_thread, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rematte.network.guided_filter import refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train import Recipe, edges, filter, load_recipe, stopping, train
+from rematte.train import Recipe, edges, filter, load_recipe, stopping
 from rematte.train.batches import (
     Batches,
     Examples,
@@ -26,7 +26,6 @@ from rematte.train.batches import (
 )
 from rematte.train.blocks import block_errors, block_examples, chains_of
 from rematte.train.data import Index, index
-from rematte.train.journal import LOG
 from rematte.train.passes import Passes
 from rematte.train.recipe import (
     NO_AUGMENT,
@@ -44,18 +43,9 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
 @pytest.fixture
 def network() -> MattingNetwork:
-    network = random_network()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return network
+    return uneven_network()
 
 
 @pytest.fixture
@@ -315,11 +305,6 @@ def recipe_of(data: Data, folder: Path, phase: Phase, **run: Any) -> Recipe:
     )
 
 
-def lines(recipe: Recipe) -> list[dict[str, Any]]:
-    text = (Path(recipe.run.out) / LOG).read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
 ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
 
 
@@ -350,13 +335,13 @@ def test_only_the_part_of_a_phase_learns_and_it_does(
     monkeypatch.setattr(filter, "_LOST", 1)
     phase = phase_of(kind, steps=12, batch=2, **settings)
     recipe = recipe_of(data, tmp_path, phase)
-    trained = train(recipe, device="cpu", progress=False)
+    trained = quick(recipe)
     was, now = load_file(recipe.model.start), load_file(trained.weights)
     assert was.keys() == now.keys()
     changed = {key for key in was if not torch.equal(was[key], now[key])}
     assert changed
     assert all(any(key.startswith(f"{m}.") for m in learning) for key in changed)
-    held = [line["held_out_loss"] for line in lines(recipe) if "held_out_loss" in line]
+    held = [line["held_out_loss"] for line in log(recipe, "held_out_loss")]
     assert held[-1] < held[0]
 
 
@@ -382,7 +367,7 @@ def test_a_phase_may_go_part_of_the_way(data: Data, tmp_path: Path) -> None:
         folder = tmp_path / str(way)
         folder.mkdir()
         phase = phase_of("blocks", blocks=(("decoder.decode4",),), way=way)
-        trained = train(recipe_of(data, folder, phase), device="cpu", progress=False)
+        trained = quick(recipe_of(data, folder, phase))
         weights.append(load_file(trained.weights)["decoder.decode4.gru.ih.0.weight"])
     torch.testing.assert_close(weights[1], weights[2].lerp(weights[0], 0.25))
     start = load_file(tmp_path / "0.0/start.safetensors")
@@ -444,20 +429,11 @@ def test_a_resumed_phase_of_examples_equals_an_unbroken_one(
     blocks = (("decoder.decode4",),)
     phase = phase_of("blocks", blocks=blocks, optimizer="soap", steps=3, way=0.5)
     recipe = recipe_of(data, tmp_path, phase)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        calls, part = 0, None
+    calls, part = 0, None
+    with one_thread():
         while part is None or not part.finished:
-            part = train(
-                recipe, device="cpu", progress=False, resume=True, minutes=1e-6
-            )
+            part = quick(recipe, resume=True, minutes=1e-6)
             calls += 1
-        whole = dataclasses.replace(recipe.run, out=str(tmp_path / "whole"))
-        unbroken = train(
-            dataclasses.replace(recipe, run=whole), device="cpu", progress=False
-        )
-    finally:
-        torch.set_num_threads(threads)
+        unbroken = quick(elsewhere(recipe, tmp_path / "whole"))
     assert calls == 3
     assert part.weights.read_bytes() == unbroken.weights.read_bytes()
