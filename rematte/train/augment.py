@@ -32,13 +32,7 @@ Floats = NDArray[np.float64]
 
 
 class Layers(NamedTuple):
-    """A clip to be composited, (T, C, H, W) each, all in [0, 1].
-
-    Attributes:
-        fgr: Foreground, straight RGB.
-        pha: Alpha.
-        bgr: Background.
-    """
+    """Foreground (straight RGB), alpha and background, (T, C, H, W) in [0, 1]."""
 
     fgr: Tensor
     pha: Tensor
@@ -50,17 +44,10 @@ def composite(layers: Layers) -> Tensor:
     return layers.pha * layers.fgr + (1 - layers.pha) * layers.bgr
 
 
-# Time
-
-
 def frame_order(rng: Generator, count: int, length: int, how: Augment) -> list[int]:
-    """Draw the order of a source's frames: start, speed, direction and pauses.
+    """Draw `length` of a source's `count` frames: start, speed, direction and pauses.
 
-    Args:
-        rng: Random generator.
-        count: Frames of the source; at its end, it is played backwards.
-        length: Frames of the result.
-        how: `time` and `pause` are used.
+    At its end the source is played backwards.
     """
     if count == 1:
         return [0] * length
@@ -97,25 +84,14 @@ def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
     return np.asarray(begin + progress * (end - begin))
 
 
-# Geometry
-
-
 def motion(
     rng: Generator, frames: int, scale: tuple[float, float], how: Augment
 ) -> Floats:
-    """Draw affine matrices (T, 3, 3) from output to source pixels.
+    """Draw affine matrices (T, 3, 3) from output to source, both from their centres.
 
-    Both are measured from the centre.
-
-    Args:
-        rng: Random generator.
-        frames: T.
-        scale: Static enlargement, least and most. One below 1 keeps the lower edge
-            where it is, so that people cut off there do not float.
-        how: `motion` and `flip` are used.
-
-    Returns:
-        Matrices for an output of height 1; `warp` applies its size.
+    They are for an output of height 1; `warp` applies its size. `scale` is the least
+    and most static enlargement. One below 1 keeps the lower edge where it is, so that
+    people cut off there do not float.
     """
     size = rng.uniform(*scale)
     aspect = rng.uniform(0.9, 1.1) if how.motion else 1.0
@@ -141,17 +117,13 @@ def motion(
 
 
 def warp(
-    x: Tensor,
-    matrices: Floats,
-    size: tuple[int, int],
-    fit: str,
-    padding: str,
+    x: Tensor, matrices: Floats, size: tuple[int, int], fit: str, padding: str,
     at: float = 0.0,
-) -> Tensor:
-    """Sample a clip through affine matrices.
+) -> Tensor:  # fmt: skip
+    """Sample a clip (T, C, h, w) through affine matrices.
 
     Args:
-        x: (T, C, h, w).
+        x: The clip.
         matrices: (T, 3, 3) of `motion`.
         size: Height and width of the result.
         fit: "height" (the source fills the height) or "cover" (all of it).
@@ -188,16 +160,7 @@ def place(
     fgr: Tensor, pha: Tensor, bgr: Tensor, size: tuple[int, int], how: Augment,
     rng: Generator,
 ) -> Layers:  # fmt: skip
-    """Move foreground and background, separately and together, and crop.
-
-    Args:
-        fgr: (T, 3, h, w), straight.
-        pha: (T, 1, h, w).
-        bgr: (T, 3, h', w').
-        size: Height and width of the result.
-        how: `motion` and `flip` are used.
-        rng: Random generator.
-    """
+    """Move foreground and background, separately and together, and crop to a size."""
     frames = len(fgr)
     still = how.motion == 0
     front = motion(rng, frames, (1, 1) if still else (0.5, 1), how)
@@ -205,17 +168,10 @@ def place(
     both = motion(rng, frames, (1, 1), how)
     at = 0.0 if still else rng.uniform(-0.5, 0.5)
     # Premultiplied, since what lies beside a person must not bleed into the edge.
-    cut = warp(
-        torch.cat([fgr * pha, pha], 1), front @ both, size, "height", "zeros"
-    ).clamp(0, 1)
-    return Layers(
-        straight(cut[:, :3], cut[:, 3:]),
-        cut[:, 3:],
-        warp(bgr, back @ both, size, "cover", "reflection", at),
-    )
-
-
-# Optics
+    cut = warp(torch.cat([fgr * pha, pha], 1), front @ both, size, "height", "zeros")
+    colour, pha = cut.clamp(0, 1).split([3, 1], 1)
+    bgr = warp(bgr, back @ both, size, "cover", "reflection", at)
+    return Layers(straight(colour, pha), pha, bgr)
 
 
 def _smooth(x: Tensor, sigmas: Floats) -> Tensor:
@@ -234,51 +190,35 @@ def _smooth(x: Tensor, sigmas: Floats) -> Tensor:
 def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
     """Put foreground (with its alpha), background, or the whole picture out of focus.
 
-    Args:
-        layers: A clip.
-        sigmas: Standard deviation of the Gaussian for each frame [pixels].
-        front: Whether the foreground is blurred.
-        back: Whether the background is; with both, the composite is exactly that of
-            the sharp layers, blurred.
+    With both, the composite is exactly that of the sharp layers, blurred. Each frame
+    has a standard deviation of the Gaussian of its own [pixels].
     """
     fgr, pha, bgr = layers
-    if front and back:
-        rest = _smooth((1 - pha) * bgr, sigmas)
-        cut = _smooth(torch.cat([pha * fgr, pha], 1), sigmas)
-        return Layers(
-            straight(cut[:, :3], cut[:, 3:]), cut[:, 3:], straight(rest, 1 - cut[:, 3:])
-        )
+    soft = pha
     if front:
         cut = _smooth(torch.cat([pha * fgr, pha], 1), sigmas)
-        return Layers(straight(cut[:, :3], cut[:, 3:]), cut[:, 3:], bgr)
-    return Layers(fgr, pha, _smooth(bgr, sigmas)) if back else layers
+        fgr, soft = straight(cut[:, :3], cut[:, 3:]), cut[:, 3:]
+    if front and back:
+        bgr = straight(_smooth((1 - pha) * bgr, sigmas), 1 - soft)
+    elif back:
+        bgr = _smooth(bgr, sigmas)
+    return Layers(fgr, soft, bgr)
 
 
 def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
-    """Scale the difference of each pixel to its neighbours.
+    """Scale the difference of each pixel of (T, 3, H, W) to its neighbours.
 
-    Args:
-        x: (T, 3, H, W).
-        factor: 0 softens, 1 changes nothing, 8 is harsh.
-        weight: (T, 1, H, W), how much each pixel counts as a neighbour. For a
-            foreground its alpha: there is no colour where that is 0.
+    A factor of 0 softens, 1 changes nothing, 8 is harsh. `weight` (T, 1, H, W) is how
+    much each pixel counts as a neighbour. For a foreground it is alpha: where that is
+    0, there is no colour.
     """
     mean = F.avg_pool2d(torch.cat([weight * x, weight], 1), 3, 1, 1)
     soft = straight(mean[:, :3], mean[:, 3:])
     return (soft + factor * (x - soft)).clamp(0, 1)
 
 
-# Texture
-
-
 def stripes(x: Tensor, how: Augment, rng: Generator) -> Tensor:
-    """Draw railings, blinds or cloth over a background: a guided filter's worst case.
-
-    Args:
-        x: (T, 3, H, W).
-        how: `stripes` is used.
-        rng: Random generator for period, direction, width, colour and strength.
-    """
+    """Draw railings, blinds or cloth on a background: a guided filter's worst case."""
     if rng.random() >= how.stripes:
         return x
     angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)])
@@ -299,9 +239,6 @@ def crisp(layers: Layers, how: Augment, rng: Generator) -> Layers:
         return layers
     steep = (layers.pha - 0.5) * float(rng.uniform(2, 4)) + 0.5
     return layers._replace(pha=steep.clamp(0, 1))
-
-
-# Photometry
 
 
 def colour_matrices(rng: Generator, frames: int) -> Floats:
@@ -386,10 +323,9 @@ def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:
     if rng.random() < how.blur:
         x = _smooth(x, drift(rng, 0, 0.01 * x.shape[-2], ease(rng, len(x))))
     (x,) = _photometry([x], [torch.ones_like(x[:, :1])], how, rng)
-    return jpeg(x, int(rng.integers(20, 95))) if rng.random() < how.jpeg else x
+    return finish(x, how, rng)
 
 
-def finish(layers: Layers, how: Augment, rng: Generator) -> Tensor:
-    """Composite a clip, with JPEG artefacts at times."""
-    src = composite(layers)
+def finish(src: Tensor, how: Augment, rng: Generator) -> Tensor:
+    """Add JPEG artefacts to (T, 3, H, W) at times."""
     return jpeg(src, int(rng.integers(20, 95))) if rng.random() < how.jpeg else src

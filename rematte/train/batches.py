@@ -4,8 +4,7 @@ No state is carried from batch to batch, so a run can resume at any step with an
 of workers, and gets the batches of an unbroken one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,25 +12,16 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from rematte.errors import InputError
-from rematte.train.augment import (
-    crisp,
-    finish,
-    frame_order,
-    motion,
-    place,
-    stripes,
-    vary,
-    vary_frames,
-    warp,
-)
+from rematte.train import augment
 from rematte.train.data import Index, Item, Media, decode
-from rematte.train.recipe import NO_AUGMENT, Augment, Phase, Validate
+from rematte.train.extras import Sample
+from rematte.train.recipe import Augment, High, Phase
 
-Sample = dict[str, Tensor]
 Batch = dict[str, Sample]
+Size = tuple[int, int]
 _GRID = 16  # pixels, the coarsest scale of the network
 _COARSE_GRID = 64
 _LONG_SIDE = 512  # pixels; a picture at its own scale is made smaller if it is larger
@@ -68,16 +58,21 @@ def _pick(rng: Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
+def _clips_and_stills(items: Iterable[Item]) -> tuple[list[Item], list[Item]]:
+    parted: tuple[list[Item], list[Item]] = ([], [])
+    for item in items:
+        parted[item.media.frames == 1].append(item)
+    return parted
+
+
 def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
     """Pick a clip with probability `share`, else an image; or what there is."""
-    clips = [item for item in items if item.media.frames > 1]
-    stills = [item for item in items if item.media.frames == 1]
-    want_clip = rng.random() < share
-    return _pick(rng, (clips if want_clip else stills) or clips or stills)
+    clips, stills = _clips_and_stills(items)
+    return _pick(rng, (clips if rng.random() < share else stills) or clips or stills)
 
 
 def matte_sample(
-    index: Index, rng: Generator, frames: int, size: tuple[int, int], how: Augment
+    index: Index, rng: Generator, how: Augment, frames: int, size: Size
 ) -> Sample:
     """Make a composite of a foreground and a background, half of them moving.
 
@@ -85,26 +80,26 @@ def matte_sample(
         Composite `src` and the true `fgr` and `pha`, (T, C, H, W) each.
     """
     item = _pick(rng, index.mattes)
-    order = frame_order(rng, item.media.frames, frames, how)
+    order = augment.frame_order(rng, item.media.frames, frames, how)
     if item.alpha is None:
-        cut = _pixels(item.media, order, "RGBA")
-        fgr, pha = cut[:, :3], cut[:, 3:]
+        fgr, pha = _pixels(item.media, order, "RGBA").split([3, 1], 1)
     else:
         fgr = _pixels(item.media, order, "RGB")
         pha = _partner(item, order, fgr)
     back = _either(rng, index.backgrounds, 0.5)
-    order = frame_order(rng, back.media.frames, frames, how)
-    bgr = stripes(_pixels(back.media, order, "RGB"), how, rng)
-    layers = crisp(vary(place(fgr, pha, bgr, size, how, rng), how, rng), how, rng)
+    order = augment.frame_order(rng, back.media.frames, frames, how)
+    bgr = augment.stripes(_pixels(back.media, order, "RGB"), how, rng)
+    layers = augment.place(fgr, pha, bgr, size, how, rng)
+    layers = augment.crisp(augment.vary(layers, how, rng), how, rng)
     return {
-        "src": finish(layers, how, rng),
+        "src": augment.finish(augment.composite(layers), how, rng),
         "fgr": layers.fgr.contiguous(),
         "pha": layers.pha.contiguous(),
     }
 
 
 def plain_sample(
-    item: Item, rng: Generator, frames: int, size: tuple[int, int], how: Augment
+    item: Item, rng: Generator, how: Augment, frames: int, size: Size
 ) -> Sample:
     """Make a sample of moved and varied frames, with their alpha if there is one.
 
@@ -112,28 +107,35 @@ def plain_sample(
         `src` (T, 3, H, W), `pha` (T, 1, H, W), which is 0 where none is known, and
         `mask`, `pha` rounded.
     """
-    order = frame_order(rng, item.media.frames, frames, how)
-    src = _pixels(item.media, order, "RGB")
-    known = item.alpha is not None
+    order = augment.frame_order(rng, item.media.frames, frames, how)
+    x = _pixels(item.media, order, "RGB")
     if item.alpha is not None:
-        src = torch.cat([src, _partner(item, order, src)], 1)
+        x = torch.cat([x, _partner(item, order, x)], 1)
     still = how.motion == 0
-    matrices = motion(rng, frames, (1, 1) if still else (1, 1.5), how)
+    matrices = augment.motion(rng, frames, (1, 1) if still else (1, 1.5), how)
     at = 0.0 if still else rng.uniform(-0.5, 0.5)
-    src = warp(src, matrices, size, "cover", "reflection", at)
-    pha = src[:, 3:].clamp(0, 1) if known else torch.zeros_like(src[:, :1])
-    src = vary_frames(src[:, :3], how, rng)
+    x = augment.warp(x, matrices, size, "cover", "reflection", at)
+    pha = torch.zeros_like(x[:, :1]) if item.alpha is None else x[:, 3:].clamp(0, 1)
+    src = augment.vary_frames(x[:, :3], how, rng)
     return {"src": src, "pha": pha, "mask": pha.round()}
 
 
-def native_sample(item: Item, rng: Generator, frames: int, how: Augment) -> Sample:
-    """Make a sample of frames at their own scale, so that edges are as crisp as there.
+def masked_sample(
+    index: Index, rng: Generator, how: Augment, frames: int, size: Size,
+    items: Sequence[Item],
+) -> Sample:  # fmt: skip
+    """Make a `plain_sample` of one of some items."""
+    return plain_sample(_pick(rng, items), rng, how, frames, size)
+
+
+def native_sample(item: Item, rng: Generator, how: Augment, frames: int) -> Tensor:
+    """Show frames at their own scale, so that edges are as crisp as there.
 
     Clips run frame by frame, and a camera moves over photos by whole pixels. Some are
     cut, as people are by the edge of a frame.
 
     Returns:
-        `src` (T, 3, h, w); sides are multiples of 16 and at most 512.
+        (T, 3, h, w); sides are multiples of 16 and at most 512.
     """
     count = item.media.frames
     if count > 1:
@@ -146,8 +148,8 @@ def native_sample(item: Item, rng: Generator, frames: int, how: Augment) -> Samp
         height, width = x.shape[-2:]
         lower = rng.random() < 0.5
         x = x[..., : height * 3 // 4, :] if lower else x[..., width // 4 :]
-    x = vary_frames(on_grid(x), how, rng)
-    return {"src": x.flip(-1) if rng.random() < how.flip else x}
+    x = augment.vary_frames(on_grid(x), how, rng)
+    return x.flip(-1) if rng.random() < how.flip else x
 
 
 def shrunk(x: Tensor) -> Tensor:
@@ -179,12 +181,7 @@ def on_grid(x: Tensor) -> Tensor:
 
 
 def distill_sample(
-    index: Index,
-    rng: Generator,
-    frames: int,
-    size: tuple[int, int],
-    how: Augment,
-    phase: Phase,
+    index: Index, rng: Generator, how: Augment, frames: int, size: Size, phase: Phase
 ) -> Sample:
     """Make a sample that a teacher labels, or now and then one with true alpha.
 
@@ -195,7 +192,7 @@ def distill_sample(
     yes, no = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     kind = rng.random()
     if kind < phase.truth and index.mattes and index.backgrounds:
-        sample = matte_sample(index, rng, frames, size, how)
+        sample = matte_sample(index, rng, how, frames, size)
         return sample | {"known": yes, "coloured": yes}
     filmed = phase.truth <= kind < phase.truth + phase.filmed and bool(index.filmed)
     empty = index.backgrounds + index.others
@@ -206,10 +203,10 @@ def distill_sample(
     else:
         item = _either(rng, index.people + index.masks, phase.clips)
     if phase.native and not filmed:
-        src = native_sample(item, rng, frames, how)["src"]
-        pha = torch.zeros_like(src[:, :1])
+        src = native_sample(item, rng, how, frames)
+        pha = src[:, :1]
     else:
-        plain = plain_sample(item, rng, frames, size, how)
+        plain = plain_sample(item, rng, how, frames, size)
         src, pha = plain["src"], plain["pha"]
     return {
         "src": src,
@@ -218,6 +215,13 @@ def distill_sample(
         "known": yes if filmed else no,
         "coloured": no,
     }
+
+
+def needed(phase: Phase) -> tuple[str, ...]:
+    """Return the kinds of data without which a phase cannot run."""
+    if phase.kind == "matting":
+        return "backgrounds", "mattes", *(["masks"] if phase.segmentation else [])
+    return ("masks",) if phase.kind == "segmentation" else ("people",)
 
 
 class Batches(Dataset[Batch | InputError]):
@@ -233,26 +237,15 @@ class Batches(Dataset[Batch | InputError]):
     """
 
     def __init__(
-        self,
-        index: Index,
-        phase: Phase,
-        how: Augment,
-        key: Sequence[int],
-        rank: int,
+        self, index: Index, phase: Phase, how: Augment, key: Sequence[int], rank: int,
         more: Callable[[Sample, Generator], Sample] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.more = more
         self.index, self.phase, self.how = index, phase, phase.augment or how
         self.key, self.rank = tuple(key), rank
-        needed = {"backgrounds": index.backgrounds, "mattes": index.mattes}
-        if phase.kind == "matting" and phase.segmentation:
-            needed["masks"] = index.masks
-        if phase.kind == "segmentation":
-            needed = {"masks": index.masks}
-        elif phase.kind != "matting":
-            needed = {"people": index.people + index.masks}
-        for kind, items in needed.items():
-            if not items:
+        there = dict(index.kinds()) | {"people": index.people + index.masks}
+        for kind in needed(phase):
+            if not there[kind]:
                 raise InputError(
                     f"phase {phase.name} needs {kind}, and there are none: set "
                     f"data.{kind} or data.shards"
@@ -273,84 +266,106 @@ class Batches(Dataset[Batch | InputError]):
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step: the tensors of each pass."""
-        phase = self.phase
-        shape = np.random.default_rng((*self.key, step))
+        phase, count = self.phase, self.phase.batch
+        rng = np.random.default_rng((*self.key, step))
         # Examples of few sizes fill batches; see `Examples.draw`.
-        grid = _COARSE_GRID if phase.examples else _GRID
-        length, size = _draw(shape, phase.frames, phase.size, grid)
+        shape = _draw(rng, phase, _COARSE_GRID if phase.examples else _GRID)
         if phase.kind == "segmentation":
-            many = (step, 2, phase.batch, _masked, length, size, self.how)
-            return {"segmentation": self._stack(*many, self.index.masks)}
-        if phase.kind != "matting":
-            made = self._stack(
-                step, 0, phase.batch, distill_sample, length, size, self.how, phase
-            )
+            made = self._stack(step, 2, count, masked_sample, shape, self.index.masks)
             return {phase.kind: made}
-        batch = {
-            "matting": self._stack(
-                step, 0, phase.batch, matte_sample, length, size, self.how
-            )
-        }
+        if phase.kind != "matting":
+            made = self._stack(step, 0, count, distill_sample, shape, phase)
+            return {phase.kind: made}
+        batch = {"matting": self._stack(step, 0, count, matte_sample, shape)}
         if phase.high is not None:
-            long, large = _draw(shape, phase.high.frames, phase.high.size, _GRID)
-            batch["high"] = self._stack(
-                step, 1, phase.batch, matte_sample, long, large, self.how
-            )
+            large = _draw(rng, phase.high, _GRID)
+            batch["high"] = self._stack(step, 1, count, matte_sample, large)
         if phase.segmentation:
-            batch["segmentation"] = self._segmentation(step, length, size)
+            # Clips and images in turn; T images make T clips of one frame.
+            clips, stills = _clips_and_stills(self.index.masks)
+            if step % 2 or not clips:
+                count, shape, clips = count * shape[0], (1, shape[1]), stills or clips
+            made = self._stack(step, 2, count, masked_sample, shape, clips)
+            batch["segmentation"] = made
         return batch
 
-    def _segmentation(self, step: int, length: int, size: tuple[int, int]) -> Sample:
-        """Alternate between clips and images; T images make T clips of one frame."""
-        clips = tuple(item for item in self.index.masks if item.media.frames > 1)
-        if step % 2 == 0 and clips:
-            return self._stack(
-                step, 2, self.phase.batch, _masked, length, size, self.how, clips
-            )
-        stills = tuple(item for item in self.index.masks if item.media.frames == 1)
-        many = self.phase.batch * length
-        return self._stack(step, 2, many, _masked, 1, size, self.how, stills or clips)
-
-    def _stack(self, step: int, part: int, count: int, make: Any, *rest: Any) -> Sample:
+    def _stack(
+        self, step: int, part: int, count: int, make: Any, shape: tuple[int, Size],
+        *rest: object,
+    ) -> Sample:  # fmt: skip
         """Make samples with a generator each, and stack them."""
         samples = []
         for number in range(count):
             rng = np.random.default_rng((*self.key, step, part, self.rank, number))
-            sample = make(self.index, rng, *rest)
+            sample = make(self.index, rng, self.how, *shape, *rest)
             samples.append(self.more(sample, rng) if self.more else sample)
         return stack(samples)
 
 
-def _masked(
-    index: Index,
-    rng: Generator,
-    frames: int,
-    size: tuple[int, int],
-    how: Augment,
-    items: Sequence[Item],
-) -> Sample:
-    return plain_sample(_pick(rng, items), rng, frames, size, how)
-
-
-def _draw(
-    rng: Generator, frames: tuple[int, int], size: tuple[int, int], grid: int
-) -> tuple[int, tuple[int, int]]:
+def _draw(rng: Generator, limits: Phase | High, grid: int) -> tuple[int, Size]:
     """Draw length, height and width of a step's clips."""
-    length = int(rng.integers(frames[0], frames[1] + 1))
-    least, most = max(1, size[0] // grid), max(1, size[1] // grid)
+    length = int(rng.integers(limits.frames[0], limits.frames[1] + 1))
+    least, most = (max(1, side // grid) for side in limits.size)
     height, width = (int(rng.integers(least, most + 1)) * grid for _ in range(2))
     return length, (height, width)
 
 
-def held_out_samples(
-    index: Index, phase: Phase, validate: Validate, key: Sequence[int]
-) -> list[Sample]:
-    """Return the clips of the validation, without augmentation."""
-    kind: Any = phase.kind if phase.kind == "matting" else "distill"
-    size = (validate.size, validate.size)
-    phase = replace(
-        phase, kind=kind, batch=1, frames=(validate.frames, validate.frames), size=size,
-        high=None, segmentation=False, truth=0.0, clips=0.5, native=False, augment=None,
+def load(
+    batches: Batches, steps: range, workers: int, pinned: bool = False
+) -> Iterator[Batch]:
+    """Yield the batches of some steps, made by worker processes.
+
+    Raises:
+        InputError: If a picture is damaged.
+    """
+    loader = DataLoader(
+        batches, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pinned,
+        generator=torch.Generator(),  # of its own: the global one stays as it is
     )  # fmt: skip
-    batches = Batches(index, phase, NO_AUGMENT, key, 0)
-    return [next(iter(batches.make(at).values())) for at in range(validate.samples)]
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+class Examples:
+    """Samples in half precision that are computed once, those of one size together.
+
+    What a teacher's block gets and gives does not change while a student's block
+    learns, and many small steps of that block alone are cheap: ten minutes of one core
+    show it more than a day of training the whole network.
+
+    Args:
+        samples: Samples with a batch dimension; None is left out.
+    """
+
+    def __init__(self, samples: Iterable[Sample | None]) -> None:
+        self._groups: dict[Any, list[Sample]] = {}
+        for sample in samples:
+            if sample is None:
+                continue
+            # What one block gives is what the next one gets: it is kept once.
+            maps = {id(value): value.cpu().half() for value in sample.values()}
+            for at in range(len(next(iter(maps.values())))):
+                rows = {key: value[at].clone() for key, value in maps.items()}
+                one = {name: rows[id(value)] for name, value in sample.items()}
+                shapes = tuple((key, value.shape) for key, value in one.items())
+                self._groups.setdefault(shapes, []).append(one)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def draw(self, rng: Generator, count: int) -> Sample:
+        """Draw examples of one size, (count, ...) each, in single precision."""
+        groups = list(self._groups.values())
+        sizes = np.array([len(group) for group in groups], float)
+        group = groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]
+        return _single([group[int(at)] for at in rng.integers(0, len(group), count)])
+
+    def every(self) -> Iterator[Sample]:
+        """Yield all examples, those of one size at once."""
+        yield from map(_single, self._groups.values())
+
+
+def _single(group: list[Sample]) -> Sample:
+    return {key: value.float() for key, value in stack(group).items()}

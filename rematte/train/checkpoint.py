@@ -18,37 +18,25 @@ from rematte.version import __version__
 STATE, WEIGHTS, SETTINGS = "state.pt", "weights.safetensors", "settings.json"
 BEST = "best.safetensors"
 METADATA = "rematte"  # name of the entry in the weights' file, a JSON object
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
-def write_checkpoint(
-    out: Path,
-    recipe: Recipe,
-    state: dict[str, Any],
-    mean: MattingNetwork,
+def write(
+    out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork,
     facts: dict[str, str],
-) -> None:
-    """Write state, weights and settings, each complete or not at all.
+) -> None:  # fmt: skip
+    """Write settings, weights and state, each complete or not at all.
 
-    Args:
-        out: Folder of the run.
-        recipe: Settings of the run.
-        state: Everything that the next step depends on.
-        mean: Network with the running mean of the weights, which are exported.
-        facts: What is written into the weights; see `write_weights`.
+    `state` is everything that the next step depends on, `mean` a network with the
+    running mean of the weights; for `facts` see `write_weights`.
 
     Raises:
         OutputError: If a file cannot be written.
     """
     state = state | {"settings": _fixed_settings(recipe)}
     text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
-    _write(out / SETTINGS, lambda file: file.write(text.encode()))
+    _put(out / SETTINGS, lambda file: file.write(text.encode()))
     write_weights(out / WEIGHTS, recipe, mean, facts)
-    _write(out / STATE, lambda file: torch.save(state, file))
+    _put(out / STATE, lambda file: torch.save(state, file))
 
 
 def write_weights(
@@ -56,21 +44,13 @@ def write_weights(
 ) -> None:
     """Write weights and how they were made, as `rematte weights info` shows.
 
-    Args:
-        path: The safetensors file.
-        recipe: Settings of the run.
-        network: Network with the weights.
-        facts: Steps, data and figures.
-
-    Raises:
-        OutputError: If the file cannot be written.
+    `facts` are steps, data and figures.
     """
-    dtype = DTYPES[recipe.run.export]
+    dtype: torch.dtype = getattr(torch, recipe.run.export)
     weights = {
         key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in network.state_dict().items()
     }
-    phases = ", ".join(f"{p.name} ({p.kind}, {p.steps})" for p in recipe.phase)
     model = recipe.model
     metadata = {
         "made_by": f"rematte {__version__} train",
@@ -78,15 +58,15 @@ def write_weights(
         "variant": model.variant,
         "start": model.start or "random numbers",
         "teacher": model.teacher or "none",
-        "phases": phases,
+        "phases": ", ".join(f"{p.name} ({p.kind}, {p.steps})" for p in recipe.phase),
         "seed": str(recipe.run.seed),
     }
     # One entry, since safetensors writes several in random order.
     content = save(weights, {METADATA: json.dumps(metadata | facts)})
-    _write(path, lambda file: file.write(content))
+    _put(path, lambda file: file.write(content))
 
 
-def read_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any]:
+def read(out: Path, recipe: Recipe) -> dict[str, Any]:
     """Read the state of a run with the same settings.
 
     Raises:
@@ -113,14 +93,13 @@ def read_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any]:
 
 def _fixed_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that must not change within a run."""
+    fixed = {"model": ("variant", "refiner"), "run": ("seed", "clip", "ema")}
     settings = dataclasses.asdict(recipe)
-    kept = {key: settings[key] for key in ("phase", "augment")}
-    kept["model"] = {key: settings["model"][key] for key in ("variant", "refiner")}
-    kept["run"] = {key: settings["run"][key] for key in ("seed", "clip", "ema")}
-    return kept
+    kept = {table: {k: settings[table][k] for k in fixed[table]} for table in fixed}
+    return {key: settings[key] for key in ("phase", "augment")} | kept
 
 
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def _put(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a hidden name, and rename it once it is on the disk."""
     part = path.with_name(f".{path.name}.part")
     try:

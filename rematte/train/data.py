@@ -9,7 +9,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,25 +28,31 @@ from rematte.video.opening import open_input
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
-
-KINDS = ("mattes", "filmed", "backgrounds", "masks", "people", "others")
-
+# What the names of a shard's members begin with; all others are people.
+_SHARDED = {
+    "rooms": "backgrounds",
+    "wallpapers": "backgrounds",
+    "cutouts": "mattes",
+    "flickr_other": "others",
+}
+# Folders of pictures and of their alpha.
+_PARTNERS = {
+    "mattes": ("fgr", "pha"),
+    "filmed": ("images", "alpha"),
+    "masks": ("images", "masks"),
+}
+# Or what the name of a picture's alpha ends with.
+_SUFFIXES = {"filmed": ".alpha.png", "masks": ".mask.png"}
 
 Picture = NDArray[np.uint8]
 
 
 class Blob(NamedTuple):
-    """A stretch of a file: all of it, or a member of a tar.
-
-    Attributes:
-        path: The file.
-        offset: Where it begins [bytes].
-        size: Its length [bytes].
-    """
+    """A stretch of a file: all of it, or a member of a tar."""
 
     path: str
-    offset: int
-    size: int
+    offset: int  # bytes
+    size: int  # bytes
 
     def read(self) -> bytes:
         """Read the bytes."""
@@ -56,54 +62,32 @@ class Blob(NamedTuple):
 
 
 class Media(NamedTuple):
-    """An image, a folder of frames, or a video.
+    """An image, a folder of frames, or a video."""
 
-    Attributes:
-        blobs: One per image; one for a video.
-        frames: Number of frames.
-        rate: Frames per second of a video; 0 for images.
-    """
-
-    blobs: tuple[Blob, ...]
+    blobs: tuple[Blob, ...]  # one per image; one for a video
     frames: int
-    rate: Fraction = Fraction(0)
+    rate: Fraction = Fraction(0)  # frames per second of a video; 0 for images
 
 
 class Item(NamedTuple):
-    """A picture or clip, perhaps with its alpha or mask.
+    """A picture or clip, perhaps with its alpha or mask."""
 
-    Attributes:
-        name: Unique name, whose hash decides whether the item is held out.
-        media: The picture; RGBA if a matte has no `alpha`.
-        alpha: Alpha or mask, or None.
-    """
-
-    name: str
-    media: Media
+    name: str  # unique; its hash decides whether the item is held out
+    media: Media  # RGBA if a matte has no `alpha`
     alpha: Media | None = None
 
 
 @dataclass(frozen=True)
 class Index:
-    """All pictures and clips, by kind, in a fixed order.
+    """All pictures and clips, by kind, in a fixed order."""
 
-    Attributes:
-        mattes: Foregrounds with true alpha.
-        filmed: Filmed frames of people with true alpha.
-        backgrounds: Without people.
-        masks: People with a rough mask.
-        people: People, unlabelled.
-        others: Neither people nor fit to be a background.
-        unused: Files that are of no kind, each with the reason.
-    """
-
-    mattes: tuple[Item, ...] = ()
-    filmed: tuple[Item, ...] = ()
-    backgrounds: tuple[Item, ...] = ()
-    masks: tuple[Item, ...] = ()
-    people: tuple[Item, ...] = ()
-    others: tuple[Item, ...] = ()
-    unused: tuple[str, ...] = ()
+    mattes: tuple[Item, ...] = ()  # foregrounds with true alpha
+    filmed: tuple[Item, ...] = ()  # filmed frames of people with true alpha
+    backgrounds: tuple[Item, ...] = ()  # without people
+    masks: tuple[Item, ...] = ()  # people with a rough mask
+    people: tuple[Item, ...] = ()  # unlabelled
+    others: tuple[Item, ...] = ()  # neither people nor fit to be a background
+    unused: tuple[str, ...] = ()  # files that are of no kind, each with the reason
 
     def kinds(self) -> Iterator[tuple[str, tuple[Item, ...]]]:
         """Yield the name of each kind and its items."""
@@ -111,15 +95,23 @@ class Index:
 
     def split(self, held_out: float) -> tuple["Index", "Index"]:
         """Split into training and held-out items, by a hash of their names."""
-        parts: tuple[dict[str, tuple[Item, ...]], dict[str, tuple[Item, ...]]]
-        parts = ({}, {})
-        for kind, items in self.kinds():
-            hashes = [zlib.crc32(item.name.encode()) % 10_000 for item in items]
-            pairs = list(zip(items, hashes, strict=True))
-            below = held_out * 10_000
-            parts[0][kind] = tuple(item for item, value in pairs if value >= below)
-            parts[1][kind] = tuple(item for item, value in pairs if value < below)
-        return Index(**parts[0]), Index(**parts[1])  # type: ignore[arg-type]
+
+        def part(kept: bool) -> "Index":
+            items: Any = {
+                kind: tuple(
+                    item
+                    for item in items
+                    if kept == (zlib.crc32(item.name.encode()) % 10_000 < limit)
+                )
+                for kind, items in self.kinds()
+            }
+            return Index(**items)
+
+        limit = held_out * 10_000
+        return part(False), part(True)
+
+
+KINDS = tuple(field.name for field in fields(Index) if field.name != "unused")
 
 
 def index(data: Data) -> Index:
@@ -129,11 +121,8 @@ def index(data: Data) -> Index:
         InputError: If a path does not exist, a tar is damaged, or a folder holds
             nothing of its kind.
     """
-    found: dict[str, list[Item]] = {kind: [] for kind in KINDS}
     unused: list[str] = []
-    if data.shards:
-        for kind, items in _from_shards(data.shards, unused).items():
-            found[kind] += items
+    found = _from_shards(data.shards, unused)
     for kind in ("mattes", "filmed", "backgrounds", "masks", "people"):
         for folder in _expand(getattr(data, kind), f"data.{kind}"):
             items = _from_folder(folder, kind, unused)
@@ -160,72 +149,124 @@ def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
 
 def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[Item]]:
     """Index all shards together: an image and its mask may lie in different ones."""
-    members: dict[str, Blob] = {}
+    kinds: dict[str, dict[str, Blob]] = {kind: {} for kind in KINDS}
     for path in _expand(patterns, "data.shards"):
         try:
             with tarfile.open(path, "r:") as archive:
                 for member in archive:
                     if member.isfile():
                         blob = Blob(str(path), member.offset_data, member.size)
-                        members.setdefault(member.name, blob)
+                        kind = _SHARDED.get(Path(member.name).parts[0], "people")
+                        kinds[kind].setdefault(member.name, blob)
         except (tarfile.TarError, OSError) as error:
             raise InputError(
                 f"data.shards: {path} is no readable, uncompressed tar ({error})"
             ) from error
-    kinds: dict[str, dict[str, Blob]] = {}
-    for name, blob in members.items():
-        kinds.setdefault(_kind(name), {})[name] = blob
-    masks = _pair_masks(kinds.get("people", {}), ".mask.png", [])
-    taken = {item.name for item in masks}
-    taken |= {str(Path(name).with_suffix("")) + ".mask.png" for name in taken}
-    people = {k: v for k, v in kinds.get("people", {}).items() if k not in taken}
-    kinds["people"] = people
-    return {kind: _media(blobs, unused) for kind, blobs in kinds.items()} | {
-        "masks": masks
+    masks = _take_pairs(kinds["people"], _SUFFIXES["masks"])
+    found = {kind: _media(members, unused) for kind, members in kinds.items()}
+    return found | {"masks": masks}
+
+
+def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
+    """Index one folder of the settings, and note the files that are not used."""
+    if not folder.is_dir():
+        raise InputError(f"data.{kind}: {folder} is no folder")
+    seen, alpha = _PARTNERS.get(kind, ("", ""))
+    if seen and (folder / seen).is_dir():
+        left, right = (_stems(folder / each, unused) for each in (seen, alpha))
+        for one, other, missing in ((left, right, alpha), (right, left, seen)):
+            names = [one[stem].blobs[0].path for stem in sorted(one.keys() - other)]
+            unused += [f"{name}: no partner in {missing}/" for name in names]
+        shared = sorted(left.keys() & right.keys())
+        return [Item(f"{folder.name}/{s}", left[s], right[s]) for s in shared]
+    if suffix := _SUFFIXES.get(kind, ""):
+        paths = [path for path in sorted(folder.rglob("*")) if _is_image(path)]
+        members = {str(path): _whole(path) for path in paths}
+        items = _take_pairs(members, suffix)
+        for name in members:
+            lone = "picture" if name.endswith(suffix) else Path(name).stem + suffix
+            unused.append(f"{name}: no {lone} beside it")
+        return items
+    items = _entries(folder, unused)
+    if kind == "mattes":  # without `pha` it is RGBA, which only images are read as
+        unused += [
+            f"{item.media.blobs[0].path}: a video among RGBA images; put it into fgr/ "
+            "and its alpha into pha/"
+            for item in items
+            if item.media.rate
+        ]
+        items = [item for item in items if not item.media.rate]
+    return items
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGES and not path.name.startswith(".")
+
+
+def _whole(path: Path) -> Blob:
+    return Blob(str(path), 0, path.stat().st_size)
+
+
+def _stems(folder: Path, unused: list[str]) -> dict[str, Media]:
+    """Return videos, images and folders of frames by their names without suffix."""
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} is missing; it must hold the partners of the folder beside it"
+        )
+    return {Path(item.name).stem: item.media for item in _entries(folder, unused)}
+
+
+def _entries(folder: Path, unused: list[str]) -> list[Item]:
+    """Index the images, videos and folders of frames in a folder."""
+    members: dict[str, Blob] = {}
+    for path in sorted(folder.iterdir()):
+        name = f"{folder.name}/{path.name}"
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():
+            members[name] = _whole(path)
+        elif frames := [frame for frame in path.iterdir() if _is_image(frame)]:
+            members |= {f"{name}/{frame.name}": _whole(frame) for frame in frames}
+        else:
+            unused.append(f"{path}: no images in it")
+    return _media(members, unused)
+
+
+def _take_pairs(members: dict[str, Blob], suffix: str) -> list[Item]:
+    """Take pictures with masks beside them out of `members`."""
+    partners = {
+        name: str(Path(name).with_suffix("")) + suffix
+        for name in members
+        if not name.endswith(suffix)
     }
-
-
-def _kind(name: str) -> str:
-    """Return the kind of a shard's member; masks are of the kind of their image."""
-    parts = Path(name).parts
-    if parts[0] in ("rooms", "wallpapers"):
-        return "backgrounds"
-    if parts[0] == "cutouts":
-        return "mattes"
-    return "others" if parts[0] == "flickr_other" else "people"
-
-
-def _pair_masks(members: dict[str, Blob], suffix: str, unused: list[str]) -> list[Item]:
-    """Pair images with the masks beside them, and leave out images without one."""
-    items, masks = [], set()
-    for name, blob in members.items():
-        partner = str(Path(name).with_suffix("")) + suffix
-        if partner in members and not name.endswith(suffix):
-            pair = Media((blob,), 1), Media((members[partner],), 1)
-            items.append(Item(name, *pair))
-            masks.add(partner)
-        elif not name.endswith(suffix):
-            unused.append(f"{name}: no {Path(partner).name} beside it")
-    left = [n for n in members if n.endswith(suffix) and n not in masks]
-    unused += [f"{name}: no picture beside it" for name in left]
+    pairs = {name: other for name, other in partners.items() if other in members}
+    items = [
+        Item(name, Media((members[name],), 1), Media((members[other],), 1))
+        for name, other in pairs.items()
+    ]
+    for name in {*pairs, *pairs.values()}:
+        del members[name]
     return items
 
 
 def _media(members: dict[str, Blob], unused: list[str]) -> list[Item]:
-    """Sort members into videos, images and clips of numbered images."""
+    """Sort members into videos, images and clips, and note what is none of them.
+
+    A clip is the images of a folder; in a shard, those two folders down with numbers.
+    """
     items = []
     images: dict[str, dict[str, Blob]] = {}
     for name, blob in members.items():
-        path = Path(name)
+        path, where = Path(name), name if blob.offset else blob.path
         if path.suffix.lower() in VIDEOS:
             items.append(Item(name, _video(blob, name)))
-        elif path.suffix.lower() in IMAGES and not name.endswith(".mask.png"):
-            clip = path.stem.isdigit() and len(path.parts) > 2
+        elif name.endswith(_SUFFIXES["masks"]):
+            unused.append(f"{where}: a mask beside no picture, or not in data.masks")
+        elif path.suffix.lower() in IMAGES:
+            clip = len(path.parts) > 2 and (path.stem.isdigit() or not blob.offset)
             images.setdefault(str(path.parent) if clip else name, {})[name] = blob
-        elif name.endswith(".mask.png"):
-            unused.append(f"{name}: no picture beside it")
         else:
-            unused.append(f"{name}: neither image nor video")
+            unused.append(f"{where}: neither image nor video")
     for name, frames in images.items():
         blobs = tuple(frames[key] for key in sorted(frames, key=natural_key))
         items.append(Item(name, Media(blobs, len(blobs))))
@@ -243,88 +284,6 @@ def _video(blob: Blob, name: str) -> Media:
     except (InputError, IndexError) as error:
         raise InputError(f"{name} of {blob.path} is no readable video") from error
     return Media((blob,), max(1, count), rate)
-
-
-_PARTNERS = {
-    "mattes": (("fgr", "pha"),),
-    "filmed": (("images", "alpha"),),
-    "masks": (("images", "masks"),),
-}
-
-
-def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
-    """Index one folder of the settings, and note the files that are not used."""
-    if not folder.is_dir():
-        raise InputError(f"data.{kind}: {folder} is no folder")
-    for seen, alpha in _PARTNERS.get(kind, ()):
-        if (folder / seen).is_dir():
-            left, right = (_stems(folder / each, unused) for each in (seen, alpha))
-            for one, other, missing in ((left, right, alpha), (right, left, seen)):
-                names = [one[stem].blobs[0].path for stem in sorted(one.keys() - other)]
-                unused += [f"{name}: no partner in {missing}/" for name in names]
-            shared = sorted(left.keys() & right.keys())
-            return [Item(f"{folder.name}/{s}", left[s], right[s]) for s in shared]
-    if kind in ("masks", "filmed"):
-        members = {
-            str(path): Blob(str(path), 0, path.stat().st_size)
-            for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in IMAGES and not path.name.startswith(".")
-        }
-        suffix = ".mask.png" if kind == "masks" else ".alpha.png"
-        return _pair_masks(members, suffix, unused)
-    items = _entries(folder, unused)
-    if kind != "mattes":
-        return items
-    # A matte without `pha` is RGBA, which only images are read as.
-    videos = [item for item in items if item.media.rate]
-    unused += [
-        f"{item.media.blobs[0].path}: a video among RGBA images; put it into fgr/ and "
-        "its alpha into pha/"
-        for item in videos
-    ]
-    return [item for item in items if not item.media.rate]
-
-
-def _stems(folder: Path, unused: list[str]) -> dict[str, Media]:
-    """Return videos, images and folders of frames by their names without suffix."""
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} is missing; it must hold the partners of the folder beside it"
-        )
-    return {Path(item.name).stem: item.media for item in _entries(folder, unused)}
-
-
-def _entries(folder: Path, unused: list[str]) -> list[Item]:
-    """Index the images, videos and folders of frames in a folder."""
-    items = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        item = _entry(path)
-        if item is None:
-            unused.append(f"{path}: neither image, video nor folder of images")
-        else:
-            items.append(item)
-    return items
-
-
-def _entry(path: Path) -> Item | None:
-    """Index one image, video or folder of frames; None if it is something else."""
-    name = f"{path.parent.name}/{path.name}"
-    if path.is_dir():
-        frames = [f for f in path.iterdir() if f.suffix.lower() in IMAGES]
-        frames.sort(key=lambda frame: natural_key(frame.name))
-        blobs = tuple(Blob(str(f), 0, f.stat().st_size) for f in frames)
-        return Item(name, Media(blobs, len(blobs))) if blobs else None
-    blob = Blob(str(path), 0, path.stat().st_size)
-    if path.suffix.lower() in VIDEOS:
-        return Item(name, _video(blob, name))
-    if path.suffix.lower() in IMAGES and not path.name.endswith(".mask.png"):
-        return Item(name, Media((blob,), 1))
-    return None
-
-
-# Decoding
 
 
 def _open(blob: Blob) -> InputContainer:

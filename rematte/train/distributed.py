@@ -14,11 +14,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Processes:
-    """The group of processes that torchrun started, or this process alone.
-
-    Args:
-        device: "auto" or a device's name; each process takes its own GPU.
-    """
+    """The processes that torchrun started, each on its own GPU, or this one alone."""
 
     def __init__(self, device: str) -> None:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -42,8 +38,7 @@ class Processes:
         """Let BatchNorm take its statistics over all GPUs; others keep their own."""
         if self.device.type != "cuda":
             return network
-        made: Network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return made
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-any-return]
 
     def agree(self, stop: bool) -> bool:
         """Return the first process's decision in every process."""

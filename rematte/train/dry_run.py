@@ -16,7 +16,7 @@ from rematte.train.data import index
 from rematte.train.extras import Extras
 from rematte.train.journal import LOG
 from rematte.train.loop import train
-from rematte.train.recipe import Recipe
+from rematte.train.recipe import Phase, Recipe
 from rematte.train.validation import save_sheet
 
 SHEET = "dry-run.png"
@@ -60,7 +60,7 @@ def dry_run(
     total = 0.0
     for phase in recipe.phase:
         if phase.steps:
-            seconds = _seconds(recipe, phase.name, device, extras)
+            seconds = _seconds(recipe, phase, device, extras)
             total += seconds * phase.steps
             yield f"{phase.name}: {phase.steps} steps of {seconds:.2f} s"
     # Linux counts kilobytes, macOS bytes.
@@ -71,9 +71,8 @@ def dry_run(
         yield f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MB of GPU memory"
 
 
-def _seconds(recipe: Recipe, name: str, device: str, extras: Extras | None) -> float:
+def _seconds(recipe: Recipe, phase: Phase, device: str, extras: Extras | None) -> float:
     """Return how long a step of a phase takes, the second of two."""
-    (phase,) = [each for each in recipe.phase if each.name == name][:1]
     few = min(phase.examples, _EXAMPLES)
     phase = dataclasses.replace(phase, steps=_STEPS, examples=few)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ class Journal:
     """The log of a run.
 
     Args:
-        out: Folder of the run, or None to write nothing.
+        out: Folder of the run, which is made; None writes nothing.
         progress: Whether to write to stderr: a bar on a terminal, lines elsewhere.
+
+    Raises:
+        OutputError: If the folder cannot be made.
     """
 
     def __init__(self, out: Path | None, progress: bool) -> None:
@@ -23,11 +27,15 @@ class Journal:
         self.bar = progress and sys.stderr.isatty()
         self._lines = progress and not self.bar
         self._board: Any = None
-        if out is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                return  # the extra is not installed
+        if out is None:
+            return
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"run.out {out}: {error}") from error
+        with suppress(ImportError):  # the extra may not be installed
+            from torch.utils.tensorboard import SummaryWriter
+
             self._board = SummaryWriter(out)
 
     def note(self, text: str) -> None:
@@ -36,11 +44,7 @@ class Journal:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Add a line to the log.
-
-        Raises:
-            OutputError: If the log cannot be written.
-        """
+        """Add a line to the log; an `OutputError` if it cannot be written."""
         if self.out is None:
             return
         path = self.out / LOG

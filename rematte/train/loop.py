@@ -19,39 +19,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rematte.errors import InputError, OutputError
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Batch, Batches, Sample
-from rematte.train.checkpoint import (
-    BEST,
-    DTYPES,
-    STATE,
-    WEIGHTS,
-    read_checkpoint,
-    write_checkpoint,
-    write_weights,
-)
+from rematte.train import checkpoint, setup
+from rematte.train.batches import Batch, Batches, Examples, load
 from rematte.train.data import index
 from rematte.train.distributed import Processes
-from rematte.train.edges import input_sizes, scale_steps
-from rematte.train.examples import Examples
-from rematte.train.extras import Extras
+from rematte.train.extras import Extras, Sample
+from rematte.train.filter import input_sizes, scale_steps
 from rematte.train.journal import Journal
-from rematte.train.narrow import cut_down
 from rematte.train.passes import PREPARED, Passes
 from rematte.train.recipe import Phase, Recipe
-from rematte.train.setup import (
-    channels_last,
-    load_teacher,
-    make_optimizer,
-    parameter_groups,
-    rate_factor,
-    start_network,
-    wider_start,
-)
 from rematte.train.stopping import StepAbandonedError, Stop
 from rematte.train.validation import Validation, held_out, on_device, save_sheet
 
@@ -61,21 +41,13 @@ _LONGEST = 525_600  # of a call [minutes]; the system's timer has a limit too
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a call of `train`.
+    """The result of a call of `train`."""
 
-    Attributes:
-        weights: File that `load_model` loads: the running mean of the weights.
-        steps: Steps of the whole run so far.
-        finished: Whether all phases are done; if not, `--resume` continues.
-        error: Mean absolute error of alpha x 1e3 in the last validation, or None.
-        held_out: Whether that was on pictures that were held out from training.
-    """
-
-    weights: Path
-    steps: int
-    finished: bool
-    error: float | None
-    held_out: bool
+    weights: Path  # that `load_model` loads: the running mean of the weights
+    steps: int  # of the whole run so far
+    finished: bool  # whether all phases are done; if not, `resume` continues
+    error: float | None  # mean absolute of alpha x 1e3 in the last validation
+    held_out: bool  # whether that was on pictures held out from training
 
 
 def train(
@@ -122,9 +94,9 @@ def train(
                     run.phase(stop)
         processes.wait()
         if stop.signals:
-            raise KeyboardInterrupt(run.out / STATE)
+            raise KeyboardInterrupt(run.out / checkpoint.STATE)
         return Trained(
-            run.out / WEIGHTS, run.total, run.finished, run.error, run.honest
+            run.out / checkpoint.WEIGHTS, run.total, run.finished, run.error, run.honest
         )
     finally:
         torch.set_flush_denormal(False)
@@ -135,68 +107,54 @@ class _Run:
     """The state of a run between two steps, its folder and its log."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        processes: Processes,
-        resume: bool,
-        progress: bool,
+        self, recipe: Recipe, processes: Processes, resume: bool, progress: bool,
         extras: Extras,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.recipe, self.processes, self.extras = recipe, processes, extras
         self.device, self.main = processes.device, processes.rank == 0
         self.out = Path(recipe.run.out).expanduser()
-        there = (self.out / STATE).exists()
+        there = (self.out / checkpoint.STATE).exists()
         if there and not resume:
             raise OutputError(
                 f"run.out {self.out} holds a run; continue it with --resume, or set "
                 "another with --set run.out=FOLDER"
             )
+        found = index(recipe.data)
+        self.trained, self.kept = found.split(recipe.data.held_out)
         torch.manual_seed(recipe.run.seed)
-        made = extras.network() if extras.network else start_network(recipe)
-        self.network = channels_last(made.to(self.device))
+        model = recipe.model
+        if extras.network:
+            made = extras.network()
+        elif there:
+            made = MattingNetwork(model.variant, model.refiner)
+        else:
+            made = setup.start_network(recipe, self._clips())
+        self.network = setup.channels_last(made.to(self.device))
         self.teacher: MattingNetwork | None = None
-        if recipe.model.teacher:
-            self.teacher = channels_last(load_teacher(recipe, self.device))
+        if model.teacher:
+            self.teacher = setup.channels_last(setup.load_teacher(recipe, self.device))
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
-        self.stopped, self.error = False, None  # type: bool, float | None
+        self.stopped, self.honest = False, True
+        self.error: float | None = None
         self.best: float | None = None
-        self.honest = True
         self.first: dict[str, Tensor] | None = None
-        self.optimizer: torch.optim.Optimizer | None = None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self._loaded: dict[str, Any] = self._load() if there else {}
-        self.found = index(recipe.data)
-        self.trained, self.kept = self.found.split(recipe.data.held_out)
-        wide = None if there or extras.network else wider_start(recipe)
-        if wide is not None:
-            cut_down(self.network, channels_last(wide), self._pictures())
-            self.mean.load_state_dict(self.network.state_dict())
-        if self.main:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"run.out {self.out}: {error}") from error
         self.journal = Journal(self.out if self.main else None, progress)
-        counts = {kind: len(items) for kind, items in self.trained.kinds()}
+        counts: dict[str, Any] = {k: len(items) for k, items in self.trained.kinds()}
         held = {kind: len(items) for kind, items in self.kept.kinds() if items}
-        begin = {"begin": self.total, "device": str(self.device), **counts}
-        self.journal.write(
-            begin | {"held_out": held, "unused": self.found.unused}, self.total
-        )
-        for text in self.found.unused:
+        counts |= {"held_out": held, "unused": found.unused}
+        begin = {"begin": self.total, "device": str(self.device)}
+        self.journal.write(begin | counts, self.total)
+        for text in found.unused:
             self.journal.note(f"not used: {text}")
 
-    def _pictures(self) -> Iterator[Tensor]:
-        """Draw the clips that a wider network is cut down on."""
-        first = dataclasses.replace(self.recipe.phase[0], batch=1)
-        drawn = Batches(
-            self.trained, first, self.recipe.augment, (self.recipe.run.seed,), 0
-        )
-        for at in range(_CUT_ON):
-            batch = drawn[at]
-            if isinstance(batch, InputError):
-                raise batch
+    def _clips(self) -> Iterator[Tensor]:
+        """Yield clips of the first phase, on which a wider network is cut down."""
+        run, first = self.recipe.run, self.recipe.phase[0]
+        single = dataclasses.replace(first, batch=1)
+        drawn = Batches(self.trained, single, self.recipe.augment, (run.seed,), 0)
+        for batch in load(drawn, range(_CUT_ON), run.workers):
             yield batch[first.kind]["src"]
 
     @property
@@ -206,23 +164,22 @@ class _Run:
 
     def phase(self, stop: Stop) -> None:
         """Run the current phase to its end, or until it is to stop."""
-        phase, run = self._fitted(self.recipe.phase[self.phase_at]), self.recipe.run
+        run, validation = self.recipe.run, None
         terms: dict[str, Tensor] = {}
-        validation: Validation | None = None
-        optimizer, passes = self._prepare(phase)
+        phase = self._prepare(self.recipe.phase[self.phase_at])
         try:
             with stop.abandoning():
                 validation = self._validation(phase)
                 if self.step == 0:
                     self._validate(phase, validation)
-                batches = self._batches(phase, passes, optimizer)
+                batches = self._batches(phase)
             bar = tqdm(
                 range(self.step, phase.steps), phase.name, phase.steps,
                 initial=self.step, disable=not self.journal.bar,
             )  # fmt: skip
             begin = time.monotonic()
             for _ in bar:
-                terms = self._step(phase, optimizer, passes, batches, stop)
+                terms = self._step(phase, batches, stop)
                 if self.step % run.log_every == 0:
                     loss = self._report(phase, terms, time.monotonic() - begin)
                     bar.set_postfix(loss=f"{loss:.4f}", error=self.error)
@@ -240,37 +197,39 @@ class _Run:
             if validation and terms:
                 self._validate(phase, validation)
         if self.step == phase.steps:
-            self._return(phase)
-            self.phase_at, self.step, self.optimizer = self.phase_at + 1, 0, None
-            self.first, self.best = None, None
+            self._end(phase)
         self._save(terms)
 
-    def _fitted(self, phase: Phase) -> Phase:
-        """Return the phase as this device can run it."""
-        if self.device.type == "cpu" and phase.precision == "float16":
-            self.journal.note(
-                f"{phase.name}: float32, since float16 is far slower on a CPU"
-            )
-            return dataclasses.replace(phase, precision="float32")
-        return phase
+    def _end(self, phase: Phase) -> None:
+        """Go back to `way` of the way from the first weights, and to the next phase."""
+        if self.first is not None:
+            for network in (self.network, self.mean):
+                _move(network, self.first, 1 - phase.way)
+        self.phase_at, self.step = self.phase_at + 1, 0
+        self.first, self.best = None, None
 
-    def _prepare(self, phase: Phase) -> tuple[torch.optim.Optimizer, nn.Module]:
-        """Make the passes, the optimiser and the gradient scaler of a phase."""
+    def _prepare(self, phase: Phase) -> Phase:
+        """Make passes, optimiser and scaler; return the phase as the device runs it."""
+        if self.device.type == "cpu" and phase.precision == "float16":
+            phase = dataclasses.replace(phase, precision="float32")
+            slow = "float32, since float16 is far slower on a CPU"
+            self.journal.note(f"{phase.name}: {slow}")
         if phase.batch_norm and self.processes.world > 1:
             self.network = self.processes.synchronise(self.network)
         self.network.train(phase.batch_norm)
         passes = Passes(self.network, self.teacher, phase, self.extras.loss)
-        groups = parameter_groups(self.network, phase.rates, passes.learning())
-        optimizer = make_optimizer(phase, groups)
+        groups = setup.parameter_groups(self.network, phase.rates, passes.learning())
+        self.passes = self.processes.wrap(passes)
+        self.optimizer = setup.make_optimizer(phase, groups)
         scaled = phase.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         if self._loaded.get("optimizer"):
-            optimizer.load_state_dict(self._loaded["optimizer"])
+            self.optimizer.load_state_dict(self._loaded["optimizer"])
             self.scaler.load_state_dict(self._loaded["scaler"])
-        self._loaded, self.optimizer = {}, optimizer
+        self._loaded = {}
         if phase.way < 1 and self.first is None:
             self.first = copy.deepcopy(self.network.state_dict())
-        return optimizer, self.processes.wrap(passes)
+        return phase
 
     def _validation(self, phase: Phase) -> Validation:
         chosen, self.honest = held_out(self.trained, self.kept, phase)
@@ -280,24 +239,22 @@ class _Run:
                 "pictures that are trained on; add more or raise data.held_out"
             )
         passes = Passes(self.mean, self.teacher, phase)
-        return Validation(self.recipe, phase, chosen, passes, self.teacher, self.device)
+        return Validation(self.recipe, chosen, passes, self.device)
 
-    def _batches(
-        self, phase: Phase, passes: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> Iterator[Batch]:
+    def _batches(self, phase: Phase) -> Iterator[Batch]:
         """Return the batches from the current step on; each step takes `accumulate`."""
         key, rank = (self.recipe.run.seed, self.phase_at), self.processes.rank
-        inner: Any = getattr(passes, "module", passes)
         how, more = self.recipe.augment, self.extras.augment
-        first, last = self.step * phase.accumulate, phase.steps * phase.accumulate
+        steps = range(self.step * phase.accumulate, phase.steps * phase.accumulate)
         if not phase.examples:
-            drawn = Batches(self.trained, phase, how, key, rank, more)
-            return self._prepared(phase, inner, drawn, range(first, last))
+            return self._load_batches(
+                Batches(self.trained, phase, how, key, rank, more), steps
+            )
         single = dataclasses.replace(phase, batch=1)
         drawn = Batches(self.trained, single, how, key, rank, more)
         bar = tqdm(
-            self._prepared(phase, inner, drawn, range(phase.examples)),
-            "examples", phase.examples, disable=not self.journal.bar, leave=False,
+            self._load_batches(drawn, range(phase.examples)), "examples",
+            phase.examples, disable=not self.journal.bar, leave=False,
         )  # fmt: skip
         examples = Examples(batch[phase.kind] for batch in bar)
         if not len(examples):
@@ -310,76 +267,64 @@ class _Run:
             weight = self.network.get_parameter("refiner.conv.0.weight")
             few = [examples.draw(np.random.default_rng(at), 8) for at in range(8)]
             few = [on_device(each, self.device) for each in few]
-            scale_steps(optimizer, weight, input_sizes(self.network.refiner, few))
+            scale_steps(self.optimizer, weight, input_sizes(self.network.refiner, few))
 
         def draw(at: int) -> Batch:
             rng = np.random.default_rng((*key, at, 4, rank))
             return {phase.kind: examples.draw(rng, phase.batch)}
 
-        return map(draw, range(first, last))
+        return map(draw, steps)
 
-    def _prepared(
-        self, phase: Phase, passes: Passes, batches: Batches, steps: range
-    ) -> Iterator[Batch]:
-        """Load batches, and compute the maps that the phase learns from."""
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            sampler=steps,
-            num_workers=self.recipe.run.workers,
-            generator=torch.Generator(),  # of its own: the global one stays as it is
-            pin_memory=self.device.type == "cuda",
-        )
-        for at, batch in zip(steps, loader, strict=True):
-            if isinstance(batch, InputError):
-                raise batch
-            if phase.kind in PREPARED:
+    def _load_batches(self, batches: Batches, steps: range) -> Iterator[Batch]:
+        """Load batches, and compute the maps that a phase learns from."""
+        passes: Any = getattr(self.passes, "module", self.passes)
+        pinned, kind = self.device.type == "cuda", batches.phase.kind
+        loaded = load(batches, steps, self.recipe.run.workers, pinned)
+        for at, batch in zip(steps, loaded, strict=True):
+            if kind in PREPARED:
                 rng = np.random.default_rng((*batches.key, at, 3, batches.rank))
-                given = on_device(batch[phase.kind], self.device)
-                batch = {phase.kind: passes.prepare(given, rng)}
+                sample = passes.prepare(on_device(batch[kind], self.device), rng)
+                batch = {kind: sample}
             yield batch
 
     def _step(
-        self,
-        phase: Phase,
-        optimizer: torch.optim.Optimizer,
-        passes: nn.Module,
-        batches: Iterator[Batch],
-        stop: Stop,
+        self, phase: Phase, batches: Iterator[Batch], stop: Stop
     ) -> dict[str, Tensor]:
         """Train on the batches of one step and return the terms of the loss."""
-        for group in optimizer.param_groups:
-            group["lr"] = rate_factor(phase, self.step) * group["base"]
-        optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = setup.rate_factor(phase, self.step) * group["base"]
+        self.optimizer.zero_grad(set_to_none=True)
         report: dict[str, Tensor] = {}
         buffers = [(b, b.clone()) for b in self.network.buffers() if phase.batch_norm]
         try:
             with stop.abandoning():
                 for _ in range(phase.accumulate):
                     for name, sample in next(batches).items():
-                        terms = self._terms(phase, passes, name, sample)
+                        terms = self._terms(phase, name, sample)
                         loss = torch.stack(list(terms.values())).sum()
                         self.scaler.scale(loss / phase.accumulate).backward()
                         for key, term in terms.items():
-                            share = term.detach() / phase.accumulate
-                            name_of = f"{name}/{key}"
-                            report[name_of] = report.get(name_of, 0.0) + share
+                            key, share = (
+                                f"{name}/{key}",
+                                term.detach() / phase.accumulate,
+                            )
+                            report[key] = report.get(key, 0.0) + share
         except StepAbandonedError:
             for buffer, value in buffers:  # as if the step had not begun
                 buffer.copy_(value)
             raise
-        self.scaler.unscale_(optimizer)
-        learned = [p for group in optimizer.param_groups for p in group["params"]]
+        self.scaler.unscale_(self.optimizer)
+        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         report["norm"] = nn.utils.clip_grad_norm_(learned, self.recipe.run.clip)
-        self.scaler.step(optimizer)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step, self.total = self.step + 1, self.total + 1
-        self._average()
+        # The running mean of the weights follows faster at the start of a run.
+        decay = min(self.recipe.run.ema, (1 + self.total) / (10 + self.total))
+        _move(self.mean, self.network.state_dict(), 1 - decay)
         return report
 
-    def _terms(
-        self, phase: Phase, passes: nn.Module, name: str, sample: Sample
-    ) -> dict[str, Tensor]:
+    def _terms(self, phase: Phase, name: str, sample: Sample) -> dict[str, Tensor]:
         sample = on_device(sample, self.device)
         ratio = 1.0
         if name == "high" and phase.high is not None:
@@ -387,23 +332,10 @@ class _Run:
         elif name == "distill" and phase.ratio != (1.0, 1.0):
             key = (self.recipe.run.seed, self.phase_at, self.step)
             ratio = float(np.random.default_rng(key).uniform(*phase.ratio))
-        dtype = DTYPES[phase.precision]
+        dtype: torch.dtype = getattr(torch, phase.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            terms: dict[str, Tensor] = passes(name, sample, ratio)
+            terms: dict[str, Tensor] = self.passes(name, sample, ratio)
         return terms
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Update the running mean of the weights, faster at the start of a run."""
-        decay = min(self.recipe.run.ema, (1 + self.total) / (10 + self.total))
-        _move(self.mean, self.network.state_dict(), 1 - decay)
-
-    @torch.no_grad()
-    def _return(self, phase: Phase) -> None:
-        """Go back to `way` of the way from the first weights of the phase."""
-        if self.first is not None:
-            for network in (self.network, self.mean):
-                _move(network, self.first, 1 - phase.way)
 
     def _report(self, phase: Phase, terms: dict[str, Tensor], seconds: float) -> float:
         values = {name: float(value) for name, value in terms.items()}
@@ -428,7 +360,9 @@ class _Run:
         value = figures.get("held_out_loss", sum(errors))
         if figures and (self.best is None or value <= self.best):
             self.best = value
-            write_weights(self.out / BEST, self.recipe, self.mean, self._facts())
+            checkpoint.write_weights(
+                self.out / checkpoint.BEST, self.recipe, self.mean, self._facts()
+            )
 
     def _facts(self) -> dict[str, str]:
         """Give the facts that are written into the weights."""
@@ -454,14 +388,14 @@ class _Run:
             "network": self.network.state_dict(),
             "mean": self.mean.state_dict(),
             "first": self.first,
-            "optimizer": self.optimizer.state_dict() if self.optimizer else None,
+            "optimizer": self.optimizer.state_dict() if self.step else None,
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        write_checkpoint(self.out, self.recipe, state, self.mean, self._facts())
+        checkpoint.write(self.out, self.recipe, state, self.mean, self._facts())
 
     def _load(self) -> dict[str, Any]:
-        state = read_checkpoint(self.out, self.recipe)
+        state = checkpoint.read(self.out, self.recipe)
         self.network.load_state_dict(state["network"])
         self.mean.load_state_dict(state["mean"])
         self.first = state["first"]
@@ -470,6 +404,7 @@ class _Run:
         return state
 
 
+@torch.no_grad()
 def _move(network: MattingNetwork, target: dict[str, Tensor], share: float) -> None:
     """Move a network's numbers towards others by a share of the way."""
     for name, value in network.state_dict().items():

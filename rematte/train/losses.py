@@ -1,4 +1,4 @@
-"""Losses of matting and segmentation, as pure functions of tensors.
+"""Losses of matting, as pure functions of tensors.
 
 Source:
     Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LEVELS = 5
+Factors = tuple[int, int, int, int, int]
+# Factors of L1, pyramid and temporal loss of alpha, L1 and temporal loss of foreground.
+PUBLISHED = (1, 1, 5, 1, 5)
+DISTILLED = (5, 2, 5, 3, 5)
 
 
 def _smooth(x: Tensor, gain: float = 1.0) -> Tensor:
@@ -19,21 +23,17 @@ def _smooth(x: Tensor, gain: float = 1.0) -> Tensor:
     return F.conv2d(F.pad(x, (2, 2, 2, 2), "reflect"), kernel, groups=x.shape[1])
 
 
-def laplacian_pyramid(x: Tensor, levels: int = LEVELS) -> list[Tensor]:
-    """Compute the Laplacian pyramid of a picture, from fine to coarse.
+def laplacian_pyramid(x: Tensor) -> list[Tensor]:
+    """Compute the Laplacian pyramid of (N, C, H, W), from fine to coarse.
 
     Odd sizes lose their last row or column at each level, and levels of less than four
     pixels are left out.
-
-    Args:
-        x: (N, C, H, W).
-        levels: The maximum number of levels.
 
     Source:
         Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983.
     """
     pyramid: list[Tensor] = []
-    while len(pyramid) < levels and min(x.shape[-2:]) >= 4:
+    while len(pyramid) < LEVELS and min(x.shape[-2:]) >= 4:
         x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
         smaller = _smooth(x)[..., ::2, ::2]
         spread = x.new_zeros(x.shape)
@@ -46,9 +46,7 @@ def laplacian_pyramid(x: Tensor, levels: int = LEVELS) -> list[Tensor]:
 def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
     """Return the L1 of Laplacian pyramids: sum over s = 0..4 of 2^s / 5 |L_s - L*_s|.
 
-    Args:
-        alpha: (B, T, 1, H, W).
-        true: The truth, of the same shape.
+    Both are (B, T, 1, H, W).
 
     Source:
         Hou and Liu, Context-Aware Image Matting, 2019; the division by 5 is the
@@ -64,82 +62,49 @@ def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
 
 
 def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
-    """Return the mean squared error of changes between frames; 0 for single frames.
-
-    Args:
-        x: (B, T, C, H, W).
-        true: The truth, of the same shape.
-    """
+    """Return the mean squared error of changes between frames; 0 for single frames."""
     if x.shape[1] < 2:
         return x.new_zeros(())
     return F.mse_loss(x.diff(dim=1), true.diff(dim=1))
 
 
-def alpha_terms(alpha: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Return the unweighted terms of alpha: l1, pyramid, temporal.
+def output_terms(
+    fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor, factors: Factors
+) -> dict[str, Tensor]:
+    """Return the terms of foreground and alpha, (B, T, C, H, W) each, whose sum counts.
 
-    Args:
-        alpha: (B, T, 1, H, W).
-        true: The truth, of the same shape.
+    `factors` are `PUBLISHED` or `DISTILLED`, with which the bundled weights were made.
     """
-    return {
-        "l1": F.l1_loss(alpha, true),
-        "pyramid": pyramid_loss(alpha, true),
-        "temporal": temporal_loss(alpha, true),
+    terms = {
+        "alpha_l1": F.l1_loss(pha, true_pha),
+        "alpha_pyramid": pyramid_loss(pha, true_pha),
+        "alpha_temporal": temporal_loss(pha, true_pha),
+        "foreground_l1": F.l1_loss(fgr, true_fgr),
+        "foreground_temporal": temporal_loss(fgr, true_fgr),
     }
+    pairs = zip(terms.items(), factors, strict=True)
+    return {name: factor * term for (name, term), factor in pairs}
 
 
 def matting_loss(
-    foreground: Tensor, alpha: Tensor, true_foreground: Tensor, true_alpha: Tensor
+    fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor
 ) -> dict[str, Tensor]:
-    """Return the terms whose sum is the matting loss.
+    """Return the published terms; the foreground counts where the true alpha is not 0.
 
-    Alpha: L1 + pyramid + 5 temporal. Foreground, where the true alpha is above 0: L1 +
-    5 temporal; the mean is over all pixels, so that much background weighs little.
-
-    Args:
-        foreground: (B, T, 3, H, W).
-        alpha: (B, T, 1, H, W).
-        true_foreground: The true foreground, (B, T, 3, H, W).
-        true_alpha: The true alpha, (B, T, 1, H, W).
+    The mean is over all pixels, so that much background weighs little.
     """
-    terms = alpha_terms(alpha, true_alpha)
-    seen = true_alpha > 0
-    foreground, true_foreground = foreground * seen, true_foreground * seen
-    return {
-        "alpha_l1": terms["l1"],
-        "alpha_pyramid": terms["pyramid"],
-        "alpha_temporal": 5 * terms["temporal"],
-        "foreground_l1": F.l1_loss(foreground, true_foreground),
-        "foreground_temporal": 5 * temporal_loss(foreground, true_foreground),
-    }
+    seen = true_pha > 0
+    return output_terms(fgr * seen, pha, true_fgr * seen, true_pha, PUBLISHED)
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return the binary cross entropy.
-
-    Args:
-        logits: (B, T, 1, H, W).
-        mask: True mask of the same shape, in [0, 1].
-    """
-    return F.binary_cross_entropy_with_logits(logits, mask)
-
-
-def map_error(x: Tensor, target: Tensor) -> Tensor:
+def map_error(x: Tensor, target: Tensor, seen: Tensor | float = 1.0) -> Tensor:
     """Return the squared error over the target's variance, averaged over channels.
 
     1 is what the target's mean would give, 0 is equality. Channels that hardly vary
-    count as if they had a hundredth of the average variance.
-
-    Args:
-        x: (N, C, H, W).
-        target: The teacher's map, of the same shape.
+    count as if they had a hundredth of the average variance. Both maps are
+    (N, C, H, W); `seen` is how much each pixel counts.
     """
     x, target = x.float(), target.float()
-    return ((x - target).square() * channel_weights(target)).mean()
-
-
-def channel_weights(target: Tensor) -> Tensor:
-    """Return 1 over the variance of each channel, (C, 1, 1), as in `map_error`."""
     variance = target.var((0, 2, 3), correction=0)
-    return 1 / (variance + 0.01 * variance.mean() + 1e-8).view(-1, 1, 1)
+    weights = 1 / (variance + 0.01 * variance.mean() + 1e-8).view(-1, 1, 1)
+    return ((x - target).square() * weights * seen).mean()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rematte.network.matting_network import ConvGRU, MattingNetwork
-from rematte.train.distill import capture
+from rematte.train.blocks import capture
 
 BLOCKS = ("decoder.decode3", "decoder.decode2", "decoder.decode1")
 _RIDGE = 1e-4  # of the mean square of all channels, so that the map stays small
@@ -51,10 +51,8 @@ def cut_down(
         recurrent = _choose(state, new)
         kept = torch.cat([plain, recurrent + split])
         _cut_conv(narrow.conv, broad.conv, kept, below)
-        _cut_gru(
-            narrow.gru, broad.gru, recurrent,
-            (_spread(fed, recurrent), _spread(state, recurrent)),
-        )  # fmt: skip
+        spreads = _spread(fed, recurrent), _spread(state, recurrent)
+        _cut_gru(narrow.gru, broad.gru, recurrent, *spreads)
         below = _spread(product, kept)
 
 
@@ -64,14 +62,12 @@ def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Ten
     Those of what its GRU gets are under the GRU's name.
     """
     products: dict[str, Tensor] = {}
-    gates = [f"{name}.gru" for name in BLOCKS]
+    names = [*BLOCKS, *(f"{name}.gru" for name in BLOCKS)]
     for src in pictures:
-        with capture(wide, [*BLOCKS, *gates]) as seen:
+        with capture(wide, names) as seen:
             wide(src)
-        maps = {name: seen[name][1] for name in BLOCKS}
-        maps |= {name: seen[name][0][0] for name in gates}
-        for name, value in maps.items():
-            x = value.transpose(0, 1).flatten(1)
+        for name, (given, out) in seen.items():
+            x = (given[0] if name.endswith(".gru") else out).transpose(0, 1).flatten(1)
             mean = (x @ x.T / x.shape[1]).double()
             products[name] = products[name] + mean if name in products else mean
     return products
@@ -85,9 +81,8 @@ def _choose(product: Tensor, count: int) -> Tensor:
         explained[chosen] = -1
         best = int(explained.argmax())
         chosen.append(best)
-        left = left - torch.outer(left[:, best], left[best]) / left[best, best].clamp(
-            min=1e-12
-        )
+        scale = left[best, best].clamp(min=1e-12)
+        left = left - torch.outer(left[:, best], left[best]) / scale
     return torch.tensor(sorted(chosen))
 
 
@@ -99,26 +94,15 @@ def _spread(product: Tensor, kept: Tensor) -> Tensor:
     return spread
 
 
-def _mix(weight: Tensor, spread: Tensor) -> Tensor:
-    """Make a kernel (O, C, h, w) read K channels in place of C, (O, K, h, w)."""
-    return torch.einsum("ochw,ck->okhw", weight, spread)
-
-
 def _cut_conv(narrow: Any, broad: Any, kept: Tensor, below: Tensor) -> None:
     """Cut a convolution of the block below, skip and picture, and its BatchNorm."""
-    weight, split = broad[0].weight[kept], len(below)
-    mixed = _mix(weight[:, :split], below), weight[:, split:]
-    narrow[0].weight.copy_(torch.cat(mixed, 1))
-    state = {
-        key: value[kept] if value.dim() else value
-        for key, value in broad[1].state_dict().items()
-    }
-    narrow[1].load_state_dict(state)
+    under, rest = broad[0].weight[kept].tensor_split([len(below)], 1)
+    narrow[0].weight.copy_(torch.cat([_mix(under, below), rest], 1))
+    state = broad[1].state_dict().items()
+    narrow[1].load_state_dict({key: x[kept] if x.dim() else x for key, x in state})
 
 
-def _cut_gru(
-    narrow: ConvGRU, broad: ConvGRU, kept: Tensor, spreads: tuple[Tensor, Tensor]
-) -> None:
+def _cut_gru(narrow: ConvGRU, broad: ConvGRU, kept: Tensor, *spreads: Tensor) -> None:
     """Cut a GRU; `spreads` are those of its input and of its state."""
     for name, gates in (("ih", 2), ("hh", 1)):
         old, new = getattr(broad, name)[0], getattr(narrow, name)[0]
@@ -126,3 +110,8 @@ def _cut_gru(
         halves = zip(old.weight[rows].chunk(2, 1), spreads, strict=True)
         new.weight.copy_(torch.cat([_mix(half, spread) for half, spread in halves], 1))
         new.bias.copy_(old.bias[rows])
+
+
+def _mix(weight: Tensor, spread: Tensor) -> Tensor:
+    """Make a kernel (O, C, h, w) read K channels in place of C, (O, K, h, w)."""
+    return torch.einsum("ochw,ck->okhw", weight, spread)

@@ -1,4 +1,13 @@
-"""The passes of a training step: what each kind of phase computes from a sample."""
+"""The passes of a training step: what each kind of phase computes from a sample.
+
+Most kinds have two functions in a file of their own. `..._examples(student, teacher,
+sample, phase, rng)` computes before the step what the part that learns gets and is to
+give, without gradients; None if the sample has nothing to teach. `..._errors(student,
+sample, phase)` returns the terms of the loss on such maps.
+"""
+
+import copy
+from typing import Any
 
 import torch
 from numpy.random import Generator
@@ -6,31 +15,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Sample
-from rematte.train.distill import (
-    block_errors,
-    block_examples,
-    chains_of,
-    distill_loss,
-    encoder_errors,
-    encoder_examples,
-    grafted,
-)
-from rematte.train.edges import (
-    ENDS,
-    end_errors,
-    end_examples,
-    filter_errors,
-    filter_examples,
-    last_map,
-)
-from rematte.train.extras import Loss
-from rematte.train.losses import matting_loss, segmentation_loss
+from rematte.train import blocks, edges, filter
+from rematte.train.extras import Loss, Sample
+from rematte.train.losses import DISTILLED, map_error, matting_loss, output_terms
 from rematte.train.recipe import Phase
-from rematte.train.sequences import BLOCKS, sequence_errors, sequence_examples
+
+
+def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
+    """Return the student behind the teacher's encoder, with the parameters of both.
+
+    So its decoder can learn from the features that it is to get in the end, while the
+    encoder learns in another run; the two are put together afterwards.
+    """
+    both = copy.copy(student)
+    both._modules = dict(student._modules)
+    both.backbone, both.aspp = teacher.backbone, teacher.aspp
+    return both
+
+
+def _segmentation_examples(
+    student: MattingNetwork, teacher: None, sample: Sample, phase: Phase, rng: Generator
+) -> Sample:
+    with torch.no_grad():
+        hidden = filter.last_map(student, sample["src"])
+    # Neighbours are nearly alike, so one in four each way will do.
+    few = {"hidden": hidden, "mask": sample["mask"][:, -1]}
+    return {name: value[..., ::4, ::4] for name, value in few.items()}
+
+
+def _segmentation_errors(
+    student: MattingNetwork, sample: Sample, phase: Phase
+) -> dict[str, Tensor]:
+    logits = student.project_seg(sample["hidden"])
+    return {phase.kind: F.binary_cross_entropy_with_logits(logits, sample["mask"])}
+
 
 # Kinds of phases whose maps are computed before the step, and may be computed once.
-PREPARED = ("blocks", "encoder", "edges", "sequences", "filter", "segmentation")
+PREPARED: dict[str, tuple[Any, Any]] = {
+    "blocks": (blocks.block_examples, blocks.block_loss),
+    "encoder": (blocks.encoder_examples, blocks.block_loss),
+    "edges": (edges.end_examples, edges.end_errors),
+    "sequences": (edges.sequence_examples, edges.sequence_errors),
+    "filter": (filter.filter_examples, filter.filter_errors),
+    "segmentation": (_segmentation_examples, _segmentation_errors),
+}
 
 
 class Passes(nn.Module):
@@ -44,31 +72,29 @@ class Passes(nn.Module):
             see `Extras`.
     """
 
+    teacher: Any
+
     def __init__(
-        self,
-        network: MattingNetwork,
-        teacher: MattingNetwork | None,
-        phase: Phase,
+        self, network: MattingNetwork, teacher: MattingNetwork | None, phase: Phase,
         loss: Loss | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.loss = loss
-        self.network = network
-        self.phase = phase
-        self._teacher = [teacher]  # in a list, so that it is no submodule
-        fed = phase.kind in ("blocks", "encoder")
-        self.chains = chains_of(phase, network) if fed else []
+        self.network, self.phase, self.loss = network, phase, loss
+        vars(self)["teacher"] = teacher  # past torch, so that it is no submodule
 
     def learning(self) -> list[str]:
         """Return the names of the modules that learn; all if there are none."""
-        if self.phase.kind in ("blocks", "encoder"):
-            return [name for chain in self.chains for name in chain]
-        kinds = {
-            "edges": list(ENDS), "filter": ["refiner"], "segmentation": ["project_seg"],
-            "sequences": [name for chain in self.phase.blocks for name in chain]
-            or list(BLOCKS),
-        }  # fmt: skip
-        return kinds.get(self.phase.kind, [])
+        phase = self.phase
+        chains: dict[str, Any] = {
+            "edges": [edges.ENDS],
+            "sequences": phase.blocks or [edges.BLOCKS],
+            "filter": [["refiner"]],
+            "segmentation": [["project_seg"]],
+        }
+        found = chains.get(phase.kind, [])
+        if phase.kind in ("blocks", "encoder"):
+            found = blocks.chains_of(phase, self.network)
+        return [name for chain in found for name in chain]
 
     def prepare(self, sample: Sample, rng: Generator) -> Sample | None:
         """Compute the maps that a phase of one of the kinds in `PREPARED` learns from.
@@ -80,57 +106,52 @@ class Passes(nn.Module):
         Returns:
             The maps; None if the sample has nothing to teach.
         """
-        phase, network, (teacher,) = self.phase, self.network, self._teacher
-        if phase.kind == "segmentation":
-            with torch.no_grad():
-                hidden = last_map(network, sample["src"])
-            # Neighbours are nearly alike, so one in four each way will do.
-            few = {"hidden": hidden, "mask": sample["mask"][:, -1]}
-            return {name: value[..., ::4, ::4] for name, value in few.items()}
-        assert teacher is not None
-        if phase.kind == "blocks":
-            src = sample["src"]
-            return block_examples(teacher, src, self.chains, phase.crop, rng)
-        if phase.kind == "encoder":
-            return encoder_examples(network, teacher, sample["src"], self.chains[0])
-        if phase.kind == "edges":
-            return end_examples(network, teacher, sample, phase.crop, rng)
-        if phase.kind == "sequences":
-            return sequence_examples(teacher, sample["src"], phase.crop, rng)
-        ratio = phase.ratio[int(rng.integers(2))]
-        return filter_examples(network, teacher, sample, phase.crop, ratio, rng)
+        phase, (examples, _) = self.phase, PREPARED[self.phase.kind]
+        made: Sample | None = examples(self.network, self.teacher, sample, phase, rng)
+        return made
 
     def forward(self, name: str, sample: Sample, ratio: float) -> dict[str, Tensor]:
         """Return the terms whose sum is the loss of the pass `name`."""
-        phase, (teacher,) = self.phase, self._teacher
-        if name == "blocks":
-            errors = block_errors(self.network, sample, self.chains, phase.crop)
-            return {"blocks": torch.stack(list(errors.values())).mean()}
-        if name == "encoder":
-            found = encoder_errors(self.network, sample, self.chains[0]).values()
-            # The decoder gets the last map; the others mostly help it.
-            return {"encoder": torch.stack(list(found)).mean() + list(found)[-1]}
-        if name == "edges":
-            return end_errors(self.network, sample)
-        if name == "sequences":
-            return sequence_errors(self.network, sample)
-        if name == "filter":
-            return filter_errors(self.network, sample)
-        if teacher is not None and name == "decoder":
-            student = grafted(self.network, teacher)
-            return distill_loss(student, teacher, sample, ratio, phase.maps, self.loss)
-        if teacher is not None and name == "distill":
-            student = self.network
-            return distill_loss(student, teacher, sample, ratio, phase.maps, self.loss)
-        if name == "segmentation" and "hidden" in sample:
-            logits = self.network.project_seg(sample["hidden"])
-            loss = F.binary_cross_entropy_with_logits(logits, sample["mask"])
-            return {"segmentation": loss}
-        src = sample["src"]
+        network, teacher, phase = self.network, self.teacher, self.phase
+        terms: dict[str, Tensor]
+        if phase.kind in PREPARED:
+            _, errors = PREPARED[phase.kind]
+            terms = errors(network, sample, phase)
+            return terms
+        if name in ("decoder", "distill"):
+            student = grafted(network, teacher) if name == "decoder" else network
+            return self._distill(student, sample, ratio)
         if name == "segmentation":
-            seg = self.network(src, segmentation_pass=True).seg
-            return {"segmentation": segmentation_loss(seg.float(), sample["mask"])}
-        fgr, pha, *_ = self.network(src, downsample_ratio=ratio)
-        more = self.loss(fgr.float(), pha.float(), sample) if self.loss else {}
-        truth = sample["fgr"], sample["pha"]
-        return matting_loss(fgr.float(), pha.float(), *truth) | more
+            seg = network(sample["src"], segmentation_pass=True).seg.float()
+            return {name: F.binary_cross_entropy_with_logits(seg, sample["mask"])}
+        fgr, pha, *_ = network(sample["src"], downsample_ratio=ratio)
+        fgr, pha = fgr.float(), pha.float()
+        terms = matting_loss(fgr, pha, sample["fgr"], sample["pha"])
+        return terms | (self.loss(fgr, pha, sample) if self.loss else {})
+
+    def _distill(
+        self, student: MattingNetwork, sample: Sample, ratio: float
+    ) -> dict[str, Tensor]:
+        """Return the terms of the student's error against the teacher, end to end.
+
+        Those of `output_terms` and, at ratio 1 and in networks of one kind, the mean
+        `map_error` of the blocks whose maps are as wide in both. The teacher gets the
+        full size. Where `known` is 1, the sample's `pha` is the truth, and where
+        `coloured` is 1, its `fgr`.
+        """
+        teacher, maps = self.teacher, self.phase.maps
+        alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)
+        names = blocks.block_names(teacher) if maps and alike else []
+        with torch.no_grad(), blocks.capture(teacher, names) as wanted:
+            fgr, pha, *_ = teacher(sample["src"])
+        with blocks.capture(student, names) as got:
+            out_fgr, out_pha, *_ = student(sample["src"], downsample_ratio=ratio)
+        pha = torch.where(sample["known"] > 0, sample["pha"], pha)
+        # The truth has no colours where alpha is 0; the teacher has.
+        fgr = torch.where((sample["coloured"] > 0) & (pha > 0), sample["fgr"], fgr)
+        terms = output_terms(out_fgr, out_pha, fgr, pha, DISTILLED)
+        pairs = [(got[name][1], wanted[name][1]) for name in names]
+        errors = [map_error(x, y) for x, y in pairs if x.shape == y.shape]
+        if errors:
+            terms["maps"] = maps * torch.stack(errors).mean()
+        return terms | (self.loss(out_fgr, out_pha, sample) if self.loss else {})

@@ -1,14 +1,14 @@
 """Settings of a training run: frozen dataclasses, read from a TOML recipe.
 
-Every key of a recipe is a field here. Pydantic checks types and ranges. This module
-knows no torch and opens nothing but the recipe.
+Every key of a recipe is a field here, with what it means beside it. Pydantic checks
+types and ranges. This module knows no torch and opens nothing but the recipe.
 """
 
 import dataclasses
 import difflib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -21,6 +21,7 @@ from rematte.errors import InputError
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 Length = Annotated[int, Field(ge=1, le=1000)]  # frames
 Side = Annotated[int, Field(ge=32, le=8192)]  # pixels
 Ratio = Annotated[float, Field(ge=0.01, le=1)]
@@ -37,112 +38,67 @@ class Data:
     """Folders and files that pictures come from; docs/train.md shows their layouts.
 
     Each entry may hold the wildcard `*`.
-
-    Attributes:
-        shards: Tar files; the names of members say what kind they are.
-        mattes: Folders of foreground and alpha: `fgr/` and `pha/`, or RGBA images.
-        filmed: Folders of filmed frames of people with their alpha: `images/` and
-            `alpha/`, or `NAME.alpha.png` beside each image.
-        backgrounds: Folders of images, videos and folders of frames without people.
-        masks: Folders of images of people with `NAME.mask.png` beside each, or of
-            `images/` and `masks/`.
-        people: Folders of unlabelled images, videos and folders of frames.
-        held_out: Share of all pictures and clips kept for validation.
     """
 
-    shards: tuple[str, ...] = ()
-    mattes: tuple[str, ...] = ()
-    filmed: tuple[str, ...] = ()
-    backgrounds: tuple[str, ...] = ()
-    masks: tuple[str, ...] = ()
-    people: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()  # tar files; the names of members say of what kind
+    mattes: tuple[str, ...] = ()  # foreground and alpha
+    filmed: tuple[str, ...] = ()  # filmed frames of people and their alpha
+    backgrounds: tuple[str, ...] = ()  # without people
+    masks: tuple[str, ...] = ()  # people and their masks
+    people: tuple[str, ...] = ()  # unlabelled
+    # Share of all pictures and clips kept for validation.
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.02
 
 
 @dataclass(frozen=True)
 class Model:
-    """The network that is trained, and the weights that it starts from.
-
-    Attributes:
-        variant: The network's encoder and decoder.
-        refiner: The network's guided filter.
-        start: First weights: "" for random numbers, "imagenet" for an encoder from
-            ImageNet, else a name or file. A "mobilenetv3_fast" may start from a
-            "mobilenetv3", whose decoder is cut down.
-        teacher: Name or file of the weights that label pictures; "" for none.
-    """
+    """The network that is trained, and the weights that it starts from."""
 
     variant: Literal["mobilenetv3", "mobilenetv3_fast", "resnet50"] = "mobilenetv3"
     refiner: Literal["deep_guided_filter", "fast_guided_filter"] = "deep_guided_filter"
+    # First weights: "" for random numbers, "imagenet" for an encoder from ImageNet, or
+    # a name or file. A "mobilenetv3_fast" may start from a "mobilenetv3", whose decoder
+    # is cut down.
     start: str = ""
-    teacher: str = ""
+    teacher: str = ""  # name or file of the weights that label pictures; "" for none
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates; a part at 0 is not trained.
+    """Learning rates; a part at 0 is not trained."""
 
-    Attributes:
-        backbone: Rate of the encoder.
-        aspp: Rate of the LR-ASPP.
-        decoder: Rate of the decoder and both projections.
-        refiner: Rate of the deep guided filter.
-        first: Factor on the rate of the encoder's first convolution.
-    """
-
-    backbone: Rate = 0.0
+    backbone: Rate = 0.0  # the encoder
     aspp: Rate = 0.0
-    decoder: Rate = 0.0
-    refiner: Rate = 0.0
-    first: Rate = 1.0
+    decoder: Rate = 0.0  # with both projections
+    refiner: Rate = 0.0  # the deep guided filter
+    first: Rate = 1.0  # factor on the rate of the encoder's first convolution
 
 
 @dataclass(frozen=True)
 class High:
-    """The high-resolution pass of a matting phase.
+    """The high-resolution pass of a matting phase."""
 
-    Attributes:
-        frames: Least and most frames per clip.
-        size: Least and most pixels of height and width.
-        ratio: The downsample ratio.
-    """
-
-    frames: tuple[Length, Length] = (6, 6)
-    size: tuple[Side, Side] = (1792, 2304)
-    ratio: Ratio = 0.25
+    frames: tuple[Length, Length] = (6, 6)  # least and most per clip
+    size: tuple[Side, Side] = (1792, 2304)  # least and most height and width [pixels]
+    ratio: Ratio = 0.25  # downsample ratio
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Probabilities of the augmentations, drawn for each layer.
+    """Probabilities of the augmentations, drawn for each layer."""
 
-    Attributes:
-        motion: Eased affine motion.
-        flip: Left for right.
-        time: Another speed, or backwards.
-        pause: A frame held for some time.
-        noise: Film grain.
-        colour: Brightness, contrast, saturation and tint, changing over time.
-        grayscale: Everything gray.
-        sharpness: Softer or sharper.
-        blur: Out of focus, changing over time.
-        jpeg: Artefacts of JPEG, in the composite.
-        stripes: Stripes over the background of a matte.
-        crisp: A matte's alpha made 2 to 4 times as steep.
-    """
-
-    motion: Share = 0.5
-    flip: Share = 0.5
-    time: Share = 0.5
-    pause: Share = 0.05
-    noise: Share = 0.15
-    colour: Share = 0.3
+    motion: Share = 0.5  # eased affine motion
+    flip: Share = 0.5  # left for right
+    time: Share = 0.5  # another speed, or backwards
+    pause: Share = 0.05  # a frame held for some time
+    noise: Share = 0.15  # film grain
+    colour: Share = 0.3  # brightness, contrast, saturation and tint, changing over time
     grayscale: Share = 0.03
-    sharpness: Share = 0.1
-    blur: Share = 0.05
-    jpeg: Share = 0.1
-    stripes: Share = 0.0
-    crisp: Share = 0.0
+    sharpness: Share = 0.1  # softer or sharper
+    blur: Share = 0.05  # out of focus, changing over time
+    jpeg: Share = 0.1  # artefacts of JPEG, in the composite
+    stripes: Share = 0.0  # over the background of a matte
+    crisp: Share = 0.0  # a matte's alpha made 2 to 4 times as steep
 
 
 NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))
@@ -150,144 +106,84 @@ NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))
 
 @dataclass(frozen=True)
 class Phase:
-    """One part of a run, with its own optimiser.
+    """One part of a run, with its own optimiser."""
 
-    Attributes:
-        name: Name in the log.
-        kind: "matting" (true alpha over backgrounds, then segmentation) or
-            "segmentation" (the segmentation layer alone), or with a teacher "blocks"
-            (each block fed with the teacher's input), "encoder" (the encoder's maps,
-            the whole of it fed with pictures), "decoder" (end to end behind the
-            teacher's encoder), "edges" (the last two decoder blocks on crops of
-            edges), "sequences" (the decoder but for its deepest block, over frames
-            one after the other, on crops of edges), "filter" (the guided filter on
-            crops of edges) or "distill" (end to end).
-        steps: Number of steps; 0 skips the phase.
-        batch: Clips per step and process; crops in a phase of kind edges or filter.
-        examples: Number of clips whose maps are computed once, kept in memory and
-            drawn from in every step; 0 makes new ones for each step.
-        blocks: Chains of names of blocks that learn in a phase of kind blocks or
-            encoder; of each chain, the first gets the teacher's input (the student's
-            in an encoder phase) and the others what the one before them gives. All
-            blocks, each by itself, if empty. In a sequences phase, the blocks that
-            learn.
-        crop: Largest side of the maps of examples [pixels]; 0 keeps them whole. At
-            the size of the frame in an edges phase, of the coarse pass in a filter
-            phase.
-        native: Whether unlabelled pictures are shown at their own scale: never
-            enlarged, clips frame by frame, photos panned over by whole pixels.
-        way: Share of the way from the first to the last weights of the phase that is
-            taken at its end.
-        augment: Augmentation of this phase, in place of the recipe's.
-        frames: Least and most frames per clip, drawn for each step.
-        size: Least and most pixels of height and width, drawn in steps of 16.
-        high: The high-resolution pass of a matting phase, or None.
-        segmentation: Whether a matting phase has a segmentation pass.
-        ratio: Least and most downsample ratio of a student in a distill phase; the
-            teacher always sees the full size.
-        maps: Weight of the intermediate maps in a distill phase.
-        clips: Share of unlabelled samples that are clips rather than images.
-        truth: Share of composites with true alpha in a phase with a teacher.
-        filmed: Share of filmed frames with their true alpha in such a phase.
-        empty: Share of samples without people in a phase with a teacher.
-        rates: Learning rates after the warm-up.
-        warmup: Steps in which the rates rise evenly from about 0; trained weights need
-            some, since a new optimiser has no statistics for its first steps.
-        schedule: "constant", or "cosine" down to 0 at the phase's end.
-        constant: Share of the steps before the cosine begins.
-        optimizer: "adam", "adamw" or "soap" (pytorch-optimizer).
-        precision: Floating-point type of the forward pass.
-        batch_norm: Whether BatchNorm uses and updates batch statistics, over all GPUs
-            where there are several. A network that was distilled needs them frozen.
-        accumulate: Batches whose gradients are added up in a step.
-    """
-
-    name: str
-    kind: Kind
-    steps: Annotated[int, Field(ge=0)] = 1000
-    batch: Count = 1
-    examples: Annotated[int, Field(ge=0)] = 0
+    name: str  # in the log
+    kind: Kind  # what learns from what: docs/train.md, "Recipes" and "Distillation"
+    steps: Whole = 1000  # 0 skips the phase
+    batch: Count = 1  # clips or crops per step and process
+    # Clips whose maps are computed once, kept in memory and drawn from in every step; 0
+    # makes new ones for each step.
+    examples: Whole = 0
+    # Chains of names of blocks that learn in a phase of kind blocks or encoder. The
+    # first of each gets the teacher's input (the student's in an encoder phase) and the
+    # others what the one before them gives. If empty, all blocks learn, each by itself.
+    # In a sequences phase, the blocks that learn.
     blocks: tuple[tuple[str, ...], ...] = ()
-    crop: Annotated[int, Field(ge=0)] = 0
+    # Largest side of the maps of examples [pixels], 0 for whole maps: at the size of
+    # the frame in edges and sequences phases, of the coarse pass in a filter phase.
+    crop: Whole = 0
+    # Whether unlabelled pictures are shown at their own scale: never enlarged, clips
+    # frame by frame, photos panned over by whole pixels.
     native: bool = False
+    # Share of the way from the phase's first to its last weights taken at its end.
     way: Share = 1.0
-    augment: Augment | None = None
-    frames: tuple[Length, Length] = (1, 1)
-    size: tuple[Side, Side] = (256, 256)
+    augment: Augment | None = None  # in place of the recipe's
+    frames: tuple[Length, Length] = (1, 1)  # least and most per clip, for each step
+    size: tuple[Side, Side] = (256, 256)  # least and most height and width, by 16
     high: High | None = None
-    segmentation: bool = True
+    segmentation: bool = True  # whether a matting phase has a segmentation pass
+    # Least and most downsample ratio of the student in a distill or filter phase; the
+    # teacher always sees the full size.
     ratio: tuple[Ratio, Ratio] = (1.0, 1.0)
-    maps: Rate = 1.0
-    clips: Share = 0.2
-    truth: Share = 0.0
-    filmed: Share = 0.0
-    empty: Share = 0.05
+    maps: Rate = 1.0  # weight of the intermediate maps in a distill phase
+    clips: Share = 0.2  # of unlabelled samples, those that are clips, not images
+    truth: Share = 0.0  # of samples with a teacher: composites with true alpha,
+    filmed: Share = 0.0  # filmed frames with their true alpha,
+    empty: Share = 0.05  # and samples without people
     rates: Rates = Rates()
-    warmup: Annotated[int, Field(ge=0)] = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    constant: Share = 0.0
-    optimizer: Literal["adam", "adamw", "soap"] = "adam"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    # Steps in which the rates rise evenly from about 0. Trained weights need some,
+    # since a new optimiser has no statistics for its first steps.
+    warmup: Whole = 0
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine: to 0 at the end
+    constant: Share = 0.0  # of the steps, those before the cosine begins
+    optimizer: Literal["adam", "adamw", "soap"] = "adam"  # soap: pytorch-optimizer
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of passes
+    # Whether BatchNorm uses and updates statistics of the batch, over all GPUs where
+    # there are several. A network that was distilled needs them frozen.
     batch_norm: bool = False
-    accumulate: Count = 1
+    accumulate: Count = 1  # batches whose gradients are added up in a step
 
 
 @dataclass(frozen=True)
 class Validate:
-    """Settings of the validation on held-out pictures.
+    """Settings of the validation on held-out pictures."""
 
-    Attributes:
-        every: Steps between two measurements.
-        samples: Number of clips.
-        frames: Frames per clip.
-        size: Height and width [pixels].
-    """
-
-    every: Count = 500
-    samples: Count = 8
-    frames: Count = 4
-    size: Annotated[int, Field(ge=32)] = 256
+    every: Count = 500  # steps between two measurements
+    samples: Count = 8  # clips
+    frames: Count = 4  # per clip
+    size: Annotated[int, Field(ge=32)] = 256  # height and width [pixels]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Settings of the run; only `seed`, `clip` and `ema` change its results.
+    """Settings of the run; only `seed`, `clip` and `ema` change its results."""
 
-    Attributes:
-        out: Folder of checkpoints, log and sample sheets.
-        seed: Seed of everything that is drawn.
-        workers: Processes that make samples; 0 makes them in the main process.
-        clip: Largest norm of the gradient.
-        ema: Decay of the running mean of the weights; 0 keeps none.
-        log_every: Steps between two lines of the log.
-        save_every: Steps between two checkpoints; one is written at the end, too.
-        export: Floating-point type of `weights.safetensors`.
-        licence: Licence of the trained weights, written into them.
-    """
-
-    out: str = "runs/run"
-    seed: Annotated[int, Field(ge=0)] = 0
-    workers: Annotated[int, Field(ge=0)] = 2
-    clip: Annotated[float, Field(ge=0.001)] = 1.0
+    out: str = "runs/run"  # folder of checkpoints, log and sample sheets
+    seed: Whole = 0  # of everything that is drawn
+    workers: Whole = 2  # processes that make samples; 0 makes them in the main process
+    clip: Annotated[float, Field(ge=0.001)] = 1.0  # largest norm of the gradient
+    # Decay of the running mean of the weights; 0 keeps none.
     ema: Annotated[float, Field(ge=0, le=0.99999)] = 0.999
-    log_every: Count = 20
-    save_every: Count = 500
-    export: Literal["float16", "float32"] = "float32"
-    licence: str = ""
+    log_every: Count = 20  # steps between two lines of the log
+    save_every: Count = 500  # steps between two checkpoints; the end writes one, too
+    export: Literal["float16", "float32"] = "float32"  # type of `weights.safetensors`
+    licence: str = ""  # of the trained weights, written into them
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a training run.
-
-    Attributes:
-        data: Folders and files that pictures come from.
-        model: The network and its first weights.
-        phase: The parts of the run, in order.
-        augment: Probabilities of the augmentations.
-        validate: Settings of the validation.
-        run: Folder, seed and checkpoints.
-    """
+    """All settings of a training run; the phases run in their order."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -318,15 +214,14 @@ def load_recipe(
     """
     try:
         table = tomllib.loads(_bundled().get(str(path), Path(path)).read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {path} is no TOML: {error}; correct it") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"recipe {path} cannot be read ({error}); give a TOML file or one of "
             f"{', '.join(_bundled())}"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {path} is no TOML: {error}; correct it") from error
-    changes = table.pop("on", {})
-    for key, value in changes.get(on, {}).items():
+    for key, value in table.pop("on", {}).get(on, {}).items():
         _put(table, key, value)
     for text in overrides:
         key, equals, words = text.partition("=")
@@ -339,7 +234,8 @@ def load_recipe(
     except ValidationError as error:
         raise ValueError(_explain(error.errors()[0])) from error
     for index, phase in enumerate(recipe.phase):
-        _check(phase, recipe.model, f"phase.{index}")
+        for problem in _problems(phase, recipe.model):
+            raise ValueError(f"phase.{index}{problem}")
     return recipe
 
 
@@ -382,66 +278,56 @@ def _put(table: dict[str, Any], key: str, value: object) -> None:
 def _explain(error: ErrorDetails) -> str:
     """Name the setting, its value and what is allowed, in one line."""
     name = ".".join(map(str, error["loc"]))
-    if error["type"] == "unexpected_keyword_argument":
-        kind: Any = Recipe
-        for key in error["loc"][:-1]:
-            if isinstance(key, str):
-                kind = _table(get_type_hints(kind)[key])
-        known = [field.name for field in dataclasses.fields(kind)]
-        parent, _, last = name.rpartition(".")
-        (near,) = difflib.get_close_matches(last, known, 1, 0)
-        nearest = f"{parent}.{near}" if parent else near
-        return f"unknown setting {name}; the nearest is {nearest}; all: " + ", ".join(
-            known
-        )
     if error["type"] == "missing":
         return f"{name} is missing; add it to the recipe"
-    allowed = error["msg"].replace("Input should be", "must be")
-    return f"{name} {allowed}, got {error['input']!r}"
+    if error["type"] != "unexpected_keyword_argument":
+        allowed = error["msg"].replace("Input should be", "must be")
+        return f"{name} {allowed}, got {error['input']!r}"
+    kind: Any = Recipe
+    for key in error["loc"][:-1]:
+        if isinstance(key, str):  # else the place in a list
+            hint = get_type_hints(kind)[key]
+            kind = hint if isinstance(hint, type) else get_args(hint)[0]
+    known = [field.name for field in dataclasses.fields(kind)]
+    parent, dot, last = name.rpartition(".")
+    (near,) = difflib.get_close_matches(last, known, 1, 0)
+    return (
+        f"unknown setting {name}; the nearest is {parent}{dot}{near}; all: "
+        + ", ".join(known)
+    )
 
 
-def _table(kind: Any) -> Any:
-    """Return the dataclass in a field's type, which may be optional or a tuple."""
-    return kind if isinstance(kind, type) else get_args(kind)[0]
-
-
-def _check(phase: Phase, model: Model, where: str) -> None:
-    """Check what several settings must be together."""
+def _problems(phase: Phase, model: Model) -> Iterator[str]:
+    """Say what is wrong with several settings of a phase together."""
+    kind, crop, rates = phase.kind, phase.crop, phase.rates
     ranges = {"frames": phase.frames, "size": phase.size, "ratio": phase.ratio}
     if phase.high is not None:
         ranges |= {"high.frames": phase.high.frames, "high.size": phase.high.size}
     for name, (least, most) in ranges.items():
         if least > most:
-            raise ValueError(
-                f"{where}.{name} must be [least, most], got {[least, most]}"
-            )
-    if phase.kind not in ("matting", "segmentation") and not model.teacher:
-        raise ValueError(
-            f"{where} is of kind {phase.kind}, which needs a teacher: set model.teacher"
+            yield f".{name} must be [least, most], got {[least, most]}"
+    if kind not in ("matting", "segmentation") and not model.teacher:
+        yield f" is of kind {kind}, which needs a teacher: set model.teacher"
+    if not phase.examples and (phase.native or kind in (*CROPPED, "segmentation")):
+        yield (
+            f".examples must be at least 1 in a phase of kind {kind} or with native "
+            "pictures, got 0"
         )
-    if not phase.examples and (
-        phase.native or phase.kind in (*CROPPED, "segmentation")
-    ):
-        raise ValueError(
-            f"{where}.examples must be at least 1 in a phase of kind {phase.kind} or "
-            "with native pictures, got 0"
+    if phase.examples and kind in ("matting", "decoder", "distill"):
+        yield (
+            f".examples must be 0 in a phase of kind {kind}, got {phase.examples}: its "
+            "losses need whole clips"
         )
-    if phase.examples and phase.kind in ("matting", "decoder", "distill"):
-        raise ValueError(
-            f"{where}.examples must be 0 in a phase of kind {phase.kind}, got "
-            f"{phase.examples}: its losses need whole clips"
+    unit = CROPPED.get(kind, 0)
+    if unit and (crop < 4 * unit or crop % unit):
+        yield (
+            f".crop must be a multiple of {unit}, and at least {4 * unit}, in a phase "
+            f"of kind {kind}, got {crop}"
         )
-    unit = CROPPED.get(phase.kind, 0)
-    if unit and (phase.crop < 4 * unit or phase.crop % unit):
-        raise ValueError(
-            f"{where}.crop must be a multiple of {unit}, and at least {4 * unit}, in a "
-            f"phase of kind {phase.kind}, got {phase.crop}"
-        )
-    if phase.kind == "filter" and any(1 / r != round(1 / r) for r in phase.ratio):
-        raise ValueError(
-            f"{where}.ratio must be 1 over whole numbers in a filter phase, such as "
+    if kind == "filter" and any(1 / r != round(1 / r) for r in phase.ratio):
+        yield (
+            ".ratio must be 1 over whole numbers in a filter phase, such as "
             f"[0.25, 0.5], got {list(phase.ratio)}"
         )
-    rates = phase.rates
     if not (rates.backbone or rates.aspp or rates.decoder or rates.refiner):
-        raise ValueError(f"{where}.rates are all 0: nothing would be trained")
+        yield ".rates are all 0: nothing would be trained"

@@ -1,14 +1,16 @@
 """Makes the networks that a run starts from, and the optimiser of a phase."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rematte.errors import InputError, WeightsError
 from rematte.network.encoders import MobileNetV3Encoder
 from rematte.network.matting_network import MattingNetwork, ShuffleBlock
+from rematte.train.narrow import cut_down
 from rematte.train.recipe import Phase, Rates, Recipe
 from rematte.weights.load import load_model, load_network
 
@@ -16,42 +18,44 @@ from rematte.weights.load import load_model, load_network
 ALIKE = ("blocks", "encoder", "decoder", "edges", "sequences")
 
 
-def start_network(recipe: Recipe) -> MattingNetwork:
+def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     """Make the network with the weights that training starts from.
+
+    `clips` are what a wider network is cut down on; see `cut_down`.
 
     Raises:
         InputError: If the weights do not fit the network.
         WeightsError: If they are not here and cannot be fetched.
     """
     model = recipe.model
+    try:
+        network = MattingNetwork(
+            model.variant, model.refiner, model.start == "imagenet"
+        )
+    except OSError as error:  # URLError is one
+        raise WeightsError(
+            f"model.start imagenet: the encoder of {model.variant} cannot be "
+            f"fetched ({error}); fetch it where there is a network, or set "
+            "model.start to weights or to nothing"
+        ) from error
     if model.start in ("", "imagenet"):
-        imagenet = model.start == "imagenet"
-        try:
-            return MattingNetwork(model.variant, model.refiner, imagenet)
-        except OSError as error:  # URLError is one
-            raise WeightsError(
-                f"model.start imagenet: the encoder of {model.variant} cannot be "
-                f"fetched ({error}); fetch it where there is a network, or set "
-                "model.start to weights or to nothing"
-            ) from error
-    network = MattingNetwork(model.variant, model.refiner)
-    if wider_start(recipe) is not None:
-        return network  # it is filled by `cut_down`, which needs pictures
-    loaded = load_model(model.start, model.variant)
+        return network
+    fast = model.variant == "mobilenetv3_fast"
+    loaded = (
+        load_network(model.start) if fast else load_model(model.start, model.variant)
+    )
+    if fast and not isinstance(loaded.backbone, MobileNetV3Encoder):
+        raise InputError(
+            f"model.start {model.start} is neither a {model.variant} nor a mobilenetv3"
+        )
+    if fast and not isinstance(loaded.decoder.decode0, ShuffleBlock):
+        cut_down(network, channels_last(loaded), clips)
+        return network
     # Another refiner starts from random weights; everything else must fit.
     missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
     if any(not key.startswith("refiner.") for key in missing):
         raise InputError(f"model.start {model.start} does not hold {missing[0]}")
     return network
-
-
-def wider_start(recipe: Recipe) -> MattingNetwork | None:
-    """Load the weights of a wider variant that a fast network starts from, if any."""
-    model = recipe.model
-    if model.variant != "mobilenetv3_fast" or model.start in ("", "imagenet"):
-        return None
-    loaded = load_network(model.start)
-    return None if isinstance(loaded.decoder.decode0, ShuffleBlock) else loaded
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
@@ -82,34 +86,29 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group parameters by learning rate, and freeze those with rate 0.
 
-    Args:
-        network: The network that is trained.
-        rates: Learning rates by part.
-        only: Names of the modules that learn; all if empty.
+    `only` names the modules that learn; all do if it is empty.
 
     Raises:
         ValueError: If no parameter is left.
     """
-    first = next(network.backbone.parameters())
-    backbone = [p for p in network.backbone.parameters() if p is not first]
-    projections = [*network.project_mat.parameters(), *network.project_seg.parameters()]
-    parts = {
-        "first": ([first], rates.backbone * rates.first),
-        "backbone": (backbone, rates.backbone),
-        "aspp": (list(network.aspp.parameters()), rates.aspp),
-        "decoder": ([*network.decoder.parameters(), *projections], rates.decoder),
-        "refiner": (list(network.refiner.parameters()), rates.refiner),
-    }
+    first, *backbone = network.backbone.parameters()
+    decoder = network.decoder, network.project_mat, network.project_seg
+    parts = (
+        ([first], rates.backbone * rates.first),
+        (backbone, rates.backbone),
+        (network.aspp.parameters(), rates.aspp),
+        ([p for part in decoder for p in part.parameters()], rates.decoder),
+        (network.refiner.parameters(), rates.refiner),
+    )
     modules = [network.get_submodule(name) for name in only] or [network]
     learning = {id(p) for module in modules for p in module.parameters()}
+    network.requires_grad_(False)
     groups = []
-    for parameters, rate in parts.values():
+    for parameters, rate in parts:
         chosen = [p for p in parameters if rate > 0 and id(p) in learning]
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        for parameter in chosen:
-            parameter.requires_grad_(True)
         if chosen:
+            for parameter in chosen:
+                parameter.requires_grad_(True)
             groups.append({"params": chosen, "lr": rate, "base": rate})
     if not groups:
         raise ValueError(
@@ -138,9 +137,8 @@ def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Op
                 "'rematte[train]'"
             ) from error
         return SOAP(groups, weight_decay=0.0)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    made: torch.optim.Optimizer = kinds[phase.optimizer](groups)
-    return made
+    adam = phase.optimizer == "adam"
+    return torch.optim.Adam(groups) if adam else torch.optim.AdamW(groups)
 
 
 def rate_factor(phase: Phase, step: int) -> float:

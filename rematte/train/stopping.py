@@ -17,23 +17,16 @@ class StepAbandonedError(Exception):
 
 
 class Stop:
-    """Notes the first SIGINT or SIGTERM, or that the time is over.
+    """Notes the first SIGINT or SIGTERM, or that some minutes are over.
 
     A second signal ends the process as usual. A step that does not end within `GRACE`
-    after that raises `StepAbandonedError` from inside `abandoning`.
-
-    Args:
-        minutes: Time after which to stop, or None.
-        abandon: Whether steps may be left out.
-
-    Attributes:
-        signals: Signals that came.
+    after that raises `StepAbandonedError` from inside `abandoning`, if steps may be
+    left out.
     """
 
     def __init__(self, minutes: float | None, abandon: bool = True) -> None:
-        self._abandon = abandon
-        self.signals: list[int] = []
-        self._minutes = minutes
+        self.signals: list[int] = []  # that came
+        self._abandon, self._minutes = abandon, minutes
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
         self._inside = False
         self._before: dict[int, Any] = {}

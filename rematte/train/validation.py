@@ -1,5 +1,6 @@
 """Measures a network on pictures that it was not trained on."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from rematte.errors import OutputError
-from rematte.network.matting_network import MattingNetwork
-from rematte.train.batches import Batches, Sample, held_out_samples
+from rematte.train.batches import Batches, Examples, needed
 from rematte.train.data import Index
-from rematte.train.distill import grafted
-from rematte.train.examples import Examples
-from rematte.train.passes import PREPARED, Passes
+from rematte.train.extras import Sample
+from rematte.train.passes import PREPARED, Passes, grafted
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
+
+_GREEN = (0.47, 1.0, 0.61)
 
 
 def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
@@ -24,55 +26,44 @@ def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
     With few pictures, none of a kind may be held out: then it is those that are trained
     on, and the figure is named accordingly.
     """
-    needed = {"matting": ("mattes", "backgrounds"), "segmentation": ("masks",)}
-    kinds = needed.get(phase.kind, ())
-    honest = all(getattr(kept, kind) for kind in kinds)
-    if not kinds:
-        filmed = bool(kept.filmed) or not (phase.filmed and trained.filmed)
-        honest = filmed and bool(kept.people or kept.masks)
-    parts = {name: items or getattr(trained, name) for name, items in kept.kinds()}
-    return Index(**parts), honest  # type: ignore[arg-type]
+    there = dict(kept.kinds()) | {"people": kept.people + kept.masks}
+    honest = all(there[kind] for kind in needed(replace(phase, segmentation=False)))
+    filmed = bool(kept.filmed) or not (phase.filmed and trained.filmed)
+    parts: Any = {name: items or getattr(trained, name) for name, items in kept.kinds()}
+    return Index(**parts), honest and filmed
 
 
 class Validation:
     """The held-out clips of a phase, and what its blocks are to give for them.
 
-    Args:
-        recipe: Settings of the run.
-        phase: Settings of the phase.
-        index: Pictures to measure on.
-        passes: The passes of the phase.
-        teacher: The network that labels, or None.
-        device: Where the network is.
+    `index` holds the pictures, and `passes` the network that is measured.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        phase: Phase,
-        index: Index,
-        passes: Passes,
-        teacher: MattingNetwork | None,
-        device: torch.device,
+        self, recipe: Recipe, index: Index, passes: Passes, device: torch.device
     ) -> None:
-        self.phase, self.teacher, self.device = phase, teacher, device
-        key = (recipe.run.seed,)
-        self.passes, self.clips = passes, list[Sample]()
-        if phase.kind != "segmentation":
-            self.clips = held_out_samples(index, phase, recipe.validate, key)
+        self.passes, self.device = passes, device
+        phase, validate, seed = passes.phase, recipe.validate, recipe.run.seed
+        plain = replace(phase, batch=1, augment=None)
+        kind: Any = "matting" if phase.kind == "matting" else "distill"
+        shown = replace(
+            plain, kind=kind, frames=(validate.frames,) * 2, size=(validate.size,) * 2,
+            high=None, segmentation=False, truth=0.0, clips=0.5, native=False,
+        )  # fmt: skip
+
+        def draw(phase: Phase, *key: int) -> Iterator[Sample]:
+            batches = Batches(index, phase, NO_AUGMENT, key, 0)
+            yield from (batches.make(at)[phase.kind] for at in range(validate.samples))
+
+        self.clips = [] if phase.kind == "segmentation" else list(draw(shown, seed))
         self.examples: Examples | None = None
         if phase.kind in PREPARED:
-            plain = replace(phase, batch=1, augment=None)
-            batches = Batches(index, plain, NO_AUGMENT, (*key, 1), 0)
-            samples = (
-                on_device(batches.make(at)[phase.kind], device)
-                for at in range(recipe.validate.samples)
-            )
-            rng = np.random.default_rng(key)
-            self.examples = Examples(passes.prepare(each, rng) for each in samples)
+            rng = np.random.default_rng((seed,))
+            drawn = (on_device(each, device) for each in draw(plain, seed, 1))
+            self.examples = Examples(passes.prepare(each, rng) for each in drawn)
 
     @torch.no_grad()
-    def measure(self) -> tuple[dict[str, float], torch.Tensor | None]:
+    def measure(self) -> tuple[dict[str, float], Tensor | None]:
         """Measure the network of the passes.
 
         Returns:
@@ -81,33 +72,31 @@ class Validation:
             frames with their alpha; "held_out_loss" in a phase on prepared examples;
             and a sheet of the clips, (3, H, W) in [0, 1], if any.
         """
-        errors: dict[bool, list[float]] = {False: [], True: []}  # by: filmed with alpha
+        phase, teacher, shown = (
+            self.passes.phase, self.passes.teacher, self.passes.network,
+        )  # fmt: skip
+        if teacher is not None and phase.kind == "decoder":
+            shown = grafted(shown, teacher)
+        # Where the phase is about a ratio, it is measured at the middle of it.
+        ratio = sum(phase.ratio) / 2
+        green = torch.tensor(_GREEN, device=self.device).view(3, 1, 1)
+        errors: dict[str, list[float]] = {}
         rows = []
-        shown = self.passes.network
-        if self.teacher is not None and self.phase.kind == "decoder":
-            shown = grafted(shown, self.teacher)
         for sample in self.clips:
             src, true = sample["src"].to(self.device), sample["pha"].to(self.device)
-            filmed = bool(sample.get("known", torch.zeros(1)).any())
-            if self.teacher is not None and self.phase.kind != "matting" and not filmed:
-                _, true, *_ = self.teacher(src)
-            # Where the phase is about a ratio, it is measured at the middle of it.
-            ratio = sum(self.phase.ratio) / 2 if self.phase.ratio != (1, 1) else 1.0
+            filmed = "known" in sample and bool(sample["known"].any())
+            if teacher is not None and phase.kind != "matting" and not filmed:
+                _, true, *_ = teacher(src)
             fgr, pha, *_ = shown(src, downsample_ratio=ratio)
-            errors[filmed].append(float((pha - true).abs().mean()) * 1e3)
-            green = torch.tensor([0.47, 1.0, 0.61], device=self.device).view(3, 1, 1)
+            name = "filmed_error" if filmed else "error"
+            errors.setdefault(name, []).append(float((pha - true).abs().mean()) * 1e3)
             over = pha * fgr + (1 - pha) * green
             parts = [src, true.expand_as(src), pha.expand_as(src), over]
             rows.append(torch.cat([part[0, -1] for part in parts], -1))
-        names = {False: "error", True: "filmed_error"}
-        figures = {
-            names[kind]: float(np.mean(found))
-            for kind, found in errors.items()
-            if found
-        }
+        figures = {name: float(np.mean(errors[name])) for name in sorted(errors)}
         if self.examples:
             losses = [
-                float(sum(self.passes(self.phase.kind, each, 1.0).values()))
+                float(sum(self.passes(phase.kind, each, 1.0).values()))
                 for each in (on_device(x, self.device) for x in self.examples.every())
             ]
             figures["held_out_loss"] = float(np.mean(losses))
@@ -119,7 +108,7 @@ def on_device(sample: Sample, device: torch.device) -> Sample:
     return {name: x.to(device, non_blocking=True) for name, x in sample.items()}
 
 
-def save_sheet(sheet: torch.Tensor, path: Path) -> None:
+def save_sheet(sheet: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] as a PNG.
 
     Raises:

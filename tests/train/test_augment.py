@@ -56,7 +56,7 @@ def layers() -> Layers:
 def varied(how: Augment, seed: int) -> tuple[Layers, Tensor]:
     draws = rng(seed)
     moved = vary(place(*layers(), SIZE, how, draws), how, draws)
-    return moved, finish(moved, how, draws)
+    return moved, finish(composite(moved), how, draws)
 
 
 @pytest.mark.parametrize("name", EVERY)

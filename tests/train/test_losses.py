@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.losses import (
     laplacian_pyramid,
     map_error,
     matting_loss,
     pyramid_loss,
-    segmentation_loss,
     temporal_loss,
 )
+from rematte.train.passes import Passes
+from rematte.train.recipe import Phase
 
 
 def test_a_constant_has_no_bands() -> None:
@@ -87,7 +89,14 @@ def test_segmentation() -> None:
     logits = torch.tensor([0.0, 2.0]).view(1, 1, 1, 1, 2)
     mask = torch.tensor([1.0, 0.0]).view(1, 1, 1, 1, 2)
     hand = (math.log(2) + math.log(1 + math.exp(2))) / 2
-    assert segmentation_loss(logits, mask).item() == pytest.approx(hand)
+    network = MattingNetwork()
+    with torch.no_grad():  # logits are the first of the maps
+        network.project_seg.conv.weight.copy_(torch.eye(16)[:1, :, None, None])
+        network.project_seg.conv.bias.zero_()
+    passes = Passes(network, None, Phase("s", "segmentation"))
+    sample = {"hidden": logits[0].expand(-1, 16, -1, -1), "mask": mask[0]}
+    loss = passes("segmentation", sample, 1.0)["segmentation"]
+    assert loss.item() == pytest.approx(hand)
 
 
 def test_map_error() -> None:

@@ -1,29 +1,26 @@
 """A decoder that is cut down: what it keeps of the wider one."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fakes import random_network, save_images
+from runs import quick, uneven_network
 from safetensors.torch import load_file, save_file
 
+from rematte.errors import InputError
 from rematte.network import matting_network
 from rematte.network.matting_network import MattingNetwork, Widths
-from rematte.train import Recipe, narrow, train
-from rematte.train.distill import capture
+from rematte.train import Recipe, narrow
+from rematte.train.blocks import capture
 from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run, Validate
+from rematte.train.setup import start_network
 
 
 @pytest.fixture
 def wide() -> MattingNetwork:
-    network = random_network().requires_grad_(False)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return network
+    return uneven_network().requires_grad_(False)
 
 
 def fast(monkeypatch: pytest.MonkeyPatch, *widths: object) -> MattingNetwork:
@@ -78,13 +75,19 @@ def test_a_run_starts_from_a_wider_network(tmp_path: Path) -> None:
         Validate(samples=1, frames=1, size=32),
         Run(str(tmp_path / "run"), workers=0),
     )
-    found = train(recipe, device="cpu", progress=False)
+    found = quick(recipe)
     was, now = load_file(start), load_file(found.weights)
     assert now["decoder.decode3.gru.hh.0.bias"].shape == (24,)
     same = {key for key in now if key in was and torch.equal(was[key], now[key])}
     kept = ("backbone.", "aspp.", "decoder.decode4.", "refiner.", "project_seg.")
     assert {key for key in now if key.startswith(kept)} <= same
     # What is resumed is not cut down again.
-    longer = dataclasses.replace(recipe.run, out=str(tmp_path / "run"))
-    again = train(dataclasses.replace(recipe, run=longer), resume=True, progress=False)
-    assert again.finished
+    assert quick(recipe, resume=True).finished
+
+
+def test_what_cannot_be_cut_down_is_named(tmp_path: Path) -> None:
+    start = tmp_path / "large.safetensors"
+    save_file(MattingNetwork("resnet50").state_dict(), start)
+    recipe = Recipe((), model=Model("mobilenetv3_fast", start=str(start)))
+    with pytest.raises(InputError, match=r"large\.safetensors is neither"):
+        start_network(recipe, [])

@@ -1,7 +1,6 @@
 """Phases that learn from prepared examples: what they compute, and what learns."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,23 @@ import pytest
 import torch
 from fakes import random_network, save_images
 from PIL import Image
+from runs import elsewhere, log, one_thread, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rematte.network.guided_filter import refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train import Recipe, edges, load_recipe, sequences, stopping, train
-from rematte.train.batches import Batches, native_sample, on_grid, panned, shrunk
+from rematte.train import Recipe, edges, filter, load_recipe, stopping
+from rematte.train.batches import (
+    Batches,
+    Examples,
+    native_sample,
+    on_grid,
+    panned,
+    shrunk,
+)
+from rematte.train.blocks import block_errors, block_examples, chains_of
 from rematte.train.data import Index, index
-from rematte.train.distill import block_errors, block_examples, chains_of
-from rematte.train.examples import Examples
-from rematte.train.journal import LOG
 from rematte.train.passes import Passes
 from rematte.train.recipe import (
     NO_AUGMENT,
@@ -38,18 +43,9 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
 @pytest.fixture
 def network() -> MattingNetwork:
-    network = random_network()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return network
+    return uneven_network()
 
 
 @pytest.fixture
@@ -123,9 +119,9 @@ def test_the_end_of_the_encoder_is_fed_by_the_students_beginning(
     )
     assert good is not None
     assert bad is not None
-    assert not torch.allclose(good["x"], bad["x"])
+    assert not torch.allclose(good["0.0"], bad["0.0"])
     for name in names:
-        assert torch.equal(good[name], bad[name])
+        assert torch.equal(good[f"0.{name}"], bad[f"0.{name}"])
     assert Passes(network, network, phase).learning() == list(names)
 
 
@@ -133,12 +129,13 @@ def test_what_was_cut_out_of_a_map_teaches_what_the_whole_does(
     network: MattingNetwork,
 ) -> None:
     """The place is the same in all arguments, and the margin does not count."""
-    chains = [("decoder.decode2",), ("decoder.decode0", "project_mat")]
-    src = torch.rand(1, 2, 3, 96, 128)
-    examples = block_examples(network, src, chains, 16, rng())
-    assert examples["0"].shape[-2:] == (16, 16)
+    chains = (("decoder.decode2",), ("decoder.decode0", "project_mat"))
+    phase = phase_of("blocks", blocks=chains, crop=16)
+    sample = {"src": torch.rand(1, 2, 3, 96, 128)}
+    examples = block_examples(network, network, sample, phase, rng())
+    assert examples["0.decoder.decode2"].shape[-2:] == (16, 16)
     assert examples["1.0"].shape[-2:] == (8, 8)
-    errors = block_errors(network, examples, chains, 16)
+    errors = block_errors(network, examples, phase)
     # The recurrent block looks further than the margin, but random weights hardly do.
     assert float(errors["project_mat"].detach()) < 1e-6
     assert float(errors["decoder.decode2"].detach()) < 1e-2
@@ -176,7 +173,7 @@ def test_a_pan_shows_the_photo_pixel_for_pixel() -> None:
 
 def test_clips_run_frame_by_frame(found: Index) -> None:
     (clip,) = [item for item in found.people if item.media.frames > 1]
-    shown = native_sample(clip, rng(2), 3, NO_AUGMENT)["src"]
+    shown = native_sample(clip, rng(2), NO_AUGMENT, 3)
     assert shown.shape == (3, 3, 96, 128)
 
 
@@ -241,14 +238,13 @@ def test_a_crop_shows_what_the_whole_picture_does(
     ratio: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edges, "_LOST", 1)
+    monkeypatch.setattr(filter, "_LOST", 1)
     src = disc["src"][0]
     picture = shrink(src, ratio)
-    hidden = edges.last_map(
-        network, picture[:, None].expand(-1, edges._WARM, -1, -1, -1)
-    )
+    hidden = filter.last_map(network, filter._still(picture))
     whole = refine(src, *network.refiner(picture, network.project_mat(hidden), hidden))
-    crops = edges.filter_examples(network, network, disc, 48, ratio, rng())
+    phase = phase_of("filter", crop=48, ratio=(ratio, ratio))
+    crops = filter.filter_examples(network, network, disc, phase, rng())
     assert crops is not None
     maps = network.refiner(crops["picture"], crops["coarse"], crops["hidden"])
     found = refine(crops["src"], *maps)
@@ -267,14 +263,15 @@ def test_a_crop_shows_what_the_whole_picture_does(
 def test_the_filter_learns_in_units_of_its_inputs(
     network: MattingNetwork, disc: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edges, "_LOST", 1)
-    crops = edges.filter_examples(network, network, disc, 48, 0.25, rng())
+    monkeypatch.setattr(filter, "_LOST", 1)
+    phase = phase_of("filter", crop=48, ratio=(0.25, 0.25))
+    crops = filter.filter_examples(network, network, disc, phase, rng())
     assert crops is not None
-    size = edges.input_sizes(network.refiner, [crops])
+    size = filter.input_sizes(network.refiner, [crops])
     weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
     before = weight.detach().clone()
     optimizer = torch.optim.Adam([weight], 1e-3)
-    edges.scale_steps(optimizer, weight, size)
+    filter.scale_steps(optimizer, weight, size)
     weight.grad = torch.ones_like(weight)
     optimizer.step()
     step = (before - weight.detach()) * size
@@ -308,11 +305,6 @@ def recipe_of(data: Data, folder: Path, phase: Phase, **run: Any) -> Recipe:
     )
 
 
-def lines(recipe: Recipe) -> list[dict[str, Any]]:
-    text = (Path(recipe.run.out) / LOG).read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
 ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
 
 
@@ -326,7 +318,7 @@ ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
             {"backbone.features.2", "backbone.features.3"},
         ),
         ("edges", {"truth": 0.5, "native": True}, ENDS),
-        ("sequences", {"native": True, "frames": (3, 3)}, set(sequences.BLOCKS)),
+        ("sequences", {"native": True, "frames": (3, 3)}, set(edges.BLOCKS)),
         ("sequences", {"blocks": (("decoder.decode2",),)}, {"decoder.decode2"}),
         ("filter", {"truth": 1.0}, {"refiner"}),
         ("segmentation", {"size": (32, 32)}, {"project_seg"}),
@@ -340,16 +332,16 @@ def test_only_the_part_of_a_phase_learns_and_it_does(
     settings: dict[str, Any],
     learning: set[str],
 ) -> None:
-    monkeypatch.setattr(edges, "_LOST", 1)
+    monkeypatch.setattr(filter, "_LOST", 1)
     phase = phase_of(kind, steps=12, batch=2, **settings)
     recipe = recipe_of(data, tmp_path, phase)
-    trained = train(recipe, device="cpu", progress=False)
+    trained = quick(recipe)
     was, now = load_file(recipe.model.start), load_file(trained.weights)
     assert was.keys() == now.keys()
     changed = {key for key in was if not torch.equal(was[key], now[key])}
     assert changed
     assert all(any(key.startswith(f"{m}.") for m in learning) for key in changed)
-    held = [line["held_out_loss"] for line in lines(recipe) if "held_out_loss" in line]
+    held = [line["held_out_loss"] for line in log(recipe, "held_out_loss")]
     assert held[-1] < held[0]
 
 
@@ -375,7 +367,7 @@ def test_a_phase_may_go_part_of_the_way(data: Data, tmp_path: Path) -> None:
         folder = tmp_path / str(way)
         folder.mkdir()
         phase = phase_of("blocks", blocks=(("decoder.decode4",),), way=way)
-        trained = train(recipe_of(data, folder, phase), device="cpu", progress=False)
+        trained = quick(recipe_of(data, folder, phase))
         weights.append(load_file(trained.weights)["decoder.decode4.gru.ih.0.weight"])
     torch.testing.assert_close(weights[1], weights[2].lerp(weights[0], 0.25))
     start = load_file(tmp_path / "0.0/start.safetensors")
@@ -437,20 +429,11 @@ def test_a_resumed_phase_of_examples_equals_an_unbroken_one(
     blocks = (("decoder.decode4",),)
     phase = phase_of("blocks", blocks=blocks, optimizer="soap", steps=3, way=0.5)
     recipe = recipe_of(data, tmp_path, phase)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        calls, part = 0, None
+    calls, part = 0, None
+    with one_thread():
         while part is None or not part.finished:
-            part = train(
-                recipe, device="cpu", progress=False, resume=True, minutes=1e-6
-            )
+            part = quick(recipe, resume=True, minutes=1e-6)
             calls += 1
-        whole = dataclasses.replace(recipe.run, out=str(tmp_path / "whole"))
-        unbroken = train(
-            dataclasses.replace(recipe, run=whole), device="cpu", progress=False
-        )
-    finally:
-        torch.set_num_threads(threads)
+        unbroken = quick(elsewhere(recipe, tmp_path / "whole"))
     assert calls == 3
     assert part.weights.read_bytes() == unbroken.weights.read_bytes()

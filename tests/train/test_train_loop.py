@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import torch
 from conftest import draw_disc, make_clip
 from fakes import save_images
 from PIL import Image
+from runs import elsewhere, log, one_thread, quick
 from safetensors.torch import load_file, save_file
 from test_data import encoded, make_shards, make_tar
 
@@ -24,18 +24,11 @@ import rematte
 from rematte.cli.app import main
 from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network.matting_network import MattingNetwork
-from rematte.train import Recipe, Trained, stopping, train
+from rematte.train import Recipe, load_recipe, stopping
+from rematte.train.blocks import block_errors, block_examples, block_names, capture
 from rematte.train.checkpoint import BEST, SETTINGS, STATE, WEIGHTS
-from rematte.train.distill import (
-    block_errors,
-    block_examples,
-    block_names,
-    capture,
-    distill_loss,
-    grafted,
-)
 from rematte.train.journal import LOG
-from rematte.train.passes import Passes
+from rematte.train.passes import Passes, grafted
 from rematte.train.recipe import (
     NO_AUGMENT,
     Data,
@@ -107,17 +100,12 @@ def mixed(tmp_path: Path, teacher: str) -> Recipe:
     )  # fmt: skip
 
 
-def elsewhere(recipe: Recipe, folder: Path, **changes: Any) -> Recipe:
-    run = dataclasses.replace(recipe.run, out=str(folder), **changes)
-    return dataclasses.replace(recipe, run=run)
-
-
-def quick(recipe: Recipe, **options: Any) -> Trained:
-    return train(recipe, device="cpu", progress=False, **options)
-
-
-def log(folder: Path | str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]
+def distilled(
+    student: MattingNetwork, teacher: MattingNetwork, sample: Any, **settings: Any
+) -> dict[str, torch.Tensor]:
+    return Passes(student, teacher, Phase("d", "distill", **settings))(
+        "distill", sample, 1.0
+    )
 
 
 def equal(a: object, b: object) -> bool:
@@ -143,8 +131,9 @@ def test_one_drawn_clip_is_learned_by_heart(tmp_path: Path) -> None:
         rates=Rates(1e-3, 1e-3, 1e-3), segmentation=False,
     )  # fmt: skip
     run = Run(str(tmp_path / "run"), workers=0, ema=0.0, log_every=1)
-    quick(Recipe((phase,), drawn(tmp_path), Model(), NO_AUGMENT, FEW, run))
-    lines = [line for line in log(run.out) if "loss" in line]
+    recipe = Recipe((phase,), drawn(tmp_path), Model(), NO_AUGMENT, FEW, run)
+    quick(recipe)
+    lines = log(recipe, "loss")
     assert lines[-1]["matting/alpha_l1"] < 0.01 < 0.1 < lines[0]["matting/alpha_l1"]
     assert lines[-1]["loss"] < lines[0]["loss"] / 10
 
@@ -160,25 +149,26 @@ def test_a_teacher_is_followed_block_by_block(
     )  # fmt: skip
     seldom = elsewhere(mixed, Path(mixed.run.out), save_every=100)
     quick(dataclasses.replace(seldom, phase=(phase,), augment=NO_AUGMENT))
-    losses = [line["loss"] for line in log(mixed.run.out) if "loss" in line]
+    losses = [line["loss"] for line in log(mixed, "loss")]
     assert sum(losses[-3:]) < most * sum(losses[:3])
-    held = [line["held_out_loss"] for line in log(mixed.run.out) if "error" in line]
+    held = [line["held_out_loss"] for line in log(mixed, "error")]
     assert held[-1] < held[0]
 
 
 def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:
     teacher = MattingNetwork(refiner="fast_guided_filter").eval()
     src = torch.rand(1, 2, 3, 48, 32)
-    chains = [(name,) for name in block_names(teacher)]
-    examples = block_examples(teacher, src, chains, 0, np.random.default_rng(0))
-    errors = block_errors(teacher, examples, chains, 0)
+    phase = Phase("b", "blocks")
+    rng = np.random.default_rng(0)
+    examples = block_examples(teacher, teacher, {"src": src}, phase, rng)
+    errors = block_errors(teacher, examples, phase)
     assert list(errors) == block_names(teacher)
     assert len(errors) == 24
     assert max(float(e.detach()) for e in errors.values()) < 1e-8
     unknown = torch.zeros(1, 1, 1, 1, 1)
     nothing = {"fgr": src, "pha": src[:, :, :1], "known": unknown}
     nothing["coloured"] = unknown
-    terms = distill_loss(teacher, teacher, {"src": src} | nothing, 1.0, 1.0)
+    terms = distilled(teacher, teacher, {"src": src} | nothing)
     assert sum(float(term.detach()) for term in terms.values()) == 0
     assert "maps" in terms
 
@@ -207,7 +197,7 @@ def test_the_truth_replaces_the_teacher_where_it_is_known() -> None:
         fgr, pha, *_ = teacher(src)
     known = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1, 1)
     batch = {"src": src, "fgr": fgr, "pha": 1 - pha, "known": known, "coloured": known}
-    terms = distill_loss(teacher, teacher, batch, 1.0, 0.0)
+    terms = distilled(teacher, teacher, batch, maps=0.0)
     hand = 5 * (1 - 2 * pha[:1]).abs().mean() / 2
     assert float(terms["alpha_l1"].detach()) == pytest.approx(float(hand), rel=1e-4)
     assert "maps" not in terms
@@ -219,7 +209,7 @@ def test_another_variant_is_followed_by_its_outputs() -> None:
     batch = {"src": src, "fgr": src, "pha": src[:, :, :1],
              "known": torch.zeros(1, 1, 1, 1, 1),
              "coloured": torch.zeros(1, 1, 1, 1, 1)}  # fmt: skip
-    terms = distill_loss(student, teacher, batch, 1.0, 1.0)
+    terms = distilled(student, teacher, batch)
     assert "maps" not in terms
     with capture(student, block_names(student)) as seen:
         student(src)
@@ -251,36 +241,27 @@ def test_parts_at_rate_0_stay() -> None:
 # Stopping and going on
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """With more, torch's backward pass differs between two runs of the same step."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     mixed: Recipe, tmp_path: Path
 ) -> None:
     """Bit for bit, over all phases; with a worker for the unbroken one."""
-    whole = quick(elsewhere(mixed, tmp_path / "whole", workers=1, save_every=100))
-    assert whole.finished
-    assert whole.steps == 10
+    unbroken = elsewhere(mixed, tmp_path / "whole", workers=1, save_every=100)
     calls, part = 0, None
-    while part is None or not part.finished:
-        part = quick(mixed, resume=True, minutes=1e-6)  # one step
-        calls += 1
-    assert calls == 10
+    with one_thread():
+        whole = quick(unbroken)
+        while part is None or not part.finished:
+            part = quick(mixed, resume=True, minutes=1e-6)  # one step
+            calls += 1
+    assert whole.finished
+    assert calls == whole.steps == 10
     one = torch.load(tmp_path / "whole" / STATE)
     other = torch.load(Path(mixed.run.out) / STATE)
     for key in ("at", "network", "mean", "optimizer", "scaler", "rng"):
         assert equal(one[key], other[key]), key
     assert whole.weights.read_bytes() == part.weights.read_bytes()
     steps, again = (
-        [line | {"seconds": 0} for line in log(folder) if "loss" in line]
-        for folder in (tmp_path / "whole", mixed.run.out)
+        [line | {"seconds": 0} for line in log(recipe, "loss")]
+        for recipe in (unbroken, mixed)
     )
     assert steps == again
 
@@ -312,8 +293,9 @@ def test_an_interrupt_leaves_a_checkpoint_that_loads_and_goes_on(
     assert quick(recipe, resume=True).steps == 2
 
 
+@pytest.mark.parametrize("error", [OSError, RuntimeError])  # torch raises the second
 def test_a_failed_write_keeps_the_checkpoint_before(
-    mixed: Recipe, monkeypatch: pytest.MonkeyPatch
+    mixed: Recipe, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     quick(mixed, minutes=1e-6)
     folder = Path(mixed.run.out)
@@ -321,10 +303,10 @@ def test_a_failed_write_keeps_the_checkpoint_before(
 
     def full(state: object, file: Any) -> None:
         file.write(b"half")
-        raise OSError("no space left")
+        raise error("no space left")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match=r"no space left.*; the previous checkpoint"):
+    with pytest.raises(OutputError, match=r"state\.pt .*no space left.*; the previous"):
         quick(mixed, resume=True, minutes=1e-6)
     assert (folder / STATE).read_bytes() == before
     assert not list(folder.glob(".*"))
@@ -494,5 +476,6 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert [line["step"] for line in log(tmp_path / "run") if "loss" in line] == [1, 2]
+    recipe = load_recipe(tmp_path / "r.toml")
+    assert [line["step"] for line in log(recipe, "loss")] == [1, 2]
     rematte.load_model(tmp_path / "run" / WEIGHTS)

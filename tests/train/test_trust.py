@@ -1,7 +1,6 @@
 """What researchers rely on: honest figures, used files, exact stops, own parts."""
 
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -15,11 +14,12 @@ import torch
 from conftest import draw_disc
 from fakes import random_network, save_images
 from PIL import Image
+from runs import changed, elsewhere, log, quick
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rematte.cli.app import main
-from rematte.errors import InputError, OutputError, WeightsError
+from rematte.errors import InputError, WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Extras, Recipe, dry_run, load_recipe, stopping, train
 from rematte.train.batches import Batches
@@ -63,42 +63,19 @@ def matting(tmp_path: Path) -> Recipe:
     return Recipe((phase,), data, Model(), NO_AUGMENT, FEW, run)
 
 
-def changed(recipe: Recipe, **settings: Any) -> Recipe:
-    """The recipe with other settings of its only phase."""
-    phase = dataclasses.replace(recipe.phase[0], **settings)
-    return dataclasses.replace(recipe, phase=(phase,))
-
-
-def lines(recipe: Recipe) -> list[dict[str, Any]]:
-    text = (Path(recipe.run.out) / LOG).read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def quick(recipe: Recipe, **options: Any) -> Any:
-    return train(recipe, device="cpu", progress=False, **options)
-
-
 # Held out
 
 
 def test_a_figure_on_trained_pictures_is_named_so(matting: Recipe) -> None:
     trained = quick(matting)
     assert not trained.held_out
-    assert [line["held_out"] for line in lines(matting) if "error" in line] == [
-        False
-    ] * 2
-    found = index(matting.data)
-    phase = matting.phase[0]
+    assert [line["held_out"] for line in log(matting, "error")] == [False] * 2
+    found, phase = index(matting.data), matting.phase[0]
     trained_on, kept = found.split(0.5)
     chosen, honest = held_out(trained_on, kept, phase)
     assert honest == bool(kept.mattes and kept.backgrounds)
-    nothing = found.split(0.0)[1]
-    assert (
-        held_out(found, nothing, phase) == (found._replace_unused(), False)
-        if hasattr(found, "_replace_unused")
-        else not held_out(found, nothing, phase)[1]
-    )
     assert chosen.mattes == (kept.mattes or trained_on.mattes)
+    assert not held_out(*found.split(0.0), phase)[1]
 
 
 def test_a_stop_measures_and_the_best_lies_beside_the_last(
@@ -107,7 +84,7 @@ def test_a_stop_measures_and_the_best_lies_beside_the_last(
     monkeypatch.setattr(stopping, "GRACE", 600.0)
     trained = quick(changed(matting, steps=50), minutes=1e-6)
     assert trained.steps == 1
-    figures = [line for line in lines(matting) if "error" in line]
+    figures = log(matting, "error")
     assert [line["step"] for line in figures] == [0, 1]
     assert trained.error == figures[-1]["error"]
     assert (Path(matting.run.out) / BEST).exists()
@@ -118,9 +95,8 @@ def test_the_best_is_kept_where_training_harms(matting: Recipe, tmp_path: Path) 
     model = Model(start=str(tmp_path / "start.safetensors"))
     harmful = changed(matting, rates=Rates(decoder=1.0), steps=3)
     recipe = dataclasses.replace(harmful, model=model)
-    run = dataclasses.replace(recipe.run, ema=0.0)
-    quick(dataclasses.replace(recipe, run=run))
-    first, *_, last = (line["error"] for line in lines(matting) if "error" in line)
+    quick(elsewhere(recipe, matting.run.out, ema=0.0))
+    first, *_, last = (line["error"] for line in log(matting, "error"))
     best = describe(Path(matting.run.out) / BEST)
     assert ("steps: 0" in best) == (first < last)
 
@@ -135,15 +111,20 @@ def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
         Image.fromarray(DISC.rgba[0]).save(tmp_path / f"{name}.png")
     (tmp_path / "p/notes.txt").write_text("x")
     Image.fromarray(DISC.alpha[0]).save(tmp_path / "p/q.mask.png")
+    (tmp_path / "p/empty").mkdir()
+    save_images(tmp_path / "p/clip", DISC.frames[:2])
+    Image.fromarray(DISC.frames[0]).save(tmp_path / "p/clip/.hidden.png")
     mattes = str(tmp_path / "m"), str(tmp_path / "rgba")
     found = index(Data(mattes=mattes, people=(str(tmp_path / "p"),)))
     assert len(found.mattes) == 2
+    assert [item.media.frames for item in found.people] == [2, 1]
     named = [text.removeprefix(f"{tmp_path}/") for text in found.unused]
     assert named == [
         "m/fgr/lonely.png: no partner in pha/",
         "m/pha/lost.png: no partner in fgr/",
-        "p/notes.txt: neither image, video nor folder of images",
-        "p/q.mask.png: neither image, video nor folder of images",
+        "p/empty: no images in it",
+        "p/notes.txt: neither image nor video",
+        "p/q.mask.png: a mask beside no picture, or not in data.masks",
     ]
 
 
@@ -195,8 +176,7 @@ def test_a_step_that_takes_too_long_is_left_out(
     assert state["at"][1] == 1
     monkeypatch.setattr(stopping, "GRACE", 600.0)
     resumed = quick(norm, resume=True)
-    whole = dataclasses.replace(norm.run, out=norm.run.out + "2")
-    unbroken = quick(dataclasses.replace(norm, run=whole))
+    unbroken = quick(elsewhere(norm, norm.run.out + "2"))
     assert resumed.weights.read_bytes() == unbroken.weights.read_bytes()
 
 
@@ -210,7 +190,7 @@ def test_a_step_may_take_several_batches(matting: Recipe) -> None:
     recipe = changed(matting, steps=2, accumulate=3)
     quick(recipe, extras=Extras(augment=count))
     assert len(calls) == 6
-    assert [line["step"] for line in lines(recipe) if "loss" in line] == [1, 2]
+    assert [line["step"] for line in log(recipe, "loss")] == [1, 2]
 
 
 # What a run leaves
@@ -219,8 +199,7 @@ def test_a_step_may_take_several_batches(matting: Recipe) -> None:
 def test_weights_state_how_they_were_made(
     matting: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = dataclasses.replace(matting.run, licence="CC-BY-4.0")
-    trained = quick(dataclasses.replace(matting, run=run))
+    trained = quick(elsewhere(matting, matting.run.out, licence="CC-BY-4.0"))
     assert main(["weights", "info", str(trained.weights)]) == 0
     out = capsys.readouterr().out
     for text in (
@@ -234,29 +213,6 @@ def test_weights_state_how_they_were_made(
         assert text in out
 
 
-def test_the_same_run_makes_the_same_file(matting: Recipe) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        one = quick(matting).weights.read_bytes()
-        run = dataclasses.replace(matting.run, out=matting.run.out + "2")
-        assert quick(dataclasses.replace(matting, run=run)).weights.read_bytes() == one
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_a_full_disk_leaves_no_part(
-    matting: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: object) -> None:
-        raise RuntimeError("[enforce fail] unexpected pos 64 vs 0")  # torch's way
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match=r"state\.pt cannot be written"):
-        quick(matting)
-    assert not list(Path(matting.run.out).glob(".*"))
-
-
 def test_a_missing_backbone_is_reported_in_one_line(
     matting: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +224,7 @@ def test_a_missing_backbone_is_reported_in_one_line(
     with pytest.raises(
         WeightsError, match="imagenet: the encoder of mobilenetv3 cannot"
     ):
-        start_network(recipe)
+        start_network(recipe, [])
 
 
 def test_without_a_terminal_there_are_lines(
@@ -339,7 +295,7 @@ def test_fine_tuning_measures_both(filmed: Data, tmp_path: Path) -> None:
         run=Run(str(tmp_path / "run"), workers=0),
     )
     quick(recipe)
-    first = next(line for line in lines(recipe) if "error" in line)
+    first, *_ = log(recipe, "error")
     assert first["error"] == 0  # the start is the teacher
     assert first["filmed_error"] > 0
 
@@ -365,7 +321,7 @@ def test_a_network_an_augmentation_and_a_loss_of_ones_own(matting: Recipe) -> No
 
     quick(matting, extras=Extras(network=Mine, augment=darker, loss=loss))
     assert max(seen) <= 0.5
-    assert all("matting/mine" in line for line in lines(matting) if "loss" in line)
+    assert all("matting/mine" in line for line in log(matting, "loss"))
 
 
 def test_a_dry_run_says_what_would_be_done(matting: Recipe) -> None:

@@ -1,0 +1,198 @@
+"""Learning block by block from what a teacher's blocks get and give.
+
+Knows no files.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from rematte.errors import InputError
+from rematte.network.matting_network import MattingNetwork
+from rematte.train.extras import Sample
+from rematte.train.losses import map_error
+from rematte.train.recipe import Phase
+
+Seen = dict[str, tuple[Sequence[Any], Tensor]]
+_MARGIN = 4  # pixels that a block looks around
+
+
+def block_names(network: MattingNetwork) -> list[str]:
+    """Return the names of the blocks that are matched one by one, in order."""
+    names = []
+    for name, child in network.backbone.named_children():
+        # `features` of MobileNetV3 and the layers of ResNet are rows of blocks.
+        rows = child.children() if isinstance(child, nn.Sequential) else ()
+        inside = [f"backbone.{name}.{number}" for number, _ in enumerate(rows)]
+        names += inside or [f"backbone.{name}"]
+    decoder = [f"decoder.decode{level}" for level in (4, 3, 2, 1, 0)]
+    return [*names, "aspp", *decoder, "project_mat"]
+
+
+def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
+    """Return the chains of blocks that a phase of kind blocks or encoder trains.
+
+    Raises:
+        InputError: If a name is no block of the network.
+    """
+    names = block_names(network)
+    if phase.kind == "encoder":
+        names = [name for name in names if name.startswith(("backbone.", "aspp"))]
+        chains = [tuple(name for each in phase.blocks for name in each) or tuple(names)]
+    else:
+        chains = list(phase.blocks) or [(name,) for name in names]
+    unknown = [name for chain in chains for name in chain if name not in names]
+    if unknown:
+        raise InputError(
+            f"blocks of phase {phase.name}: {unknown[0]} is no block of this network; "
+            f"the blocks are {', '.join(names)}"
+        )
+    return chains
+
+
+@contextmanager
+def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Seen]:
+    """Record what goes into and comes out of blocks while the network runs.
+
+    Yields:
+        Arguments and first result of each block, by its name.
+    """
+    seen: Seen = {}
+
+    def hook(name: str) -> Any:
+        def record(module: nn.Module, arguments: tuple[Any, ...], out: Any) -> None:
+            seen[name] = arguments, out[0] if isinstance(out, tuple) else out
+
+        return record
+
+    handles = [
+        network.get_submodule(name).register_forward_hook(hook(name)) for name in names
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def last_frame(network: MattingNetwork, src: Tensor, names: Sequence[str]) -> Seen:
+    """Run over clips (B, T, 3, H, W), and record blocks in their last frame.
+
+    Returns:
+        Tensors that go into each block and its first result. The states are those
+        before that frame, so that nothing depends on who learns from them.
+    """
+    states: list[Tensor | None] = [None] * 4
+    with capture(network, names) as seen:
+        for frame in src.unbind(1):
+            _, _, *states = network(frame, *states)
+    for name, (arguments, out) in seen.items():
+        given = [x for x in arguments if isinstance(x, Tensor)]
+        if None in arguments:  # before a first frame; zeros are the same state
+            gru: Any = network.get_submodule(f"{name}.gru")
+            given.append(torch.zeros_like(out[:, : gru.channels]))
+        seen[name] = given, out
+    return seen
+
+
+def block_examples(
+    student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
+    rng: Generator,
+) -> Sample:  # fmt: skip
+    """Compute what chains of blocks get and are to give in the last frame of clips.
+
+    Returns:
+        The arguments of each chain, "NUMBER.POSITION", and its output, "NUMBER.NAME".
+    """
+    chains = chains_of(phase, student)
+    names = sorted({name for chain in chains for name in (chain[0], chain[-1])})
+    seen = last_frame(teacher, sample["src"], names)
+    found: Sample = {}
+    for number, chain in enumerate(chains):
+        maps = [*seen[chain[0]][0], seen[chain[-1]][1]]
+        if phase.crop and max(maps[-1].shape[-2:]) > phase.crop:
+            maps = _cut(maps, phase.crop, rng)
+        *arguments, found[f"{number}.{chain[-1]}"] = maps
+        found |= {f"{number}.{at}": x for at, x in enumerate(arguments)}
+    return found
+
+
+def _cut(maps: list[Tensor], side: int, rng: Generator) -> list[Tensor]:
+    """Cut the same place out of maps, of which some have half of the last one's size.
+
+    The last one's size decides; the place lies on even pixels of it.
+    """
+    whole = maps[-1].shape[-2:]
+    size = [min(side, length) // 2 * 2 for length in whole]
+    top, left = (
+        2 * int(rng.integers(0, (length - kept) // 2 + 1))
+        for length, kept in zip(whole, size, strict=True)
+    )
+    cut = []
+    for x in maps:
+        step = 1 if x.shape[-2:] == whole else 2
+        rows = slice(top // step, (top + size[0]) // step)
+        cut.append(x[..., rows, left // step : (left + size[1]) // step])
+    return cut
+
+
+def encoder_examples(
+    student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
+    rng: Generator,
+) -> Sample:  # fmt: skip
+    """Compute what the end of the encoder is to learn, fed by the student's beginning.
+
+    The encoder recognises what a picture shows, and costs a fraction of the network.
+
+    Returns:
+        The input of the first block, "0.0", and the teacher's output of each, "0.NAME".
+    """
+    (chain,) = chains_of(phase, student)
+    frames = sample["src"].flatten(0, 1)
+    with torch.no_grad(), capture(teacher, chain) as wanted:
+        teacher.aspp(teacher.backbone(frames)[-1])
+    with torch.no_grad(), capture(student, chain[:1]) as got:
+        student.aspp(student.backbone(frames)[-1])
+    return {"0.0": got[chain[0]][0][0]} | {f"0.{n}": wanted[n][1] for n in chain}
+
+
+def block_errors(
+    student: MattingNetwork, sample: Sample, phase: Phase
+) -> dict[str, Tensor]:
+    """Return `map_error` of each block that has a target, by its name.
+
+    The first block of a chain gets the prepared maps, each other what the one before
+    it gives.
+    """
+    errors = {}
+    for number, chain in enumerate(chains_of(phase, student)):
+        keys = [f"{number}.{at}" for at in range(len(sample))]
+        x = [sample[key] for key in keys if key in sample]
+        for name in chain:
+            block = student.get_submodule(name)
+            out = block(*x, 1) if hasattr(block, "gru") else block(*x)
+            x = [out[0] if isinstance(out, tuple) else out]
+            if (target := sample.get(f"{number}.{name}")) is None:
+                continue
+            mine = x[0]
+            # What was cut lacks its surroundings, so that a margin does not count.
+            if phase.crop and phase.crop in target.shape[-2:]:
+                inside = (..., slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
+                mine, target = mine[inside], target[inside]
+            errors[name] = map_error(mine, target)
+    return errors
+
+
+def block_loss(
+    student: MattingNetwork, sample: Sample, phase: Phase
+) -> dict[str, Tensor]:
+    """Return the mean of `block_errors`."""
+    errors = list(block_errors(student, sample, phase).values())
+    loss = torch.stack(errors).mean()
+    # The decoder gets the encoder's last map; the others mostly help it.
+    return {phase.kind: loss + errors[-1] if phase.kind == "encoder" else loss}
