@@ -389,6 +389,8 @@ class Jobs:
         result["copies"] = []
         try:
             for path, name in files:
+                if job.state != "running":  # it was cancelled meanwhile
+                    return
                 result["copies"].append(copy_out(path, self._output, name).name)
         except OSError as error:
             why = error.strerror or error

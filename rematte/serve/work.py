@@ -1,5 +1,6 @@
 """Functions for worker processes: examine an upload, convert it."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,7 +48,8 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
 
     Returns:
         "width", "height", "frames" (None if unknown), "rate", "photo" (whether it is
-        one), "bytes", and the "ratios" of the three qualities.
+        one), "sound" (whether it has any), "bytes", and the "ratios" of the three
+        qualities.
 
     Raises:
         InputError: If it is not a video, or damaged at its beginning.
@@ -63,6 +65,7 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
         "frames": info.frames,
         "rate": float(info.rate),
         "photo": info.still,
+        "sound": "sound" in info.beside,
         "bytes": path.stat().st_size,
         "ratios": [
             round(choose_ratio(info.width, info.height, way), 4)
@@ -174,6 +177,7 @@ def convert(
         options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
         if job.status == "failed":
+            job.error = _for_page(job.error, Path(scratch))
             return job
         report("", job.frames, job.frames)
         try:
@@ -182,6 +186,14 @@ def convert(
             job.notes.append(f"no small video to play here: {error}")
     job.seconds = time.monotonic() - begin
     return job
+
+
+def _for_page(error: str, scratch: Path) -> str:
+    """Say an error without what the user of the page has neither typed nor seen."""
+    error = error.replace(str(scratch / FILES["alpha"]), "the small copy for viewing")
+    if re.match(r"person .*: nobody is there then; ", error):
+        return "nobody is where the person was clicked; click on them again"
+    return error
 
 
 def _make_options(

@@ -153,6 +153,18 @@ def test_presets_make_what_their_receivers_take(
         assert Path(server.jobs.backgrounds.resolve(f"ready:{name}")).is_file()
 
 
+def test_errors_do_not_name_the_copy_for_viewing(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: Any, job: Any, *args: Any) -> None:
+        job.status, job.error = "failed", f"{job.outputs['alpha']}: the disk is full"
+
+    monkeypatch.setattr(work, "convert_job", fail)
+    settings = check_settings({"outputs": ["webp"], "preset": "whatsapp"})
+    job = work.convert(Fake(), clip, tmp_path, settings, "green", lambda *_: None)
+    assert job.error == "the small copy for viewing: the disk is full"
+
+
 def test_a_sticker_is_short_and_what_is_painted_fits_it(
     server: Server, tmp_path: Path, make_clip: Callable[..., Path]
 ) -> None:
@@ -210,14 +222,15 @@ def test_finished_files_are_copied_and_replace_nothing(
 def test_a_job_that_is_cancelled_while_it_is_copied_leaves_no_copy(
     server: Server, clip: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, stuck = set(output.iterdir()), output / "cancelled_alpha.mp4"
+    before, stuck = set(output.iterdir()), output / "cancelled_composition.mp4"
+    copied: list[Path] = []
     id = server.upload(clip, "cancelled.mp4").json()["id"]
 
     def copy_and_cancel(*args: Any) -> Path:
         copy = copy_out(*args)
-        if copy == stuck:  # a folder is not deleted, and the queue goes on
-            copy.unlink()
-            copy.mkdir()
+        copied.append(copy)
+        copy.unlink()
+        copy.mkdir()  # a folder is not deleted, and the queue goes on
         server.jobs.cancel(server.jobs.get(id))  # type: ignore[arg-type]
         return copy
 
@@ -226,6 +239,7 @@ def test_a_job_that_is_cancelled_while_it_is_copied_leaves_no_copy(
     server.wait(id, lambda job: job["state"] == "cancelled")
     server.wait(id, lambda job: set(output.iterdir()) == {*before, stuck})
     stuck.rmdir()
+    assert copied == [stuck]  # the other file was not copied any more
     monkeypatch.undo()
     assert server.start(id).status_code == 204
     assert server.wait_done(id)["state"] == "done"

@@ -99,11 +99,48 @@ def test_a_click_keeps_or_leaves_out_a_person(page: Page) -> None:
     assert [a > 200 for a in alpha(page)] == [True, False]
     page.keyboard.press("Control+z")
     assert min(alpha(page)) > 200
+
+
+def test_a_click_on_nobody_is_taken_back(page: Page) -> None:
+    look_at(page, 5)
+    page.get_by_label("Keep one person").check()
+    click(page, LEFT)
     click(page, (0.5, 0.05))
-    expect(page.locator(".busy")).to_contain_text("click on a person", timeout=LONG)
-    expect(page.get_by_role("button", name="Try again")).to_be_visible()
-    page.get_by_role("button", name="Clear").click()
+    said = page.locator(".chosen")
+    expect(said).to_have_text(
+        "Nobody is there. Click on a person. One person is kept", timeout=LONG
+    )
+    assert [a > 200 for a in alpha(page)] == [True, False]
+    page.get_by_role("button", name="Undo").click()
+    expect(said).to_have_text("")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
     assert min(alpha(page)) > 200
+    click(page, (0.5, 0.05))
+    expect(said).to_have_text("Nobody is there. Click on a person.", timeout=LONG)
+    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
+    assert min(alpha(page)) > 200
+
+
+def test_a_preview_that_fails_is_tried_again(page: Page) -> None:
+    refused = {"status": 422, "json": {"error": "the process was killed; try it again"}}
+    page.route("**/cutout", lambda route: route.fulfill(**refused))
+    page.locator(".moment .step-on").click()
+    expect(page.locator(".busy")).to_have_text("The process was killed; try it again.")
+    page.unroute("**/cutout")
+    page.get_by_role("button", name="Try again").click()
+    assert min(alpha(page)) > 200
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+
+
+def test_a_new_part_keeps_the_preview(page: Page) -> None:
+    look_at(page, 5)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_role("button", name="Start here").click()
+    expect(page.locator(".part")).to_have_text("Only 0:00.8 will be converted")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".part")).to_have_text("")
+    assert not [url for url in asked if "cutout" in url or "still/frame" in url]
 
 
 def test_areas_are_painted_by_mouse_and_by_keys(page: Page) -> None:
@@ -174,6 +211,12 @@ def test_a_part_is_converted_and_played(page: Page, tmp_path: Path) -> None:
                 canvas.width * .8, canvas.height * .6, 1, 1).data)"""
         )
         assert np.abs(np.array(shown[:3]) - right).max() < 40
+    player.locator(".view").select_option("original")
+    for name in (".chip", ".wipe", ".wiped"):
+        expect(player.locator(name).first).to_be_hidden()
+    player.locator(".view").select_option("alpha")
+    player.get_by_role("button", name="Compare").click()
+    expect(player.locator(".wipe")).to_be_visible()
     player.get_by_role("button", name="Next frame").click()
     expect(player.locator(".clock")).to_have_text("0:00.1 / 0:00.2")
     player.get_by_role("button", name="Sound off").click()

@@ -176,6 +176,16 @@ def test_a_part_is_converted_with_the_choice(
     assert (views[2][32, 20].min() > 230, views[2][32, 76].max() < 25) == (True, True)
 
 
+def test_a_conversion_without_the_chosen_person_says_so(
+    server: Server, id: str
+) -> None:
+    nobody = {"x": 0.5, "y": 0.5, "at": 0.1, "keep": True}
+    server.start(id, outputs=["alpha"], choice={"person": nobody})
+    job = server.wait_done(id)
+    assert job["state"] == "failed"
+    assert job["error"] == "nobody is where the person was clicked; click on them again"
+
+
 class Gate:
     """A process whose first call waits to be let through."""
 

@@ -39,6 +39,14 @@ COUNT = """
   };
 """
 
+# Notes what is announced.
+SAID = """
+  window.said = [];
+  const live = document.getElementById("live");
+  new MutationObserver(() => said.push(live.textContent)).observe(
+    live, { childList: true, characterData: true, subtree: true });
+"""
+
 
 @pytest.fixture(scope="module")
 def browser(launch: Callable[..., Any]) -> Iterator[Any]:
@@ -167,7 +175,7 @@ def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video at all\n" * 100)
     page.set_input_files("#files", [str(tmp_path / "text.mp4")])
     expect(page.locator(".uploads .failed")).to_contain_text(
-        "not a video FFmpeg can read", timeout=LONG
+        re.compile(r"Not a video FFmpeg can read; .*name\."), timeout=LONG
     )
     page.locator(".uploads button").click()
     expect(page.locator(".uploads li")).to_have_count(0)
@@ -186,7 +194,11 @@ def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="Remove the background").first.click()
     expect(added).to_have_count(0)
     page.set_input_files("#common [name=upload]", str(tmp_path / "text.mp4"))
-    expect(page.locator("#common .picked")).to_contain_text("not a video", timeout=LONG)
+    picked = page.locator("#common .picked")
+    expect(picked).to_contain_text("text.mp4: not a video", timeout=LONG)
+    expect(picked).to_have_class(re.compile("failed"))
+    page.locator("#common").get_by_label("Studio").check()
+    expect(picked).to_be_empty()
 
 
 def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
@@ -307,7 +319,7 @@ def test_choices_for_all_are_remembered_and_a_clip_may_differ(
     expect(page.locator(".card[data-state=done]")).to_have_count(2, timeout=LONG)
     links = page.locator(".downloads a")
     for number, kind in enumerate(("webp", "webm")):
-        made = re.compile(rf"Transparent \.{kind} · [\d.]+\u00a0KB")
+        made = re.compile(rf"Transparent \.{kind} · [1-9][\d.]*\u00a0(KB|bytes)")
         expect(links.nth(number)).to_have_text(made)
     with page.expect_download() as caught:
         page.get_by_role("link", name="Download all 2").click()
@@ -320,6 +332,30 @@ def test_choices_for_all_are_remembered_and_a_clip_may_differ(
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Clear 2 finished").click()
     expect(cards).to_have_count(1)
+
+
+def test_what_is_started_together_goes_from_the_top(page: Page, tmp_path: Path) -> None:
+    photo, clip = tmp_path / "me.png", make_clip(tmp_path / "clip.mp4", 2)
+    Image.new("RGB", (40, 30), (90, 60, 200)).save(photo)
+    for path in (clip, clip, photo):
+        upload(page, path)
+    legends = page.locator(".look > legend")
+    expect(legends.nth(0)).to_have_text("Choose who is cut out")
+    expect(legends.nth(1)).to_have_text("Look at a moment, and choose who is cut out")
+    receiver, tint = page.get_by_label("For", exact=True).first, "#common [name=tint]"
+    for name, colour in ("slides", "#ffffff"), ("", "#78ff9b"):  # white is for slides
+        receiver.select_option(name)
+        expect(page.locator(tint)).to_have_value(colour)
+    choose_fast(page)
+    page.evaluate(SAID)
+    page.get_by_role("button", name="Start all 3").press("Enter")
+    expect(page.locator(".card[data-state=done]")).to_have_count(3, timeout=LONG)
+    said = page.evaluate("said")
+    assert "3 clips were started." in said
+    assert not [text for text in said if text.endswith("Waiting")]
+    assert said.index("me.png: Running") < said.index("clip.mp4: Running")
+    expect(page.locator(".card").nth(1).locator(".player")).to_be_visible(timeout=LONG)
+    expect(page.locator(".card").nth(1).locator(".mute")).to_be_hidden()  # no sound
 
 
 def test_tabs_share_one_connection(page: Page, tmp_path: Path) -> None:
@@ -374,6 +410,16 @@ def test_errors_are_sentences_of_the_page(
     served.end(signal.SIGKILL)
     start(page)
     expect(page.locator(".card .refused")).to_have_text("The connection was lost.")
+    page.set_input_files("#files", str(tmp_path / "clip.mp4"))
+    expect(page.locator(".uploads .failed")).to_contain_text("The connection was lost.")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator("#offline")).to_be_in_viewport()
+    serve(served.folder, served.port)
+    # What concerned the lost connection goes, and the file needs not be chosen again.
+    expect(page.locator(".card .refused")).to_be_hidden(timeout=LONG)
+    page.locator(".uploads").get_by_role("button", name="Try again").click()
+    expect(page.locator(".card")).to_have_count(2, timeout=LONG)
+    expect(page.locator(".uploads li")).to_have_count(0)
     page.close()
 
 

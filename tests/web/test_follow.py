@@ -14,14 +14,17 @@ WIDTH, HEIGHT, RATIO = 960, 540, 0.4
 # Draws bright squares, 60 pixels wide, where the script says, and follows them.
 SCRIPT = """
 import {Follower} from './package/src/follow.js';
-const {width, height, ratio, scenes} = JSON.parse(process.argv[1]);
+const {width, height, ratio, scenes, least} = JSON.parse(process.argv[1]);
 const log = {steps: [], moves: [], resets: 0, held: 0};
 const engine = {
   async step(pixels, w, h, r) {
     const coarse = [w, h].map(side => Math.floor(side * Math.fround(r)));
     log.steps.push([w, h, ...coarse]);
     const matte = pixels.slice();
-    for (let at = 0; at < matte.length; at += 4) matte[at + 3] = matte[at];
+    // What is too small is not seen.
+    for (let at = 0; at < matte.length; at += 4) {
+      matte[at + 3] = r < least ? 0 : matte[at];
+    }
     return matte;
   },
   reset() { log.resets++; },
@@ -74,8 +77,8 @@ def node(script: str, given: dict[str, Any]) -> Any:
     return json.loads(done.stdout)
 
 
-def follow(*scenes: list[tuple[int, int]], gray: int = 10) -> Any:
-    given = {"width": WIDTH, "height": HEIGHT, "ratio": RATIO}
+def follow(*scenes: list[tuple[int, int]], gray: int = 10, least: float = 0) -> Any:
+    given = {"width": WIDTH, "height": HEIGHT, "ratio": RATIO, "least": least}
     drawn = [{"squares": squares, "gray": gray} for squares in scenes]
     return node(SCRIPT, given | {"scenes": drawn})
 
@@ -114,6 +117,22 @@ def test_nobody_and_everybody_is_seen_whole() -> None:
     for done in (nobody, everybody):
         assert all(frame["window"] is None for frame in done["frames"])
         assert all(frame["wrong"] == 0 for frame in done["frames"])
+
+
+def test_people_far_away_are_seen_from_the_first_frame_on() -> None:
+    places = [[(200 + 4 * n, 200 + 2 * n)] for n in range(60)]
+    done = follow(*places, least=0.6)
+    assert [frame["wrong"] for frame in done["frames"]] == [0] * 60
+    assert all(frame["window"] for frame in done["frames"][1:])
+    assert done["held"] == 0
+    # Where nobody is, a larger copy is seen now and then alone.
+    nobody = follow(*[[]] * 40, least=0.6)
+    larger = [n for n, step in enumerate(nobody["steps"]) if step[2] > 384]
+    assert len(nobody["steps"]) == 40 + len(larger)
+    assert len(larger) == 3
+    # Who comes in far away later is seen then.
+    later = follow(*[[]] * 10, *[[(500, 300)]] * 30, least=0.6)
+    assert all(frame["wrong"] == 0 for frame in later["frames"][20:])
 
 
 def test_a_cut_resets_the_window() -> None:

@@ -363,6 +363,7 @@ window.rematte = {
   seek: time => source.seek(time),
   step,
   tensors: () => matter.tensors(),
+  window: () => matter.window(),
   file: () => source.file,
   measure: measureAll,
   behind,

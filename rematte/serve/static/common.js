@@ -41,6 +41,7 @@ export const ownLook = kept(LOOK);
 export function makeCommon(cards, announce) {
   let state = { jobs: [], backgrounds: [], speeds: {} };
   let shown = ""; // the part of the state that matters here
+  const together = new Set(); // ids of clips that were started as one
   const choices = makeSettings(form, (value) => {
     remember(value);
     follow();
@@ -52,7 +53,8 @@ export function makeCommon(cards, announce) {
     else localStorage.setItem(CLOSED, "yes");
   });
 
-  const ready = () => [...cards.values()].filter((card) => card.job().state === "ready");
+  // As they are on the page, so that what runs is in sight.
+  const ready = () => [...cards.values()].filter((card) => card.job().state === "ready").reverse();
   const done = () => state.jobs.filter((job) => job.state === "done");
 
   /** Show what depends on the choices, or on the clips. */
@@ -96,6 +98,7 @@ export function makeCommon(cards, announce) {
     const failed = [];
     let count = 0;
     for (const card of ready()) {
+      together.add(card.job().id);
       await card.start().then(() => { count += 1; }, (error) => failed.push(`${card.job().name} (${error.message})`));
     }
     if (failed.length) refuse(words().unstarted(list(failed)));
@@ -117,6 +120,8 @@ export function makeCommon(cards, announce) {
     speeds: () => state.speeds,
     say,
     follow,
+    /** Whether a clip was started with others; asked once. */
+    startedTogether: (id) => together.delete(id),
     /** Take what the server says. */
     update(next) {
       state = next;

@@ -4,7 +4,7 @@ import { makeLook } from "./look.js";
 import { makePlayer } from "./player.js";
 import * as server from "./server.js";
 import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, rateOf, toSettings } from "./settings.js";
-import { list, size, translate, words } from "./words.js";
+import { list, sentence, size, translate, words } from "./words.js";
 
 const template = document.getElementById("job-card");
 // Outputs of photos are played like those of videos.
@@ -69,7 +69,7 @@ export function makeCard(id, common, own, kept) {
       refuse("");
       await action();
     } catch (error) {
-      refuse(error.message);
+      refuse(sentence(error.message, job.name));
     }
   }
 
@@ -152,7 +152,7 @@ export function makeCard(id, common, own, kept) {
     find(".earlier").hidden = !earlier.length;
     if (!newest || shown === newest.run) return;
     shown = newest.run;
-    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), rateOf(job.info, newest.settings));
+    player.show(server.jobAddress(id, `files/playable?run=${shown}`), newest.settings.outputs.map((kind) => SHOWN_AS[kind] ?? kind), rateOf(job.info, newest.settings), job.info.sound);
     find(".downloads").replaceChildren(...makeLinks(newest));
     for (const link of card.querySelectorAll(".downloads a")) link.className = "button";
     find(".earlier ul").replaceChildren(...earlier.map((result) => {
@@ -165,7 +165,8 @@ export function makeCard(id, common, own, kept) {
   }
 
   function sayNotes({ notes, copies }) {
-    const all = copies?.length ? [...notes, words().copies(list(copies))] : notes;
+    const said = notes.map((note) => sentence(note, job.name));
+    const all = copies?.length ? [...said, sentence(words().copies(list(copies)))] : said;
     find(".notes").replaceChildren(...all.map((note) => {
       const item = document.createElement("li");
       item.textContent = note;
@@ -213,6 +214,7 @@ export function makeCard(id, common, own, kept) {
     if (!before) {
       find("h3").textContent = job.name;
       card.classList.toggle("photo", Boolean(job.info.photo));
+      if (job.info.photo) find(".look > legend").dataset.word = "lookPhoto";
       look.open(job.info, job.settings.choice);
     }
     const busy = job.state === "queued" || job.state === "running";
@@ -222,7 +224,7 @@ export function makeCard(id, common, own, kept) {
       find(".setup").hidden = busy;
       find(".setup").open = !busy && job.state !== "done";
       find(".error").hidden = !job.error;
-      find(".error").textContent = job.error;
+      find(".error").textContent = job.error && sentence(job.error, job.name);
       showResults();
       say();
     }
@@ -234,6 +236,7 @@ export function makeCard(id, common, own, kept) {
   return {
     element: card, update, say, follow, start,
     job: () => job,
+    forget: () => refuse(""),
     offer: choices.offer,
     seconds,
   };

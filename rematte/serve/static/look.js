@@ -3,7 +3,7 @@
 import { makePaint } from "./paint.js";
 import { clock, makeScrub } from "./scrub.js";
 import { jobAddress, load, post } from "./server.js";
-import { sentences, words } from "./words.js";
+import { sentence, sentences, words } from "./words.js";
 
 const WAIT = 150; // until a moment that is scrubbed over is looked at [ms]
 const JUDGED = 2000; // until it is asked how sure the cut-out is [ms]
@@ -44,6 +44,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   let seen = false;
   let verdict = null;
   let problem = "";
+  let missed = false; // whether the last click was on nobody, and was taken back
   let made = false; // whether the cut-out shown is the one asked for
 
   const value = (name) => tools.querySelector(`[name^=${name}]:checked`)?.value ?? tools.querySelector(`select[name=${name}]`)?.value;
@@ -54,16 +55,28 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
 
   function change(next) {
     before.push(choice);
-    choice = { ...choice, ...next };
-    undone();
+    choose({ ...choice, ...next });
   }
 
-  function undone() {
+  function choose(next) {
+    const seen = next.person !== choice.person || next.marks !== choice.marks;
+    choice = next;
+    missed = false;
     scrub.setPart(choice);
     kept.set(choice);
     changed();
     say();
-    refresh();
+    if (seen) refresh();
+  }
+
+  /** Take back a click on nobody, and what can be undone of it. */
+  function takeBack({ person }) {
+    before = before.filter((each) => each.person !== person);
+    const last = before.at(-1);
+    choose({ ...choice, person: last?.person ?? null });
+    if (["start", "end", "marks"].every((name) => last?.[name] === choice[name])) before.pop();
+    missed = true;
+    say();
   }
 
   function clicked([x, y]) {
@@ -84,9 +97,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   }
 
   find(".undo").addEventListener("click", () => {
-    if (!before.length) return;
-    choice = before.pop();
-    undone();
+    if (before.length) choose(before.pop());
   });
   find(".clear").addEventListener("click", () => change({ person: null, marks: [] }));
   card.querySelector(".look").addEventListener("keydown", (event) => {
@@ -144,7 +155,12 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
         };
         replace(cutout, content);
       },
-      failed(text) { problem = text || words().noPreview; say(); },
+      failed(text) {
+        // The server has no other word for it.
+        if (choice.person && text?.startsWith("nobody is there")) { takeBack(choice); return; }
+        problem = text ? sentence(text) : words().noPreview;
+        say();
+      },
     });
   }
 
@@ -191,8 +207,8 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
     find(".again").hidden = problem === "";
     const doubt = verdict && ["nobody", "unsure", "edges"].find((name) => verdict[name]);
     find(".verdict").textContent = !verdict ? ""
-      : doubt ? sentences([words()[doubt], words().closer]) : words().sureHere;
-    find(".chosen").textContent = describe();
+      : doubt ? sentences([words()[doubt], ...(doubt === "edges" ? [] : [words().closer])]) : words().sureHere;
+    find(".chosen").textContent = sentences([missed ? words().missed : "", describe()].filter(Boolean));
     find(".undo").disabled = !before.length;
     find(".clear").disabled = !choice.person && !choice.marks.length;
     find(".whole").disabled = choice.start === null && choice.end === null;

@@ -3,7 +3,7 @@
 import { makeCommon, ownChoices, ownLook } from "./common.js";
 import { makeCard } from "./job.js";
 import { listen, upload } from "./server.js";
-import { switchLanguage, translate, words } from "./words.js";
+import { sentence, switchLanguage, translate, words } from "./words.js";
 
 const find = (id) => document.getElementById(id);
 const cards = new Map();
@@ -34,7 +34,13 @@ function addFile(file) {
   function fail(text) {
     row.classList.add("failed");
     row.querySelector("progress").hidden = true;
-    status.textContent = text?.replace(`${file.name}: `, "") ?? words().lost;
+    status.textContent = text === null ? words().lost : sentence(text, file.name);
+    if (text === null) {
+      const again = document.createElement("button");
+      again.dataset.word = "tryAgain";
+      again.onclick = () => { row.remove(); addFile(file); };
+      button.before(again);
+    }
     button.textContent = "✕";
     delete button.dataset.word;
     button.dataset.wordLabel = "remove";
@@ -91,9 +97,10 @@ listen((state) => {
       cards.set(job.id, made);
       find("jobs").prepend(made.element);
     }
-    if (cards.get(job.id).update(job)) {
-      announce(`${job.name}: ${words().states[job.state]}`);
-    }
+    if (!cards.get(job.id).update(job)) continue;
+    // Of clips that were started together, one sentence is said.
+    if (common.startedTogether(job.id) && job.state === "queued") continue;
+    announce(`${job.name}: ${words().states[job.state]}`);
   }
   const there = new Set(state.jobs.map((job) => job.id));
   for (const [id, card] of cards) {
@@ -105,6 +112,9 @@ listen((state) => {
   common.update(state);
   find("jobs-title").hidden = cards.size === 0;
   showTitle(state.jobs);
-}, (reached) => { find("offline").hidden = reached; });
+}, (reached) => {
+  if (reached && !find("offline").hidden) for (const card of cards.values()) card.forget();
+  find("offline").hidden = reached;
+});
 
 say();

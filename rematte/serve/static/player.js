@@ -24,6 +24,7 @@ export function makePlayer(card) {
   Object.assign(video, { loop: true, playsInline: true, preload: "auto" });
   let held = []; // panels of the video
   let rate = 25;
+  let compared = true; // with the original, by the slider
 
   const squares = document.createElement("canvas");
   squares.width = squares.height = 2 * SQUARE;
@@ -115,8 +116,10 @@ export function makePlayer(card) {
     find(".full").textContent = document.fullscreenElement === player ? words().small : words().full;
     for (const option of view.options) option.textContent = words().views[option.value];
     tint.hidden = view.value !== "colour";
+    wipe.hidden = !compared || view.value === "original";
     for (const chip of player.querySelectorAll(".chip")) chip.hidden = wipe.hidden;
-    find(".wiped").setAttribute("aria-pressed", String(!wipe.hidden));
+    find(".wiped").hidden = view.value === "original"; // there is nothing to compare it with
+    find(".wiped").setAttribute("aria-pressed", String(compared));
   }
 
   function fail() {
@@ -128,7 +131,7 @@ export function makePlayer(card) {
   press(".step-back", () => step(-1));
   press(".step-on", () => step(1));
   press(".mute", () => { video.muted = !video.muted; say(); });
-  press(".wiped", () => { wipe.hidden = !wipe.hidden; say(); draw(); });
+  press(".wiped", () => { compared = !compared; say(); draw(); });
   press(".full", () => (document.fullscreenElement ? document.exitFullscreen() : player.requestFullscreen()));
   player.addEventListener("fullscreenchange", () => { say(); draw(); });
   for (const input of [wipe, tint]) input.addEventListener("input", draw);
@@ -144,8 +147,13 @@ export function makePlayer(card) {
   let address = "";
   return {
     say,
-    /** Show the small video at an address, which was made of a result with these outputs. */
-    show(next, outputs, framesPerSecond) {
+    /**
+     * Show the small video at an address, which was made of a result with these outputs.
+     *
+     * `sound` is false where the clip has none; older lists of clips do not say.
+     */
+    show(next, outputs, framesPerSecond, sound) {
+      find(".mute").hidden = sound === false;
       address = next;
       rate = framesPerSecond;
       load(next, {

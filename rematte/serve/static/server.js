@@ -74,7 +74,8 @@ export function load(address, how) {
       setTimeout(again, AWAY);
       return;
     }
-    if (answer.status === 202) setTimeout(again, POLL);
+    if (!wanted()) ignored?.(); // something newer was asked for meanwhile
+    else if (answer.status === 202) setTimeout(again, POLL);
     else if (answer.ok) ready(content);
     else failed(JSON.parse(await content.text()).error);
   }, urgent);

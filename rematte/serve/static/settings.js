@@ -1,7 +1,7 @@
 // What to make of clips: a form for all of them, and one for each that differs.
 
 import * as server from "./server.js";
-import { list, translate, words } from "./words.js";
+import { list, sentence, translate, words } from "./words.js";
 
 const template = document.getElementById("settings");
 const STORE = "rematte-settings";
@@ -15,6 +15,7 @@ const LONGEST = { whatsapp: 10, telegram: 3 }; // what they take of a clip [s]
 const MOST_RATE = { web: 30, slides: 30, whatsapp: 15, telegram: 30 }; // frames/s of what they get
 const NETWORK_SHARE = 0.5; // as on the server
 const OVER = ["mp4", "jpg"];
+const WHITE = "#ffffff"; // what slides get in place of green
 const DEFAULT = {
   receiver: "", clear: true, format: "mov", mp4: true, alpha: false, background: "#78ff9b", quality: "balanced",
 };
@@ -112,8 +113,9 @@ export function makeSettings(form, changed) {
 
   function read() {
     const chosen = form.background.value;
-    const slides = form.receiver.value === "slides" && value.receiver !== "slides";
-    if (slides && value.background === DEFAULT.background) form.tint.value = "#ffffff";
+    const [before, now] = [value.receiver, form.receiver.value].map((each) => each === "slides");
+    if (now && !before && value.background === DEFAULT.background) form.tint.value = WHITE;
+    if (before && !now && value.background === WHITE) form.tint.value = DEFAULT.background;
     value = {
       receiver: form.receiver.value,
       clear: form.clear.checked,
@@ -129,6 +131,7 @@ export function makeSettings(form, changed) {
 
   find(".settings").addEventListener("input", (event) => {
     if (event.target.name === "tint") form.background.value = "colour";
+    tell("");
     if (event.target.type !== "file") read();
   });
 
@@ -136,16 +139,20 @@ export function makeSettings(form, changed) {
     const [file] = form.upload.files;
     form.upload.value = "";
     if (!file) return;
-    const state = find(".picked");
-    state.textContent = words().adding(file.name);
+    tell(words().adding(file.name));
     try {
       waited = `file:${await server.addBackground(file)}`;
-      state.textContent = "";
+      tell("");
       choose(waited);
     } catch (error) {
-      state.textContent = error.message;
+      tell(sentence(error.message), true);
     }
   });
+
+  function tell(text, failed = false) {
+    find(".picked").textContent = text;
+    find(".picked").classList.toggle("failed", failed);
+  }
 
   function choose(background) {
     if (!files.some(({ id }) => background === `file:${id}`)) return;
@@ -166,7 +173,7 @@ export function makeSettings(form, changed) {
       const remove = item.querySelector("button");
       remove.setAttribute("aria-label", words().discard(name));
       remove.addEventListener("click", () => {
-        server.removeBackground(id).catch((error) => { find(".picked").textContent = error.message; });
+        server.removeBackground(id).catch((error) => tell(sentence(error.message), true));
       });
       return item;
     }));

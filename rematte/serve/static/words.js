@@ -26,6 +26,7 @@ const WORDS = {
     views: { mp4: "Over the background", squares: "Transparent", colour: "Over a colour", alpha: "Alpha matte", original: "Original" },
     smallVersion: "This is a small version for viewing, at most two minutes long. The files to download have the full size and length.",
     look: "Look at a moment, and choose who is cut out",
+    lookPhoto: "Choose who is cut out",
     original: "Original",
     cutout: "Cut-out",
     making: "Making the preview…",
@@ -58,6 +59,7 @@ const WORDS = {
     clearChoice: "Clear",
     keptOne: "One person is kept",
     droppedOne: "One person is left out",
+    missed: "Nobody is there. Click on a person.",
     outside: "chosen outside the part: choose again within it",
     added: (count) => count === 1 ? "1 area painted in" : `${count} areas painted in`,
     erased: (count) => count === 1 ? "1 area painted out" : `${count} areas painted out`,
@@ -92,6 +94,7 @@ const WORDS = {
     noPreview: "No preview",
     sure: (name) => `Remove ${name} and everything made from it?`,
     nothing: "Choose at least one thing to make.",
+    bytes: (count) => count === 1 ? "1\u00a0byte" : `${count}\u00a0bytes`,
   },
   zh: {
     ...SETTING_WORDS.zh,
@@ -116,6 +119,7 @@ const WORDS = {
     views: { mp4: "带背景", squares: "透明", colour: "纯色背景", alpha: "Alpha 遮罩", original: "原片" },
     smallVersion: "这里播放的是为本页制作的小尺寸版本，最长两分钟。下载的文件是完整尺寸和长度。",
     look: "查看某一时刻，选择抠出谁",
+    lookPhoto: "选择抠出谁",
     original: "原片",
     cutout: "抠像",
     making: "正在制作预览……",
@@ -148,6 +152,7 @@ const WORDS = {
     clearChoice: "清除",
     keptOne: "只保留一人",
     droppedOne: "去掉了一人",
+    missed: "那里没有人。请点击一个人。",
     outside: "选人的时刻在片段之外：请在片段内重新选择",
     added: (count) => `涂抹保留 ${count} 处`,
     erased: (count) => `涂抹去除 ${count} 处`,
@@ -182,6 +187,7 @@ const WORDS = {
     noPreview: "无法预览",
     sure: (name) => `删除 ${name} 以及由它生成的所有文件？`,
     nothing: "请至少选择一种输出。",
+    bytes: (count) => `${count}\u00a0字节`,
   },
 };
 
@@ -198,8 +204,19 @@ export const list = (texts) => texts.join(language === "zh" ? "、" : ", ");
 /** Whole sentences, one after the other. */
 export const sentences = (texts) => texts.join(language === "zh" ? "" : " ");
 
+/**
+ * A message of the server as a sentence of the page, without the name of its own file.
+ *
+ * A name of another file at its beginning stays as it is.
+ */
+export function sentence(text, name) {
+  const own = name && text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
+  return own.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1)).replace(/[^.!?…。]$/, "$&.");
+}
+
 /** A number of bytes in words. */
 export function size(bytes) {
+  if (bytes < 1e3) return words().bytes(bytes);
   const [unit, name] = bytes < 1e6 ? [1e3, "KB"] : bytes < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
   const number = bytes / unit;
   return `${number < 10 ? Number(number.toFixed(1)) : Math.round(number)}\u00a0${name}`;

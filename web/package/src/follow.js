@@ -1,7 +1,8 @@
 // One window that follows people, so that the network sees them larger; the same rule as
 // `rematte live --region auto`, without looking ahead. The coarse pass keeps its size and
 // moves in whole cells, with which the recurrent states are moved exactly. Now and then the
-// network glances at the whole frame, with states of its own, for people who come in.
+// network glances at the whole frame, with states of its own, for people who come in. Where
+// it sees nobody, it looks at a larger copy now and then, for people far away.
 
 import {contains, findBoxes, pad, union} from './boxes.js';
 
@@ -18,6 +19,7 @@ const CELL = 16; // side of the network's coarsest cell [pixels of the coarse pa
 const [WAIT, MOST_WAIT] = [15, 120];
 const SELDOM = 4; // where whole frames are seen, one matte in so many is searched
 const GLANCE = 8; // frames from one glance at the whole frame to the next
+const [LARGER, AGAIN] = [2, 16]; // how much larger that copy is; frames from one to the next
 // How much larger than necessary a new window is, and one that replaces a too small one.
 const [ROOM, MORE_ROOM] = [1.1, 1.3];
 const WORTH = 0.75; // a smaller window must save a quarter of the pixels
@@ -34,6 +36,8 @@ export class Follower {
   #can = false; // whether there is room for a smaller window
   #count = 0;
   #since = 0;
+  /** @type {?number} When the last larger copy was seen; null before the first frame. */
+  #looked = null;
   #wait = WAIT;
   /** @type {?Box} */
   #people = null;
@@ -54,6 +58,7 @@ export class Follower {
     this.engine.reset();
     this.#forgetGlances();
     this.#shape = '';
+    this.#looked = null;
     this.window = null;
   }
 
@@ -86,8 +91,7 @@ export class Follower {
     const {window} = this;
     const rgba = await this.#step(pixels, width, height, window);
     this.#count++;
-    if (this.#can) await this.#learn(pixels, rgba);
-    return rgba;
+    return this.#can ? this.#learn(pixels, rgba) : rgba;
   }
 
   /**
@@ -110,11 +114,12 @@ export class Follower {
    *
    * @param {Uint8ClampedArray} pixels
    * @param {Uint8ClampedArray} rgba
+   * @returns {Promise<Uint8ClampedArray>} The matte; another one if somebody is far away.
    */
   async #learn(pixels, rgba) {
     const [width, height] = this.#size;
     const {window} = this;
-    if (!window && this.#count % SELDOM) return;
+    if (!window && this.#count % SELDOM && this.#looked !== null) return rgba;
     const every = Math.max(1, Math.round(2 / (window ?? {ratio: 2 * this.#ratio}).ratio));
     const boxes = findBoxes(rgba, width, height, every);
     if (window && (this.#count - this.#since) % GLANCE === 0) {
@@ -124,12 +129,34 @@ export class Follower {
       const seen = findBoxes(whole, width, height, Math.max(1, Math.round(1 / this.#ratio)));
       boxes.push(...seen.filter(box => !contains(boxOf(window), box)));
     }
-    await this.#choose(boxes.length ? union(boxes) : null);
-    if (this.window && this.window !== window && this.window.step !== window?.step) {
-      // The new window starts with what the network sees in it now.
-      this.engine.reset();
-      await this.#step(pixels, width, height, this.window);
-    }
+    const far = !window && !boxes.length && this.#count - (this.#looked ?? -AGAIN) >= AGAIN;
+    if (far) await this.#lookFar(pixels);
+    else await this.#choose(boxes.length ? union(boxes) : null);
+    this.#looked ??= 0;
+    if (!this.window || this.window === window || this.window.step === window?.step) return rgba;
+    // The new window starts with what the network sees in it now.
+    this.engine.reset();
+    const seen = await this.#step(pixels, width, height, this.window);
+    return far ? seen : rgba;
+  }
+
+  /**
+   * Look for people in a larger copy of the whole frame, and at once where they are.
+   *
+   * @param {Uint8ClampedArray} pixels
+   */
+  async #lookFar(pixels) {
+    const [width, height] = this.#size;
+    const ratio = Math.min(1, LARGER * this.#ratio);
+    const states = this.engine.exchange(null);
+    const whole = await this.engine.step(pixels, width, height, ratio);
+    this.engine.dispose(this.engine.exchange(states));
+    this.#looked = this.#count;
+    const boxes = findBoxes(whole, width, height, Math.max(1, Math.round(1 / ratio)));
+    if (!boxes.length) return;
+    this.#people = union(boxes);
+    const box = pad(this.#people, this.#size);
+    await this.#lookIn(box, this.#needed(box) * ROOM);
   }
 
   /** @param {?Box} people */

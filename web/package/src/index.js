@@ -115,7 +115,7 @@ export class Matter {
    * @param {{ratio?: number, region?: 'full' | 'auto'}} [options] `ratio` is the size of the
    *   small copy relative to the frame, in (0, 1]; it follows from `size` by default. With the
    *   region `auto` the network sees a window that follows the people, in which they are
-   *   larger; alpha is 0 outside.
+   *   larger; alpha is 0 outside. Where nobody is seen, it now and then sees a larger copy.
    * @returns {Promise<Matte>}
    * @throws {RangeError} If the frame is too small.
    */
