@@ -51,7 +51,7 @@ ALLOWED = {
             "video",
         ),
     },
-    "conversion": {"engines", "matting", "options", "prefetch", "video"},
+    "conversion": {"engines", "matting", "options", "prefetch", "video", "weights"},
     "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},
     "convert": {"conversion", "engines", "matter", "matting", "options", "video"},
     "resume": {
@@ -65,7 +65,7 @@ ALLOWED = {
     "live": {"conversion", "matter", "matting", "options", "video"},
     "serve": {
         *("conversion", "convert", "engines", "inspect", "matter", "matting"),
-        *("options", "video", "workers"),
+        *("options", "video", "weights", "workers"),
     },
     "evaluate": {"engines", "matting", "video"},
     "inspect": {"conversion", "engines", "matting", "options", "video"},

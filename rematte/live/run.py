@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from rematte.conversion.needs import need
-from rematte.engines.choose import load_for
 from rematte.errors import InputError, OutputError
 from rematte.live.controls import Controls, Presence
 from rematte.live.recording import Recorder, Recording, check_recording
@@ -255,8 +254,7 @@ def _build(
         f"every {1e3 / info.rate:.0f} ms, so {lighter} takes its place; name weights "
         "(--weights) to decide yourself"
     )
-    model = load_for(options.engine, lighter)
-    return _build(model, None, info, renderers, stats, options)
+    return _build(lighter, None, info, renderers, stats, options)
 
 
 def _describe_raw(

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rematte.conversion.presets import PRESETS
-from rematte.engines.choose import load_for
 from rematte.engines.graph import BUNDLED
 from rematte.errors import InputError
 from rematte.matting.loop import choose_ratio
@@ -172,8 +171,7 @@ def convert(
             )
         if model == BUNDLED:
             named, quality = for_quality(None, settings["quality"], None)
-            settings = settings | {"quality": quality}
-            model = load_for("auto", named)
+            model, settings = named or model, settings | {"quality": quality}
         options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
         if job.status == "failed":

@@ -19,7 +19,7 @@ from test_server import Server, error
 from torch import Tensor
 
 from rematte.conversion.presets import PRESETS
-from rematte.engines.graph import ALL_BUNDLED, BUNDLED
+from rematte.engines.graph import BUNDLED
 from rematte.errors import OutputError
 from rematte.options import Options
 from rematte.serve import jobs, processes, work
@@ -27,6 +27,7 @@ from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
 from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
+from rematte.weights.registry import FAST
 from rematte.workers.planning import Job
 
 
@@ -336,4 +337,4 @@ def test_fast_is_the_fast_network(
     for quality in ("fast", "balanced"):
         settings = check_settings({"outputs": ["mp4"], "quality": quality})
         work.convert(BUNDLED, clip, tmp_path, settings, "green", lambda *_: None)
-    assert made == [(ALL_BUNDLED[1], "balanced"), (BUNDLED, "balanced")]
+    assert made == [(FAST, "balanced"), (BUNDLED, "balanced")]
