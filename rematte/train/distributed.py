@@ -1,7 +1,6 @@
 """Data-parallel training over the processes that torchrun starts."""
 
 import os
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -9,8 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rematte.engines.device import choose_device
-
-Network = TypeVar("Network", bound=nn.Module)
+from rematte.network.matting_network import MattingNetwork
 
 
 class Processes:
@@ -34,7 +32,7 @@ class Processes:
         # A pass uses only one of the two projections.
         return DistributedDataParallel(passes, ids, find_unused_parameters=True)
 
-    def synchronise(self, network: Network) -> Network:
+    def synchronise(self, network: MattingNetwork) -> MattingNetwork:
         """Let BatchNorm take its statistics over all GPUs; others keep their own."""
         if self.device.type != "cuda":
             return network

@@ -133,9 +133,10 @@ def input_sizes(refiner: nn.Module, samples: Sequence[Sample]) -> Tensor:
 
 
 def scale_steps(
-    optimizer: torch.optim.Optimizer, weight: nn.Parameter, size: Tensor
+    optimizer: torch.optim.Optimizer, refiner: nn.Module, samples: Sequence[Sample]
 ) -> None:
-    """Divide each step of a weight by the size of its input; see `input_sizes`."""
+    """Divide the steps of the first weight by `input_sizes` of some samples."""
+    weight, size = refiner.get_parameter("conv.0.weight"), input_sizes(refiner, samples)
     before: list[Tensor] = []
 
     def remember(*arguments: object) -> None:

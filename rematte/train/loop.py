@@ -28,7 +28,7 @@ from rematte.train.batches import Batch, Batches, Examples, load
 from rematte.train.data import index
 from rematte.train.distributed import Processes
 from rematte.train.extras import Extras, Sample
-from rematte.train.filter import input_sizes, scale_steps
+from rematte.train.filter import scale_steps
 from rematte.train.journal import Journal
 from rematte.train.passes import PREPARED, Passes
 from rematte.train.recipe import Phase, Recipe
@@ -246,12 +246,10 @@ class _Run:
         key, rank = (self.recipe.run.seed, self.phase_at), self.processes.rank
         how, more = self.recipe.augment, self.extras.augment
         steps = range(self.step * phase.accumulate, phase.steps * phase.accumulate)
-        if not phase.examples:
-            return self._load_batches(
-                Batches(self.trained, phase, how, key, rank, more), steps
-            )
-        single = dataclasses.replace(phase, batch=1)
+        single = dataclasses.replace(phase, batch=1) if phase.examples else phase
         drawn = Batches(self.trained, single, how, key, rank, more)
+        if not phase.examples:
+            return self._load_batches(drawn, steps)
         bar = tqdm(
             self._load_batches(drawn, range(phase.examples)), "examples",
             phase.examples, disable=not self.journal.bar, leave=False,
@@ -264,10 +262,9 @@ class _Run:
                 "find the people in them"
             )
         if phase.kind == "filter":
-            weight = self.network.get_parameter("refiner.conv.0.weight")
             few = [examples.draw(np.random.default_rng(at), 8) for at in range(8)]
             few = [on_device(each, self.device) for each in few]
-            scale_steps(self.optimizer, weight, input_sizes(self.network.refiner, few))
+            scale_steps(self.optimizer, self.network.refiner, few)
 
         def draw(at: int) -> Batch:
             rng = np.random.default_rng((*key, at, 4, rank))
@@ -304,11 +301,9 @@ class _Run:
                         loss = torch.stack(list(terms.values())).sum()
                         self.scaler.scale(loss / phase.accumulate).backward()
                         for key, term in terms.items():
-                            key, share = (
-                                f"{name}/{key}",
-                                term.detach() / phase.accumulate,
-                            )
-                            report[key] = report.get(key, 0.0) + share
+                            share = term.detach() / phase.accumulate
+                            before = report.get(f"{name}/{key}", 0.0)
+                            report[f"{name}/{key}"] = before + share
         except StepAbandonedError:
             for buffer, value in buffers:  # as if the step had not begun
                 buffer.copy_(value)

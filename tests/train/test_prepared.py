@@ -271,7 +271,7 @@ def test_the_filter_learns_in_units_of_its_inputs(
     weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
     before = weight.detach().clone()
     optimizer = torch.optim.Adam([weight], 1e-3)
-    filter.scale_steps(optimizer, weight, size)
+    filter.scale_steps(optimizer, network.refiner, [crops])
     weight.grad = torch.ones_like(weight)
     optimizer.step()
     step = (before - weight.detach()) * size
