@@ -221,7 +221,13 @@ def load_recipe(
             f"recipe {path} cannot be read ({error}); give a TOML file or one of "
             f"{', '.join(_bundled())}"
         ) from error
-    for key, value in table.pop("on", {}).get(on, {}).items():
+    devices = table.pop("on", {})
+    known = isinstance(devices, dict) and devices.keys() <= {"cpu", "cuda", "mps"}
+    if not known or not all(isinstance(each, dict) for each in devices.values()):
+        raise ValueError(
+            f"on must hold tables named on.cpu, on.cuda or on.mps, got {devices!r}"
+        )
+    for key, value in devices.get(on, {}).items():
         _put(table, key, value)
     for text in overrides:
         key, equals, words = text.partition("=")

@@ -133,6 +133,14 @@ def test_what_is_wrong_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("words", ["on = 3\n", "[on]\ncpu = 3\n", "[on.gpu]\n"])
+def test_devices_are_named_tables(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(words)
+    with pytest.raises(ValueError, match=r"on must hold tables named on\.cpu, "):
+        load_recipe(path)
+
+
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_recipe(tmp_path / "none.toml")
