@@ -551,4 +551,8 @@ def test_the_keyboard_is_enough(open_page: Opener) -> None:
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.value") == "white"
     assert page.is_checked("input[name=view][value=white]")
+    page.focus("#empty [data-source=sample]")
+    page.keyboard.press("Enter")
+    wait(page, "document.getElementById('empty').hidden", timeout=60_000)
+    assert page.evaluate("document.activeElement.id") == "pause"
     page.context.close()

@@ -50,7 +50,9 @@ async function step() {
   const matte = await matter.matte({data: pixels, width, height}, {ratio});
   const shown = await looks(matte, now, matter);
   draw(at.canvas, shown, now, now === 'blur' ? input.canvas : behind[now], Boolean(recording));
+  const left = at.empty.contains(document.activeElement);
   at.empty.hidden = true;
+  if (left) at.pause.focus(); // what was pressed is gone
   at.record.disabled = false; // the canvas has the size of the picture
   tellFigures(begin, matte.milliseconds, `${width}×${height}`);
   return {width, height, ratio, given: pixels, shown};
