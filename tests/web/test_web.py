@@ -501,6 +501,24 @@ def test_axe_finds_nothing(open_page: Opener, clip: Path, scheme: str) -> None:
     page.context.close()
 
 
+def test_what_is_said_already_is_not_announced_again(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          window.said = [];
+          for (const each of document.querySelectorAll('[role=status]')) {
+            new MutationObserver(() => said.push(each.textContent)).observe(
+              each, {childList: true, characterData: true, subtree: true});
+          }
+        }"""
+    )
+    for _ in range(2):
+        page.click("#theme")
+    assert page.evaluate("said") == []
+    for _ in range(2):
+        page.click("#language")
+    assert len(page.evaluate("said")) == 2  # the engine, in the other language and back
+
+
 def test_it_can_be_installed(browser: Any, server: Server) -> None:
     page = browser.new_page()
     page.goto(server.address)

@@ -8,7 +8,7 @@ import {saving} from './saving.js';
 import {cameras, Source} from './source.js';
 import {Told} from './told.js';
 import {looks} from './views.js';
-import {change, place, say} from './words.js';
+import {change, place, put, say} from './words.js';
 
 const VIEWS = ['green', 'white', 'transparent', 'blur', 'image', 'video', 'alpha', 'foreground'];
 const STATES = ['r1', 'r2', 'r3', 'r4'];
@@ -103,14 +103,14 @@ function tell(...words) {
 
 function sayAll() {
   place();
-  at.message.textContent = told.length ? say(...told) : '';
+  put(at.message, told.length ? say(...told) : '');
   at.canvas.setAttribute('aria-label', say('canvas'));
   at.pause.textContent = say(source.video.paused ? 'play' : 'pause');
   at.record.textContent = say(recording ? 'stop' : 'record');
+  at.saved.textContent = at.saved.download && say('saved', at.saved.download);
   const dark = document.documentElement.dataset.theme === 'dark';
   at.theme.textContent = say(dark ? 'light' : 'dark');
-  at.engine.textContent = matter
-    ? say('ready', say(matter.backend), matter.threads) : say('loading');
+  put(at.engine, matter ? say('ready', say(matter.backend), matter.threads) : say('loading'));
   for (const option of at.backend.options) option.textContent = say(option.value);
   at.size.options[LONGER_SIDES.length - 1].textContent = say('original');
   at.ratio.options[0].textContent = say('automatic');
