@@ -298,6 +298,8 @@ class Jobs:
             busy = job.id in self._processes
         if not busy:  # else its thread does that
             self.discard(job.id)
+            self._measured = float("-inf")
+            self._notify()
 
     def close(self) -> None:
         """Stop; running jobs are queued again when the folder is opened again."""

@@ -277,6 +277,15 @@ def test_all_files_come_in_one_zip(server: Server, clip: Path) -> None:
         assert len(set(archive.namelist())) == count
 
 
+def test_removed_files_use_no_space(server: Server, clip: Path) -> None:
+    id = server.upload(clip).json()["id"]
+    before, version = server.jobs.state()["used"], server.jobs.version
+    size = server.jobs.get(id).info["bytes"]  # type: ignore[union-attr]
+    server.client.delete(f"api/jobs/{id}")
+    assert server.jobs.state()["used"] <= before - size
+    assert server.jobs.version > version
+
+
 def test_a_zip_is_made_part_by_part(tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.write_bytes(os.urandom(5_000_000))

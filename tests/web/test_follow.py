@@ -21,9 +21,8 @@ const engine = {
     const coarse = [w, h].map(side => Math.floor(side * Math.fround(r)));
     log.steps.push([w, h, ...coarse]);
     const matte = pixels.slice();
-    // What is too small is not seen.
     for (let at = 0; at < matte.length; at += 4) {
-      matte[at + 3] = r < least ? 0 : matte[at];
+      matte[at + 3] = r < least ? 0 : matte[at]; // what is too small is not seen
     }
     return matte;
   },

@@ -175,6 +175,9 @@ def test_png_pictures(
     path = save(page, source, "png", tmp_path)
     expected = "people-cutout.zip is saved, with 10 frames and without sound."
     assert page.text_content("#outcome") == expected
+    page.click("#language")
+    assert page.text_content("#download") == "保存 people-cutout.zip"
+    page.click("#language")
     alphas = []
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None

@@ -505,6 +505,24 @@ def test_axe_finds_nothing(open_page: Opener, clip: Path, scheme: str) -> None:
     page.context.close()
 
 
+def test_what_is_said_already_is_not_announced_again(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          window.said = [];
+          for (const each of document.querySelectorAll('[role=status]')) {
+            new MutationObserver(() => said.push(each.textContent)).observe(
+              each, {childList: true, characterData: true, subtree: true});
+          }
+        }"""
+    )
+    for _ in range(2):
+        page.click("#theme")
+    assert page.evaluate("said") == []
+    for _ in range(2):
+        page.click("#language")
+    assert len(page.evaluate("said")) == 2  # the engine, in the other language and back
+
+
 def test_it_can_be_installed(browser: Any, server: Server) -> None:
     page = browser.new_page()
     page.goto(server.address)
@@ -556,4 +574,8 @@ def test_the_keyboard_is_enough(open_page: Opener) -> None:
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.value") == "white"
     assert page.is_checked("input[name=view][value=white]")
+    page.focus("#empty [data-source=sample]")
+    page.keyboard.press("Enter")
+    wait(page, "document.getElementById('empty').hidden", timeout=60_000)
+    assert page.evaluate("document.activeElement.id") == "pause"
     page.context.close()

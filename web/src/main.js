@@ -8,7 +8,7 @@ import {saving} from './saving.js';
 import {cameras, Source} from './source.js';
 import {Told} from './told.js';
 import {looks} from './views.js';
-import {change, place, say} from './words.js';
+import {change, place, put, say} from './words.js';
 
 const VIEWS = ['green', 'white', 'transparent', 'blur', 'image', 'video', 'alpha', 'foreground'];
 const STATES = ['r1', 'r2', 'r3', 'r4'];
@@ -57,7 +57,9 @@ async function step() {
   const matte = await matter.matte({data: pixels, width, height}, {ratio});
   const shown = await looks(matte, now, matter);
   draw(at.canvas, shown, now, now === 'blur' ? input.canvas : behind[now], Boolean(recording));
+  const left = at.empty.contains(document.activeElement);
   at.empty.hidden = true;
+  if (left) at.pause.focus(); // what was pressed is gone
   at.record.disabled = false; // the canvas has the size of the picture
   tellFigures(begin, matte.milliseconds, `${width}×${height}`);
   return {width, height, ratio, given: pixels, shown};
@@ -108,14 +110,14 @@ function tell(...words) {
 
 function sayAll() {
   place();
-  at.message.textContent = told.length ? say(...told) : '';
+  put(at.message, told.length ? say(...told) : '');
   at.canvas.setAttribute('aria-label', say('canvas'));
   at.pause.textContent = say(source.video.paused ? 'play' : 'pause');
   at.record.textContent = say(recording ? 'stop' : 'record');
+  at.saved.textContent = at.saved.download && say('saved', at.saved.download);
   const dark = document.documentElement.dataset.theme === 'dark';
   at.theme.textContent = say(dark ? 'light' : 'dark');
-  at.engine.textContent = matter
-    ? say('ready', say(matter.backend), matter.threads) : say('loading');
+  put(at.engine, matter ? say('ready', say(matter.backend), matter.threads) : say('loading'));
   for (const option of [...at.backend.options, ...at.weights.options]) {
     option.textContent = say(option.value);
   }

@@ -3,7 +3,7 @@
 import {draw} from './picture.js';
 import {chooseTarget} from './target.js';
 import {Told} from './told.js';
-import {say} from './words.js';
+import {put, say} from './words.js';
 
 const FORMATS = ['webm', 'mp4', 'png'];
 const SOLID = ['green', 'white', 'blur', 'image']; // what may lie behind an opaque video
@@ -40,8 +40,9 @@ export function saving({at, now, pause, attempt}) {
     at.save.disabled = Boolean(control) || !now().file || !now().matter;
     at.save.textContent = say('saveAll');
     at.cancel.hidden = at.progress.hidden = at.left.hidden = !control;
-    at.outcome.textContent = state.length ? say(...state) : '';
+    put(at.outcome, state.length ? say(...state) : '');
     at.progress.setAttribute('aria-label', say('progress'));
+    at.download.textContent = at.download.download && say('saved', at.download.download);
   }
 
   function report() {

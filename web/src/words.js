@@ -203,6 +203,11 @@ export function place() {
   button.lang = language === 'zh' ? 'en' : 'zh-CN';
 }
 
+/** Put a text in place; what says it already is not announced again. */
+export function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Switch to the other language. */
 export function change() {
   language = language === 'zh' ? 'en' : 'zh';
