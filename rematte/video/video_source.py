@@ -398,7 +398,8 @@ class VideoSource:
             return
         origin, back = self.clock.origin, Fraction(0)
         while time > back:
-            with suppress(av.error.FFmpegError):
+            # Decoding fails where the position is not that of a key frame.
+            with suppress(av.error.FFmpegError, InputError):
                 at = int((time - back + origin) / self._time_base)
                 self._container.seek(at, stream=self._stream)
                 self._pictures = self._decode()

@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
@@ -33,6 +34,7 @@ from rematte.video.frame import Frame
 from rematte.video.images import natural_key
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
+from rematte.video.video_source import VideoSource
 
 NTSC_FILM = Fraction(24000, 1001)
 # Squares of twelfths of a second: no two frames are shown for the same time.
@@ -679,6 +681,28 @@ def test_a_screen_recording_that_repeats_frames(tmp_path: Path) -> None:
         assert [frame.pixels.mean() > 200 for frame in reader] == [
             n in bright for n in range(14, 24)
         ]
+
+
+def test_a_position_that_cannot_be_decoded_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a broadcast that changes its size; the file is read from further ahead."""
+    path = make_clip(tmp_path / "a.mp4", 20)
+    real, calls = VideoSource._decode, 0
+
+    def broken() -> Iterator[av.VideoFrame]:
+        raise InputError(f"{path}: damaged after 0 frames")
+        yield  # type: ignore[unreachable]
+
+    def decode(source: VideoSource) -> Iterator[av.VideoFrame]:
+        nonlocal calls
+        calls += 1
+        return broken() if calls == 2 else real(source)
+
+    monkeypatch.setattr(VideoSource, "_decode", decode)
+    frames = read(path, start=Fraction(3, 5))
+    assert calls == 3
+    assert [read_label(frame.pixels) for frame in frames] == [*range(15, 20)]
 
 
 def test_a_change_of_size_is_noted(tmp_path: Path) -> None:
