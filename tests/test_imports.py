@@ -65,7 +65,7 @@ ALLOWED = {
     "live": {"conversion", "matter", "matting", "options", "video"},
     "serve": {
         *("conversion", "convert", "engines", "inspect", "matter", "matting"),
-        *("options", "video", "weights", "workers"),
+        *("options", "video", "workers"),
     },
     "evaluate": {"engines", "matting", "video"},
     "inspect": {"conversion", "engines", "matting", "options", "video"},

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rematte.conversion.presets import PRESETS
-from rematte.engines.graph import BUNDLED
 from rematte.errors import InputError
 from rematte.matting.loop import choose_ratio
 from rematte.options import QUALITIES, Options, make_options
@@ -22,7 +21,6 @@ from rematte.video.frame import VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.sheet import shrunk_size
-from rematte.weights.registry import for_quality
 from rematte.workers.jobs import convert_job
 from rematte.workers.planning import Job
 
@@ -169,9 +167,6 @@ def convert(
             shown["alpha"] = job.outputs.setdefault(
                 "alpha", Path(scratch, FILES["alpha"])
             )
-        if model == BUNDLED:
-            named, quality = for_quality(None, settings["quality"], None)
-            model, settings = named or model, settings | {"quality": quality}
         options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
         if job.status == "failed":

@@ -12,23 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_clip
 from fakes import Fake, decode
 from PIL import Image
 from test_server import Server, error
 from torch import Tensor
 
 from rematte.conversion.presets import PRESETS
-from rematte.engines.graph import BUNDLED
 from rematte.errors import OutputError
-from rematte.options import Options
 from rematte.serve import jobs, processes, work
 from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
 from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
-from rematte.weights.registry import FAST
-from rematte.workers.planning import Job
 
 
 class Numbered(Fake):
@@ -330,20 +325,3 @@ def test_a_used_process_that_dies_is_replaced(
     server = fresh(Dies)
     for _ in range(2):  # the second one in a new process
         convert(server, clip, choice={"end": 0.08})
-
-
-def test_fast_is_the_fast_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = []
-
-    def convert_job(model: Any, job: Job, options: Options, report: Any) -> None:
-        made.append((model, options.quality))
-        job.status = "failed"  # so that nothing is looked for
-
-    monkeypatch.setattr(work, "convert_job", convert_job)
-    clip = make_clip(tmp_path / "in.mp4", 1)
-    for quality in ("fast", "balanced"):
-        settings = check_settings({"outputs": ["mp4"], "quality": quality})
-        work.convert(BUNDLED, clip, tmp_path, settings, "green", lambda *_: None)
-    assert made == [(FAST, "balanced"), (BUNDLED, "balanced")]
