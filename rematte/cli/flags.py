@@ -111,7 +111,7 @@ def settings(words: Namespace, device: str) -> dict[str, Any]:
 
 
 def choose_weights(words: Namespace) -> None:
-    """Put what --quality stands for into the flags of the weights."""
+    """Replace --weights and --quality by what `for_quality` chooses."""
     if getattr(words, "variant", None) is None:
         words.weights, words.quality = for_quality(
             words.weights, words.quality, words.downsample_ratio

@@ -21,7 +21,7 @@ def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Optio
 
     Returns:
         The model as `choose_engine` takes it, and the options with its device and
-        what is left of the quality.
+        the quality that decides the size of the coarse pass.
 
     Raises:
         ValueError: If the options do not fit the model.

@@ -116,7 +116,8 @@ def live(
         record: A file to record to beside another output, as it is shown; a key of the
             window ends the recording and starts the next, "NAME-2.SUFFIX".
         lighter: Name or file of weights that take the model's place, with a note, where
-            it would drop pictures: where it takes longer than the source leaves it.
+            it would drop pictures: where it takes longer than the source leaves it. Not
+            used where `drop` or `pace` is False.
         report: Called after each picture with the statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),

@@ -182,7 +182,7 @@ def convert(
 
 
 def _for_page(error: str, scratch: Path) -> str:
-    """Say an error without what the user of the page has neither typed nor seen."""
+    """Rewrite an error without what the user of the page has neither typed nor seen."""
     error = error.replace(str(scratch / FILES["alpha"]), "the small copy for viewing")
     if re.match(r"person .*: nobody is there then; ", error):
         return "nobody is where the person was clicked; click on them again"

@@ -1,6 +1,6 @@
 """Training from one recipe: data, augmentation, losses, distillation and the loop.
 
-To be read in this order: `recipe` holds every setting; `loop` runs the phases of a
+Read it in this order: `recipe` holds every setting; `loop` runs the phases of a
 recipe; `batches` draws what a step sees, with `data` and `augment`; `passes` computes
 the losses of each kind of phase, with `blocks`, `edges`, `filter` and `losses`.
 

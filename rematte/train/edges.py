@@ -22,8 +22,8 @@ from rematte.train.recipe import CROPPED, Phase
 
 ENDS = ("decoder.decode1", "decoder.decode0", "project_mat")
 FROM_EACH = 3  # crops of a picture
-_PLACES = 6  # that are looked at for a crop
-_EDGY = 0.8  # share of crops that are the place of those with most of an edge in it
+_PLACES = 6  # places that are tried for each crop
+_EDGY = 0.8  # share of crops that are cut where most of an edge was found
 _AT_BORDER = 0.3  # share of crops that touch a border of the picture
 _MARGIN = 12  # pixels that the last two blocks look around
 BLOCKS = (*(f"decoder.decode{level}" for level in (3, 2, 1, 0)), "project_mat")

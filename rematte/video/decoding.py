@@ -43,8 +43,12 @@ def codec_with_alpha(stream: VideoStream) -> str:
     has_alpha = tags.get("alpha_mode") == "1"
     container = stream.container
     if container.metadata.get("major_brand") in ("avif", "avis"):
-        formats = [each.codec_context.pix_fmt for each in container.streams.video]
-        has_alpha = any((name or "").startswith("gray") for name in formats)
+        # Where every picture is gray, the photo itself is.
+        gray = {
+            str(each.codec_context.pix_fmt).startswith("gray")
+            for each in container.streams.video
+        }
+        has_alpha = gray == {True, False}
     return stream.codec_context.codec.canonical_name if has_alpha else ""
 
 

@@ -50,7 +50,7 @@ _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 _MOST_UNEVEN = Fraction(4)
 # What is read of an OpenEXR file for its attributes [bytes].
 _HEADER = 1 << 16
-# So many directories of a TIFF are looked at, which may be a ring.
+# Limit on the directories of a TIFF that are looked at, since they may form a ring.
 _MOST_PAGES = 8
 # Longer gaps are a mistake rather than lost frames [frames].
 _LONGEST_GAP = 1000

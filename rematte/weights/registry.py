@@ -140,7 +140,7 @@ def lookup(name: str) -> Weights:
 def for_quality(
     weights: Any, quality: str, ratio: float | str | None
 ) -> tuple[Any, str]:
-    """Choose the weights that a quality stands for.
+    """Choose the weights for a quality.
 
     Args:
         weights: The weights or the network that was given, or None.
@@ -148,9 +148,9 @@ def for_quality(
         ratio: The downsample ratio, as in `Options`.
 
     Returns:
-        The weights, and the quality that is left to the size of the coarse pass: "fast"
-        is the fast network where neither weights nor a ratio are given, and a smaller
-        coarse pass otherwise.
+        The weights, and the quality that decides the size of the coarse pass: "fast"
+        chooses the fast network where neither weights nor a ratio are given, and a
+        smaller coarse pass otherwise.
     """
     if weights is None and quality == "fast" and ratio in (None, "auto"):
         return FAST, "balanced"

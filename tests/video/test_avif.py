@@ -65,6 +65,15 @@ def test_all_frames_of_an_animation_are_read(tmp_path: Path) -> None:
         assert any("own alpha" in note for note in notes) == (mode == "RGBA")
 
 
+def test_a_gray_photo_is_not_taken_for_alpha(tmp_path: Path) -> None:
+    images = pytest.importorskip("PIL.Image")
+    path = tmp_path / "gray.avif"
+    images.new("L", (64, 48), 128).save(path, subsampling="4:0:0")
+    with VideoReader(path, ReadOptions(input_alpha="multiply")) as reader:
+        assert len(list(reader)) == 1
+        assert reader.notes == []
+
+
 def test_live_does_not_record_it(tmp_path: Path, run: Run, fake: object) -> None:
     clip = make_clip(tmp_path / "in.mp4", 3)
     code, _, err = run("live", clip, "-o", tmp_path / "o.avif")

@@ -53,7 +53,7 @@ export function makeCommon(cards, announce) {
     else localStorage.setItem(CLOSED, "yes");
   });
 
-  // As they are on the page, so that what runs is in sight.
+  // In the order of the page, so that the clip that runs is in sight.
   const ready = () => [...cards.values()].filter((card) => card.job().state === "ready").reverse();
   const done = () => state.jobs.filter((job) => job.state === "done");
 

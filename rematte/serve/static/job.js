@@ -166,7 +166,7 @@ export function makeCard(id, common, own, kept) {
 
   function sayNotes({ notes, copies }) {
     const said = notes.map((note) => sentence(note, job.name));
-    const all = copies?.length ? [...said, sentence(words().copies(list(copies)))] : said;
+    const all = copies?.length ? [...said, words().copies(list(copies))] : said;
     find(".notes").replaceChildren(...all.map((note) => {
       const item = document.createElement("li");
       item.textContent = note;

@@ -59,17 +59,17 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   }
 
   function choose(next) {
-    const seen = next.person !== choice.person || next.marks !== choice.marks;
+    const differs = next.person !== choice.person || next.marks !== choice.marks;
     choice = next;
     missed = false;
     scrub.setPart(choice);
     kept.set(choice);
     changed();
     say();
-    if (seen) refresh();
+    if (differs) refresh();
   }
 
-  /** Take back a click on nobody, and what can be undone of it. */
+  /** Take back a click on nobody, so that Undo does not bring it back. */
   function takeBack({ person }) {
     before = before.filter((each) => each.person !== person);
     const last = before.at(-1);

@@ -98,7 +98,7 @@ listen((state) => {
       find("jobs").prepend(made.element);
     }
     if (!cards.get(job.id).update(job)) continue;
-    // Of clips that were started together, one sentence is said.
+    // One sentence announces all clips that were started together.
     if (common.startedTogether(job.id) && job.state === "queued") continue;
     announce(`${job.name}: ${words().states[job.state]}`);
   }

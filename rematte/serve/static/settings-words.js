@@ -60,7 +60,7 @@ export const SETTING_WORDS = {
     sureAll: (count) => count === 1 ? "Remove the finished one and everything made from it?" : `Remove ${count} finished ones and everything made from them?`,
     space: (used, free) => `${used} in use, ${free} free`,
     copied: (folder) => `Finished files are copied to ${folder}.`,
-    copies: (names) => `Copied as ${names}`,
+    copies: (names) => `Copied as ${names}.`,
     files: {
       mov: "Transparent .mov", webm: "Transparent .webm", mp4: "Over background .mp4", alpha: "Alpha .mp4",
       png: "Transparent .png", webp: "Transparent .webp", jpg: "Over background .jpg", mask: "Alpha .png",
@@ -116,7 +116,7 @@ export const SETTING_WORDS = {
     sureAll: (count) => `删除 ${count} 个已完成的项目以及由它们生成的所有文件？`,
     space: (used, free) => `已用 ${used}，剩余 ${free}`,
     copied: (folder) => `完成的文件会复制到 ${folder}。`,
-    copies: (names) => `已复制为 ${names}`,
+    copies: (names) => `已复制为 ${names}。`,
     files: {
       mov: "透明 .mov", webm: "透明 .webm", mp4: "带背景 .mp4", alpha: "Alpha .mp4",
       png: "透明 .png", webp: "透明 .webp", jpg: "带背景 .jpg", mask: "Alpha .png",
