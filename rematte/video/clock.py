@@ -183,7 +183,8 @@ def read_clock(
 def _priming(stream: Any) -> Fraction:
     """Length [s] of a sound's start that only prepares its decoder.
 
-    MP4 and MOV state it, and FFmpeg has subtracted it from the start already.
+    MP4 and MOV state it, and so do most files with Opus. FFmpeg then counts the start
+    of the stream from what is heard.
 
     Source:
         ISO/IEC 14496-3: an AAC frame of 1024 samples needs the overlap of the one
@@ -197,7 +198,9 @@ def _priming(stream: Any) -> Fraction:
     if context.name in ("aac", "aac_latm") and context.sample_rate:
         length = Fraction(1024, context.sample_rate)
     elif context.name in ("opus", "libopus") and context.extradata:
-        length = Fraction(int.from_bytes(context.extradata[10:12], "little"), 48000)
+        stated = bool(context.delay)  # by the container
+        skipped = int.from_bytes(context.extradata[10:12], "little")
+        length = Fraction(0 if stated else skipped, 48000)
     # In whole units, like the stated times.
     unit: Fraction = stream.time_base
     return math.floor(length / unit + Fraction(1, 2)) * unit

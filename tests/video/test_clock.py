@@ -136,6 +136,22 @@ def test_what_only_prepares_the_decoder_of_opus_is_not_heard(tmp_path: Path) -> 
     assert times(tmp_path / "out.mov") == [n * STEP for n in range(10)]
 
 
+def test_what_a_file_states_of_opus_is_counted_once(tmp_path: Path) -> None:
+    """FFmpeg writes the length of what is not heard; other programs leave it out."""
+    late = [(5 + n) * STEP for n in range(5)]
+    path = make_clip(
+        tmp_path / "in.webm", 5, codec="libvpx-vp9", options={}, times=late,
+        time_base=Fraction(1, 1000), sound=True, sound_codec="libopus",
+    )  # fmt: skip
+    assert times(path) == late
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x56\xaa\x83")  # CodecDelay, of three bytes
+    data[at : at + 6] = b"\xec\x84" + bytes(4)
+    other = tmp_path / "other.webm"
+    other.write_bytes(data)
+    assert times(other) == [time - Fraction(7, 1000) for time in late]
+
+
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".webm"])
 def test_nothing_is_lost_before_zero(tmp_path: Path, suffix: str) -> None:
     origin = make_clip(tmp_path / "in.mkv", 20, codec="mpeg4", options={}, sound=True)
