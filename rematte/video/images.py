@@ -308,8 +308,10 @@ def decode_image(
     Raises:
         InputError: If it cannot be read.
     """
-    if notes is not None and _has_pages(path):
-        notes.append(f"{path.name}: only the first of its pages is read")
+    pages = "only the first of its pages is read, as of every image that has several"
+    noted = notes is None or any(pages in note for note in notes)
+    if notes is not None and not noted and _has_pages(path):
+        notes.append(f"{path.name}: {pages}")
     try:
         options = _EXR_OPTIONS if _is_exr(path) else {}
         if layer := exr.find_layer(read_header(path)):

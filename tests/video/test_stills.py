@@ -71,6 +71,15 @@ def test_further_pages_of_a_tiff_are_noted(tmp_path: Path, order: str) -> None:
     assert any("scan.tif: only the first of its pages" in n for n in report.notes)
 
 
+def test_pages_of_a_sequence_are_noted_once(tmp_path: Path) -> None:
+    for number in range(3):
+        tiff(tmp_path / f"scan{number}.tif", "<", 0, 2)
+    with VideoReader(tmp_path) as reader:
+        assert len(list(reader)) == 3
+        (note,) = reader.notes
+    assert note.startswith("scan0.tif: only the first of its pages is read")
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_preview_within_a_tiff_is_no_page(tmp_path: Path, order: str) -> None:
     """As scanners and cameras write them: a smaller copy, marked as such."""
