@@ -115,9 +115,9 @@ def live(
             a container, "rgba", "rgb24" or "gray".
         record: A file to record to beside another output, as it is shown; a key of the
             window ends the recording and starts the next, "NAME-2.SUFFIX".
-        lighter: Name or file of weights that take the model's place, with a note, where
-            it would drop pictures: where it takes longer than the source leaves it. Not
-            used where `drop` or `pace` is False.
+        lighter: Name or file of weights that take the model's place on the CPU, with a
+            note, where it would drop pictures: where it takes longer than the source
+            leaves it. Not used where `drop` or `pace` is False.
         report: Called after each picture with the statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
@@ -236,7 +236,7 @@ def _build(
     options: Options,
 ) -> Stream:
     """Build the engine for pictures of this size, before the first one arrives."""
-    names = "engine", "downsample_ratio", "quality", "region"
+    names = "engine", "device", "downsample_ratio", "quality", "region"
     given: Any = {name: getattr(options, name) for name in names}
     matter = Matter(model, **given)
     stats.engine = matter.engine
@@ -255,7 +255,8 @@ def _build(
         f"every {1e3 / info.rate:.0f} ms, so {lighter} takes its place; name weights "
         "(--weights) to decide yourself"
     )
-    return _build(lighter, None, info, renderers, stats, options)
+    on_cpu = replace(options, device="cpu")
+    return _build(lighter, None, info, renderers, stats, on_cpu)
 
 
 def _describe_raw(

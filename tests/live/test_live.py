@@ -17,6 +17,7 @@ import pytest
 from conftest import Run, make_clip, noise
 from fakes import Fake, colours
 
+from rematte.conversion import model
 from rematte.errors import InputError, OutputError
 from rematte.live.run import LiveReport, live
 from rematte.live.sinks import StreamSink, VirtualCamera
@@ -193,6 +194,21 @@ def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(
         Slow(), str(clip), out, lighter=FAST, drop=False, limit=2, overwrite=True
     )
     assert not waiting.notes
+
+
+def test_a_lighter_network_stays_on_the_cpu(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a GPU, and --device cpu may have been asked for."""
+    asked: list[str] = []
+
+    def choose(name: str) -> tuple[str, str]:
+        asked.append(name)
+        return "cpu", "as asked"
+
+    monkeypatch.setattr(model, "choose_device", choose)
+    live(Slow(), str(clip), str(tmp_path / "out.mkv"), lighter=FAST, limit=1)
+    assert asked == ["cpu"]
 
 
 def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
