@@ -40,7 +40,8 @@ _LISTS = "hls,concat,imf,eac3,webvtt"
 _IS_LIST = {"hls", "concat", "dash", "imf", "webm_dash_manifest"}
 _MARKS = {b"#EXTM3U": "hls", b"ffconcat version": "concat", b"<MPD": "dash"}
 _IS_ADDRESS = {"sdp", "rtsp", "rtp", "sap"}
-# Photos of phones. FFmpeg shows one of the tiles of which they consist.
+# Photos of phones, but for those of AV1. FFmpeg shows one of the tiles of which they
+# consist.
 _HEIC = {"heic", "heix", "heim", "heis", "mif1"}
 
 _SIDE, _PIXELS = 16384, 150_000_000
@@ -302,14 +303,15 @@ def video_stream(
     if brand == "avis":  # an animation, before which its first frame stands alone
         streams = tuple(each for each in streams if each.frames > 1) or streams
     for stream in streams:
+        context = stream.codec_context
+        av1 = context is not None and context.codec.canonical_name == "av1"
         tile = stream.disposition & av.stream.Disposition.dependent
-        if brand in _HEIC or (brand == "avif" and tile):
+        if (brand in _HEIC and not av1) or (tile and brand in {*_HEIC, "avif"}):
             raise InputError(
                 f"{path}: a HEIC photo or one in tiles, of which FFmpeg shows only a "
                 "part; save it as JPEG or PNG"
             )
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            context = stream.codec_context
             if context is None:  # FFmpeg does not know the codec
                 unknown = True
                 continue

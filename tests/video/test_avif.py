@@ -65,6 +65,16 @@ def test_all_frames_of_an_animation_are_read(tmp_path: Path) -> None:
         assert any("own alpha" in note for note in notes) == (mode == "RGBA")
 
 
+def test_an_avif_may_have_the_brand_of_all_photos(tmp_path: Path) -> None:
+    images = pytest.importorskip("PIL.Image")
+    path = tmp_path / "photo.avif"
+    images.new("RGB", (64, 48), "red").save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:8] + b"mif1" + data[12:])
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 1
+
+
 def test_a_gray_photo_is_not_taken_for_alpha(tmp_path: Path) -> None:
     images = pytest.importorskip("PIL.Image")
     path = tmp_path / "gray.avif"
