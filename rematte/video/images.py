@@ -313,10 +313,12 @@ def decode_image(
     if notes is not None and not noted and _has_pages(path):
         notes.append(f"{path.name}: {pages}")
     try:
-        options = _EXR_OPTIONS if _is_exr(path) else {}
-        if layer := exr.find_layer(read_header(path)):
-            options = {**options, "layer": layer}
-            add_note([] if notes is None else notes, f"the layer {layer} is read")
+        options: dict[str, str] = {}
+        if _is_exr(path):
+            options |= _EXR_OPTIONS
+            if layer := exr.find_layer(read_header(path)):
+                options["layer"] = layer
+                add_note([] if notes is None else notes, f"the layer {layer} is read")
         with open_input(path, limits=limits, notes=notes, image=True) as container:
             stream = video_stream(container, path, limits)
             stream.codec_context.options |= options
