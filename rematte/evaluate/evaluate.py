@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rematte.errors import InputError, OutputError
+from rematte.errors import InputError
 from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.dataset import (
     Matte,
@@ -25,7 +25,7 @@ from rematte.evaluate.dataset import (
     read_mattes,
 )
 from rematte.matting.loop import matte
-from rematte.video.output_paths import check_target
+from rematte.video.output_paths import as_output_error, check_target
 from rematte.video.reader import VideoReader
 
 Figures = dict[str, float]
@@ -291,9 +291,8 @@ def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(as_rows(scores))
-    _write(path, text.getvalue().encode())
+    with as_output_error(path), path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(as_rows(scores))
 
 
 def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
@@ -320,7 +319,8 @@ def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
         axes[0].legend(fontsize="small")
     image = io.BytesIO()
     figure.savefig(image, format="png")
-    _write(path, image.getvalue())
+    with as_output_error(path):
+        path.write_bytes(image.getvalue())
 
 
 def _figure_class() -> Any:
@@ -332,12 +332,3 @@ def _figure_class() -> Any:
             "--plot"
         ) from error
     return Figure
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
