@@ -25,7 +25,7 @@ from rematte.evaluate.dataset import (
     read_mattes,
 )
 from rematte.matting.loop import matte
-from rematte.video.output_paths import as_output_error, check_target
+from rematte.video.output_paths import check_target, write_whole
 from rematte.video.reader import VideoReader
 
 Figures = dict[str, float]
@@ -291,8 +291,9 @@ def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    with as_output_error(path), path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(as_rows(scores))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(as_rows(scores))
+    write_whole(path, text.getvalue().encode())
 
 
 def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
@@ -319,8 +320,7 @@ def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
         axes[0].legend(fontsize="small")
     image = io.BytesIO()
     figure.savefig(image, format="png")
-    with as_output_error(path):
-        path.write_bytes(image.getvalue())
+    write_whole(path, image.getvalue())
 
 
 def _figure_class() -> Any:
