@@ -223,14 +223,14 @@ def evaluate_model(
                     f"{testset}: clip {name or '.'!r} has no com beside its pha; "
                     "rematte make-testset writes such a set"
                 )
-            mattes = run_network(model, source.composite, **options)
+            mattes, known = run_network(model, source.composite, **options), wanted
             kept = labelled_frames(source)
             if kept is not None:  # the network sees all frames, some are measured
                 mattes = (m for at, m in enumerate(mattes) if at in kept)
-                wanted = [each for each in wanted if each != "dtssd"]
+                known = [each for each in wanted if each != "dtssd"]
             truth = _count(read_mattes(source), bar)
             name = name or testset.stem
-            scores.append(score(name, mattes, truth, wanted, normalise, published))
+            scores.append(score(name, mattes, truth, known, normalise, published))
     return scores
 
 
