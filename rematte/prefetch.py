@@ -35,6 +35,14 @@ def trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def _offer(items: queue.Queue[T], item: T, is_wanted: Callable[[], bool]) -> None:
+    """Put an item into a queue once there is room, unless it is no longer wanted."""
+    while is_wanted():
+        with suppress(queue.Full):
+            items.put(item, timeout=_POLL_PERIOD)
+            return
+
+
 class Prefetch(Generic[T]):
     """Iterates in a thread of its own, ahead of the consumer.
 
@@ -83,12 +91,7 @@ class Prefetch(Generic[T]):
             self._put(None, error)
 
     def _put(self, item: T | None, error: BaseException | None) -> None:
-        while not self._stop.is_set():
-            try:
-                self._queue.put((item, error), timeout=_POLL_PERIOD)
-            except queue.Full:
-                continue
-            return
+        _offer(self._queue, (item, error), lambda: not self._stop.is_set())
 
     def _take(self) -> Iterator[T]:
         while not self._stop.is_set():
@@ -143,13 +146,9 @@ class WriterThread(Generic[T]):
         Raises:
             BaseException: The error that `write` raised for an earlier item.
         """
-        while self._error is None:
-            try:
-                self._queue.put(item, timeout=_POLL_PERIOD)
-            except queue.Full:
-                continue
-            return
-        raise self._error
+        _offer(self._queue, item, lambda: self._error is None)
+        if self._error is not None:
+            raise self._error
 
     def __enter__(self) -> "WriterThread[T]":
         self._thread.start()
@@ -160,16 +159,9 @@ class WriterThread(Generic[T]):
     ) -> None:
         # After Ctrl-C queued items are still written; an error ends the thread.
         if kind is None or issubclass(kind, KeyboardInterrupt):
-            self._drain()
+            _offer(self._queue, None, self._thread.is_alive)
+            self._thread.join()
         self._stop.set()
         self._thread.join()
         if kind is None and self._error is not None:
             raise self._error
-
-    def _drain(self) -> None:
-        while self._thread.is_alive():
-            try:
-                self._queue.put(None, timeout=_POLL_PERIOD)
-            except queue.Full:
-                continue
-            self._thread.join()

@@ -11,7 +11,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -268,6 +268,11 @@ def _child() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
+def _call_alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    with _child() as child:
+        return child.submit(function, *arguments).result()
+
+
 _started: list[Any] = []  # a child process's step, which cannot be sent
 
 
@@ -322,15 +327,9 @@ def _measure_files(
     plain, first = 0.0, cases[0]
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "in.mp4"
-        with _child() as child:
-            child.submit(
-                write_clip, clip, first.width, first.height, frames, source
-            ).result()
+        _call_alone(write_clip, clip, first.width, first.height, frames, source)
         for case in cases:
-            with _child() as child:
-                result = child.submit(
-                    _measure_file, case, clip, weights, frames
-                ).result()
+            result = _call_alone(_measure_file, case, clip, weights, frames)
             plain = plain or result.fps
             result.ratio_to_plain = result.fps / plain
             yield result

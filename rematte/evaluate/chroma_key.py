@@ -56,7 +56,7 @@ class ColourDifferenceKey(nn.Module):
             raise ValueError(
                 f"low and high must be 0 <= low < high <= 1, got {low} and {high}"
             )
-        self._channel = SCREENS[screen]
+        self._screen, self._channel = screen, SCREENS[screen]
         self._others = [i for i in range(3) if i != self._channel]
         self._colour = None if colour is None else torch.tensor(colour)
         self._low, self._high = low, high
@@ -71,11 +71,15 @@ class ColourDifferenceKey(nn.Module):
 
     def _check(self, stands_out: Tensor) -> None:
         if stands_out.max() < 0.05:
-            name = next(n for n, i in SCREENS.items() if i == self._channel)
-            raise ValueError(
-                f"no {name} screen: nowhere is {name} above the other two by 0.05; "
-                "choose --screen green or blue, or give --screen-colour"
+            raise self._no_screen(
+                f"nowhere is {self._screen} above the other two by 0.05"
             )
+
+    def _no_screen(self, why: str) -> ValueError:
+        return ValueError(
+            f"no {self._screen} screen: {why}; choose --screen green or blue, or give "
+            "--screen-colour"
+        )
 
     def _measure(self, frame: Tensor) -> Tensor:
         """Measure the screen's colour in a frame (3, H, W)."""
@@ -85,11 +89,9 @@ class ColourDifferenceKey(nn.Module):
         ordered = stands_out.flatten().sort().values
         bright = ordered[int(0.99 * (len(ordered) - 1))]
         if bright < _LEAST:
-            name = next(n for n, i in SCREENS.items() if i == self._channel)
-            raise ValueError(
-                f"no {name} screen: in 99% of the first frame, {name} is above the "
-                f"other two by less than {_LEAST}, and alpha would be noise; choose "
-                "--screen green or blue, or give --screen-colour"
+            raise self._no_screen(
+                f"in 99% of the first frame, {self._screen} is above the other two by "
+                f"less than {_LEAST}, and alpha would be noise"
             )
         return frame[:, stands_out >= max(float(bright) / 2, 0.025)].median(1).values
 

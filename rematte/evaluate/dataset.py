@@ -95,10 +95,7 @@ def _walk(path: Path, name: str) -> Iterator[tuple[str, Source]]:
     if path.is_file():
         yield name, Source(path)
         return
-    inside = sorted(
-        (p for p in path.iterdir() if not p.name.startswith(".")),
-        key=lambda p: natural_key(p.name),
-    )
+    inside = _visible(path)
     parts = {p.stem: p for p in inside if p.is_dir() or _is_video(p)}
     images = next((p for p in STILLS if {p, STILLS[p]} <= parts.keys()), None)
     if "pha" in parts:
@@ -106,7 +103,7 @@ def _walk(path: Path, name: str) -> Iterator[tuple[str, Source]]:
         yield name, Source(parts["pha"], *others)
     elif images:
         yield from _stills(parts, images, f"{name}/" if name else "")
-    elif any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in inside):
+    elif any(image.is_file() for image in _images(path)):
         yield name, Source(path)
     else:
         for stem, part in parts.items():
@@ -120,15 +117,21 @@ def _stills(
         {path.stem: path for path in sorted(parts[part].iterdir())} if part in parts
         else {} for part in (images, "trimap")
     )  # fmt: skip
-    for path in sorted(
-        parts[STILLS[images]].iterdir(), key=lambda p: natural_key(p.name)
-    ):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem not in shown:
-            raise InputError(f"{path}: no picture of this name in {parts[images]}")
+    for path in _images(parts[STILLS[images]]):
         stem = path.stem
+        if stem not in shown:
+            raise InputError(f"{path}: no picture of this name in {parts[images]}")
         yield prefix + stem, Source(path, None, shown[stem], trimaps.get(stem))
+
+
+def _visible(folder: Path) -> list[Path]:
+    """List what is not hidden in a folder, in natural order."""
+    found = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def labelled_frames(source: Source) -> set[int] | None:
@@ -140,15 +143,12 @@ def labelled_frames(source: Source) -> set[int] | None:
     Raises:
         InputError: If an alpha has no frame of its name.
     """
-    if source.composite is None or not (
-        source.composite.is_dir() and source.alpha.is_dir()
-    ):
+    folders = source.composite, source.alpha
+    if not all(folder is not None and folder.is_dir() for folder in folders):
         return None
     frames, labels = (
-        [p.stem for p in sorted(folder.iterdir(), key=lambda p: natural_key(p.name))
-         if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-        for folder in (source.composite, source.alpha)
-    )  # fmt: skip
+        [image.stem for image in _images(folder)] for folder in folders if folder
+    )
     if len(labels) >= len(frames):
         return None
     missing = [name for name in labels if name not in frames]

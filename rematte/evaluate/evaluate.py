@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rematte.errors import InputError, OutputError
+from rematte.errors import InputError
 from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.dataset import (
     Matte,
@@ -25,7 +25,7 @@ from rematte.evaluate.dataset import (
     read_mattes,
 )
 from rematte.matting.loop import matte
-from rematte.video.output_paths import check_target
+from rematte.video.output_paths import check_target, write_whole
 from rematte.video.reader import VideoReader
 
 Figures = dict[str, float]
@@ -223,14 +223,14 @@ def evaluate_model(
                     f"{testset}: clip {name or '.'!r} has no com beside its pha; "
                     "rematte make-testset writes such a set"
                 )
-            mattes = run_network(model, source.composite, **options)
+            mattes, known = run_network(model, source.composite, **options), wanted
             kept = labelled_frames(source)
             if kept is not None:  # the network sees all frames, some are measured
                 mattes = (m for at, m in enumerate(mattes) if at in kept)
-                wanted = [each for each in wanted if each != "dtssd"]
+                known = [each for each in wanted if each != "dtssd"]
             truth = _count(read_mattes(source), bar)
             name = name or testset.stem
-            scores.append(score(name, mattes, truth, wanted, normalise, published))
+            scores.append(score(name, mattes, truth, known, normalise, published))
     return scores
 
 
@@ -293,7 +293,7 @@ def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(as_rows(scores))
-    _write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
@@ -320,7 +320,7 @@ def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
         axes[0].legend(fontsize="small")
     image = io.BytesIO()
     figure.savefig(image, format="png")
-    _write(path, image.getvalue())
+    write_whole(path, image.getvalue())
 
 
 def _figure_class() -> Any:
@@ -332,12 +332,3 @@ def _figure_class() -> Any:
             "--plot"
         ) from error
     return Figure
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); choose another folder"
-        ) from error

@@ -4,7 +4,6 @@ The layout is that of the VideoMatte240K tests: SET/CLIP/{com,pha,fgr,bgr}/0000.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from rematte.video.encoding import choose
 from rematte.video.fitting import fitted_size
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
-from rematte.video.output_paths import check_target
+from rematte.video.output_paths import as_output_error, check_target, temporary_path
 from rematte.video.reader import VideoReader
 
 PARTS = ("com", "pha", "fgr", "bgr")
@@ -115,21 +114,14 @@ def _whole(target: Path) -> Iterator[Path]:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{target} exists; delete it or choose another name")
     check_target(target, overwrite=True)
-    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    folder = temporary_path(target)
     try:
-        folder.mkdir()
-        yield folder
-        folder.replace(target)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror}); try another folder"
-        ) from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        with as_output_error(target):
+            folder.mkdir()
+            yield folder
+            folder.replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # there only after an error
 
 
 def _shuffled(paths: Sequence[Path], draw: np.random.Generator) -> Iterator[Path]:
@@ -213,24 +205,20 @@ def _write_clip(
     colour = Colour(MATRIX_RGB, RANGE_FULL)
     info = VideoInfo(*size, Fraction(30), Fraction(1, 30), colour)
     folder.mkdir()
-    writers = {
-        part: ImageWriter(
-            folder / part,
-            info,
-            choose(folder / part, info, alpha=False, gray=part == "pha"),
-        )
-        for part in PARTS
-    }
+    writers = {}
+    for part in PARTS:
+        encoding = choose(folder / part, info, alpha=False, gray=part == "pha")
+        writers[part] = ImageWriter(folder / part, info, encoding)
     count = 0
     for (fgr, pha), bgr in zip(mattes, backgrounds, strict=False):
-        pixels = {"pha": to_pixels(pha, False), "fgr": to_pixels(fgr, False),
-                  "bgr": to_pixels(bgr, False)}  # fmt: skip
-        exact = (to_tensor(pixels[k], "cpu", torch.float32) for k in pixels)
-        alpha, front, back = exact
+        truth = {"pha": pha, "fgr": fgr, "bgr": bgr}
+        pixels = {part: to_pixels(image, False) for part, image in truth.items()}
+        alpha, front, back = (
+            to_tensor(written, "cpu", torch.float32) for written in pixels.values()
+        )
         pixels["com"] = to_pixels(composite(front, alpha, back), False)
         for part, writer in writers.items():
-            time = Fraction(count, 30)
-            writer.write(Frame(pixels[part], time, Fraction(1, 30)))
+            writer.write(Frame(pixels[part], Fraction(count, 30), Fraction(1, 30)))
         count += 1
     for writer in writers.values():
         writer.finish()
@@ -248,15 +236,9 @@ def fit_tensor(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
     """
     h, w = picture.shape[-2:]
     size = fitted_size((h, w), (height, width), fit)
-    # Antialiasing knows no half precision on a CPU.
     dtype = picture.dtype
-    picture = F.interpolate(
-        picture[None].float(),
-        size,
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
-    )[0].to(dtype)
+    picture = picture[None].float()  # antialiasing knows no half precision on a CPU
+    picture = F.interpolate(picture, size, mode="bilinear", antialias=True)[0].to(dtype)
     down, right = height - size[0], width - size[1]
     # Negative padding cuts off.
     edges = [right // 2, right - right // 2, down // 2, down - down // 2]

@@ -422,21 +422,17 @@ def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
                 text = f"{other} gives a matte that agrees by {1 - doubt:.0%}"
                 found.append((doubt, text))
         if look.holes >= _HOLED:
-            found.append(
-                (
-                    min(1.0, 4 * look.holes),
-                    f"{look.holes:.1%} of the person is see-through inside (a gap "
-                    "between arm and body looks the same)",
-                )
+            text = (
+                f"{look.holes:.1%} of the person is see-through inside (a gap between "
+                "arm and body looks the same)"
             )
+            found.append((min(1.0, 4 * look.holes), text))
         if look.flicker is not None and look.flicker >= _FLICKERS:
-            found.append(
-                (
-                    min(1.0, 4 * look.flicker),
-                    f"edges flicker: alpha changes by {look.flicker:.1%} a frame where "
-                    "the picture stands still",
-                )
+            text = (
+                f"edges flicker: alpha changes by {look.flicker:.1%} a frame where the "
+                "picture stands still"
             )
+            found.append((min(1.0, 4 * look.flicker), text))
         if is_empty(look):
             found.append((figures.DISAGREES, "no people found"))
         found.sort(key=lambda pair: -pair[0])

@@ -1,11 +1,14 @@
-"""Writes what was found into a folder: a page, its figures as JSON, and pictures."""
+"""Writes what was found into a folder: a page, its figures as JSON, and pictures.
+
+The page fetches nothing: its style and its pictures are in it.
+"""
 
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import chain
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +18,9 @@ from rematte.inspect import figures
 from rematte.inspect.clip import WAYS, ClipReport, Look
 from rematte.inspect.figures import Array
 from rematte.inspect.finished import MatteReport, read_picture
-from rematte.inspect.style import EXPLAINED, PAGE
 from rematte.options import Options
 from rematte.video.frame import Pixels
-from rematte.video.output_paths import as_output_error, temporary_path
+from rematte.video.output_paths import as_output_error, write_whole
 from rematte.video.sheet import encode_picture, make_sheet
 
 PAGE_NAME, FIGURES_NAME = "index.html", "inspect.json"
@@ -78,21 +80,21 @@ def write_report(
         files[MAP_NAME] = encode_picture(heat, ".png")
         rows = list(zip(*map(_pictures, report.looks), strict=True))
         files[SHEET_NAME] = encode_picture(make_sheet(rows, 2400), ".png")
-        body = chain(_clip_page(report, heat), EXPLAINED["clip"])
+        parts = *_clip_page(report, heat), _read("about_clip.html")
     else:
-        body = chain(_matte_page(report, options), EXPLAINED["matte"])
-    page = PAGE.format(title=escape(report.path.name), body="\n".join(body))
-    files[PAGE_NAME] = page.encode("utf-8", "backslashreplace")
+        parts = *_matte_page(report, options), _read("about_matte.html")
+    page = Template(_read("page.html"))
+    text = page.substitute(title=escape(report.path.name), body="\n".join(parts))
+    files[PAGE_NAME] = text.encode("utf-8", "backslashreplace")
     with as_output_error(folder):
         folder.mkdir(exist_ok=True)
-        for name, content in files.items():
-            part = temporary_path(folder / name)
-            try:
-                part.write_bytes(content)
-                part.replace(folder / name)
-            finally:
-                part.unlink(missing_ok=True)
+    for name, content in files.items():
+        write_whole(folder / name, content)
     return [folder / name for name in reversed(files)]
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def draw_doubt(picture: Pixels, doubt: Array) -> Pixels:
@@ -158,10 +160,10 @@ def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
 def _clip_verdict(report: ClipReport) -> str:
     """Sum a report up in a sentence or two."""
     count = len(report.look_at)
-    plural = "moments deserve" if count > 1 else "moment deserves"
-    words = [f"{count} {plural} a look."]
-    if not count:
-        words = ["All ways of matting this clip agree, and nothing stands out."]
+    words = ["All ways of matting this clip agree, and nothing stands out."]
+    if count:
+        plural = "moments deserve" if count > 1 else "moment deserves"
+        words = [f"{count} {plural} a look."]
     if all(look.coverage < figures.NO_ONE for look in report.looks):
         words = ["No people found."]
     elif report.no_people:

@@ -28,12 +28,10 @@ from rematte.matting.people import People
 from rematte.matting.region import WHOLE, Regions
 from rematte.options import OPTIONS, Options
 from rematte.video.codecs import IMAGES, is_sequence
-from rematte.video.encoding import choose
 from rematte.video.frame import SDR, Frame, Pixels
-from rematte.video.image_writer import ImageWriter
-from rematte.video.output_paths import check_target
+from rematte.video.output_paths import check_target, write_whole
 from rematte.video.pixels import with_depth
-from rematte.video.sheet import draw_number, make_sheet, on_squares, still_info
+from rematte.video.sheet import draw_number, encode_picture, make_sheet, on_squares
 
 _SQUARES = 24  # across a picture
 _LINES = 240  # widths of the line around a window, across a picture
@@ -134,7 +132,8 @@ def preview(
         columns.append([picture, *_drawn(matted, draw)])
     if not columns:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
-    _write(make_sheet(list(zip(*columns, strict=True))), target)
+    rows = list(zip(*columns, strict=True))
+    write_whole(target, encode_picture(make_sheet(rows), target.suffix))
     return report
 
 
@@ -146,16 +145,7 @@ def _number(
     times: Sequence[Fraction],
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Number the people as a conversion does; see `PreviewReport.people`.
-
-    Args:
-        model: A loaded network.
-        path: The source.
-        options: Those of a conversion.
-        regions: Where the network looks; None for whole frames.
-        times: The moments [s], in order.
-        progress: Show a progress bar on stderr.
-    """
+    """Number the people as a conversion does; see `PreviewReport.people`."""
     people, found, left = People(), list[dict[str, float]](), [*times]
     options = replace(options, warmup=OPTIONS["warmup"].command_default)
     with open_reader(path, options, *options.span) as reader:
@@ -226,14 +216,3 @@ def _drawn(matted: Matted, draw: Sequence[Callable[[Matted], Pixels]]) -> list[P
     pictures = [renderer(matted) for renderer in draw]
     side = max(1, matted.size[1] // _SQUARES)
     return [on_squares(picture, side) for picture in pictures]
-
-
-def _write(sheet: Pixels, target: Path) -> None:
-    info = still_info(sheet)
-    writer = ImageWriter(target, info, choose(target, info, alpha=False))
-    try:
-        writer.write(Frame(sheet, Fraction(0), Fraction(1)))
-        writer.finish()
-    except BaseException:
-        writer.discard()
-        raise

@@ -23,7 +23,7 @@ from rematte.resume.plan import Work, notes_on_options
 from rematte.video.damage import describe_damage
 from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
-from rematte.video.output_paths import as_output_error
+from rematte.video.output_paths import write_whole
 from rematte.video.writer import FileWriter, Writer
 
 
@@ -71,25 +71,19 @@ def join(work: Work) -> LongReport:
     outputs = plan_outputs(work.paths, info, options)
     parts = work.parts(work.path(work.segments[0]))
     with open_writers(outputs, reader, options, first, parts=parts) as writers:
-        with as_output_error(work.folder):
-            temporaries = [str(each.temporary.resolve()) for each in writers]
-            write_json(work.folder / JOINING, temporaries)
+        temporaries = [str(each.temporary.resolve()) for each in writers]
+        write_json(work.folder / JOINING, temporaries)
         end = _append_all(work, writers, depth)
         if options.start is not None:
             report.cuts = shift(report.cuts, float(first))
         publish(
             writers, options, report.frames, end, report.cuts,
-            lambda: _mark_named(work.folder),
+            lambda: write_whole(work.folder / NAMED, b""),
         )  # fmt: skip
     report.outputs = {kind: str(path) for kind, path in work.paths.items()}
     report.note(*notes_of(writers))
     shutil.rmtree(work.folder, ignore_errors=True)
     return report
-
-
-def _mark_named(folder: Path) -> None:
-    with as_output_error(folder):
-        (folder / NAMED).touch()
 
 
 def _append_all(

@@ -6,7 +6,6 @@ have the same input, settings, weights and versions.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rematte.options import OPTIONS, Options
 from rematte.version import __version__
 from rematte.video.images import find_images
 from rematte.video.mask_spec import parse_masks
-from rematte.video.output_paths import shorten
+from rematte.video.output_paths import shorten, write_whole
 
 NAME = "manifest.json"
 # Marker file: segments are joined, only renames remain.
@@ -127,6 +126,4 @@ def read(folder: Path, now: Mapping[str, str]) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a file that appears when it is complete."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(content), "utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(content).encode())

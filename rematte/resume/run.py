@@ -245,17 +245,11 @@ class SegmentConverter:
 
 
 def _pack(memory: Memory) -> bytes:
-    arrays = {
-        str(n): np.ascontiguousarray(state) for n, state in enumerate(memory.state)
-    }
-    cuts = memory.cuts
-    if cuts.picture is not None:
-        arrays[_PICTURE] = cuts.picture
-    about = {
-        "shape": memory.shape,
-        "region": str(memory.region),
-        "changes": cuts.changes,
-    }
+    arrays = {str(n): np.ascontiguousarray(s) for n, s in enumerate(memory.state)}
+    if memory.cuts.picture is not None:
+        arrays[_PICTURE] = memory.cuts.picture
+    shape, region, changes = memory.shape, str(memory.region), memory.cuts.changes
+    about = {"shape": shape, "region": region, "changes": changes}
     return save(arrays, {name: json.dumps(value) for name, value in about.items()})
 
 
@@ -278,7 +272,7 @@ def _run_side_by_side(
 ) -> None:
     make = partial(_load_converter, load, work)
     processes = min(workers, len(missing))
-    for _, result in run_all(make, _convert_segment, missing, processes):
+    for _, result in run_all(make, SegmentConverter.__call__, missing, processes):
         if isinstance(result, ProcessKilledError):
             raise MemoryError(
                 "workers were killed twice before one finished a segment; use fewer "
@@ -289,7 +283,3 @@ def _run_side_by_side(
 
 def _load_converter(load: Callable[[], Any], work: Work) -> SegmentConverter:
     return SegmentConverter(load(), work)
-
-
-def _convert_segment(converter: SegmentConverter, segment: Segment) -> None:
-    converter(segment)

@@ -92,7 +92,45 @@ def _count(path: Path) -> int:
         return sum(packet.size > 0 and not packet.is_discard for packet in packets)
 
 
-class VideoWriter:
+class _TensorWriter:
+    """Writes tensors as frames; the first one decides the size."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._rate = rate
+        self._writer: Writer | None = None
+        self._finalizer: Any = None
+        self._count = 0
+
+    def _open(self, info: VideoInfo, channels: int) -> Writer:
+        raise NotImplementedError
+
+    def write(self, frames: Tensor) -> None:
+        """Append frames.
+
+        Args:
+            frames: (T, C, H, W) in [0, 1]: RGB or one channel, for images RGB with
+                straight alpha too; or with more leading dimensions, as a `DataLoader`
+                and the network give them.
+        """
+        step = 1 / self._rate
+        for image in frames.detach().reshape(-1, *frames.shape[-3:]):
+            pixels = to_pixels(image, wide=False)
+            if self._writer is None:
+                height, width, channels = pixels.shape
+                info = VideoInfo(width, height, self._rate, step, Colour())
+                self._writer = self._open(info, channels)
+                # The documented example never closes its writer.
+                self._finalizer = weakref.finalize(self, self._writer.finish)
+            self._writer.write(Frame(pixels, self._count * step, step))
+            self._count += 1
+
+    def close(self) -> None:
+        """Complete the output; else it is completed when the writer is collected."""
+        if self._finalizer is not None:
+            self._finalizer()
+
+
+class VideoWriter(_TensorWriter):
     """Writes tensors to a video.
 
     Args:
@@ -104,44 +142,15 @@ class VideoWriter:
     def __init__(
         self, path: str | Path, frame_rate: Rate, bit_rate: int = 1_000_000
     ) -> None:
-        self._path, self._rate = Path(path), parse_rate(frame_rate)
-        self._bit_rate = bit_rate
-        self._writer: Writer | None = None
-        self._count = 0
-        self._finalizer: Any = None
+        super().__init__(parse_rate(frame_rate))
+        self._path, self._mbps = Path(path), bit_rate / 1e6
 
-    def write(self, frames: Tensor) -> None:
-        """Append frames.
-
-        Args:
-            frames: (T, C, H, W) in [0, 1], RGB or one channel; or with more leading
-                dimensions, as a `DataLoader` and the network give them.
-        """
-        for image in frames.detach().reshape(-1, *frames.shape[-3:]):
-            pixels = to_pixels(image, wide=False)
-            if self._writer is None:
-                self._open(pixels.shape[1], pixels.shape[0])
-            step = 1 / self._rate
-            frame = Frame(pixels, self._count * step, step)
-            if self._writer is not None:
-                self._writer.write(frame)
-            self._count += 1
-
-    def _open(self, width: int, height: int) -> None:
-        info = VideoInfo(width, height, self._rate, 1 / self._rate, Colour())
-        mbps = self._bit_rate / 1e6
-        encoding = choose(self._path, info, alpha=False, mbps=mbps)
-        self._writer = FileWriter(self._path, info, encoding)
-        # The documented example never closes its writer.
-        self._finalizer = weakref.finalize(self, self._writer.finish)
-
-    def close(self) -> None:
-        """Complete the file; else it is completed when the writer is collected."""
-        if self._finalizer is not None:
-            self._finalizer()
+    def _open(self, info: VideoInfo, channels: int) -> Writer:
+        encoding = choose(self._path, info, alpha=False, mbps=self._mbps)
+        return FileWriter(self._path, info, encoding)
 
 
-class ImageSequenceWriter:
+class ImageSequenceWriter(_TensorWriter):
     """Writes tensors to numbered images in a folder.
 
     Args:
@@ -150,32 +159,10 @@ class ImageSequenceWriter:
     """
 
     def __init__(self, path: str | Path, extension: str = "png") -> None:
+        super().__init__(Fraction(30))
         self._pattern = Path(path) / f"%04d.{extension}"
-        self._writer: ImageWriter | None = None
-        self._count = 0
-        self._finalizer: Any = None
 
-    def write(self, frames: Tensor) -> None:
-        """Append images.
-
-        Args:
-            frames: (T, C, H, W) in [0, 1] with 1, 3 or 4 channels (the fourth is
-                straight alpha); or with more leading dimensions.
-        """
-        for image in frames.detach().reshape(-1, *frames.shape[-3:]):
-            pixels = to_pixels(image, wide=False)
-            height, width, channels = pixels.shape
-            if self._writer is None:
-                info = VideoInfo(width, height, Fraction(30), Fraction(1, 30), Colour())
-                encoding = choose(
-                    self._pattern, info, alpha=channels == 4, gray=channels == 1
-                )
-                self._writer = ImageWriter(self._pattern, info, encoding)
-                self._finalizer = weakref.finalize(self, self._writer.finish)
-            self._writer.write(Frame(pixels, Fraction(self._count), Fraction(1)))
-            self._count += 1
-
-    def close(self) -> None:
-        """Move the images to their final names, if that has not been done."""
-        if self._finalizer is not None:
-            self._finalizer()
+    def _open(self, info: VideoInfo, channels: int) -> Writer:
+        alpha, gray = channels == 4, channels == 1
+        encoding = choose(self._pattern, info, alpha=alpha, gray=gray)
+        return ImageWriter(self._pattern, info, encoding)

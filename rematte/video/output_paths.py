@@ -130,6 +130,21 @@ def temporary_path(path: Path) -> Path:
     return real_path(path).with_name(name)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name when it is complete.
+
+    Raises:
+        OutputError: If it cannot be written; nothing is left behind then.
+    """
+    part = temporary_path(path)
+    try:
+        with as_output_error(path):
+            part.write_bytes(content)
+            part.replace(real_path(path))
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def sweep(path: Path) -> None:
     """Remove temporary files that killed processes left behind for this output."""
     sequence = is_sequence(path)

@@ -53,7 +53,7 @@ def run(
         for job in waiting:
             yield convert_job(model, job, options, progress)
         return
-    function = partial(_convert_in_process, options)
+    function = partial(convert_job, options=options)
     for job, done in run_all(load, function, waiting, workers, clear):
         if isinstance(done, ProcessKilledError):
             job.status, job.code = "failed", 5
@@ -61,10 +61,6 @@ def run(
             yield job
         else:
             yield done
-
-
-def _convert_in_process(options: Options, model: Any, job: Job) -> Job:
-    return convert_job(model, job, options)
 
 
 def convert_job(

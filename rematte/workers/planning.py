@@ -48,7 +48,7 @@ class Job:
 
     def exists(self, which: Callable[[Iterable[bool]], bool] = all) -> bool:
         """Whether all outputs exist, or any of them."""
-        with storage.input_errors(next(iter(self.outputs.values()))):
+        with storage.errors_as(InputError, next(iter(self.outputs.values()))):
             return which(_exists(path) for path in self.outputs.values())
 
 
@@ -87,7 +87,7 @@ def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """
     found: dict[Path, Path] = {}
     for word in words:
-        with storage.input_errors(word):
+        with storage.errors_as(InputError, word):
             some = list(_expand(str(word)))
         if not some:
             raise InputError(

@@ -92,8 +92,8 @@ def run_all(
             while waiting and len(busy) < workers:
                 start(waiting.popleft(), False)
             if not busy:
-                _end(idle[1:])
-                del idle[1:]
+                while len(idle) > 1:
+                    idle.pop().close()
                 start(retries.popleft(), True)
             for pipe in wait(list(busy)):
                 process, item, again = busy[pipe]  # type: ignore[index]
@@ -111,7 +111,8 @@ def run_all(
                     retries.append(item)
     finally:
         _interrupt([(process, item) for process, item, _ in busy.values()], cleanup)
-        _end(idle)
+        for process in idle:
+            process.close()
 
 
 def _receive(process: "WorkerProcess") -> Any:
@@ -131,11 +132,6 @@ def _interrupt(
         process.close()
         if not whole:
             cleanup(item)
-
-
-def _end(processes: Iterable["WorkerProcess"]) -> None:
-    for process in processes:
-        process.close()
 
 
 class WorkerProcess:

@@ -77,14 +77,8 @@ def list_files(folder: Path) -> list[str]:
 
 
 @contextmanager
-def input_errors(path: str | Path) -> Iterator[None]:
-    """Raise errors of object storage as `InputError`."""
-    with _as_error(InputError, path):
-        yield
-
-
-@contextmanager
-def _as_error(kind: type[Exception], path: str | Path) -> Iterator[None]:
+def errors_as(kind: type[Exception], path: str | Path) -> Iterator[None]:
+    """Raise errors of object storage as one class of errors."""
     try:
         yield
     except (InputError, OutputError):
@@ -113,7 +107,7 @@ def fetch(path: Path, folder: Path) -> Path:
         return path
     remote: Any = path
     local = folder / path.name
-    with input_errors(path):
+    with errors_as(InputError, path):
         remote.fs.get_file(remote.path, str(local))
     return local
 
@@ -138,7 +132,7 @@ def local_target(target: Path, folder: Path, overwrite: bool) -> Path:
             f"{target}: a folder of images does not appear at once in object storage; "
             "write a video there, or images to a local folder"
         )
-    with _as_error(OutputError, target):
+    with errors_as(OutputError, target):
         if not overwrite and target.exists():
             raise OutputError(f"{target} exists; pass overwrite (-y) to replace it")
     folder.mkdir()
@@ -160,7 +154,7 @@ def publish(made: dict[Path, Path]) -> None:
             continue
         remote: Any = target
         try:
-            with _as_error(OutputError, target):
+            with errors_as(OutputError, target):
                 remote.fs.put_file(str(local), remote.path)
         except BaseException:
             for other in sent:

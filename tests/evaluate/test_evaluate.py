@@ -426,6 +426,21 @@ def test_some_frames_of_a_clip_may_be_labelled(tmp_path: Path, disc: DiscClip) -
         evaluate.evaluate_model(Fake(), tmp_path)
 
 
+def test_a_sparse_clip_takes_no_metric_from_the_next(
+    tmp_path: Path, disc: DiscClip
+) -> None:
+    for clip, labelled in (("a", [0, 2]), ("b", [0, 1, 2])):
+        for part, numbers in (("com", [0, 1, 2]), ("pha", labelled)):
+            (tmp_path / clip / part).mkdir(parents=True)
+            pictures = disc.frames if part == "com" else disc.alpha
+            for number in numbers:
+                path = tmp_path / clip / part / f"{number}.png"
+                Image.fromarray(pictures[number]).save(path)
+    sparse, whole = evaluate.evaluate_model(Fake(), tmp_path, ["mad", "dtssd"])
+    assert sparse.mean.keys() == {"mad"}
+    assert whole.mean.keys() == {"mad", "dtssd"}
+
+
 def test_published_counts_the_first_frame(truth: Path, disc: DiscClip) -> None:
     mattes = [Matte(a / 255) for a in disc.alpha[:4]]
     wrong = [Matte(np.roll(m.alpha, n * n, 1)) for n, m in enumerate(mattes)]
