@@ -329,9 +329,10 @@ def test_describe_states_both_licences_and_where(tmp_path: Path) -> None:
     assert "distillation" in text
 
 
-def test_the_table_needs_no_torch() -> None:
+@pytest.mark.parametrize("words", [["list"], ["path"], ["verify", registry.FAST]])
+def test_weights_are_listed_found_and_checked_without_torch(words: list[str]) -> None:
     code = (
-        "import sys; from rematte.weights.registry import list_rows; list_rows()\n"
+        f"import sys; from rematte.cli import main; main(['weights', *{words}])\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
