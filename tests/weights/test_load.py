@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from rematte.errors import WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights import registry
-from rematte.weights.load import describe, load_model
+from rematte.weights.describe import describe
+from rematte.weights.load import load_model
 
 BUNDLED = registry.BUNDLED_DIR / registry.WEIGHTS[registry.DEFAULT].file
 
