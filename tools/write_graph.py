@@ -2,33 +2,55 @@
 
 python tools/write_graph.py
 
-A graph's constants are looked up in the file of the weights, so that the package holds
-them once. What is no weight goes into a small file of its own.
+A graph's constants are looked up in the files of the weights, so that the package holds
+them once. What is no weight goes into a small file of its own. Weights that share
+tensors with others lose these.
 """
 
+import json
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save
 
 from rematte.engines.convert_graph import convert
 from rematte.engines.graph import ALL_BUNDLED, Graph
 from rematte.engines.runtimes import import_openvino
+from rematte.train.checkpoint import METADATA
+from rematte.weights.checkpoint import read_metadata, read_state_dict
 from rematte.weights.load import load_network
 
 
 def main() -> None:
     for graph in ALL_BUNDLED:
+        own, *shared, _ = graph.constants
+        for other in shared:
+            _leave_out(own, other)
         _write(graph)
 
 
+def _leave_out(own: Path, other: Path) -> None:
+    """Drop the tensors that another file holds too, bit for bit, and name them."""
+    tensors, others = read_state_dict(own), read_state_dict(other)
+    shared = sorted(
+        name
+        for name, tensor in tensors.items()
+        if name in others and save({"": tensor}) == save({"": others[name]})
+    )
+    rest = {name: tensor for name, tensor in tensors.items() if name not in shared}
+    facts = {"shared": " ".join(shared), "shared_with": other.name}
+    facts = read_metadata(own) | facts
+    own.write_bytes(save(rest, {METADATA: json.dumps(facts)}))
+
+
 def _write(graph: Graph) -> None:
-    weights, rest = graph.constants
-    stored = weights.read_bytes()
+    *weights, rest = graph.constants
+    stored = b"".join(path.read_bytes() for path in weights)
     openvino = import_openvino()
-    model = convert(load_network(weights))
+    model = convert(load_network(weights[0]))
     _store_as_float16(openvino, model, stored)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
@@ -52,7 +74,7 @@ def _write(graph: Graph) -> None:
     tree.write(graph.model, encoding="utf-8")
     rest.write_bytes(added)
     share = 1 - len(added) / len(constants)
-    print(f"{graph.model}: {share:.2%} of the constants are in {weights.name}")
+    print(f"{graph.model}: {share:.2%} of the constants are in {weights[0].name}")
 
 
 def _store_as_float16(openvino: Any, model: Any, stored: bytes) -> None:

@@ -15,8 +15,9 @@ def summarise(report: "Report", device: str) -> str:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
     return "\n".join(
         [
-            f"{report.frames} frames of {report.width}x{report.height} in "
-            f"{report.seconds:.1f} s ({rate:.1f} frames/s: {shares})",
+            f"{report.frames} frame{'s' * (report.frames != 1)} of "
+            f"{report.width}x{report.height} in {report.seconds:.1f} s "
+            f"({rate:.1f} frames/s: {shares})",
             f"downsample ratio {report.downsample_ratio:.3g}, device {device}, engine "
             f"{report.engine}",
             *_summarise_regions(report),

@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Do what is asked about the weights."""
-    from rematte.weights import download, load
+    from rematte.weights import describe, download
 
     if options.action == "list":
         rows = registry.list_rows()
@@ -52,7 +52,7 @@ def run(options: Namespace) -> int:
     elif options.action == "verify":
         print(download.verify(options.name))
     elif options.action == "info":
-        print(load.describe(options.name))
+        print(describe.describe(options.name))
     else:
         path = registry.find(options.name)
         if path is None:

@@ -32,7 +32,8 @@ class Graph:
 
     Attributes:
         model: The .xml file.
-        constants: The files whose bytes, one after the other, hold its constants.
+        constants: The files whose bytes, one after the other, hold its constants; for
+            bundled ones the first is the file of the weights.
         digest: Identifies the weights; for bundled ones what `weights_digest` gives.
     """
 
@@ -42,9 +43,11 @@ class Graph:
 
 
 def _bundled(name: str, digest: str) -> Graph:
-    weights = BUNDLED_DIR / WEIGHTS[name].file
-    constants = weights, weights.with_suffix(".constants")
-    return Graph(weights.with_suffix(".xml"), constants, digest)
+    entry = WEIGHTS[name]
+    files = [entry.file, *([WEIGHTS[entry.shares].file] if entry.shares else [])]
+    weights = [BUNDLED_DIR / file for file in files]
+    constants = (*weights, weights[0].with_suffix(".constants"))
+    return Graph(weights[0].with_suffix(".xml"), constants, digest)
 
 
 ALL_BUNDLED = (

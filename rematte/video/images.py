@@ -152,7 +152,7 @@ def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]
     if not files:
         raise InputError(
             f"{folder}: no images in this folder; it must hold files ending in "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}; `rematte batch` takes videos"
         )
     names = sorted(files, key=natural_key)
     numbering = find_numbering(names)

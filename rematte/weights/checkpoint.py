@@ -54,7 +54,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"weights file {path} is empty; {remedy}")
         # A safetensors file is an 8-byte length, then JSON.
         content = (
-            load_file(path)
+            _read_safetensors(path)
             if head[8:9] == b"{"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
@@ -80,6 +80,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             'save model.state_dict() itself, or {"state_dict": model.state_dict()}'
         )
     return dict(state)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a file, and from the file beside it the tensors that both share."""
+    tensors = load_file(path)
+    facts = read_metadata(path)
+    if "shared" in facts:
+        with safe_open(path.with_name(facts["shared_with"]), "pt") as file:
+            tensors |= {name: file.get_tensor(name) for name in facts["shared"].split()}
+    return tensors
 
 
 def recognise(state: Mapping[str, Tensor], source: str | Path) -> tuple[str, str]:

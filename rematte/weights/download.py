@@ -107,6 +107,9 @@ def check_hash(entry: Weights, path: Path) -> str:
     """Compare a file's hash with the known one, or record it where none is known."""
     got = sha256(path)
     expected = expected_hash(entry, path)
+    if entry.shares is not None:
+        other = lookup(entry.shares)
+        check_hash(other, path.with_name(other.file))
     if expected is None:
         with contextlib.suppress(OSError):  # a shared cache may be read-only
             record_hash(path, got)

@@ -12,17 +12,7 @@ from rematte.weights.checkpoint import (
     build,
     is_torchscript,
     load_torchscript,
-    read_metadata,
     read_state_dict,
-    recognise,
-)
-from rematte.weights.download import sha256
-from rematte.weights.registry import (
-    CODE_LICENCE,
-    WEIGHTS,
-    Weights,
-    expected_hash,
-    find,
 )
 from rematte.weights.resolve import resolve
 
@@ -88,46 +78,3 @@ def load_network(
             f"{name_or_path} is TorchScript; give the state dict it was made of"
         )
     return model
-
-
-def describe(name_or_path: str | Path) -> str:
-    """Describe weights in a few lines: variant, size, licences, origin, quality.
-
-    Args:
-        name_or_path: A key of `WEIGHTS` (never fetched for this), or a file.
-
-    Returns:
-        Lines of "field: value" without a final line break.
-
-    Raises:
-        WeightsError: If it is neither, or the file does not fit the network.
-    """
-    fields: dict[str, object] = {}
-    licence = "not known"
-    if isinstance(name_or_path, str) and name_or_path in WEIGHTS:
-        path = find(name_or_path)
-        entry: Weights | None = WEIGHTS[name_or_path]
-        digest = expected_hash(WEIGHTS[name_or_path], path) or "not known yet"
-    else:
-        path = resolve(name_or_path, None)
-        digest = sha256(path)
-        entry = next((e for e in WEIGHTS.values() if e.sha256 == digest), None)
-    if entry is not None:
-        fields["name"] = entry.name
-        fields["variant"] = entry.variant
-        fields["parameters"] = f"{entry.parameters:,}"
-        fields["origin"] = entry.origin
-        fields["quality"] = entry.quality
-    elif path is not None and not is_torchscript(path):
-        state = read_state_dict(path)
-        network = build(state, path, None)
-        fields["variant"], fields["refiner"] = recognise(state, path)
-        fields["parameters"] = f"{sum(p.numel() for p in network.parameters()):,}"
-        stated = read_metadata(path)
-        licence = stated.pop("licence", licence)
-        fields |= stated
-    fields["licence of the weights"] = entry.licence if entry else licence
-    fields["licence of the code"] = CODE_LICENCE
-    fields["file"] = path or f"not here; to fetch from {entry and entry.url}"
-    fields["SHA-256"] = digest
-    return "\n".join(f"{name}: {text}" for name, text in fields.items())

@@ -46,6 +46,8 @@ def test_convert_writes_and_tells(run: Run, fake: Fake, clip: Path) -> None:
     assert f"output: {target}\n" in out
     assert len(times(target)) == 10
     assert sound(target) == sound(clip)
+    _, out, _ = run("convert", clip, "-o", clip.with_name("one.mov"), "--limit", "1")
+    assert out.startswith("1 frame of 32x24 in ")
 
 
 def test_convert_with_the_real_network(run: Run, clip: Path) -> None:

@@ -38,7 +38,7 @@ from rematte.train.recipe import (
 )
 from rematte.train.setup import start_network
 from rematte.train.validation import held_out
-from rematte.weights.load import describe
+from rematte.weights.describe import describe
 
 FEW = Validate(every=100, samples=2, frames=1, size=32)
 DISC = draw_disc(6, (64, 64))

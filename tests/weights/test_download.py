@@ -15,8 +15,9 @@ import torch
 from rematte.errors import WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights import registry
+from rematte.weights.describe import describe
 from rematte.weights.download import download, verify
-from rematte.weights.load import describe, load_model
+from rematte.weights.load import load_model
 
 NAME = "rvm-mobilenetv3"
 FILE = "rvm_mobilenetv3.pth"
@@ -329,9 +330,14 @@ def test_describe_states_both_licences_and_where(tmp_path: Path) -> None:
     assert "distillation" in text
 
 
-def test_the_table_needs_no_torch() -> None:
+@pytest.mark.parametrize(
+    "words", [["list"], ["path"], ["verify", registry.FAST], ["info"]]
+)
+def test_named_weights_are_described_without_torch(
+    words: list[str],
+) -> None:
     code = (
-        "import sys; from rematte.weights.registry import list_rows; list_rows()\n"
+        f"import sys; from rematte.cli import main; main(['weights', *{words}])\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from rematte.errors import WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.weights import registry
-from rematte.weights.load import describe, load_model
+from rematte.weights.describe import describe
+from rematte.weights.load import load_model
 
 BUNDLED = registry.BUNDLED_DIR / registry.WEIGHTS[registry.DEFAULT].file
 
@@ -35,12 +36,35 @@ def checkpoint(
 # The bundled file
 
 
-def test_bundled_file_is_what_the_table_says() -> None:
-    entry = registry.WEIGHTS[registry.DEFAULT]
-    content = BUNDLED.read_bytes()
+@pytest.mark.parametrize(
+    ("name", "most"), [(registry.DEFAULT, 8e6), (registry.FAST, 1e6)]
+)
+def test_bundled_file_is_what_the_table_says(name: str, most: float) -> None:
+    entry = registry.WEIGHTS[name]
+    content = (registry.BUNDLED_DIR / entry.file).read_bytes()
     assert len(content) == entry.size
-    assert len(content) < 16e6
+    assert len(content) < most
     assert hashlib.sha256(content).hexdigest() == entry.sha256
+
+
+def test_weights_share_tensors_with_the_file_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = registry.WEIGHTS[registry.FAST]
+    path = tmp_path / fast.file
+    path.write_bytes((registry.BUNDLED_DIR / fast.file).read_bytes())
+    with pytest.raises(WeightsError, match=BUNDLED.name) as error:
+        load_model(path)
+    one_line(error)
+    beside = tmp_path / BUNDLED.name
+    beside.write_bytes(BUNDLED.read_bytes())
+    loaded, named = load_model(path).state_dict(), load_model(fast.name).state_dict()
+    assert loaded.keys() == named.keys()
+    assert all(torch.equal(loaded[key], named[key]) for key in named)
+    beside.write_bytes(BUNDLED.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(registry, "BUNDLED_DIR", tmp_path)
+    with pytest.raises(WeightsError, match=f"SHA-256 of {beside}"):
+        load_model(fast.name)
 
 
 def test_bundled_weights_load_offline_strictly_and_frozen(
