@@ -94,6 +94,11 @@ def upright(items: Iterable[Item]) -> list[Item]:
     return [item for item, (_, h, w, _) in shapes if h >= UPRIGHT * w]
 
 
+def rooms_of(items: Iterable[Item]) -> list[Item]:
+    """Backgrounds that are rooms."""
+    return [item for item in items if not item.name.startswith("wallpapers/")]
+
+
 def paths(
     kind: str, cuts: list[Tensor], feet: Floats, size: tuple[int, int], frames: int,
     rate: int, rng: Generator,
@@ -147,7 +152,7 @@ def draw(
     kind, people, usual, count = place(number)
     wide, high = size or usual
     standing = upright(found.mattes)
-    rooms = [b for b in found.backgrounds if not b.name.startswith("wallpapers/")]
+    rooms = rooms_of(found.backgrounds)
     landscapes = [b for b in found.backgrounds if Path(b.name).stem in LANDSCAPES]
     order = iter(rng.permutation(len(standing)))
     rate = int(rng.choice([25, 30]))

@@ -20,7 +20,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from far_clips import Clip, Person, Scene, cut_out, save, upright
+from far_clips import Clip, Person, Scene, cut_out, rooms_of, save, upright
 from far_people import SHARDS, convert, read_gray
 from numpy.random import default_rng
 
@@ -41,7 +41,7 @@ def draw(found: Index, seed: int, number: int) -> Clip:
     """Draw a clip; the same seed and number give the same one."""
     rng = default_rng([seed, number])
     wide, high = SIZE
-    rooms = [b for b in found.backgrounds if not b.name.startswith("wallpapers/")]
+    rooms = rooms_of(found.backgrounds)
     pixels = decode(rooms[int(rng.integers(len(rooms)))].media, [0], "RGB")[0]
     room = torch.from_numpy(pixels).movedim(-1, 0) / 255
     shares = np.sort(rng.uniform(*HEIGHTS, 2))

@@ -66,6 +66,14 @@ def spread(labels: Labels, reach: int) -> Labels:
     return labels
 
 
+def centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
+    """Give the centre of each part, as row and column, by number."""
+    return {
+        int(number): np.argwhere(labels == number).mean(0)
+        for number in np.unique(labels[labels > 0])
+    }
+
+
 def pack_labels(labels: Labels) -> list[Any]:
     """Describe labels in JSON: height, width and compressed numbers."""
     data = zlib.compress(labels.astype("<i4").tobytes())

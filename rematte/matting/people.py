@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rematte.matting.matte import Matted
 from rematte.matting.parts import (
     Labels,
+    centres,
     connected,
     find_shades,
     histogram,
@@ -157,11 +158,11 @@ class People:
             For each number, x and y [pixels of the frame].
         """
         points = {}
-        for number in np.unique(labels[labels > 0]):
+        for number, centre in centres(labels).items():
             inside = np.argwhere(labels == number)
-            off = np.abs(inside - inside.mean(0)).sum(1)
+            off = np.abs(inside - centre).sum(1)
             row, column = inside[np.argmin(off)] + 0.5
-            points[int(number)] = (
+            points[number] = (
                 int(column * size[1] / labels.shape[1]),
                 int(row * size[0] / labels.shape[0]),
             )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.matting.matte import Matted
-from rematte.matting.parts import Labels, likeness, spread
+from rematte.matting.parts import Labels, centres, likeness, spread
 from rematte.matting.people import REACH, People, mask_alpha, mask_of
 from rematte.video.frame import Pixels
 from rematte.video.mask_spec import Who, parse_who
@@ -184,36 +184,28 @@ class Person:
 
     def _choose(self, labels: Labels, size: tuple[int, int]) -> None:
         """Choose the person in this scene, if they are there."""
-        centres, who = _centres(labels), self.who
-        if not centres:
+        found, who = centres(labels), self.who
+        if not found:
             return
         if who.place:
             height, width = labels.shape
             middle = np.array([height, width]) / 2
             ranks: dict[str, Callable[[int], float]] = {
                 "largest": lambda n: -float((labels == n).sum()),
-                "centre": lambda n: float(np.hypot(*(centres[n] - middle))),
-                "left": lambda n: float(centres[n][1]),
-                "right": lambda n: -float(centres[n][1]),
+                "centre": lambda n: float(np.hypot(*(found[n] - middle))),
+                "left": lambda n: float(found[n][1]),
+                "right": lambda n: -float(found[n][1]),
             }
-            self._number = min(centres, key=ranks[who.place])
-        elif who.number in centres:
+            self._number = min(found, key=ranks[who.place])
+        elif who.number in found:
             self._number, self._asked = who.number, self._scene
         elif self._scene != self._asked and self._colours is not None:
             known = self._colours
             self._number = max(
-                centres, key=lambda n: likeness(self._people.colours(n), known)
+                found, key=lambda n: likeness(self._people.colours(n), known)
             )
             self.notes.append(
                 "after a cut, the person who looks most alike is chosen, which may err"
             )
         elif not who.number and self._scene == self._asked:
             self.take(labels, size)
-
-
-def _centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
-    """Give the centre of each person, as row and column, by number."""
-    return {
-        int(number): np.argwhere(labels == number).mean(0)
-        for number in np.unique(labels[labels > 0])
-    }

@@ -19,6 +19,7 @@ class Codec:
         opaque: Pixel format for 8 bits, and for more where there is one.
         alpha: The same with an alpha channel; empty where the codec has none.
         options: FFmpeg's options of the encoder.
+        packed: Further ones for colour and alpha packed into one picture.
         crf: Default constant quality, or None where the codec has no such scale.
         alpha_crf: The same for a transparent output, where it differs.
         even: Whether width and height must be even.
@@ -32,6 +33,7 @@ class Codec:
     opaque: dict[int, str]
     alpha: dict[int, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    packed: dict[str, str] = field(default_factory=dict)
     crf: int | None = None
     alpha_crf: int | None = None
     even: bool = False
@@ -67,6 +69,8 @@ CODECS = {
             # The same frames without the lookahead thread and its 20 MB at HD.
             "x264-params": "sync-lookahead=0",
         },
+        # Adaptive quantisation would make alpha's edges coarse (docs/formats.md).
+        packed={"aq-mode": "0"},
         crf=18,
         even=True,
     ),
@@ -79,7 +83,13 @@ CODECS = {
         least=64,  # libx265 4.1 corrupts memory with two narrower frames
     ),
     "av1": Codec(
-        "libsvtav1", _420, options={"preset": "8"}, crf=26, even=True, least=4
+        "libsvtav1",
+        _420,
+        options={"preset": "8"},
+        packed={"preset": "5"},  # quicker ones leave errors of 60 levels at edges
+        crf=26,
+        even=True,
+        least=4,
     ),
     "vp9": Codec(
         "libvpx-vp9",

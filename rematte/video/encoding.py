@@ -70,6 +70,8 @@ class Encoding:
     def options(self) -> dict[str, str]:
         """The encoder's options for the colour, constant quality included."""
         encoder, options = self.codec.encoder, dict(self.codec.options)
+        if self.packed:
+            options |= self.codec.packed
         if self.compression:
             options["compression"] = self.compression
         if self.crf is None or self.mbps is not None:
@@ -188,7 +190,7 @@ def choose(
     if alpha and chosen.alpha_crf is not None:
         default = chosen.alpha_crf
     if packed and default is not None:
-        default //= 3  # errors of alpha show as halos
+        default //= 4  # errors of alpha show as halos
     encoding = Encoding(
         chosen,
         formats[max(formats)] if deep else formats[8],

@@ -303,4 +303,8 @@ def _linear(pixels: Pixels, encoding: Encoding) -> av.VideoFrame:
         if encoding.premultiplied:
             value[..., :3] *= value[..., 3:]
     array: Any = np.ascontiguousarray(value)
+    # FFmpeg cuts off the 13 bits that half floats lack; half of the last bit that stays
+    # makes it round to the nearest.
+    bits = array.view(np.uint32)
+    bits += np.uint32(1 << 12)
     return av.VideoFrame.from_ndarray(array, encoding.pixel_format)

@@ -24,7 +24,6 @@ FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "b.mp4": ("stacked", "premultiplied", {}),
     "c.webm": ("side", "premultiplied", {}),
     "d.mp4": ("stacked", "straight", {"codec": "av1"}),
-    "best.mp4": ("side", "straight", {"codec": "av1", "crf": 4}),
     "e.mkv": ("side", "straight", {"codec": "hevc"}),
 }
 Floats = NDArray[np.float64]
@@ -68,7 +67,7 @@ def test_the_halves_are_colour_and_alpha(made: Path, name: str) -> None:
     share = expected[..., 3:]
     error = np.abs(alpha - share) * 255
     assert np.percentile(error, 99) <= 2
-    assert error.max() <= 6
+    assert error.max() <= 3
     # What is clear and what is solid stays so, but for what the codec adds.
     assert alpha[share == 0].max() * 255 <= 3
     assert alpha[share == 1].min() * 255 >= 252
@@ -121,7 +120,9 @@ def page(launch: Callable[..., Any], made: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize(
-    ("name", "most"), [("a.mp4", 6), ("b.mp4", 6), ("c.webm", 6), ("best.mp4", 3)]
+    ("name", "most"),
+    # Halving the resolution of multiplied colours alone is off by 4.
+    [("a.mp4", 3), ("b.mp4", 4), ("c.webm", 4), ("d.mp4", 4)],
 )
 def test_chromium_plays_it_over_any_background(
     page: Any, made: Path, name: str, most: float, behind: str
@@ -138,7 +139,7 @@ def test_chromium_plays_it_over_any_background(
     cut = as_pillow(made / "png/00.png")
     alpha = cut[..., 3:]
     expected = 255 * cut[..., :3] * alpha + (1 - alpha) * np.array(BEHIND[behind])
-    error = np.abs(shown - expected)
+    error = np.abs(shown - expected.round())
     assert np.percentile(error, 99) <= 3
     assert error.max() <= most
     assert error.mean() <= 0.6
