@@ -24,10 +24,10 @@ function isEmpty(image) {
 /**
  * Wire up a card's look at a moment.
  *
- * `changed` is called when the choice was, which is `kept`, and `drawn` when the moment is
- * shown.
+ * `name` gives the clip's name and `quality` what was chosen for it. `changed` is called when
+ * the choice was, which is `kept`, and `drawn` when the moment is shown.
  */
-export function makeLook(card, id, { ratio, changed, drawn, kept }) {
+export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
   const find = (selector) => card.querySelector(selector);
   const original = find(".original img");
   const stage = find(".stage");
@@ -145,7 +145,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
     load(jobAddress(id, "cutout"), {
       urgent: true,
       wanted,
-      options: post({ at, ratio: ratio(), choice: { person: choice.person, marks: choice.marks } }),
+      options: post({ at, quality: quality(), choice: { person: choice.person, marks: choice.marks } }),
       ready(content) {
         cutout.onload = () => {
           made = true;
@@ -158,7 +158,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
       failed(text) {
         // The server has no other word for it.
         if (choice.person && text?.startsWith("nobody is there")) { takeBack(choice); return; }
-        problem = text ? sentence(text) : words().noPreview;
+        problem = text ? sentence(text, name()) : words().noPreview;
         say();
       },
     });
@@ -167,7 +167,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   function judge(at, wanted) {
     load(jobAddress(id, "judgement"), {
       wanted,
-      options: post({ at, ratio: ratio() }),
+      options: post({ at, quality: quality() }),
       async ready(content) { verdict = JSON.parse(await content.text()); say(); },
       failed: () => {},
     });
