@@ -119,6 +119,7 @@ function sayAll() {
   const dark = document.documentElement.dataset.theme === 'dark';
   at.theme.textContent = say(dark ? 'light' : 'dark');
   put(at.engine, matter ? say('ready', say(matter.backend), network(matter.backend), matter.threads) : say('loading'));
+  at.wait.textContent = matter || told.length ? '' : say('loading');
   for (const option of [...at.backend.options, ...at.weights.options]) {
     option.textContent = say(option.value);
   }
@@ -156,7 +157,8 @@ const OPEN = {
 };
 
 async function openFile(file) {
-  await source.openFile(file);
+  at.pause.disabled = true;
+  await source.openFile(file).finally(sayAll);
   await started();
 }
 
