@@ -213,6 +213,7 @@ export function makeCard(id, common, own, kept) {
     job = next;
     if (!before) {
       find("h3").textContent = job.name;
+      card.setAttribute("aria-label", job.name);
       card.classList.toggle("photo", Boolean(job.info.photo));
       if (job.info.photo) find(".look > legend").dataset.word = "lookPhoto";
       look.open(job.info, job.settings.choice);
@@ -227,6 +228,8 @@ export function makeCard(id, common, own, kept) {
       find(".error").textContent = job.error && sentence(job.error, job.name);
       showResults();
       say();
+      const { activeElement } = document;
+      if (card.contains(activeElement) && !activeElement.checkVisibility()) find("h3").focus(); // what was pressed is gone
     }
     if (!before) paint();
     if (busy) showProgress();
