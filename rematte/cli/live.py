@@ -95,9 +95,12 @@ def run(options: Namespace) -> int:
     share_heap()
     flags.choose_weights(options)
     device, _ = choose_device(options.device)
-    shown = sys.stderr.isatty() and not options.quiet
+    terminal = sys.stderr.isatty() and not options.quiet
+    print_new = (lambda _: None) if options.quiet else _make_printer(terminal)
     chosen = options.weights is not None or options.quality == "best"
-    light = not chosen and (device, options.dtype) == ("cpu", "float32")
+    chosen = chosen or options.downsample_ratio not in (None, "auto")
+    paced = not (chosen or options.no_drop or options.no_pace)
+    light = paced and (device, options.dtype) == ("cpu", "float32")
     report = live(
         flags.model_loader(options, device)(),
         options.source,
@@ -121,12 +124,13 @@ def run(options: Namespace) -> int:
         frame_rate=options.frame_rate,
         limit=options.limit,
         overwrite=options.overwrite,
-        report=_make_printer() if shown else lambda _: None,
+        report=print_new,
     )
     # The standard output may be the video.
     file = sys.stderr if options.output == "-" else sys.stdout
-    if not options.quiet:
-        messages.print_notes(report.notes)
+    print_new(report)
+    if terminal:
+        print(end="\r\x1b[K", file=sys.stderr, flush=True)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)), file=file)
     elif not options.quiet:
@@ -140,19 +144,26 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _make_printer() -> "Callable[[LiveReport], None]":
-    """Make what prints the rate, and when somebody is lost or found."""
-    said = 0
+def _make_printer(terminal: bool) -> "Callable[[LiveReport], None]":
+    """Make what prints new notes and, on a terminal, the rate and who is there."""
+    noted = said = 0
+    erase = "\r\x1b[K" if terminal else ""  # the rate has no end of line
 
-    def print_rate(report: "LiveReport") -> None:
-        nonlocal said
+    def print_new(report: "LiveReport") -> None:
+        nonlocal noted, said
+        if len(report.notes) > noted:
+            print(end=erase, file=sys.stderr)
+            messages.print_notes(report.notes[noted:])
+            noted = len(report.notes)
+        if not terminal:
+            return
         for at, there in report.people[said:]:
             what = "somebody is" if there else "nobody is"
-            print(f"\r{at:.1f} s: {what} in the picture", file=sys.stderr)
+            print(f"{erase}{at:.1f} s: {what} in the picture", file=sys.stderr)
         said = len(report.people)
         if report.frames % 10 == 0:
             rate = report.frames / (report.seconds or 1)
-            text = f"\r{rate:.1f} pictures/s, {report.dropped} dropped "
+            text = f"{erase}{rate:.1f} pictures/s, {report.dropped} dropped"
             print(text, end="", file=sys.stderr, flush=True)
 
-    return print_rate
+    return print_new

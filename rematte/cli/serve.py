@@ -8,6 +8,7 @@ from pathlib import Path
 from rematte.cli import flags
 from rematte.cli.parser import Commands
 from rematte.errors import EXIT_CODES
+from rematte.weights.registry import for_quality
 
 
 def add(commands: Commands) -> None:
@@ -59,9 +60,15 @@ def run(options: Namespace) -> int:
     from rematte.serve import serve
 
     device, _ = choose_device(options.device)
+    fast, _ = for_quality(options.weights, "fast", None)
+    load, fast_load = (
+        partial(load_for, "auto", weights, None, device)
+        for weights in (options.weights, fast)
+    )
     serve(
         options.folder.expanduser(),
-        partial(load_for, "auto", options.weights, None, device),
+        load,
+        fast=None if fast == options.weights else fast_load,
         port=options.port,
         jobs=options.jobs,
         upload_limit=options.upload_limit,

@@ -117,8 +117,9 @@ def live(
             window ends the recording and starts the next, "NAME-2.SUFFIX".
         lighter: Name or file of weights that take the model's place on the CPU, with a
             note, where it would drop pictures: where it takes longer than the source
-            leaves it. Not used where `drop` or `pace` is False.
-        report: Called after each picture with the statistics so far.
+            leaves it. Needs `drop` and `pace`.
+        report: Called once the engine is built, and after each picture, with the
+            statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
             `deinterlace`, `downsample_ratio`, `engine`, `frame_rate` (of raw input),
             `input_resize`, `limit`, `output_video_mbps`, `quality`, `region` and
@@ -137,7 +138,7 @@ def live(
     how = _make_options(options)
     sources = [sources] if isinstance(sources, str) else sources
     alpha = show == "composition" and how.background == "transparent"
-    need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
+    _check_pace(pace, drop, lighter, sources)
     renderers = _make_renderers(how, show, output)
     controls = Controls([*renderers], recording=None if record is None else True)
     _check_pipe_format(output, pipe_format, show, alpha)
@@ -153,8 +154,8 @@ def live(
     sinks: list[Sink] = [sink, recorder] if recorder else [sink]
     stats, times = LiveReport(), list[float]()
     try:
-        paced = lighter if drop and pace else None
-        stream = _build(model, paced, newest.info, [*renderers.values()], stats, how)
+        stream = _build(model, lighter, newest.info, [*renderers.values()], stats, how)
+        report(stats)
         with newest:
             made = _mattes(newest, stream, renderers, controls, stats)
             start = time.perf_counter()
@@ -204,6 +205,13 @@ def _make_options(given: dict[str, Any]) -> Options:
     chosen = options.downsample_ratio in (None, "auto")
     need("live --quality", options.given().get("quality"), chosen)
     return options
+
+
+def _check_pace(
+    pace: bool, drop: bool, lighter: str | None, sources: Sequence[str]
+) -> None:
+    need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
+    need("live lighter", lighter, drop and pace)
 
 
 def _make_renderers(options: Options, show: str, output: str) -> dict[str, Renderer]:

@@ -47,20 +47,20 @@ async def read_json(request: Request, what: str) -> Any:
     return data
 
 
-def read_number(name: str, value: Any, most: float, *, above: bool = False) -> float:
+def read_number(name: str, value: Any, most: float) -> float:
     """Check a number of a body.
 
     Args:
         name: What errors call it.
         value: What the body holds.
         most: The largest number that is allowed.
-        above: Whether 0 is too small.
 
     Raises:
         ValueError: If it is no number, negative or too large.
     """
     plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not 0 <= value <= most or (above and not value):
-        allowed = f"above 0 and at most {most:g}" if above else f"from 0 to {most:g}"
-        raise ValueError(f"{name} must be a number {allowed}, got {value!r:.60}")
+    if not plain or not 0 <= value <= most:
+        raise ValueError(
+            f"{name} must be a number from 0 to {most:g}, got {value!r:.60}"
+        )
     return float(value)

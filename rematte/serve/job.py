@@ -102,7 +102,6 @@ def read_job(id: str, text: str) -> Job:
             and job.state in _STATES
             and isinstance(job.settings, dict)
             and plain.fullmatch(job.file)
-            and len(job.info["ratios"]) == 3
             and all(
                 isinstance(result["run"], int) and check_outputs(result["settings"])
                 for result in job.results

@@ -22,6 +22,7 @@ from rematte.serve.backgrounds import Backgrounds
 from rematte.serve.choice import Choice
 from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
 from rematte.serve.job import PILLOW_IMAGES, Job, read_job
+from rematte.serve.networks import Networks
 from rematte.serve.pictures import Pictures
 from rematte.serve.processes import (
     SharedProcess,
@@ -48,8 +49,8 @@ _MISSING = (
 )
 
 
-def _no_model() -> None:
-    """Stand in for the model where none is needed: to examine files."""
+def _no_networks() -> None:
+    """Stand in for the networks where none is needed: to examine files."""
 
 
 class Jobs:
@@ -57,7 +58,7 @@ class Jobs:
 
     Args:
         folder: The work folder; created if it does not exist.
-        load: Loads the model in another process; must be picklable.
+        load: Loads the networks in another process; must be picklable.
         at_once: Number of jobs that are converted at a time.
         threads: How many threads the network has in each.
         memory: Memory limit of each process [bytes], or None.
@@ -76,7 +77,7 @@ class Jobs:
     def __init__(
         self,
         folder: Path,
-        load: Callable[[], Any],
+        load: Callable[[], Networks],
         at_once: int,
         threads: int,
         memory: int | None = None,
@@ -93,7 +94,7 @@ class Jobs:
         self._closing = False
         # Uploads do not wait behind previews.
         self._examiner = SharedProcess(
-            partial(start_process, _no_model, threads, memory)
+            partial(start_process, _no_networks, threads, memory)
         )
         self._viewer = SharedProcess(self._start_process)
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
@@ -130,7 +131,7 @@ class Jobs:
         return folder.is_symlink() or not (folder / job.file).is_file()
 
     def check_model(self) -> None:
-        """Load the model in the process for pictures of a moment.
+        """Load the network in the process for pictures of a moment.
 
         Raises:
             WorkError: If it cannot be loaded.
@@ -236,13 +237,13 @@ class Jobs:
         """Give the frame at a time as an image, or have it made; see `look.still`."""
         return self._look(self._stills, job, look.still, ".jpg", at, side)
 
-    def cutout(self, job: Job, at: float, ratio: float, choice: Choice) -> Path | None:
+    def cutout(self, job: Job, at: float, quality: str, choice: Choice) -> Path | None:
         """Give the cut-out at a time, or have it made; see `look.cutout`."""
-        return self._look(self._cutouts, job, look.cutout, ".png", at, ratio, choice)
+        return self._look(self._cutouts, job, look.cutout, ".png", at, quality, choice)
 
-    def judgement(self, job: Job, at: float, ratio: float) -> Path | None:
+    def judgement(self, job: Job, at: float, quality: str) -> Path | None:
         """Give what `look.judge` says of a time, or have it made."""
-        return self._look(self._cutouts, job, look.judge, ".json", at, ratio)
+        return self._look(self._cutouts, job, look.judge, ".json", at, quality)
 
     def _look(
         self,

@@ -24,6 +24,7 @@ from rematte.matting.matte import Matted
 from rematte.matting.person import Person
 from rematte.options import Options
 from rematte.serve.choice import Choice
+from rematte.serve.networks import Networks
 from rematte.video.encoding import choose
 from rematte.video.frame import Frame, Pixels
 from rematte.video.image_writer import ImageWriter
@@ -40,11 +41,11 @@ _EDGES_AGREE = 0.7
 _FEWEST = 0.0005  # share of the picture from which on soft edges are judged
 
 
-def still(model: Any, path: Path, target: Path, at: float, side: int) -> None:
+def still(networks: Any, path: Path, target: Path, at: float, side: int) -> None:
     """Write the frame that is shown at a time, as an image.
 
     Args:
-        model: Not used.
+        networks: Not used.
         path: The video.
         target: The image.
         at: The time [s].
@@ -62,24 +63,29 @@ def still(model: Any, path: Path, target: Path, at: float, side: int) -> None:
 
 
 def cutout(
-    model: Any, path: Path, target: Path, at: float, ratio: float, choice: Choice
+    networks: Networks,
+    path: Path,
+    target: Path,
+    at: float,
+    quality: str,
+    choice: Choice,
 ) -> None:
     """Write the cut-out at a time as an image with alpha.
 
     Args:
-        model: The network.
+        networks: The networks.
         path: The video.
         target: An image that can hold alpha.
         at: The time [s].
-        ratio: Size of the coarse pass.
+        quality: As in `Options`.
         choice: Who is cut out.
 
     Raises:
         ValueError: If nobody is where a person was chosen.
     """
-    matted = _matted(model, path, at, ratio, False)
+    matted = _matted(networks, path, at, quality, False)
     height, width = matted.size
-    chosen = _find(model, path, ratio, choice, width, height)
+    chosen = _find(networks, path, quality, choice, width, height)
     matted.made.clear()  # of the choice before
     matted.cut = choice.at != at  # the person is recognised by their colours
     with TemporaryDirectory(prefix="rematte-") as folder:
@@ -95,14 +101,19 @@ def cutout(
 
 
 def _find(
-    model: Any, path: Path, ratio: float, choice: Choice, width: int, height: int
+    networks: Networks,
+    path: Path,
+    quality: str,
+    choice: Choice,
+    width: int,
+    height: int,
 ) -> Person | None:
     """Find the chosen person where they were clicked; None for everybody."""
     person = choice.person_option(width, height)
     if person is None:
         return None
     chosen = Person(person)
-    matted = _matted(model, path, choice.at, ratio, False)
+    matted = _matted(networks, path, choice.at, quality, False)
     matted.cut = False
     labels = chosen.look(matted, matted.pixels("alpha", True))
     try:
@@ -112,20 +123,22 @@ def _find(
     return chosen
 
 
-def judge(model: Any, path: Path, target: Path, at: float, ratio: float) -> None:
+def judge(
+    networks: Networks, path: Path, target: Path, at: float, quality: str
+) -> None:
     """Write how sure the network is of a moment, as JSON: "nobody", "unsure", "edges".
 
     The frame and its mirror image should show the same people.
 
     Args:
-        model: The network.
+        networks: The networks.
         path: The video.
         target: The JSON file.
         at: The time [s].
-        ratio: Size of the coarse pass.
+        quality: As in `Options`.
     """
     one, other = (
-        _matted(model, path, at, ratio, flipped).pixels("alpha", False)[..., 0]
+        _matted(networks, path, at, quality, flipped).pixels("alpha", False)[..., 0]
         / np.float32(255)
         for flipped in (False, True)
     )
@@ -146,8 +159,8 @@ def _timeline(path: Path) -> Timeline:
 
 
 @lru_cache(maxsize=4)
-def _matter(model: Any, ratio: float) -> Matter:
-    return Matter(model, downsample_ratio=ratio, edge_colour="clean")
+def _matter(model: Any, quality: Any) -> Matter:
+    return Matter(model, quality=quality, edge_colour="clean")
 
 
 def _moment(path: Path, at: float, size: tuple[int, int]) -> Sequence[Frame]:
@@ -161,15 +174,18 @@ def _moment(path: Path, at: float, size: tuple[int, int]) -> Sequence[Frame]:
 
 
 @lru_cache(maxsize=6)
-def _matted(model: Any, path: Path, at: float, ratio: float, flipped: bool) -> Matted:
+def _matted(
+    networks: Networks, path: Path, at: float, quality: str, flipped: bool
+) -> Matted:
     """Matte the frame at a time, or its mirror image."""
     info = _timeline(path).info
     size = shrunk_size(info.width, info.height, SIDE)
     frames = _moment(path, at, size)
     if flipped:
         frames = changed(frames, lambda pixels: np.ascontiguousarray(pixels[:, ::-1]))
-    # A smaller frame has the same coarse pass at a larger ratio.
-    stream = _matter(model, round(min(1.0, ratio * info.width / size[0]), 4)).stream()
+    model, quality = networks.choose(quality)
+    # The coarse pass has the size that it has of the whole frame.
+    stream = _matter(model, quality).stream()
     *_, matted = map(stream, frames)
     return matted
 

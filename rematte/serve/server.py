@@ -13,6 +13,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from rematte.serve.bodies import limited, read_json
 from rematte.serve.delivery import file_name, open_output
 from rematte.serve.job import IMAGES, PILLOW_IMAGES, Job, check_name
 from rematte.serve.jobs import Jobs
+from rematte.serve.networks import Networks
 from rematte.serve.processes import WorkError
 from rematte.serve.settings import FILES
 from rematte.serve.viewing import Viewing
@@ -313,6 +315,7 @@ def serve(
     folder: Path,
     load: Callable[[], Any],
     *,
+    fast: Callable[[], Any] | None = None,
     port: int = 8770,
     jobs: int = 1,
     upload_limit: float = 20.0,
@@ -325,7 +328,9 @@ def serve(
 
     Args:
         folder: The work folder: uploads, results and the list of jobs.
-        load: Loads the model in other processes; must be picklable.
+        load: Loads the network in other processes; must be picklable.
+        fast: Loads the network of the quality "fast", in the same way; with None, the
+            other one sees a smaller copy for it.
         port: On 127.0.0.1; 0 takes any that is free.
         jobs: Number of videos that are converted at a time.
         upload_limit: The largest upload [GB].
@@ -352,7 +357,8 @@ def serve(
     with listener:
         port = listener.getsockname()[1]
         threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
-        queue = Jobs(folder, load, jobs, threads, memory, output)
+        networks = partial(Networks, load, fast)
+        queue = Jobs(folder, networks, jobs, threads, memory, output)
         # Uvicorn sends itself the signal again once all connections are closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

@@ -81,11 +81,7 @@ def check_settings(settings: Any) -> dict[str, Any]:
             f"(file:ID) or one of ready:{', ready:'.join(READY)}, got "
             f"{_short(background)}"
         )
-    quality = settings.get("quality", "balanced")
-    if not isinstance(quality, str) or quality not in QUALITIES:
-        raise ValueError(
-            f"quality must be one of {', '.join(QUALITIES)}, got {_short(quality)}"
-        )
+    quality = check_quality(settings)
     choice = settings.get("choice") or {}
     read_choice(choice)
     return {
@@ -95,6 +91,20 @@ def check_settings(settings: Any) -> dict[str, Any]:
         "preset": preset,
         "choice": choice,
     }
+
+
+def check_quality(settings: Mapping[str, Any]) -> str:
+    """Check "quality" of settings.
+
+    Raises:
+        ValueError: If there is no such quality.
+    """
+    quality = settings.get("quality", "balanced")
+    if not isinstance(quality, str) or quality not in QUALITIES:
+        raise ValueError(
+            f"quality must be one of {', '.join(QUALITIES)}, got {_short(quality)}"
+        )
+    return quality
 
 
 def check_outputs(settings: Mapping[str, Any]) -> list[str]:

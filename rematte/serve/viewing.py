@@ -16,6 +16,7 @@ from rematte.serve.bodies import read_json, read_number
 from rematte.serve.choice import LONGEST, read_choice
 from rematte.serve.job import Job
 from rematte.serve.jobs import Jobs
+from rematte.serve.settings import check_quality
 
 _SIDES = {"thumb": 160, "frame": look.SIDE}
 _HELD, _POLL_PERIOD = 1.0, 0.05  # how long a request waits for its picture [s]
@@ -50,13 +51,13 @@ class Viewing:
     async def _cutout(self, request: Request) -> Response:
         job, data = await self._asked(request)
         choice = read_choice(data.get("choice"))
-        at, ratio = _moment(data)
-        return await _answer(self._jobs.cutout, job, at, ratio, choice)
+        at, quality = _moment(data)
+        return await _answer(self._jobs.cutout, job, at, quality, choice)
 
     async def _judge(self, request: Request) -> Response:
         job, data = await self._asked(request)
-        at, ratio = _moment(data)
-        return await _answer(self._jobs.judgement, job, at, ratio)
+        at, quality = _moment(data)
+        return await _answer(self._jobs.judgement, job, at, quality)
 
     async def _asked(self, request: Request) -> tuple[Job, dict[str, Any]]:
         return self._job(request), await read_json(request, "a moment")
@@ -83,6 +84,6 @@ def _time(value: Any) -> float:
     return round(read_number("at", value, LONGEST), 3)
 
 
-def _moment(data: dict[str, Any]) -> tuple[float, float]:
-    """Check a time, and the ratio for it."""
-    return _time(data.get("at")), read_number("ratio", data.get("ratio"), 1, above=True)
+def _moment(data: dict[str, Any]) -> tuple[float, str]:
+    """Check a time, and the quality for it."""
+    return _time(data.get("at")), check_quality(data)

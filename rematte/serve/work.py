@@ -10,10 +10,10 @@ from typing import Any
 
 from rematte.conversion.presets import PRESETS
 from rematte.errors import InputError
-from rematte.matting.loop import choose_ratio
-from rematte.options import QUALITIES, Options, make_options
+from rematte.options import Options, make_options
 from rematte.serve import look
 from rematte.serve.choice import Choice, read_choice
+from rematte.serve.networks import Networks
 from rematte.serve.playable import write_playable
 from rematte.serve.settings import FILES, is_over_background, kind_of
 from rematte.video.fitting import fitted_size
@@ -32,21 +32,20 @@ _PREVIEW_SIDE = 1280
 _REPORT_PERIOD = 0.1  # [s]
 
 
-def check_model(model: Any, path: Path) -> None:
-    """Do nothing, since the process has loaded the model for this call."""
+def check_model(networks: Networks, path: Path) -> None:
+    """Do nothing, since the process has loaded the network for this call."""
 
 
-def examine(model: Any, path: Path) -> dict[str, Any]:
+def examine(networks: Any, path: Path) -> dict[str, Any]:
     """Read the properties of a video and decode its first frame.
 
     Args:
-        model: Not used.
+        networks: Not used.
         path: The video.
 
     Returns:
         "width", "height", "frames" (None if unknown), "rate", "photo" (whether it is
-        one), "sound" (whether it has any), "bytes", and the "ratios" of the three
-        qualities.
+        one), "sound" (whether it has any) and "bytes".
 
     Raises:
         InputError: If it is not a video, or damaged at its beginning.
@@ -64,18 +63,14 @@ def examine(model: Any, path: Path) -> dict[str, Any]:
         "photo": info.still,
         "sound": "sound" in info.beside,
         "bytes": path.stat().st_size,
-        "ratios": [
-            round(choose_ratio(info.width, info.height, way), 4)
-            for way in QUALITIES.values()
-        ],
     }
 
 
-def examine_background(model: Any, path: Path, target: Path) -> dict[str, bool]:
+def examine_background(networks: Any, path: Path, target: Path) -> dict[str, bool]:
     """Decode the first frame of a background, and write it for the page to show.
 
     Args:
-        model: Not used.
+        networks: Not used.
         path: An image or a video.
         target: An image.
 
@@ -85,16 +80,16 @@ def examine_background(model: Any, path: Path, target: Path) -> dict[str, bool]:
     Raises:
         InputError: If it cannot be read.
     """
-    look.still(model, path, target, 0.0, look.SIDE)
+    look.still(networks, path, target, 0.0, look.SIDE)
     with VideoReader(path) as reader:
         return {"video": not reader.info.still}
 
 
-def read_by_pillow(model: Any, path: Path, target: Path) -> None:
+def read_by_pillow(networks: Any, path: Path, target: Path) -> None:
     """Write a photo that FFmpeg cannot read as a PNG, turned upright.
 
     Args:
-        model: Not used.
+        networks: Not used.
         path: AVIF or HEIC.
         target: The PNG.
 
@@ -125,7 +120,7 @@ def read_by_pillow(model: Any, path: Path, target: Path) -> None:
 
 
 def convert(
-    model: Any,
+    networks: Networks,
     path: Path,
     folder: Path,
     settings: dict[str, Any],
@@ -135,7 +130,7 @@ def convert(
     """Convert a video, and write a small one that the page plays.
 
     Args:
-        model: The network.
+        networks: The networks.
         path: The video.
         folder: The folder of the outputs, which get the names in `FILES`.
         settings: From `check_settings`.
@@ -147,6 +142,7 @@ def convert(
         The job with how it went.
     """
     outputs, begin, last = settings["outputs"], time.monotonic(), 0.0
+    model, quality = networks.choose(settings["quality"])
     report("look", 0, None)
 
     def report_sometimes(done: int, total: int | None) -> None:
@@ -167,6 +163,7 @@ def convert(
             shown["alpha"] = job.outputs.setdefault(
                 "alpha", Path(scratch, FILES["alpha"])
             )
+        settings = {**settings, "quality": quality}
         options = _make_options(settings, choice, info, background, Path(scratch))
         convert_job(model, job, options, report_sometimes)
         if job.status == "failed":

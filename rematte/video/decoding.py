@@ -114,8 +114,9 @@ class Decoder:
                     expected += usual
                     del self._times[:1]
                     continue
+                where = f"after {count} frames" if count else "from its beginning"
                 raise InputError(
-                    f"{self._path}: damaged after {count} frames ({error.strerror}); "
+                    f"{self._path}: damaged {where} ({error.strerror}); "
                     "copy the file again, or pass ignore_errors (--ignore-errors) to "
                     "go on past the damage"
                 ) from error

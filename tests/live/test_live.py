@@ -27,7 +27,7 @@ from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter
-from rematte.weights.registry import FAST
+from rematte.weights.registry import DEFAULT, FAST
 
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 
@@ -190,10 +190,49 @@ def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(
         report = live(network, str(clip), out, lighter=FAST, limit=2, overwrite=True)
         assert report.engine.startswith("openvino") is taken
         assert (f"so {FAST} takes its place" in " ".join(report.notes)) is taken
-    waiting = live(
-        Slow(), str(clip), out, lighter=FAST, drop=False, limit=2, overwrite=True
-    )
-    assert not waiting.notes
+    for name in "drop", "pace":
+        with pytest.raises(ValueError, match="lighter has no effect without drop and"):
+            live(Slow(), str(clip), out, lighter=FAST, **{name: False})
+
+
+def test_the_lighter_network_is_noted_before_the_first_picture(
+    clip: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, list[str]]] = []
+    live(
+        Slow(), str(clip), str(tmp_path / "out.mkv"), lighter=FAST, limit=1,
+        report=lambda report: seen.append((report.frames, [*report.notes])),
+    )  # fmt: skip
+    assert seen[0][0] == 0
+    assert FAST in seen[0][1][0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "taken"),
+    [
+        ([], FAST),
+        (["--downsample-ratio", "auto"], FAST),
+        (["--downsample-ratio", "0.5"], None),
+        (["--quality", "best"], None),
+        (["--no-drop"], None),
+        (["--no-pace"], None),
+        (["--weights", DEFAULT], None),
+    ],
+)
+def test_the_command_takes_a_lighter_network_unless_a_choice_forbids_it(
+    flags: list[str], taken: str | None, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    given: dict[str, Any] = {}
+
+    def fake(*args: object, report: Any, **options: Any) -> LiveReport:
+        given.update(options)
+        report(LiveReport(notes=["a lighter one"]))
+        return LiveReport(notes=["a lighter one", "the end"])
+
+    monkeypatch.setattr("rematte.live.run.live", fake)
+    words = ["live", "camera", "--device", "cpu", "--dtype", "float32", *flags]
+    assert run(*words)[2].splitlines() == ["note: a lighter one", "note: the end"]
+    assert given["lighter"] == taken
 
 
 def test_a_lighter_network_stays_on_the_cpu(

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_clip
 from fakes import Fake, decode
 from numpy.typing import NDArray
 from PIL import Image
 from test_server import Server, error
+from torch import Tensor
 
 from rematte.serve.choice import read_choice
 from rematte.serve.pictures import Pictures
@@ -100,6 +102,28 @@ def test_painted_areas_hold_for_their_time(server: Server, id: str) -> None:
     assert alpha(server, id, 0.78)[32, 48] < 5
 
 
+class Everything(Fake):
+    """Cuts everything out."""
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        foreground, alpha, *state = super().forward(src, *rest)
+        return foreground, torch.ones_like(alpha), *state
+
+
+def test_fast_has_a_network_of_its_own(tmp_path: Path) -> None:
+    server = Server(tmp_path / "work", Fake, fast=Everything)
+    id = server.upload(make_clip(tmp_path / "two.mp4", draw())).json()["id"]
+    for quality, everything in ("balanced", False), ("fast", True), ("best", False):
+        shown = picture(server.moment(id, at=0.5, quality=quality))
+        assert bool((shown[..., 3] > 250).all()) is everything
+        server.start(id, outputs=["alpha"], quality=quality)
+        assert server.wait_done(id)["state"] == "done"
+        file = server.client.get(f"api/jobs/{id}/files/alpha").content
+        (tmp_path / "alpha.mp4").write_bytes(file)
+        assert bool((decode(tmp_path / "alpha.mp4")[9] > 250).all()) is everything
+    server.jobs.close()
+
+
 def test_it_says_where_nobody_is(server: Server, tmp_path: Path) -> None:
     black = [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 3
     id = server.upload(make_clip(tmp_path / "black.mp4", black)).json()["id"]
@@ -136,7 +160,7 @@ def test_invalid_choices_are_refused(
 
 
 @pytest.mark.parametrize(
-    "moment", [{"at": -1}, {"at": "x"}, {"at": 10**400}, {"ratio": 0}]
+    "moment", [{"at": -1}, {"at": "x"}, {"at": 10**400}, {"quality": "x"}]
 )
 def test_invalid_moments_are_refused(
     server: Server, id: str, moment: dict[str, Any]

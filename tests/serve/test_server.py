@@ -22,6 +22,7 @@ from torch import Tensor
 from rematte.errors import OutputError
 from rematte.serve import serve
 from rematte.serve.jobs import Jobs
+from rematte.serve.networks import Networks
 from rematte.serve.server import make_app
 from rematte.serve.settings import check_settings
 
@@ -84,9 +85,11 @@ class Server:
         limit: int = 30 * MIB,
         memory: int | None = None,
         output: Path | None = None,
+        fast: Any = None,
     ) -> None:
         self.folder = folder
-        self.jobs = Jobs(folder, load, at_once, 1, memory, output)
+        networks = partial(Networks, load, fast)
+        self.jobs = Jobs(folder, networks, at_once, 1, memory, output)
         app = make_app(self.jobs, TOKEN, PORT, limit)
         self.client = TestClient(
             app, f"http://{HOST}/{TOKEN}/", headers=ORIGIN, follow_redirects=False
@@ -108,7 +111,7 @@ class Server:
 
     def moment(self, id: str, what: str = "cutout", **moment: Any) -> Any:
         """Ask for a cut-out, or how sure it is, until it is made."""
-        data = {"at": 0, "ratio": 1, **moment}
+        data = {"at": 0, **moment}
         address = f"api/jobs/{id}/{what}"
         return until_made(lambda: self.client.post(address, json=data))
 
@@ -919,7 +922,7 @@ def test_nothing_waits_for_previews(new: Callable[..., Server], clip: Path) -> N
     server = new(Stuck)
     ids = [server.upload(clip).json()["id"] for _ in range(2)]
     for id in ids:
-        answer = server.client.post(f"api/jobs/{id}/cutout", json={"at": 0, "ratio": 1})
+        answer = server.client.post(f"api/jobs/{id}/cutout", json={"at": 0})
         assert answer.status_code == 202
     begun = time.monotonic()
     assert server.start(ids[0]).status_code == 204

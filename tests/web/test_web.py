@@ -121,8 +121,11 @@ def test_an_emulated_gpu_is_not_chosen(page: Page) -> None:
     assert page.title() == "rematte"
     assert page.evaluate("crossOriginIsolated")
     assert page.input_value("#backend") == "automatic"
-    expected = r"WebAssembly · ONNX Runtime, \d+ threads; its output was checked\."
+    expected = (
+        r"WebAssembly · ONNX Runtime, \d+ threads, fast network; its output was.*"
+    )
     assert re.fullmatch(expected, page.text_content("#engine"))
+    assert page.text_content("#wait") == ""
 
 
 @pytest.mark.parametrize(
@@ -358,6 +361,15 @@ def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -
     wait(page, "document.getElementById('message').textContent")
     expected = "This browser cannot play text.mp4. Convert it to MP4 (H.264) or WebM."
     assert page.text_content("#message") == expected
+    make_clip(tmp_path / "damaged.mp4", 4)
+    data = (tmp_path / "damaged.mp4").read_bytes()
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    (tmp_path / "damaged.mp4").write_bytes(
+        data[:start] + np.random.default_rng(0).bytes(end - start) + data[end:]
+    )
+    page.set_input_files("#video", tmp_path / "damaged.mp4")
+    wait(page, "document.getElementById('message').textContent.includes('damaged')")
+    assert page.is_disabled("#pause")
     page.set_input_files("#image", tmp_path / "text.mp4")
     wait(page, "document.getElementById('message').textContent.includes('show text')")
     page.context.close()

@@ -30,12 +30,13 @@ let working = Promise.resolve();
 let times = []; // of the last frames
 let told = []; // words of the message, to say them again in the other language
 
-/** The models' folder: without a GPU the fast network, unless the other one is chosen. */
-function models(backend) {
+/** The network that is chosen; without a GPU "automatic" is the fast one. */
+function network(backend) {
   const {value} = at.weights;
-  const fast = value === 'fast' || (value === 'automatic' && backend === 'wasm');
-  return `./models/${fast ? 'fast' : 'fine'}/`;
+  return value !== 'automatic' ? value : backend === 'wasm' ? 'fast' : 'fine';
 }
+
+const models = backend => `./models/${network(backend)}/`;
 
 // ---- one frame -------------------------------------------------------------------
 
@@ -117,7 +118,8 @@ function sayAll() {
   at.saved.textContent = at.saved.download && say('saved', at.saved.download);
   const dark = document.documentElement.dataset.theme === 'dark';
   at.theme.textContent = say(dark ? 'light' : 'dark');
-  put(at.engine, matter ? say('ready', say(matter.backend), matter.threads) : say('loading'));
+  put(at.engine, matter ? say('ready', say(matter.backend), network(matter.backend), matter.threads) : say('loading'));
+  at.wait.textContent = matter || told.length ? '' : say('loading');
   for (const option of [...at.backend.options, ...at.weights.options]) {
     option.textContent = say(option.value);
   }
@@ -155,7 +157,8 @@ const OPEN = {
 };
 
 async function openFile(file) {
-  await source.openFile(file);
+  at.pause.disabled = true;
+  await source.openFile(file).finally(sayAll);
   await started();
 }
 

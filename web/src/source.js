@@ -55,11 +55,11 @@ export class Source {
       }
     });
     if (video.getAttribute('src') !== address) return;
-    if (video.videoWidth) {
+    const playable = !video.error;
+    if (playable && video.videoWidth) {
       this.file = file;
       return;
     }
-    const playable = !video.error; // then there is nothing but sound
     this.close();
     throw new Told(playable ? 'noPicture' : 'unreadable', file.name);
   }

@@ -79,7 +79,7 @@ export function makeCommon(cards, announce) {
     const files = finished.flatMap((job) => Object.values(job.results[0].sizes ?? {}));
     bar.hidden = !state.jobs.length;
     const [zip, clear, space] = ["a", ".clear-done", ".space"].map((name) => bar.querySelector(name));
-    zip.hidden = !files.length;
+    zip.hidden = files.length < 2; // one has a link of its own
     zip.textContent = words().downloadAll(files.length, size(files.reduce((sum, part) => sum + part, 0)));
     clear.hidden = !done().length;
     clear.textContent = words().clearDone(done().length);
@@ -98,8 +98,12 @@ export function makeCommon(cards, announce) {
     const failed = [];
     let count = 0;
     for (const card of ready()) {
-      together.add(card.job().id);
-      await card.start().then(() => { count += 1; }, (error) => failed.push(`${card.job().name} (${error.message})`));
+      const { id, name } = card.job();
+      together.add(id);
+      await card.start().then(() => { count += 1; }, (error) => {
+        together.delete(id);
+        failed.push(`${name} (${error.message})`);
+      });
     }
     if (failed.length) refuse(words().unstarted(list(failed)));
     if (!count) return;

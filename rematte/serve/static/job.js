@@ -3,7 +3,7 @@
 import { makeLook } from "./look.js";
 import { makePlayer } from "./player.js";
 import * as server from "./server.js";
-import { describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, rateOf, toSettings } from "./settings.js";
+import { backgroundOf, describe, estimate, isOver, makeSettings, pictureOf, qualityIndex, rateOf, toSettings } from "./settings.js";
 import { list, sentence, size, translate, words } from "./words.js";
 
 const template = document.getElementById("job-card");
@@ -22,7 +22,7 @@ export function makeCard(id, common, own, kept) {
   const form = find("form");
   const player = makePlayer(card);
   const look = makeLook(card, id, {
-    ratio: () => job.info.ratios[qualityIndex(value())], changed: common.follow, drawn: () => paint(), kept,
+    name: () => job.name, quality: () => value().quality, changed: common.follow, drawn: () => paint(), kept,
   });
   let job = null;
   let begun = null; // when, and at which frame, this run was first seen
@@ -75,7 +75,7 @@ export function makeCard(id, common, own, kept) {
 
   /** Show the background behind the cut-out, as it will be. */
   function paint() {
-    const { background } = value();
+    const background = backgroundOf(value());
     const over = isOver(value());
     const stage = find(".stage");
     const behind = stage.querySelector(".behind");
@@ -213,6 +213,7 @@ export function makeCard(id, common, own, kept) {
     job = next;
     if (!before) {
       find("h3").textContent = job.name;
+      card.setAttribute("aria-label", job.name);
       card.classList.toggle("photo", Boolean(job.info.photo));
       if (job.info.photo) find(".look > legend").dataset.word = "lookPhoto";
       look.open(job.info, job.settings.choice);
@@ -227,6 +228,8 @@ export function makeCard(id, common, own, kept) {
       find(".error").textContent = job.error && sentence(job.error, job.name);
       showResults();
       say();
+      const { activeElement } = document;
+      if (card.contains(activeElement) && !activeElement.checkVisibility()) find("h3").focus(); // what was pressed is gone
     }
     if (!before) paint();
     if (busy) showProgress();

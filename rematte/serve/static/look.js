@@ -24,10 +24,10 @@ function isEmpty(image) {
 /**
  * Wire up a card's look at a moment.
  *
- * `changed` is called when the choice was, which is `kept`, and `drawn` when the moment is
- * shown.
+ * `name` gives the clip's name and `quality` what was chosen for it. `changed` is called when
+ * the choice was, which is `kept`, and `drawn` when the moment is shown.
  */
-export function makeLook(card, id, { ratio, changed, drawn, kept }) {
+export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
   const find = (selector) => card.querySelector(selector);
   const original = find(".original img");
   const stage = find(".stage");
@@ -35,13 +35,15 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   const busy = find(".busy");
   const layer = find(".layer");
   const tools = find(".tools");
-  const scrub = makeScrub(card, id, { moved: () => later(), trimmed: () => change(scrub.part()) });
+  const scrub = makeScrub(card, id, {
+    moved: () => later(), trimmed: () => change(scrub.part()), visible: () => visible,
+  });
   const paint = makePaint(layer, [stage], { tool, clicked, painted });
   let choice = { start: null, end: null, person: null, marks: [] };
   let before = []; // earlier choices, for undo
   let turn = 0; // of what is shown; older requests are dropped
   let timer = 0;
-  let seen = false;
+  let visible = false;
   let verdict = null;
   let problem = "";
   let missed = false; // whether the last click was on nobody, and was taken back
@@ -129,13 +131,13 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
 
   /** Load the moment's pictures; the one before stays, dimmed, until they are there. */
   function refresh() {
-    if (!seen) return;
     clearTimeout(timer);
     const mine = ++turn;
     const at = Number(scrub.time().toFixed(3));
-    const wanted = () => card.isConnected && mine === turn;
+    const wanted = () => visible && mine === turn;
     [made, verdict, problem] = [false, null, ""];
     say();
+    if (!visible) return;
     load(jobAddress(id, `still/frame?at=${at}`), {
       urgent: true,
       wanted,
@@ -145,7 +147,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
     load(jobAddress(id, "cutout"), {
       urgent: true,
       wanted,
-      options: post({ at, ratio: ratio(), choice: { person: choice.person, marks: choice.marks } }),
+      options: post({ at, quality: quality(), choice: { person: choice.person, marks: choice.marks } }),
       ready(content) {
         cutout.onload = () => {
           made = true;
@@ -158,7 +160,7 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
       failed(text) {
         // The server has no other word for it.
         if (choice.person && text?.startsWith("nobody is there")) { takeBack(choice); return; }
-        problem = text ? sentence(text) : words().noPreview;
+        problem = text ? sentence(text, name()) : words().noPreview;
         say();
       },
     });
@@ -167,17 +169,18 @@ export function makeLook(card, id, { ratio, changed, drawn, kept }) {
   function judge(at, wanted) {
     load(jobAddress(id, "judgement"), {
       wanted,
-      options: post({ at, ratio: ratio() }),
+      options: post({ at, quality: quality() }),
       async ready(content) { verdict = JSON.parse(await content.text()); say(); },
       failed: () => {},
     });
   }
 
-  // Not while the settings are closed or out of sight.
+  // What is in sight does not wait for other clips.
   new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
+    visible = entries.at(-1).isIntersecting;
+    if (!visible) return;
     scrub.loadThumbnails();
-    if (!seen) { seen = true; refresh(); }
+    if (!verdict) refresh();
   }).observe(stage);
 
   // Words

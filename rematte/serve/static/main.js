@@ -45,7 +45,7 @@ function addFile(file) {
     delete button.dataset.word;
     button.dataset.wordLabel = "remove";
     translate(row);
-    button.onclick = () => row.remove();
+    button.onclick = () => { row.remove(); find("files").focus(); };
   }
 
   if (file.size > limit) {
@@ -105,8 +105,10 @@ listen((state) => {
   const there = new Set(state.jobs.map((job) => job.id));
   for (const [id, card] of cards) {
     if (!there.has(id)) {
+      const left = card.element.contains(document.activeElement);
       card.element.remove();
       cards.delete(id);
+      if (left) find(cards.size ? "jobs-title" : "files").focus();
     }
   }
   common.update(state);

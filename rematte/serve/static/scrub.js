@@ -13,9 +13,10 @@ export function clock(seconds) {
 /**
  * Wire up a card's bar. Positions are numbers of frames.
  *
- * `moved` is called with the frame to look at, `trimmed` when a handle was let go.
+ * `moved` is called with the frame to look at, `trimmed` when a handle was let go; thumbnails
+ * are loaded while `visible`.
  */
-export function makeScrub(card, id, { moved, trimmed }) {
+export function makeScrub(card, id, { moved, trimmed, visible }) {
   const bar = card.querySelector(".scrub");
   const [at, first, last] = [".at", ".first", ".last"].map((name) => bar.querySelector(name));
   const strip = bar.querySelector(".strip");
@@ -57,14 +58,10 @@ export function makeScrub(card, id, { moved, trimmed }) {
   press(".whole", () => { trim(0, count - 1); trimmed(); });
 
   function loadThumbnails() {
-    const length = Math.min(THUMBNAILS, count);
-    for (let index = 0; index < length; index += 1) {
-      const picture = document.createElement("img");
-      picture.alt = "";
-      strip.append(picture);
-      const middle = ((index + 0.5) * count) / length / rate;
-      load(jobAddress(id, `still/thumb?at=${middle.toFixed(3)}`), {
-        wanted: () => picture.isConnected && card.querySelector(".setup").open,
+    for (const picture of strip.querySelectorAll(".missing")) {
+      picture.classList.remove("missing");
+      load(jobAddress(id, `still/thumb?at=${picture.dataset.at}`), {
+        wanted: visible,
         ready(content) { picture.src = URL.createObjectURL(content); },
         failed: () => {},
         ignored: () => picture.classList.add("missing"),
@@ -73,7 +70,7 @@ export function makeScrub(card, id, { moved, trimmed }) {
   }
 
   return {
-    /** Show a video; thumbnails are loaded when the bar is first seen. */
+    /** Show a video. */
     open(info) {
       rate = info.rate;
       count = info.frames ?? 1;
@@ -81,13 +78,15 @@ export function makeScrub(card, id, { moved, trimmed }) {
       at.value = 0;
       trim(0, count - 1);
       bar.hidden = card.querySelector(".moment").hidden = count < 2;
-    },
-    loadThumbnails() {
-      if (count > 1 && !strip.querySelector("img:not(.missing)")) {
-        strip.replaceChildren();
-        loadThumbnails();
+      const length = count < 2 ? 0 : Math.min(THUMBNAILS, count);
+      for (let index = 0; index < length; index += 1) {
+        const picture = Object.assign(document.createElement("img"), { alt: "", className: "missing" });
+        picture.dataset.at = (((index + 0.5) * count) / length / rate).toFixed(3);
+        strip.append(picture);
       }
     },
+    /** Load those that are missing. */
+    loadThumbnails,
     /** The nearest thumbnail's address, or undefined. */
     thumbnail: () => strip.children[Math.floor((number(at) / count) * strip.children.length)]?.src,
     /** The middle of the frame that is looked at [s]. */

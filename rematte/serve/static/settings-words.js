@@ -50,7 +50,7 @@ export const SETTING_WORDS = {
     same: "The same as for all",
     about: (seconds) => `about ${time(seconds, "s", "min")} on this machine`,
     nothingReady: "Nothing is waiting to be started. Drop more files above.",
-    noEstimate: "The time it takes is known after the first conversion.",
+    noEstimate: "The time it takes is known after the first clip of this quality.",
     steps: {
       load: "Loading the network, before the first clip only…",
       look: "Looking for people…",
@@ -109,7 +109,7 @@ export const SETTING_WORDS = {
     same: "恢复为共同的设置",
     about: (seconds) => `在这台电脑上大约 ${time(seconds, "秒", "分钟")}`,
     nothingReady: "没有等待开始的文件。可以在上方添加。",
-    noEstimate: "第一个完成后才能估计所需时间。",
+    noEstimate: "用这种质量完成一个视频后，才能估计所需时间。",
     steps: { load: "正在加载网络，只有第一个文件需要等待……", look: "正在寻找人物……" },
     downloadAll: (count, size) => `全部下载：${count} 个文件（ZIP，${size}）`,
     clearDone: (count) => `清除 ${count} 个已完成的项目`,

@@ -15,16 +15,17 @@ const LONGEST = { whatsapp: 10, telegram: 3 }; // what they take of a clip [s]
 const MOST_RATE = { web: 30, slides: 30, whatsapp: 15, telegram: 30 }; // frames/s of what they get
 const NETWORK_SHARE = 0.5; // as on the server
 const OVER = ["mp4", "jpg"];
-const WHITE = "#ffffff"; // what slides get in place of green
+const [GREEN, WHITE] = ["#78ff9b", "#ffffff"];
 const DEFAULT = {
-  receiver: "", clear: true, format: "mov", mp4: true, alpha: false, background: "#78ff9b", quality: "balanced",
+  receiver: "", clear: true, format: "mov", mp4: true, alpha: false, background: "colour", tint: "", quality: "balanced",
 };
 
 /** What was chosen for all clips before, as far as it is still possible. */
 export function remembered() {
   try {
     const found = { ...DEFAULT, ...JSON.parse(localStorage.getItem(STORE)) };
-    const fits = QUALITIES.includes(found.quality) && (!found.receiver || found.receiver in RECEIVERS);
+    const fits = QUALITIES.includes(found.quality) && (!found.receiver || found.receiver in RECEIVERS)
+      && !found.background.startsWith("#"); // of an earlier version of the page
     return fits ? found : DEFAULT;
   } catch {
     return DEFAULT;
@@ -43,7 +44,7 @@ export function toSettings(value, photo) {
   if (value.receiver) outputs = [RECEIVERS[value.receiver][photo ? 1 : 0]];
   return {
     outputs,
-    background: outputs.some((kind) => OVER.includes(kind)) ? value.background : "green", // not used
+    background: outputs.some((kind) => OVER.includes(kind)) ? backgroundOf(value) : "green", // not used
     quality: value.quality,
     preset: photo ? null : value.receiver || null,
   };
@@ -53,6 +54,12 @@ export const qualityIndex = (value) => QUALITIES.indexOf(value.quality);
 
 /** Whether a background will be seen. */
 export const isOver = (value) => value.receiver ? value.receiver === "slides" : value.mp4;
+
+/** The colour that was chosen; until then slides are white and all else is green. */
+const tintOf = (value) => value.tint || (value.receiver === "slides" ? WHITE : GREEN);
+
+/** The background, as the server takes it. */
+export const backgroundOf = (value) => value.background === "colour" ? tintOf(value) : value.background;
 
 /** The picture of a background that is a file; "" for others. */
 export function pictureOf(background) {
@@ -96,9 +103,7 @@ export function makeSettings(form, changed) {
     for (const name of ["receiver", "format"]) form[name].value = value[name];
     for (const name of ["clear", "mp4", "alpha"]) form[name].checked = value[name];
     form.quality.value = value.quality;
-    const isColour = value.background.startsWith("#");
-    form.background.value = isColour ? "colour" : value.background;
-    if (isColour) form.tint.value = value.background;
+    form.background.value = value.background;
     adapt();
   }
 
@@ -108,21 +113,19 @@ export function makeSettings(form, changed) {
     find(".makes").hidden = value.receiver === "";
     find(".makes").textContent = words().makes[value.receiver] ?? "";
     form.format.disabled = !value.clear;
+    form.tint.value = tintOf(value);
     find(".backgrounds").hidden = !isOver(value);
   }
 
   function read() {
-    const chosen = form.background.value;
-    const [before, now] = [value.receiver, form.receiver.value].map((each) => each === "slides");
-    if (now && !before && value.background === DEFAULT.background) form.tint.value = WHITE;
-    if (before && !now && value.background === WHITE) form.tint.value = DEFAULT.background;
     value = {
+      ...value,
       receiver: form.receiver.value,
       clear: form.clear.checked,
       format: form.format.value,
       mp4: form.mp4.checked,
       alpha: form.alpha.checked,
-      background: chosen === "colour" || !chosen ? form.tint.value : chosen,
+      background: form.background.value || "colour",
       quality: form.quality.value,
     };
     adapt();
@@ -130,8 +133,11 @@ export function makeSettings(form, changed) {
   }
 
   find(".settings").addEventListener("input", (event) => {
-    if (event.target.name === "tint") form.background.value = "colour";
-    tell("");
+    if (event.target.name === "tint") {
+      form.background.value = "colour";
+      value = { ...value, tint: form.tint.value };
+    }
+    if (find(".picked.failed")) tell("");
     if (event.target.type !== "file") read();
   });
 
@@ -145,7 +151,7 @@ export function makeSettings(form, changed) {
       tell("");
       choose(waited);
     } catch (error) {
-      tell(sentence(error.message), true);
+      tell(`${file.name}: ${sentence(error.message, file.name)}`, true);
     }
   });
 
@@ -173,12 +179,12 @@ export function makeSettings(form, changed) {
       const remove = item.querySelector("button");
       remove.setAttribute("aria-label", words().discard(name));
       remove.addEventListener("click", () => {
-        server.removeBackground(id).catch((error) => tell(sentence(error.message), true));
+        server.removeBackground(id).catch((error) => tell(sentence(error.message, name), true));
       });
       return item;
     }));
     if (waited) choose(waited);
-    form.background.value = value.background.startsWith("#") ? "colour" : value.background;
+    form.background.value = value.background;
     if (!form.background.value) { // it was removed
       form.background.value = "colour";
       read();

@@ -205,13 +205,15 @@ export const list = (texts) => texts.join(language === "zh" ? "、" : ", ");
 export const sentences = (texts) => texts.join(language === "zh" ? "" : " ");
 
 /**
- * A message of the server as a sentence of the page, without the name of its own file.
+ * A message of the server about a file as a sentence of the page, without "NAME: ".
  *
- * A name of another file at its beginning stays as it is.
+ * Where it begins with the name of the file, or of one made from it, that stays as it is.
  */
 export function sentence(text, name) {
-  const own = name && text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
-  return own.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1)).replace(/[^.!?…。]$/, "$&.");
+  const own = text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
+  const stem = name.replace(/\.[^.]*$/, "");
+  const named = [".", "_"].some((after) => own.startsWith(stem + after));
+  return (named ? own : own.replace(/^[a-z](?=[a-z]*[ ,])/, (letter) => letter.toUpperCase())).replace(/[^.!?…。]$/, "$&.");
 }
 
 /** A number of bytes in words. */

@@ -1,0 +1,29 @@
+"""The networks that a worker process of the page has loaded."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+
+class Networks:
+    """Loads a network, and the one of the quality "fast" when it is first needed.
+
+    Args:
+        load: Loads the network.
+        fast: Loads that of the quality "fast"; None where there is none of its own.
+    """
+
+    def __init__(
+        self, load: Callable[[], Any], fast: Callable[[], Any] | None = None
+    ) -> None:
+        self._network, self._fast = load(), fast and cache(fast)
+
+    def choose(self, quality: str) -> tuple[Any, str]:
+        """Give the network for a quality, and the quality that it then works with.
+
+        Args:
+            quality: As in `Options`.
+        """
+        if quality == "fast" and self._fast is not None:
+            return self._fast(), "balanced"
+        return self._network, quality
