@@ -60,7 +60,8 @@ def positions(path: Path) -> tuple[float, float]:
             for piece in resampler.resample(frame):
                 samples = np.abs(piece.to_ndarray()[0].astype(int))
                 loudest = int(samples.argmax())
-                heard.append((samples[loudest], piece.time + loudest / RATE))
+                begin = float(piece.time or 0)
+                heard.append((samples[loudest], begin + loudest / RATE))
     assert flash is not None
     return float(flash), max(heard)[1]
 
