@@ -62,7 +62,8 @@ def to_frame(
 
     Raises:
         TypeError: If it is not a picture.
-        ValueError: If its shape is another, or its numbers are out of range.
+        ValueError: If its shape is another, or its numbers are out of range or have no
+            stated range, as those of Pillow's modes "I" and "F".
     """
     if isinstance(picture, Frame):
         return picture, picture.pixels.dtype
@@ -124,6 +125,11 @@ def _from_pillow(image: Any) -> Image:
     if image.mode.startswith("I;16"):
         array = np.asarray(image)[..., None].repeat(3, 2)
         return array
+    if image.mode in ("I", "F"):  # which Pillow would clip at 255
+        raise ValueError(
+            f"an image of Pillow in mode {image.mode!r} does not say which number is "
+            "white; give an array of uint8, uint16 or floating numbers in [0, 1]"
+        )
     clear = "A" in image.mode or "a" in image.mode or "transparency" in image.info
     array = np.asarray(image.convert("RGBA" if clear else "RGB"))
     return array

@@ -181,10 +181,11 @@ def read_clock(
 
 
 def _priming(stream: Any) -> Fraction:
-    """Length [s] of a sound's start that only prepares its decoder.
+    """Length [s] from the stated start of a sound to what is heard of it.
 
-    MP4 and MOV state it, and so do most files with Opus. FFmpeg then counts the start
-    of the stream from what is heard.
+    Decoders need some samples that are not heard. MP4 and MOV state their number, and
+    Matroska may (CodecDelay). FFmpeg then counts the start of the stream from what is
+    heard, but not in Matroska where it lies before 0.
 
     Source:
         ISO/IEC 14496-3: an AAC frame of 1024 samples needs the overlap of the one
@@ -192,18 +193,18 @@ def _priming(stream: Any) -> Fraction:
         number of its samples, at 48 kHz.
     """
     context = stream.codec_context
-    length = Fraction(0)
-    if stream.container.format.name.startswith("mov"):
-        return length
-    if context.name in ("aac", "aac_latm") and context.sample_rate:
-        length = Fraction(1024, context.sample_rate)
+    samples, rate = context.delay, context.sample_rate
+    if stream.container.format.name.startswith("mov") or not rate:
+        return Fraction(0)
+    if samples:
+        samples *= (stream.start_time or 0) < 0
+    elif context.name in ("aac", "aac_latm"):
+        samples = 1024
     elif context.name in ("opus", "libopus") and context.extradata:
-        stated = bool(context.delay)  # by the container
-        skipped = int.from_bytes(context.extradata[10:12], "little")
-        length = Fraction(0 if stated else skipped, 48000)
+        samples, rate = int.from_bytes(context.extradata[10:12], "little"), 48000
     # In whole units, like the stated times.
     unit: Fraction = stream.time_base
-    return math.floor(length / unit + Fraction(1, 2)) * unit
+    return math.floor(Fraction(samples, rate) / unit + Fraction(1, 2)) * unit
 
 
 @lru_cache(16)

@@ -14,6 +14,7 @@ import av
 
 from rematte.errors import InputError
 from rematte.video import exr
+from rematte.video.decoding import codec_with_alpha
 from rematte.video.frame import RANGE_FULL, UNSPECIFIED
 from rematte.video.notes import add_note
 from rematte.video.numbering import (
@@ -30,11 +31,12 @@ from rematte.video.opening import (
     video_stream,
     why_unreadable,
 )
+from rematte.video.transparency import note_ignored_alpha
 from rematte.video.upright import Upright
 
 IMAGE_SUFFIXES = {
-    *(".bmp", ".dpx", ".exr", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff"),
-    ".webp",
+    *(".avif", ".bmp", ".dpx", ".exr", ".heic", ".heif", ".jpeg", ".jpg", ".png"),
+    *(".tga", ".tif", ".tiff", ".webp"),
 }
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
 # The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP, BMP, JPEG 2000, Radiance HDR,
@@ -44,6 +46,9 @@ _IMAGE_STARTS = (
     *(b"SDPX", b"XPDS", b"RIFF", b"BM", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     *(b"#?RADIANCE", b"8BPS", b"qoif"),
 )
+# Bytes 4 to 12 of AVIF and HEIC, of one photo and of an animation.
+_PHOTOS = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
+_ANIMATED_PHOTOS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 # The shape of pixels that an image states is taken up to here, width to height.
@@ -119,13 +124,15 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_animated(path: Path) -> bool:
-    """Whether a PNG is an animation, which is read as a video.
+    """Whether a PNG, an AVIF or a HEIC is an animation, which is read as a video.
 
     Source:
         W3C, Portable Network Graphics (Third Edition): acTL precedes the first IDAT.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER)
+    if head[4:12] in _ANIMATED_PHOTOS:
+        return True
     return head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
 
 
@@ -135,8 +142,11 @@ def _holds_one_image(path: Path) -> bool:
     Several images one after the other are a video.
     """
     with path.open("rb") as file:
-        if not file.read(16).startswith(_IMAGE_STARTS):
-            return False
+        head = file.read(16)
+    if head[4:12] in _PHOTOS:
+        return True
+    if not head.startswith(_IMAGE_STARTS):
+        return False
     with suppress(InputError, av.error.FFmpegError), open_input(path) as container:
         packets = sum(packet.size > 0 for packet in islice(container.demux(), 2))
         return container.format.name.endswith("_pipe") and packets == 1
@@ -310,7 +320,7 @@ def decode_image(
     """
     pages = "only the first of its pages is read, as of every image that has several"
     noted = notes is None or any(pages in note for note in notes)
-    if notes is not None and not noted and _has_pages(path):
+    if notes is not None and not noted and (_has_pages(path) or _is_animated(path)):
         notes.append(f"{path.name}: {pages}")
     try:
         options: dict[str, str] = {}
@@ -323,6 +333,8 @@ def decode_image(
             stream = video_stream(container, path, limits)
             stream.codec_context.options |= options
             frame = next(container.decode(stream))
+            if notes is not None:
+                note_ignored_alpha(frame, "multiply", notes, codec_with_alpha(stream))
             name, aspect = stream.codec_context.name, stream.sample_aspect_ratio
             if aspect and not 1 / _MOST_UNEVEN <= aspect <= _MOST_UNEVEN:
                 aspect = None  # such as 1:1080, which some programs write into PNG

@@ -130,14 +130,19 @@ class _Track:
         presented = packet.pts if packet.pts is not None else packet.dts or 0
         decoded = packet.dts if packet.dts is not None else presented
         length = packet.duration or 0
-        packet.dts = round((decoded * base - shift) / unit)
-        packet.pts = round((presented * base - shift) / unit)
-        packet.duration = round(length * base / unit)
+        packet.dts = _nearest((decoded * base - shift) / unit)
+        packet.pts = _nearest((presented * base - shift) / unit)
+        packet.duration = _nearest(length * base / unit)
         packet.time_base = unit
         if self._last is not None:
             packet.dts = max(packet.dts, self._last + self._step)
         packet.pts = max(packet.pts, packet.dts)
         self._last = packet.dts
+
+
+def _nearest(ticks: Fraction) -> int:
+    """Round halves away from 0, as Matroska's muxer rounds the encoder's delay."""
+    return int(ticks + Fraction(1 if ticks > 0 else -1, 2))
 
 
 class Copied(_Track):

@@ -199,6 +199,11 @@ def why_unreadable(image: Path) -> str:
     """
     with suppress(OSError), image.open("rb") as file:
         head = file.read(21)
+        if head.startswith((b"II*\0", b"MM\0*")):
+            return (
+                "not a TIFF that FFmpeg can read, as those with 32 bits a channel are; "
+                "save it with 8 or 16 bits"
+            )
         if head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:
             return (
                 "an animated WebP, which FFmpeg cannot decode; convert it to GIF or "

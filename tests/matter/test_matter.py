@@ -238,6 +238,8 @@ def test_frames_of_other_libraries(
         (np.full((8, 8, 3), np.nan), ValueError, r"\[0, 1\]"),
         (np.zeros((8, 8, 3), np.int64), TypeError, "astype"),
         (np.zeros((8, 8), np.uint8), ValueError, r"\(H, W, 3\)"),
+        (Image.new("I", (8, 8)), ValueError, "which number is white"),
+        (Image.new("F", (8, 8)), ValueError, "which number is white"),
         (np.zeros((0, 8, 3), np.uint8), ValueError, r"\(H, W, 3\)"),
         ("frame.png", TypeError, "str"),
     ],

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, frame_label, make_clip, read_label
+from fakes import Fake
 from test_writer import info_of, label_frames
 
+from rematte.convert import convert_video
 from rematte.errors import OutputError
 from rematte.video.avif_writer import AvifWriter
 from rematte.video.encoding import choose
@@ -63,6 +65,31 @@ def test_all_frames_of_an_animation_are_read(tmp_path: Path) -> None:
         assert [frame.time for frame in frames] == [Fraction(n, 10) for n in range(5)]
         assert [read_label(frame.pixels) for frame in frames] == [*range(5)]
         assert any("own alpha" in note for note in notes) == (mode == "RGBA")
+
+
+@pytest.mark.parametrize("name", ["photo.avif", "photo"])
+def test_a_photo_is_an_image(tmp_path: Path, name: str) -> None:
+    images = pytest.importorskip("PIL.Image")
+    path = tmp_path / name
+    images.new("RGBA", (64, 48), (200, 40, 40, 128)).save(path, "AVIF", quality=100)
+    target = tmp_path / "out.png"
+    report = convert_video(
+        Fake(), path, output=target, downsample_ratio=1, progress=False
+    )
+    with images.open(target) as image:
+        assert image.size == (64, 48)
+    assert any("own alpha channel is ignored" in note for note in report.notes)
+
+
+def test_photos_and_animations_in_a_folder_are_images(tmp_path: Path) -> None:
+    images = pytest.importorskip("PIL.Image")
+    first, second = (images.fromarray(frame_label(n, (64, 48))) for n in (3, 5))
+    first.save(tmp_path / "a.png")
+    second.save(tmp_path / "b.avif", quality=100)
+    first.save(tmp_path / "c.avif", save_all=True, append_images=[second], quality=100)
+    with VideoReader(tmp_path) as reader:
+        assert [read_label(frame.pixels) for frame in reader] == [3, 5, 3]
+        assert any(note.startswith("c.avif: only the first") for note in reader.notes)
 
 
 def test_an_avif_may_have_the_brand_of_all_photos(tmp_path: Path) -> None:

@@ -126,16 +126,6 @@ def test_times_begin_with_the_first_picture_or_sound(
     assert times(both, audio=False)[0] == 0
 
 
-def test_what_only_prepares_the_decoder_of_opus_is_not_heard(tmp_path: Path) -> None:
-    """A browser's recording begins 7 ms before what is heard of it."""
-    path = make_clip(tmp_path / "in.webm", codec="libvpx-vp9", options={}, sound=True,
-                     sound_codec="libopus", time_base=Fraction(1, 1000))  # fmt: skip
-    assert sound(path)[0][0] == Fraction(-7, 1000)
-    assert times(path) == [n * STEP for n in range(10)]
-    convert(path, tmp_path / "out.mov")
-    assert times(tmp_path / "out.mov") == [n * STEP for n in range(10)]
-
-
 def test_what_a_file_states_of_opus_is_counted_once(tmp_path: Path) -> None:
     """FFmpeg writes the length of what is not heard; other programs leave it out."""
     late = [(5 + n) * STEP for n in range(5)]

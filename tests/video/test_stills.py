@@ -157,6 +157,13 @@ def test_a_layer_of_an_openexr_image_is_read(
     assert colours == [pytest.approx([65535, 0, 0], abs=8)] * 2
 
 
+def test_a_tiff_of_32_bits_says_how_to_save_it(tmp_path: Path) -> None:
+    path = tmp_path / "render.tif"
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+    with pytest.raises(InputError, match="save it with 8 or 16 bits"):
+        VideoReader(path)
+
+
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_a_heic_photo_is_refused(tmp_path: Path, brand: bytes) -> None:
     """FFmpeg shows one of the tiles of which photos of phones consist."""
