@@ -58,6 +58,11 @@ _KEPT, _FIRM = 0.5, 0.75
 _FOLLOWED = 4  # the most people who are followed; closer looks are for twice as many
 
 
+# A glance to look at, and the time of the last frame, up to its own, that is like the
+# one chosen before [s].
+_Chosen = tuple[Glance, Fraction]
+
+
 class _Eyes(NamedTuple):
     """The engines that look for people, each compiled for one size.
 
@@ -186,11 +191,11 @@ def find_regions(
     return Regions((info.height, info.width), tuple(regions), tuple(why))
 
 
-def _shots(glances: Iterable[Glance], info: VideoInfo) -> Iterator[Iterator[Glance]]:
+def _shots(glances: Iterable[Glance], info: VideoInfo) -> Iterator[Iterator[_Chosen]]:
     """Give, for each shot, the glances to look at, its first and last among them."""
-    chosen = _Chosen(iter(glances), _between(info))
-    while not chosen.ended:
-        yield chosen.shot()
+    shots = _Shots(iter(glances), info)
+    while not shots.ended:
+        yield shots.shot()
 
 
 def _between(info: VideoInfo) -> Fraction:
@@ -198,18 +203,19 @@ def _between(info: VideoInfo) -> Fraction:
     return max(_EVERY, _LEAST_FRAMES / info.rate)
 
 
-class _Chosen:
-    """Chooses the glances to look at.
+class _Shots:
+    """Chooses the glances of each shot to look at.
+
+    Where glances have sketches, which are cheap to compare, more are chosen.
 
     Args:
         glances: All glances of the video.
-        every: The longest time between two that are chosen [s]. Where glances have
-            sketches, which are cheap to compare, it is a third of that.
+        info: The properties of the input.
     """
 
-    def __init__(self, glances: Iterator[Glance], every: Fraction) -> None:
+    def __init__(self, glances: Iterator[Glance], info: VideoInfo) -> None:
         self._glances, self._held = glances, deque[Glance]()
-        self._cuts, self._every = Cuts(), every
+        self._cuts, self._every, self._info = Cuts(), _between(info), info
         self._first = next(glances, None)  # the first glance of the next shot
         if self._first is not None and self._first.sketch:
             self._cuts.begins(self._first.sketch(), self._sketches)
@@ -220,11 +226,12 @@ class _Chosen:
         """Whether no shot is left."""
         return self._first is None
 
-    def shot(self) -> Iterator[Glance]:
-        """Give the glances of the next shot."""
+    def shot(self) -> Iterator[_Chosen]:
+        """Choose glances of the next shot."""
         last, self._first = self._first, None
         assert last is not None
-        yield last
+        yield last, last.time
+        before, still = self._cuts.picture, last.time
         # Glances since then; of those with sketches, which hold frames, only the last.
         passed = [last]
         while self._held or self._more(1):
@@ -232,6 +239,9 @@ class _Chosen:
             if glance.sketch and self._cuts.begins(glance.sketch(), self._sketches):
                 self._first = glance
                 break
+            now = self._cuts.picture
+            if before is not None and now is not None and still == passed[-1].time:
+                still = still if _changed(before, now, (), self._info) else glance.time
             passed = [glance] if glance.sketch else [*passed, glance]
             due = glance.time - last.time >= self._every
             if not glance.sketch and (due or not (self._held or self._more(1))):
@@ -243,10 +253,12 @@ class _Chosen:
                     del passed[count:]
                     break
             if due:
-                yield glance
+                yield glance, still
+                if still != glance.time:
+                    before, still = now, glance.time
                 last, passed = glance, [glance]
         if passed[-1] is not last:
-            yield passed[-1]
+            yield passed[-1], still
 
     def _sketches(self, count: int) -> Iterator[NDArray[np.float32]]:
         """Give the sketches of the next glances."""
@@ -292,18 +304,23 @@ def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int
     return len(glances) if cut is None else first + cut
 
 
-def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
+def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
     """Find the boxes around people in the frames of a shot.
 
     Where nothing outside of people has changed since the last look at the whole frame,
-    they are the same people, who are followed if they move.
+    they are the same people, who are followed if they move. Where nothing at all has
+    changed since a look without a trace of anybody, nobody is there.
     """
-    every, count = _between(info), 0
+    every, count, empty = _between(info), 0, False
     begin: Fraction | None = None
     looked, boxes, known = Fraction(0), list[Box](), list[Box]()
     whole = last = np.empty((0, 0), np.float32)
-    for glance, after in pairwise(chain(shot, (None,))):
-        assert glance is not None
+    for chosen, after in pairwise(chain(shot, (None,))):
+        assert chosen is not None
+        glance, still = chosen
+        if empty and still < glance.time:
+            yield Moment(still, (), empty)
+        empty = empty and still == glance.time
         begin = glance.time if begin is None else begin
         now = _outline(glance, info)
         moved = _changed_boxes(last, now, boxes, info)
@@ -320,10 +337,11 @@ def _look(shot: Iterable[Glance], eyes: _Eyes, info: VideoInfo) -> Iterator[Mome
         may = count < _AT_ONCE + (glance.time - begin) / every or after is None
         if changed and not may:
             continue  # it is unknown who is there
+        before = empty
         if changed or glance.time - looked >= _AGAIN * every:
-            boxes = _see(glance, eyes, info)
+            boxes, empty = _see(glance, eyes, info)
             whole, known, looked, count = now, boxes, glance.time, count + 1
-        yield Moment(glance.time, tuple(boxes))
+        yield Moment(glance.time, tuple(boxes), before and not boxes)
 
 
 def _follow(
@@ -394,11 +412,14 @@ def _changed(
     return int(changed.sum()) >= _LEAST_CHANGED
 
 
-def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> list[Box]:
+def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> tuple[list[Box], bool]:
     """Find the boxes around people in a whole frame.
 
     Each person who appears larger in a closer look gets one. It finds them again, and
     more exactly; things that only resemble a person vanish there.
+
+    Returns:
+        The boxes, and whether there is no trace of anybody, not even a weak one.
     """
     frame = _small(glance, info, _SIDE)
     # Without a state, which would still show people who have left since the last look.
@@ -413,7 +434,7 @@ def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> list[Box]:
         found += (
             [box] if crowd else _see_close(glance, eyes, info, box, seen, 1 / scale)
         )
-    return join(found)
+    return join(found), not (alpha > ALPHA).any()
 
 
 def _see_close(

@@ -35,10 +35,12 @@ class Moment:
     Attributes:
         time: When [s].
         boxes: Around each person, or group of people who touch.
+        empty: Whether nobody was there at any time since the moment before.
     """
 
     time: Fraction
     boxes: tuple[Box, ...]
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def lay_windows(
     larger = round(whole_ratio * max(frame)) / _LONG_SIDE
     plans: list[tuple[float, int, _Size, list[list[Box]]]] = []
     for beside in (_BESIDE, 0):
-        times, groups = _follow(moments, frame, beside)
+        times, groups, empty = _follow(moments, frame, beside)
         _hold(groups)
         still = join([box for boxes in groups for box in boxes])
         for most, moves in product(range(1, _MOST_WINDOWS + 1), (False, True)):
@@ -108,7 +110,7 @@ def lay_windows(
     _, _, size, each = min(plans, key=lambda plan: plan[:2])
     if size.step**2 > _WORTH * (CELL / whole_ratio) ** 2:
         return [Region(begin)], "people fill the frame: the whole frame"
-    regions = list(_place(times, each, size, frame))
+    regions = list(_place(times, each, empty, size, frame))
     count = max(map(len, each))
     moves = len({(w.left, w.top) for r in regions for w in r.windows}) > count
     why = f"{count} {'moving ' if moves else ''}window{'s' if count > 1 else ''}"
@@ -117,13 +119,16 @@ def lay_windows(
 
 def _follow(
     moments: Sequence[Moment], frame: tuple[int, int], beside: float
-) -> tuple[list[Fraction], list[list[Box]]]:
-    """Give the beginnings of spans of time, and the boxes that hold people in each.
+) -> tuple[list[Fraction], list[list[Box]], list[bool]]:
+    """Give the boxes that hold people in spans of time.
 
     Between two moments people are taken to walk evenly, give or take a share of their
     way.
+
+    Returns:
+        For each span its beginning, the boxes, and whether nobody is there.
     """
-    times, groups = [], []
+    times, groups, empty = [], [], []
     for now, later in pairwise(moments if len(moments) > 1 else [*moments, *moments]):
         fast = max(_NEAR, _FAST * min(1.0, float(later.time - now.time)))
         pairs, others = _match(now.boxes, later.boxes, frame, fast)
@@ -133,7 +138,8 @@ def _follow(
             padded = [pad(box, frame) for box in join(boxes, beside)]
             groups.append(join(padded, 0))
             times.append(now.time + (later.time - now.time) * part / parts)
-    return times, groups
+            empty.append(later.empty)
+    return times, groups, empty
 
 
 def _match(
@@ -262,13 +268,19 @@ def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
 def _place(
     times: Sequence[Fraction],
     groups: Sequence[Sequence[Box]],
+    empty: Sequence[bool],
     size: _Size,
     frame: tuple[int, int],
 ) -> Iterator[Region]:
     """Give the regions of a shot; a window stays while its people are within it."""
     corners: list[tuple[int, int]] = []
-    before: tuple[Window, ...] = ()
-    for time, boxes in zip(times, groups, strict=True):
+    before: tuple[Window, ...] | None = None
+    for time, boxes, nobody in zip(times, groups, empty, strict=True):
+        if nobody:
+            if before != ():
+                yield Region(time, empty=True)
+            before = ()
+            continue
         free, corners = corners, []
         for box in boxes:
             corner = next((each for each in free if size.holds(each, box)), None)

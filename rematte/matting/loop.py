@@ -194,7 +194,7 @@ def run(
     ahead = Ahead(frames, is_past, memory.cuts if warmup or cuts else None)
     for chunk in _chunks(ahead, lambda: engine.chunk, regions):
         states.enter(chunk.region, chunk.frames[0], bool(warmup) and chunk.cut)
-        if warmup and states.empty:
+        if warmup and states.empty and not chunk.region.empty:
             states.warm(_lead(chunk, ahead, warmup, regions))
         while chunk.frames:
             mattes = states.step(chunk.frames[: engine.chunk])
@@ -257,6 +257,9 @@ class _States:
             frame: The frame.
             restart: Whether to forget what was before.
         """
+        if region.empty:
+            self._region = region
+            return
         height, width = region.size if region.windows else frame.pixels.shape[:2]
         ratio = region.ratio
         if not region.windows:
@@ -302,6 +305,8 @@ class _States:
 
     def step(self, chunk: list[Frame]) -> list[Matted]:
         """Matte frames, in each window of their region with its own state."""
+        if self._region.empty:
+            return [Matted.from_parts(each, self._region, ()) for each in chunk]
         before = self._states or [None] * max(1, len(self._region.windows))
         if not self._region.windows:
             mattes, state = self._engine.step(chunk, before[0])

@@ -206,9 +206,8 @@ class Matted:
             (H, W, C) with 1, 3, 3 or 4 channels. Alpha is multiplied by the source's
             own.
         """
-        if self._parts:
+        if self._maps is None:
             return self._assemble(kind, wide, plate)
-        assert self._maps is not None
         behind = None if plate is None else plate.pixels(wide)
         own = self.frame.alpha
         return render(self.frame.pixels, self._maps, kind, wide, behind, own)
@@ -223,10 +222,10 @@ class Matted:
             Alpha of each window of the region or of the whole frame, (h, w, 1), 8
             bits; the network's, not multiplied by the source's own.
         """
-        if self._parts:
+        if self._maps is None:
             return [each for part in self._parts for each in part.glimpse(every)]
         small, maps = self.frame.pixels[::every, ::every], self._maps
-        if maps is not None and len(maps) == 4:  # as large as the frame
+        if len(maps) == 4:  # as large as the frame
             maps = np.ascontiguousarray(maps[:, ::every, ::every])
         return [Matted(self.frame.showing(small), maps).pixels("alpha", False)]
 

@@ -50,6 +50,7 @@ class Region:
         size: Height and width of each window [pixels].
         ratio: Size of the coarse pass within a window, in (0, 1].
         restart: Whether the recurrent state starts empty here, as after a cut.
+        empty: Whether nobody is there: alpha is 0, and the network does not run.
     """
 
     since: Fraction = Fraction(0)
@@ -57,6 +58,7 @@ class Region:
     size: tuple[int, int] = (0, 0)
     ratio: float = 1.0
     restart: bool = False
+    empty: bool = False
 
 
 WHOLE = Region()
@@ -122,6 +124,7 @@ class Regions:
                 tuple(each["size"]),
                 each["ratio"],
                 each["restart"],
+                each["empty"],
             )
             for each in described
         ]

@@ -170,6 +170,23 @@ def test_who_leaves_is_followed_to_the_edge(tmp_path: Path) -> None:
     assert len(shares_seen(walk, regions)) == 75
 
 
+@pytest.mark.parametrize("trace", [0, 60])
+def test_nobody_is_there_until_something_changes(trace: int, tmp_path: Path) -> None:
+    """Unless there is a trace of somebody, of whom the network is not sure."""
+    pictures = [scene(min(300, 9 * max(0, n - 30) - 60), 100) for n in range(70)]
+    for picture in pictures:
+        picture[20:60, 500:520, 0] = trace
+    clip = make_clip(tmp_path / "enter.mkv", pictures, codec="ffv1")
+    with VideoReader(clip) as reader:
+        info = reader.info
+    regions = choose_regions(Fake(0.0), clip, Options(region="auto"), info)
+    assert regions is not None
+    assert regions.regions[0].empty == (not trace)
+    shares = shares_seen(clip, regions)
+    assert all(shares[30:])
+    assert any(shares[:29]) == bool(trace)
+
+
 def test_who_crosses_is_followed(tmp_path: Path) -> None:
     pictures = [
         np.maximum(scene(9 * n, 100, side=30), scene(560 - 9 * n, 110, side=30))

@@ -53,6 +53,16 @@ MOVING = regions_of(
     (window(-16, 48), window(80, 0)),
 )
 
+NOBODY_AT_FIRST = Regions(
+    (HEIGHT, WIDTH),
+    (
+        Region(empty=True),
+        Region(3 * STEP, (window(0, 0),), (32, 32), 1.0, restart=True),
+        Region(6 * STEP, empty=True),
+    ),
+    ("",) * 3,
+)
+
 
 def mattes(frames: list[Frame], regions: Regions, memory: Memory) -> list[Matted]:
     return list(run(ModuleEngine(Fake()), frames, memory=memory, regions=regions))
@@ -90,12 +100,24 @@ def test_alpha_is_that_of_the_windows_and_nothing_elsewhere() -> None:
         np.testing.assert_allclose(alpha, expected, atol=2e-5)
 
 
+def test_where_nobody_is_alpha_is_0_and_the_network_does_not_run() -> None:
+    model = Fake()
+    engine, frames = ModuleEngine(model), frames_of()
+    made = list(run(engine, frames, regions=NOBODY_AT_FIRST, warmup=2))
+    seen = [bool(matted.pixels("alpha", False).any()) for matted in made]
+    assert seen == [False] * 3 + [True] * 3 + [False] * 2
+    assert len(model.chunks) == 2 + 3
+    assert (made[0].over((1, 2, 3)) == (1, 2, 3)).all()
+    assert made[0].glimpse(2) == []
+
+
+@pytest.mark.parametrize("regions", [MOVING, NOBODY_AT_FIRST])
 @pytest.mark.parametrize("stop", range(1, 8))
-def test_a_run_that_is_resumed_gives_the_same(stop: int) -> None:
+def test_a_run_that_is_resumed_gives_the_same(stop: int, regions: Regions) -> None:
     frames, memory = frames_of(), Memory()
-    whole = mattes(frames, MOVING, Memory())
-    parts = mattes(frames[:stop], MOVING, memory) + mattes(
-        frames[stop:], MOVING, memory
+    whole = mattes(frames, regions, Memory())
+    parts = mattes(frames[:stop], regions, memory) + mattes(
+        frames[stop:], regions, memory
     )
     for a, b in zip(whole, parts, strict=True):
         one, other = (each.pixels("alpha", True) for each in (a, b))
