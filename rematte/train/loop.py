@@ -168,11 +168,10 @@ class _Run:
         terms: dict[str, Tensor] = {}
         phase = self._prepare(self.recipe.phase[self.phase_at])
         try:
-            with stop.abandoning():
-                validation = self._validation(phase)
-                if self.step == 0:
-                    self._validate(phase, validation)
-                batches = self._batches(phase)
+            if phase.steps:
+                with stop.abandoning():
+                    validation = self._validation(phase)
+                    batches = self._batches(phase)
             bar = tqdm(
                 range(self.step, phase.steps), phase.name, phase.steps,
                 initial=self.step, disable=not self.journal.bar,
@@ -227,7 +226,7 @@ class _Run:
             self.optimizer.load_state_dict(self._loaded["optimizer"])
             self.scaler.load_state_dict(self._loaded["scaler"])
         self._loaded = {}
-        if phase.way < 1 and self.first is None:
+        if (phase.way < 1 or phase.examples) and self.first is None:
             self.first = copy.deepcopy(self.network.state_dict())
         return phase
 
@@ -239,7 +238,10 @@ class _Run:
                 "pictures that are trained on; add more or raise data.held_out"
             )
         passes = Passes(self.mean, self.teacher, phase)
-        return Validation(self.recipe, chosen, passes, self.device)
+        validation = Validation(self.recipe, chosen, passes, self.device)
+        if self.step == 0:
+            self._validate(phase, validation)
+        return validation
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         """Return the batches from the current step on; each step takes `accumulate`."""
@@ -249,9 +251,14 @@ class _Run:
         single = dataclasses.replace(phase, batch=1) if phase.examples else phase
         drawn = Batches(self.trained, single, how, key, rank, more)
         if not phase.examples:
-            return self._load_batches(drawn, steps)
+            passes = getattr(self.passes, "module", self.passes)
+            return self._load_batches(drawn, steps, passes)
+        # Some are computed by the part that learns, so a resumed phase goes back.
+        start = copy.deepcopy(self.network)
+        start.load_state_dict(self.first or {})
+        passes = Passes(start, self.teacher, phase)
         bar = tqdm(
-            self._load_batches(drawn, range(phase.examples)), "examples",
+            self._load_batches(drawn, range(phase.examples), passes), "examples",
             phase.examples, disable=not self.journal.bar, leave=False,
         )  # fmt: skip
         examples = Examples(batch[phase.kind] for batch in bar)
@@ -272,9 +279,10 @@ class _Run:
 
         return map(draw, steps)
 
-    def _load_batches(self, batches: Batches, steps: range) -> Iterator[Batch]:
+    def _load_batches(
+        self, batches: Batches, steps: range, passes: Passes
+    ) -> Iterator[Batch]:
         """Load batches, and compute the maps that a phase learns from."""
-        passes: Any = getattr(self.passes, "module", self.passes)
         pinned, kind = self.device.type == "cuda", batches.phase.kind
         loaded = load(batches, steps, self.recipe.run.workers, pinned)
         for at, batch in zip(steps, loaded, strict=True):

@@ -421,13 +421,19 @@ def test_soap_finds_the_answer_where_inputs_go_together() -> None:
     assert errors[0] < 0.1 * errors[1]
 
 
+@pytest.mark.parametrize("kind", ["blocks", "edges"])
 def test_a_resumed_phase_of_examples_equals_an_unbroken_one(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Also with SOAP, whose state has bases, and on the way back at the end."""
+    """Also with SOAP, whose state has bases, and on the way back at the end.
+
+    The states in examples of edges come from the blocks that learn.
+    """
     monkeypatch.setattr(stopping, "GRACE", 600.0)
-    blocks = (("decoder.decode4",),)
-    phase = phase_of("blocks", blocks=blocks, optimizer="soap", steps=3, way=0.5)
+    settings = {"optimizer": "soap", "steps": 3, "frames": (2, 2)}
+    if kind == "blocks":
+        settings |= {"blocks": (("decoder.decode4",),), "way": 0.5}
+    phase = phase_of(kind, **settings)
     recipe = recipe_of(data, tmp_path, phase)
     calls, part = 0, None
     with one_thread():

@@ -377,6 +377,7 @@ def test_a_phase_of_no_steps_is_left_out(mixed: Recipe) -> None:
     trained = quick(recipe)
     assert trained.finished
     assert trained.steps == 2
+    assert {line["phase"] for line in log(recipe, "phase")} == {"d"}  # nor is measured
 
 
 def test_tensorboard_is_told_where_it_is_installed(
