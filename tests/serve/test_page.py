@@ -400,7 +400,7 @@ def test_a_background_is_added_while_choices_are_made(
     upload(page, make_clip(tmp_path / "clip.mp4", 2))
     Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
     held: list[Any] = []
-    page.route("**/api/backgrounds?*", held.append)
+    page.route("**/api/backgrounds?*", lambda route: held.append(route))
     page.set_input_files("#common [name=upload]", str(tmp_path / "blue.png"))
     picked = page.locator("#common .picked")
     choose(page, alpha=True)
