@@ -3,10 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
-# How many processes share the tests, each with one thread. One that has nothing left to do
-# takes tests from the other.
+# How many processes share the tests, each with one thread: more would wait for each other.
 PROCESSES ?= 2
-SHARED := -m pytest -n $(PROCESSES) --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES)
 PAGES := tests/web $(wildcard tests/serve/test_*page.py)
 # The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
@@ -42,9 +41,9 @@ picture: demo
 	$(RUN) tools/moving_picture.py demo/clip.mp4 demo/out/cutout.mov docs/images/demo.webp
 
 ## Run every test but those of exports and other runtimes (test-exports) and of the
-## browser (test-web).
+## browser (test-web). A process that has nothing left to do takes tests from the other.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(RUN) $(SHARED) --ignore=tests/export $(PAGES:%=--ignore=%)
+	$(PYTEST) --dist worksteal --ignore=tests/export $(PAGES:%=--ignore=%)
 
 # What is installed already is not built again: an extra of it adds packages alone.
 $(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json
@@ -57,10 +56,8 @@ $(VENV)/exports-ready: $(VENV)/ready tests/export/tfjs/package-lock.json
 ## process, which exports it once. TensorFlow has processes of its own: together with the
 ## others it took 9 GB.
 test-exports: $(VENV)/exports-ready
-	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) -m pytest \
-		-n $(PROCESSES) --dist loadgroup -m 'not tensorflow' tests/export
-	OMP_NUM_THREADS=1 REMATTE_REQUIRE_EXPORTS=1 $(RUN) -m pytest \
-		-n $(PROCESSES) --dist loadgroup -m tensorflow tests/export
+	REMATTE_REQUIRE_EXPORTS=1 $(PYTEST) --dist loadgroup -m 'not tensorflow' tests/export
+	REMATTE_REQUIRE_EXPORTS=1 $(PYTEST) --dist loadgroup -m tensorflow tests/export
 
 $(VENV)/web-ready: $(VENV)/ready
 	$(PIP) 'rematte[onnx,tfjs]'
@@ -86,8 +83,7 @@ web: web/dist/index.html
 ## Prove the browser demo and the page of `rematte serve` in a real browser. Needs Node and
 ## Chromium.
 test-web: web/dist/index.html
-	REMATTE_REQUIRE_WEB=1 $(RUN) -m pytest -n $(PROCESSES) \
-		--dist loadfile $(PAGES)
+	REMATTE_REQUIRE_WEB=1 $(PYTEST) --dist loadfile $(PAGES)
 
 ## Build the documentation into site/; any warning is an error.
 docs: $(VENV)/ready

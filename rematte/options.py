@@ -60,8 +60,7 @@ def _option(default: Any, flag: str = "", text: str = "", **more: Any) -> Any:
 # The way to choose a ratio that each quality stands for; see `choose_ratio`.
 QUALITIES = {"fast": "auto-fast", "balanced": "auto", "best": "auto-best"}
 _BACKGROUND, _NETWORK, _EDGES = "background", "network", "edges"
-_WHO = "who is cut out"
-_PART, _ENCODING = "what to convert", "encoding"
+_WHO, _PART, _ENCODING = "who is cut out", "what to convert", "encoding"
 _MOVING = {"works": "videos and sequences of images", "applies": _moving}
 _ALPHA: dict[str, Any] = {
     "works": "alpha mattes, cut-outs, compositions and plates",
@@ -90,6 +89,7 @@ class Options:
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
         feather: How far edges fade to both sides, 0 to 32 [pixels].
         outline: Width of a white line around it, up to 32 [pixels], or "WIDTH:COLOUR".
+        light_wrap: Light of the background that shines over edges, in [0, 1].
         despill: "green" or "blue", limited to the larger one of the other colours.
         include: What is always cut out, with the source's colours: one or several
             masks. Each is a picture or a video, stretched to the frame, whose white is
@@ -164,8 +164,7 @@ class Options:
         cuts: Where a list of the cuts goes, a .csv file: for each, the number of the
             new scene's first frame in the outputs, from 0, and its time there [s].
         overwrite: Replace outputs that exist.
-        output_type: "video", or "png_sequence" where the outputs are folders. For
-            "video" every path's own suffix decides.
+        output_type: "video", or "png_sequence" where the outputs are folders.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -205,6 +204,11 @@ class Options:
     outline: str | float | None = _option(
         None, "--outline", "draw a line around all that is cut out, white by default",
         metavar="PX[:COLOUR]", group=_EDGES, **_ALPHA,
+    )  # fmt: skip
+    light_wrap: float = _option(
+        0.0, "--light-wrap", "let the background's light shine over edges, up to 1",
+        metavar="X", group=_EDGES, parse=float, works="compositions over a background",
+        applies=lambda c: c.composes,
     )  # fmt: skip
     despill: str | None = _option(
         None, "--despill", "take the light of a green or blue backing off the person",
@@ -259,8 +263,7 @@ class Options:
         "what runs the network on a CPU: openvino (which auto takes), "
         "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch, a "
         "recorded graph, torch-compiled (half a minute to compile), or plain",
-        group=_NETWORK, metavar="NAME",
-        choices=get_args(EngineName),
+        group=_NETWORK, metavar="NAME", choices=get_args(EngineName),
     )  # fmt: skip
     seq_chunk: int | str = _option(
         1, "--seq-chunk", "frames at once, or auto", group=_NETWORK, metavar="N",
@@ -349,8 +352,7 @@ class Options:
     codec: str | None = _option(
         None, "--codec",
         "instead of the suffix's default, for the cut-out and the composition",
-        group=_ENCODING,
-        choices=get_args(CodecName),
+        group=_ENCODING, choices=get_args(CodecName),
         works="cut-outs and compositions that are videos",
         applies=lambda c: any(
             not e.image for kind, e in c.encodings.items() if is_main(kind)
@@ -480,9 +482,7 @@ class Options:
 
 
 # The description of each option, apart from its type and default, by name.
-OPTIONS: dict[str, Option] = {
-    each.name: each.metadata["option"] for each in fields(Options)
-}
+OPTIONS: dict[str, Option] = {o.name: o.metadata["option"] for o in fields(Options)}
 
 
 def make_options(**values: Any) -> Options:

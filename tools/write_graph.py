@@ -74,7 +74,7 @@ def _write(graph: Graph) -> None:
     tree.write(graph.model, encoding="utf-8")
     rest.write_bytes(added)
     share = 1 - len(added) / len(constants)
-    print(f"{graph.model}: {share:.2%} of the constants are in {weights[0].name}")
+    print(f"{graph.model}: {share:.2%} of the constants are in files of weights")
 
 
 def _store_as_float16(openvino: Any, model: Any, stored: bytes) -> None:

@@ -22,7 +22,6 @@ NEEDS = {
     "live --raw-input": "a source that is - or a named pipe",
     "live --quality": "a ratio that is auto",
     "live --frame-rate": "--raw-input",
-    "live lighter": "drop and pace",
     "live --format": "an output that is - or a named pipe",
     "inspect --overwrite": "-o",
     "inspect --start": "a clip, or --source",

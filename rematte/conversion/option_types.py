@@ -69,6 +69,7 @@ class ConvertOptions(MattingOptions, total=False):
     background_fit: BackgroundFit | None
     person: str | int | None
     outline: str | float | None
+    light_wrap: float
     start: Rate | None
     end: Rate | None
     limit: int | None
@@ -108,6 +109,14 @@ class Conversion:
     sized: bool = True  # the size of the coarse pass is not given
     resized: bool = False  # `input_resize` is given
     timed: bool = True  # times matter: the input, an output or an option has some
+
+    @property
+    def composes(self) -> bool:
+        """Whether an output shows the person over a background."""
+        return any(
+            is_main(kind) and not (each.alpha or each.packed)
+            for kind, each in self.encodings.items()
+        )
 
 
 def is_main(kind: str) -> bool:

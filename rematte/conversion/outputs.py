@@ -158,7 +158,7 @@ def make_finish(
     return Finish(
         options.edge_colour == "clean", options.black_point, options.white_point,
         options.grow, options.feather, options.despill, include, exclude, chosen,
-        parse_outline(options.outline)[0],
+        parse_outline(options.outline)[0], options.light_wrap,
     )  # fmt: skip
 
 

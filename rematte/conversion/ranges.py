@@ -54,6 +54,8 @@ def _check_edges(options: Any) -> None:
             "black_point and white_point must be in [0, 1], black_point the "
             f"smaller one, got {options.black_point} and {options.white_point}"
         )
+    if not 0 <= options.light_wrap <= 1:
+        raise ValueError(f"light_wrap must be in [0, 1], got {options.light_wrap}")
     for name, least in (("grow", -32), ("feather", 0)):
         value = getattr(options, name)
         if not least <= value <= 32:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rematte.engines.engine import Engine
 from rematte.engines.graph import ALL_BUNDLED, Graph, cached_graph
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
+
+# None: the model's own.
+_Device: TypeAlias = "str | torch.device | None"
+_Dtype: TypeAlias = "str | torch.dtype | None"
 
 _OPENVINO = ("openvino", "openvino-float32")
 # What runs a float32 `MattingNetwork` on a CPU.
@@ -88,8 +92,8 @@ def choose_engine(
     model: Any,
     *,
     engine: str = "auto",
-    device: "str | torch.device | None" = None,
-    dtype: "str | torch.dtype | None" = None,
+    device: _Device = None,
+    dtype: _Dtype = None,
     chunk: int | str = 1,
     report: Callable[[str], object] = warnings.warn,
 ) -> Engine:
@@ -133,11 +137,7 @@ def choose_engine(
 
 
 def share_models(
-    model: Any,
-    engine: str,
-    device: "str | torch.device | None",
-    dtype: "str | torch.dtype | None",
-    keep: int = 0,
+    model: Any, engine: str, device: _Device, dtype: _Dtype, keep: int = 0
 ) -> Any:
     """Give a model in a form whose engines share what they compile.
 
@@ -165,12 +165,7 @@ def share_models(
     return CompiledGraph(model, keep)
 
 
-def runs_whole(
-    model: Any,
-    engine: str,
-    device: "str | torch.device | None",
-    dtype: "str | torch.dtype | None",
-) -> bool:
+def runs_whole(model: Any, engine: str, device: _Device, dtype: _Dtype) -> bool:
     """Find whether `choose_engine` would call a model as a whole, in chunks.
 
     Raises:
@@ -180,11 +175,8 @@ def runs_whole(
 
 
 def _kind(
-    model: Any,
-    engine: str,
-    device: "str | torch.device | None",
-    dtype: "str | torch.dtype | None",
-) -> Literal["openvino", "graph", "whole"]:
+    model: Any, engine: str, device: _Device, dtype: _Dtype
+) -> Literal["openvino", "cuda_graph", "whole"]:
     """Decide what kind of engine runs a model."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
@@ -204,7 +196,7 @@ def _kind(
     where, precision = _placement(model, device, dtype)
     ours = _is_network(model)
     if ours and where.type == "cuda" and engine in ("auto", "torch", "torch-compiled"):
-        return "graph"
+        return "cuda_graph"
     what = f"{type(model).__name__}, {where}, {precision}"
     if engine == "torch-compiled":
         raise ValueError(
@@ -223,9 +215,9 @@ def _kind(
 def _make_torch(
     model: Any,
     engine: str,
-    kind: Literal["graph", "whole"],
-    device: "str | torch.device | None",
-    dtype: "str | torch.dtype | None",
+    kind: Literal["cuda_graph", "whole"],
+    device: _Device,
+    dtype: _Dtype,
     chunk: int | str,
     report: Callable[[str], object],
 ) -> Engine:
@@ -238,10 +230,10 @@ def _make_torch(
     from rematte.engines.cuda_graph import RecordedNetwork
 
     recorded = RecordedNetwork(model, engine == "torch-compiled")
-    graph = ModuleEngine(recorded, where, precision, 1, report)
-    graph.name = "torch" if engine == "auto" else engine
-    graph.reason = "a CUDA graph"
-    return graph
+    made = ModuleEngine(recorded, where, precision, 1, report)
+    made.name = "torch" if engine == "auto" else engine
+    made.reason = "a CUDA graph"
+    return made
 
 
 def describe_engine(engine: Engine) -> str:
@@ -260,15 +252,9 @@ def _name(dtype: "str | torch.dtype") -> str:
 
 
 def _placement(
-    model: Any,
-    device: "str | torch.device | None",
-    dtype: "str | torch.dtype | None",
+    model: Any, device: _Device, dtype: _Dtype
 ) -> "tuple[torch.device, torch.dtype]":
-    """Find where a model is and its precision, unless they are given.
-
-    Raises:
-        ValueError: If they are neither given nor known, or not the model's.
-    """
+    """Find where a model is and its precision, unless they are given."""
     import torch
 
     parameter = next(iter(model.parameters()), None)
@@ -313,11 +299,7 @@ def _check_model(
 
 
 def _chunk_length(seq_chunk: int | str, device: str) -> int:
-    """Turn "auto" into a number of frames at once on a type of device.
-
-    Raises:
-        ValueError: If it is neither that nor a number above 0.
-    """
+    """Turn "auto" into a number of frames at once on a type of device."""
     if seq_chunk == "auto":
         return _AUTO_CHUNK.get(device, 1)
     if not isinstance(seq_chunk, int) or seq_chunk < 1:

@@ -19,6 +19,7 @@ from rematte.network.parts import (
     CoarseHead,
     Module,
     folded,
+    recurrent_units,
 )
 
 State = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -53,6 +54,7 @@ class RecordedNetwork:
             module = folded(module).to(dtype, memory_format=self._layout)  # type: ignore[call-overload]
             return torch.compile(module, dynamic=False) if compiled else module  # type: ignore[return-value]
 
+        self._units = recurrent_units(network)
         self._encoder = ready(CoarseEncoder(network))
         self._decoder = ready(CoarseDecoder(network))
         self._heads = {
@@ -94,18 +96,8 @@ class RecordedNetwork:
         if self._of != (picture.shape, ratio != 1):
             self._record(picture, ratio != 1)
         self._picture.copy_(picture)
-        for held, given in zip(self._held, state, strict=True):
-            if given is None:
-                held.zero_()
-            elif given.numel() != 1 and given.shape != held.shape:
-                raise ValueError(
-                    f"a recurrent state is {list(given.shape)}, but this src and "
-                    f"downsample_ratio need {list(held.shape)}; states cannot be "
-                    "carried over to another resolution, ratio or batch size: start "
-                    "again with None for all four"
-                )
-            else:
-                held.copy_(given)
+        for unit, held, given in zip(self._units, self._held, state, strict=True):
+            held.copy_(unit.start(held, given))
         self._replay()
         # Copies: the next replay writes where this one did.
         after = [each.clone() for each in self._after]

@@ -15,13 +15,10 @@ from rematte.engines.runtimes import import_openvino
 
 def rewrite(model: Any) -> None:
     """Rewrite a model of a fixed size, in place."""
-    for change in (
-        _pool_by_convolution,
-        _gray_by_convolution,
-        _split_gates,
-        _sum_joins,
-    ):
-        change(model)
+    _pool_by_convolution(model)
+    _gray_by_convolution(model)
+    _split_gates(model)
+    _sum_joins(model)
     model.validate_nodes_and_infer_types()
 
 

@@ -280,7 +280,6 @@ class Passes:
         size: Width and height at which frames are read, or None.
         info: The source.
         regions: Where the network looks; None for whole frames.
-        moments: How many there will be.
         report: Receives notes.
 
     Attributes:

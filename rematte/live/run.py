@@ -211,7 +211,8 @@ def _check_pace(
     pace: bool, drop: bool, lighter: str | None, sources: Sequence[str]
 ) -> None:
     need("live --no-pace", not pace, any(Path(source).is_file() for source in sources))
-    need("live lighter", lighter, drop and pace)
+    if lighter is not None and not (drop and pace):
+        raise ValueError("lighter has no effect without drop and pace; leave it out")
 
 
 def _make_renderers(options: Options, show: str, output: str) -> dict[str, Renderer]:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from rematte.engines.kernels.guided_filter import Kind
 from rematte.matting.finish import Finish
+from rematte.matting.light_wrap import wrap_light
 from rematte.matting.matte import Matted, Plate, hide
 from rematte.video.codecs import is_pattern
 from rematte.video.fitting import FITS, fitted_size
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
 from rematte.video.parallel_rows import run_rows
-from rematte.video.pixels import resize, with_depth
+from rematte.video.pixels import blur, resize, with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import Restoration, between
@@ -114,7 +115,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     small = max(1, width // factor), max(1, height // factor)
     stack = resize(np.concatenate([shown.astype(np.uint16), weight], 2), *small)
     surely = _apart(stack[..., 3:], max(1, round(_MARGIN * radius / factor)))
-    blurred = _blur(stack * surely, radius / factor)
+    blurred = blur(stack * surely, radius / factor)
     colours = blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-4) * 65535
     rounded = np.minimum(colours + 0.5, 65535).astype(np.uint16)
     return resize(rounded, width, height)
@@ -137,27 +138,6 @@ def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
         full = views.min(-1)
     share = full[..., None].astype(np.float32) / np.float32(65535)
     return share**4 + np.float32(1e-4)
-
-
-def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Blur (H, W, C) with a Gaussian; beyond its edges the last pixels go on."""
-    reach = max(1, round(3 * sigma))
-    steps = np.arange(-reach, reach + 1, dtype=np.float32)
-    kernel = np.exp(-(steps**2) / (2 * sigma**2))
-    kernel /= kernel.sum()
-    for axis in (0, 1):
-        length = picture.shape[axis]
-        edge = [(reach, reach) if n == axis else (0, 0) for n in range(3)]
-        padded = np.pad(picture, edge, mode="edge")
-        views = (
-            padded[first : first + length] if axis == 0
-            else padded[:, first : first + length]
-            for first in range(len(kernel))
-        )  # fmt: skip
-        picture = np.zeros_like(picture)
-        for share, view in zip(kernel, views, strict=True):
-            picture += share * view
-    return picture
 
 
 class VideoBackground:
@@ -382,7 +362,8 @@ class Renderer:
             if finish.reshapes:
                 return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
-        if self._restore is not None or finish.reshapes or finish.recolours:
+        changed = finish.reshapes or finish.recolours or finish.light_wrap > 0
+        if self._restore is not None or changed:
             return self._made(matted)
         plate = self._plate_of(matted)
         pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
@@ -430,6 +411,8 @@ class Renderer:
         finish.despill(colours)
         if plate is None:
             return with_depth(colours, self._wide)
+        if finish.light_wrap:
+            wrap_light(colours, alpha, plate.pixels(True), finish.light_wrap)
         if finish.outline:
             cutout = self._outlined(matted, np.concatenate([colours, alpha], 2))
             colours, alpha = cutout[..., :3].copy(), cutout[..., 3:]

@@ -31,10 +31,12 @@ class Finish:
         exclude: Masks of what is never cut out.
         chosen: The only person who is cut out; None for everybody.
         outline: How wide a line around all that is cut out is [pixels]; 0 for none.
+        light_wrap: How much light of a background shines over edges, in [0, 1].
 
     Attributes:
         chosen: The only person who is cut out; None for everybody.
         outline: Width of the line around all that is cut out [pixels].
+        light_wrap: How much light of a background shines over edges, in [0, 1].
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
         timed: Whether masks change with time.
@@ -52,12 +54,13 @@ class Finish:
         exclude: Masks | None = None,
         chosen: Person | None = None,
         outline: float = 0.0,
+        light_wrap: float = 0.0,
     ) -> None:
         self._clean, self._levels = clean, (black_point, white_point)
         self._grow, self._feather = grow, feather
         self._backing = None if despill is None else _BACKINGS[despill]
         self._include, self._exclude, self.chosen = include, exclude, chosen
-        self.outline = outline
+        self.outline, self.light_wrap = outline, light_wrap
         shaped = (black_point, white_point, grow, feather, outline) != (0, 1, 0, 0, 0)
         self.reshapes = shaped or bool(include or exclude or chosen)
         self.recolours = self._backing is not None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rematte.network.matting_network import MattingNetwork
+from rematte.network.matting_network import ConvGRU, MattingNetwork
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -112,7 +112,6 @@ class Coarse(nn.Module):
             filter is needed.
 
     Attributes:
-        features: Channels of the encoder's features at 1/2, 1/4 and 1/8.
         states: Channels of r1 to r4.
     """
 
@@ -121,10 +120,7 @@ class Coarse(nn.Module):
         self.encoder = CoarseEncoder(network)
         self.decoder = CoarseDecoder(network)
         self.head = CoarseHead(network, refined)
-        decoder = network.decoder
-        blocks = decoder.decode1, decoder.decode2, decoder.decode3, decoder.decode4
-        self.features = network.backbone.channels[:3]
-        self.states = [block.gru.channels for block in blocks]
+        self.states = [unit.channels for unit in recurrent_units(network)]
 
     def forward(
         self,
@@ -143,6 +139,13 @@ class Coarse(nn.Module):
         hidden, *states = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
         r1, r2, r3, r4 = states
         return self.head(picture, hidden), r1, r2, r3, r4
+
+
+def recurrent_units(network: MattingNetwork) -> list[ConvGRU]:
+    """Give the units whose states are r1 to r4."""
+    decoder = network.decoder
+    blocks = decoder.decode1, decoder.decode2, decoder.decode3, decoder.decode4
+    return [block.gru for block in blocks]
 
 
 def folded(module: Module) -> Module:

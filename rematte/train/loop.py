@@ -164,14 +164,22 @@ class _Run:
 
     def phase(self, stop: Stop) -> None:
         """Run the current phase to its end, or until it is to stop."""
+        phase = self._prepare(self.recipe.phase[self.phase_at])
+        terms = self._learn(phase, stop) if phase.steps else {}
+        if self.step == phase.steps:
+            self._end(phase)
+        self._save(terms)
+
+    def _learn(self, phase: Phase, stop: Stop) -> dict[str, Tensor]:
+        """Take the steps of a phase, and return the terms of the last one's loss."""
         run, validation = self.recipe.run, None
         terms: dict[str, Tensor] = {}
-        phase = self._prepare(self.recipe.phase[self.phase_at])
         try:
-            if phase.steps:
-                with stop.abandoning():
-                    validation = self._validation(phase)
-                    batches = self._batches(phase)
+            with stop.abandoning():
+                validation = self._validation(phase)
+                if self.step == 0:
+                    self._validate(phase, validation)
+                batches = self._batches(phase)
             bar = tqdm(
                 range(self.step, phase.steps), phase.name, phase.steps,
                 initial=self.step, disable=not self.journal.bar,
@@ -195,9 +203,7 @@ class _Run:
             self.journal.note(f"step {self.total + 1} took too long and was left out")
             if validation and terms:
                 self._validate(phase, validation)
-        if self.step == phase.steps:
-            self._end(phase)
-        self._save(terms)
+        return terms
 
     def _end(self, phase: Phase) -> None:
         """Go back to `way` of the way from the first weights, and to the next phase."""
@@ -238,10 +244,7 @@ class _Run:
                 "pictures that are trained on; add more or raise data.held_out"
             )
         passes = Passes(self.mean, self.teacher, phase)
-        validation = Validation(self.recipe, chosen, passes, self.device)
-        if self.step == 0:
-            self._validate(phase, validation)
-        return validation
+        return Validation(self.recipe, chosen, passes, self.device)
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         """Return the batches from the current step on; each step takes `accumulate`."""
@@ -251,7 +254,7 @@ class _Run:
         single = dataclasses.replace(phase, batch=1) if phase.examples else phase
         drawn = Batches(self.trained, single, how, key, rank, more)
         if not phase.examples:
-            passes = getattr(self.passes, "module", self.passes)
+            passes: Any = getattr(self.passes, "module", self.passes)
             return self._load_batches(drawn, steps, passes)
         # Some are computed by the part that learns, so a resumed phase goes back.
         start = copy.deepcopy(self.network)
@@ -280,7 +283,7 @@ class _Run:
         return map(draw, steps)
 
     def _load_batches(
-        self, batches: Batches, steps: range, passes: Passes
+        self, batches: Batches, steps: range, passes: Any
     ) -> Iterator[Batch]:
         """Load batches, and compute the maps that a phase learns from."""
         pinned, kind = self.device.type == "cuda", batches.phase.kind

@@ -95,6 +95,8 @@ class SideStreams:
         self.notes: list[str] = []
         self._source, self._output = source, output
         self._start, self._end = start, end
+        part = " between start and end" if start or end is not None else ""
+        self._nothing = f"it has nothing{part}"
         self._clock = clock or Clock()
         self._limits = limits
         self._tracks: dict[int, Copied | Encoded] = {}
@@ -121,7 +123,7 @@ class SideStreams:
                 track = Copied(self._output, stream)
                 self._note_speakers(stream)
             elif stream.index in empty:
-                self._leave_out(stream, "it has nothing between start and end")
+                self._leave_out(stream, self._nothing)
                 continue
             elif stream.type == "audio" and stream.codec_context:
                 order = make_usual(stream)
@@ -325,7 +327,7 @@ class SideStreams:
             lost = len(track.damaged)
             if track.empty:
                 all_lost = f"none of its {lost} packets can be decoded"
-                why = all_lost if lost else "it has nothing between start and end"
+                why = all_lost if lost else self._nothing
                 self._leave_out(self._input.streams[index], why)
             elif lost:
                 at = float(track.damaged[0] - self._clock.origin)

@@ -61,6 +61,27 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return made
 
 
+def blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Blur (H, W, C) with a Gaussian; beyond its edges the last pixels go on."""
+    reach = max(1, round(3 * sigma))
+    steps = np.arange(-reach, reach + 1, dtype=np.float32)
+    kernel = np.exp(-(steps**2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        length = picture.shape[axis]
+        edge = [(reach, reach) if n == axis else (0, 0) for n in range(3)]
+        padded = np.pad(picture, edge, mode="edge")
+        views = (
+            padded[first : first + length] if axis == 0
+            else padded[:, first : first + length]
+            for first in range(len(kernel))
+        )  # fmt: skip
+        picture = np.zeros_like(picture)
+        for share, view in zip(kernel, views, strict=True):
+            picture += share * view
+    return picture
+
+
 def to_pixels(array: Image, order: Order) -> Pixels:
     """Turn a caller's array into pixels: contiguous RGB or RGBA of 8 or 16 bits.
 

@@ -53,7 +53,7 @@ def describe(name_or_path: str | Path) -> str:
     return "\n".join(f"{name}: {text}" for name, text in fields.items())
 
 
-def _read_file(path: Path) -> dict[str, object]:
+def _read_file(path: Path) -> dict[str, str]:
     from rematte.weights import checkpoint
 
     if checkpoint.is_torchscript(path):

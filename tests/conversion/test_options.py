@@ -48,6 +48,7 @@ IDLE: dict[str, tuple[Any, dict[str, str], str]] = {
     "exclude": ("0,0,9,9", {"output_foreground": "f.mp4"}, "in.mp4"),
     "person": ("left", {"output_foreground": "f.mp4"}, "in.mp4"),
     "outline": (4, {"output_foreground": "f.mp4"}, "in.mp4"),
+    "light_wrap": (0.5, {"output": "o.mov"}, "in.mp4"),
     "quality": ("best", {"output": "o.mp4"}, "in.mp4"),
     "start": (0, {"output": "o.png"}, "in.png"),
     "end": (9, {"output": "o.png"}, "in.png"),

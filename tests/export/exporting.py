@@ -11,6 +11,7 @@ from conftest import needs
 from fakes import formula_network
 
 from rematte.export import FORMATS, Exported, export
+from rematte.export.coreml import mlprogram, neuralnetwork
 from rematte.export.formats import Request, Step
 from rematte.export.verify import (
     Difference,
@@ -27,6 +28,7 @@ EVEN = (256, 144), 0.5
 # Height, width, ratio and frames of what a model for any size is checked with.
 CHECKS = (144, 256, 0.5, 12), (97, 161, 1.0, 3), (97, 161, 0.6, 5)
 FOLDER = tempfile.TemporaryDirectory(prefix="rematte-exports-")
+_converted = cache(mlprogram.convert)
 
 
 def is_fixed(name: str, precision: str = "float32") -> bool:
@@ -93,12 +95,18 @@ def _exported(name: str, precision: str, stateful: bool, large: bool) -> Exporte
     def compare(_: Any, step: Step, given: Any, ratio: float) -> Difference:
         return difference(step, truths(large, *given, ratio), ratio)
 
+    def convert(network: MattingNetwork, wanted: Request, **options: Any) -> Any:
+        return _converted(network, dataclasses.replace(wanted, precision=""), **options)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("rematte.export.core._checks", lambda request: checks)
         # The network runs once for all formats, and not at each comparison.
         patch.setattr("rematte.export.core.real_frames", lambda size, n: (size, n))
         patch.setattr("rematte.export.core.compare", compare)
+        # CoreML's weights are made smaller after a conversion that knows no precision.
+        for module in mlprogram, neuralnetwork:
+            patch.setattr(module, "convert", convert)
         done = export(
             network(large),
             name,

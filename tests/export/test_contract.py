@@ -1,9 +1,12 @@
 """The laws that hold for every format."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import needs
 from exporting import EVEN, exported, is_fixed, request
+from fakes import formula_network
 
 from rematte.errors import OutputError
 from rematte.export import FORMATS, export
@@ -25,9 +28,6 @@ def case(name: str, *more: object) -> object:
     if "tensorflow" in FORMATS[name].needs:
         marks.append(pytest.mark.tensorflow)
     return pytest.param(name, *more, marks=marks, id="-".join([name, *map(str, more)]))
-
-
-every_format = pytest.mark.parametrize("name", [case(n) for n in FORMATS])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,20 @@ def test_the_large_network(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", [case(n) for n, kind in FORMATS.items() if kind.fixed == "always"]
+)
+def test_the_fast_network_at_a_size_that_needs_crops(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(*FORMATS[name].needs)
+    monkeypatch.setattr("rematte.export.core._checks", lambda _: [(67, 98, 1.0, 2)])
+    network = formula_network("mobilenetv3_fast", "deep_guided_filter")
+    path = tmp_path / f"fast{FORMATS[name].suffix}"
+    export(network, name, path, size=(98, 67), downsample_ratio=1.0)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
     ("name", "precision"),
     [
         case(n, p)
@@ -101,65 +115,41 @@ def test_states_kept_inside(name: str, precision: str) -> None:
         assert max(found.most.values()) < 1e-4
 
 
-def usual(name: str) -> dict[str, object]:
-    """Arguments with which a format can be had."""
-    fixed = is_fixed(name)
-    return {"size": EVEN[0] if fixed else None,
-            "downsample_ratio": EVEN[1] if fixed else None}  # fmt: skip
+@pytest.mark.parametrize("name", [case(n) for n in FORMATS])
+def test_what_is_refused_before_anything_is_written(
+    name: str, bundled: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, (size, ratio) = FORMATS[name], EVEN
+    usual = {"size": size, "downsample_ratio": ratio} if is_fixed(name) else {}
+    path = tmp_path / f"net{kind.suffix}"
 
-
-@every_format
-class TestRefusal:
-    """What is refused before anything is written, with the remedy."""
-
-    def test_precision(
-        self, name: str, bundled: MattingNetwork, tmp_path: Path
+    def refused(
+        remedy: str, path: Path = path, error: type[Exception] = ValueError, **more: Any
     ) -> None:
-        for precision in {*PRECISIONS, "bfloat16"} - {*FORMATS[name].precisions}:
-            with pytest.raises(
-                ValueError, match=rf"of {name} must be one of float32.*got '{precision}"
-            ):
-                export(bundled, name, tmp_path / "net", precision=precision)
+        with pytest.raises(error, match=remedy):
+            export(bundled, name, path, **{**usual, **more})
 
-    def test_size(self, name: str, bundled: MattingNetwork, tmp_path: Path) -> None:
-        fixed = FORMATS[name].fixed
-        size, ratio = (None, None) if fixed == "always" else (EVEN[0], None)
-        message = {"always": "add --static", "never": "leave --static out",
-                   "can be": "give both --static and"}[fixed]  # fmt: skip
-        with pytest.raises(ValueError, match=message):
-            export(bundled, name, tmp_path / "net", size=size, downsample_ratio=ratio)
-
-    def test_states(self, name: str, bundled: MattingNetwork, tmp_path: Path) -> None:
-        if not FORMATS[name].stateful:
-            with pytest.raises(ValueError, match="leave --stateful out, or use open"):
-                export(bundled, name, tmp_path / "net", stateful=True, **usual(name))
-
-    def test_missing_package(
-        self, name: str, bundled: MattingNetwork, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        monkeypatch.setattr("rematte.export.core.find_spec", lambda module: None)
-        kind = FORMATS[name]
+    for precision in {*PRECISIONS, "bfloat16"} - {*kind.precisions}:
+        refused(
+            rf"of {name} must be one of float32.*got '{precision}", precision=precision
+        )
+    if not kind.stateful:
+        refused("leave --stateful out, or use open", stateful=True)
+    if kind.fixed == "always":
+        refused("add --static", size=None, downsample_ratio=None)
+    else:
+        remedy = "leave --static out" if kind.fixed == "never" else "give both --static"
+        refused(remedy, size=size, downsample_ratio=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("rematte.export.core.find_spec", lambda module: None)
         if kind.needs:
-            with pytest.raises(ValueError, match=rf"install 'rematte\[{kind.extra}\]'"):
-                export(bundled, name, tmp_path / "net", **usual(name))
-
-    def test_target(
-        self, name: str, bundled: MattingNetwork, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        monkeypatch.setattr("rematte.export.core.find_spec", lambda module: True)
-        kind = FORMATS[name]
-        if kind.suffix:
-            with pytest.raises(
-                OutputError, match=rf"must end in {kind.suffix}; rename"
-            ):
-                export(bundled, name, tmp_path / "net.other", **usual(name))
-        path = tmp_path / f"net{kind.suffix}"
-        with pytest.raises(OutputError, match="create it first"):
-            export(bundled, name, tmp_path / "missing" / path.name, **usual(name))
-        path.write_text("old")
-        with pytest.raises(OutputError, match="add --overwrite or use another name"):
-            export(bundled, name, path, **usual(name))
-        assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
+            refused(rf"install 'rematte\[{kind.extra}\]'")
+    monkeypatch.setattr("rematte.export.core.find_spec", lambda module: True)
+    if kind.suffix:
+        other = tmp_path / "net.other"
+        refused(rf"must end in {kind.suffix}; rename", other, OutputError)
+    refused("create it first", tmp_path / "missing" / path.name, OutputError)
+    path.write_text("old")
+    refused("add --overwrite or use another name", error=OutputError)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -11,11 +11,10 @@ import pytest
 import torch
 from conftest import needs
 from exporting import ODD, exported
-from fakes import formula_network
 
 from rematte.cli.app import main
 from rematte.errors import OutputError
-from rematte.export import FORMATS, export
+from rematte.export import export
 from rematte.export.fixed_shape import FixedSize
 from rematte.export.formats import Floats, Request, States
 from rematte.export.verify import compare, network_step, real_frames
@@ -49,20 +48,6 @@ def test_a_fixed_size_samples_where_the_network_does(
     assert (step.shrink(frame) - shrink(frame, ratio)).abs().max() < 1e-6
     resized = {"resize": ratio != 0.6, "multiply": ratio == 0.25, "gather": False}
     assert (step.samples == "resize") == resized[samples]
-
-
-@pytest.mark.parametrize(
-    "name", [name for name, kind in FORMATS.items() if kind.fixed == "always"]
-)
-def test_a_fast_network_at_a_size_that_needs_crops(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needs(*FORMATS[name].needs)
-    monkeypatch.setattr("rematte.export.core._checks", lambda _: [(67, 98, 1.0, 2)])
-    network = formula_network("mobilenetv3_fast", "deep_guided_filter")
-    path = tmp_path / f"fast{FORMATS[name].suffix}"
-    export(network, name, path, size=(98, 67), downsample_ratio=1.0)
-    assert path.exists()
 
 
 def test_the_network_equals_itself(bundled: MattingNetwork) -> None:

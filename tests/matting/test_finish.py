@@ -160,6 +160,7 @@ def test_the_command_line_cleans_edges_and_the_api_does_not(
         ({"white_point": 1.5}, r"in \[0, 1\]"),
         ({"black_point": float("nan")}, r"in \[0, 1\]"),
         ({"grow": 33}, "grow must be -32 to 32 pixels, got 33"),
+        ({"light_wrap": 1.5}, r"light_wrap must be in \[0, 1\], got 1.5"),
         ({"feather": -1}, "feather must be 0 to 32 pixels, got -1"),
         ({"feather": float("nan")}, "feather must be"),
         ({"edge_colour": "dirty"}, "edge_colour must be one of clean, network"),
@@ -232,3 +233,31 @@ def test_invalid_outlines_are_refused(given: str) -> None:
         return
     with pytest.raises(ValueError, match=r"outline \(--outline\) must be a width"):
         outputs.parse_outline(given)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_light_wraps_around_edges_alone(wide: bool) -> None:
+    alpha = disc()
+    frame, _ = frame_of(alpha, np.uint16 if wide else np.uint8)
+    most = 65535 if wide else 255
+    made = {}
+    for name in ("black", "white"):
+        for amount in (0.0, 0.5, 1.0):
+            draw = Renderer(
+                "composition", wide, make_background(name),
+                finish=Finish(True, light_wrap=amount),
+            )  # fmt: skip
+            made[name, amount] = draw(matted_of(frame, alpha, True)) / most
+    # A dark background gives no light.
+    assert np.abs(made["black", 1.0] - made["black", 0.0]).max() <= 1 / most
+    plain, half, full = (made["white", amount] for amount in (0.0, 0.5, 1.0))
+    v, u = np.mgrid[:80, :120]
+    off = np.hypot(v - 40, u - 60)
+    inside, edge = off < 14, (off > 22) & (off < 24)
+    assert np.abs(full - plain)[inside | (alpha == 0)].max() <= 1 / most
+    assert (full - plain).min() >= -1 / most
+    # Green and blue, in which the person is dark.
+    assert (full - plain)[edge][:, 1:].min() > 0.05
+    np.testing.assert_allclose(half - plain, (full - plain) / 2, atol=1.01 / most)
+    nearer = [(full - plain)[(off > r) & (off < r + 1), 1].mean() for r in (17, 19, 21)]
+    assert nearer == sorted(nearer)

@@ -105,6 +105,7 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "grow": (1.5, plain, {}),
     "feather": (1.5, plain, {}),
     "outline": ("2:red", plain, {}),
+    "light_wrap": (0.5, plain, {"output_composition": "o.mkv"}),
     "despill": ("green", plain, {}),
     "include": ("2,2,8,8@0;20,2,8,8@0.4", plain, {}),
     "exclude": (["2,2,8,8@0.2-", "0,16,9,8"], plain, {}),

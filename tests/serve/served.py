@@ -18,7 +18,7 @@ expect.set_options(timeout=30_000)  # an answer on such a machine
 
 
 class Served:
-    """The server.
+    """The server; at the end of `with` it ends as by Ctrl-C.
 
     Args:
         folder: The work folder.
@@ -35,6 +35,12 @@ class Served:
         assert self.process.stdout is not None
         self.address = re.search(r"http\S+", self.process.stdout.readline())[0]  # type: ignore[index]
         self.port = int(self.address.split("/")[2].split(":")[1])
+
+    def __enter__(self) -> "Served":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.end() == 0
 
     def end(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)

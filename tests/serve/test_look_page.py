@@ -1,6 +1,7 @@
 """Looking at a moment and playing a result by clicks and keys, in a real browser."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,14 @@ def page(
     launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, clip: Path
 ) -> Iterator[Page]:
     """The page with a clip."""
-    served = Served(tmp_path_factory.mktemp("look") / "work")
-    browser, size = launch("--disable-gpu"), {"width": 1200, "height": 1900}
-    with opened(browser, served.address, viewport=size) as page:
+    folder, size = tmp_path_factory.mktemp("look"), {"width": 1200, "height": 1900}
+    with (
+        Served(folder / "work") as served,
+        closing(launch("--disable-gpu")) as browser,
+        opened(browser, served.address, viewport=size) as page,
+    ):
         upload(page, clip)
         yield page
-    browser.close()
-    assert served.end() == 0
 
 
 def is_made(page: Page) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,14 @@ SAID = """
 
 @pytest.fixture(scope="module")
 def browser(launch: Callable[..., Any]) -> Iterator[Any]:
-    browser = launch("--disable-gpu")
-    yield browser
-    browser.close()
+    with closing(launch("--disable-gpu")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    server = Served(tmp_path_factory.mktemp("page") / "work")
-    yield server
-    assert server.end() == 0
+    with Served(tmp_path_factory.mktemp("page") / "work") as server:
+        yield server
 
 
 @pytest.fixture
@@ -275,6 +274,28 @@ def test_clicks_do_not_wait_for_previews_or_uploads(page: Page, tmp_path: Path) 
     assert page.evaluate("most") == {"preview": 2, "upload": 2}
 
 
+def test_previews_in_sight_do_not_wait_for_others(page: Page, tmp_path: Path) -> None:
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url))
+    clips = [make_clip(tmp_path / f"{n}.mp4", 3, size=(160, 120)) for n in range(5)]
+    upload(page, *clips)
+    last = page.locator(".card").last
+    last.locator(".stage").scroll_into_view_if_needed()
+    expect(last.locator(".busy")).to_be_hidden(timeout=LONG)
+    assert 1 <= len([url for url in asked if url.endswith("/cutout")]) < 5
+
+
+def test_the_keyboard_keeps_its_place(page: Page, tmp_path: Path) -> None:
+    upload(page, make_clip(tmp_path / "clip.mp4", 2))
+    choose_fast(page)
+    page.locator(".card .start").press("Enter")
+    is_state(page, "done")
+    expect(page.locator("h3")).to_be_focused()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.locator(".remove").press("Enter")
+    expect(page.locator("#files")).to_be_focused()
+
+
 def test_two_jobs_at_once_on_a_phone(page: Page, long_clip: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     upload(page, long_clip)
@@ -379,7 +400,7 @@ def test_a_background_is_added_while_choices_are_made(
     upload(page, make_clip(tmp_path / "clip.mp4", 2))
     Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
     held: list[Any] = []
-    page.route("**/api/backgrounds?*", held.append)
+    page.route("**/api/backgrounds?*", lambda route: held.append(route))
     page.set_input_files("#common [name=upload]", str(tmp_path / "blue.png"))
     picked = page.locator("#common .picked")
     choose(page, alpha=True)

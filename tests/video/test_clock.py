@@ -316,6 +316,12 @@ def test_subtitles_of_another_part_are_noted(tmp_path: Path) -> None:
     assert "nothing between start and end" in note
 
 
+def test_an_empty_track_is_noted(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", 5, sound=True, sound_seconds=0)
+    (note,) = convert(source, tmp_path / "out.mkv").notes
+    assert note.endswith("audio stream 1 (aac) left out: it has nothing")
+
+
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
 def test_speakers_in_an_unusual_order_are_no_harm(tmp_path: Path, suffix: str) -> None:
     """PyAV frees such an order twice; this would end the process."""

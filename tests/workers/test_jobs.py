@@ -134,15 +134,8 @@ def test_a_killed_process_fails_one_input_alone(place: Path) -> None:
 
 def test_the_command_tells_how_it_went(place: Path, fake: Fake, run: Run) -> None:
     words = [
-        "batch",
-        "clips",
-        "-o",
-        "out",
-        "--suffix",
-        ".mkv",
-        "--downsample-ratio",
-        "1",
-    ]
+        "batch", "clips", "-o", "out", "--suffix", ".mkv", "--downsample-ratio", "1"
+    ]  # fmt: skip
     code, out, _ = run(*words, "--dry-run")
     assert code == 0
     assert "4 planned" in out

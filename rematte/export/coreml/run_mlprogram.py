@@ -58,13 +58,16 @@ class Program:
             if not is_state(var.sym_type)
         }
         for op in self._operations:
-            given = {name: self._value(var, values) for name, var in op.inputs.items()}
+            # What `_weight` reads is large, and would become lists of numbers here.
+            stored = op.op_type.startswith("constexpr_")
+            inputs = {} if stored else op.inputs
+            given = {name: self._value(var, values) for name, var in inputs.items()}
             if op.op_type == "read_state":
                 zeros = torch.zeros(op.outputs[0].shape)
                 result = self.states.setdefault(op.input.name, zeros)
             elif op.op_type == "coreml_update_state":
                 result = self.states[op.state.name] = given["value"]
-            elif op.op_type.startswith("constexpr_"):
+            elif stored:
                 result = self._weight(op)
             else:
                 result = _OPERATIONS[op.op_type](given)

@@ -175,8 +175,7 @@ export function makeCard(id, common, own, kept) {
   }
 
   function nameResult({ settings }) {
-    // Earlier versions of the page had numbers in place of qualities.
-    const parts = [words().details[qualityIndex(settings)] ?? settings.ratio];
+    const parts = [words().details[qualityIndex(settings)]];
     const [kind, name] = settings.background.split(":");
     if (settings.outputs.some((output) => ["mp4", "jpg"].includes(output))) {
       parts.push({ blur: words().blur, ready: words().ready[name], file: words().background }[kind] ?? kind);

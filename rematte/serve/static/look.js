@@ -36,7 +36,7 @@ export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
   const layer = find(".layer");
   const tools = find(".tools");
   const scrub = makeScrub(card, id, {
-    moved: () => later(), trimmed: () => change(scrub.part()), visible: () => visible,
+    moved: later, trimmed: () => change(scrub.part()), visible: () => visible,
   });
   const paint = makePaint(layer, [stage], { tool, clicked, painted });
   let choice = { start: null, end: null, person: null, marks: [] };

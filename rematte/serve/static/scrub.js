@@ -13,7 +13,7 @@ export function clock(seconds) {
 /**
  * Wire up a card's bar. Positions are numbers of frames.
  *
- * `moved` is called with the frame to look at, `trimmed` when a handle was let go; thumbnails
+ * `moved` is called when another moment is looked at, `trimmed` when a handle was let go; thumbnails
  * are loaded while `visible`.
  */
 export function makeScrub(card, id, { moved, trimmed, visible }) {
@@ -35,7 +35,7 @@ export function makeScrub(card, id, { moved, trimmed, visible }) {
   function move(frame) {
     at.value = Math.min(count - 1, Math.max(0, frame));
     show();
-    moved(number(at));
+    moved();
   }
 
   /** Set the ends of the part; gives them in order, at least one frame apart. */
@@ -102,7 +102,6 @@ export function makeScrub(card, id, { moved, trimmed, visible }) {
       trim(Math.round((start ?? 0) * rate), end === null ? count - 1 : Math.round(end * rate) - 1);
     },
     seconds: () => (number(last) - number(first) + 1) / rate,
-    move,
     show,
   };
 }

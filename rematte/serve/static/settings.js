@@ -24,8 +24,7 @@ const DEFAULT = {
 export function remembered() {
   try {
     const found = { ...DEFAULT, ...JSON.parse(localStorage.getItem(STORE)) };
-    const fits = QUALITIES.includes(found.quality) && (!found.receiver || found.receiver in RECEIVERS)
-      && !found.background.startsWith("#"); // of an earlier version of the page
+    const fits = QUALITIES.includes(found.quality) && (!found.receiver || found.receiver in RECEIVERS);
     return fits ? found : DEFAULT;
   } catch {
     return DEFAULT;
