@@ -46,25 +46,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Convert as the flags say, and return the exit code of `rematte convert`."""
-    options = _parser().parse_args(arguments)
+    # The other flags have the names of the function's arguments.
+    given = vars(_parser().parse_args(arguments))
+    variant, checkpoint = given.pop("variant"), given.pop("checkpoint")
+    given["progress"] = not given.pop("disable_progress")
+    if given["input_resize"] is not None:
+        given["input_resize"] = tuple(given["input_resize"])
     try:
-        model = load_model(options.checkpoint, options.variant, options.device)
-        convert_video(
-            model,
-            options.input_source,
-            tuple(options.input_resize) if options.input_resize else None,
-            options.downsample_ratio,
-            options.output_type,
-            options.output_composition,
-            options.output_alpha,
-            options.output_foreground,
-            options.output_video_mbps,
-            options.seq_chunk,
-            options.num_workers,
-            not options.disable_progress,
-            options.device,
-            torch.float32,
-        )
+        model = load_model(checkpoint, variant, given["device"])
+        convert_video(model, dtype=torch.float32, **given)
     except (Exception, KeyboardInterrupt) as error:
         code, text = explain(error)
         print(f"inference.py: {text}", file=sys.stderr)

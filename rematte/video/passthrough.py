@@ -95,6 +95,7 @@ class SideStreams:
         self.notes: list[str] = []
         self._source, self._output = source, output
         self._start, self._end = start, end
+        self._hides = output.format.name in ("mp4", "mov")
         part = " between start and end" if start or end is not None else ""
         self._nothing = f"it has nothing{part}"
         self._clock = clock or Clock()
@@ -290,6 +291,9 @@ class SideStreams:
         # The run-up of sound comes before 0, so 0 means from the beginning.
         early = self._start and time < self._start and stop <= self._start
         if packet.stream.type == "audio":
+            # Only an edit list can hide more than the packet that prepares a decoder.
+            if not self._start and 2 * stop <= time and not self._hides:
+                return False
             # Of the last packet, more than half has to come before the end.
             return not early and (self._end is None or (time + stop) / 2 < self._end)
         if early or (self._end is not None and time >= self._end):

@@ -98,6 +98,20 @@ def test_sound_stays_at_its_picture_and_the_first_of_them_is_at_0(
             assert min(seen, found) == pytest.approx(AT, abs=1.1e-3)
 
 
+@pytest.mark.parametrize("target", [".mkv", ".nut", ".mov"])
+def test_sound_that_an_edit_list_hides_stays_hidden(
+    tmp_path: Path, target: str
+) -> None:
+    """As an editor writes that cuts a recording without encoding it again."""
+    source = write(tmp_path / "in.mp4", "aac", 0, -0.3)
+    out = tmp_path / f"out{target}"
+    convert_video(Fake(memory=0), source, output=out, downsample_ratio=1,
+                  progress=False)  # fmt: skip
+    seen, found = positions(out)
+    assert found - seen == pytest.approx(-0.3, abs=1.1e-3)
+    assert seen == pytest.approx(AT, abs=1.1 * 1024 / RATE)
+
+
 def test_a_time_is_rounded_like_the_delay_of_the_encoder(tmp_path: Path) -> None:
     """Both are 6.5 ms, in a format of whole milliseconds."""
     source = write(tmp_path / "in.mp4", "libopus", 0, 0)

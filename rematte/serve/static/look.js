@@ -140,7 +140,7 @@ export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
     if (!visible) return;
     load(jobAddress(id, `still/frame?at=${at}`), {
       urgent: true,
-      wanted,
+      wanted: () => mine === turn,
       ready(content) { replace(original, content); drawn(); },
       failed: () => {},
     });
@@ -153,7 +153,7 @@ export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
           made = true;
           if (isEmpty(cutout) && !describe()) verdict = { nobody: true };
           say();
-          timer = setTimeout(() => judge(at, wanted), JUDGED);
+          timer = setTimeout(judge, JUDGED);
         };
         replace(cutout, content);
       },
@@ -166,10 +166,11 @@ export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
     });
   }
 
-  function judge(at, wanted) {
+  function judge() {
+    const mine = turn;
     load(jobAddress(id, "judgement"), {
-      wanted,
-      options: post({ at, quality: quality() }),
+      wanted: () => visible && mine === turn,
+      options: post({ at: Number(scrub.time().toFixed(3)), quality: quality() }),
       async ready(content) { verdict = JSON.parse(await content.text()); say(); },
       failed: () => {},
     });
@@ -180,7 +181,8 @@ export function makeLook(card, id, { name, quality, changed, drawn, kept }) {
     visible = entries.at(-1).isIntersecting;
     if (!visible) return;
     scrub.loadThumbnails();
-    if (!verdict) refresh();
+    if (!made) refresh();
+    else if (!verdict) judge();
   }).observe(stage);
 
   // Words
