@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,23 +84,41 @@ def weights_digest(network: nn.Module) -> str:
 
 def convert(network: MattingNetwork) -> Any:
     """Convert a network to an OpenVINO model of any size."""
-    openvino = import_openvino()
     module = _Cuttable(network).eval()
     states = module.coarse.states
     inputs = (
         torch.zeros(1, 3, 64, 64),
         *(torch.zeros(1, count, 32 >> n, 32 >> n) for n, count in enumerate(states)),
     )
+    outputs = *OUTPUTS, *(f"{name}o" for name in INPUTS[1:])
+    model = convert_module(module, inputs, INPUTS, outputs)
+    for entry, count in zip(model.inputs, (3, *states), strict=True):
+        model.reshape({entry: [1, count, -1, -1]})
+    return model
+
+
+def convert_module(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> Any:
+    """Convert a module, called with some inputs, to an OpenVINO model.
+
+    Args:
+        module: In evaluation mode.
+        inputs: What it is called with.
+        input_names: The names that the model's inputs get.
+        output_names: The names that its outputs get.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Not torch.export, which takes 100 MB and two seconds more.
         program = torch.jit.trace(module, inputs, check_trace=False)
-        model = openvino.convert_model(program, example_input=inputs)
-    for entry, name, count in zip(model.inputs, INPUTS, (3, *states), strict=True):
+        model = import_openvino().convert_model(program, example_input=inputs)
+    entries = *model.inputs, *model.outputs
+    for entry, name in zip(entries, (*input_names, *output_names), strict=True):
         entry.set_names({name})
-        model.reshape({entry: [1, count, -1, -1]})
-    for entry, name in zip(model.outputs, (*OUTPUTS, *INPUTS[1:]), strict=True):
-        entry.set_names({f"{name}o" if name in INPUTS else name})
     return model
 
 

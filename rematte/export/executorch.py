@@ -5,8 +5,14 @@ from typing import Any
 
 import torch
 
-from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
-from rematte.export.formats import Floats, Request, States, Step
+from rematte.export.fixed_shape import (
+    FixedSize,
+    exported,
+    first_inputs,
+    quiet,
+    torch_step,
+)
+from rematte.export.formats import Request, Step
 from rematte.network.matting_network import MattingNetwork
 
 
@@ -35,15 +41,8 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
     info = method.metadata
     shapes = [info.input_tensor_meta(n).sizes() for n in range(1, 5)]
 
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = (
-            [torch.zeros(shape) for shape in shapes]
-            if states is None
-            else [torch.from_numpy(state) for state in states]
-        )
-        found = method.execute([torch.from_numpy(src).contiguous(), *given])
-        # The next run overwrites the outputs.
-        fgr, pha, *after = (tensor.numpy().copy() for tensor in found)
-        return fgr, pha, after
+    def run(src: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = method.execute([src.contiguous(), *states])
+        return tuple(each.clone() for each in found)  # the next run overwrites them
 
-    return step
+    return torch_step(run, [torch.zeros(shape) for shape in shapes])

@@ -5,39 +5,18 @@ import copy
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rematte.export.formats import Floats, States, Step
+from rematte.export.formats import Step, as_step
 from rematte.network.guided_filter import refine
 from rematte.network.matting_network import MattingNetwork
 from rematte.network.parts import Coarse
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-
-
-class Fixed(nn.Module):
-    """One recurrent step at a fixed ratio.
-
-    Args:
-        network: Network whose parameters are shared.
-        ratio: The downsample ratio.
-    """
-
-    def __init__(self, network: MattingNetwork, ratio: float) -> None:
-        super().__init__()
-        self.network = network
-        self.ratio = ratio
-
-    def forward(
-        self, src: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Run one step; arguments and results are those of the network."""
-        # A plain tuple: `torch.export` does not save named ones.
-        return tuple(self.network(src, r1, r2, r3, r4, self.ratio))
 
 
 class FixedSize(nn.Module):
@@ -208,17 +187,13 @@ def torch_step(
         dtype: Type of frame and states.
     """
 
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = start if states is None else [torch.from_numpy(s) for s in states]
+    def run_arrays(src: Any, *states: Any) -> list[Any]:
+        given = (None if each is None else torch.as_tensor(each) for each in states)
         with torch.inference_mode():
             fgr, pha, *after = run(torch.from_numpy(src).to(dtype), *given)
-        return (
-            fgr.float().numpy(),
-            pha.float().numpy(),
-            [state.numpy() for state in after],
-        )
+        return [each.numpy() for each in (fgr.float(), pha.float(), *after)]
 
-    return step
+    return as_step(run_arrays, start)
 
 
 def in_precision(network: MattingNetwork, precision: str) -> MattingNetwork:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:  # the command line's help needs `FORMATS` and no arrays
     import numpy as np
@@ -24,6 +24,21 @@ PRECISIONS = ("float32", "float16", "int8")
 # smaller; in TFLite, a limit of 4096 doubled ResNet50's loss for 0.5%.
 SMALLEST_INT8 = 16384
 _SHORT = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
+
+
+def as_step(run: Callable[..., Sequence[Any]], start: Sequence[Any]) -> Step:
+    """Wrap a function as a step.
+
+    Args:
+        run: Maps a frame and four states to foreground, alpha and the new states.
+        start: The states before the first frame.
+    """
+
+    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
+        fgr, pha, *after = run(src, *(start if states is None else states))
+        return fgr, pha, after
+
+    return step
 
 
 @dataclass(frozen=True)

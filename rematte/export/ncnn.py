@@ -9,7 +9,7 @@ import torch
 
 from rematte.errors import OutputError
 from rematte.export.fixed_shape import FixedSize, exported, first_inputs, quiet
-from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
+from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, Step, as_step
 from rematte.network.matting_network import MattingNetwork
 
 
@@ -65,17 +65,15 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
         raise OutputError(f"ncnn cannot read {path}")
     zeros = [np.zeros(shape, np.float32) for shape in _state_shapes(path.read_text())]
 
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        run = net.create_extractor()
-        given = zeros if states is None else states
-        for name, array in zip(INPUTS, (src, *given), strict=True):
+    def run(*given: Floats) -> list[Floats]:
+        once = net.create_extractor()
+        for name, array in zip(INPUTS, given, strict=True):
             # `Mat` neither copies an array nor keeps it alive.
             planes = np.ascontiguousarray(array[0])
-            run.input(name, ncnn.Mat(planes).clone())
-        found = [np.array(run.extract(name)[1])[None] for name in OUTPUTS]
-        return found[0], found[1], found[2:]
+            once.input(name, ncnn.Mat(planes).clone())
+        return [np.array(once.extract(name)[1])[None] for name in OUTPUTS]
 
-    return step
+    return as_step(run, zeros)
 
 
 def _state_shapes(param: str) -> list[tuple[int, ...]]:

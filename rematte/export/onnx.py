@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rematte.engines.runtimes import import_onnxruntime
 from rematte.export.fixed_shape import first_inputs, in_precision, sampling
-from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
+from rematte.export.formats import SMALLEST_INT8, Floats, Request, Step, as_step
 from rematte.network.matting_network import MattingNetwork
 from rematte.network.parts import CoarseDecoder, CoarseEncoder
 
@@ -69,11 +69,10 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
     core = _Core(network).eval()
     with torch.inference_mode():
         coarse, hidden, *_ = core(*inputs)
+    fitted = [inputs[0], coarse.clone(), hidden.clone()]
     parts = {
         "Core": _exported(core, inputs, free),
-        "Filter": _exported(
-            _Filter(network).eval(), [inputs[0], coarse.clone(), hidden.clone()], free
-        ),
+        "Filter": _exported(_Filter(network).eval(), fitted, free),
     }
     if request.precision == "int8":
         _quantise(parts["Core"])
@@ -349,15 +348,13 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
     dtype = np.float16 if request.precision == "float16" else np.float32
     names = [f"r{n}i" for n in range(1, 5)]
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
-    zeros = [
-        np.zeros(shapes[name] if request.size else [1, 1, 1, 1], dtype)
-        for name in names
-    ]
+    single = [1, 1, 1, 1]
+    zeros = [np.zeros(shapes[n] if request.size else single, dtype) for n in names]
     fixed = {} if request.size else {"downsample_ratio": np.array([ratio], np.float32)}
 
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = dict(zip(names, zeros if states is None else states, strict=True))
-        fgr, pha, *after = session.run(None, {"src": src.astype(dtype)} | given | fixed)
-        return fgr.astype(np.float32), pha.astype(np.float32), after
+    def run(src: Floats, *states: Floats) -> list[Floats]:
+        given = {"src": src.astype(dtype), **dict(zip(names, states, strict=True))}
+        fgr, pha, *after = session.run(None, given | fixed)
+        return [fgr.astype(np.float32), pha.astype(np.float32), *after]
 
-    return step
+    return as_step(run, zeros)

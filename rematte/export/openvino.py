@@ -1,12 +1,11 @@
 """Exports to OpenVINO at a fixed size and ratio, with states outside or inside."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from rematte.engines.convert_graph import convert_module
 from rematte.engines.runtimes import import_openvino, openvino_core
 from rematte.export.fixed_shape import FixedSize, first_inputs
 from rematte.export.formats import INPUTS, OUTPUTS, Floats, Request, States, Step
@@ -20,21 +19,10 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
     size, ratio = request.fixed
     inputs = first_inputs(network, size, ratio)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        step = FixedSize(network, size, ratio, samples="gather").eval()
-        program = torch.jit.trace(step, inputs, check_trace=False)
-        model = openvino.convert_model(program, example_input=inputs)
-    model.reshape(
-        {
-            entry: list(tensor.shape)
-            for entry, tensor in zip(model.inputs, inputs, strict=True)
-        }
-    )
-    for entry, name in zip(model.inputs, INPUTS, strict=True):
-        entry.set_names({name})
-    for entry, name in zip(model.outputs, OUTPUTS, strict=True):
-        entry.set_names({name})
+    step = FixedSize(network, size, ratio, samples="gather").eval()
+    model = convert_module(step, inputs, INPUTS, OUTPUTS)
+    pairs = zip(model.inputs, inputs, strict=True)
+    model.reshape({entry: list(tensor.shape) for entry, tensor in pairs})
     if request.stateful:
         states = {f"r{n}i": f"r{n}o" for n in range(1, 5)}
         manager = Manager()
@@ -50,24 +38,16 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
     # By default, OpenVINO computes in bfloat16 where the processor can.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     run: Any = compiled.create_infer_request()
+    count = 0 if request.stateful else 4
+    shapes = [compiled.input(name).shape for name in INPUTS[1 : 1 + count]]
+    zeros = [np.zeros(shape, np.float32) for shape in shapes]
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        given = {"src": src}
-        if request.stateful:
-            if states is None:
-                run.reset_state()
-        else:
-            for n in range(1, 5):
-                shape = compiled.input(f"r{n}i").shape
-                given[f"r{n}i"] = (
-                    states[n - 1] if states else np.zeros(shape, np.float32)
-                )
-        found = run.infer(given)
-        after = () if request.stateful else OUTPUTS[2:]
-        return (
-            found["fgr"].copy(),
-            found["pha"].copy(),
-            [found[name].copy() for name in after],
-        )
+        if request.stateful and states is None:
+            run.reset_state()
+        given = src, *(zeros if states is None else states)
+        found = run.infer(dict(zip(INPUTS, given, strict=False)))
+        fgr, pha, *after = (found[name].copy() for name in OUTPUTS[: 2 + count])
+        return fgr, pha, after
 
     return step

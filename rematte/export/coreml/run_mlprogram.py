@@ -104,13 +104,9 @@ class Program:
 
 
 def _is_half(var: Any) -> bool:
-    return bool(np.dtype(np.float16) == _numpy_type(var))
-
-
-def _numpy_type(var: Any) -> Any:
     from coremltools.converters.mil.mil.types import nptype_from_builtin
 
-    return np.dtype(nptype_from_builtin(var.dtype))
+    return bool(np.dtype(nptype_from_builtin(var.dtype)) == np.float16)
 
 
 def _known(name: str) -> bool:

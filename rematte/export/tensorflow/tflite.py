@@ -6,8 +6,6 @@ integers and needs no calibration. In the decoder only weights are rounded: the 
 would accumulate the errors of rounded inputs.
 """
 
-import contextlib
-import io
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from rematte.export.formats import SMALLEST_INT8, Floats, Request, States, Step
+from rematte.export.fixed_shape import quiet
+from rematte.export.formats import SMALLEST_INT8, Floats, Request, Step, as_step
 from rematte.export.tensorflow.network import INPUTS, OUTPUTS
 from rematte.export.tensorflow.saved_model import carried_over, channels_last, planar
 from rematte.network.matting_network import MattingNetwork
@@ -72,25 +71,20 @@ def _quantise(path: Path) -> None:
         entry["op_config"]["min_weight_elements"] = SMALLEST_INT8
     model = path.read_bytes()
     path.unlink()
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
+    with quiet():
         quantizer.Quantizer(model, entries).quantize().export_model(str(path))
 
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Return a step that runs the file."""
     interpreter = Interpreter(model_path=str(path))
-    run = interpreter.get_signature_runner()
-    details = run.get_input_details()
-    zeros = [np.zeros(details[name]["shape"], np.float32) for name in INPUTS[1:5]]
+    signature = interpreter.get_signature_runner()
+    details = signature.get_input_details()
+    shapes = [details[name]["shape"] for name in INPUTS[1:5]]
 
-    def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
-        rec = zeros if states is None else map(channels_last, states)
-        given = [channels_last(src), *rec]
-        out = run(**dict(zip(INPUTS, given, strict=False)))
-        fgr, pha, *after = (planar(out[name]) for name in OUTPUTS)
-        return fgr, pha, after
+    def run(*given: Floats) -> list[Floats]:
+        inputs = zip(INPUTS, map(channels_last, given), strict=False)  # without a ratio
+        out = signature(**dict(inputs))
+        return [planar(out[name]) for name in OUTPUTS]
 
-    return step
+    return as_step(run, [planar(np.zeros(shape, np.float32)) for shape in shapes])
