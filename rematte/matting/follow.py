@@ -3,7 +3,9 @@
 The coarse pass keeps its size and the window the frame's proportions, so that no engine
 is built for a window, which costs no more than a whole frame. The window follows the
 alpha of the last matte. The rest of the frame is divided into tiles, and the network
-looks at one of them at a time, first at those in which something has changed.
+looks at one of them at a time, first at those in which something has changed. Where
+the whole frame is seen, the network now and then looks at a larger copy, in which
+people far away appear and things are less often taken for people.
 """
 
 import math
@@ -30,6 +32,8 @@ _LEAST_CHANGED = 2  # cells of the small copy that must change
 # each time that a window turns out too small, up to the maximum.
 _WAIT, _MOST_WAIT = 15, 120
 _SELDOM = 4  # where whole frames are seen, one matte in so many is searched
+# How much larger the larger copy is, and how many frames there are between two.
+_LARGER, _AGAIN = 1.5, 64
 # How much larger than necessary a new window is, and one that replaces a too small one.
 _ROOM, _MORE_ROOM = 1.1, 1.3
 _WORTH = 0.75  # a smaller window must save a quarter of the pixels
@@ -82,6 +86,7 @@ class Follower:
         self._now = shrink(frame.pixels)
         if difference(self._before, self._now) > CHANGE:
             self._look_everywhere()
+            self._due = self._count
         return self._region
 
     def _start(self, frame: Frame) -> None:
@@ -96,9 +101,10 @@ class Follower:
         self._tile = math.ceil(rows / self._ratio), math.ceil(columns / self._ratio)
         self._can = self._ratio < 1 and min(self._coarse) >= 3 * CELL
         self._before = self._now = self._known = shrink(frame.pixels)
-        self._count, self._used = 0, WHOLE
+        self._count, self._due, self._credit, self._used = 0, 0, 0.0, WHOLE
         self._look_everywhere()
         if self._can:
+            self._eye.prepare(self._shape, min(1.0, _LARGER * self._ratio))
             self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
 
     def _look_everywhere(self) -> None:
@@ -111,7 +117,6 @@ class Follower:
         """Reset the history and the tiles, after the region has changed."""
         self._since, self._recent = self._count, list[tuple[int, Box | None]]()
         self._looked, self._tiles = self._count, list[_Tile]()
-        self._credit: float = _AT_ONCE
         if not self._region.windows:
             return
         height, width = self._tile
@@ -130,7 +135,13 @@ class Follower:
             self._known = self._now
         if not self._can or (not self._region.windows and self._count % _SELDOM):
             return
-        boxes = self._boxes(matted, matted.region)
+        if matted.region.windows:
+            # There people are large enough for half of the pixels.
+            (window,) = matted.region.windows
+            boxes = self._boxes(matted, matted.region.ratio / 2, window)
+        else:
+            boxes = self._boxes(matted, self._ratio)
+            boxes = self._look_closer(matted.frame, boxes) or boxes
         if self._region.windows:
             self._look_around(matted.frame)
             (window,) = self._region.windows
@@ -142,20 +153,20 @@ class Follower:
             ]
         self._choose(union(*boxes) if boxes else None, matted.frame.time)
 
-    def _boxes(self, matted: Matted, region: Region) -> list[Box]:
+    def _boxes(
+        self, matted: Matted, ratio: float, window: Window | None = None
+    ) -> list[Box]:
         """Find the boxes around the people in a matte of the frame or of a window.
 
         Args:
             matted: The matte.
-            region: Where the network looked.
+            ratio: Size of the copy of alpha that is searched.
+            window: The window; None for the frame.
 
         Returns:
             The boxes, in pixels of the frame.
         """
-        ratio = region.ratio if region.windows else self._ratio
-        window = region.windows[0] if region.windows else Window(0, 0, self._all)
-        # In a window people are large enough for half of the pixels.
-        every = max(1, round((2 if region is self._region else 1) / ratio))
+        window, every = window or Window(0, 0, self._all), max(1, round(1 / ratio))
         (alpha,) = matted.glimpse(every)
         return [
             (
@@ -167,6 +178,28 @@ class Follower:
                 alpha[..., 0].astype(np.float32) / np.float32(255)
             )
         ]  # fmt: skip
+
+    def _look_closer(self, frame: Frame, boxes: list[Box]) -> list[Box]:
+        """Find the boxes around people in a larger copy, if it is time to.
+
+        It never is where somebody fills the frame, so that no window would be smaller.
+
+        Args:
+            frame: The frame.
+            boxes: The boxes around people in its matte.
+        """
+        steps = (self._needed(pad(box, self._frame)) for box in boxes)
+        if self._count < self._due or not all(map(self._saves, steps)):
+            return []
+        self._due = self._count + _AGAIN
+        ratio = min(1.0, _LARGER * self._ratio)
+        self._eye.prepare(self._shape, ratio)
+        (matted,), _ = self._eye.step([frame], None)
+        self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
+        found = self._boxes(matted, ratio)
+        if found:  # they need not be seen for some time first, as with mattes
+            self._recent, self._since = [], self._count - self._wait
+        return found
 
     def _look_around(self, frame: Frame) -> None:
         """Look at one tile of the frame, if it is time to."""
@@ -183,14 +216,13 @@ class Follower:
         tile = min(changed, key=lambda tile: tile.count)
         part = crop(frame, tile.window, self._tile)
         (matted,), tile.state = self._eye.step([part], tile.state)
-        region = Region(windows=(tile.window,), ratio=self._ratio)
         # Where nothing has changed since the network saw the whole frame, that matte
         # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
         # People within the window are followed by its mattes, which are newer.
         tile.boxes = [
             box
-            for box in self._boxes(matted, region)
+            for box in self._boxes(matted, self._ratio, tile.window)
             if self._part(new, box).any() and not contains(window.keep, box)
         ]
         tile.picture, tile.count, self._looked = self._now, self._count, self._count
@@ -263,6 +295,10 @@ class Follower:
         # A ratio of 1 would need another engine: it has no guided filter.
         return max(CELL + 1, -(-width // columns), -(-height // rows))
 
+    def _saves(self, step: int) -> bool:
+        """Whether a window with cells of a side [pixels] is smaller enough."""
+        return step**2 <= _WORTH * (CELL / self._ratio) ** 2
+
     def _look_in(self, box: Box, step: float, time: Fraction) -> None:
         """Look in a window around a box, or everywhere if it would save too little.
 
@@ -272,7 +308,7 @@ class Follower:
             time: When the window was chosen [s].
         """
         step = math.ceil(step)
-        if step**2 > _WORTH * (CELL / self._ratio) ** 2:
+        if not self._saves(step):
             wait = self._wait
             self._look_everywhere()
             self._wait = wait

@@ -152,6 +152,15 @@ def test_people_who_fill_the_frame_and_small_frames_are_seen_whole() -> None:
         assert eye.pixels == 0
 
 
+def test_who_is_far_away_is_seen_in_a_larger_copy_now_and_then() -> None:
+    _, regions, *_ = follow([picture((600, 300), tall=24)] * 8)
+    assert not regions[0].windows
+    assert regions[-1].windows
+    _, regions, _, eye = follow([picture()] * 68)
+    assert not any(region.windows for region in regions)
+    assert eye.pixels == 2 * 768 * 432
+
+
 def test_streams_and_iterators_in_memory_follow_them_too() -> None:
     pictures = [picture((600 + 4 * n, 300)) for n in range(FIRST)]
     alphas, regions, *_ = follow(pictures)
