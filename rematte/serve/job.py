@@ -101,6 +101,8 @@ def read_job(id: str, text: str) -> Job:
             and job.id == id
             and job.state in _STATES
             and isinstance(job.settings, dict)
+            and job.info["width"] > 0
+            and job.info["height"] > 0
             and plain.fullmatch(job.file)
             and all(
                 isinstance(result["run"], int) and check_outputs(result["settings"])
