@@ -75,10 +75,15 @@ def _seconds(recipe: Recipe, phase: Phase, device: str, extras: Extras | None) -
     """Return how long a step of a phase takes, the second of two."""
     few = min(phase.examples, _EXAMPLES)
     phase = dataclasses.replace(phase, steps=_STEPS, examples=few)
+    model = recipe.model
+    if phase.kind == "filter" and not model.start:  # random numbers find no people
+        model = dataclasses.replace(model, start=model.teacher)
     with tempfile.TemporaryDirectory() as folder:
         run = dataclasses.replace(recipe.run, out=folder, workers=0, log_every=1)
         validate = dataclasses.replace(recipe.validate, samples=1)
-        tried = dataclasses.replace(recipe, phase=(phase,), run=run, validate=validate)
+        tried = dataclasses.replace(
+            recipe, phase=(phase,), model=model, run=run, validate=validate
+        )
         train(tried, device=device, progress=False, extras=extras)
         lines = [json.loads(s) for s in (Path(folder) / LOG).read_text().splitlines()]
         first, last = (line["seconds"] for line in lines if "loss" in line)
