@@ -181,21 +181,15 @@ def find_regions(
     frame = info.width, info.height
     regions: list[Region] = []
     why: list[str] = []
-    for shot in _shots(glances, info):
-        moments = list(_look(shot, _Eyes(*eyes), info))
+    shots = _Shots(iter(glances), info)
+    while not shots.ended:
+        moments = list(_look(shots.shot(), _Eyes(*eyes), info))
         laid, reason = lay_windows(moments, frame, ratio)
         regions += laid
         why += [reason] * len(laid)
     if not regions:  # no frame: the conversion says so
         regions, why = [Region()], ["no frame"]
     return Regions((info.height, info.width), tuple(regions), tuple(why))
-
-
-def _shots(glances: Iterable[Glance], info: VideoInfo) -> Iterator[Iterator[_Chosen]]:
-    """Give, for each shot, the glances to look at, its first and last among them."""
-    shots = _Shots(iter(glances), info)
-    while not shots.ended:
-        yield shots.shot()
 
 
 def _between(info: VideoInfo) -> Fraction:
@@ -227,7 +221,7 @@ class _Shots:
         return self._first is None
 
     def shot(self) -> Iterator[_Chosen]:
-        """Choose glances of the next shot."""
+        """Choose glances of the next shot, its first and last among them."""
         last, self._first = self._first, None
         assert last is not None
         yield last, last.time
@@ -313,12 +307,13 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
     """
     every, count, empty = _between(info), 0, False
     begin: Fraction | None = None
-    looked, boxes, known = Fraction(0), list[Box](), list[Box]()
+    looked = told = Fraction(0)
+    boxes, known = list[Box](), list[Box]()
     whole = last = np.empty((0, 0), np.float32)
     for chosen, after in pairwise(chain(shot, (None,))):
         assert chosen is not None
         glance, still = chosen
-        if empty and still < glance.time:
+        if empty and told < still < glance.time:
             yield Moment(still, (), empty)
         empty = empty and still == glance.time
         begin = glance.time if begin is None else begin
@@ -341,7 +336,8 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
         if changed or glance.time - looked >= _AGAIN * every:
             boxes, empty = _see(glance, eyes, info)
             whole, known, looked, count = now, boxes, glance.time, count + 1
-        yield Moment(glance.time, tuple(boxes), before and not boxes)
+        told = glance.time
+        yield Moment(told, tuple(boxes), before and not boxes)
 
 
 def _follow(

@@ -258,7 +258,8 @@ class _States:
             restart: Whether to forget what was before.
         """
         if region.empty:
-            self._region = region
+            # Frames that are read backwards go on in a region without `restart`.
+            self._region, self._states = region, []
             return
         height, width = region.size if region.windows else frame.pixels.shape[:2]
         ratio = region.ratio

@@ -47,9 +47,9 @@ def dry_run(
         counts = ", ".join(f"{len(items)} {kind}" for kind, items in part.kinds())
         yield f"{name}: {counts}"
     yield from (f"not used: {text}" for text in found.unused)
-    phases = [phase for phase in recipe.phase if phase.steps]
+    phases = {at: phase for at, phase in enumerate(recipe.phase) if phase.steps}
     rows = []
-    for at, phase in enumerate(phases):
+    for at, phase in phases.items():
         single = dataclasses.replace(phase, batch=1)
         batches = Batches(found, single, recipe.augment, (recipe.run.seed, at), 0)
         drawn = [next(iter(batches.make(step).values())) for step in range(_SHOWN)]
@@ -59,7 +59,7 @@ def dry_run(
     save_sheet(torch.cat(rows, -2), path)
     yield f"pictures of each phase: {path}"
     total = 0.0
-    for phase in phases:
+    for phase in phases.values():
         seconds = _seconds(recipe, phase, device, extras)
         total += seconds * phase.steps
         yield f"{phase.name}: {phase.steps} steps of {seconds:.2f} s"
@@ -75,10 +75,15 @@ def _seconds(recipe: Recipe, phase: Phase, device: str, extras: Extras | None) -
     """Return how long a step of a phase takes, the second of two."""
     few = min(phase.examples, _EXAMPLES)
     phase = dataclasses.replace(phase, steps=_STEPS, examples=few)
+    model = recipe.model
+    if phase.kind == "filter" and not model.start:  # random numbers find no people
+        model = dataclasses.replace(model, start=model.teacher)
     with tempfile.TemporaryDirectory() as folder:
         run = dataclasses.replace(recipe.run, out=folder, workers=0, log_every=1)
         validate = dataclasses.replace(recipe.validate, samples=1)
-        tried = dataclasses.replace(recipe, phase=(phase,), run=run, validate=validate)
+        tried = dataclasses.replace(
+            recipe, phase=(phase,), model=model, run=run, validate=validate
+        )
         train(tried, device=device, progress=False, extras=extras)
         lines = [json.loads(s) for s in (Path(folder) / LOG).read_text().splitlines()]
         first, last = (line["seconds"] for line in lines if "loss" in line)

@@ -201,7 +201,7 @@ def why_unreadable(image: Path) -> str:
         head = file.read(21)
         if head.startswith((b"II*\0", b"MM\0*")):
             return (
-                "not a TIFF that FFmpeg can read, as those with 32 bits a channel are; "
+                "a TIFF that FFmpeg cannot read, perhaps one of 32 bits a channel; "
                 "save it with 8 or 16 bits"
             )
         if head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:

@@ -287,12 +287,13 @@ class SideStreams:
     def _is_between(self, packet: "Packet[Any]") -> bool:
         """Whether a packet is taken; subtitles are cut to start and end."""
         time, base = self._time(packet), packet.time_base
-        stop = time + (packet.duration or 0) * base
+        length = (packet.duration or 0) * base  # 0 where it is not stated
+        stop = time + length
         # The run-up of sound comes before 0, so 0 means from the beginning.
         early = self._start and time < self._start and stop <= self._start
         if packet.stream.type == "audio":
             # Only an edit list can hide more than the packet that prepares a decoder.
-            if not self._start and 2 * stop <= time and not self._hides:
+            if 0 < length <= -stop and not self._start and not self._hides:
                 return False
             # Of the last packet, more than half has to come before the end.
             return not early and (self._end is None or (time + stop) / 2 < self._end)

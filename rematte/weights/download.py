@@ -108,8 +108,8 @@ def check_hash(entry: Weights, path: Path) -> str:
     got = sha256(path)
     expected = expected_hash(entry, path)
     if entry.shares is not None:
-        other = lookup(entry.shares)
-        check_hash(other, path.with_name(other.file))
+        other = entry.shares
+        check_hash(lookup(other), find(other) or download(other))
     if expected is None:
         with contextlib.suppress(OSError):  # a shared cache may be read-only
             record_hash(path, got)

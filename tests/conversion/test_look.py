@@ -187,6 +187,19 @@ def test_nobody_is_there_until_something_changes(trace: int, tmp_path: Path) -> 
     assert any(shares[:29]) == bool(trace)
 
 
+def test_images_say_nothing_of_what_is_between_looks(tmp_path: Path) -> None:
+    """So nowhere is an empty scene, and nothing starts again."""
+    pictures = [scene(300, 100)] * 40 + [scene(900, 100)] * 60
+    folder = save_images(tmp_path / "in", pictures)
+    with VideoReader(folder) as reader:
+        found = find_regions(
+            reader.glances(), reader.info, (ModuleEngine(Fake(0.0)),) * 2, 0.8
+        )
+    assert found.regions[0].windows
+    assert not any(region.empty for region in found.regions)
+    assert not any(region.restart for region in found.regions[1:])
+
+
 def test_who_crosses_is_followed(tmp_path: Path) -> None:
     pictures = [
         np.maximum(scene(9 * n, 100, side=30), scene(560 - 9 * n, 110, side=30))

@@ -1,5 +1,6 @@
 """What regions of interest promise: the same frames, and nobody outside of them."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -109,6 +110,23 @@ def test_where_nobody_is_alpha_is_0_and_the_network_does_not_run() -> None:
     assert len(model.chunks) == 2 + 3
     assert (made[0].over((1, 2, 3)) == (1, 2, 3)).all()
     assert made[0].glimpse(2) == []
+
+
+def test_frames_backwards_begin_again_where_nobody_was() -> None:
+    """As `rematte inspect` mattes them, which enters regions from their end."""
+    nobody = Region(3 * STEP, empty=True)
+    before = Region(Fraction(0), (window(16, 0),), (32, 32), 1.0)
+    two = window(0, 0), window(64, 32)
+    after = replace(before, since=5 * STEP, windows=two, restart=True)
+    regions = Regions((HEIGHT, WIDTH), (before, nobody, after), ("",) * 3)
+    frames = frames_of()[::-1]
+    made, fresh = (
+        [matted.pixels("alpha", True) for matted in mattes(some, regions, Memory())]
+        for some in (frames, frames[5:])
+    )
+    assert not any(alpha.any() for alpha in made[3:5])
+    for one, other in zip(made[5:], fresh, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("regions", [MOVING, NOBODY_AT_FIRST])

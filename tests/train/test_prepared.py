@@ -26,6 +26,7 @@ from rematte.train.batches import (
 )
 from rematte.train.blocks import block_errors, block_examples, chains_of
 from rematte.train.data import Index, index
+from rematte.train.dry_run import dry_run
 from rematte.train.passes import Passes
 from rematte.train.recipe import (
     NO_AUGMENT,
@@ -443,3 +444,12 @@ def test_a_resumed_phase_of_examples_equals_an_unbroken_one(
         unbroken = quick(elsewhere(recipe, tmp_path / "whole"))
     assert calls == 3
     assert part.weights.read_bytes() == unbroken.weights.read_bytes()
+
+
+def test_a_filter_is_tried_with_weights_that_find_people(
+    data: Data, tmp_path: Path
+) -> None:
+    recipe = recipe_of(data, tmp_path, phase_of("filter"))
+    model = dataclasses.replace(recipe.model, start="")
+    lines = dry_run(dataclasses.replace(recipe, model=model), device="cpu")
+    assert any(line.startswith("filter: 2 steps of") for line in lines)

@@ -7,7 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from fakes import Fake
+from fakes import Fake, sound
 
 from rematte.convert import convert_video
 
@@ -110,6 +110,16 @@ def test_sound_that_an_edit_list_hides_stays_hidden(
     seen, found = positions(out)
     assert found - seen == pytest.approx(-0.3, abs=1.1e-3)
     assert seen == pytest.approx(AT, abs=1.1 * 1024 / RATE)
+
+
+def test_sound_of_unstated_lengths_is_kept_from_its_beginning(tmp_path: Path) -> None:
+    """Matroska does not state the lengths of ALAC's packets."""
+    source, out = write(tmp_path / "in.mkv", "alac", 0, 0), tmp_path / "out.mkv"
+    with av.open(str(source)) as container:
+        first = next(container.demux(audio=0))
+        assert (first.pts, first.duration or 0) == (0, 0)
+    convert_video(Fake(), source, output=out, downsample_ratio=1, progress=False)
+    assert sound(out) == sound(source)
 
 
 def test_a_time_is_rounded_like_the_delay_of_the_encoder(tmp_path: Path) -> None:

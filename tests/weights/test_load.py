@@ -65,6 +65,9 @@ def test_weights_share_tensors_with_the_file_beside_them(
     monkeypatch.setattr(registry, "BUNDLED_DIR", tmp_path)
     with pytest.raises(WeightsError, match=f"SHA-256 of {beside}"):
         load_model(fast.name)
+    beside.unlink()
+    with pytest.raises(WeightsError, match=f"{registry.DEFAULT} are missing"):
+        load_model(fast.name)
 
 
 def test_bundled_weights_load_offline_strictly_and_frozen(
