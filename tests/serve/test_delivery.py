@@ -21,6 +21,7 @@ from rematte.conversion.presets import PRESETS
 from rematte.errors import OutputError
 from rematte.serve import jobs, processes, work
 from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
+from rematte.serve.networks import Networks
 from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -157,7 +158,9 @@ def test_errors_do_not_name_the_copy_for_viewing(
 
     monkeypatch.setattr(work, "convert_job", fail)
     settings = check_settings({"outputs": ["webp"], "preset": "whatsapp"})
-    job = work.convert(Fake(), clip, tmp_path, settings, "green", lambda *_: None)
+    job = work.convert(
+        Networks(Fake), clip, tmp_path, settings, "green", lambda *_: None
+    )
     assert job.error == "the small copy for viewing: the disk is full"
 
 

@@ -26,6 +26,7 @@ from rematte.convert import convert_video
 from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.serve import work
+from rematte.serve.networks import Networks
 from rematte.serve.settings import check_settings
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -154,7 +155,9 @@ def on_the_page(source: Path, output: Path, **settings: Any) -> list[str]:
     folder.mkdir()
     work.examine(None, source)
     settings = check_settings({"outputs": ["mov"]})
-    done = work.convert(Fake(), source, folder, settings, "green", lambda *_: None)
+    done = work.convert(
+        Networks(Fake), source, folder, settings, "green", lambda *_: None
+    )
     assert done.status == "done", done.error
     (folder / work.FILES["mov"]).rename(output)
     return done.notes

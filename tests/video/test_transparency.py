@@ -20,6 +20,7 @@ from rematte.options import Options
 from rematte.segments import convert_long
 from rematte.serve.choice import Choice
 from rematte.serve.look import cutout
+from rematte.serve.networks import Networks
 from rematte.video.frame import Frame
 from rematte.video.images import decode_image
 from rematte.video.read_options import ReadOptions
@@ -380,7 +381,8 @@ def test_live_multiplies_the_alpha_of_a_file(tmp_path: Path) -> None:
 
 def test_the_page_previews_what_the_conversion_gives(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mkv", 1)
-    cutout(Fake(0), path, tmp_path / "p.png", 0.0, 1.0, Choice())
+    networks = Networks(partial(Fake, 0))
+    cutout(networks, path, tmp_path / "p.png", 0.0, "balanced", Choice())
     cut = open_image(tmp_path / "p.png")
     expected = colours(1, SIZE)[0][..., 0] * (matte_of() / 255)
     assert np.abs(cut[..., 3] - expected).max() <= 1
