@@ -320,9 +320,9 @@ def decode_image(
     """
     pages = "only the first of its pages is read, as of every image that has several"
     noted = notes is None or any(pages in note for note in notes)
-    if notes is not None and not noted and (_has_pages(path) or _is_animated(path)):
-        notes.append(f"{path.name}: {pages}")
     try:
+        if notes is not None and not noted and (_has_pages(path) or _is_animated(path)):
+            notes.append(f"{path.name}: {pages}")
         options: dict[str, str] = {}
         if _is_exr(path):
             options |= _EXR_OPTIONS

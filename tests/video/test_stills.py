@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from clips import frame_label, make_clip
-from fakes import Fake
+from fakes import Fake, save_images
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -162,6 +162,15 @@ def test_a_tiff_of_32_bits_says_how_to_save_it(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
     with pytest.raises(InputError, match="save it with 8 or 16 bits"):
         VideoReader(path)
+
+
+def test_an_image_that_was_removed_is_named(tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "in", [frame_label(n, (64, 48)) for n in range(3)])
+    with VideoReader(folder) as reader:
+        removed = sorted(folder.iterdir())[1]
+        removed.unlink()
+        with pytest.raises(InputError, match=f"{removed.name}: not a readable image"):
+            list(reader)
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
