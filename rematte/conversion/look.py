@@ -331,6 +331,7 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
         # A few early looks, then one in each span of time.
         may = count < _AT_ONCE + (glance.time - begin) / every or after is None
         if changed and not may:
+            empty = False
             continue  # it is unknown who is there
         before = empty
         if changed or glance.time - looked >= _AGAIN * every:

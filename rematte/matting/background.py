@@ -362,8 +362,9 @@ class Renderer:
             if finish.reshapes:
                 return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
-        changed = finish.reshapes or finish.recolours or finish.light_wrap > 0
-        if self._restore is not None or changed:
+        composes = self._kind == "cutout" and self._background is not None
+        wraps = composes and finish.light_wrap > 0
+        if self._restore or finish.reshapes or finish.recolours or wraps:
             return self._made(matted)
         plate = self._plate_of(matted)
         pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)

@@ -124,7 +124,7 @@ class Regions:
                 tuple(each["size"]),
                 each["ratio"],
                 each["restart"],
-                each["empty"],
+                each.get("empty", False),
             )
             for each in described
         ]

@@ -267,7 +267,9 @@ def test_clicks_do_not_wait_for_previews_or_uploads(page: Page, tmp_path: Path) 
         start(page)
     assert caught.value.status == 204
     expect(page.locator(".card")).to_have_count(8, timeout=LONG)
-    for index in range(7):  # the eighth is started
+    # Previews are made of what is in sight, so nothing may move meanwhile.
+    expect(page.locator(".card[data-state=done]")).to_have_count(1, timeout=LONG)
+    for index in range(7):
         stage = page.locator(".stage:visible").nth(index)
         stage.scroll_into_view_if_needed()
         expect(stage.locator(".busy")).to_be_hidden(timeout=LONG)

@@ -228,7 +228,7 @@ export function makeCard(id, common, own, kept) {
       showResults();
       say();
       const { activeElement } = document;
-      if (card.contains(activeElement) && !activeElement.checkVisibility()) find("h3").focus(); // what was pressed is gone
+      if (card.contains(activeElement) && !activeElement.checkVisibility()) find("h3").focus({ preventScroll: true }); // what was pressed is gone
     }
     if (!before) paint();
     if (busy) showProgress();

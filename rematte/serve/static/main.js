@@ -45,7 +45,7 @@ function addFile(file) {
     delete button.dataset.word;
     button.dataset.wordLabel = "remove";
     translate(row);
-    button.onclick = () => { row.remove(); find("files").focus(); };
+    button.onclick = () => { row.remove(); find("files").focus({ preventScroll: true }); };
   }
 
   if (file.size > limit) {
@@ -108,7 +108,7 @@ listen((state) => {
       const left = card.element.contains(document.activeElement);
       card.element.remove();
       cards.delete(id);
-      if (left) find(cards.size ? "jobs-title" : "files").focus();
+      if (left) find(cards.size ? "jobs-title" : "files").focus({ preventScroll: true });
     }
   }
   common.update(state);
