@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rematte.inspect.figures import NO_ONE, coverage
 from rematte.video.encoding import choose
 from rematte.video.frame import Frame, Pixels
 from rematte.video.pixels import with_depth
@@ -40,7 +41,7 @@ def views_of(outputs: list[str]) -> list[str]:
 
 def write_playable(
     before: Path, files: Mapping[str, Path], target: Path, start: float | None
-) -> None:
+) -> bool:
     """Write the views of a result side by side, with its sound.
 
     Args:
@@ -48,6 +49,9 @@ def write_playable(
         files: The outputs by their names, as for `views_of`.
         target: An MP4 file.
         start: Where the part begins that was converted [s].
+
+    Returns:
+        Whether alpha shows nobody in the whole result.
     """
     clear = [kind for kind in ("mov", "webm", "alpha") if kind in files][:1]
     shown = [*clear, *(kind for kind in files if kind == "mp4")]
@@ -81,14 +85,18 @@ def write_playable(
         writer = FileWriter(target, info, encoding, sound, end=Fraction(LONGEST))
         try:
             begin: Fraction | None = None
+            nobody = bool(clear)
             for frames in zip(*made, strict=False):
                 if frames[0].time >= LONGEST:
+                    nobody = False  # they may come later
                     break
                 begin = frames[0].time if begin is None else begin
                 original = originals(frames[0].time - begin)
                 pixels = _views(original, dict(zip(shown, frames, strict=True)))
+                nobody = nobody and coverage(pixels[2] / np.float32(255)) < NO_ONE
                 writer.write(replace(frames[0], pixels=np.hstack(pixels), alpha=None))
             writer.finish()
+            return nobody
         except BaseException:
             writer.discard()
             raise

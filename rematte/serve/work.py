@@ -28,6 +28,7 @@ PLAYABLE = "playable.mp4"
 # Outputs that are played like another one.
 _SHOWN_AS = {"png": "mov", "webp": "mov", "jpg": "mp4", "mask": "alpha"}
 
+_NOBODY = "no people were found; if there are some, paint them in and convert again"
 _PREVIEW_SIDE = 1280
 _REPORT_PERIOD = 0.1  # [s]
 
@@ -171,7 +172,8 @@ def convert(
             return job
         report("", job.frames, job.frames)
         try:
-            write_playable(path, shown, folder / PLAYABLE, choice.start)
+            if write_playable(path, shown, folder / PLAYABLE, choice.start):
+                job.notes.append(_NOBODY)
         except (ValueError, OSError) as error:  # the outputs are complete all the same
             job.notes.append(f"no small video to play here: {error}")
     job.seconds = time.monotonic() - begin

@@ -302,6 +302,17 @@ def test_what_failed_is_tried_again(tmp_path: Path, clip: Path) -> None:
     server.jobs.close()
 
 
+@pytest.mark.parametrize("seen", [0, 1])
+def test_a_result_without_anybody_is_known(tmp_path: Path, seen: int) -> None:
+    before, alpha = tmp_path / "before.mp4", tmp_path / "alpha.mp4"
+    black = np.zeros((64, 96, 3), np.uint8)
+    make_clip(before, [black] * 3)
+    make_clip(alpha, [black, black, black + np.uint8(255 * seen)])
+    made = tmp_path / "made.mp4"
+    assert write_playable(before, {"alpha": alpha}, made, None) is (not seen)
+    assert write_playable(before, {"mp4": alpha}, made, None) is False
+
+
 @pytest.mark.parametrize(
     ("source", "result", "aspects", "bars"),
     [
