@@ -176,7 +176,7 @@ def test_png_pictures(
     expected = "people-cutout.zip is saved, with 10 frames and without sound."
     assert page.text_content("#outcome") == expected
     page.click("#language")
-    assert page.text_content("#download") == "保存 people-cutout.zip"
+    assert page.text_content("#download") == "再次保存 people-cutout.zip"
     page.click("#language")
     alphas = []
     with zipfile.ZipFile(path) as archive:

@@ -354,13 +354,22 @@ def test_works_offline_once_loaded(browser: Any, clip: Path) -> None:
         context.close()
 
 
-def test_a_file_that_is_no_video_is_refused(open_page: Opener, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_refused(
+    open_page: Opener, clip: Path, tmp_path: Path
+) -> None:
     page = open_page()
     (tmp_path / "text.mp4").write_text("no video")
     page.set_input_files("#video", tmp_path / "text.mp4")
     wait(page, "document.getElementById('message').textContent")
     expected = "This browser cannot play text.mp4. Convert it to MP4 (H.264) or WebM."
     assert page.text_content("#message") == expected
+    open_file(page, clip)
+    step(page)
+    assert page.is_hidden("#empty")
+    page.set_input_files("#video", tmp_path / "text.mp4")
+    wait(page, "!document.getElementById('empty').hidden")
+    assert page.is_disabled("#record")
+    assert page.text_content("#picture") == "\N{EN DASH}"
     make_clip(tmp_path / "damaged.mp4", 4)
     data = (tmp_path / "damaged.mp4").read_bytes()
     start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4

@@ -158,7 +158,17 @@ const OPEN = {
 
 async function openFile(file) {
   at.pause.disabled = true;
-  await source.openFile(file).finally(sayAll);
+  try {
+    await source.openFile(file);
+  } catch (error) {
+    await working; // its picture is of the file before, which is closed
+    at.empty.hidden = false;
+    at.record.disabled = !recording;
+    for (const each of [at.rate, at.network, at.whole, at.picture]) each.textContent = '–';
+    throw error;
+  } finally {
+    sayAll();
+  }
   await started();
 }
 
@@ -180,6 +190,7 @@ async function pause() {
   for (const each of others) each.disabled = true;
   return () => {
     for (const each of others) each.disabled = false;
+    times = [];
     held = before[0];
     if (!before[1]) source.video.play().catch(() => {});
   };
