@@ -348,7 +348,8 @@ class Renderer:
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
         self._kind, self._hole = kinds.get(kind, "cutout"), kind == "plate"
-        self._wide, self._background = wide, background
+        self._wide = wide
+        self._background = background if self._kind == "cutout" else None
         self._restore = None if colour.sdr else Restoration(colour)
         self._finish = finish or Finish()
         self._outline = _plain(outline, colour)
@@ -362,8 +363,7 @@ class Renderer:
             if finish.reshapes:
                 return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
-        composes = self._kind == "cutout" and self._background is not None
-        wraps = composes and finish.light_wrap > 0
+        wraps = self._background is not None and finish.light_wrap > 0
         if self._restore or finish.reshapes or finish.recolours or wraps:
             return self._made(matted)
         plate = self._plate_of(matted)
@@ -386,9 +386,7 @@ class Renderer:
 
     def _plate_of(self, matted: Matted) -> Plate | None:
         """Give the background of a composite."""
-        if self._kind != "cutout" or self._background is None:
-            return None
-        return self._background(matted)
+        return None if self._background is None else self._background(matted)
 
     def _made(self, matted: Matted) -> Pixels:
         """Make the pixels of 16-bit colours and alpha, which all can be done to."""

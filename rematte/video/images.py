@@ -26,6 +26,7 @@ from rematte.video.numbering import (
 )
 from rematte.video.opening import (
     DEFAULT_LIMITS,
+    TIFF_STARTS,
     Limits,
     open_input,
     video_stream,
@@ -38,11 +39,10 @@ IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dpx", ".exr", ".heic", ".heif", ".jpeg", ".jpg", ".png"),
     *(".tga", ".tif", ".tiff", ".webp"),
 }
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
 # The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP, BMP, JPEG 2000, Radiance HDR,
 # Photoshop and QOI.
 _IMAGE_STARTS = (
-    *(b"\x89PNG", b"\xff\xd8\xff", *_TIFF_STARTS, exr.MAGIC),
+    *(b"\x89PNG", b"\xff\xd8\xff", *TIFF_STARTS, exr.MAGIC),
     *(b"SDPX", b"XPDS", b"RIFF", b"BM", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     *(b"#?RADIANCE", b"8BPS", b"qoif"),
 )
@@ -283,7 +283,7 @@ def _has_pages(path: Path) -> bool:
     """
     with suppress(OSError), path.open("rb") as file:
         head = file.read(8)
-        if not head.startswith(_TIFF_STARTS):
+        if not head.startswith(TIFF_STARTS):
             return False
         order: Literal["little", "big"] = "little" if head[:1] == b"I" else "big"
         at = int.from_bytes(head[4:], order)

@@ -43,6 +43,7 @@ _IS_ADDRESS = {"sdp", "rtsp", "rtp", "sap"}
 # Photos of phones, but for those of AV1. FFmpeg shows one of the tiles of which they
 # consist.
 _HEIC = {"heic", "heix", "heim", "heis", "mif1"}
+TIFF_STARTS = (b"II*\0", b"MM\0*")
 
 _SIDE, _PIXELS = 16384, 150_000_000
 # Decoders count whole blocks, which may lie beyond the edge.
@@ -199,7 +200,7 @@ def why_unreadable(image: Path) -> str:
     """
     with suppress(OSError), image.open("rb") as file:
         head = file.read(21)
-        if head.startswith((b"II*\0", b"MM\0*")):
+        if head.startswith(TIFF_STARTS):
             return (
                 "a TIFF that FFmpeg cannot read, perhaps one of 32 bits a channel; "
                 "save it with 8 or 16 bits"
