@@ -1,7 +1,7 @@
 """Measure conversions on clips with small people and exact alpha.
 
     python benchmarks/far_people.py [SHARDS...] [--seed 0] [--clips 20]
-        [--variant full="--region full" --variant auto="--region auto"]
+        [--held-out SHARE] [--variant full="--region full" --variant auto="--region auto"]
 
 Draws clips of cut-outs over rooms and landscapes: one to three people, 8 to 25% of the
 frame's height, who stand, walk across, enter late, leave or stand far apart, at 1080p
@@ -193,6 +193,9 @@ def main() -> int:
                         help='default: full="--region full", auto="--region auto"'
                         )  # fmt: skip
     parser.add_argument("--repeat", type=int, default=1, help="take the shortest of")
+    parser.add_argument("--held-out", type=float, default=0.0, metavar="SHARE",
+                        help="draw from the pictures alone that training with this "
+                        "data.held_out keeps back")  # fmt: skip
     parser.add_argument("--folder", type=Path, help="keep the clips here, to use again")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     options = parser.parse_args()
@@ -203,6 +206,8 @@ def main() -> int:
     pairs = [text.partition("=") for text in options.variant or VARIANTS]
     variants = {name: shlex.split(flags) for name, _, flags in pairs}
     pictures = index(Data(shards=tuple(map(str, shards))))
+    if options.held_out:
+        pictures = pictures.split(options.held_out)[1]
     found: dict[str, dict[str, dict[str, Any]]] = {}
     print("| clip | variant | MAD | dtSSD | IoU | s | without set-up | CPU s |"
           " lost person: frames |")  # fmt: skip

@@ -99,7 +99,9 @@ def motion(
     if rng.random() < how.flip:
         matrix[:, 0, 0] *= -1
     matrix[:, 0, 2] = rng.uniform(-0.5, 0.5) * abs(1 - size)
-    matrix[:, 1, 2] = max(0.0, (1 - size) / 2)
+    # Those far away stand anywhere.
+    lower = rng.uniform(-1, 1) if size < 0.5 else 1.0
+    matrix[:, 1, 2] = lower * max(0.0, (1 - size) / 2)
     if rng.random() < how.motion:
         progress = ease(rng, frames)
         angle = np.radians(drift(rng, -10, 10, progress))
@@ -163,7 +165,8 @@ def place(
     """Move foreground and background, separately and together, and crop to a size."""
     frames = len(fgr)
     still = how.motion == 0
-    front = motion(rng, frames, (1, 1) if still else (0.5, 1), how)
+    least = 0.25 if how.far and rng.random() < how.far else 0.5
+    front = motion(rng, frames, (1, 1) if still else (least, 1), how)
     back = motion(rng, frames, (1, 1) if still else (1, 1.5), how)
     both = motion(rng, frames, (1, 1), how)
     at = 0.0 if still else rng.uniform(-0.5, 0.5)
@@ -172,6 +175,14 @@ def place(
     colour, pha = cut.clamp(0, 1).split([3, 1], 1)
     bgr = warp(bgr, back @ both, size, "cover", "reflection", at)
     return Layers(straight(colour, pha), pha, bgr)
+
+
+def before(front: Layers, behind: Layers) -> Layers:
+    """Put one foreground before another one; the background is the first one's."""
+    unseen = 1 - front.pha
+    pha = front.pha + unseen * behind.pha
+    colour = front.fgr * front.pha + unseen * behind.pha * behind.fgr
+    return Layers(straight(colour, pha), pha, front.bgr)
 
 
 def _smooth(x: Tensor, sigmas: Floats) -> Tensor:

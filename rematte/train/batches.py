@@ -18,6 +18,7 @@ from rematte.errors import InputError
 from rematte.train import augment
 from rematte.train.data import Index, Item, Media, decode
 from rematte.train.extras import Sample
+from rematte.train.hair import add_hair
 from rematte.train.recipe import Augment, High, Phase
 
 Batch = dict[str, Sample]
@@ -26,6 +27,7 @@ _GRID = 16  # pixels, the coarsest scale of the network
 _COARSE_GRID = 64
 _LONG_SIDE = 512  # pixels; a picture at its own scale is made smaller if it is larger
 _PAN = 16  # pixels that a photo is panned over at most
+_BEHIND = 2  # further people of a composite at most
 _CUT = 0.2  # share of pictures at their own scale that are cut
 
 
@@ -71,6 +73,23 @@ def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
     return _pick(rng, (clips if rng.random() < share else stills) or clips or stills)
 
 
+def _matte(
+    index: Index, rng: Generator, how: Augment, frames: int
+) -> tuple[Tensor, Tensor]:
+    """Pick a foreground and its alpha, (T, C, h, w) each."""
+    item = _pick(rng, index.mattes)
+    order = augment.frame_order(rng, item.media.frames, frames, how)
+    if item.alpha is None:
+        fgr, pha = _pixels(item.media, order, "RGBA").split([3, 1], 1)
+    else:
+        fgr = _pixels(item.media, order, "RGB")
+        pha = _partner(item, order, fgr)
+    if item.media.frames == 1 and how.hair and rng.random() < how.hair:
+        hairy = add_hair(fgr[0], pha[0], rng)
+        fgr, pha = (x.expand(frames, -1, -1, -1) for x in hairy)
+    return fgr, pha
+
+
 def matte_sample(
     index: Index, rng: Generator, how: Augment, frames: int, size: Size
 ) -> Sample:
@@ -79,17 +98,16 @@ def matte_sample(
     Returns:
         Composite `src` and the true `fgr` and `pha`, (T, C, H, W) each.
     """
-    item = _pick(rng, index.mattes)
-    order = augment.frame_order(rng, item.media.frames, frames, how)
-    if item.alpha is None:
-        fgr, pha = _pixels(item.media, order, "RGBA").split([3, 1], 1)
-    else:
-        fgr = _pixels(item.media, order, "RGB")
-        pha = _partner(item, order, fgr)
+    fgr, pha = _matte(index, rng, how, frames)
     back = _either(rng, index.backgrounds, 0.5)
     order = augment.frame_order(rng, back.media.frames, frames, how)
     bgr = augment.stripes(_pixels(back.media, order, "RGB"), how, rng)
     layers = augment.place(fgr, pha, bgr, size, how, rng)
+    for _ in range(_BEHIND):
+        if not how.group or rng.random() >= how.group:
+            break
+        other = augment.place(*_matte(index, rng, how, frames), bgr, size, how, rng)
+        layers = augment.before(layers, other)
     layers = augment.crisp(augment.vary(layers, how, rng), how, rng)
     return {
         "src": augment.finish(augment.composite(layers), how, rng),

@@ -99,6 +99,9 @@ class Augment:
     jpeg: Share = 0.1  # artefacts of JPEG, in the composite
     stripes: Share = 0.0  # over the background of a matte
     crisp: Share = 0.0  # a matte's alpha made 2 to 4 times as steep
+    hair: Share = 0.0  # drawn on the head of a matte that is a picture
+    far: Share = 0.0  # a matte down to a quarter of the height, instead of half
+    group: Share = 0.0  # another matte behind, and again with the same probability
 
 
 NO_AUGMENT = Augment(*[0.0] * len(dataclasses.fields(Augment)))

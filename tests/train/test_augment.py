@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rematte.train.augment import (
     Layers,
+    before,
     blur,
     colour_matrices,
     composite,
@@ -143,6 +144,28 @@ def test_shrunk_people_stay_on_the_lower_edge() -> None:
     rows = moved[0, 0].amax(1)
     assert rows[-16:].min() > 0.9
     assert rows[:46].max() < 0.1
+
+
+def test_people_far_away_are_smaller() -> None:
+    areas = [
+        float(
+            place(
+                *layers(), SIZE, replace(NO_AUGMENT, motion=1, far=far), rng(3)
+            ).pha.sum()
+        )
+        for far in (0, 1)
+    ]
+    assert areas[1] < areas[0]
+
+
+def test_who_is_in_front_hides_who_is_behind() -> None:
+    front = layers()
+    behind = front._replace(fgr=front.fgr.flip(3), pha=front.pha.roll(20, 3))
+    both = before(front, behind)
+    assert torch.allclose(
+        composite(both), composite(front._replace(bgr=composite(behind))), atol=1e-6
+    )
+    assert (both.pha >= torch.maximum(front.pha, behind.pha) - 1e-6).all()
 
 
 def test_blurring_both_is_blurring_the_composite() -> None:
