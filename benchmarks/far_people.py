@@ -1,7 +1,7 @@
 """Measure conversions on clips with small people and exact alpha.
 
     python benchmarks/far_people.py [SHARDS...] [--seed 0] [--clips 20]
-        [--held-out SHARE] [--variant full="--region full" --variant auto="--region auto"]
+        [--held-out SHARE] [--variant full="--region full"]
 
 Draws clips of cut-outs over rooms and landscapes: one to three people, 8 to 25% of the
 frame's height, who stand, walk across, enter late, leave or stand far apart, at 1080p
