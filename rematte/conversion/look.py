@@ -3,7 +3,8 @@
 The video is decoded once for this. A few frames a second, and those beside scene cuts,
 are compared with earlier ones. People who have moved are looked for nearby. Where
 anything else has changed, the network sees the whole frame, larger than in the
-conversion. Each person that it finds is checked in a closer look.
+conversion. Each person that it finds is checked in a closer look. Where somebody fills
+the frame, the search goes on at the next cut.
 """
 
 import math
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from rematte.conversion.report import Bar
 from rematte.conversion.source import open_reader
-from rematte.conversion.windows import Moment, lay_windows
+from rematte.conversion.windows import Moment, fills, lay_windows
 from rematte.engines.choose import choose_engine, share_models
 from rematte.engines.engine import Engine
 from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
@@ -157,9 +158,8 @@ def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
             f"which is {width}x{height}; give X,Y,WIDTH,HEIGHT within it"
         )
     window = Window(x, y, (x, y, x + w, y + h))
-    region = Region(
-        windows=(window,), size=(h, w), ratio=choose_ratio(w, h, options.ratio)
-    )
+    ratio = choose_ratio(w, h, options.ratio)
+    region = Region(Fraction(0), (window,), (h, w), ratio)
     return Regions((height, width), (region,), ("as given",))
 
 
@@ -183,7 +183,12 @@ def find_regions(
     why: list[str] = []
     shots = _Shots(iter(glances), info)
     while not shots.ended:
-        moments = list(_look(shots.shot(), _Eyes(*eyes), info))
+        shot, moments = shots.shot(), list[Moment]()
+        for moment in _look(shot, _Eyes(*eyes), info):
+            moments.append(moment)
+            if any(fills(box, frame, ratio) for box in moment.boxes):
+                break
+        deque(shot, maxlen=0)  # up to the next cut
         laid, reason = lay_windows(moments, frame, ratio)
         regions += laid
         why += [reason] * len(laid)
@@ -435,8 +440,8 @@ def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> tuple[list[Box], bool]
 
 
 def _see_close(
-    glance: Glance, eyes: _Eyes, info: VideoInfo, box: Box,
-    seen: float = 0, coarser: float = 0,
+    glance: Glance, eyes: _Eyes, info: VideoInfo, box: Box, seen: float = 0,
+    coarser: float = 0,
 ) -> list[Box]:  # fmt: skip
     """Find the boxes around people in and near a box, in a square copy of that part.
 
@@ -449,8 +454,8 @@ def _see_close(
         coarser: The scale of the copy in that look, relative to the frame.
     """
     sides = box[2] - box[0], box[3] - box[1]
-    room = max(24, round(_AROUND * sides[1]))
-    scale = min(1.0, _CLOSE_SIDE / (max(sides) + 2 * room))
+    whole = max(sides) + 2 * max(24, round(_AROUND * sides[1]))
+    scale = min(1.0, _CLOSE_SIDE / whole)
     if scale < _CLOSER * coarser:
         return [box]
     frame = _small(glance, info, scale * max(info.width, info.height))
@@ -490,8 +495,6 @@ def _small(glance: Glance, info: VideoInfo, side: float) -> Frame:
 
 
 def _scaled(box: Box, scale: float, info: VideoInfo) -> Box:
-    left, top, right, bottom = box
-    return (
-        max(0, int(left * scale)), max(0, int(top * scale)),
-        min(info.width, round(right * scale)), min(info.height, round(bottom * scale)),
-    )  # fmt: skip
+    left, top = (max(0, int(side * scale)) for side in box[:2])
+    right, bottom = (round(side * scale) for side in box[2:])
+    return left, top, min(info.width, right), min(info.height, bottom)

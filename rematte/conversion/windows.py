@@ -93,7 +93,7 @@ def lay_windows(
     begin = moments[0].time
     if not any(moment.boxes for moment in moments):
         return [Region(begin)], "no people found: the whole frame"
-    larger = round(whole_ratio * max(frame)) / _LONG_SIDE
+    larger = _larger(frame, whole_ratio)
     plans: list[tuple[float, int, _Size, list[list[Box]]]] = []
     for beside in (_BESIDE, 0):
         times, groups, empty = _follow(moments, frame, beside)
@@ -108,13 +108,34 @@ def lay_windows(
             cells = max(map(len, each)) * size.columns * size.rows
             plans.append((size.step * penalty, cells, size, each))
     _, _, size, each = min(plans, key=lambda plan: plan[:2])
-    if size.step**2 > _WORTH * (CELL / whole_ratio) ** 2:
+    if not _is_finer(size, whole_ratio):
         return [Region(begin)], "people fill the frame: the whole frame"
     regions = list(_place(times, each, empty, size, frame))
     count = max(map(len, each))
     moves = len({(w.left, w.top) for r in regions for w in r.windows}) > count
     why = f"{count} {'moving ' if moves else ''}window{'s' if count > 1 else ''}"
     return regions, f"{why} of {size.width}x{size.height} around the people"
+
+
+def fills(box: Box, frame: tuple[int, int], whole_ratio: float) -> bool:
+    """Whether no window around a box, and so none of its shot, saves enough.
+
+    Args:
+        box: Around people.
+        frame: Width and height of the frames [pixels].
+        whole_ratio: Size of the coarse pass for whole frames, in (0, 1].
+    """
+    size = _choose_size([[pad(box, frame)]], _larger(frame, whole_ratio))
+    return not _is_finer(size, whole_ratio)
+
+
+def _larger(frame: tuple[int, int], whole_ratio: float) -> float:
+    """How much larger the copy of a whole frame is than usual."""
+    return round(whole_ratio * max(frame)) / _LONG_SIDE
+
+
+def _is_finer(size: "_Size", whole_ratio: float) -> bool:
+    return size.step**2 <= _WORTH * (CELL / whole_ratio) ** 2
 
 
 def _follow(

@@ -187,6 +187,24 @@ def test_nobody_is_there_until_something_changes(trace: int, tmp_path: Path) -> 
     assert any(shares[:29]) == bool(trace)
 
 
+def test_one_who_fills_the_frame_ends_the_search_until_the_next_cut(
+    tmp_path: Path,
+) -> None:
+    pictures = [scene(20 + n, 0, side=480) for n in range(60)]
+    pictures += [scene(300, 100, room=200)] * 20
+    clip = make_clip(tmp_path / "near.mkv", pictures, codec="ffv1")
+    network = Fake(0.0)
+    with VideoReader(clip) as reader:
+        found = find_regions(
+            reader.glances(), reader.info, (ModuleEngine(network),) * 2, 0.8
+        )
+    near, far = found.regions
+    assert len(network.chunks) <= 4  # one look before the cut
+    assert (near.windows, near.empty, far.since) == ((), False, Fraction(60, 25))
+    assert far.windows
+    assert found.why[0].startswith("people fill the frame")
+
+
 def test_images_say_nothing_of_what_is_between_looks(tmp_path: Path) -> None:
     """So nowhere is an empty scene, and nothing starts again."""
     pictures = [scene(300, 100)] * 40 + [scene(900, 100)] * 60

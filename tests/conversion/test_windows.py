@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from rematte.conversion.windows import Box, Moment, lay_windows
+from rematte.conversion.windows import Box, Moment, fills, lay_windows
 from rematte.matting.region import CELL, Region
 
 FRAME = 1920, 1080
@@ -153,3 +153,15 @@ def test_where_a_window_would_spare_little_the_whole_frame_is_seen(
     assert not region.windows or region.size[0] * region.size[1] < 0.8 * 1920 * 1080
     if not boxes:
         assert "no people" in why
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_who_fills_the_frame_decides_for_the_whole_shot(seed: int) -> None:
+    draw = random.Random(seed)
+    large = person(draw.randint(0, 900), 0, draw.randint(500, 1080))
+    others = (person(draw.randint(0, 1700), draw.randint(0, 800), 150),)
+    alone, _ = lay_windows(moments((large,), (large,)), FRAME, RATIO)
+    assert fills(large, FRAME, RATIO) == (not alone[0].windows)
+    if fills(large, FRAME, RATIO):
+        with_others, _ = lay_windows(moments(others, (large,), others), FRAME, RATIO)
+        assert not any(region.windows for region in with_others)
