@@ -1,9 +1,7 @@
 """Files as cameras, phones, recorders and editors write them, with their right values.
 
 `shared/cases/make_inputs.sh` makes the inputs with the ffmpeg program; what is right
-for each stands in the README beside it. Every case is converted in one run, in a batch,
-in segments and as the page does it, and with several workers where it could differ.
-"""
+for each stands in XX"""
 
 import os
 import shutil
@@ -349,8 +347,9 @@ CASE_LIST = [
     Case("take:2.mp4", plain),
     Case("2026-01-02T12:30:00.mp4", plain),
 ]  # fmt: skip
-# Workers read and write as segments do: these are enough unless all are asked for.
-WITH_WORKERS = {
+# Workers read and write as segments do, and a batch as one run and the page do: these
+# are enough unless all are asked for.
+FEW = {
     *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
 }
 
@@ -360,11 +359,12 @@ WITH_WORKERS = {
 def test_case(
     case: Case, way: Callable[..., list[str]], inputs: Path, tmp_path: Path
 ) -> None:
-    few = case.suffix == ".mov" and case.settings in ({}, PAL)
-    all_cases = bool(os.environ.get("REMATTE_ALL_CASES"))
-    chosen = all_cases or (few and case.file in WITH_WORKERS)
-    if way is by_workers and not chosen:
-        pytest.skip("set REMATTE_ALL_CASES for every case with workers")
+    chosen = case.file in FEW and case.suffix == ".mov"
+    if way is by_workers:
+        chosen = chosen and case.settings in ({}, PAL)
+    every = chosen or way not in (in_batch, by_workers)
+    if not every and not os.environ.get("REMATTE_ALL_CASES"):
+        pytest.skip("set REMATTE_ALL_CASES for every case in a batch and with workers")
     if way is on_the_page and "numbered" in case.file:
         pytest.skip("the page takes files alone")
     output = tmp_path / f"take:out{case.suffix}"
