@@ -359,7 +359,7 @@ FEW_ON_THE_PAGE = FEW | {
 }
 # What these check lies in the pixels; the others look at times, sound and notes alone.
 IN_FULL = {"interlaced.mp4", "camcorder.dv", "anamorphic.mp4", "has_alpha.mov"}
-SMALL = {"input_resize": (80, 60)}
+SMALL: dict[str, Any] = {"input_resize": (80, 60)}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -400,5 +400,5 @@ def test_a_relative_name_with_a_colon_is_a_file(
     for name in ("take:2.mp4", "2026-01-02T12:30:00.mp4"):
         shutil.copy(inputs / name, name)
         for suffix in (".mov", ".mp4", ".mkv"):
-            notes = once(Path(name), Path(f"to:{suffix[1:]}{suffix}"))
+            notes = once(Path(name), Path(f"to:{suffix[1:]}{suffix}"), **SMALL)
             plain(examine(tmp_path / f"to:{suffix[1:]}{suffix}", notes))
