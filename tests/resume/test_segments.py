@@ -94,10 +94,7 @@ def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
     "settings",
     [
         {"start": 0.1, "end": "0.2"},
-        {"start": 0.1, "limit": 4},
-        {"limit": 7, "input_resize": (16, 12)},
         {"start": 0.1, "limit": 5, "warmup": 4},
-        {"end": 0.2, "warmup": "auto"},
         {"end": 0.2, "seq_chunk": 2, "background": "in.mp4"},
     ],
 )
@@ -109,18 +106,6 @@ def test_a_part_of_a_video(settings: dict[str, Any], place: Path) -> None:
     assert frames(place / "s.mov") == frames(place / "w.mov")
     assert sound(place / "s.mov") == sound(place / "w.mov")
     assert report.frames == whole.frames
-
-
-def test_what_decodes_is_told_once(place: Path) -> None:
-    given = {"hwaccel": "cuda", **RATIO}
-    whole = convert_video(Fake(), "in.mp4", output="w.mkv", **given)
-    report = convert_long(Fake, "in.mp4", segment=4, output="s.mkv", **given)
-    assert frames(place / "s.mkv") == frames(place / "w.mkv")
-    told, expected = (
-        [note for note in notes if "hwaccel" in note]
-        for notes in (report.notes, whole.notes)
-    )
-    assert told == expected
 
 
 def test_a_background_plays_on(place: Path) -> None:
