@@ -347,15 +347,15 @@ CASE_LIST = [
     Case("take:2.mp4", plain),
     Case("2026-01-02T12:30:00.mp4", plain),
 ]  # fmt: skip
-# Workers read and write as segments do, and a batch and the page as one run does: these
-# are enough unless all are asked for.
+# Workers read and write as segments do, and a batch as one run does: these are enough
+# unless all are asked for.
 FEW = {
     *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
 }
-# The page lays the result beside the source, by the times of both.
-FEW_ON_THE_PAGE = FEW | {
-    *("plain.ts", "restarted.ts", "before_zero.mkv", "packets_lost.ts"),
-    *("anamorphic.mp4", "has_alpha.mov", "take:2.mp4"),
+# The page converts as a batch, and lays the result beside the source.
+FEW_ON_THE_PAGE = {
+    *("gap.ts", "restarted.ts", "before_zero.mkv", "packets_lost.ts", "camcorder.dv"),
+    *("has_alpha.mov", "take:2.mp4"),
 }
 # What these check lies in the pixels; the others look at times, sound and notes alone.
 IN_FULL = {"interlaced.mp4", "camcorder.dv", "anamorphic.mp4", "has_alpha.mov"}
