@@ -73,7 +73,7 @@ def test_the_plan() -> None:
     assert plan_segments(shown, [0]) == [Segment(0, shown[0], shown[0], None)]
 
 
-@pytest.mark.parametrize("length", [1, 3, 5, 9, 10, 99, None])
+@pytest.mark.parametrize("length", [1, 3, 9, 10, None])
 def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
     whole = convert_video(
         Fake(), "in.mp4", output="w.mkv", output_alpha="a.mkv", **RATIO
@@ -554,7 +554,7 @@ def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -
     options = x265 if codec == "libx265" else {"g": "12", "bf": "2", "b:v": "400k"}
     if codec in ("libvpx", "libvpx-vp9", "flv1"):
         del options["bf"]
-    make_clip(place / name, draw_disc(50).frames, codec=codec, options=options)
+    make_clip(place / name, draw_disc(30).frames, codec=codec, options=options)
     forgets = Fake(memory=0)
     convert_video(forgets, name, output_foreground="w.mkv", **RATIO)
     work = prepare(
@@ -564,9 +564,9 @@ def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -
     for segment in reversed(work.segments):
         converter(segment)
     report = join(work)
-    assert report.frames == 50
+    assert report.frames == 30
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
-    assert [seam[2] for seam in report.seams] == [0] * 7
+    assert [seam[2] for seam in report.seams] == [0] * 4
 
 
 class KillsOnce(Fake):
