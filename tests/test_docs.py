@@ -107,12 +107,12 @@ def test_exit_codes_are_told() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_in_examples_exist(page: Path) -> None:
     targets = make_targets()
-    inference = build_inference_parser()
+    parser, inference = build_parser(), build_inference_parser()
     for words in commands(read(page)):
         if words == ["rematte", "--install-completion"]:
-            assert words[1] in build_parser().format_help()  # parsing it installs
+            assert words[1] in parser.format_help()  # parsing it installs
         elif words[0] == "rematte":
-            build_parser().parse_args(words[1:])
+            parser.parse_args(words[1:])
         elif words[:2] == ["python", "inference.py"]:
             inference.parse_args(words[2:])
         elif words[0] == "make":

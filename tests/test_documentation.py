@@ -26,14 +26,21 @@ ROOT = Path(__file__).parent.parent
 FRAMES = 5
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "rvm_mobilenetv3.pth"
+    torch.save(rematte.load_model().state_dict(), path)
+    return path
+
+
 @pytest.fixture
 def workplace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_clip: Callable[..., Path]
-) -> Iterator[Path]:
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    make_clip: Callable[..., Path],
+) -> Iterator[Path]:  # fmt: skip
     """A folder with what the examples name, and the repository on the path."""
     make_clip(tmp_path / "input.mp4", frames=FRAMES, size=(96, 64), sound=True)
-    state = rematte.load_model().state_dict()
-    torch.save(state, tmp_path / "rvm_mobilenetv3.pth")
+    (tmp_path / checkpoint.name).hardlink_to(checkpoint)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setattr(torch.nn.Module, "cuda", lambda self: self)

@@ -101,7 +101,7 @@ def test_engines_are_private(folder: Path) -> None:
 
 COMMANDS = {
     "workers": "convert in.mp4 -o workers.mp4 --workers 2 --background blur",
-    "batch": "batch in.mp4 -o batch --suffix .webm --jobs 2",
+    "batch": "batch in.mp4 -o batch --suffix .webm",
     "ray": "batch in.mp4 -o ray --ray --worker-cpus 1 --jobs 1",
     "live": "live in.mp4 -o live.mkv --no-pace",
     "key": "key screen.mp4 -o key.mov",

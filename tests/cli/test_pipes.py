@@ -54,8 +54,14 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
-@pytest.mark.parametrize("kind", [None, "mkv", "webm", "mov", "mp4", "nut", "gif"])
-@pytest.mark.parametrize("source", ["in.mkv", "in.nut", "in.ts", "in.mp4"])
+# What is read and what is written do not know of each other: each is tried once.
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        *(("in.mkv", kind) for kind in (None, "mkv", "webm", "mov", "mp4", "nut")),
+        *(("in.nut", "gif"), ("in.ts", "mkv"), ("in.mp4", None)),
+    ],
+)
 def test_from_standard_input_to_standard_output(
     source: str,
     kind: str | None,

@@ -98,6 +98,7 @@ def test_matte_and_picture_are_of_one_moment(clip: Path, tmp_path: Path) -> None
 
 
 def test_nothing_is_dropped_where_the_source_waits(clip: Path, tmp_path: Path) -> None:
+    make_clip(clip, colours(8, (64, 48)))
     other = make_clip(tmp_path / "other.mp4", colours(5, (64, 48)), rate=10)
     for sources in [str(clip)], [str(other), str(clip)]:
         report = live(

@@ -73,7 +73,7 @@ def test_the_plan() -> None:
     assert plan_segments(shown, [0]) == [Segment(0, shown[0], shown[0], None)]
 
 
-@pytest.mark.parametrize("length", [1, 3, 5, 9, 10, 99, None])
+@pytest.mark.parametrize("length", [1, 3, 9, 10, None])
 def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
     whole = convert_video(
         Fake(), "in.mp4", output="w.mkv", output_alpha="a.mkv", **RATIO
@@ -94,10 +94,7 @@ def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
     "settings",
     [
         {"start": 0.1, "end": "0.2"},
-        {"start": 0.1, "limit": 4},
-        {"limit": 7, "input_resize": (16, 12)},
         {"start": 0.1, "limit": 5, "warmup": 4},
-        {"end": 0.2, "warmup": "auto"},
         {"end": 0.2, "seq_chunk": 2, "background": "in.mp4"},
     ],
 )
@@ -109,18 +106,6 @@ def test_a_part_of_a_video(settings: dict[str, Any], place: Path) -> None:
     assert frames(place / "s.mov") == frames(place / "w.mov")
     assert sound(place / "s.mov") == sound(place / "w.mov")
     assert report.frames == whole.frames
-
-
-def test_what_decodes_is_told_once(place: Path) -> None:
-    given = {"hwaccel": "cuda", **RATIO}
-    whole = convert_video(Fake(), "in.mp4", output="w.mkv", **given)
-    report = convert_long(Fake, "in.mp4", segment=4, output="s.mkv", **given)
-    assert frames(place / "s.mkv") == frames(place / "w.mkv")
-    told, expected = (
-        [note for note in notes if "hwaccel" in note]
-        for notes in (report.notes, whole.notes)
-    )
-    assert told == expected
 
 
 def test_a_background_plays_on(place: Path) -> None:
@@ -569,7 +554,7 @@ def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -
     options = x265 if codec == "libx265" else {"g": "12", "bf": "2", "b:v": "400k"}
     if codec in ("libvpx", "libvpx-vp9", "flv1"):
         del options["bf"]
-    make_clip(place / name, draw_disc(50).frames, codec=codec, options=options)
+    make_clip(place / name, draw_disc(30).frames, codec=codec, options=options)
     forgets = Fake(memory=0)
     convert_video(forgets, name, output_foreground="w.mkv", **RATIO)
     work = prepare(
@@ -579,9 +564,9 @@ def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -
     for segment in reversed(work.segments):
         converter(segment)
     report = join(work)
-    assert report.frames == 50
+    assert report.frames == 30
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
-    assert [seam[2] for seam in report.seams] == [0] * 7
+    assert [seam[2] for seam in report.seams] == [0] * 4
 
 
 class KillsOnce(Fake):

@@ -1,9 +1,7 @@
 """Files as cameras, phones, recorders and editors write them, with their right values.
 
 `shared/cases/make_inputs.sh` makes the inputs with the ffmpeg program; what is right
-for each stands in the README beside it. Every case is converted in one run, in a batch,
-in segments and as the page does it, and with several workers where it could differ.
-"""
+for each stands in XX"""
 
 import os
 import shutil
@@ -349,10 +347,19 @@ CASE_LIST = [
     Case("take:2.mp4", plain),
     Case("2026-01-02T12:30:00.mp4", plain),
 ]  # fmt: skip
-# Workers read and write as segments do: these are enough unless all are asked for.
-WITH_WORKERS = {
+# Workers read and write as segments do, and a batch as one run does: these are enough
+# unless all are asked for.
+FEW = {
     *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
 }
+# The page converts as a batch, and lays the result beside the source.
+FEW_ON_THE_PAGE = {
+    *("gap.ts", "restarted.ts", "before_zero.mkv", "packets_lost.ts", "camcorder.dv"),
+    *("has_alpha.mov", "take:2.mp4"),
+}
+# What these check lies in the pixels; the others look at times, sound and notes alone.
+IN_FULL = {"interlaced.mp4", "camcorder.dv", "anamorphic.mp4", "has_alpha.mov"}
+SMALL: dict[str, Any] = {"input_resize": (80, 60)}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -360,15 +367,18 @@ WITH_WORKERS = {
 def test_case(
     case: Case, way: Callable[..., list[str]], inputs: Path, tmp_path: Path
 ) -> None:
-    few = case.suffix == ".mov" and case.settings in ({}, PAL)
-    all_cases = bool(os.environ.get("REMATTE_ALL_CASES"))
-    chosen = all_cases or (few and case.file in WITH_WORKERS)
-    if way is by_workers and not chosen:
-        pytest.skip("set REMATTE_ALL_CASES for every case with workers")
+    few = FEW_ON_THE_PAGE if way is on_the_page else FEW
+    chosen = case.file in few and case.suffix == ".mov"
+    if way is by_workers:
+        chosen = chosen and case.settings in ({}, PAL)
+    every = chosen or way in (once, in_segments)
+    if not every and not os.environ.get("REMATTE_ALL_CASES"):
+        pytest.skip("set REMATTE_ALL_CASES for every case in every way")
     if way is on_the_page and "numbered" in case.file:
         pytest.skip("the page takes files alone")
     output = tmp_path / f"take:out{case.suffix}"
-    notes = way(inputs / case.file, output, **case.settings)
+    small = {} if case.file in IN_FULL or way is on_the_page else SMALL
+    notes = way(inputs / case.file, output, **case.settings, **small)
     case.check(examine(output, notes))
     assert names(tmp_path) - {output.name, "page"} == set()
 
@@ -390,5 +400,5 @@ def test_a_relative_name_with_a_colon_is_a_file(
     for name in ("take:2.mp4", "2026-01-02T12:30:00.mp4"):
         shutil.copy(inputs / name, name)
         for suffix in (".mov", ".mp4", ".mkv"):
-            notes = once(Path(name), Path(f"to:{suffix[1:]}{suffix}"))
+            notes = once(Path(name), Path(f"to:{suffix[1:]}{suffix}"), **SMALL)
             plain(examine(tmp_path / f"to:{suffix[1:]}{suffix}", notes))

@@ -216,7 +216,8 @@ def test_wrong_keys_are_counted_and_named(
     assert ", ...;" in text
     assert "1 keys unexpected: extra.weight" in text
     assert "of wrong shape: project_mat.conv.bias (7,) instead of (4,)" in text
-    assert "incomplete" in text
+    assert "it is incomplete" in text
+    assert "use a whole checkpoint" in text
 
 
 @pytest.mark.parametrize(
