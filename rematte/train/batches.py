@@ -22,8 +22,7 @@ from rematte.train.recipe import Augment, High, Phase
 
 Batch = dict[str, Sample]
 Size = tuple[int, int]
-_GRID = 16  # pixels, the coarsest scale of the network
-_COARSE_GRID = 64
+_GRID, _COARSE_GRID = 16, 64  # pixels; the first is the network's coarsest scale
 _LONG_SIDE = 512  # pixels; a picture at its own scale is made smaller if it is larger
 _PAN = 16  # pixels that a photo is panned over at most
 _CUT = 0.2  # share of pictures at their own scale that are cut
@@ -103,9 +102,7 @@ def plain_sample(
 ) -> Sample:
     """Make a sample of moved and varied frames, with their alpha if there is one.
 
-    Returns:
-        `src` (T, 3, H, W), `pha` (T, 1, H, W), which is 0 where none is known, and
-        `mask`, `pha` rounded.
+    It is `src` (T, 3, H, W), `pha` (T, 1, H, W), 0 where unknown, and `mask`, rounded.
     """
     order = augment.frame_order(rng, item.media.frames, frames, how)
     x = _pixels(item.media, order, "RGB")
@@ -132,18 +129,15 @@ def native_sample(item: Item, rng: Generator, how: Augment, frames: int) -> Tens
     """Show frames at their own scale, so that edges are as crisp as there.
 
     Clips run frame by frame, and a camera moves over photos by whole pixels. Some are
-    cut, as people are by the edge of a frame.
-
-    Returns:
-        (T, 3, h, w); sides are multiples of 16 and at most 512.
+    cut, as people are by the edge of a frame. The result is (T, 3, h, w), with sides
+    that are multiples of 16 and at most 512.
     """
     count = item.media.frames
-    if count > 1:
-        first = int(rng.integers(0, max(1, count - frames + 1)))
-        order = range(first, min(first + frames, count))
-        x = shrunk(_pixels(item.media, order, "RGB"))
-    else:
-        x = panned(shrunk(_pixels(item.media, [0], "RGB"))[0], frames, rng)
+    first = int(rng.integers(0, max(1, count - frames + 1))) if count > 1 else 0
+    order = range(first, min(first + frames, count))
+    x = shrunk(_pixels(item.media, order, "RGB"))
+    if count == 1:
+        x = panned(x[0], frames, rng)
     if rng.random() < _CUT:
         height, width = x.shape[-2:]
         lower = rng.random() < 0.5
@@ -185,71 +179,59 @@ def distill_sample(
 ) -> Sample:
     """Make a sample that a teacher labels, or now and then one with true alpha.
 
-    Returns:
-        `src`, `fgr`, `pha`, and 1 or 0 in (1, 1, 1, 1): `known` where `pha` is true,
-        `coloured` where `fgr` is.
+    It is `src`, `fgr`, `pha`, and 1 or 0 in (1, 1, 1, 1): `known` where `pha` is true,
+    `coloured` where `fgr` is.
     """
     yes, no = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     kind = rng.random()
     if kind < phase.truth and index.mattes and index.backgrounds:
         sample = matte_sample(index, rng, how, frames, size)
         return sample | {"known": yes, "coloured": yes}
-    filmed = phase.truth <= kind < phase.truth + phase.filmed and bool(index.filmed)
-    empty = index.backgrounds + index.others
-    if filmed:
-        item = _pick(rng, index.filmed)
-    elif kind > 1 - phase.empty and empty:
-        item = _pick(rng, empty)
+    if phase.truth <= kind < phase.truth + phase.filmed and index.filmed:
+        sample = plain_sample(_pick(rng, index.filmed), rng, how, frames, size)
+        src, pha, known = sample["src"], sample["pha"], yes
     else:
-        item = _either(rng, index.people + index.masks, phase.clips)
-    if phase.native and not filmed:
-        src = native_sample(item, rng, how, frames)
-        pha = src[:, :1]
-    else:
-        plain = plain_sample(item, rng, how, frames, size)
-        src, pha = plain["src"], plain["pha"]
-    return {
-        "src": src,
-        "fgr": torch.zeros_like(src),
-        "pha": pha if filmed else torch.zeros_like(pha),
-        "known": yes if filmed else no,
-        "coloured": no,
-    }
+        empty = index.backgrounds + index.others if kind > 1 - phase.empty else ()
+        people = index.people + index.masks
+        item = _pick(rng, empty) if empty else _either(rng, people, phase.clips)
+        if phase.native:
+            src = native_sample(item, rng, how, frames)
+        else:
+            src = plain_sample(item, rng, how, frames, size)["src"]
+        pha, known = torch.zeros_like(src[:, :1]), no
+    fgr = torch.zeros_like(src)
+    return {"src": src, "fgr": fgr, "pha": pha, "known": known, "coloured": no}
 
 
-def needed(phase: Phase) -> tuple[str, ...]:
-    """Return the kinds of data without which a phase cannot run."""
-    if phase.kind == "matting":
-        return "backgrounds", "mattes", *(["masks"] if phase.segmentation else [])
-    return ("masks",) if phase.kind == "segmentation" else ("people",)
+def missing(index: Index, phase: Phase) -> list[str]:
+    """Return the kinds of data that a phase needs and that are not there."""
+    needed = {"matting": ["backgrounds", "mattes"], "segmentation": ["masks"]}
+    kinds = needed.get(phase.kind, ["people"])
+    if phase.kind == "matting" and phase.segmentation:
+        kinds = [*kinds, "masks"]
+    there = dict(index.kinds()) | {"people": index.people + index.masks}
+    return [kind for kind in kinds if not there[kind]]
 
 
 class Batches(Dataset[Batch | InputError]):
     """The batches of a phase, indexed by step.
 
-    Args:
-        index: Pictures and clips to draw from.
-        phase: Passes, lengths and sizes.
-        how: Probabilities of the augmentations.
-        key: Seed of all draws, together with the step.
-        rank: Number of this process; each draws other pictures of the same size.
-        more: Changes each sample, or None; see `Extras`.
+    `key` is the seed of all draws, together with the step. Each `rank`, the number of
+    a process, draws other pictures of the same size. `more` changes samples; see
+    `Extras`.
     """
 
     def __init__(
         self, index: Index, phase: Phase, how: Augment, key: Sequence[int], rank: int,
         more: Callable[[Sample, Generator], Sample] | None = None,
     ) -> None:  # fmt: skip
-        self.more = more
         self.index, self.phase, self.how = index, phase, phase.augment or how
-        self.key, self.rank = tuple(key), rank
-        there = dict(index.kinds()) | {"people": index.people + index.masks}
-        for kind in needed(phase):
-            if not there[kind]:
-                raise InputError(
-                    f"phase {phase.name} needs {kind}, and there are none: set "
-                    f"data.{kind} or data.shards"
-                )
+        self.key, self.rank, self.more = tuple(key), rank, more
+        for kind in missing(index, phase):
+            raise InputError(
+                f"phase {phase.name} needs {kind}, and there are none: set data.{kind} "
+                "or data.shards"
+            )
 
     def __getitem__(self, step: int) -> Batch | InputError:
         """Return the batch, or an error: torch would wrap it in a traceback."""
@@ -271,11 +253,14 @@ class Batches(Dataset[Batch | InputError]):
         # Examples of few sizes fill batches; see `Examples.draw`.
         shape = _draw(rng, phase, _COARSE_GRID if phase.examples else _GRID)
         if phase.kind == "segmentation":
-            made = self._stack(step, 2, count, masked_sample, shape, self.index.masks)
-            return {phase.kind: made}
+            masks = self.index.masks
+            return {
+                phase.kind: self._stack(step, 2, count, masked_sample, shape, masks)
+            }
         if phase.kind != "matting":
-            made = self._stack(step, 0, count, distill_sample, shape, phase)
-            return {phase.kind: made}
+            return {
+                phase.kind: self._stack(step, 0, count, distill_sample, shape, phase)
+            }
         batch = {"matting": self._stack(step, 0, count, matte_sample, shape)}
         if phase.high is not None:
             large = _draw(rng, phase.high, _GRID)
@@ -313,11 +298,7 @@ def _draw(rng: Generator, limits: Phase | High, grid: int) -> tuple[int, Size]:
 def load(
     batches: Batches, steps: range, workers: int, pinned: bool = False
 ) -> Iterator[Batch]:
-    """Yield the batches of some steps, made by worker processes.
-
-    Raises:
-        InputError: If a picture is damaged.
-    """
+    """Yield the batches of some steps; an `InputError` if a picture is damaged."""
     loader = DataLoader(
         batches, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pinned,
         generator=torch.Generator(),  # of its own: the global one stays as it is
@@ -333,17 +314,13 @@ class Examples:
 
     What a teacher's block gets and gives does not change while a student's block
     learns, and many small steps of that block alone are cheap: ten minutes of one core
-    show it more than a day of training the whole network.
-
-    Args:
-        samples: Samples with a batch dimension; None is left out.
+    show it more than a day of training the whole network. `samples` have a batch
+    dimension, and None is left out.
     """
 
     def __init__(self, samples: Iterable[Sample | None]) -> None:
         self._groups: dict[Any, list[Sample]] = {}
-        for sample in samples:
-            if sample is None:
-                continue
+        for sample in filter(None, samples):
             # What one block gives is what the next one gets: it is kept once.
             maps = {id(value): value.cpu().half() for value in sample.values()}
             for at in range(len(next(iter(maps.values())))):

@@ -1,10 +1,8 @@
-"""Learning block by block from what a teacher's blocks get and give.
-
-Knows no files.
-"""
+"""Learning block by block from what a teacher's blocks get and give."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,9 +24,8 @@ def block_names(network: MattingNetwork) -> list[str]:
     names = []
     for name, child in network.backbone.named_children():
         # `features` of MobileNetV3 and the layers of ResNet are rows of blocks.
-        rows = child.children() if isinstance(child, nn.Sequential) else ()
-        inside = [f"backbone.{name}.{number}" for number, _ in enumerate(rows)]
-        names += inside or [f"backbone.{name}"]
+        row = range(len(child)) if isinstance(child, nn.Sequential) else ()
+        names += [f"backbone.{name}.{at}" for at in row] or [f"backbone.{name}"]
     decoder = [f"decoder.decode{level}" for level in (4, 3, 2, 1, 0)]
     return [*names, "aspp", *decoder, "project_mat"]
 
@@ -63,23 +60,16 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Seen]:
     """
     seen: Seen = {}
 
-    def hook(name: str) -> Any:
-        def record(module: nn.Module, arguments: tuple[Any, ...], out: Any) -> None:
-            seen[name] = arguments, out[0] if isinstance(out, tuple) else out
+    def record(name: str, _: nn.Module, arguments: tuple[Any, ...], out: Any) -> None:
+        seen[name] = arguments, out[0] if isinstance(out, tuple) else out
 
-        return record
-
-    handles = [
-        network.get_submodule(name).register_forward_hook(hook(name)) for name in names
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name in names:
+            block, hook = network.get_submodule(name), partial(record, name)
+            hooks.enter_context(block.register_forward_hook(hook))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-@torch.no_grad()
 def last_frame(network: MattingNetwork, src: Tensor, names: Sequence[str]) -> Seen:
     """Run over clips (B, T, 3, H, W), and record blocks in their last frame.
 
@@ -129,10 +119,8 @@ def _cut(maps: list[Tensor], side: int, rng: Generator) -> list[Tensor]:
     """
     whole = maps[-1].shape[-2:]
     size = [min(side, length) // 2 * 2 for length in whole]
-    top, left = (
-        2 * int(rng.integers(0, (length - kept) // 2 + 1))
-        for length, kept in zip(whole, size, strict=True)
-    )
+    room = [(length - kept) // 2 for length, kept in zip(whole, size, strict=True)]
+    top, left = (2 * int(rng.integers(0, most + 1)) for most in room)
     cut = []
     for x in maps:
         step = 1 if x.shape[-2:] == whole else 2
@@ -153,12 +141,15 @@ def encoder_examples(
         The input of the first block, "0.0", and the teacher's output of each, "0.NAME".
     """
     (chain,) = chains_of(phase, student)
-    frames = sample["src"].flatten(0, 1)
-    with torch.no_grad(), capture(teacher, chain) as wanted:
-        teacher.aspp(teacher.backbone(frames)[-1])
-    with torch.no_grad(), capture(student, chain[:1]) as got:
-        student.aspp(student.backbone(frames)[-1])
+    with capture(teacher, chain) as wanted, capture(student, chain[:1]) as got:
+        for network in (teacher, student):
+            network.aspp(network.backbone(sample["src"].flatten(0, 1))[-1])
     return {"0.0": got[chain[0]][0][0]} | {f"0.{n}": wanted[n][1] for n in chain}
+
+
+def inside(x: Tensor, margin: int) -> Tensor:
+    """Cut a margin off (..., H, W): what was cut out lacks its surroundings there."""
+    return x[..., margin:-margin, margin:-margin]
 
 
 def block_errors(
@@ -177,14 +168,11 @@ def block_errors(
             block = student.get_submodule(name)
             out = block(*x, 1) if hasattr(block, "gru") else block(*x)
             x = [out[0] if isinstance(out, tuple) else out]
-            if (target := sample.get(f"{number}.{name}")) is None:
-                continue
-            mine = x[0]
-            # What was cut lacks its surroundings, so that a margin does not count.
-            if phase.crop and phase.crop in target.shape[-2:]:
-                inside = (..., slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
-                mine, target = mine[inside], target[inside]
-            errors[name] = map_error(mine, target)
+            target = sample.get(f"{number}.{name}")
+            if target is not None:
+                cut = phase.crop and phase.crop in target.shape[-2:]
+                pair = (inside(each, _MARGIN) if cut else each for each in (*x, target))
+                errors[name] = map_error(*pair)
     return errors
 
 

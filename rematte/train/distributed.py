@@ -49,7 +49,7 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here.
 
-        A process that left right after its last exchange was once seen to abort: gloo's
+        One that left right after its last exchange was once seen to abort: gloo's
         thread may still hold that exchange's tensors while the interpreter ends.
         """
         if self.world > 1:

@@ -1,4 +1,4 @@
-"""Learning the guided filter from crops of edges at full size. Knows no files."""
+"""Learning the guided filter from crops of edges at full size."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from rematte.network.guided_filter import FastGuidedFilter, refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.blocks import capture
+from rematte.train.blocks import capture, inside
 from rematte.train.edges import cut_crops
 from rematte.train.extras import Sample
 from rematte.train.recipe import Phase
@@ -39,18 +39,16 @@ def filter_examples(
     picture = shrink(src, ratio)
     if min(picture.shape[-2:]) < phase.crop:
         return None
-    with torch.no_grad():
-        fgr, pha = sample["fgr"][:, -1], sample["pha"][:, -1]
-        if not sample["coloured"].item():
-            fgr, pha = (x[:, -1] for x in teacher(_still(src))[:2])
-        hidden = last_map(student, _still(picture))
-        coarse = student.project_mat(hidden)
+    fgr, pha = sample["fgr"][:, -1], sample["pha"][:, -1]
+    if not sample["coloured"].item():
+        fgr, pha = (x[:, -1] for x in teacher(_still(src))[:2])
+    hidden = last_map(student, _still(picture))
+    coarse = student.project_mat(hidden)
     if abs(float(coarse[:, 3:].clamp(0, 1).mean() - pha.mean())) > _LOST:
         return None
     maps = {
-        "src": (src[0], 1), "fgr": (fgr[0], 1), "pha": (pha[0], 1),
-        "picture": (picture[0], scale), "coarse": (coarse[0], scale),
-        "hidden": (hidden[0], scale),
+        "src": src[0], "fgr": fgr[0], "pha": pha[0], "picture": picture[0],
+        "coarse": coarse[0], "hidden": hidden[0],
     }  # fmt: skip
     return cut_crops(maps, pha[0, 0], phase.crop * scale, scale, rng)
 
@@ -64,8 +62,7 @@ def last_map(network: MattingNetwork, src: Tensor) -> Tensor:
     with capture(network, ["project_mat"]) as seen:
         network(src)
     ((hidden,), _) = seen["project_mat"]
-    last: Tensor = hidden.unflatten(0, src.shape[:2])[:, -1]
-    return last
+    return hidden.unflatten(0, src.shape[:2])[:, -1]  # type: ignore[no-any-return]
 
 
 def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
@@ -74,8 +71,7 @@ def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
     out = refine(sample["src"], *maps)
     # What lies beyond a crop would have reached two pixels of the small size.
     edge = 2 * math.ceil(sample["src"].shape[-1] / sample["picture"].shape[-1])
-    inside = (..., slice(edge, -edge), slice(edge, -edge))
-    pha, true = out[:, 3:].clamp(0, 1)[inside], sample["pha"][inside]
+    pha, true = inside(out[:, 3:].clamp(0, 1), edge), inside(sample["pha"], edge)
     mine, theirs = _slopes(pha), _slopes(true)
     long, right = ((x.square().sum(1) + 1e-8).sqrt() for x in (mine, theirs))
     wrong = (sample["src"] + out[:, :3]).clamp(0, 1) - sample["fgr"]
@@ -83,7 +79,7 @@ def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
         (long - right).square(),
         (mine - theirs).square().sum(1),
         (pha - true).abs(),
-        (wrong[inside] * (true > 0)).abs(),
+        (inside(wrong, edge) * (true > 0)).abs(),
     )
     return torch.stack([part.flatten(1).mean(1) for part in parts], 1)
 

@@ -12,14 +12,10 @@ LOG = "log.jsonl"
 
 
 class Journal:
-    """The log of a run.
+    """The log of a run in the folder `out`, which is made; None writes nothing.
 
-    Args:
-        out: Folder of the run, which is made; None writes nothing.
-        progress: Whether to write to stderr: a bar on a terminal, lines elsewhere.
-
-    Raises:
-        OutputError: If the folder cannot be made.
+    With `progress`, stderr gets a bar if it is a terminal, and lines if not. An
+    `OutputError` says that something cannot be written.
     """
 
     def __init__(self, out: Path | None, progress: bool) -> None:
@@ -44,21 +40,21 @@ class Journal:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Add a line to the log; an `OutputError` if it cannot be written."""
+        """Add a line to the log."""
         if self.out is None:
             return
-        path = self.out / LOG
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with (self.out / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error})") from error
+            problem = f"{self.out / LOG} cannot be written ({error})"
+            raise OutputError(problem) from error
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
         if self._lines and shown:
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
             self.note(f"{line.get('phase', '')} step {step}: {values}")
-        if self._board is not None:
-            for name, value in shown.items():
+        for name, value in shown.items():
+            if self._board is not None:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:

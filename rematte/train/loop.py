@@ -1,10 +1,9 @@
 """The training loop: one for all recipes, devices and numbers of processes.
 
 A step runs each pass of the batch forward and backward, then steps the optimiser once
-on the sum of the gradients. A checkpoint holds all that the next step depends on, so
-that a run that was stopped and resumed equals an unbroken one: bit for bit on a CPU
-with one thread. With more threads torch's own sums differ in their last bits even
-between two unbroken runs.
+on the sum of the gradients. A checkpoint holds all that the next step depends on, so a
+resumed run equals an unbroken one: bit for bit on a CPU with one thread. With more,
+torch's own sums differ in their last bits.
 """
 
 import copy
@@ -122,16 +121,15 @@ class _Run:
         found = index(recipe.data)
         self.trained, self.kept = found.split(recipe.data.held_out)
         torch.manual_seed(recipe.run.seed)
-        model = recipe.model
         if extras.network:
             made = extras.network()
         elif there:
-            made = MattingNetwork(model.variant, model.refiner)
+            made = MattingNetwork(recipe.model.variant, recipe.model.refiner)
         else:
             made = setup.start_network(recipe, self._clips())
         self.network = setup.channels_last(made.to(self.device))
         self.teacher: MattingNetwork | None = None
-        if model.teacher:
+        if recipe.model.teacher:
             self.teacher = setup.channels_last(setup.load_teacher(recipe, self.device))
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
@@ -141,20 +139,20 @@ class _Run:
         self.first: dict[str, Tensor] | None = None
         self._loaded: dict[str, Any] = self._load() if there else {}
         self.journal = Journal(self.out if self.main else None, progress)
-        counts: dict[str, Any] = {k: len(items) for k, items in self.trained.kinds()}
+        line: dict[str, Any] = {"begin": self.total, "device": str(self.device)}
+        line |= {kind: len(items) for kind, items in self.trained.kinds()}
         held = {kind: len(items) for kind, items in self.kept.kinds() if items}
-        counts |= {"held_out": held, "unused": found.unused}
-        begin = {"begin": self.total, "device": str(self.device)}
-        self.journal.write(begin | counts, self.total)
+        line |= {"held_out": held, "unused": found.unused}
+        self.journal.write(line, self.total)
         for text in found.unused:
             self.journal.note(f"not used: {text}")
 
     def _clips(self) -> Iterator[Tensor]:
         """Yield clips of the first phase, on which a wider network is cut down."""
-        run, first = self.recipe.run, self.recipe.phase[0]
+        recipe, first = self.recipe, self.recipe.phase[0]
         single = dataclasses.replace(first, batch=1)
-        drawn = Batches(self.trained, single, self.recipe.augment, (run.seed,), 0)
-        for batch in load(drawn, range(_CUT_ON), run.workers):
+        drawn = Batches(self.trained, single, recipe.augment, (recipe.run.seed,), 0)
+        for batch in load(drawn, range(_CUT_ON), recipe.run.workers):
             yield batch[first.kind]["src"]
 
     @property
@@ -167,7 +165,11 @@ class _Run:
         phase = self._prepare(self.recipe.phase[self.phase_at])
         terms = self._learn(phase, stop) if phase.steps else {}
         if self.step == phase.steps:
-            self._end(phase)
+            if self.first is not None:  # back to `way` of the way from the start
+                for network in (self.network, self.mean):
+                    _move(network, self.first, 1 - phase.way)
+            self.phase_at, self.step = self.phase_at + 1, 0
+            self.first, self.best = None, None
         self._save(terms)
 
     def _learn(self, phase: Phase, stop: Stop) -> dict[str, Tensor]:
@@ -205,20 +207,12 @@ class _Run:
                 self._validate(phase, validation)
         return terms
 
-    def _end(self, phase: Phase) -> None:
-        """Go back to `way` of the way from the first weights, and to the next phase."""
-        if self.first is not None:
-            for network in (self.network, self.mean):
-                _move(network, self.first, 1 - phase.way)
-        self.phase_at, self.step = self.phase_at + 1, 0
-        self.first, self.best = None, None
-
     def _prepare(self, phase: Phase) -> Phase:
         """Make passes, optimiser and scaler; return the phase as the device runs it."""
         if self.device.type == "cpu" and phase.precision == "float16":
             phase = dataclasses.replace(phase, precision="float32")
-            slow = "float32, since float16 is far slower on a CPU"
-            self.journal.note(f"{phase.name}: {slow}")
+            note = f"{phase.name}: float32, since float16 is far slower on a CPU"
+            self.journal.note(note)
         if phase.batch_norm and self.processes.world > 1:
             self.network = self.processes.synchronise(self.network)
         self.network.train(phase.batch_norm)
@@ -251,18 +245,21 @@ class _Run:
         key, rank = (self.recipe.run.seed, self.phase_at), self.processes.rank
         how, more = self.recipe.augment, self.extras.augment
         steps = range(self.step * phase.accumulate, phase.steps * phase.accumulate)
-        single = dataclasses.replace(phase, batch=1) if phase.examples else phase
-        drawn = Batches(self.trained, single, how, key, rank, more)
         if not phase.examples:
+            drawn = Batches(self.trained, phase, how, key, rank, more)
             passes: Any = getattr(self.passes, "module", self.passes)
             return self._load_batches(drawn, steps, passes)
+        single = dataclasses.replace(phase, batch=1)
+        drawn = Batches(self.trained, single, how, key, rank, more)
         # Some are computed by the part that learns, so a resumed phase goes back.
         start = copy.deepcopy(self.network)
         start.load_state_dict(self.first or {})
-        passes = Passes(start, self.teacher, phase)
+        samples = self._load_batches(
+            drawn, range(phase.examples), Passes(start, self.teacher, phase)
+        )
         bar = tqdm(
-            self._load_batches(drawn, range(phase.examples), passes), "examples",
-            phase.examples, disable=not self.journal.bar, leave=False,
+            samples, "examples", phase.examples, disable=not self.journal.bar,
+            leave=False,
         )  # fmt: skip
         examples = Examples(batch[phase.kind] for batch in bar)
         if not len(examples):
@@ -272,15 +269,11 @@ class _Run:
                 "find the people in them"
             )
         if phase.kind == "filter":
-            few = [examples.draw(np.random.default_rng(at), 8) for at in range(8)]
-            few = [on_device(each, self.device) for each in few]
-            scale_steps(self.optimizer, self.network.refiner, few)
-
-        def draw(at: int) -> Batch:
-            rng = np.random.default_rng((*key, at, 4, rank))
-            return {phase.kind: examples.draw(rng, phase.batch)}
-
-        return map(draw, steps)
+            few = (examples.draw(np.random.default_rng(at), 8) for at in range(8))
+            moved = [on_device(each, self.device) for each in few]
+            scale_steps(self.optimizer, self.network.refiner, moved)
+        rngs = (np.random.default_rng((*key, at, 4, rank)) for at in steps)
+        return ({phase.kind: examples.draw(rng, phase.batch)} for rng in rngs)
 
     def _load_batches(
         self, batches: Batches, steps: range, passes: Any

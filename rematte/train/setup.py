@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rematte.errors import InputError, WeightsError
 from rematte.network.encoders import MobileNetV3Encoder
@@ -27,26 +27,22 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
         InputError: If the weights do not fit the network.
         WeightsError: If they are not here and cannot be fetched.
     """
-    model = recipe.model
+    variant, start = recipe.model.variant, recipe.model.start
     try:
-        network = MattingNetwork(
-            model.variant, model.refiner, model.start == "imagenet"
-        )
+        network = MattingNetwork(variant, recipe.model.refiner, start == "imagenet")
     except OSError as error:  # URLError is one
         raise WeightsError(
-            f"model.start imagenet: the encoder of {model.variant} cannot be "
-            f"fetched ({error}); fetch it where there is a network, or set "
-            "model.start to weights or to nothing"
+            f"model.start imagenet: the encoder of {variant} cannot be fetched "
+            f"({error}); fetch it where there is a network, or set model.start to "
+            "weights or to nothing"
         ) from error
-    if model.start in ("", "imagenet"):
+    if start in ("", "imagenet"):
         return network
-    fast = model.variant == "mobilenetv3_fast"
-    loaded = (
-        load_network(model.start) if fast else load_model(model.start, model.variant)
-    )
+    fast = variant == "mobilenetv3_fast"
+    loaded = load_network(start) if fast else load_model(start, variant)
     if fast and not isinstance(loaded.backbone, MobileNetV3Encoder):
         raise InputError(
-            f"model.start {model.start} is neither a {model.variant} nor a mobilenetv3"
+            f"model.start {start} is neither a {variant} nor a mobilenetv3"
         )
     if fast and not isinstance(loaded.decoder.decode0, ShuffleBlock):
         cut_down(network, channels_last(loaded), clips)
@@ -54,16 +50,12 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     # Another refiner starts from random weights; everything else must fit.
     missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
     if any(not key.startswith("refiner.") for key in missing):
-        raise InputError(f"model.start {model.start} does not hold {missing[0]}")
+        raise InputError(f"model.start {start} does not hold {missing[0]}")
     return network
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
-    """Load the teacher and check that its maps fit the phases that match them.
-
-    Raises:
-        InputError: If it is of another variant than such a phase needs.
-    """
+    """Load the teacher; `InputError` if a phase needs one of the network's variant."""
     name, variant = recipe.model.teacher, recipe.model.variant
     teacher = load_network(name, device=device).requires_grad_(False)
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (variant != "resnet50")
@@ -86,10 +78,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group parameters by learning rate, and freeze those with rate 0.
 
-    `only` names the modules that learn; all do if it is empty.
-
-    Raises:
-        ValueError: If no parameter is left.
+    `only` names the modules that learn; all do if it is empty. A `ValueError` says that
+    none is left.
     """
     first, *backbone = network.backbone.parameters()
     decoder = network.decoder, network.project_mat, network.project_seg
@@ -107,8 +97,7 @@ def parameter_groups(
     for parameters, rate in parts:
         chosen = [p for p in parameters if rate > 0 and id(p) in learning]
         if chosen:
-            for parameter in chosen:
-                parameter.requires_grad_(True)
+            nn.ParameterList(chosen).requires_grad_(True)
             groups.append({"params": chosen, "lr": rate, "base": rate})
     if not groups:
         raise ValueError(
