@@ -82,7 +82,7 @@ def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
 def motion(
     rng: Generator, frames: int, scale: tuple[float, float], how: Augment
 ) -> Floats:
-    """Draw affine matrices (T, 3, 3) from an output of height 1 to source, from centres.
+    """Draw affine matrices (T, 3, 3) from the output, of height 1, to the source.
 
     `scale` is the least and most static enlargement. One below 1 keeps the lower edge
     where it is, so that people cut off there do not float.

@@ -5,6 +5,7 @@ of workers, and gets the batches of an unbroken one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,9 @@ def _pick(rng: Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def _clips_and_stills(items: Iterable[Item]) -> tuple[list[Item], list[Item]]:
-    parted: tuple[list[Item], list[Item]] = ([], [])
-    for item in items:
-        parted[item.media.frames == 1].append(item)
-    return parted
+def _clips_and_stills(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    clips = [item for item in items if item.media.frames > 1]
+    return clips, [item for item in items if item.media.frames == 1]
 
 
 def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
@@ -115,14 +114,6 @@ def plain_sample(
     pha = torch.zeros_like(x[:, :1]) if item.alpha is None else x[:, 3:].clamp(0, 1)
     src = augment.vary_frames(x[:, :3], how, rng)
     return {"src": src, "pha": pha, "mask": pha.round()}
-
-
-def masked_sample(
-    index: Index, rng: Generator, how: Augment, frames: int, size: Size,
-    items: Sequence[Item],
-) -> Sample:  # fmt: skip
-    """Make a `plain_sample` of one of some items."""
-    return plain_sample(_pick(rng, items), rng, how, frames, size)
 
 
 def native_sample(item: Item, rng: Generator, how: Augment, frames: int) -> Tensor:
@@ -248,41 +239,41 @@ class Batches(Dataset[Batch | InputError]):
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step: the tensors of each pass."""
-        phase, count = self.phase, self.phase.batch
+        phase, index, count = self.phase, self.index, self.phase.batch
+        masks: Sequence[Item] = index.masks
         rng = np.random.default_rng((*self.key, step))
         # Examples of few sizes fill batches; see `Examples.draw`.
         shape = _draw(rng, phase, _COARSE_GRID if phase.examples else _GRID)
+
+        def masked(rng: Generator, *rest: Any) -> Sample:
+            return plain_sample(_pick(rng, masks), rng, *rest)
+
         if phase.kind == "segmentation":
-            masks = self.index.masks
-            return {
-                phase.kind: self._stack(step, 2, count, masked_sample, shape, masks)
-            }
+            return {phase.kind: self._stack(step, 2, count, masked, shape)}
         if phase.kind != "matting":
-            return {
-                phase.kind: self._stack(step, 0, count, distill_sample, shape, phase)
-            }
-        batch = {"matting": self._stack(step, 0, count, matte_sample, shape)}
+            make = partial(distill_sample, index, phase=phase)
+            return {phase.kind: self._stack(step, 0, count, make, shape)}
+        composite = partial(matte_sample, index)
+        batch = {"matting": self._stack(step, 0, count, composite, shape)}
         if phase.high is not None:
             large = _draw(rng, phase.high, _GRID)
-            batch["high"] = self._stack(step, 1, count, matte_sample, large)
+            batch["high"] = self._stack(step, 1, count, composite, large)
         if phase.segmentation:
             # Clips and images in turn; T images make T clips of one frame.
-            clips, stills = _clips_and_stills(self.index.masks)
-            if step % 2 or not clips:
-                count, shape, clips = count * shape[0], (1, shape[1]), stills or clips
-            made = self._stack(step, 2, count, masked_sample, shape, clips)
-            batch["segmentation"] = made
+            masks, stills = _clips_and_stills(masks)
+            if step % 2 or not masks:
+                count, shape, masks = count * shape[0], (1, shape[1]), stills or masks
+            batch["segmentation"] = self._stack(step, 2, count, masked, shape)
         return batch
 
     def _stack(
-        self, step: int, part: int, count: int, make: Any, shape: tuple[int, Size],
-        *rest: object,
-    ) -> Sample:  # fmt: skip
-        """Make samples with a generator each, and stack them."""
+        self, step: int, part: int, count: int, make: Any, shape: tuple[int, Size]
+    ) -> Sample:
         samples = []
         for number in range(count):
+            # Each sample has a generator of its own.
             rng = np.random.default_rng((*self.key, step, part, self.rank, number))
-            sample = make(self.index, rng, self.how, *shape, *rest)
+            sample = make(rng, self.how, *shape)
             samples.append(self.more(sample, rng) if self.more else sample)
         return stack(samples)
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,16 +94,13 @@ class Index:
 
     def split(self, held_out: float) -> tuple["Index", "Index"]:
         """Split into training and held-out items, by a hash of their names."""
-        limit = held_out * 10_000
-        parts: list[dict[str, Any]] = [{}, {}]
-        for kind, items in self.kinds():
-            for kept in (False, True):
-                parts[kept][kind] = tuple(
-                    item
-                    for item in items
-                    if kept == (zlib.crc32(item.name.encode()) % 10_000 < limit)
-                )
-        return Index(**parts[0]), Index(**parts[1])
+
+        def kept(item: Item) -> bool:
+            return zlib.crc32(item.name.encode()) % 10_000 < held_out * 10_000
+
+        left: Any = {kind: tuple(filterfalse(kept, i)) for kind, i in self.kinds()}
+        held: Any = {kind: tuple(filter(kept, i)) for kind, i in self.kinds()}
+        return Index(**left), Index(**held)
 
 
 KINDS = tuple(field.name for field in fields(Index) if field.name != "unused")

@@ -1,9 +1,9 @@
 """Learning from crops of edges, on maps that the rest of the network gives.
 
-The encoder decides what a person is. The decoder's last two blocks decide where the
-edge lies: they learn here in phases of kind edges. In those of kind sequences, all of
-the decoder but its deepest block learns, with its recurrence, from alpha and colour
-alone, so that its channels may be fewer than the teacher's.
+The encoder decides what a person is, and the decoder's last two blocks where the edge
+lies: these learn in phases of kind edges. In those of kind sequences, all of the
+decoder but its deepest block learns, with its recurrence, from alpha and colour alone,
+so that its channels may be fewer than the teacher's.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import stack
 from rematte.train.blocks import capture, last_frame
-from rematte.train.extras import Sample
+from rematte.train.extras import Sample, Terms
 from rematte.train.losses import DISTILLED, map_error, output_terms
 from rematte.train.recipe import CROPPED, Phase
 
@@ -37,15 +37,13 @@ def cut_crops(
     """Cut the same squares out of maps, most of them where alpha has edges.
 
     Args:
-        maps: (..., H / step, W / step) each, with a step of its own.
+        maps: (..., H / step, W / step) each, with a step of its own. The result is
+            (FROM_EACH, ..., side / step, side / step).
         alpha: (H, W) in [0, 1].
         side: Height and width of a crop [pixels].
         unit: What its row and column are multiples of [pixels].
         rng: Random generator for the places.
         margin: Pixels that a network looks around; adds "seen", see `seen_whole`.
-
-    Returns:
-        (FROM_EACH, ..., side / step, side / step) each.
     """
     edge = (alpha > 0.02) & (alpha < 0.98)
     most = [max(0, length - side) // unit for length in alpha.shape]
@@ -105,11 +103,8 @@ def end_examples(
 ) -> Sample | None:  # fmt: skip
     """Compute what the decoder's last two blocks get and are to give in crops.
 
-    What comes before the blocks is the student's own; the teacher labels what has no
-    true alpha.
-
-    Returns:
-        Crops of the last frame of one clip; None if it is smaller than a crop.
+    They are of the last frame of one clip; None if it is smaller than a crop. What
+    comes before the blocks is the student's; the teacher labels what has no true alpha.
     """
     src = sample["src"]
     if min(src.shape[-2:]) < phase.crop:
@@ -131,9 +126,7 @@ def end_examples(
     return crops | {"known": sample["coloured"][:, 0].expand(FROM_EACH, -1, -1, -1)}
 
 
-def end_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def end_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the error of the decoder's last two blocks in alpha and colour.
 
     Where alpha is exact, its slopes count too. Where it is the teacher's, so do the
@@ -167,11 +160,7 @@ def sequence_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample:  # fmt: skip
-    """Compute what the blocks get and are to give in crops of all frames of a clip.
-
-    Returns:
-        (N, T, C, h, w) each.
-    """
+    """Compute what blocks get and are to give in crops of a clip, (N, T, C, h, w)."""
     src, unit = sample["src"], CROPPED["sequences"]
     with capture(teacher, BLOCKS) as seen:
         teacher(src)
@@ -181,9 +170,7 @@ def sequence_examples(
     return cut_crops(maps, target[-1, 3], phase.crop, unit, rng, _AROUND)
 
 
-def sequence_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def sequence_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the terms whose sum is the error in alpha and colour."""
     count = sample["src"].shape[:2]
     flat = {name: each.flatten(0, 1) for name, each in sample.items()}

@@ -12,7 +12,7 @@ from rematte.network.guided_filter import FastGuidedFilter, refine, shrink
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.blocks import capture, inside
 from rematte.train.edges import cut_crops
-from rematte.train.extras import Sample
+from rematte.train.extras import Sample, Terms
 from rematte.train.recipe import Phase
 
 _WARM = 3  # times that a picture is shown, so that the recurrent state settles
@@ -28,11 +28,8 @@ def filter_examples(
 ) -> Sample | None:  # fmt: skip
     """Compute what the guided filter gets and is to give in crops of one picture.
 
-    The coarse output is the student's own; the teacher labels what has no true alpha,
-    at full size.
-
-    Returns:
-        Crops; None if the picture is too small or its person was not found.
+    The coarse output is the student's; the teacher labels what has no true alpha, at
+    full size. The result is None if the picture is too small or nobody was found.
     """
     ratio = phase.ratio[int(rng.integers(2))]
     src, scale = sample["src"][:, -1], round(1 / ratio)
@@ -93,12 +90,10 @@ def _slopes(x: Tensor) -> Tensor:
     return F.conv2d(x, torch.stack([across, across.T])[:, None])
 
 
-def filter_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def filter_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the error of the guided filter in units of the fast guided filter's.
 
-    That has nothing to learn. Otherwise the hardest crops would be all that counts.
+    That has nothing to learn. Otherwise only the hardest crops would count.
     """
     with torch.no_grad():
         fast = filter_parts(FastGuidedFilter(16), sample)
@@ -110,14 +105,11 @@ def filter_errors(
 
 @torch.no_grad()
 def input_sizes(refiner: nn.Module, samples: Sequence[Sample]) -> Tensor:
-    """Measure the root mean square of each input of the filter's first convolution.
+    """Measure the root mean square of the first convolution's inputs, (1, C, 1, 1).
 
     Variances and covariances are a hundredth of the decoder's features. They need
     weights of a hundred, where an optimiser with a step of its own size does not arrive
     from one: so each input's weights take steps in units of that input.
-
-    Returns:
-        (1, C, 1, 1).
     """
     squares = []
     for sample in samples:

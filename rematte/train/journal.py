@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rematte.errors import OutputError
+from rematte.video.output_paths import as_output_error
 
 LOG = "log.jsonl"
 
@@ -25,10 +25,8 @@ class Journal:
         self._board: Any = None
         if out is None:
             return
-        try:
+        with as_output_error(out):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"run.out {out}: {error}") from error
         with suppress(ImportError):  # the extra may not be installed
             from torch.utils.tensorboard import SummaryWriter
 
@@ -43,12 +41,9 @@ class Journal:
         """Add a line to the log."""
         if self.out is None:
             return
-        try:
-            with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            problem = f"{self.out / LOG} cannot be written ({error})"
-            raise OutputError(problem) from error
+        path = self.out / LOG
+        with as_output_error(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
         if self._lines and shown:
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -9,6 +9,7 @@ torch's own sums differ in their last bits.
 import copy
 import dataclasses
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from rematte.train import checkpoint, setup
 from rematte.train.batches import Batch, Batches, Examples, load
 from rematte.train.data import index
 from rematte.train.distributed import Processes
-from rematte.train.extras import Extras, Sample
+from rematte.train.extras import Extras, Sample, Terms
 from rematte.train.filter import scale_steps
 from rematte.train.journal import Journal
 from rematte.train.passes import PREPARED, Passes
@@ -172,10 +173,10 @@ class _Run:
             self.first, self.best = None, None
         self._save(terms)
 
-    def _learn(self, phase: Phase, stop: Stop) -> dict[str, Tensor]:
+    def _learn(self, phase: Phase, stop: Stop) -> Terms:
         """Take the steps of a phase, and return the terms of the last one's loss."""
         run, validation = self.recipe.run, None
-        terms: dict[str, Tensor] = {}
+        terms: Terms = {}
         try:
             with stop.abandoning():
                 validation = self._validation(phase)
@@ -288,14 +289,12 @@ class _Run:
                 batch = {kind: sample}
             yield batch
 
-    def _step(
-        self, phase: Phase, batches: Iterator[Batch], stop: Stop
-    ) -> dict[str, Tensor]:
+    def _step(self, phase: Phase, batches: Iterator[Batch], stop: Stop) -> Terms:
         """Train on the batches of one step and return the terms of the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = setup.rate_factor(phase, self.step) * group["base"]
         self.optimizer.zero_grad(set_to_none=True)
-        report: dict[str, Tensor] = {}
+        report: dict[str, Any] = defaultdict(float)
         buffers = [(b, b.clone()) for b in self.network.buffers() if phase.batch_norm]
         try:
             with stop.abandoning():
@@ -305,9 +304,7 @@ class _Run:
                         loss = torch.stack(list(terms.values())).sum()
                         self.scaler.scale(loss / phase.accumulate).backward()
                         for key, term in terms.items():
-                            share = term.detach() / phase.accumulate
-                            before = report.get(f"{name}/{key}", 0.0)
-                            report[f"{name}/{key}"] = before + share
+                            report[f"{name}/{key}"] += term.detach() / phase.accumulate
         except StepAbandonedError:
             for buffer, value in buffers:  # as if the step had not begun
                 buffer.copy_(value)
@@ -323,20 +320,19 @@ class _Run:
         _move(self.mean, self.network.state_dict(), 1 - decay)
         return report
 
-    def _terms(self, phase: Phase, name: str, sample: Sample) -> dict[str, Tensor]:
-        sample = on_device(sample, self.device)
+    def _terms(self, phase: Phase, name: str, sample: Sample) -> Terms:
         ratio = 1.0
         if name == "high" and phase.high is not None:
             ratio = phase.high.ratio
-        elif name == "distill" and phase.ratio != (1.0, 1.0):
+        elif name == "distill":
             key = (self.recipe.run.seed, self.phase_at, self.step)
             ratio = float(np.random.default_rng(key).uniform(*phase.ratio))
         dtype: torch.dtype = getattr(torch, phase.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            terms: dict[str, Tensor] = self.passes(name, sample, ratio)
-        return terms
+            moved = on_device(sample, self.device)
+            return self.passes(name, moved, ratio)  # type: ignore[no-any-return]
 
-    def _report(self, phase: Phase, terms: dict[str, Tensor], seconds: float) -> float:
+    def _report(self, phase: Phase, terms: Terms, seconds: float) -> float:
         values = {name: float(value) for name, value in terms.items()}
         loss = sum(value for name, value in values.items() if name != "norm")
         line = {"step": self.total, "phase": phase.name, "at": self.step, "loss": loss}
@@ -358,10 +354,8 @@ class _Run:
         errors = [v for name, v in figures.items() if name.endswith("error")]
         value = figures.get("held_out_loss", sum(errors))
         if figures and (self.best is None or value <= self.best):
-            self.best = value
-            checkpoint.write_weights(
-                self.out / checkpoint.BEST, self.recipe, self.mean, self._facts()
-            )
+            self.best, path = value, self.out / checkpoint.BEST
+            checkpoint.write_weights(path, self.recipe, self.mean, self._facts())
 
     def _facts(self) -> dict[str, str]:
         """Give the facts that are written into the weights."""
@@ -371,11 +365,10 @@ class _Run:
             "held_out_alpha_error": str(self.error if self.honest else "not measured"),
         }
 
-    def _save(self, terms: dict[str, Tensor]) -> None:
+    def _save(self, terms: Terms) -> None:
         """Write a checkpoint, unless the loss is no longer finite."""
-        if not all(bool(value.isfinite()) for value in terms.values()) and not (
-            self.scaler.is_enabled()  # it skips such steps
-        ):
+        finite = all(bool(value.isfinite()) for value in terms.values())
+        if not finite and not self.scaler.is_enabled():  # it skips such steps
             raise ValueError(
                 f"the loss is not finite at step {self.total}; the checkpoint before "
                 "it was saved: lower phase.*.rates, or set precision to float32"

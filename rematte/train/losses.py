@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rematte.train.extras import Terms
+
 LEVELS = 5
 Factors = tuple[int, int, int, int, int]
 # Factors of L1, pyramid and temporal loss of alpha, L1 and temporal loss of foreground.
@@ -69,7 +71,7 @@ def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
 
 def output_terms(
     fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor, factors: Factors
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the terms of foreground and alpha, (B, T, C, H, W) each, whose sum counts.
 
     `factors` are `PUBLISHED` or `DISTILLED`.
@@ -83,9 +85,7 @@ def output_terms(
     }
 
 
-def matting_loss(
-    fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor
-) -> dict[str, Tensor]:
+def matting_loss(fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor) -> Terms:
     """Return the published terms; the foreground counts where the true alpha is not 0.
 
     The mean is over all pixels, so that much background weighs little.

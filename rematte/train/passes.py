@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import blocks, edges, filter
-from rematte.train.extras import Loss, Sample
+from rematte.train.extras import Loss, Sample, Terms
 from rematte.train.losses import DISTILLED, map_error, matting_loss, output_terms
 from rematte.train.recipe import Phase
 
@@ -47,7 +47,7 @@ def _segmentation_examples(
 
 def _segmentation_errors(
     student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+) -> Terms:
     logits = student.project_seg(sample["hidden"])
     return {phase.kind: F.binary_cross_entropy_with_logits(logits, sample["mask"])}
 
@@ -102,7 +102,7 @@ class Passes(nn.Module):
         examples, _ = PREPARED[self.phase.kind]
         return examples(self.network, self.teacher, sample, self.phase, rng)
 
-    def forward(self, name: str, sample: Sample, ratio: float) -> dict[str, Tensor]:
+    def forward(self, name: str, sample: Sample, ratio: float) -> Terms:
         """Return the terms whose sum is the loss of the pass `name`."""
         network, teacher, phase = self.network, self.teacher, self.phase
         if phase.kind in PREPARED:
@@ -119,9 +119,7 @@ class Passes(nn.Module):
         terms = matting_loss(fgr, pha, sample["fgr"], sample["pha"])
         return terms | (self.loss(fgr, pha, sample) if self.loss else {})
 
-    def _distill(
-        self, student: MattingNetwork, sample: Sample, ratio: float
-    ) -> dict[str, Tensor]:
+    def _distill(self, student: MattingNetwork, sample: Sample, ratio: float) -> Terms:
         """Return the terms of the student's error against the teacher, end to end.
 
         They are `output_terms` and, at ratio 1 and in networks of one kind, the mean

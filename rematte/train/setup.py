@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rematte.errors import InputError, WeightsError
 from rematte.network.encoders import MobileNetV3Encoder
@@ -96,8 +96,9 @@ def parameter_groups(
     groups = []
     for parameters, rate in parts:
         chosen = [p for p in parameters if rate > 0 and id(p) in learning]
+        for parameter in chosen:
+            parameter.requires_grad_(True)
         if chosen:
-            nn.ParameterList(chosen).requires_grad_(True)
             groups.append({"params": chosen, "lr": rate, "base": rate})
     if not groups:
         raise ValueError(
@@ -107,27 +108,22 @@ def parameter_groups(
 
 
 def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Make the optimiser of a phase.
-
-    Raises:
-        InputError: If its package is not installed.
+    """Make the optimiser of a phase; an `InputError` if its package is not installed.
 
     Source:
         Vyas et al., SOAP: Improving and Stabilizing Shampoo using Adam, 2024. Channels
         of a map go up and down together, and Adam, which looks at each weight alone, is
         slow then.
     """
-    if phase.optimizer == "soap":
-        try:
-            from pytorch_optimizer import SOAP
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"optimizer soap of phase {phase.name} needs {error.name}: pip install "
-                "'rematte[train]'"
-            ) from error
-        return SOAP(groups, weight_decay=0.0)
-    adam = phase.optimizer == "adam"
-    return torch.optim.Adam(groups) if adam else torch.optim.AdamW(groups)
+    if phase.optimizer != "soap":
+        adam = phase.optimizer == "adam"
+        return torch.optim.Adam(groups) if adam else torch.optim.AdamW(groups)
+    try:
+        from pytorch_optimizer import SOAP
+    except ModuleNotFoundError as error:
+        needed = f"needs {error.name}: pip install 'rematte[train]'"
+        raise InputError(f"optimizer soap of phase {phase.name} {needed}") from error
+    return SOAP(groups, weight_decay=0.0)
 
 
 def rate_factor(phase: Phase, step: int) -> float:

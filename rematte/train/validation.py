@@ -1,5 +1,6 @@
 """Measures a network on pictures that it was not trained on."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rematte.errors import OutputError
 from rematte.train.batches import Batches, Examples, missing
 from rematte.train.data import Index
 from rematte.train.extras import Sample
 from rematte.train.passes import PREPARED, Passes, grafted
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
+from rematte.video.output_paths import as_output_error, write_whole
 
 _GREEN = (0.47, 1.0, 0.61)
 
@@ -33,10 +34,7 @@ def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
 
 
 class Validation:
-    """The held-out clips of a phase, and what its blocks are to give for them.
-
-    `index` holds the pictures, and `passes` the network that is measured.
-    """
+    """The held-out clips of a phase, and what its blocks are to give for them."""
 
     def __init__(
         self, recipe: Recipe, index: Index, passes: Passes, device: torch.device
@@ -106,9 +104,8 @@ def on_device(sample: Sample, device: torch.device) -> Sample:
 def save_sheet(sheet: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] as a PNG; `OutputError` if it cannot be written."""
     pixels: Any = sheet.mul(255).round().byte().movedim(0, -1).cpu().numpy()
-    try:
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written ({error})") from error
+    write_whole(path, png.getvalue())
