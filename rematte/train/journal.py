@@ -20,8 +20,7 @@ class Journal:
 
     def __init__(self, out: Path | None, progress: bool) -> None:
         self.out = out
-        self.bar = progress and sys.stderr.isatty()
-        self._lines = progress and not self.bar
+        self._progress, self.bar = progress, progress and sys.stderr.isatty()
         self._board: Any = None
         if out is None:
             return
@@ -34,7 +33,7 @@ class Journal:
 
     def note(self, text: str) -> None:
         """Write one line to stderr."""
-        if self.bar or self._lines:
+        if self._progress:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
@@ -45,7 +44,7 @@ class Journal:
         with as_output_error(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
-        if self._lines and shown:
+        if shown and not self.bar:  # `note` shows it if anything is to be shown
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
             self.note(f"{line.get('phase', '')} step {step}: {values}")
         for name, value in shown.items():

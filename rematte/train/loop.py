@@ -214,8 +214,9 @@ class _Run:
             phase = dataclasses.replace(phase, precision="float32")
             note = f"{phase.name}: float32, since float16 is far slower on a CPU"
             self.journal.note(note)
-        if phase.batch_norm and self.processes.world > 1:
-            self.network = self.processes.synchronise(self.network)
+        if phase.batch_norm and self.processes.world > 1 and self.device.type == "cuda":
+            # Statistics over all GPUs; on a CPU, each process keeps its own.
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.network.train(phase.batch_norm)
         passes = Passes(self.network, self.teacher, phase, self.extras.loss)
         groups = setup.parameter_groups(self.network, phase.rates, passes.learning())
