@@ -247,22 +247,17 @@ class _Run:
         key, rank = (self.recipe.run.seed, self.phase_at), self.processes.rank
         how, more = self.recipe.augment, self.extras.augment
         steps = range(self.step * phase.accumulate, phase.steps * phase.accumulate)
+        single = dataclasses.replace(phase, batch=1) if phase.examples else phase
+        drawn = Batches(self.trained, single, how, key, rank, more)
         if not phase.examples:
-            drawn = Batches(self.trained, phase, how, key, rank, more)
             passes: Any = getattr(self.passes, "module", self.passes)
             return self._load_batches(drawn, steps, passes)
-        single = dataclasses.replace(phase, batch=1)
-        drawn = Batches(self.trained, single, how, key, rank, more)
         # Some are computed by the part that learns, so a resumed phase goes back.
         start = copy.deepcopy(self.network)
         start.load_state_dict(self.first or {})
-        samples = self._load_batches(
-            drawn, range(phase.examples), Passes(start, self.teacher, phase)
-        )
-        bar = tqdm(
-            samples, "examples", phase.examples, disable=not self.journal.bar,
-            leave=False,
-        )  # fmt: skip
+        passes, hidden = Passes(start, self.teacher, phase), not self.journal.bar
+        loaded = self._load_batches(drawn, range(phase.examples), passes)
+        bar = tqdm(loaded, "examples", phase.examples, leave=False, disable=hidden)
         examples = Examples(batch[phase.kind] for batch in bar)
         if not len(examples):
             raise InputError(

@@ -37,12 +37,9 @@ def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
 def _segmentation_examples(
     student: MattingNetwork, teacher: None, sample: Sample, phase: Phase, rng: Generator
 ) -> Sample:
-    maps = {
-        "hidden": filter.last_map(student, sample["src"]),
-        "mask": sample["mask"][:, -1],
-    }
+    hidden, mask = filter.last_map(student, sample["src"]), sample["mask"][:, -1]
     # Neighbours are nearly alike, so one in four each way will do.
-    return {name: x[..., ::4, ::4] for name, x in maps.items()}
+    return {"hidden": hidden[..., ::4, ::4], "mask": mask[..., ::4, ::4]}
 
 
 def _segmentation_errors(

@@ -39,7 +39,6 @@ from rematte.train.recipe import (
 )
 from rematte.train.setup import make_optimizer
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
 
 
@@ -262,7 +261,7 @@ def test_the_filter_learns_in_units_of_its_inputs(
 ) -> None:
     monkeypatch.setattr(filter, "_LOST", 1)
     phase = phase_of("filter", crop=48, ratio=(0.25, 0.25))
-    crops = filter.filter_examples(network, network, disc, phase, rng())
+    crops = Passes(network, network, phase).prepare(disc, rng())
     assert crops is not None
     size = filter.input_sizes(network.refiner, [crops])
     weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
@@ -381,7 +380,7 @@ def test_unknown_blocks_are_named(network: MattingNetwork) -> None:
 def test_the_phases_of_a_recipe_reach_every_part(name: str) -> None:
     network = MattingNetwork()
     learned = set()
-    for phase in load_recipe(RECIPES / f"{name}.toml").phase:
+    for phase in load_recipe(name).phase:
         for module in Passes(network, None, phase).learning():
             learned |= {id(p) for p in network.get_submodule(module).parameters()}
     assert learned == {id(p) for p in network.parameters()}
@@ -389,7 +388,7 @@ def test_the_phases_of_a_recipe_reach_every_part(name: str) -> None:
 
 def test_the_fast_recipe_reaches_all_that_is_cut_down() -> None:
     network, learned = MattingNetwork("mobilenetv3_fast"), set()
-    for phase in load_recipe(RECIPES / "fast.toml").phase:
+    for phase in load_recipe("fast").phase:
         learned |= set(Passes(network, None, phase).learning())
     same = {"backbone", "aspp", "decoder.decode4", "decoder.shrink"}
     parts = {f"decoder.{name}" for name, _ in network.decoder.named_children()}

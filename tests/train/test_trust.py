@@ -263,7 +263,7 @@ def test_filmed_frames_keep_their_alpha(filmed: Data) -> None:
 
 def test_fine_tuning_measures_both(filmed: Data, tmp_path: Path) -> None:
     save_file(random_network().state_dict(), tmp_path / "w.safetensors")
-    recipe = load_recipe(Path(__file__).parents[2] / "recipes/finetune.toml")
+    recipe = load_recipe("finetune")
     start = str(tmp_path / "w.safetensors")
     recipe = dataclasses.replace(
         changed(recipe, steps=1, size=(32, 32), batch=1),
