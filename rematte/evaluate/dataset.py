@@ -72,9 +72,6 @@ def find_clips(root: Path) -> dict[str, Source]:
     laid out as one of `STILLS`, each image is one. Any other folder is searched for
     videos, and its subfolders for clips.
 
-    Args:
-        root: A file or folder.
-
     Returns:
         Clips by their path below `root`, without suffix; "" for `root` itself.
 

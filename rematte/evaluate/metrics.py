@@ -1,7 +1,8 @@
 """Metrics of a matte against the true one, as pure functions of numpy arrays.
 
-Alpha and colours are in [0, 1]. `gradient` and `connectivity` need scipy, which the
-extra `evaluate` brings.
+Where nothing else is said, `pred` and `true` are alpha in [0, 1], of one shape, which
+may be any; a `ValueError` says that shapes differ. `gradient` and `connectivity` need
+scipy, which the extra `evaluate` brings.
 """
 
 from typing import Any
@@ -29,10 +30,6 @@ def _ndimage() -> Any:
 def mad(pred: Array, true: Array) -> float:
     """Return the mean absolute difference of alpha, times 1e3.
 
-    Args:
-        pred: Alpha in [0, 1], any shape.
-        true: The same shape.
-
     Source:
         Rhemann et al., A Perceptually Motivated Online Benchmark for Image Matting,
         2009 (as a sum, "SAD"); scaled as in Lin et al. 2021 (arXiv 2108.11515).
@@ -43,10 +40,6 @@ def mad(pred: Array, true: Array) -> float:
 def mse(pred: Array, true: Array) -> float:
     """Return the mean squared difference of alpha, times 1e3.
 
-    Args:
-        pred: Alpha in [0, 1], any shape.
-        true: The same shape.
-
     Source:
         Lin et al. 2021 (arXiv 2108.11515) for the scale.
     """
@@ -55,10 +48,6 @@ def mse(pred: Array, true: Array) -> float:
 
 def sad(pred: Array, true: Array) -> float:
     """Return the sum of absolute differences of alpha, over 1000.
-
-    Args:
-        pred: Alpha in [0, 1], any shape.
-        true: The same shape.
 
     Source:
         Rhemann et al. 2009.
@@ -69,15 +58,10 @@ def sad(pred: Array, true: Array) -> float:
 def gradient(pred: Array, true: Array, normalise: bool = False) -> float:
     """Return the squared differences of gradient magnitudes, summed, over 1000.
 
-    Gradients come from first-order Gaussian derivative filters: sigma 1.4, cut where
-    the Gaussian falls to 1e-2 (9x9 taps), scaled to a sum of squares of 1; pixels at
-    the edge are repeated beyond it.
-
-    Args:
-        pred: Alpha in [0, 1], (H, W).
-        true: The same shape.
-        normalise: Stretch both maps to the range 0 to 1 first, as the published
-            figures of RobustVideoMatting do.
+    Maps are (H, W). Gradients come from first-order Gaussian derivative filters: sigma
+    1.4, cut where the Gaussian falls to 1e-2 (9x9 taps), scaled to a sum of squares of
+    1; pixels at the edge are repeated beyond it. `normalise` stretches both maps to the
+    range 0 to 1 first, as the published figures of RobustVideoMatting do.
 
     Source:
         Rhemann et al. 2009, section 4.
@@ -115,13 +99,9 @@ def connectivity(pred: Array, true: Array) -> float:
     """Return the differences in the connectivity of pixels, summed, over 1000.
 
     At each threshold 0, 0.1 ... 1 the body is the largest 4-connected region that
-    reaches the threshold in both maps. A pixel's level is the last threshold up to
-    which it is in all bodies. Where its alpha exceeds that by 0.15 or more, the
+    reaches the threshold in both maps, (H, W). A pixel's level is the last threshold up
+    to which it is in all bodies. Where its alpha exceeds that by 0.15 or more, the
     difference is subtracted from its connectivity of 1.
-
-    Args:
-        pred: Alpha in [0, 1], (H, W).
-        true: The same shape.
 
     Source:
         Rhemann et al. 2009, section 4, with theta 0.15 and p 1.
@@ -148,11 +128,7 @@ def dtssd(pred: Array, true: Array) -> float:
     """Return how differently alpha changes between frames, times 1e2.
 
     The root of the mean squared difference between the changes of both maps, for each
-    pair of neighbouring frames; then the mean over pairs.
-
-    Args:
-        pred: Alpha in [0, 1], (T, H, W), at least two frames.
-        true: The same shape.
+    pair of neighbouring frames; then the mean over pairs. Maps are (T, H, W).
 
     Raises:
         ValueError: If there are fewer than two frames, or the shapes differ.
@@ -172,7 +148,7 @@ def dtssd(pred: Array, true: Array) -> float:
 def foreground_mse(pred: Array, true: Array, alpha: Array) -> float | None:
     """Return the mean squared difference of foregrounds where alpha > 0, times 1e3.
 
-    Arguments and errors are those of `foreground_mad`.
+    Arguments are those of `foreground_mad`.
 
     Source:
         Lin et al. 2021, section 5.1.
@@ -184,16 +160,8 @@ def foreground_mse(pred: Array, true: Array, alpha: Array) -> float | None:
 def foreground_mad(pred: Array, true: Array, alpha: Array) -> float | None:
     """Return the mean absolute difference of foregrounds where alpha > 0, times 1e3.
 
-    Args:
-        pred: Straight RGB in [0, 1], (..., H, W, 3).
-        true: The same shape.
-        alpha: True alpha, (..., H, W).
-
-    Returns:
-        None if true alpha is 0 everywhere.
-
-    Raises:
-        ValueError: If the shapes differ.
+    `pred` and `true` are straight RGB in [0, 1], (..., H, W, 3), and `alpha` is the
+    true one, (..., H, W). The result is None if that is 0 everywhere.
     """
     seen = _seen_difference(pred, true, alpha)
     return float(np.abs(seen).mean() * 1e3) if len(seen) else None
@@ -210,15 +178,9 @@ def _seen_difference(pred: Array, true: Array, alpha: Array) -> Array:
 
 
 def iou(pred: Array, true: Array, threshold: float = 0.5) -> float | None:
-    """Return the intersection over union of the masks above a threshold.
+    """Return the intersection over union of the masks above a threshold in [0, 1).
 
-    Args:
-        pred: Alpha in [0, 1], any shape.
-        true: The same shape.
-        threshold: In [0, 1).
-
-    Returns:
-        In [0, 1]; None if both masks are empty.
+    It is in [0, 1], or None if both masks are empty.
 
     Source:
         Jaccard, The Distribution of the Flora in the Alpine Zone, 1912.

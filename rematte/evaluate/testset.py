@@ -226,14 +226,7 @@ def _write_clip(
 
 
 def fit_tensor(picture: Tensor, height: int, width: int, fit: str) -> Tensor:
-    """Bring a picture to a size.
-
-    Args:
-        picture: (3, h, w).
-        height: Height of the result [pixels].
-        width: Width of the result [pixels].
-        fit: As in `fit_picture` of `rematte.matting.background`.
-    """
+    """Bring a picture (3, h, w) to a size [pixels]; `fit` is that of `fit_picture`."""
     h, w = picture.shape[-2:]
     size = fitted_size((h, w), (height, width), fit)
     dtype = picture.dtype

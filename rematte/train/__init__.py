@@ -2,10 +2,8 @@
 
 Read it in this order: `recipe` holds every setting; `loop` runs the phases of a
 recipe; `batches` draws what a step sees, with `data` and `augment`; `passes` computes
-the losses of each kind of phase, with `blocks`, `edges`, `filter` and `losses`.
-
-A leaf: it uses the network and the video reader, and nothing of the package uses it but
-the command line, when asked. Needs the extra `train`.
+the losses of each kind of phase, with `blocks`, `edges`, `filter` and `losses`. It
+needs the extra `train`.
 """
 
 from rematte.train.dry_run import dry_run

@@ -1,13 +1,8 @@
 """Varies clips: order of frames, motion, optics, colour, noise; then composites.
 
-All random numbers come from the generator that is passed in, so that the same state
-gives the same clip. Geometry and optics act on foreground, alpha and background alike;
-photometry acts on foreground and background, each alone or both with the same numbers,
-before the composite is made. So the law holds exactly: composite = alpha F +
-(1 - alpha) B. JPEG alone comes after, in the composite only: the network must
-ignore its artefacts.
-
-Knows no files.
+Layers are varied before they are composited, so that this holds exactly: composite =
+alpha F + (1 - alpha) B. JPEG alone comes after, in the composite only: the network must
+ignore its artefacts. All random numbers come from the generator that is passed in.
 
 Source:
     Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
@@ -87,11 +82,10 @@ def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
 def motion(
     rng: Generator, frames: int, scale: tuple[float, float], how: Augment
 ) -> Floats:
-    """Draw affine matrices (T, 3, 3) from output to source, both from their centres.
+    """Draw affine matrices (T, 3, 3) from the output, of height 1, to the source.
 
-    They are for an output of height 1; `warp` applies its size. `scale` is the least
-    and most static enlargement. One below 1 keeps the lower edge where it is, so that
-    people cut off there do not float.
+    `scale` is the least and most static enlargement. One below 1 keeps the lower edge
+    where it is, so that people cut off there do not float.
     """
     size = rng.uniform(*scale)
     aspect = rng.uniform(0.9, 1.1) if how.motion else 1.0
@@ -107,13 +101,12 @@ def motion(
         angle = np.radians(drift(rng, -10, 10, progress))
         shear = np.radians(drift(rng, -5, 5, progress))
         zoom = drift(rng, 0.9, 1.1, progress)
-        moving = np.zeros((frames, 3, 3))
+        moving = np.tile(np.eye(3), (frames, 1, 1))
         moving[:, 0, 0], moving[:, 0, 1] = np.cos(angle), -np.sin(angle + shear)
         moving[:, 1, 0], moving[:, 1, 1] = np.sin(angle), np.cos(angle + shear)
-        moving *= zoom[:, None, None]
-        moving[:, 0, 2] = drift(rng, -0.1, 0.1, progress)
-        moving[:, 1, 2] = drift(rng, -0.1, 0.1, progress)
-        moving[:, 2, 2] = 1
+        moving[:, :2, :2] *= zoom[:, None, None]
+        for axis in (0, 1):
+            moving[:, axis, 2] = drift(rng, -0.1, 0.1, progress)
         matrix = moving @ matrix
     return np.linalg.inv(np.broadcast_to(matrix, (frames, 3, 3)))
 
@@ -122,15 +115,11 @@ def warp(
     x: Tensor, matrices: Floats, size: tuple[int, int], fit: str, padding: str,
     at: float = 0.0,
 ) -> Tensor:  # fmt: skip
-    """Sample a clip (T, C, h, w) through affine matrices.
+    """Sample a clip (T, C, h, w) through the affine matrices (T, 3, 3) of `motion`.
 
-    Args:
-        x: The clip.
-        matrices: (T, 3, 3) of `motion`.
-        size: Height and width of the result.
-        fit: "height" (the source fills the height) or "cover" (all of it).
-        padding: "zeros" or "reflection" beyond the borders.
-        at: Which part of what "cover" crops is seen, from -0.5 to 0.5; 0 is the middle.
+    With `fit` "height" the source fills the height, with "cover" all of the result;
+    `at` is the part of what "cover" crops, from -0.5 to 0.5. Beyond the borders,
+    `padding` is "zeros" or "reflection".
     """
     height, width = size
     step = x.shape[-2] / height  # source pixels per output pixel
@@ -201,14 +190,14 @@ def _smooth(x: Tensor, sigmas: Floats) -> Tensor:
 def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
     """Put foreground (with its alpha), background, or the whole picture out of focus.
 
-    With both, the composite is exactly that of the sharp layers, blurred. Each frame
-    has a standard deviation of the Gaussian of its own [pixels].
+    With both, the composite is exactly that of the sharp layers, blurred. `sigmas` are
+    standard deviations of a Gaussian, one a frame [pixels].
     """
     fgr, pha, bgr = layers
     soft = pha
     if front:
-        cut = _smooth(torch.cat([pha * fgr, pha], 1), sigmas)
-        fgr, soft = straight(cut[:, :3], cut[:, 3:]), cut[:, 3:]
+        colour, soft = _smooth(torch.cat([pha * fgr, pha], 1), sigmas).split([3, 1], 1)
+        fgr = straight(colour, soft)
     if front and back:
         bgr = straight(_smooth((1 - pha) * bgr, sigmas), 1 - soft)
     elif back:
@@ -220,8 +209,7 @@ def sharpen(x: Tensor, factor: float, weight: Tensor) -> Tensor:
     """Scale the difference of each pixel of (T, 3, H, W) to its neighbours.
 
     A factor of 0 softens, 1 changes nothing, 8 is harsh. `weight` (T, 1, H, W) is how
-    much each pixel counts as a neighbour. For a foreground it is alpha: where that is
-    0, there is no colour.
+    much a neighbour counts: for a foreground its alpha, as 0 has no colour.
     """
     mean = F.avg_pool2d(torch.cat([weight * x, weight], 1), 3, 1, 1)
     soft = straight(mean[:, :3], mean[:, 3:])
@@ -258,10 +246,9 @@ def colour_matrices(rng: Generator, frames: int) -> Floats:
     contrast = drift(rng, 0.8, 1.2, progress)[:, None, None]
     saturation = drift(rng, 0.7, 1.3, progress)[:, None, None]
     tint = np.stack([drift(rng, 0.9, 1.1, progress) for _ in range(3)], 1)
-    gray = np.full((3, 3), 1 / 3)
-    matrix = saturation * np.eye(3) + (1 - saturation) * gray
-    matrix = contrast * matrix * tint[:, None, :]
+    matrix = saturation * np.eye(3) + (1 - saturation) * np.full((3, 3), 1 / 3)
     offset = (1 - contrast) / 2 + drift(rng, -0.15, 0.15, progress)[:, None, None]
+    matrix = contrast * matrix * tint[:, None, :]
     return np.concatenate([matrix, np.broadcast_to(offset, (frames, 3, 1))], 2)
 
 
@@ -279,8 +266,7 @@ def film_noise(rng: Generator, x: Tensor) -> Tensor:
     height, width = (max(1, round(side / grain)) for side in x.shape[-2:])
     channels = 1 if rng.random() < 0.5 else 3
     noise = rng.standard_normal((len(x), channels, height, width), np.float32)
-    size = list(x.shape[-2:])
-    spread = F.interpolate(torch.from_numpy(noise), size, mode="bicubic")
+    spread = F.interpolate(torch.from_numpy(noise), x.shape[-2:], mode="bicubic")
     return (strength * spread).expand_as(x)
 
 
@@ -291,15 +277,15 @@ def _photometry(
     if rng.random() < how.sharpness:
         factor = rng.uniform(0, 8)
         pairs = zip(pictures, weights, strict=True)
-        pictures = [sharpen(picture, factor, weight) for picture, weight in pairs]
+        pictures = [sharpen(x, factor, weight) for x, weight in pairs]
     if rng.random() < how.colour:
         matrices = colour_matrices(rng, len(pictures[0]))
-        pictures = [recolour(picture, matrices) for picture in pictures]
+        pictures = [recolour(x, matrices) for x in pictures]
     if rng.random() < how.grayscale:
-        pictures = [p.mean(1, keepdim=True).expand_as(p) for p in pictures]
+        pictures = [x.mean(1, keepdim=True).expand_as(x) for x in pictures]
     if rng.random() < how.noise:
         noise = film_noise(rng, pictures[0])
-        pictures = [(picture + noise).clamp(0, 1) for picture in pictures]
+        pictures = [(x + noise).clamp(0, 1) for x in pictures]
     return pictures
 
 

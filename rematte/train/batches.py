@@ -5,6 +5,7 @@ of workers, and gets the batches of an unbroken one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,7 @@ from rematte.train.recipe import Augment, High, Phase
 
 Batch = dict[str, Sample]
 Size = tuple[int, int]
-_GRID = 16  # pixels, the coarsest scale of the network
-_COARSE_GRID = 64
+_GRID, _COARSE_GRID = 16, 64  # pixels; the first is the network's coarsest scale
 _LONG_SIDE = 512  # pixels; a picture at its own scale is made smaller if it is larger
 _PAN = 16  # pixels that a photo is panned over at most
 _BEHIND = 2  # further people of a composite at most
@@ -60,11 +60,9 @@ def _pick(rng: Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def _clips_and_stills(items: Iterable[Item]) -> tuple[list[Item], list[Item]]:
-    parted: tuple[list[Item], list[Item]] = ([], [])
-    for item in items:
-        parted[item.media.frames == 1].append(item)
-    return parted
+def _clips_and_stills(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    clips = [item for item in items if item.media.frames > 1]
+    return clips, [item for item in items if item.media.frames == 1]
 
 
 def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
@@ -121,9 +119,7 @@ def plain_sample(
 ) -> Sample:
     """Make a sample of moved and varied frames, with their alpha if there is one.
 
-    Returns:
-        `src` (T, 3, H, W), `pha` (T, 1, H, W), which is 0 where none is known, and
-        `mask`, `pha` rounded.
+    It is `src` (T, 3, H, W), `pha` (T, 1, H, W), 0 where unknown, and `mask`, rounded.
     """
     order = augment.frame_order(rng, item.media.frames, frames, how)
     x = _pixels(item.media, order, "RGB")
@@ -138,30 +134,19 @@ def plain_sample(
     return {"src": src, "pha": pha, "mask": pha.round()}
 
 
-def masked_sample(
-    index: Index, rng: Generator, how: Augment, frames: int, size: Size,
-    items: Sequence[Item],
-) -> Sample:  # fmt: skip
-    """Make a `plain_sample` of one of some items."""
-    return plain_sample(_pick(rng, items), rng, how, frames, size)
-
-
 def native_sample(item: Item, rng: Generator, how: Augment, frames: int) -> Tensor:
     """Show frames at their own scale, so that edges are as crisp as there.
 
     Clips run frame by frame, and a camera moves over photos by whole pixels. Some are
-    cut, as people are by the edge of a frame.
-
-    Returns:
-        (T, 3, h, w); sides are multiples of 16 and at most 512.
+    cut, as people are by the edge of a frame. The result is (T, 3, h, w), with sides
+    that are multiples of 16 and at most 512.
     """
     count = item.media.frames
-    if count > 1:
-        first = int(rng.integers(0, max(1, count - frames + 1)))
-        order = range(first, min(first + frames, count))
-        x = shrunk(_pixels(item.media, order, "RGB"))
-    else:
-        x = panned(shrunk(_pixels(item.media, [0], "RGB"))[0], frames, rng)
+    first = int(rng.integers(0, max(1, count - frames + 1))) if count > 1 else 0
+    order = range(first, min(first + frames, count))
+    x = shrunk(_pixels(item.media, order, "RGB"))
+    if count == 1:
+        x = panned(x[0], frames, rng)
     if rng.random() < _CUT:
         height, width = x.shape[-2:]
         lower = rng.random() < 0.5
@@ -203,71 +188,59 @@ def distill_sample(
 ) -> Sample:
     """Make a sample that a teacher labels, or now and then one with true alpha.
 
-    Returns:
-        `src`, `fgr`, `pha`, and 1 or 0 in (1, 1, 1, 1): `known` where `pha` is true,
-        `coloured` where `fgr` is.
+    It is `src`, `fgr`, `pha`, and 1 or 0 in (1, 1, 1, 1): `known` where `pha` is true,
+    `coloured` where `fgr` is.
     """
     yes, no = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     kind = rng.random()
     if kind < phase.truth and index.mattes and index.backgrounds:
         sample = matte_sample(index, rng, how, frames, size)
         return sample | {"known": yes, "coloured": yes}
-    filmed = phase.truth <= kind < phase.truth + phase.filmed and bool(index.filmed)
-    empty = index.backgrounds + index.others
-    if filmed:
-        item = _pick(rng, index.filmed)
-    elif kind > 1 - phase.empty and empty:
-        item = _pick(rng, empty)
+    if phase.truth <= kind < phase.truth + phase.filmed and index.filmed:
+        sample = plain_sample(_pick(rng, index.filmed), rng, how, frames, size)
+        src, pha, known = sample["src"], sample["pha"], yes
     else:
-        item = _either(rng, index.people + index.masks, phase.clips)
-    if phase.native and not filmed:
-        src = native_sample(item, rng, how, frames)
-        pha = src[:, :1]
-    else:
-        plain = plain_sample(item, rng, how, frames, size)
-        src, pha = plain["src"], plain["pha"]
-    return {
-        "src": src,
-        "fgr": torch.zeros_like(src),
-        "pha": pha if filmed else torch.zeros_like(pha),
-        "known": yes if filmed else no,
-        "coloured": no,
-    }
+        empty = index.backgrounds + index.others if kind > 1 - phase.empty else ()
+        people = index.people + index.masks
+        item = _pick(rng, empty) if empty else _either(rng, people, phase.clips)
+        if phase.native:
+            src = native_sample(item, rng, how, frames)
+        else:
+            src = plain_sample(item, rng, how, frames, size)["src"]
+        pha, known = torch.zeros_like(src[:, :1]), no
+    fgr = torch.zeros_like(src)
+    return {"src": src, "fgr": fgr, "pha": pha, "known": known, "coloured": no}
 
 
-def needed(phase: Phase) -> tuple[str, ...]:
-    """Return the kinds of data without which a phase cannot run."""
-    if phase.kind == "matting":
-        return "backgrounds", "mattes", *(["masks"] if phase.segmentation else [])
-    return ("masks",) if phase.kind == "segmentation" else ("people",)
+def missing(index: Index, phase: Phase) -> list[str]:
+    """Return the kinds of data that a phase needs and that are not there."""
+    needed = {"matting": ["backgrounds", "mattes"], "segmentation": ["masks"]}
+    kinds = needed.get(phase.kind, ["people"])
+    if phase.kind == "matting" and phase.segmentation:
+        kinds = [*kinds, "masks"]
+    there = dict(index.kinds()) | {"people": index.people + index.masks}
+    return [kind for kind in kinds if not there[kind]]
 
 
 class Batches(Dataset[Batch | InputError]):
     """The batches of a phase, indexed by step.
 
-    Args:
-        index: Pictures and clips to draw from.
-        phase: Passes, lengths and sizes.
-        how: Probabilities of the augmentations.
-        key: Seed of all draws, together with the step.
-        rank: Number of this process; each draws other pictures of the same size.
-        more: Changes each sample, or None; see `Extras`.
+    `key` is the seed of all draws, together with the step. Each `rank`, the number of
+    a process, draws other pictures of the same size. `more` changes samples; see
+    `Extras`.
     """
 
     def __init__(
         self, index: Index, phase: Phase, how: Augment, key: Sequence[int], rank: int,
         more: Callable[[Sample, Generator], Sample] | None = None,
     ) -> None:  # fmt: skip
-        self.more = more
         self.index, self.phase, self.how = index, phase, phase.augment or how
-        self.key, self.rank = tuple(key), rank
-        there = dict(index.kinds()) | {"people": index.people + index.masks}
-        for kind in needed(phase):
-            if not there[kind]:
-                raise InputError(
-                    f"phase {phase.name} needs {kind}, and there are none: set "
-                    f"data.{kind} or data.shards"
-                )
+        self.key, self.rank, self.more = tuple(key), rank, more
+        for kind in missing(index, phase):
+            raise InputError(
+                f"phase {phase.name} needs {kind}, and there are none: set data.{kind} "
+                "or data.shards"
+            )
 
     def __getitem__(self, step: int) -> Batch | InputError:
         """Return the batch, or an error: torch would wrap it in a traceback."""
@@ -284,38 +257,41 @@ class Batches(Dataset[Batch | InputError]):
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step: the tensors of each pass."""
-        phase, count = self.phase, self.phase.batch
+        phase, index, count = self.phase, self.index, self.phase.batch
+        masks: Sequence[Item] = index.masks
         rng = np.random.default_rng((*self.key, step))
         # Examples of few sizes fill batches; see `Examples.draw`.
         shape = _draw(rng, phase, _COARSE_GRID if phase.examples else _GRID)
+
+        def masked(rng: Generator, *rest: Any) -> Sample:
+            return plain_sample(_pick(rng, masks), rng, *rest)
+
         if phase.kind == "segmentation":
-            made = self._stack(step, 2, count, masked_sample, shape, self.index.masks)
-            return {phase.kind: made}
+            return {phase.kind: self._stack(step, 2, count, masked, shape)}
         if phase.kind != "matting":
-            made = self._stack(step, 0, count, distill_sample, shape, phase)
-            return {phase.kind: made}
-        batch = {"matting": self._stack(step, 0, count, matte_sample, shape)}
+            make = partial(distill_sample, index, phase=phase)
+            return {phase.kind: self._stack(step, 0, count, make, shape)}
+        composite = partial(matte_sample, index)
+        batch = {"matting": self._stack(step, 0, count, composite, shape)}
         if phase.high is not None:
             large = _draw(rng, phase.high, _GRID)
-            batch["high"] = self._stack(step, 1, count, matte_sample, large)
+            batch["high"] = self._stack(step, 1, count, composite, large)
         if phase.segmentation:
             # Clips and images in turn; T images make T clips of one frame.
-            clips, stills = _clips_and_stills(self.index.masks)
-            if step % 2 or not clips:
-                count, shape, clips = count * shape[0], (1, shape[1]), stills or clips
-            made = self._stack(step, 2, count, masked_sample, shape, clips)
-            batch["segmentation"] = made
+            masks, stills = _clips_and_stills(masks)
+            if step % 2 or not masks:
+                count, shape, masks = count * shape[0], (1, shape[1]), stills or masks
+            batch["segmentation"] = self._stack(step, 2, count, masked, shape)
         return batch
 
     def _stack(
-        self, step: int, part: int, count: int, make: Any, shape: tuple[int, Size],
-        *rest: object,
-    ) -> Sample:  # fmt: skip
-        """Make samples with a generator each, and stack them."""
+        self, step: int, part: int, count: int, make: Any, shape: tuple[int, Size]
+    ) -> Sample:
         samples = []
         for number in range(count):
+            # Each sample has a generator of its own.
             rng = np.random.default_rng((*self.key, step, part, self.rank, number))
-            sample = make(self.index, rng, self.how, *shape, *rest)
+            sample = make(rng, self.how, *shape)
             samples.append(self.more(sample, rng) if self.more else sample)
         return stack(samples)
 
@@ -331,11 +307,7 @@ def _draw(rng: Generator, limits: Phase | High, grid: int) -> tuple[int, Size]:
 def load(
     batches: Batches, steps: range, workers: int, pinned: bool = False
 ) -> Iterator[Batch]:
-    """Yield the batches of some steps, made by worker processes.
-
-    Raises:
-        InputError: If a picture is damaged.
-    """
+    """Yield the batches of some steps; an `InputError` if a picture is damaged."""
     loader = DataLoader(
         batches, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pinned,
         generator=torch.Generator(),  # of its own: the global one stays as it is
@@ -351,17 +323,13 @@ class Examples:
 
     What a teacher's block gets and gives does not change while a student's block
     learns, and many small steps of that block alone are cheap: ten minutes of one core
-    show it more than a day of training the whole network.
-
-    Args:
-        samples: Samples with a batch dimension; None is left out.
+    show it more than a day of training the whole network. `samples` have a batch
+    dimension, and None is left out.
     """
 
     def __init__(self, samples: Iterable[Sample | None]) -> None:
         self._groups: dict[Any, list[Sample]] = {}
-        for sample in samples:
-            if sample is None:
-                continue
+        for sample in filter(None, samples):
             # What one block gives is what the next one gets: it is kept once.
             maps = {id(value): value.cpu().half() for value in sample.values()}
             for at in range(len(next(iter(maps.values())))):

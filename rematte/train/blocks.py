@@ -1,10 +1,8 @@
-"""Learning block by block from what a teacher's blocks get and give.
-
-Knows no files.
-"""
+"""Learning block by block from what a teacher's blocks get and give."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 from rematte.errors import InputError
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.extras import Sample
+from rematte.train.extras import Sample, Terms
 from rematte.train.losses import map_error
 from rematte.train.recipe import Phase
 
@@ -26,9 +24,8 @@ def block_names(network: MattingNetwork) -> list[str]:
     names = []
     for name, child in network.backbone.named_children():
         # `features` of MobileNetV3 and the layers of ResNet are rows of blocks.
-        rows = child.children() if isinstance(child, nn.Sequential) else ()
-        inside = [f"backbone.{name}.{number}" for number, _ in enumerate(rows)]
-        names += inside or [f"backbone.{name}"]
+        row = range(len(child)) if isinstance(child, nn.Sequential) else ()
+        names += [f"backbone.{name}.{at}" for at in row] or [f"backbone.{name}"]
     decoder = [f"decoder.decode{level}" for level in (4, 3, 2, 1, 0)]
     return [*names, "aspp", *decoder, "project_mat"]
 
@@ -42,50 +39,36 @@ def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
     names = block_names(network)
     if phase.kind == "encoder":
         names = [name for name in names if name.startswith(("backbone.", "aspp"))]
-        chains = [tuple(name for each in phase.blocks for name in each) or tuple(names)]
-    else:
-        chains = list(phase.blocks) or [(name,) for name in names]
-    unknown = [name for chain in chains for name in chain if name not in names]
-    if unknown:
-        raise InputError(
-            f"blocks of phase {phase.name}: {unknown[0]} is no block of this network; "
-            f"the blocks are {', '.join(names)}"
-        )
-    return chains
+    chains = list(phase.blocks) or [(name,) for name in names]
+    chosen = [name for chain in chains for name in chain]
+    for name in chosen:
+        if name not in names:
+            raise InputError(
+                f"blocks of phase {phase.name}: {name} is no block of this network; "
+                f"the blocks are {', '.join(names)}"
+            )
+    return [tuple(chosen)] if phase.kind == "encoder" else chains
 
 
 @contextmanager
 def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Seen]:
-    """Record what goes into and comes out of blocks while the network runs.
-
-    Yields:
-        Arguments and first result of each block, by its name.
-    """
+    """Record arguments and first result of blocks, by name, while the network runs."""
     seen: Seen = {}
 
-    def hook(name: str) -> Any:
-        def record(module: nn.Module, arguments: tuple[Any, ...], out: Any) -> None:
-            seen[name] = arguments, out[0] if isinstance(out, tuple) else out
+    def record(name: str, _: nn.Module, arguments: tuple[Any, ...], out: Any) -> None:
+        seen[name] = arguments, out[0] if isinstance(out, tuple) else out
 
-        return record
-
-    handles = [
-        network.get_submodule(name).register_forward_hook(hook(name)) for name in names
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name in names:
+            block, hook = network.get_submodule(name), partial(record, name)
+            hooks.enter_context(block.register_forward_hook(hook))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-@torch.no_grad()
 def last_frame(network: MattingNetwork, src: Tensor, names: Sequence[str]) -> Seen:
-    """Run over clips (B, T, 3, H, W), and record blocks in their last frame.
+    """Run over clips (B, T, 3, H, W), and record tensors of blocks in the last frame.
 
-    Returns:
-        Tensors that go into each block and its first result. The states are those
-        before that frame, so that nothing depends on who learns from them.
+    States are those before that frame: nothing depends on who learns from them.
     """
     states: list[Tensor | None] = [None] * 4
     with capture(network, names) as seen:
@@ -106,8 +89,7 @@ def block_examples(
 ) -> Sample:  # fmt: skip
     """Compute what chains of blocks get and are to give in the last frame of clips.
 
-    Returns:
-        The arguments of each chain, "NUMBER.POSITION", and its output, "NUMBER.NAME".
+    Those are the arguments of each, "NUMBER.POSITION", and its output, "NUMBER.NAME".
     """
     chains = chains_of(phase, student)
     names = sorted({name for chain in chains for name in (chain[0], chain[-1])})
@@ -123,16 +105,11 @@ def block_examples(
 
 
 def _cut(maps: list[Tensor], side: int, rng: Generator) -> list[Tensor]:
-    """Cut the same place out of maps, of which some have half of the last one's size.
-
-    The last one's size decides; the place lies on even pixels of it.
-    """
+    """Cut the same place out of maps, some with half of the last one's size."""
     whole = maps[-1].shape[-2:]
-    size = [min(side, length) // 2 * 2 for length in whole]
-    top, left = (
-        2 * int(rng.integers(0, (length - kept) // 2 + 1))
-        for length, kept in zip(whole, size, strict=True)
-    )
+    size = [min(side, length) // 2 * 2 for length in whole]  # on even pixels
+    room = [(length - kept) // 2 for length, kept in zip(whole, size, strict=True)]
+    top, left = (2 * int(rng.integers(0, most + 1)) for most in room)
     cut = []
     for x in maps:
         step = 1 if x.shape[-2:] == whole else 2
@@ -147,27 +124,25 @@ def encoder_examples(
 ) -> Sample:  # fmt: skip
     """Compute what the end of the encoder is to learn, fed by the student's beginning.
 
-    The encoder recognises what a picture shows, and costs a fraction of the network.
-
-    Returns:
-        The input of the first block, "0.0", and the teacher's output of each, "0.NAME".
+    That is the input of the first block, "0.0", and the teacher's output of each,
+    "0.NAME". The encoder recognises things, and costs a fraction of the network.
     """
     (chain,) = chains_of(phase, student)
-    frames = sample["src"].flatten(0, 1)
-    with torch.no_grad(), capture(teacher, chain) as wanted:
-        teacher.aspp(teacher.backbone(frames)[-1])
-    with torch.no_grad(), capture(student, chain[:1]) as got:
-        student.aspp(student.backbone(frames)[-1])
+    with capture(teacher, chain) as wanted, capture(student, chain[:1]) as got:
+        for network in (teacher, student):
+            network.aspp(network.backbone(sample["src"].flatten(0, 1))[-1])
     return {"0.0": got[chain[0]][0][0]} | {f"0.{n}": wanted[n][1] for n in chain}
 
 
-def block_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def inside(x: Tensor, margin: int) -> Tensor:
+    """Cut a margin off (..., H, W): what was cut out lacks its surroundings there."""
+    return x[..., margin:-margin, margin:-margin]
+
+
+def block_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return `map_error` of each block that has a target, by its name.
 
-    The first block of a chain gets the prepared maps, each other what the one before
-    it gives.
+    A chain's first block gets the prepared maps, others what the one before gives.
     """
     errors = {}
     for number, chain in enumerate(chains_of(phase, student)):
@@ -177,20 +152,15 @@ def block_errors(
             block = student.get_submodule(name)
             out = block(*x, 1) if hasattr(block, "gru") else block(*x)
             x = [out[0] if isinstance(out, tuple) else out]
-            if (target := sample.get(f"{number}.{name}")) is None:
-                continue
-            mine = x[0]
-            # What was cut lacks its surroundings, so that a margin does not count.
-            if phase.crop and phase.crop in target.shape[-2:]:
-                inside = (..., slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
-                mine, target = mine[inside], target[inside]
-            errors[name] = map_error(mine, target)
+            target = sample.get(f"{number}.{name}")
+            if target is not None:
+                cut = phase.crop and phase.crop in target.shape[-2:]
+                pair = (inside(each, _MARGIN) if cut else each for each in (*x, target))
+                errors[name] = map_error(*pair)
     return errors
 
 
-def block_loss(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def block_loss(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the mean of `block_errors`."""
     errors = list(block_errors(student, sample, phase).values())
     loss = torch.stack(errors).mean()

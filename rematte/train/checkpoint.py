@@ -24,13 +24,10 @@ def write(
     out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork,
     facts: dict[str, str],
 ) -> None:  # fmt: skip
-    """Write settings, weights and state, each complete or not at all.
+    """Write settings, weights and state, each complete, or an `OutputError`.
 
     `state` is everything that the next step depends on, `mean` a network with the
     running mean of the weights; for `facts` see `write_weights`.
-
-    Raises:
-        OutputError: If a file cannot be written.
     """
     state = state | {"settings": _fixed_settings(recipe)}
     text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
@@ -42,22 +39,18 @@ def write(
 def write_weights(
     path: Path, recipe: Recipe, network: MattingNetwork, facts: dict[str, str]
 ) -> None:
-    """Write weights and how they were made, as `rematte weights info` shows.
-
-    `facts` are steps, data and figures.
-    """
+    """Write weights and how they were made; `facts` are steps, data and figures."""
     dtype: torch.dtype = getattr(torch, recipe.run.export)
     weights = {
         key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in network.state_dict().items()
     }
-    model = recipe.model
     metadata = {
         "made_by": f"rematte {__version__} train",
         "licence": recipe.run.licence or "not stated",
-        "variant": model.variant,
-        "start": model.start or "random numbers",
-        "teacher": model.teacher or "none",
+        "variant": recipe.model.variant,
+        "start": recipe.model.start or "random numbers",
+        "teacher": recipe.model.teacher or "none",
         "phases": ", ".join(f"{p.name} ({p.kind}, {p.steps})" for p in recipe.phase),
         "seed": str(recipe.run.seed),
     }

@@ -1,7 +1,6 @@
 """Finds pictures and clips in folders and tar shards, and decodes frames of them.
 
 Everything is indexed once; after that, any process reads bytes by offset in any order.
-The name of a shard's member says what kind it is. Knows nothing of augmentation.
 """
 
 import glob
@@ -11,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,24 +35,23 @@ _SHARDED = {
     "cutouts": "mattes",
     "flickr_other": "others",
 }
-# Folders of pictures and of their alpha.
-_PARTNERS = {
-    "mattes": ("fgr", "pha"),
-    "filmed": ("images", "alpha"),
-    "masks": ("images", "masks"),
+_MASK = ".mask.png"
+# Folders of pictures and of their alpha; or what the name of an alpha ends with.
+_PAIRED = {
+    "mattes": ("fgr", "pha", ""),
+    "filmed": ("images", "alpha", ".alpha.png"),
+    "masks": ("images", "masks", _MASK),
 }
-# Or what the name of a picture's alpha ends with.
-_SUFFIXES = {"filmed": ".alpha.png", "masks": ".mask.png"}
 
 Picture = NDArray[np.uint8]
 
 
 class Blob(NamedTuple):
-    """A stretch of a file: all of it, or a member of a tar."""
+    """A stretch of a file [bytes]: all of it, or a member of a tar."""
 
     path: str
-    offset: int  # bytes
-    size: int  # bytes
+    offset: int
+    size: int
 
     def read(self) -> bytes:
         """Read the bytes."""
@@ -96,19 +95,12 @@ class Index:
     def split(self, held_out: float) -> tuple["Index", "Index"]:
         """Split into training and held-out items, by a hash of their names."""
 
-        def part(kept: bool) -> "Index":
-            items: Any = {
-                kind: tuple(
-                    item
-                    for item in items
-                    if kept == (zlib.crc32(item.name.encode()) % 10_000 < limit)
-                )
-                for kind, items in self.kinds()
-            }
-            return Index(**items)
+        def kept(item: Item) -> bool:
+            return zlib.crc32(item.name.encode()) % 10_000 < held_out * 10_000
 
-        limit = held_out * 10_000
-        return part(False), part(True)
+        left: Any = {kind: tuple(filterfalse(kept, i)) for kind, i in self.kinds()}
+        held: Any = {kind: tuple(filter(kept, i)) for kind, i in self.kinds()}
+        return Index(**left), Index(**held)
 
 
 KINDS = tuple(field.name for field in fields(Index) if field.name != "unused")
@@ -162,7 +154,7 @@ def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[I
             raise InputError(
                 f"data.shards: {path} is no readable, uncompressed tar ({error})"
             ) from error
-    masks = _take_pairs(kinds["people"], _SUFFIXES["masks"])
+    masks = _take_pairs(kinds["people"], _MASK)
     found = {kind: _media(members, unused) for kind, members in kinds.items()}
     return found | {"masks": masks}
 
@@ -171,7 +163,7 @@ def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
     """Index one folder of the settings, and note the files that are not used."""
     if not folder.is_dir():
         raise InputError(f"data.{kind}: {folder} is no folder")
-    seen, alpha = _PARTNERS.get(kind, ("", ""))
+    seen, alpha, suffix = _PAIRED.get(kind, ("", "", ""))
     if seen and (folder / seen).is_dir():
         left, right = (_stems(folder / each, unused) for each in (seen, alpha))
         for one, other, missing in ((left, right, alpha), (right, left, seen)):
@@ -179,8 +171,8 @@ def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
             unused += [f"{name}: no partner in {missing}/" for name in names]
         shared = sorted(left.keys() & right.keys())
         return [Item(f"{folder.name}/{s}", left[s], right[s]) for s in shared]
-    if suffix := _SUFFIXES.get(kind, ""):
-        paths = [path for path in sorted(folder.rglob("*")) if _is_image(path)]
+    if suffix:
+        paths = filter(_is_image, sorted(folder.rglob("*")))
         members = {str(path): _whole(path) for path in paths}
         items = _take_pairs(members, suffix)
         for name in members:
@@ -188,15 +180,11 @@ def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
             unused.append(f"{name}: no {lone} beside it")
         return items
     items = _entries(folder, unused)
-    if kind == "mattes":  # without `pha` it is RGBA, which only images are read as
-        unused += [
-            f"{item.media.blobs[0].path}: a video among RGBA images; put it into fgr/ "
-            "and its alpha into pha/"
-            for item in items
-            if item.media.rate
-        ]
-        items = [item for item in items if not item.media.rate]
-    return items
+    # Without `pha` a matte is RGBA, which only images are read as.
+    videos = [item for item in items if item.media.rate and kind == "mattes"]
+    remedy = "a video among RGBA images; put it into fgr/ and its alpha into pha/"
+    unused += [f"{item.media.blobs[0].path}: {remedy}" for item in videos]
+    return [item for item in items if item not in videos]
 
 
 def _is_image(path: Path) -> bool:
@@ -219,32 +207,25 @@ def _stems(folder: Path, unused: list[str]) -> dict[str, Media]:
 def _entries(folder: Path, unused: list[str]) -> list[Item]:
     """Index the images, videos and folders of frames in a folder."""
     members: dict[str, Blob] = {}
-    for path in sorted(folder.iterdir()):
-        name = f"{folder.name}/{path.name}"
-        if path.name.startswith("."):
-            continue
-        if not path.is_dir():
-            members[name] = _whole(path)
-        elif frames := [frame for frame in path.iterdir() if _is_image(frame)]:
-            members |= {f"{name}/{frame.name}": _whole(frame) for frame in frames}
-        else:
+    for path in sorted(folder.glob("[!.]*")):
+        frames = list(filter(_is_image, path.iterdir())) if path.is_dir() else [path]
+        if not frames:
             unused.append(f"{path}: no images in it")
+        for frame in frames:
+            name = f"{folder.name}/{frame.relative_to(folder).as_posix()}"
+            members[name] = _whole(frame)
     return _media(members, unused)
 
 
 def _take_pairs(members: dict[str, Blob], suffix: str) -> list[Item]:
     """Take pictures with masks beside them out of `members`."""
-    partners = {
-        name: str(Path(name).with_suffix("")) + suffix
-        for name in members
-        if not name.endswith(suffix)
-    }
-    pairs = {name: other for name, other in partners.items() if other in members}
-    items = [
-        Item(name, Media((members[name],), 1), Media((members[other],), 1))
-        for name, other in pairs.items()
-    ]
-    for name in {*pairs, *pairs.values()}:
+    items, taken = [], set[str]()
+    for name, blob in members.items():
+        other = str(Path(name).with_suffix("")) + suffix
+        if other in members and not name.endswith(suffix):
+            items.append(Item(name, Media((blob,), 1), Media((members[other],), 1)))
+            taken |= {name, other}
+    for name in taken:
         del members[name]
     return items
 
@@ -260,7 +241,7 @@ def _media(members: dict[str, Blob], unused: list[str]) -> list[Item]:
         path, where = Path(name), name if blob.offset else blob.path
         if path.suffix.lower() in VIDEOS:
             items.append(Item(name, _video(blob, name)))
-        elif name.endswith(_SUFFIXES["masks"]):
+        elif name.endswith(_MASK):
             unused.append(f"{where}: a mask beside no picture, or not in data.masks")
         elif path.suffix.lower() in IMAGES:
             clip = len(path.parts) > 2 and (path.stem.isdigit() or not blob.offset)
@@ -293,26 +274,16 @@ def _open(blob: Blob) -> InputContainer:
 
 
 def decode(media: Media, order: Sequence[int], mode: str) -> Picture:
-    """Decode frames.
+    """Decode frames to (T, H, W, C); an `InputError` says that one cannot be.
 
-    Args:
-        media: An image, a folder of frames, or a video.
-        order: Indices of the frames, in any order; they may repeat.
-        mode: "RGB", "RGBA" or "L".
-
-    Returns:
-        (len(order), H, W, C).
-
-    Raises:
-        InputError: If a frame cannot be decoded.
+    `order` are their indices, which may repeat, and `mode` is "RGB", "RGBA" or "L".
     """
     wanted = sorted(set(order))
     if media.rate:
         seen = _decode_video(media, wanted, mode)
     else:
         seen = {at: _decode_image(media.blobs[at], mode) for at in wanted}
-    first = seen[order[0]].shape
-    if any(picture.shape != first for picture in seen.values()):
+    if len({picture.shape for picture in seen.values()}) > 1:
         raise InputError(
             f"{media.blobs[0].path}: frames of one clip have different sizes; make "
             "them equal or split the clip"
@@ -345,8 +316,8 @@ def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Pictu
             stream: Any = container.streams.video[0]
             base, start = stream.time_base, stream.start_time or 0
             if wanted[0]:
-                at = start + int(wanted[0] / media.rate / base)
-                container.seek(at, stream=stream)
+                first = start + int(wanted[0] / media.rate / base)
+                container.seek(first, stream=stream)
             for last in container.decode(stream):
                 at = round(((last.pts or 0) - start) * base * media.rate)
                 due = [index for index in wanted if index <= at and index not in seen]

@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rematte.engines.device import choose_device
-from rematte.network.matting_network import MattingNetwork
 
 
 class Processes:
@@ -32,12 +31,6 @@ class Processes:
         # A pass uses only one of the two projections.
         return DistributedDataParallel(passes, ids, find_unused_parameters=True)
 
-    def synchronise(self, network: MattingNetwork) -> MattingNetwork:
-        """Let BatchNorm take its statistics over all GPUs; others keep their own."""
-        if self.device.type != "cuda":
-            return network
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-any-return]
-
     def agree(self, stop: bool) -> bool:
         """Return the first process's decision in every process."""
         if self.world == 1:
@@ -49,7 +42,7 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here.
 
-        A process that left right after its last exchange was once seen to abort: gloo's
+        One that left right after its last exchange was once seen to abort: gloo's
         thread may still hold that exchange's tensors while the interpreter ends.
         """
         if self.world > 1:

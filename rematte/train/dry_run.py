@@ -1,11 +1,11 @@
 """Shows what a recipe would do: data, one sheet of pictures, time and memory."""
 
-import dataclasses
 import json
 import resource
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,15 +42,15 @@ def dry_run(
         InputError, WeightsError, ValueError: As `train`.
     """
     found = index(recipe.data)
-    parts = found.split(recipe.data.held_out)
-    for name, part in zip(("trained on", "held out"), parts, strict=True):
+    trained, kept = found.split(recipe.data.held_out)
+    for name, part in (("trained on", trained), ("held out", kept)):
         counts = ", ".join(f"{len(items)} {kind}" for kind, items in part.kinds())
         yield f"{name}: {counts}"
     yield from (f"not used: {text}" for text in found.unused)
     phases = {at: phase for at, phase in enumerate(recipe.phase) if phase.steps}
     rows = []
     for at, phase in phases.items():
-        single = dataclasses.replace(phase, batch=1)
+        single = replace(phase, batch=1)
         batches = Batches(found, single, recipe.augment, (recipe.run.seed, at), 0)
         drawn = [next(iter(batches.make(step).values())) for step in range(_SHOWN)]
         shown = [F.interpolate(each["src"][:1, -1], (160, 160))[0] for each in drawn]
@@ -73,17 +73,14 @@ def dry_run(
 
 def _seconds(recipe: Recipe, phase: Phase, device: str, extras: Extras | None) -> float:
     """Return how long a step of a phase takes, the second of two."""
-    few = min(phase.examples, _EXAMPLES)
-    phase = dataclasses.replace(phase, steps=_STEPS, examples=few)
-    model = recipe.model
+    few_examples = min(phase.examples, _EXAMPLES)
+    phase, model = replace(phase, steps=_STEPS, examples=few_examples), recipe.model
     if phase.kind == "filter" and not model.start:  # random numbers find no people
-        model = dataclasses.replace(model, start=model.teacher)
+        model = replace(model, start=model.teacher)
     with tempfile.TemporaryDirectory() as folder:
-        run = dataclasses.replace(recipe.run, out=folder, workers=0, log_every=1)
-        validate = dataclasses.replace(recipe.validate, samples=1)
-        tried = dataclasses.replace(
-            recipe, phase=(phase,), model=model, run=run, validate=validate
-        )
+        run = replace(recipe.run, out=folder, workers=0, log_every=1)
+        few = replace(recipe.validate, samples=1)
+        tried = replace(recipe, phase=(phase,), model=model, run=run, validate=few)
         train(tried, device=device, progress=False, extras=extras)
         lines = [json.loads(s) for s in (Path(folder) / LOG).read_text().splitlines()]
         first, last = (line["seconds"] for line in lines if "loss" in line)

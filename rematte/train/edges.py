@@ -1,12 +1,12 @@
 """Learning from crops of edges, on maps that the rest of the network gives.
 
-The encoder decides what a person is. The decoder's last two blocks decide where the
-edge lies: they learn here in phases of kind edges. In those of kind sequences, all of
-the decoder but its deepest block learns, with its recurrence, from alpha and colour
-alone, so that its channels may be fewer than the teacher's. Knows no files.
+The encoder decides what a person is, and the decoder's last two blocks where the edge
+lies: these learn in phases of kind edges. In those of kind sequences, all of the
+decoder but its deepest block learns, with its recurrence, from alpha and colour alone,
+so that its channels may be fewer than the teacher's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from numpy.random import Generator
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import stack
 from rematte.train.blocks import capture, last_frame
-from rematte.train.extras import Sample
+from rematte.train.extras import Sample, Terms
 from rematte.train.losses import DISTILLED, map_error, output_terms
 from rematte.train.recipe import CROPPED, Phase
 
@@ -32,21 +32,18 @@ _AROUND = 24  # pixels that most of what a sequence needs for one lies within
 
 
 def cut_crops(
-    maps: Mapping[str, tuple[Tensor, int]], alpha: Tensor, side: int, unit: int,
-    rng: Generator, margin: int = 0,
-) -> Sample:  # fmt: skip
+    maps: Sample, alpha: Tensor, side: int, unit: int, rng: Generator, margin: int = 0
+) -> Sample:
     """Cut the same squares out of maps, most of them where alpha has edges.
 
     Args:
-        maps: (..., H / step, W / step) each, and the step.
+        maps: (..., H / step, W / step) each, with a step of its own. The result is
+            (FROM_EACH, ..., side / step, side / step).
         alpha: (H, W) in [0, 1].
         side: Height and width of a crop [pixels].
         unit: What its row and column are multiples of [pixels].
         rng: Random generator for the places.
         margin: Pixels that a network looks around; adds "seen", see `seen_whole`.
-
-    Returns:
-        (FROM_EACH, ..., side / step, side / step) each.
     """
     edge = (alpha > 0.02) & (alpha < 0.98)
     most = [max(0, length - side) // unit for length in alpha.shape]
@@ -60,10 +57,10 @@ def cut_crops(
                 at[border // 2] = border % 2 * most[border // 2] * unit
             found.append((int(_crop(edge, at, side).sum()), at))
         _, at = max(found) if rng.random() < _EDGY else found[0]
-        cut = {
-            name: _crop(x, [v // step for v in at], side // step)
-            for name, (x, step) in maps.items()
-        }
+        cut: Sample = {}
+        for name, x in maps.items():
+            step = min(unit, round(alpha.shape[1] / x.shape[-1]))
+            cut[name] = _crop(x, [v // step for v in at], side // step)
         if margin:
             cut["seen"] = seen_whole(alpha.shape, at, side, margin)
         crops.append(cut)
@@ -86,8 +83,7 @@ def seen_whole(
     seen = torch.zeros(1, *size)
     rows, columns = (
         slice(
-            0 if begin == 0 else begin + margin,
-            whole if begin + side >= whole else begin + side - margin,
+            begin + margin * (begin > 0), begin + side - margin * (begin + side < whole)
         )
         for begin, whole in zip(at, size, strict=True)
     )
@@ -107,36 +103,30 @@ def end_examples(
 ) -> Sample | None:  # fmt: skip
     """Compute what the decoder's last two blocks get and are to give in crops.
 
-    What comes before the blocks is the student's own; the teacher labels what has no
-    true alpha.
-
-    Returns:
-        Crops of the last frame of one clip; None if it is smaller than a crop.
+    They are of the last frame of one clip; None if it is smaller than a crop. What
+    comes before the blocks is the student's; the teacher labels what has no true alpha.
     """
-    src, exact = sample["src"], bool(sample["coloured"].item())
+    src = sample["src"]
     if min(src.shape[-2:]) < phase.crop:
         return None
     picture = src[:, -1]
     (x, skip, small, state), middle = last_frame(student, src, ENDS[:1])[ENDS[0]]
-    if exact:
+    if sample["coloured"].item():
         fgr, pha = sample["fgr"][:, -1], sample["pha"][:, -1]
         target, middle = torch.cat([fgr - picture, pha], 1), torch.zeros_like(middle)
     else:
         wanted = last_frame(teacher, src, ENDS)
         target, middle = wanted["project_mat"][1], wanted[ENDS[0]][1]
     maps = {
-        "src": (picture[0], 1), "x": (x[0], 4), "skip": (skip[0], 2),
-        "small": (small[0], 2), "state": (state[0], 2), "middle": (middle[0], 2),
-        "target": (target[0], 1),
+        "src": picture, "x": x, "skip": skip, "small": small, "state": state,
+        "middle": middle, "target": target,
     }  # fmt: skip
-    unit = CROPPED["edges"]
+    maps, unit = {name: x[0] for name, x in maps.items()}, CROPPED["edges"]
     crops = cut_crops(maps, target[0, 3], phase.crop, unit, rng, _MARGIN)
     return crops | {"known": sample["coloured"][:, 0].expand(FROM_EACH, -1, -1, -1)}
 
 
-def end_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def end_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the error of the decoder's last two blocks in alpha and colour.
 
     Where alpha is exact, its slopes count too. Where it is the teacher's, so do the
@@ -150,9 +140,8 @@ def end_errors(
     true, alpha = target[:, 3:].clamp(0, 1), out[:, 3:]
     wrong = not_beyond(alpha, true) - true
     # A slope that vanishes with the error: the absolute value's would be noise.
-    close = F.smooth_l1_loss(
-        wrong, torch.zeros_like(wrong), beta=5e-3, reduction="none"
-    )
+    zero = torch.zeros_like(wrong)
+    close = F.smooth_l1_loss(wrong, zero, beta=5e-3, reduction="none")
     mine, theirs = ((src + x[:, :3]).clamp(0, 1) for x in (out, target))
     colour = (mine - theirs).abs() * (true > 0)
     off = (alpha.clamp(0, 1) - true) * sample["seen"] * known
@@ -171,33 +160,22 @@ def sequence_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample:  # fmt: skip
-    """Compute what the blocks get and are to give in crops of all frames of a clip.
-
-    Returns:
-        (N, T, C, h, w) each.
-    """
+    """Compute what blocks get and are to give in crops of a clip, (N, T, C, h, w)."""
     src, unit = sample["src"], CROPPED["sequences"]
-    with torch.no_grad(), capture(teacher, BLOCKS) as seen:
+    with capture(teacher, BLOCKS) as seen:
         teacher(src)
     (x, f3, *_), (_, f2, *_), (_, f1, *_) = (seen[name][0] for name in BLOCKS[:3])
     target = seen["project_mat"][1]
-    maps = {
-        "src": (src[0], 1), "f1": (f1, 2), "f2": (f2, 4), "f3": (f3, 8), "x": (x, unit),
-        "target": (target, 1),
-    }  # fmt: skip
+    maps = {"src": src[0], "f1": f1, "f2": f2, "f3": f3, "x": x, "target": target}
     return cut_crops(maps, target[-1, 3], phase.crop, unit, rng, _AROUND)
 
 
-def sequence_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def sequence_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the terms whose sum is the error in alpha and colour."""
     count = sample["src"].shape[:2]
-    src, f1, f2, f3, x = (
-        sample[name].flatten(0, 1) for name in ("src", "f1", "f2", "f3", "x")
-    )
-    states = (None, None, None)
-    hidden, *_ = student.decoder.rest(src, (f1, f2, f3), x, states, count[1])
+    flat = {name: each.flatten(0, 1) for name, each in sample.items()}
+    src, f1, f2, f3, x = (flat[name] for name in ("src", "f1", "f2", "f3", "x"))
+    hidden, *_ = student.decoder.rest(src, (f1, f2, f3), x, (None,) * 3, count[1])
     out = student.project_mat(hidden)
     residual, alpha = out.unflatten(0, count).split([3, 1], 2)
     goal, true = sample["target"].split([3, 1], 2)
@@ -211,7 +189,6 @@ def sequence_errors(
         fgr * shown, alpha * seen, true_fgr * shown, true * seen, DISTILLED
     )
     # How far beyond 0 or 1 the teacher is tells how sure it is.
-    theirs = sample["target"].flatten(0, 1)
     counted = seen.expand(-1, count[1], -1, -1, -1).flatten(0, 1)
-    sure = map_error(out[:, 3:], theirs[:, 3:], counted)
+    sure = map_error(out[:, 3:], flat["target"][:, 3:], counted)
     return terms | {"sure": _SURE * sure}

@@ -9,7 +9,8 @@ from torch import Tensor
 from rematte.network.matting_network import MattingNetwork
 
 Sample = dict[str, Tensor]
-Loss = Callable[[Tensor, Tensor, Sample], dict[str, Tensor]]
+Terms = dict[str, Tensor]  # of a loss, whose sum counts
+Loss = Callable[[Tensor, Tensor, Sample], Terms]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Extras:
     the top level of a module where processes are not forked, as on Windows and macOS.
 
     Attributes:
-        network: Makes the network, in place of `model.variant` and `model.start`. It
-            has the parts of `MattingNetwork`: `backbone`, `aspp`, `decoder`,
+        network: Makes the network, in place of `model.variant` and `model.start`, with
+            the parts of `MattingNetwork`: `backbone`, `aspp`, `decoder`,
             `project_mat`, `project_seg` and `refiner`.
         augment: Gets each sample and a random generator, and returns the sample to
             train on. Tensors are (T, C, H, W) in [0, 1]: `src`, and by kind of phase

@@ -1,4 +1,4 @@
-"""Learning the guided filter from crops of edges at full size. Knows no files."""
+"""Learning the guided filter from crops of edges at full size."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from rematte.network.guided_filter import FastGuidedFilter, refine, shrink
 from rematte.network.matting_network import MattingNetwork
-from rematte.train.blocks import capture
+from rematte.train.blocks import capture, inside
 from rematte.train.edges import cut_crops
-from rematte.train.extras import Sample
+from rematte.train.extras import Sample, Terms
 from rematte.train.recipe import Phase
 
 _WARM = 3  # times that a picture is shown, so that the recurrent state settles
@@ -28,29 +28,24 @@ def filter_examples(
 ) -> Sample | None:  # fmt: skip
     """Compute what the guided filter gets and is to give in crops of one picture.
 
-    The coarse output is the student's own; the teacher labels what has no true alpha,
-    at full size.
-
-    Returns:
-        Crops; None if the picture is too small or its person was not found.
+    The coarse output is the student's; the teacher labels what has no true alpha, at
+    full size. The result is None if the picture is too small or nobody was found.
     """
     ratio = phase.ratio[int(rng.integers(2))]
     src, scale = sample["src"][:, -1], round(1 / ratio)
     picture = shrink(src, ratio)
     if min(picture.shape[-2:]) < phase.crop:
         return None
-    with torch.no_grad():
-        fgr, pha = sample["fgr"][:, -1], sample["pha"][:, -1]
-        if not sample["coloured"].item():
-            fgr, pha = (x[:, -1] for x in teacher(_still(src))[:2])
-        hidden = last_map(student, _still(picture))
-        coarse = student.project_mat(hidden)
+    fgr, pha = sample["fgr"][:, -1], sample["pha"][:, -1]
+    if not sample["coloured"].item():
+        fgr, pha = (x[:, -1] for x in teacher(_still(src))[:2])
+    hidden = last_map(student, _still(picture))
+    coarse = student.project_mat(hidden)
     if abs(float(coarse[:, 3:].clamp(0, 1).mean() - pha.mean())) > _LOST:
         return None
     maps = {
-        "src": (src[0], 1), "fgr": (fgr[0], 1), "pha": (pha[0], 1),
-        "picture": (picture[0], scale), "coarse": (coarse[0], scale),
-        "hidden": (hidden[0], scale),
+        "src": src[0], "fgr": fgr[0], "pha": pha[0], "picture": picture[0],
+        "coarse": coarse[0], "hidden": hidden[0],
     }  # fmt: skip
     return cut_crops(maps, pha[0, 0], phase.crop * scale, scale, rng)
 
@@ -64,8 +59,7 @@ def last_map(network: MattingNetwork, src: Tensor) -> Tensor:
     with capture(network, ["project_mat"]) as seen:
         network(src)
     ((hidden,), _) = seen["project_mat"]
-    last: Tensor = hidden.unflatten(0, src.shape[:2])[:, -1]
-    return last
+    return hidden.unflatten(0, src.shape[:2])[:, -1]  # type: ignore[no-any-return]
 
 
 def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
@@ -74,8 +68,7 @@ def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
     out = refine(sample["src"], *maps)
     # What lies beyond a crop would have reached two pixels of the small size.
     edge = 2 * math.ceil(sample["src"].shape[-1] / sample["picture"].shape[-1])
-    inside = (..., slice(edge, -edge), slice(edge, -edge))
-    pha, true = out[:, 3:].clamp(0, 1)[inside], sample["pha"][inside]
+    pha, true = inside(out[:, 3:].clamp(0, 1), edge), inside(sample["pha"], edge)
     mine, theirs = _slopes(pha), _slopes(true)
     long, right = ((x.square().sum(1) + 1e-8).sqrt() for x in (mine, theirs))
     wrong = (sample["src"] + out[:, :3]).clamp(0, 1) - sample["fgr"]
@@ -83,7 +76,7 @@ def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
         (long - right).square(),
         (mine - theirs).square().sum(1),
         (pha - true).abs(),
-        (wrong[inside] * (true > 0)).abs(),
+        (inside(wrong, edge) * (true > 0)).abs(),
     )
     return torch.stack([part.flatten(1).mean(1) for part in parts], 1)
 
@@ -97,12 +90,10 @@ def _slopes(x: Tensor) -> Tensor:
     return F.conv2d(x, torch.stack([across, across.T])[:, None])
 
 
-def filter_errors(
-    student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+def filter_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the error of the guided filter in units of the fast guided filter's.
 
-    That has nothing to learn. Otherwise the hardest crops would be all that counts.
+    That has nothing to learn. Otherwise only the hardest crops would count.
     """
     with torch.no_grad():
         fast = filter_parts(FastGuidedFilter(16), sample)
@@ -114,14 +105,11 @@ def filter_errors(
 
 @torch.no_grad()
 def input_sizes(refiner: nn.Module, samples: Sequence[Sample]) -> Tensor:
-    """Measure the root mean square of each input of the filter's first convolution.
+    """Measure the root mean square of the first convolution's inputs, (1, C, 1, 1).
 
     Variances and covariances are a hundredth of the decoder's features. They need
     weights of a hundred, where an optimiser with a step of its own size does not arrive
     from one: so each input's weights take steps in units of that input.
-
-    Returns:
-        (1, C, 1, 1).
     """
     squares = []
     for sample in samples:

@@ -6,33 +6,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rematte.errors import OutputError
+from rematte.video.output_paths import as_output_error
 
 LOG = "log.jsonl"
 
 
 class Journal:
-    """The log of a run.
+    """The log of a run in the folder `out`, which is made; None writes nothing.
 
-    Args:
-        out: Folder of the run, which is made; None writes nothing.
-        progress: Whether to write to stderr: a bar on a terminal, lines elsewhere.
-
-    Raises:
-        OutputError: If the folder cannot be made.
+    With `progress`, stderr gets a bar if it is a terminal, and lines if not. An
+    `OutputError` says that something cannot be written.
     """
 
     def __init__(self, out: Path | None, progress: bool) -> None:
         self.out = out
-        self.bar = progress and sys.stderr.isatty()
-        self._lines = progress and not self.bar
+        self._progress, self.bar = progress, progress and sys.stderr.isatty()
         self._board: Any = None
         if out is None:
             return
-        try:
+        with as_output_error(out):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"run.out {out}: {error}") from error
         with suppress(ImportError):  # the extra may not be installed
             from torch.utils.tensorboard import SummaryWriter
 
@@ -40,25 +33,22 @@ class Journal:
 
     def note(self, text: str) -> None:
         """Write one line to stderr."""
-        if self.bar or self._lines:
+        if self._progress:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Add a line to the log; an `OutputError` if it cannot be written."""
+        """Add a line to the log."""
         if self.out is None:
             return
         path = self.out / LOG
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error})") from error
+        with as_output_error(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
-        if self._lines and shown:
+        if shown and not self.bar:  # `note` shows it if anything is to be shown
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
             self.note(f"{line.get('phase', '')} step {step}: {values}")
-        if self._board is not None:
-            for name, value in shown.items():
+        for name, value in shown.items():
+            if self._board is not None:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:

@@ -1,15 +1,15 @@
 """The training loop: one for all recipes, devices and numbers of processes.
 
 A step runs each pass of the batch forward and backward, then steps the optimiser once
-on the sum of the gradients. A checkpoint holds all that the next step depends on, so
-that a run that was stopped and resumed equals an unbroken one: bit for bit on a CPU
-with one thread. With more threads torch's own sums differ in their last bits even
-between two unbroken runs.
+on the sum of the gradients. A checkpoint holds all that the next step depends on, so a
+resumed run equals an unbroken one: bit for bit on a CPU with one thread. With more,
+torch's own sums differ in their last bits.
 """
 
 import copy
 import dataclasses
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from rematte.train import checkpoint, setup
 from rematte.train.batches import Batch, Batches, Examples, load
 from rematte.train.data import index
 from rematte.train.distributed import Processes
-from rematte.train.extras import Extras, Sample
+from rematte.train.extras import Extras, Sample, Terms
 from rematte.train.filter import scale_steps
 from rematte.train.journal import Journal
 from rematte.train.passes import PREPARED, Passes
@@ -122,16 +122,15 @@ class _Run:
         found = index(recipe.data)
         self.trained, self.kept = found.split(recipe.data.held_out)
         torch.manual_seed(recipe.run.seed)
-        model = recipe.model
         if extras.network:
             made = extras.network()
         elif there:
-            made = MattingNetwork(model.variant, model.refiner)
+            made = MattingNetwork(recipe.model.variant, recipe.model.refiner)
         else:
             made = setup.start_network(recipe, self._clips())
         self.network = setup.channels_last(made.to(self.device))
         self.teacher: MattingNetwork | None = None
-        if model.teacher:
+        if recipe.model.teacher:
             self.teacher = setup.channels_last(setup.load_teacher(recipe, self.device))
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
@@ -141,20 +140,20 @@ class _Run:
         self.first: dict[str, Tensor] | None = None
         self._loaded: dict[str, Any] = self._load() if there else {}
         self.journal = Journal(self.out if self.main else None, progress)
-        counts: dict[str, Any] = {k: len(items) for k, items in self.trained.kinds()}
+        line: dict[str, Any] = {"begin": self.total, "device": str(self.device)}
+        line |= {kind: len(items) for kind, items in self.trained.kinds()}
         held = {kind: len(items) for kind, items in self.kept.kinds() if items}
-        counts |= {"held_out": held, "unused": found.unused}
-        begin = {"begin": self.total, "device": str(self.device)}
-        self.journal.write(begin | counts, self.total)
+        line |= {"held_out": held, "unused": found.unused}
+        self.journal.write(line, self.total)
         for text in found.unused:
             self.journal.note(f"not used: {text}")
 
     def _clips(self) -> Iterator[Tensor]:
         """Yield clips of the first phase, on which a wider network is cut down."""
-        run, first = self.recipe.run, self.recipe.phase[0]
+        recipe, first = self.recipe, self.recipe.phase[0]
         single = dataclasses.replace(first, batch=1)
-        drawn = Batches(self.trained, single, self.recipe.augment, (run.seed,), 0)
-        for batch in load(drawn, range(_CUT_ON), run.workers):
+        drawn = Batches(self.trained, single, recipe.augment, (recipe.run.seed,), 0)
+        for batch in load(drawn, range(_CUT_ON), recipe.run.workers):
             yield batch[first.kind]["src"]
 
     @property
@@ -167,13 +166,17 @@ class _Run:
         phase = self._prepare(self.recipe.phase[self.phase_at])
         terms = self._learn(phase, stop) if phase.steps else {}
         if self.step == phase.steps:
-            self._end(phase)
+            if self.first is not None:  # back to `way` of the way from the start
+                for network in (self.network, self.mean):
+                    _move(network, self.first, 1 - phase.way)
+            self.phase_at, self.step = self.phase_at + 1, 0
+            self.first, self.best = None, None
         self._save(terms)
 
-    def _learn(self, phase: Phase, stop: Stop) -> dict[str, Tensor]:
+    def _learn(self, phase: Phase, stop: Stop) -> Terms:
         """Take the steps of a phase, and return the terms of the last one's loss."""
         run, validation = self.recipe.run, None
-        terms: dict[str, Tensor] = {}
+        terms: Terms = {}
         try:
             with stop.abandoning():
                 validation = self._validation(phase)
@@ -205,22 +208,15 @@ class _Run:
                 self._validate(phase, validation)
         return terms
 
-    def _end(self, phase: Phase) -> None:
-        """Go back to `way` of the way from the first weights, and to the next phase."""
-        if self.first is not None:
-            for network in (self.network, self.mean):
-                _move(network, self.first, 1 - phase.way)
-        self.phase_at, self.step = self.phase_at + 1, 0
-        self.first, self.best = None, None
-
     def _prepare(self, phase: Phase) -> Phase:
         """Make passes, optimiser and scaler; return the phase as the device runs it."""
         if self.device.type == "cpu" and phase.precision == "float16":
             phase = dataclasses.replace(phase, precision="float32")
-            slow = "float32, since float16 is far slower on a CPU"
-            self.journal.note(f"{phase.name}: {slow}")
-        if phase.batch_norm and self.processes.world > 1:
-            self.network = self.processes.synchronise(self.network)
+            note = f"{phase.name}: float32, since float16 is far slower on a CPU"
+            self.journal.note(note)
+        if phase.batch_norm and self.processes.world > 1 and self.device.type == "cuda":
+            # Statistics over all GPUs; on a CPU, each process keeps its own.
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.network.train(phase.batch_norm)
         passes = Passes(self.network, self.teacher, phase, self.extras.loss)
         groups = setup.parameter_groups(self.network, phase.rates, passes.learning())
@@ -259,11 +255,9 @@ class _Run:
         # Some are computed by the part that learns, so a resumed phase goes back.
         start = copy.deepcopy(self.network)
         start.load_state_dict(self.first or {})
-        passes = Passes(start, self.teacher, phase)
-        bar = tqdm(
-            self._load_batches(drawn, range(phase.examples), passes), "examples",
-            phase.examples, disable=not self.journal.bar, leave=False,
-        )  # fmt: skip
+        passes, hidden = Passes(start, self.teacher, phase), not self.journal.bar
+        loaded = self._load_batches(drawn, range(phase.examples), passes)
+        bar = tqdm(loaded, "examples", phase.examples, leave=False, disable=hidden)
         examples = Examples(batch[phase.kind] for batch in bar)
         if not len(examples):
             raise InputError(
@@ -272,15 +266,11 @@ class _Run:
                 "find the people in them"
             )
         if phase.kind == "filter":
-            few = [examples.draw(np.random.default_rng(at), 8) for at in range(8)]
-            few = [on_device(each, self.device) for each in few]
-            scale_steps(self.optimizer, self.network.refiner, few)
-
-        def draw(at: int) -> Batch:
-            rng = np.random.default_rng((*key, at, 4, rank))
-            return {phase.kind: examples.draw(rng, phase.batch)}
-
-        return map(draw, steps)
+            few = (examples.draw(np.random.default_rng(at), 8) for at in range(8))
+            moved = [on_device(each, self.device) for each in few]
+            scale_steps(self.optimizer, self.network.refiner, moved)
+        rngs = (np.random.default_rng((*key, at, 4, rank)) for at in steps)
+        return ({phase.kind: examples.draw(rng, phase.batch)} for rng in rngs)
 
     def _load_batches(
         self, batches: Batches, steps: range, passes: Any
@@ -295,14 +285,12 @@ class _Run:
                 batch = {kind: sample}
             yield batch
 
-    def _step(
-        self, phase: Phase, batches: Iterator[Batch], stop: Stop
-    ) -> dict[str, Tensor]:
+    def _step(self, phase: Phase, batches: Iterator[Batch], stop: Stop) -> Terms:
         """Train on the batches of one step and return the terms of the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = setup.rate_factor(phase, self.step) * group["base"]
         self.optimizer.zero_grad(set_to_none=True)
-        report: dict[str, Tensor] = {}
+        report: dict[str, Any] = defaultdict(float)
         buffers = [(b, b.clone()) for b in self.network.buffers() if phase.batch_norm]
         try:
             with stop.abandoning():
@@ -312,9 +300,7 @@ class _Run:
                         loss = torch.stack(list(terms.values())).sum()
                         self.scaler.scale(loss / phase.accumulate).backward()
                         for key, term in terms.items():
-                            share = term.detach() / phase.accumulate
-                            before = report.get(f"{name}/{key}", 0.0)
-                            report[f"{name}/{key}"] = before + share
+                            report[f"{name}/{key}"] += term.detach() / phase.accumulate
         except StepAbandonedError:
             for buffer, value in buffers:  # as if the step had not begun
                 buffer.copy_(value)
@@ -330,20 +316,19 @@ class _Run:
         _move(self.mean, self.network.state_dict(), 1 - decay)
         return report
 
-    def _terms(self, phase: Phase, name: str, sample: Sample) -> dict[str, Tensor]:
-        sample = on_device(sample, self.device)
+    def _terms(self, phase: Phase, name: str, sample: Sample) -> Terms:
         ratio = 1.0
         if name == "high" and phase.high is not None:
             ratio = phase.high.ratio
-        elif name == "distill" and phase.ratio != (1.0, 1.0):
+        elif name == "distill":
             key = (self.recipe.run.seed, self.phase_at, self.step)
             ratio = float(np.random.default_rng(key).uniform(*phase.ratio))
         dtype: torch.dtype = getattr(torch, phase.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            terms: dict[str, Tensor] = self.passes(name, sample, ratio)
-        return terms
+            moved = on_device(sample, self.device)
+            return self.passes(name, moved, ratio)  # type: ignore[no-any-return]
 
-    def _report(self, phase: Phase, terms: dict[str, Tensor], seconds: float) -> float:
+    def _report(self, phase: Phase, terms: Terms, seconds: float) -> float:
         values = {name: float(value) for name, value in terms.items()}
         loss = sum(value for name, value in values.items() if name != "norm")
         line = {"step": self.total, "phase": phase.name, "at": self.step, "loss": loss}
@@ -365,10 +350,8 @@ class _Run:
         errors = [v for name, v in figures.items() if name.endswith("error")]
         value = figures.get("held_out_loss", sum(errors))
         if figures and (self.best is None or value <= self.best):
-            self.best = value
-            checkpoint.write_weights(
-                self.out / checkpoint.BEST, self.recipe, self.mean, self._facts()
-            )
+            self.best, path = value, self.out / checkpoint.BEST
+            checkpoint.write_weights(path, self.recipe, self.mean, self._facts())
 
     def _facts(self) -> dict[str, str]:
         """Give the facts that are written into the weights."""
@@ -378,11 +361,10 @@ class _Run:
             "held_out_alpha_error": str(self.error if self.honest else "not measured"),
         }
 
-    def _save(self, terms: dict[str, Tensor]) -> None:
+    def _save(self, terms: Terms) -> None:
         """Write a checkpoint, unless the loss is no longer finite."""
-        if not all(bool(value.isfinite()) for value in terms.values()) and not (
-            self.scaler.is_enabled()  # it skips such steps
-        ):
+        finite = all(bool(value.isfinite()) for value in terms.values())
+        if not finite and not self.scaler.is_enabled():  # it skips such steps
             raise ValueError(
                 f"the loss is not finite at step {self.total}; the checkpoint before "
                 "it was saved: lower phase.*.rates, or set precision to float32"

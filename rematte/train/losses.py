@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rematte.train.extras import Terms
+
 LEVELS = 5
 Factors = tuple[int, int, int, int, int]
 # Factors of L1, pyramid and temporal loss of alpha, L1 and temporal loss of foreground.
 PUBLISHED = (1, 1, 5, 1, 5)
-DISTILLED = (5, 2, 5, 3, 5)
+DISTILLED = (5, 2, 5, 3, 5)  # with which the bundled weights were made
 
 
 def _smooth(x: Tensor, gain: float = 1.0) -> Tensor:
@@ -63,32 +65,27 @@ def pyramid_loss(alpha: Tensor, true: Tensor) -> Tensor:
 
 def temporal_loss(x: Tensor, true: Tensor) -> Tensor:
     """Return the mean squared error of changes between frames; 0 for single frames."""
-    if x.shape[1] < 2:
-        return x.new_zeros(())
-    return F.mse_loss(x.diff(dim=1), true.diff(dim=1))
+    several = x.shape[1] > 1
+    return F.mse_loss(x.diff(dim=1), true.diff(dim=1)) if several else x.new_zeros(())
 
 
 def output_terms(
     fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor, factors: Factors
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the terms of foreground and alpha, (B, T, C, H, W) each, whose sum counts.
 
-    `factors` are `PUBLISHED` or `DISTILLED`, with which the bundled weights were made.
+    `factors` are `PUBLISHED` or `DISTILLED`.
     """
-    terms = {
-        "alpha_l1": F.l1_loss(pha, true_pha),
-        "alpha_pyramid": pyramid_loss(pha, true_pha),
-        "alpha_temporal": temporal_loss(pha, true_pha),
-        "foreground_l1": F.l1_loss(fgr, true_fgr),
-        "foreground_temporal": temporal_loss(fgr, true_fgr),
+    return {
+        "alpha_l1": factors[0] * F.l1_loss(pha, true_pha),
+        "alpha_pyramid": factors[1] * pyramid_loss(pha, true_pha),
+        "alpha_temporal": factors[2] * temporal_loss(pha, true_pha),
+        "foreground_l1": factors[3] * F.l1_loss(fgr, true_fgr),
+        "foreground_temporal": factors[4] * temporal_loss(fgr, true_fgr),
     }
-    pairs = zip(terms.items(), factors, strict=True)
-    return {name: factor * term for (name, term), factor in pairs}
 
 
-def matting_loss(
-    fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor
-) -> dict[str, Tensor]:
+def matting_loss(fgr: Tensor, pha: Tensor, true_fgr: Tensor, true_pha: Tensor) -> Terms:
     """Return the published terms; the foreground counts where the true alpha is not 0.
 
     The mean is over all pixels, so that much background weighs little.

@@ -3,9 +3,9 @@
 Each block keeps the channels that predict the others best by a linear map that is
 fitted on pictures. What read all of them reads those that are kept, by weights that are
 multiplied with that map. Enlarging and joining maps is linear: nothing is lost by it.
-Knows no files.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,21 +23,15 @@ _RIDGE = 1e-4  # of the mean square of all channels, so that the map stays small
 def cut_down(
     student: MattingNetwork, wide: MattingNetwork, pictures: Iterable[Tensor]
 ) -> None:
-    """Fill a network's decoder with what is most of use of a wider one's.
+    """Fill a network's decoder in place with what is most of use of a wider one's.
 
-    What is as wide in both is the same afterwards. The last block stays as it is.
-
-    Args:
-        student: The network that is filled in place.
-        wide: A network with the same encoder and wider blocks.
-        pictures: Clips that the maps are fitted on, (B, T, 3, H, W) each.
+    What is as wide in both, as the encoder, is the same afterwards. The last block
+    stays as it is. Maps are fitted on the clips `pictures`, (B, T, 3, H, W) each.
     """
-    own = student.state_dict()
-    same = {
-        key: value
-        for key, value in wide.state_dict().items()
-        if key in own and value.shape == own[key].shape and ".decode0." not in key
-    }
+    own, same = student.state_dict(), wide.state_dict()
+    for key in list(same):
+        if key not in own or same[key].shape != own[key].shape or ".decode0." in key:
+            del same[key]
     student.load_state_dict(same, strict=False)
     products = _products(wide, pictures)
     below = torch.eye(2 * wide.decoder.decode4.gru.channels)
@@ -46,8 +40,8 @@ def cut_down(
         broad: Any = wide.get_submodule(name)
         product, fed = products[name], products[f"{name}.gru"]
         split, new = len(product) - len(fed), narrow.gru.channels
-        plain = _choose(product[:split, :split], narrow.conv[0].out_channels - new)
         state = product[split:, split:]
+        plain = _choose(product[:split, :split], narrow.conv[0].out_channels - new)
         recurrent = _choose(state, new)
         kept = torch.cat([plain, recurrent + split])
         _cut_conv(narrow.conv, broad.conv, kept, below)
@@ -61,15 +55,14 @@ def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Ten
 
     Those of what its GRU gets are under the GRU's name.
     """
-    products: dict[str, Tensor] = {}
+    products: dict[str, Any] = defaultdict(int)
     names = [*BLOCKS, *(f"{name}.gru" for name in BLOCKS)]
     for src in pictures:
         with capture(wide, names) as seen:
             wide(src)
         for name, (given, out) in seen.items():
             x = (given[0] if name.endswith(".gru") else out).transpose(0, 1).flatten(1)
-            mean = (x @ x.T / x.shape[1]).double()
-            products[name] = products[name] + mean if name in products else mean
+            products[name] += (x @ x.T / x.shape[1]).double()
     return products
 
 

@@ -7,16 +7,17 @@ sample, phase)` returns the terms of the loss on such maps.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import blocks, edges, filter
-from rematte.train.extras import Loss, Sample
+from rematte.train.extras import Loss, Sample, Terms
 from rematte.train.losses import DISTILLED, map_error, matting_loss, output_terms
 from rematte.train.recipe import Phase
 
@@ -36,22 +37,20 @@ def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
 def _segmentation_examples(
     student: MattingNetwork, teacher: None, sample: Sample, phase: Phase, rng: Generator
 ) -> Sample:
-    with torch.no_grad():
-        hidden = filter.last_map(student, sample["src"])
+    hidden, mask = filter.last_map(student, sample["src"]), sample["mask"][:, -1]
     # Neighbours are nearly alike, so one in four each way will do.
-    few = {"hidden": hidden, "mask": sample["mask"][:, -1]}
-    return {name: value[..., ::4, ::4] for name, value in few.items()}
+    return {"hidden": hidden[..., ::4, ::4], "mask": mask[..., ::4, ::4]}
 
 
 def _segmentation_errors(
     student: MattingNetwork, sample: Sample, phase: Phase
-) -> dict[str, Tensor]:
+) -> Terms:
     logits = student.project_seg(sample["hidden"])
     return {phase.kind: F.binary_cross_entropy_with_logits(logits, sample["mask"])}
 
 
 # Kinds of phases whose maps are computed before the step, and may be computed once.
-PREPARED: dict[str, tuple[Any, Any]] = {
+PREPARED: dict[str, tuple[Callable[..., Sample | None], Callable[..., Sample]]] = {
     "blocks": (blocks.block_examples, blocks.block_loss),
     "encoder": (blocks.encoder_examples, blocks.block_loss),
     "edges": (edges.end_examples, edges.end_errors),
@@ -64,12 +63,8 @@ PREPARED: dict[str, tuple[Any, Any]] = {
 class Passes(nn.Module):
     """Computes the losses of a pass; a module, so that DistributedDataParallel fits.
 
-    Args:
-        network: The network that is trained.
-        teacher: The network that labels pictures, or None.
-        phase: Settings of the phase.
-        loss: Terms that are added to those of matting and distill phases, or None;
-            see `Extras`.
+    `network` is trained, and `teacher` labels pictures. `loss` gives terms that are
+    added to those of matting and distill phases; see `Extras`.
     """
 
     teacher: Any
@@ -84,40 +79,32 @@ class Passes(nn.Module):
 
     def learning(self) -> list[str]:
         """Return the names of the modules that learn; all if there are none."""
-        phase = self.phase
         chains: dict[str, Any] = {
             "edges": [edges.ENDS],
-            "sequences": phase.blocks or [edges.BLOCKS],
+            "sequences": self.phase.blocks or [edges.BLOCKS],
             "filter": [["refiner"]],
             "segmentation": [["project_seg"]],
         }
-        found = chains.get(phase.kind, [])
-        if phase.kind in ("blocks", "encoder"):
-            found = blocks.chains_of(phase, self.network)
-        return [name for chain in found for name in chain]
+        if self.phase.kind in ("blocks", "encoder"):
+            chains[self.phase.kind] = blocks.chains_of(self.phase, self.network)
+        return [name for chain in chains.get(self.phase.kind, []) for name in chain]
 
+    @torch.no_grad()
     def prepare(self, sample: Sample, rng: Generator) -> Sample | None:
         """Compute the maps that a phase of one of the kinds in `PREPARED` learns from.
 
-        Args:
-            sample: A batch of samples; of one in phases of crops.
-            rng: Random generator for the places of crops.
-
-        Returns:
-            The maps; None if the sample has nothing to teach.
+        `sample` is a batch, of one in phases of crops, whose places `rng` draws. The
+        result is None if the sample has nothing to teach.
         """
-        phase, (examples, _) = self.phase, PREPARED[self.phase.kind]
-        made: Sample | None = examples(self.network, self.teacher, sample, phase, rng)
-        return made
+        examples, _ = PREPARED[self.phase.kind]
+        return examples(self.network, self.teacher, sample, self.phase, rng)
 
-    def forward(self, name: str, sample: Sample, ratio: float) -> dict[str, Tensor]:
+    def forward(self, name: str, sample: Sample, ratio: float) -> Terms:
         """Return the terms whose sum is the loss of the pass `name`."""
         network, teacher, phase = self.network, self.teacher, self.phase
-        terms: dict[str, Tensor]
         if phase.kind in PREPARED:
             _, errors = PREPARED[phase.kind]
-            terms = errors(network, sample, phase)
-            return terms
+            return errors(network, sample, phase)
         if name in ("decoder", "distill"):
             student = grafted(network, teacher) if name == "decoder" else network
             return self._distill(student, sample, ratio)
@@ -129,15 +116,12 @@ class Passes(nn.Module):
         terms = matting_loss(fgr, pha, sample["fgr"], sample["pha"])
         return terms | (self.loss(fgr, pha, sample) if self.loss else {})
 
-    def _distill(
-        self, student: MattingNetwork, sample: Sample, ratio: float
-    ) -> dict[str, Tensor]:
+    def _distill(self, student: MattingNetwork, sample: Sample, ratio: float) -> Terms:
         """Return the terms of the student's error against the teacher, end to end.
 
-        Those of `output_terms` and, at ratio 1 and in networks of one kind, the mean
-        `map_error` of the blocks whose maps are as wide in both. The teacher gets the
-        full size. Where `known` is 1, the sample's `pha` is the truth, and where
-        `coloured` is 1, its `fgr`.
+        They are `output_terms` and, at ratio 1 and in networks of one kind, the mean
+        `map_error` of blocks as wide in both. The teacher gets the full size. Where
+        `known` is 1, the sample's `pha` is the truth; where `coloured` is, its `fgr`.
         """
         teacher, maps = self.teacher, self.phase.maps
         alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)

@@ -206,7 +206,7 @@ def load_recipe(
     Args:
         path: A TOML file, or the name of one that comes with the package, such as
             "bundled". Its tables `[on.DEVICE]` hold dotted keys that replace others on
-            that kind of device, so that one recipe suits all.
+            that kind of device.
         overrides: "key=value" each, as in "run.seed=3" or "phase.0.steps=10"; they
             win over everything in the file.
         on: Kind of device: "cpu", "cuda" or "mps".
@@ -227,9 +227,8 @@ def load_recipe(
     devices = table.pop("on", {})
     known = isinstance(devices, dict) and devices.keys() <= {"cpu", "cuda", "mps"}
     if not known or not all(isinstance(each, dict) for each in devices.values()):
-        raise ValueError(
-            f"on must hold tables named on.cpu, on.cuda or on.mps, got {devices!r}"
-        )
+        allowed = "tables named on.cpu, on.cuda or on.mps"
+        raise ValueError(f"on must hold {allowed}, got {devices!r}")
     for key, value in devices.get(on, {}).items():
         _put(table, key, value)
     for text in overrides:
@@ -268,17 +267,17 @@ def _put(table: dict[str, Any], key: str, value: object) -> None:
     *parents, last = key.split(".")
     parent: Any = table
     for part in parents:
-        if isinstance(parent, list):
-            if not part.isdigit() or int(part) >= len(parent):
-                raise ValueError(
-                    f"{key}: {part} is none of 0 to {len(parent) - 1}; members of a "
-                    "list are counted from 0"
-                )
-            parent = parent[int(part)]
-        elif isinstance(parent, dict):
+        if isinstance(parent, dict):
             parent = parent.setdefault(part, {})
-        else:
+        elif not isinstance(parent, list):
             raise ValueError(f"{key}: {part} is no table")
+        elif part.isdigit() and int(part) < len(parent):
+            parent = parent[int(part)]
+        else:
+            raise ValueError(
+                f"{key}: {part} is none of 0 to {len(parent) - 1}; members of a list "
+                "are counted from 0"
+            )
     if not isinstance(parent, dict):
         raise ValueError(f"{key}: give a number and a name, such as phase.0.steps")
     parent[last] = value
@@ -299,16 +298,15 @@ def _explain(error: ErrorDetails) -> str:
             kind = hint if isinstance(hint, type) else get_args(hint)[0]
     known = [field.name for field in dataclasses.fields(kind)]
     parent, dot, last = name.rpartition(".")
-    (near,) = difflib.get_close_matches(last, known, 1, 0)
-    return (
-        f"unknown setting {name}; the nearest is {parent}{dot}{near}; all: "
-        + ", ".join(known)
-    )
+    near = f"{parent}{dot}{difflib.get_close_matches(last, known, 1, 0)[0]}"
+    return f"unknown setting {name}; the nearest is {near}; all: {', '.join(known)}"
 
 
 def _problems(phase: Phase, model: Model) -> Iterator[str]:
     """Say what is wrong with several settings of a phase together."""
-    kind, crop, rates = phase.kind, phase.crop, phase.rates
+    kind, rates, unit = phase.kind, phase.rates, CROPPED.get(phase.kind, 0)
+    crop, examples, ratio = phase.crop, phase.examples, list(phase.ratio)
+    where = f"in a phase of kind {kind}"
     ranges = {"frames": phase.frames, "size": phase.size, "ratio": phase.ratio}
     if phase.high is not None:
         ranges |= {"high.frames": phase.high.frames, "high.size": phase.high.size}
@@ -317,26 +315,14 @@ def _problems(phase: Phase, model: Model) -> Iterator[str]:
             yield f".{name} must be [least, most], got {[least, most]}"
     if kind not in ("matting", "segmentation") and not model.teacher:
         yield f" is of kind {kind}, which needs a teacher: set model.teacher"
-    if not phase.examples and (phase.native or kind in (*CROPPED, "segmentation")):
-        yield (
-            f".examples must be at least 1 in a phase of kind {kind} or with native "
-            "pictures, got 0"
-        )
-    if phase.examples and kind in ("matting", "decoder", "distill"):
-        yield (
-            f".examples must be 0 in a phase of kind {kind}, got {phase.examples}: its "
-            "losses need whole clips"
-        )
-    unit = CROPPED.get(kind, 0)
+    if not examples and (phase.native or kind in (*CROPPED, "segmentation")):
+        yield f".examples must be at least 1 {where} or with native pictures, got 0"
+    if examples and kind in ("matting", "decoder", "distill"):
+        yield f".examples must be 0 {where}, got {examples}: it learns from whole clips"
     if unit and (crop < 4 * unit or crop % unit):
-        yield (
-            f".crop must be a multiple of {unit}, and at least {4 * unit}, in a phase "
-            f"of kind {kind}, got {crop}"
-        )
-    if kind == "filter" and any(1 / r != round(1 / r) for r in phase.ratio):
-        yield (
-            ".ratio must be 1 over whole numbers in a filter phase, such as "
-            f"[0.25, 0.5], got {list(phase.ratio)}"
-        )
+        allowed = f"a multiple of {unit}, and at least {4 * unit},"
+        yield f".crop must be {allowed} {where}, got {crop}"
+    if kind == "filter" and any(1 / each != round(1 / each) for each in ratio):
+        yield f".ratio must be 1 over whole numbers, such as 0.25, {where}, got {ratio}"
     if not (rates.backbone or rates.aspp or rates.decoder or rates.refiner):
         yield ".rates are all 0: nothing would be trained"

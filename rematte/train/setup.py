@@ -27,26 +27,22 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
         InputError: If the weights do not fit the network.
         WeightsError: If they are not here and cannot be fetched.
     """
-    model = recipe.model
+    variant, start = recipe.model.variant, recipe.model.start
     try:
-        network = MattingNetwork(
-            model.variant, model.refiner, model.start == "imagenet"
-        )
+        network = MattingNetwork(variant, recipe.model.refiner, start == "imagenet")
     except OSError as error:  # URLError is one
         raise WeightsError(
-            f"model.start imagenet: the encoder of {model.variant} cannot be "
-            f"fetched ({error}); fetch it where there is a network, or set "
-            "model.start to weights or to nothing"
+            f"model.start imagenet: the encoder of {variant} cannot be fetched "
+            f"({error}); fetch it where there is a network, or set model.start to "
+            "weights or to nothing"
         ) from error
-    if model.start in ("", "imagenet"):
+    if start in ("", "imagenet"):
         return network
-    fast = model.variant == "mobilenetv3_fast"
-    loaded = (
-        load_network(model.start) if fast else load_model(model.start, model.variant)
-    )
+    fast = variant == "mobilenetv3_fast"
+    loaded = load_network(start) if fast else load_model(start, variant)
     if fast and not isinstance(loaded.backbone, MobileNetV3Encoder):
         raise InputError(
-            f"model.start {model.start} is neither a {model.variant} nor a mobilenetv3"
+            f"model.start {start} is neither a {variant} nor a mobilenetv3"
         )
     if fast and not isinstance(loaded.decoder.decode0, ShuffleBlock):
         cut_down(network, channels_last(loaded), clips)
@@ -54,24 +50,19 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     # Another refiner starts from random weights; everything else must fit.
     missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
     if any(not key.startswith("refiner.") for key in missing):
-        raise InputError(f"model.start {model.start} does not hold {missing[0]}")
+        raise InputError(f"model.start {start} does not hold {missing[0]}")
     return network
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
-    """Load the teacher and check that its maps fit the phases that match them.
-
-    Raises:
-        InputError: If it is of another variant than such a phase needs.
-    """
+    """Load the teacher; `InputError` if a phase needs one of the network's variant."""
     name, variant = recipe.model.teacher, recipe.model.variant
     teacher = load_network(name, device=device).requires_grad_(False)
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (variant != "resnet50")
     if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
         raise InputError(
-            f"model.teacher {name} is no {variant}, so its maps cannot be matched; set "
-            f"steps of the phases of kind {', '.join(ALIKE)} to 0, or use another "
-            "teacher"
+            f"model.teacher {name} is no {variant}, so its maps cannot be matched; use "
+            f"another, or set steps of the phases of kind {', '.join(ALIKE)} to 0"
         )
     return teacher
 
@@ -86,10 +77,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group parameters by learning rate, and freeze those with rate 0.
 
-    `only` names the modules that learn; all do if it is empty.
-
-    Raises:
-        ValueError: If no parameter is left.
+    `only` names the modules that learn; all do if it is empty. A `ValueError` says that
+    none is left.
     """
     first, *backbone = network.backbone.parameters()
     decoder = network.decoder, network.project_mat, network.project_seg
@@ -106,9 +95,9 @@ def parameter_groups(
     groups = []
     for parameters, rate in parts:
         chosen = [p for p in parameters if rate > 0 and id(p) in learning]
+        for parameter in chosen:
+            parameter.requires_grad_(True)
         if chosen:
-            for parameter in chosen:
-                parameter.requires_grad_(True)
             groups.append({"params": chosen, "lr": rate, "base": rate})
     if not groups:
         raise ValueError(
@@ -118,27 +107,22 @@ def parameter_groups(
 
 
 def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Make the optimiser of a phase.
-
-    Raises:
-        InputError: If its package is not installed.
+    """Make the optimiser of a phase; an `InputError` if its package is not installed.
 
     Source:
         Vyas et al., SOAP: Improving and Stabilizing Shampoo using Adam, 2024. Channels
         of a map go up and down together, and Adam, which looks at each weight alone, is
         slow then.
     """
-    if phase.optimizer == "soap":
-        try:
-            from pytorch_optimizer import SOAP
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"optimizer soap of phase {phase.name} needs {error.name}: pip install "
-                "'rematte[train]'"
-            ) from error
-        return SOAP(groups, weight_decay=0.0)
-    adam = phase.optimizer == "adam"
-    return torch.optim.Adam(groups) if adam else torch.optim.AdamW(groups)
+    if phase.optimizer != "soap":
+        adam = phase.optimizer == "adam"
+        return torch.optim.Adam(groups) if adam else torch.optim.AdamW(groups)
+    try:
+        from pytorch_optimizer import SOAP
+    except ModuleNotFoundError as error:
+        needed = f"needs {error.name}: pip install 'rematte[train]'"
+        raise InputError(f"optimizer soap of phase {phase.name} {needed}") from error
+    return SOAP(groups, weight_decay=0.0)
 
 
 def rate_factor(phase: Phase, step: int) -> float:

@@ -1,5 +1,6 @@
 """Stops a run at a signal or after some time, within seconds and between two steps."""
 
+import math
 import signal
 import threading
 import time
@@ -19,23 +20,21 @@ class StepAbandonedError(Exception):
 class Stop:
     """Notes the first SIGINT or SIGTERM, or that some minutes are over.
 
-    A second signal ends the process as usual. A step that does not end within `GRACE`
-    after that raises `StepAbandonedError` from inside `abandoning`, if steps may be
-    left out.
+    A second signal ends the process as usual. With `abandon`, a step that does not end
+    within `GRACE` after the first raises `StepAbandonedError` inside `abandoning`.
     """
 
     def __init__(self, minutes: float | None, abandon: bool = True) -> None:
         self.signals: list[int] = []  # that came
-        self._abandon, self._minutes = abandon, minutes
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
-        self._inside = False
+        self._abandon, self._inside = abandon, False
+        self._minutes = math.inf if minutes is None else minutes
+        self._end = time.monotonic() + 60 * self._minutes
         self._before: dict[int, Any] = {}
 
     @property
     def over(self) -> bool:
         """Whether to stop after the current step."""
-        late = self._end is not None and time.monotonic() >= self._end
-        return bool(self.signals) or late
+        return bool(self.signals) or time.monotonic() >= self._end
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -46,7 +45,7 @@ class Stop:
         self._before = {each: signal.signal(each, self._catch) for each in _SIGNALS}
         if _ALARM:
             self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
-            if self._minutes is not None:
+            if self._minutes < math.inf:
                 signal.setitimer(signal.ITIMER_REAL, 60 * self._minutes + GRACE, 1)
         try:
             yield

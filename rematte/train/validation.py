@@ -1,5 +1,6 @@
 """Measures a network on pictures that it was not trained on."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rematte.errors import OutputError
-from rematte.train.batches import Batches, Examples, needed
+from rematte.train.batches import Batches, Examples, missing
 from rematte.train.data import Index
 from rematte.train.extras import Sample
 from rematte.train.passes import PREPARED, Passes, grafted
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
+from rematte.video.output_paths import as_output_error, write_whole
 
 _GREEN = (0.47, 1.0, 0.61)
 
@@ -26,18 +27,14 @@ def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
     With few pictures, none of a kind may be held out: then it is those that are trained
     on, and the figure is named accordingly.
     """
-    there = dict(kept.kinds()) | {"people": kept.people + kept.masks}
-    honest = all(there[kind] for kind in needed(replace(phase, segmentation=False)))
+    honest = not missing(kept, replace(phase, segmentation=False))
     filmed = bool(kept.filmed) or not (phase.filmed and trained.filmed)
     parts: Any = {name: items or getattr(trained, name) for name, items in kept.kinds()}
     return Index(**parts), honest and filmed
 
 
 class Validation:
-    """The held-out clips of a phase, and what its blocks are to give for them.
-
-    `index` holds the pictures, and `passes` the network that is measured.
-    """
+    """The held-out clips of a phase, and what its blocks are to give for them."""
 
     def __init__(
         self, recipe: Recipe, index: Index, passes: Passes, device: torch.device
@@ -72,22 +69,20 @@ class Validation:
             frames with their alpha; "held_out_loss" in a phase on prepared examples;
             and a sheet of the clips, (3, H, W) in [0, 1], if any.
         """
-        phase, teacher, shown = (
-            self.passes.phase, self.passes.teacher, self.passes.network,
-        )  # fmt: skip
-        if teacher is not None and phase.kind == "decoder":
+        phase, teacher = self.passes.phase, self.passes.teacher
+        shown = self.passes.network
+        if phase.kind == "decoder":
             shown = grafted(shown, teacher)
-        # Where the phase is about a ratio, it is measured at the middle of it.
-        ratio = sum(phase.ratio) / 2
         green = torch.tensor(_GREEN, device=self.device).view(3, 1, 1)
         errors: dict[str, list[float]] = {}
         rows = []
-        for sample in self.clips:
-            src, true = sample["src"].to(self.device), sample["pha"].to(self.device)
+        for sample in (on_device(clip, self.device) for clip in self.clips):
+            src, true = sample["src"], sample["pha"]
             filmed = "known" in sample and bool(sample["known"].any())
-            if teacher is not None and phase.kind != "matting" and not filmed:
+            if phase.kind != "matting" and not filmed:
                 _, true, *_ = teacher(src)
-            fgr, pha, *_ = shown(src, downsample_ratio=ratio)
+            # Where the phase is about a ratio, it is measured at the middle of it.
+            fgr, pha, *_ = shown(src, downsample_ratio=sum(phase.ratio) / 2)
             name = "filmed_error" if filmed else "error"
             errors.setdefault(name, []).append(float((pha - true).abs().mean()) * 1e3)
             over = pha * fgr + (1 - pha) * green
@@ -95,11 +90,9 @@ class Validation:
             rows.append(torch.cat([part[0, -1] for part in parts], -1))
         figures = {name: float(np.mean(errors[name])) for name in sorted(errors)}
         if self.examples:
-            losses = [
-                float(sum(self.passes(phase.kind, each, 1.0).values()))
-                for each in (on_device(x, self.device) for x in self.examples.every())
-            ]
-            figures["held_out_loss"] = float(np.mean(losses))
+            moved = (on_device(each, self.device) for each in self.examples.every())
+            terms = [self.passes(phase.kind, each, 1.0).values() for each in moved]
+            figures["held_out_loss"] = float(np.mean([float(sum(t)) for t in terms]))
         return figures, torch.cat(rows, -2) if rows else None
 
 
@@ -109,15 +102,10 @@ def on_device(sample: Sample, device: torch.device) -> Sample:
 
 
 def save_sheet(sheet: Tensor, path: Path) -> None:
-    """Write (3, H, W) in [0, 1] as a PNG.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
+    """Write (3, H, W) in [0, 1] as a PNG; `OutputError` if it cannot be written."""
     pixels: Any = sheet.mul(255).round().byte().movedim(0, -1).cpu().numpy()
-    try:
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written ({error})") from error
+    write_whole(path, png.getvalue())

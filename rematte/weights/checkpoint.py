@@ -21,11 +21,7 @@ from rematte.weights.resolve import check_variant
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read what `rematte train` wrote into weights; empty if others made them.
-
-    Args:
-        path: A file that `read_state_dict` can read.
-    """
+    """Read what `rematte train` wrote into weights; empty if others made them."""
     if path.suffix != ".safetensors":
         return {}
     with safe_open(path, "pt") as file:
@@ -40,8 +36,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict of any stored dtype, without running code from the file.
 
-    Args:
-        path: A `torch.save` file (bare or under "state_dict") or a safetensors file.
+    That is a `torch.save` file (bare or under "state_dict") or a safetensors file.
 
     Raises:
         WeightsError: If the file is missing, empty, damaged, or holds anything else.
@@ -62,14 +57,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise
     except OSError as error:
         # torch reads beyond the end of some truncated files, which is one of these.
-        raise WeightsError(
-            f"cannot read weights file {path}: {error}; {remedy}"
-        ) from error
+        problem = f"cannot read weights file {path}: {error}; {remedy}"
+        raise WeightsError(problem) from error
     except Exception as error:
         # Damaged pickles raise nearly every class there is, in many lines each.
-        raise WeightsError(
-            f"weights file {path} {_damage(path, head)}; {remedy}"
-        ) from (error)
+        problem = f"weights file {path} {_damage(path, head)}; {remedy}"
+        raise WeightsError(problem) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor)
@@ -95,15 +88,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def recognise(state: Mapping[str, Tensor], source: str | Path) -> tuple[str, str]:
     """Recognise the variant and the refiner of a checkpoint by its keys.
 
-    Args:
-        state: The state dict.
-        source: File or address, for the message.
-
-    Returns:
-        One of `VARIANTS`, and "deep_guided_filter" or "fast_guided_filter".
+    They are one of `VARIANTS`, and "deep_guided_filter" or "fast_guided_filter".
 
     Raises:
-        WeightsError: If the keys are those of some other network.
+        WeightsError: If the keys of `source` are those of some other network.
     """
     refined = any(key.startswith("refiner.") for key in state)
     refiner = "deep_guided_filter" if refined else "fast_guided_filter"
@@ -122,15 +110,11 @@ def recognise(state: Mapping[str, Tensor], source: str | Path) -> tuple[str, str
 def build(
     state: Mapping[str, Tensor], source: str | Path, wanted: str | None
 ) -> MattingNetwork:
-    """Build the network that a state dict belongs to, and load it strictly.
-
-    Args:
-        state: The state dict.
-        source: File or address, for messages.
-        wanted: The variant it must be, or None for any.
+    """Build the network that the state dict of `source` belongs to, and load it.
 
     Raises:
-        WeightsError: If a key is missing, unexpected or of another shape.
+        WeightsError: If a key is missing, unexpected or of another shape, or the
+            variant is not the one wanted; None takes any.
     """
     variant, refiner = recognise(state, source)
     check_variant(variant, wanted, source)

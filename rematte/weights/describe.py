@@ -3,13 +3,7 @@
 from pathlib import Path
 
 from rematte.weights.download import sha256
-from rematte.weights.registry import (
-    CODE_LICENCE,
-    WEIGHTS,
-    Weights,
-    expected_hash,
-    find,
-)
+from rematte.weights.registry import CODE_LICENCE, WEIGHTS, Weights, expected_hash, find
 from rematte.weights.resolve import resolve
 
 
@@ -38,11 +32,9 @@ def describe(name_or_path: str | Path) -> str:
         digest = sha256(path)
         entry = next((e for e in WEIGHTS.values() if e.sha256 == digest), None)
     if entry is not None:
-        fields["name"] = entry.name
-        fields["variant"] = entry.variant
+        fields |= {"name": entry.name, "variant": entry.variant}
         fields["parameters"] = f"{entry.parameters:,}"
-        fields["origin"] = entry.origin
-        fields["quality"] = entry.quality
+        fields |= {"origin": entry.origin, "quality": entry.quality}
     elif path is not None:
         fields |= _read_file(path)
         licence = str(fields.pop("licence", licence))

@@ -142,13 +142,9 @@ def _fetch(entry: Weights, url: str, part: Path, progress: bool) -> None:
         length = response.headers.get("Content-Length")
         total = entry.size or (start + int(length) if length else None)
         bar = tqdm(
-            desc=f"{entry.file} ({entry.licence})",
-            total=total,
-            initial=start,
-            unit="B",
-            unit_scale=True,
-            disable=not progress,
-        )
+            desc=f"{entry.file} ({entry.licence})", total=total, initial=start,
+            unit="B", unit_scale=True, disable=not progress,
+        )  # fmt: skip
         with part.open("r+b" if start else "wb") as file, bar:
             file.seek(start)
             while block := response.read(BLOCK):

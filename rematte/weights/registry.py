@@ -144,17 +144,11 @@ def lookup(name: str) -> Weights:
 def for_quality(
     weights: Any, quality: str, ratio: float | str | None
 ) -> tuple[Any, str]:
-    """Choose the weights for a quality.
+    """Choose the weights for a quality, and the quality of the coarse pass.
 
-    Args:
-        weights: The weights or the network that was given, or None.
-        quality: As in `Options`.
-        ratio: The downsample ratio, as in `Options`.
-
-    Returns:
-        The weights, and the quality that decides the size of the coarse pass: "fast"
-        chooses the fast network where neither weights nor a ratio are given, and a
-        smaller coarse pass otherwise.
+    `weights` are the weights or the network that was given, or None; `quality` and the
+    downsample `ratio` are as in `Options`. "fast" chooses the fast network where
+    neither weights nor a ratio are given, and a smaller coarse pass otherwise.
     """
     if weights is None and quality == "fast" and ratio in (None, "auto"):
         return FAST, "balanced"

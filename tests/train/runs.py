@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from fakes import random_network
+from fakes import random_network, save_images
+from PIL import Image
 
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, train
@@ -18,6 +19,18 @@ from rematte.train.journal import LOG
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def lay_out(folder: Path, pictures: dict[str, Any]) -> Path:
+    """Write images by their names, and lists of them as folders of frames."""
+    for name, pixels in pictures.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(pixels, list):
+            save_images(path, pixels)
+        else:
+            Image.fromarray(pixels).save(path)
+    return folder
 
 
 def quick(recipe: Recipe, **options: Any) -> Trained:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_disc
+from runs import rng
 from torch import Tensor
 
 from rematte.train.augment import (
@@ -36,10 +37,6 @@ from rematte.train.recipe import NO_AUGMENT, Augment
 SIZE = (48, 64)
 PIXELWISE = {"colour", "grayscale", "noise", "sharpness"}
 EVERY = [field.name for field in fields(Augment)]
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def layers() -> Layers:

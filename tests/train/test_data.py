@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_disc, read_label
-from fakes import colours, save_images
+from fakes import colours
 from PIL import Image
+from runs import lay_out
 
 from rematte.errors import InputError
 from rematte.train.batches import Batches
@@ -120,9 +121,7 @@ def test_held_out_is_a_fixed_share_of_every_kind() -> None:
 
 
 def test_damaged_and_missing_shards(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"nothing matches .*set it to files or folders"
-    ):
+    with pytest.raises(InputError, match=r"nothing matches .*set it to files"):
         index(Data(shards=(str(tmp_path / "*.tar"),)))
     (tmp_path / "a.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(InputError, match="no readable, uncompressed tar"):
@@ -148,34 +147,22 @@ def test_a_damaged_video_is_named(shards: Data) -> None:
 
 def test_folders_of_every_kind(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
     disc = draw_disc(3)
-    for name in ("m/fgr", "m/pha", "rgba", "b", "s", "t/images", "t/masks", "people"):
-        (tmp_path / name).mkdir(parents=True)
+    photo, mask = disc.frames[0], disc.alpha[0]
+    pictures = {"m/fgr/2": disc.frames, "m/pha/2": disc.alpha, "b/clip": colours(3)}
+    pictures |= {"rgba/x.png": disc.rgba[0], "b/still.jpg": disc.background}
+    pictures |= {"s/p.jpg": photo, "s/p.mask.png": mask}
+    pictures |= {"t/images/q.jpg": photo, "t/masks/q.png": mask}
+    pictures |= {"people/.hidden.png": photo, "people/z.png": photo}
+    lay_out(tmp_path, pictures)
+    gray = [np.repeat(alpha[..., None], 3, 2) for alpha in disc.alpha]
     make_clip(tmp_path / "m/fgr/1.mp4", disc.frames)
-    make_clip(tmp_path / "m/pha/1.mp4", [np.repeat(a[..., None], 3, 2) for a in
-              disc.alpha])  # fmt: skip
-    save_images(tmp_path / "m/fgr/2", disc.frames)
-    save_images(tmp_path / "m/pha/2", disc.alpha)
-    Image.fromarray(disc.rgba[0]).save(tmp_path / "rgba/x.png")
-    save_images(tmp_path / "b/clip", colours(3))
-    Image.fromarray(disc.background).save(tmp_path / "b/still.jpg")
-    Image.fromarray(disc.frames[0]).save(tmp_path / "s/p.jpg")
-    Image.fromarray(disc.alpha[0]).save(tmp_path / "s/p.mask.png")
-    Image.fromarray(disc.frames[0]).save(tmp_path / "t/images/q.jpg")
-    Image.fromarray(disc.alpha[0]).save(tmp_path / "t/masks/q.png")
-    Image.fromarray(disc.frames[0]).save(tmp_path / "people/.hidden.png")
-    Image.fromarray(disc.frames[0]).save(tmp_path / "people/z.png")
+    make_clip(tmp_path / "m/pha/1.mp4", gray)
 
     def at(*folders: str) -> tuple[str, ...]:
         return tuple(str(tmp_path / folder) for folder in folders)
 
-    found = index(
-        Data(
-            mattes=at("m", "rgba"),
-            backgrounds=at("b"),
-            masks=at("s", "t"),
-            people=at("people"),
-        )
-    )
+    data = Data((), at("m", "rgba"), (), at("b"), at("s", "t"), at("people"))
+    found = index(data)
     assert names(found.mattes) == ["m/1", "m/2", "rgba/x.png"]
     assert [item.media.frames for item in found.mattes] == [3, 3, 1]
     assert [item.media.frames for item in found.backgrounds] == [3, 1]
@@ -196,8 +183,8 @@ def test_folders_of_every_kind(tmp_path: Path, make_clip: Callable[..., Path]) -
 
 
 def test_frames_of_unlike_sizes_are_refused(tmp_path: Path) -> None:
-    save_images(tmp_path / "c", [np.zeros((4, 4, 3), np.uint8),
-                np.zeros((5, 4, 3), np.uint8)])  # fmt: skip
+    sizes = ((4, 4, 3), (5, 4, 3))
+    lay_out(tmp_path, {"c": [np.zeros(size, np.uint8) for size in sizes]})
     (item,) = index(Data(people=(str(tmp_path),))).people
     with pytest.raises(InputError, match="different sizes"):
         decode(item.media, [0, 1], "RGB")
@@ -242,9 +229,7 @@ def test_segmentation_takes_clips_and_images_in_turn(
     shards: Data, tmp_path: Path
 ) -> None:
     disc = draw_disc(3)
-    for name, frames in (("images", disc.frames), ("masks", disc.alpha)):
-        (tmp_path / "v" / name).mkdir(parents=True)
-        save_images(tmp_path / "v" / name / "clip", frames)
+    lay_out(tmp_path, {"v/images/clip": disc.frames, "v/masks/clip": disc.alpha})
     found = index(Data(shards=shards.shards, masks=(str(tmp_path / "v"),)))
     batches = Batches(found, MATTING, Augment(), (0, 0), 0)
     lengths = [batches.make(step)["segmentation"]["src"].shape[1] for step in range(4)]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fakes import random_network, save_images
-from runs import quick, uneven_network
+from fakes import random_network
+from runs import lay_out, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 
 from rematte.errors import InputError
@@ -56,11 +56,8 @@ def test_channels_that_others_predict_are_not_kept() -> None:
 
 def test_a_run_starts_from_a_wider_network(tmp_path: Path) -> None:
     """Only the blocks that are narrower differ from it."""
-    draw = np.random.default_rng(0)
-    people = tmp_path / "people"
-    people.mkdir()
-    frames = list(draw.integers(0, 256, (6, 64, 96, 3), np.uint8))
-    save_images(people / "clip", frames)
+    frames = list(rng().integers(0, 256, (6, 64, 96, 3), np.uint8))
+    people = lay_out(tmp_path / "people", {"clip": frames})
     start = str(tmp_path / "wide.safetensors")
     save_file(random_network().state_dict(), start)
     phase = Phase(

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import random_network, save_images
-from PIL import Image
-from runs import elsewhere, log, one_thread, quick, rng, uneven_network
+from fakes import random_network
+from runs import elsewhere, lay_out, log, one_thread, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -40,7 +39,6 @@ from rematte.train.recipe import (
 )
 from rematte.train.setup import make_optimizer
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
 
 
@@ -52,22 +50,19 @@ def network() -> MattingNetwork:
 @pytest.fixture
 def data(tmp_path: Path) -> Data:
     """Noisy people and a clip, their masks, a room and a cut-out."""
-    draw = rng()
-    folders = [tmp_path / name for name in ("people", "rooms", "masks", "cut")]
-    for folder in folders:
-        folder.mkdir()
-    people, rooms, masks, cut = folders
-    for path in (people / "a.png", people / "b.png", rooms / "r.png", masks / "m.png"):
-        Image.fromarray(draw.integers(0, 256, (112, 128, 3), np.uint8)).save(path)
-    save_images(people / "clip", list(draw.integers(0, 256, (5, 96, 128, 3), np.uint8)))
-    mask = np.zeros((112, 128), np.uint8)
+    draw, mask = rng(), np.zeros((112, 128), np.uint8)
     mask[30:, 40:90] = 255
-    Image.fromarray(mask).save(masks / "m.mask.png")
     disc = np.full((100, 60, 4), 128, np.uint8)
     disc[..., 3] = 255 * (np.hypot(*np.mgrid[-50:50, -30:30]) < 25)
-    Image.fromarray(disc).save(cut / "a.png")
-    named = {"people": people, "backgrounds": rooms, "masks": masks, "mattes": cut}
-    return Data(**{k: (str(v),) for k, v in named.items()}, held_out=0.0)  # type: ignore[arg-type]
+    names = ("people/a.png", "people/b.png", "backgrounds/r.png", "masks/m.png")
+    pictures: dict[str, Any] = {
+        name: draw.integers(0, 256, (112, 128, 3), np.uint8) for name in names
+    }
+    clip = list(draw.integers(0, 256, (5, 96, 128, 3), np.uint8))
+    pictures |= {"people/clip": clip, "masks/m.mask.png": mask, "mattes/a.png": disc}
+    lay_out(tmp_path, pictures)
+    kinds = {name.split("/")[0] for name in pictures}
+    return Data(**{kind: (str(tmp_path / kind),) for kind in kinds}, held_out=0.0)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -266,7 +261,7 @@ def test_the_filter_learns_in_units_of_its_inputs(
 ) -> None:
     monkeypatch.setattr(filter, "_LOST", 1)
     phase = phase_of("filter", crop=48, ratio=(0.25, 0.25))
-    crops = filter.filter_examples(network, network, disc, phase, rng())
+    crops = Passes(network, network, phase).prepare(disc, rng())
     assert crops is not None
     size = filter.input_sizes(network.refiner, [crops])
     weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
@@ -385,7 +380,7 @@ def test_unknown_blocks_are_named(network: MattingNetwork) -> None:
 def test_the_phases_of_a_recipe_reach_every_part(name: str) -> None:
     network = MattingNetwork()
     learned = set()
-    for phase in load_recipe(RECIPES / f"{name}.toml").phase:
+    for phase in load_recipe(name).phase:
         for module in Passes(network, None, phase).learning():
             learned |= {id(p) for p in network.get_submodule(module).parameters()}
     assert learned == {id(p) for p in network.parameters()}
@@ -393,7 +388,7 @@ def test_the_phases_of_a_recipe_reach_every_part(name: str) -> None:
 
 def test_the_fast_recipe_reaches_all_that_is_cut_down() -> None:
     network, learned = MattingNetwork("mobilenetv3_fast"), set()
-    for phase in load_recipe(RECIPES / "fast.toml").phase:
+    for phase in load_recipe("fast").phase:
         learned |= set(Passes(network, None, phase).learning())
     same = {"backbone", "aspp", "decoder.decode4", "decoder.shrink"}
     parts = {f"decoder.{name}" for name, _ in network.decoder.named_children()}

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_disc
-from fakes import random_network, save_images
-from PIL import Image
-from runs import changed, elsewhere, log, quick
+from fakes import random_network
+from runs import changed, elsewhere, lay_out, log, quick
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,17 +24,10 @@ from rematte.train import Extras, Recipe, dry_run, load_recipe, stopping, train
 from rematte.train.batches import Batches
 from rematte.train.checkpoint import BEST, STATE, WEIGHTS
 from rematte.train.data import index
+from rematte.train.extras import Sample
 from rematte.train.journal import LOG, Journal
 from rematte.train.passes import Passes
-from rematte.train.recipe import (
-    NO_AUGMENT,
-    Data,
-    Model,
-    Phase,
-    Rates,
-    Run,
-    Validate,
-)
+from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run, Validate
 from rematte.train.setup import start_network
 from rematte.train.validation import held_out
 from rematte.weights.describe import describe
@@ -47,12 +39,9 @@ DISC = draw_disc(6, (64, 64))
 @pytest.fixture
 def matting(tmp_path: Path) -> Recipe:
     """Two mattes and two walls, a step or two, segmentation left out."""
-    for name in ("m", "b"):
-        (tmp_path / name).mkdir()
-    for number in range(2):
-        Image.fromarray(DISC.rgba[number]).save(tmp_path / f"m/{number}.png")
-        wall = np.roll(DISC.background, 9 * number, 1)
-        Image.fromarray(wall).save(tmp_path / f"b/{number}.png")
+    mattes = {f"m/{number}.png": DISC.rgba[number] for number in range(2)}
+    walls = {f"b/{n}.png": np.roll(DISC.background, 9 * n, 1) for n in range(2)}
+    lay_out(tmp_path, mattes | walls)
     phase = Phase(
         "m", "matting", steps=2, size=(32, 32), segmentation=False,
         rates=Rates(decoder=1e-3),
@@ -105,15 +94,12 @@ def test_the_best_is_kept_where_training_harms(matting: Recipe, tmp_path: Path) 
 
 
 def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
-    for name in ("m/fgr", "m/pha", "rgba", "p"):
-        (tmp_path / name).mkdir(parents=True)
-    for name in ("m/fgr/a", "m/pha/a", "m/fgr/lonely", "m/pha/lost", "rgba/x", "p/q"):
-        Image.fromarray(DISC.rgba[0]).save(tmp_path / f"{name}.png")
+    names = ("m/fgr/a", "m/pha/a", "m/fgr/lonely", "m/pha/lost", "rgba/x", "p/q")
+    pictures = {f"{name}.png": DISC.rgba[0] for name in names}
+    pictures |= {"p/clip": DISC.frames[:2], "p/clip/.hidden.png": DISC.frames[0]}
+    lay_out(tmp_path, pictures | {"p/q.mask.png": DISC.alpha[0]})
     (tmp_path / "p/notes.txt").write_text("x")
-    Image.fromarray(DISC.alpha[0]).save(tmp_path / "p/q.mask.png")
     (tmp_path / "p/empty").mkdir()
-    save_images(tmp_path / "p/clip", DISC.frames[:2])
-    Image.fromarray(DISC.frames[0]).save(tmp_path / "p/clip/.hidden.png")
     mattes = str(tmp_path / "m"), str(tmp_path / "rgba")
     found = index(Data(mattes=mattes, people=(str(tmp_path / "p"),)))
     assert len(found.mattes) == 2
@@ -129,19 +115,15 @@ def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
 
 
 def test_a_video_among_rgba_images_is_named(tmp_path: Path, make_clip: Any) -> None:
-    (tmp_path / "rgba").mkdir()
-    Image.fromarray(DISC.rgba[0]).save(tmp_path / "rgba/x.png")
+    lay_out(tmp_path, {"rgba/x.png": DISC.rgba[0]})
     make_clip(tmp_path / "rgba/keyed.mkv", 3)
     (text,) = index(Data(mattes=(str(tmp_path / "rgba"),))).unused
     assert "keyed.mkv: a video among RGBA images; put it into fgr/" in text
 
 
 def test_an_alpha_of_another_size_is_named(tmp_path: Path) -> None:
-    for name in ("m/fgr", "m/pha", "b"):
-        (tmp_path / name).mkdir(parents=True)
-    Image.fromarray(DISC.frames[0]).save(tmp_path / "m/fgr/a.png")
-    Image.fromarray(DISC.alpha[0][:32]).save(tmp_path / "m/pha/a.png")
-    Image.fromarray(DISC.background).save(tmp_path / "b/a.png")
+    pictures = {"m/fgr/a.png": DISC.frames[0], "m/pha/a.png": DISC.alpha[0][:32]}
+    lay_out(tmp_path, pictures | {"b/a.png": DISC.background})
     data = Data(mattes=(str(tmp_path / "m"),), backgrounds=(str(tmp_path / "b"),))
     phase = Phase("m", "matting", segmentation=False)
     with pytest.raises(InputError, match=r"pha/a\.png is 64x32, but .*a\.png is 64x64"):
@@ -183,7 +165,7 @@ def test_a_step_that_takes_too_long_is_left_out(
 def test_a_step_may_take_several_batches(matting: Recipe) -> None:
     calls: list[int] = []
 
-    def count(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    def count(sample: Sample, rng: np.random.Generator) -> Sample:
         calls.append(1)
         return sample
 
@@ -257,13 +239,9 @@ def test_tensorboard_is_left_out_where_it_is_not_installed(
 @pytest.fixture
 def filmed(tmp_path: Path) -> Data:
     """Filmed frames with their alpha, of both layouts, and other people."""
-    for name in ("f/images", "f/alpha", "g", "p"):
-        (tmp_path / name).mkdir(parents=True)
-    save_images(tmp_path / "f/images/clip", DISC.frames[:3])
-    save_images(tmp_path / "f/alpha/clip", DISC.alpha[:3])
-    Image.fromarray(DISC.frames[4]).save(tmp_path / "g/a.jpg")
-    Image.fromarray(DISC.alpha[4]).save(tmp_path / "g/a.alpha.png")
-    Image.fromarray(DISC.frames[5]).save(tmp_path / "p/a.png")
+    pictures = {"f/images/clip": DISC.frames[:3], "f/alpha/clip": DISC.alpha[:3]}
+    pictures |= {"g/a.jpg": DISC.frames[4], "g/a.alpha.png": DISC.alpha[4]}
+    lay_out(tmp_path, pictures | {"p/a.png": DISC.frames[5]})
     folders = tuple(str(tmp_path / name) for name in "fg")
     return Data(filmed=folders, people=(str(tmp_path / "p"),))
 
@@ -285,7 +263,7 @@ def test_filmed_frames_keep_their_alpha(filmed: Data) -> None:
 
 def test_fine_tuning_measures_both(filmed: Data, tmp_path: Path) -> None:
     save_file(random_network().state_dict(), tmp_path / "w.safetensors")
-    recipe = load_recipe(Path(__file__).parents[2] / "recipes/finetune.toml")
+    recipe = load_recipe("finetune")
     start = str(tmp_path / "w.safetensors")
     recipe = dataclasses.replace(
         changed(recipe, steps=1, size=(32, 32), batch=1),
@@ -310,12 +288,10 @@ def test_a_network_an_augmentation_and_a_loss_of_ones_own(matting: Recipe) -> No
             out = super().forward(*arguments, **options)
             return out._replace(pha=out.pha**2)
 
-    def darker(
-        sample: dict[str, Tensor], rng: np.random.Generator
-    ) -> dict[str, Tensor]:
+    def darker(sample: Sample, rng: np.random.Generator) -> Sample:
         return sample | {"src": sample["src"] * 0.5}
 
-    def loss(fgr: Tensor, pha: Tensor, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    def loss(fgr: Tensor, pha: Tensor, sample: Sample) -> Sample:
         seen.append(float(sample["src"].max()))
         return {"mine": pha.mean()}
 
