@@ -108,16 +108,13 @@ def _strands(
         path = [tuple(point) for point in _FINE * (begin + step.cumsum(0))]
         colour = colours[rng.integers(len(colours))] * rng.uniform(0.8, 1.25)
         shade = tuple(int(255 * c) for c in colour.clip(0, 1))
-        alpha = int(255 * rng.uniform(0.35, 1))
+        opacity = int(255 * rng.uniform(0.35, 1))
         width = thick * rng.uniform(0.5, 1.5)
-        for share, tip in ((0, 1.0), (_POINTS // 2, 0.6)):  # a strand becomes thinner
-            piece = path[share : share + _POINTS // 2 + 1]
+        for first, tip in ((0, 1.0), (_POINTS // 2, 0.6)):  # a strand becomes thinner
+            piece = path[first : first + _POINTS // 2 + 1]
             wide = max(1, round(tip * width))
-            pens[0].line(piece, alpha, wide)
+            pens[0].line(piece, opacity, wide)
             pens[1].line(piece, shade, wide + 2)  # so that no edge is mixed with black
-    alpha, colour = (
-        torch.from_numpy(np.array(x.resize((size[1], size[0]), Image.Resampling.BOX)))
-        for x in drawn
-    )
-    alpha = alpha[None].float() / 255
-    return torch.cat([alpha * colour.movedim(-1, 0).float() / 255, alpha])
+    small = [x.resize((size[1], size[0]), Image.Resampling.BOX) for x in drawn]
+    alpha, colour = (torch.from_numpy(np.array(x)).float() / 255 for x in small)
+    return torch.cat([alpha * colour.movedim(-1, 0), alpha[None]])
