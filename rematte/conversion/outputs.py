@@ -23,6 +23,7 @@ from rematte.matting.masks import Masks
 from rematte.matting.person import Person
 from rematte.options import Backdrop, Options
 from rematte.video.avif_writer import AvifWriter
+from rematte.video.base_writer import Writer
 from rematte.video.codecs import (
     can_hold_alpha,
     hevc_with_alpha,
@@ -36,7 +37,7 @@ from rematte.video.mask_spec import parse_masks
 from rematte.video.opening import Limits
 from rematte.video.reader import VideoReader
 from rematte.video.size_limit import LimitedWriter
-from rematte.video.writer import FileWriter, Writer
+from rematte.video.writer import FileWriter
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.prefetch import Prefetch, WriterThread
+from rematte.video.base_writer import Writer
 from rematte.video.damage import describe_damage
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
-from rematte.video.writer import Writer
 
 NO_PIXELS = np.empty((0, 0, 0), np.uint8)
 

@@ -20,11 +20,12 @@ from rematte.errors import InputError
 from rematte.matting.loop import choose_ratio
 from rematte.resume.manifest import JOINING, NAMED, write_json
 from rematte.resume.plan import Work, notes_on_options
+from rematte.video.base_writer import Writer
 from rematte.video.damage import describe_damage
 from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import write_whole
-from rematte.video.writer import FileWriter, Writer
+from rematte.video.writer import FileWriter
 
 
 @dataclass

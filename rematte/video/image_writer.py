@@ -18,6 +18,7 @@ import av
 import numpy as np
 
 from rematte.video import exr
+from rematte.video.base_writer import Writer
 from rematte.video.codecs import is_sequence, pattern_of
 from rematte.video.colour import from_rgb
 from rematte.video.encoding import Encoding
@@ -46,7 +47,7 @@ from rematte.video.tone import chromaticities, to_light
 _AT_ONCE = min(4, os.cpu_count() or 1)
 
 
-class ImageWriter:
+class ImageWriter(Writer):
     """Writes each frame as an image, some of them side by side.
 
     Args:
@@ -56,11 +57,6 @@ class ImageWriter:
         info: Colour, pixel shape, timecode and tracks of the source.
         encoding: From `encoding.choose`.
         start: The number of the first image, as for `image_name`.
-
-    Attributes:
-        path: The output as given.
-        temporary: The folder that holds the images until all are complete.
-        notes: Sentences on what differs from the source.
 
     Raises:
         OutputError: If nothing can be created there.
@@ -73,17 +69,14 @@ class ImageWriter:
         encoding: Encoding,
         start: int | None = None,
     ) -> None:
-        self.path = path
-        self._start = start
-        self.notes: list[str] = [*encoding.notes]
-        self._info, self._encoding = info, encoding
-        code = info.timecode
-        is_exr = encoding.codec.encoder == "exr"
-        if code is not None and not (is_exr and exr.can_hold(code)):
-            why = "cannot count so many" if is_exr else "has no field for it"
-            self.notes.append(lost_timecode(code, path.suffix or ".png", why))
-        if info.sample_aspect_ratio != 1 and not encoding.codec.keeps_aspect:
-            self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
+        super().__init__(path, encoding)
+        self._info, self._encoding, self._start = info, encoding, start
+        if encoding.codec.encoder != "exr":
+            self.notes += lost_timecode(info, path)
+        elif info.timecode is not None and not exr.can_hold(info.timecode):
+            self.notes += lost_timecode(info, path, "cannot count so many")
+        if not encoding.codec.keeps_aspect:
+            self.notes += lost_aspect(info, path)
         self.notes += left_out_tracks(info, path)
         self._single = not is_sequence(path)
         folder = real_path(path).parent if self._single else image_folder(path)
@@ -143,20 +136,12 @@ class ImageWriter:
                 self._pending.popleft().result()
 
     def complete(self, end: Fraction | None = None) -> None:
-        """Wait until all images are written.
-
-        Raises:
-            OutputError: As `write`.
-        """
+        """Wait until all images are written."""
         self._wait(0)
         self._threads.shutdown()
 
     def publish(self) -> None:
-        """Move the images to their final names.
-
-        Raises:
-            OutputError: If they cannot be moved.
-        """
+        """Move the images to their final names; see `Writer`."""
         with as_output_error(self.path):
             self._note_others()
         self._move(self._folder)
@@ -183,11 +168,6 @@ class ImageWriter:
                 f"({span}), which are not of this run"
             )
 
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the images, and move them to their final names."""
-        self.complete()
-        self.publish()
-
     def _move(self, folder: Path) -> None:
         with as_output_error(self.path):
             folder.mkdir(exist_ok=True)
@@ -199,11 +179,7 @@ class ImageWriter:
             self.temporary.rmdir()
 
     def keep_partial(self) -> Path | None:
-        """Move the images so far to a folder with ".partial" in its name.
-
-        Returns:
-            The folder, or None if there is no image.
-        """
+        """Move the images so far to a folder; see `Writer`."""
         self.complete()
         if not self._count or not self.temporary.exists():  # no image yet, or published
             self.discard()
@@ -215,7 +191,7 @@ class ImageWriter:
         return target
 
     def discard(self) -> None:
-        """Remove everything that was written."""
+        """Remove all images that were written."""
         wait(self._pending)
         self._threads.shutdown()
         shutil.rmtree(self.temporary, ignore_errors=True)

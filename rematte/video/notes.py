@@ -1,18 +1,19 @@
 """Notes on what an output cannot hold of its source, shared by all writers."""
 
-from fractions import Fraction
 from pathlib import Path
 
 from rematte.video.frame import VideoInfo
-from rematte.video.timecode import Timecode
 
 
-def lost_aspect(aspect: Fraction, suffix: str) -> str:
+def lost_aspect(info: VideoInfo, path: Path) -> list[str]:
     """Note that pixels that are not square will be shown square."""
-    return (
+    aspect = info.sample_aspect_ratio
+    if aspect == 1:
+        return []
+    return [
         f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is lost, they "
-        f"are shown square: {suffix} is written without it"
-    )
+        f"are shown square: {path.suffix} is written without it"
+    ]
 
 
 def left_out_tracks(info: VideoInfo, path: Path) -> list[str]:
@@ -22,12 +23,17 @@ def left_out_tracks(info: VideoInfo, path: Path) -> list[str]:
     return [f"left out: {listed}; {kind} holds pictures alone"] if listed else []
 
 
-def lost_timecode(timecode: Timecode, suffix: str, why: str) -> str:
-    """Note that an output has no timecode."""
-    return (
-        f"timecode {timecode} ({float(timecode.rate):.6g} frames/s) is left out: "
-        f"{suffix} {why}"
-    )
+def lost_timecode(
+    info: VideoInfo, path: Path, why: str = "has no field for it"
+) -> list[str]:
+    """Note that an output lacks the source's timecode."""
+    code = info.timecode
+    if code is None:
+        return []
+    return [
+        f"timecode {code} ({float(code.rate):.6g} frames/s) is left out: "
+        f"{path.suffix or '.png'} {why}"
+    ]
 
 
 def add_note(notes: list[str], note: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
@@ -18,6 +18,7 @@ from av.container import OutputContainer
 
 from rematte.errors import OutputError
 from rematte.video import matroska
+from rematte.video.base_writer import Writer
 from rematte.video.clock import Clock
 from rematte.video.codecs import is_nvenc, opens
 from rematte.video.colour import from_rgb, yuv_colour
@@ -28,7 +29,7 @@ from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
 from rematte.video.gif_palette import Palette
 from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
-from rematte.video.output_paths import as_output_error, real_path, temporary_path
+from rematte.video.output_paths import as_output_error
 from rematte.video.packing import half_size, pack, packed_size
 from rematte.video.parallel_rows import run_beside
 from rematte.video.passthrough import SideStreams
@@ -39,33 +40,7 @@ from rematte.video.vp9_alpha import AlphaEncoder, check_alpha
 _LARGE = 6_000_000
 
 
-class Writer(Protocol):
-    """The methods shared by `FileWriter` and `ImageWriter`."""
-
-    path: Path
-    temporary: Path
-    notes: list[str]
-
-    def write(self, frame: Frame) -> None:
-        """Append a frame."""
-
-    def complete(self, end: Fraction | None = None) -> None:
-        """Complete the file under its temporary name."""
-
-    def publish(self) -> None:
-        """Rename the complete file to its final name."""
-
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file and rename it to its final name."""
-
-    def keep_partial(self) -> Path | None:
-        """Complete the frames so far, under a name with ".partial" in it."""
-
-    def discard(self) -> None:
-        """Remove everything that was written."""
-
-
-class FileWriter:
+class FileWriter(Writer):
     """Encodes frames into a container, together with the source's other tracks.
 
     Args:
@@ -80,11 +55,6 @@ class FileWriter:
             is encoded.
         limits: Limits of size for `source`.
         clock: The reader's clock, if the frames have other times than the file states.
-
-    Attributes:
-        path: The output as given.
-        temporary: The hidden file that is written until it is complete.
-        notes: Sentences on what differs from the source.
 
     Raises:
         OutputError: If the file cannot be created or written.
@@ -103,8 +73,7 @@ class FileWriter:
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock | None = None,
     ) -> None:
-        self.path = path
-        self.notes: list[str] = [*encoding.notes]
+        super().__init__(path, encoding)
         self._info, self._encoding = info, encoding
         self._start = start
         self._joins = like is not None
@@ -117,7 +86,6 @@ class FileWriter:
         self._palette: Palette | None = None
         self._alpha: AlphaEncoder | None = None
         self._tracks: SideStreams | None = None
-        self.temporary = temporary_path(path)
         with as_output_error(path):
             self._container: OutputContainer = open_output(
                 self.temporary,
@@ -247,7 +215,7 @@ class FileWriter:
         if kind in ("matroska", "webm", "nut"):
             why = ""
         if why:
-            self.notes.append(lost_timecode(timecode, self.path.suffix, why))
+            self.notes += lost_timecode(self._info, self.path, why)
         else:
             self._stream.metadata["timecode"] = str(timecode.at(first))
 
@@ -258,7 +226,7 @@ class FileWriter:
         if aspect != 1 and kind in ("matroska", "webm"):
             self._stream.metadata["title"] = matroska.PLACEHOLDER
         elif aspect != 1 and kind in ("webp", "nut"):
-            self.notes.append(lost_aspect(aspect, self.path.suffix))
+            self.notes += lost_aspect(self._info, self.path)
 
     def _set_aspect(self) -> None:
         """Write the shape of pixels into a complete Matroska or WebM file."""
@@ -266,7 +234,7 @@ class FileWriter:
         if stream.metadata.get("title") == matroska.PLACEHOLDER:
             width = max(1, round(stream.width * aspect))
             if not matroska.set_display_size(self.temporary, width, stream.height):
-                self.notes.append(lost_aspect(aspect, self.path.suffix))
+                self.notes += lost_aspect(self._info, self.path)
 
     def _timescale(self) -> str:
         """The unit of all streams' start times, which are else rounded to 1/1000 s.
@@ -407,31 +375,8 @@ class FileWriter:
         self._set_aspect()
         self._completed = True
 
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file, check it and rename it; `complete` has the arguments."""
-        self.complete(end)
-        self.publish()
-
-    def publish(self) -> None:
-        """Rename the complete file to its final name.
-
-        Raises:
-            OutputError: If it cannot be renamed.
-        """
-        with as_output_error(self.path):
-            self.temporary.replace(real_path(self.path))
-
     def complete(self, end: Fraction | None = None) -> None:
-        """Complete and check the file under its temporary name.
-
-        So either all files of a conversion get their names or none does.
-
-        Args:
-            end: Time in the source [s] at which the sound is cut, or None.
-
-        Raises:
-            OutputError: If it cannot be completed, or has lost its transparency.
-        """
+        """Complete the file, and check that it is still transparent; see `Writer`."""
         with as_output_error(self.path):
             if not self._frames:
                 raise OutputError(f"{self.path}: no frames were given to write")
@@ -440,16 +385,11 @@ class FileWriter:
                 check_alpha(self.temporary, self.path, self._first)
 
     def keep_partial(self) -> Path | None:
-        """Complete the frames so far under a name with ".partial" in it.
-
-        Returns:
-            The file, or None if there is no frame.
-        """
+        """Complete the frames so far; see `Writer`."""
         if not self._frames or not self.temporary.exists():  # no frame, or published
             self.discard()
             return None
-        name = f"{self.path.stem}.partial{self.path.suffix}"
-        target = real_path(self.path).with_name(name)
+        target = self._partial_path()
         with as_output_error(target):
             last = max(self._durations, default=None)
             base = self._stream.codec_context.time_base
