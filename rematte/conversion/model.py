@@ -1,12 +1,20 @@
-"""Loads the model of a conversion."""
+"""Loads the model of a conversion, and makes what runs it."""
 
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rematte.engines.choose import load_for, share_models
+from rematte.engines.choose import choose_engine, load_for, share_models
 from rematte.engines.device import choose_device
+from rematte.engines.engine import Engine
+from rematte.matting.loop import Matting, matte_still, run
+from rematte.matting.matte import Matted
+from rematte.matting.region import Regions
 from rematte.options import Options
+from rematte.video.frame import Frame
 from rematte.weights.registry import for_quality
 
 
@@ -36,3 +44,36 @@ def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Optio
         options = replace(options, device=device)
     shared = share_models(model, options.engine, options.device, options.dtype, keep)
     return shared, options
+
+
+def make_engine(
+    model: Any,
+    options: Options,
+    report: Callable[[str], object] = warnings.warn,
+    chunk: int | str = 1,
+) -> Engine:
+    """Make the engine that the options name; `choose_engine` has the arguments."""
+    return choose_engine(
+        model, engine=options.engine, device=options.device, dtype=options.dtype,
+        chunk=chunk, report=report,
+    )  # fmt: skip
+
+
+def bind_loop(
+    engine: Engine, options: Options, regions: Regions | None, still: bool, cuts: bool
+) -> Matting:
+    """Bind the loop to an engine and to the options of a conversion.
+
+    `still` says whether each frame is an image by itself, whose alpha must settle, and
+    `cuts` whether cuts are marked.
+    """
+    matting: Matting = partial(
+        run, engine, downsample_ratio=options.ratio, regions=regions
+    )
+    if still:
+        return partial(_each_still, matting)
+    return partial(matting, warmup=options.warmup, cuts=cuts)
+
+
+def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[Matted]:
+    return map(partial(matte_still, matting), frames)

@@ -77,10 +77,8 @@ def check_raw_format(
 ) -> None:
     """Check that raw video in a pipe does not lose alpha or colours of an output.
 
-    Args:
-        kind: The format of outputs that go into a pipe.
-        outputs: Where each output goes, by the argument's name.
-        background: What lies behind the person; None where nothing is given.
+    `outputs` says where each goes, by the argument's name, and `kind` is the format of
+    those that go into a pipe.
 
     Raises:
         ValueError: If the format would lose them.

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.conversion.cut_list import shift
-from rematte.conversion.outputs import Output, open_writers, publish
+from rematte.conversion.model import bind_loop
+from rematte.conversion.outputs import Output, open_writers, publish, shifted
 from rematte.conversion.report import Progress, Report, Stages, show_progress
 from rematte.conversion.source import no_frame
 from rematte.conversion.stop import Stop
 from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.matting.background import Renderer
-from rematte.matting.loop import Matting, Memory, matte_still, run
+from rematte.matting.loop import Matting, Memory
 from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.prefetch import Prefetch, WriterThread
 from rematte.video.base_writer import Writer
-from rematte.video.damage import describe_damage
 from rematte.video.frame import Frame
+from rematte.video.notes import describe_damage
 from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
 
@@ -120,13 +120,7 @@ def run_span(
     if first is None:
         raise no_frame(reader, options)
     engine = choose()
-    matting: Matting = partial(
-        run, engine, downsample_ratio=options.ratio, regions=regions
-    )
-    if reader.info.still:
-        matting = partial(_each_still, matting)
-    else:
-        matting = partial(matting, warmup=options.warmup, cuts=looks)
+    matting = bind_loop(engine, options, regions, reader.info.still, looks)
     mattes = partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
     name, total = reader.path.name, smaller(reader.info.frames, limit)
@@ -139,7 +133,7 @@ def run_span(
         stop.check(report.frames)
         with stages("encode"):
             if whole and options.start is not None:
-                report.cuts = shift(report.cuts, float(first.time))
+                report.cuts = shifted(report.cuts, first.time)
             cuts = report.cuts if whole else None
             publish(writers, options, report.frames, end, cuts)
     report.engine, report.setup = describe_engine(engine), engine.setup
@@ -162,20 +156,13 @@ def smaller(one: int | None, other: int | None) -> int | None:
     return one or other if one is None or other is None else min(one, other)
 
 
-def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[Matted]:
-    return map(partial(matte_still, matting), frames)
-
-
 def _select(
     frames: Iterable[Frame], span: Span, beyond: bool, looks: bool
 ) -> Iterator[Frame]:
-    """The frames that the network is to see.
+    """The frames that the network is to see, of all.
 
-    Args:
-        frames: All.
-        span: Which.
-        beyond: Whether one past the end is among them.
-        looks: Whether those past the end are given too, to be looked at.
+    With `beyond` one past the end of the span is among them, and where the network
+    `looks` ahead, those past the end are given too.
     """
     for frame in frames:
         past = span.is_past(frame)

@@ -82,10 +82,9 @@ class Clock:
     unread: int = 0
 
     def starting(self, picture: Fraction) -> "Clock":
-        """The clock that starts with the sound or with this first picture.
+        """The clock that starts with the sound or at the first picture.
 
-        Args:
-            picture: When the first picture is presented, in the file's time [s].
+        `picture` is when that is presented, in the file's time [s].
         """
         first = picture if self.sounds is None else min(picture, self.sounds)
         return replace(self, origin=first, picture=picture)
@@ -151,14 +150,9 @@ def read_clock(
     audio: bool,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Clock:
-    """Read a file's clock without decoding; `Clock.starting` completes it.
+    """Read an open file's clock without decoding; `Clock.starting` completes it.
 
-    Args:
-        path: The file.
-        container: The open file.
-        picture: The stream that is shown.
-        audio: Whether the sound is used; it may start before the picture.
-        limits: Limits of frame size and of lists of files.
+    `audio` says whether the sound is used; it may start before the picture.
     """
     sounds = container.streams.audio if audio else ()
     known = [stream for stream in sounds if stream.codec_context is not None]
@@ -279,10 +273,8 @@ def undo_jumps(
 ) -> Clock:
     """Find the clock on which the picture of a file continues without a jump.
 
-    Args:
-        runs: The runs of each stream, by its index.
-        picture: Index of the stream that is shown.
-        sounds: Length of the priming [s] of each sound that is used, by its index.
+    `picture` is the index of the stream that is shown. By the index of a stream, `runs`
+    are given, and of each sound that is used the length of the priming [s].
     """
     shown = runs.get(picture, ())
     others = {index: each for index, each in runs.items() if index != picture and each}

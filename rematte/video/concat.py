@@ -28,9 +28,7 @@ def reorder_depth(segment: Path) -> int:
 class Timing:
     """Gives the packets of segments their times in the joined file.
 
-    Args:
-        time_base: Unit of the joined file's times [s].
-        depth: The largest `reorder_depth` of all segments.
+    `time_base` is its unit [s], `depth` the largest `reorder_depth` of all segments.
     """
 
     def __init__(self, time_base: Fraction, depth: int) -> None:
@@ -43,10 +41,8 @@ class Timing:
     ) -> Iterator[tuple[Any, int]]:
         """The packets of the next segment with new times.
 
-        Args:
-            segment: The file.
-            ticks: When each frame is shown, in units of the time base.
-            durations: For how long [s].
+        `ticks` say when each frame is shown, in units of the time base, and `durations`
+        for how long [s].
 
         Yields:
             A packet, and the index of its frame in the order of display.

@@ -11,9 +11,8 @@ from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 from rematte.video.clock import Clock
-from rematte.video.damage import CONCEALED
 from rematte.video.fields import deinterlace
-from rematte.video.notes import add_note
+from rematte.video.notes import CONCEALED, add_note
 from rematte.video.read_options import ReadOptions
 from rematte.video.transparency import ALPHA_DECODERS
 
@@ -55,14 +54,7 @@ def codec_with_alpha(stream: VideoStream) -> str:
 class Decoder:
     """Decodes one pass over a video, from where its container stands.
 
-    Args:
-        path: The file, for errors.
-        container: The open file.
-        stream: The picture's stream.
-        clock: The file's clock.
-        options: How to read.
-        notes: Receives sentences on what differs from the source.
-        damaged: Receives damage by time [s]; see `VideoReader.damaged`.
+    `notes` and `damaged` are those of `VideoSource`.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from rematte.video.codecs import (
     check_suffix,
     is_nvenc,
     is_sequence,
+    suffix_of,
     with_alpha,
 )
 from rematte.video.exr import COMPRESSIONS
@@ -262,9 +263,7 @@ def _choose_image(
     codec: str | None,
     tone_map: bool,
 ) -> Encoding:
-    suffix = path.suffix.lower() or ".png"
-    if path.is_dir():
-        suffix = ".png"
+    suffix = suffix_of(path)
     if suffix not in IMAGES:
         raise ValueError(
             f"{path}: cannot write images as {suffix!r}; use {', '.join(IMAGES)}"

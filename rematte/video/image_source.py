@@ -29,12 +29,8 @@ from rematte.video.upright import Upright
 class ImageSource:
     """The frames of images, in order.
 
-    Args:
-        path: The image, folder or pattern.
-        images: Its frames, from `find_images`.
-        options: How to read them.
-        notes: Receives sentences on what differs from the source.
-        damaged: Receives the names of damaged images by time [s].
+    `notes` receives sentences on what differs from the source, and `damaged` the names
+    of damaged images by time [s].
 
     Attributes:
         info: Size, rate and colour.

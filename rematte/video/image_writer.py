@@ -41,7 +41,7 @@ from rematte.video.output_paths import (
     temporary_path,
 )
 from rematte.video.pixels import premultiply
-from rematte.video.tone import chromaticities, to_light
+from rematte.video.tone import chromaticities, decode_srgb, to_light
 
 # Images that are encoded at once, each by a thread.
 _AT_ONCE = min(4, os.cpu_count() or 1)
@@ -100,14 +100,11 @@ class ImageWriter(Writer):
         return image_name(self.path, self._count, frame.name, frame.number, self._start)
 
     def append(self, folder: Path, frames: Sequence[Frame]) -> None:
-        """Append images that are written already.
+        """Append images that are written already, named "%06d" with their suffix.
 
         They are moved when the output is published. Missing ones were moved by an
-        earlier run that was stopped before it was complete.
-
-        Args:
-            folder: Holds the images, named by the pattern "%06d" with their suffix.
-            frames: Their frames in order; the pixels are not used.
+        earlier run that was stopped before it was complete. Pixels of the frames are
+        not used.
         """
         for index, frame in enumerate(frames):
             source = folder / f"{index:06d}{self._suffix}"
@@ -263,17 +260,15 @@ def _linear(pixels: Pixels, encoding: Encoding) -> av.VideoFrame:
     that gamut have negative values; SDR keeps its own.
 
     Source:
-        IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
+        OpenEXR, Technical Introduction, on alpha.
     """
     colour = encoding.colour
     value = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     if value.shape[2] == 1:
         value = value.repeat(3, 2)  # a matte is coverage, not light
     else:
-        rgb = value[..., :3]
         if colour.sdr:
-            toe, curve = rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
-            value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
+            value[..., :3] = decode_srgb(value[..., :3])
         else:
             value[..., :3] = to_light(pixels[..., :3], colour)
         if encoding.premultiplied:

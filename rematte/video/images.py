@@ -26,6 +26,8 @@ from rematte.video.numbering import (
 )
 from rematte.video.opening import (
     DEFAULT_LIMITS,
+    HEIC_BRANDS,
+    PNG_START,
     TIFF_STARTS,
     Limits,
     open_input,
@@ -42,12 +44,12 @@ IMAGE_SUFFIXES = {
 # The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP, BMP, JPEG 2000, Radiance HDR,
 # Photoshop and QOI.
 _IMAGE_STARTS = (
-    *(b"\x89PNG", b"\xff\xd8\xff", *TIFF_STARTS, exr.MAGIC),
+    *(PNG_START, b"\xff\xd8\xff", *TIFF_STARTS, exr.MAGIC),
     *(b"SDPX", b"XPDS", b"RIFF", b"BM", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     *(b"#?RADIANCE", b"8BPS", b"qoif"),
 )
 # Bytes 4 to 12 of AVIF and HEIC, of one photo and of an animation.
-_PHOTOS = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
+_PHOTOS = tuple(f"ftyp{brand}".encode() for brand in ("avif", *HEIC_BRANDS))
 _ANIMATED_PHOTOS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
@@ -89,11 +91,8 @@ def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], lis
     """The images at `path`: a folder, a pattern or one file; none if it is a video.
 
     A folder whose images differ in a single number is a numbered sequence, as is a
-    pattern such as "plate.%04d.png"; any other folder is taken in natural order.
-
-    Args:
-        path: Where to look.
-        hold_gaps: Whether a missing number of a sequence repeats the frame before.
+    pattern such as "plate.%04d.png"; any other folder is taken in natural order. With
+    `hold_gaps` a missing number of a sequence repeats the frame before.
 
     Returns:
         The frames in order, and notes on the order.
@@ -133,7 +132,7 @@ def _is_animated(path: Path) -> bool:
         head = file.read(_HEADER)
     if head[4:12] in _ANIMATED_PHOTOS:
         return True
-    return head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
+    return head.startswith(PNG_START) and b"acTL" in head.partition(b"IDAT")[0]
 
 
 def _holds_one_image(path: Path) -> bool:
@@ -310,10 +309,7 @@ def decode_image(
 ) -> tuple[av.VideoFrame, Upright]:
     """Decode one image; returns the frame and how to turn it upright.
 
-    Args:
-        path: The image.
-        limits: Limits of frame size and of lists of files.
-        notes: Receives notes on ignored parts of the file.
+    `notes` receives notes on ignored parts of the file.
 
     Raises:
         InputError: If it cannot be read.

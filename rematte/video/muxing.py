@@ -148,11 +148,7 @@ def _nearest(ticks: Fraction) -> int:
 class Copied(_Track):
     """A stream whose packets are copied unchanged.
 
-    Sound is decoded too, only to find damaged packets.
-
-    Args:
-        output: The container to write to; not yet started.
-        template: The stream of the source.
+    Sound is decoded too, only to find damaged packets. The output is not yet started.
     """
 
     def __init__(self, output: OutputContainer, template: Any) -> None:
@@ -163,12 +159,7 @@ class Copied(_Track):
         self._before: int | None = None
 
     def write(self, packet: Any, shift: Fraction) -> None:
-        """Write a packet of the source.
-
-        Args:
-            packet: The packet.
-            shift: Time in the source that is 0 in the output [s].
-        """
+        """Write a packet of the source, where `shift` is 0 in the output [s]."""
         time = (packet.pts or 0) * packet.time_base
         if packet.is_corrupt or (self._check and not _decodes(packet)):
             self.damaged.append(time)
@@ -211,9 +202,6 @@ class Encoded(_Track):
         encoder: FFmpeg's name of the encoder.
         rate: Sample rate [Hz].
         layout: FFmpeg's name of the layout of speakers.
-
-    Attributes:
-        encoder: As given.
     """
 
     def __init__(
@@ -259,7 +247,7 @@ class Encoded(_Track):
                 raise av.error.InvalidDataError(0, "marked as damaged")
             for frame in packet.decode():
                 if frame.pts is not None:
-                    frame.pts -= round(shift / frame.time_base)
+                    frame.pts -= _nearest(shift / frame.time_base)
                     frame = _after_zero(frame)
                 encoded += self._encode(frame) if frame else []
         except av.error.FFmpegError:

@@ -1,8 +1,35 @@
-"""Notes on what an output cannot hold of its source, shared by all writers."""
+"""Notes on damaged data, and on what an output cannot hold of its source."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rematte.video.frame import VideoInfo
+
+# In `VideoReader.damaged`: the decoder filled in the missing parts of a packet.
+CONCEALED = "concealed"
+
+
+def describe_damage(damaged: Mapping[float, str]) -> list[str]:
+    """Give the notes on `VideoReader.damaged`, none if there was no damage."""
+    concealed = {time: "" for time, name in damaged.items() if name == CONCEALED}
+    replaced = {time: name for time, name in damaged.items() if time not in concealed}
+    kind = "image" if any(replaced.values()) else "packet"
+    notes = {
+        "the nearest frame, mostly the one before, is shown instead": replaced,
+        "the decoder filled in what is missing; pictures may be lost there": concealed,
+    }
+    return [
+        f"{len(found)} {kind}{'s' * (len(found) > 1)} damaged "
+        f"({_examples(found)}): {what}"
+        for what, found in notes.items()
+        if found
+    ]
+
+
+def _examples(damaged: Mapping[float, str]) -> str:
+    names = [name or f"{time:.3f} s" for time, name in sorted(damaged.items())]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def lost_aspect(info: VideoInfo, path: Path) -> list[str]:

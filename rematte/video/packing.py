@@ -17,13 +17,7 @@ _BLOCK = 16
 
 
 def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
-    """Give the width and height of one half [pixels].
-
-    Args:
-        codec: How the packed picture is encoded.
-        width: Width of the unpacked picture [pixels].
-        height: Height of the unpacked picture [pixels].
-    """
+    """Give the width and height of one half, for a picture of this size [pixels]."""
     width, height = (
         -(-max(side, codec.least) // _BLOCK) * _BLOCK for side in (width, height)
     )
@@ -31,12 +25,7 @@ def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
 
 
 def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
-    """Give the width and height of the packed picture [pixels].
-
-    Args:
-        half: Width and height of one half, from `half_size` [pixels].
-        packed: One of `ARRANGEMENTS`.
-    """
+    """Give the width and height of a packed picture with such halves [pixels]."""
     width, height = half
     return (2 * width, height) if packed == "side" else (width, 2 * height)
 
@@ -44,13 +33,13 @@ def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
 def pack(
     pixels: Pixels, half: tuple[int, int], packed: str, premultiplied: bool
 ) -> Pixels:
-    """Pack colour and alpha of a picture into one.
+    """Pack colour and alpha of (H, W, 4), 8 bits, straight alpha, into one picture.
 
     Straight colours continue beyond the person's edge, so that blurring by the codec
     mixes in no other colours, and nothing of the room can be seen.
 
     Args:
-        pixels: (H, W, 4), 8 bits, straight alpha.
+        pixels: The picture.
         half: Width and height of one half, from `half_size` [pixels].
         packed: One of `ARRANGEMENTS`.
         premultiplied: Whether to multiply the colours by alpha.

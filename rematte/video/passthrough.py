@@ -20,6 +20,7 @@ from av.packet import Packet
 
 from rematte.video.clock import Clock
 from rematte.video.muxing import Copied, Encoded, Trial, make_usual, speakers
+from rematte.video.notes import add_note
 from rematte.video.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -270,8 +271,9 @@ class SideStreams:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                note = f"sound and subtitles end early ({error.strerror})"
-                self.notes += [note] if note not in self.notes else []
+                add_note(
+                    self.notes, f"sound and subtitles end early ({error.strerror})"
+                )
                 return
             if packet is None:
                 return
@@ -312,11 +314,7 @@ class SideStreams:
         return ticks * packet.time_base - self._clock.origin
 
     def forward(self, until: Fraction | None) -> None:
-        """Write what comes before a time.
-
-        Args:
-            until: Time in the source [s]; None writes all that is left.
-        """
+        """Write what comes before a time in the source [s]; None: all that is left."""
         while self._next is not None and (
             until is None or self._time(self._next) < until
         ):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.video.frame import Frame, Pixels
+from rematte.video.pixels import plane_values
 
 Picture = NDArray[np.float32]
 
@@ -29,13 +30,10 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
     """
     parts = picture.format.components
     if picture.format.is_planar and not picture.format.is_rgb and picture.planes:
-        kind = np.uint8 if parts[0].bits <= 8 else np.uint16
-        plane = picture.planes[0]
-        lines = np.frombuffer(plane, kind).reshape(plane.height, -1)  # type: ignore[call-overload]
-        values: NDArray[np.float32]
-        values = lines[::_STEP, : plane.width : _STEP].astype(np.float32)
+        luma = plane_values(picture, 0)[: picture.height, : picture.width]
+        values: NDArray[np.float32] = luma[::_STEP, ::_STEP].astype(np.float32)
         # Hardware decoders give P010 and the like, whose values are in the upper bits.
-        upper = picture.format.name.startswith("p") and kind is np.uint16
+        upper = picture.format.name.startswith("p") and luma.itemsize > 1
         return values / np.float32(65535 if upper else (1 << parts[0].bits) - 1)
     small: NDArray[np.float32]
     small = picture.reformat(*SIZE, "gray").to_ndarray().astype(np.float32)
@@ -43,10 +41,7 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
 
 
 def find_cut(frames: Iterable[Frame]) -> int | None:
-    """Find the sharpest cut; see `Cuts`.
-
-    Args:
-        frames: Small ones will do: see `SIZE`.
+    """Find the sharpest cut among frames, which may be as small as `SIZE`; see `Cuts`.
 
     Returns:
         The index of the first frame of the new scene; None where there is no cut.
@@ -114,9 +109,8 @@ class Cuts:
     ) -> bool:
         """Find whether a scene begins with a frame; to be called once for each.
 
-        Args:
-            picture: The next frame, made small by `shrink` or `sketch`.
-            ahead: Gives the small copies of up to `n` frames that follow it.
+        The frame was made small by `shrink` or `sketch`, and `ahead` gives such copies
+        of up to `n` frames that follow it.
         """
         before, self.picture = self.picture, picture
         earlier = self.changes

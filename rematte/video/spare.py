@@ -17,10 +17,6 @@ from rematte.video.writer import FileWriter
 class Spare:
     """Lossless copies of an output's frames, in a hidden FFV1 file beside it.
 
-    Args:
-        path: The output.
-        info: The frames' properties.
-
     Attributes:
         frames: The frames that were written, in order, without their pixels.
     """

@@ -20,14 +20,14 @@ from rematte.errors import OutputError
 from rematte.video import matroska
 from rematte.video.base_writer import Writer
 from rematte.video.clock import Clock
-from rematte.video.codecs import is_nvenc, opens
+from rematte.video.codecs import PICTURE_ONLY, is_nvenc, opens
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.concat import Timing
 from rematte.video.edge_colours import extend_colours
 from rematte.video.encoding import Encoding
 from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
 from rematte.video.gif_palette import Palette
-from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
+from rematte.video.notes import add_note, left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.output_paths import as_output_error
 from rematte.video.packing import half_size, pack, packed_size
@@ -38,6 +38,19 @@ from rematte.video.vp9_alpha import AlphaEncoder, check_alpha
 
 # Frames of more pixels, about from 4K on, spare the memory of x264.
 _LARGE = 6_000_000
+
+# The index comes first, so that players start before they have the whole file.
+_FAST_START = {"movflags": "+faststart"}
+_CONTAINER_OPTIONS = {
+    ".mp4": _FAST_START,
+    ".m4v": _FAST_START,
+    ".mov": _FAST_START,
+    # Else the priming of copied sound would delay the picture.
+    ".mkv": {"avoid_negative_ts": "disabled"},
+    ".gif": {"loop": "0"},
+    ".webp": {"loop": "0"},
+    ".apng": {"plays": "0"},
+}
 
 
 class FileWriter(Writer):
@@ -91,14 +104,14 @@ class FileWriter(Writer):
                 self.temporary,
                 # FFmpeg's own format for .m4v takes fewer codecs.
                 "mp4" if path.suffix.lower() == ".m4v" else None,
-                _container_options(path),
+                _CONTAINER_OPTIONS.get(path.suffix.lower()),
             )
         try:
             self._stream = self._add_stream()
             self._keep_aspect()
             if like is not None:
                 self._take_header(like)
-            if path.suffix.lower() in _PICTURE_ONLY:
+            if path.suffix.lower() in PICTURE_ONLY:
                 self.notes += left_out_tracks(info, path)
             elif source is not None:
                 self._tracks = SideStreams(
@@ -248,10 +261,7 @@ class FileWriter(Writer):
         return str(common if fits else self._stream.time_base.denominator)
 
     def write(self, frame: Frame) -> None:
-        """Append a frame.
-
-        Args:
-            frame: The next frame, as large as `info` says.
+        """Append a frame, as large as `info` says.
 
         Raises:
             ValueError: If the size differs.
@@ -285,21 +295,19 @@ class FileWriter(Writer):
         if self._last is not None and ticks <= self._last:
             ticks = self._last + 1
             unit = self._stream.codec_context.time_base
-            note = f"slower than the source: no more than {1 / unit} frames a second"
-            if note not in self.notes:
-                self.notes.append(note)
+            add_note(
+                self.notes,
+                f"slower than the source: no more than {1 / unit} frames a second",
+            )
         self._last = ticks
         return ticks
 
     def append(self, segment: Path, frames: Sequence[Frame], depth: int = 0) -> None:
         """Append a segment that is encoded already, by copying its packets.
 
-        Args:
-            segment: A file written with the same settings as `like`; it starts with a
-                key frame.
-            frames: Its frames in order of display, for their exact times; the pixels
-                are not used.
-            depth: The largest `concat.reorder_depth` of all segments.
+        It was written with the same settings as `like`, and starts with a key frame.
+        Its frames come in order of display, for their exact times; their pixels are not
+        used. `depth` is the largest `concat.reorder_depth` of all segments.
 
         Raises:
             OutputError: If the segment has another number of frames, or the disk is
@@ -404,18 +412,3 @@ class FileWriter(Writer):
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
         self.temporary.unlink(missing_ok=True)
-
-
-_PICTURE_ONLY = (".gif", ".webp", ".apng")
-
-
-def _container_options(path: Path) -> dict[str, str]:
-    if path.suffix.lower() in (".mp4", ".m4v", ".mov"):
-        # The index comes first, so that players start before they have the whole file.
-        return {"movflags": "+faststart"}
-    if path.suffix.lower() == ".mkv":
-        # Else the priming of copied sound would delay the picture.
-        return {"avoid_negative_ts": "disabled"}
-    if path.suffix.lower() in (".gif", ".webp"):
-        return {"loop": "0"}
-    return {"plays": "0"} if path.suffix.lower() == ".apng" else {}

@@ -18,8 +18,9 @@ from rematte.engines.kernels.guided_filter import render, shrink
 from rematte.video.edge_colours import extend_colours
 from rematte.video.frame import SDR, TRANSFER_HLG, Colour
 from rematte.video.parallel_rows import kernels
+from rematte.video.pixels import views
 from rematte.video.tone import Conversion, Restoration
-from rematte.video.yuv420 import from_rgb, to_rgb, views
+from rematte.video.yuv420 import from_rgb, to_rgb
 
 SETS = ("baseline", "avx2", "avx512")
 HLG = Colour(9, 1, primaries=9, transfer=TRANSFER_HLG)
