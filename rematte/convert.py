@@ -29,7 +29,7 @@ from rematte.conversion.paths import (
     check_paths,
     split_arguments,
 )
-from rematte.conversion.person import find_chosen, make_chosen
+from rematte.conversion.person import find_chosen
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
@@ -37,6 +37,7 @@ from rematte.conversion.stop import Stop
 from rematte.engines.choose import runs_whole
 from rematte.matter.matter import Matter
 from rematte.matting.loop import choose_ratio
+from rematte.matting.person import Person
 from rematte.options import Options
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def convert(
         info = reader.info
         ratio = choose_ratio(info.width, info.height, options.ratio)
         report = Report(0, info.width, info.height, ratio)
-        chosen = make_chosen(options)
+        chosen = None if options.person is None else Person(options.person)
         outputs = plan_outputs(paths, info, options, chosen=chosen)
         report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)

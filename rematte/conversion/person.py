@@ -16,11 +16,6 @@ from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
 
 
-def make_chosen(options: Options) -> Person | None:
-    """Make the follower of the person whom the options name; None if they name none."""
-    return None if options.person is None else Person(options.person)
-
-
 def find_chosen(
     chosen: Person | None,
     model: Any,

@@ -90,19 +90,9 @@ def run_span(
 ) -> None:
     """Write every frame of a span to every output, and give these their names.
 
-    Args:
-        span: Which frames.
-        reader: The source, opened where the span begins or before.
-        outputs: From `plan_outputs`.
-        options: Those of the conversion.
-        choose: Gives the engine when the first frame has been read.
-        report: Receives what was done.
-        stages: Measures the stages.
-        trace: Receives what the spans beside this one need; None where this is the
-            whole video, whose files get the source's other tracks.
-        regions: Where the network looks; None for whole frames.
-        progress: See `show_progress`.
-        stop: When to stop before the end; None: never.
+    The reader was opened where the span begins or before. The engine is chosen when the
+    first frame has been read. `trace` receives what the spans beside this one need; it
+    is None where this is the whole video, whose files get the source's other tracks.
 
     Raises:
         InputError: If there is no frame in the span.

@@ -15,10 +15,11 @@ from rematte.conversion.look import choose_regions
 from rematte.conversion.model import make_engine
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
-from rematte.conversion.person import find_chosen, follow_between, make_chosen
+from rematte.conversion.person import find_chosen, follow_between
 from rematte.conversion.source import frames_within, open_reader
 from rematte.conversion.span import Span
 from rematte.errors import OutputError
+from rematte.matting.person import Person
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.resume import LENGTH, manifest
@@ -248,9 +249,9 @@ def _follow_person(
     lead_in: int | None,
 ) -> list[dict[str, Any]]:
     """Find the chosen person where segments begin; see `Work.people`."""
-    chosen = make_chosen(options)
-    if chosen is None:
+    if options.person is None:
         return []
+    chosen = Person(options.person)
     find_chosen(chosen, model, source, options, regions)
     starts = [each.first for each in segments]
     if lead_in is None:  # the segment before saves the state

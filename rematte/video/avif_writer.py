@@ -22,10 +22,7 @@ _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
 class AvifWriter(Writer):
     """Saves the frames losslessly beside the output, and encodes them at the end.
 
-    Args:
-        path: The output.
-        info: The frames' properties.
-        encoding: From `encoding.choose`; `crf` is 100 minus Pillow's quality.
+    The `crf` of its encoding is 100 minus Pillow's quality.
 
     Raises:
         OutputError: If Pillow is missing or cannot write AVIF.

@@ -12,10 +12,6 @@ from rematte.video.output_paths import as_output_error, real_path, temporary_pat
 class Writer(ABC):
     """An output that is written under a hidden name.
 
-    Args:
-        path: The output.
-        encoding: From `encoding.choose`.
-
     Attributes:
         path: The output as given.
         temporary: The hidden file, or folder of images, that is written.

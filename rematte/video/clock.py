@@ -138,11 +138,6 @@ def _shift(shifts: Sequence[tuple[int, Fraction]], count: int) -> Fraction:
     return next((by for first, by in reversed(shifts) if first <= count), Fraction(0))
 
 
-def is_broadcast(container: InputContainer) -> bool:
-    """Whether a file's clock may jump and its packets may be damaged."""
-    return container.format.name in _BROADCAST
-
-
 def read_clock(
     path: Path,
     container: InputContainer,
@@ -156,7 +151,7 @@ def read_clock(
     """
     sounds = container.streams.audio if audio else ()
     known = [stream for stream in sounds if stream.codec_context is not None]
-    if is_broadcast(container) and path.is_file():
+    if container.format.name in _BROADCAST and path.is_file():
         state = path.stat()
         runs, read = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
         priming = {stream.index: _priming(stream) for stream in known}

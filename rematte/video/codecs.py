@@ -41,6 +41,10 @@ class Codec:
     tagged: bool = True
     keeps_aspect: bool = True
 
+    def formats(self, alpha: bool) -> dict[int, str]:
+        """The pixel formats with an alpha channel or without."""
+        return self.alpha if alpha else self.opaque
+
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
         """The nearest size, not smaller, that the encoder takes."""
         step = 2 if self.even else 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Decoder:
             self._decode(),
             self._stream.codec_context,
             self._options.deinterlace,
-            lambda note: add_note(self._notes, note),
+            partial(add_note, self._notes),
         )
 
     def _decode(self) -> Iterator[av.VideoFrame]:

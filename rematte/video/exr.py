@@ -95,11 +95,7 @@ def pack_rational(value: Fraction) -> bytes:
 
 
 def pack_chromaticities(points: Iterable[tuple[float, float]]) -> bytes:
-    """Make the value of an attribute of the type "chromaticities".
-
-    Args:
-        points: CIE x and y of red, green, blue and white.
-    """
+    """Make the value of an attribute, from x and y of red, green, blue and white."""
     return struct.pack("<8f", *chain.from_iterable(points))
 
 

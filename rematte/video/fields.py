@@ -87,10 +87,8 @@ def _begin(
 class _Filters:
     """FFmpeg's bwdif for pictures of one size and format.
 
-    Args:
-        like: The first picture.
-        parity: "tff" or "bff" where every picture is interlaced though its decoder
-            does not say so; "auto" where pictures say it themselves.
+    The parity is "tff" or "bff" where every picture is interlaced though its decoder
+    does not say so; "auto" where pictures say it themselves.
 
     Raises:
         av.error.FFmpegError: If the picture is too small, less than 4 lines.

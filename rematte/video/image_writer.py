@@ -50,13 +50,9 @@ _AT_ONCE = min(4, os.cpu_count() or 1)
 class ImageWriter(Writer):
     """Writes each frame as an image, some of them side by side.
 
-    Args:
-        path: A file for a single image, a folder, or a pattern such as
-            "out/%04d.png". In a folder, images keep the stems of the source's images,
-            or are numbered from 0000.
-        info: Colour, pixel shape, timecode and tracks of the source.
-        encoding: From `encoding.choose`.
-        start: The number of the first image, as for `image_name`.
+    The path is that of a single image, a folder, or a pattern such as "out/%04d.png".
+    In a folder, images keep the stems of the source's images, or are numbered from
+    0000. `start` is the number of the first image, as for `image_name`.
 
     Raises:
         OutputError: If nothing can be created there.

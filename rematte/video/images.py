@@ -64,7 +64,7 @@ _LONGEST_GAP = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFrame:
     """A frame of an image source.
 
     Attributes:
@@ -87,7 +87,9 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(p)) if number.fullmatch(p) else (1, p) for p in parts]
 
 
-def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], list[str]]:
+def find_images(
+    path: Path, hold_gaps: bool = False
+) -> tuple[list[ImageFrame], list[str]]:
     """The images at `path`: a folder, a pattern or one file; none if it is a video.
 
     A folder whose images differ in a single number is a numbered sequence, as is a
@@ -115,7 +117,7 @@ def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], lis
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
     single = not _is_animated(path) if _is_image(path) else _holds_one_image(path)
-    return ([Picture(path, path.stem)] if single else []), []
+    return ([ImageFrame(path, path.stem)] if single else []), []
 
 
 def _is_image(path: Path) -> bool:
@@ -152,7 +154,7 @@ def _holds_one_image(path: Path) -> bool:
     return False
 
 
-def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]:
+def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[ImageFrame], list[str]]:
     files = {
         file.name: file
         for file in folder.iterdir()
@@ -177,7 +179,7 @@ def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]
         ]
     else:
         notes = _describe_several(folder, names)
-    return [Picture(files[name], files[name].stem) for name in names], notes
+    return [ImageFrame(files[name], files[name].stem) for name in names], notes
 
 
 def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
@@ -193,7 +195,7 @@ def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[Picture]:
+def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[ImageFrame]:
     folder = path.parent
     names = sorted(
         (
@@ -212,9 +214,9 @@ def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[Picture
 
 def _sequence(
     folder: Path, numbering: Numbering, names: Sequence[str], hold_gaps: bool
-) -> list[Picture]:
+) -> list[ImageFrame]:
     """The frames of a sequence; in gaps the one before, under the missing number."""
-    frames: list[Picture] = []
+    frames: list[ImageFrame] = []
     for name in names:
         file, number = folder / name, numbering.number(name) or 0
         before = frames[-1] if frames else None
@@ -225,11 +227,11 @@ def _sequence(
                 )
             if hold_gaps:
                 frames += _hold(before, number, numbering)
-        frames.append(Picture(file, file.stem, number, number))
+        frames.append(ImageFrame(file, file.stem, number, number))
     return frames
 
 
-def _hold(before: Picture, until: int, numbering: Numbering) -> list[Picture]:
+def _hold(before: ImageFrame, until: int, numbering: Numbering) -> list[ImageFrame]:
     """Repeat a frame for the missing numbers before `until`."""
     missing = range((before.number or 0) + 1, until)
     if len(missing) > _LONGEST_GAP:
@@ -239,12 +241,12 @@ def _hold(before: Picture, until: int, numbering: Numbering) -> list[Picture]:
             "are held; put the frames before and after them into folders of their own"
         )
     return [
-        Picture(before.file, Path(numbering.name(n)).stem, n, before.number)
+        ImageFrame(before.file, Path(numbering.name(n)).stem, n, before.number)
         for n in missing
     ]
 
 
-def describe_gaps(pictures: Sequence[Picture]) -> str:
+def describe_gaps(pictures: Sequence[ImageFrame]) -> str:
     """Describe in a sentence which frames are missing; "" if none is."""
     held = [p for p in pictures if p.number != p.shown]
     if not held:

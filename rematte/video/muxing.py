@@ -50,9 +50,8 @@ class _Nowhere:
 class Trial:
     """A container with one stream whose content is discarded.
 
-    Args:
-        output: The container that the stream is meant for.
-        template: The stream to copy; None if the caller adds one to `container`.
+    It has the format of `output`. Without a `template`, the stream to copy, the caller
+    adds one to `container`.
 
     Attributes:
         container: The container.
@@ -194,14 +193,10 @@ def _decodes(packet: Any) -> bool:
 
 
 class Encoded(_Track):
-    """Sound that is decoded and encoded again.
+    """Sound that is decoded and encoded again; the output is not yet started.
 
-    Args:
-        output: The container to write to; not yet started.
-        template: The stream of the source.
+    Attributes:
         encoder: FFmpeg's name of the encoder.
-        rate: Sample rate [Hz].
-        layout: FFmpeg's name of the layout of speakers.
     """
 
     def __init__(

@@ -33,16 +33,11 @@ def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
 def pack(
     pixels: Pixels, half: tuple[int, int], packed: str, premultiplied: bool
 ) -> Pixels:
-    """Pack colour and alpha of (H, W, 4), 8 bits, straight alpha, into one picture.
+    """Pack colour and alpha of a picture into one.
 
     Straight colours continue beyond the person's edge, so that blurring by the codec
-    mixes in no other colours, and nothing of the room can be seen.
-
-    Args:
-        pixels: The picture.
-        half: Width and height of one half, from `half_size` [pixels].
-        packed: One of `ARRANGEMENTS`.
-        premultiplied: Whether to multiply the colours by alpha.
+    mixes in no other colours, and nothing of the room can be seen. The picture is (H,
+    W, 4), 8 bits, straight alpha; `half` comes from `half_size`.
 
     Returns:
         The packed picture, (H, W, 3), 8 bits; its size is that of `packed_size`.

@@ -42,27 +42,11 @@ _PCM = ("pcm_s", "pcm_u", "pcm_f", "pcm_mulaw", "pcm_alaw")
 # MOV numbers languages, and FFmpeg knows only one of the two ISO 639-2 codes of each.
 # It calls Swedish "sve".
 _QUICKTIME = {
-    "sqi": "alb",
-    "hye": "arm",
-    "eus": "baq",
-    "mya": "bur",
-    "zho": "chi",
-    "cze": "ces",
-    "nld": "dut",
-    "fre": "fra",
-    "kat": "geo",
-    "deu": "ger",
-    "ell": "gre",
-    "isl": "ice",
-    "mkd": "mac",
-    "msa": "may",
-    "fas": "per",
-    "rum": "ron",
-    "slo": "slk",
-    "bod": "tib",
-    "cym": "wel",
-    "swe": "sve",
-}
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "cze": "ces",
+    "nld": "dut", "fre": "fra", "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice",
+    "mkd": "mac", "msa": "may", "fas": "per", "rum": "ron", "slo": "slk", "bod": "tib",
+    "cym": "wel", "swe": "sve",
+}  # fmt: skip
 # Sound whose first packets cannot be copied cannot be copied at all [packets].
 _TRIED = 8
 
@@ -70,14 +54,8 @@ _TRIED = 8
 class SideStreams:
     """Copies all tracks of a source but its picture to an output.
 
-    Args:
-        source: The file to copy from.
-        output: The container to write to; not yet started.
-        start: What is presented at this time [s] comes at 0 in the output.
-        end: Leave out what comes after this time [s], or None.
-        sound: Whether to take the sound.
-        limits: What the source may ask for.
-        clock: Turns the file's times into those of `start`, `end` and `forward`.
+    That is not yet started. What is presented at `start` [s] comes at 0 in the output,
+    and what comes after `end` is left out. Both are times of the clock.
 
     Attributes:
         notes: What could not be carried over unchanged, in words.

@@ -13,9 +13,6 @@ Order: TypeAlias = Literal["rgb", "bgr"]
 # The types that a caller's array of pixels may have.
 Image: TypeAlias = NDArray[np.uint8 | np.uint16 | np.float16 | np.float32 | np.float64]
 
-# Without the second flag libswscale darkens by a level or two.
-_FLAGS = int(Interpolation.AREA | Interpolation.ACCURATE_RND)
-
 
 def plane_values(frame: av.VideoFrame, index: int) -> NDArray[Any]:
     """A view of a plane's values, its padding beyond the width included."""
@@ -54,8 +51,10 @@ def premultiply(pixels: Pixels) -> Pixels:
     return made
 
 
-def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Resize (H, W, C): smaller by averaging areas, larger linearly."""
+def resize(
+    pixels: Pixels, width: int, height: int, method: Interpolation = Interpolation.AREA
+) -> Pixels:
+    """Resize (H, W, C); areas are averaged, and a larger picture is made linearly."""
     if pixels.shape[:2] == (height, width):
         return pixels
     name = "gray16le" if pixels.dtype == np.uint16 else "gray"
@@ -68,7 +67,8 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
             height,
             src_color_range=RANGE_FULL,
             dst_color_range=RANGE_FULL,
-            interpolation=_FLAGS,
+            # Without the second flag libswscale darkens by a level or two.
+            interpolation=int(method | Interpolation.ACCURATE_RND),
         )
         made[..., channel] = frame.to_ndarray()
     return made

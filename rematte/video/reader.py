@@ -6,7 +6,6 @@ Frames are upright RGB with their exact times. Memory does not grow with the len
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rematte.video.clock import Clock
@@ -63,12 +62,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def glances(self) -> Iterator[Glance]:

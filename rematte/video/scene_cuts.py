@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rematte.video.frame import Frame, Pixels
 from rematte.video.pixels import plane_values
 
-Picture = NDArray[np.float32]
+Thumbnail = NDArray[np.float32]
 
 SIZE = (64, 36)  # of the pictures that are compared
 CHANGE = 0.06  # least mean change of a pixel at a cut, as a share of the whole range
@@ -54,7 +54,7 @@ def find_cut(frames: Iterable[Frame]) -> int | None:
     return max(found)[1] if found else None
 
 
-def shrink(pixels: Pixels) -> Picture:
+def shrink(pixels: Pixels) -> Thumbnail:
     """Make a small gray picture in [0, 1], of one row in each cell of 64x36.
 
     So it reads a thirtieth of a frame at HD, and takes 0.15 ms there.
@@ -63,11 +63,11 @@ def shrink(pixels: Pixels) -> Picture:
     rows = pixels[height // SIZE[1] // 2 :: max(1, height // SIZE[1])]
     cell = max(1, width // SIZE[0])
     rows = rows[:, : width - width % cell].reshape(len(rows), -1, cell * 3)
-    small: Picture = rows.mean(axis=2, dtype=np.float32)
+    small: Thumbnail = rows.mean(axis=2, dtype=np.float32)
     return small / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def difference(old: Picture, new: Picture) -> float:
+def difference(old: Thumbnail, new: Thumbnail) -> float:
     """Give the mean change of a pixel from one small picture to another, in [0, 1]."""
     return float(np.abs(new - old).mean())
 
@@ -101,11 +101,11 @@ class Cuts:
         changes: The last changes, the newest last.
     """
 
-    picture: Picture | None = None
+    picture: Thumbnail | None = None
     changes: list[float] = field(default_factory=list)
 
     def begins(
-        self, picture: Picture, ahead: Callable[[int], Iterable[Picture]]
+        self, picture: Thumbnail, ahead: Callable[[int], Iterable[Thumbnail]]
     ) -> bool:
         """Find whether a scene begins with a frame; to be called once for each.
 

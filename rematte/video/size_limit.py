@@ -40,14 +40,10 @@ class _Pass:
 
 
 class LimitedWriter(Writer):
-    """Writes a video with a limited number of bytes.
+    """Writes a video of at most `limit` bytes.
 
-    Args:
-        make: Opens a writer of the output with an encoding.
-        encoding: The encoding of the first pass.
-        info: The frames' properties.
-        path: The output.
-        limit: The most bytes that the file may have.
+    `make` opens a writer of the output with an encoding, and `encoding` is that of the
+    first pass.
     """
 
     def __init__(

@@ -160,7 +160,7 @@ def chromaticities(colour: Colour) -> tuple[tuple[float, float], ...]:
     return *_CHROMATICITIES.get(colour.primaries, _CHROMATICITIES[1]), _D65
 
 
-def between(source: Colour, target: Colour) -> "Conversion | None":
+def between(source: Colour, target: Colour) -> "ToneConversion | None":
     """Return a conversion from one encoding to another, or None if none is needed.
 
     Two SDR encodings count as the same, whatever their primaries. From HDR to SDR the
@@ -168,10 +168,10 @@ def between(source: Colour, target: Colour) -> "Conversion | None":
     """
     if source.transfer == target.transfer or (source.sdr and target.sdr):
         return None
-    return Conversion(source, target)
+    return ToneConversion(source, target)
 
 
-class Conversion:
+class ToneConversion:
     """Converts pictures from one encoding to another.
 
     Args:
@@ -253,13 +253,10 @@ class Restoration:
 
     The network sees an SDR version of the picture and predicts a change to it. The same
     change is made to the picture itself, which stays exact where there is no change.
-
-    Args:
-        colour: The encoding of the source.
     """
 
     def __init__(self, colour: Colour) -> None:
-        self._raise = Conversion(SDR, colour, widen=True)
+        self._raise = ToneConversion(SDR, colour, widen=True)
 
     def __call__(self, original: Pixels, shown: Pixels, foreground: Pixels) -> Pixels:
         """Return the foreground, (H, W, 3) of 16 bits.

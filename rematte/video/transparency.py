@@ -7,9 +7,9 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from rematte.video.frame import RANGE_FULL, Frame, Pixels
+from rematte.video.frame import Frame, Pixels
 from rematte.video.notes import add_note
-from rematte.video.pixels import plane_values, views
+from rematte.video.pixels import plane_values, resize, views
 from rematte.video.tone import decode_srgb, encode_srgb
 from rematte.video.upright import Upright
 
@@ -48,19 +48,8 @@ def read_alpha(
     else:
         part = np.nan_to_num(values.astype(np.float32) / np.float32(most))
         alpha = np.rint(np.clip(part, 0, 1) * full).astype(kind)
-    if size is not None:
-        name: Any = "gray16le" if sixteen_bit else "gray"
-        array: Any = np.ascontiguousarray(alpha)
-        gray = av.VideoFrame.from_ndarray(array, name)
-        gray = gray.reformat(
-            *size,
-            src_color_range=RANGE_FULL,
-            dst_color_range=RANGE_FULL,
-            interpolation=int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND),
-        )
-        alpha = gray.to_ndarray()
-    made: Any = alpha[..., None]
-    return made  # type: ignore[no-any-return]
+    made: Pixels = alpha[..., None]
+    return made if size is None else resize(made, *size, Interpolation.BICUBIC)
 
 
 def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
@@ -139,11 +128,9 @@ def over_black(frame: Frame) -> Pixels:
 def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
     """Make the colours of an OpenEXR image straight.
 
-    Where alpha is 0 they are unchanged: light that covers nothing, such as a glow.
-
-    Args:
-        frame: A float frame, with the sRGB curve already applied to premultiplied
-            light. Other frames are returned unchanged.
+    It is a float frame, with the sRGB curve already applied to premultiplied light;
+    other frames are returned unchanged, as are colours where alpha is 0: light that
+    covers nothing, such as a glow.
 
     Source:
         OpenEXR, Technical Introduction, on alpha.

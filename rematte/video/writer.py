@@ -56,18 +56,11 @@ _CONTAINER_OPTIONS = {
 class FileWriter(Writer):
     """Encodes frames into a container, together with the source's other tracks.
 
-    Args:
-        path: The output.
-        info: Size, rate, time base and colour of the frames.
-        encoding: From `encoding.choose`.
-        source: A file to copy sound, subtitles, chapters and tags from, or None.
-        start: Time in the source [s] that is 0 in the output.
-        end: Time in the source [s] at which the sound is cut, or None.
-        sound: Whether to copy the sound.
-        like: The first of several segments that are joined with `append`; then nothing
-            is encoded.
-        limits: Limits of size for `source`.
-        clock: The reader's clock, if the frames have other times than the file states.
+    Sound, subtitles, chapters and tags are copied from the file `source`, if there is
+    one. Its time `start` [s] is 0 in the output, and its sound is cut at `end` [s].
+    `clock` is the reader's, if the frames have other times than that file states.
+    `like` is the first of several segments that are joined with `append`; then nothing
+    is encoded.
 
     Raises:
         OutputError: If the file cannot be created or written.

@@ -16,14 +16,9 @@ from rematte.video.pixels import plane_values, views
 
 # Luma weights of red and blue by the code point of the matrix.
 _WEIGHTS = {
-    1: (0.2126, 0.0722),
-    4: (0.30, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-    10: (0.2627, 0.0593),
-}
+    1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114),
+    7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593),
+}  # fmt: skip
 
 
 def can_convert(pixel_format: str, colour: Colour) -> bool:
