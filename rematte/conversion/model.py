@@ -1,7 +1,7 @@
 """Loads the model of a conversion, and makes what runs it."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,8 @@ from rematte.engines.choose import choose_engine, load_for, share_models
 from rematte.engines.device import choose_device
 from rematte.engines.engine import Engine
 from rematte.matting.loop import Matting, matte_still, run
-from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
-from rematte.video.frame import Frame
 from rematte.weights.registry import for_quality
 
 
@@ -68,9 +66,5 @@ def bind_loop(
         run, engine, downsample_ratio=options.ratio, regions=regions
     )
     if still:
-        return partial(_each_still, matting)
+        return lambda frames: map(partial(matte_still, matting), frames)
     return partial(matting, warmup=options.warmup, cuts=cuts)
-
-
-def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[Matted]:
-    return map(partial(matte_still, matting), frames)

@@ -89,14 +89,26 @@ def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) ->
     return file[:end] + added + b"\0" + moved + file[first:]
 
 
-def pack_rational(value: Fraction) -> bytes:
-    """Make the value of an attribute of the type "rational"."""
-    return struct.pack("<iI", value.numerator, value.denominator)
+def make_attributes(
+    points: Iterable[tuple[float, float]],
+    rate: Fraction | None,
+    timecode: Timecode | None,
+) -> dict[str, tuple[str, bytes]]:
+    """Make the attributes of an image that FFmpeg's encoder leaves out.
 
-
-def pack_chromaticities(points: Iterable[tuple[float, float]]) -> bytes:
-    """Make the value of an attribute, from x and y of red, green, blue and white."""
-    return struct.pack("<8f", *chain.from_iterable(points))
+    `points` are x and y of red, green, blue and white; a matte has no colours and none
+    of them. None stands for what the image does not state.
+    """
+    found: dict[str, tuple[str, bytes]] = {}
+    if points:
+        value = struct.pack("<8f", *chain.from_iterable(points))
+        found["chromaticities"] = "chromaticities", value
+    if rate is not None:
+        value = struct.pack("<iI", rate.numerator, rate.denominator)
+        found["framesPerSecond"] = "rational", value
+    if timecode is not None and can_hold(timecode):
+        found["timeCode"] = "timecode", _pack_timecode(timecode)
+    return found
 
 
 def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:
@@ -113,8 +125,7 @@ def can_hold(timecode: Timecode) -> bool:
     return timecode.count <= _MOST
 
 
-def pack_timecode(timecode: Timecode) -> bytes:
-    """Make the value of an attribute of the type "timecode"."""
+def _pack_timecode(timecode: Timecode) -> bytes:
     *clock, frames = timecode.fields()
     second = 0
     if timecode.count > _SINGLE:

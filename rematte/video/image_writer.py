@@ -26,7 +26,6 @@ from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
     SDR,
-    Colour,
     Frame,
     Pixels,
     VideoInfo,
@@ -195,25 +194,12 @@ def encode_image(frame: Frame, info: VideoInfo, encoding: Encoding) -> bytes:
     image = _encode(frame.pixels, info, encoding)
     if encoding.codec.encoder != "exr":
         return image
-    return exr.with_attributes(image, _exr_attributes(frame, info, encoding.colour))
-
-
-def _exr_attributes(
-    frame: Frame, info: VideoInfo, colour: Colour
-) -> dict[str, tuple[str, bytes]]:
-    """Give the header attributes of an OpenEXR image that its encoder leaves out."""
-    code = info.timecode
-    found: dict[str, tuple[str, bytes]] = {}
+    points: tuple[tuple[float, float], ...] = ()
     if frame.pixels.shape[2] > 1:  # a matte has no colours
-        points = chromaticities(colour if colour.sdr else SDR)  # see `_linear`
-        found["chromaticities"] = ("chromaticities", exr.pack_chromaticities(points))
-    if info.still and code is None:
-        return found
-    rate = exr.pack_rational(code.rate if code else info.rate)
-    found["framesPerSecond"] = ("rational", rate)
-    if code is not None and exr.can_hold(code):
-        found["timeCode"] = ("timecode", exr.pack_timecode(code.at(frame.time)))
-    return found
+        points = chromaticities(encoding.colour if encoding.colour.sdr else SDR)
+    code = info.timecode and info.timecode.at(frame.time)
+    rate = code.rate if code else None if info.still else info.rate
+    return exr.with_attributes(image, exr.make_attributes(points, rate, code))
 
 
 def _encode(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:

@@ -296,18 +296,18 @@ def _after_zero(frame: Any) -> Any:
     return part
 
 
-def speakers(stream: Any) -> tuple[str, bool]:
-    """The layout of a sound's speakers, and whether their order is unusual.
+def speakers(stream: Any) -> tuple[str, str]:
+    """The layout of a sound's speakers, or their number and their unusual order.
 
     PyAV 18.1 frees an unusual order twice, which ends the process: when the layout is
     released, and with what it was read from. So this layout is never released, and
     such sound must not be decoded before `make_usual`.
     """
     layout = stream.codec_context.layout
-    unusual = " channels (" in layout.name
+    name, unusual, order = layout.name.partition(" channels (")
     if unusual:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
-    return layout.name, unusual
+    return name, order.rstrip(")")
 
 
 def make_usual(stream: Any) -> str | None:
@@ -316,14 +316,14 @@ def make_usual(stream: Any) -> str | None:
     Returns:
         A note on the unusual order; None if the order is usual.
     """
-    name, unusual = speakers(stream)
-    if not unusual:
+    name, order = speakers(stream)
+    if not order:
         return None
-    count = int(name.split()[0])
+    count = int(name)
     known = count <= len(_LAYOUTS)
     usual = _LAYOUTS[count - 1] if known else f"{count} channels"
     stream.codec_context.layout = usual
-    return f"its speakers {name.split('(')[1].rstrip(')')} are taken for {usual}"
+    return f"its speakers {order} are taken for {usual}"
 
 
 def _layout(source: av.AudioLayout, encoder: str) -> str:

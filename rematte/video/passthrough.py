@@ -54,8 +54,8 @@ _TRIED = 8
 class SideStreams:
     """Copies all tracks of a source but its picture to an output.
 
-    That is not yet started. What is presented at `start` [s] comes at 0 in the output,
-    and what comes after `end` is left out. Both are times of the clock.
+    That must not have started. What is presented at `start` [s] comes at 0 in it, and
+    what comes after `end` [s] is left out. Both are times of the clock.
 
     Attributes:
         notes: What could not be carried over unchanged, in words.
@@ -177,12 +177,11 @@ class SideStreams:
     def _note_speakers(self, stream: Any) -> None:
         """Note an order of speakers that Matroska has no field for."""
         if stream.type == "audio" and self._output.format.name in ("matroska", "webm"):
-            layout, unusual = speakers(stream)
-            if unusual:
+            _, order = speakers(stream)
+            if order:
                 self.notes.append(
-                    f"sound stream {stream.index}: the order of its speakers, "
-                    f"{layout.split('(')[1].rstrip(')')}, is lost: "
-                    f"{self._output.format.name} cannot state it"
+                    f"sound stream {stream.index}: the order of its speakers, {order}, "
+                    f"is lost: {self._output.format.name} cannot state it"
                 )
 
     def note_lost_languages(self, written: Path) -> None:
