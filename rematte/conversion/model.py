@@ -19,8 +19,8 @@ from rematte.weights.registry import for_quality
 def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Options]:
     """Load a model unless it is loaded, in a form whose engines share their work.
 
-    It is a loaded network, or the name or file of weights; None is the bundled ones.
-    `keep` sizes stay compiled when no engine uses them any more.
+    `model` is a loaded network, or the name or file of weights; None is the bundled
+    ones. `keep` sizes stay compiled when no engine uses them any more.
 
     Returns:
         The model as `choose_engine` takes it, and the options with its device and the

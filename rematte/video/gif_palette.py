@@ -18,7 +18,9 @@ class Palette:
     def __init__(self, width: int, height: int, alpha: bool) -> None:
         graph = av.filter.Graph()
         source = graph.add(
-            "buffer", f"video_size={width}x{height}:pix_fmt=rgba:time_base=1/100"
+            "buffer",
+            f"video_size={width}x{height}:pix_fmt=rgba:time_base=1/100:"
+            "pixel_aspect=1/1",
         )
         split = graph.add("split")
         generate = graph.add(

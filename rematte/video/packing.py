@@ -36,8 +36,8 @@ def pack(
     """Pack colour and alpha of a picture into one.
 
     Straight colours continue beyond the person's edge, so that blurring by the codec
-    mixes in no other colours, and nothing of the room can be seen. The picture is (H,
-    W, 4), 8 bits, straight alpha; `half` comes from `half_size`.
+    mixes in no other colours, and nothing of the room can be seen. The picture is
+    (H, W, 4), 8 bits, straight alpha; `half` comes from `half_size`.
 
     Returns:
         The packed picture, (H, W, 3), 8 bits; its size is that of `packed_size`.

@@ -24,8 +24,8 @@ def save_raw(
 ) -> None:
     """Save raw RGB24 video losslessly in a file that can be read more than once.
 
-    Its size is a width and a height [pixels]. The suffix of `path` is that of a
-    container for FFV1, and errors call the pipe `name`.
+    `size` is its width and height [pixels]. The suffix of `path` is that of a container
+    for FFV1, and errors call the pipe `name`.
 
     Raises:
         InputError: If no frame comes, or the last one is cut off.

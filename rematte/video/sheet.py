@@ -46,7 +46,7 @@ def draw_number(pixels: Pixels, number: int, at: tuple[int, int], size: int) -> 
     """Draw a number, 0 or more, in a dark box into (H, W, 3), 8 bits, in place.
 
     Its middle is at x and y, or nearer to the picture's middle where it would not fit.
-    Its digits are 5 dots high, each with a side of `size` [pixels].
+    Its digits are 5 dots high; each dot has a side of `size` [pixels].
     """
     rows = [
         [
@@ -70,8 +70,8 @@ def draw_number(pixels: Pixels, number: int, at: tuple[int, int], size: int) -> 
 def make_sheet(rows: Sequence[Sequence[Pixels]], width: int = 1600) -> Pixels:
     """Lay pictures of one size in rows, with gaps between them.
 
-    They are (H, W, 1) or (H, W, 3), 8 bits, as many in each row. The sheet is (H, W,
-    3), and at most `width` wide [pixels].
+    They are (H, W, 1) or (H, W, 3), 8 bits, as many in each row. The sheet is
+    (H, W, 3), and at most `width` wide [pixels].
     """
     high, wide = rows[0][0].shape[:2]
     columns = max(map(len, rows))

@@ -31,8 +31,8 @@ _NO_CHROMA = 128
 class AlphaEncoder:
     """Encodes alpha planes and attaches them to the packets of the colour.
 
-    Sizes are in pixels, and times in units of the colour's `time_base` [s]. The options
-    of FFmpeg's libvpx-vp9 must place key frames as those of the colour do.
+    `size` is in pixels, and `time_base` is the unit of the colour's times [s]. The
+    options of FFmpeg's libvpx-vp9 must place key frames as those of the colour do.
     """
 
     def __init__(
