@@ -133,11 +133,7 @@ def plan_outputs(
 
 
 def _check_plate(path: Path) -> None:
-    """Check that a plate can be transparent.
-
-    Raises:
-        ValueError: If its format has no alpha.
-    """
+    """Refuse a plate whose format cannot be transparent."""
     suffix = suffix_of(path)
     if not can_hold_alpha(suffix):
         raise ValueError(
@@ -228,13 +224,9 @@ def open_writers(
     What was written when a conversion is interrupted is saved under names with
     ".partial" in them, but for files that are parts of others or made of parts.
 
-    Args:
-        outputs: From `plan_outputs`.
-        reader: The source.
-        options: Those of the conversion.
-        first: When the first frame is shown [s].
-        tracks: Whether files get the source's sound, subtitles and chapters.
-        parts: By kind, the first of the files that will be appended instead of frames.
+    The first frame is shown at `first` [s]. `tracks` says whether files get the
+    source's sound, subtitles and chapters. `parts` are, by kind, the first of the files
+    that will be appended instead of frames.
     """
     whole = tracks and parts is None
     shift = Fraction(0) if tracks and options.start is None else first
@@ -320,11 +312,7 @@ def shifted(cuts: CutList, by: Fraction) -> list[tuple[int, float]]:
 
 @contextmanager
 def _write_cuts(path: str | Path | None, cuts: CutList) -> Iterator[None]:
-    """Write a CSV file of cuts, and name it after the `with` statement's work.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
+    """Write a CSV file of cuts, and name it after the `with` statement's work."""
     if path is None:
         yield
         return

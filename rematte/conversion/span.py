@@ -149,7 +149,7 @@ def smaller(one: int | None, other: int | None) -> int | None:
 def _select(
     frames: Iterable[Frame], span: Span, beyond: bool, looks: bool
 ) -> Iterator[Frame]:
-    """The frames that the network is to see, of all.
+    """The frames that the network is to see.
 
     With `beyond` one past the end of the span is among them, and where the network
     `looks` ahead, those past the end are given too.

@@ -118,15 +118,11 @@ def to_rgb(
     size: tuple[int, int] | None,
     alpha: bool = False,
 ) -> Pixels:
-    """Convert a decoded frame to an RGB array.
+    """Convert a decoded frame of any pixel format to an RGB array.
 
-    Args:
-        frame: As decoded, any pixel format.
-        colour: Colour to read it by.
-        depth: Above 8 the array has 16 bits, else 8.
-        size: Width and height to resize to, or None.
-        alpha: Whether to keep an alpha channel where there is one. A palette has one
-            if not all of the picture is opaque.
+    Above a `depth` of 8 the array has 16 bits, else 8. It is resized to `size`, width
+    and height [pixels], if there is one. With `alpha` it keeps an alpha channel where
+    there is one; a palette has one if not all of the picture is opaque.
 
     Returns:
         (H, W, 3), full range; with `alpha` perhaps (H, W, 4).

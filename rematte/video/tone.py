@@ -174,11 +174,8 @@ def between(source: Colour, target: Colour) -> "ToneConversion | None":
 class ToneConversion:
     """Converts pictures from one encoding to another.
 
-    Args:
-        source: Encoding of the input.
-        target: Encoding of the output.
-        widen: Whether SDR becomes HDR of the full range, as if it had been reduced
-            from that, rather than HDR whose peak is reference white.
+    With `widen` SDR becomes HDR of the full range, as if it had been reduced from that,
+    rather than HDR whose peak is reference white.
     """
 
     def __init__(self, source: Colour, target: Colour, widen: bool = False) -> None:

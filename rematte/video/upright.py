@@ -15,10 +15,8 @@ from rematte.video.frame import Pixels
 class Upright:
     """The rotation and mirroring that show a decoded picture upright.
 
-    Args:
-        frame: A decoded picture, with its display matrix.
-        codec: FFmpeg's name of the decoder, where the picture is an image.
-        aspect: Width of a stored pixel over its height; None if that is unknown.
+    `codec` is FFmpeg's name of the decoder where the picture is an image, and `aspect`
+    the width of a stored pixel over its height, None if that is unknown.
     """
 
     def __init__(
