@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Unpack
 from rematte.conversion import pipes
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
-from rematte.conversion.model import ready_model
+from rematte.conversion.model import make_engine, ready_model
 from rematte.conversion.option_types import (
     ConvertOptions,
     DtypeName,
@@ -29,14 +29,15 @@ from rematte.conversion.paths import (
     check_paths,
     split_arguments,
 )
-from rematte.conversion.person import find_chosen, make_chosen
+from rematte.conversion.person import find_chosen
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
 from rematte.conversion.stop import Stop
-from rematte.engines.choose import choose_engine, runs_whole
+from rematte.engines.choose import runs_whole
 from rematte.matter.matter import Matter
 from rematte.matting.loop import choose_ratio
+from rematte.matting.person import Person
 from rematte.options import Options
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def convert(
         info = reader.info
         ratio = choose_ratio(info.width, info.height, options.ratio)
         report = Report(0, info.width, info.height, ratio)
-        chosen = make_chosen(options)
+        chosen = None if options.person is None else Person(options.person)
         outputs = plan_outputs(paths, info, options, chosen=chosen)
         report.notes += check_options(options, reader, outputs, whole)
         check_images(paths, reader, options)
@@ -208,10 +209,7 @@ def convert(
         if regions is not None:
             report.regions = regions.as_json()
         chunk = 1 if info.still else options.seq_chunk
-        engine = partial(
-            choose_engine, model, engine=options.engine, device=options.device,
-            dtype=options.dtype, chunk=chunk, report=report.notes.append,
-        )  # fmt: skip
+        engine = partial(make_engine, model, options, report.notes.append, chunk)
         run_span(
             Span(), reader, outputs, options, engine, report,
             stages=stages, regions=regions, progress=progress, stop=stop,

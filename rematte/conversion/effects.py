@@ -18,11 +18,7 @@ def check_options(
 ) -> list[str]:
     """Find options that were given and do nothing.
 
-    Args:
-        options: Those of the conversion.
-        reader: The source.
-        outputs: From `plan_outputs`.
-        whole: Whether the model is called as a whole, on several frames at once.
+    `whole` says whether the model is called as a whole, on several frames at once.
 
     Returns:
         A note for each that does nothing, or nothing for some of the outputs.

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rematte.conversion.model import make_engine
 from rematte.conversion.report import Bar
 from rematte.conversion.source import open_reader
 from rematte.conversion.windows import Moment, fills, lay_windows
-from rematte.engines.choose import choose_engine, share_models
+from rematte.engines.choose import share_models
 from rematte.engines.engine import Engine
 from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
 from rematte.matting.loop import choose_ratio
@@ -84,18 +85,9 @@ def choose_regions(
     progress: bool = False,
     watch: Callable[[], object] = lambda: None,
 ) -> Regions | None:
-    """Decide where the network looks.
+    """Decide where the network looks; None for whole frames.
 
-    Args:
-        model: A loaded network.
-        source: The input.
-        options: The options of the conversion.
-        info: The properties of the input.
-        progress: Whether to show a progress bar on stderr.
-        watch: Called for each frame; may raise to stop.
-
-    Returns:
-        Where the network looks; None for whole frames.
+    `watch` is called for each frame, and may raise to stop.
 
     Raises:
         ValueError: If a region that was given does not lie within the frame.
@@ -106,13 +98,7 @@ def choose_regions(
     ratio = choose_ratio(info.width, info.height, options.ratio)
     model = share_models(model, options.engine, options.device, options.dtype)
     # Each keeps what it builds for one size.
-    eyes = _Eyes(*(
-        choose_engine(
-            model, engine=options.engine, device=options.device, dtype=options.dtype,
-            report=str,
-        )
-        for _ in range(2)
-    ))  # fmt: skip
+    eyes = _Eyes(*(make_engine(model, options, str) for _ in range(2)))
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
         bar = Bar(
@@ -141,13 +127,8 @@ def _watched(
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
     """Give the region if the options name a rectangle, else None.
 
-    Args:
-        width: Width of the frames [pixels].
-        height: Height of the frames [pixels].
-        options: The options of the conversion.
-
     Raises:
-        ValueError: If it does not lie within the frame.
+        ValueError: If it does not lie within frames of this size [pixels].
     """
     if not isinstance(options.region, tuple):
         return None
@@ -169,14 +150,11 @@ def find_regions(
     eyes: tuple[Engine, Engine],
     ratio: float,
 ) -> Regions:
-    """Find where the network is to look.
+    """Find where the network is to look, from glances at all frames to be converted.
 
-    Args:
-        glances: All frames that will be converted.
-        info: The properties of the input.
-        eyes: Two engines, for whole frames and for squares around people; nothing else
-            may use them meanwhile.
-        ratio: Size of the coarse pass for whole frames, in (0, 1].
+    Nothing else may use the engines meanwhile, of which one is for whole frames and one
+    for squares around people. `ratio` is the size of the coarse pass for whole frames,
+    in (0, 1].
     """
     frame = info.width, info.height
     regions: list[Region] = []
@@ -203,13 +181,9 @@ def _between(info: VideoInfo) -> Fraction:
 
 
 class _Shots:
-    """Chooses the glances of each shot to look at.
+    """Chooses the glances of each shot to look at, among all of the video.
 
     Where glances have sketches, which are cheap to compare, more are chosen.
-
-    Args:
-        glances: All glances of the video.
-        info: The properties of the input.
     """
 
     def __init__(self, glances: Iterator[Glance], info: VideoInfo) -> None:
@@ -274,11 +248,7 @@ class _Shots:
 def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int:
     """Count the glances before a cut; all of them if there is none.
 
-    A binary search for the cut looks at few of them.
-
-    Args:
-        glances: Glances in order of time.
-        later: The glances that follow them.
+    A binary search for the cut looks at few of them. `later` are those that follow.
     """
 
     def picture(index: int) -> NDArray[np.float32]:
@@ -445,13 +415,8 @@ def _see_close(
 ) -> list[Box]:  # fmt: skip
     """Find the boxes around people in and near a box, in a square copy of that part.
 
-    Args:
-        glance: The frame.
-        eyes: The engines.
-        info: The properties of the input.
-        box: Where a person seems to be.
-        seen: The sum of alpha within the box in the look before [pixels of the frame].
-        coarser: The scale of the copy in that look, relative to the frame.
+    `seen` is the sum of alpha within the box in the look before [pixels of the frame],
+    and `coarser` the scale of the copy in that look, relative to the frame.
     """
     sides = box[2] - box[0], box[3] - box[1]
     whole = max(sides) + 2 * max(24, round(_AROUND * sides[1]))

@@ -7,7 +7,6 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from rematte.conversion.cut_list import CutList, write_cuts
 from rematte.conversion.option_types import is_main
 from rematte.conversion.presets import check_preset
 from rematte.errors import OutputError
@@ -23,10 +22,12 @@ from rematte.matting.masks import Masks
 from rematte.matting.person import Person
 from rematte.options import Backdrop, Options
 from rematte.video.avif_writer import AvifWriter
+from rematte.video.base_writer import Writer
 from rematte.video.codecs import (
     can_hold_alpha,
     hevc_with_alpha,
     is_sequence,
+    suffix_of,
     with_alpha,
 )
 from rematte.video.encoding import Encoding, choose
@@ -34,9 +35,18 @@ from rematte.video.frame import VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.mask_spec import parse_masks
 from rematte.video.opening import Limits
+from rematte.video.output_paths import (
+    as_output_error,
+    real_path,
+    sweep,
+    temporary_path,
+)
 from rematte.video.reader import VideoReader
 from rematte.video.size_limit import LimitedWriter
-from rematte.video.writer import FileWriter, Writer
+from rematte.video.writer import FileWriter
+
+# The number of the first frame of a new scene in the outputs, from 0, and its time [s].
+CutList = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -72,12 +82,8 @@ def plan_outputs(
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
 
-    Args:
-        paths: Where they go, by kind.
-        info: The source.
-        options: Those of the conversion.
-        origin: When a video behind the person starts [s]; None: with the first frame.
-        chosen: The only person who is cut out; None for everybody.
+    A video behind the person starts at `origin` [s]; None: with the first frame.
+    `chosen` is the only person who is cut out; None for everybody.
 
     Raises:
         ValueError: If a format cannot hold what is asked for.
@@ -127,12 +133,8 @@ def plan_outputs(
 
 
 def _check_plate(path: Path) -> None:
-    """Check that a plate can be transparent.
-
-    Raises:
-        ValueError: If its format has no alpha.
-    """
-    suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
+    """Refuse a plate whose format cannot be transparent."""
+    suffix = suffix_of(path)
     if not can_hold_alpha(suffix):
         raise ValueError(
             f"plate {path} cannot be transparent where the person is: "
@@ -145,10 +147,8 @@ def make_finish(
 ) -> Finish:
     """Make what changes edges, alpha and colours as the options say.
 
-    Args:
-        options: The options of the conversion.
-        rate: Frames per second of masks that are sequences of images.
-        chosen: The only person who is cut out; None for everybody.
+    `rate` is that of masks that are sequences of images [frames/s]; `chosen` is the
+    only person who is cut out, None for everybody.
     """
     limits = Limits(options.max_pixels)
     include, exclude = (
@@ -184,11 +184,7 @@ def _choose_backdrop(
 ) -> tuple[Backdrop, list[str]]:
     """Choose what is behind the person in an output, and note where that is a surprise.
 
-    Args:
-        kind: The kind of output.
-        path: Where it goes.
-        given: The backgrounds that were asked for, by kind of output.
-        options: The options of the conversion.
+    The backgrounds that were asked for are given by kind of output.
     """
     codec = options.codec
     spec = given.get(kind)
@@ -198,7 +194,7 @@ def _choose_backdrop(
         # The documented composition: green in a video, transparent in images.
         clear = is_sequence(path) and can_hold_alpha(path.suffix.lower() or ".png")
         return "transparent" if clear else "green", []
-    suffix = ".png" if path.is_dir() else path.suffix.lower() or ".png"
+    suffix = suffix_of(path)
     if options.packed or can_hold_alpha(suffix, codec):
         return "transparent", []
     spec = given.get("composition", "green")
@@ -228,13 +224,9 @@ def open_writers(
     What was written when a conversion is interrupted is saved under names with
     ".partial" in them, but for files that are parts of others or made of parts.
 
-    Args:
-        outputs: From `plan_outputs`.
-        reader: The source.
-        options: Those of the conversion.
-        first: When the first frame is shown [s].
-        tracks: Whether files get the source's sound, subtitles and chapters.
-        parts: By kind, the first of the files that will be appended instead of frames.
+    The first frame is shown at `first` [s]. `tracks` says whether files get the
+    source's sound, subtitles and chapters. `parts` are, by kind, the first of the files
+    that will be appended instead of frames.
     """
     whole = tracks and parts is None
     shift = Fraction(0) if tracks and options.start is None else first
@@ -298,20 +290,41 @@ def publish(
 ) -> None:
     """Complete all outputs, and only then give them their names: all or none.
 
-    Args:
-        writers: From `open_writers`.
-        options: Those of the conversion.
-        frames: How many were written.
-        end: The end of the last frame [s].
-        cuts: The cuts, if their list may be written.
-        before_naming: Called when all are complete and none has its name.
+    `frames` have been written, of which the last ends at `end` [s]. `cuts` is None if
+    their list may not be written. `before_naming` is called when all outputs are
+    complete and none has its name.
     """
     until = options.span[1]
     # The sound ends where the picture was cut, and else where it ends itself.
     stop = end if frames == options.limit else until and max(until, end)
     for writer in writers:
         writer.complete(stop)
-    with write_cuts(None if cuts is None else options.cuts, cuts or ()):
+    with _write_cuts(None if cuts is None else options.cuts, cuts or ()):
         before_naming()
         for writer in writers:
             writer.publish()
+
+
+def shifted(cuts: CutList, by: Fraction) -> list[tuple[int, float]]:
+    """Make all times of cuts earlier by so many seconds."""
+    return [(number, time - float(by)) for number, time in cuts]
+
+
+@contextmanager
+def _write_cuts(path: str | Path | None, cuts: CutList) -> Iterator[None]:
+    """Write a CSV file of cuts, and name it after the `with` statement's work."""
+    if path is None:
+        yield
+        return
+    path = Path(path)
+    part = temporary_path(path)
+    try:
+        with as_output_error(path):
+            sweep(path)
+            lines = [f"{number},{time:.6f}\n" for number, time in cuts]
+            part.write_text("".join(["frame,seconds\n", *lines]), "utf-8")
+        yield
+        with as_output_error(path):
+            part.replace(real_path(path))
+    finally:
+        part.unlink(missing_ok=True)

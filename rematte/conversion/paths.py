@@ -52,12 +52,6 @@ def check_paths(
 ) -> None:
     """Refuse paths that would harm the input or one another.
 
-    Args:
-        paths: Where outputs go, by kind.
-        source: The input.
-        options: Those of the conversion.
-        overwrite: Whether files that exist may be replaced.
-
     Raises:
         ValueError: If a path is that of the input, a background, a mask or another
             output.
@@ -101,11 +95,6 @@ def check_images(
     paths: Mapping[str, Path], reader: VideoReader, options: Options
 ) -> None:
     """Find out before any work which images outputs would replace.
-
-    Args:
-        paths: Where outputs go, by kind.
-        reader: The source.
-        options: Those of the conversion.
 
     Raises:
         ValueError: If two images of the source would be written as one.

@@ -2,25 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rematte.conversion.model import bind_loop, make_engine
 from rematte.conversion.source import open_reader
-from rematte.engines.choose import choose_engine
-from rematte.matting.loop import matte_still, run
 from rematte.matting.matte import Matted
 from rematte.matting.person import Person
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
-
-
-def make_chosen(options: Options) -> Person | None:
-    """Make the follower of the person whom the options name; None if they name none."""
-    return None if options.person is None else Person(options.person)
 
 
 def find_chosen(
@@ -34,15 +27,8 @@ def find_chosen(
     """Matte the frames up to the time of the point, and choose who is there.
 
     The conversion that follows computes the same alpha, so it gives people the same
-    numbers from the first frame on.
-
-    Args:
-        chosen: Receives the choice; nothing is done if it is None or has no time.
-        model: A loaded network.
-        source: The input.
-        options: The options of the conversion.
-        regions: Where the network looks; None for whole frames.
-        watch: Called for each frame; may raise to stop.
+    numbers from the first frame on. Nothing is done if nobody is chosen, or without a
+    time. `watch` is called for each frame, and may raise to stop.
 
     Raises:
         ValueError: If nobody is at the point then, or that part is not converted.
@@ -80,15 +66,9 @@ def follow_between(
     regions: Regions | None,
     starts: Sequence[Fraction],
 ) -> list[dict[str, Any]]:
-    """Follow the person through a video, and save the state where segments begin.
+    """Follow the person, from the first frame, and save the state where segments begin.
 
-    Args:
-        chosen: The follower, at the first frame.
-        model: A loaded network.
-        source: The input.
-        options: The options of the conversion.
-        regions: Where the network looks; None for whole frames.
-        starts: When segments begin [s], in order.
+    `starts` are the times [s] when they do, in order.
 
     Returns:
         For each segment, `Person.as_json` before its first frame.
@@ -107,20 +87,7 @@ def follow_between(
 def matte_all(
     model: Any, reader: VideoReader, options: Options, regions: Regions | None
 ) -> Iterator[Matted]:
-    """Matte the frames of a conversion as it does, with cuts marked.
-
-    Args:
-        model: A loaded network.
-        reader: The source, opened where the conversion begins.
-        options: The options of the conversion.
-        regions: Where the network looks; None for whole frames.
-    """
-    engine = choose_engine(
-        model, engine=options.engine, device=options.device, dtype=options.dtype,
-        report=str,
-    )  # fmt: skip
-    matting = partial(run, engine, downsample_ratio=options.ratio, regions=regions)
-    frames = islice(displayed(reader, reader.info.colour), options.limit)
-    if reader.info.still:
-        return map(partial(matte_still, matting), frames)
-    return matting(frames, warmup=options.warmup, cuts=True)
+    """Matte frames as the conversion of this source does, with cuts marked."""
+    engine = make_engine(model, options, str)
+    matting = bind_loop(engine, options, regions, reader.info.still, cuts=True)
+    return matting(islice(displayed(reader, reader.info.colour), options.limit))

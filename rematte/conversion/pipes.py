@@ -77,10 +77,8 @@ def check_raw_format(
 ) -> None:
     """Check that raw video in a pipe does not lose alpha or colours of an output.
 
-    Args:
-        kind: The format of outputs that go into a pipe.
-        outputs: Where each output goes, by the argument's name.
-        background: What lies behind the person; None where nothing is given.
+    `outputs` says where each goes, by the argument's name, and `kind` is the format of
+    those that go into a pipe.
 
     Raises:
         ValueError: If the format would lose them.
@@ -133,9 +131,8 @@ class Piped:
     def send(self, standard: BinaryIO | None) -> None:
         """Send the outputs that belong into pipes.
 
-        Args:
-            standard: The standard output as bytes; None if it takes only text, as
-                it does where the calling program has replaced it.
+        The standard output, as bytes, is None if it takes only text, as it does where
+        the calling program has replaced it.
 
         Raises:
             OutputError: If the reader has ended, or the disk behind it is full.
@@ -168,13 +165,10 @@ def through_files(
 ) -> Iterator[Piped]:
     """Yield the input and outputs of a conversion with files in place of pipes.
 
-    Args:
-        source: The input.
-        outputs: Where each output goes, by kind; None where there is none.
-        kind: The format of outputs that go into a pipe, one of `FORMATS`; by default
-            the suffix of the pipe's name if it is a format, else Matroska.
-        raw: Width and height [pixels], and frames per second, of raw RGB24 video in a
-            pipe; None for an input that has a header.
+    `kind` is the format of outputs that go into a pipe, one of `FORMATS`; by default it
+    is the suffix of the pipe's name if that is a format, else Matroska. `raw` is the
+    size [pixels] and the frames per second of raw RGB24 video in a pipe; None for an
+    input that has a header.
 
     Raises:
         InputError: If nothing can be read from the standard input.
@@ -185,14 +179,15 @@ def through_files(
     if kind is not None and kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     if not words and not is_pipe(source):
-        yield _in_place(Piped(str(source), {}), outputs, None, None)
+        named = {k: None if word is None else str(word) for k, word in outputs.items()}
+        yield Piped(str(source), named)
         return
     if len(set(words)) < len(words):
         raise ValueError(f"{called(words[0])}: only one output can go there")
     if STANDARD in words and sys.stdout.isatty():
         raise OutputError("-: the standard output is a terminal; send it to a program")
     with TemporaryDirectory(prefix="rematte-") as folder:
-        piped = _in_place(Piped(called(source), {}), outputs, kind, Path(folder))
+        piped = _in_place(called(source), outputs, kind, Path(folder))
         try:
             if is_pipe(source):
                 _fetch(piped, source, Path(folder, "input"), raw)
@@ -207,15 +202,15 @@ def through_files(
 
 
 def _in_place(
-    piped: Piped, outputs: Mapping[str, File | None], kind: str | None,
-    folder: Path | None,
-) -> Piped:  # fmt: skip
+    source: str, outputs: Mapping[str, File | None], kind: str | None, folder: Path
+) -> Piped:
     """Use files in a folder in place of the outputs that are pipes."""
+    piped = Piped(source, {})
     if kind in RAW_FORMATS:
         piped.raw, kind = kind, _LOSSLESS[1:]
     for key, word in outputs.items():
         piped.outputs[key] = None if word is None else str(word)
-        if folder is not None and word and is_pipe(word, output=True):
+        if word and is_pipe(word, output=True):
             suffix = f".{kind}" if kind else _choose_format(piped, word)
             local = str(folder / f"{key}{suffix}")
             piped.outputs[key], piped.given[local] = local, called(word)

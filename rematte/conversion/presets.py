@@ -120,14 +120,9 @@ PRESETS = {
 
 
 def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the options of a preset, if one is named, to those that are given.
+    """Add the options of a preset, if one is named, to those that are given, which win.
 
-    Args:
-        values: The given options by name, perhaps with "preset"; they win. None stands
-            for one that is not given.
-
-    Returns:
-        All options by name.
+    A value of None stands for an option that is not given.
 
     Raises:
         ValueError: If there is no such preset.
@@ -149,11 +144,7 @@ def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_preset(name: str | None, path: Path) -> None:
-    """Check that a preset's receiver takes an output.
-
-    Args:
-        name: The preset; None allows every output.
-        path: The output.
+    """Check that the receiver of a preset, if one is named, takes an output.
 
     Raises:
         ValueError: If the output has another suffix.

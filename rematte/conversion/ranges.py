@@ -12,10 +12,7 @@ from rematte.video.mask_spec import parse_masks, parse_who
 
 
 def check_ranges(options: Any) -> None:
-    """Check the values of options.
-
-    Args:
-        options: An `Options`.
+    """Check the values of an `Options`.
 
     Raises:
         ValueError: If a value is out of range, or two options exclude each other.

@@ -135,11 +135,8 @@ def show_progress(
 ) -> Iterator[Callable[[int], None]]:
     """Show how far a conversion is, by a bar on stderr or a callback.
 
-    Args:
-        progress: Whether to show the bar, or the callback.
-        name: What stands before the bar.
-        total: How many frames there are, as far as is known.
-        stages: Their shares are shown beside the bar.
+    `name` and the stages' shares stand beside the bar; `total` is the number of frames
+    as far as is known.
 
     Yields:
         A function to call with the number of frames that are done, for each of them.

@@ -19,15 +19,10 @@ def open_reader(
     end: Fraction | None = None,
     size: tuple[int, int] | None = None,
 ) -> VideoReader:
-    """Open an input as options say.
+    """Open an input as options say, from a time up to another [s].
 
-    Args:
-        source: The input.
-        options: How to read it.
-        start: Skip what is shown before this time [s].
-        end: Stop before this time [s].
-        size: Width and height that frames are stretched to [pixels]; by default the
-            options decide.
+    Frames are stretched to `size`, width and height [pixels], where that is given; else
+    the options decide.
     """
     how = ReadOptions(
         size=size or options.input_resize,

@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.conversion.cut_list import shift
-from rematte.conversion.outputs import Output, open_writers, publish
+from rematte.conversion.model import bind_loop
+from rematte.conversion.outputs import Output, open_writers, publish, shifted
 from rematte.conversion.report import Progress, Report, Stages, show_progress
 from rematte.conversion.source import no_frame
 from rematte.conversion.stop import Stop
 from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.matting.background import Renderer
-from rematte.matting.loop import Matting, Memory, matte_still, run
+from rematte.matting.loop import Matting, Memory
 from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.prefetch import Prefetch, WriterThread
-from rematte.video.damage import describe_damage
+from rematte.video.base_writer import Writer
 from rematte.video.frame import Frame
+from rematte.video.notes import describe_damage
 from rematte.video.reader import VideoReader
 from rematte.video.tone import displayed
-from rematte.video.writer import Writer
 
 NO_PIXELS = np.empty((0, 0, 0), np.uint8)
 
@@ -90,19 +90,9 @@ def run_span(
 ) -> None:
     """Write every frame of a span to every output, and give these their names.
 
-    Args:
-        span: Which frames.
-        reader: The source, opened where the span begins or before.
-        outputs: From `plan_outputs`.
-        options: Those of the conversion.
-        choose: Gives the engine when the first frame has been read.
-        report: Receives what was done.
-        stages: Measures the stages.
-        trace: Receives what the spans beside this one need; None where this is the
-            whole video, whose files get the source's other tracks.
-        regions: Where the network looks; None for whole frames.
-        progress: See `show_progress`.
-        stop: When to stop before the end; None: never.
+    The reader was opened where the span begins or before. The engine is chosen when the
+    first frame has been read. `trace` receives what the spans beside this one need; it
+    is None where this is the whole video, whose files get the source's other tracks.
 
     Raises:
         InputError: If there is no frame in the span.
@@ -120,13 +110,7 @@ def run_span(
     if first is None:
         raise no_frame(reader, options)
     engine = choose()
-    matting: Matting = partial(
-        run, engine, downsample_ratio=options.ratio, regions=regions
-    )
-    if reader.info.still:
-        matting = partial(_each_still, matting)
-    else:
-        matting = partial(matting, warmup=options.warmup, cuts=looks)
+    matting = bind_loop(engine, options, regions, reader.info.still, looks)
     mattes = partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
     name, total = reader.path.name, smaller(reader.info.frames, limit)
@@ -139,7 +123,7 @@ def run_span(
         stop.check(report.frames)
         with stages("encode"):
             if whole and options.start is not None:
-                report.cuts = shift(report.cuts, float(first.time))
+                report.cuts = shifted(report.cuts, first.time)
             cuts = report.cuts if whole else None
             publish(writers, options, report.frames, end, cuts)
     report.engine, report.setup = describe_engine(engine), engine.setup
@@ -162,20 +146,13 @@ def smaller(one: int | None, other: int | None) -> int | None:
     return one or other if one is None or other is None else min(one, other)
 
 
-def _each_still(matting: Matting, frames: Iterable[Frame]) -> Iterator[Matted]:
-    return map(partial(matte_still, matting), frames)
-
-
 def _select(
     frames: Iterable[Frame], span: Span, beyond: bool, looks: bool
 ) -> Iterator[Frame]:
     """The frames that the network is to see.
 
-    Args:
-        frames: All.
-        span: Which.
-        beyond: Whether one past the end is among them.
-        looks: Whether those past the end are given too, to be looked at.
+    With `beyond` one past the end of the span is among them, and where the network
+    `looks` ahead, those past the end are given too.
     """
     for frame in frames:
         past = span.is_past(frame)

@@ -28,10 +28,7 @@ class Stop:
             raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
 
     def check(self, frames: int = 0) -> None:
-        """Raise an error if the conversion must stop.
-
-        Args:
-            frames: How many frames are done, for the message.
+        """Raise an error, which says how many frames are done, if it is time to stop.
 
         Raises:
             Cancelled: If `cancel` is set.

@@ -80,12 +80,10 @@ def lay_windows(
     frame: tuple[int, int],
     whole_ratio: float,
 ) -> tuple[list[Region], str]:
-    """Choose where the network looks during a shot.
+    """Choose where the network looks during a shot, which the first moment begins.
 
-    Args:
-        moments: What was seen, in order of time; the first one is its beginning.
-        frame: Width and height of the frames [pixels].
-        whole_ratio: Size of the coarse pass for whole frames, in (0, 1].
+    `frame` is the size of frames [pixels], and `whole_ratio` the size of the coarse
+    pass for whole frames, in (0, 1].
 
     Returns:
         The regions of the shot, and what decided them, in words.
@@ -265,9 +263,8 @@ def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
 def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
     """Find the finest size that holds every box, and the smallest of those.
 
-    Args:
-        groups: The boxes at each time, one for each window.
-        larger: How much larger the sides may be than usual.
+    The boxes at each time are one for each window; sides may be `larger` times the
+    usual.
     """
     width = max(box[2] - box[0] for boxes in groups for box in boxes)
     height = max(box[3] - box[1] for boxes in groups for box in boxes)

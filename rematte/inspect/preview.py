@@ -9,10 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rematte.conversion.model import make_engine
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.person import matte_all
 from rematte.conversion.source import no_frame, open_reader
-from rematte.engines.choose import choose_engine, describe_engine
+from rematte.engines.choose import describe_engine
 from rematte.errors import InputError
 from rematte.inspect.moments import (
     find_windows,
@@ -110,10 +111,7 @@ def preview(
     draw = [Renderer("alpha"), Renderer("output"), sheet.pixels]
     firsts = spread(timeline, number, 1)
     notes = [*timeline.notes, *sheet.encoding.notes]
-    engine = choose_engine(
-        model, engine=options.engine, device=options.device, dtype=options.dtype,
-        report=notes.append,
-    )  # fmt: skip
+    engine = make_engine(model, options, notes.append)
     used = ratio if regions is None else regions.usual(ratio)
     report = PreviewReport(str(target), [], used, describe_engine(engine), notes=notes)
     if people:

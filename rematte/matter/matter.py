@@ -1,6 +1,5 @@
 """Mattes frames that are in memory, with the engine and the loop of a conversion."""
 
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 
 from rematte.conversion.look import fixed_regions, is_found
-from rematte.conversion.model import ready_model
+from rematte.conversion.model import make_engine, ready_model
 from rematte.conversion.option_types import Backdrop, MatterOptions
 from rematte.conversion.outputs import make_finish
-from rematte.engines.choose import choose_engine, describe_engine, runs_whole
+from rematte.engines.choose import describe_engine, runs_whole
 from rematte.engines.engine import Engine
 from rematte.engines.kernels.guided_filter import Kind
 from rematte.matter.photo import PhotoSource, encode, read_photo
@@ -256,11 +255,7 @@ class Matter:
         try:
             return self._idle.pop()
         except IndexError:
-            how = self.options
-            return choose_engine(
-                self._model, engine=how.engine, device=how.device, dtype=how.dtype,
-                report=warnings.warn,
-            )  # fmt: skip
+            return make_engine(self._model, self.options)
 
     def _batch_engine(self) -> "ModuleEngine | None":
         """Give an engine that takes frames of several videos in one batch, or None."""

@@ -21,7 +21,7 @@ from rematte.matting.loop import choose_ratio
 from rematte.matting.matte import Matted
 from rematte.matting.region import CELL, WHOLE, Region, Window, crop, ratio_for
 from rematte.video.frame import Frame
-from rematte.video.scene_cuts import CHANGE, Picture, difference, shrink
+from rematte.video.scene_cuts import CHANGE, Thumbnail, difference, shrink
 
 _TILES = 4  # tiles in a row, and in a column, of the whole frame
 # Frames from one look at a tile to the next. Tiles that have changed are looked at
@@ -53,7 +53,7 @@ class _Tile:
     """
 
     window: Window
-    picture: Picture
+    picture: Thumbnail
     count: int
     state: State = None
     boxes: list[Box] = field(default_factory=list)

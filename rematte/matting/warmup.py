@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from rematte.video.frame import Frame
-from rematte.video.scene_cuts import Cuts, Picture, shrink
+from rematte.video.scene_cuts import Cuts, Thumbnail, shrink
 
 # Frames that "auto" shows backwards: docs/quality.md has the table it is from.
 _AUTO = 8
@@ -82,7 +82,7 @@ class Ahead:
             )
         return frame, cut
 
-    def _small(self, count: int) -> Iterator[Picture]:
+    def _small(self, count: int) -> Iterator[Thumbnail]:
         return (shrink(frame.pixels) for frame in self.peek(count))
 
     def put_back(self, frame: Frame, cut: bool) -> None:

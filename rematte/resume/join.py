@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.conversion.cut_list import shift
-from rematte.conversion.outputs import open_writers, plan_outputs, publish
+from rematte.conversion.outputs import open_writers, plan_outputs, publish, shifted
 from rematte.conversion.report import Report, as_shares
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import NO_PIXELS, notes_of
@@ -20,11 +19,12 @@ from rematte.errors import InputError
 from rematte.matting.loop import choose_ratio
 from rematte.resume.manifest import JOINING, NAMED, write_json
 from rematte.resume.plan import Work, notes_on_options
-from rematte.video.damage import describe_damage
+from rematte.video.base_writer import Writer
 from rematte.video.frame import Frame
 from rematte.video.image_writer import ImageWriter
+from rematte.video.notes import describe_damage
 from rematte.video.output_paths import write_whole
-from rematte.video.writer import FileWriter, Writer
+from rematte.video.writer import FileWriter
 
 
 @dataclass
@@ -75,7 +75,7 @@ def join(work: Work) -> LongReport:
         write_json(work.folder / JOINING, temporaries)
         end = _append_all(work, writers, depth)
         if options.start is not None:
-            report.cuts = shift(report.cuts, float(first))
+            report.cuts = shifted(report.cuts, first)
         publish(
             writers, options, report.frames, end, report.cuts,
             lambda: write_whole(work.folder / NAMED, b""),

@@ -12,13 +12,14 @@ from typing import Any
 
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
+from rematte.conversion.model import make_engine
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
-from rematte.conversion.person import find_chosen, follow_between, make_chosen
+from rematte.conversion.person import find_chosen, follow_between
 from rematte.conversion.source import frames_within, open_reader
 from rematte.conversion.span import Span
-from rematte.engines.choose import choose_engine
 from rematte.errors import OutputError
+from rematte.matting.person import Person
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.resume import LENGTH, manifest
@@ -213,9 +214,7 @@ def _plan(
             )
     end = times[stop] if stop < len(times) else None
     regions = choose_regions(model, source, options, info)
-    engine = choose_engine(
-        model, engine=options.engine, device=options.device, dtype=options.dtype
-    ).name
+    engine = make_engine(model, options).name
     notes_on_options(reader, paths, options, engine)
     check_images(paths, reader, options)
     if segment is None:  # all alike, and as many for each worker
@@ -250,9 +249,9 @@ def _follow_person(
     lead_in: int | None,
 ) -> list[dict[str, Any]]:
     """Find the chosen person where segments begin; see `Work.people`."""
-    chosen = make_chosen(options)
-    if chosen is None:
+    if options.person is None:
         return []
+    chosen = Person(options.person)
     find_chosen(chosen, model, source, options, regions)
     starts = [each.first for each in segments]
     if lead_in is None:  # the segment before saves the state

@@ -16,12 +16,12 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from rematte.conversion.model import make_engine
 from rematte.conversion.needs import need
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.report import Bar, Report, Stages
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Trace, run_span
-from rematte.engines.choose import choose_engine
 from rematte.errors import OutputError
 from rematte.matting.loop import Memory
 from rematte.matting.person import Person
@@ -144,10 +144,9 @@ class SegmentConverter:
         self._work = work
         self._options = replace(work.options, engine=work.engine)
         options, self._notes = self._options, list[str]()
-        self._engine = choose_engine(
-            model, engine=work.engine, device=options.device, dtype=options.dtype,
-            chunk=options.seq_chunk, report=self._notes.append,
-        )  # fmt: skip
+        self._engine = make_engine(
+            model, options, self._notes.append, options.seq_chunk
+        )
         with open_reader(work.source, work.options) as reader:
             self._margin = _MARGIN / reader.info.rate
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rematte.engines.tensors import to_pixels
+from rematte.video.base_writer import Writer
 from rematte.video.encoding import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
 from rematte.video.opening import open_input
 from rematte.video.reader import VideoReader as _Reader
 from rematte.video.values import Rate, parse_rate
-from rematte.video.writer import FileWriter, Writer
+from rematte.video.writer import FileWriter
 
 try:
     from PIL import Image

@@ -8,28 +8,21 @@ from typing import Any
 import numpy as np
 
 from rematte.errors import OutputError
+from rematte.video.base_writer import Writer
 from rematte.video.edge_colours import extend_colours
 from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
-from rematte.video.output_paths import as_output_error, real_path, temporary_path
+from rematte.video.output_paths import as_output_error
 from rematte.video.spare import Spare
 
 _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
 
 
-class AvifWriter:
+class AvifWriter(Writer):
     """Saves the frames losslessly beside the output, and encodes them at the end.
 
-    Args:
-        path: The output.
-        info: The frames' properties.
-        encoding: From `encoding.choose`; `crf` is 100 minus Pillow's quality.
-
-    Attributes:
-        path: The output as given.
-        temporary: The hidden file that is renamed to the output once it is complete.
-        notes: Sentences on what differs from the source.
+    The `crf` of its encoding is 100 minus Pillow's quality.
 
     Raises:
         OutputError: If Pillow is missing or cannot write AVIF.
@@ -42,31 +35,18 @@ class AvifWriter:
             raise OutputError(_lacking(path)) from None
         if not features.check("avif"):
             raise OutputError(_lacking(path))
-        self.path, self._encoding, self._image = path, encoding, Image
-        self.temporary = temporary_path(path)
-        self.notes = [*encoding.notes, *left_out_tracks(info, path)]
-        if info.timecode is not None:
-            self.notes.append(
-                lost_timecode(info.timecode, path.suffix, "has no field for it")
-            )
-        if info.sample_aspect_ratio != 1:
-            self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
+        super().__init__(path, encoding)
+        self._encoding, self._image = encoding, Image
+        self.notes += left_out_tracks(info, path)
+        self.notes += lost_timecode(info, path) + lost_aspect(info, path)
         self._spare = Spare(path, info)
 
     def write(self, frame: Frame) -> None:
-        """Append a frame.
-
-        Raises:
-            OutputError: If the disk is full.
-        """
+        """Save a frame, to be encoded at the end."""
         self._spare.write(frame)
 
     def complete(self, end: Fraction | None = None) -> None:
-        """Encode all frames into the file under its temporary name.
-
-        Raises:
-            OutputError: If there are no frames, or the disk is full.
-        """
+        """Encode all frames; see `Writer`."""
         frames = self._spare.frames
         if not frames:
             raise OutputError(f"{self.path}: no frames were given to write")
@@ -93,28 +73,17 @@ class AvifWriter:
             return np.ascontiguousarray(pixels[..., :3])
         return np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
 
-    def publish(self) -> None:
-        """Rename the complete file to its final name."""
-        with as_output_error(self.path):
-            self.temporary.replace(real_path(self.path))
-
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file and rename it to its final name."""
-        self.complete(end)
-        self.publish()
-
     def keep_partial(self) -> Path | None:
-        """Complete the frames so far, under a name with ".partial" in it."""
+        """Encode the frames so far; see `Writer`."""
         if not self._spare.frames:
             self.discard()
             return None
         self.complete()
-        name = f"{self.path.stem}.partial{self.path.suffix}"
         with as_output_error(self.path):
-            return self.temporary.replace(real_path(self.path).with_name(name))
+            return self.temporary.replace(self._partial_path())
 
     def discard(self) -> None:
-        """Remove everything that was written."""
+        """Remove the file and the saved frames."""
         self._spare.drop()
         self.temporary.unlink(missing_ok=True)
 

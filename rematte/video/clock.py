@@ -82,10 +82,9 @@ class Clock:
     unread: int = 0
 
     def starting(self, picture: Fraction) -> "Clock":
-        """The clock that starts with the sound or with this first picture.
+        """The clock that starts with the sound or at the first picture.
 
-        Args:
-            picture: When the first picture is presented, in the file's time [s].
+        `picture` is when that is presented, in the file's time [s].
         """
         first = picture if self.sounds is None else min(picture, self.sounds)
         return replace(self, origin=first, picture=picture)
@@ -139,11 +138,6 @@ def _shift(shifts: Sequence[tuple[int, Fraction]], count: int) -> Fraction:
     return next((by for first, by in reversed(shifts) if first <= count), Fraction(0))
 
 
-def is_broadcast(container: InputContainer) -> bool:
-    """Whether a file's clock may jump and its packets may be damaged."""
-    return container.format.name in _BROADCAST
-
-
 def read_clock(
     path: Path,
     container: InputContainer,
@@ -151,18 +145,13 @@ def read_clock(
     audio: bool,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Clock:
-    """Read a file's clock without decoding; `Clock.starting` completes it.
+    """Read an open file's clock without decoding; `Clock.starting` completes it.
 
-    Args:
-        path: The file.
-        container: The open file.
-        picture: The stream that is shown.
-        audio: Whether the sound is used; it may start before the picture.
-        limits: Limits of frame size and of lists of files.
+    `audio` says whether the sound is used; it may start before the picture.
     """
     sounds = container.streams.audio if audio else ()
     known = [stream for stream in sounds if stream.codec_context is not None]
-    if is_broadcast(container) and path.is_file():
+    if container.format.name in _BROADCAST and path.is_file():
         state = path.stat()
         runs, read = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
         priming = {stream.index: _priming(stream) for stream in known}
@@ -279,10 +268,8 @@ def undo_jumps(
 ) -> Clock:
     """Find the clock on which the picture of a file continues without a jump.
 
-    Args:
-        runs: The runs of each stream, by its index.
-        picture: Index of the stream that is shown.
-        sounds: Length of the priming [s] of each sound that is used, by its index.
+    `picture` is the index of the stream that is shown. By the index of a stream, `runs`
+    are given, and of each sound that is used the length of the priming [s].
     """
     shown = runs.get(picture, ())
     others = {index: each for index, each in runs.items() if index != picture and each}

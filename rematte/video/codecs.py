@@ -41,6 +41,10 @@ class Codec:
     tagged: bool = True
     keeps_aspect: bool = True
 
+    def formats(self, alpha: bool) -> dict[int, str]:
+        """The pixel formats with an alpha channel or without."""
+        return self.alpha if alpha else self.opaque
+
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
         """The nearest size, not smaller, that the encoder takes."""
         step = 2 if self.even else 1
@@ -189,12 +193,9 @@ def is_nvenc(encoder: str) -> bool:
 
 
 def opens(encoder: str, pixel_format: str = "yuv420p") -> bool:
-    """Whether an encoder can be opened; those that need hardware may fail.
+    """Whether an encoder can be opened with a pixel format.
 
-    Args:
-        encoder: FFmpeg's name of the encoder.
-        pixel_format: FFmpeg's name of the format to encode from. Some encoders list
-            formats that they then refuse.
+    Those that need hardware may fail, and some list formats that they then refuse.
     """
     try:
         context: Any = av.CodecContext.create(encoder, "w")
@@ -220,12 +221,7 @@ def hevc_with_alpha() -> str:
 
 
 def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
-    """Whether files of this suffix (with the dot) can have an alpha channel.
-
-    Args:
-        suffix: Such as ".mov".
-        codec: A name from `CODECS`, or None for the suffix's own.
-    """
+    """Whether files of this suffix, or of this codec, can have an alpha channel."""
     if codec in CODECS:
         return bool(CODECS[codec].alpha)
     if suffix in IMAGES:
@@ -238,13 +234,13 @@ def can_pack(name: str) -> bool:
     return "yuv420p" in CODECS[name].opaque.values()
 
 
-def can_join(path: Path) -> bool:
-    """Whether segments of an output can be joined without encoding again.
+# They hold the picture alone, and have headers that belong to the file as a whole.
+PICTURE_ONLY = (".gif", ".webp", ".avif", ".apng")
 
-    GIF, WebP, AVIF and APNG have headers that belong to the file as a whole.
-    """
-    suffix = path.suffix.lower()
-    return is_sequence(path) or suffix not in (".gif", ".webp", ".avif", ".apng")
+
+def can_join(path: Path) -> bool:
+    """Whether segments of an output can be joined without encoding again."""
+    return is_sequence(path) or path.suffix.lower() not in PICTURE_ONLY
 
 
 def is_pattern(path: Path) -> bool:
@@ -265,6 +261,11 @@ def pattern_of(path: Path) -> Numbering | None:
 def is_sequence(path: Path) -> bool:
     """Whether an output is a folder of images: no suffix, or a numbered pattern."""
     return path.is_dir() or not path.suffix or is_pattern(path)
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of an output's files: a folder without a pattern holds PNG."""
+    return ".png" if path.is_dir() else path.suffix.lower() or ".png"
 
 
 def check_suffix(path: Path) -> None:

@@ -25,6 +25,7 @@ from rematte.video.frame import (
     Colour,
     Pixels,
 )
+from rematte.video.pixels import views
 
 # libswscale's default drops half of the chroma and rounds down: up to 2 levels dark.
 _PRECISE = int(
@@ -117,15 +118,11 @@ def to_rgb(
     size: tuple[int, int] | None,
     alpha: bool = False,
 ) -> Pixels:
-    """Convert a decoded frame to an RGB array.
+    """Convert a decoded frame of any pixel format to an RGB array.
 
-    Args:
-        frame: As decoded, any pixel format.
-        colour: Colour to read it by.
-        depth: Above 8 the array has 16 bits, else 8.
-        size: Width and height to resize to, or None.
-        alpha: Whether to keep an alpha channel where there is one. A palette has one
-            if not all of the picture is opaque.
+    Above a `depth` of 8 the array has 16 bits, else 8. It is resized to `size`, width
+    and height [pixels], if there is one. With `alpha` it keeps an alpha channel where
+    there is one; a palette has one if not all of the picture is opaque.
 
     Returns:
         (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
@@ -162,15 +159,10 @@ def to_rgb(
 
 
 def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame:
-    """Convert an RGB or RGBA array to the format an encoder takes, and tag it.
+    """Convert an array to the format that an encoder takes, and tag it.
 
-    Args:
-        pixels: (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16 bits, full range.
-        pixel_format: FFmpeg's name of the format.
-        colour: Colour of the result.
-
-    Returns:
-        A frame with the tags of its colour.
+    It is (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16 bits, full range; `colour` is that
+    of the result.
     """
     sixteen_bit, channels = pixels.dtype == np.uint16, pixels.shape[2]
     if not sixteen_bit and channels < 4 and yuv420.can_convert(pixel_format, colour):
@@ -207,7 +199,7 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
 def _write_alpha(frame: av.VideoFrame, alpha: Pixels) -> None:
     """Write (H, W) to the alpha plane of YUV; libswscale is off by 1 at half of it."""
     bits = frame.format.components[3].bits
-    plane = yuv420.views(frame, np.uint8 if bits == 8 else np.uint16)[3]
+    plane = views(frame)[3]
     most = np.iinfo(alpha.dtype).max
     codes = np.arange(most + 1) * ((1 << bits) - 1) / most
     np.take(codes.round().astype(plane.dtype), alpha, out=plane, mode="clip")

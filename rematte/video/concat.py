@@ -10,27 +10,30 @@ from rematte.errors import OutputError
 from rematte.video.opening import open_input
 
 
-def packets_of(segment: Path) -> Iterator[tuple[Any, int]]:
-    """The packets of a file's picture in decoding order, with their times."""
+def _packets_of(segment: Path) -> Iterator[Any]:
+    """The packets of a file's picture in decoding order."""
     with open_input(segment) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.pts is not None:  # None marks the end
-                yield packet, packet.pts
+                yield packet
+
+
+def _display_order(segment: Path) -> list[int]:
+    """The positions in display of a file's frames, in decoding order."""
+    times = [packet.pts for packet in _packets_of(segment)]
+    positions = {pts: position for position, pts in enumerate(sorted(times))}
+    return [positions[pts] for pts in times]
 
 
 def reorder_depth(segment: Path) -> int:
     """The largest number of frames by which decoding runs ahead of display."""
-    times = [pts for _, pts in packets_of(segment)]
-    positions = {pts: position for position, pts in enumerate(sorted(times))}
-    return max(index - positions[pts] for index, pts in enumerate(times))
+    return max(index - n for index, n in enumerate(_display_order(segment)))
 
 
 class Timing:
     """Gives the packets of segments their times in the joined file.
 
-    Args:
-        time_base: Unit of the joined file's times [s].
-        depth: The largest `reorder_depth` of all segments.
+    `time_base` is its unit [s], `depth` the largest `reorder_depth` of all segments.
     """
 
     def __init__(self, time_base: Fraction, depth: int) -> None:
@@ -43,10 +46,8 @@ class Timing:
     ) -> Iterator[tuple[Any, int]]:
         """The packets of the next segment with new times.
 
-        Args:
-            segment: The file.
-            ticks: When each frame is shown, in units of the time base.
-            durations: For how long [s].
+        `ticks` say when each frame is shown, in units of the time base, and `durations`
+        for how long [s].
 
         Yields:
             A packet, and the index of its frame in the order of display.
@@ -54,7 +55,7 @@ class Timing:
         Raises:
             OutputError: If the segment has another number of frames.
         """
-        order = sorted(pts for _, pts in packets_of(segment))
+        order = _display_order(segment)
         if len(order) != len(ticks):
             raise OutputError(
                 f"{segment} has {len(order)} frames instead of {len(ticks)}; delete "
@@ -64,9 +65,7 @@ class Timing:
             self._decoded.extend(_lead_in(ticks, self._depth))
             self._started = True
         self._decoded.extend(ticks)
-        positions = {pts: position for position, pts in enumerate(order)}
-        for packet, pts in packets_of(segment):
-            index = positions[pts]
+        for packet, index in zip(_packets_of(segment), order, strict=True):
             packet.time_base, packet.pts = self._base, ticks[index]
             packet.dts = self._decoded.popleft()
             packet.duration = round(durations[index] / self._base)

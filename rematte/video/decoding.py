@@ -1,7 +1,9 @@
 """Decodes the packets of a video's picture, past damage where that is allowed."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,8 @@ from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 from rematte.video.clock import Clock
-from rematte.video.damage import CONCEALED
 from rematte.video.fields import deinterlace
-from rematte.video.notes import add_note
+from rematte.video.notes import CONCEALED, add_note
 from rematte.video.read_options import ReadOptions
 from rematte.video.transparency import ALPHA_DECODERS
 
@@ -52,52 +53,40 @@ def codec_with_alpha(stream: VideoStream) -> str:
     return stream.codec_context.codec.canonical_name if has_alpha else ""
 
 
+@dataclass
 class Decoder:
     """Decodes one pass over a video, from where its container stands.
 
-    Args:
-        path: The file, for errors.
-        container: The open file.
-        stream: The picture's stream.
-        clock: The file's clock.
-        options: How to read.
-        notes: Receives sentences on what differs from the source.
-        damaged: Receives damage by time [s]; see `VideoReader.damaged`.
+    `notes` and `damaged` are those of `VideoSource`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        container: InputContainer,
-        stream: VideoStream,
-        clock: Clock,
-        options: ReadOptions,
-        notes: list[str],
-        damaged: dict[float, str],
-    ) -> None:
-        self._path, self._container, self._stream = path, container, stream
-        self._clock, self._options = clock, options
-        self._notes, self._damaged = notes, damaged
-        # Times of frames that are being decoded; only of reordered ones.
-        self._times: list[int] = []
-        self._last: av.VideoFrame | None = None
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    clock: Clock
+    options: ReadOptions
+    notes: list[str]
+    damaged: dict[float, str]
+    # Times of frames that are being decoded; only of reordered ones.
+    _times: list[int] = field(default_factory=list, init=False)
+    _last: av.VideoFrame | None = field(default=None, init=False)
 
     def pictures(self) -> Iterator[av.VideoFrame]:
         """Decoded frames in order, deinterlaced."""
         return deinterlace(
             self._decode(),
-            self._stream.codec_context,
-            self._options.deinterlace,
-            lambda note: add_note(self._notes, note),
+            self.stream.codec_context,
+            self.options.deinterlace,
+            partial(add_note, self.notes),
         )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        count, expected = 0, self._clock.picture
-        usual = 1 / (self._stream.guessed_rate or Fraction(25))
+        count, expected = 0, self.clock.picture
+        usual = 1 / (self.stream.guessed_rate or Fraction(25))
         packets = self._packets()
-        decoder: Any = self._stream.codec_context
-        if self._options.needs_alpha:
-            name = ALPHA_DECODERS.get(codec_with_alpha(self._stream))
+        decoder: Any = self.stream.codec_context
+        if self.options.needs_alpha:
+            name = ALPHA_DECODERS.get(codec_with_alpha(self.stream))
             decoder = av.CodecContext.create(name, "r") if name else decoder
         while True:
             try:
@@ -108,15 +97,15 @@ class Decoder:
                     self._record_damage(packet, expected)
                 frames = self._frames(decoder, packet)
             except av.error.FFmpegError as error:
-                if self._options.ignore_errors:
+                if self.options.ignore_errors:
                     # Threads raise late, but in order: the next frame is lost.
-                    self._damaged[float(expected - self._clock.origin)] = ""
+                    self.damaged[float(expected - self.clock.origin)] = ""
                     expected += usual
                     del self._times[:1]
                     continue
                 where = f"after {count} frames" if count else "from its beginning"
                 raise InputError(
-                    f"{self._path}: damaged {where} ({error.strerror}); "
+                    f"{self.path}: damaged {where} ({error.strerror}); "
                     "copy the file again, or pass ignore_errors (--ignore-errors) to "
                     "go on past the damage"
                 ) from error
@@ -138,8 +127,8 @@ class Decoder:
         return [self._last]
 
     def _packets(self) -> Iterator[Any]:
-        reordered = is_reordered(self._stream)
-        for packet in self._clock.packets(self._container.demux(self._stream)):
+        reordered = is_reordered(self.stream)
+        for packet in self.clock.packets(self.container.demux(self.stream)):
             if reordered and packet.size and packet.dts is not None:
                 self._times.append(packet.dts)
             yield packet
@@ -147,8 +136,8 @@ class Decoder:
     def _record_damage(self, packet: Any, expected: Fraction) -> None:
         """Record a packet that lacks parts according to the file itself."""
         at = expected if packet.pts is None else packet.pts * packet.time_base
-        if any(abs(at - jump) < 1 for jump in self._clock.jumps):
+        if any(abs(at - jump) < 1 for jump in self.clock.jumps):
             return  # where recordings are joined, FFmpeg takes the edit for a loss
-        time, options = at - self._clock.origin, self._options
+        time, options = at - self.clock.origin, self.options
         if (options.start or 0) <= time and (options.end is None or time < options.end):
-            self._damaged[float(time)] = CONCEALED
+            self.damaged[float(time)] = CONCEALED

@@ -15,6 +15,7 @@ from rematte.video.codecs import (
     check_suffix,
     is_nvenc,
     is_sequence,
+    suffix_of,
     with_alpha,
 )
 from rematte.video.exr import COMPRESSIONS
@@ -181,11 +182,12 @@ def choose(
     names = _codec_names(path, alpha, codec)
     if packed:
         names = tuple(filter(can_pack, names))
+    codecs = [CODECS[name] for name in names]
     deep = []
     if _is_deep(info) and not packed:
-        deep = [name for name in names if max(_formats(name, alpha)) > 8]
-    chosen = CODECS[(deep or list(names))[0]]
-    formats = chosen.alpha if alpha else chosen.opaque
+        deep = [each for each in codecs if max(each.formats(alpha)) > 8]
+    chosen = (deep or codecs)[0]
+    formats = chosen.formats(alpha)
     default = chosen.crf
     if alpha and chosen.alpha_crf is not None:
         default = chosen.alpha_crf
@@ -250,10 +252,6 @@ def _is_deep(info: VideoInfo) -> bool:
     return info.depth > 8 or not info.colour.sdr
 
 
-def _formats(name: str, alpha: bool) -> dict[int, str]:
-    return CODECS[name].alpha if alpha else CODECS[name].opaque
-
-
 def _choose_image(
     path: Path,
     info: VideoInfo,
@@ -262,9 +260,7 @@ def _choose_image(
     codec: str | None,
     tone_map: bool,
 ) -> Encoding:
-    suffix = path.suffix.lower() or ".png"
-    if path.is_dir():
-        suffix = ".png"
+    suffix = suffix_of(path)
     if suffix not in IMAGES:
         raise ValueError(
             f"{path}: cannot write images as {suffix!r}; use {', '.join(IMAGES)}"
@@ -274,19 +270,13 @@ def _choose_image(
     image = IMAGES[suffix]
     if alpha and not image.alpha:
         raise ValueError(_no_alpha(path))
-    formats = image.alpha if alpha else image.opaque
+    formats = image.formats(alpha)
     sixteen_bit = 8 not in formats or (16 in formats and _is_deep(info))
     key = 16 if sixteen_bit else 8
     if gray and 1 in formats:
         key = 17 if sixteen_bit else 1
     encoding = Encoding(image, formats[key], alpha, sixteen_bit, image=True)
     return _with_colour(encoding, path, info, gray, tone_map)
-
-
-def _is_untagged(encoding: Encoding, path: Path) -> bool:
-    """Whether a file cannot state the curve and primaries of its values."""
-    raw = path.suffix.lower() == ".nut" and encoding.codec.encoder == "ffv1"
-    return raw or not encoding.codec.tagged
 
 
 def _with_colour(
@@ -315,7 +305,8 @@ def _keep_colour(
 ) -> tuple[Colour, list[str]]:
     """The colour of an output that is not a matte, and notes on what is lost."""
     encoder, colour, notes = encoding.codec.encoder, info.colour, list[str]()
-    untagged = _is_untagged(encoding, path)
+    raw = path.suffix.lower() == ".nut" and encoder == "ffv1"
+    untagged = raw or not encoding.codec.tagged  # with the curve and the primaries
     if not colour.sdr and (untagged or encoding.bits < 10):
         lack = "cannot say what its values mean" if encoding.bits > 8 else "has 8 bits"
         what = f"the {TRANSFERS[colour.transfer]} picture"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import chain
 
-from rematte.video.timecode import Timecode
+from rematte.video.timecode import Timecode, label
 
 MAGIC = b"\x76\x2f\x31\x01"
 # FFmpeg's name of each compression; all are lossless.
@@ -26,10 +26,9 @@ _SINGLE, _MOST = 30, 60
 
 
 def read_attributes(file: bytes) -> dict[str, bytes]:
-    """Give the values of a header's attributes by name, up to where it is broken.
+    """Give the attributes of a header by name, from the beginning of a file.
 
-    Args:
-        file: The beginning of a file.
+    They end where the header is broken.
     """
     found: dict[str, bytes] = {}
     at = _BEGIN
@@ -46,9 +45,6 @@ def read_attributes(file: bytes) -> dict[str, bytes]:
 
 def find_layer(attributes: Mapping[str, bytes]) -> str:
     """Give the layer that holds the picture where no channel is outside of layers.
-
-    Args:
-        attributes: From `read_attributes`.
 
     Returns:
         The layer with red, green and blue whose name ends in "Combined", as Blender's
@@ -71,11 +67,10 @@ def find_layer(attributes: Mapping[str, bytes]) -> str:
 
 
 def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> bytes:
-    """Add attributes to the header of an image in one part.
+    """Add attributes, type and value by name, to the header of an image in one part.
 
-    Args:
-        file: A whole file whose pixels follow its table of offsets, as in FFmpeg's.
-        attributes: Type and value by name; none of them is in the file yet.
+    Its pixels follow its table of offsets, as in FFmpeg's files, and none of the
+    attributes is in it yet.
     """
     added = b"".join(
         name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value))
@@ -94,18 +89,26 @@ def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) ->
     return file[:end] + added + b"\0" + moved + file[first:]
 
 
-def pack_rational(value: Fraction) -> bytes:
-    """Make the value of an attribute of the type "rational"."""
-    return struct.pack("<iI", value.numerator, value.denominator)
+def make_attributes(
+    points: Iterable[tuple[float, float]],
+    rate: Fraction | None,
+    timecode: Timecode | None,
+) -> dict[str, tuple[str, bytes]]:
+    """Make the attributes of an image that FFmpeg's encoder leaves out.
 
-
-def pack_chromaticities(points: Iterable[tuple[float, float]]) -> bytes:
-    """Make the value of an attribute of the type "chromaticities".
-
-    Args:
-        points: CIE x and y of red, green, blue and white.
+    `points` are x and y of red, green, blue and white; a matte has no colours and none
+    of them. None stands for what the image does not state.
     """
-    return struct.pack("<8f", *chain.from_iterable(points))
+    found: dict[str, tuple[str, bytes]] = {}
+    if points:
+        value = struct.pack("<8f", *chain.from_iterable(points))
+        found["chromaticities"] = "chromaticities", value
+    if rate is not None:
+        value = struct.pack("<iI", rate.numerator, rate.denominator)
+        found["framesPerSecond"] = "rational", value
+    if timecode is not None and can_hold(timecode):
+        found["timeCode"] = "timecode", _pack_timecode(timecode)
+    return found
 
 
 def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:
@@ -122,8 +125,7 @@ def can_hold(timecode: Timecode) -> bool:
     return timecode.count <= _MOST
 
 
-def pack_timecode(timecode: Timecode) -> bytes:
-    """Make the value of an attribute of the type "timecode"."""
+def _pack_timecode(timecode: Timecode) -> bytes:
     *clock, frames = timecode.fields()
     second = 0
     if timecode.count > _SINGLE:
@@ -137,9 +139,7 @@ def pack_timecode(timecode: Timecode) -> bytes:
 def read_timecode(attributes: Mapping[str, bytes], rate: Fraction) -> str | None:
     """Give the timecode that a header states, as text, or None.
 
-    Args:
-        attributes: From `read_attributes`.
-        rate: Frames per second; above 30, frames are counted in pairs.
+    At a rate above 30 frames per second, frames are counted in pairs.
     """
     value = attributes.get("timeCode", b"")
     if len(value) != 8:
@@ -152,5 +152,4 @@ def read_timecode(attributes: Mapping[str, bytes], rate: Fraction) -> str | None
     if round(rate) > _SINGLE:
         parts[3] = 2 * parts[3] + bool(word & _SECOND)
     hours, minutes, seconds, frames = parts
-    mark = ";" if word & _DROP else ":"
-    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"
+    return label(hours, minutes, seconds, frames, bool(word & _DROP))

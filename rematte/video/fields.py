@@ -33,11 +33,8 @@ def deinterlace(
 ) -> Iterator[av.VideoFrame]:
     """Deinterlace the interlaced ones of decoded pictures, and pass on the others.
 
-    Args:
-        pictures: Decoded pictures in order.
-        decoder: Their decoder.
-        mode: "auto", or "off" to note interlaced pictures and leave them unchanged.
-        note: Called with a sentence when the first interlaced picture comes.
+    The mode "off" leaves those unchanged as well. `note` is called with a sentence when
+    the first interlaced picture comes.
 
     Yields:
         As many pictures as came, with their times, lengths and colour tags.
@@ -90,10 +87,8 @@ def _begin(
 class _Filters:
     """FFmpeg's bwdif for pictures of one size and format.
 
-    Args:
-        like: The first picture.
-        parity: "tff" or "bff" where every picture is interlaced though its decoder
-            does not say so; "auto" where pictures say it themselves.
+    The parity is "tff" or "bff" where every picture is interlaced though its decoder
+    does not say so; "auto" where pictures say it themselves.
 
     Raises:
         av.error.FFmpegError: If the picture is too small, less than 4 lines.

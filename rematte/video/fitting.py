@@ -17,13 +17,10 @@ _NEGLIGIBLE = 2
 def fitted_size(
     size: tuple[float, float], frame: tuple[int, int], fit: str
 ) -> tuple[int, int]:
-    """Give the height and width that a picture is resized to, to fit a frame.
+    """Give the height and width [pixels] that a picture is resized to, to fit a frame.
 
-    Args:
-        size: Height and width of the picture [pixels].
-        frame: Height and width of the frame [pixels].
-        fit: "cover" fills the frame and is larger on one side, "contain" is smaller on
-            one side, "stretch" distorts.
+    Both sizes are given as height and width too. "cover" fills the frame and is larger
+    on one side, "contain" is smaller on one side, "stretch" distorts.
     """
     if fit == "stretch":
         return frame
@@ -51,14 +48,11 @@ class Fitting:
         frame: tuple[int, int] | None,
         fit: str,
     ) -> "Fitting":
-        """Fit a picture into a frame.
+        """Fit a picture into a frame, both upright widths and heights [pixels].
 
-        Args:
-            picture: Upright width and height of the picture [pixels].
-            aspect: Width of the picture's pixels over their height. The frame's pixels
-                are square, unless `fit` is "stretch".
-            frame: Width and height of the frame [pixels]; None: those of the picture.
-            fit: One of `FITS`; see `fitted_size`.
+        `aspect` is the width of the picture's pixels over their height; those of the
+        frame are square, unless `fit` is "stretch". Without a frame, that of the
+        picture is taken.
         """
         if frame is None:
             return cls(picture, picture)
@@ -68,13 +62,10 @@ class Fitting:
         return cls(frame if close else (width, height), frame)
 
     def place(self, frame: Frame) -> Frame:
-        """Crop a resized picture to the frame's size, and fill bars with hidden pixels.
+        """Crop a resized picture to the frame, and fill bars with hidden pixels.
 
         The bars repeat the picture's edge, so that the network sees no border, and the
         frame's alpha is 0 there.
-
-        Args:
-            frame: The picture, of the size `inner`.
         """
         if self.inner == self.outer:
             return frame

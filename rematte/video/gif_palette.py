@@ -12,10 +12,7 @@ from rematte.video.frame import Pixels
 class Palette:
     """A filter graph that gives each frame a palette of its own.
 
-    Args:
-        width: Width of the frames [pixels].
-        height: Height of the frames [pixels].
-        alpha: Whether one of the colours is transparent.
+    With alpha, one of the colours is transparent.
     """
 
     def __init__(self, width: int, height: int, alpha: bool) -> None:

@@ -15,7 +15,7 @@ from rematte.errors import InputError
 from rematte.video import exr
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
 from rematte.video.frame import Frame, Glance, VideoInfo
-from rematte.video.images import Picture, decode_image, describe_gaps, read_header
+from rematte.video.images import ImageFrame, decode_image, describe_gaps, read_header
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
 from rematte.video.transparency import (
@@ -29,12 +29,8 @@ from rematte.video.upright import Upright
 class ImageSource:
     """The frames of images, in order.
 
-    Args:
-        path: The image, folder or pattern.
-        images: Its frames, from `find_images`.
-        options: How to read them.
-        notes: Receives sentences on what differs from the source.
-        damaged: Receives the names of damaged images by time [s].
+    `notes` receives sentences on what differs from the source, and `damaged` the names
+    of damaged images by time [s].
 
     Attributes:
         info: Size, rate and colour.
@@ -47,7 +43,7 @@ class ImageSource:
     def __init__(
         self,
         path: Path,
-        images: Sequence[Picture],
+        images: Sequence[ImageFrame],
         options: ReadOptions,
         notes: list[str],
         damaged: dict[float, str],
@@ -87,7 +83,7 @@ class ImageSource:
         for index, image in enumerate(self._images[self._first :], self._first):
             yield Glance(index * self.info.time_base, partial(self._look, index, image))
 
-    def _look(self, index: int, image: Picture, size: tuple[int, int]) -> Frame:
+    def _look(self, index: int, image: ImageFrame, size: tuple[int, int]) -> Frame:
         frame = self._read(index, image, size)
         return self._nearest(index, frame) if isinstance(frame, InputError) else frame
 
@@ -146,7 +142,7 @@ class ImageSource:
                 yield ahead.popleft().result()
 
     def _read(
-        self, index: int, image: Picture, size: tuple[int, int] | None = None
+        self, index: int, image: ImageFrame, size: tuple[int, int] | None = None
     ) -> Frame | InputError:
         options, info = self._options, self.info
         try:

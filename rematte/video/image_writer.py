@@ -18,6 +18,7 @@ import av
 import numpy as np
 
 from rematte.video import exr
+from rematte.video.base_writer import Writer
 from rematte.video.codecs import is_sequence, pattern_of
 from rematte.video.colour import from_rgb
 from rematte.video.encoding import Encoding
@@ -25,7 +26,6 @@ from rematte.video.frame import (
     MATRIX_BT601,
     RANGE_FULL,
     SDR,
-    Colour,
     Frame,
     Pixels,
     VideoInfo,
@@ -40,27 +40,18 @@ from rematte.video.output_paths import (
     temporary_path,
 )
 from rematte.video.pixels import premultiply
-from rematte.video.tone import chromaticities, to_light
+from rematte.video.tone import chromaticities, decode_srgb, to_light
 
 # Images that are encoded at once, each by a thread.
 _AT_ONCE = min(4, os.cpu_count() or 1)
 
 
-class ImageWriter:
+class ImageWriter(Writer):
     """Writes each frame as an image, some of them side by side.
 
-    Args:
-        path: A file for a single image, a folder, or a pattern such as
-            "out/%04d.png". In a folder, images keep the stems of the source's images,
-            or are numbered from 0000.
-        info: Colour, pixel shape, timecode and tracks of the source.
-        encoding: From `encoding.choose`.
-        start: The number of the first image, as for `image_name`.
-
-    Attributes:
-        path: The output as given.
-        temporary: The folder that holds the images until all are complete.
-        notes: Sentences on what differs from the source.
+    The path is that of a single image, a folder, or a pattern such as "out/%04d.png".
+    In a folder, images keep the stems of the source's images, or are numbered from
+    0000. `start` is the number of the first image, as for `image_name`.
 
     Raises:
         OutputError: If nothing can be created there.
@@ -73,17 +64,14 @@ class ImageWriter:
         encoding: Encoding,
         start: int | None = None,
     ) -> None:
-        self.path = path
-        self._start = start
-        self.notes: list[str] = [*encoding.notes]
-        self._info, self._encoding = info, encoding
-        code = info.timecode
-        is_exr = encoding.codec.encoder == "exr"
-        if code is not None and not (is_exr and exr.can_hold(code)):
-            why = "cannot count so many" if is_exr else "has no field for it"
-            self.notes.append(lost_timecode(code, path.suffix or ".png", why))
-        if info.sample_aspect_ratio != 1 and not encoding.codec.keeps_aspect:
-            self.notes.append(lost_aspect(info.sample_aspect_ratio, path.suffix))
+        super().__init__(path, encoding)
+        self._info, self._encoding, self._start = info, encoding, start
+        if encoding.codec.encoder != "exr":
+            self.notes += lost_timecode(info, path)
+        elif info.timecode is not None and not exr.can_hold(info.timecode):
+            self.notes += lost_timecode(info, path, "cannot count so many")
+        if not encoding.codec.keeps_aspect:
+            self.notes += lost_aspect(info, path)
         self.notes += left_out_tracks(info, path)
         self._single = not is_sequence(path)
         folder = real_path(path).parent if self._single else image_folder(path)
@@ -107,14 +95,11 @@ class ImageWriter:
         return image_name(self.path, self._count, frame.name, frame.number, self._start)
 
     def append(self, folder: Path, frames: Sequence[Frame]) -> None:
-        """Append images that are written already.
+        """Append images that are written already, named "%06d" with their suffix.
 
         They are moved when the output is published. Missing ones were moved by an
-        earlier run that was stopped before it was complete.
-
-        Args:
-            folder: Holds the images, named by the pattern "%06d" with their suffix.
-            frames: Their frames in order; the pixels are not used.
+        earlier run that was stopped before it was complete. Pixels of the frames are
+        not used.
         """
         for index, frame in enumerate(frames):
             source = folder / f"{index:06d}{self._suffix}"
@@ -143,20 +128,12 @@ class ImageWriter:
                 self._pending.popleft().result()
 
     def complete(self, end: Fraction | None = None) -> None:
-        """Wait until all images are written.
-
-        Raises:
-            OutputError: As `write`.
-        """
+        """Wait until all images are written."""
         self._wait(0)
         self._threads.shutdown()
 
     def publish(self) -> None:
-        """Move the images to their final names.
-
-        Raises:
-            OutputError: If they cannot be moved.
-        """
+        """Move the images to their final names; see `Writer`."""
         with as_output_error(self.path):
             self._note_others()
         self._move(self._folder)
@@ -183,11 +160,6 @@ class ImageWriter:
                 f"({span}), which are not of this run"
             )
 
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the images, and move them to their final names."""
-        self.complete()
-        self.publish()
-
     def _move(self, folder: Path) -> None:
         with as_output_error(self.path):
             folder.mkdir(exist_ok=True)
@@ -199,11 +171,7 @@ class ImageWriter:
             self.temporary.rmdir()
 
     def keep_partial(self) -> Path | None:
-        """Move the images so far to a folder with ".partial" in its name.
-
-        Returns:
-            The folder, or None if there is no image.
-        """
+        """Move the images so far to a folder; see `Writer`."""
         self.complete()
         if not self._count or not self.temporary.exists():  # no image yet, or published
             self.discard()
@@ -215,7 +183,7 @@ class ImageWriter:
         return target
 
     def discard(self) -> None:
-        """Remove everything that was written."""
+        """Remove all images that were written."""
         wait(self._pending)
         self._threads.shutdown()
         shutil.rmtree(self.temporary, ignore_errors=True)
@@ -226,25 +194,12 @@ def encode_image(frame: Frame, info: VideoInfo, encoding: Encoding) -> bytes:
     image = _encode(frame.pixels, info, encoding)
     if encoding.codec.encoder != "exr":
         return image
-    return exr.with_attributes(image, _exr_attributes(frame, info, encoding.colour))
-
-
-def _exr_attributes(
-    frame: Frame, info: VideoInfo, colour: Colour
-) -> dict[str, tuple[str, bytes]]:
-    """Give the header attributes of an OpenEXR image that its encoder leaves out."""
-    code = info.timecode
-    found: dict[str, tuple[str, bytes]] = {}
+    points: tuple[tuple[float, float], ...] = ()
     if frame.pixels.shape[2] > 1:  # a matte has no colours
-        points = chromaticities(colour if colour.sdr else SDR)  # see `_linear`
-        found["chromaticities"] = ("chromaticities", exr.pack_chromaticities(points))
-    if info.still and code is None:
-        return found
-    rate = exr.pack_rational(code.rate if code else info.rate)
-    found["framesPerSecond"] = ("rational", rate)
-    if code is not None and exr.can_hold(code):
-        found["timeCode"] = ("timecode", exr.pack_timecode(code.at(frame.time)))
-    return found
+        points = chromaticities(encoding.colour if encoding.colour.sdr else SDR)
+    code = info.timecode and info.timecode.at(frame.time)
+    rate = code.rate if code else None if info.still else info.rate
+    return exr.with_attributes(image, exr.make_attributes(points, rate, code))
 
 
 def _encode(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
@@ -287,17 +242,15 @@ def _linear(pixels: Pixels, encoding: Encoding) -> av.VideoFrame:
     that gamut have negative values; SDR keeps its own.
 
     Source:
-        IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
+        OpenEXR, Technical Introduction, on alpha.
     """
     colour = encoding.colour
     value = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     if value.shape[2] == 1:
         value = value.repeat(3, 2)  # a matte is coverage, not light
     else:
-        rgb = value[..., :3]
         if colour.sdr:
-            toe, curve = rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
-            value[..., :3] = np.where(rgb <= 0.04045, toe, curve)
+            value[..., :3] = decode_srgb(value[..., :3])
         else:
             value[..., :3] = to_light(pixels[..., :3], colour)
         if encoding.premultiplied:

@@ -26,6 +26,8 @@ from rematte.video.numbering import (
 )
 from rematte.video.opening import (
     DEFAULT_LIMITS,
+    HEIC_BRANDS,
+    PNG_START,
     TIFF_STARTS,
     Limits,
     open_input,
@@ -42,12 +44,12 @@ IMAGE_SUFFIXES = {
 # The first bytes of PNG, JPEG, TIFF, OpenEXR, DPX, WebP, BMP, JPEG 2000, Radiance HDR,
 # Photoshop and QOI.
 _IMAGE_STARTS = (
-    *(b"\x89PNG", b"\xff\xd8\xff", *TIFF_STARTS, exr.MAGIC),
+    *(PNG_START, b"\xff\xd8\xff", *TIFF_STARTS, exr.MAGIC),
     *(b"SDPX", b"XPDS", b"RIFF", b"BM", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     *(b"#?RADIANCE", b"8BPS", b"qoif"),
 )
 # Bytes 4 to 12 of AVIF and HEIC, of one photo and of an animation.
-_PHOTOS = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
+_PHOTOS = tuple(f"ftyp{brand}".encode() for brand in ("avif", *HEIC_BRANDS))
 _ANIMATED_PHOTOS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
@@ -62,7 +64,7 @@ _LONGEST_GAP = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFrame:
     """A frame of an image source.
 
     Attributes:
@@ -85,15 +87,14 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(p)) if number.fullmatch(p) else (1, p) for p in parts]
 
 
-def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], list[str]]:
+def find_images(
+    path: Path, hold_gaps: bool = False
+) -> tuple[list[ImageFrame], list[str]]:
     """The images at `path`: a folder, a pattern or one file; none if it is a video.
 
     A folder whose images differ in a single number is a numbered sequence, as is a
-    pattern such as "plate.%04d.png"; any other folder is taken in natural order.
-
-    Args:
-        path: Where to look.
-        hold_gaps: Whether a missing number of a sequence repeats the frame before.
+    pattern such as "plate.%04d.png"; any other folder is taken in natural order. With
+    `hold_gaps` a missing number of a sequence repeats the frame before.
 
     Returns:
         The frames in order, and notes on the order.
@@ -116,7 +117,7 @@ def find_images(path: Path, hold_gaps: bool = False) -> tuple[list[Picture], lis
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
     single = not _is_animated(path) if _is_image(path) else _holds_one_image(path)
-    return ([Picture(path, path.stem)] if single else []), []
+    return ([ImageFrame(path, path.stem)] if single else []), []
 
 
 def _is_image(path: Path) -> bool:
@@ -133,7 +134,7 @@ def _is_animated(path: Path) -> bool:
         head = file.read(_HEADER)
     if head[4:12] in _ANIMATED_PHOTOS:
         return True
-    return head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
+    return head.startswith(PNG_START) and b"acTL" in head.partition(b"IDAT")[0]
 
 
 def _holds_one_image(path: Path) -> bool:
@@ -153,7 +154,7 @@ def _holds_one_image(path: Path) -> bool:
     return False
 
 
-def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]:
+def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[ImageFrame], list[str]]:
     files = {
         file.name: file
         for file in folder.iterdir()
@@ -178,7 +179,7 @@ def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[Picture], list[str]]
         ]
     else:
         notes = _describe_several(folder, names)
-    return [Picture(files[name], files[name].stem) for name in names], notes
+    return [ImageFrame(files[name], files[name].stem) for name in names], notes
 
 
 def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
@@ -194,7 +195,7 @@ def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[Picture]:
+def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[ImageFrame]:
     folder = path.parent
     names = sorted(
         (
@@ -213,9 +214,9 @@ def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[Picture
 
 def _sequence(
     folder: Path, numbering: Numbering, names: Sequence[str], hold_gaps: bool
-) -> list[Picture]:
+) -> list[ImageFrame]:
     """The frames of a sequence; in gaps the one before, under the missing number."""
-    frames: list[Picture] = []
+    frames: list[ImageFrame] = []
     for name in names:
         file, number = folder / name, numbering.number(name) or 0
         before = frames[-1] if frames else None
@@ -226,11 +227,11 @@ def _sequence(
                 )
             if hold_gaps:
                 frames += _hold(before, number, numbering)
-        frames.append(Picture(file, file.stem, number, number))
+        frames.append(ImageFrame(file, file.stem, number, number))
     return frames
 
 
-def _hold(before: Picture, until: int, numbering: Numbering) -> list[Picture]:
+def _hold(before: ImageFrame, until: int, numbering: Numbering) -> list[ImageFrame]:
     """Repeat a frame for the missing numbers before `until`."""
     missing = range((before.number or 0) + 1, until)
     if len(missing) > _LONGEST_GAP:
@@ -240,12 +241,12 @@ def _hold(before: Picture, until: int, numbering: Numbering) -> list[Picture]:
             "are held; put the frames before and after them into folders of their own"
         )
     return [
-        Picture(before.file, Path(numbering.name(n)).stem, n, before.number)
+        ImageFrame(before.file, Path(numbering.name(n)).stem, n, before.number)
         for n in missing
     ]
 
 
-def describe_gaps(pictures: Sequence[Picture]) -> str:
+def describe_gaps(pictures: Sequence[ImageFrame]) -> str:
     """Describe in a sentence which frames are missing; "" if none is."""
     held = [p for p in pictures if p.number != p.shown]
     if not held:
@@ -310,10 +311,7 @@ def decode_image(
 ) -> tuple[av.VideoFrame, Upright]:
     """Decode one image; returns the frame and how to turn it upright.
 
-    Args:
-        path: The image.
-        limits: Limits of frame size and of lists of files.
-        notes: Receives notes on ignored parts of the file.
+    `notes` receives notes on ignored parts of the file.
 
     Raises:
         InputError: If it cannot be read.

@@ -59,14 +59,11 @@ class MaskSpec:
 
 
 def parse_masks(name: str, given: str | Path | Sequence[str | Path]) -> list[MaskSpec]:
-    """Parse masks.
-
-    Args:
-        name: The option's name, for errors.
-        given: One mask or several; `GRAMMAR` says what each may be.
+    """Parse one mask or several; `GRAMMAR` says what each may be.
 
     Raises:
-        ValueError: If one is neither a shape nor an existing file.
+        ValueError: If one is neither a shape nor an existing file; `name` is the
+            option's name there.
     """
     each = [given] if isinstance(given, str | Path) else given
     try:

@@ -1,7 +1,7 @@
-"""Sets the pixel aspect ratio in a Matroska or WebM file after it was written.
+"""Reads and changes what only the elements of a Matroska or WebM file say.
 
-FFmpeg's muxer takes it from a field of the stream that PyAV cannot set. So a
-placeholder, written as the track's name, reserves room for it.
+FFmpeg's muxer takes the pixel aspect ratio from a field of the stream that PyAV cannot
+set. So a placeholder, written as the track's name, reserves room for it.
 
 Source:
     RFC 8794 (EBML: element sizes, Void, CRC-32); RFC 9559 (Matroska: Tracks).
@@ -29,16 +29,25 @@ class _Element(NamedTuple):
     size: int
 
 
-def set_display_size(path: Path, width: int, height: int) -> bool:
-    """Set the size at which a video track is shown.
+def segment_end(path: Path) -> int:
+    """Where a file's segment ends by its own header [bytes]; 0 if it does not say."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(_SEGMENT)
+    if at < 0 or not any(head[at + 4 : at + 5]):
+        return 0
+    segment = _read_element(head, at)
+    bits = 7 * (segment.begin - at - 4)
+    is_unknown = segment.size + 1 == 1 << bits
+    return 0 if is_unknown else segment.begin + segment.size
 
-    Args:
-        path: A file whose video track has the name `PLACEHOLDER`, which is removed.
-        width: Width on the screen [pixels].
-        height: Height on the screen [pixels].
+
+def set_display_size(path: Path, width: int, height: int) -> bool:
+    """Set the size at which the video track named `PLACEHOLDER` is shown [pixels].
 
     Returns:
-        Whether the track was found; if not, the file is unchanged.
+        Whether there is such a track, which loses its name; if not, the file is
+        unchanged.
     """
     with path.open("r+b") as file:
         tracks = _find_tracks(file)

@@ -50,9 +50,8 @@ class _Nowhere:
 class Trial:
     """A container with one stream whose content is discarded.
 
-    Args:
-        output: The container that the stream is meant for.
-        template: The stream to copy; None if the caller adds one to `container`.
+    It has the format of `output`. Without a `template`, the stream to copy, the caller
+    adds one to `container`.
 
     Attributes:
         container: The container.
@@ -148,11 +147,7 @@ def _nearest(ticks: Fraction) -> int:
 class Copied(_Track):
     """A stream whose packets are copied unchanged.
 
-    Sound is decoded too, only to find damaged packets.
-
-    Args:
-        output: The container to write to; not yet started.
-        template: The stream of the source.
+    Sound is decoded too, only to find damaged packets. The output is not yet started.
     """
 
     def __init__(self, output: OutputContainer, template: Any) -> None:
@@ -163,12 +158,7 @@ class Copied(_Track):
         self._before: int | None = None
 
     def write(self, packet: Any, shift: Fraction) -> None:
-        """Write a packet of the source.
-
-        Args:
-            packet: The packet.
-            shift: Time in the source that is 0 in the output [s].
-        """
+        """Write a packet of the source, where `shift` is 0 in the output [s]."""
         time = (packet.pts or 0) * packet.time_base
         if packet.is_corrupt or (self._check and not _decodes(packet)):
             self.damaged.append(time)
@@ -203,17 +193,10 @@ def _decodes(packet: Any) -> bool:
 
 
 class Encoded(_Track):
-    """Sound that is decoded and encoded again.
-
-    Args:
-        output: The container to write to; not yet started.
-        template: The stream of the source.
-        encoder: FFmpeg's name of the encoder.
-        rate: Sample rate [Hz].
-        layout: FFmpeg's name of the layout of speakers.
+    """Sound that is decoded and encoded again; the output is not yet started.
 
     Attributes:
-        encoder: As given.
+        encoder: FFmpeg's name of the encoder.
     """
 
     def __init__(
@@ -259,7 +242,7 @@ class Encoded(_Track):
                 raise av.error.InvalidDataError(0, "marked as damaged")
             for frame in packet.decode():
                 if frame.pts is not None:
-                    frame.pts -= round(shift / frame.time_base)
+                    frame.pts -= _nearest(shift / frame.time_base)
                     frame = _after_zero(frame)
                 encoded += self._encode(frame) if frame else []
         except av.error.FFmpegError:
@@ -313,18 +296,18 @@ def _after_zero(frame: Any) -> Any:
     return part
 
 
-def speakers(stream: Any) -> tuple[str, bool]:
-    """The layout of a sound's speakers, and whether their order is unusual.
+def speakers(stream: Any) -> tuple[str, str]:
+    """The layout of a sound's speakers, or their number and their unusual order.
 
     PyAV 18.1 frees an unusual order twice, which ends the process: when the layout is
     released, and with what it was read from. So this layout is never released, and
     such sound must not be decoded before `make_usual`.
     """
     layout = stream.codec_context.layout
-    unusual = " channels (" in layout.name
+    name, unusual, order = layout.name.partition(" channels (")
     if unusual:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
-    return layout.name, unusual
+    return name, order.rstrip(")")
 
 
 def make_usual(stream: Any) -> str | None:
@@ -333,14 +316,14 @@ def make_usual(stream: Any) -> str | None:
     Returns:
         A note on the unusual order; None if the order is usual.
     """
-    name, unusual = speakers(stream)
-    if not unusual:
+    name, order = speakers(stream)
+    if not order:
         return None
-    count = int(name.split()[0])
+    count = int(name)
     known = count <= len(_LAYOUTS)
     usual = _LAYOUTS[count - 1] if known else f"{count} channels"
     stream.codec_context.layout = usual
-    return f"its speakers {name.split('(')[1].rstrip(')')} are taken for {usual}"
+    return f"its speakers {order} are taken for {usual}"
 
 
 def _layout(source: av.AudioLayout, encoder: str) -> str:

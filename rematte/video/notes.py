@@ -1,18 +1,46 @@
-"""Notes on what an output cannot hold of its source, shared by all writers."""
+"""Notes on damaged data, and on what an output cannot hold of its source."""
 
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
 
 from rematte.video.frame import VideoInfo
-from rematte.video.timecode import Timecode
+
+# In `VideoReader.damaged`: the decoder filled in the missing parts of a packet.
+CONCEALED = "concealed"
 
 
-def lost_aspect(aspect: Fraction, suffix: str) -> str:
+def describe_damage(damaged: Mapping[float, str]) -> list[str]:
+    """Give the notes on `VideoReader.damaged`, none if there was no damage."""
+    concealed = {time: "" for time, name in damaged.items() if name == CONCEALED}
+    replaced = {time: name for time, name in damaged.items() if time not in concealed}
+    kind = "image" if any(replaced.values()) else "packet"
+    notes = {
+        "the nearest frame, mostly the one before, is shown instead": replaced,
+        "the decoder filled in what is missing; pictures may be lost there": concealed,
+    }
+    return [
+        f"{len(found)} {kind}{'s' * (len(found) > 1)} damaged "
+        f"({_examples(found)}): {what}"
+        for what, found in notes.items()
+        if found
+    ]
+
+
+def _examples(damaged: Mapping[float, str]) -> str:
+    names = [name or f"{time:.3f} s" for time, name in sorted(damaged.items())]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def lost_aspect(info: VideoInfo, path: Path) -> list[str]:
     """Note that pixels that are not square will be shown square."""
-    return (
+    aspect = info.sample_aspect_ratio
+    if aspect == 1:
+        return []
+    return [
         f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is lost, they "
-        f"are shown square: {suffix} is written without it"
-    )
+        f"are shown square: {path.suffix} is written without it"
+    ]
 
 
 def left_out_tracks(info: VideoInfo, path: Path) -> list[str]:
@@ -22,12 +50,17 @@ def left_out_tracks(info: VideoInfo, path: Path) -> list[str]:
     return [f"left out: {listed}; {kind} holds pictures alone"] if listed else []
 
 
-def lost_timecode(timecode: Timecode, suffix: str, why: str) -> str:
-    """Note that an output has no timecode."""
-    return (
-        f"timecode {timecode} ({float(timecode.rate):.6g} frames/s) is left out: "
-        f"{suffix} {why}"
-    )
+def lost_timecode(
+    info: VideoInfo, path: Path, why: str = "has no field for it"
+) -> list[str]:
+    """Note that an output lacks the source's timecode."""
+    code = info.timecode
+    if code is None:
+        return []
+    return [
+        f"timecode {code} ({float(code.rate):.6g} frames/s) is left out: "
+        f"{path.suffix or '.png'} {why}"
+    ]
 
 
 def add_note(notes: list[str], note: str) -> None:

@@ -109,12 +109,7 @@ def group_sequences(names: Iterable[str]) -> dict[Numbering, list[str]]:
 
 
 def describe_runs(numbers: Iterable[int], most: int = 5) -> str:
-    """Write increasing numbers as "1005-1006, 1010".
-
-    Args:
-        numbers: The numbers, in increasing order.
-        most: The most runs that are written; the rest are counted.
-    """
+    """Write increasing numbers as "1005-1006, 1010"; runs beyond `most` are counted."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

@@ -21,6 +21,7 @@ from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from rematte.errors import InputError
+from rematte.video.matroska import segment_end
 
 # What footage comes in. Left out is what opens other files, devices or the network,
 # and what only games, subtitles and sound come in.
@@ -40,9 +41,10 @@ _LISTS = "hls,concat,imf,eac3,webvtt"
 _IS_LIST = {"hls", "concat", "dash", "imf", "webm_dash_manifest"}
 _MARKS = {b"#EXTM3U": "hls", b"ffconcat version": "concat", b"<MPD": "dash"}
 _IS_ADDRESS = {"sdp", "rtsp", "rtp", "sap"}
-# Photos of phones, but for those of AV1. FFmpeg shows one of the tiles of which they
-# consist.
-_HEIC = {"heic", "heix", "heim", "heis", "mif1"}
+# The major brands of phones' photos, but for those of AV1. FFmpeg shows one of the
+# tiles of which they consist.
+HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1")
+PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = (b"II*\0", b"MM\0*")
 
 _SIDE, _PIXELS = 16384, 150_000_000
@@ -53,7 +55,6 @@ _LARGE = 8192 * 4320
 
 # What a PNG's compressed texts and colour profile may have when unpacked [bytes].
 _MOST_TEXT = 4 << 20
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +119,9 @@ def open_input(
 ) -> InputContainer:
     """Open a file for reading.
 
-    Args:
-        path: The file.
-        hardware: A hardware decoder; the processor decodes if it is missing.
-        limits: Limits of frame size and of lists of files.
-        content: The file's bytes, if they are not at `path`.
-        notes: Receives notes on ignored parts of the file.
-        image: Whether an image is expected, for the error message.
+    `content` holds the file's bytes if they are not at `path`, and `notes` receives
+    notes on ignored parts. `image` says that an image is expected, for the error
+    message. The processor decodes if the hardware decoder is missing.
 
     Raises:
         InputError: If it cannot be opened, or is a list of files and may not be.
@@ -266,9 +263,9 @@ def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
     dropped: list[str] = []
     left = _MOST_TEXT
     with path.open("rb") as file:
-        if file.read(len(_PNG)) != _PNG:
+        if file.read(len(PNG_START)) != PNG_START:
             return None
-        at = len(_PNG)
+        at = len(PNG_START)
         while len(head := file.read(8)) == 8:
             length, kind = int.from_bytes(head[:4], "big"), head[4:]
             if kind in (b"iCCP", b"zTXt"):
@@ -284,7 +281,7 @@ def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
             file.seek(at)
         if not dropped:
             return None
-        content = io.BytesIO(_PNG)
+        content = io.BytesIO(PNG_START)
         content.seek(0, io.SEEK_END)
         for at, length in parts:
             file.seek(at)
@@ -312,7 +309,9 @@ def video_stream(
         context = stream.codec_context
         av1 = context is not None and context.codec.canonical_name == "av1"
         tile = stream.disposition & av.stream.Disposition.dependent
-        if (brand in _HEIC and not av1) or (tile and brand in {*_HEIC, "avif"}):
+        if (brand in HEIC_BRANDS and not av1) or (
+            tile and brand in (*HEIC_BRANDS, "avif")
+        ):
             raise InputError(
                 f"{path}: a HEIC photo or one in tiles, of which FFmpeg shows only a "
                 "part; save it as JPEG or PNG"
@@ -355,7 +354,7 @@ def check_complete(stream: VideoStream, path: Path) -> None:
     if kind.startswith("mov") and len(entries):
         needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
     elif kind.startswith("matroska"):
-        needed = _matroska_size(path)
+        needed = segment_end(path)
     there = path.stat().st_size
     if needed > there:
         raise InputError(
@@ -363,20 +362,3 @@ def check_complete(stream: VideoStream, path: Path) -> None:
             "copy the file again, or pass ignore_errors (--ignore-errors) to convert "
             "what is there"
         )
-
-
-def _matroska_size(path: Path) -> int:
-    """Where the segment ends by its own header, or 0 if it does not say.
-
-    Source:
-        RFC 8794, section 4 (variable-size integers); RFC 9559, the Segment's ID.
-    """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    at = head.find(b"\x18\x53\x80\x67") + 4
-    if at < 4 or at >= len(head) or not head[at]:
-        return 0
-    length = 9 - head[at].bit_length()
-    value_bits = 7 * length
-    size = int.from_bytes(head[at : at + length], "big") & ((1 << value_bits) - 1)
-    return 0 if size + 1 == 1 << value_bits else at + length + size

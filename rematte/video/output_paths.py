@@ -78,13 +78,10 @@ def image_name(
 def replaced_images(
     path: Path, frames: Sequence[tuple[str, int | None]] | int | None, start: int | None
 ) -> list[str]:
-    """List the existing images that an output would replace.
+    """List the existing images that an output, a folder or a pattern, would replace.
 
-    Args:
-        path: A folder or a pattern.
-        frames: Names and numbers of the frames, or their count if they have none; None
-            if that is unknown.
-        start: As for `image_name`.
+    `frames` are the names and numbers of the frames, or their count if they have none,
+    or None if that is unknown; `start` is that of `image_name`.
     """
     folder = image_folder(path)
     existing = {file.name for file in folder.iterdir()} if folder.is_dir() else set()

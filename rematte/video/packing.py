@@ -17,13 +17,7 @@ _BLOCK = 16
 
 
 def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
-    """Give the width and height of one half [pixels].
-
-    Args:
-        codec: How the packed picture is encoded.
-        width: Width of the unpacked picture [pixels].
-        height: Height of the unpacked picture [pixels].
-    """
+    """Give the width and height of one half, for a picture of this size [pixels]."""
     width, height = (
         -(-max(side, codec.least) // _BLOCK) * _BLOCK for side in (width, height)
     )
@@ -31,12 +25,7 @@ def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
 
 
 def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
-    """Give the width and height of the packed picture [pixels].
-
-    Args:
-        half: Width and height of one half, from `half_size` [pixels].
-        packed: One of `ARRANGEMENTS`.
-    """
+    """Give the width and height of a packed picture with such halves [pixels]."""
     width, height = half
     return (2 * width, height) if packed == "side" else (width, 2 * height)
 
@@ -47,13 +36,8 @@ def pack(
     """Pack colour and alpha of a picture into one.
 
     Straight colours continue beyond the person's edge, so that blurring by the codec
-    mixes in no other colours, and nothing of the room can be seen.
-
-    Args:
-        pixels: (H, W, 4), 8 bits, straight alpha.
-        half: Width and height of one half, from `half_size` [pixels].
-        packed: One of `ARRANGEMENTS`.
-        premultiplied: Whether to multiply the colours by alpha.
+    mixes in no other colours, and nothing of the room can be seen. The picture is
+    (H, W, 4), 8 bits, straight alpha; `half` comes from `half_size`.
 
     Returns:
         The packed picture, (H, W, 3), 8 bits; its size is that of `packed_size`.

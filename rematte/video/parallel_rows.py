@@ -38,11 +38,8 @@ def run_beside(function: Callable[..., None], *arguments: Any) -> Future[None]:
 def run_rows(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:
     """Run a kernel over all rows, a range of them on each core.
 
-    Args:
-        kernel: Takes the first row, the row after the last, and `arguments`; releases
-            Python's global lock.
-        rows: Number of rows.
-        *arguments: Passed to the kernel.
+    The kernel takes the first row, the row after the last, and `arguments`; it releases
+    Python's global lock.
     """
     ranges = min(_THREADS, rows)
     edges = [rows * index // ranges for index in range(ranges + 1)]

@@ -20,6 +20,7 @@ from av.packet import Packet
 
 from rematte.video.clock import Clock
 from rematte.video.muxing import Copied, Encoded, Trial, make_usual, speakers
+from rematte.video.notes import add_note
 from rematte.video.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -41,27 +42,11 @@ _PCM = ("pcm_s", "pcm_u", "pcm_f", "pcm_mulaw", "pcm_alaw")
 # MOV numbers languages, and FFmpeg knows only one of the two ISO 639-2 codes of each.
 # It calls Swedish "sve".
 _QUICKTIME = {
-    "sqi": "alb",
-    "hye": "arm",
-    "eus": "baq",
-    "mya": "bur",
-    "zho": "chi",
-    "cze": "ces",
-    "nld": "dut",
-    "fre": "fra",
-    "kat": "geo",
-    "deu": "ger",
-    "ell": "gre",
-    "isl": "ice",
-    "mkd": "mac",
-    "msa": "may",
-    "fas": "per",
-    "rum": "ron",
-    "slo": "slk",
-    "bod": "tib",
-    "cym": "wel",
-    "swe": "sve",
-}
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "cze": "ces",
+    "nld": "dut", "fre": "fra", "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice",
+    "mkd": "mac", "msa": "may", "fas": "per", "rum": "ron", "slo": "slk", "bod": "tib",
+    "cym": "wel", "swe": "sve",
+}  # fmt: skip
 # Sound whose first packets cannot be copied cannot be copied at all [packets].
 _TRIED = 8
 
@@ -69,14 +54,8 @@ _TRIED = 8
 class SideStreams:
     """Copies all tracks of a source but its picture to an output.
 
-    Args:
-        source: The file to copy from.
-        output: The container to write to; not yet started.
-        start: What is presented at this time [s] comes at 0 in the output.
-        end: Leave out what comes after this time [s], or None.
-        sound: Whether to take the sound.
-        limits: What the source may ask for.
-        clock: Turns the file's times into those of `start`, `end` and `forward`.
+    That must not have started. What is presented at `start` [s] comes at 0 in it, and
+    what comes after `end` [s] is left out. Both are times of the clock.
 
     Attributes:
         notes: What could not be carried over unchanged, in words.
@@ -198,12 +177,11 @@ class SideStreams:
     def _note_speakers(self, stream: Any) -> None:
         """Note an order of speakers that Matroska has no field for."""
         if stream.type == "audio" and self._output.format.name in ("matroska", "webm"):
-            layout, unusual = speakers(stream)
-            if unusual:
+            _, order = speakers(stream)
+            if order:
                 self.notes.append(
-                    f"sound stream {stream.index}: the order of its speakers, "
-                    f"{layout.split('(')[1].rstrip(')')}, is lost: "
-                    f"{self._output.format.name} cannot state it"
+                    f"sound stream {stream.index}: the order of its speakers, {order}, "
+                    f"is lost: {self._output.format.name} cannot state it"
                 )
 
     def note_lost_languages(self, written: Path) -> None:
@@ -270,8 +248,9 @@ class SideStreams:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                note = f"sound and subtitles end early ({error.strerror})"
-                self.notes += [note] if note not in self.notes else []
+                add_note(
+                    self.notes, f"sound and subtitles end early ({error.strerror})"
+                )
                 return
             if packet is None:
                 return
@@ -312,11 +291,7 @@ class SideStreams:
         return ticks * packet.time_base - self._clock.origin
 
     def forward(self, until: Fraction | None) -> None:
-        """Write what comes before a time.
-
-        Args:
-            until: Time in the source [s]; None writes all that is left.
-        """
+        """Write what comes before a time in the source [s]; None: all that is left."""
         while self._next is not None and (
             until is None or self._time(self._next) < until
         ):

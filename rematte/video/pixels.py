@@ -13,8 +13,24 @@ Order: TypeAlias = Literal["rgb", "bgr"]
 # The types that a caller's array of pixels may have.
 Image: TypeAlias = NDArray[np.uint8 | np.uint16 | np.float16 | np.float32 | np.float64]
 
-# Without the second flag libswscale darkens by a level or two.
-_FLAGS = int(Interpolation.AREA | Interpolation.ACCURATE_RND)
+
+def plane_values(frame: av.VideoFrame, index: int) -> NDArray[Any]:
+    """A view of a plane's values, its padding beyond the width included."""
+    name, plane = frame.format.name, frame.planes[index]
+    bits = max(p.bits for p in frame.format.components if p.plane == index)
+    letter = "f" if "f16" in name or "f32" in name else "u"
+    order = ">" if name.endswith("be") else "<"
+    kind = np.dtype(f"{order}{letter}{-(-bits // 8)}")
+    memory: Any = plane  # NumPy's stub does not know it as a buffer
+    return np.frombuffer(memory, kind).reshape(-1, plane.line_size // kind.itemsize)
+
+
+def views(frame: av.VideoFrame) -> list[NDArray[Any]]:
+    """Views of the values in a planar frame's planes, without padding."""
+    return [
+        plane_values(frame, index)[: plane.height, : plane.width]
+        for index, plane in enumerate(frame.planes)
+    ]
 
 
 def with_depth(pixels: Pixels, wide: bool) -> Pixels:
@@ -35,14 +51,10 @@ def premultiply(pixels: Pixels) -> Pixels:
     return made
 
 
-def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Resize a picture: smaller by averaging areas, larger linearly.
-
-    Args:
-        pixels: (H, W, C), 8 or 16 bits.
-        width: Width of the result [pixels].
-        height: Height of the result [pixels].
-    """
+def resize(
+    pixels: Pixels, width: int, height: int, method: Interpolation = Interpolation.AREA
+) -> Pixels:
+    """Resize (H, W, C); areas are averaged, and a larger picture is made linearly."""
     if pixels.shape[:2] == (height, width):
         return pixels
     name = "gray16le" if pixels.dtype == np.uint16 else "gray"
@@ -55,7 +67,8 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
             height,
             src_color_range=RANGE_FULL,
             dst_color_range=RANGE_FULL,
-            interpolation=_FLAGS,
+            # Without the second flag libswscale darkens by a level or two.
+            interpolation=int(method | Interpolation.ACCURATE_RND),
         )
         made[..., channel] = frame.to_ndarray()
     return made
@@ -85,9 +98,7 @@ def blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 def to_pixels(array: Image, order: Order) -> Pixels:
     """Turn a caller's array into pixels: contiguous RGB or RGBA of 8 or 16 bits.
 
-    Args:
-        array: (H, W, 3) or (H, W, 4), uint8, uint16 or floating in [0, 1].
-        order: The order of its channels.
+    It is (H, W, 3) or (H, W, 4), uint8, uint16 or floating in [0, 1].
 
     Raises:
         TypeError: If its type is another.
@@ -126,10 +137,7 @@ def to_pixels(array: Image, order: Order) -> Pixels:
 def as_given(pixels: Pixels, dtype: "np.dtype[Any]", order: Order) -> Image:
     """Turn pixels into an array of a caller's type and channel order.
 
-    Args:
-        pixels: (H, W, C); 8 bits if the type is uint8, else 16.
-        dtype: The type of the array: uint8, uint16 or floating in [0, 1].
-        order: The order of its channels.
+    Pixels have 8 bits if the type is uint8, else 16; floating numbers are in [0, 1].
     """
     array: Any = pixels
     if order == "bgr" and pixels.shape[2] > 1:

@@ -16,14 +16,7 @@ def at_rate(shown: Iterable[Shown[T]], rate: Fraction) -> Iterator[Shown[T]]:
     The new times are multiples of 1 / `rate`, whatever the first time is, so that a
     part of a video gets the same frames as the whole. Each frame shows what the source
     shows in the middle of its duration, so small errors in the source's times do not
-    matter.
-
-    Args:
-        shown: Frames that follow each other without gaps.
-        rate: Frames per second.
-
-    Yields:
-        Frames with their new times and durations.
+    matter. The given frames follow each other without gaps.
     """
     step = 1 / rate
     count, alone = 0, None

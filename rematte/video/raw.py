@@ -24,12 +24,8 @@ def save_raw(
 ) -> None:
     """Save raw RGB24 video losslessly in a file that can be read more than once.
 
-    Args:
-        pipe: The pipe to read.
-        name: The pipe's name, for messages.
-        path: The file; its suffix is that of a container for FFV1.
-        size: Width and height [pixels].
-        rate: Frames per second.
+    `size` is its width and height [pixels]. The suffix of `path` is that of a container
+    for FFV1, and errors call the pipe `name`.
 
     Raises:
         InputError: If no frame comes, or the last one is cut off.
@@ -58,13 +54,7 @@ def save_raw(
 
 
 def send_raw(path: Path, pipe: BinaryIO, pixel_format: str) -> None:
-    """Decode a file and write its frames as raw video.
-
-    Args:
-        path: The file to decode.
-        pipe: The pipe to write to.
-        pixel_format: One of `RAW_FORMATS`.
-    """
+    """Decode a file and write its frames as raw video, in one of `RAW_FORMATS`."""
     with open_input(path) as container:
         for frame in container.decode(video_stream(container, path).index):
             pipe.write(frame.to_ndarray(format=pixel_format).tobytes())

@@ -5,8 +5,8 @@ Frames are upright RGB with their exact times. Memory does not grow with the len
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rematte.video.clock import Clock
@@ -63,29 +63,18 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def glances(self) -> Iterator[Glance]:
         """Give the frames that iterating gives, and convert only what is looked at."""
-        end = self._options.end
-        for glance in self._source.glances():
-            if end is not None and glance.time >= end:
-                return
-            yield glance
+        return takewhile(self._is_before_end, self._source.glances())
 
     def __iter__(self) -> Iterator[Frame]:
-        start, end = self._options.start, self._options.end
-        for frame in self._source.frames():
-            if end is not None and frame.time >= end:
-                return
-            if start is None or frame.time + frame.duration > start:
-                yield frame
+        return takewhile(self._is_before_end, self._source.frames())
+
+    def _is_before_end(self, shown: Frame | Glance) -> bool:
+        return self._options.end is None or shown.time < self._options.end
 
     def close(self) -> None:
         """Release the file."""

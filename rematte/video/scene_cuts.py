@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rematte.video.frame import Frame, Pixels
+from rematte.video.pixels import plane_values
 
-Picture = NDArray[np.float32]
+Thumbnail = NDArray[np.float32]
 
 SIZE = (64, 36)  # of the pictures that are compared
 CHANGE = 0.06  # least mean change of a pixel at a cut, as a share of the whole range
@@ -29,13 +30,10 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
     """
     parts = picture.format.components
     if picture.format.is_planar and not picture.format.is_rgb and picture.planes:
-        kind = np.uint8 if parts[0].bits <= 8 else np.uint16
-        plane = picture.planes[0]
-        lines = np.frombuffer(plane, kind).reshape(plane.height, -1)  # type: ignore[call-overload]
-        values: NDArray[np.float32]
-        values = lines[::_STEP, : plane.width : _STEP].astype(np.float32)
+        luma = plane_values(picture, 0)[: picture.height, : picture.width]
+        values: NDArray[np.float32] = luma[::_STEP, ::_STEP].astype(np.float32)
         # Hardware decoders give P010 and the like, whose values are in the upper bits.
-        upper = picture.format.name.startswith("p") and kind is np.uint16
+        upper = picture.format.name.startswith("p") and luma.itemsize > 1
         return values / np.float32(65535 if upper else (1 << parts[0].bits) - 1)
     small: NDArray[np.float32]
     small = picture.reformat(*SIZE, "gray").to_ndarray().astype(np.float32)
@@ -43,10 +41,7 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
 
 
 def find_cut(frames: Iterable[Frame]) -> int | None:
-    """Find the sharpest cut; see `Cuts`.
-
-    Args:
-        frames: Small ones will do: see `SIZE`.
+    """Find the sharpest cut among frames, which may be as small as `SIZE`; see `Cuts`.
 
     Returns:
         The index of the first frame of the new scene; None where there is no cut.
@@ -59,7 +54,7 @@ def find_cut(frames: Iterable[Frame]) -> int | None:
     return max(found)[1] if found else None
 
 
-def shrink(pixels: Pixels) -> Picture:
+def shrink(pixels: Pixels) -> Thumbnail:
     """Make a small gray picture in [0, 1], of one row in each cell of 64x36.
 
     So it reads a thirtieth of a frame at HD, and takes 0.15 ms there.
@@ -68,11 +63,11 @@ def shrink(pixels: Pixels) -> Picture:
     rows = pixels[height // SIZE[1] // 2 :: max(1, height // SIZE[1])]
     cell = max(1, width // SIZE[0])
     rows = rows[:, : width - width % cell].reshape(len(rows), -1, cell * 3)
-    small: Picture = rows.mean(axis=2, dtype=np.float32)
+    small: Thumbnail = rows.mean(axis=2, dtype=np.float32)
     return small / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def difference(old: Picture, new: Picture) -> float:
+def difference(old: Thumbnail, new: Thumbnail) -> float:
     """Give the mean change of a pixel from one small picture to another, in [0, 1]."""
     return float(np.abs(new - old).mean())
 
@@ -106,17 +101,16 @@ class Cuts:
         changes: The last changes, the newest last.
     """
 
-    picture: Picture | None = None
+    picture: Thumbnail | None = None
     changes: list[float] = field(default_factory=list)
 
     def begins(
-        self, picture: Picture, ahead: Callable[[int], Iterable[Picture]]
+        self, picture: Thumbnail, ahead: Callable[[int], Iterable[Thumbnail]]
     ) -> bool:
         """Find whether a scene begins with a frame; to be called once for each.
 
-        Args:
-            picture: The next frame, made small by `shrink` or `sketch`.
-            ahead: Gives the small copies of up to `n` frames that follow it.
+        The frame was made small by `shrink` or `sketch`, and `ahead` gives such copies
+        of up to `n` frames that follow it.
         """
         before, self.picture = self.picture, picture
         earlier = self.changes

@@ -30,9 +30,8 @@ def shrunk_size(width: int, height: int, most: int) -> tuple[int, int]:
 def on_squares(pixels: Pixels, side: int = 12) -> Pixels:
     """Lay transparent pixels over the gray squares that stand for transparency.
 
-    Args:
-        pixels: (H, W, 3) or (H, W, 4) with straight alpha, 8 bits.
-        side: Side of a square [pixels].
+    The picture is (H, W, 3), or (H, W, 4) with straight alpha, 8 bits; `side` is that
+    of a square [pixels].
     """
     if pixels.shape[2] != 4:
         return pixels
@@ -44,13 +43,10 @@ def on_squares(pixels: Pixels, side: int = 12) -> Pixels:
 
 
 def draw_number(pixels: Pixels, number: int, at: tuple[int, int], size: int) -> None:
-    """Draw a number in a dark box into a picture.
+    """Draw a number, 0 or more, in a dark box into (H, W, 3), 8 bits, in place.
 
-    Args:
-        pixels: (H, W, 3), 8 bits; changed in place.
-        number: 0 or more.
-        at: Where its middle is to be, x and y; it is moved into the picture.
-        size: Side of a dot of its digits, which are 5 dots high [pixels].
+    Its middle is at x and y, or nearer to the picture's middle where it would not fit.
+    Its digits are 5 dots high; each dot has a side of `size` [pixels].
     """
     rows = [
         [
@@ -74,12 +70,8 @@ def draw_number(pixels: Pixels, number: int, at: tuple[int, int], size: int) -> 
 def make_sheet(rows: Sequence[Sequence[Pixels]], width: int = 1600) -> Pixels:
     """Lay pictures of one size in rows, with gaps between them.
 
-    Args:
-        rows: Pictures (H, W, 1) or (H, W, 3), 8 bits, as many in each row.
-        width: The most that the sheet may be wide [pixels].
-
-    Returns:
-        (H, W, 3), 8 bits.
+    They are (H, W, 1) or (H, W, 3), 8 bits, as many in each row. The sheet is
+    (H, W, 3), and at most `width` wide [pixels].
     """
     high, wide = rows[0][0].shape[:2]
     columns = max(map(len, rows))
@@ -103,11 +95,9 @@ def still_info(pixels: Pixels) -> VideoInfo:
 
 
 def encode_picture(pixels: Pixels, suffix: str) -> bytes:
-    """Encode a picture as the content of an image file.
+    """Encode a picture as the content of an image file, such as ".png".
 
-    Args:
-        pixels: (H, W, C) with 1, 3 or, with straight alpha, 4 channels, 8 bits.
-        suffix: Such as ".png" or ".jpg".
+    It is (H, W, C), 8 bits, with 1, 3 or, with straight alpha, 4 channels.
     """
     info = still_info(pixels)
     gray, alpha = (pixels.shape[2] == channels for channels in (1, 4))

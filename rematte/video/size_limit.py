@@ -12,6 +12,7 @@ from math import ceil, log2
 from pathlib import Path
 
 from rematte.errors import OutputError
+from rematte.video.base_writer import Writer
 from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame, VideoInfo
 from rematte.video.opening import open_input
@@ -38,20 +39,11 @@ class _Pass:
     size: int = 0
 
 
-class LimitedWriter:
-    """Writes a video with a limited number of bytes.
+class LimitedWriter(Writer):
+    """Writes a video of at most `limit` bytes.
 
-    Args:
-        make: Opens a writer of the output with an encoding.
-        encoding: The encoding of the first pass.
-        info: The frames' properties.
-        path: The output.
-        limit: The most bytes that the file may have.
-
-    Attributes:
-        path: The output as given.
-        temporary: The hidden file that is renamed to the output once it is complete.
-        notes: Sentences on what differs from the source.
+    `make` opens a writer of the output with an encoding, and `encoding` is that of the
+    first pass.
     """
 
     def __init__(
@@ -62,19 +54,16 @@ class LimitedWriter:
         path: Path,
         limit: int,
     ) -> None:
-        self.path, self._make, self._info, self._limit = path, make, info, limit
+        super().__init__(path, encoding)
+        self._make, self._info, self._limit = make, info, limit
         self._pass = _Pass(encoding)
         self._writer = make(encoding)
-        self.temporary, self.notes = self._writer.temporary, self._writer.notes
+        self.notes = self._writer.notes
         self._spare = Spare(path, info)
         self._completed = False
 
     def write(self, frame: Frame) -> None:
-        """Append a frame.
-
-        Raises:
-            OutputError: As `FileWriter.write`.
-        """
+        """Encode a frame, and save it to be encoded again."""
         self._writer.write(frame)
         self._spare.write(frame)
 
@@ -169,22 +158,13 @@ class LimitedWriter:
             )
         return ", ".join(parts)
 
-    def publish(self) -> None:
-        """Rename the complete file to its final name."""
-        self._writer.publish()
-
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file and rename it to its final name."""
-        self.complete(end)
-        self.publish()
-
     def keep_partial(self) -> Path | None:
-        """Complete the frames so far, under a name with ".partial" in it."""
+        """Keep what the first pass has encoded; see `Writer`."""
         self._spare.drop()
         return self._writer.keep_partial()
 
     def discard(self) -> None:
-        """Remove everything that was written."""
+        """Remove the file and the saved frames."""
         self._spare.drop()
         self._writer.discard()
 

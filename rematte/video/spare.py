@@ -17,10 +17,6 @@ from rematte.video.writer import FileWriter
 class Spare:
     """Lossless copies of an output's frames, in a hidden FFV1 file beside it.
 
-    Args:
-        path: The output.
-        info: The frames' properties.
-
     Attributes:
         frames: The frames that were written, in order, without their pixels.
     """
@@ -40,9 +36,9 @@ class Spare:
         if self._writer is None:
             lossless = CODECS["ffv1"]
             clear = frame.pixels.shape[2] == 4
-            formats = lossless.alpha if clear else lossless.opaque
             depth = 8 * frame.pixels.itemsize
-            encoding = Encoding(lossless, formats[depth], clear, depth > 8)
+            pixel_format = lossless.formats(clear)[depth]
+            encoding = Encoding(lossless, pixel_format, clear, depth > 8)
             self._writer = FileWriter(self._path, self._info, encoding)
         self._writer.write(frame)
         self.frames.append(frame.showing(np.empty((0, 0, 0), np.uint8)))

@@ -40,10 +40,8 @@ class Timecode:
     def parse(cls, text: str, rate: Fraction, time: Fraction) -> Self | None:
         """Parse "HH:MM:SS:FF"; with drop frame the last mark is ";", "." or ",".
 
-        Args:
-            text: The text in a file.
-            rate: Frames per second, roughly; the nearest rate of timecode is taken.
-            time: When the frame is shown [s].
+        The frame is shown at a time [s], and the nearest rate of timecode to `rate` is
+        taken.
 
         Returns:
             The timecode; None if the text is not one at this rate.
@@ -81,8 +79,7 @@ class Timecode:
         """Give the same time of day at another rate; None if that counts no frames."""
         hours, minutes, seconds, frames = self.fields()
         frames = frames * round(rate) // self.count
-        mark = ";" if self.drop else ":"
-        text = f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"
+        text = label(hours, minutes, seconds, frames, self.drop)
         return self.parse(text, rate, self.time)
 
     def fields(self) -> tuple[int, int, int, int]:
@@ -98,20 +95,19 @@ class Timecode:
         return hours, minutes, seconds, frames
 
     def __str__(self) -> str:
-        hours, minutes, seconds, frames = self.fields()
-        mark = ";" if self.drop else ":"
-        return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"
+        return label(*self.fields(), self.drop)
+
+
+def label(hours: int, minutes: int, seconds: int, frames: int, drop: bool) -> str:
+    """Write a timecode as text."""
+    return f"{hours:02}:{minutes:02}:{seconds:02}{';' if drop else ':'}{frames:02}"
 
 
 def find_timecode(holders: Iterable[Any]) -> str | None:
-    """Find the first timecode in the tags of files, streams and frames.
+    """Find the first timecode in the tags of files, streams and frames, as text.
 
-    Args:
-        holders: Objects with tags in `metadata`. Frames come last. Zeros in a frame are
-            ignored, since MPEG-2 encoders write them if they were given no timecode.
-
-    Returns:
-        The timecode as text, or None.
+    Frames come last. Zeros in a frame are ignored, since MPEG-2 encoders write them if
+    they were given no timecode.
     """
     for holder in holders:
         with suppress(UnicodeDecodeError):  # a damaged tag

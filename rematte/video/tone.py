@@ -8,7 +8,7 @@ Source:
     ITU-R BT.2100-3 for PQ and HLG with its OOTF; BT.2408-7 for reference white;
     BT.2390-11, 5.4.1, for the reduction (EETF), applied to the largest of R, G and B so
     that hues stay; BT.1886 for SDR; ITU-T H.273 for the logarithmic curves and the
-    chromaticities.
+    chromaticities; IEC 61966-2-1 for sRGB.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,9 +50,7 @@ _D65 = (0.3127, 0.3290)
 def decode(value: Floats, transfer: int) -> Floats:
     """Turn code values in [0, 1] into light; for HLG into scene light in [0, 1].
 
-    Args:
-        value: Code values.
-        transfer: Code point of the curve; neither HDR nor logarithmic means SDR.
+    A transfer curve that is neither HDR nor logarithmic means SDR.
     """
     if transfer == TRANSFER_PQ:
         power = value ** (1 / _PQ_M2)
@@ -82,6 +80,17 @@ def encode(light: Floats, transfer: int) -> Floats:
     return light ** (1 / _SDR_GAMMA)
 
 
+def decode_srgb(code: NDArray[Any]) -> NDArray[Any]:
+    """Turn code values of the sRGB curve into light."""
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+
+
+def encode_srgb(light: NDArray[Any]) -> NDArray[Any]:
+    """Turn light into code values of the sRGB curve, also beyond 1."""
+    curve = 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055
+    return np.where(light <= 0.0031308, light * 12.92, curve)
+
+
 _PQ_M1, _PQ_M2 = 2610 / 16384, 2523 / 32
 _PQ_C1, _PQ_C2, _PQ_C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 _HLG_A = 0.17883277
@@ -93,10 +102,7 @@ _LOG_DECADES = {TRANSFER_LOG: 2.0, TRANSFER_LOG_SQRT: 2.5}
 def reduce_range(light: Floats, peak: float) -> Floats:
     """Map light from 0 to `peak` to light from 0 to 1: the EETF of BT.2390.
 
-    Args:
-        light: In units of reference white.
-        peak: The brightest white of the source, in the same units; if it is 1 or
-            less, light is clipped at 1.
+    If `peak`, the brightest white of the source, is 1 or less, light is clipped at 1.
     """
     if peak <= 1:
         return np.minimum(light, 1)
@@ -154,7 +160,7 @@ def chromaticities(colour: Colour) -> tuple[tuple[float, float], ...]:
     return *_CHROMATICITIES.get(colour.primaries, _CHROMATICITIES[1]), _D65
 
 
-def between(source: Colour, target: Colour) -> "Conversion | None":
+def between(source: Colour, target: Colour) -> "ToneConversion | None":
     """Return a conversion from one encoding to another, or None if none is needed.
 
     Two SDR encodings count as the same, whatever their primaries. From HDR to SDR the
@@ -162,17 +168,14 @@ def between(source: Colour, target: Colour) -> "Conversion | None":
     """
     if source.transfer == target.transfer or (source.sdr and target.sdr):
         return None
-    return Conversion(source, target)
+    return ToneConversion(source, target)
 
 
-class Conversion:
+class ToneConversion:
     """Converts pictures from one encoding to another.
 
-    Args:
-        source: Encoding of the input.
-        target: Encoding of the output.
-        widen: Whether SDR becomes HDR of the full range, as if it had been reduced
-            from that, rather than HDR whose peak is reference white.
+    With `widen` SDR becomes HDR of the full range, as if it had been reduced from that,
+    rather than HDR whose peak is reference white.
     """
 
     def __init__(self, source: Colour, target: Colour, widen: bool = False) -> None:
@@ -247,13 +250,10 @@ class Restoration:
 
     The network sees an SDR version of the picture and predicts a change to it. The same
     change is made to the picture itself, which stays exact where there is no change.
-
-    Args:
-        colour: The encoding of the source.
     """
 
     def __init__(self, colour: Colour) -> None:
-        self._raise = Conversion(SDR, colour, widen=True)
+        self._raise = ToneConversion(SDR, colour, widen=True)
 
     def __call__(self, original: Pixels, shown: Pixels, foreground: Pixels) -> Pixels:
         """Return the foreground, (H, W, 3) of 16 bits.
@@ -277,12 +277,7 @@ def as_sdr(colour: Colour) -> Colour:
 
 
 def displayed(frames: Iterable[Frame], colour: Colour) -> Iterator[Frame]:
-    """Give frames as SDR, beside what they were; frames of SDR sources are passed on.
-
-    Args:
-        frames: As read.
-        colour: Their encoding.
-    """
+    """Give frames of an encoding as SDR, beside what they were; SDR is passed on."""
     convert = between(colour, SDR)
     if convert is None:
         return iter(frames)

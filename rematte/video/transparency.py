@@ -7,8 +7,10 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from rematte.video.frame import RANGE_FULL, Frame, Pixels
+from rematte.video.frame import Frame, Pixels
 from rematte.video.notes import add_note
+from rematte.video.pixels import plane_values, resize, views
+from rematte.video.tone import decode_srgb, encode_srgb
 from rematte.video.upright import Upright
 
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
@@ -21,16 +23,12 @@ def read_alpha(
     """Read a decoded frame's alpha from its own plane.
 
     libswscale would move levels: half of those of ProRes by 1, and 255 of 8 bits to
-    65280 of 16.
-
-    Args:
-        frame: As decoded.
-        sixteen_bit: Whether the result has 16 bits rather than 8.
-        size: Width and height to resize to, or None.
+    65280 of 16. It is resized to `size`, width and height [pixels], if there is one.
 
     Returns:
-        (H, W, 1); 0 stays 0 and opaque stays opaque, even if 8 bits were widened
-        inexactly before. None if there is no alpha channel or the frame is opaque.
+        (H, W, 1), 16 or 8 bits; 0 stays 0 and opaque stays opaque, even if 8 bits were
+        widened inexactly before. None if there is no alpha channel or the frame is
+        opaque.
     """
     found = _stored(frame)
     if found is None:
@@ -50,19 +48,8 @@ def read_alpha(
     else:
         part = np.nan_to_num(values.astype(np.float32) / np.float32(most))
         alpha = np.rint(np.clip(part, 0, 1) * full).astype(kind)
-    if size is not None:
-        name: Any = "gray16le" if sixteen_bit else "gray"
-        array: Any = np.ascontiguousarray(alpha)
-        gray = av.VideoFrame.from_ndarray(array, name)
-        gray = gray.reformat(
-            *size,
-            src_color_range=RANGE_FULL,
-            dst_color_range=RANGE_FULL,
-            interpolation=int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND),
-        )
-        alpha = gray.to_ndarray()
-    made: Any = alpha[..., None]
-    return made  # type: ignore[no-any-return]
+    made: Pixels = alpha[..., None]
+    return made if size is None else resize(made, *size, Interpolation.BICUBIC)
 
 
 def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
@@ -79,19 +66,10 @@ def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
         if alpha.bits > 8:
             return frame.to_ndarray(format="rgba64le")[..., 3], 65535
         return frame.to_ndarray(format="rgba")[..., 3], 255
-    values = _plane(frame, alpha.plane, alpha.bits)
+    values = plane_values(frame, alpha.plane)
     # Gray and alpha may be interleaved (ya8, ya16).
     values = values[:, packed - 1 : packed * frame.width : packed]
     return values, 1 if values.dtype.kind == "f" else (1 << alpha.bits) - 1
-
-
-def _plane(frame: av.VideoFrame, index: int, bits: int) -> NDArray[Any]:
-    """A view of a plane's values with its padding beyond the width."""
-    name = frame.format.name
-    kind = np.dtype(f"f{bits // 8}" if "pf" in name else f"u{-(-bits // 8)}")
-    kind = kind.newbyteorder(">" if name.endswith("be") else "<")
-    plane: Any = frame.planes[index]
-    return np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
 
 
 def source_alpha(
@@ -103,12 +81,7 @@ def source_alpha(
 ) -> Pixels | None:
     """The upright alpha of a decoded frame, with a note; None if it is opaque.
 
-    Args:
-        frame: As decoded.
-        depth: Bits of the source; above 8 the result has 16.
-        size: Width and height to resize to before the turn, or None.
-        upright: How the frame is turned.
-        notes: Receives the note.
+    Above a depth of 8 bits it has 16. It is resized to `size` before the turn.
     """
     alpha = read_alpha(frame, depth > 8, size)
     if alpha is None:
@@ -126,11 +99,8 @@ def note_ignored_alpha(
 ) -> None:
     """Note that the source's alpha is not used, as far as its first frame shows.
 
-    Args:
-        first: The first frame.
-        input_alpha: As in `ReadOptions`.
-        notes: Receives the note.
-        codec: The codec of a video that stores alpha outside its frames, else "".
+    `input_alpha` is that of `ReadOptions`; `codec` is the codec of a video that stores
+    alpha outside its frames, else "".
     """
     if input_alpha and codec and codec not in ALPHA_DECODERS:
         add_note(
@@ -158,31 +128,23 @@ def over_black(frame: Frame) -> Pixels:
 def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
     """Make the colours of an OpenEXR image straight.
 
-    Where alpha is 0 they are unchanged: light that covers nothing, such as a glow.
-
-    Args:
-        frame: A float frame, with the sRGB curve already applied to premultiplied
-            light. Other frames are returned unchanged.
+    It is a float frame, with the sRGB curve already applied to premultiplied light;
+    other frames are returned unchanged, as are colours where alpha is 0: light that
+    covers nothing, such as a glow.
 
     Source:
-        IEC 61966-2-1 (the sRGB curve); OpenEXR, Technical Introduction, on alpha.
+        OpenEXR, Technical Introduction, on alpha.
     """
-    bits = {"gbrapf32le": 32, "gbrapf16le": 16}.get(frame.format.name)
-    if bits is None:
+    if frame.format.name not in ("gbrapf32le", "gbrapf16le"):
         return frame
-    order = (2, 0, 1, 3)  # green, blue and red come in this order
-    pixels = np.stack(
-        [_plane(frame, i, bits)[:, : frame.width] for i in order], 2, dtype=np.float32
-    )
+    green, blue, red, *alpha_plane = views(frame)
+    pixels = np.stack([red, green, blue, *alpha_plane], 2, dtype=np.float32)
     alpha = pixels[..., 3]
     part = (alpha > 0) & (alpha < 1)
     if not part.any():
         return frame
-    code = pixels[part, :3]
-    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-    light /= alpha[part, None]
-    curve = 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055
-    pixels[part, :3] = np.where(light <= 0.0031308, light * 12.92, curve)
+    light = decode_srgb(pixels[part, :3]) / alpha[part, None]
+    pixels[part, :3] = encode_srgb(light)
     array: Any = pixels
     made = av.VideoFrame.from_ndarray(array, "gbrapf32le")
     made.color_trc, made.color_primaries = frame.color_trc, frame.color_primaries

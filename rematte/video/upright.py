@@ -15,10 +15,8 @@ from rematte.video.frame import Pixels
 class Upright:
     """The rotation and mirroring that show a decoded picture upright.
 
-    Args:
-        frame: A decoded picture, with its display matrix.
-        codec: FFmpeg's name of the decoder, where the picture is an image.
-        aspect: Width of a stored pixel over its height; None if that is unknown.
+    `codec` is FFmpeg's name of the decoder where the picture is an image, and `aspect`
+    the width of a stored pixel over its height, None if that is unknown.
     """
 
     def __init__(
@@ -40,10 +38,8 @@ class Upright:
     ) -> Fraction:
         """Give the width of a pixel over its height, in the upright picture.
 
-        Args:
-            size: Width and height that the upright picture is resized to [pixels], or
-                None. If it is stretched, its shape on the screen stays the same.
-            fit: One of `fitting.FITS`.
+        If it is stretched to another size [pixels], its shape on the screen stays the
+        same.
         """
         aspect = 1 / self._aspect if self.sideways else self._aspect
         if size is None or aspect == 1:
@@ -55,13 +51,7 @@ class Upright:
     def fitting(
         self, coded: tuple[int, int], size: tuple[int, int] | None, fit: str
     ) -> Fitting:
-        """Fit a picture with this rotation and pixel aspect into a frame.
-
-        Args:
-            coded: Width and height of the picture as decoded [pixels].
-            size: Upright width and height of the frame [pixels], or None.
-            fit: One of `fitting.FITS`.
-        """
+        """Fit a picture, as decoded, into an upright frame; both [pixels]."""
         return Fitting.of(self.size(*coded), self.pixel_aspect(), size, fit)
 
     def apply(self, pixels: Pixels) -> Pixels:

@@ -13,11 +13,8 @@ _SLOWEST = Fraction(1, 100_000)
 def parse_rate(value: Rate, name: str = "frame_rate") -> Fraction:
     """Turn any kind of number into exact frames per second.
 
-    23.976, 23.98 and 29.97 mean 24000/1001, 24000/1001 and 30000/1001.
-
-    Args:
-        value: The number.
-        name: What an error calls it.
+    23.976, 23.98 and 29.97 mean 24000/1001, 24000/1001 and 30000/1001. An error calls
+    the number `name`.
 
     Raises:
         ValueError: If it is no number from 1/100000 to 1000.
@@ -44,14 +41,10 @@ def _fraction(value: Rate) -> Fraction:
 
 
 def parse_time(name: str, value: Rate | None) -> Fraction | None:
-    """Turn a number of seconds or "[HH:]MM:SS[.mmm]" into exact seconds.
-
-    Args:
-        name: What an error calls it.
-        value: The time; None stays None.
+    """Turn seconds or "[HH:]MM:SS[.mmm]" into exact seconds; None stays None.
 
     Raises:
-        ValueError: If it is no time, or negative.
+        ValueError: If it is no time, or negative; the error calls it `name`.
     """
     if value is None:
         return None
@@ -114,11 +107,8 @@ def parse_region(text: str) -> str | tuple[int, int, int, int]:
 def check_region(region: str | tuple[int, ...]) -> None:
     """Check a region that was given in Python; see `parse_region`.
 
-    Args:
-        region: "auto", "full", or left, top, width and height [pixels].
-
     Raises:
-        ValueError: If it is none of these, or has no area.
+        ValueError: If it is none, or has no area.
     """
     if region in ("auto", "full"):
         return

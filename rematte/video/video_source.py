@@ -50,11 +50,8 @@ _TRACKS = {
 class VideoSource:
     """The frames of a video file, in order.
 
-    Args:
-        path: The file.
-        options: How to read it.
-        notes: Receives sentences on what differs from the source.
-        damaged: Receives damage by time [s]; see `VideoReader.damaged`.
+    `notes` receives sentences on what differs from the source, and `damaged` damage by
+    time [s]; see `VideoReader.damaged`.
 
     Attributes:
         info: Size, rate, colour and tracks.
@@ -148,42 +145,36 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Read the frames from `start` on."""
-        info, options, upright = self.info, self._options, self._upright
-        for picture, time, duration in self._wanted():
-            coded = picture.width, picture.height
-            self._note_size(coded, time)
-            fitting = self._fitting(coded, options.size)
-            inner = upright.size(*fitting.inner)
-            size = inner if coded != inner else None
-            pixels = to_rgb(picture, info.colour, info.depth, size, options.alpha)
-            alpha = None
-            if options.input_alpha == "multiply":
-                alpha = source_alpha(picture, info.depth, size, upright, self._notes)
-            frame = Frame(upright.apply(pixels), time, duration, alpha=alpha)
-            yield fitting.place(frame)
+        for shown in self._wanted():
+            picture, time, _ = shown
+            self._note_size((picture.width, picture.height), time)
+            has_alpha = self._options.input_alpha == "multiply"
+            yield self._convert(shown, self._options.size, has_alpha)
 
     def glances(self) -> Iterator[Glance]:
         """Decode the frames from `start` on, and convert only what is looked at."""
-        for picture, time, duration in self._wanted():
-            look = partial(self._look, picture, time, duration)
-            yield Glance(time, look, partial(sketch, picture))
+        for shown in self._wanted():
+            look = partial(self._convert, shown)
+            yield Glance(shown[1], look, partial(sketch, shown[0]))
 
-    def _look(
-        self, picture: av.VideoFrame, time: Fraction, duration: Fraction,
-        size: tuple[int, int],
+    def _convert(
+        self, shown: Shown[av.VideoFrame], size: tuple[int, int] | None,
+        has_alpha: bool = False,
     ) -> Frame:  # fmt: skip
-        info, upright = self.info, self._upright
-        fitting = self._fitting((picture.width, picture.height), size)
+        """Convert a decoded picture, which may differ in size from the first one."""
+        info, options, upright = self.info, self._options, self._upright
+        picture, time, duration = shown
+        coded, whole = (picture.width, picture.height), (info.width, info.height)
+        fitting = Fitting(whole, whole)
+        if size is not None:
+            fitting = upright.fitting(coded, size, options.fit)
         inner = upright.size(*fitting.inner)
-        pixels = to_rgb(picture, info.colour, info.depth, inner)
-        return fitting.place(Frame(upright.apply(pixels), time, duration))
-
-    def _fitting(self, coded: tuple[int, int], size: tuple[int, int] | None) -> Fitting:
-        """Fit a picture, which may differ in size from the first one."""
-        if size is None:
-            size = self.info.width, self.info.height
-            return Fitting(size, size)
-        return self._upright.fitting(coded, size, self._options.fit)
+        scaled = inner if coded != inner else None
+        pixels = to_rgb(picture, info.colour, info.depth, scaled, options.alpha)
+        alpha = None
+        if has_alpha:
+            alpha = source_alpha(picture, info.depth, scaled, upright, self._notes)
+        return fitting.place(Frame(upright.apply(pixels), time, duration, alpha=alpha))
 
     def _wanted(self) -> Iterator[Shown[av.VideoFrame]]:
         """Decode the pictures from `start` on."""

@@ -20,7 +20,7 @@ from av.packet import PacketSideData, PktSideDataT
 from rematte.errors import OutputError
 from rematte.video.frame import Pixels
 from rematte.video.opening import open_input
-from rematte.video.yuv420 import views
+from rematte.video.pixels import views
 
 _make_side_data: Any = PacketSideData  # PyAV's stub knows no arguments
 _SIDE_DATA: Any = get_args(PktSideDataT).index("matroska_block_additional")
@@ -31,11 +31,8 @@ _NO_CHROMA = 128
 class AlphaEncoder:
     """Encodes alpha planes and attaches them to the packets of the colour.
 
-    Args:
-        size: Width and height [pixels].
-        time_base: Unit of the colour's times [s].
-        options: Options of FFmpeg's libvpx-vp9; they must place key frames as those of
-            the colour do.
+    `size` is in pixels, and `time_base` is the unit of the colour's times [s]. The
+    options of FFmpeg's libvpx-vp9 must place key frames as those of the colour do.
     """
 
     def __init__(
@@ -64,11 +61,7 @@ class AlphaEncoder:
         self._keep(self._context.encode(None))
 
     def attach(self, colours: Iterable[Any]) -> Iterator[Any]:
-        """Give the packets of the colour, in order, whose alpha is ready.
-
-        Args:
-            colours: The next packets of the colour.
-        """
+        """Take packets of the colour, and give those whose alpha is ready, in order."""
         self._colours.extend(colours)
         while self._colours and self._colours[0].pts in self._alphas:
             packet = self._colours.popleft()
@@ -85,10 +78,8 @@ class AlphaEncoder:
 def check_alpha(file: Path, path: Path, first: Pixels) -> None:
     """Check the alpha of a file, since some FFmpeg builds drop VP9's alpha silently.
 
-    Args:
-        file: The complete file, under its temporary name.
-        path: The output's name, for errors.
-        first: The first frame that was written, (H, W, 4), 8 bits.
+    `file` is complete under its temporary name, and errors call it `path`. The first
+    frame that was written is (H, W, 4), 8 bits.
 
     Raises:
         OutputError: If the alpha of the first frame is lost or differs.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
@@ -18,17 +18,18 @@ from av.container import OutputContainer
 
 from rematte.errors import OutputError
 from rematte.video import matroska
+from rematte.video.base_writer import Writer
 from rematte.video.clock import Clock
-from rematte.video.codecs import is_nvenc, opens
+from rematte.video.codecs import PICTURE_ONLY, is_nvenc, opens
 from rematte.video.colour import from_rgb, yuv_colour
 from rematte.video.concat import Timing
 from rematte.video.edge_colours import extend_colours
 from rematte.video.encoding import Encoding
 from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
 from rematte.video.gif_palette import Palette
-from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
+from rematte.video.notes import add_note, left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
-from rematte.video.output_paths import as_output_error, real_path, temporary_path
+from rematte.video.output_paths import as_output_error
 from rematte.video.packing import half_size, pack, packed_size
 from rematte.video.parallel_rows import run_beside
 from rematte.video.passthrough import SideStreams
@@ -38,53 +39,28 @@ from rematte.video.vp9_alpha import AlphaEncoder, check_alpha
 # Frames of more pixels, about from 4K on, spare the memory of x264.
 _LARGE = 6_000_000
 
-
-class Writer(Protocol):
-    """The methods shared by `FileWriter` and `ImageWriter`."""
-
-    path: Path
-    temporary: Path
-    notes: list[str]
-
-    def write(self, frame: Frame) -> None:
-        """Append a frame."""
-
-    def complete(self, end: Fraction | None = None) -> None:
-        """Complete the file under its temporary name."""
-
-    def publish(self) -> None:
-        """Rename the complete file to its final name."""
-
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file and rename it to its final name."""
-
-    def keep_partial(self) -> Path | None:
-        """Complete the frames so far, under a name with ".partial" in it."""
-
-    def discard(self) -> None:
-        """Remove everything that was written."""
+# The index comes first, so that players start before they have the whole file.
+_FAST_START = {"movflags": "+faststart"}
+_CONTAINER_OPTIONS = {
+    ".mp4": _FAST_START,
+    ".m4v": _FAST_START,
+    ".mov": _FAST_START,
+    # Else the priming of copied sound would delay the picture.
+    ".mkv": {"avoid_negative_ts": "disabled"},
+    ".gif": {"loop": "0"},
+    ".webp": {"loop": "0"},
+    ".apng": {"plays": "0"},
+}
 
 
-class FileWriter:
+class FileWriter(Writer):
     """Encodes frames into a container, together with the source's other tracks.
 
-    Args:
-        path: The output.
-        info: Size, rate, time base and colour of the frames.
-        encoding: From `encoding.choose`.
-        source: A file to copy sound, subtitles, chapters and tags from, or None.
-        start: Time in the source [s] that is 0 in the output.
-        end: Time in the source [s] at which the sound is cut, or None.
-        sound: Whether to copy the sound.
-        like: The first of several segments that are joined with `append`; then nothing
-            is encoded.
-        limits: Limits of size for `source`.
-        clock: The reader's clock, if the frames have other times than the file states.
-
-    Attributes:
-        path: The output as given.
-        temporary: The hidden file that is written until it is complete.
-        notes: Sentences on what differs from the source.
+    Sound, subtitles, chapters and tags are copied from the file `source`, if there is
+    one. Its time `start` [s] is 0 in the output, and its sound is cut at `end` [s].
+    `clock` is the reader's, if the frames have other times than that file states.
+    `like` is the first of several segments that are joined with `append`; then nothing
+    is encoded.
 
     Raises:
         OutputError: If the file cannot be created or written.
@@ -103,8 +79,7 @@ class FileWriter:
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock | None = None,
     ) -> None:
-        self.path = path
-        self.notes: list[str] = [*encoding.notes]
+        super().__init__(path, encoding)
         self._info, self._encoding = info, encoding
         self._start = start
         self._joins = like is not None
@@ -117,20 +92,19 @@ class FileWriter:
         self._palette: Palette | None = None
         self._alpha: AlphaEncoder | None = None
         self._tracks: SideStreams | None = None
-        self.temporary = temporary_path(path)
         with as_output_error(path):
             self._container: OutputContainer = open_output(
                 self.temporary,
                 # FFmpeg's own format for .m4v takes fewer codecs.
                 "mp4" if path.suffix.lower() == ".m4v" else None,
-                _container_options(path),
+                _CONTAINER_OPTIONS.get(path.suffix.lower()),
             )
         try:
             self._stream = self._add_stream()
             self._keep_aspect()
             if like is not None:
                 self._take_header(like)
-            if path.suffix.lower() in _PICTURE_ONLY:
+            if path.suffix.lower() in PICTURE_ONLY:
                 self.notes += left_out_tracks(info, path)
             elif source is not None:
                 self._tracks = SideStreams(
@@ -247,7 +221,7 @@ class FileWriter:
         if kind in ("matroska", "webm", "nut"):
             why = ""
         if why:
-            self.notes.append(lost_timecode(timecode, self.path.suffix, why))
+            self.notes += lost_timecode(self._info, self.path, why)
         else:
             self._stream.metadata["timecode"] = str(timecode.at(first))
 
@@ -258,7 +232,7 @@ class FileWriter:
         if aspect != 1 and kind in ("matroska", "webm"):
             self._stream.metadata["title"] = matroska.PLACEHOLDER
         elif aspect != 1 and kind in ("webp", "nut"):
-            self.notes.append(lost_aspect(aspect, self.path.suffix))
+            self.notes += lost_aspect(self._info, self.path)
 
     def _set_aspect(self) -> None:
         """Write the shape of pixels into a complete Matroska or WebM file."""
@@ -266,7 +240,7 @@ class FileWriter:
         if stream.metadata.get("title") == matroska.PLACEHOLDER:
             width = max(1, round(stream.width * aspect))
             if not matroska.set_display_size(self.temporary, width, stream.height):
-                self.notes.append(lost_aspect(aspect, self.path.suffix))
+                self.notes += lost_aspect(self._info, self.path)
 
     def _timescale(self) -> str:
         """The unit of all streams' start times, which are else rounded to 1/1000 s.
@@ -280,10 +254,7 @@ class FileWriter:
         return str(common if fits else self._stream.time_base.denominator)
 
     def write(self, frame: Frame) -> None:
-        """Append a frame.
-
-        Args:
-            frame: The next frame, as large as `info` says.
+        """Append a frame, as large as `info` says.
 
         Raises:
             ValueError: If the size differs.
@@ -317,21 +288,19 @@ class FileWriter:
         if self._last is not None and ticks <= self._last:
             ticks = self._last + 1
             unit = self._stream.codec_context.time_base
-            note = f"slower than the source: no more than {1 / unit} frames a second"
-            if note not in self.notes:
-                self.notes.append(note)
+            add_note(
+                self.notes,
+                f"slower than the source: no more than {1 / unit} frames a second",
+            )
         self._last = ticks
         return ticks
 
     def append(self, segment: Path, frames: Sequence[Frame], depth: int = 0) -> None:
         """Append a segment that is encoded already, by copying its packets.
 
-        Args:
-            segment: A file written with the same settings as `like`; it starts with a
-                key frame.
-            frames: Its frames in order of display, for their exact times; the pixels
-                are not used.
-            depth: The largest `concat.reorder_depth` of all segments.
+        It was written with the same settings as `like`, and starts with a key frame.
+        Its frames come in order of display, for their exact times; their pixels are not
+        used. `depth` is the largest `concat.reorder_depth` of all segments.
 
         Raises:
             OutputError: If the segment has another number of frames, or the disk is
@@ -407,31 +376,8 @@ class FileWriter:
         self._set_aspect()
         self._completed = True
 
-    def finish(self, end: Fraction | None = None) -> None:
-        """Complete the file, check it and rename it; `complete` has the arguments."""
-        self.complete(end)
-        self.publish()
-
-    def publish(self) -> None:
-        """Rename the complete file to its final name.
-
-        Raises:
-            OutputError: If it cannot be renamed.
-        """
-        with as_output_error(self.path):
-            self.temporary.replace(real_path(self.path))
-
     def complete(self, end: Fraction | None = None) -> None:
-        """Complete and check the file under its temporary name.
-
-        So either all files of a conversion get their names or none does.
-
-        Args:
-            end: Time in the source [s] at which the sound is cut, or None.
-
-        Raises:
-            OutputError: If it cannot be completed, or has lost its transparency.
-        """
+        """Complete the file, and check that it is still transparent; see `Writer`."""
         with as_output_error(self.path):
             if not self._frames:
                 raise OutputError(f"{self.path}: no frames were given to write")
@@ -440,16 +386,11 @@ class FileWriter:
                 check_alpha(self.temporary, self.path, self._first)
 
     def keep_partial(self) -> Path | None:
-        """Complete the frames so far under a name with ".partial" in it.
-
-        Returns:
-            The file, or None if there is no frame.
-        """
+        """Complete the frames so far; see `Writer`."""
         if not self._frames or not self.temporary.exists():  # no frame, or published
             self.discard()
             return None
-        name = f"{self.path.stem}.partial{self.path.suffix}"
-        target = real_path(self.path).with_name(name)
+        target = self._partial_path()
         with as_output_error(target):
             last = max(self._durations, default=None)
             base = self._stream.codec_context.time_base
@@ -464,18 +405,3 @@ class FileWriter:
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
         self.temporary.unlink(missing_ok=True)
-
-
-_PICTURE_ONLY = (".gif", ".webp", ".apng")
-
-
-def _container_options(path: Path) -> dict[str, str]:
-    if path.suffix.lower() in (".mp4", ".m4v", ".mov"):
-        # The index comes first, so that players start before they have the whole file.
-        return {"movflags": "+faststart"}
-    if path.suffix.lower() == ".mkv":
-        # Else the priming of copied sound would delay the picture.
-        return {"avoid_negative_ts": "disabled"}
-    if path.suffix.lower() in (".gif", ".webp"):
-        return {"loop": "0"}
-    return {"plays": "0"} if path.suffix.lower() == ".apng" else {}

@@ -7,25 +7,18 @@ Source:
     ITU-T H.273, equations of MatrixCoefficients.
 """
 
-from typing import Any
-
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from rematte.video.frame import RANGE_FULL, Colour, Pixels
 from rematte.video.parallel_rows import kernels, run_rows
+from rematte.video.pixels import plane_values, views
 
 # Luma weights of red and blue by the code point of the matrix.
 _WEIGHTS = {
-    1: (0.2126, 0.0722),
-    4: (0.30, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-    10: (0.2627, 0.0593),
-}
+    1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114),
+    7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593),
+}  # fmt: skip
 
 
 def can_convert(pixel_format: str, colour: Colour) -> bool:
@@ -33,14 +26,9 @@ def can_convert(pixel_format: str, colour: Colour) -> bool:
     return pixel_format in ("yuv420p", "yuvj420p") and colour.matrix in _WEIGHTS
 
 
-def views(frame: av.VideoFrame, kind: Any = np.uint8) -> list[NDArray[Any]]:
-    """Views of a frame's planes; `kind` is the type of a value."""
-    return [_rows(plane, kind)[: plane.height, : plane.width] for plane in frame.planes]
-
-
-# Formats of hardware decoders: the planar format with the same values, their type, and
-# the number of bits that they are shifted up.
-_PAIRED = {"nv12": ("yuv420p", np.uint8, 0), "p010le": ("yuv420p10le", np.uint16, 6)}
+# Formats of hardware decoders: the planar format with the same values, and the number
+# of bits that they are shifted up.
+_PAIRED = {"nv12": ("yuv420p", 0), "p010le": ("yuv420p10le", 6)}
 
 
 def to_planar(frame: av.VideoFrame) -> av.VideoFrame:
@@ -50,20 +38,13 @@ def to_planar(frame: av.VideoFrame) -> av.VideoFrame:
     """
     if frame.format.name not in _PAIRED:
         return frame
-    name, kind, shift = _PAIRED[frame.format.name]
+    name, shift = _PAIRED[frame.format.name]
     made = av.VideoFrame(frame.width, frame.height, name)
-    luma, pairs = (_rows(plane, kind) for plane in frame.planes)
+    luma, pairs = plane_values(frame, 0), plane_values(frame, 1)
     given = luma, pairs[:, ::2], pairs[:, 1::2]
-    for plane, values in zip(views(made, kind), given, strict=True):
+    for plane, values in zip(views(made), given, strict=True):
         plane[:] = values[: len(plane), : plane.shape[1]] >> shift
     return made
-
-
-def _rows(plane: Any, kind: Any) -> NDArray[Any]:
-    """A view of a plane with its padding beyond the width."""
-    return np.frombuffer(plane, kind).reshape(
-        -1, plane.line_size // np.dtype(kind).itemsize
-    )
 
 
 def _luma(colour: Colour) -> tuple[int, int, int]:

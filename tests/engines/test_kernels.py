@@ -18,8 +18,9 @@ from rematte.engines.kernels.guided_filter import render, shrink
 from rematte.video.edge_colours import extend_colours
 from rematte.video.frame import SDR, TRANSFER_HLG, Colour
 from rematte.video.parallel_rows import kernels
-from rematte.video.tone import Conversion, Restoration
-from rematte.video.yuv420 import from_rgb, to_rgb, views
+from rematte.video.pixels import views
+from rematte.video.tone import Restoration, ToneConversion
+from rematte.video.yuv420 import from_rgb, to_rgb
 
 SETS = ("baseline", "avx2", "avx512")
 HLG = Colour(9, 1, primaries=9, transfer=TRANSFER_HLG)
@@ -58,8 +59,8 @@ def results(height: int, width: int) -> Iterator[NDArray[Any]]:
     yield from map(np.copy, views(frame))
     yield to_rgb(frame, SDR)
     yield extend_colours(np.dstack([picture, own]))
-    yield Conversion(HLG, SDR)(deep)
-    yield Conversion(SDR, HLG)(picture)
+    yield ToneConversion(HLG, SDR)(deep)
+    yield ToneConversion(SDR, HLG)(picture)
     yield Restoration(HLG)(picture, deep, deep[:, ::-1].copy())
 
 

@@ -27,6 +27,7 @@ from rematte.errors import OutputError
 from rematte.video import codecs as formats
 from rematte.video import matroska
 from rematte.video.avif_writer import AvifWriter
+from rematte.video.base_writer import Writer
 from rematte.video.codecs import is_nvenc, opens
 from rematte.video.encoding import Encoding, choose
 from rematte.video.frame import Colour, Frame, VideoInfo
@@ -34,7 +35,7 @@ from rematte.video.image_writer import ImageWriter
 from rematte.video.output_paths import check_target, replaced_images
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
-from rematte.video.writer import FileWriter, Writer
+from rematte.video.writer import FileWriter
 
 NTSC_FILM = Fraction(24000, 1001)
 MILLISECOND = Fraction(1, 1000)
