@@ -34,7 +34,10 @@ Bytes = NDArray[np.uint8]
 
 
 class Person(NamedTuple):
-    """A cut-out (4, h, w), premultiplied, with its centre, feet and scale by frame."""
+    """A cut-out, premultiplied, with its centre, feet and scale by frame.
+
+    It is one picture (4, h, w), or one for each frame (T, 4, h, w).
+    """
 
     cut: Tensor
     path: Floats
@@ -179,13 +182,14 @@ def draw(
 def put(person: Person, at: int, canvas: Tensor, labels: Tensor, label: int) -> None:
     """Lay a person over a canvas (4, H, W), and their label where they hide others."""
     x, y, scale = person.path[at]
-    h, w = person.cut.shape[1:]
+    picture = person.cut if person.cut.dim() == 3 else person.cut[at]
+    h, w = picture.shape[1:]
     # The scale leaves the feet where they are.
     corner = np.array([x - w / 2, y - scale * h / 2 - h / 2])
     left, top = np.floor(corner).astype(int)
     dx, dy = corner % 1
     back = np.array([[1, 0, -dx / h], [0, 1, -dy / h], [0, 0, scale]]) / scale
-    cut = warp(person.cut[None], back[None], (h, w), "height", "zeros")[0].clamp(0, 1)
+    cut = warp(picture[None], back[None], (h, w), "height", "zeros")[0].clamp(0, 1)
     up, before = max(0, -top), max(0, -left)
     low, right = min(h, canvas.shape[1] - top), min(w, canvas.shape[2] - left)
     if low > up and right > before:
