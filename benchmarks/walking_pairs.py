@@ -45,9 +45,9 @@ NEAR = 8  # columns between people who touch
 # Clips of one person, who does not touch the sides, from the left and from the right;
 # how tall each becomes, as a share of the frame's height; and the room.
 FILMED = (
-    ("signer_book.mkv", 0.8, "signer_eat.mkv", 0.85),
-    ("signer_want.mkv", 0.7, "squats_portrait.mp4", 0.9),
-    ("squats_portrait.mp4", 0.85, "signer_hungry.mkv", 0.75),
+    ("signer_again.mkv", 0.8, "signer_eat.mkv", 0.85),
+    ("signer_hungry.mkv", 0.7, "squats_portrait.mp4", 0.9),
+    ("squats_portrait.mp4", 0.85, "signer_again.mkv", 0.75),
 )
 ROOM = "lobby_one_by_one.mp4"  # empty at first
 

@@ -52,9 +52,9 @@ def _bundled(name: str, digest: str) -> Graph:
 
 ALL_BUNDLED = (
     _bundled(
-        DEFAULT, "9027a39da47d018353951345051ef25d939204029fa7264b203f864e9ffb6195"
+        DEFAULT, "d03ffdf5ab7927a4a63bdee7f9e3950a6beafad0c66c40325ded55222c108da4"
     ),
-    _bundled(FAST, "77c3bbaa8c0de2eae68b524d456d485cdbc9dd40e6281f53d3a49e9ba9489391"),
+    _bundled(FAST, "e9f2e0ba031734b968fe05ef2a5efb164e6f5e6d4b2111268b718708a2cedca9"),
 )
 BUNDLED = ALL_BUNDLED[0]
 
