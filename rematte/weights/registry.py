@@ -72,9 +72,9 @@ WEIGHTS = {
             "RobustVideoMatting (GPL-3.0); see docs/model_card.md"
         ),
         quality=(
-            "measured; against keyed truth, 8 clips of one man, held out: MAD 3.35e-3, "
-            "Grad 1.10, dtSSD 2.61e-2 (its teacher: 3.40e-3, 1.15, 2.65e-2); against "
-            "its teacher, 13 clips: MAD 2.1e-3, 1.2e-3 over five that no training saw"
+            "measured; against keyed truth, 8 clips of one man, held out: MAD 3.30e-3, "
+            "Grad 1.11, dtSSD 2.60e-2 (its teacher: 3.40e-3, 1.15, 2.65e-2); against "
+            "its teacher, 13 clips: MAD 6.0e-3, 1.2e-3 over five that no training saw"
         ),
     ),
     FAST: Weights(
@@ -92,8 +92,8 @@ WEIGHTS = {
         ),
         quality=(
             "measured; half of the arithmetic of rematte-mobilenetv3, from which its "
-            "alpha differs by 5.0e-3 on 13 clips; against keyed truth, 2 clips of one "
-            "man, held out: MAD 3.10e-3 (rematte-mobilenetv3: 2.83e-3)"
+            "alpha differs by 3.7e-3 on 13 clips; against keyed truth, 2 clips of one "
+            "man, held out: MAD 2.90e-3 (rematte-mobilenetv3: 2.90e-3)"
         ),
         shares=DEFAULT,
     ),

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ from rematte.engines.module import ModuleEngine
 from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
 from rematte.engines.runtimes import import_openvino
 from rematte.errors import WeightsError
+from rematte.export.verify import CLIP
 from rematte.matting.loop import Memory, matte, run
 from rematte.matting.matte import Matted
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
+from rematte.video.pixels import resize
+from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
 
 *NAMES, _ = choose.CPU_ENGINES  # the last is what they are compared with
@@ -42,9 +47,10 @@ def model() -> MattingNetwork:
 
 @pytest.fixture
 def frames() -> list[Frame]:
-    step = Fraction(1, 25)
-    shown = colours(6, (97, 70))
-    return [Frame(pixels, index * step, step) for index, pixels in enumerate(shown)]
+    """A small copy of somebody who moves."""
+    with VideoReader(CLIP) as reader:
+        shown = list(islice(reader, 6))
+    return [replace(each, pixels=resize(each.pixels, 97, 70)) for each in shown]
 
 
 def alpha_of(matted: Matted) -> NDArray[np.float32]:
@@ -61,8 +67,7 @@ def test_every_engine_equals_the_network(
     engine = choose_engine(model, engine=name)
     found = list(run(engine, frames, downsample_ratio=ratio))
     assert len(found) == len(true)
-    # The decoder in bfloat16, where the processor can. Drawn frames without people are
-    # the worst case; on footage the mean is 0.02 levels of 255 (docs/performance.md).
+    # The decoder in bfloat16, where the processor can.
     loose = name == "openvino"
     for mine, theirs in zip(found, true, strict=True):
         off = np.abs(alpha_of(mine) - alpha_of(theirs))
