@@ -47,7 +47,7 @@ def make_engine(
     report: Callable[[str], object] = warnings.warn,
     chunk: int | str = 1,
 ) -> Engine:
-    """Make the engine that the options name; `choose_engine` has the arguments."""
+    """Make the engine that the options name; the arguments are `choose_engine`'s."""
     return choose_engine(
         model, engine=options.engine, device=options.device, dtype=options.dtype,
         chunk=chunk, report=report,

@@ -207,7 +207,9 @@ def _stems(folder: Path, unused: list[str]) -> dict[str, Media]:
 def _entries(folder: Path, unused: list[str]) -> list[Item]:
     """Index the images, videos and folders of frames in a folder."""
     members: dict[str, Blob] = {}
-    for path in sorted(folder.glob("[!.]*")):
+    # `glob` would find nothing in a folder that cannot be read.
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in sorted(shown):
         frames = list(filter(_is_image, path.iterdir())) if path.is_dir() else [path]
         if not frames:
             unused.append(f"{path}: no images in it")

@@ -3,8 +3,6 @@
 Masks and teachers are smooth where hair has strands. Drawn strands, thinner than a
 pixel, teach a network what they look like: each has a path, a width, a transparency and
 a colour of its own, taken from the head's.
-
-Knows no files.
 """
 
 import numpy as np

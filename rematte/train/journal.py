@@ -6,16 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rematte.video.output_paths import as_output_error
+from rematte.errors import OutputError
 
 LOG = "log.jsonl"
 
 
 class Journal:
-    """The log of a run in the folder `out`, which is made; None writes nothing.
+    """The log of a run.
 
-    With `progress`, stderr gets a bar if it is a terminal, and lines if not. An
-    `OutputError` says that something cannot be written.
+    Args:
+        out: Folder of the run, which is made; None writes nothing.
+        progress: Whether to write to stderr: a bar on a terminal, lines elsewhere.
+
+    Raises:
+        OutputError: If the folder cannot be made.
     """
 
     def __init__(self, out: Path | None, progress: bool) -> None:
@@ -24,8 +28,10 @@ class Journal:
         self._board: Any = None
         if out is None:
             return
-        with as_output_error(out):
+        try:
             out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"run.out {out}: {error}; set another folder") from error
         with suppress(ImportError):  # the extra may not be installed
             from torch.utils.tensorboard import SummaryWriter
 
@@ -37,12 +43,15 @@ class Journal:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Add a line to the log."""
+        """Add a line to the log; an `OutputError` if it cannot be written."""
         if self.out is None:
             return
         path = self.out / LOG
-        with as_output_error(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OutputError(f"run.out {path}: {error}") from error
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
         if shown and not self.bar:  # `note` shows it if anything is to be shown
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -93,8 +93,8 @@ class Passes(nn.Module):
     def prepare(self, sample: Sample, rng: Generator) -> Sample | None:
         """Compute the maps that a phase of one of the kinds in `PREPARED` learns from.
 
-        `sample` is a batch, of one in phases of crops, whose places `rng` draws. The
-        result is None if the sample has nothing to teach.
+        `sample` is a batch; in phases of crops it has one clip, and `rng` draws the
+        places. The result is None if the sample has nothing to teach.
         """
         examples, _ = PREPARED[self.phase.kind]
         return examples(self.network, self.teacher, sample, self.phase, rng)

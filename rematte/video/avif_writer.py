@@ -46,7 +46,7 @@ class AvifWriter(Writer):
         self._spare.write(frame)
 
     def complete(self, end: Fraction | None = None) -> None:
-        """Encode all frames; see `Writer`."""
+        """Encode all frames."""
         frames = self._spare.frames
         if not frames:
             raise OutputError(f"{self.path}: no frames were given to write")
@@ -74,7 +74,7 @@ class AvifWriter(Writer):
         return np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
 
     def keep_partial(self) -> Path | None:
-        """Encode the frames so far; see `Writer`."""
+        """Encode the frames so far."""
         if not self._spare.frames:
             self.discard()
             return None

@@ -53,7 +53,7 @@ class Writer(ABC):
             self.temporary.replace(real_path(self.path))
 
     def finish(self, end: Fraction | None = None) -> None:
-        """Complete the output and rename it; `complete` has the arguments."""
+        """Complete the output and rename it; the arguments are those of `complete`."""
         self.complete(end)
         self.publish()
 

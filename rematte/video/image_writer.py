@@ -133,7 +133,7 @@ class ImageWriter(Writer):
         self._threads.shutdown()
 
     def publish(self) -> None:
-        """Move the images to their final names; see `Writer`."""
+        """Move the images to their final names."""
         with as_output_error(self.path):
             self._note_others()
         self._move(self._folder)
@@ -171,7 +171,7 @@ class ImageWriter(Writer):
             self.temporary.rmdir()
 
     def keep_partial(self) -> Path | None:
-        """Move the images so far to a folder; see `Writer`."""
+        """Move the images so far to a folder."""
         self.complete()
         if not self._count or not self.temporary.exists():  # no image yet, or published
             self.discard()

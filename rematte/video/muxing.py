@@ -235,7 +235,7 @@ class Encoded(_Track):
         return cls(output, template, encoder, rate, layout)
 
     def write(self, packet: Any, shift: Fraction) -> None:
-        """Write a packet of the source; `Copied.write` has the arguments."""
+        """Write a packet of the source; the arguments are those of `Copied.write`."""
         encoded: list[Any] = []
         try:
             if packet.is_corrupt:

@@ -159,7 +159,7 @@ class LimitedWriter(Writer):
         return ", ".join(parts)
 
     def keep_partial(self) -> Path | None:
-        """Keep what the first pass has encoded; see `Writer`."""
+        """Keep what the first pass has encoded."""
         self._spare.drop()
         return self._writer.keep_partial()
 

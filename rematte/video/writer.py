@@ -377,7 +377,7 @@ class FileWriter(Writer):
         self._completed = True
 
     def complete(self, end: Fraction | None = None) -> None:
-        """Complete the file, and check that it is still transparent; see `Writer`."""
+        """Complete the file, and check that it is still transparent."""
         with as_output_error(self.path):
             if not self._frames:
                 raise OutputError(f"{self.path}: no frames were given to write")
@@ -386,7 +386,7 @@ class FileWriter(Writer):
                 check_alpha(self.temporary, self.path, self._first)
 
     def keep_partial(self) -> Path | None:
-        """Complete the frames so far; see `Writer`."""
+        """Complete the frames so far."""
         if not self._frames or not self.temporary.exists():  # no frame, or published
             self.discard()
             return None

@@ -53,6 +53,14 @@ def frames() -> list[Frame]:
     return [replace(each, pixels=resize(each.pixels, 97, 70)) for each in shown]
 
 
+@pytest.fixture
+def drawn() -> list[Frame]:
+    """Frames without people."""
+    step = Fraction(1, 25)
+    shown = colours(6, (97, 70))
+    return [Frame(pixels, index * step, step) for index, pixels in enumerate(shown)]
+
+
 def alpha_of(matted: Matted) -> NDArray[np.float32]:
     """Alpha (H, W, 1) in [0, 1]."""
     return matted.pixels("alpha", True) / np.float32(65535)
@@ -61,11 +69,13 @@ def alpha_of(matted: Matted) -> NDArray[np.float32]:
 @pytest.mark.parametrize("ratio", [1.0, 0.5])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_engine_equals_the_network(
-    name: str, ratio: float, model: MattingNetwork, frames: list[Frame]
-) -> None:
-    true = list(matte(model, frames, downsample_ratio=ratio))
+    name: str, ratio: float, model: MattingNetwork, frames: list[Frame],
+    drawn: list[Frame],
+) -> None:  # fmt: skip
+    shown = frames + drawn
+    true = list(matte(model, shown, downsample_ratio=ratio))
     engine = choose_engine(model, engine=name)
-    found = list(run(engine, frames, downsample_ratio=ratio))
+    found = list(run(engine, shown, downsample_ratio=ratio))
     assert len(found) == len(true)
     # The decoder in bfloat16, where the processor can.
     loose = name == "openvino"

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from itertools import pairwise
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -143,16 +144,17 @@ def test_shrunk_people_stay_on_the_lower_edge() -> None:
     assert rows[:46].max() < 0.1
 
 
-def test_people_far_away_are_smaller() -> None:
-    areas = [
-        float(
-            place(
-                *layers(), SIZE, replace(NO_AUGMENT, motion=1, far=far), rng(3)
-            ).pha.sum()
-        )
-        for far in (0, 1)
-    ]
-    assert areas[1] < areas[0]
+def test_people_far_away_are_smaller_and_stand_anywhere() -> None:
+    fgr, pha, bgr = layers()
+    whole = Layers(fgr, torch.ones_like(pha), bgr)
+    drawn = {}
+    for far in (0.0, 1.0):
+        how = replace(NO_AUGMENT, motion=1e-9, far=far)
+        drawn[far] = [place(*whole, SIZE, how, rng(seed)).pha for seed in range(30)]
+    areas = [fmean(float(pha.mean()) for pha in drawn[far]) for far in (0.0, 1.0)]
+    assert areas[1] < 0.9 * areas[0]
+    assert all(pha[:, :, -2].max() > 0.5 for pha in drawn[0.0])
+    assert not all(pha[:, :, -2].max() > 0.5 for pha in drawn[1.0])
 
 
 def test_who_is_in_front_hides_who_is_behind() -> None:

@@ -184,6 +184,23 @@ def test_crisp_composites_have_exact_alpha(found: Index) -> None:
     assert inside.abs().max() < 1e-6
 
 
+def test_hair_and_groups_have_exact_alpha(found: Index) -> None:
+    makes = []
+    for share in (0.0, 1.0):
+        how = dataclasses.replace(NO_AUGMENT, hair=share, group=share)
+        phase = phase_of("edges", truth=1.0, frames=(2, 2), augment=how)
+        batches = Batches(found, phase, Augment(), (0,), 0)
+        makes.append([batches.make(step)["edges"] for step in range(4)])
+    for plain, grouped in zip(*makes, strict=True):
+        fgr, pha, src = (grouped[name] for name in ("fgr", "pha", "src"))
+        assert pha.shape == plain["pha"].shape
+        assert 0 <= pha.min() < pha.max() <= 1
+        inside = (src - fgr)[(pha == 1).expand_as(fgr)]
+        assert inside.abs().max() < 1e-6
+    areas = [sum(float(each["pha"].mean()) for each in made) for made in makes]
+    assert areas[1] > areas[0]  # more people
+
+
 # Edges
 
 

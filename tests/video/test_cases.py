@@ -1,7 +1,10 @@
 """Files as cameras, phones, recorders and editors write them, with their right values.
 
 `shared/cases/make_inputs.sh` makes the inputs with the ffmpeg program; what is right
-for each stands in XX"""
+for each stands in the README beside it. Every case is converted in one run and in
+segments, and with several workers where it could differ; some are converted in a batch
+and as the page does it, and all of them where `REMATTE_ALL_CASES` is set.
+"""
 
 import os
 import shutil
