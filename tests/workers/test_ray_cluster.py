@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ import torch
 import yaml
 from conftest import Run, make_clip, noise
 from fakes import Fake, colours, decode, names, sound, times
+from ray_models import Deadly, deadly, fakes, short_segments, with_environment
 
 from rematte.cli.app import build_parser
 from rematte.options import Options
@@ -38,11 +40,10 @@ OPTIONS = Options(downsample_ratio=1, device="cpu")
 # and come back to it.
 TOKEN = uuid4().hex
 
-try:
-    import ray
-except ModuleNotFoundError:
+# Imported where it runs: every process that shares the tests reads this file.
+if find_spec("ray") is None:
     if os.environ.get("REMATTE_REQUIRE_RAY"):
-        raise
+        raise ModuleNotFoundError("REMATTE_REQUIRE_RAY is set, but Ray is missing")
     pytest.skip("Ray is not installed (extra: ray)", allow_module_level=True)
 
 
@@ -57,6 +58,8 @@ def _own_token() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def running(_own_token: None) -> Iterator[None]:
     """Ray on this machine, once for all tests."""
+    import ray
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Workers import the networks of the tests.
@@ -79,10 +82,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "clips/bad.mp4").write_text("no video")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def fakes(device: torch.device) -> Fake:
-    return Fake()
 
 
 def test_example_files_say_what_is_needed() -> None:
@@ -108,34 +107,6 @@ def test_example_files_say_what_is_needed() -> None:
         assert {"name", "image", "resources", "envFrom"} <= set(container)
     options = build_parser().parse_args(job["spec"]["entrypoint"].split()[1:])
     assert (options.ray, options.jobs) == ("auto", group["maxReplicas"])
-
-
-class Deadly(Fake):
-    """Kills its process at the third frame of clips.
-
-    Args:
-        tally: A file that gets a line for each frame.
-        times: The clips' widths [pixels], and how often each kills in all.
-    """
-
-    def __init__(self, tally: Path, times: dict[int, int]) -> None:
-        super().__init__()
-        self.tally, self.times = tally, times
-
-    def forward(self, src, *rest):  # type: ignore[no-untyped-def]
-        width = src.shape[-1]
-        with self.tally.open("a") as file:
-            file.write(f"{os.getpid()} {width}\n")
-        died = self.tally.with_suffix(f".died-{width}")
-        count = len(died.read_text()) if died.exists() else 0
-        if self.seen >= 2 and count < self.times.get(width, 0):
-            died.write_text("x" * (count + 1))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(src, *rest)
-
-
-def deadly(tally: Path, times: dict[int, int], device: torch.device) -> Deadly:
-    return Deadly(tally, times)
 
 
 def convert(
@@ -220,11 +191,6 @@ def test_segments_of_one_video_are_shared(
     assert names(place / "out") == {"wide.mkv"}
 
 
-def short_segments(tally: Path, times: dict[int, int], device: torch.device) -> Fake:
-    segments.LENGTH = 4
-    return Deadly(tally, times)
-
-
 def test_finished_segments_of_a_stopped_run_are_taken_over(
     place: Path, running: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,13 +272,6 @@ def test_object_storage_in_and_out(
     assert (place / "tally.died-80").read_text() == "x"
 
 
-def with_environment(
-    environment: dict[str, str], tally: Path, device: torch.device
-) -> Fake:
-    os.environ.update(environment)
-    return Deadly(tally, {80: 1})
-
-
 def test_the_command_runs_the_network(place: Path, running: None, run: Run) -> None:
     words = ["batch", "clips", "-o", "out", "--suffix", ".mkv", "--json", "--quiet"]
     more = ["--jobs", "1", "--worker-cpus", "1", "--device", "cpu", "--ray"]
@@ -360,7 +319,7 @@ def test_bad_words_are_one_line(
 def test_a_cluster_that_is_not_there(
     place: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     code, _, error = run("batch", "clips", "-o", "out", "--ray", "127.0.0.1:1")
     assert (code, len(error.splitlines())) == (1, 1)
     assert "no Ray cluster at 127.0.0.1:1 (" in error
@@ -386,7 +345,7 @@ def _not_there(self: object, *args: object) -> None:
 
 def test_ctrl_c_stops_all(place: Path) -> None:
     """In a process of its own, which starts Ray itself."""
-    make_clip(place / "clips/long.mp4", colours(8, (320, 240)) * 100)
+    make_clip(place / "clips/long.mp4", colours(8, (320, 240)) * 25)
     command = subprocess.Popen(
         [sys.executable, "-m", "rematte", "batch", "clips/long.mp4", "-o", "out",
          "--suffix", ".mkv", "--engine", "torch", "--ray"],

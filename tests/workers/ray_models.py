@@ -1,0 +1,54 @@
+"""Networks of the tests of Ray, in a module that its workers import quickly."""
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+from fakes import Fake
+
+from rematte.resume import plan as segments
+
+
+def fakes(device: torch.device) -> Fake:
+    return Fake()
+
+
+class Deadly(Fake):
+    """Kills its process at the third frame of clips.
+
+    Args:
+        tally: A file that gets a line for each frame.
+        times: The clips' widths [pixels], and how often each kills in all.
+    """
+
+    def __init__(self, tally: Path, times: dict[int, int]) -> None:
+        super().__init__()
+        self.tally, self.times = tally, times
+
+    def forward(self, src, *rest):  # type: ignore[no-untyped-def]
+        width = src.shape[-1]
+        with self.tally.open("a") as file:
+            file.write(f"{os.getpid()} {width}\n")
+        died = self.tally.with_suffix(f".died-{width}")
+        count = len(died.read_text()) if died.exists() else 0
+        if self.seen >= 2 and count < self.times.get(width, 0):
+            died.write_text("x" * (count + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(src, *rest)
+
+
+def deadly(tally: Path, times: dict[int, int], device: torch.device) -> Deadly:
+    return Deadly(tally, times)
+
+
+def short_segments(tally: Path, times: dict[int, int], device: torch.device) -> Fake:
+    segments.LENGTH = 4
+    return Deadly(tally, times)
+
+
+def with_environment(
+    environment: dict[str, str], tally: Path, device: torch.device
+) -> Fake:
+    os.environ.update(environment)
+    return Deadly(tally, {80: 1})
