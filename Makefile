@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 # How many processes share the tests, each with one thread: more would wait for each other.
 PROCESSES ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES)
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES)
 PAGES := tests/web $(wildcard tests/serve/test_*page.py)
 # The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
@@ -42,6 +42,8 @@ picture: demo
 
 ## Run every test but those of exports and other runtimes (test-exports) and of the
 ## browser (test-web). A process that has nothing left to do takes tests from the other.
+# Many of them wait: for servers, for Ray, for what is killed.
+test: PROCESSES = 3
 test: $(VENV)/ready
 	$(PYTEST) --dist worksteal --ignore=tests/export $(PAGES:%=--ignore=%)
 
