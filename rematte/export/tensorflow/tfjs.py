@@ -34,7 +34,8 @@ _SMALLEST_FLOAT16 = 16  # elements; smaller constants belong to the arithmetic
 
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write the file."""
-    traced = function(carried_over(network)).get_concrete_function()
+    carried = carried_over(network)  # a trace does not keep its variables alive
+    traced = function(carried).get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
     graph = frozen.graph.as_graph_def()
     # Nodes behind the outputs only wait for all variables to be read.
