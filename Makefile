@@ -41,7 +41,7 @@ picture: demo
 	$(RUN) tools/moving_picture.py demo/clip.mp4 demo/out/cutout.mov docs/images/demo.webp
 
 ## Run every test but those of exports and other runtimes (test-exports) and of the
-## browser (test-web). A process that has nothing left to do takes tests from the other.
+## browser (test-web). A process that has nothing left to do takes tests from another.
 # Many of them wait: for servers, for Ray, for what is killed.
 test: PROCESSES = 3
 test: $(VENV)/ready

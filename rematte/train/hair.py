@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+from rematte.train.augment import straight
+
 Floats = NDArray[np.float64]
 
 _HEIGHT = 448  # pixels; a smaller cut-out is enlarged to it, so that strands are fine
@@ -54,8 +56,7 @@ def add_hair(fgr: Tensor, pha: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
     both = both + behind * (1 - both[3:])
     both = over + both * (1 - over[3:])
     alpha = both[3:].clamp(0, 1)
-    colour = torch.where(alpha > 1e-4, both[:3] / alpha.clamp(min=1e-4), 0.0)
-    return colour.clamp(0, 1), alpha
+    return straight(both[:3], alpha), alpha
 
 
 def _find_head(inside: Tensor) -> tuple[float, float, float] | None:
