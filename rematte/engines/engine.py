@@ -30,7 +30,7 @@ class Engine(Protocol):
 
         Args:
             shape: Shape of the frames' pixels, (H, W, 3).
-            ratio: Size of the coarse pass in (0, 1], which leaves at least one pixel.
+            ratio: Size of the coarse pass in (0, 2], which leaves at least one pixel.
         """
 
     def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:

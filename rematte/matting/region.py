@@ -48,7 +48,7 @@ class Region:
         since: When it begins [s].
         windows: Where the network looks; empty for the whole frame.
         size: Height and width of each window [pixels].
-        ratio: Size of the coarse pass within a window, in (0, 1].
+        ratio: Size of the coarse pass within a window, in (0, 2].
         restart: Whether the recurrent state starts empty here, as after a cut.
         empty: Whether nobody is there: alpha is 0, and the network does not run.
     """

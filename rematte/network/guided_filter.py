@@ -41,7 +41,7 @@ def shrink(frames: Tensor, ratio: float) -> Tensor:
 
     Args:
         frames: (N, 3, H, W).
-        ratio: In (0, 1].
+        ratio: In (0, 2].
 
     Returns:
         (N, 3, h, w), h and w rounded down.

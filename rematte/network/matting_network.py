@@ -417,8 +417,8 @@ class MattingNetwork(nn.Module):
             r2: See `r1`.
             r3: See `r1`.
             r4: See `r1`.
-            downsample_ratio: Size of the coarse pass, in (0, 1]. At 1 the guided
-                filter is not used.
+            downsample_ratio: Size of the coarse pass, in (0, 2]. At 1 the guided
+                filter is not used. Above 1 the network sees small people enlarged.
             segmentation_pass: Give person logits at the downsampled size instead.
 
         Returns:
@@ -464,9 +464,9 @@ def check_source(src: Tensor, downsample_ratio: float) -> None:
             f"src must be floating point in [0, 1], got {src.dtype}; "
             "divide 8-bit frames by 255"
         )
-    if not 0 < downsample_ratio <= 1:
+    if not 0 < downsample_ratio <= 2:
         raise ValueError(
-            f"downsample_ratio must be in (0, 1], got {downsample_ratio}; "
+            f"downsample_ratio must be in (0, 2], got {downsample_ratio}; "
             "1 uses the frame as it is"
         )
     height, width = src.shape[-2], src.shape[-1]

@@ -195,8 +195,8 @@ void sample(Size begin, Size end, const In &pixels, const Out &out, float step) 
         const auto in =
             view<const decltype(p)>("pixels", pixels, {SOME, SOME, 3}, true);
         const auto to = view<float>("out", out, {ANY, ANY, 3}, true);
-        require(step >= 1, "step must be 1 or more");
-        require(step > 1 || (to.height == in.height && to.width == in.width),
+        require(step >= 0.5, "step must be 0.5 or more");
+        require(step != 1 || (to.height == in.height && to.width == in.width),
                 "out must be as large as pixels where step is 1");
         RUN(to.height, sample(some, in, to, step))
     });

@@ -29,6 +29,7 @@ from rematte.errors import WeightsError
 from rematte.export.verify import CLIP
 from rematte.matting.loop import Memory, matte, run
 from rematte.matting.matte import Matted
+from rematte.matting.region import Region, Regions, Window
 from rematte.network.matting_network import MattingNetwork
 from rematte.video.frame import Frame
 from rematte.video.pixels import resize
@@ -85,6 +86,22 @@ def test_every_engine_equals_the_network(
         assert off.mean() < (5e-3 if loose else 1e-5)
         colours = (each.pixels("foreground", True) / 65535 for each in (mine, theirs))
         assert np.abs(next(colours) - next(colours)).mean() < (1e-2 if loose else 2e-5)
+
+
+def test_engines_see_an_enlarged_window_alike(
+    model: MattingNetwork, frames: list[Frame]
+) -> None:
+    window = Window(10, 4, (10, 4, 58, 52))
+    region = Region(windows=(window,), size=(48, 48), ratio=1.5)
+    regions = Regions(frames[0].pixels.shape[:2], (region,))
+    true, found = (
+        list(run(engine, frames, regions=regions))
+        for engine in (ModuleEngine(model), choose_engine(model, engine="openvino"))
+    )
+    for mine, theirs in zip(found, true, strict=True):
+        off = np.abs(alpha_of(mine) - alpha_of(theirs))
+        assert off.max() < 0.1
+        assert off.mean() < 5e-3
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.5])

@@ -149,7 +149,7 @@ def u8(*shape: int) -> NDArray[np.uint8]:
      r"pixels has axes \(8, 8, 4\), and needs \(1 or more, 1 or more, 3\) of 8 bits"),
     ("sample", (0, 4, f32(8, 8, 3), f32(4, 4, 3), 2.0), "pixels must have unsigned"),
     ("sample", (0, 4, u8(8, 16, 3)[:, ::2], f32(4, 4, 3), 2.0), "pixels has gaps"),
-    ("sample", (0, 4, u8(8, 8, 3), f32(4, 4, 3), np.nan), "step must be 1 or more"),
+    ("sample", (0, 4, u8(8, 8, 3), f32(4, 4, 3), np.nan), "step must be 0.5 or more"),
     ("render", (0, 8, u8(8, 8, 3), f32(7, 2, 2), u8(1, 1, 3), u8(0, 0), u8(8, 8, 1), 0),
      "maps must be 8, or 4"),
     ("render", (0, 8, u8(8, 8, 3), f32(8, 2, 2), u8(1, 1, 3), u8(0, 0), u8(8, 8, 3), 3),

@@ -180,7 +180,7 @@ def test_states_of_another_size_are_refused(
         (torch.rand(3, 64, 64), 1.0, r"got \[3, 64, 64\].*src\[None\]"),
         (torch.rand(1, 4, 64, 64), 1.0, r"got \[1, 4, 64, 64\]"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 1.0, "divide 8-bit frames by 255"),
-        (torch.rand(1, 3, 64, 64), 1.5, r"must be in \(0, 1\], got 1.5"),
+        (torch.rand(1, 3, 64, 64), 2.5, r"must be in \(0, 2\], got 2.5"),
         (torch.rand(1, 3, 4, 64), 0.2, "leaves nothing of a frame of 64x4"),
     ],
 )

@@ -79,7 +79,7 @@ def shrink(pixels: Pixels, ratio: float) -> Floats:
 
     Args:
         pixels: (H, W, 3), 8 or 16 bits.
-        ratio: In (0, 1].
+        ratio: In (0, 2].
 
     Returns:
         (h, w, 3) in [0, 1].
