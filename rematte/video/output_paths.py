@@ -38,6 +38,10 @@ def check_target(path: Path, overwrite: bool) -> None:
             f"{path}: a pipe or a device, which only `rematte convert` takes; give a "
             "file"
         )
+    if is_sequence(path) and target == target.parent:
+        raise OutputError(
+            f"{path}: images need a folder of their own, within {target}; name one"
+        )
     folder = target if target.is_dir() else target.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: folder {folder} does not exist; create it first")

@@ -985,6 +985,12 @@ def test_images_need_a_folder(tmp_path: Path) -> None:
         check_target(tmp_path / "out", overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["", "frame%04d.png"])
+def test_images_do_not_go_straight_into_the_root(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="images need a folder of their own"):
+        check_target(Path(tmp_path.anchor) / name, overwrite=False)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.gif", "%04d.png"])
 def test_a_folder_that_takes_no_files(name: str) -> None:
     """/proc lets not even root create files; the writer must not rely on the check."""
