@@ -24,8 +24,8 @@ _MOST_WINDOWS = 3
 # longer side of a whole frame [pixels].
 _SIDES = (10, 12, 14, 16, 18, 20, 24, 28, 32, 36)
 _MOST_CELLS, _LONG_SIDE = 540, 512
-# The least side of a cell [pixels of the frame]: the network sees people who are tiny
-# enlarged by up to 1.6, and misses fewer of their hands and feet.
+# The least side of a cell [pixels of the frame]. Windows around tiny people are
+# enlarged by up to 1.6, since the network then misses fewer hands and feet.
 _LEAST_STEP = 10
 _STAY = 1.05  # how much coarser a window may be that stands still instead of moving
 _WORTH = 0.75  # windows must save a quarter of the frame's pixels

@@ -418,7 +418,7 @@ class MattingNetwork(nn.Module):
             r3: See `r1`.
             r4: See `r1`.
             downsample_ratio: Size of the coarse pass, in (0, 2]. At 1 the guided
-                filter is not used. Above 1 the network sees small people enlarged.
+                filter is not used. Above 1 frames are enlarged, for small people.
             segmentation_pass: Give person logits at the downsampled size instead.
 
         Returns:

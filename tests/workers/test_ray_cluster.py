@@ -348,7 +348,7 @@ def test_ctrl_c_stops_all(place: Path) -> None:
     make_clip(place / "clips/long.mp4", colours(8, (320, 240)) * 125)
     command = subprocess.Popen(
         [sys.executable, "-m", "rematte", "batch", "clips/long.mp4", "-o", "out",
-         # Where nobody is found the network may rest, and the end comes too soon.
+         # The network may rest where nobody is found, and the end would come too soon.
          "--suffix", ".mkv", "--engine", "torch", "--region", "full", "--ray"],
         # Ray has sockets, whose paths must be short.
         env=os.environ | {
