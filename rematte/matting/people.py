@@ -33,6 +33,7 @@ from rematte.video.pixels import Image, resize, with_depth
 
 _ALPHA = 0.15  # alpha above which a pixel belongs to somebody
 _LEAST = 6  # fewest pixels of a person [pixels of the small copy]
+_LIMB = 0.1  # largest area of a part that belongs to another one beside it, as a share
 REACH = 6  # how far weaker alpha may reach beyond them [pixels of the small copy]
 _KEEP = 0.9  # weight of the old histogram when a new one is averaged in
 _UNLIKE = 150  # from this difference on colours are not the same [levels of all three]
@@ -229,8 +230,15 @@ class People:
             elif who:
                 self._divide(inside, sorted(who), shades, unlike, labels)
         new = [inside for inside, who in zip(insides, owners, strict=True) if not who]
-        for inside in sorted(new, key=lambda each: float(np.nonzero(each)[1].mean())):
+        bodies = [_body_of(inside, parts) for inside in new]
+        for inside in sorted(
+            (each for each, body in zip(new, bodies, strict=True) if body is None),
+            key=lambda each: float(np.nonzero(each)[1].mean()),
+        ):
             self._recognise(inside, shades, labels)
+        for inside, body in zip(new, bodies, strict=True):
+            if body is not None:
+                labels[inside] = np.bincount(labels[body]).argmax()
         self._learn(labels, shades, small)
         self._labels = labels
         return labels
@@ -452,6 +460,13 @@ def _owners(before: Labels) -> set[int]:
     numbers, counts = np.unique(before[before > 0], return_counts=True)
     enough = max(1.0, min(_LEAST, 0.1 * before.size))
     return {int(n) for n, c in zip(numbers, counts, strict=True) if c >= enough}
+
+
+def _body_of(limb: NDArray[np.bool_], parts: Labels) -> NDArray[np.bool_] | None:
+    """Find the part that a much smaller one beside it, such as a foot, belongs to."""
+    beside = np.unique(parts[spread(limb.astype(np.int32), REACH) > 0])
+    body = max((parts == part for part in beside if part), key=np.count_nonzero)
+    return body if limb.sum() < _LIMB * body.sum() else None
 
 
 def mask_of(labels: Labels, number: int, size: tuple[int, int]) -> NDArray[np.float32]:

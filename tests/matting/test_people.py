@@ -117,6 +117,21 @@ def test_a_point_with_a_time_is_for_conversions() -> None:
         Person("20,30@1").alpha(matted)
 
 
+def test_a_foot_apart_from_the_first_frame_on_belongs_to_its_person(
+    tmp_path: Path,
+) -> None:
+    frames = [draw(20 + n, 100) for n in range(6)]
+    for n, frame in enumerate(frames):
+        frame[44:, : 40 + n] = 0
+        frame[47:50, 20 + n : 32 + n] = ORANGE
+    folder = save_images(tmp_path / "in", frames)
+    made, report = chosen(folder, "left")
+    assert not report.notes
+    assert all(made[n][48, 21 + n : 31 + n].all() for n in range(6))
+    other, _ = chosen(folder, 2)  # the foot has taken no number
+    assert all(each[14:50, 100:120].all() for each in other)
+
+
 def test_people_who_never_separate_are_noted(tmp_path: Path) -> None:
     """One leaves the picture while both touch, so that nothing tells who stays."""
     frames = [draw(min(140, 10 + 10 * n), 120) for n in range(16)]
