@@ -257,11 +257,13 @@ class Batches(Dataset[Batch | InputError]):
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step: the tensors of each pass."""
-        phase, index, count = self.phase, self.index, self.phase.batch
+        phase, index = self.phase, self.index
         masks: Sequence[Item] = index.masks
         rng = np.random.default_rng((*self.key, step))
-        # Examples of few sizes fill batches; see `Examples.draw`.
-        shape = _draw(rng, phase, _COARSE_GRID if phase.examples else _GRID)
+        # Examples are made one by one; those of few sizes fill the batches that are
+        # drawn of them, see `Examples.draw`.
+        count, grid = (1, _COARSE_GRID) if phase.examples else (phase.batch, _GRID)
+        shape = _draw(rng, phase, grid)
 
         def masked(rng: Generator, *rest: Any) -> Sample:
             return plain_sample(_pick(rng, masks), rng, *rest)

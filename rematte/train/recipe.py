@@ -71,7 +71,6 @@ class Rates:
     aspp: Rate = 0.0
     decoder: Rate = 0.0  # with both projections
     refiner: Rate = 0.0  # the deep guided filter
-    first: Rate = 1.0  # factor on the rate of the encoder's first convolution
 
 
 @dataclass(frozen=True)

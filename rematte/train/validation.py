@@ -1,6 +1,5 @@
 """Measures a network on pictures that it was not trained on."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from rematte.train.batches import Batches, Examples, missing
@@ -17,6 +15,7 @@ from rematte.train.extras import Sample
 from rematte.train.passes import PREPARED, Passes, grafted
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
 from rematte.video.output_paths import as_output_error, write_whole
+from rematte.video.sheet import encode_picture
 
 _GREEN = (0.47, 1.0, 0.61)
 
@@ -103,9 +102,7 @@ def on_device(sample: Sample, device: torch.device) -> Sample:
 
 def save_sheet(sheet: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] as a PNG; `OutputError` if it cannot be written."""
-    pixels: Any = sheet.mul(255).round().byte().movedim(0, -1).cpu().numpy()
-    png = io.BytesIO()
-    Image.fromarray(pixels).save(png, "PNG")
+    pixels = sheet.mul(255).round().byte().movedim(0, -1).cpu().numpy()
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, png.getvalue())
+    write_whole(path, encode_picture(pixels, ".png"))
