@@ -15,7 +15,7 @@ from rematte.train.recipe import Phase, Rates, Recipe
 from rematte.weights.load import load_network
 
 # Kinds that need a teacher of the same variant.
-ALIKE = ("blocks", "encoder", "decoder", "edges", "sequences")
+ALIKE = ("blocks", "encoder", "edges", "sequences")
 
 
 def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
