@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from rematte.engines.tensors import to_tensor
 from rematte.errors import InputError
 from rematte.train import augment
 from rematte.train.data import Index, Item, Media, decode
@@ -39,7 +40,7 @@ def stack(samples: Sequence[Sample]) -> Sample:
 def _pixels(media: Media, order: Sequence[int], mode: str) -> Tensor:
     """Decode to (T, C, H, W) in [0, 1]; a still's frames share memory."""
     once = [order[0]] if media.frames == 1 else list(order)
-    pixels = torch.from_numpy(decode(media, once, mode)).movedim(-1, 1).float() / 255
+    pixels = to_tensor(decode(media, once, mode), "cpu", torch.float32)
     return pixels.expand(len(order), -1, -1, -1)
 
 

@@ -72,14 +72,13 @@ def seen_whole(
     That is not so near its edges, but for those that are the picture's own. There the
     padding has to be learned: left out, it would be free to do anything.
     """
-    seen = torch.zeros(1, *size)
-    rows, columns = (
-        slice(
-            begin + margin * (begin > 0), begin + side - margin * (begin + side < whole)
-        )
+    top, left = (begin + margin * (begin > 0) for begin in at)
+    bottom, right = (
+        begin + side - margin * (begin + side < whole)
         for begin, whole in zip(at, size, strict=True)
     )
-    seen[:, rows, columns] = 1
+    seen = torch.zeros(1, *size)
+    seen[:, top:bottom, left:right] = 1
     return cut(seen, size, at, side, 1)
 
 

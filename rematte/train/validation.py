@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rematte.engines.tensors import to_pixels
 from rematte.train.batches import Batches, Examples, missing
 from rematte.train.data import Index
 from rematte.train.extras import Sample
@@ -99,7 +100,6 @@ def on_device(sample: Sample, device: torch.device) -> Sample:
 
 def save_sheet(sheet: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] as a PNG; `OutputError` if it cannot be written."""
-    pixels = sheet.mul(255).round().byte().movedim(0, -1).cpu().numpy()
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, encode_picture(pixels, ".png"))
+    write_whole(path, encode_picture(to_pixels(sheet, False), ".png"))
