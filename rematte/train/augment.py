@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from rematte.engines.tensors import to_pixels, to_tensor
 from rematte.train.recipe import Augment
 
 Floats = NDArray[np.float64]
@@ -308,11 +309,11 @@ def vary(layers: Layers, how: Augment, rng: Generator) -> Layers:
 def jpeg(x: Tensor, quality: int) -> Tensor:
     """Compress and decompress every frame of (T, 3, H, W)."""
     pictures = []
-    for frame in x.mul(255).round().byte().movedim(1, -1).numpy():
+    for frame in x:
         file = io.BytesIO()
-        Image.fromarray(frame).save(file, "JPEG", quality=quality)
+        Image.fromarray(to_pixels(frame, False)).save(file, "JPEG", quality=quality)
         pictures.append(np.asarray(Image.open(file)))
-    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).float() / 255
+    return to_tensor(np.stack(pictures), "cpu", torch.float32)
 
 
 def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from rematte.engines.tensors import to_tensor
 from rematte.errors import InputError
 from rematte.train import augment
 from rematte.train.data import Index, Item, Media, decode
@@ -39,7 +40,7 @@ def stack(samples: Sequence[Sample]) -> Sample:
 def _pixels(media: Media, order: Sequence[int], mode: str) -> Tensor:
     """Decode to (T, C, H, W) in [0, 1]; a still's frames share memory."""
     once = [order[0]] if media.frames == 1 else list(order)
-    pixels = torch.from_numpy(decode(media, once, mode)).movedim(-1, 1).float() / 255
+    pixels = to_tensor(decode(media, once, mode), "cpu", torch.float32)
     return pixels.expand(len(order), -1, -1, -1)
 
 
@@ -257,11 +258,13 @@ class Batches(Dataset[Batch | InputError]):
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step: the tensors of each pass."""
-        phase, index, count = self.phase, self.index, self.phase.batch
+        phase, index = self.phase, self.index
         masks: Sequence[Item] = index.masks
         rng = np.random.default_rng((*self.key, step))
-        # Examples of few sizes fill batches; see `Examples.draw`.
-        shape = _draw(rng, phase, _COARSE_GRID if phase.examples else _GRID)
+        # Examples are made one by one; those of few sizes fill the batches that are
+        # drawn of them, see `Examples.draw`.
+        count, grid = (1, _COARSE_GRID) if phase.examples else (phase.batch, _GRID)
+        shape = _draw(rng, phase, grid)
 
         def masked(rng: Generator, *rest: Any) -> Sample:
             return plain_sample(_pick(rng, masks), rng, *rest)

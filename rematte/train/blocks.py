@@ -97,25 +97,26 @@ def block_examples(
     found: Sample = {}
     for number, chain in enumerate(chains):
         maps = [*seen[chain[0]][0], seen[chain[-1]][1]]
-        if phase.crop and max(maps[-1].shape[-2:]) > phase.crop:
-            maps = _cut(maps, phase.crop, rng)
+        whole, side = maps[-1].shape[-2:], phase.crop // 2 * 2
+        if side and max(whole) > side:
+            # At even pixels, since some of the maps are half as large.
+            at = [2 * int(rng.integers(0, max(0, s - side) // 2 + 1)) for s in whole]
+            maps = [cut(x, whole, at, side, 2) for x in maps]
         *arguments, found[f"{number}.{chain[-1]}"] = maps
         found |= {f"{number}.{at}": x for at, x in enumerate(arguments)}
     return found
 
 
-def _cut(maps: list[Tensor], side: int, rng: Generator) -> list[Tensor]:
-    """Cut the same place out of maps, some with half of the last one's size."""
-    whole = maps[-1].shape[-2:]
-    size = [min(side, length) // 2 * 2 for length in whole]  # on even pixels
-    room = [(length - kept) // 2 for length, kept in zip(whole, size, strict=True)]
-    top, left = (2 * int(rng.integers(0, most + 1)) for most in room)
-    cut = []
-    for x in maps:
-        step = 1 if x.shape[-2:] == whole else 2
-        rows = slice(top // step, (top + size[0]) // step)
-        cut.append(x[..., rows, left // step : (left + size[1]) // step])
-    return cut
+def cut(
+    x: Tensor, whole: Sequence[int], at: Sequence[int], side: int, most: int
+) -> Tensor:
+    """Cut a square out of a map (..., H / step, W / step), or what there is of it.
+
+    Place and side are in pixels of the `whole` (H, W); the step is at `most` so large.
+    """
+    step = min(most, round(whole[1] / x.shape[-1]))
+    top, left = (place // step for place in at)
+    return x[..., top : top + side // step, left : left + side // step]
 
 
 def encoder_examples(

@@ -54,7 +54,7 @@ class Blob(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """Read the bytes."""
+        """Read it."""
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -161,11 +161,12 @@ def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[I
 
 def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
     """Index one folder of the settings, and note the files that are not used."""
-    if not folder.is_dir():
-        raise InputError(f"data.{kind}: {folder} is no folder")
     seen, alpha, suffix = _PAIRED.get(kind, ("", "", ""))
     if seen and (folder / seen).is_dir():
-        left, right = (_stems(folder / each, unused) for each in (seen, alpha))
+        left, right = (
+            {Path(item.name).stem: item.media for item in _entries(part, unused)}
+            for part in (folder / seen, folder / alpha)
+        )
         for one, other, missing in ((left, right, alpha), (right, left, seen)):
             names = [one[stem].blobs[0].path for stem in sorted(one.keys() - other)]
             unused += [f"{name}: no partner in {missing}/" for name in names]
@@ -195,17 +196,10 @@ def _whole(path: Path) -> Blob:
     return Blob(str(path), 0, path.stat().st_size)
 
 
-def _stems(folder: Path, unused: list[str]) -> dict[str, Media]:
-    """Return videos, images and folders of frames by their names without suffix."""
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} is missing; it must hold the partners of the folder beside it"
-        )
-    return {Path(item.name).stem: item.media for item in _entries(folder, unused)}
-
-
 def _entries(folder: Path, unused: list[str]) -> list[Item]:
     """Index the images, videos and folders of frames in a folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; see the layouts in docs/train.md")
     members: dict[str, Blob] = {}
     # `glob` would find nothing in a folder that cannot be read.
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))

@@ -40,11 +40,9 @@ class Processes:
         return bool(flag.item())
 
     def wait(self) -> None:
-        """Wait until all processes are here.
-
-        One that left right after its last exchange was once seen to abort: gloo's
-        thread may still hold that exchange's tensors while the interpreter ends.
-        """
+        """Wait until all processes are here."""
+        # One that left right after its last exchange was once seen to abort: gloo's
+        # thread may still hold that exchange's tensors while the interpreter ends.
         if self.world > 1:
             dist.barrier()
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from rematte.network.matting_network import MattingNetwork
 from rematte.train.batches import stack
-from rematte.train.blocks import capture, last_frame
+from rematte.train.blocks import capture, cut, last_frame
 from rematte.train.extras import Sample, Terms
 from rematte.train.losses import DISTILLED, map_error, output_terms
 from rematte.train.recipe import CROPPED, Phase
@@ -45,8 +45,8 @@ def cut_crops(
         rng: Random generator for the places.
         margin: Pixels that a network looks around; adds "seen", see `seen_whole`.
     """
-    edge = (alpha > 0.02) & (alpha < 0.98)
-    most = [max(0, length - side) // unit for length in alpha.shape]
+    whole, edge = alpha.shape, (alpha > 0.02) & (alpha < 0.98)
+    most = [max(0, length - side) // unit for length in whole]
     crops: list[Sample] = []
     for _ in range(FROM_EACH):
         border = int(rng.integers(4)) if rng.random() < _AT_BORDER else None
@@ -55,21 +55,13 @@ def cut_crops(
             at = [unit * int(rng.integers(0, room + 1)) for room in most]
             if border is not None:
                 at[border // 2] = border % 2 * most[border // 2] * unit
-            found.append((int(_crop(edge, at, side).sum()), at))
+            found.append((int(cut(edge, whole, at, side, 1).sum()), at))
         _, at = max(found) if rng.random() < _EDGY else found[0]
-        cut: Sample = {}
-        for name, x in maps.items():
-            step = min(unit, round(alpha.shape[1] / x.shape[-1]))
-            cut[name] = _crop(x, [v // step for v in at], side // step)
+        crop = {name: cut(x, whole, at, side, unit) for name, x in maps.items()}
         if margin:
-            cut["seen"] = seen_whole(alpha.shape, at, side, margin)
-        crops.append(cut)
+            crop["seen"] = seen_whole(whole, at, side, margin)
+        crops.append(crop)
     return stack(crops)
-
-
-def _crop(x: Tensor, at: Sequence[int], side: int) -> Tensor:
-    """Cut a square out of (..., H, W), or what there is of it."""
-    return x[..., at[0] : at[0] + side, at[1] : at[1] + side]
 
 
 def seen_whole(
@@ -80,15 +72,14 @@ def seen_whole(
     That is not so near its edges, but for those that are the picture's own. There the
     padding has to be learned: left out, it would be free to do anything.
     """
-    seen = torch.zeros(1, *size)
-    rows, columns = (
-        slice(
-            begin + margin * (begin > 0), begin + side - margin * (begin + side < whole)
-        )
+    top, left = (begin + margin * (begin > 0) for begin in at)
+    bottom, right = (
+        begin + side - margin * (begin + side < whole)
         for begin, whole in zip(at, size, strict=True)
     )
-    seen[:, rows, columns] = 1
-    return _crop(seen, at, side)
+    seen = torch.zeros(1, *size)
+    seen[:, top:bottom, left:right] = 1
+    return cut(seen, size, at, side, 1)
 
 
 def not_beyond(alpha: Tensor, true: Tensor) -> Tensor:

@@ -6,20 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rematte.errors import OutputError
+from rematte.video.output_paths import as_output_error
 
 LOG = "log.jsonl"
 
 
 class Journal:
-    """The log of a run.
+    """The log of a run in the folder `out`, which is made; None writes nothing.
 
-    Args:
-        out: Folder of the run, which is made; None writes nothing.
-        progress: Whether to write to stderr: a bar on a terminal, lines elsewhere.
-
-    Raises:
-        OutputError: If the folder cannot be made.
+    `progress` is whether to write to stderr: a bar on a terminal, lines elsewhere. An
+    `OutputError` says that the folder or the log cannot be written.
     """
 
     def __init__(self, out: Path | None, progress: bool) -> None:
@@ -28,10 +24,8 @@ class Journal:
         self._board: Any = None
         if out is None:
             return
-        try:
+        with as_output_error(out):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"run.out {out}: {error}; set another folder") from error
         with suppress(ImportError):  # the extra may not be installed
             from torch.utils.tensorboard import SummaryWriter
 
@@ -43,15 +37,12 @@ class Journal:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Add a line to the log; an `OutputError` if it cannot be written."""
+        """Add a line to the log, and show and draw its figures."""
         if self.out is None:
             return
         path = self.out / LOG
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise OutputError(f"run.out {path}: {error}") from error
+        with as_output_error(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
         if shown and not self.bar:  # `note` shows it if anything is to be shown
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -129,9 +129,7 @@ class _Run:
         else:
             made = setup.start_network(recipe, self._clips())
         self.network = setup.channels_last(made.to(self.device))
-        self.teacher: MattingNetwork | None = None
-        if recipe.model.teacher:
-            self.teacher = setup.channels_last(setup.load_teacher(recipe, self.device))
+        self.teacher = setup.load_teacher(recipe, self.device)
         self.mean = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.phase_at, self.step, self.total = 0, 0, 0
         self.stopped, self.honest = False, True
@@ -150,10 +148,9 @@ class _Run:
 
     def _clips(self) -> Iterator[Tensor]:
         """Yield clips of the first phase, on which a wider network is cut down."""
-        recipe, first = self.recipe, self.recipe.phase[0]
-        single = dataclasses.replace(first, batch=1)
-        drawn = Batches(self.trained, single, recipe.augment, (recipe.run.seed,), 0)
-        for batch in load(drawn, range(_CUT_ON), recipe.run.workers):
+        run, first = self.recipe.run, self.recipe.phase[0]
+        drawn = Batches(self.trained, first, self.recipe.augment, (run.seed,), 0)
+        for batch in load(drawn, range(_CUT_ON), run.workers):
             yield batch[first.kind]["src"]
 
     @property
@@ -247,8 +244,7 @@ class _Run:
         key, rank = (self.recipe.run.seed, self.phase_at), self.processes.rank
         how, more = self.recipe.augment, self.extras.augment
         steps = range(self.step * phase.accumulate, phase.steps * phase.accumulate)
-        single = dataclasses.replace(phase, batch=1) if phase.examples else phase
-        drawn = Batches(self.trained, single, how, key, rank, more)
+        drawn = Batches(self.trained, phase, how, key, rank, more)
         if not phase.examples:
             passes: Any = getattr(self.passes, "module", self.passes)
             return self._load_batches(drawn, steps, passes)

@@ -6,7 +6,6 @@ give, without gradients; None if the sample has nothing to teach. `..._errors(st
 sample, phase)` returns the terms of the loss on such maps.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -20,18 +19,6 @@ from rematte.train import blocks, edges, filter
 from rematte.train.extras import Loss, Sample, Terms
 from rematte.train.losses import DISTILLED, map_error, matting_loss, output_terms
 from rematte.train.recipe import Phase
-
-
-def grafted(student: MattingNetwork, teacher: MattingNetwork) -> MattingNetwork:
-    """Return the student behind the teacher's encoder, with the parameters of both.
-
-    So its decoder can learn from the features that it is to get in the end, while the
-    encoder learns in another run; the two are put together afterwards.
-    """
-    both = copy.copy(student)
-    both._modules = dict(student._modules)
-    both.backbone, both.aspp = teacher.backbone, teacher.aspp
-    return both
 
 
 def _segmentation_examples(
@@ -101,13 +88,12 @@ class Passes(nn.Module):
 
     def forward(self, name: str, sample: Sample, ratio: float) -> Terms:
         """Return the terms whose sum is the loss of the pass `name`."""
-        network, teacher, phase = self.network, self.teacher, self.phase
+        network, phase = self.network, self.phase
         if phase.kind in PREPARED:
             _, errors = PREPARED[phase.kind]
             return errors(network, sample, phase)
-        if name in ("decoder", "distill"):
-            student = grafted(network, teacher) if name == "decoder" else network
-            return self._distill(student, sample, ratio)
+        if name == "distill":
+            return self._distill(sample, ratio)
         if name == "segmentation":
             seg = network(sample["src"], segmentation_pass=True).seg.float()
             return {name: F.binary_cross_entropy_with_logits(seg, sample["mask"])}
@@ -116,14 +102,14 @@ class Passes(nn.Module):
         terms = matting_loss(fgr, pha, sample["fgr"], sample["pha"])
         return terms | (self.loss(fgr, pha, sample) if self.loss else {})
 
-    def _distill(self, student: MattingNetwork, sample: Sample, ratio: float) -> Terms:
-        """Return the terms of the student's error against the teacher, end to end.
+    def _distill(self, sample: Sample, ratio: float) -> Terms:
+        """Return the terms of the network's error against the teacher, end to end.
 
         They are `output_terms` and, at ratio 1 and in networks of one kind, the mean
         `map_error` of blocks as wide in both. The teacher gets the full size. Where
         `known` is 1, the sample's `pha` is the truth; where `coloured` is, its `fgr`.
         """
-        teacher, maps = self.teacher, self.phase.maps
+        student, teacher, maps = self.network, self.teacher, self.phase.maps
         alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)
         names = blocks.block_names(teacher) if maps and alike else []
         with torch.no_grad(), blocks.capture(teacher, names) as wanted:

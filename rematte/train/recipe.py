@@ -26,8 +26,8 @@ Length = Annotated[int, Field(ge=1, le=1000)]  # frames
 Side = Annotated[int, Field(ge=32, le=8192)]  # pixels
 Ratio = Annotated[float, Field(ge=0.01, le=1)]
 Kind = Literal[
-    "matting", "blocks", "encoder", "decoder", "edges", "sequences", "filter",
-    "distill", "segmentation",
+    "matting", "blocks", "encoder", "edges", "sequences", "filter", "distill",
+    "segmentation",
 ]  # fmt: skip
 # Kinds that learn from crops of edges, and what their sides are multiples of [pixels].
 CROPPED = {"edges": 4, "filter": 4, "sequences": 16}
@@ -71,7 +71,6 @@ class Rates:
     aspp: Rate = 0.0
     decoder: Rate = 0.0  # with both projections
     refiner: Rate = 0.0  # the deep guided filter
-    first: Rate = 1.0  # factor on the rate of the encoder's first convolution
 
 
 @dataclass(frozen=True)
@@ -317,7 +316,7 @@ def _problems(phase: Phase, model: Model) -> Iterator[str]:
         yield f" is of kind {kind}, which needs a teacher: set model.teacher"
     if not examples and (phase.native or kind in (*CROPPED, "segmentation")):
         yield f".examples must be at least 1 {where} or with native pictures, got 0"
-    if examples and kind in ("matting", "decoder", "distill"):
+    if examples and kind in ("matting", "distill"):
         yield f".examples must be 0 {where}, got {examples}: it learns from whole clips"
     if unit and (crop < 4 * unit or crop % unit):
         allowed = f"a multiple of {unit}, and at least {4 * unit},"

@@ -5,27 +5,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rematte.errors import InputError, WeightsError
 from rematte.network.encoders import MobileNetV3Encoder
 from rematte.network.matting_network import MattingNetwork, ShuffleBlock
 from rematte.train.narrow import cut_down
 from rematte.train.recipe import Phase, Rates, Recipe
-from rematte.weights.load import load_model, load_network
+from rematte.weights.load import load_network
 
 # Kinds that need a teacher of the same variant.
-ALIKE = ("blocks", "encoder", "decoder", "edges", "sequences")
+ALIKE = ("blocks", "encoder", "edges", "sequences")
 
 
 def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     """Make the network with the weights that training starts from.
 
-    `clips` are what a wider network is cut down on; see `cut_down`.
-
-    Raises:
-        InputError: If the weights do not fit the network.
-        WeightsError: If they are not here and cannot be fetched.
+    `clips` are what a wider network is cut down on; see `cut_down`. An `InputError` or
+    a `WeightsError` says that the weights do not fit or are not here.
     """
     variant, start = recipe.model.variant, recipe.model.start
     try:
@@ -39,25 +36,24 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     if start in ("", "imagenet"):
         return network
     fast = variant == "mobilenetv3_fast"
-    loaded = load_network(start) if fast else load_model(start, variant)
+    loaded = load_network(start, None if fast else variant)
     if fast and not isinstance(loaded.backbone, MobileNetV3Encoder):
         raise InputError(
             f"model.start {start} is neither a {variant} nor a mobilenetv3"
         )
     if fast and not isinstance(loaded.decoder.decode0, ShuffleBlock):
         cut_down(network, channels_last(loaded), clips)
-        return network
-    # Another refiner starts from random weights; everything else must fit.
-    missing, _ = network.load_state_dict(loaded.state_dict(), strict=False)
-    if any(not key.startswith("refiner.") for key in missing):
-        raise InputError(f"model.start {start} does not hold {missing[0]}")
+    else:  # another refiner starts from random weights
+        network.load_state_dict(loaded.state_dict(), strict=False)
     return network
 
 
-def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork:
+def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork | None:
     """Load the teacher; `InputError` if a phase needs one of the network's variant."""
     name, variant = recipe.model.teacher, recipe.model.variant
-    teacher = load_network(name, device=device).requires_grad_(False)
+    if not name:
+        return None
+    teacher = channels_last(load_network(name, device=device))
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (variant != "resnet50")
     if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
         raise InputError(
@@ -80,21 +76,19 @@ def parameter_groups(
     `only` names the modules that learn; all do if it is empty. A `ValueError` says that
     none is left.
     """
-    first, *backbone = network.backbone.parameters()
-    decoder = network.decoder, network.project_mat, network.project_seg
+    decoder = nn.ModuleList([network.decoder, network.project_mat, network.project_seg])
     parts = (
-        ([first], rates.backbone * rates.first),
-        (backbone, rates.backbone),
-        (network.aspp.parameters(), rates.aspp),
-        ([p for part in decoder for p in part.parameters()], rates.decoder),
-        (network.refiner.parameters(), rates.refiner),
+        (network.backbone, rates.backbone),
+        (network.aspp, rates.aspp),
+        (decoder, rates.decoder),
+        (network.refiner, rates.refiner),
     )
     modules = [network.get_submodule(name) for name in only] or [network]
     learning = {id(p) for module in modules for p in module.parameters()}
     network.requires_grad_(False)
     groups = []
-    for parameters, rate in parts:
-        chosen = [p for p in parameters if rate > 0 and id(p) in learning]
+    for part, rate in parts:
+        chosen = [p for p in part.parameters() if rate > 0 and id(p) in learning]
         for parameter in chosen:
             parameter.requires_grad_(True)
         if chosen:
@@ -114,9 +108,10 @@ def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Op
         of a map go up and down together, and Adam, which looks at each weight alone, is
         slow then.
     """
-    if phase.optimizer != "soap":
-        adam = phase.optimizer == "adam"
-        return torch.optim.Adam(groups) if adam else torch.optim.AdamW(groups)
+    if phase.optimizer == "adam":
+        return torch.optim.Adam(groups)
+    if phase.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
     try:
         from pytorch_optimizer import SOAP
     except ModuleNotFoundError as error:

@@ -1,6 +1,5 @@
 """Measures a network on pictures that it was not trained on."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from rematte.engines.tensors import to_pixels
 from rematte.train.batches import Batches, Examples, missing
 from rematte.train.data import Index
 from rematte.train.extras import Sample
-from rematte.train.passes import PREPARED, Passes, grafted
+from rematte.train.passes import PREPARED, Passes
 from rematte.train.recipe import NO_AUGMENT, Phase, Recipe
 from rematte.video.output_paths import as_output_error, write_whole
+from rematte.video.sheet import encode_picture
 
 _GREEN = (0.47, 1.0, 0.61)
 
@@ -69,10 +69,7 @@ class Validation:
             frames with their alpha; "held_out_loss" in a phase on prepared examples;
             and a sheet of the clips, (3, H, W) in [0, 1], if any.
         """
-        phase, teacher = self.passes.phase, self.passes.teacher
-        shown = self.passes.network
-        if phase.kind == "decoder":
-            shown = grafted(shown, teacher)
+        phase, network = self.passes.phase, self.passes.network
         green = torch.tensor(_GREEN, device=self.device).view(3, 1, 1)
         errors: dict[str, list[float]] = {}
         rows = []
@@ -80,9 +77,9 @@ class Validation:
             src, true = sample["src"], sample["pha"]
             filmed = "known" in sample and bool(sample["known"].any())
             if phase.kind != "matting" and not filmed:
-                _, true, *_ = teacher(src)
+                _, true, *_ = self.passes.teacher(src)
             # Where the phase is about a ratio, it is measured at the middle of it.
-            fgr, pha, *_ = shown(src, downsample_ratio=sum(phase.ratio) / 2)
+            fgr, pha, *_ = network(src, downsample_ratio=sum(phase.ratio) / 2)
             name = "filmed_error" if filmed else "error"
             errors.setdefault(name, []).append(float((pha - true).abs().mean()) * 1e3)
             over = pha * fgr + (1 - pha) * green
@@ -103,9 +100,6 @@ def on_device(sample: Sample, device: torch.device) -> Sample:
 
 def save_sheet(sheet: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] as a PNG; `OutputError` if it cannot be written."""
-    pixels: Any = sheet.mul(255).round().byte().movedim(0, -1).cpu().numpy()
-    png = io.BytesIO()
-    Image.fromarray(pixels).save(png, "PNG")
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, png.getvalue())
+    write_whole(path, encode_picture(to_pixels(sheet, False), ".png"))

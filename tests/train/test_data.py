@@ -173,7 +173,7 @@ def test_folders_of_every_kind(tmp_path: Path, make_clip: Callable[..., Path]) -
     difference = decode(alpha, [2], "L")[0, ..., 0].astype(int) - disc.alpha[2]
     assert np.abs(difference).max() <= 2
     shutil.rmtree(tmp_path / "m/pha")
-    with pytest.raises(InputError, match="pha is missing"):
+    with pytest.raises(InputError, match="pha is no folder"):
         index(Data(mattes=at("m")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"nothing of this kind in .*docs/train\.md"):
