@@ -25,7 +25,6 @@ from rematte.engines.convert_graph import as_graph
 from rematte.engines.graph import ALL_BUNDLED, BUNDLED
 from rematte.engines.module import ModuleEngine
 from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
-from rematte.engines.runtimes import import_openvino
 from rematte.errors import WeightsError
 from rematte.export.verify import CLIP
 from rematte.matting.loop import Memory, matte, run
@@ -268,7 +267,7 @@ def test_own_weights_are_converted_once_for_every_size(
         raise AssertionError("it was kept")
 
     with monkeypatch.context() as patch:
-        patch.setattr(import_openvino(), "convert_model", convert)
+        patch.setattr(convert_graph, "convert", convert)
         assert np.abs(seen(model, (71, 103)) - true(model, (71, 103))).max() < 1e-3
         other = formula_network("mobilenetv3", "deep_guided_filter")
         other.project_mat.conv.weight.data *= 2
