@@ -1,7 +1,7 @@
 """Nothing leaves the machine, and nothing is written where nobody asked for it.
 
 Every command and engine runs in a namespace without a network; see `isolated`. Exports
-to other runtimes are in test_export_private.py.
+are in test_export_private.py.
 """
 
 import sys
@@ -15,7 +15,6 @@ from fakes import save_images
 from isolated import ROOT, require_namespaces, snapshot, watch
 
 from rematte.engines.choose import CPU_ENGINES
-from rematte.export import FORMATS
 
 pytestmark = pytest.mark.timeout(1800)  # each runs many programs
 
@@ -150,14 +149,14 @@ sys.exit(server.wait())
 """
 
 
-# Of tiny pictures: what it does is the same.
+# Of few and tiny pictures: what it does is the same.
 BENCH = """
 import sys
 from rematte.cli import app as cli
 from rematte.bench import processes, steps as bench
-case, write, small = bench.Case, bench.write_clip, (192, 108)
+case, write, small = bench.Case, bench.write_clip, (96, 64)
 bench.Case = lambda kind, width, height, *more: case(kind, *small, *more)
-bench.write_clip = lambda path, width, height, *more: write(path, *small, *more)
+bench.write_clip = lambda path, width, height, *more: write(path, *small, 5, *more[1:])
 processes.write_clip = bench.write_clip
 bench._TURNS = 0.1
 sys.exit(cli.main(["bench", "--quick"]))
@@ -172,6 +171,11 @@ backgrounds = ["behind"]
 [run]
 out = "trained"
 workers = 1
+
+[validate]
+samples = 1
+frames = 2
+size = 64
 
 [[phase]]
 name = "a step"
@@ -193,34 +197,3 @@ def test_the_page_bench_and_training_are_private(folder: Path) -> None:
     (folder / "r.toml").write_text(RECIPE)
     training = command("train r.toml --device cpu")
     are_private({"served": SERVE, "bench": BENCH, "trained": training}, folder)
-
-
-# Importing what exports need takes seconds too.
-EXPORT = f"""{FIRST}
-from rematte.export import core
-core._checks = lambda request: ((96, 160, 1.0, 2),)
-torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
-"""
-
-
-def exports_are_private(folder: Path, *formats: str, first: str = "") -> None:
-    """Export to formats in an environment that has their runtimes.
-
-    Args:
-        folder: The working folder.
-        formats: Names of `FORMATS`.
-        first: Imports that several of them need.
-    """
-    programs = {}
-    for name in formats:
-        kind = FORMATS[name]
-        needs(*kind.needs)
-        fixed = "--static 160x96 --downsample-ratio 1" if kind.fixed != "never" else ""
-        words = f"export {name} -o {name}{kind.suffix} {fixed}"
-        programs[name] = command(words)
-    are_private(programs, folder, EXPORT + first)
-
-
-# Those of `make test`; the others are in test_export_private.py.
-def test_exports_are_private(folder: Path) -> None:
-    exports_are_private(folder, "torchscript", "pt2", "onnx", "openvino")

@@ -16,6 +16,7 @@ from rematte.cli import app as cli
 from rematte.network.matting_network import MattingNetwork
 
 Refused = Callable[..., str]
+Make = Callable[[Path], Path]
 
 KINDS = {
     "output": ["-o", "cut.mov"],
@@ -63,10 +64,6 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 # What is given
 
 
-def missing(folder: Path) -> Path:
-    return folder / "none.mp4"
-
-
 def empty_folder(folder: Path) -> Path:
     (folder / "shots").mkdir()
     return folder / "shots"
@@ -86,46 +83,24 @@ def folder_with_a_broken_image(folder: Path) -> Path:
     return path
 
 
-def text_as_video(folder: Path) -> Path:
-    path = folder / "in.mp4"
-    path.write_text("This is no video.\n" * 50)
-    return path
+def file_of(name: str, text: str = "") -> Make:
+    def make(folder: Path) -> Path:
+        (folder / name).write_text(text)
+        return folder / name
+
+    return make
 
 
-def text_as_image(folder: Path) -> Path:
-    path = folder / "in.png"
-    path.write_text("This is no image.\n" * 50)
-    return path
+text_as_image = file_of("in.png", "This is no image.\n" * 50)
 
 
-def zero_bytes(folder: Path) -> Path:
-    path = folder / "in.mp4"
-    path.touch()
-    return path
+def cut_off(suffix: str, **options: Any) -> Make:
+    def make(folder: Path) -> Path:
+        path = make_clip(folder / f"in{suffix}", noise(), sound=True, **options)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        return path
 
-
-def zero_bytes_image(folder: Path) -> Path:
-    path = folder / "in.jpg"
-    path.touch()
-    return path
-
-
-def cut_off(folder: Path, suffix: str, **options: Any) -> Path:
-    path = make_clip(folder / f"in{suffix}", noise(), sound=True, **options)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    return path
-
-
-def cut_off_index_last(folder: Path) -> Path:
-    return cut_off(folder, ".mp4")
-
-
-def cut_off_index_first(folder: Path) -> Path:
-    return cut_off(folder, ".mp4", faststart=True)
-
-
-def cut_off_mkv(folder: Path) -> Path:
-    return cut_off(folder, ".mkv")
+    return make
 
 
 def sound_only(folder: Path) -> Path:
@@ -141,32 +116,34 @@ def sound_only(folder: Path) -> Path:
     return path
 
 
-INPUTS = {
-    missing: "check the path",
-    empty_folder: "must hold files ending in",
-    folder_without_images: "must hold files ending in",
-    folder_with_a_broken_image: "b.png: not a readable image",
-    text_as_video: "something else under a video's name",
-    text_as_image: "remove or replace it",
-    zero_bytes: "copy it again",
-    zero_bytes_image: "copy it again",
-    cut_off_index_last: "cut off",
-    cut_off_index_first: "copy the file again",
-    cut_off_mkv: "copy the file again",
-    sound_only: "no video in it",
+INPUTS: dict[str, tuple[Make, str]] = {
+    "missing": (lambda folder: folder / "none.mp4", "check the path"),
+    "empty_folder": (empty_folder, "must hold files ending in"),
+    "folder_without_images": (folder_without_images, "must hold files ending in"),
+    "a_broken_image": (folder_with_a_broken_image, "b.png: not a readable image"),
+    "text_as_video": (
+        file_of("in.mp4", "This is no video.\n" * 50),
+        "something else under a video's name",
+    ),
+    "text_as_image": (text_as_image, "remove or replace it"),
+    "zero_bytes": (file_of("in.mp4"), "copy it again"),
+    "zero_bytes_image": (file_of("in.jpg"), "copy it again"),
+    "cut_off_index_last": (cut_off(".mp4"), "cut off"),
+    "cut_off_index_first": (cut_off(".mp4", faststart=True), "copy the file again"),
+    "cut_off_mkv": (cut_off(".mkv"), "copy the file again"),
+    "sound_only": (sound_only, "no video in it"),
 }
 
 
 @pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("make", INPUTS, ids=lambda make: make.__name__)
-def test_unreadable_input(
-    work: Path, refused: Refused, make: Callable[[Path], Path], kind: str
-) -> None:
+@pytest.mark.parametrize("given", INPUTS)
+def test_unreadable_input(work: Path, refused: Refused, given: str, kind: str) -> None:
+    make, words = INPUTS[given]
     source = make(work)
     (work / "com.mp4").write_text("precious")
     line = refused(3, source, "-y", *KINDS[kind])
-    assert INPUTS[make] in line
+    assert words in line
     assert str(source) in line
 
 

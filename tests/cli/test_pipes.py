@@ -28,8 +28,6 @@ from rematte.video.opening import open_input
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-ROOT = Path(cli.__file__).parents[2]
-
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 RATIO = ("--downsample-ratio", "1")
 
@@ -174,26 +172,34 @@ def test_raw_video_that_does_not_fit_is_one_line(
     assert text in err
 
 
-def test_between_real_ffmpegs_no_frame_is_lost(tmp_path: Path) -> None:
-    """Raw RGB24 and NUT in, raw RGBA and NUT out, through the command itself."""
+def test_between_real_ffmpegs_no_frame_is_lost(
+    fake: Fake,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Raw RGB24 and NUT in, raw RGBA and NUT out."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("the program ffmpeg is not installed")
-    rematte = f"{sys.executable} -m rematte convert - -o - -q --downsample-ratio 1"
     source = "ffmpeg -v error -f lavfi -i testsrc=s=64x48:r=25:d=0.48"
-    sink = "ffmpeg -v error {} -i - -f rawvideo -pix_fmt rgba -"
-    as_nut = f"{source} -c:v ffv1 -f nut - | {rematte} --format nut | {sink.format('')}"
-    raw = "-f rawvideo -pix_fmt rgba -s 64x48 -r 25"
-    as_raw = (
-        f"{source} -f rawvideo -pix_fmt rgb24 - | {rematte} --raw-input 64x48 "
-        f"--frame-rate 25 --format rgba | {sink.format(raw)}"
-    )
-    for line in as_nut, as_raw:
-        done = subprocess.run(
-            ["sh", "-c", line], capture_output=True, check=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.stderr == b""
-        assert len(done.stdout) == 12 * 64 * 48 * 4
+    raw = "--raw-input 64x48 --frame-rate 25 --format rgba"
+    for made, words, taken in (
+        ("-c:v ffv1 -f nut", "--format nut", ""),
+        ("-f rawvideo -pix_fmt rgb24", raw, "-f rawvideo -pix_fmt rgba -s 64x48 -r 25"),
+    ):
+        feed(monkeypatch, ffmpeg(f"{source} {made} -"))
+        command = f"convert - -o - -q --downsample-ratio 1 {words}"
+        assert cli.main(command.split()) == 0
+        sent, said = capfdbinary.readouterr()
+        assert said == b""
+        sink = f"ffmpeg -v error {taken} -i - -f rawvideo -pix_fmt rgba -"
+        assert len(ffmpeg(sink, sent)) == 12 * 64 * 48 * 4
+
+
+def ffmpeg(command: str, given: bytes = b"") -> bytes:
+    """Run the program with what it reads; gives what it writes."""
+    done = subprocess.run(command.split(), input=given, capture_output=True, check=True)
+    assert done.stderr == b""
+    return done.stdout
 
 
 def test_a_device_as_output(run: Run, fake: Fake) -> None:

@@ -690,19 +690,16 @@ def test_frozen_networks_need_device_and_dtype(
         convert(frozen, clip, output=clip.with_name("out.mp4"), **options)
 
 
-def test_another_precision_than_the_networks_is_refused(clip: Path) -> None:
-    with pytest.raises(ValueError, match=r"dtype.*float16.*float32"):
-        convert(Fake(), clip, output=clip.with_name("o.mp4"), dtype=torch.float16)
-
-
-def test_another_device_than_the_networks_is_refused(clip: Path) -> None:
-    with pytest.raises(ValueError, match=r"device is meta, but the model is on cpu"):
-        convert(Fake(), clip, output=clip.with_name("o.mp4"), device="meta")
-
-
-def test_a_network_in_training_mode_is_refused(clip: Path) -> None:
-    with pytest.raises(ValueError, match=r"training mode.*model\.eval\(\)"):
-        convert(Fake().train(), clip, output=clip.with_name("out.mp4"))
+def test_networks_of_another_precision_or_place_or_in_training_are_refused(
+    clip: Path,
+) -> None:
+    for model, more, message in (
+        (Fake(), {"dtype": torch.float16}, r"dtype.*float16.*float32"),
+        (Fake(), {"device": "meta"}, r"device is meta, but the model is on cpu"),
+        (Fake().train(), {}, r"training mode.*model\.eval\(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert(model, clip, output=clip.with_name("o.mp4"), **more)
 
 
 # Harm

@@ -98,18 +98,14 @@ def test_a_conversion_finds_everybody_and_leaves_the_rest_empty(
         assert (one[other > 200] > 200).all()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_segments_have_the_regions_of_one_run(
-    workers: int, walk: Path, tmp_path: Path
-) -> None:
-    memory = 0.0 if workers > 1 else 0.5
-    model = Fake(memory)
+def test_segments_have_the_regions_of_one_run(walk: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"region": "auto", "progress": False}
     once = rematte.convert_video(
-        model, walk, output_alpha=tmp_path / "once.mkv", region="auto", progress=False
+        Fake(), walk, output_alpha=tmp_path / "once.mkv", **given
     )
     parts = convert_long(
-        lambda: Fake(memory), walk, output_alpha=tmp_path / "parts.mkv", region="auto",
-        segment=15, resume=True, progress=False,
+        Fake, walk, output_alpha=tmp_path / "parts.mkv", segment=15, resume=True,
+        **given,
     )  # fmt: skip
     assert parts.regions == once.regions
     for a, b in zip(

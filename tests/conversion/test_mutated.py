@@ -5,12 +5,13 @@ A child process converts them, so that a crash or a hang fails one test and not 
 """
 
 import io
+import multiprocessing
 import os
 import random
 import resource
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,10 @@ class Child:
     """A process that converts files, started again when it was lost."""
 
     def __init__(self) -> None:
-        context = get_context("spawn")
+        self.start()
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_convert_all, args=(other,), daemon=True)
         self._process.start()
@@ -144,14 +148,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return starts(tmp_path_factory.mktemp("starts"))
 
 
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.close()
+
+
 # All but weights missing and an interrupt.
 CODES = {0, 1, 2, 3, 5}
 
 
 def test_damaged_files_give_a_line_or_an_output(
-    files: list[Path], tmp_path: Path
+    files: list[Path], child: Child, tmp_path: Path
 ) -> None:
-    child = Child()
     faults = []
     for number in range(COUNT):
         chance = random.Random(number)
@@ -165,7 +175,7 @@ def test_damaged_files_give_a_line_or_an_output(
         code, err = child.convert(*words)
         if code == -1:
             child.close()
-            child = Child()
+            child.start()
         problem = err if code == -1 or "unexpected" in err or "Traceback" in err else ""
         problem = problem or (f"exit code {code}: {err}" if code not in CODES else "")
         if code and (target.exists() or [*tmp_path.glob(".*")]):
@@ -175,14 +185,11 @@ def test_damaged_files_give_a_line_or_an_output(
         else:
             source.unlink()
         target.unlink(missing_ok=True)
-    child.close()
     assert not faults, "\n".join(faults)
 
 
-def test_the_starts_are_right(files: list[Path], tmp_path: Path) -> None:
-    child = Child()
+def test_the_starts_are_right(files: list[Path], child: Child, tmp_path: Path) -> None:
     for start in files:
         target = tmp_path / f"o{'.png' if start.suffix in ('.png', '.exr') else '.mkv'}"
         code, err = child.convert("convert", start, "-o", target, "-y")
         assert code == 0, (start.name, err)
-    child.close()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -18,13 +19,12 @@ from safetensors.numpy import load, save
 
 import rematte
 from rematte.convert import convert_video
-from rematte.engines import choose, graph
+from rematte.engines import choose, convert_graph, graph
 from rematte.engines.choose import choose_engine, load_for
 from rematte.engines.convert_graph import as_graph
 from rematte.engines.graph import ALL_BUNDLED, BUNDLED
 from rematte.engines.module import ModuleEngine
 from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
-from rematte.engines.runtimes import import_openvino
 from rematte.errors import WeightsError
 from rematte.export.verify import CLIP
 from rematte.matting.loop import Memory, matte, run
@@ -44,6 +44,22 @@ def model() -> MattingNetwork:
     network = rematte.load_model()
     assert isinstance(network, MattingNetwork)
     return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _converted_once() -> Iterator[None]:
+    """Convert the same weights once, which takes seconds; all else is done anew."""
+    convert, kept = convert_graph.convert, dict[str, Any]()
+
+    def convert_once(network: MattingNetwork) -> Any:
+        digest = convert_graph.weights_digest(network)
+        if digest not in kept:
+            kept[digest] = convert(network)
+        return kept[digest]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert_graph, "convert", convert_once)
+        yield
 
 
 @pytest.fixture
@@ -251,7 +267,7 @@ def test_own_weights_are_converted_once_for_every_size(
         raise AssertionError("it was kept")
 
     with monkeypatch.context() as patch:
-        patch.setattr(import_openvino(), "convert_model", convert)
+        patch.setattr(convert_graph, "convert", convert)
         assert np.abs(seen(model, (71, 103)) - true(model, (71, 103))).max() < 1e-3
         other = formula_network("mobilenetv3", "deep_guided_filter")
         other.project_mat.conv.weight.data *= 2
@@ -263,11 +279,11 @@ def test_own_weights_are_converted_once_for_every_size(
 
 
 def test_weights_in_a_file_need_torch_once(
-    model: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph, "download_dir", lambda: tmp_path / "cache")
     own = tmp_path / "own.pth"
-    torch.save(model.state_dict(), own)
+    torch.save(formula_network("mobilenetv3", "fast_guided_filter").state_dict(), own)
     first = load_for("auto", own)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert load_for("auto", own) == first != BUNDLED
@@ -278,11 +294,11 @@ def test_weights_in_a_file_need_torch_once(
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
-    model: MattingNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cache").write_text("a file, and no folder")
     monkeypatch.setattr(graph, "download_dir", lambda: tmp_path / "cache")
-    other = formula_network("mobilenetv3", "deep_guided_filter")
+    other = formula_network("mobilenetv3", "fast_guided_filter")
     assert seen(other, (96, 128)).shape == (96, 128, 1)
 
 

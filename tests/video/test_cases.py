@@ -352,13 +352,11 @@ CASE_LIST = [
 ]  # fmt: skip
 # Workers read and write as segments do, and a batch as one run does: these are enough
 # unless all are asked for.
-FEW = {
-    *("gap.ts", "timecode_drop.mov", "camcorder.dv", "numbered", "unknown_sound.mov")
-}
+FEW = {"gap.ts", "timecode_drop.mov", "numbered", "unknown_sound.mov"}
 # The page converts as a batch, and lays the result beside the source.
 FEW_ON_THE_PAGE = {
-    *("gap.ts", "restarted.ts", "before_zero.mkv", "packets_lost.ts", "camcorder.dv"),
-    *("has_alpha.mov", "take:2.mp4"),
+    *("gap.ts", "before_zero.mkv", "packets_lost.ts", "camcorder.dv", "has_alpha.mov"),
+    "take:2.mp4",
 }
 # What these check lies in the pixels; the others look at times, sound and notes alone.
 IN_FULL = {"interlaced.mp4", "camcorder.dv", "anamorphic.mp4", "has_alpha.mov"}

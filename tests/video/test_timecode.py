@@ -183,8 +183,9 @@ def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Callable[..., Path]:
     """Writes a clip of 20 frames with AAC sound, which begins before the picture."""
 
     def write(rate: Fraction = NTSC, **kwargs: Any) -> Path:
-        given = {"sound": True, "time_base": 1 / rate, "options": {"bf": "0"}}
-        return make_clip(tmp_path / "in.mp4", 20, rate=rate, **{**given, **kwargs})
+        given = {"sound": True, "time_base": 1 / rate, "size": (32, 24)}
+        given |= {"options": {"bf": "0"}, **kwargs}
+        return make_clip(tmp_path / "in.mp4", 20, rate=rate, **given)
 
     return write
 

@@ -345,7 +345,8 @@ def _not_there(self: object, *args: object) -> None:
 
 def test_ctrl_c_stops_all(place: Path) -> None:
     """In a process of its own, which starts Ray itself."""
-    make_clip(place / "clips/long.mp4", colours(8, (320, 240)) * 125)
+    frames = colours(8, (320, 240)) * 125
+    make_clip(place / "clips/long.mp4", frames, options={"preset": "ultrafast"})
     command = subprocess.Popen(
         [sys.executable, "-m", "rematte", "batch", "clips/long.mp4", "-o", "out",
          # The network may rest where nobody is found, and the end would come too soon.
