@@ -21,7 +21,7 @@ class InputError(ValueError):
 
 
 class OutputError(OSError):
-    """The output cannot be written, for example because it exists or the disk is full."""
+    """The output cannot be written: it exists, the disk is full, or its name is bad."""
 
 
 class WeightsError(RuntimeError):

@@ -88,8 +88,7 @@ class Options:
         white_point: Alpha from this on becomes 1; in (0, 1], above `black_point`.
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
         feather: How far edges fade to both sides, 0 to 32 [pixels].
-        outline: Width of a white line around the cut-out, up to 32 [pixels], or
-            "WIDTH:COLOUR".
+        outline: Width of the outline, up to 32 [pixels], or "WIDTH:COLOUR"; white.
         light_wrap: How strongly the background's light spills over edges, in [0, 1].
         despill: "green" or "blue": limits it to the larger of the other two colours.
         include: What is always cut out, with the source's colours: one or several
