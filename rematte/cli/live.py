@@ -29,8 +29,8 @@ def add(commands: Commands) -> None:
         help="cut people out of what a camera shows, at once",
         usage="%(prog)s [options] SOURCE [SOURCE ...]",
         description="Cut people out of a camera, a stream or a file played as one. The "
-        "newest picture goes first: what is too late is dropped, unless --no-drop is "
-        "given. Ctrl-C ends it, and completes a file.",
+        "newest picture goes first, and late ones are dropped unless --no-drop is "
+        "given. Ctrl-C ends the command and completes a file.",
         epilog="example: rematte live camera -o window --background blur; "
         f"{EXIT_CODES}",
     )

@@ -175,7 +175,7 @@ class Finish:
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:
-    """Give alpha, (H, W, 1), 16 bits, before the source's own alpha is applied."""
+    """Give alpha, (H, W, 1), 16 bits, limited by the source's own alpha."""
     shaped: Pixels = np.round(alpha * 65535).astype(np.uint16)[..., None]
     own = matted.frame.alpha
     if own is not None:
