@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
         usage="%(prog)s [options] INPUT [INPUT ...]",
         description="Cut the people out of many videos with one model. Failures are "
         "recorded, and the other videos are converted. Templates have the fields "
-        "{stem}, {name}, {suffix} and {folder}, the path below the input folder. Inputs "
-        "and outputs may be addresses: s3:// and gs:// (extras: s3, gs).",
+        "{stem}, {name}, {suffix} and {folder}, the path below the input folder. "
+        "Inputs and outputs may be addresses: s3:// and gs:// (extras: s3, gs).",
         epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
         f"--skip-existing; {EXIT_CODES}; 1 if any failed",
     )

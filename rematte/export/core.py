@@ -172,7 +172,7 @@ def _check_fixed(
         raise ValueError(f"{name} takes any size; leave --static out")
     if (size is None) != (ratio is None):
         raise ValueError(
-            "a fixed size needs a fixed ratio and the other way round: give both "
+            "a fixed size needs a fixed ratio, and vice versa: give both "
             "--static and --downsample-ratio, or none"
         )
     if ratio is not None and size is not None:

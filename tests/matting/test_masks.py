@@ -57,10 +57,10 @@ def test_a_shape_moves_evenly_and_holds_in_its_span() -> None:
         ("points:nan,0 1,1 2,0", "neither a shape"),
         ("1,2,0,4", "neither a shape"),
         ("points:0,0 1,1", "neither a shape"),
-        ("1,2,3,4@5", "'5' is no span of time"),
+        ("1,2,3,4@5", "'5' is not a span of time"),
         ("1,2,3,4@5-2", "ends before it begins"),
         ("1,2,3,4@2;1,2,3,4@1", "each time must be later"),
-        ("1,2,3,4@1;points:0,0 1,1 2,0@2", "keeps its number of corners"),
+        ("1,2,3,4@1;points:0,0 1,1 2,0@2", "must keep its number of corners"),
         ("1,2,3,4@a-b", "must be seconds"),
     ],
 )
