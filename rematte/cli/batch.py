@@ -115,7 +115,7 @@ def run(options: Namespace) -> int:
 
 
 def _run_all(options: Namespace, jobs: "list[Job]") -> None:
-    """Run the jobs, and put each finished one in the place of the planned one."""
+    """Run the jobs, and replace each planned job by its finished one."""
     from tqdm import tqdm
 
     shown = not options.quiet and sys.stderr.isatty()

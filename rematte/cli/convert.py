@@ -92,7 +92,7 @@ def _add_outputs(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Convert, with pipes by way of files, and print what was done."""
+    """Convert, with temporary files in place of pipes, and print what was done."""
     from rematte.conversion import pipes
     from rematte.conversion.needs import need
     from rematte.engines.device import choose_device

@@ -145,7 +145,7 @@ def run(options: Namespace) -> int:
 
 
 def _make_printer(terminal: bool) -> "Callable[[LiveReport], None]":
-    """Make what prints new notes and, on a terminal, the rate and who is there."""
+    """Make a function that prints new notes and, on a terminal, the rate and people."""
     noted = said = 0
     erase = "\r\x1b[K" if terminal else ""  # the rate has no end of line
 
