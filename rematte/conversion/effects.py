@@ -105,9 +105,9 @@ def _idle_masks(options: Options, info: VideoInfo) -> Iterator[str]:
             )
             early = spec.until is not None and spec.until <= (since or 0)
             if outside:
-                why = f"lies outside of the frame, which is {info.width}x{info.height}"
+                why = f"lies outside the frame, which is {info.width}x{info.height}"
             elif early or (until is not None and spec.since >= until):
-                why = "holds at no time that is converted"
+                why = "applies at no time that is converted"
             else:
                 continue
             yield f"{_label(name)} {spec.text} has no effect: it {why}"

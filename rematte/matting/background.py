@@ -247,7 +247,7 @@ def _describe(path: Path, frame: Frame) -> list[str]:
     """Note a background that is transparent in places."""
     if frame.alpha is None:
         return []
-    return [f"the background {path.name} is transparent in places: it lies over black"]
+    return [f"the background {path.name} is transparent in places: black shows there"]
 
 
 def make_background(

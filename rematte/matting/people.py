@@ -134,7 +134,7 @@ class People:
         return [
             f"persons {', '.join(map(str, sorted(group)))} touch from "
             f"{float(min(self._since[number] for number in group)):.2f} s until the "
-            "scene ends or one is gone: there one may be taken for the other"
+            "scene ends or one is gone: meanwhile one may be taken for the other"
             for group in self._groups
         ]
 

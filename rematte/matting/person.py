@@ -109,7 +109,7 @@ class Person:
         if self._seen and not self._found:
             result = "everybody" if self.who.left_out else "nobody"
             notes.append(
-                f"the one who is asked for (--person) was never seen, so {result} is "
+                f"the person asked for (--person) was never seen, so {result} is "
                 f"cut out; people seen in the last scene: {len(self._people.numbers)}"
             )
         return notes
@@ -205,7 +205,7 @@ class Person:
                 found, key=lambda n: likeness(self._people.colours(n), known)
             )
             self.notes.append(
-                "after a cut, the person who looks most alike is chosen, which may err"
+                "after a cut, the most similar person is chosen, who may be another one"
             )
         elif not who.number and self._scene == self._asked:
             self.take(labels, size)

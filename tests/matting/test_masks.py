@@ -111,9 +111,9 @@ def test_an_included_place_may_lie_outside_of_the_region(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "why"),
     [
-        ("40,0,4,4", "lies outside of the frame, which is 32x24"),
-        ("0,0,4,4@-1", "holds at no time that is converted"),
-        ("0,0,4,4@3-", "holds at no time that is converted"),
+        ("40,0,4,4", "lies outside the frame, which is 32x24"),
+        ("0,0,4,4@-1", "applies at no time that is converted"),
+        ("0,0,4,4@3-", "applies at no time that is converted"),
         ("40,0,4,4@1;0,0,4,4@2", ""),
         ("0,0,4,4@2.5-", ""),
     ],
