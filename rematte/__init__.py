@@ -3,7 +3,8 @@
 The names here are the public ones: `load_model` and `convert_video` do the work of
 the command line, `MattingNetwork` is the bare network, `matte` the loop around it.
 Each is imported when it is first used, since some need torch, which is an extra.
-The logger `rematte` says what is slow and what falls back; it is silent by default.
+The logger `rematte` reports what is slow and which fallbacks are used; it is silent by
+default.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Converts a video, an image folder or an image: plan, run the span, finish.
 
-The one flow of the package: video reader → matting loop → compositing → video writer.
-`resume` runs the same in several spans, and joins their files.
+The package's main flow: video reader → matting loop → compositing → video writer.
+`resume` runs the same flow in several spans, and joins their files.
 """
 
 import logging
@@ -74,46 +74,46 @@ def convert_video(
     timeout: float | None = None,
     **options: Unpack[ConvertOptions],
 ) -> Report:
-    """Cut the people out of a video, with its sound and exact times.
+    """Cut the people out of a video, and keep its sound and exact times.
 
     Args:
         model: A loaded network, or a TorchScript one; or the name or file of weights,
-            where None is the bundled ones, which need no torch on a CPU. They are
+            or None for the bundled ones, which need no torch on a CPU. They are
             loaded for `device`, by default a GPU if torch can use one, else the CPU.
             Or a `Matter`: its compiled engine is used, and its options are defaults.
         input_source: A video file, a folder of images, a pattern of numbered images
             such as "plate.%04d.exr" or "plate.####.exr", or an image (which is shown
-            to the network until its alpha settles); or a file that is open for bytes,
-            which is copied to a temporary file, from its current position on.
+            to the network until its alpha settles); or an open binary file, which is
+            copied to a temporary file, from its current position on.
         input_resize: Width and height [pixels] to resize input and outputs to.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512.
-        output_type: "video", or "png_sequence" where the outputs are folders. For
+        output_type: "video", or "png_sequence" if the outputs are folders. For
             "video" every path's own suffix decides, or `format`.
-        output_composition: Where the person over the background goes; a png
+        output_composition: Path of the person over the background; a png
             sequence is transparent unless a background is given.
-        output_alpha: Where the alpha matte goes.
-        output_foreground: Where the foreground goes, as predicted, without alpha.
+        output_alpha: Path of the alpha matte.
+        output_foreground: Path of the foreground, as predicted, without alpha.
         output_video_mbps: Bit rate [Mbit/s] instead of constant quality, for codecs
             that have one.
         seq_chunk: Frames at once, or "auto". The results are the same.
         num_workers: Threads that read ahead, for image folders.
-        progress: Show a progress bar on stderr, or a function to be called instead
-            with how many frames are done and how many there are, as far as is known.
+        progress: Show a progress bar on stderr; or a function to be called instead
+            with the number of frames done and, if known, of all frames.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision; needed for frozen TorchScript.
-        output: Where the cut-out goes: transparent where the format can hold that,
-            else over the background, with a note. Without `output_composition` a
-            background that is given is laid under it. Each output may be a file that is
-            open for bytes, which is written when all is complete.
-        output_plate: Where the room goes, with the source's colours, transparent where
-            the person is.
+        output: Path of the cut-out: transparent if the format can hold that, else over
+            the background, with a note. Without `output_composition`, a given
+            background is laid under it. Each output may be an open binary file, which
+            is written when all is complete.
+        output_plate: Path of the room, in the source's colours, transparent where the
+            person is.
         format: The format of outputs that are open files, as a suffix without the dot:
             "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray".
         cancel: An event; when any thread sets it, the conversion stops.
         timeout: The longest time that the conversion may take [s].
-        **options: Any other field of `rematte.options.Options`, which describes all:
-            the background, what part to convert, how to read and how to encode.
+        **options: Any other field of `rematte.options.Options`: the background, the
+            part to convert, how to read and how to encode.
 
     Returns:
         What was done.
@@ -125,7 +125,7 @@ def convert_video(
         OutputError: If an output cannot be written; nothing is left behind then.
         Cancelled: If `cancel` was set; nothing is left behind.
         TimedOut: If it took longer than `timeout`; nothing is left behind.
-        KeyboardInterrupt: After what there was so far has been saved in files with
+        KeyboardInterrupt: After the frames so far have been saved in files with
             ".partial" in their names, which are the error's arguments.
     """
     arguments = {**locals(), **options}

@@ -1,4 +1,4 @@
-"""The errors that a caller may want to distinguish; the rest are built-in ones.
+"""The errors that a caller may want to distinguish; all others are built-in ones.
 
 A message names the argument, the value, what is allowed and the remedy. `explain`
 turns an error into the line and the exit code of a command.
@@ -21,7 +21,7 @@ class InputError(ValueError):
 
 
 class OutputError(OSError):
-    """The output cannot be written: exists, wrong suffix for it, no space, no right."""
+    """The output cannot be written: it exists, the disk is full, or its name is bad."""
 
 
 class WeightsError(RuntimeError):

@@ -1,10 +1,10 @@
 """Every option of a conversion, stated once.
 
 `Options` is what `convert`, resuming, batches, `serve` and Ray pass on, and the command
-line's flags are made from it. Each field holds an `Option` that says what its flag is
-called, for what it works and what happens elsewhere.
+line's flags are made from it. Each field holds an `Option` with the flag's name, the
+outputs on which it has an effect, and what happens with others.
 
-CONTRIBUTING.md lists what to do to add one. The flag, its help, the errors and notes
+CONTRIBUTING.md says how to add one. The flag, its help, the errors and notes
 about a flag without effect, docs/cli.md (by `tools/write_cli_docs.py`), resuming and
 workers follow from the field.
 
@@ -74,54 +74,53 @@ _RATED = "videos whose codec is H.264, HEVC, AV1 or VP9"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a conversion is to be done, by `convert_video` and all that builds on it.
+    """The settings of a conversion, for `convert_video` and everything built on it.
 
     Attributes:
         background: What lies behind the person: a colour (name, "#rrggbb", "r,g,b" or
             three numbers), an image, a video, "blur[:RADIUS]" or "transparent"; by
-            default green (120, 255, 155). It belongs to the composition where there is
+            default green (120, 255, 155). It applies to the composition if there is
             one, else to `output`. A mapping gives "output" and "composition" one each.
         background_fit: "cover" (the default), "contain" or "stretch".
-        edge_colour: Colours where alpha is neither 0 nor 1: the "network" its own, or
-            "clean" of those of the room behind, the default of the command line.
+        edge_colour: Colours where alpha is neither 0 nor 1: "network" as the network
+            gives them, or "clean", the command line's default, without the room's.
         black_point: Alpha up to this becomes 0; in [0, 1).
         white_point: Alpha from this on becomes 1; in (0, 1], above `black_point`.
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
         feather: How far edges fade to both sides, 0 to 32 [pixels].
-        outline: Width of a white line around it, up to 32 [pixels], or "WIDTH:COLOUR".
-        light_wrap: Light of the background that shines over edges, in [0, 1].
-        despill: "green" or "blue", limited to the larger one of the other colours.
+        outline: Width of the outline, up to 32 [pixels], or "WIDTH:COLOUR"; white.
+        light_wrap: How strongly the background's light spills over edges, in [0, 1].
+        despill: "green" or "blue": limits it to the larger of the other two colours.
         include: What is always cut out, with the source's colours: one or several
-            masks. Each is a picture or a video, stretched to the frame, whose white is
-            inside and whose times are the source's; or "X,Y,WIDTH,HEIGHT" or
-            "points:X,Y X,Y X,Y..." [pixels after `input_resize`]. "@FROM-TO" at its end
-            limits it in time [s]; "SHAPE@TIME;SHAPE@TIME" moves a shape evenly.
-        exclude: What is never cut out, as `include`, over which it wins.
+            masks. A mask is a picture or a video, stretched to the frame and white
+            inside, with times as in the source; or "X,Y,WIDTH,HEIGHT" or
+            "points:X,Y X,Y X,Y..." [pixels after `input_resize`]. A final "@FROM-TO"
+            limits it in time [s]; "SHAPE@TIME;SHAPE@TIME" moves a shape steadily.
+        exclude: What is never cut out, in the same form; wins over `include`.
         person: The only person to cut out: "largest", "centre", "left" or "right" at
             the start of each scene; a number from 1 in the order in which people
             appear, left to right; or a point, "X,Y" or "X,Y@TIME" [pixels, s]. With
-            "not:" before it they are left out, and everybody else is cut out.
+            "not:" in front, everybody else is cut out instead.
         downsample_ratio: Size of the coarse pass in (0, 1]; None or "auto" makes the
             longer side at most 512, "portrait" and "full-body" follow the
             documentation's table.
-        quality: "balanced"; "best", a larger coarse pass, up to four times as long; or
-            "fast": the fast network, or a smaller coarse pass if a model is given.
-        region: Where the network looks: "full" is the whole frame, "auto" finds the
-            people first and looks around them, unless a ratio is given or the frame is
-            small; or left, top, width and height of a rectangle [pixels], outside of
-            which there is nobody.
+        quality: "balanced"; "best", a larger coarse pass, up to four times as slow; or
+            "fast", the fast network, or a smaller coarse pass if a model is given.
+        region: Where the network looks: "full" is the whole frame; "auto" first finds
+            the people and works around them, unless a ratio is given or the frame is
+            small; or left, top, width and height of a rectangle [pixels] outside which
+            there is nobody.
         device: Where the model is; needed for frozen TorchScript.
         dtype: The model's precision, such as "float32"; needed for frozen TorchScript.
-        engine: What runs a float32 `MattingNetwork` on a CPU: "openvino", which is
-            what "auto" takes, or "openvino-float32"; "plain" calls the model as a
-            whole with torch, as is done with every other model and on other devices.
-            On a CUDA GPU "auto" and "torch" repeat a CUDA graph, "torch-compiled" a
-            compiled one.
-        warmup: How many frames the network sees backwards before the first one, and
-            before the first one after each cut, so that it does not start from nothing;
-            "auto" takes 8, or fewer where they are large; 0, none.
+        engine: The runtime of a float32 `MattingNetwork` on a CPU: "openvino", which
+            is what "auto" takes, or "openvino-float32"; "plain" runs the model as a
+            whole in torch, as for every other model and device. On a CUDA GPU "auto"
+            and "torch" replay a CUDA graph, "torch-compiled" a compiled one.
+        warmup: How many frames the network sees backwards before the first frame and
+            before the first one after each cut, so that it does not start with an
+            empty state; "auto" takes 8, or fewer if they are large; 0 takes none.
         seq_chunk: Frames at once, or "auto". The results are the same.
-        start: Where to begin in the source: seconds or "[HH:]MM:SS[.mmm]".
+        start: Where to start in the source: seconds or "[HH:]MM:SS[.mmm]".
         end: Where to stop in the source, in the same form.
         limit: At most this many frames.
         input_resize: Width and height [pixels] to resize input and outputs to.
@@ -129,42 +128,42 @@ class Options:
             distorts it; "contain", the command line's default, shows all of it, with
             bars that are transparent or background; "cover" fills the frame and crops.
         frame_rate: Frames per second of an image folder (by default 30) or of a stream
-            without times (by default what it says itself); a video that has times is
-            converted to it. Any kind of number, or a text like "24000/1001".
-        deinterlace: "auto", the default, makes one whole picture of the two fields of
+            without times (by default the rate that it states); a video that has times
+            is converted to it. Any kind of number, or a text like "24000/1001".
+        deinterlace: "auto", the default, makes one full picture from the two fields of
             an interlaced frame; "off" leaves them.
         ignore_errors: Continue past damaged input.
-        max_pixels: The most pixels a frame of the input or the background may have;
-            unless given, 150 million, and 16384 a side.
+        max_pixels: The most pixels a frame of the input or the background may have; by
+            default 150 million, and 16384 a side.
         allow_lists: Read an input that is a list of other files (an HLS playlist, an
             ffconcat list) whose files lie in its own folder or below.
-        hwaccel: What decodes instead of the processor, by FFmpeg's names: "cuda",
-            "videotoolbox" and others. Where it cannot, the processor does.
+        hwaccel: The hardware decoder, by FFmpeg's names: "cuda", "videotoolbox" and
+            others. If it fails, the processor decodes.
         input_alpha: What to do with the input's own alpha channel: "multiply" the matte
-            by it, so that what is hidden stays hidden, or "ignore" it.
+            by it, so that hidden pixels stay hidden, or "ignore" it.
         num_workers: Threads that read ahead, for image folders.
         codec: One of `CodecName`, instead of the suffix's default, for the composition
             and `output`; those that end in "_nvenc" are NVIDIA's encoders.
         output_video_mbps: Bit rate [Mbit/s] instead of constant quality, if possible.
-        preset: Sets the options for a receiver of `presets.PRESETS`; those that are
-            given win. `make_options` applies it, not `Options`.
+        preset: Sets the options for a receiver of `presets.PRESETS`; options that are
+            given take precedence. `make_options` applies it, not `Options`.
         max_rate: Highest rate [frames/s]; a video with a higher one is converted to it.
         max_bytes: The most bytes of a cut-out or composition in a lossy codec, GIF or
-            APNG. Quality is made coarser in up to three passes, then frames left out.
+            APNG. In up to three passes, quality is lowered, then frames are dropped.
         crf: Constant quality from 0 (best) to 63 instead of the codec's default.
-        alpha_mode: "straight" colours, or "premultiplied" by alpha where the format can
+        alpha_mode: "straight" colours, or "premultiplied" by alpha if the format can
             hold both; by default straight, but premultiplied in OpenEXR.
         packed: Puts colour and alpha into one picture, "side" by side or "stacked".
         exr_compression: OpenEXR's "zip" (default), "zips", "rle" or "none"; lossless.
         start_number: The number of the first image of outputs that are patterns or
-            folders; by default the source's own number, or 0 where it has none.
-        tone_map: "auto" makes SDR (BT.709) of HDR in outputs that cannot hold HDR, with
-            a note; "off" keeps the code values.
+            folders; by default the source's own number, or 0 if it has none.
+        tone_map: "auto" converts HDR to SDR (BT.709) in outputs that cannot hold HDR,
+            with a note; "off" keeps the code values.
         audio: Keep the sound.
-        cuts: Where a list of the cuts goes, a .csv file: for each, the number of the
-            new scene's first frame in the outputs, from 0, and its time there [s].
+        cuts: Path of a .csv file for the list of cuts: for each, the number of the new
+            scene's first frame in the outputs, from 0, and its time there [s].
         overwrite: Replace outputs that exist.
-        output_type: "video", or "png_sequence" where the outputs are folders.
+        output_type: "video", or "png_sequence" if the outputs are folders.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -185,8 +184,9 @@ class Options:
     )  # fmt: skip
     edge_colour: str = _option(
         "network", "--edge-colour",
-        "colours at edges: clean of those of the room behind, or as the network gives "
-        "them", group=_EDGES, choices=get_args(EdgeColour), command_default="clean",
+        "colours at edges: clean, without those of the room behind, or as the network "
+        "gives them", group=_EDGES, choices=get_args(EdgeColour),
+        command_default="clean",
     )  # fmt: skip
     black_point: float = _option(
         0.0, "--black-point", "alpha up to X becomes 0", metavar="X", **_SHAPED
@@ -199,19 +199,19 @@ class Options:
         metavar="PX", **_SHAPED,
     )  # fmt: skip
     feather: float = _option(
-        0.0, "--feather", "let edges fade to both sides", metavar="PX", **_SHAPED
+        0.0, "--feather", "soften edges to both sides", metavar="PX", **_SHAPED
     )
     outline: str | float | None = _option(
-        None, "--outline", "draw a line around all that is cut out, white by default",
+        None, "--outline", "draw a line around the cut-out, white by default",
         metavar="PX[:COLOUR]", group=_EDGES, **_ALPHA,
     )  # fmt: skip
     light_wrap: float = _option(
-        0.0, "--light-wrap", "let the background's light shine over edges, up to 1",
+        0.0, "--light-wrap", "let the background's light spill over edges, up to 1",
         metavar="X", group=_EDGES, parse=float, works="compositions over a background",
         applies=lambda c: c.composes,
     )  # fmt: skip
     despill: str | None = _option(
-        None, "--despill", "take the light of a green or blue backing off the person",
+        None, "--despill", "remove the tint of a green or blue screen from the person",
         group=_EDGES, choices=get_args(Backing), works="outputs with colours",
         applies=lambda c: any(kind != "alpha" for kind in c.encodings),
     )  # fmt: skip
@@ -226,7 +226,7 @@ class Options:
     )  # fmt: skip
     person: str | int | None = _option(
         None, "--person",
-        "cut out one person alone: largest, centre, left or right at the start of each "
+        "cut out one person only: largest, centre, left or right at the start of each "
         "scene, a number in the order in which people appear, or a point on them, X,Y "
         "or X,Y@TIME [pixels, s]; not:WHO cuts out everybody else", metavar="WHO",
         **_CHOSEN,
@@ -239,7 +239,7 @@ class Options:
     )  # fmt: skip
     quality: str = _option(
         "balanced", "--quality",
-        "best: a larger copy for the network, up to four times as long as balanced; "
+        "best: a larger copy for the network, up to four times as slow as balanced; "
         "fast: the fast network, or with --weights a smaller copy", group=_NETWORK,
         choices=tuple(QUALITIES), works="a ratio that is auto",
         applies=lambda c: c.sized, elsewhere="an error",
@@ -247,7 +247,7 @@ class Options:
     region: str | tuple[int, int, int, int] = _option(
         "full", "--region",
         "where the network looks: auto finds the people first, full is the whole "
-        "frame, or a rectangle outside of which there is nobody", group=_NETWORK,
+        "frame, or a rectangle outside which there is nobody", group=_NETWORK,
         metavar="auto|full|X,Y,W,H", parse=values.parse_region, command_default="auto",
     )  # fmt: skip
     device: "str | torch.device | None" = _option(
@@ -260,9 +260,9 @@ class Options:
     )  # fmt: skip
     engine: str = _option(
         "auto", "--engine",
-        "what runs the network on a CPU: openvino (which auto takes), "
-        "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch, a "
-        "recorded graph, torch-compiled (half a minute to compile), or plain",
+        "the network's runtime on a CPU: openvino (the choice of auto), "
+        "openvino-float32, or plain, which is torch; on a CUDA GPU auto or torch (a "
+        "recorded graph), torch-compiled (half a minute to compile), or plain",
         group=_NETWORK, metavar="NAME", choices=get_args(EngineName),
     )  # fmt: skip
     seq_chunk: int | str = _option(
@@ -274,8 +274,8 @@ class Options:
     warmup: int | str = _option(
         0, "--warmup",
         "frames that the network sees backwards before the first one, and after each "
-        "cut, so that it does not start from nothing: a number, 0 for none, or auto "
-        "(8, fewer of large ones)", group=_NETWORK, metavar="N",
+        "cut, so that it does not start with an empty state: a number, 0 for none, or "
+        "auto (8, or fewer if they are large)", group=_NETWORK, metavar="N",
         parse=values.parse_count_or_word, command_default="auto", idle=("auto",),
         **_MOVING,
     )  # fmt: skip
@@ -304,8 +304,8 @@ class Options:
     frame_rate: Rate | None = _option(
         None, "--frame-rate",
         "frames per second, such as 25 or 24000/1001, of an image folder (default: "
-        "30) or of a stream without times (default: what it says itself); a video "
-        "that has times is converted to it, frames are left out or held", group=_PART,
+        "30) or of a stream without times (default: the rate that it states); a video "
+        "with times is converted to it by dropping or repeating frames", group=_PART,
         metavar="RATE",
         works="videos, and sequences of images that become videos or OpenEXR, are cut "
         "or have masks or a person", applies=lambda c: not c.still and c.timed,
@@ -318,7 +318,7 @@ class Options:
     )  # fmt: skip
     deinterlace: str | None = _option(
         None, "--deinterlace",
-        "make whole pictures of interlaced ones, or leave them as they are (default: "
+        "make full pictures from interlaced ones, or leave them as they are (default: "
         "auto)", group=_PART, choices=get_args(Switched), **_VIDEOS,
     )  # fmt: skip
     ignore_errors: bool = _option(
@@ -337,8 +337,8 @@ class Options:
     )  # fmt: skip
     hwaccel: str | None = _option(
         None, "--hwaccel",
-        "what decodes instead of the processor where it can: cuda, videotoolbox or "
-        "another of FFmpeg's", group=_PART, metavar="NAME", **_VIDEOS,
+        "hardware decoder to use if possible: cuda, videotoolbox or another of "
+        "FFmpeg's", group=_PART, metavar="NAME", **_VIDEOS,
     )  # fmt: skip
     input_alpha: str = _option(
         "multiply", "--input-alpha",
@@ -380,13 +380,13 @@ class Options:
     )  # fmt: skip
     preset: str | None = _option(
         None, "--preset",
-        "set the options that a receiver needs (docs/formats.md); options that are "
-        "given win", group=_ENCODING, choices=tuple(PRESETS),
+        "set the options that a receiver needs (docs/formats.md); options that you "
+        "give take precedence", group=_ENCODING, choices=tuple(PRESETS),
     )  # fmt: skip
     max_bytes: int | None = _option(
         None, "--max-bytes",
         "encode in up to three passes until the cut-out or composition has at most N "
-        "bytes; if coarser quality is not enough, leave out frames", group=_ENCODING,
+        "bytes; if lower quality is not enough, drop frames", group=_ENCODING,
         metavar="N", least=1, parse=int,
         works="cut-outs and compositions in H.264, HEVC, AV1, VP9, WebP, GIF or APNG",
         applies=lambda c: any(is_main(k) and e.shrinks for k, e in c.encodings.items()),
@@ -447,7 +447,7 @@ class Options:
         """`start` and `end` [s].
 
         Raises:
-            ValueError: If one is no time, or `end` is not later than `start`.
+            ValueError: If one is not a time, or `end` is not later than `start`.
         """
         since = values.parse_time("start", self.start)
         until = values.parse_time("end", self.end)
@@ -475,7 +475,7 @@ class Options:
         return None if rate is None else values.parse_rate(rate, "max_rate")
 
     def given(self) -> dict[str, Any]:
-        """The options that are not as by default, by name."""
+        """The options that differ from their defaults, by name."""
         usual = {each.name: each.default for each in fields(self)}
         found = {name: getattr(self, name) for name in usual}
         return {n: v for n, v in found.items() if v is not None and v != usual[n]}
@@ -486,7 +486,7 @@ OPTIONS: dict[str, Option] = {o.name: o.metadata["option"] for o in fields(Optio
 
 
 def make_options(**values: Any) -> Options:
-    """Make options of a call's keyword arguments.
+    """Make options from a call's keyword arguments.
 
     Raises:
         TypeError: If there is no such option; the nearest name is in the message.

@@ -36,7 +36,7 @@ def trim_heap() -> None:
 
 
 def _offer(items: queue.Queue[T], item: T, is_wanted: Callable[[], bool]) -> None:
-    """Put an item into a queue once there is room, unless it is no longer wanted."""
+    """Put an item into a queue once there is room, unless the consumer has stopped."""
     while is_wanted():
         with suppress(queue.Full):
             items.put(item, timeout=_POLL_PERIOD)

@@ -22,12 +22,12 @@ _HD, _SMALL = (1920, 1080), (640, 480)
 
 @dataclass(frozen=True)
 class Process:
-    """What a process has taken.
+    """The time and memory that a process took.
 
     Attributes:
-        seconds: From its start to its end [s].
+        seconds: Wall time [s].
         cpu: Processor time [s].
-        memory: Peak memory [MB]; 0 where the system does not report it.
+        memory: Peak memory [MB]; 0 if the system does not report it.
     """
 
     seconds: float
@@ -66,15 +66,15 @@ def run_process(words: Sequence[str | Path], folder: Path, **variables: str) -> 
 
 
 def _cpu() -> float:
-    """Processor time of all processes that were started and have ended [s]."""
+    """Give the processor time of all child processes that have ended [s]."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _peak_of(process: int) -> float:
-    """Peak memory of a process so far [MB]; 0 where the system does not report it.
+    """Give a process's peak memory so far [MB]; 0 if the system does not report it.
 
-    What `wait4` gives would include this process, which the other one was a copy of.
+    `wait4` would include this process, of which the other one started as a copy.
     """
     with suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
@@ -125,7 +125,7 @@ def quick(weights: str | None = None) -> dict[str, Any]:
 def against(
     program: Path, checkpoint: Path, *, frames: int = 100, turns: int = 3
 ) -> dict[str, Any]:
-    """Measure the published program beside this one, as whole processes in turns.
+    """Compare the published program with this one, as whole processes in turns.
 
     Args:
         program: Its folder, with an inference.py that takes the documented flags.
@@ -134,7 +134,7 @@ def against(
         turns: How often each one runs; the medians are compared.
 
     Raises:
-        InputError: If the program or the checkpoint is not there, or fails.
+        InputError: If the program or the checkpoint does not exist, or fails.
     """
     script = program.resolve() / "inference.py"
     for path in (script, checkpoint):

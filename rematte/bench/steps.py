@@ -1,4 +1,4 @@
-"""Measures speed and memory of this build beside a plain one, in the same run.
+"""Compares speed and memory of this build with a plain one, in the same run.
 
 `plain` is a simple implementation of the reference: the whole network as frozen
 TorchScript in float32; decoding, network, compositing and x264 one after the other.
@@ -110,7 +110,7 @@ FULL = tuple(
 
 
 def drawn(width: int, height: int, count: int) -> Iterator[Pixels]:
-    """Draw a moving clip: a soft figure before a busy wall."""
+    """Draw a moving clip: a soft figure in front of a busy wall."""
     rng = np.random.default_rng(0)
     wall = rng.integers(40, 200, (height // 16 + 2, width // 16 + 2, 3), np.uint8)
     wall = wall.repeat(16, 0).repeat(16, 1)[:height, :width]
@@ -193,7 +193,7 @@ class Plain:
 
 
 def _steps(case: Case, source: str, network: MattingNetwork) -> tuple[Any, str]:
-    """Make a function that does one step, and give the name of what runs it."""
+    """Make a function that does one step, and give the name of its engine."""
     frames = list(_pixels(case.width, case.height, 8, source))
     cycle = itertools.cycle(frames)
     if case.engine == "plain":
@@ -266,7 +266,7 @@ def _peak() -> float:
 
 
 def _child() -> ProcessPoolExecutor:
-    """Make a process of its own, so that its peak memory is its own."""
+    """Start a separate process, so that peak memory is measured for it alone."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
@@ -296,14 +296,14 @@ def run(
     turns: int = 6,
     frames: int = _FRAMES,
 ) -> Iterator[Result]:
-    """Measure cases, each in a process of its own, without engines not installed.
+    """Measure cases, each in its own process, and skip engines that are not installed.
 
     All but files take turns with the first of their size, so that a noisy machine slows
     both alike: a ratio to plain is that of such a pair, and plain's own row says how
     fast it was before the first.
 
     Args:
-        cases: Ordered so that those of one kind and size stand together, plain first.
+        cases: Grouped by kind and size, plain first in each group.
         source: A video to measure with; "" draws one.
         weights: Name or file of the weights; see `load_network`.
         turns: Turns of each case in memory.
@@ -407,7 +407,7 @@ def quick(clip: Path, weights: str | None = None) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine and the versions of what runs."""
+    """Describe this machine and the versions of the runtimes."""
     device, _ = choose_device()
     names = ("torch", "openvino", "numpy", "av")
     return {

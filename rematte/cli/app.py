@@ -1,4 +1,4 @@
-"""The command line: one module for each command, one line for each error.
+"""The command line, with a module for each command and one line for each error.
 
 Nothing slow is imported before a command runs, so that help and errors are quick.
 """

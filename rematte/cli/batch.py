@@ -24,10 +24,10 @@ def add(commands: Commands) -> None:
         "batch",
         help="cut the people out of many videos",
         usage="%(prog)s [options] INPUT [INPUT ...]",
-        description="Cut the people out of many videos with one model. What fails is "
-        "recorded and the rest is converted. Templates have the fields {stem}, {name}, "
-        "{suffix} and {folder}, the last below the folder that was given. Inputs and "
-        "outputs may be addresses: s3:// and gs:// (extras: s3, gs).",
+        description="Cut the people out of many videos with one model. Failures are "
+        "recorded, and the other videos are converted. Templates have the fields "
+        "{stem}, {name}, {suffix} and {folder}, the path below the input folder. "
+        "Inputs and outputs may be addresses: s3:// and gs:// (extras: s3, gs).",
         epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
         f"--skip-existing; {EXIT_CODES}; 1 if any failed",
     )
@@ -51,27 +51,27 @@ def add(commands: Commands) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--jobs", type=int, metavar="N",
-        help="processes at a time (default: 1; with --ray, what there is room for)",
+        help="processes at a time (default: 1; with --ray, as many as fit)",
     )  # fmt: skip
     how.add_argument(
         "--ray", nargs="?", const="", metavar="ADDRESS",
-        help="let Ray do it (extra: ray), on this machine or, at auto or HOST:PORT, on "
-        "a cluster",
+        help="convert with Ray (extra: ray), on this machine or, with auto or "
+        "HOST:PORT, on a cluster",
     )  # fmt: skip
     how.add_argument(
         "--worker-cpus", type=int, metavar="N",
-        help="with --ray, cores of each process (default: 2, here 1 if there are "
-        "no more); each has a GPU besides, where there are some",
+        help="with --ray, cores for each process (default: 2, or 1 if there are no "
+        "more); each also gets a GPU, if there are any",
     )  # fmt: skip
     how.add_argument(
         "--split", action="store_true",
-        help="with --ray, hand out segments of videos, so that one is shared by many; "
-        "on disks that all machines share",
+        help="with --ray, hand out segments instead of videos, so that many processes "
+        "share one video; needs disks that all machines share",
     )  # fmt: skip
     how.add_argument(
         "--retries", type=int, metavar="N",
-        help="with --ray, how often a video, or a segment, is started again whose "
-        "process was lost (default: 2)",
+        help="with --ray, how often to restart a video or segment whose process was "
+        "lost (default: 2)",
     )  # fmt: skip
     how.add_argument(
         "--skip-existing", action="store_true", help="leave outputs that exist alone"
@@ -115,7 +115,7 @@ def run(options: Namespace) -> int:
 
 
 def _run_all(options: Namespace, jobs: "list[Job]") -> None:
-    """Run the jobs, and put each finished one in the place of the planned one."""
+    """Run the jobs, and replace each planned job by its finished one."""
     from tqdm import tqdm
 
     shown = not options.quiet and sys.stderr.isatty()

@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
         "bench",
         help="measure speed and memory on this machine",
         usage="%(prog)s [options]",
-        description="Measure speed and memory, beside a plain implementation in the "
+        description="Measure speed and memory against a plain implementation in the "
         "same run: the network alone, 8-bit frames in memory, and files.",
         epilog=EXIT_CODES,
     )
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--engine", type=one_of("rematte.engines.choose", "CPU_ENGINES"),
         action="append", metavar="NAME",
-        help="measure this one beside plain; repeatable (default: all)",
+        help="engine to compare with plain; repeatable (default: all)",
     )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the speeds")
     parser.add_argument("--json", action="store_true", help="print JSON lines")

@@ -9,7 +9,7 @@ from typing import Any
 from rematte.cli.parser import Parser
 
 SHELLS = ("bash", "zsh", "fish")
-# How a flag or argument that takes a file is called in the help.
+# The names of flags and arguments that take a file in the help.
 _PATHS = ("path", "dir", "png", "input", "source", "recipe", "what", "where", "set")
 
 

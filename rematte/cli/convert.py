@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
     long = parser.add_argument_group("long videos")
     long.add_argument(
         "--resume", action="store_true",
-        help="work in segments, and resume a run with --resume that was stopped",
+        help="work in segments, and continue a stopped run that had --resume",
     )  # fmt: skip
     long.add_argument(
         "--workers", type=int, default=1, metavar="N",
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     long.add_argument(
         "--lead-in", type=int, metavar="W",
-        help="with --workers, frames that each segment begins early, so that the "
+        help="with --workers, how many frames early each segment starts, so that the "
         "network has settled (default: 15)",
     )  # fmt: skip
     long.add_argument(
@@ -71,13 +71,13 @@ def _add_outputs(parser: Parser) -> None:
     out = parser.add_argument_group("outputs (one or more)")
     out.add_argument(
         "-o", "--output", metavar="PATH",
-        help="the cut-out: transparent where the format can hold that; alone, over "
-        "the background if one is given",
+        help="the cut-out: transparent if the format can hold that; without "
+        "--composition, over the background if one is given",
     )  # fmt: skip
     out.add_argument(
         "--composition", metavar="PATH",
-        help="the person over the background, which then is not that of -o; unless "
-        "one is given, green in a video and transparent in a folder of images",
+        help="the person over the background, which -o then does not use; by default "
+        "green in a video and transparent in a folder of images",
     )  # fmt: skip
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
@@ -92,7 +92,7 @@ def _add_outputs(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Convert, with pipes by way of files, and print what was done."""
+    """Convert, with temporary files in place of pipes, and print what was done."""
     from rematte.conversion import pipes
     from rematte.conversion.needs import need
     from rematte.engines.device import choose_device

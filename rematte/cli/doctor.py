@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from rematte.cli.parser import Commands
 from rematte.version import __version__
 
-# What each extra brings, and the modules that it needs.
+# What each extra adds, and the modules that it needs.
 EXTRAS = {
     "torch": (
         "GPUs, other weights, load_model and MattingNetwork in Python, rematte bench",
@@ -75,7 +75,7 @@ def _extra(brings: str, *modules: str) -> str:
 
 
 def examine() -> dict[str, dict[str, str]]:
-    """Look at everything a conversion depends on.
+    """Examine everything that a conversion depends on.
 
     Returns:
         Sections of findings, each a name and a value in words.

@@ -34,13 +34,13 @@ def add(commands: Commands) -> None:
     flags.add_variant(parser)
     parser.add_argument(
         "--precision", choices=("float32", "float16", "int8"), default="float32",
-        help="of weights and arithmetic (default: %(default)s)",
+        help="precision of weights and arithmetic (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--static",
         type=reporting(parse_size),
         metavar="WxH",
-        help="make it for this size alone",
+        help="make it for this size only",
     )
     parser.add_argument(
         "--downsample-ratio", type=float, metavar="RATIO", help="and for this ratio"

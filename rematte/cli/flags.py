@@ -14,7 +14,7 @@ from rematte.weights.registry import VARIANTS, for_quality
 
 _DEFAULTS = {each.name: each.default for each in fields(Options)}
 
-# Options whose choices only a module knows that is slow to import.
+# Options whose choices are in a module that is slow to import.
 _CHECKS = {"hwaccel": one_of("rematte.video.read_options", "HWACCELS")}
 
 # Options that name one file, which several inputs would write.
@@ -25,7 +25,7 @@ def add_options(parser: Parser, *, single: bool = True) -> None:
     """Add a flag for each option of a conversion, and those of the weights.
 
     Args:
-        parser: Where to.
+        parser: The parser that gets the flags.
         single: Whether there is one input; else flags that name a file are left out.
     """
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -90,7 +90,7 @@ def add_messages(parser: Parser, json: str) -> None:
     """Add --quiet and --json.
 
     Args:
-        parser: Where to.
+        parser: The parser that gets the flags.
         json: The help of --json.
     """
     group = parser.add_argument_group("messages")
@@ -99,7 +99,7 @@ def add_messages(parser: Parser, json: str) -> None:
 
 
 def settings(words: Namespace, device: str) -> dict[str, Any]:
-    """The options of a conversion that the flags stand for, by name."""
+    """Give the options of a conversion from parsed flags, by name."""
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
     preset = PRESETS.get(given.get("preset") or "")
     for name in preset.options if preset else ():
@@ -119,7 +119,7 @@ def choose_weights(words: Namespace) -> None:
 
 
 def model_loader(words: Namespace, device: str) -> Callable[[], Any]:
-    """Make what loads the network that the flags name, in another process too."""
+    """Make a picklable function that loads the network named by the flags."""
     from rematte.engines.choose import load_for
 
     variant = getattr(words, "variant", None)

@@ -27,9 +27,9 @@ def add(commands: Commands) -> None:
         description="For a clip, matte some moments as they are, as mirror images, "
         "backwards and at another downsample ratio, and show where the mattes differ, "
         "where alpha has holes or flickers, and where no people are found. For a file "
-        "with an alpha channel, or with --matte, check that it is whole.",
+        "with an alpha channel, or with --matte, check that it is complete.",
         epilog="example: rematte inspect talk.mp4 -o talk-inspected; exit code 1 also "
-        f"where a finished file fails a check; {EXIT_CODES}",
+        f"if a finished file fails a check; {EXIT_CODES}",
     )
     parser.set_defaults(run=run)
     parser.add_argument(

@@ -15,8 +15,8 @@ def add(commands: Commands) -> None:
         "key",
         help="key a green or blue screen, as ground truth",
         usage="%(prog)s [options] INPUT",
-        description="Key footage before a green or blue screen by its colour "
-        "difference, and take the screen's light out. No network: for ground truth.",
+        description="Key footage in front of a green or blue screen by its colour "
+        "difference, and remove the screen's tint. No network: for ground truth.",
         epilog=f"example: rematte key shot.mp4 -o shot.mkv; {EXIT_CODES}",
     )
     parser.set_defaults(run=run)

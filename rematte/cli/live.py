@@ -29,8 +29,8 @@ def add(commands: Commands) -> None:
         help="cut people out of what a camera shows, at once",
         usage="%(prog)s [options] SOURCE [SOURCE ...]",
         description="Cut people out of a camera, a stream or a file played as one. The "
-        "newest picture goes first: what is too late is dropped, unless --no-drop is "
-        "given. Ctrl-C ends it, and completes a file.",
+        "newest picture goes first, and late ones are dropped unless --no-drop is "
+        "given. Ctrl-C ends the command and completes a file.",
         epilog="example: rematte live camera -o window --background blur; "
         f"{EXIT_CODES}",
     )
@@ -145,7 +145,7 @@ def run(options: Namespace) -> int:
 
 
 def _make_printer(terminal: bool) -> "Callable[[LiveReport], None]":
-    """Make what prints new notes and, on a terminal, the rate and who is there."""
+    """Make a function that prints new notes and, on a terminal, the rate and people."""
     noted = said = 0
     erase = "\r\x1b[K" if terminal else ""  # the rate has no end of line
 

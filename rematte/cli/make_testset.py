@@ -1,4 +1,4 @@
-"""`rematte make-testset`: composite foregrounds over backgrounds, truth kept."""
+"""`rematte make-testset`: composite foregrounds with known alpha over backgrounds."""
 
 from argparse import Namespace
 from pathlib import Path

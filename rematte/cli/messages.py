@@ -1,4 +1,4 @@
-"""What commands print of a finished conversion."""
+"""The messages that commands print about a finished conversion."""
 
 import sys
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses one command, and reports an error in one line, as all other errors are."""
+    """Parses one command, and reports an error in one line, like all other errors."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, **settings)
@@ -75,7 +75,7 @@ def one_of(module: str, name: str) -> Callable[[str], str]:
 
 
 def reporting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Let the message of a ValueError reach the user; for numbers argparse has one."""
+    """Show a ValueError's own message to the user; for numbers argparse has one."""
     if parse in (int, float, str):
         return parse
 

@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
         usage="%(prog)s [options] INPUT -o SHEET",
         description="Draw what a conversion will give at a few moments: in each column "
         "the source with the windows in which the network looks, alpha, the cut-out "
-        "over squares, and the composite over the background. The network sees ten "
-        "frames before each, as it would then.",
+        "over a checkerboard, and the composite over the background. The network sees "
+        "ten frames before each, as it would in a conversion.",
         epilog="example: rematte preview talk.mp4 -o sheet.png --background blur; "
         f"{EXIT_CODES}",
     )

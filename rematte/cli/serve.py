@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         "serve",
         help="a page for this machine's browser: drop videos in, convert, download",
         usage="%(prog)s [options]",
-        description="Serve a page to this machine alone: drop videos and photos in, "
+        description="Serve a page to this machine only: drop videos and photos in, "
         "choose who is cut out, outputs and background, convert, play, download. "
         "Open the address that is printed. Ctrl-C ends it; jobs are saved.",
         epilog=f"example: rematte serve --jobs 2; {EXIT_CODES}",

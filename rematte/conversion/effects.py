@@ -1,4 +1,4 @@
-"""Finds options that were given and have no effect: they are refused or noted."""
+"""Refuses or notes options that were given and have no effect."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,15 +16,15 @@ from rematte.video.reader import VideoReader
 def check_options(
     options: Options, reader: VideoReader, outputs: Sequence[Output], whole: bool
 ) -> list[str]:
-    """Find options that were given and do nothing.
+    """Refuse or note the options that were given and have no effect.
 
     `whole` says whether the model is called as a whole, on several frames at once.
 
     Returns:
-        A note for each that does nothing, or nothing for some of the outputs.
+        A note for each option without effect, on all outputs or on some of them.
 
     Raises:
-        ValueError: If one does nothing for which a note is not enough.
+        ValueError: If an option without effect must not be ignored.
     """
     conversion = _describe(options, reader, outputs, whole)
     notes = [*_describe_preset(options, conversion), *_idle_masks(options, reader.info)]
@@ -74,7 +74,7 @@ def _filled(options: Options) -> list[str]:
 
 
 def _describe_preset(options: Options, conversion: Conversion) -> list[str]:
-    """Make the note that lists what a preset has filled in, and what of it is idle."""
+    """Make the note on the options that a preset sets, and on those without effect."""
     if options.preset is None:
         return []
     words: dict[bool, list[str]] = {True: [], False: []}
@@ -89,7 +89,7 @@ def _describe_preset(options: Options, conversion: Conversion) -> list[str]:
 
 
 def _idle_masks(options: Options, info: VideoInfo) -> Iterator[str]:
-    """Note masks that lie outside of the frame, or hold when nothing is converted."""
+    """Note masks that lie outside the frame, or whose times are not converted."""
     since, until = options.span
     if info.still:
         until = info.time_base
@@ -105,9 +105,9 @@ def _idle_masks(options: Options, info: VideoInfo) -> Iterator[str]:
             )
             early = spec.until is not None and spec.until <= (since or 0)
             if outside:
-                why = f"lies outside of the frame, which is {info.width}x{info.height}"
+                why = f"lies outside the frame, which is {info.width}x{info.height}"
             elif early or (until is not None and spec.since >= until):
-                why = "holds at no time that is converted"
+                why = "applies at no time that is converted"
             else:
                 continue
             yield f"{_label(name)} {spec.text} has no effect: it {why}"
@@ -119,7 +119,7 @@ def _has_times(output: Output) -> bool:
 
 
 def _label(name: str) -> str:
-    """How an error names an option: by its flag too."""
+    """Name an option in an error, with its flag."""
     flag = OPTIONS[name].flag
     return f"{name} ({flag})" if flag else name
 

@@ -1,10 +1,10 @@
 """Looks for people in a few frames of a video, to decide where the network works.
 
 The video is decoded once for this. A few frames a second, and those beside scene cuts,
-are compared with earlier ones. People who have moved are looked for nearby. Where
+are compared with earlier ones. People who have moved are searched for nearby. If
 anything else has changed, the network sees the whole frame, larger than in the
-conversion. Each person that it finds is checked in a closer look. Where somebody fills
-the frame, the search goes on at the next cut.
+conversion, and each person found is checked in a closer look. Once somebody fills
+the frame, the search stops until the next cut.
 """
 
 import math
@@ -110,7 +110,7 @@ def choose_regions(
 
 
 def is_found(options: Options, width: int, height: int) -> bool:
-    """Whether people are to be looked for, in frames of this size."""
+    """Whether to search for people in frames of this size."""
     ratio = choose_ratio(width, height, options.ratio)
     chosen = options.downsample_ratio in (None, "auto")
     return options.region == "auto" and chosen and ratio < 1
@@ -152,9 +152,9 @@ def find_regions(
 ) -> Regions:
     """Find where the network is to look, from glances at all frames to be converted.
 
-    Nothing else may use the engines meanwhile, of which one is for whole frames and one
-    for squares around people. `ratio` is the size of the coarse pass for whole frames,
-    in (0, 1].
+    One engine is for whole frames and one for squares around people; nothing else may
+    use them meanwhile. `ratio` is the size of the coarse pass for whole frames, in
+    (0, 1].
     """
     frame = info.width, info.height
     regions: list[Region] = []
@@ -181,9 +181,9 @@ def _between(info: VideoInfo) -> Fraction:
 
 
 class _Shots:
-    """Chooses the glances of each shot to look at, among all of the video.
+    """Chooses which glances of each shot the network looks at.
 
-    Where glances have sketches, which are cheap to compare, more are chosen.
+    More are chosen if glances have sketches, which are cheap to compare.
     """
 
     def __init__(self, glances: Iterator[Glance], info: VideoInfo) -> None:
@@ -248,7 +248,7 @@ class _Shots:
 def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int:
     """Count the glances before a cut; all of them if there is none.
 
-    A binary search for the cut looks at few of them. `later` are those that follow.
+    A binary search for the cut reads few of them. `later` are those that follow.
     """
 
     def picture(index: int) -> NDArray[np.float32]:
@@ -276,8 +276,8 @@ def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int
 def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
     """Find the boxes around people in the frames of a shot.
 
-    Where nothing outside of people has changed since the last look at the whole frame,
-    they are the same people, who are followed if they move. Where nothing at all has
+    If nothing outside the people has changed since the last look at the whole frame,
+    they are the same people, who are followed if they move. If nothing at all has
     changed since a look without a trace of anybody, nobody is there.
     """
     every, count, empty = _between(info), 0, False
@@ -295,7 +295,7 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
         now = _outline(glance, info)
         moved = _changed_boxes(last, now, boxes, info)
         there = _follow(glance, eyes, info, moved)
-        # Keep only the places that have changed: somebody has come there.
+        # Keep only the places that have changed, where somebody may have appeared.
         there = there and _changed_boxes(last, now, there, info)
         if there:
             boxes = join([each for each in boxes if each not in moved] + there)
@@ -319,11 +319,11 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
 def _follow(
     glance: Glance, eyes: _Eyes, info: VideoInfo, boxes: Sequence[Box]
 ) -> list[Box] | None:
-    """Find where people have gone who were in these boxes shortly before.
+    """Find where the people who were in these boxes shortly before have moved.
 
     Returns:
-        Their boxes; None if not all are found, or if they are too many or too large
-        for closer looks to be cheaper than one at the whole frame.
+        Their boxes; None if some are not found, or if they are too many or too large
+        for closer looks to be cheaper than one look at the whole frame.
     """
     found: list[Box] = []
     tall = max((box[3] - box[1] for box in boxes), default=0)
@@ -375,7 +375,7 @@ def _changed(
     boxes: Iterable[Box],
     info: VideoInfo,
 ) -> bool:
-    """Whether something has changed outside of boxes that hold people."""
+    """Whether something has changed outside the boxes that hold people."""
     if before.shape != now.shape:
         return True
     changed = np.abs(now - before) > _CHANGE
@@ -387,8 +387,8 @@ def _changed(
 def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> tuple[list[Box], bool]:
     """Find the boxes around people in a whole frame.
 
-    Each person who appears larger in a closer look gets one. It finds them again, and
-    more exactly; things that only resemble a person vanish there.
+    Each person who would appear larger in a closer look gets one, which finds them
+    more exactly; things that only resemble a person vanish in it.
 
     Returns:
         The boxes, and whether there is no trace of anybody, not even a weak one.

@@ -1,4 +1,4 @@
-"""Loads the model of a conversion, and makes what runs it."""
+"""Loads the model of a conversion, and makes its engine and loop."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from rematte.weights.registry import for_quality
 
 
 def ready_model(model: Any, options: Options, keep: int = 0) -> tuple[Any, Options]:
-    """Load a model unless it is loaded, in a form whose engines share their work.
+    """Load a model unless it is loaded, so that its engines share compiled networks.
 
     `model` is a loaded network, or the name or file of weights; None is the bundled
     ones. `keep` sizes stay compiled when no engine uses them any more.

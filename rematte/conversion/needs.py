@@ -3,7 +3,7 @@
 Nothing heavy is imported here, so that such an error is quick.
 """
 
-# What flags of a command need that are no options of a conversion.
+# What a flag needs, for flags that are not options of a conversion.
 NEEDS = {
     "--format": "an output that is - or a named pipe",
     "--raw-input": "an input that is - or a named pipe",

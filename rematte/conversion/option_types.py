@@ -96,7 +96,7 @@ class ConvertOptions(MattingOptions, total=False):
 
 @dataclass(frozen=True)
 class Conversion:
-    """What decides whether an option works."""
+    """The facts about a conversion that decide whether an option has an effect."""
 
     still: bool  # the input is one image
     images: bool  # the input is an image or a sequence of them
@@ -125,7 +125,7 @@ def is_main(kind: str) -> bool:
 
 
 def always(conversion: Conversion) -> bool:
-    """The rule of an option that works for everything."""
+    """The rule of an option that has an effect in every conversion."""
     return True
 
 
@@ -134,21 +134,21 @@ class Option:
     """The description of an option, apart from its type and default: field metadata.
 
     Attributes:
-        flag: Its name on the command line; empty where it has none.
+        flag: Its name on the command line; empty if it has none.
         help: One line for the command line's help.
-        group: The heading that the flag stands under in the help.
-        metavar: What stands for the value in the help; empty to list the choices.
-        choices: All values that are allowed; empty where another check knows them.
-        least: The smallest number that is allowed, or None.
-        parse: Makes a value of a word of the command line; raises ValueError.
-        switch: The value that the flag alone stands for; None if it takes a word.
+        group: The heading of the flag in the help.
+        metavar: The value's placeholder in the help; empty to list the choices.
+        choices: All allowed values; empty if another check knows them.
+        least: The smallest allowed number, or None.
+        parse: Turns a word of the command line into a value; raises ValueError.
+        switch: The value of the flag given alone; None if it takes a word.
         many: Whether the flag may be given several times.
         short: A second, short flag.
-        command_default: The command line's default, where it differs.
-        works: For what it works, to complete "works for ..."; empty: for everything.
-        applies: Decides whether it works.
-        noted: Decides whether a note is enough where it does not work.
-        elsewhere: What happens where it does not work.
+        command_default: The command line's default, if it differs.
+        works: What it works for, to complete "works for ..."; empty for everything.
+        applies: Decides whether it has an effect.
+        noted: Decides whether a note is enough when it has no effect.
+        elsewhere: What happens when it has no effect.
         idle: Values other than the default that have no effect.
         may_change: Whether a run that is resumed may have another value.
     """
@@ -172,10 +172,10 @@ class Option:
     may_change: bool = False
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a value that is no choice, or too small.
+        """Refuse a value that is not one of the choices, or too small.
 
         Raises:
-            ValueError: If it is.
+            ValueError: If it is refused.
         """
         if value is None:
             return

@@ -51,13 +51,13 @@ CutList = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Output:
-    """One thing to write.
+    """One output of a conversion.
 
     Attributes:
         kind: "output", "composition", "alpha", "foreground" or "plate".
-        path: Where it goes.
+        path: Its path.
         encoding: How it is encoded.
-        pixels: What makes its pixels.
+        pixels: Makes its pixels.
         backdrop: Whether an image or a video lies behind the person.
     """
 
@@ -82,7 +82,7 @@ def plan_outputs(
 ) -> list[Output]:
     """Decide for each output how it is encoded and what is behind the person.
 
-    A video behind the person starts at `origin` [s]; None: with the first frame.
+    A background video starts at `origin` [s], or with the first frame if that is None.
     `chosen` is the only person who is cut out; None for everybody.
 
     Raises:
@@ -145,7 +145,7 @@ def _check_plate(path: Path) -> None:
 def make_finish(
     options: Options, rate: Fraction = Fraction(30), chosen: Person | None = None
 ) -> Finish:
-    """Make what changes edges, alpha and colours as the options say.
+    """Make the `Finish` that changes edges, alpha and colours as the options say.
 
     `rate` is that of masks that are sequences of images [frames/s]; `chosen` is the
     only person who is cut out, None for everybody.
@@ -182,7 +182,7 @@ def parse_outline(given: str | float | None) -> tuple[float, tuple[int, int, int
 def _choose_backdrop(
     kind: str, path: Path, given: Mapping[str, Backdrop], options: Options
 ) -> tuple[Backdrop, list[str]]:
-    """Choose what is behind the person in an output, and note where that is a surprise.
+    """Choose an output's background, and note a choice that may surprise.
 
     The backgrounds that were asked for are given by kind of output.
     """
@@ -221,9 +221,8 @@ def open_writers(
 ) -> Iterator[list[Writer]]:
     """Open all outputs; on an error none of them is left behind.
 
-    What was written when a conversion is interrupted is saved under names with
-    ".partial" in them, but for files that are parts of others or made of parts.
-
+    If the conversion is interrupted, the frames so far are saved under names with
+    ".partial" in them, except in segments and files that are joined from segments.
     The first frame is shown at `first` [s]. `tracks` says whether files get the
     source's sound, subtitles and chapters. `parts` are, by kind, the first of the files
     that will be appended instead of frames.
@@ -290,7 +289,7 @@ def publish(
 ) -> None:
     """Complete all outputs, and only then give them their names: all or none.
 
-    `frames` have been written, of which the last ends at `end` [s]. `cuts` is None if
+    `frames` have been written, and the last one ends at `end` [s]. `cuts` is None if
     their list may not be written. `before_naming` is called when all outputs are
     complete and none has its name.
     """

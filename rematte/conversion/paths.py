@@ -1,4 +1,4 @@
-"""The paths of outputs: which are asked for, and which would do harm."""
+"""Checks the paths of outputs: which are asked for, and which would do harm."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -128,7 +128,7 @@ def _check_names_differ(
     frames: Sequence[tuple[str, int | None]],
     start_number: int | None,
 ) -> None:
-    """Refuse images whose names differ in their suffix alone, in a folder."""
+    """Refuse images in a folder whose names differ only in their suffix."""
     named = [path for path in folders if pattern_of(path) is None]
     if named and start_number is None and len(dict(frames)) < len(frames):
         stems = [name for name, _ in frames]

@@ -120,7 +120,7 @@ PRESETS = {
 
 
 def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the options of a preset, if one is named, to those that are given, which win.
+    """Add the options of a preset, if one is named; options that are given win.
 
     A value of None stands for an option that is not given.
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-# Called with how many frames are done, and how many there are as far as is known.
+# Called with the number of frames done and, if known, of all frames.
 Progress = Callable[[int, int | None], object]
 
 
@@ -24,20 +24,20 @@ class Report:
         width: Width of the frames [pixels].
         height: Height of the frames [pixels].
         downsample_ratio: The ratio that the network used.
-        engine: What ran the network, and why.
-        setup: Part of the time spent on choosing and building the engine [s].
-        looking: Part of the time spent on finding where the network is to look [s].
-        regions: Where the network looked, from which time on, and why; empty where it
+        engine: The engine that ran the network, and why.
+        setup: Time spent on choosing and building the engine [s].
+        looking: Time spent on finding where the network is to look [s].
+        regions: Where the network looked, from which time on, and why; empty if it
             saw whole frames. See `rematte.matting.region.Region`.
         seconds: Wall time of the whole conversion.
-        shares: Parts of the stages in the work done: decoding, the network,
-            compositing and encoding; they add up to 1. Stages run side by side, so
-            the largest one sets the pace.
-        outputs: What was written, by kind.
-        notes: What is not as in the source, in words.
-        damaged: Where damage was passed over, by time [s]; see `VideoReader`.
+        shares: Each stage's share of the work: decoding, the network, compositing and
+            encoding; they add up to 1. Stages run side by side, so the largest one
+            sets the pace.
+        outputs: The files that were written, by kind.
+        notes: Sentences on what differs from the source.
+        damaged: Where damage was skipped, by time [s]; see `VideoReader`.
         cuts: Number of the first frame of each scene but the first, from 0, and its
-            time in the outputs [s]; empty where cuts were not looked for.
+            time in the outputs [s]; empty if cuts were not searched for.
     """
 
     frames: int = 0
@@ -67,7 +67,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
 
 
 class Stages:
-    """Measures how long each stage works, without what it waits for other stages.
+    """Measures how long each stage works, without its waits for other stages.
 
     A stage inside another in the same thread takes its time from it.
     """
@@ -88,7 +88,7 @@ class Stages:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """What is done in this `with` statement is the stage's work."""
+        """Count the time spent in this `with` statement as the stage's work."""
         if not hasattr(self._thread, "running"):
             self._thread.running = []
         running: list[str] = self._thread.running
@@ -101,7 +101,7 @@ class Stages:
             running.pop()
 
     def around(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Pass items on; the time it takes to make them is the stage's."""
+        """Pass items on, and count the time that making them takes as the stage's."""
         iterator = iter(items)
         while True:
             with self(stage):
@@ -113,11 +113,11 @@ class Stages:
             del item  # 4K frames are large: not to be held while the next is made
 
     def total(self) -> float:
-        """Wall time since the beginning [s]."""
+        """Wall time since the start [s]."""
         return time.perf_counter() - self._start
 
     def shares(self) -> dict[str, float]:
-        """Part of each stage in the work done; see `Report.shares`."""
+        """Each stage's share of the work; see `Report.shares`."""
         with self._lock:
             seconds = {k: v for k, v in self._seconds.items() if k != "wait"}
         return as_shares(seconds)
@@ -133,13 +133,13 @@ def as_shares(seconds: dict[str, float]) -> dict[str, float]:
 def show_progress(
     progress: bool | Progress, name: str, total: int | None, stages: Stages
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far a conversion is, by a bar on stderr or a callback.
+    """Show the progress of a conversion, by a bar on stderr or a callback.
 
-    `name` and the stages' shares stand beside the bar; `total` is the number of frames
-    as far as is known.
+    `name` and the stages' shares are shown beside the bar; `total` is the number of
+    frames, if known.
 
     Yields:
-        A function to call with the number of frames that are done, for each of them.
+        A function to call after each frame, with the number of frames done.
     """
     with Bar(
         total=total, unit="frame", disable=progress is not True, desc=name,

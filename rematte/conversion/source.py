@@ -19,10 +19,10 @@ def open_reader(
     end: Fraction | None = None,
     size: tuple[int, int] | None = None,
 ) -> VideoReader:
-    """Open an input as options say, from a time up to another [s].
+    """Open an input as the options say, from one time to another [s].
 
-    Frames are stretched to `size`, width and height [pixels], where that is given; else
-    the options decide.
+    Frames are stretched to `size`, width and height [pixels], if given; else the
+    options decide.
     """
     how = ReadOptions(
         size=size or options.input_resize,
@@ -57,8 +57,8 @@ def frames_within(
     """Find the frames of a source that are asked for.
 
     Returns:
-        When each frame of the source is shown [s], the index of the first one that is
-        asked for, and that of the first one after those.
+        The time of each frame of the source [s], the index of the first one that is
+        asked for, and that of the first one after these.
 
     Raises:
         InputError: If there is no such frame, or the source does not say its times.
@@ -77,7 +77,7 @@ def frames_within(
 
 
 def no_frame(reader: VideoReader, options: Options) -> InputError:
-    """The error where no frame is shown between `start` and `end`."""
+    """Make the error for a source without frames between `start` and `end`."""
     return InputError(
         f"{reader.path}: no frame between {options.start or 0} and "
         f"{options.end or 'its end'}; choose another start (--start)"

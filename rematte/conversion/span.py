@@ -42,7 +42,7 @@ class Span:
         lead: Time of the first frame that the network sees [s].
         first: Time of the first frame that is written [s].
         end: Time of the first frame of the next span [s]; None for the last.
-        stop: Time of the first frame that is asked for in no span [s], if there is one.
+        stop: Time of the first frame after all spans [s], if there is one.
     """
 
     index: int = 0
@@ -58,12 +58,12 @@ class Span:
 
 @dataclass
 class Trace:
-    """What a span of several leaves for those beside it, and for joining them.
+    """What a span records for its neighbours and for joining.
 
     Attributes:
-        memory: What the network remembers, before the span and then after it.
-        seams: Whether the span starts from an empty memory, so that alpha is recorded
-            at its first frame, and at the first one of the next span.
+        memory: The network's memory, before the span and later after it.
+        seams: Whether the span starts with an empty memory, so that alpha is recorded
+            at its first frame and at the first one of the next span.
         frames: Times and names of the frames that were written.
         edges: Alpha at the "first" frame, and at the one "past" the last.
     """
@@ -88,11 +88,11 @@ def run_span(
     progress: bool | Progress = False,
     stop: Stop | None = None,
 ) -> None:
-    """Write every frame of a span to every output, and give these their names.
+    """Write every frame of a span to every output, and name the outputs.
 
-    The reader was opened where the span begins or before. The engine is chosen when the
-    first frame has been read. `trace` receives what the spans beside this one need; it
-    is None where this is the whole video, whose files get the source's other tracks.
+    The reader was opened at the span's start or before. The engine is chosen when the
+    first frame has been read. `trace` receives what neighbouring spans need; it is
+    None for a whole video, whose files get the source's other tracks.
 
     Raises:
         InputError: If there is no frame in the span.
@@ -137,22 +137,22 @@ def run_span(
 
 
 def notes_of(writers: Sequence[Writer]) -> list[str]:
-    """What is not as in the source in each output."""
+    """Collect the notes on what differs from the source in each output."""
     return [f"{each.path.name}: {note}" for each in writers for note in each.notes]
 
 
 def smaller(one: int | None, other: int | None) -> int | None:
-    """Give the smaller of two numbers, of which some may be unknown."""
+    """Give the smaller of two numbers, either of which may be None."""
     return one or other if one is None or other is None else min(one, other)
 
 
 def _select(
     frames: Iterable[Frame], span: Span, beyond: bool, looks: bool
 ) -> Iterator[Frame]:
-    """The frames that the network is to see.
+    """Yield the frames that the network is to see.
 
-    With `beyond` one past the end of the span is among them, and where the network
-    `looks` ahead, those past the end are given too.
+    With `beyond`, one past the end of the span is among them; if the network `looks`
+    ahead, those past the end are given too.
     """
     for frame in frames:
         past = span.is_past(frame)
@@ -169,7 +169,7 @@ def _select(
 def _matte_written(
     matting: Matting, span: Span, trace: Trace | None, frames: Iterable[Frame]
 ) -> Iterator[Matted]:
-    """Matte frames, and give those that are written."""
+    """Matte frames, and yield the mattes that are to be written."""
     if trace is None:
         yield from matting(frames)
         return
@@ -197,10 +197,10 @@ def _write(
     step: Callable[[int], None],
     stop: Stop,
 ) -> Fraction:
-    """Write every matte; gives the end [s] of the last frame.
+    """Write every matte, and return the end [s] of the last frame.
 
-    Decoding, network and each encoder have a thread of their own, compositing has
-    this one.
+    Decoding, the network and each encoder have threads of their own; compositing runs
+    in this one.
     """
 
     def encode(writer: Writer, frame: Frame) -> None:

@@ -9,11 +9,11 @@ from rematte.errors import Cancelled, TimedOut
 
 @dataclass
 class Stop:
-    """When a conversion must stop before its end; by default never.
+    """Says when a conversion must stop early; by default never.
 
     Attributes:
-        cancel: An event that stops the conversion when it is set; None: nothing does.
-        timeout: The longest time that the conversion may take [s]; None: any.
+        cancel: An event that stops the conversion when it is set, or None.
+        timeout: The longest time that the conversion may take [s]; None for no limit.
 
     Raises:
         ValueError: If the timeout is not above 0.

@@ -1,8 +1,8 @@
-"""Lays windows around the people that were seen in a video.
+"""Places windows around the people that were seen in a video.
 
-What is known are the boxes around people at some moments of a shot. Windows for the
-time between two moments hold the boxes of both. Their size is one for the whole shot,
-so that the network's recurrent state can move with them.
+The boxes around people are known at some moments of a shot. Windows for the time
+between two moments hold the boxes of both. All windows of a shot have one size, so that
+the network's recurrent state can move with them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,9 +36,9 @@ class Moment:
     """What was seen at one moment.
 
     Attributes:
-        time: When [s].
-        boxes: Around each person, or group of people who touch.
-        empty: Whether nobody was there at any time since the moment before.
+        time: The moment's time [s].
+        boxes: Boxes around each person, or group of people who touch.
+        empty: Whether nobody was there at any time since the previous moment.
     """
 
     time: Fraction
@@ -83,7 +83,7 @@ def lay_windows(
     frame: tuple[int, int],
     whole_ratio: float,
 ) -> tuple[list[Region], str]:
-    """Choose where the network looks during a shot, which the first moment begins.
+    """Choose where the network looks during a shot, which starts at the first moment.
 
     `frame` is the size of frames [pixels], and `whole_ratio` the size of the coarse
     pass for whole frames, in (0, 1].
@@ -119,7 +119,7 @@ def lay_windows(
 
 
 def fills(box: Box, frame: tuple[int, int], whole_ratio: float) -> bool:
-    """Whether no window around a box, and so none of its shot, saves enough.
+    """Whether a box fills so much of the frame that no window saves enough.
 
     Args:
         box: Around people.
@@ -144,11 +144,11 @@ def _follow(
 ) -> tuple[list[Fraction], list[list[Box]], list[bool]]:
     """Give the boxes that hold people in spans of time.
 
-    Between two moments people are taken to walk evenly, give or take a share of their
-    way.
+    Between two moments people are assumed to walk at constant speed, give or take a
+    share of the distance.
 
     Returns:
-        For each span its beginning, the boxes, and whether nobody is there.
+        For each span its start, the boxes, and whether nobody is there.
     """
     times, groups, empty = [], [], []
     for now, later in pairwise(moments if len(moments) > 1 else [*moments, *moments]):
@@ -170,8 +170,8 @@ def _match(
     """Find who is who at two moments.
 
     Returns:
-        Boxes of the same people, and those of people who come, go, meet or part,
-        stretched to where they come from.
+        Pairs of boxes of the same people, and the boxes of people who come, go, meet or
+        part, stretched to where they come from.
     """
     pairs = []
     gone, come = list(now), list(later)
@@ -185,7 +185,7 @@ def _match(
             gone.remove(one)
             come.remove(other)
             pairs.append((one, other))
-    # Who crosses whom is not known: both ways are looked at.
+    # It is not known who crosses whom, so both ways are tried.
     moving = [pair for pair in pairs if _way(*pair)]
     crossed = [
         union(one, other)
@@ -208,7 +208,7 @@ def _alike(one: Box, other: Box) -> bool:
 
 
 def _way(one: Box, other: Box) -> int:
-    """How far a box moves [pixels], or 0 where that is little for its size."""
+    """How far a box moves [pixels], or 0 if that is little for its size."""
     way = max(abs(a - b) for a, b in zip(one, other, strict=True))
     return way if way > 0.5 * (one[2] - one[0]) else 0
 
@@ -229,7 +229,7 @@ def _on_the_way(one: Box, other: Box, part: int, parts: int) -> Box:
 
 
 def _hold(groups: list[list[Box]]) -> None:
-    """Where nobody is seen, look where people were before, or come later."""
+    """Replace moments without people by where people were before or come later."""
     for indices in (range(1, len(groups)), range(len(groups) - 2, -1, -1)):
         for index in indices:
             if not groups[index]:
@@ -248,7 +248,7 @@ def _to_edge(box: Box, frame: tuple[int, int]) -> Box:
 
 
 def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
-    """Join boxes, those first whose union is smallest, until there are at most some."""
+    """Join boxes, starting with the smallest union, until few enough are left."""
     left = list(boxes)
     while len(left) > most:
         pairs = [
@@ -264,10 +264,9 @@ def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
 
 
 def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
-    """Find the finest size that holds every box, and the smallest of those.
+    """Find the finest size that holds every box, and the smallest such size.
 
-    The boxes at each time are one for each window; sides may be `larger` times the
-    usual.
+    There is one box per window at each time; sides may be `larger` times the usual.
     """
     width = max(box[2] - box[0] for boxes in groups for box in boxes)
     height = max(box[3] - box[1] for boxes in groups for box in boxes)
@@ -323,7 +322,7 @@ def _split(
     size: _Size,
     frame: tuple[int, int],
 ) -> tuple[Window, ...]:
-    """Make windows; where two share pixels, a line between their boxes parts them."""
+    """Make windows; those that overlap are divided by a line between their boxes."""
     keeps = [
         [max(0, left), max(0, top),
          min(frame[0], left + size.width), min(frame[1], top + size.height)]

@@ -1,1 +1,1 @@
-"""What runs the network: torch, OpenVINO or a CUDA graph."""
+"""The engines that run the network: torch, OpenVINO or a CUDA graph."""

@@ -1,4 +1,4 @@
-"""Chooses what runs a model: OpenVINO on a CPU, a CUDA graph, or the model itself."""
+"""Chooses a model's engine: OpenVINO on a CPU, a CUDA graph, or the model itself."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ _Device: TypeAlias = "str | torch.device | None"
 _Dtype: TypeAlias = "str | torch.dtype | None"
 
 _OPENVINO = ("openvino", "openvino-float32")
-# What runs a float32 `MattingNetwork` on a CPU.
+# The engines that run a float32 `MattingNetwork` on a CPU.
 CPU_ENGINES = (*_OPENVINO, "plain")
 # ONNX Runtime was an engine, and so was torch on a CPU; their names are still accepted.
 ENGINES = ("auto", *CPU_ENGINES, "torch", "torch-compiled", "onnxruntime")
@@ -50,8 +50,8 @@ def load_for(
         dtype: Its precision: "float32", "float16" or "bfloat16".
 
     Returns:
-        A `Graph` where OpenVINO runs it, else what `load_model` gives. torch is needed
-        for the latter, and once for a graph that is not bundled.
+        A `Graph` if OpenVINO runs it, else what `load_model` gives. torch is needed for
+        the latter, and once for a graph that is not bundled.
 
     Raises:
         WeightsError: As `load_model`.
@@ -149,8 +149,8 @@ def share_models(
         keep: How many sizes stay compiled when no engine uses them any more.
 
     Returns:
-        What to give `choose_engine` in place of the model. For engines that use torch
-        that is the model itself, which each of them compiles or records for itself.
+        The value to give `choose_engine` in place of the model. For engines that use
+        torch it is the model itself, which each of them compiles or records for itself.
 
     Raises:
         ValueError: If the engine does not fit the model, the device or the precision.
@@ -166,7 +166,7 @@ def share_models(
 
 
 def runs_whole(model: Any, engine: str, device: _Device, dtype: _Dtype) -> bool:
-    """Find whether `choose_engine` would call a model as a whole, in chunks.
+    """Say whether `choose_engine` would call a model as a whole, in chunks.
 
     Raises:
         ValueError: If the engine does not fit the model, the device or the precision.
@@ -237,7 +237,7 @@ def _make_torch(
 
 
 def describe_engine(engine: Engine) -> str:
-    """Give an engine's name, and the reason for it in brackets where there is one."""
+    """Give an engine's name, and in brackets the reason for it, if there is one."""
     return f"{engine.name} ({engine.reason})" if engine.reason else engine.name
 
 
@@ -254,7 +254,7 @@ def _name(dtype: "str | torch.dtype") -> str:
 def _placement(
     model: Any, device: _Device, dtype: _Dtype
 ) -> "tuple[torch.device, torch.dtype]":
-    """Find where a model is and its precision, unless they are given."""
+    """Find a model's device and precision, unless they are given."""
     import torch
 
     parameter = next(iter(model.parameters()), None)
@@ -264,12 +264,12 @@ def _placement(
     if device is None or dtype is None:
         raise ValueError(
             "device and dtype must be given for a frozen model, which has no "
-            "parameters to tell them by; for example device='cpu', dtype=torch.float32"
+            "parameters to read them from; e.g. device='cpu', dtype=torch.float32"
         )
     try:
         device = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"device {device!r} is none that torch knows") from error
+        raise ValueError(f"torch does not know device {device!r}") from error
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     assert isinstance(dtype, torch.dtype)
@@ -283,7 +283,7 @@ def _check_model(
 ) -> None:
     if getattr(model, "training", False):
         raise ValueError(
-            "model is in training mode, where batch norm gives other results; "
+            "model is in training mode, where batch norm gives different results; "
             "call model.eval() first"
         )
     if dtype != parameter.dtype:

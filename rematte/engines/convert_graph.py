@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Cuttable(nn.Module):
-    """A network's coarse part, with all it may be cut at among its outputs."""
+    """A network's coarse part, whose outputs include every tensor to cut it at."""
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Cuttable(nn.Module):
     def forward(
         self, picture: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
     ) -> tuple[Tensor, ...]:
-        """Give what `OUTPUTS` names, and the new states."""
+        """Give the outputs that `OUTPUTS` names, and the new states."""
         features = self.coarse.encoder(picture)
         hidden, *states = self.coarse.decoder(picture, *features, r1, r2, r3, r4)
         head = self.coarse.head
@@ -47,7 +47,7 @@ def as_graph(network: MattingNetwork, digest: str | None = None) -> Graph:
 
     Args:
         network: On the CPU, in float32.
-        digest: Identifies the weights, where that is known.
+        digest: Identifies the weights, if known.
     """
     digest = digest or weights_digest(network)
     for bundled in ALL_BUNDLED:

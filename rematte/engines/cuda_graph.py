@@ -1,7 +1,7 @@
-"""Records the step of a network on a CUDA GPU once and then repeats it.
+"""Records the step of a network on a CUDA GPU once and then replays it.
 
 Launching the network's 250 kernels one by one takes several times as long as they run.
-Recorded as a CUDA graph they are launched at once; what is of full size is one Triton
+Recorded as a CUDA graph they are launched at once; the full-size part is one Triton
 kernel, which reads the frame once and writes foreground and alpha once.
 """
 
@@ -31,13 +31,13 @@ _HAS_TRITON = find_spec("triton") is not None
 class RecordedNetwork:
     """A network called like `MattingNetwork`, with its coarse step as a CUDA graph.
 
-    A graph belongs to one size, ratio and batch: at another it is recorded again, which
+    A graph belongs to one size, ratio and batch; for others it is recorded again, which
     takes a second. Frames of a chunk run one after the other. The fit of the guided
     filter is float32 in every precision, since it subtracts nearly equal numbers.
 
     Args:
         network: The network, in evaluation mode, on its GPU and in its precision; it
-            stays as it is, and later changes of its weights do not matter.
+            is not changed, and later changes of its weights have no effect.
         compiled: Whether torch compiles the coarse step first. That takes half a
             minute for each size, and a C compiler.
 
@@ -121,7 +121,7 @@ class RecordedNetwork:
 
 
 def _capture(step: Callable[[], None], device: torch.device) -> Callable[[], object]:
-    """Record what a function does on a GPU as a graph, and return what repeats it."""
+    """Record a function's work on a GPU as a graph, and return its replay."""
     if device.type != "cuda":
         raise ValueError(
             f"the network is on {device}; a step can only be recorded on a CUDA GPU: "
@@ -129,7 +129,7 @@ def _capture(step: Callable[[], None], device: torch.device) -> Callable[[], obj
         )
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # a recording wants some runs before it
+    with torch.cuda.stream(side):  # a recording needs some runs before it
         for _ in range(3):
             step()
     torch.cuda.current_stream().wait_stream(side)

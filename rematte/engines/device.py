@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 
 def choose_device(name: str = "auto") -> tuple[str, str]:
-    """Turn a name into a device that is there.
+    """Turn a name into an available device.
 
-    torch is imported only where there may be a GPU for it.
+    torch is imported only if there may be a GPU for it.
 
     Args:
         name: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:N"
@@ -18,7 +18,7 @@ def choose_device(name: str = "auto") -> tuple[str, str]:
         The device's name, and the reason for it in words.
 
     Raises:
-        ValueError: If the name is unknown, or the device is not there.
+        ValueError: If the name is unknown, or the device is not available.
     """
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):

@@ -1,4 +1,4 @@
-"""The protocol of everything that runs a network over the frames of a video."""
+"""The protocol of engines, which run a network over the frames of a video."""
 
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ class Engine(Protocol):
 
     Attributes:
         name: One of `choose.ENGINES`.
-        reason: Why it was chosen, "" where it was asked for.
+        reason: Why it was chosen; "" if it was asked for.
         setup: Time spent so far on choosing and building it [s].
         chunk: How many frames `step` takes at most.
     """
@@ -26,7 +26,7 @@ class Engine(Protocol):
     chunk: int
 
     def prepare(self, shape: tuple[int, ...], ratio: float) -> None:
-        """Build what frames of one size need, before the first one comes.
+        """Prepare for frames of one size, before the first one comes.
 
         Args:
             shape: Shape of the frames' pixels, (H, W, 3).
@@ -38,11 +38,11 @@ class Engine(Protocol):
 
         Args:
             frames: At least one and at most `chunk`.
-            state: What the step before gave, or None at the start. It is used up: its
-                memory may hold the state after next.
+            state: The state that the previous step gave, or None at the start. It must
+                not be used again: its memory may hold the state after next.
 
         Returns:
-            The mattes of the frames, or of the first of them where memory does not
+            The mattes of the frames, or of the first of them if memory does not
             suffice for all, and the state after the last matte.
         """
 
@@ -53,4 +53,4 @@ class Engine(Protocol):
         """
 
     def unpack(self, arrays: list[NDArray[Any]]) -> State:
-        """Make a state, bit for bit, of what `pack` gave; the size is prepared."""
+        """Restore a state, bit for bit, from what `pack` gave; the size is prepared."""

@@ -1,8 +1,9 @@
-"""Networks in the form that OpenVINO reads, which needs no torch.
+"""Networks as OpenVINO graphs, which need no torch.
 
-A graph is the network's coarse part with all that `OpenVINOEngine` may cut it at. Those
-of the bundled weights lie in the package (`tools/write_graph.py` makes them), and their
-constants are the files of the weights. Others are converted once and cached.
+A graph is the network's coarse part, with every tensor where `OpenVINOEngine` may cut
+it as an output. The graphs of the bundled weights are in the package
+(`tools/write_graph.py` makes them), and their constants are the weights' files. Others
+are converted once and cached.
 """
 
 import hashlib
@@ -28,12 +29,12 @@ OUTPUTS = ("f1", "f2", "f3", "hidden", "plain", "refined")
 
 @dataclass(frozen=True)
 class Graph:
-    """A network as OpenVINO reads it.
+    """A network as an OpenVINO graph.
 
     Attributes:
         model: The .xml file.
-        constants: The files whose bytes, one after the other, hold its constants; for
-            bundled ones the first is the file of the weights.
+        constants: The files that hold its constants, concatenated; for bundled graphs
+            the first is the file of the weights.
         digest: Identifies the weights; for bundled ones what `weights_digest` gives.
     """
 
@@ -60,7 +61,7 @@ BUNDLED = ALL_BUNDLED[0]
 
 
 def cached_graph(digest: str) -> Graph:
-    """Give the graph of some weights as it is cached, or will be.
+    """Give the graph of some weights in the cache, where it may not exist yet.
 
     Args:
         digest: Identifies the weights.

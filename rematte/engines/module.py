@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class ModuleEngine:
     """Calls a network as a whole, on chunks of frames.
 
-    When a GPU's memory runs out, the chunk is halved for good. See `Engine` for the
+    If a GPU's memory runs out, the chunk is halved permanently. See `Engine` for the
     attributes.
 
     Args:
@@ -56,7 +56,7 @@ class ModuleEngine:
         self._ratio = ratio
 
     def step(self, frames: list[Frame], state: State) -> tuple[list[Matted], State]:
-        """Matte frames at once, fewer than given when memory runs out.
+        """Matte frames at once, or fewer than given if memory runs out.
 
         Raises:
             torch.OutOfMemoryError: If not even one frame fits.

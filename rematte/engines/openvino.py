@@ -19,7 +19,7 @@ from rematte.engines.runtimes import import_openvino, openvino_core
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
 
-# OpenVINO pools no map of one pixel, so that a smaller picture is continued [pixels].
+# OpenVINO cannot pool a map of one pixel, so smaller pictures are padded [pixels].
 _LEAST = 5
 _FEATURES = ("f1", "f2", "f3")
 _STATES = INPUTS[1:]
@@ -39,7 +39,7 @@ def read(graph: Graph) -> Any:
 
 
 def is_readable(graph: Graph) -> bool:
-    """Whether a graph is there, and whole."""
+    """Whether a graph exists and can be read."""
     try:
         read(graph)
     except (RuntimeError, OSError):
@@ -48,7 +48,7 @@ def is_readable(graph: Graph) -> bool:
 
 
 class _Size:
-    """The models that are compiled for one size.
+    """The compiled models for one size.
 
     Attributes:
         lock: Held while the models are compiled.
@@ -89,7 +89,7 @@ class CompiledGraph:
     def check(self) -> None:
         """Check that the process was not forked since the network was compiled.
 
-        A fork lacks OpenVINO's threads, and some calls would wait for them for ever.
+        A fork lacks OpenVINO's threads, and some calls would wait for them forever.
 
         Raises:
             RuntimeError: If this process is such a fork.
@@ -102,7 +102,7 @@ class CompiledGraph:
             )
 
     def at(self, size: tuple[int, int], refined: bool, mixed: bool) -> "_Size":
-        """Give the models for a size, which are compiled at its first use.
+        """Give the models for a size, compiled at its first use.
 
         Args:
             size: Height and width of the coarse pass [pixels].
@@ -163,10 +163,10 @@ class CompiledGraph:
     ) -> Any:
         """Compile the part of a model between some inputs and some outputs.
 
-        All are channels last, but for the maps, which are read as planes. What passes
-        between parts has the decoder's precision: there it would be rounded to it
-        anyway, and it takes half as long. Picture and states are float32, so that small
-        changes of them are not rounded away.
+        All are channels last, except the maps, which are read as planes. Tensors
+        between parts have the decoder's precision, to which they would be rounded
+        there anyway, and which takes half as long. Picture and states are float32, so
+        that small changes are not rounded away.
         """
         openvino = import_openvino()
         found = {
@@ -297,7 +297,7 @@ class OpenVINOEngine:
         return [np.moveaxis(each.data, -1, 1).copy() for each in state[0]]
 
     def unpack(self, arrays: list[NDArray[Any]]) -> State:
-        """Make a state of what `pack` gave."""
+        """Restore a state from what `pack` gave."""
         make = self._openvino.Tensor
         rows = [np.moveaxis(each, 1, -1).copy() for each in arrays]
         return tuple(make(each) for each in rows), self._new_state()

@@ -1,8 +1,8 @@
-"""Imports runtimes that would report their use, with that switched off.
+"""Imports runtimes that would report their use, with the reports switched off.
 
 `rematte` promises that nothing leaves the machine unasked. The package imports these
-runtimes through this module alone. What the caller imported or set before stays as it
-is.
+runtimes only through this module. Modules and variables that the caller imported or
+set before are left alone.
 """
 
 import os
@@ -24,8 +24,8 @@ _ONE_AT_A_TIME = Lock()
 def import_openvino() -> Any:
     """Import OpenVINO without the package that would send usage data for it.
 
-    The process that sends also takes a core for a second or two. OpenVINO does without
-    that package where it is not installed, so it is hidden while OpenVINO is imported.
+    The sending process also takes a core for a second or two. OpenVINO works without
+    that package, so it is hidden while OpenVINO is imported.
     """
     hidden = "openvino_telemetry"
     hides = not {"openvino", hidden} & sys.modules.keys()
@@ -132,7 +132,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def processor() -> str:
-    """Give the processor's name, where the system knows it."""
+    """Give the processor's name, if the system knows it."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:

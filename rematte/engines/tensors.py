@@ -54,7 +54,7 @@ def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 def download(tensor: Tensor) -> Tensor:
     """Copy a tensor to the CPU, contiguous; from a CUDA GPU as `upload` does."""
-    tensor = tensor.contiguous()  # turned where it is, which a GPU does faster
+    tensor = tensor.contiguous()  # permuted on its device, which is faster on a GPU
     if not tensor.is_cuda:
         return tensor.cpu()
     index = tensor.get_device()

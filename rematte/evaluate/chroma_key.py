@@ -1,7 +1,7 @@
-"""A colour-difference key: foreground and alpha from footage before a coloured screen.
+"""A colour-difference key for footage in front of a coloured screen.
 
-It has the network's call, so that the matting loop and the converter can run it. It
-makes ground truth to measure mattes against. Knows no files.
+It is called like the network, so the matting loop and the converter can run it. It
+makes ground truth to measure mattes against, and knows no files.
 """
 
 import torch
@@ -22,9 +22,9 @@ class ColourDifferenceKey(nn.Module):
     without the screen's share, (C - (1 - alpha) S) / alpha, with its green limited to
     the larger of red and blue (despill).
 
-    Alpha is exact where the foreground is gray. It is somewhat off at soft edges of
-    coloured things, and too low in green ones, which no such key can tell from the
-    screen.
+    Alpha is exact where the foreground is gray. It is slightly wrong at soft edges of
+    coloured things, and too low in green things, which no such key can distinguish
+    from the screen.
 
     Args:
         screen: "green" or "blue".
@@ -108,7 +108,7 @@ class ColourDifferenceKey(nn.Module):
 
         Args:
             src: (1, T, 3, H, W), RGB in [0, 1].
-            r1: The screen's colour from the call before, or None for the first.
+            r1: The screen's colour from the previous call, or None for the first.
             r2: Not used: a key has no other state.
             r3: Not used.
             r4: Not used.

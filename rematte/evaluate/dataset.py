@@ -122,7 +122,7 @@ def _stills(
 
 
 def _visible(folder: Path) -> list[Path]:
-    """List what is not hidden in a folder, in natural order."""
+    """List the visible entries of a folder, in natural order."""
     found = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(found, key=lambda path: natural_key(path.name))
 
@@ -134,8 +134,8 @@ def _images(folder: Path) -> list[Path]:
 def labelled_frames(source: Source) -> set[int] | None:
     """Return which frames of a composite have a true alpha; None if all have.
 
-    Where both are folders of images and alpha has fewer, as in sets with every tenth
-    frame labelled, names decide.
+    If both are folders of images and alpha has fewer, as in sets with every tenth frame
+    labelled, frames are matched by name.
 
     Raises:
         InputError: If an alpha has no frame of its name.
@@ -162,7 +162,7 @@ def _is_video(path: Path) -> bool:
 
 
 def read_mattes(source: Source) -> Iterator[Matte]:
-    """Read a clip's alpha, and its foreground where there is one.
+    """Read a clip's alpha, and its foreground if there is one.
 
     A picture with an alpha channel gives alpha and foreground. Any other one must be
     gray, and its brightness is the alpha.

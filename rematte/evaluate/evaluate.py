@@ -1,7 +1,4 @@
-"""Measures mattes against true ones, clip by clip and frame by frame.
-
-Knows files, the matting loop and tables.
-"""
+"""Measures mattes against true ones, clip by clip and frame by frame."""
 
 import csv
 import io
@@ -46,7 +43,7 @@ class ClipScores:
 
     @property
     def mean(self) -> Figures:
-        """Mean of every metric over the frames that have it."""
+        """Average every metric over the frames that have it."""
         return _mean(self.frames)
 
 
@@ -266,7 +263,7 @@ def as_table(scores: Sequence[ClipScores]) -> str:
 
 
 def as_json(scores: Sequence[ClipScores]) -> dict[str, Any]:
-    """Return all scores, of each frame too, as types that JSON has."""
+    """Return all scores, including those of each frame, as JSON types."""
     clips = {clip.name: {"mean": clip.mean, "frames": clip.frames} for clip in scores}
     return {"clips": clips, "mean": _mean([clip.mean for clip in scores])}
 

@@ -1,8 +1,8 @@
 """Metrics of a matte against the true one, as pure functions of numpy arrays.
 
-Where nothing else is said, `pred` and `true` are alpha in [0, 1], of one shape, which
-may be any; a `ValueError` says that shapes differ. `gradient` and `connectivity` need
-scipy, which the extra `evaluate` brings.
+Unless stated otherwise, `pred` and `true` are alpha in [0, 1], both of the same
+arbitrary shape; different shapes are a `ValueError`. `gradient` and `connectivity` need
+scipy, which the extra `evaluate` installs.
 """
 
 from typing import Any
@@ -125,7 +125,7 @@ def connectivity(pred: Array, true: Array) -> float:
 
 
 def dtssd(pred: Array, true: Array) -> float:
-    """Return how differently alpha changes between frames, times 1e2.
+    """Return the difference in how alpha changes between frames, times 1e2.
 
     The root of the mean squared difference between the changes of both maps, for each
     pair of neighbouring frames; then the mean over pairs. Maps are (T, H, W).

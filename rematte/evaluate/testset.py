@@ -46,9 +46,9 @@ def make_testset(
     """Write a test set; its folder appears when it is complete.
 
     Every foreground is shown whole, in the middle; backgrounds fill the frame. The
-    composite is made of the rounded truth that is written, so that it is exact. The
-    seed decides the order of the backgrounds (each is used once before any repeats),
-    the frame at which they start, and how they pan.
+    composite is made from the rounded truth that is written, so it is exact. The seed
+    determines the order of the backgrounds (each is used once before any repeats), the
+    frame at which they start, and how they pan.
 
     Args:
         target: Folder of the set; it must not exist, or be empty.
@@ -131,7 +131,7 @@ def _shuffled(paths: Sequence[Path], draw: np.random.Generator) -> Iterator[Path
 
 
 def _draw_begin(path: Path, frames: int, draw: np.random.Generator) -> int:
-    """Draw the first frame, such that the background does not end too early."""
+    """Draw the first frame so that the background does not end too early."""
     with VideoReader(path) as reader:
         spare = (reader.info.frames or 0) - frames
     return int(draw.integers(spare + 1)) if spare > 0 else 0

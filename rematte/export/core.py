@@ -1,4 +1,4 @@
-"""Exports the network: writes a file beside its target, runs it, then renames it."""
+"""Exports the network: writes a temporary file, runs and checks it, then renames it."""
 
 import os
 import shutil
@@ -61,7 +61,7 @@ def export(
     tolerance: float | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write the network in another runtime's format, and check that it is the same.
+    """Write the network in another runtime's format, and check its results.
 
     The file is written beside its target, run by its own runtime, and compared with the
     network over 100 recurrent frames of a real clip. Only then does it get its name.
@@ -135,7 +135,7 @@ def _check(
     ratio: float | None,
     stateful: bool,
 ) -> Format:
-    """Check the arguments that a format supports, and that its packages are there."""
+    """Check that a format supports the arguments and its packages are installed."""
     if name not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     kind = FORMATS[name]
@@ -172,7 +172,7 @@ def _check_fixed(
         raise ValueError(f"{name} takes any size; leave --static out")
     if (size is None) != (ratio is None):
         raise ValueError(
-            "a fixed size needs a fixed ratio and the other way round: give both "
+            "a fixed size needs a fixed ratio, and vice versa: give both "
             "--static and --downsample-ratio, or none"
         )
     if ratio is not None and size is not None:

@@ -43,7 +43,7 @@ def as_step(run: Callable[..., Sequence[Any]], start: Sequence[Any]) -> Step:
 
 @dataclass(frozen=True)
 class Request:
-    """The properties of a file that is to be written.
+    """The properties of a file to write.
 
     Attributes:
         precision: A name of `PRECISIONS`. int8 means the weights and perhaps the

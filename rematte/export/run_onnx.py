@@ -46,7 +46,7 @@ class OnnxMatting:
                 "OnnxMatting needs onnxruntime: pip install 'rematte[onnx]'"
             ) from error
         if not Path(path).is_file():
-            raise InputError(f"{path} is no file; rematte export onnx writes one")
+            raise InputError(f"{path} does not exist; rematte export onnx writes one")
         available = onnxruntime.get_available_providers()
         if providers is None:
             providers = [name for name in _USUAL if name in available]

@@ -27,8 +27,8 @@ from rematte.video.transparency import over_black
 # Gives the background of a matted frame, or None for transparency.
 Background = Callable[[Matted], Plate | None]
 
-# In a blurred background, pixels whose alpha is above 1 / _SURE do not count, and those
-# that are nearer to the person than this share of the blur's radius hardly do.
+# In a blurred background, pixels with alpha above 1 / _SURE do not count, and those
+# nearer to the person than this share of the blur's radius hardly do.
 _SURE, _MARGIN = 8, 0.5
 
 COLOURS = {
@@ -83,8 +83,8 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     """Blur the background of a frame without smearing the person into it.
 
     Colours are weighted by how surely they are the room's, blurred, and divided by the
-    blurred weights. Pixels count in which alpha is nearly 0, and which lie apart from
-    the person, since the ones beside them still have some of their colours.
+    blurred weights. Only pixels of nearly zero alpha count, and those at the person's
+    edge hardly do, since they still have some of the person's colours.
 
     Args:
         matted: The frame.
@@ -102,9 +102,9 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     if original and frame.original is not None:
         source = frame.original
     most = np.uint16(65535)
-    # What the source hides itself is no background.
+    # Pixels that the source's own alpha hides are not background.
     seen = most if frame.alpha is None else with_depth(frame.alpha, True)
-    # What is cut out, where that is not all that the network found.
+    # The alpha that is cut out, if that is not all that the network found.
     alpha = matted.made.get("alpha")
     alpha = matted.pixels("alpha", True) if alpha is None else alpha
     # What remains of 65535 // 8 * 8 keeps some colour where no room is near.
@@ -122,7 +122,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
 
 
 def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
-    """Give 1 where weights are full and further than a margin from others, else less.
+    """Give 1 where weights are full and a margin away from lower ones, else less.
 
     Args:
         weight: (h, w, 1), 16 bits.
@@ -141,17 +141,17 @@ def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
 
 
 class VideoBackground:
-    """A video that plays in the background, over and over, at its own speed.
+    """A video that plays in the background in a loop, at its own speed.
 
     Args:
         path: The video.
         fit: How it is brought to the frame's size; see `fit_picture`.
-        origin: When it starts [s]; None: with the first frame.
+        origin: When it starts [s]; None starts it with the first frame.
         limits: The largest file that is accepted.
         colour: The encoding of the output.
 
     Attributes:
-        notes: Sentences on what is not shown as it is.
+        notes: Sentences on what is shown differently.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ def _describe(path: Path, frame: Frame) -> list[str]:
     """Note a background that is transparent in places."""
     if frame.alpha is None:
         return []
-    return [f"the background {path.name} is transparent in places: it lies over black"]
+    return [f"the background {path.name} is transparent in places: black shows there"]
 
 
 def make_background(
@@ -262,10 +262,10 @@ def make_background(
     Args:
         spec: "transparent"; a colour (a name, "#rrggbb", "r,g,b" or three numbers
             from 0 to 255); "blur" or "blur:RADIUS" [pixels]; or the path of an image
-            or a video, which plays over and over.
+            or a video, which plays in a loop.
         fit: How an image or video is brought to the frame's size: "cover",
             "contain" or "stretch".
-        origin: When a video starts [s]; None: with the first frame.
+        origin: When a video starts [s]; None starts it with the first frame.
         limits: The largest image or video that is accepted.
         colour: The encoding of the output. White of an SDR background becomes
             HDR's reference white (203 cd/m2).
@@ -323,17 +323,17 @@ def _blurred(text: str, original: bool) -> Background:
 
 
 class Renderer:
-    """Makes the pixels of one kind of output out of mattes.
+    """Renders the pixels of one kind of output from mattes.
 
     Args:
         kind: "alpha", "foreground", "plate" (the room, transparent where the person
             is), or anything else for the person over `background`.
         wide: Whether pixels have 16 bits.
-        background: The background of a composite; without one, or where it gives None,
+        background: The background of a composite; without one, or if it gives None,
             the result is the cut-out, straight RGBA.
-        colour: The encoding of the result, and of the background. What is not SDR is
-            made from `Frame.original`.
-        finish: What is done to edges, alpha and colours; one object for all outputs.
+        colour: The encoding of the result and of the background. Results other than
+            SDR are made from `Frame.original`.
+        finish: Changes edges, alpha and colours; one object serves all outputs.
         outline: The colour of the outline, if `finish` makes one.
     """
 
@@ -389,7 +389,7 @@ class Renderer:
         return None if self._background is None else self._background(matted)
 
     def _made(self, matted: Matted) -> Pixels:
-        """Make the pixels of 16-bit colours and alpha, which all can be done to."""
+        """Make the pixels from 16-bit colours and alpha, which suit every option."""
         finish, original = self._finish, self._restore is not None
         # Where alpha grows, colours are needed that a cut-out hides.
         pixels = matted.pixels("foreground" if finish.reshapes else self._kind, True)

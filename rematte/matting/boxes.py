@@ -1,4 +1,4 @@
-"""Boxes around people: finds them in alpha, pads them, joins those that are near."""
+"""Finds boxes around people in alpha, pads them, and joins those that are near."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _PADDING, _LEAST_PADDING = 0.12, 24  # around a box: share of its sides, and [pi
 def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
     """Find the boxes around connected parts of alpha.
 
-    Parts with few pixels above `SURE` are left out, as noise or things.
+    Parts with few pixels above `SURE` are taken for noise or things and left out.
 
     Args:
         alpha: (h, w) in [0, 1].

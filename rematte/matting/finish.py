@@ -1,4 +1,4 @@
-"""What is done to mattes before pixels are made of them: edges, alpha, spill."""
+"""Changes the edges, alpha and colours of mattes before outputs are rendered."""
 
 import numpy as np
 
@@ -15,28 +15,28 @@ _BACKINGS = {"green": 1, "blue": 2}
 
 
 class Finish:
-    """What is done to every matte of a conversion; by default nothing.
+    """Applies a conversion's edge, alpha and colour options to each matte.
 
-    What is made of a frame for one output is used for the others too.
+    By default it changes nothing. Results for a frame are shared by all outputs.
 
     Args:
-        clean: Whether edges get colours without the room's; else they stay the
-            network's.
+        clean: Whether the room's colours are removed from edges; else edges keep the
+            network's colours.
         black_point: Alpha up to this becomes 0.
         white_point: Alpha from this on becomes 1.
         grow: How far edges are moved outward, or inward if it is negative [pixels].
         feather: How far edges fade to both sides [pixels].
-        despill: The backing whose light is taken off the person: "green" or "blue".
+        despill: The screen whose tint is removed from the person: "green" or "blue".
         include: Masks of what is always cut out, with the source's colours.
         exclude: Masks of what is never cut out.
         chosen: The only person who is cut out; None for everybody.
-        outline: How wide a line around all that is cut out is [pixels]; 0 for none.
-        light_wrap: How much light of a background shines over edges, in [0, 1].
+        outline: Width of a line around the cut-out [pixels]; 0 for none.
+        light_wrap: How strongly a background's light spills over edges, in [0, 1].
 
     Attributes:
         chosen: The only person who is cut out; None for everybody.
-        outline: Width of the line around all that is cut out [pixels].
-        light_wrap: How much light of a background shines over edges, in [0, 1].
+        outline: Width of the line around the cut-out [pixels].
+        light_wrap: How strongly a background's light spills over edges, in [0, 1].
         reshapes: Whether alpha is changed.
         recolours: Whether colours are changed beyond edges.
         timed: Whether masks change with time.
@@ -116,7 +116,7 @@ class Finish:
         behind: Pixels | None = None,
         original: bool = False,
     ) -> None:
-        """Give edges clean colours, in place, if that is wanted.
+        """Give edges clean colours, in place, if the options ask for it.
 
         Args:
             matted: The frame.
@@ -169,13 +169,13 @@ class Finish:
         return int(np.ceil(max(self._grow, 0) + self._feather))
 
     def despill(self, pixels: Pixels) -> None:
-        """Take the light of the backing off straight colours, (H, W, 3 or 4)."""
+        """Remove the tint of the screen from straight colours, (H, W, 3 or 4)."""
         if self._backing is not None:
             alpha_shape.despill(pixels, self._backing)
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:
-    """Give alpha, (H, W, 1), 16 bits, where the source hides nothing itself."""
+    """Give alpha, (H, W, 1), 16 bits, limited by the source's own alpha."""
     shaped: Pixels = np.round(alpha * 65535).astype(np.uint16)[..., None]
     own = matted.frame.alpha
     if own is not None:

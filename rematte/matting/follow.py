@@ -1,11 +1,11 @@
 """Moves one window with the people, frame by frame, without looking ahead.
 
-The coarse pass keeps its size and the window the frame's proportions, so that no engine
-is built for a window, which costs no more than a whole frame. The window follows the
+The coarse pass keeps its size and the window has the frame's proportions, so a window
+needs no engine of its own and costs no more than a whole frame. The window follows the
 alpha of the last matte. The rest of the frame is divided into tiles, and the network
-looks at one of them at a time, first at those in which something has changed. Where
-the whole frame is seen, the network now and then looks at a larger copy, in which
-people far away appear and things are less often taken for people.
+looks at one of them at a time, first at those in which something has changed. While
+the whole frame is seen, the network now and then looks at a larger copy, which shows
+people far away and in which things are less often taken for people.
 """
 
 import math
@@ -62,11 +62,11 @@ class _Tile:
 class Follower:
     """A window that follows people as frames come; see `loop.Guide`.
 
-    It starts with the whole frame, and returns to it when nobody is found, after a cut,
-    and where a window would not save a quarter of the pixels.
+    It starts with the whole frame, and returns to it if nobody is found, after a cut,
+    and if a window would not save a quarter of the pixels.
 
     Args:
-        eye: Runs the network on the tiles; nothing else may use it meanwhile.
+        eye: The engine that looks at the tiles; nothing else may use it meanwhile.
         ratio: Size of the coarse pass for whole frames; see `choose_ratio`. With a
             ratio of 1 there are no windows.
     """
@@ -182,7 +182,7 @@ class Follower:
     def _look_closer(self, frame: Frame, boxes: list[Box]) -> list[Box]:
         """Find the boxes around people in a larger copy, if it is time to.
 
-        It never is where somebody fills the frame, so that no window would be smaller.
+        That is never the case while somebody fills the frame and no window would help.
 
         Args:
             frame: The frame.
@@ -216,7 +216,7 @@ class Follower:
         tile = min(changed, key=lambda tile: tile.count)
         part = crop(frame, tile.window, self._tile)
         (matted,), tile.state = self._eye.step([part], tile.state)
-        # Where nothing has changed since the network saw the whole frame, that matte
+        # If nothing has changed since the network saw the whole frame, that matte
         # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
         # People within the window are followed by its mattes, which are newer.
@@ -229,7 +229,7 @@ class Follower:
         self._credit -= 1
 
     def _changed(self, tile: _Tile, inside: Box) -> bool:
-        """Whether something has changed in a tile outside of the window."""
+        """Whether something has changed in a tile, outside the window."""
         changed = np.abs(self._now - tile.picture) > CHANGE
         self._part(changed, inside)[:] = False
         return int(self._part(changed, tile.window.keep).sum()) >= _LEAST_CHANGED
@@ -296,7 +296,7 @@ class Follower:
         return max(CELL + 1, -(-width // columns), -(-height // rows))
 
     def _saves(self, step: int) -> bool:
-        """Whether a window with cells of a side [pixels] is smaller enough."""
+        """Whether a window with cells of this side [pixels] saves enough."""
         return step**2 <= _WORTH * (CELL / self._ratio) ** 2
 
     def _look_in(self, box: Box, step: float, time: Fraction) -> None:

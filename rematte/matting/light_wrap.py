@@ -1,4 +1,4 @@
-"""Lets a background's light shine over the edges of the person before it."""
+"""Lets a background's light spill over the edges of the person in front of it."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ _REACH = 1 / 80
 def wrap_light(colours: Pixels, alpha: Pixels, behind: Pixels, amount: float) -> None:
     """Mix the light of the background into the person's edges, in place.
 
-    It is the blurred background, where that is brighter than the person, and fades
-    with the distance from the edge. So a cut-out looks lit by the place it stands in.
+    The light is the blurred background where that is brighter than the person, and
+    fades with the distance from the edge, so the person looks lit by the background.
 
     Args:
         colours: (H, W, 3), 16 bits, straight colours of the person.

@@ -1,6 +1,6 @@
-"""The matting loop: frames in, mattes out. The recurrent state cycles here.
+"""The matting loop, which turns frames into mattes and carries the recurrent state.
 
-Knows no files: it takes an iterable of frames and gives a generator, so that memory
+It knows no files: it takes an iterable of frames and returns a generator, so memory
 is bounded and the caller decides when to stop.
 """
 
@@ -38,8 +38,8 @@ RATIOS = ("auto", *_LONG_SIDE)
 # What "auto" chooses instead for each quality; docs/quality.md has the measurements.
 _AUTO_SIDE = {"auto": 512, "auto-fast": 384, "auto-best": 1024}
 
-# An image is shown again and again until alpha moves by less than a quarter of an
-# 8-bit level on average, at most this often. The paper sees errors settle within 15.
+# An image is shown repeatedly until alpha changes by less than a quarter of an 8-bit
+# level on average, at most this often. The paper sees errors settle within 15.
 _SETTLED = 0.25 / 255
 _MOST_REPEATS = 16
 
@@ -58,8 +58,8 @@ class Memory:
             start.
         state: The recurrent state in its own precision, on the CPU; those of several
             windows one after the other.
-        region: The beginning of the last region [s].
-        cuts: What finding cuts needs of the last frames.
+        region: The start of the last region [s].
+        cuts: What detecting cuts needs from the last frames.
     """
 
     shape: tuple[int, ...] = ()
@@ -83,7 +83,7 @@ class Guide(Protocol):
 
 
 def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
-    """Turn a ratio or the name of a way to choose it into a number.
+    """Turn a ratio, or the name of a rule for choosing it, into a number.
 
     Args:
         width: Width of the frame [pixels].
@@ -119,7 +119,7 @@ class _Chunk:
 
     Attributes:
         region: Where the network looks in them.
-        cut: Whether a scene begins with the first one, after another.
+        cut: Whether a new scene begins with the first one.
         frames: At least one.
     """
 
@@ -169,8 +169,8 @@ def run(
 ) -> Iterator[Matted]:
     """Matte frames one after the other with an engine.
 
-    Where the size changes, as in a folder of unlike images, the state is reset; with
-    `warmup`, at cuts too.
+    If the size changes, as in a folder of different images, the state is reset; with
+    `warmup`, also at cuts.
 
     Args:
         engine: From `choose_engine`.
@@ -181,7 +181,7 @@ def run(
         warmup: How many frames the network sees backwards before the first one of a
             scene; "auto" chooses.
         cuts: Whether to mark cuts in the mattes without `warmup` too.
-        is_past: Whether a frame comes after those to matte; the warm-up may see it.
+        is_past: Whether a frame lies past those to matte; the warm-up may see it.
 
     Yields:
         Every frame with its matte.
@@ -211,7 +211,7 @@ def run(
 def _lead(
     chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Guide | None
 ) -> list[Frame]:
-    """The frames to warm up with: the chunk's and those that follow it in its scene."""
+    """Give the frames for warm-up: the chunk's, and those that follow in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
     seen = max(count, LOOK + 1)
     frames = [*chunk.frames[:seen], *ahead.peek(seen - len(chunk.frames))]
@@ -246,16 +246,16 @@ class _States:
 
     @property
     def empty(self) -> bool:
-        """Whether the network starts from nothing with the next frame."""
+        """Whether the network sees the next frame with an empty state."""
         return not self._states
 
     def enter(self, region: Region, frame: Frame, restart: bool) -> None:
-        """Make states fit the region of the frame that comes next.
+        """Make the states fit the next frame's region.
 
         Args:
             region: Where the network looks in it.
             frame: The frame.
-            restart: Whether to forget what was before.
+            restart: Whether to reset the states.
         """
         if region.empty:
             # Frames that are read backwards go on in a region without `restart`.
@@ -321,7 +321,7 @@ class _States:
             self._states.append(state)
         return [
             Matted.from_parts(frame, self._region, parts)
-            # Where memory does not suffice, there are fewer mattes than frames.
+            # If memory does not suffice, there are fewer mattes than frames.
             for frame, *parts in zip(chunk, *made, strict=False)
         ]
 
@@ -366,9 +366,9 @@ def matte(
 ) -> "Iterator[TensorMatted]":
     """Matte frames one after the other with any network.
 
-    Where the size changes, as in a folder of unlike images, the state is reset. When a
-    GPU's memory runs out, the chunk is halved, and the frames of the chunk are matted
-    again from the same state.
+    If the size changes, as in a folder of different images, the state is reset. If a
+    GPU's memory runs out, the chunk is halved, and its frames are matted again from
+    the same state.
 
     Args:
         model: Anything called like `MattingNetwork`; TorchScript too.

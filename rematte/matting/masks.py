@@ -1,4 +1,4 @@
-"""Core and garbage mattes: masks of what is always, or never, cut out."""
+"""Core and garbage mattes: masks of what is always or never cut out."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ _FINE = 4  # lines sampled in each row of pixels, for smooth edges
 
 
 class Masks:
-    """Several masks, of which each pixel gets the largest value.
+    """Several masks, combined by their largest value at each pixel.
 
     Args:
         specs: The masks as they were asked for.
@@ -39,7 +39,7 @@ class Masks:
         ]
 
     def at(self, frame: Frame) -> NDArray[np.float32] | None:
-        """Give the mask of a frame, (H, W) in [0, 1]; None if none holds then."""
+        """Give the mask of a frame, (H, W) in [0, 1]; None if no mask applies then."""
         height, width = frame.pixels.shape[:2]
         found = [
             self._draw(spec, frame.time, height, width)
@@ -79,9 +79,9 @@ class Masks:
 
 
 class _MaskFile:
-    """A mask from a picture, or from a video that runs beside the source.
+    """A mask from a picture, or from a video that runs in sync with the source.
 
-    After the video's end its last frame holds.
+    After the video's end, its last frame is used.
     """
 
     def __init__(self, spec: MaskSpec, limits: Limits, rate: Fraction) -> None:
@@ -128,7 +128,7 @@ def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
 def draw(corners: Sequence[Point], height: int, width: int) -> NDArray[np.float32]:
     """Draw a polygon with smooth edges, (height, width) in [0, 1].
 
-    Where its sides cross, the even-odd rule decides what is inside.
+    If its sides cross, the even-odd rule decides what is inside.
 
     Args:
         corners: x and y of each corner [pixels]; (0, 0) is the picture's top left.

@@ -1,4 +1,4 @@
-"""A frame with its matte, and the pixels that are made of it."""
+"""A frame with its matte, and the pixels that are made from it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Plate:
         pixels: (H, W, 3) or (1, 1, 3), 8 or 16 bits.
 
     Attributes:
-        made: What engines have made of it, for the frames that it lies behind.
+        made: Engines' versions of it, cached for the frames that it lies behind.
     """
 
     def __init__(self, pixels: Pixels) -> None:
@@ -61,7 +61,7 @@ class Form:
         dtype: The type of the arrays: uint8, uint16 or floating.
         order: The order of their channels.
         draw: Makes the pixels of a matte with the caller's options, such as clean
-            edges; None: `Matted.pixels` does.
+            edges; None uses `Matted.pixels`.
     """
 
     dtype: "np.dtype[Any]"
@@ -75,11 +75,11 @@ class Matted:
     `alpha`, `foreground`, `rgba` and `over` make arrays of the type and in the channel
     order of the frame: uint8 up to 255, uint16 up to 65535, floating numbers up to 1.
     Each is computed from the frame when it is read, so the frame's pixels must not
-    change before.
+    change before that.
 
     The CPU engine gives the small maps of the guided filter, and `pixels` applies them
-    row by row, so that nothing of full size is held in floats. What torch runs gives a
-    `TensorMatted`.
+    row by row, so no full-size picture is held in floats. Engines that use torch give
+    a `TensorMatted`.
 
     Args:
         frame: The frame as it was read.
@@ -88,7 +88,7 @@ class Matted:
 
     Attributes:
         frame: The frame as it was read.
-        cut: Whether a scene begins with the frame, after another.
+        cut: Whether a new scene begins with the frame.
         region: Where the network looked in it.
         form: The type of the arrays that are made; None for RGB with the depth of the
             frame's pixels.
@@ -107,7 +107,7 @@ class Matted:
     def from_parts(
         cls, frame: Frame, region: Region, parts: "Sequence[Matted]"
     ) -> "Matted":
-        """Make one of what was matted in windows; elsewhere there is nobody.
+        """Combine the mattes of windows into one; alpha is 0 elsewhere.
 
         Args:
             frame: The frame as it was read.
@@ -190,7 +190,7 @@ class Matted:
 
     @cached_property
     def made(self) -> dict[str, Any]:
-        """What `finish` has made of the frame for one output, for the others."""
+        """The results of `finish` for this frame, shared by all outputs."""
         return {}
 
     def pixels(self, kind: Kind, wide: bool, plate: Plate | None = None) -> Pixels:
@@ -230,7 +230,7 @@ class Matted:
         return [Matted(self.frame.showing(small), maps).pixels("alpha", False)]
 
     def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
-        """Make the pixels of windows, and lay them into what is outside of them."""
+        """Make the pixels of windows, and paste them into those of the whole frame."""
         height, width = self.size
         whole: Pixels
         dtype = np.uint16 if wide else np.uint8

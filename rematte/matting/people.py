@@ -1,9 +1,9 @@
 """Numbers the people in mattes and follows them from frame to frame.
 
-A person is a connected part of alpha in a small copy of the frame. A part is the person
-whom it overlaps in the frame before. While two people touch, their part is divided by
-their colours and by where each was before. When they separate, their colours alone
-decide who is who, since one may have walked behind the other.
+A person is a connected part of alpha in a small copy of the frame. A part belongs to
+the person whom it overlaps in the previous frame. While two people touch, their part is
+divided by their colours and by where each was before. When they separate, their colours
+alone decide who is who, since one may have walked behind the other.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class _Person:
 
     @classmethod
     def from_json(cls, *about: Any) -> "_Person":
-        """Make a person of what `as_json` gave."""
+        """Make a person from what `as_json` gave."""
         colours, size, speed, shape, shown, moved = about
         return cls(
             np.array(colours), size, np.array(speed), unpack_labels(shape),
@@ -81,7 +81,7 @@ class People:
     """Numbers the people of a video and follows them, in order of time.
 
     Numbers count from 1, in the order in which people appear and from left to right.
-    After a cut everybody is new, and the numbers go on.
+    After a cut everybody is new, and numbering continues.
 
     Attributes:
         notes: Sentences on where people may have been confused.
@@ -102,7 +102,7 @@ class People:
 
         Returns:
             Alpha, (H, W), by the person's number, of the type of `Matted.alpha`; their
-            sum is the frame's alpha, but for parts that are too small for a person.
+            sum is the frame's alpha, except for parts too small to be a person.
         """
         labels = self.look(matted, matted.pixels("alpha", True))
         alpha = matted.alpha
@@ -123,7 +123,7 @@ class People:
         return self.follow(alpha, matted.frame.pixels, matted.frame.time)
 
     def forget(self) -> None:
-        """Reset everything but the count, as after a cut."""
+        """Reset everything except the count, as after a cut."""
         self.notes += self.unsettled()
         self._people: dict[int, _Person] = {}
         self._groups, self._since = [], {}
@@ -134,7 +134,7 @@ class People:
         return [
             f"persons {', '.join(map(str, sorted(group)))} touch from "
             f"{float(min(self._since[number] for number in group)):.2f} s until the "
-            "scene ends or one is gone: there one may be taken for the other"
+            "scene ends or one is gone: meanwhile one may be taken for the other"
             for group in self._groups
         ]
 
@@ -296,10 +296,10 @@ class People:
         shades: Labels,
         time: Fraction,
     ) -> None:
-        """Find who touches whom, and who is who where people have separated.
+        """Find who touches whom, and who is who after people have separated.
 
         Args:
-            owners: Who was where each part is; replaced by who is there.
+            owners: The people who were where each part is; replaced by those who are.
             insides: Where each part is.
             shades: See `find_shades`.
             time: The frame's time, for the notes [s].
@@ -341,7 +341,7 @@ class People:
         pieces: Sequence[int],
         time: Fraction,
     ) -> list[int]:
-        """Give two people's numbers in the order of two parts, by their colours."""
+        """Assign two people's numbers to two parts by their colours."""
         likely = [
             sum(
                 likeness(self._people[who].colours, colours)
@@ -363,7 +363,7 @@ class People:
     def _place(
         person: _Person, small: Labels, there: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """Find where a person who touches others is, near where they are expected.
+        """Locate a person who touches others, near where they are expected.
 
         Args:
             person: The person; how far they have moved is updated.
@@ -371,7 +371,7 @@ class People:
             there: Where somebody is, (h, w).
 
         Returns:
-            How unlike the picture is to the person there, (h, w) in [0, 1].
+            How much the picture differs from the person there, (h, w) in [0, 1].
         """
         unlike = np.ones(there.shape)
         if not len(person.shape):  # never seen alone
@@ -407,7 +407,7 @@ class People:
         unlike: dict[int, NDArray[np.float64]],
         labels: Labels,
     ) -> None:
-        """Divide a part among people who touch, by colours and by where each is."""
+        """Divide a part among people who touch, by colours and positions."""
         scores = []
         for number in who:
             likely = self._people[number].colours[shades] + 0.02
@@ -418,7 +418,7 @@ class People:
     def _recognise(
         self, inside: NDArray[np.bool_], shades: Labels, labels: Labels
     ) -> None:
-        """Number a part where nobody was before: a person who is back, or a new one."""
+        """Number a part where nobody was before, as a returning or a new person."""
         colours, size = histogram(shades[inside]), int(inside.sum())
         here = {int(number) for number in np.unique(labels)}
         hidden = set[int]().union(*self._groups)

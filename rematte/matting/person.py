@@ -22,9 +22,9 @@ class Person:
         who: Whom to follow: "largest", "centre", "left" or "right"; a number, in the
             order in which people appear and from left to right; or a point on the
             person in the first frame with people, "X,Y" [pixels]. The person is chosen
-            again after each cut: by the same rule or, for a number or a point, as the
-            person who looks most alike. With "not:" before it the person is left out,
-            and everybody else is followed.
+            again after each cut: by the same rule or, for a number or a point, by the
+            closest resemblance. With "not:" in front, everybody except the person is
+            followed.
 
     Attributes:
         who: The choice that was given.
@@ -43,7 +43,7 @@ class Person:
         self._colours: NDArray[np.float64] | None = None
 
     def alpha(self, matted: Matted) -> Image:
-        """Give the chosen alpha in the next frame, (H, W), as `Matted.alpha` is.
+        """Give the chosen alpha in the next frame, (H, W), like `Matted.alpha`.
 
         Args:
             matted: The frame; each must be given once, in order of time.
@@ -109,7 +109,7 @@ class Person:
         if self._seen and not self._found:
             result = "everybody" if self.who.left_out else "nobody"
             notes.append(
-                f"the one who is asked for (--person) was never seen, so {result} is "
+                f"the person asked for (--person) was never seen, so {result} is "
                 f"cut out; people seen in the last scene: {len(self._people.numbers)}"
             )
         return notes
@@ -205,7 +205,7 @@ class Person:
                 found, key=lambda n: likeness(self._people.colours(n), known)
             )
             self.notes.append(
-                "after a cut, the person who looks most alike is chosen, which may err"
+                "after a cut, the most similar person is chosen, who may be another one"
             )
         elif not who.number and self._scene == self._asked:
             self.take(labels, size)

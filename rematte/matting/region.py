@@ -1,8 +1,8 @@
 """Regions of interest: the parts of the frames that the network sees.
 
-A region is a set of windows of one size that do not share pixels of the result. Windows
-move in whole steps of the network's coarsest cell, so that its recurrent state can be
-moved with them exactly, and what stands still in the picture is computed alike before
+A region is a set of windows of one size that share no pixels of the result. Windows
+move in whole steps of the network's coarsest cell, so the recurrent state can be moved
+with them exactly, and parts of the picture that stand still are computed alike before
 and after a step.
 """
 
@@ -31,8 +31,8 @@ class Window:
         left: Left edge [pixels]; it may lie outside the frame, whose last pixels are
             repeated there.
         top: Top edge [pixels], in the same frame.
-        keep: Left, top, right and bottom [pixels] of what the result takes from it;
-            within the frame and within the window.
+        keep: Left, top, right and bottom [pixels] of the part that the result takes
+            from it; within the frame and within the window.
     """
 
     left: int
@@ -45,7 +45,7 @@ class Region:
     """The windows from one moment on.
 
     Attributes:
-        since: When it begins [s].
+        since: When it starts [s].
         windows: Where the network looks; empty for the whole frame.
         size: Height and width of each window [pixels].
         ratio: Size of the coarse pass within a window, in (0, 2].
@@ -72,7 +72,7 @@ class Regions:
         shape: Height and width of the frames they are for [pixels]; frames of another
             size are seen whole.
         regions: At least one.
-        why: For each, what decided it, in words.
+        why: The reason for each region, in words.
     """
 
     shape: tuple[int, int]
@@ -97,13 +97,13 @@ class Regions:
         """Give the ratio of the first windows.
 
         Args:
-            ratio: That of whole frames, where there are no windows.
+            ratio: That of whole frames, which is returned if there are no windows.
         """
         first = next((each for each in self.regions if each.windows), None)
         return first.ratio if first else ratio
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Describe the regions with what JSON has."""
+        """Describe the regions as JSON values."""
         return [
             {**asdict(region), "since": str(region.since), "why": why}
             for region, why in zip(self.regions, self.why, strict=True)
@@ -113,7 +113,7 @@ class Regions:
     def from_json(
         cls, shape: tuple[int, int], described: Sequence[dict[str, Any]]
     ) -> "Regions":
-        """Make what `as_json` described."""
+        """Make the regions that `as_json` described."""
         regions = [
             Region(
                 Fraction(each["since"]),
@@ -186,10 +186,10 @@ def move_states(
     """Move recurrent states from some windows to others of the same size.
 
     Args:
-        states: For each window its states: maps of the window, (1, C, h, w), or what
-            is no map and moves nowhere.
-        before: Where they are now.
-        after: Where they are wanted, whole cells away.
+        states: For each window its states: maps of the window, (1, C, h, w), or other
+            values, which are not moved.
+        before: The windows of these states.
+        after: The windows to move them to, whole cells away.
         size: Height and width of each window [pixels].
 
     Returns:
@@ -211,7 +211,7 @@ def move_states(
 
 
 def _paste(source: NDArray[Any], target: NDArray[Any], down: int, right: int) -> None:
-    """Copy (..., h, w) into another of that size, moved; what leaves it is cut off."""
+    """Copy (..., h, w) into an array of its size, moved and cut off at the edge."""
     height, width = source.shape[-2:]
     if abs(down) >= height or abs(right) >= width:
         return

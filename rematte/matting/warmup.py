@@ -1,8 +1,8 @@
-"""The first frames of a scene: a state for the network that has seen them before.
+"""Warms the network up on the first frames of a scene.
 
-A network that starts with an empty state finds edges worse for a second. So it is first
-shown the scene's first frames backwards, and then starts with the state that it has at
-the first one.
+With an empty state, the network finds edges worse for a second. So it is first shown
+the scene's first frames backwards, and then starts with the state reached at the first
+one.
 """
 
 from collections import deque
@@ -38,7 +38,7 @@ def warm(
 
     Args:
         step: Shows frames, all or the first of them, and gives their mattes.
-        frames: In order of time. They are let go as they are shown.
+        frames: In order of time. They are released as they are shown.
         length: The most that are shown at a time.
     """
     while frames:
@@ -48,12 +48,12 @@ def warm(
 
 
 class Ahead:
-    """Frames one after the other, with a look at those to come.
+    """Iterates over frames, and lets the caller look at those to come.
 
     Args:
         frames: In order of time.
-        is_past: Whether a frame may be looked at, but must not be given out.
-        cuts: Finds where scenes begin; None where that does not matter.
+        is_past: Whether a frame may only be peeked at, and is not yielded.
+        cuts: Finds where scenes begin; None if that does not matter.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Ahead:
         return self
 
     def __next__(self) -> tuple[Frame, bool]:
-        """The next frame, and whether a scene begins with it, after another."""
+        """Give the next frame, and whether a new scene begins with it."""
         frame = self._held.popleft() if self._held else next(self._frames)
         if self._is_past is not None and self._is_past(frame):
             self._held.appendleft(frame)  # to be looked at
@@ -86,11 +86,11 @@ class Ahead:
         return (shrink(frame.pixels) for frame in self.peek(count))
 
     def put_back(self, frame: Frame, cut: bool) -> None:
-        """Put the last frame back: it is given again, and looked at before."""
+        """Put the last frame back, so that it is given or peeked at again."""
         self._held.appendleft(frame)
         self._back = cut
 
     def peek(self, count: int) -> list[Frame]:
-        """The next frames, fewer where there are no more."""
+        """Give the next frames, or fewer at the end."""
         self._held.extend(islice(self._frames, max(0, count - len(self._held))))
         return list(islice(self._held, max(0, count)))

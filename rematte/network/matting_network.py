@@ -1,7 +1,8 @@
 """The recurrent matting network: one definition for eager, training and every export.
 
-Encoder, LR-ASPP, recurrent decoder and guided filter. Time is folded into the batch
-everywhere except inside `ConvGRU`. This file knows no files, devices or flags.
+It consists of an encoder, LR-ASPP, a recurrent decoder and a guided filter. Time is
+folded into the batch everywhere except inside `ConvGRU`. This module knows no files,
+devices or flags.
 
 Source:
     Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
@@ -29,11 +30,11 @@ class Widths(NamedTuple):
     """Channels of a variant's decoder.
 
     Attributes:
-        reduced: What LR-ASPP makes of the encoder's deepest features.
-        out: Results of the blocks at 1/8, 1/4, 1/2 and the whole size.
-        states: Those of them that are recurrent, r3, r2 and r1.
-        shuffled: Maps of half the size that are shuffled into a quarter as many of the
-            whole size for the last block; 0 enlarges the block's below.
+        reduced: Channels to which LR-ASPP reduces the encoder's deepest features.
+        out: Channels of the blocks' results at 1/8, 1/4, 1/2 and full size.
+        states: How many of these are recurrent, for r3, r2 and r1.
+        shuffled: Maps of half the size that are shuffled into a quarter as many of full
+            size for the last block; 0 upsamples the previous block's maps instead.
     """
 
     reduced: int
@@ -134,12 +135,12 @@ class ConvGRU(nn.Module):
         )
 
     def start(self, x: Tensor, state: Tensor | None) -> Tensor:
-        """Give the state to begin with, in the full shape (B, C, H, W) of `x`.
+        """Give the initial state, in the full shape (B, C, H, W) of `x`.
 
         Args:
             x: One frame per clip, (B, C, H, W).
-            state: None or a tensor with one element (both mean: broadcast), or a
-                state of `x`'s shape from the call before.
+            state: None or a tensor with one element, which is broadcast, or a state of
+                `x`'s shape from the previous call.
 
         Raises:
             ValueError: If the state belongs to another size, ratio or batch.
@@ -357,7 +358,7 @@ class Projection(nn.Module):
 class MattingNetwork(nn.Module):
     """Turns frames of people into foreground and alpha, one after the other.
 
-    Call it as `fgr, pha, *rec = model(src, *rec, downsample_ratio)`, beginning with
+    Call it as `fgr, pha, *rec = model(src, *rec, downsample_ratio)`, starting with
     `rec = [None] * 4`, and pass the states on from frame to frame.
 
     Args:
@@ -410,7 +411,7 @@ class MattingNetwork(nn.Module):
 
         Args:
             src: (B, 3, H, W) or (B, T, 3, H, W), RGB in [0, 1].
-            r1: State from the call before, or None (or zeros of shape (1, 1, 1, 1))
+            r1: State from the previous call, or None (or zeros of shape (1, 1, 1, 1))
                 for the first; likewise `r2`, `r3`, `r4`. A number given here is
                 taken as `downsample_ratio`, so that `model(src, 0.25)` mattes a
                 single picture.
@@ -426,8 +427,8 @@ class MattingNetwork(nn.Module):
             frame's.
 
         Raises:
-            ValueError: If `src` is no such tensor, the ratio leaves no pixel, or a
-                state belongs to another size, ratio or batch.
+            ValueError: If `src` has another shape or type, the ratio leaves no pixel,
+                or a state belongs to another size, ratio or batch.
         """
         if isinstance(r1, float):
             r1, downsample_ratio = None, r1

@@ -72,8 +72,8 @@ class CoarseDecoder(nn.Module):
 class CoarseHead(nn.Module):
     """The projection and the fit of the guided filter, after `CoarseDecoder`.
 
-    It is a part of its own, since the filter subtracts nearly equal numbers, which half
-    precision does not survive, and all the rest does.
+    It is a separate part, since the filter subtracts nearly equal numbers, for which
+    half precision does not suffice; it does for everything else.
 
     Args:
         network: The network that it shares parameters with.
@@ -103,8 +103,8 @@ class CoarseHead(nn.Module):
 class Coarse(nn.Module):
     """The part of a network that runs at the downsampled size, for one frame.
 
-    What is left, `refine` and clamping, is a line of arithmetic per pixel. This is what
-    runtimes get: its input is small, and nothing in it depends on the ratio.
+    The rest, `refine` and clamping, is a line of arithmetic per pixel. This is the part
+    that runtimes get: its input is small, and nothing in it depends on the ratio.
 
     Args:
         network: The network that it shares parameters with.
@@ -149,7 +149,7 @@ def recurrent_units(network: MattingNetwork) -> list[ConvGRU]:
 
 
 def folded(module: Module) -> Module:
-    """Copy a module, with every batch norm made part of the convolution before it."""
+    """Copy a module, with every batch norm folded into the convolution before it."""
     module = copy.deepcopy(module).eval()
     for parent in module.modules():
         before: tuple[str, nn.Module] | None = None

@@ -1,4 +1,4 @@
-"""Joins the files of all segments into the outputs, without encoding again."""
+"""Joins the files of all segments into the outputs, without re-encoding."""
 
 import json
 import shutil
@@ -29,15 +29,15 @@ from rematte.video.writer import FileWriter
 
 @dataclass
 class LongReport(Report):
-    """What a conversion in segments did.
+    """The report of a conversion in segments.
 
     Attributes:
         segments: How many there are.
         reused: How many of them an earlier run had finished.
-        lead_in: How many frames early each began; None where the state was taken over.
-        seams: For each place where two meet after a lead-in: the time [s], and the mean
-            and largest difference in alpha there, in levels of 1/255, between the one
-            that begins and the one that ran on.
+        lead_in: How many frames early each started; None if states were carried over.
+        seams: For each seam after a lead-in: the time [s], and the mean and largest
+            difference in alpha there, in levels of 1/255, between the segment that
+            starts and the previous one, which ran on.
     """
 
     segments: int = 0
@@ -89,7 +89,7 @@ def join(work: Work) -> LongReport:
 def _append_all(
     work: Work, writers: Sequence[Writer], depth: Mapping[str, int]
 ) -> Fraction:
-    """Append every segment to every output; gives the end of the last frame [s]."""
+    """Append every segment to every output; return the end of the last frame [s]."""
     for segment in work.segments:
         folder = work.path(segment)
         frames = _read_record(folder)["frames"]
@@ -114,7 +114,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _examine(work: Work, report: LongReport) -> tuple[dict[str, int], Fraction]:
-    """Sum up the segments, and check that each begins where the one before ends.
+    """Sum up the segments, and check that each starts where the previous one ends.
 
     Returns:
         How far decoding runs ahead, by kind of output, and when the first frame is
@@ -150,7 +150,7 @@ def _examine(work: Work, report: LongReport) -> tuple[dict[str, int], Fraction]:
 
 
 def _seams(work: Work) -> list[tuple[float, float, int]]:
-    """How far alpha is off where segments begin; see `LongReport`."""
+    """Measure the differences in alpha at the seams; see `LongReport`."""
     found = []
     before: NDArray[Any] | None = None
     for segment in work.segments:

@@ -1,7 +1,7 @@
 """The manifest of a conversion in segments: what it was started with.
 
-It stands in the folder of the segments, beside marker files. A run that is resumed must
-have the same input, settings, weights and versions.
+It is saved in the folder of the segments, beside marker files. A resumed run must have
+the same input, settings, weights and versions.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _PREFIX = 1 << 20
 
 
 def work_folder(output: Path) -> Path:
-    """A hidden folder beside an output, or above it while that has no folder yet."""
+    """Give the hidden folder beside an output, or above it if its folder is missing."""
     name = f".{shorten(output.name)}.segments"
     near, above = output.parent / name, output.parent.parent / name
     return above if above.exists() or not output.parent.is_dir() else near
@@ -38,16 +38,16 @@ def work_folder(output: Path) -> Path:
 def conditions(
     model: Any, source: Path, options: Options, others: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Describe all that the result depends on.
+    """Describe everything that the result depends on.
 
     Args:
         model: A loaded network.
         source: The input.
-        options: Those of the conversion.
-        others: What else was asked for, by name; None is as by default.
+        options: The options of the conversion.
+        others: Other settings by name; None stands for the default.
 
     Returns:
-        Texts by name, without the options that are as by default.
+        Texts by name, without options that have their default.
     """
     background = options.background
     files = {"input": source}
@@ -73,7 +73,7 @@ def conditions(
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    """Size, time of change and hash of the beginning of a file, or of a folder's."""
+    """Give size, time of change and hash of the start of a file, or of a folder's."""
     files = [path] if path.exists() else [image.file for image in find_images(path)[0]]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())

@@ -1,4 +1,4 @@
-"""Plans a conversion in segments: where they begin, and where they are saved."""
+"""Plans a conversion in segments: where they start, and where they are saved."""
 
 import json
 import shutil
@@ -30,27 +30,27 @@ from rematte.video.reader import VideoReader
 
 Segment = Span
 
-# How far a segment's beginning is moved to a cut, where a seam is not seen [frames].
+# How far a segment's start may be moved to a cut, where no seam is visible [frames].
 _REACH = 25
 
 
 @dataclass(frozen=True)
 class Work:
-    """A conversion in segments; everything that a worker needs to know.
+    """The plan of a conversion in segments, with everything that a worker needs.
 
     Attributes:
         source: The input.
         paths: Where outputs go, by kind: "output", "composition", "alpha",
             "foreground", "plate".
-        options: Those of the conversion.
-        folder: Where the segments are saved.
-        segments: All of them.
-        lead_in: How many frames early each begins; None where it takes over the state.
-        engine: The name of what runs the network.
+        options: The options of the conversion.
+        folder: The folder in which segments are saved.
+        segments: All segments.
+        lead_in: How many frames early each starts; None if states are carried over.
+        engine: The name of the engine.
         regions: Where the network looks; None for whole frames.
         people: State of the chosen person's follower before each segment. It is empty
-            if no person is chosen; where segments take over the state, it holds that
-            of the first one alone.
+            if no person is chosen; if states are carried over, it holds only that of
+            the first segment.
     """
 
     source: Path
@@ -64,11 +64,11 @@ class Work:
     people: Sequence[dict[str, Any]] = ()
 
     def path(self, segment: Segment) -> Path:
-        """The folder of a segment, which exists when it is finished."""
+        """Give the folder of a segment, which exists once the segment is finished."""
         return self.folder / f"{segment.index:06d}"
 
     def parts(self, folder: Path) -> dict[str, Path]:
-        """Where a segment's outputs are within its folder, by kind."""
+        """Give the paths of a segment's outputs within its folder, by kind."""
         return {
             kind: folder / kind / (
                 f"%06d{path.suffix or '.png'}" if is_sequence(path) else path.name
@@ -91,9 +91,9 @@ def plan_segments(
 
     Args:
         times: The times of all frames [s], in order.
-        starts: The indices of the frames that segments begin with, from 0 on.
-        lead_in: How many frames early each segment but the first begins.
-        end: When the first frame after all of them would be shown [s], if there is one.
+        starts: The indices of the first frames of segments, from 0 on.
+        lead_in: How many frames early each segment except the first starts.
+        end: Time of the first frame after all of them [s], if there is one.
     """
     ends = [*(times[start] for start in starts[1:]), end]
     return [
@@ -112,14 +112,14 @@ def prepare(
     share: int = 1,
     **settings: Any,
 ) -> Work:
-    """Check what is asked for, cut it into segments and make their folder.
+    """Check the settings of a conversion, plan its segments and make their folder.
 
     Args:
         model: A loaded network.
         input_source: A video file or a folder of images.
         resume: Continue with the segments that an earlier run left, if there are any.
-        lead_in: Frames that each segment begins early; None if each takes over the
-            state of the one before.
+        lead_in: How many frames early each segment starts; None if each continues from
+            the state of the previous one.
         segment: Frames in each segment; by default `LENGTH`, or fewer.
         share: How many workers there will be.
         **settings: The other arguments of `convert_video`.
@@ -128,8 +128,8 @@ def prepare(
         ValueError: As `convert_video`, and if the earlier run had another input, other
             settings or other weights.
         InputError: As `convert_video`.
-        OutputError: As `convert_video`, and if an earlier run left segments that are
-            neither to be used nor to be replaced.
+        OutputError: As `convert_video`, and if an earlier run left segments that may
+            neither be used nor replaced.
     """
     for name, value, least in (("lead_in", lead_in, 0), ("segment", segment, 1)):
         if value is not None and value < least:
@@ -192,7 +192,7 @@ def _plan(
     segment: int | None,
     share: int,
 ) -> dict[str, Any]:
-    """The segments, the engine and the regions, as they stand in the manifest."""
+    """Give the segments, the engine and the regions as the manifest holds them."""
     with open_reader(source, options) as reader:
         info = reader.info
         times, begin, stop = frames_within(reader, options)
@@ -248,7 +248,7 @@ def _follow_person(
     segments: Sequence[Segment],
     lead_in: int | None,
 ) -> list[dict[str, Any]]:
-    """Find the chosen person where segments begin; see `Work.people`."""
+    """Find the chosen person at the start of each segment; see `Work.people`."""
     if options.person is None:
         return []
     chosen = Person(options.person)
@@ -262,7 +262,7 @@ def _follow_person(
 def notes_on_options(
     reader: VideoReader, paths: Mapping[str, Path], options: Options, engine: str
 ) -> list[str]:
-    """Note the options that do nothing; see `check_options`."""
+    """Note the options without effect; see `check_options`."""
     outputs = plan_outputs(paths, reader.info, options)
     return check_options(options, reader, outputs, engine == "plain")
 
@@ -270,7 +270,7 @@ def notes_on_options(
 def _near_cut(
     source: Path, options: Options, times: Sequence[Fraction], start: int, reach: int
 ) -> int:
-    """A frame within reach of one where a scene begins, else that one."""
+    """Give the first frame of a scene that starts near a frame, else that frame."""
     since, until = times[start - reach], times[min(start + reach, len(times) - 1)]
     with open_reader(source, options, since, until, scene_cuts.SIZE) as reader:
         frames = [*reader]

@@ -1,4 +1,4 @@
-"""Runs the segments of a conversion, one after the other or in several processes."""
+"""Runs the segments of a conversion, one by one or in several processes."""
 
 import json
 import shutil
@@ -57,17 +57,17 @@ def convert_long(
     """Convert as `convert_video` does, in segments.
 
     Args:
-        load: Loads the model; called once in each process, so it must be picklable
-            where there are several.
+        load: Loads the model; called once in each process, so it must be picklable if
+            there are several.
         input_source: A video file or a folder of images.
         resume: Continue with the segments that an earlier run left, if there are any.
-            Otherwise they are deleted, or refused unless outputs may be replaced.
+            Otherwise they are deleted if outputs may be replaced, or else an error.
         workers: Processes that convert segments side by side, sharing the cores. One
-            gives what a run without segments gives.
-        lead_in: With several workers, how many frames early each segment begins; by
+            gives the same result as a run without segments.
+        lead_in: With several workers, how many frames early each segment starts; by
             default `LEAD_IN`.
-        segment: Frames in each segment; by default `LENGTH`, less where that leaves
-            workers without any.
+        segment: Frames in each segment; by default `LENGTH`, or fewer if some workers
+            would get none.
         progress: Show a progress bar on stderr.
         **settings: The other arguments of `convert_video`.
 
@@ -115,7 +115,7 @@ def convert_long(
 
 @contextmanager
 def _saved(work: Work) -> Iterator[None]:
-    """Say in an error where finished segments are; without any, leave no folder."""
+    """Add the folder of finished segments to an error; remove it if there are none."""
     try:
         yield
     except BaseException as error:
@@ -133,7 +133,7 @@ def _saved(work: Work) -> Iterator[None]:
 
 
 class SegmentConverter:
-    """Converts segments of one video with one model, in any order if they lead in.
+    """Converts segments of a video with a model, in any order if they have a lead-in.
 
     Args:
         model: A loaded network.
@@ -151,7 +151,7 @@ class SegmentConverter:
             self._margin = _MARGIN / reader.info.rate
 
     def __call__(self, segment: Segment) -> None:
-        """Convert a segment, unless that is done; its folder appears when it is.
+        """Convert a segment, unless it exists; its folder appears when it is finished.
 
         Raises:
             InputError: If the input cannot be read, or not from there.
@@ -203,7 +203,7 @@ class SegmentConverter:
         self._write_record(segment, folder, trace, report)
 
     def _find_person(self, segment: Segment) -> Person | None:
-        """Make the follower of the chosen person as it is before a segment."""
+        """Restore the chosen person's follower to its state before a segment."""
         work, index = self._work, segment.index
         if self._options.person is None:
             return None
@@ -217,7 +217,7 @@ class SegmentConverter:
     def _write_record(
         self, segment: Segment, folder: Path, trace: Trace, report: Report
     ) -> None:
-        """Write what `join` needs to know of a segment."""
+        """Write the record of a segment that `join` needs."""
         paths = self._work.parts(folder)
         end = segment.end
         record = {

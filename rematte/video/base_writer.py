@@ -1,4 +1,4 @@
-"""What all writers share: an output gets its name only when it is complete."""
+"""The base class of writers: an output gets its name only when it is complete."""
 
 from abc import ABC, abstractmethod
 from fractions import Fraction
@@ -34,7 +34,7 @@ class Writer(ABC):
     def complete(self, end: Fraction | None = None) -> None:
         """Complete and check the output under its temporary name.
 
-        So either all outputs of a conversion get their names or none does.
+        With this, either all outputs of a conversion get their names or none does.
 
         Args:
             end: Time in the source [s] at which the sound is cut, or None.

@@ -16,17 +16,17 @@ class Codec:
 
     Attributes:
         encoder: FFmpeg's name of the encoder.
-        opaque: Pixel format for 8 bits, and for more where there is one.
-        alpha: The same with an alpha channel; empty where the codec has none.
+        opaque: Pixel format for 8 bits and, if there is one, for more.
+        alpha: The same with an alpha channel; empty if the codec has none.
         options: FFmpeg's options of the encoder.
         packed: Further ones for colour and alpha packed into one picture.
-        crf: Default constant quality, or None where the codec has no such scale.
-        alpha_crf: The same for a transparent output, where it differs.
+        crf: Default constant quality, or None if the codec has no such scale.
+        alpha_crf: The same for a transparent output, if it differs.
         even: Whether width and height must be even.
         least: Smallest width and height that the encoder takes [pixels].
-        tagged: Whether a file says which curve and primaries its values have.
-        keeps_aspect: Whether a picture says which shape its pixels have; a container
-            is asked when it is written.
+        tagged: Whether a file states the transfer curve and primaries of its values.
+        keeps_aspect: Whether a picture states the shape of its pixels; for a container
+            this is found when it is written.
     """
 
     encoder: str

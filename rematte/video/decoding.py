@@ -1,4 +1,4 @@
-"""Decodes the packets of a video's picture, past damage where that is allowed."""
+"""Decodes the packets of a video's picture, past damage if that is allowed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ def is_reordered(stream: VideoStream) -> bool:
 
 
 def repeats(packet: Any) -> bool:
-    """Whether a packet is empty and shows the frame before again.
+    """Whether a packet is empty and repeats the frame before.
 
     Source:
         Theora I Specification, section 7.11: an empty packet has no coded blocks.
@@ -55,7 +55,7 @@ def codec_with_alpha(stream: VideoStream) -> str:
 
 @dataclass
 class Decoder:
-    """Decodes one pass over a video, from where its container stands.
+    """Decodes one pass over a video, from its container's current position.
 
     `notes` and `damaged` are those of `VideoSource`.
     """

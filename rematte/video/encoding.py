@@ -248,7 +248,7 @@ def _with_alpha_mode(encoding: Encoding, mode: str | None) -> Encoding:
 
 
 def _is_deep(info: VideoInfo) -> bool:
-    """Whether 8 bits are too few, as they are for HDR even from an 8-bit source."""
+    """Whether 8 bits are too few, as for HDR, even from an 8-bit source."""
     return info.depth > 8 or not info.colour.sdr
 
 
@@ -266,7 +266,7 @@ def _choose_image(
             f"{path}: cannot write images as {suffix!r}; use {', '.join(IMAGES)}"
         )
     if codec is not None:
-        raise ValueError(f"codec {codec!r} has no meaning for images ({path})")
+        raise ValueError(f"codec {codec!r} does not apply to images ({path})")
     image = IMAGES[suffix]
     if alpha and not image.alpha:
         raise ValueError(_no_alpha(path))

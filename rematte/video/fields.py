@@ -1,4 +1,4 @@
-"""Deinterlaces video: makes a whole picture of the two fields of a frame.
+"""Deinterlaces video: makes a full picture from the two fields of a frame.
 
 Each input frame gives one output frame with the same time. Progressive frames are
 passed on unchanged, and a stream may mix both kinds.
@@ -31,7 +31,7 @@ def deinterlace(
     mode: str,
     note: Callable[[str], object],
 ) -> Iterator[av.VideoFrame]:
-    """Deinterlace the interlaced ones of decoded pictures, and pass on the others.
+    """Deinterlace decoded pictures that are interlaced, and pass on the others.
 
     The mode "off" leaves those unchanged as well. `note` is called with a sentence when
     the first interlaced picture comes.
@@ -87,8 +87,8 @@ def _begin(
 class _Filters:
     """FFmpeg's bwdif for pictures of one size and format.
 
-    The parity is "tff" or "bff" where every picture is interlaced though its decoder
-    does not say so; "auto" where pictures say it themselves.
+    The parity is "tff" or "bff" if every picture is interlaced though its decoder does
+    not say so; "auto" if pictures state it themselves.
 
     Raises:
         av.error.FFmpegError: If the picture is too small, less than 4 lines.

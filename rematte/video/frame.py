@@ -108,7 +108,7 @@ class Glance:
         time: When it is shown [s].
         look: Gives the frame at an upright size, (width, height) [pixels].
         sketch: Gives some of its brightness values in [0, 1], always at the same
-            places, to compare it with others; None where that would cost as much as a
+            places, to compare it with others; None if that would cost as much as a
             look.
     """
 
@@ -124,7 +124,7 @@ class VideoInfo:
     Attributes:
         width: Upright width [pixels], after rotation and resizing.
         height: Upright height [pixels].
-        rate: Frames per second, as usual in it where the rate varies.
+        rate: Frames per second; the usual rate if it varies.
         time_base: Unit of all times [s].
         colour: Colour of the source.
         depth: Bits per component that hold information: 8 to 16.

@@ -316,7 +316,7 @@ def decode_image(
     Raises:
         InputError: If it cannot be read.
     """
-    pages = "only the first of its pages is read, as of every image that has several"
+    pages = "only the first of its pages is read, as for every image with several"
     noted = notes is None or any(pages in note for note in notes)
     try:
         if notes is not None and not noted and (_has_pages(path) or _is_animated(path)):

@@ -31,7 +31,7 @@ class MaskSpec:
         file: A picture or a video that is white within the mask; None for a shape.
         keys: The corners of a shape [pixels] at some times [s], in order of time.
         since: The first time at which the mask holds [s].
-        until: The time from which on it does not hold [s]; None: it holds to the end.
+        until: The time from which it no longer holds [s]; None if it holds to the end.
     """
 
     text: str
@@ -81,7 +81,7 @@ def _parse(text: str) -> MaskSpec:
         if any(one[0] >= other[0] for one, other in pairwise(keys)):
             raise ValueError(f"{text!r}: each time must be later than the one before")
         if len({len(corners) for _, corners in keys}) > 1:
-            raise ValueError(f"{text!r}: a shape keeps its number of corners")
+            raise ValueError(f"{text!r}: a shape must keep its number of corners")
         return MaskSpec(text, None, tuple(keys))
     what, span, when = text.rpartition("@")
     since, until = Fraction(0), None
@@ -89,7 +89,7 @@ def _parse(text: str) -> MaskSpec:
         begin, dash, end = when.partition("-")
         if not dash:
             raise ValueError(
-                f"{text!r}: {when!r} is no span of time such as 2-3.5 or 2-"
+                f"{text!r}: {when!r} is not a span of time such as 2-3.5 or 2-"
             )
         since = _time(begin) if begin else since
         until = _time(end) if end else None

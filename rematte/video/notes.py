@@ -15,7 +15,7 @@ def describe_damage(damaged: Mapping[float, str]) -> list[str]:
     replaced = {time: name for time, name in damaged.items() if time not in concealed}
     kind = "image" if any(replaced.values()) else "packet"
     notes = {
-        "the nearest frame, mostly the one before, is shown instead": replaced,
+        "the nearest frame, usually the one before, is shown instead": replaced,
         "the decoder filled in what is missing; pictures may be lost there": concealed,
     }
     return [
@@ -38,8 +38,8 @@ def lost_aspect(info: VideoInfo, path: Path) -> list[str]:
     if aspect == 1:
         return []
     return [
-        f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is lost, they "
-        f"are shown square: {path.suffix} is written without it"
+        f"the shape of pixels ({aspect.numerator}:{aspect.denominator}) is lost, so "
+        f"they are shown square: {path.suffix} is written without it"
     ]
 
 
@@ -47,7 +47,7 @@ def left_out_tracks(info: VideoInfo, path: Path) -> list[str]:
     """Note the tracks that are lost in an output that holds pictures only."""
     listed = ", ".join(info.beside)
     kind = path.suffix or "a folder of images"
-    return [f"left out: {listed}; {kind} holds pictures alone"] if listed else []
+    return [f"left out: {listed}; {kind} holds only pictures"] if listed else []
 
 
 def lost_timecode(

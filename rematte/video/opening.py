@@ -295,7 +295,7 @@ def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
 def video_stream(
     container: InputContainer, path: Path, limits: Limits = DEFAULT_LIMITS
 ) -> VideoStream:
-    """The first video stream that is no cover picture, decoding in threads.
+    """The first video stream that is not a cover picture, decoding in threads.
 
     Raises:
         InputError: If there is none, or its frames are too large.
@@ -342,7 +342,7 @@ def video_stream(
 
 
 def check_complete(stream: VideoStream, path: Path) -> None:
-    """Refuse a file that is shorter than it says itself.
+    """Refuse a file that is shorter than its header states.
 
     FFmpeg reads such a file without complaint up to where it ends, so a cut-off copy
     would turn into a shorter video unnoticed.
@@ -358,7 +358,7 @@ def check_complete(stream: VideoStream, path: Path) -> None:
     there = path.stat().st_size
     if needed > there:
         raise InputError(
-            f"{path}: cut off: it says that it has {needed} bytes, {there} are there; "
+            f"{path}: cut off: its header states {needed} bytes, {there} are there; "
             "copy the file again, or pass ignore_errors (--ignore-errors) to convert "
             "what is there"
         )

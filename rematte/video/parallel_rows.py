@@ -31,7 +31,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_beside(function: Callable[..., None], *arguments: Any) -> Future[None]:
-    """Start a function that releases Python's global lock in a thread beside."""
+    """Start a function that releases Python's global lock in another thread."""
     return _pool.submit(function, *arguments)
 
 

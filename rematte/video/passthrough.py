@@ -52,13 +52,13 @@ _TRIED = 8
 
 
 class SideStreams:
-    """Copies all tracks of a source but its picture to an output.
+    """Copies all tracks of a source except its picture to an output.
 
-    That must not have started. What is presented at `start` [s] comes at 0 in it, and
-    what comes after `end` [s] is left out. Both are times of the clock.
+    The output must not have started. Its time 0 is `start` [s] in the source, and
+    everything after `end` [s] is left out. Both are times of the clock.
 
     Attributes:
-        notes: What could not be carried over unchanged, in words.
+        notes: Sentences on what could not be carried over unchanged.
     """
 
     def __init__(

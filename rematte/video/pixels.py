@@ -1,4 +1,4 @@
-"""Arrays of pixels: their depth, their size, and conversion from and to callers'."""
+"""Arrays of pixels: depth, size, and conversion from and to callers' arrays."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -75,7 +75,7 @@ def resize(
 
 
 def blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Blur (H, W, C) with a Gaussian; beyond its edges the last pixels go on."""
+    """Blur (H, W, C) with a Gaussian; its last pixels are repeated beyond the edges."""
     reach = max(1, round(3 * sigma))
     steps = np.arange(-reach, reach + 1, dtype=np.float32)
     kernel = np.exp(-(steps**2) / (2 * sigma**2))

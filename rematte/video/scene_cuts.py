@@ -57,7 +57,7 @@ def find_cut(frames: Iterable[Frame]) -> int | None:
 def shrink(pixels: Pixels) -> Thumbnail:
     """Make a small gray picture in [0, 1], of one row in each cell of 64x36.
 
-    So it reads a thirtieth of a frame at HD, and takes 0.15 ms there.
+    It reads a thirtieth of a frame at HD, which takes 0.15 ms.
     """
     height, width = pixels.shape[:2]
     rows = pixels[height // SIZE[1] // 2 :: max(1, height // SIZE[1])]
@@ -75,7 +75,7 @@ def difference(old: Thumbnail, new: Thumbnail) -> float:
 def same_scene(frames: Sequence[Frame]) -> int:
     """How many frames there are before the picture jumps or its size changes.
 
-    It jumps where it changes much more than it does in half of the other places.
+    A jump is a change much larger than the median change.
     """
     shape = frames[0].pixels.shape
     alike = takewhile(lambda frame: frame.pixels.shape == shape, frames)
@@ -91,9 +91,9 @@ class Cuts:
     """Finds cuts as frames come.
 
     A cut changes the picture at once, and more than any of the `LOOK` changes before
-    and after it do, which tells it from fast motion; and within `LOOK` frames it does
-    not go back, which tells it from a flash. Only where a picture has changed that much
-    are frames needed that are still to come.
+    and after it, unlike fast motion; and the old picture does not return within `LOOK`
+    frames, unlike after a flash. Later frames are needed only after a change of that
+    size.
 
     Attributes:
         picture: The small copy of the last frame; None before the first. A frame of

@@ -1,4 +1,4 @@
-"""Pictures for people to look at: smaller, over squares, in rows, as image files."""
+"""Pictures for people to look at: shrunk, over a checkerboard, in rows, as files."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,8 +1,8 @@
 """Keeps a video within a number of bytes, by encoding it again if it is larger.
 
 Meanwhile the frames are saved losslessly in a hidden file beside the output, so the
-network runs only once. Quality is made coarser first; if that is not enough, frames are
-left out.
+network runs only once. Quality is lowered first; if that is not enough, frames are
+dropped.
 """
 
 from collections.abc import Callable, Iterator
@@ -170,7 +170,7 @@ class LimitedWriter(Writer):
 
 
 def _measured_halving(tried: list[_Pass], usual: float) -> float:
-    """Give by how much CRF halves the bytes, from the last two passes if possible."""
+    """Give the CRF step that halves the bytes, from the last two passes if possible."""
     one, two = tried[-2:] if len(tried) > 1 else (tried[0], tried[0])
     before, after = one.encoding.crf, two.encoding.crf
     if before is None or after is None or after <= before or one.share != two.share:

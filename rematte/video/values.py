@@ -17,7 +17,7 @@ def parse_rate(value: Rate, name: str = "frame_rate") -> Fraction:
     the number `name`.
 
     Raises:
-        ValueError: If it is no number from 1/100000 to 1000.
+        ValueError: If it is not a number from 1/100000 to 1000.
     """
     try:
         rate = _fraction(value)
@@ -37,14 +37,14 @@ def _fraction(value: Rate) -> Fraction:
     try:
         return Fraction(value if known else float(value))
     except (ArithmeticError, TypeError) as error:  # infinity; n/0; no number at all
-        raise ValueError(f"{value!r} is no number") from error
+        raise ValueError(f"{value!r} is not a number") from error
 
 
 def parse_time(name: str, value: Rate | None) -> Fraction | None:
     """Turn seconds or "[HH:]MM:SS[.mmm]" into exact seconds; None stays None.
 
     Raises:
-        ValueError: If it is no time, or negative; the error calls it `name`.
+        ValueError: If it is not a time, or negative; the error calls it `name`.
     """
     if value is None:
         return None
@@ -68,7 +68,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a size.
     """
     width, _, height = text.lower().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
@@ -108,7 +108,7 @@ def check_region(region: str | tuple[int, ...]) -> None:
     """Check a region that was given in Python; see `parse_region`.
 
     Raises:
-        ValueError: If it is none, or has no area.
+        ValueError: If it is not a region, or has no area.
     """
     if region in ("auto", "full"):
         return

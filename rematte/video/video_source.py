@@ -262,7 +262,7 @@ class VideoSource:
         if self._converts and wanted and not self._even:
             self._notes.append(
                 f"converted by time from {float(average):.6g} to {float(wanted):.6g} "
-                "frames/s: frames are left out or held"
+                "frames/s: frames are dropped or repeated"
             )
         self._usual, self.average_rate = 1 / rate, average
         if self._timed and wanted is None:
@@ -360,13 +360,13 @@ class VideoSource:
             add_note(
                 self._notes,
                 f"there is no picture from {float(since):.3f} to {float(until):.3f} s: "
-                "the one before is shown until then",
+                "the frame before is shown until then",
             )
         if self._converts and rate and abs(length * rate - 1) > Fraction(1, 2):
             add_note(
                 self._notes,
                 f"converted by time to {float(rate):.6g} frames/s from uneven times: "
-                "frames are left out or held",
+                "frames are dropped or repeated",
             )
 
     def _note_size(self, coded: tuple[int, int], time: Fraction) -> None:

@@ -101,8 +101,8 @@ def recognise(state: Mapping[str, Tensor], source: str | Path) -> tuple[str, str
     if any(key.startswith("backbone.layer") for key in state):
         return "resnet50", refiner
     raise WeightsError(
-        f"weights file {source} is no checkpoint of this network: no key begins with "
-        f"backbone.features. or backbone.layer, {len(state)} keys such as "
+        f"weights file {source} is not a checkpoint of this network: no key begins "
+        f"with backbone.features. or backbone.layer, {len(state)} keys such as "
         f"{_some(state)}; known names: {', '.join(WEIGHTS)}"
     )
 

@@ -10,7 +10,7 @@ from rematte.weights.resolve import resolve
 def describe(name_or_path: str | Path) -> str:
     """Describe weights in a few lines: variant, size, licences, origin, quality.
 
-    Only a file that is no copy of named weights is loaded, which needs torch.
+    Only a file that is not a copy of named weights is loaded, which needs torch.
 
     Args:
         name_or_path: A key of `WEIGHTS` (never fetched for this), or a file.

@@ -64,7 +64,7 @@ def download(name: str, progress: bool = True) -> Path:
     )
     if os.environ.get("REMATTE_OFFLINE", "") not in ("", "0"):
         raise WeightsError(
-            f"{name} is not on this machine and REMATTE_OFFLINE forbids to fetch it; "
+            f"{name} is not on this machine and REMATTE_OFFLINE forbids fetching it; "
             + remedy
         )
     target = folder / entry.file
@@ -104,7 +104,7 @@ def verify(name: str) -> str:
 
 
 def check_hash(entry: Weights, path: Path) -> str:
-    """Compare a file's hash with the known one, or record it where none is known."""
+    """Compare a file's hash with the known one, or record it if none is known."""
     got = sha256(path)
     expected = expected_hash(entry, path)
     if entry.shares is not None:

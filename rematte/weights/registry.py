@@ -158,7 +158,7 @@ def for_quality(
 def find(name: str) -> Path | None:
     """Look for the file of named weights on this machine.
 
-    Bundled weights lie in the package. Others are searched in `$REMATTE_HOME`, in
+    Bundled weights are in the package. Others are searched for in `$REMATTE_HOME`, in
     `$XDG_CACHE_HOME/rematte` (default `~/.cache/rematte`), then in TorchHub's folder
     of checkpoints, where other programs may have put them.
 

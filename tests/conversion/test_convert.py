@@ -600,7 +600,7 @@ def test_report_tells_what_was_done(clip: Path) -> None:
         "alpha": str(clip.with_name("p")),
     }
     assert report.notes == [
-        "p: left out: sound; a folder of images holds pictures alone"
+        "p: left out: sound; a folder of images holds only pictures"
     ]
 
 

@@ -57,10 +57,10 @@ def test_a_shape_moves_evenly_and_holds_in_its_span() -> None:
         ("points:nan,0 1,1 2,0", "neither a shape"),
         ("1,2,0,4", "neither a shape"),
         ("points:0,0 1,1", "neither a shape"),
-        ("1,2,3,4@5", "'5' is no span of time"),
+        ("1,2,3,4@5", "'5' is not a span of time"),
         ("1,2,3,4@5-2", "ends before it begins"),
         ("1,2,3,4@2;1,2,3,4@1", "each time must be later"),
-        ("1,2,3,4@1;points:0,0 1,1 2,0@2", "keeps its number of corners"),
+        ("1,2,3,4@1;points:0,0 1,1 2,0@2", "must keep its number of corners"),
         ("1,2,3,4@a-b", "must be seconds"),
     ],
 )
@@ -111,9 +111,9 @@ def test_an_included_place_may_lie_outside_of_the_region(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "why"),
     [
-        ("40,0,4,4", "lies outside of the frame, which is 32x24"),
-        ("0,0,4,4@-1", "holds at no time that is converted"),
-        ("0,0,4,4@3-", "holds at no time that is converted"),
+        ("40,0,4,4", "lies outside the frame, which is 32x24"),
+        ("0,0,4,4@-1", "applies at no time that is converted"),
+        ("0,0,4,4@3-", "applies at no time that is converted"),
         ("40,0,4,4@1;0,0,4,4@2", ""),
         ("0,0,4,4@2.5-", ""),
     ],

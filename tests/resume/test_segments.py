@@ -406,7 +406,7 @@ def test_a_rate_is_converted_as_in_one_run(place: Path, rate: int) -> None:
     one = convert_video(Fake(), "in.mp4", output_foreground="w.mkv", **given)
     many = convert_long(Fake, "in.mp4", output_foreground="s.mkv", segment=2, **given)
     for report in (one, many):
-        assert f"to {rate} frames/s: frames are left out or held" in report.notes[0]
+        assert f"to {rate} frames/s: frames are dropped or repeated" in report.notes[0]
     assert frames(place / "w.mkv") == frames(place / "s.mkv")
     assert one.frames == many.frames == {10: 3, 24: 6, 60: 14}[rate]
 

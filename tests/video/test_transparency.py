@@ -360,7 +360,7 @@ def test_a_transparent_background_lies_over_black(tmp_path: Path, name: str) -> 
     out = tmp_path / "o.mkv"
     report = convert(Fake(), clip, output=out, background=room)
     (note,) = report.notes
-    text = f"the background {room.name} is transparent in places: it lies over black"
+    text = f"the background {room.name} is transparent in places: black shows there"
     assert note == f"o.mkv: {text}"
     expected = picture[..., :3] * (matte_of()[..., None] / 255)
     for frame in decode(out):

@@ -227,7 +227,10 @@ def test_wrong_keys_are_counted_and_named(
             lambda state: {k: state[k] for k in state if k != "refiner.conv.6.bias"},
             "the refiner is another one: drop its keys",
         ),
-        (lambda _: torch.nn.Linear(2, 2).state_dict(), "no checkpoint of this network"),
+        (
+            lambda _: torch.nn.Linear(2, 2).state_dict(),
+            "not a checkpoint of this network",
+        ),
         (lambda _: [1, 2], "holds no state dict; save"),
         (lambda _: Scripted(), "Python objects beside tensors"),
     ],
@@ -240,7 +243,7 @@ def test_what_fits_no_network_is_refused(
     torch.save(make(state), path)
     with pytest.raises(WeightsError, match=reason) as error:
         load_model(path)
-    assert ("weight, bi" in one_line(error)) == reason.startswith("no checkpoint")
+    assert ("weight, bi" in one_line(error)) == reason.startswith("not a checkpoint")
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

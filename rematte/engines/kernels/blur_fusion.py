@@ -1,12 +1,13 @@
 """Estimates the person's own colours at edges, where the picture shows the room too.
 
 A pixel I of alpha a shows a F + (1 - a) B. F and B are averages around the pixel,
-weighted by alpha and by 1 - alpha; what is left of I then is added to F. A first pass
-looks far, a second one near and at what the first has found.
+weighted by alpha and by 1 - alpha; the remaining difference from I is then added to F.
+A first pass averages over a wide area, a second one over a small area, starting from
+the first one's result.
 
-Averages are sums over blocks of a few pixels, five by five blocks each, interpolated in
-between. The time is linear in the number of pixels of the blocks that edges cross. This
-module needs no torch.
+Averages are sums over five by five blocks of a few pixels, interpolated in between. The
+time is linear in the number of pixels of the blocks that edges cross. This module needs
+no torch.
 
 Source:
     Forte, Approximate Fast Foreground Colour Estimation, ICIP 2021.
@@ -35,7 +36,7 @@ class Edges(NamedTuple):
 
     Attributes:
         alpha: The alpha that they were estimated with, (H, W), 16 bits.
-        blocks: Number of each block that was looked at, (h, w); -1 for the others.
+        blocks: Number of each block that was examined, (h, w); -1 for the others.
         colours: The pixels of each numbered block, (N, side * side, 4), 16 bits:
             straight RGB, and whether there is a colour.
         side: Side of a block [pixels].
