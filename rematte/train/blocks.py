@@ -34,7 +34,7 @@ def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
     """Return the chains of blocks that a phase of kind blocks or encoder trains.
 
     Raises:
-        InputError: If a name is no block of the network.
+        InputError: If a name is not a block of the network.
     """
     names = block_names(network)
     if phase.kind == "encoder":
@@ -44,7 +44,7 @@ def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
     for name in chosen:
         if name not in names:
             raise InputError(
-                f"blocks of phase {phase.name}: {name} is no block of this network; "
+                f"blocks of phase {phase.name}: {name} is not a block of this network; "
                 f"the blocks are {', '.join(names)}"
             )
     return [tuple(chosen)] if phase.kind == "encoder" else chains

@@ -78,7 +78,7 @@ def read(out: Path, recipe: Recipe) -> dict[str, Any]:
     changed = [key for key in settings if settings[key] != state["settings"].get(key)]
     if changed:
         raise OutputError(
-            f"run.out {out} holds a run of other settings ({changed[0]}); "
+            f"run.out {out} holds a run with other settings ({changed[0]}); "
             "resume with the same, or set another with --set run.out=FOLDER"
         )
     return state

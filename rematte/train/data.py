@@ -152,7 +152,7 @@ def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[I
                         kinds[kind].setdefault(member.name, blob)
         except (tarfile.TarError, OSError) as error:
             raise InputError(
-                f"data.shards: {path} is no readable, uncompressed tar ({error})"
+                f"data.shards: {path} is not a readable, uncompressed tar ({error})"
             ) from error
     masks = _take_pairs(kinds["people"], _MASK)
     found = {kind: _media(members, unused) for kind, members in kinds.items()}
@@ -199,7 +199,7 @@ def _whole(path: Path) -> Blob:
 def _entries(folder: Path, unused: list[str]) -> list[Item]:
     """Index the images, videos and folders of frames in a folder."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; see the layouts in docs/train.md")
+        raise InputError(f"{folder} is not a folder; docs/train.md shows the layouts")
     members: dict[str, Blob] = {}
     # `glob` would find nothing in a folder that cannot be read.
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
@@ -259,7 +259,7 @@ def _video(blob: Blob, name: str) -> Media:
             seconds = Fraction(container.duration or 0, av.time_base)
             count = stream.frames or int(seconds * rate)
     except (InputError, IndexError) as error:
-        raise InputError(f"{name} of {blob.path} is no readable video") from error
+        raise InputError(f"{name} of {blob.path} is not a readable video") from error
     return Media((blob,), max(1, count), rate)
 
 
@@ -294,7 +294,7 @@ def _decode_image(blob: Blob, mode: str) -> Picture:
             pixels = np.array(upright.convert(mode), np.uint8)
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise InputError(
-            f"{blob.path} at byte {blob.offset}: no readable image; remove it"
+            f"{blob.path} at byte {blob.offset}: not a readable image; remove it"
         ) from error
     return pixels if pixels.ndim == 3 else pixels[..., None]
 

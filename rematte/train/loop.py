@@ -200,7 +200,7 @@ class _Run:
                     self._save(terms)
         except StepAbandonedError:
             self.stopped = True
-            self.journal.note(f"step {self.total + 1} took too long and was left out")
+            self.journal.note(f"step {self.total + 1} took too long and was discarded")
             if validation and terms:
                 self._validate(phase, validation)
         return terms

@@ -211,13 +211,13 @@ def load_recipe(
         on: Kind of device: "cpu", "cuda" or "mps".
 
     Raises:
-        InputError: If the file cannot be read or is no TOML.
+        InputError: If the file cannot be read or is not valid TOML.
         ValueError: If a key is unknown or a value not allowed.
     """
     try:
         table = tomllib.loads(_bundled().get(str(path), Path(path)).read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {path} is no TOML: {error}; correct it") from error
+        raise InputError(f"recipe {path} is not TOML: {error}; correct it") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"recipe {path} cannot be read ({error}); give a TOML file or one of "
@@ -269,12 +269,12 @@ def _put(table: dict[str, Any], key: str, value: object) -> None:
         if isinstance(parent, dict):
             parent = parent.setdefault(part, {})
         elif not isinstance(parent, list):
-            raise ValueError(f"{key}: {part} is no table")
+            raise ValueError(f"{key}: {part} is not a table")
         elif part.isdigit() and int(part) < len(parent):
             parent = parent[int(part)]
         else:
             raise ValueError(
-                f"{key}: {part} is none of 0 to {len(parent) - 1}; members of a list "
+                f"{key}: {part} is not in 0 to {len(parent) - 1}; members of a list "
                 "are counted from 0"
             )
     if not isinstance(parent, dict):

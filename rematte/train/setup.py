@@ -57,8 +57,8 @@ def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork | None:
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (variant != "resnet50")
     if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
         raise InputError(
-            f"model.teacher {name} is no {variant}, so its maps cannot be matched; use "
-            f"another, or set steps of the phases of kind {', '.join(ALIKE)} to 0"
+            f"model.teacher {name} is not a {variant}, so its maps cannot be matched; "
+            f"use another, or set steps of the phases of kind {', '.join(ALIKE)} to 0"
         )
     return teacher
 
