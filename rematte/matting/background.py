@@ -82,9 +82,9 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
 def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
     """Blur the background of a frame without smearing the person into it.
 
-    Colours are weighted by how surely they are the room's, blurred, and divided by the
-    blurred weights. Only pixels of nearly zero alpha count, and those at the person's
-    edge hardly do, since they still have some of the person's colours.
+    Colours are weighted by their certainty of being background, blurred, and divided by
+    the blurred weights. Only pixels of nearly zero alpha count, and those at the
+    person's edge hardly do, since they still have some of the person's colours.
 
     Args:
         matted: The frame.
@@ -326,8 +326,8 @@ class Renderer:
     """Renders the pixels of one kind of output from mattes.
 
     Args:
-        kind: "alpha", "foreground", "plate" (the room, transparent where the person
-            is), or anything else for the person over `background`.
+        kind: "alpha", "foreground", "plate" (the background, transparent at the
+            person), or anything else for the person over `background`.
         wide: Whether pixels have 16 bits.
         background: The background of a composite; without one, or if it gives None,
             the result is the cut-out, straight RGBA.

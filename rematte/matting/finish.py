@@ -20,8 +20,8 @@ class Finish:
     By default it changes nothing. Results for a frame are shared by all outputs.
 
     Args:
-        clean: Whether the room's colours are removed from edges; else edges keep the
-            network's colours.
+        clean: Whether the background's colours are removed from edges; otherwise edges
+            keep the network's colours.
         black_point: Alpha up to this becomes 0.
         white_point: Alpha from this on becomes 1.
         grow: How far edges are moved outward, or inward if it is negative [pixels].

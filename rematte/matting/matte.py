@@ -15,7 +15,7 @@ from rematte.video.sheet import encode_picture
 
 
 def hide(pixels: Pixels) -> Pixels:
-    """Set RGB to 0 where alpha is 0: the room stays private and files stay small."""
+    """Set RGB to 0 where alpha is 0: hides the background and keeps files small."""
     pixels[..., :3] *= pixels[..., 3:] > 0
     return pixels
 

@@ -36,7 +36,7 @@ def pack(
     """Pack colour and alpha of a picture into one.
 
     Straight colours continue beyond the person's edge, so that blurring by the codec
-    mixes in no other colours, and nothing of the room can be seen. The picture is
+    mixes in no other colours and no background can be seen. The picture is
     (H, W, 4), 8 bits, straight alpha; `half` comes from `half_size`.
 
     Returns:
