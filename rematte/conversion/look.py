@@ -1,10 +1,10 @@
-"""Looks for people in a few frames of a video, to decide where the network works.
+"""Searches sampled frames of a video for people, to decide where the network runs.
 
 The video is decoded once for this. A few frames a second, and those beside scene cuts,
-are compared with earlier ones. People who have moved are searched for nearby. If
-anything else has changed, the network sees the whole frame, larger than in the
-conversion, and each person found is checked in a closer look. Once somebody fills
-the frame, the search stops until the next cut.
+are sampled and compared with earlier ones. People who have moved are searched for
+nearby. If anything else has changed, the whole frame is searched at a higher resolution
+than in the conversion, and each person found is checked in a close-up. Once somebody
+fills the frame, the search stops until the next cut.
 """
 
 import math
@@ -41,36 +41,36 @@ from rematte.video.scene_cuts import (
 )
 from rematte.video.tone import displayed
 
-# The time between looks at the whole frame [s], and the fewest frames; how much more
-# often people who move are followed; and how many looks may come early.
+# The time between searches of the whole frame [s], and the fewest frames; how much more
+# often people who move are tracked; and how many searches may come early.
 _EVERY, _LEAST_FRAMES, _OFTEN, _AT_ONCE = Fraction(1), 16, 3, 2
-# The longer side of the copy for looks at the whole frame [pixels], and after how many
-# times `_EVERY` such a look comes although nothing has changed.
+# The longer side of the copy for searches of the whole frame [pixels], and after how
+# many times `_EVERY` the frame is searched although nothing has changed.
 _SIDE, _AGAIN = 768, 5
-# The longer side of the gray copies that are compared between looks [pixels]; the least
-# change of a pixel that counts, as a share of the whole range; how many pixels must
-# change outside of people; and which share of a person's box.
+# The longer side of the gray copies that are compared between searches [pixels]; the
+# least change of a pixel that counts, as a share of the whole range; how many pixels
+# must change outside of people; and which share of a person's box.
 _OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED, _MUCH = 256, 0.06, 5, 0.2
-# A closer look at a person: the side of its square [pixels]; the room around them, and
+# A close-up of a person: the side of its square [pixels]; the margin around them, and
 # beside people who move, as shares of their height; and how much larger than before
 # they must appear. A chair fades there: less than `_KEPT` of its alpha is found again,
-# and less than `_FIRM` of its pixels are sure.
+# and less than `_FIRM` of its pixels are certain.
 _CLOSE_SIDE, _AROUND, _REACH, _CLOSER = 288, 0.15, 1.0, 1.05
 _KEPT, _FIRM = 0.5, 0.75
-_FOLLOWED = 4  # the most people who are followed; closer looks are for twice as many
+_FOLLOWED = 4  # the most people who are tracked; up to twice as many get close-ups
 
 
-# A glance to look at, and the time of the last frame, up to its own, that is like the
-# one chosen before [s].
+# A sampled frame, and the time of the last frame, up to its own, that is like the
+# previous sample [s].
 _Chosen = tuple[Glance, Fraction]
 
 
 class _Eyes(NamedTuple):
-    """The engines that look for people, each compiled for one size.
+    """The engines of the search, each compiled for one size.
 
     Attributes:
         wide: For whole frames.
-        close: For squares around people.
+        close: For close-ups.
     """
 
     wide: Engine
@@ -85,7 +85,7 @@ def choose_regions(
     progress: bool = False,
     watch: Callable[[], object] = lambda: None,
 ) -> Regions | None:
-    """Decide where the network looks; None for whole frames.
+    """Decide where the network runs; None for whole frames.
 
     `watch` is called for each frame, and may raise to stop.
 
@@ -97,7 +97,7 @@ def choose_regions(
         return fixed_regions(info.width, info.height, options)
     ratio = choose_ratio(info.width, info.height, options.ratio)
     model = share_models(model, options.engine, options.device, options.dtype)
-    # Each keeps what it builds for one size.
+    # Each engine caches what it builds for one size.
     eyes = _Eyes(*(make_engine(model, options, str) for _ in range(2)))
     with open_reader(source, options, *options.span) as reader:
         glances: Iterator[Glance] = islice(reader.glances(), options.limit)
@@ -125,7 +125,7 @@ def _watched(
 
 
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
-    """Give the region if the options name a rectangle, else None.
+    """Return the region if the options name a rectangle, else None.
 
     Raises:
         ValueError: If it does not lie within frames of this size [pixels].
@@ -150,11 +150,10 @@ def find_regions(
     eyes: tuple[Engine, Engine],
     ratio: float,
 ) -> Regions:
-    """Find where the network is to look, from glances at all frames to be converted.
+    """Find where the network is to run, from all frames that will be converted.
 
-    One engine is for whole frames and one for squares around people; nothing else may
-    use them meanwhile. `ratio` is the size of the coarse pass for whole frames, in
-    (0, 1].
+    One engine is for whole frames and one for close-ups; nothing else may use them
+    meanwhile. `ratio` is the size of the coarse pass for whole frames, in (0, 1].
     """
     frame = info.width, info.height
     regions: list[Region] = []
@@ -170,42 +169,42 @@ def find_regions(
         laid, reason = lay_windows(moments, frame, ratio)
         regions += laid
         why += [reason] * len(laid)
-    if not regions:  # no frame: the conversion says so
+    if not regions:  # the conversion reports that there is no frame
         regions, why = [Region()], ["no frame"]
     return Regions((info.height, info.width), tuple(regions), tuple(why))
 
 
 def _between(info: VideoInfo) -> Fraction:
-    """Give the time between two looks at the whole frame [s]."""
+    """Return the time between two searches of the whole frame [s]."""
     return max(_EVERY, _LEAST_FRAMES / info.rate)
 
 
 class _Shots:
-    """Chooses which glances of each shot the network looks at.
+    """Chooses the frames of each shot that are searched.
 
-    More are chosen if glances have sketches, which are cheap to compare.
+    More are chosen if frames have sketches, which are cheap to compare.
     """
 
     def __init__(self, glances: Iterator[Glance], info: VideoInfo) -> None:
         self._glances, self._held = glances, deque[Glance]()
         self._cuts, self._every, self._info = Cuts(), _between(info), info
-        self._first = next(glances, None)  # the first glance of the next shot
+        self._first = next(glances, None)  # the first frame of the next shot
         if self._first is not None and self._first.sketch:
             self._cuts.begins(self._first.sketch(), self._sketches)
             self._every /= _OFTEN
 
     @property
     def ended(self) -> bool:
-        """Whether no shot is left."""
+        """Whether all shots have been searched."""
         return self._first is None
 
     def shot(self) -> Iterator[_Chosen]:
-        """Choose glances of the next shot, its first and last among them."""
+        """Choose frames of the next shot, including its first and last."""
         last, self._first = self._first, None
         assert last is not None
         yield last, last.time
         before, still = self._cuts.picture, last.time
-        # Glances since then; of those with sketches, which hold frames, only the last.
+        # Frames since then; of those with sketches, which hold memory, only the last.
         passed = [last]
         while self._held or self._more(1):
             glance = self._held.popleft()
@@ -234,21 +233,21 @@ class _Shots:
             yield passed[-1], still
 
     def _sketches(self, count: int) -> Iterator[NDArray[np.float32]]:
-        """Give the sketches of the next glances."""
+        """Return the sketches of the next frames."""
         self._more(count - len(self._held))
         return (each.sketch() for each in self._held if each.sketch)
 
     def _more(self, count: int) -> bool:
-        """Read up to `count` more glances; give whether there was one."""
+        """Read up to `count` more frames; return whether there was one."""
         before = len(self._held)
         self._held.extend(islice(self._glances, max(0, count)))
         return len(self._held) > before
 
 
 def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int:
-    """Count the glances before a cut; all of them if there is none.
+    """Count the frames before a cut; all of them if there is none.
 
-    A binary search for the cut reads few of them. `later` are those that follow.
+    A binary search for the cut decodes few of them. `later` are those that follow.
     """
 
     def picture(index: int) -> NDArray[np.float32]:
@@ -276,9 +275,9 @@ def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int
 def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
     """Find the boxes around people in the frames of a shot.
 
-    If nothing outside the people has changed since the last look at the whole frame,
-    they are the same people, who are followed if they move. If nothing at all has
-    changed since a look without a trace of anybody, nobody is there.
+    If nothing outside the people has changed since the last search of the whole frame,
+    they are the same people, who are tracked if they move. If nothing at all has
+    changed since a search without a trace of anybody, nobody is there.
     """
     every, count, empty = _between(info), 0, False
     begin: Fraction | None = None
@@ -295,7 +294,7 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
         now = _outline(glance, info)
         moved = _changed_boxes(last, now, boxes, info)
         there = _follow(glance, eyes, info, moved)
-        # Keep only the places that have changed, where somebody may have appeared.
+        # Keep only the boxes that have changed, where somebody may have appeared.
         there = there and _changed_boxes(last, now, there, info)
         if there:
             boxes = join([each for each in boxes if each not in moved] + there)
@@ -303,7 +302,7 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
         last = now
         lost = there is None or len(there) < len(moved)
         changed = lost or _changed(whole, now, known, info)
-        # A few early looks, then one in each span of time.
+        # A few early searches, then one per interval.
         may = count < _AT_ONCE + (glance.time - begin) / every or after is None
         if changed and not may:
             empty = False
@@ -323,7 +322,7 @@ def _follow(
 
     Returns:
         Their boxes; None if some are not found, or if they are too many or too large
-        for closer looks to be cheaper than one look at the whole frame.
+        for close-ups to be cheaper than one search of the whole frame.
     """
     found: list[Box] = []
     tall = max((box[3] - box[1] for box in boxes), default=0)
@@ -340,14 +339,14 @@ def _follow(
 
 
 def _outline(glance: Glance, info: VideoInfo) -> NDArray[np.float32]:
-    """Give a small gray copy of a frame, (h, w) in [0, 1]."""
+    """Return a small gray copy of a frame, (h, w) in [0, 1]."""
     pixels = _small(glance, info, _OUTLINE_SIDE).pixels
     gray: NDArray[np.float32] = pixels.mean(axis=-1, dtype=np.float32)
     return gray / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def _inside(outline: NDArray[Any], box: Box, info: VideoInfo) -> NDArray[Any]:
-    """Give the part of an outline that shows a box."""
+    """Return the part of an outline within a box."""
     scale = outline.shape[1] / info.width
     left, top, right, bottom = box
     return outline[
@@ -362,7 +361,7 @@ def _changed_boxes(
     boxes: Iterable[Box],
     info: VideoInfo,
 ) -> list[Box]:
-    """Give the boxes in which much has changed, since the person moves."""
+    """Return the boxes in which much has changed, since the person moves."""
     if before.shape != now.shape:
         return []
     changed = np.abs(now - before) > _CHANGE
@@ -387,14 +386,14 @@ def _changed(
 def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> tuple[list[Box], bool]:
     """Find the boxes around people in a whole frame.
 
-    Each person who would appear larger in a closer look gets one, which finds them
-    more exactly; things that only resemble a person vanish in it.
+    Each person who would appear larger in a close-up gets one, which locates them more
+    exactly; objects that only resemble a person vanish in it.
 
     Returns:
         The boxes, and whether there is no trace of anybody, not even a weak one.
     """
     frame = _small(glance, info, _SIDE)
-    # Without a state, which would still show people who have left since the last look.
+    # Without a state, which would still show people who have left since then.
     alpha = _alpha(eyes.wide, frame)
     scale = info.width / frame.pixels.shape[1]
     boxes = find_boxes(alpha)
@@ -415,8 +414,8 @@ def _see_close(
 ) -> list[Box]:  # fmt: skip
     """Find the boxes around people in and near a box, in a square copy of that part.
 
-    `seen` is the sum of alpha within the box in the look before [pixels of the frame],
-    and `coarser` the scale of the copy in that look, relative to the frame.
+    `seen` is the sum of alpha within the box in the previous pass, in pixels of the
+    frame, and `coarser` the scale of the copy in that pass, relative to the frame.
     """
     sides = box[2] - box[0], box[3] - box[1]
     whole = max(sides) + 2 * max(24, round(_AROUND * sides[1]))
@@ -445,7 +444,7 @@ def _see_close(
 
 
 def _alpha(engine: Engine, frame: Frame) -> NDArray[np.float32]:
-    """Give the alpha of a small frame, (h, w) in [0, 1]."""
+    """Return the alpha of a small frame, (h, w) in [0, 1]."""
     engine.prepare(frame.pixels.shape, 1.0)
     (matted,), _ = engine.step([frame], None)
     alpha = matted.pixels("alpha", False)[..., 0]

@@ -79,7 +79,7 @@ class ImageSource:
             yield frame
 
     def glances(self) -> Iterator[Glance]:
-        """Give the frames from `start` on; only what is looked at is decoded."""
+        """Yield the frames from `start` on, and decode each only on request."""
         for index, image in enumerate(self._images[self._first :], self._first):
             yield Glance(index * self.info.time_base, partial(self._look, index, image))
 

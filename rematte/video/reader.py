@@ -67,7 +67,7 @@ class VideoReader:
         self.close()
 
     def glances(self) -> Iterator[Glance]:
-        """Give the frames that iterating gives, and convert only what is looked at."""
+        """Yield the same frames as iterating, but convert each only on request."""
         return takewhile(self._is_before_end, self._source.glances())
 
     def __iter__(self) -> Iterator[Frame]:

@@ -1,4 +1,4 @@
-"""Where one scene ends and the next begins."""
+"""Finds the cuts between scenes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from rematte.video.pixels import plane_values
 
 Thumbnail = NDArray[np.float32]
 
-SIZE = (64, 36)  # of the pictures that are compared
+SIZE = (64, 36)  # size of the compared pictures
 CHANGE = 0.06  # least mean change of a pixel at a cut, as a share of the whole range
 _ABOVE = 3.0  # times the change before and after it: motion and flashes are no cuts
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
 LOOK = 4
-_STEP = 8  # pixels between those of a sketch
+_STEP = 8  # step between the pixels of a sketch
 
 
 def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:

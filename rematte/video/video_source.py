@@ -152,7 +152,7 @@ class VideoSource:
             yield self._convert(shown, self._options.size, has_alpha)
 
     def glances(self) -> Iterator[Glance]:
-        """Decode the frames from `start` on, and convert only what is looked at."""
+        """Decode the frames from `start` on, and convert each only on request."""
         for shown in self._wanted():
             look = partial(self._convert, shown)
             yield Glance(shown[1], look, partial(sketch, shown[0]))
