@@ -66,13 +66,13 @@ class Follower:
     and if a window would not save a quarter of the pixels.
 
     Args:
-        eye: The engine of the searches; nothing else may use it meanwhile.
+        detector: The engine of the searches; nothing else may use it meanwhile.
         ratio: Size of the coarse pass for whole frames; see `choose_ratio`. With a
             ratio of 1 there are no windows.
     """
 
-    def __init__(self, eye: Engine, ratio: float | str | None = None) -> None:
-        self._eye, self._given = eye, ratio
+    def __init__(self, detector: Engine, ratio: float | str | None = None) -> None:
+        self._detector, self._given = detector, ratio
         self._shape: tuple[int, ...] = ()
         self._region = self._used = WHOLE
         self._people: Box | None = None
@@ -85,7 +85,7 @@ class Follower:
             self._start(frame)
         self._now = shrink(frame.pixels)
         if difference(self._before, self._now) > CHANGE:
-            self._look_everywhere()
+            self._use_whole_frame()
             self._due = self._count
         return self._region
 
@@ -102,12 +102,12 @@ class Follower:
         self._can = self._ratio < 1 and min(self._coarse) >= 3 * CELL
         self._before = self._now = self._known = shrink(frame.pixels)
         self._count, self._due, self._credit, self._used = 0, 0, 0.0, WHOLE
-        self._look_everywhere()
+        self._use_whole_frame()
         if self._can:
-            self._eye.prepare(self._shape, min(1.0, _LARGER * self._ratio))
-            self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
+            self._detector.prepare(self._shape, min(1.0, _LARGER * self._ratio))
+            self._detector.prepare((*self._tile, self._shape[2]), self._ratio)
 
-    def _look_everywhere(self) -> None:
+    def _use_whole_frame(self) -> None:
         """Return to the whole frame."""
         self._region, self._step = WHOLE, CELL / self._ratio
         self._wait, self._people = _WAIT, None
@@ -116,7 +116,7 @@ class Follower:
     def _settle(self) -> None:
         """Reset the history and the tiles, after the region has changed."""
         self._since, self._recent = self._count, list[tuple[int, Box | None]]()
-        self._looked, self._tiles = self._count, list[_Tile]()
+        self._searched, self._tiles = self._count, list[_Tile]()
         if not self._region.windows:
             return
         height, width = self._tile
@@ -141,9 +141,9 @@ class Follower:
             boxes = self._boxes(matted, matted.region.ratio / 2, window)
         else:
             boxes = self._boxes(matted, self._ratio)
-            boxes = self._look_closer(matted.frame, boxes) or boxes
+            boxes = self._search_larger_copy(matted.frame, boxes) or boxes
         if self._region.windows:
-            self._look_around(matted.frame)
+            self._search_tile(matted.frame)
             (window,) = self._region.windows
             boxes += [
                 box
@@ -179,7 +179,7 @@ class Follower:
             )
         ]  # fmt: skip
 
-    def _look_closer(self, frame: Frame, boxes: list[Box]) -> list[Box]:
+    def _search_larger_copy(self, frame: Frame, boxes: list[Box]) -> list[Box]:
         """Find the boxes around people in a larger copy, if a search is due.
 
         That is never the case while somebody fills the frame and no window would help.
@@ -193,15 +193,15 @@ class Follower:
             return []
         self._due = self._count + _AGAIN
         ratio = min(1.0, _LARGER * self._ratio)
-        self._eye.prepare(self._shape, ratio)
-        (matted,), _ = self._eye.step([frame], None)
-        self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
+        self._detector.prepare(self._shape, ratio)
+        (matted,), _ = self._detector.step([frame], None)
+        self._detector.prepare((*self._tile, self._shape[2]), self._ratio)
         found = self._boxes(matted, ratio)
         if found:  # use them at once, without the wait for several mattes
             self._recent, self._since = [], self._count - self._wait
         return found
 
-    def _look_around(self, frame: Frame) -> None:
+    def _search_tile(self, frame: Frame) -> None:
         """Search one tile of the frame, if a search is due."""
         self._credit = min(_AT_ONCE, self._credit + _OFTEN)
         (window,) = self._region.windows
@@ -210,12 +210,12 @@ class Follower:
         ]
         changed = [tile for tile in outside if self._changed(tile, window.keep)]
         if self._credit < 1 or not changed:
-            changed = outside if self._count - self._looked >= _EVERY else []
+            changed = outside if self._count - self._searched >= _EVERY else []
         if not changed:
             return
         tile = min(changed, key=lambda tile: tile.count)
         part = crop(frame, tile.window, self._tile)
-        (matted,), tile.state = self._eye.step([part], tile.state)
+        (matted,), tile.state = self._detector.step([part], tile.state)
         # If nothing has changed since the network ran on the whole frame, that matte
         # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
@@ -225,7 +225,7 @@ class Follower:
             for box in self._boxes(matted, self._ratio, tile.window)
             if self._part(new, box).any() and not contains(window.keep, box)
         ]
-        tile.picture, tile.count, self._looked = self._now, self._count, self._count
+        tile.picture, tile.count, self._searched = self._now, self._count, self._count
         self._credit -= 1
 
     def _changed(self, tile: _Tile, inside: Box) -> bool:
@@ -259,21 +259,21 @@ class Follower:
             if not contains(window.keep, box):
                 if self._needed(box) > self._step:
                     self._wait = min(2 * self._wait, _MOST_WAIT)
-                    self._look_in(box, self._needed(box) * _MORE_ROOM, time)
+                    self._use_window(box, self._needed(box) * _MORE_ROOM, time)
                 else:
-                    self._look_in(box, self._step, time)
+                    self._use_window(box, self._step, time)
                 return
         if self._count - self._since < self._wait:
             return
         boxes = [each for _, each in self._recent if each is not None]
         if not boxes:
             if self._region.windows:
-                self._look_everywhere()
+                self._use_whole_frame()
             return
         box = union(*boxes)
         step = self._needed(box) * _ROOM
         if step**2 <= _WORTH * self._step**2:
-            self._look_in(box, step, time)
+            self._use_window(box, step, time)
 
     def _lead(self, people: Box) -> Box:
         """Enlarge the box around people by their movement in the next frames."""
@@ -299,7 +299,7 @@ class Follower:
         """Whether a window with cells of this side [pixels] saves enough."""
         return step**2 <= _WORTH * (CELL / self._ratio) ** 2
 
-    def _look_in(self, box: Box, step: float, time: Fraction) -> None:
+    def _use_window(self, box: Box, step: float, time: Fraction) -> None:
         """Use a window around a box, or the whole frame if that saves too little.
 
         Args:
@@ -310,7 +310,7 @@ class Follower:
         step = math.ceil(step)
         if not self._saves(step):
             wait = self._wait
-            self._look_everywhere()
+            self._use_whole_frame()
             self._wait = wait
             return
         height, width = (math.ceil(n * step / CELL) for n in self._coarse)

@@ -22,7 +22,7 @@ from rematte.matting.region import WHOLE, Region, crop, move_states
 from rematte.matting.warmup import Ahead, choose_warmup, warm
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
-from rematte.video.scene_cuts import LOOK, Cuts, same_scene
+from rematte.video.scene_cuts import SPAN, Cuts, same_scene
 
 if TYPE_CHECKING:
     import torch
@@ -213,7 +213,7 @@ def _lead(
 ) -> list[Frame]:
     """Give the frames for warm-up: the chunk's, and those that follow in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
-    seen = max(count, LOOK + 1)
+    seen = max(count, SPAN + 1)
     frames = [*chunk.frames[:seen], *ahead.peek(seen - len(chunk.frames))]
     frames = frames[: min(count, same_scene(frames))]
     if regions is None:

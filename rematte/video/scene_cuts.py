@@ -19,7 +19,7 @@ CHANGE = 0.06  # least mean change of a pixel at a cut, as a share of the whole 
 _ABOVE = 3.0  # times the change before and after it: motion and flashes are no cuts
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
-LOOK = 4
+SPAN = 4
 _STEP = 8  # step between the pixels of a sketch
 
 
@@ -90,8 +90,8 @@ def same_scene(frames: Sequence[Frame]) -> int:
 class Cuts:
     """Finds cuts as frames come.
 
-    A cut changes the picture at once, and more than any of the `LOOK` changes before
-    and after it, unlike fast motion; and the old picture does not return within `LOOK`
+    A cut changes the picture at once, and more than any of the `SPAN` changes before
+    and after it, unlike fast motion; and the old picture does not return within `SPAN`
     frames, unlike after a flash. Later frames are needed only after a change of that
     size.
 
@@ -118,10 +118,10 @@ class Cuts:
             self.changes = []
             return False
         change = difference(before, picture)
-        self.changes = [*earlier, change][-LOOK:]
+        self.changes = [*earlier, change][-SPAN:]
         if change <= max(CHANGE, _ABOVE * max(earlier, default=0.0)):
             return False
-        alike = takewhile(lambda each: each.shape == picture.shape, ahead(LOOK))
+        alike = takewhile(lambda each: each.shape == picture.shape, ahead(SPAN))
         after = [picture, *alike]
         later = max((difference(*pair) for pair in pairwise(after)), default=change)
         goes_back = any(difference(before, each) < change / 2 for each in after)
