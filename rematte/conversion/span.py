@@ -142,7 +142,7 @@ def notes_of(writers: Sequence[Writer]) -> list[str]:
 
 
 def smaller(one: int | None, other: int | None) -> int | None:
-    """Give the smaller of two numbers, either of which may be None."""
+    """Return the smaller of two numbers, either of which may be None."""
     return one or other if one is None or other is None else min(one, other)
 
 

@@ -142,7 +142,7 @@ def _is_finer(size: "_Size", whole_ratio: float) -> bool:
 def _follow(
     moments: Sequence[Moment], frame: tuple[int, int], beside: float
 ) -> tuple[list[Fraction], list[list[Box]], list[bool]]:
-    """Give the boxes that hold people in spans of time.
+    """Return the boxes that hold people in spans of time.
 
     Between two moments people are assumed to walk at constant speed, give or take a
     share of the distance.
@@ -214,7 +214,7 @@ def _way(one: Box, other: Box) -> int:
 
 
 def _on_the_way(one: Box, other: Box, part: int, parts: int) -> Box:
-    """Give the box that holds someone during a part of the way between two boxes."""
+    """Return the box that holds someone during a part of the way between two boxes."""
     if parts == 1:
         return union(one, other)
     slack = round(_SLACK * _way(one, other))
@@ -292,7 +292,7 @@ def _place(
     size: _Size,
     frame: tuple[int, int],
 ) -> Iterator[Region]:
-    """Give the regions of a shot; a window stays while its people are within it."""
+    """Yield the regions of a shot; a window stays while its people are within it."""
     corners: list[tuple[int, int]] = []
     before: tuple[Window, ...] | None = None
     for time, boxes, nobody in zip(times, groups, empty, strict=True):

@@ -139,7 +139,7 @@ def choose_engine(
 def share_models(
     model: Any, engine: str, device: _Device, dtype: _Dtype, keep: int = 0
 ) -> Any:
-    """Give a model in a form whose engines share what they compile.
+    """Return a model in a form whose engines share what they compile.
 
     Args:
         model: A `Graph`, or anything called like `MattingNetwork`.
@@ -237,7 +237,7 @@ def _make_torch(
 
 
 def describe_engine(engine: Engine) -> str:
-    """Give an engine's name, and in brackets the reason for it, if there is one."""
+    """Return an engine's name, and in brackets the reason for it, if there is one."""
     return f"{engine.name} ({engine.reason})" if engine.reason else engine.name
 
 

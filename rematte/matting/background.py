@@ -122,7 +122,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
 
 
 def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
-    """Give 1 where weights are full and a margin away from lower ones, else less.
+    """Return 1 where weights are full and a margin away from lower ones, else less.
 
     Args:
         weight: (h, w, 1), 16 bits.
@@ -180,7 +180,7 @@ class VideoBackground:
         self._plate: Plate | None = None
 
     def __call__(self, matted: Matted) -> Plate:
-        """Give the picture that is shown at the frame's time."""
+        """Return the picture that is shown at the frame's time."""
         if self._origin is None:
             self._origin = matted.frame.time
         time = matted.frame.time - self._origin
@@ -237,7 +237,7 @@ class ImageBackground:
         self._plate: Plate | None = None
 
     def __call__(self, matted: Matted) -> Plate:
-        """Give the image at the frame's size."""
+        """Return the image at the frame's size."""
         if self._plate is None or self._plate.size != matted.size:
             self._plate = Plate(fit_picture(self._pixels, matted.size, self._fit))
         return self._plate
@@ -355,7 +355,7 @@ class Renderer:
         self._outline = _plain(outline, colour)
 
     def __call__(self, matted: Matted) -> Pixels:
-        """Give (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
+        """Return (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
         finish = self._finish
         if self._hole:
             return self._room(matted)
@@ -372,7 +372,7 @@ class Renderer:
         return pixels
 
     def _room(self, matted: Matted) -> Pixels:
-        """Give the source's colours with 1 minus the person's alpha, (H, W, 4)."""
+        """Return the source's colours with 1 minus the person's alpha, (H, W, 4)."""
         finish, frame = self._finish, matted.frame
         person = finish.alpha(matted)
         seen: Pixels = np.full((1, 1, 1), 65535, np.uint16)
@@ -385,7 +385,7 @@ class Renderer:
         return hide(with_depth(pixels, self._wide))
 
     def _plate_of(self, matted: Matted) -> Plate | None:
-        """Give the background of a composite."""
+        """Return the background of a composite."""
         return None if self._background is None else self._background(matted)
 
     def _made(self, matted: Matted) -> Pixels:

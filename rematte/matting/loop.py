@@ -76,7 +76,7 @@ class Guide(Protocol):
     """
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
-        """Give the region of the next frame, or the one that was used at a time [s]."""
+        """Return the region of the next frame, or the one used at a time [s]."""
 
     def learn(self, matted: Matted) -> None:
         """Use a matte to decide on later frames; called for each, in order of time."""
@@ -211,7 +211,7 @@ def run(
 def _lead(
     chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Guide | None
 ) -> list[Frame]:
-    """Give the frames for warm-up: the chunk's, and those that follow in its scene."""
+    """Return the frames for warm-up: the chunk's, and the next ones in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
     seen = max(count, SPAN + 1)
     frames = [*chunk.frames[:seen], *ahead.peek(seen - len(chunk.frames))]

@@ -41,13 +41,13 @@ class Plate:
         return self._given.shape[0], self._given.shape[1]
 
     def pixels(self, wide: bool) -> Pixels:
-        """Give the picture with 8 or 16 bits; each is made once."""
+        """Return the picture with 8 or 16 bits; each is made once."""
         if wide not in self._pixels:
             self._pixels[wide] = with_depth(self._given, wide)
         return self._pixels[wide]
 
     def cut(self, window: Window, size: tuple[int, int], wide: bool) -> "Plate":
-        """Give the part of the picture that lies behind a window."""
+        """Return the part of the picture that lies behind a window."""
         if self.size == (1, 1):
             return self
         return Plate(cut(self.pixels(wide), window, size))

@@ -84,7 +84,7 @@ class Regions:
         return [region.since for region in self.regions]
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
-        """Give the region of a frame, or of one like it at another time [s]."""
+        """Return the region of a frame, or of one like it at another time [s]."""
         if frame.pixels.shape[:2] != self.shape:
             return WHOLE
         time = frame.time if time is None else time
@@ -94,7 +94,7 @@ class Regions:
         """Do nothing: all regions are known."""
 
     def usual(self, ratio: float) -> float:
-        """Give the ratio of the first windows.
+        """Return the ratio of the first windows.
 
         Args:
             ratio: That of whole frames, which is returned if there are no windows.
@@ -136,7 +136,7 @@ class Regions:
 
 
 def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
-    """Give the downsample ratio that leads to a coarse pass of a given size.
+    """Return the downsample ratio that leads to a coarse pass of a given size.
 
     Args:
         size: Height and width of the frame or window [pixels].

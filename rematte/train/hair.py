@@ -24,7 +24,7 @@ _HEAD = 0.13  # of a standing person's height
 
 
 def add_hair(fgr: Tensor, pha: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Give a cut-out of one person hair.
+    """Add hair to a cut-out of one person.
 
     Args:
         fgr: Straight colour (3, H, W) in [0, 1].

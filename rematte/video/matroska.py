@@ -76,7 +76,7 @@ def _find_tracks(file: BinaryIO) -> _Element | None:
 
 
 def _with_display_size(tracks: bytes, width: int, height: int) -> bytes:
-    """Give the content of Tracks with another display size and the same length."""
+    """Return the content of Tracks with another display size and the same length."""
     crc, rest = tracks[:0], tracks
     if tracks.startswith(_CRC):
         crc, rest = tracks[:6], tracks[6:]

@@ -24,7 +24,7 @@ _STEP = 8  # step between the pixels of a sketch
 
 
 def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
-    """Give some brightness values of a decoded picture, (h, w) in [0, 1].
+    """Return some brightness values of a decoded picture, (h, w) in [0, 1].
 
     Those of planar YUV are taken as they lie in memory, in a tenth of a millisecond.
     """
@@ -68,7 +68,7 @@ def shrink(pixels: Pixels) -> Thumbnail:
 
 
 def difference(old: Thumbnail, new: Thumbnail) -> float:
-    """Give the mean change of a pixel from one small picture to another, in [0, 1]."""
+    """Return the mean change of a pixel between two small pictures, in [0, 1]."""
     return float(np.abs(new - old).mean())
 
 
