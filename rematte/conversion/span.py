@@ -58,7 +58,7 @@ class Span:
 
 @dataclass
 class Trace:
-    """What a span records for its neighbours and for joining.
+    """The record that a span keeps for its neighbours and for joining.
 
     Attributes:
         memory: The network's memory, before the span and later after it.

@@ -33,7 +33,7 @@ _WORTH = 0.75  # windows must save a quarter of the frame's pixels
 
 @dataclass(frozen=True)
 class Moment:
-    """What was seen at one moment.
+    """The people found at one moment.
 
     Attributes:
         time: The moment's time [s].
@@ -83,7 +83,7 @@ def lay_windows(
     frame: tuple[int, int],
     whole_ratio: float,
 ) -> tuple[list[Region], str]:
-    """Choose where the network looks during a shot, which starts at the first moment.
+    """Choose where the network runs during a shot, which starts at the first moment.
 
     `frame` is the size of frames [pixels], and `whole_ratio` the size of the coarse
     pass for whole frames, in (0, 1].
@@ -131,7 +131,7 @@ def fills(box: Box, frame: tuple[int, int], whole_ratio: float) -> bool:
 
 
 def _larger(frame: tuple[int, int], whole_ratio: float) -> float:
-    """How much larger the copy of a whole frame is than usual."""
+    """Return how much larger the copy of a whole frame is than usual."""
     return round(whole_ratio * max(frame)) / _LONG_SIDE
 
 
@@ -208,7 +208,7 @@ def _alike(one: Box, other: Box) -> bool:
 
 
 def _way(one: Box, other: Box) -> int:
-    """How far a box moves [pixels], or 0 if that is little for its size."""
+    """Return how far a box moves [pixels], or 0 if that is little for its size."""
     way = max(abs(a - b) for a, b in zip(one, other, strict=True))
     return way if way > 0.5 * (one[2] - one[0]) else 0
 

@@ -166,7 +166,7 @@ def share_models(
 
 
 def runs_whole(model: Any, engine: str, device: _Device, dtype: _Dtype) -> bool:
-    """Say whether `choose_engine` would call a model as a whole, in chunks.
+    """Whether `choose_engine` would call a model as a whole, in chunks.
 
     Raises:
         ValueError: If the engine does not fit the model, the device or the precision.

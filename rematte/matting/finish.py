@@ -165,7 +165,7 @@ class Finish:
         pixels[some, :3] = np.round(mixed).astype(pixels.dtype)
 
     def _beyond(self) -> int:
-        """How far alpha can be above 0 where the network's is 0 [pixels]."""
+        """Return how far alpha can be above 0 where the network's is 0 [pixels]."""
         return int(np.ceil(max(self._grow, 0) + self._feather))
 
     def despill(self, pixels: Pixels) -> None:

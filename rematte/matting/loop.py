@@ -69,7 +69,7 @@ class Memory:
 
 
 class Guide(Protocol):
-    """Decides where the network looks in each frame.
+    """Decides where the network runs in each frame.
 
     `region.Regions` is a plan for a whole video; `follow.Follower` decides frame by
     frame.
@@ -118,7 +118,7 @@ class _Chunk:
     """Frames of one size, region and scene.
 
     Attributes:
-        region: Where the network looks in them.
+        region: Where the network runs in them.
         cut: Whether a new scene begins with the first one.
         frames: At least one.
     """
@@ -177,7 +177,7 @@ def run(
         frames: In order of time.
         downsample_ratio: See `choose_ratio`; regions have their own.
         memory: The state to start from; after the last frame it holds the state there.
-        regions: Where the network looks; None for whole frames.
+        regions: Where the network runs; None for whole frames.
         warmup: How many frames the network sees backwards before the first one of a
             scene; "auto" chooses.
         cuts: Whether to mark cuts in the mattes without `warmup` too.
@@ -227,7 +227,7 @@ class _States:
     Args:
         engine: From `choose_engine`.
         memory: The state to start from; `remember` writes into it.
-        regions: Where the network looks; None for whole frames.
+        regions: Where the network runs; None for whole frames.
         ratio: See `choose_ratio`.
     """
 
@@ -253,7 +253,7 @@ class _States:
         """Make the states fit the next frame's region.
 
         Args:
-            region: Where the network looks in it.
+            region: Where the network runs in it.
             frame: The frame.
             restart: Whether to reset the states.
         """

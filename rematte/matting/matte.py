@@ -89,7 +89,7 @@ class Matted:
     Attributes:
         frame: The frame as it was read.
         cut: Whether a new scene begins with the frame.
-        region: Where the network looked in it.
+        region: Where the network ran in it.
         form: The type of the arrays that are made; None for RGB with the depth of the
             frame's pixels.
     """

@@ -42,7 +42,7 @@ _SURE = 0.1  # by how much likeness, in [0, 1], must differ to decide
 
 @dataclass
 class _Person:
-    """A person's looks, as learned while they touch nobody.
+    """A person's appearance, as learned while they touch nobody.
 
     Attributes:
         colours: Histogram of their shades; its sum is 1.
@@ -439,7 +439,7 @@ class People:
         self._groups = [group for group in self._groups if len(group) > 1]
 
     def _learn(self, labels: Labels, shades: Labels, small: Pixels) -> None:
-        """Update the looks of people who touch nobody."""
+        """Update the appearance of people who touch nobody."""
         hidden = set[int]().union(*self._groups)
         for number, person in self._people.items():
             inside = labels == number

@@ -46,7 +46,7 @@ class Region:
 
     Attributes:
         since: When it starts [s].
-        windows: Where the network looks; empty for the whole frame.
+        windows: Where the network runs; empty for the whole frame.
         size: Height and width of each window [pixels].
         ratio: Size of the coarse pass within a window, in (0, 2].
         restart: Whether the recurrent state starts empty here, as after a cut.

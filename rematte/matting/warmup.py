@@ -48,7 +48,7 @@ def warm(
 
 
 class Ahead:
-    """Iterates over frames, and lets the caller look at those to come.
+    """Iterates over frames, and lets the caller peek at the next ones.
 
     Args:
         frames: In order of time.

@@ -47,7 +47,7 @@ class Work:
         segments: All segments.
         lead_in: How many frames early each starts; None if states are carried over.
         engine: The name of the engine.
-        regions: Where the network looks; None for whole frames.
+        regions: Where the network runs; None for whole frames.
         people: State of the chosen person's follower before each segment. It is empty
             if no person is chosen; if states are carried over, it holds only that of
             the first segment.

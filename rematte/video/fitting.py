@@ -1,4 +1,4 @@
-"""Fits pictures into frames of the size that was asked for."""
+"""Fits pictures into frames of the requested size."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -30,7 +30,7 @@ def fitted_size(
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Where a resized picture lies in a frame of the size that was asked for.
+    """The position of a resized picture in a frame of the requested size.
 
     Attributes:
         inner: Width and height that the picture is resized to [pixels].

@@ -62,7 +62,7 @@ class ImageSource:
         """Do nothing: no file stays open."""
 
     def times(self) -> list[Fraction]:
-        """When each frame is shown [s]."""
+        """Return the time at which each frame is shown [s]."""
         return [index * self.info.time_base for index in range(len(self._images))]
 
     def frames(self) -> Iterator[Frame]:

@@ -24,7 +24,7 @@ GRAMMAR = (
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """A mask as it was asked for.
+    """A mask as the user gave it.
 
     Attributes:
         text: The mask as the user wrote it.

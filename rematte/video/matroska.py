@@ -30,7 +30,7 @@ class _Element(NamedTuple):
 
 
 def segment_end(path: Path) -> int:
-    """Where a file's segment ends by its own header [bytes]; 0 if it does not say."""
+    """Return the stated end of a file's segment [bytes]; 0 if it is not stated."""
     with path.open("rb") as file:
         head = file.read(4096)
     at = head.find(_SEGMENT)

@@ -26,7 +26,7 @@ class VideoReader:
     Args:
         path: A file that FFmpeg decodes, a folder of images (in natural order), a
             pattern of numbered images such as "plate.%04d.png", or one image.
-        options: How to read it.
+        options: The options for reading it.
 
     Attributes:
         path: As given.
@@ -96,7 +96,7 @@ class VideoReader:
         return [(image.name, image.number) for image in self._images]
 
     def times(self) -> list[Fraction]:
-        """When each frame is shown [s], whatever `start` and `end` are.
+        """Return when each frame is shown [s], whatever `start` and `end` are.
 
         Nothing is decoded if the file states the times; a damaged file may be wrong.
 

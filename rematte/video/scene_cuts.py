@@ -73,7 +73,7 @@ def difference(old: Thumbnail, new: Thumbnail) -> float:
 
 
 def same_scene(frames: Sequence[Frame]) -> int:
-    """How many frames there are before the picture jumps or its size changes.
+    """Count the frames before the picture jumps or its size changes.
 
     A jump is a change much larger than the median change.
     """

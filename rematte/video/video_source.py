@@ -100,7 +100,7 @@ class VideoSource:
         self._closed = True
 
     def times(self) -> list[Fraction]:
-        """When each frame is shown [s], without decoding where packets have times.
+        """Return when each frame is shown [s], without decoding if packets have times.
 
         Raises:
             InputError: If some frames have no times.
@@ -326,7 +326,7 @@ class VideoSource:
     # Frames and their times
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
-        """When a picture is shown [s], if the file states it."""
+        """Return when a picture is shown [s], if the file states it."""
         if picture.pts is None or not self._timed:
             return None
         unit = picture.time_base or self._time_base
