@@ -1,10 +1,10 @@
-"""Measure ways to convert many short clips: frames per second of each.
+"""Measure the frames per second of several ways to convert many short clips.
 
     python benchmarks/batch_speed.py [--clip demo/clip.mp4] [--clips 20] [--frames 50]
 
-All write the alpha matte, with the engine torch where there is a choice, and their time
-counts everything: starting processes and Ray, loading the model. Streams call the whole
-network for frames of several clips at once; see docs/cluster.md.
+All write the alpha matte, with the engine torch where there is a choice. The time
+includes starting processes and Ray, and loading the model. Streams run the network on
+frames of several clips at once; see docs/cluster.md.
 """
 
 import argparse

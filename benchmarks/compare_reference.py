@@ -3,11 +3,11 @@
     python benchmarks/compare_reference.py [WEIGHTS] [--against WEIGHTS] [--frames 30]
         [--json OUT.json]
 
-For each clip the first frames, resized by libswscale's AREA so that the long side is
-512 (never enlarged), go through the network at ratio 1 with its states carried on. MAD
-x1e3 and IoU at 0.5 of every frame are averaged. The clips are not part of the project:
-without the folder this says so and does nothing. With `--against` the alpha of other
-weights takes the reference's place.
+The first frames of each clip are resized by libswscale's AREA to a long side of 512
+(never enlarged) and run through the network at ratio 1, with recurrent states. MAD x1e3
+and IoU at 0.5 are averaged over frames. `--against` compares with the alpha of other
+weights instead of the reference's. The clips are not part of the project: without the
+folder this prints a message and does nothing.
 """
 
 import argparse

@@ -2,11 +2,12 @@
 
     python benchmarks/engine_accuracy.py CLIP [CLIP ...] [--frames 200] [--ratio 0.25]
 
-The recurrent state gathers errors, so what matters is how they grow: the mean of the
-absolute difference over all frames, over frames 11 to 30 and over the last 20, and the
-99.9th percentile of all pixels, in levels of 1/255. Alpha is compared in 8 bits, as it
-is written. Other frames are not equally hard, so "cold" is the mean of the same last
-frames where both began 15 frames before them: the rest was gathered until then.
+The recurrent state accumulates errors, so their growth matters. The table gives the
+mean absolute difference over all frames, over frames 11 to 30 and over the last 20, and
+the 99.9th percentile of all pixels, in levels of 1/255. Alpha is compared in 8 bits, as
+it is written. Since frames differ in difficulty, "cold" is the mean of the same last
+frames if both runs start 15 frames before them; the excess over it was accumulated
+earlier.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Export in every format and precision, and tell how far each is from the network.
+"""Export in every format and precision, and measure the difference from the network.
 
     python benchmarks/export_table.py --output table.jsonl
     python benchmarks/export_table.py --formats onnx openvino --sizes 641x361@0.6
     python benchmarks/export_table.py --show table.jsonl [--summary]
 
-The largest and the mean |difference| in foreground, alpha and states, over real
-recurrent frames, at frames 1, 10 and 100: one JSON line each as it is measured, and a
-Markdown table in the end. The mobilenetv3 variant has the bundled weights; resnet50,
-which has none, the formula weights of the tests. Formats whose packages are missing
-are left out and named.
+Prints the largest and the mean |difference| in foreground, alpha and states over real
+recurrent frames, at frames 1, 10 and 100: one JSON line per measurement, and a Markdown
+table at the end. The mobilenetv3 variant has the bundled weights; resnet50 has the
+formula weights of the tests, since none are bundled. Formats whose packages are missing
+are skipped and named.
 """
 
 import argparse

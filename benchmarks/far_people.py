@@ -3,14 +3,14 @@
     python benchmarks/far_people.py [SHARDS...] [--seed 0] [--clips 20]
         [--held-out SHARE] [--variant full="--region full"]
 
-Draws clips of cut-outs over rooms and landscapes: one to three people, 8 to 25% of the
-frame's height, who stand, walk across, enter late, leave or stand far apart, at 1080p
-or 4K, some with a cut to another place and other people. Then `rematte convert` finds
-their alpha with the flags of each variant, as whole processes that take turns. Another
-seed draws other clips. MAD x1e3, dtSSD x1e2 and IoU are means over frames; a person is
-lost in a frame where the first variant finds them and another does not. Needs the extra
-`train`. The pictures are not part of the project: without them this says so and does
-nothing.
+Draws clips of cut-outs over rooms and landscapes at 1080p or 4K: one to three people, 8
+to 25% of the frame's height, who stand, walk across, enter late, leave or stand far
+apart, some with a cut to another scene with other people. Then `rematte convert`
+produces alpha with the flags of each variant, in separate processes that take turns.
+Another seed draws other clips. MAD x1e3, dtSSD x1e2 and IoU are means over frames; a
+person is lost in a frame if the first variant finds them and another does not. Needs
+the extra `train`. The pictures are not part of the project: without them this prints a
+message and does nothing.
 """
 
 import argparse

@@ -1,15 +1,14 @@
-"""Pack what training needs for a GPU machine that is lent, and print what to run there.
+"""Pack the files of a training run for a lent GPU machine, and print its commands.
 
     python benchmarks/gpu_parts.py ../shared/train/*.tar TEACHER.safetensors av-*.whl
 
-The machine gets a copy of the working tree and of ignored files named in `carry`, 64
-MiB a call. So the files are written into one tar, which is cut into parts that fit
-beside the working tree; each call takes one part along, and the first that trains puts
-them together. What a call is to bring back is cut, too. Prints one line of JSON for
-each call of the tool.
+Each call copies the working tree and the ignored files named in `carry` to the machine,
+at most 64 MiB. So the files are written into one tar, which is split into parts that
+fit beside the working tree; each call copies one part, and the first call that trains
+joins them. Results are split too. Prints one line of JSON for each call of the tool.
 
-A run that came back in pieces goes on like this: cat state.* > state.pt, and pack
-state.pt along with the rest. Knows nothing of training but one command.
+To continue a run, join its pieces (cat state.* > state.pt) and pack state.pt with the
+other files.
 """
 
 import argparse

@@ -1,14 +1,13 @@
-"""Measure a CUDA GPU: what a step takes, and what bounds a conversion.
+"""Measure a CUDA GPU: the time of a step, and the bottleneck of a conversion.
 
     python benchmarks/gpu_speed.py [--compiled] [--clip CLIP ...] > gpu.jsonl
 
-Every way runs in the same process, on the same random frames: frozen TorchScript as the
-reference runs it, also with cuDNN's search for the fastest kernels, eager, and what a
-conversion uses, a recorded CUDA graph, with --compiled after torch.compile too. JSON
-lines: frames per second, median and 95th percentile [ms] of one frame at a time, and
-peak memory [MB]. With --clip, the frames per second of each stage of its conversion
-alone, and of all of it, over all its frames after a warm-up. On the CPU it only shows
-that it works.
+All variants run in the same process on the same random frames: frozen TorchScript as
+the reference runs it, the same with cuDNN's kernel search, eager mode, and the recorded
+CUDA graph of a conversion, with --compiled also after torch.compile. Prints JSON lines:
+frames per second, median and 95th percentile [ms] of single frames, and peak memory
+[MB]. With --clip, they give the frames per second of each stage of its conversion alone
+and of the whole, over all its frames after a warm-up. On a CPU this is only a test.
 """
 
 import argparse

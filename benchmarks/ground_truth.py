@@ -4,14 +4,14 @@
 
 Three questions, each a table:
 
-1. How far is alpha from the truth at ratio 1? Over a keyed clip and photos with masks
-   that no training saw, and over cut-outs that training may have seen.
+1. How far is alpha from the truth at ratio 1? This is measured on a keyed clip and
+   photos with masks that no training saw, and on cut-outs that training may have seen.
 2. Does the deep guided filter beat bilinear enlargement and the fast guided filter,
    from the same coarse output, on 1080p pictures with bars, stripes and hair?
 3. Does alpha flicker more than the teacher's, both against the truth?
 
-The pictures are not part of the project: without the folder this says so and does
-nothing. For the units, and for what the figures can tell, see docs/evaluate.md.
+The pictures are not part of the project: without the folder this prints a message and
+does nothing. docs/evaluate.md explains the units and the limits of the figures.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Make the table of docs/formats.md on what independent readers see of each preset.
+"""Write the table of docs/formats.md on how independent readers read each preset.
 
     python benchmarks/receiver_table.py clip.mp4
 

@@ -1,8 +1,8 @@
-"""Make the table of docs/formats.md on transparent files over a colour.
+"""Write the table of docs/formats.md on transparent files over a colour.
 
     python benchmarks/recomposition_table.py clip.mp4 --limit 20
 
-Every format is laid over three colours, and compared with `--composition` over the
+Every format is composited over three colours and compared with `--composition` over the
 same colour. Needs Pillow.
 """
 

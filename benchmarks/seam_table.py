@@ -1,11 +1,11 @@
-"""How many frames early a segment has to begin, so that its start cannot be seen.
+"""Measure how many frames of lead-in a segment needs to hide its start.
 
     python benchmarks/seam_table.py CLIP [CLIP ...] [--lead-in 0 4 8 15 30] [--every 40]
 
-At every 40th frame, the network begins anew that many frames before, and its alpha is
-compared with that of a run from the clip's beginning: mean and largest difference of
-8-bit alpha at this frame, the first that a segment would keep, in levels of 1/255, as
-the mean over the clip's seams and the largest of them.
+For every 40th frame, the network is reset the given number of frames before it, and its
+alpha at this frame, the first that a segment would keep, is compared with a run from
+the clip's start. The table gives the mean and the largest difference of 8-bit alpha in
+levels of 1/255, as the mean over the clip's seams and the largest of them.
 """
 
 import argparse

@@ -6,13 +6,13 @@
 
 Draws cut-outs, half to 85% as tall as the frame, over rooms at 1280x720: one walks to
 the right and one to the left, past each other. `rematte convert` cuts out the one who
-begins at the left, then the one at the right. Prints, for each, the IoU of alpha at 0.5
-with the true person: the mean before they touch, while they do, and after it; and
-whether it is the other one at the end. Another seed draws other clips. With --filmed
-the people are filmed: they are cut out of clips by `--quality best`, and walk past each
-other over a filmed room. The truth is the alpha by which they were pasted, so it is
-exact whatever that cut was like. Needs the extra `train`. The pictures and clips are
-not part of the project: without the pictures this says so and does nothing.
+starts on the left, then the one on the right. Prints for each the mean IoU of alpha at
+0.5 with the true person before, during and after contact, and whether the people were
+swapped at the end. Another seed draws other clips. With --filmed, filmed people are cut
+out of clips by `--quality best` and walk past each other over a filmed room. The truth
+is the alpha by which they were pasted, so it is exact whatever the quality of that
+cut-out. Needs the extra `train`. The pictures and clips are not part of the project:
+without the pictures this prints a message and does nothing.
 """
 
 import argparse

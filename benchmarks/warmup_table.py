@@ -1,13 +1,13 @@
-"""How far the first frames are from a settled run, by what the network saw before.
+"""Measure how far the first frames are from a settled run, for each kind of warm-up.
 
     python benchmarks/warmup_table.py CLIP [CLIP ...] [--side 224] [--after CLIP]
 
-A settled run has seen the first 30 frames forwards and then backwards. With it is
-compared what an empty state gives, the state that another clip leaves (`--after`, as at
-a cut before warm-up), the first frame shown 8 times, and the first 4, 8 and 15 frames
-shown backwards: mean difference of alpha in levels of 1/255, at the first frame and
-over the first 15. The second settled run saw the 30 frames backwards alone; where the
-two differ, the clip has more than one answer.
+A settled run has seen the first 30 frames forwards and then backwards. It is compared
+with an empty state, the state after another clip (`--after`, as at a cut without
+warm-up), the first frame shown 8 times, and the first 4, 8 and 15 frames shown
+backwards. The table gives the mean difference of alpha in levels of 1/255, at the first
+frame and over the first 15. A second settled run saw only the 30 frames backwards; if
+the two differ, the clip has more than one stable result.
 """
 
 import argparse

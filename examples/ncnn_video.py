@@ -4,8 +4,8 @@
     python examples/ncnn_video.py rvm_mobilenetv3_1920x1080_s0.25_fp32.ncnn.param \
         clip.mp4 out.mp4
 
-The model has one size: frames of another are brought to it. The person goes over green
-into out.mp4.
+The model has a fixed size, to which frames are resized. out.mp4 shows the person over
+green.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Matte a clip with ONNX Runtime, with the recurrent states left on the device.
+"""Matte a clip with ONNX Runtime, keeping the recurrent states on the device.
 
     rematte export onnx --precision float16
     python examples/onnx_io_binding.py rvm_mobilenetv3_fp16.onnx clip.mp4 out.mp4 0.25
 
-Frames come from a video or an image folder; the person goes over green into out.mp4.
+The input is a video or an image folder; out.mp4 shows the person over green.
 `rematte.export.run_onnx.OnnxMatting` is this loop as a class.
 """
 

@@ -1,9 +1,9 @@
-"""Matte a clip with ONNX Runtime, in the plainest way.
+"""Matte a clip with ONNX Runtime in the simplest way.
 
     rematte export onnx
     python examples/onnx_naive.py rvm_mobilenetv3_fp32.onnx clip.mp4 out.mp4 0.25
 
-Frames come from a video or an image folder; the person goes over green into out.mp4.
+The input is a video or an image folder; out.mp4 shows the person over green.
 """
 
 import os

@@ -3,8 +3,8 @@
     rematte export tensorflow --output net
     python examples/tensorflow_video.py net clip.mp4 out.mp4 0.25
 
-A model that ends in .keras (rematte export keras) is loaded by Keras 3. Frames come
-from a video or an image folder; the person goes over green into out.mp4.
+Keras 3 loads models that end in .keras (rematte export keras). The input is a video or
+an image folder; out.mp4 shows the person over green.
 """
 
 import sys

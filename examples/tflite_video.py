@@ -3,8 +3,8 @@
     rematte export tflite --static 1280x720 --downsample-ratio 0.375 --output net.tflite
     python examples/tflite_video.py net.tflite clip.mp4 out.mp4
 
-The model is made for one size; frames are brought to it. The person goes over green
-into out.mp4.
+The model has a fixed size, to which frames are resized. out.mp4 shows the person over
+green.
 """
 
 import sys

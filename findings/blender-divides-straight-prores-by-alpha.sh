@@ -1,9 +1,10 @@
 #!/bin/sh
-# One expects Blender to treat the colours of a video as the image's alpha mode says:
-# STRAIGHT leaves them, and the compositor multiplies by alpha. That is true of PNG and of
-# 8-bit videos. Videos of more than 8 bits, such as ProRes 4444, become floats, which
-# Blender 5.0.1 treats as premultiplied whatever the mode is: it divides display values by
-# alpha before it makes them linear, so that straight colours get too bright at edges.
+# Expected: Blender treats the colours of a video as the image's alpha mode says; with
+# STRAIGHT they stay unchanged, and the compositor multiplies by alpha. This is true of PNG
+# and of 8-bit videos. Actual: videos of more than 8 bits, such as ProRes 4444, become
+# floats, which Blender 5.0.1 treats as premultiplied in every mode. It divides display
+# values by alpha before it makes them linear, so that straight colours get too bright at
+# edges.
 # Sources: Blender 5.0 manual, Image > Alpha ("Straight: Store RGB and alpha channels
 # separately"); Apple ProRes white paper: files say nothing of premultiplication.
 set -eu

@@ -1,9 +1,9 @@
 #!/bin/sh
-# One expects FFmpeg's OpenEXR encoder to round to the nearest half float, as IEEE 754 does
-# by default and as NumPy does. It cuts off the bits that half floats lack, so that values
-# are too small by up to one unit in the last place, and by half of one on average. In a
-# composite over white in linear light, dark pixels of nearly full alpha come back wrong by
-# more than 1 of 255 levels of sRGB.
+# Expected: FFmpeg's OpenEXR encoder rounds to the nearest half float, which is the default
+# of IEEE 754 and what NumPy does. Actual: it truncates the bits that half floats lack, so
+# that values are too small by up to one unit in the last place, and by half of one on
+# average. In a composite over white in linear light, dark pixels of nearly full alpha are
+# wrong by more than 1 of 255 levels of sRGB.
 # Sources: IEEE 754-2019, 4.3.3 (the default is the nearest); FFmpeg's documentation of the
 # encoder exr, which says nothing of rounding.
 set -eu

@@ -1,8 +1,8 @@
 #!/bin/sh
-# One expects FFmpeg's encoders to state the same shape of pixels in PNG, JPEG and TIFF.
+# Expected: FFmpeg's encoders state the same pixel aspect ratio in PNG, JPEG and TIFF.
 # PNG's pHYs and JFIF's densities are pixels per unit along x and along y, so that
-# pixels of 4:3 (wider than high) are 3 and 4. FFmpeg writes 4 and 3 into PNG and JPEG,
-# and reads them so as well; in TIFF it writes 72 and 96, which is right.
+# pixels of 4:3 (wider than high) are 3 and 4. Actual: FFmpeg writes 4 and 3 into PNG and
+# JPEG, and reads them in the same way; in TIFF it writes 72 and 96, which is right.
 # Sources: W3C PNG (third edition), 11.3.4.3 pHYs; ITU-T T.871, 10.1 (JFIF).
 set -eu
 folder=$(mktemp -d)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# One expects AV_FRAME_FLAG_INTERLACED on pictures of two fields, which deinterlacers
-# act on. FFmpeg's PNG decoder sets it for Adam7, PNG's order of pixels for a progressive
-# display, on a picture that is progressive; so yadif and bwdif with deint=interlaced
-# change pictures of a lossless PNG video that have no fields.
+# Expected: AV_FRAME_FLAG_INTERLACED marks pictures of two fields, and deinterlacers act on
+# it. Actual: FFmpeg's PNG decoder sets it for Adam7, PNG's pixel order for progressive
+# display, although the picture has no fields; so yadif and bwdif with deint=interlaced
+# change the pictures of a lossless PNG video.
 # Source: W3C PNG (third edition), 8.1 (interlace methods).
 set -eu
 folder=$(mktemp -d)

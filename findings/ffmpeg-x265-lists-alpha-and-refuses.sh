@@ -1,7 +1,7 @@
 #!/bin/sh
-# One expects an encoder to take the pixel formats that it lists. FFmpeg's libx265 lists
-# yuva420p (HEVC with an alpha layer) in PyAV's wheel, and opening it fails with "Operation
-# not supported". So ask by opening, not by listing.
+# Expected: an encoder takes the pixel formats that it lists. Actual: FFmpeg's libx265 in
+# PyAV's wheel lists yuva420p (HEVC with an alpha layer), and opening it fails with
+# "Operation not supported". So test by opening the encoder, not by its list.
 # Source: FFmpeg's documentation of avcodec_get_supported_config (AV_CODEC_CONFIG_PIX_FORMAT).
 set -eu
 folder=$(mktemp -d)

@@ -1,9 +1,9 @@
 #!/bin/sh
-# One expects a convolution of concatenated maps, as every U-Net has, to cost no more than
-# the sum of the convolutions of each: it is the same arithmetic. On a CPU, OpenVINO
-# concatenates channels that lie last in memory with its reference code, or converts all
-# maps to another layout and back. But it fuses the addition of two convolutions into the
-# second one, without a node of its own. So the sum is faster.
+# Expected: a convolution of concatenated maps, as in every U-Net, costs no more than the
+# sum of the convolutions of each, since the arithmetic is the same. Actual: on a CPU,
+# OpenVINO concatenates channels that are last in memory with its reference code, or
+# converts all maps to another layout and back. But it fuses the addition of two
+# convolutions into the second one, without a node of its own, so the sum is faster.
 # Source: OpenVINO's runtime model and its profile.
 set -eu
 folder=$(mktemp -d)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# One expects AveragePool by 2 with ceil_mode=1 to give one pixel for a map of one pixel,
-# as it gives two for three, where the last window is cut off too. ONNX Runtime does (and
-# so does torch). OpenVINO takes three pixels and refuses one, so a pyramid of maps that
-# works at every size elsewhere fails for small pictures.
+# Expected: AveragePool by 2 with ceil_mode=1 maps one pixel to one, as it maps three to two,
+# where the last window is also cut off. ONNX Runtime and torch do. Actual: OpenVINO accepts
+# three pixels and refuses one, so a pyramid of maps that works at every size elsewhere
+# fails for small pictures.
 # Source: ONNX operators, AveragePool (ceil_mode).
 set -eu
 folder=$(mktemp -d)

@@ -1,10 +1,10 @@
 #!/bin/sh
-# One expects a thread's stack for signals (sigaltstack) to be memory, whatever libraries
-# are loaded. On Linux, every core of OpenVINO that uses the CPU sets one and unmaps it when
-# it is deleted. Of two cores that are deleted in the order in which they were made, the
-# second puts back the stack of the first, which is unmapped by then. Python's handlers run
-# on this stack, so the next Ctrl-C is a segmentation fault in place of KeyboardInterrupt.
-# This only looks where the stack lies, and sends no signal.
+# Expected: a thread's signal stack (sigaltstack) is valid memory, whatever libraries are
+# loaded. Actual: on Linux, every OpenVINO core that uses the CPU sets a signal stack and
+# unmaps it when it is deleted. If two cores are deleted in the order of their creation, the
+# second restores the stack of the first, which is already unmapped. Python's handlers run
+# on this stack, so the next Ctrl-C is a segmentation fault instead of KeyboardInterrupt.
+# This only reads the stack's address, and sends no signal.
 # Source: sigaltstack(2); openvinotoolkit/openvino pull request 11894.
 set -eu
 folder=$(mktemp -d)

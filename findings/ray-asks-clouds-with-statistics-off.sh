@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# One expects that Ray with RAY_USAGE_STATS_ENABLED=0 and include_dashboard=False asks
-# nobody on the network where it runs. It starts a dashboard process for the module
-# UsageStatsHead alone, whose run() calls get_cluster_config_to_report() before it looks
-# at the setting: that asks the metadata services of Azure, Google and AWS
+# Expected: Ray with RAY_USAGE_STATS_ENABLED=0 and include_dashboard=False does not query the
+# network about where it runs. Actual: it starts a dashboard process for the module
+# UsageStatsHead alone, whose run() calls get_cluster_config_to_report() before it checks
+# the setting. This queries the metadata services of Azure, Google and AWS
 # (169.254.169.254, and a name server for metadata.google.internal).
 #
 # Linux with user namespaces (util-linux's unshare), no root. The kernel counts in the

@@ -106,8 +106,8 @@ def convert_video(
             the background, with a note. Without `output_composition`, a given
             background is laid under it. Each output may be an open binary file, which
             is written when all is complete.
-        output_plate: Path of the room, in the source's colours, transparent where the
-            person is.
+        output_plate: Path of the background, in the source's colours, transparent at
+            the person.
         format: The format of outputs that are open files, as a suffix without the dot:
             "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray".
         cancel: An event; when any thread sets it, the conversion stops.

@@ -45,7 +45,7 @@ def end(main: Callable[[], int]) -> NoReturn:
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """Give the exit code and the one line for an error; see `EXIT_CODES`."""
+    """Return the exit code and the one line for an error; see `EXIT_CODES`."""
     text = " ".join(str(error).split())
     if isinstance(error, KeyboardInterrupt):
         kept = "; what there was so far is in " + ", ".join(map(str, error.args))

@@ -82,8 +82,8 @@ class Options:
             default green (120, 255, 155). It applies to the composition if there is
             one, else to `output`. A mapping gives "output" and "composition" one each.
         background_fit: "cover" (the default), "contain" or "stretch".
-        edge_colour: Colours where alpha is neither 0 nor 1: "network" as the network
-            gives them, or "clean", the command line's default, without the room's.
+        edge_colour: Colours where alpha is neither 0 nor 1: "network" keeps the
+            network's; "clean" removes the background's (command line's default).
         black_point: Alpha up to this becomes 0; in [0, 1).
         white_point: Alpha from this on becomes 1; in (0, 1], above `black_point`.
         grow: How far edges move outward, or inward if negative, -32 to 32 [pixels].
@@ -106,7 +106,7 @@ class Options:
             documentation's table.
         quality: "balanced"; "best", a larger coarse pass, up to four times as slow; or
             "fast", the fast network, or a smaller coarse pass if a model is given.
-        region: Where the network looks: "full" is the whole frame; "auto" first finds
+        region: Where the network runs: "full" is the whole frame; "auto" first finds
             the people and works around them, unless a ratio is given or the frame is
             small; or left, top, width and height of a rectangle [pixels] outside which
             there is nobody.
@@ -184,8 +184,8 @@ class Options:
     )  # fmt: skip
     edge_colour: str = _option(
         "network", "--edge-colour",
-        "colours at edges: clean, without those of the room behind, or as the network "
-        "gives them", group=_EDGES, choices=get_args(EdgeColour),
+        "colours at edges: clean, without the background's, or as the network gives "
+        "them", group=_EDGES, choices=get_args(EdgeColour),
         command_default="clean",
     )  # fmt: skip
     black_point: float = _option(
@@ -246,7 +246,7 @@ class Options:
     )  # fmt: skip
     region: str | tuple[int, int, int, int] = _option(
         "full", "--region",
-        "where the network looks: auto finds the people first, full is the whole "
+        "where the network runs: auto finds the people first, full is the whole "
         "frame, or a rectangle outside which there is nobody", group=_NETWORK,
         metavar="auto|full|X,Y,W,H", parse=values.parse_region, command_default="auto",
     )  # fmt: skip

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw the ready backgrounds of `rematte serve`, into rematte/serve/static/backgrounds.
 
-All of them are formulas, so that nobody else's picture is passed on.
+All of them are computed from formulas, so that no licensed picture is distributed.
 """
 
 from pathlib import Path

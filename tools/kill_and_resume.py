@@ -1,10 +1,10 @@
-"""Kill a conversion at random moments and resume it each time; compare with one whole.
+"""Kill a conversion at random moments, resume it, and compare the result with one run.
 
     python tools/kill_and_resume.py CLIP [--kills 20] [--frames 300] [--segment 30]
 
 Each run with --resume is killed with SIGKILL after a random time and then resumed to
-the end; the alpha, the frames' times and the sound must be those of an unbroken run. A
-moment may be anywhere: while the model loads, in a segment, or while parts are joined.
+the end; the alpha, the frames' times and the sound must equal an uninterrupted run. The
+kill may come while the model loads, in a segment, or while segments are joined.
 """
 
 import argparse

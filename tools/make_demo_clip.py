@@ -3,9 +3,9 @@
     pip install matplotlib scikit-image pillow
     python tools/make_demo_clip.py
 
-The portraits ship inside the packages: Grace Hopper (US Navy) in matplotlib and
-Eileen Collins (NASA) in scikit-image. A slowly moving camera looks at the first,
-then the picture cuts to the second; a soft note sounds and changes at the cut.
+The packages contain the portraits: Grace Hopper (US Navy) in matplotlib and Eileen
+Collins (NASA) in scikit-image. The camera moves slowly over the first, then the clip
+cuts to the second; a soft tone changes at the cut.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Draw the README's moving picture: source, alpha, and the cut-out over a sunset.
+"""Draw the README's animation: source, alpha, and the cut-out over a sunset.
 
     python tools/moving_picture.py SOURCE CUTOUT docs/images/demo.webp
 

@@ -1,8 +1,8 @@
-"""The package page's text and links, for the index; scikit-build-core calls this.
+"""Provides the text and links of the package's page to scikit-build-core.
 
-A repository shows README.md with links between its files, which lead nowhere on an
-index. Only a release knows the repository's address: GitHub's runners have it in
-`GITHUB_REPOSITORY`. Packages built elsewhere keep README.md as it is.
+README.md links to files of the repository, which are missing on a package index. GitHub
+runners have the repository's address in `GITHUB_REPOSITORY`; packages that are built
+elsewhere keep README.md unchanged.
 """
 
 import os

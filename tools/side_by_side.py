@@ -1,4 +1,4 @@
-"""Show a cut-out next to its source in one PNG.
+"""Draw a cut-out next to its source in one PNG.
 
     python tools/side_by_side.py SOURCE CUTOUT OUT.png [--times 1.0 4.0]
 

@@ -1,12 +1,13 @@
-"""Write what the page in web/ loads: two networks with their checks, and a clip.
+"""Write the files that the page in web/ loads: two networks with checks, and a clip.
 
 Each network is written for both runtimes. The ONNX file is a copy for browsers of what
 `rematte export onnx` writes:
 
-- The native WebGPU build of ONNX Runtime Web 1.30 computes convolutions wrongly, and
-  says nothing, where the number of input channels is not a multiple of four. So
-  channels of zeros are added there; they change no sum.
-- Weights are stored in 16 bits and made float32 on loading: half of the download.
+- The native WebGPU build of ONNX Runtime Web 1.30 silently computes wrong convolutions
+  if the number of input channels is not a multiple of four. So channels of zeros are
+  added there, which do not change the result.
+- Weights are stored in 16 bits and converted to float32 on loading, which halves the
+  download.
 """
 
 import argparse

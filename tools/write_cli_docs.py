@@ -1,4 +1,4 @@
-"""Put the real help of every command into docs/cli.md, and presets into formats.md.
+"""Write the help of every command into docs/cli.md, and presets into formats.md.
 
     python tools/write_cli_docs.py           rewrites the file
     python tools/write_cli_docs.py --check   fails if that would change it

@@ -2,9 +2,9 @@
 
 python tools/write_graph.py
 
-A graph's constants are looked up in the files of the weights, so that the package holds
-them once. What is no weight goes into a small file of its own. Weights that share
-tensors with others lose these.
+A graph's constants are read from the files of the weights, so that the package stores
+them once. Other constants go into a small file of their own. Tensors that two files
+share are removed from one of them.
 """
 
 import json

@@ -34,7 +34,7 @@ class CutOutPeople:
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("foreground", "alpha")
     OUTPUT_TOOLTIPS = (
-        "The people's colours, without those of the room at edges.",
+        "The people's colours, without the background's at edges.",
         "1 where people are, 0 elsewhere.",
     )
     FUNCTION = "cut_out"
@@ -68,7 +68,7 @@ class CutOutPeople:
                     ["clean", "network"],
                     {
                         "default": "clean",
-                        "tooltip": "Whether the room's colours are taken out of edges.",
+                        "tooltip": "Whether edges lose the background's colours.",
                     },
                 ),
                 "continue_video": (

@@ -66,13 +66,13 @@ def run_process(words: Sequence[str | Path], folder: Path, **variables: str) -> 
 
 
 def _cpu() -> float:
-    """Give the processor time of all child processes that have ended [s]."""
+    """Return the processor time of all child processes that have ended [s]."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _peak_of(process: int) -> float:
-    """Give a process's peak memory so far [MB]; 0 if the system does not report it.
+    """Return a process's peak memory so far [MB]; 0 if the system does not report it.
 
     `wait4` would include this process, of which the other one started as a copy.
     """
@@ -84,7 +84,7 @@ def _peak_of(process: int) -> float:
 
 
 def convert_words(clip: Path, target: Path, *more: str | Path) -> list[str | Path]:
-    """Give the words of a conversion to a green composition at HD's usual ratio."""
+    """Return the words of a conversion to a green composition at HD's usual ratio."""
     return [
         *(sys.executable, "-m", "rematte", "convert", clip, "--composition", target),
         *("--mbps", str(MBPS), "--quiet", "--overwrite", *more),

@@ -261,7 +261,7 @@ def _measure_file(case: Case, clip: Path, weights: str | None, count: int) -> Re
 
 
 def _peak() -> float:
-    """Give the peak memory of this process [MB]."""
+    """Return the peak memory of this process [MB]."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -82,7 +82,7 @@ def _add_outputs(parser: Parser) -> None:
     out.add_argument("--alpha", metavar="PATH", help="the alpha matte")
     out.add_argument("--foreground", metavar="PATH", help="the foreground colours")
     out.add_argument(
-        "--plate", metavar="PATH", help="the room, transparent where the person is"
+        "--plate", metavar="PATH", help="the background, transparent at the person"
     )
     out.add_argument(
         "--format", type=one_of("rematte.conversion.pipes", "FORMATS"), metavar="NAME",

@@ -99,7 +99,7 @@ def add_messages(parser: Parser, json: str) -> None:
 
 
 def settings(words: Namespace, device: str) -> dict[str, Any]:
-    """Give the options of a conversion from parsed flags, by name."""
+    """Return the options of a conversion from parsed flags, by name."""
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
     preset = PRESETS.get(given.get("preset") or "")
     for name in preset.options if preset else ():

@@ -31,7 +31,7 @@ def _summarise_regions(report: "Report") -> list[str]:
     if not report.regions:
         return []
     reasons = dict.fromkeys(region["why"] for region in report.regions)
-    return [f"region: {'; '.join(reasons)} ({report.looking:.1f} s of looking)"]
+    return [f"region: {'; '.join(reasons)} ({report.looking:.1f} s of searching)"]
 
 
 def _summarise_segments(report: "Report") -> list[str]:

@@ -1,10 +1,10 @@
-"""Looks for people in a few frames of a video, to decide where the network works.
+"""Searches sampled frames of a video for people, to decide where the network runs.
 
 The video is decoded once for this. A few frames a second, and those beside scene cuts,
-are compared with earlier ones. People who have moved are searched for nearby. If
-anything else has changed, the network sees the whole frame, larger than in the
-conversion, and each person found is checked in a closer look. Once somebody fills
-the frame, the search stops until the next cut.
+are sampled and compared with earlier ones. People who have moved are searched for
+nearby. If anything else has changed, the whole frame is searched at a higher resolution
+than in the conversion, and each person found is checked in a close-up. Once somebody
+fills the frame, the search stops until the next cut.
 """
 
 import math
@@ -29,11 +29,11 @@ from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, crop
 from rematte.options import Options
-from rematte.video.frame import Frame, Glance, VideoInfo
+from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.scene_cuts import (
     CHANGE,
-    LOOK,
     SIZE,
+    SPAN,
     Cuts,
     difference,
     find_cut,
@@ -41,40 +41,40 @@ from rematte.video.scene_cuts import (
 )
 from rematte.video.tone import displayed
 
-# The time between looks at the whole frame [s], and the fewest frames; how much more
-# often people who move are followed; and how many looks may come early.
+# The time between searches of the whole frame [s], and the fewest frames; how much more
+# often people who move are tracked; and how many searches may come early.
 _EVERY, _LEAST_FRAMES, _OFTEN, _AT_ONCE = Fraction(1), 16, 3, 2
-# The longer side of the copy for looks at the whole frame [pixels], and after how many
-# times `_EVERY` such a look comes although nothing has changed.
+# The longer side of the copy for searches of the whole frame [pixels], and after how
+# many times `_EVERY` the frame is searched although nothing has changed.
 _SIDE, _AGAIN = 768, 5
-# The longer side of the gray copies that are compared between looks [pixels]; the least
-# change of a pixel that counts, as a share of the whole range; how many pixels must
-# change outside of people; and which share of a person's box.
+# The longer side of the gray copies that are compared between searches [pixels]; the
+# least change of a pixel that counts, as a share of the whole range; how many pixels
+# must change outside of people; and which share of a person's box.
 _OUTLINE_SIDE, _CHANGE, _LEAST_CHANGED, _MUCH = 256, 0.06, 5, 0.2
-# A closer look at a person: the side of its square [pixels]; the room around them, and
+# A close-up of a person: the side of its square [pixels]; the margin around them, and
 # beside people who move, as shares of their height; and how much larger than before
 # they must appear. A chair fades there: less than `_KEPT` of its alpha is found again,
-# and less than `_FIRM` of its pixels are sure.
+# and less than `_FIRM` of its pixels are certain.
 _CLOSE_SIDE, _AROUND, _REACH, _CLOSER = 288, 0.15, 1.0, 1.05
 _KEPT, _FIRM = 0.5, 0.75
-_FOLLOWED = 4  # the most people who are followed; closer looks are for twice as many
+_FOLLOWED = 4  # the most people who are tracked; up to twice as many get close-ups
 
 
-# A glance to look at, and the time of the last frame, up to its own, that is like the
-# one chosen before [s].
-_Chosen = tuple[Glance, Fraction]
+# A sampled frame, and the time of the last frame, up to its own, that is like the
+# previous sample [s].
+_Chosen = tuple[LazyFrame, Fraction]
 
 
-class _Eyes(NamedTuple):
-    """The engines that look for people, each compiled for one size.
+class _Engines(NamedTuple):
+    """The engines of the search, each compiled for one size.
 
     Attributes:
-        wide: For whole frames.
-        close: For squares around people.
+        whole: For whole frames.
+        close_up: For close-ups.
     """
 
-    wide: Engine
-    close: Engine
+    whole: Engine
+    close_up: Engine
 
 
 def choose_regions(
@@ -85,7 +85,7 @@ def choose_regions(
     progress: bool = False,
     watch: Callable[[], object] = lambda: None,
 ) -> Regions | None:
-    """Decide where the network looks; None for whole frames.
+    """Decide where the network runs; None for whole frames.
 
     `watch` is called for each frame, and may raise to stop.
 
@@ -97,16 +97,16 @@ def choose_regions(
         return fixed_regions(info.width, info.height, options)
     ratio = choose_ratio(info.width, info.height, options.ratio)
     model = share_models(model, options.engine, options.device, options.dtype)
-    # Each keeps what it builds for one size.
-    eyes = _Eyes(*(make_engine(model, options, str) for _ in range(2)))
+    # Each engine caches what it builds for one size.
+    engines = _Engines(*(make_engine(model, options, str) for _ in range(2)))
     with open_reader(source, options, *options.span) as reader:
-        glances: Iterator[Glance] = islice(reader.glances(), options.limit)
+        candidates: Iterator[LazyFrame] = islice(reader.lazy_frames(), options.limit)
         bar = Bar(
-            glances, f"{source.name}: looking for people", unit="frame",
+            candidates, f"{source.name}: looking for people", unit="frame",
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        return find_regions(_watched(bar, watch), info, eyes, ratio)
+        return find_regions(_watched(bar, watch), info, engines, ratio)
 
 
 def is_found(options: Options, width: int, height: int) -> bool:
@@ -117,15 +117,15 @@ def is_found(options: Options, width: int, height: int) -> bool:
 
 
 def _watched(
-    glances: Iterable[Glance], watch: Callable[[], object]
-) -> Iterator[Glance]:
-    for glance in glances:
+    candidates: Iterable[LazyFrame], watch: Callable[[], object]
+) -> Iterator[LazyFrame]:
+    for candidate in candidates:
         watch()
-        yield glance
+        yield candidate
 
 
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
-    """Give the region if the options name a rectangle, else None.
+    """Return the region if the options name a rectangle, else None.
 
     Raises:
         ValueError: If it does not lie within frames of this size [pixels].
@@ -145,24 +145,23 @@ def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
 
 
 def find_regions(
-    glances: Iterable[Glance],
+    candidates: Iterable[LazyFrame],
     info: VideoInfo,
-    eyes: tuple[Engine, Engine],
+    engines: tuple[Engine, Engine],
     ratio: float,
 ) -> Regions:
-    """Find where the network is to look, from glances at all frames to be converted.
+    """Find where the network is to run, from all frames that will be converted.
 
-    One engine is for whole frames and one for squares around people; nothing else may
-    use them meanwhile. `ratio` is the size of the coarse pass for whole frames, in
-    (0, 1].
+    One engine is for whole frames and one for close-ups; nothing else may use them
+    meanwhile. `ratio` is the size of the coarse pass for whole frames, in (0, 1].
     """
     frame = info.width, info.height
     regions: list[Region] = []
     why: list[str] = []
-    shots = _Shots(iter(glances), info)
+    shots = _Shots(iter(candidates), info)
     while not shots.ended:
         shot, moments = shots.shot(), list[Moment]()
-        for moment in _look(shot, _Eyes(*eyes), info):
+        for moment in _search(shot, _Engines(*engines), info):
             moments.append(moment)
             if any(fills(box, frame, ratio) for box in moment.boxes):
                 break
@@ -170,94 +169,100 @@ def find_regions(
         laid, reason = lay_windows(moments, frame, ratio)
         regions += laid
         why += [reason] * len(laid)
-    if not regions:  # no frame: the conversion says so
+    if not regions:  # the conversion reports that there is no frame
         regions, why = [Region()], ["no frame"]
     return Regions((info.height, info.width), tuple(regions), tuple(why))
 
 
 def _between(info: VideoInfo) -> Fraction:
-    """Give the time between two looks at the whole frame [s]."""
+    """Return the time between two searches of the whole frame [s]."""
     return max(_EVERY, _LEAST_FRAMES / info.rate)
 
 
 class _Shots:
-    """Chooses which glances of each shot the network looks at.
+    """Chooses the frames of each shot that are searched.
 
-    More are chosen if glances have sketches, which are cheap to compare.
+    More are chosen if frames have sketches, which are cheap to compare.
     """
 
-    def __init__(self, glances: Iterator[Glance], info: VideoInfo) -> None:
-        self._glances, self._held = glances, deque[Glance]()
+    def __init__(self, candidates: Iterator[LazyFrame], info: VideoInfo) -> None:
+        self._candidates, self._held = candidates, deque[LazyFrame]()
         self._cuts, self._every, self._info = Cuts(), _between(info), info
-        self._first = next(glances, None)  # the first glance of the next shot
+        self._first = next(candidates, None)  # the first frame of the next shot
         if self._first is not None and self._first.sketch:
             self._cuts.begins(self._first.sketch(), self._sketches)
             self._every /= _OFTEN
 
     @property
     def ended(self) -> bool:
-        """Whether no shot is left."""
+        """Whether all shots have been searched."""
         return self._first is None
 
     def shot(self) -> Iterator[_Chosen]:
-        """Choose glances of the next shot, its first and last among them."""
+        """Choose frames of the next shot, including its first and last."""
         last, self._first = self._first, None
         assert last is not None
         yield last, last.time
         before, still = self._cuts.picture, last.time
-        # Glances since then; of those with sketches, which hold frames, only the last.
+        # Frames since then; of those with sketches, which hold memory, only the last.
         passed = [last]
         while self._held or self._more(1):
-            glance = self._held.popleft()
-            if glance.sketch and self._cuts.begins(glance.sketch(), self._sketches):
-                self._first = glance
+            candidate = self._held.popleft()
+            if candidate.sketch and self._cuts.begins(
+                candidate.sketch(), self._sketches
+            ):
+                self._first = candidate
                 break
             now = self._cuts.picture
             if before is not None and now is not None and still == passed[-1].time:
-                still = still if _changed(before, now, (), self._info) else glance.time
-            passed = [glance] if glance.sketch else [*passed, glance]
-            due = glance.time - last.time >= self._every
-            if not glance.sketch and (due or not (self._held or self._more(1))):
-                self._more(LOOK - len(self._held))
-                count = _count_before_cut(passed, list(islice(self._held, LOOK)))
+                still = (
+                    still if _changed(before, now, (), self._info) else candidate.time
+                )
+            passed = [candidate] if candidate.sketch else [*passed, candidate]
+            due = candidate.time - last.time >= self._every
+            if not candidate.sketch and (due or not (self._held or self._more(1))):
+                self._more(SPAN - len(self._held))
+                count = _count_before_cut(passed, list(islice(self._held, SPAN)))
                 if count < len(passed):
                     self._first, *later = passed[count:]
                     self._held.extendleft(reversed(later))
                     del passed[count:]
                     break
             if due:
-                yield glance, still
-                if still != glance.time:
-                    before, still = now, glance.time
-                last, passed = glance, [glance]
+                yield candidate, still
+                if still != candidate.time:
+                    before, still = now, candidate.time
+                last, passed = candidate, [candidate]
         if passed[-1] is not last:
             yield passed[-1], still
 
     def _sketches(self, count: int) -> Iterator[NDArray[np.float32]]:
-        """Give the sketches of the next glances."""
+        """Return the sketches of the next frames."""
         self._more(count - len(self._held))
         return (each.sketch() for each in self._held if each.sketch)
 
     def _more(self, count: int) -> bool:
-        """Read up to `count` more glances; give whether there was one."""
+        """Read up to `count` more frames; return whether there was one."""
         before = len(self._held)
-        self._held.extend(islice(self._glances, max(0, count)))
+        self._held.extend(islice(self._candidates, max(0, count)))
         return len(self._held) > before
 
 
-def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int:
-    """Count the glances before a cut; all of them if there is none.
+def _count_before_cut(
+    candidates: Sequence[LazyFrame], later: Sequence[LazyFrame]
+) -> int:
+    """Count the frames before a cut; all of them if there is none.
 
-    A binary search for the cut reads few of them. `later` are those that follow.
+    A binary search for the cut decodes few of them. `later` are those that follow.
     """
 
     def picture(index: int) -> NDArray[np.float32]:
-        return shrink(glances[index].look(SIZE).pixels)
+        return shrink(candidates[index].convert(SIZE).pixels)
 
-    old, new = 0, len(glances) - 1
+    old, new = 0, len(candidates) - 1
     before, after = picture(old), picture(new)
     if difference(before, after) <= CHANGE:
-        return len(glances)
+        return len(candidates)
     while new - old > 1:
         middle = (old + new) // 2
         between = picture(middle)
@@ -266,36 +271,38 @@ def _count_before_cut(glances: Sequence[Glance], later: Sequence[Glance]) -> int
         else:
             new, after = middle, between
     if difference(before, after) <= CHANGE:
-        return len(glances)
-    first = max(0, old - LOOK)
-    near = [*glances[first:], *later][: new + LOOK + 1 - first]
-    cut = find_cut(glance.look(SIZE) for glance in near)
-    return len(glances) if cut is None else first + cut
+        return len(candidates)
+    first = max(0, old - SPAN)
+    near = [*candidates[first:], *later][: new + SPAN + 1 - first]
+    cut = find_cut(candidate.convert(SIZE) for candidate in near)
+    return len(candidates) if cut is None else first + cut
 
 
-def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Moment]:
+def _search(
+    shot: Iterable[_Chosen], engines: _Engines, info: VideoInfo
+) -> Iterator[Moment]:
     """Find the boxes around people in the frames of a shot.
 
-    If nothing outside the people has changed since the last look at the whole frame,
-    they are the same people, who are followed if they move. If nothing at all has
-    changed since a look without a trace of anybody, nobody is there.
+    If nothing outside the people has changed since the last search of the whole frame,
+    they are the same people, who are tracked if they move. If nothing at all has
+    changed since a search without a trace of anybody, nobody is there.
     """
     every, count, empty = _between(info), 0, False
     begin: Fraction | None = None
-    looked = told = Fraction(0)
+    searched = told = Fraction(0)
     boxes, known = list[Box](), list[Box]()
     whole = last = np.empty((0, 0), np.float32)
     for chosen, after in pairwise(chain(shot, (None,))):
         assert chosen is not None
-        glance, still = chosen
-        if empty and told < still < glance.time:
+        candidate, still = chosen
+        if empty and told < still < candidate.time:
             yield Moment(still, (), empty)
-        empty = empty and still == glance.time
-        begin = glance.time if begin is None else begin
-        now = _outline(glance, info)
+        empty = empty and still == candidate.time
+        begin = candidate.time if begin is None else begin
+        now = _outline(candidate, info)
         moved = _changed_boxes(last, now, boxes, info)
-        there = _follow(glance, eyes, info, moved)
-        # Keep only the places that have changed, where somebody may have appeared.
+        there = _follow(candidate, engines, info, moved)
+        # Keep only the boxes that have changed, where somebody may have appeared.
         there = there and _changed_boxes(last, now, there, info)
         if there:
             boxes = join([each for each in boxes if each not in moved] + there)
@@ -303,27 +310,27 @@ def _look(shot: Iterable[_Chosen], eyes: _Eyes, info: VideoInfo) -> Iterator[Mom
         last = now
         lost = there is None or len(there) < len(moved)
         changed = lost or _changed(whole, now, known, info)
-        # A few early looks, then one in each span of time.
-        may = count < _AT_ONCE + (glance.time - begin) / every or after is None
+        # A few early searches, then one per interval.
+        may = count < _AT_ONCE + (candidate.time - begin) / every or after is None
         if changed and not may:
             empty = False
             continue  # it is unknown who is there
         before = empty
-        if changed or glance.time - looked >= _AGAIN * every:
-            boxes, empty = _see(glance, eyes, info)
-            whole, known, looked, count = now, boxes, glance.time, count + 1
-        told = glance.time
+        if changed or candidate.time - searched >= _AGAIN * every:
+            boxes, empty = _search_whole(candidate, engines, info)
+            whole, known, searched, count = now, boxes, candidate.time, count + 1
+        told = candidate.time
         yield Moment(told, tuple(boxes), before and not boxes)
 
 
 def _follow(
-    glance: Glance, eyes: _Eyes, info: VideoInfo, boxes: Sequence[Box]
+    candidate: LazyFrame, engines: _Engines, info: VideoInfo, boxes: Sequence[Box]
 ) -> list[Box] | None:
     """Find where the people who were in these boxes shortly before have moved.
 
     Returns:
         Their boxes; None if some are not found, or if they are too many or too large
-        for closer looks to be cheaper than one look at the whole frame.
+        for close-ups to be cheaper than one search of the whole frame.
     """
     found: list[Box] = []
     tall = max((box[3] - box[1] for box in boxes), default=0)
@@ -332,22 +339,22 @@ def _follow(
     for left, top, right, bottom in boxes:
         reach = round(_REACH * (bottom - top))
         box = max(0, left - reach), top, min(info.width, right + reach), bottom
-        seen = _see_close(glance, eyes, info, box)
+        seen = _search_close_up(candidate, engines, info, box)
         if seen == [box]:
             return None
         found += seen
     return join(found)
 
 
-def _outline(glance: Glance, info: VideoInfo) -> NDArray[np.float32]:
-    """Give a small gray copy of a frame, (h, w) in [0, 1]."""
-    pixels = _small(glance, info, _OUTLINE_SIDE).pixels
+def _outline(candidate: LazyFrame, info: VideoInfo) -> NDArray[np.float32]:
+    """Return a small gray copy of a frame, (h, w) in [0, 1]."""
+    pixels = _small(candidate, info, _OUTLINE_SIDE).pixels
     gray: NDArray[np.float32] = pixels.mean(axis=-1, dtype=np.float32)
     return gray / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def _inside(outline: NDArray[Any], box: Box, info: VideoInfo) -> NDArray[Any]:
-    """Give the part of an outline that shows a box."""
+    """Return the part of an outline within a box."""
     scale = outline.shape[1] / info.width
     left, top, right, bottom = box
     return outline[
@@ -362,7 +369,7 @@ def _changed_boxes(
     boxes: Iterable[Box],
     info: VideoInfo,
 ) -> list[Box]:
-    """Give the boxes in which much has changed, since the person moves."""
+    """Return the boxes in which much has changed, since the person moves."""
     if before.shape != now.shape:
         return []
     changed = np.abs(now - before) > _CHANGE
@@ -384,18 +391,20 @@ def _changed(
     return int(changed.sum()) >= _LEAST_CHANGED
 
 
-def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> tuple[list[Box], bool]:
+def _search_whole(
+    candidate: LazyFrame, engines: _Engines, info: VideoInfo
+) -> tuple[list[Box], bool]:
     """Find the boxes around people in a whole frame.
 
-    Each person who would appear larger in a closer look gets one, which finds them
-    more exactly; things that only resemble a person vanish in it.
+    Each person who would appear larger in a close-up gets one, which locates them more
+    exactly; objects that only resemble a person vanish in it.
 
     Returns:
         The boxes, and whether there is no trace of anybody, not even a weak one.
     """
-    frame = _small(glance, info, _SIDE)
-    # Without a state, which would still show people who have left since the last look.
-    alpha = _alpha(eyes.wide, frame)
+    frame = _small(candidate, info, _SIDE)
+    # Without a state, which would still show people who have left since then.
+    alpha = _alpha(engines.whole, frame)
     scale = info.width / frame.pixels.shape[1]
     boxes = find_boxes(alpha)
     crowd = len(boxes) > 2 * _FOLLOWED
@@ -404,32 +413,34 @@ def _see(glance: Glance, eyes: _Eyes, info: VideoInfo) -> tuple[list[Box], bool]
         seen = scale**2 * float(alpha[top:bottom, left:right].sum())
         box = _scaled((left, top, right, bottom), scale, info)
         found += (
-            [box] if crowd else _see_close(glance, eyes, info, box, seen, 1 / scale)
+            [box]
+            if crowd
+            else _search_close_up(candidate, engines, info, box, seen, 1 / scale)
         )
     return join(found), not (alpha > ALPHA).any()
 
 
-def _see_close(
-    glance: Glance, eyes: _Eyes, info: VideoInfo, box: Box, seen: float = 0,
+def _search_close_up(
+    candidate: LazyFrame, engines: _Engines, info: VideoInfo, box: Box, seen: float = 0,
     coarser: float = 0,
 ) -> list[Box]:  # fmt: skip
     """Find the boxes around people in and near a box, in a square copy of that part.
 
-    `seen` is the sum of alpha within the box in the look before [pixels of the frame],
-    and `coarser` the scale of the copy in that look, relative to the frame.
+    `seen` is the sum of alpha within the box in the previous pass, in pixels of the
+    frame, and `coarser` the scale of the copy in that pass, relative to the frame.
     """
     sides = box[2] - box[0], box[3] - box[1]
     whole = max(sides) + 2 * max(24, round(_AROUND * sides[1]))
     scale = min(1.0, _CLOSE_SIDE / whole)
     if scale < _CLOSER * coarser:
         return [box]
-    frame = _small(glance, info, scale * max(info.width, info.height))
+    frame = _small(candidate, info, scale * max(info.width, info.height))
     scale = frame.pixels.shape[1] / info.width
     x, y = (
         round((box[axis] + box[axis + 2]) * scale - _CLOSE_SIDE) // 2 for axis in (0, 1)
     )
     square = Window(x, y, (0, 0, 0, 0))
-    alpha = _alpha(eyes.close, crop(frame, square, (_CLOSE_SIDE, _CLOSE_SIDE)))
+    alpha = _alpha(engines.close_up, crop(frame, square, (_CLOSE_SIDE, _CLOSE_SIDE)))
     within = alpha[
         int(box[1] * scale) - y : math.ceil(box[3] * scale) - y,
         int(box[0] * scale) - x : math.ceil(box[2] * scale) - x,
@@ -445,17 +456,17 @@ def _see_close(
 
 
 def _alpha(engine: Engine, frame: Frame) -> NDArray[np.float32]:
-    """Give the alpha of a small frame, (h, w) in [0, 1]."""
+    """Return the alpha of a small frame, (h, w) in [0, 1]."""
     engine.prepare(frame.pixels.shape, 1.0)
     (matted,), _ = engine.step([frame], None)
     alpha = matted.pixels("alpha", False)[..., 0]
     return alpha.astype(np.float32) / np.float32(255)
 
 
-def _small(glance: Glance, info: VideoInfo, side: float) -> Frame:
+def _small(candidate: LazyFrame, info: VideoInfo, side: float) -> Frame:
     scale = min(1.0, side / max(info.width, info.height))
     size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
-    (frame,) = displayed([glance.look(size)], info.colour)
+    (frame,) = displayed([candidate.convert(size)], info.colour)
     return replace(frame, original=None)
 
 

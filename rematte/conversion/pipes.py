@@ -65,7 +65,7 @@ def is_open(word: object) -> bool:
 
 
 def called(word: object) -> str:
-    """Give the name of a file for messages."""
+    """Return the name of a file for messages."""
     if isinstance(word, str | Path):
         return str(word)
     name = getattr(word, "name", "")
@@ -220,7 +220,7 @@ def _in_place(
 
 
 def _choose_format(piped: Piped, word: File) -> str:
-    """Give the format for a pipe as a suffix: that of its name, or Matroska."""
+    """Return the format for a pipe as a suffix: that of its name, or Matroska."""
     suffix = Path(called(word)).suffix.lower()
     if suffix[1:] in FORMATS:
         return suffix

@@ -17,7 +17,7 @@ Progress = Callable[[int, int | None], object]
 
 @dataclass
 class Report:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
         frames: How many frames came in, and went into every output.
@@ -26,8 +26,8 @@ class Report:
         downsample_ratio: The ratio that the network used.
         engine: The engine that ran the network, and why.
         setup: Time spent on choosing and building the engine [s].
-        looking: Time spent on finding where the network is to look [s].
-        regions: Where the network looked, from which time on, and why; empty if it
+        looking: Time spent on finding where the network is to run [s].
+        regions: Where the network ran, from which time on, and why; empty if it
             saw whole frames. See `rematte.matting.region.Region`.
         seconds: Wall time of the whole conversion.
         shares: Each stage's share of the work: decoding, the network, compositing and

@@ -58,7 +58,7 @@ class Span:
 
 @dataclass
 class Trace:
-    """What a span records for its neighbours and for joining.
+    """The record that a span keeps for its neighbours and for joining.
 
     Attributes:
         memory: The network's memory, before the span and later after it.
@@ -142,7 +142,7 @@ def notes_of(writers: Sequence[Writer]) -> list[str]:
 
 
 def smaller(one: int | None, other: int | None) -> int | None:
-    """Give the smaller of two numbers, either of which may be None."""
+    """Return the smaller of two numbers, either of which may be None."""
     return one or other if one is None or other is None else min(one, other)
 
 

@@ -33,7 +33,7 @@ _WORTH = 0.75  # windows must save a quarter of the frame's pixels
 
 @dataclass(frozen=True)
 class Moment:
-    """What was seen at one moment.
+    """The people found at one moment.
 
     Attributes:
         time: The moment's time [s].
@@ -83,7 +83,7 @@ def lay_windows(
     frame: tuple[int, int],
     whole_ratio: float,
 ) -> tuple[list[Region], str]:
-    """Choose where the network looks during a shot, which starts at the first moment.
+    """Choose where the network runs during a shot, which starts at the first moment.
 
     `frame` is the size of frames [pixels], and `whole_ratio` the size of the coarse
     pass for whole frames, in (0, 1].
@@ -131,7 +131,7 @@ def fills(box: Box, frame: tuple[int, int], whole_ratio: float) -> bool:
 
 
 def _larger(frame: tuple[int, int], whole_ratio: float) -> float:
-    """How much larger the copy of a whole frame is than usual."""
+    """Return how much larger the copy of a whole frame is than usual."""
     return round(whole_ratio * max(frame)) / _LONG_SIDE
 
 
@@ -142,7 +142,7 @@ def _is_finer(size: "_Size", whole_ratio: float) -> bool:
 def _follow(
     moments: Sequence[Moment], frame: tuple[int, int], beside: float
 ) -> tuple[list[Fraction], list[list[Box]], list[bool]]:
-    """Give the boxes that hold people in spans of time.
+    """Return the boxes that hold people in spans of time.
 
     Between two moments people are assumed to walk at constant speed, give or take a
     share of the distance.
@@ -208,13 +208,13 @@ def _alike(one: Box, other: Box) -> bool:
 
 
 def _way(one: Box, other: Box) -> int:
-    """How far a box moves [pixels], or 0 if that is little for its size."""
+    """Return how far a box moves [pixels], or 0 if that is little for its size."""
     way = max(abs(a - b) for a, b in zip(one, other, strict=True))
     return way if way > 0.5 * (one[2] - one[0]) else 0
 
 
 def _on_the_way(one: Box, other: Box, part: int, parts: int) -> Box:
-    """Give the box that holds someone during a part of the way between two boxes."""
+    """Return the box that holds someone during a part of the way between two boxes."""
     if parts == 1:
         return union(one, other)
     slack = round(_SLACK * _way(one, other))
@@ -292,7 +292,7 @@ def _place(
     size: _Size,
     frame: tuple[int, int],
 ) -> Iterator[Region]:
-    """Give the regions of a shot; a window stays while its people are within it."""
+    """Yield the regions of a shot; a window stays while its people are within it."""
     corners: list[tuple[int, int]] = []
     before: tuple[Window, ...] | None = None
     for time, boxes, nobody in zip(times, groups, empty, strict=True):

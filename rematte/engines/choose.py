@@ -139,7 +139,7 @@ def choose_engine(
 def share_models(
     model: Any, engine: str, device: _Device, dtype: _Dtype, keep: int = 0
 ) -> Any:
-    """Give a model in a form whose engines share what they compile.
+    """Return a model in a form whose engines share what they compile.
 
     Args:
         model: A `Graph`, or anything called like `MattingNetwork`.
@@ -166,7 +166,7 @@ def share_models(
 
 
 def runs_whole(model: Any, engine: str, device: _Device, dtype: _Dtype) -> bool:
-    """Say whether `choose_engine` would call a model as a whole, in chunks.
+    """Whether `choose_engine` would call a model as a whole, in chunks.
 
     Raises:
         ValueError: If the engine does not fit the model, the device or the precision.
@@ -237,7 +237,7 @@ def _make_torch(
 
 
 def describe_engine(engine: Engine) -> str:
-    """Give an engine's name, and in brackets the reason for it, if there is one."""
+    """Return an engine's name, and in brackets the reason for it, if there is one."""
     return f"{engine.name} ({engine.reason})" if engine.reason else engine.name
 
 

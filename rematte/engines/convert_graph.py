@@ -33,7 +33,7 @@ class _Cuttable(nn.Module):
     def forward(
         self, picture: Tensor, r1: Tensor, r2: Tensor, r3: Tensor, r4: Tensor
     ) -> tuple[Tensor, ...]:
-        """Give the outputs that `OUTPUTS` names, and the new states."""
+        """Return the outputs that `OUTPUTS` names, and the new states."""
         features = self.coarse.encoder(picture)
         hidden, *states = self.coarse.decoder(picture, *features, r1, r2, r3, r4)
         head = self.coarse.head
@@ -43,7 +43,7 @@ class _Cuttable(nn.Module):
 
 
 def as_graph(network: MattingNetwork, digest: str | None = None) -> Graph:
-    """Give the graph of a network: a bundled one, a cached one, or a new one.
+    """Return the graph of a network: a bundled one, a cached one, or a new one.
 
     Args:
         network: On the CPU, in float32.

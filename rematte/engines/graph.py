@@ -61,7 +61,7 @@ BUNDLED = ALL_BUNDLED[0]
 
 
 def cached_graph(digest: str) -> Graph:
-    """Give the graph of some weights in the cache, where it may not exist yet.
+    """Return the graph of some weights in the cache, where it may not exist yet.
 
     Args:
         digest: Identifies the weights.

@@ -102,7 +102,7 @@ class CompiledGraph:
             )
 
     def at(self, size: tuple[int, int], refined: bool, mixed: bool) -> "_Size":
-        """Give the models for a size, compiled at its first use.
+        """Return the models for a size, compiled at its first use.
 
         Args:
             size: Height and width of the coarse pass [pixels].

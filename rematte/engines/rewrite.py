@@ -23,12 +23,12 @@ def rewrite(model: Any) -> None:
 
 
 def channels(output: Any) -> int:
-    """Give the number of channels of an output (1, C, h, w)."""
+    """Return the number of channels of an output (1, C, h, w)."""
     return int(output.get_partial_shape()[1].get_length())
 
 
 def joined(output: Any) -> list[Any]:
-    """Give the parts of an output that concatenates channels, else the output alone."""
+    """Return the parts of a concatenation of channels, or any other output alone."""
     node = output.get_node()
     if node.get_type_name() != "Concat":
         return [output]

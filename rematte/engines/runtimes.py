@@ -40,7 +40,7 @@ def import_openvino() -> Any:
 
 
 def openvino_core() -> Any:
-    """Give the process's only core of OpenVINO.
+    """Return the process's only core of OpenVINO.
 
     On Linux every core gives its thread a stack for signals, which it unmaps when it is
     deleted. If two cores are deleted in the order in which they were made, the second
@@ -121,7 +121,7 @@ def keep_home_clean() -> None:
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Give the versions of those packages that are installed."""
+    """Return the versions of those packages that are installed."""
     found = {}
     for name in names:
         try:
@@ -132,7 +132,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def processor() -> str:
-    """Give the processor's name, if the system knows it."""
+    """Return the processor's name, if the system knows it."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:

@@ -129,7 +129,7 @@ class TensorMatted(Matted):
         return [to_pixels(self.pha[:, ::every, ::every], False)]
 
     def _uploaded(self, plate: Plate, wide: bool) -> Tensor:
-        """Give a background as a tensor beside the matte; each is made once."""
+        """Return a background as a tensor beside the matte; each is made once."""
         key: Any = wide, self.fgr.device, self.fgr.dtype
         if key not in plate.made:
             pixels = plate.pixels(wide)

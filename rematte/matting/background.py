@@ -82,9 +82,9 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
 def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
     """Blur the background of a frame without smearing the person into it.
 
-    Colours are weighted by how surely they are the room's, blurred, and divided by the
-    blurred weights. Only pixels of nearly zero alpha count, and those at the person's
-    edge hardly do, since they still have some of the person's colours.
+    Colours are weighted by their certainty of being background, blurred, and divided by
+    the blurred weights. Only pixels of nearly zero alpha count, and those at the
+    person's edge hardly do, since they still have some of the person's colours.
 
     Args:
         matted: The frame.
@@ -122,7 +122,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
 
 
 def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
-    """Give 1 where weights are full and a margin away from lower ones, else less.
+    """Return 1 where weights are full and a margin away from lower ones, else less.
 
     Args:
         weight: (h, w, 1), 16 bits.
@@ -180,7 +180,7 @@ class VideoBackground:
         self._plate: Plate | None = None
 
     def __call__(self, matted: Matted) -> Plate:
-        """Give the picture that is shown at the frame's time."""
+        """Return the picture that is shown at the frame's time."""
         if self._origin is None:
             self._origin = matted.frame.time
         time = matted.frame.time - self._origin
@@ -237,7 +237,7 @@ class ImageBackground:
         self._plate: Plate | None = None
 
     def __call__(self, matted: Matted) -> Plate:
-        """Give the image at the frame's size."""
+        """Return the image at the frame's size."""
         if self._plate is None or self._plate.size != matted.size:
             self._plate = Plate(fit_picture(self._pixels, matted.size, self._fit))
         return self._plate
@@ -326,8 +326,8 @@ class Renderer:
     """Renders the pixels of one kind of output from mattes.
 
     Args:
-        kind: "alpha", "foreground", "plate" (the room, transparent where the person
-            is), or anything else for the person over `background`.
+        kind: "alpha", "foreground", "plate" (the background, transparent at the
+            person), or anything else for the person over `background`.
         wide: Whether pixels have 16 bits.
         background: The background of a composite; without one, or if it gives None,
             the result is the cut-out, straight RGBA.
@@ -355,7 +355,7 @@ class Renderer:
         self._outline = _plain(outline, colour)
 
     def __call__(self, matted: Matted) -> Pixels:
-        """Give (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
+        """Return (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
         finish = self._finish
         if self._hole:
             return self._room(matted)
@@ -372,7 +372,7 @@ class Renderer:
         return pixels
 
     def _room(self, matted: Matted) -> Pixels:
-        """Give the source's colours with 1 minus the person's alpha, (H, W, 4)."""
+        """Return the source's colours with 1 minus the person's alpha, (H, W, 4)."""
         finish, frame = self._finish, matted.frame
         person = finish.alpha(matted)
         seen: Pixels = np.full((1, 1, 1), 65535, np.uint16)
@@ -385,7 +385,7 @@ class Renderer:
         return hide(with_depth(pixels, self._wide))
 
     def _plate_of(self, matted: Matted) -> Plate | None:
-        """Give the background of a composite."""
+        """Return the background of a composite."""
         return None if self._background is None else self._background(matted)
 
     def _made(self, matted: Matted) -> Pixels:

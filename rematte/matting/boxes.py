@@ -68,12 +68,12 @@ def contains(outer: Box, inner: Box) -> bool:
 
 
 def area(box: Box) -> int:
-    """Give the area of a box [pixels]."""
+    """Return the area of a box [pixels]."""
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def union(one: Box, *others: Box) -> Box:
-    """Give the smallest box that holds some boxes."""
+    """Return the smallest box that holds some boxes."""
     lefts, tops, rights, bottoms = zip(one, *others, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
 
@@ -109,7 +109,7 @@ def pad(box: Box, frame: tuple[int, int]) -> Box:
 def centre(
     box: Box, size: tuple[int, int], step: int, frame: tuple[int, int]
 ) -> tuple[int, int]:
-    """Give the left and top edge of a window around a box, on a grid of cells.
+    """Return the left and top edge of a window around a box, on a grid of cells.
 
     Args:
         box: What the window must show; smaller than it by a cell or more.

@@ -20,8 +20,8 @@ class Finish:
     By default it changes nothing. Results for a frame are shared by all outputs.
 
     Args:
-        clean: Whether the room's colours are removed from edges; else edges keep the
-            network's colours.
+        clean: Whether the background's colours are removed from edges; otherwise edges
+            keep the network's colours.
         black_point: Alpha up to this becomes 0.
         white_point: Alpha from this on becomes 1.
         grow: How far edges are moved outward, or inward if it is negative [pixels].
@@ -67,7 +67,7 @@ class Finish:
         self.timed = any(masks.timed for masks in (include, exclude) if masks)
 
     def alpha(self, matted: Matted) -> Pixels:
-        """Give the alpha of a frame as outputs show it, (H, W, 1), 16 bits.
+        """Return the alpha of a frame as outputs show it, (H, W, 1), 16 bits.
 
         It includes the outline; `inner` does not.
         """
@@ -79,7 +79,7 @@ class Finish:
         return alpha
 
     def inner(self, matted: Matted) -> Pixels:
-        """Give the alpha of what lies within the outline, (H, W, 1), 16 bits."""
+        """Return the alpha of what lies within the outline, (H, W, 1), 16 bits."""
         alpha = self.alpha(matted)
         inner: Pixels = matted.made["inner"] if self.outline else alpha
         return inner
@@ -116,7 +116,7 @@ class Finish:
         behind: Pixels | None = None,
         original: bool = False,
     ) -> None:
-        """Give edges clean colours, in place, if the options ask for it.
+        """Clean the colours of edges in place, if the options ask for it.
 
         Args:
             matted: The frame.
@@ -143,7 +143,7 @@ class Finish:
     def show_included(
         self, matted: Matted, pixels: Pixels, original: bool = False
     ) -> None:
-        """Give pixels within `include` the source's colours, in place.
+        """Set pixels within `include` to the source's colours, in place.
 
         Args:
             matted: The frame, whose `alpha` was called before.
@@ -165,7 +165,7 @@ class Finish:
         pixels[some, :3] = np.round(mixed).astype(pixels.dtype)
 
     def _beyond(self) -> int:
-        """How far alpha can be above 0 where the network's is 0 [pixels]."""
+        """Return how far alpha can be above 0 where the network's is 0 [pixels]."""
         return int(np.ceil(max(self._grow, 0) + self._feather))
 
     def despill(self, pixels: Pixels) -> None:
@@ -175,7 +175,7 @@ class Finish:
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:
-    """Give alpha, (H, W, 1), 16 bits, limited by the source's own alpha."""
+    """Return alpha, (H, W, 1), 16 bits, limited by the source's own alpha."""
     shaped: Pixels = np.round(alpha * 65535).astype(np.uint16)[..., None]
     own = matted.frame.alpha
     if own is not None:
@@ -184,7 +184,7 @@ def _hidden(matted: Matted, alpha: Floats) -> Pixels:
 
 
 def _network_alpha(matted: Matted) -> Pixels:
-    """Give the network's alpha, (H, W, 1), 16 bits."""
+    """Return the network's alpha, (H, W, 1), 16 bits."""
     if "network alpha" not in matted.made:
         matted.made["network alpha"] = matted.pixels("alpha", True)
     alpha: Pixels = matted.made["network alpha"]

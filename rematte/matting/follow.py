@@ -1,11 +1,11 @@
-"""Moves one window with the people, frame by frame, without looking ahead.
+"""Moves one window with the people, frame by frame, without reading ahead.
 
 The coarse pass keeps its size and the window has the frame's proportions, so a window
 needs no engine of its own and costs no more than a whole frame. The window follows the
-alpha of the last matte. The rest of the frame is divided into tiles, and the network
-looks at one of them at a time, first at those in which something has changed. While
-the whole frame is seen, the network now and then looks at a larger copy, which shows
-people far away and in which things are less often taken for people.
+alpha of the last matte. The rest of the frame is divided into tiles, which are searched
+one at a time, first those in which something has changed. While the network runs on the
+whole frame, a larger copy is sometimes searched, which shows distant people and in
+which objects are less often taken for people.
 """
 
 import math
@@ -24,14 +24,14 @@ from rematte.video.frame import Frame
 from rematte.video.scene_cuts import CHANGE, Thumbnail, difference, shrink
 
 _TILES = 4  # tiles in a row, and in a column, of the whole frame
-# Frames from one look at a tile to the next. Tiles that have changed are looked at
+# Frames from one search of a tile to the next. Tiles that have changed are searched
 # sooner: in a share of the frames on average, and in up to `_AT_ONCE` in a row.
 _EVERY, _OFTEN, _AT_ONCE = 2, 0.75, 6
 _LEAST_CHANGED = 2  # cells of the small copy that must change
 # Frames for which a smaller window must suffice before it is used. The number doubles
 # each time that a window turns out too small, up to the maximum.
 _WAIT, _MOST_WAIT = 15, 120
-_SELDOM = 4  # where whole frames are seen, one matte in so many is searched
+_SELDOM = 4  # while the network runs on whole frames, one matte in so many is searched
 # How much larger the larger copy is, and how many frames there are between two.
 _LARGER, _AGAIN = 1.5, 64
 # How much larger than necessary a new window is, and one that replaces a too small one.
@@ -42,13 +42,13 @@ _AHEAD = 2  # frames for which people's last movement is extrapolated
 
 @dataclass
 class _Tile:
-    """A part of the frame that the network looks at now and then.
+    """A part of the frame that is searched periodically.
 
     Attributes:
         window: Where the tile is.
-        picture: The small copy of the frame at the last look.
+        picture: The small copy of the frame at the last search.
         count: The number of that frame.
-        state: The network's recurrent state after the last look.
+        state: The network's recurrent state after the last search.
         boxes: The boxes around people who were found there.
     """
 
@@ -66,26 +66,26 @@ class Follower:
     and if a window would not save a quarter of the pixels.
 
     Args:
-        eye: The engine that looks at the tiles; nothing else may use it meanwhile.
+        detector: The engine of the searches; nothing else may use it meanwhile.
         ratio: Size of the coarse pass for whole frames; see `choose_ratio`. With a
             ratio of 1 there are no windows.
     """
 
-    def __init__(self, eye: Engine, ratio: float | str | None = None) -> None:
-        self._eye, self._given = eye, ratio
+    def __init__(self, detector: Engine, ratio: float | str | None = None) -> None:
+        self._detector, self._given = detector, ratio
         self._shape: tuple[int, ...] = ()
         self._region = self._used = WHOLE
         self._people: Box | None = None
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
-        """Give the region of the next frame or, if a time is given, of the last one."""
+        """Return the region of the next frame or, with a time, of the last one."""
         if time is not None:
             return self._used
         if frame.pixels.shape != self._shape:
             self._start(frame)
         self._now = shrink(frame.pixels)
         if difference(self._before, self._now) > CHANGE:
-            self._look_everywhere()
+            self._use_whole_frame()
             self._due = self._count
         return self._region
 
@@ -96,18 +96,18 @@ class Follower:
         self._frame, self._all = (width, height), (0, 0, width, height)
         self._ratio = choose_ratio(width, height, self._given)
         self._coarse = int(height * self._ratio), int(width * self._ratio)
-        # The eye sees tiles that overlap, so that people at their edges are seen.
+        # Tiles overlap, so that people at their edges are found.
         rows, columns = (CELL * math.ceil(n / _TILES / CELL + 1) for n in self._coarse)
         self._tile = math.ceil(rows / self._ratio), math.ceil(columns / self._ratio)
         self._can = self._ratio < 1 and min(self._coarse) >= 3 * CELL
         self._before = self._now = self._known = shrink(frame.pixels)
         self._count, self._due, self._credit, self._used = 0, 0, 0.0, WHOLE
-        self._look_everywhere()
+        self._use_whole_frame()
         if self._can:
-            self._eye.prepare(self._shape, min(1.0, _LARGER * self._ratio))
-            self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
+            self._detector.prepare(self._shape, min(1.0, _LARGER * self._ratio))
+            self._detector.prepare((*self._tile, self._shape[2]), self._ratio)
 
-    def _look_everywhere(self) -> None:
+    def _use_whole_frame(self) -> None:
         """Return to the whole frame."""
         self._region, self._step = WHOLE, CELL / self._ratio
         self._wait, self._people = _WAIT, None
@@ -116,7 +116,7 @@ class Follower:
     def _settle(self) -> None:
         """Reset the history and the tiles, after the region has changed."""
         self._since, self._recent = self._count, list[tuple[int, Box | None]]()
-        self._looked, self._tiles = self._count, list[_Tile]()
+        self._searched, self._tiles = self._count, list[_Tile]()
         if not self._region.windows:
             return
         height, width = self._tile
@@ -136,14 +136,14 @@ class Follower:
         if not self._can or (not self._region.windows and self._count % _SELDOM):
             return
         if matted.region.windows:
-            # There people are large enough for half of the pixels.
+            # There people are large enough to be found at half of the resolution.
             (window,) = matted.region.windows
             boxes = self._boxes(matted, matted.region.ratio / 2, window)
         else:
             boxes = self._boxes(matted, self._ratio)
-            boxes = self._look_closer(matted.frame, boxes) or boxes
+            boxes = self._search_larger_copy(matted.frame, boxes) or boxes
         if self._region.windows:
-            self._look_around(matted.frame)
+            self._search_tile(matted.frame)
             (window,) = self._region.windows
             boxes += [
                 box
@@ -179,8 +179,8 @@ class Follower:
             )
         ]  # fmt: skip
 
-    def _look_closer(self, frame: Frame, boxes: list[Box]) -> list[Box]:
-        """Find the boxes around people in a larger copy, if it is time to.
+    def _search_larger_copy(self, frame: Frame, boxes: list[Box]) -> list[Box]:
+        """Find the boxes around people in a larger copy, if a search is due.
 
         That is never the case while somebody fills the frame and no window would help.
 
@@ -193,16 +193,16 @@ class Follower:
             return []
         self._due = self._count + _AGAIN
         ratio = min(1.0, _LARGER * self._ratio)
-        self._eye.prepare(self._shape, ratio)
-        (matted,), _ = self._eye.step([frame], None)
-        self._eye.prepare((*self._tile, self._shape[2]), self._ratio)
+        self._detector.prepare(self._shape, ratio)
+        (matted,), _ = self._detector.step([frame], None)
+        self._detector.prepare((*self._tile, self._shape[2]), self._ratio)
         found = self._boxes(matted, ratio)
-        if found:  # they need not be seen for some time first, as with mattes
+        if found:  # use them at once, without the wait for several mattes
             self._recent, self._since = [], self._count - self._wait
         return found
 
-    def _look_around(self, frame: Frame) -> None:
-        """Look at one tile of the frame, if it is time to."""
+    def _search_tile(self, frame: Frame) -> None:
+        """Search one tile of the frame, if a search is due."""
         self._credit = min(_AT_ONCE, self._credit + _OFTEN)
         (window,) = self._region.windows
         outside = [
@@ -210,13 +210,13 @@ class Follower:
         ]
         changed = [tile for tile in outside if self._changed(tile, window.keep)]
         if self._credit < 1 or not changed:
-            changed = outside if self._count - self._looked >= _EVERY else []
+            changed = outside if self._count - self._searched >= _EVERY else []
         if not changed:
             return
         tile = min(changed, key=lambda tile: tile.count)
         part = crop(frame, tile.window, self._tile)
-        (matted,), tile.state = self._eye.step([part], tile.state)
-        # If nothing has changed since the network saw the whole frame, that matte
+        (matted,), tile.state = self._detector.step([part], tile.state)
+        # If nothing has changed since the network ran on the whole frame, that matte
         # is right, and a person in the tile is a mistake.
         new = np.abs(self._now - self._known) > CHANGE
         # People within the window are followed by its mattes, which are newer.
@@ -225,7 +225,7 @@ class Follower:
             for box in self._boxes(matted, self._ratio, tile.window)
             if self._part(new, box).any() and not contains(window.keep, box)
         ]
-        tile.picture, tile.count, self._looked = self._now, self._count, self._count
+        tile.picture, tile.count, self._searched = self._now, self._count, self._count
         self._credit -= 1
 
     def _changed(self, tile: _Tile, inside: Box) -> bool:
@@ -235,7 +235,7 @@ class Follower:
         return int(self._part(changed, tile.window.keep).sum()) >= _LEAST_CHANGED
 
     def _part(self, cells: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
-        """Give the cells of a small copy that a box covers."""
+        """Return the cells of a small copy that a box covers."""
         down, across = cells.shape[0] / self._frame[1], cells.shape[1] / self._frame[0]
         return cells[
             int(box[1] * down) : math.ceil(box[3] * down),
@@ -247,7 +247,7 @@ class Follower:
 
         Args:
             people: The box around all people; None if there are none.
-            time: When they were seen [s].
+            time: When they were found [s].
         """
         box = None if people is None else pad(self._lead(people), self._frame)
         self._people = people
@@ -259,21 +259,21 @@ class Follower:
             if not contains(window.keep, box):
                 if self._needed(box) > self._step:
                     self._wait = min(2 * self._wait, _MOST_WAIT)
-                    self._look_in(box, self._needed(box) * _MORE_ROOM, time)
+                    self._use_window(box, self._needed(box) * _MORE_ROOM, time)
                 else:
-                    self._look_in(box, self._step, time)
+                    self._use_window(box, self._step, time)
                 return
         if self._count - self._since < self._wait:
             return
         boxes = [each for _, each in self._recent if each is not None]
         if not boxes:
             if self._region.windows:
-                self._look_everywhere()
+                self._use_whole_frame()
             return
         box = union(*boxes)
         step = self._needed(box) * _ROOM
         if step**2 <= _WORTH * self._step**2:
-            self._look_in(box, step, time)
+            self._use_window(box, step, time)
 
     def _lead(self, people: Box) -> Box:
         """Enlarge the box around people by their movement in the next frames."""
@@ -288,7 +288,7 @@ class Follower:
         return left - ways[0], top - ways[1], right + ways[2], bottom + ways[3]
 
     def _needed(self, box: Box) -> int:
-        """Give the side of a cell of the smallest window that holds a box [pixels]."""
+        """Return the cell side of the smallest window that holds a box [pixels]."""
         # One cell is spare, since windows are placed on a grid of cells.
         rows, columns = (n // CELL - 1 for n in self._coarse)
         width, height = box[2] - box[0], box[3] - box[1]
@@ -299,8 +299,8 @@ class Follower:
         """Whether a window with cells of this side [pixels] saves enough."""
         return step**2 <= _WORTH * (CELL / self._ratio) ** 2
 
-    def _look_in(self, box: Box, step: float, time: Fraction) -> None:
-        """Look in a window around a box, or everywhere if it would save too little.
+    def _use_window(self, box: Box, step: float, time: Fraction) -> None:
+        """Use a window around a box, or the whole frame if that saves too little.
 
         Args:
             box: What the window must hold.
@@ -310,7 +310,7 @@ class Follower:
         step = math.ceil(step)
         if not self._saves(step):
             wait = self._wait
-            self._look_everywhere()
+            self._use_whole_frame()
             self._wait = wait
             return
         height, width = (math.ceil(n * step / CELL) for n in self._coarse)

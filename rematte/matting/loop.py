@@ -22,7 +22,7 @@ from rematte.matting.region import WHOLE, Region, crop, move_states
 from rematte.matting.warmup import Ahead, choose_warmup, warm
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
-from rematte.video.scene_cuts import LOOK, Cuts, same_scene
+from rematte.video.scene_cuts import SPAN, Cuts, same_scene
 
 if TYPE_CHECKING:
     import torch
@@ -69,14 +69,14 @@ class Memory:
 
 
 class Guide(Protocol):
-    """Decides where the network looks in each frame.
+    """Decides where the network runs in each frame.
 
     `region.Regions` is a plan for a whole video; `follow.Follower` decides frame by
     frame.
     """
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
-        """Give the region of the next frame, or the one that was used at a time [s]."""
+        """Return the region of the next frame, or the one used at a time [s]."""
 
     def learn(self, matted: Matted) -> None:
         """Use a matte to decide on later frames; called for each, in order of time."""
@@ -118,7 +118,7 @@ class _Chunk:
     """Frames of one size, region and scene.
 
     Attributes:
-        region: Where the network looks in them.
+        region: Where the network runs in them.
         cut: Whether a new scene begins with the first one.
         frames: At least one.
     """
@@ -177,7 +177,7 @@ def run(
         frames: In order of time.
         downsample_ratio: See `choose_ratio`; regions have their own.
         memory: The state to start from; after the last frame it holds the state there.
-        regions: Where the network looks; None for whole frames.
+        regions: Where the network runs; None for whole frames.
         warmup: How many frames the network sees backwards before the first one of a
             scene; "auto" chooses.
         cuts: Whether to mark cuts in the mattes without `warmup` too.
@@ -211,9 +211,9 @@ def run(
 def _lead(
     chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Guide | None
 ) -> list[Frame]:
-    """Give the frames for warm-up: the chunk's, and those that follow in its scene."""
+    """Return the frames for warm-up: the chunk's, and the next ones in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
-    seen = max(count, LOOK + 1)
+    seen = max(count, SPAN + 1)
     frames = [*chunk.frames[:seen], *ahead.peek(seen - len(chunk.frames))]
     frames = frames[: min(count, same_scene(frames))]
     if regions is None:
@@ -227,7 +227,7 @@ class _States:
     Args:
         engine: From `choose_engine`.
         memory: The state to start from; `remember` writes into it.
-        regions: Where the network looks; None for whole frames.
+        regions: Where the network runs; None for whole frames.
         ratio: See `choose_ratio`.
     """
 
@@ -253,7 +253,7 @@ class _States:
         """Make the states fit the next frame's region.
 
         Args:
-            region: Where the network looks in it.
+            region: Where the network runs in it.
             frame: The frame.
             restart: Whether to reset the states.
         """

@@ -39,7 +39,7 @@ class Masks:
         ]
 
     def at(self, frame: Frame) -> NDArray[np.float32] | None:
-        """Give the mask of a frame, (H, W) in [0, 1]; None if no mask applies then."""
+        """Return the mask of a frame, (H, W) in [0, 1]; None if none applies then."""
         height, width = frame.pixels.shape[:2]
         found = [
             self._draw(spec, frame.time, height, width)
@@ -103,7 +103,7 @@ class _MaskFile:
         return self._following is not None
 
     def at(self, time: Fraction, height: int, width: int) -> NDArray[np.float32]:
-        """Give the mask at a time of the source [s], (height, width) in [0, 1]."""
+        """Return the mask at a time of the source [s], (height, width) in [0, 1]."""
         while self._following and time >= self._following.time - self._first:
             self._now, self._made = self._following, None
             self._following = next(self._frames, None)
@@ -114,7 +114,7 @@ class _MaskFile:
 
 
 def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
-    """Give the mean of a picture's colours times alpha, (height, width) in [0, 1]."""
+    """Return the mean of a picture's colours times alpha, (height, width) in [0, 1]."""
     pixels = with_depth(frame.pixels, True)
     gray: Pixels = pixels.mean(2, keepdims=True, dtype=np.float32).astype(np.uint16)
     light: NDArray[np.float32] = resize(gray, width, height)[..., 0].astype(np.float32)

@@ -15,7 +15,7 @@ from rematte.video.sheet import encode_picture
 
 
 def hide(pixels: Pixels) -> Pixels:
-    """Set RGB to 0 where alpha is 0: the room stays private and files stay small."""
+    """Set RGB to 0 where alpha is 0: hides the background and keeps files small."""
     pixels[..., :3] *= pixels[..., 3:] > 0
     return pixels
 
@@ -41,13 +41,13 @@ class Plate:
         return self._given.shape[0], self._given.shape[1]
 
     def pixels(self, wide: bool) -> Pixels:
-        """Give the picture with 8 or 16 bits; each is made once."""
+        """Return the picture with 8 or 16 bits; each is made once."""
         if wide not in self._pixels:
             self._pixels[wide] = with_depth(self._given, wide)
         return self._pixels[wide]
 
     def cut(self, window: Window, size: tuple[int, int], wide: bool) -> "Plate":
-        """Give the part of the picture that lies behind a window."""
+        """Return the part of the picture that lies behind a window."""
         if self.size == (1, 1):
             return self
         return Plate(cut(self.pixels(wide), window, size))
@@ -89,7 +89,7 @@ class Matted:
     Attributes:
         frame: The frame as it was read.
         cut: Whether a new scene begins with the frame.
-        region: Where the network looked in it.
+        region: Where the network ran in it.
         form: The type of the arrays that are made; None for RGB with the depth of the
             frame's pixels.
     """

@@ -16,7 +16,7 @@ _SHADES = 6  # levels of each colour channel in histograms
 
 
 def small_size(width: int, height: int) -> tuple[int, int]:
-    """Give the width and height of the small copy of a frame [pixels]."""
+    """Return the width and height of the small copy of a frame [pixels]."""
     scale = min(1.0, _SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -67,7 +67,7 @@ def spread(labels: Labels, reach: int) -> Labels:
 
 
 def centres(labels: Labels) -> dict[int, NDArray[np.float64]]:
-    """Give the centre of each part, as row and column, by number."""
+    """Return the centre of each part, as row and column, by number."""
     return {
         int(number): np.argwhere(labels == number).mean(0)
         for number in np.unique(labels[labels > 0])
@@ -88,19 +88,19 @@ def unpack_labels(packed: list[Any]) -> Labels:
 
 
 def find_shades(pixels: Pixels) -> Labels:
-    """Give the index of each pixel's shade in a histogram, (h, w)."""
+    """Return the index of each pixel's shade in a histogram, (h, w)."""
     steps = pixels.astype(np.int32) * _SHADES // 256
     return (steps[..., 0] * _SHADES + steps[..., 1]) * _SHADES + steps[..., 2]
 
 
 def histogram(shades: Labels) -> NDArray[np.float64]:
-    """Give the share of each shade among some pixels."""
+    """Return the share of each shade among some pixels."""
     counts = np.bincount(shades, minlength=_SHADES**3).astype(np.float64)
     return counts / max(1, shades.size)
 
 
 def likeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Give the overlap of two histograms, in [0, 1]."""
+    """Return the overlap of two histograms, in [0, 1]."""
     return float(np.minimum(one, other).sum())
 
 

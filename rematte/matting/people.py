@@ -42,7 +42,7 @@ _SURE = 0.1  # by how much likeness, in [0, 1], must differ to decide
 
 @dataclass
 class _Person:
-    """A person's looks, as learned while they touch nobody.
+    """A person's appearance, as learned while they touch nobody.
 
     Attributes:
         colours: Histogram of their shades; its sum is 1.
@@ -95,7 +95,7 @@ class People:
         self.forget()
 
     def alphas(self, matted: Matted) -> dict[int, Image]:
-        """Give the alpha of each person in the next frame.
+        """Return the alpha of each person in the next frame.
 
         Args:
             matted: The frame; each must be given once, in order of time.
@@ -140,16 +140,16 @@ class People:
 
     @property
     def numbers(self) -> list[int]:
-        """Give the numbers of all who were seen."""
+        """Return the numbers of all who were seen."""
         return [*self._people]
 
     def colours(self, number: int) -> NDArray[np.float64]:
-        """Give the histogram of a person's shades; its sum is 1."""
+        """Return the histogram of a person's shades; its sum is 1."""
         return self._people[number].colours
 
     @staticmethod
     def points(labels: Labels, size: tuple[int, int]) -> dict[int, tuple[int, int]]:
-        """Give a point on each person, nearest to their centre, by number.
+        """Return a point on each person, nearest to their centre, by number.
 
         Args:
             labels: The result of `look`.
@@ -250,7 +250,7 @@ class People:
         shades: Labels,
         time: Fraction,
     ) -> None:
-        """Give small new parts, such as a hand, to the people beside them.
+        """Assign small new parts, such as a hand, to the people beside them.
 
         A part that has grown large becomes a new person if it looks unlike its owner,
         or stands beside the owner's largest part, with which it came as one.
@@ -439,7 +439,7 @@ class People:
         self._groups = [group for group in self._groups if len(group) > 1]
 
     def _learn(self, labels: Labels, shades: Labels, small: Pixels) -> None:
-        """Update the looks of people who touch nobody."""
+        """Update the appearance of people who touch nobody."""
         hidden = set[int]().union(*self._groups)
         for number, person in self._people.items():
             inside = labels == number
@@ -456,7 +456,7 @@ class People:
 
 
 def _owners(before: Labels) -> set[int]:
-    """Give the people who covered a tenth of a part, or `_LEAST` pixels of it."""
+    """Return the people who covered a tenth of a part, or `_LEAST` pixels of it."""
     numbers, counts = np.unique(before[before > 0], return_counts=True)
     enough = max(1.0, min(_LEAST, 0.1 * before.size))
     return {int(n) for n, c in zip(numbers, counts, strict=True) if c >= enough}
@@ -470,7 +470,7 @@ def _body_of(limb: NDArray[np.bool_], parts: Labels) -> NDArray[np.bool_] | None
 
 
 def mask_of(labels: Labels, number: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Give a mask of a person at the size of the frame, (H, W) in [0, 1].
+    """Return a mask of a person at the size of the frame, (H, W) in [0, 1].
 
     Args:
         labels: From `People.follow`.

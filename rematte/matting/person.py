@@ -43,7 +43,7 @@ class Person:
         self._colours: NDArray[np.float64] | None = None
 
     def alpha(self, matted: Matted) -> Image:
-        """Give the chosen alpha in the next frame, (H, W), like `Matted.alpha`.
+        """Return the chosen alpha in the next frame, (H, W), like `Matted.alpha`.
 
         Args:
             matted: The frame; each must be given once, in order of time.
@@ -104,7 +104,7 @@ class Person:
         self._colours = self._people.colours(number)
 
     def report(self) -> list[str]:
-        """Give the notes, each once, and one more if the person never came."""
+        """Return the notes, each once, and one more if the person never came."""
         notes = list(dict.fromkeys([*self.notes, *self._people.unsettled()]))
         if self._seen and not self._found:
             result = "everybody" if self.who.left_out else "nobody"
@@ -164,7 +164,7 @@ class Person:
         return labels
 
     def mask(self, matted: Matted, alpha: Pixels) -> NDArray[np.float32] | None:
-        """Give a mask of those who are cut out, (H, W) in [0, 1]; None if all are.
+        """Return a mask of those who are cut out, (H, W) in [0, 1]; None if all are.
 
         Args:
             matted: The frame; each must be given once, in order of time.

@@ -46,7 +46,7 @@ class Region:
 
     Attributes:
         since: When it starts [s].
-        windows: Where the network looks; empty for the whole frame.
+        windows: Where the network runs; empty for the whole frame.
         size: Height and width of each window [pixels].
         ratio: Size of the coarse pass within a window, in (0, 2].
         restart: Whether the recurrent state starts empty here, as after a cut.
@@ -84,7 +84,7 @@ class Regions:
         return [region.since for region in self.regions]
 
     def at(self, frame: Frame, time: Fraction | None = None) -> Region:
-        """Give the region of a frame, or of one like it at another time [s]."""
+        """Return the region of a frame, or of one like it at another time [s]."""
         if frame.pixels.shape[:2] != self.shape:
             return WHOLE
         time = frame.time if time is None else time
@@ -94,7 +94,7 @@ class Regions:
         """Do nothing: all regions are known."""
 
     def usual(self, ratio: float) -> float:
-        """Give the ratio of the first windows.
+        """Return the ratio of the first windows.
 
         Args:
             ratio: That of whole frames, which is returned if there are no windows.
@@ -136,7 +136,7 @@ class Regions:
 
 
 def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
-    """Give the downsample ratio that leads to a coarse pass of a given size.
+    """Return the downsample ratio that leads to a coarse pass of a given size.
 
     Args:
         size: Height and width of the frame or window [pixels].

@@ -48,7 +48,7 @@ def warm(
 
 
 class Ahead:
-    """Iterates over frames, and lets the caller look at those to come.
+    """Iterates over frames, and lets the caller peek at the next ones.
 
     Args:
         frames: In order of time.
@@ -70,7 +70,7 @@ class Ahead:
         return self
 
     def __next__(self) -> tuple[Frame, bool]:
-        """Give the next frame, and whether a new scene begins with it."""
+        """Return the next frame, and whether a new scene begins with it."""
         frame = self._held.popleft() if self._held else next(self._frames)
         if self._is_past is not None and self._is_past(frame):
             self._held.appendleft(frame)  # to be looked at
@@ -91,6 +91,6 @@ class Ahead:
         self._back = cut
 
     def peek(self, count: int) -> list[Frame]:
-        """Give the next frames, or fewer at the end."""
+        """Return the next frames, or fewer at the end."""
         self._held.extend(islice(self._frames, max(0, count - len(self._held))))
         return list(islice(self._held, max(0, count)))

@@ -172,7 +172,7 @@ class MobileNetV3Encoder(nn.Module):
         return f1, f2, f3, self.deep(f3)
 
     def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the features at 1/2, 1/4 and 1/8; see `forward`."""
+        """Return the features at 1/2, 1/4 and 1/8; see `forward`."""
         x = (x - self.mean) / self.std
         taps: list[Tensor] = []
         for index, layer in enumerate(self.features):
@@ -183,7 +183,7 @@ class MobileNetV3Encoder(nn.Module):
         return taps[0], taps[1], taps[2]
 
     def deep(self, f3: Tensor) -> Tensor:
-        """Give the features at 1/16 of those at 1/8."""
+        """Return the features at 1/16 of those at 1/8."""
         for index, layer in enumerate(self.features):
             if index > 6:
                 f3 = layer(f3)
@@ -261,13 +261,13 @@ class ResNet50Encoder(nn.Module):
         return f1, f2, f3, self.deep(f3)
 
     def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the features at 1/2, 1/4 and 1/8; see `forward`."""
+        """Return the features at 1/2, 1/4 and 1/8; see `forward`."""
         f1 = F.relu(self.bn1(self.conv1(x)))
         f2 = self.layer1(F.max_pool2d(f1, 3, 2, padding=1))
         return f1, f2, self.layer2(f2)
 
     def deep(self, f3: Tensor) -> Tensor:
-        """Give the features at 1/16 of those at 1/8."""
+        """Return the features at 1/16 of those at 1/8."""
         y: Tensor = self.layer4(self.layer3(f3))
         return y
 

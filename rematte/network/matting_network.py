@@ -135,7 +135,7 @@ class ConvGRU(nn.Module):
         )
 
     def start(self, x: Tensor, state: Tensor | None) -> Tensor:
-        """Give the initial state, in the full shape (B, C, H, W) of `x`.
+        """Return the initial state, in the full shape (B, C, H, W) of `x`.
 
         Args:
             x: One frame per clip, (B, C, H, W).

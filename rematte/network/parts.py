@@ -142,7 +142,7 @@ class Coarse(nn.Module):
 
 
 def recurrent_units(network: MattingNetwork) -> list[ConvGRU]:
-    """Give the units whose states are r1 to r4."""
+    """Return the units whose states are r1 to r4."""
     decoder = network.decoder
     blocks = decoder.decode1, decoder.decode2, decoder.decode3, decoder.decode4
     return [block.gru for block in blocks]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def hook_dirs() -> list[str]:
-    """Give the folder of the hook, which PyInstaller finds by an entry point.
+    """Return the folder of the hook, which PyInstaller finds by an entry point.
 
     Source:
         PyInstaller's manual, "Understanding PyInstaller Hooks".

@@ -29,7 +29,7 @@ _PREFIX = 1 << 20
 
 
 def work_folder(output: Path) -> Path:
-    """Give the hidden folder beside an output, or above it if its folder is missing."""
+    """Return the hidden folder beside an output, or above a missing folder."""
     name = f".{shorten(output.name)}.segments"
     near, above = output.parent / name, output.parent.parent / name
     return above if above.exists() or not output.parent.is_dir() else near
@@ -73,7 +73,7 @@ def conditions(
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    """Give size, time of change and hash of the start of a file, or of a folder's."""
+    """Return size, time of change and hash of the start of a file, or of a folder's."""
     files = [path] if path.exists() else [image.file for image in find_images(path)[0]]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())

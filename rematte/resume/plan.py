@@ -47,7 +47,7 @@ class Work:
         segments: All segments.
         lead_in: How many frames early each starts; None if states are carried over.
         engine: The name of the engine.
-        regions: Where the network looks; None for whole frames.
+        regions: Where the network runs; None for whole frames.
         people: State of the chosen person's follower before each segment. It is empty
             if no person is chosen; if states are carried over, it holds only that of
             the first segment.
@@ -64,11 +64,11 @@ class Work:
     people: Sequence[dict[str, Any]] = ()
 
     def path(self, segment: Segment) -> Path:
-        """Give the folder of a segment, which exists once the segment is finished."""
+        """Return the folder of a segment, which exists once the segment is finished."""
         return self.folder / f"{segment.index:06d}"
 
     def parts(self, folder: Path) -> dict[str, Path]:
-        """Give the paths of a segment's outputs within its folder, by kind."""
+        """Return the paths of a segment's outputs within its folder, by kind."""
         return {
             kind: folder / kind / (
                 f"%06d{path.suffix or '.png'}" if is_sequence(path) else path.name
@@ -192,7 +192,7 @@ def _plan(
     segment: int | None,
     share: int,
 ) -> dict[str, Any]:
-    """Give the segments, the engine and the regions as the manifest holds them."""
+    """Return the segments, the engine and the regions as the manifest holds them."""
     with open_reader(source, options) as reader:
         info = reader.info
         times, begin, stop = frames_within(reader, options)
@@ -270,7 +270,7 @@ def notes_on_options(
 def _near_cut(
     source: Path, options: Options, times: Sequence[Fraction], start: int, reach: int
 ) -> int:
-    """Give the first frame of a scene that starts near a frame, else that frame."""
+    """Return the first frame of a scene that starts near a frame, else that frame."""
     since, until = times[start - reach], times[min(start + reach, len(times) - 1)]
     with open_reader(source, options, since, until, scene_cuts.SIZE) as reader:
         frames = [*reader]

@@ -1,8 +1,8 @@
-"""Varies clips: order of frames, motion, optics, colour, noise; then composites.
+"""Augments clips (frame order, motion, optics, colour, noise) and composites them.
 
-Layers are varied before they are composited, so that this holds exactly: composite =
-alpha F + (1 - alpha) B. JPEG alone comes after, in the composite only: the network must
-ignore its artefacts. All random numbers come from the generator that is passed in.
+Layers are augmented before they are composited, so that composite = alpha F +
+(1 - alpha) B holds exactly. Only JPEG is applied to the composite, because the network
+must ignore its artefacts. All random numbers come from the generator that is passed in.
 
 Source:
     Lin, Yang, Saleemi, Sengupta, Robust High-Resolution Video Matting with Temporal
@@ -43,7 +43,7 @@ def composite(layers: Layers) -> Tensor:
 def frame_order(rng: Generator, count: int, length: int, how: Augment) -> list[int]:
     """Draw `length` of a source's `count` frames: start, speed, direction and pauses.
 
-    At its end the source is played backwards.
+    At its end the source continues backwards.
     """
     if count == 1:
         return [0] * length
@@ -75,7 +75,7 @@ def ease(rng: Generator, frames: int) -> Floats:
 
 
 def drift(rng: Generator, low: float, high: float, progress: Floats) -> Floats:
-    """Return a value per frame that moves between two drawn from [low, high]."""
+    """Return values per frame that move between two drawn from [low, high]."""
     begin, end = rng.uniform(low, high, 2)
     return np.asarray(begin + progress * (end - begin))
 
@@ -85,8 +85,8 @@ def motion(
 ) -> Floats:
     """Draw affine matrices (T, 3, 3) from the output, of height 1, to the source.
 
-    `scale` is the least and most static enlargement. One below 1 keeps the lower edge
-    where it is, so that people cut off there do not float.
+    `scale` is the range of the static enlargement. Below 1 the lower edge stays in
+    place, so that people cut off there do not float.
     """
     size = rng.uniform(*scale)
     aspect = rng.uniform(0.9, 1.1) if how.motion else 1.0
@@ -94,7 +94,7 @@ def motion(
     if rng.random() < how.flip:
         matrix[:, 0, 0] *= -1
     matrix[:, 0, 2] = rng.uniform(-0.5, 0.5) * abs(1 - size)
-    # Those far away stand anywhere.
+    # Distant people stand anywhere.
     lower = rng.uniform(-1, 1) if size < 0.5 else 1.0
     matrix[:, 1, 2] = lower * max(0.0, (1 - size) / 2)
     if rng.random() < how.motion:
@@ -118,8 +118,8 @@ def warp(
 ) -> Tensor:  # fmt: skip
     """Sample a clip (T, C, h, w) through the affine matrices (T, 3, 3) of `motion`.
 
-    With `fit` "height" the source fills the height, with "cover" all of the result;
-    `at` is the part of what "cover" crops, from -0.5 to 0.5. Beyond the borders,
+    With `fit` "height" the source fills the height, with "cover" the whole result;
+    `at` positions the crop of "cover", from -0.5 to 0.5. Beyond the borders,
     `padding` is "zeros" or "reflection".
     """
     height, width = size
@@ -160,7 +160,7 @@ def place(
     back = motion(rng, frames, (1, 1) if still else (1, 1.5), how)
     both = motion(rng, frames, (1, 1), how)
     at = 0.0 if still else rng.uniform(-0.5, 0.5)
-    # Premultiplied, since what lies beside a person must not bleed into the edge.
+    # Premultiplied, so that colours beside a person do not bleed into the edge.
     cut = warp(torch.cat([fgr * pha, pha], 1), front @ both, size, "height", "zeros")
     colour, pha = cut.clamp(0, 1).split([3, 1], 1)
     bgr = warp(bgr, back @ both, size, "cover", "reflection", at)
@@ -168,7 +168,7 @@ def place(
 
 
 def before(front: Layers, behind: Layers) -> Layers:
-    """Put one foreground before another one; the background is the first one's."""
+    """Composite one foreground over another; the background is the first one's."""
     unseen = 1 - front.pha
     pha = front.pha + unseen * behind.pha
     colour = front.fgr * front.pha + unseen * behind.pha * behind.fgr
@@ -189,7 +189,7 @@ def _smooth(x: Tensor, sigmas: Floats) -> Tensor:
 
 
 def blur(layers: Layers, sigmas: Floats, front: bool, back: bool) -> Layers:
-    """Put foreground (with its alpha), background, or the whole picture out of focus.
+    """Blur the foreground (with its alpha), the background, or the whole picture.
 
     With both, the composite is exactly that of the sharp layers, blurred. `sigmas` are
     standard deviations of a Gaussian, one a frame [pixels].
@@ -274,7 +274,7 @@ def film_noise(rng: Generator, x: Tensor) -> Tensor:
 def _photometry(
     pictures: list[Tensor], weights: list[Tensor], how: Augment, rng: Generator
 ) -> list[Tensor]:
-    """Change pictures of one clip in the same way, with one draw for all of them."""
+    """Change all pictures of a clip in the same way, with one random draw."""
     if rng.random() < how.sharpness:
         factor = rng.uniform(0, 8)
         pairs = zip(pictures, weights, strict=True)
@@ -291,7 +291,7 @@ def _photometry(
 
 
 def vary(layers: Layers, how: Augment, rng: Generator) -> Layers:
-    """Change optics, colours and noise: of each layer, then of both in the same way."""
+    """Change optics, colours and noise of each layer, then of both in the same way."""
     frames, height = len(layers.fgr), layers.fgr.shape[-2]
     for front, back in ((True, False), (False, True), (True, True)):
         if rng.random() < how.blur:
@@ -325,5 +325,5 @@ def vary_frames(x: Tensor, how: Augment, rng: Generator) -> Tensor:
 
 
 def finish(src: Tensor, how: Augment, rng: Generator) -> Tensor:
-    """Add JPEG artefacts to (T, 3, H, W) at times."""
+    """Add JPEG artefacts to (T, 3, H, W) with the recipe's probability."""
     return jpeg(src, int(rng.integers(20, 95))) if rng.random() < how.jpeg else src

@@ -1,7 +1,7 @@
 """Makes the batches of a run, each from the seed, the phase, the step and the process.
 
-No state is carried from batch to batch, so a run can resume at any step with any number
-of workers, and gets the batches of an unbroken one.
+Batches share no state, so that a run can resume at any step with any number of workers
+and still gets the batches of an uninterrupted run.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,14 +26,14 @@ from rematte.train.recipe import Augment, High, Phase
 Batch = dict[str, Sample]
 Size = tuple[int, int]
 _GRID, _COARSE_GRID = 16, 64  # pixels; the first is the network's coarsest scale
-_LONG_SIDE = 512  # pixels; a picture at its own scale is made smaller if it is larger
+_LONG_SIDE = 512  # pixels; larger pictures at their own scale are shrunk
 _PAN = 16  # pixels that a photo is panned over at most
 _BEHIND = 2  # further people of a composite at most
-_CUT = 0.2  # share of pictures at their own scale that are cut
+_CUT = 0.2  # share of pictures at their own scale that are cropped
 
 
 def stack(samples: Sequence[Sample]) -> Sample:
-    """Put samples of one size together, (N, ...) each."""
+    """Stack samples of one size, (N, ...) each."""
     return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
 
 
@@ -67,7 +67,7 @@ def _clips_and_stills(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
 
 
 def _either(rng: Generator, items: Sequence[Item], share: float) -> Item:
-    """Pick a clip with probability `share`, else an image; or what there is."""
+    """Pick a clip with probability `share`, else an image, if there are both kinds."""
     clips, stills = _clips_and_stills(items)
     return _pick(rng, (clips if rng.random() < share else stills) or clips or stills)
 
@@ -92,7 +92,7 @@ def _matte(
 def matte_sample(
     index: Index, rng: Generator, how: Augment, frames: int, size: Size
 ) -> Sample:
-    """Make a composite of a foreground and a background, half of them moving.
+    """Composite a foreground over a background; half of the backgrounds are clips.
 
     Returns:
         Composite `src` and the true `fgr` and `pha`, (T, C, H, W) each.
@@ -118,7 +118,7 @@ def matte_sample(
 def plain_sample(
     item: Item, rng: Generator, how: Augment, frames: int, size: Size
 ) -> Sample:
-    """Make a sample of moved and varied frames, with their alpha if there is one.
+    """Make a sample of augmented frames, with their alpha if there is one.
 
     It is `src` (T, 3, H, W), `pha` (T, 1, H, W), 0 where unknown, and `mask`, rounded.
     """
@@ -136,10 +136,10 @@ def plain_sample(
 
 
 def native_sample(item: Item, rng: Generator, how: Augment, frames: int) -> Tensor:
-    """Show frames at their own scale, so that edges are as crisp as there.
+    """Return frames at their own scale, so that edges stay as crisp as in the footage.
 
     Clips run frame by frame, and a camera moves over photos by whole pixels. Some are
-    cut, as people are by the edge of a frame. The result is (T, 3, h, w), with sides
+    cropped, as the edge of a frame crops people. The result is (T, 3, h, w), with sides
     that are multiples of 16 and at most 512.
     """
     count = item.media.frames
@@ -157,7 +157,7 @@ def native_sample(item: Item, rng: Generator, how: Augment, frames: int) -> Tens
 
 
 def shrunk(x: Tensor) -> Tensor:
-    """Make (T, 3, H, W) smaller where its longer side is above 512, never larger."""
+    """Shrink (T, 3, H, W) if its longer side is above 512."""
     scale = _LONG_SIDE / max(x.shape[-2:])
     if scale >= 1:
         return x
@@ -187,7 +187,7 @@ def on_grid(x: Tensor) -> Tensor:
 def distill_sample(
     index: Index, rng: Generator, how: Augment, frames: int, size: Size, phase: Phase
 ) -> Sample:
-    """Make a sample that a teacher labels, or now and then one with true alpha.
+    """Make a sample for a teacher to label, or sometimes one with true alpha.
 
     It is `src`, `fgr`, `pha`, and 1 or 0 in (1, 1, 1, 1): `known` where `pha` is true,
     `coloured` where `fgr` is.
@@ -214,7 +214,7 @@ def distill_sample(
 
 
 def missing(index: Index, phase: Phase) -> list[str]:
-    """Return the kinds of data that a phase needs and that are not there."""
+    """Return the kinds of data that a phase needs but the index lacks."""
     needed = {"matting": ["backgrounds", "mattes"], "segmentation": ["masks"]}
     kinds = needed.get(phase.kind, ["people"])
     if phase.kind == "matting" and phase.segmentation:
@@ -226,9 +226,8 @@ def missing(index: Index, phase: Phase) -> list[str]:
 class Batches(Dataset[Batch | InputError]):
     """The batches of a phase, indexed by step.
 
-    `key` is the seed of all draws, together with the step. Each `rank`, the number of
-    a process, draws other pictures of the same size. `more` changes samples; see
-    `Extras`.
+    `key` and the step seed all draws. Each `rank`, the number of a process, draws other
+    pictures of the same size. `more` changes samples; see `Extras`.
     """
 
     def __init__(
@@ -257,7 +256,7 @@ class Batches(Dataset[Batch | InputError]):
             torch.set_num_threads(threads)
 
     def make(self, step: int) -> Batch:
-        """Make the batch of a step: the tensors of each pass."""
+        """Make the batch of a step, with the tensors of each pass."""
         phase, index = self.phase, self.index
         masks: Sequence[Item] = index.masks
         rng = np.random.default_rng((*self.key, step))
@@ -324,16 +323,16 @@ def load(
 class Examples:
     """Samples in half precision that are computed once, those of one size together.
 
-    What a teacher's block gets and gives does not change while a student's block
-    learns, and many small steps of that block alone are cheap: ten minutes of one core
-    show it more than a day of training the whole network. `samples` have a batch
-    dimension, and None is left out.
+    The inputs and outputs of a teacher's block do not change while a student's block
+    learns, and many small steps of that block alone are cheap: ten minutes on one core
+    cover more steps than a day of training the whole network. `samples` have a batch
+    dimension; None is skipped.
     """
 
     def __init__(self, samples: Iterable[Sample | None]) -> None:
         self._groups: dict[Any, list[Sample]] = {}
         for sample in filter(None, samples):
-            # What one block gives is what the next one gets: it is kept once.
+            # The output of one block is the input of the next, and is stored once.
             maps = {id(value): value.cpu().half() for value in sample.values()}
             for at in range(len(next(iter(maps.values())))):
                 rows = {key: value[at].clone() for key, value in maps.items()}

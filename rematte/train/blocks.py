@@ -1,4 +1,4 @@
-"""Learning block by block from what a teacher's blocks get and give."""
+"""Trains blocks one by one on the inputs and outputs of a teacher's blocks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,11 +16,11 @@ from rematte.train.losses import map_error
 from rematte.train.recipe import Phase
 
 Seen = dict[str, tuple[Sequence[Any], Tensor]]
-_MARGIN = 4  # pixels that a block looks around
+_MARGIN = 4  # receptive field of a block on each side [pixels]
 
 
 def block_names(network: MattingNetwork) -> list[str]:
-    """Return the names of the blocks that are matched one by one, in order."""
+    """Return the names of the blocks that are matched separately, in order."""
     names = []
     for name, child in network.backbone.named_children():
         # `features` of MobileNetV3 and the layers of ResNet are rows of blocks.
@@ -34,7 +34,7 @@ def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
     """Return the chains of blocks that a phase of kind blocks or encoder trains.
 
     Raises:
-        InputError: If a name is no block of the network.
+        InputError: If a name is not a block of the network.
     """
     names = block_names(network)
     if phase.kind == "encoder":
@@ -44,7 +44,7 @@ def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
     for name in chosen:
         if name not in names:
             raise InputError(
-                f"blocks of phase {phase.name}: {name} is no block of this network; "
+                f"blocks of phase {phase.name}: {name} is not a block of this network; "
                 f"the blocks are {', '.join(names)}"
             )
     return [tuple(chosen)] if phase.kind == "encoder" else chains
@@ -52,7 +52,7 @@ def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
 
 @contextmanager
 def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Seen]:
-    """Record arguments and first result of blocks, by name, while the network runs."""
+    """Record the arguments and first result of blocks, by name, in a forward pass."""
     seen: Seen = {}
 
     def record(name: str, _: nn.Module, arguments: tuple[Any, ...], out: Any) -> None:
@@ -66,9 +66,9 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Seen]:
 
 
 def last_frame(network: MattingNetwork, src: Tensor, names: Sequence[str]) -> Seen:
-    """Run over clips (B, T, 3, H, W), and record tensors of blocks in the last frame.
+    """Run clips (B, T, 3, H, W), and record tensors of blocks in the last frame.
 
-    States are those before that frame: nothing depends on who learns from them.
+    States are those before that frame, and do not depend on the student.
     """
     states: list[Tensor | None] = [None] * 4
     with capture(network, names) as seen:
@@ -76,7 +76,7 @@ def last_frame(network: MattingNetwork, src: Tensor, names: Sequence[str]) -> Se
             _, _, *states = network(frame, *states)
     for name, (arguments, out) in seen.items():
         given = [x for x in arguments if isinstance(x, Tensor)]
-        if None in arguments:  # before a first frame; zeros are the same state
+        if None in arguments:  # no state before the first frame; zeros are equivalent
             gru: Any = network.get_submodule(f"{name}.gru")
             given.append(torch.zeros_like(out[:, : gru.channels]))
         seen[name] = given, out
@@ -87,9 +87,9 @@ def block_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample:  # fmt: skip
-    """Compute what chains of blocks get and are to give in the last frame of clips.
+    """Compute inputs and targets of chains of blocks in the last frame of clips.
 
-    Those are the arguments of each, "NUMBER.POSITION", and its output, "NUMBER.NAME".
+    The arguments of a chain are named "NUMBER.POSITION", its targets "NUMBER.NAME".
     """
     chains = chains_of(phase, student)
     names = sorted({name for chain in chains for name in (chain[0], chain[-1])})
@@ -110,9 +110,9 @@ def block_examples(
 def cut(
     x: Tensor, whole: Sequence[int], at: Sequence[int], side: int, most: int
 ) -> Tensor:
-    """Cut a square out of a map (..., H / step, W / step), or what there is of it.
+    """Crop a square from a map (..., H / step, W / step), clipped to its borders.
 
-    Place and side are in pixels of the `whole` (H, W); the step is at `most` so large.
+    Position and side are in pixels of the `whole` (H, W); `most` is the largest step.
     """
     step = min(most, round(whole[1] / x.shape[-1]))
     top, left = (place // step for place in at)
@@ -123,10 +123,10 @@ def encoder_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample:  # fmt: skip
-    """Compute what the end of the encoder is to learn, fed by the student's beginning.
+    """Compute inputs and targets of the encoder's last blocks.
 
-    That is the input of the first block, "0.0", and the teacher's output of each,
-    "0.NAME". The encoder recognises things, and costs a fraction of the network.
+    They are the student's input of the first of these blocks, "0.0", and the teacher's
+    output of each, "0.NAME". The encoder costs only a fraction of the network.
     """
     (chain,) = chains_of(phase, student)
     with capture(teacher, chain) as wanted, capture(student, chain[:1]) as got:
@@ -136,14 +136,14 @@ def encoder_examples(
 
 
 def inside(x: Tensor, margin: int) -> Tensor:
-    """Cut a margin off (..., H, W): what was cut out lacks its surroundings there."""
+    """Remove the margin of a crop (..., H, W), where its surroundings are missing."""
     return x[..., margin:-margin, margin:-margin]
 
 
 def block_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return `map_error` of each block that has a target, by its name.
 
-    A chain's first block gets the prepared maps, others what the one before gives.
+    A chain's first block gets the prepared maps, the others the previous output.
     """
     errors = {}
     for number, chain in enumerate(chains_of(phase, student)):

@@ -24,10 +24,10 @@ def write(
     out: Path, recipe: Recipe, state: dict[str, Any], mean: MattingNetwork,
     facts: dict[str, str],
 ) -> None:  # fmt: skip
-    """Write settings, weights and state, each complete, or an `OutputError`.
+    """Write settings, weights and state, each atomically, or raise `OutputError`.
 
-    `state` is everything that the next step depends on, `mean` a network with the
-    running mean of the weights; for `facts` see `write_weights`.
+    `state` is everything that the next step depends on, and `mean` a network with the
+    running mean of the weights; `write_weights` describes `facts`.
     """
     state = state | {"settings": _fixed_settings(recipe)}
     text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
@@ -39,7 +39,7 @@ def write(
 def write_weights(
     path: Path, recipe: Recipe, network: MattingNetwork, facts: dict[str, str]
 ) -> None:
-    """Write weights and how they were made; `facts` are steps, data and figures."""
+    """Write weights and their origin; `facts` are steps, data and figures."""
     dtype: torch.dtype = getattr(torch, recipe.run.export)
     weights = {
         key: value.to("cpu", dtype if value.is_floating_point() else None).contiguous()
@@ -69,7 +69,7 @@ def read(out: Path, recipe: Recipe) -> dict[str, Any]:
     path = out / STATE
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly every class there is
+    except Exception as error:  # damaged pickles raise almost any exception
         raise InputError(
             f"{path} is damaged; delete it to start again, perhaps with "
             f"--set model.start={out / WEIGHTS}"
@@ -78,7 +78,7 @@ def read(out: Path, recipe: Recipe) -> dict[str, Any]:
     changed = [key for key in settings if settings[key] != state["settings"].get(key)]
     if changed:
         raise OutputError(
-            f"run.out {out} holds a run of other settings ({changed[0]}); "
+            f"run.out {out} holds a run with other settings ({changed[0]}); "
             "resume with the same, or set another with --set run.out=FOLDER"
         )
     return state
@@ -93,7 +93,7 @@ def _fixed_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _put(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a hidden name, and rename it once it is on the disk."""
+    """Write a file under a hidden name, and rename it once it is on disk."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Finds pictures and clips in folders and tar shards, and decodes frames of them.
+"""Finds pictures and clips in folders and tar shards, and decodes their frames.
 
 Everything is indexed once; after that, any process reads bytes by offset in any order.
 """
@@ -28,7 +28,7 @@ from rematte.video.opening import open_input
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
-# What the names of a shard's members begin with; all others are people.
+# Prefixes of the names of a shard's members; all others are people.
 _SHARDED = {
     "rooms": "backgrounds",
     "wallpapers": "backgrounds",
@@ -36,7 +36,7 @@ _SHARDED = {
     "flickr_other": "others",
 }
 _MASK = ".mask.png"
-# Folders of pictures and of their alpha; or what the name of an alpha ends with.
+# Folders of pictures and of their alpha; or the suffix of an alpha's name.
 _PAIRED = {
     "mattes": ("fgr", "pha", ""),
     "filmed": ("images", "alpha", ".alpha.png"),
@@ -47,14 +47,14 @@ Picture = NDArray[np.uint8]
 
 
 class Blob(NamedTuple):
-    """A stretch of a file [bytes]: all of it, or a member of a tar."""
+    """A range of a file [bytes]: all of it, or a member of a tar."""
 
     path: str
     offset: int
     size: int
 
     def read(self) -> bytes:
-        """Read it."""
+        """Read the bytes."""
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -85,8 +85,8 @@ class Index:
     backgrounds: tuple[Item, ...] = ()  # without people
     masks: tuple[Item, ...] = ()  # people with a rough mask
     people: tuple[Item, ...] = ()  # unlabelled
-    others: tuple[Item, ...] = ()  # neither people nor fit to be a background
-    unused: tuple[str, ...] = ()  # files that are of no kind, each with the reason
+    others: tuple[Item, ...] = ()  # neither people nor usable as a background
+    unused: tuple[str, ...] = ()  # unused files, each with the reason
 
     def kinds(self) -> Iterator[tuple[str, tuple[Item, ...]]]:
         """Yield the name of each kind and its items."""
@@ -140,7 +140,7 @@ def _expand(patterns: Iterable[str], setting: str) -> Iterator[Path]:
 
 
 def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[Item]]:
-    """Index all shards together: an image and its mask may lie in different ones."""
+    """Index all shards together: an image and its mask may be in different ones."""
     kinds: dict[str, dict[str, Blob]] = {kind: {} for kind in KINDS}
     for path in _expand(patterns, "data.shards"):
         try:
@@ -152,7 +152,7 @@ def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[I
                         kinds[kind].setdefault(member.name, blob)
         except (tarfile.TarError, OSError) as error:
             raise InputError(
-                f"data.shards: {path} is no readable, uncompressed tar ({error})"
+                f"data.shards: {path} is not a readable, uncompressed tar ({error})"
             ) from error
     masks = _take_pairs(kinds["people"], _MASK)
     found = {kind: _media(members, unused) for kind, members in kinds.items()}
@@ -160,7 +160,7 @@ def _from_shards(patterns: Sequence[str], unused: list[str]) -> dict[str, list[I
 
 
 def _from_folder(folder: Path, kind: str, unused: list[str]) -> list[Item]:
-    """Index one folder of the settings, and note the files that are not used."""
+    """Index one folder of the settings, and list the files that are not used."""
     seen, alpha, suffix = _PAIRED.get(kind, ("", "", ""))
     if seen and (folder / seen).is_dir():
         left, right = (
@@ -199,7 +199,7 @@ def _whole(path: Path) -> Blob:
 def _entries(folder: Path, unused: list[str]) -> list[Item]:
     """Index the images, videos and folders of frames in a folder."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; see the layouts in docs/train.md")
+        raise InputError(f"{folder} is not a folder; docs/train.md shows the layouts")
     members: dict[str, Blob] = {}
     # `glob` would find nothing in a folder that cannot be read.
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
@@ -227,9 +227,9 @@ def _take_pairs(members: dict[str, Blob], suffix: str) -> list[Item]:
 
 
 def _media(members: dict[str, Blob], unused: list[str]) -> list[Item]:
-    """Sort members into videos, images and clips, and note what is none of them.
+    """Sort members into videos, images and clips, and list what is none of them.
 
-    A clip is the images of a folder; in a shard, those two folders down with numbers.
+    A clip is the images of a folder, or in a shard numbered images two folders down.
     """
     items = []
     images: dict[str, dict[str, Blob]] = {}
@@ -259,7 +259,7 @@ def _video(blob: Blob, name: str) -> Media:
             seconds = Fraction(container.duration or 0, av.time_base)
             count = stream.frames or int(seconds * rate)
     except (InputError, IndexError) as error:
-        raise InputError(f"{name} of {blob.path} is no readable video") from error
+        raise InputError(f"{name} of {blob.path} is not a readable video") from error
     return Media((blob,), max(1, count), rate)
 
 
@@ -270,7 +270,7 @@ def _open(blob: Blob) -> InputContainer:
 
 
 def decode(media: Media, order: Sequence[int], mode: str) -> Picture:
-    """Decode frames to (T, H, W, C); an `InputError` says that one cannot be.
+    """Decode frames to (T, H, W, C), or raise `InputError` if one is unreadable.
 
     `order` are their indices, which may repeat, and `mode` is "RGB", "RGBA" or "L".
     """
@@ -294,13 +294,13 @@ def _decode_image(blob: Blob, mode: str) -> Picture:
             pixels = np.array(upright.convert(mode), np.uint8)
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise InputError(
-            f"{blob.path} at byte {blob.offset}: no readable image; remove it"
+            f"{blob.path} at byte {blob.offset}: not a readable image; remove it"
         ) from error
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _decode_video(media: Media, wanted: list[int], mode: str) -> dict[int, Picture]:
-    """Decode from the key frame before the first one; repeat the last frame at the end.
+    """Decode from the preceding key frame; repeat the last frame at the end.
 
     Frames are counted by their time, so that a seek does not lose the count.
     """

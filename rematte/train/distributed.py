@@ -41,8 +41,8 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        # One that left right after its last exchange was once seen to abort: gloo's
-        # thread may still hold that exchange's tensors while the interpreter ends.
+        # A process that ended right after its last exchange once aborted: gloo's thread
+        # may still hold that exchange's tensors while the interpreter ends.
         if self.world > 1:
             dist.barrier()
 

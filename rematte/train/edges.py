@@ -1,9 +1,9 @@
-"""Learning from crops of edges, on maps that the rest of the network gives.
+"""Trains parts of the decoder on crops of edges, from precomputed maps.
 
-The encoder decides what a person is, and the decoder's last two blocks where the edge
-lies: these learn in phases of kind edges. In those of kind sequences, all of the
-decoder but its deepest block learns, with its recurrence, from alpha and colour alone,
-so that its channels may be fewer than the teacher's.
+The encoder decides what a person is, and the decoder's last two blocks locate the edge;
+phases of kind edges train these blocks. Phases of kind sequences train the decoder
+without its deepest block, with its recurrence, from alpha and colour alone, so that it
+may have fewer channels than the teacher.
 """
 
 from collections.abc import Sequence
@@ -21,29 +21,29 @@ from rematte.train.losses import DISTILLED, map_error, output_terms
 from rematte.train.recipe import CROPPED, Phase
 
 ENDS = ("decoder.decode1", "decoder.decode0", "project_mat")
-FROM_EACH = 3  # crops of a picture
-_PLACES = 6  # places that are tried for each crop
-_EDGY = 0.8  # share of crops that are cut where most of an edge was found
+FROM_EACH = 3  # crops per picture
+_PLACES = 6  # positions that are tried for each crop
+_EDGY = 0.8  # share of crops at the position with the most edge
 _AT_BORDER = 0.3  # share of crops that touch a border of the picture
-_MARGIN = 12  # pixels that the last two blocks look around
+_MARGIN = 12  # receptive field of the last two blocks on each side [pixels]
 BLOCKS = (*(f"decoder.decode{level}" for level in (3, 2, 1, 0)), "project_mat")
 _SURE = 0.2  # of the squared error of alpha before clamping, in units of its variance
-_AROUND = 24  # pixels that most of what a sequence needs for one lies within
+_AROUND = 24  # most of the receptive field of a sequence [pixels]
 
 
 def cut_crops(
     maps: Sample, alpha: Tensor, side: int, unit: int, rng: Generator, margin: int = 0
 ) -> Sample:
-    """Cut the same squares out of maps, most of them where alpha has edges.
+    """Crop the same squares from maps, most of them where alpha has edges.
 
     Args:
         maps: (..., H / step, W / step) each, with a step of its own. The result is
             (FROM_EACH, ..., side / step, side / step).
         alpha: (H, W) in [0, 1].
         side: Height and width of a crop [pixels].
-        unit: What its row and column are multiples of [pixels].
-        rng: Random generator for the places.
-        margin: Pixels that a network looks around; adds "seen", see `seen_whole`.
+        unit: Its row and column are multiples of this [pixels].
+        rng: Random generator for the positions.
+        margin: Receptive field on each side [pixels]; adds "seen", see `seen_whole`.
     """
     whole, edge = alpha.shape, (alpha > 0.02) & (alpha < 0.98)
     most = [max(0, length - side) // unit for length in whole]
@@ -67,10 +67,10 @@ def cut_crops(
 def seen_whole(
     size: Sequence[int], at: Sequence[int], side: int, margin: int = _MARGIN
 ) -> Tensor:
-    """Mark where a crop shows all that the teacher saw: (1, side, side), 1 or 0.
+    """Mark where a crop contains all that the teacher saw: (1, side, side), 1 or 0.
 
-    That is not so near its edges, but for those that are the picture's own. There the
-    padding has to be learned: left out, it would be free to do anything.
+    Margins are 0, except at the picture's own borders, where the network must learn to
+    handle the padding.
     """
     top, left = (begin + margin * (begin > 0) for begin in at)
     bottom, right = (
@@ -83,7 +83,7 @@ def seen_whole(
 
 
 def not_beyond(alpha: Tensor, true: Tensor) -> Tensor:
-    """Return the true alpha where only clamping differs: what it takes is not wrong."""
+    """Replace alpha by the truth where it differs only by what clamping removes."""
     beyond = ((true == 1) & (alpha > 1)) | ((true == 0) & (alpha < 0))
     return torch.where(beyond, true, alpha)
 
@@ -92,10 +92,10 @@ def end_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample | None:  # fmt: skip
-    """Compute what the decoder's last two blocks get and are to give in crops.
+    """Compute inputs and targets of the decoder's last two blocks in crops.
 
-    They are of the last frame of one clip; None if it is smaller than a crop. What
-    comes before the blocks is the student's; the teacher labels what has no true alpha.
+    The crops are from the last frame of one clip; None if it is smaller than a crop.
+    The inputs are the student's; the teacher labels frames without true alpha.
     """
     src = sample["src"]
     if min(src.shape[-2:]) < phase.crop:
@@ -120,8 +120,8 @@ def end_examples(
 def end_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     """Return the error of the decoder's last two blocks in alpha and colour.
 
-    Where alpha is exact, its slopes count too. Where it is the teacher's, so do the
-    teacher's maps, which hold for what alpha and colour do not show.
+    Exact alpha adds the error of its gradient. The teacher's alpha adds the error of
+    the teacher's maps, which contain more than alpha and colour show.
     """
     src, target, known = sample["src"], sample["target"], sample["known"]
     given = (sample[name] for name in ("x", "skip", "small", "state"))
@@ -130,7 +130,7 @@ def end_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
     counted = sample["seen"] / sample["seen"].mean()
     true, alpha = target[:, 3:].clamp(0, 1), out[:, 3:]
     wrong = not_beyond(alpha, true) - true
-    # A slope that vanishes with the error: the absolute value's would be noise.
+    # Its gradient vanishes with the error; that of the absolute value would be noise.
     zero = torch.zeros_like(wrong)
     close = F.smooth_l1_loss(wrong, zero, beta=5e-3, reduction="none")
     mine, theirs = ((src + x[:, :3]).clamp(0, 1) for x in (out, target))
@@ -151,7 +151,7 @@ def sequence_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample:  # fmt: skip
-    """Compute what blocks get and are to give in crops of a clip, (N, T, C, h, w)."""
+    """Compute inputs and targets of blocks in crops of a clip, (N, T, C, h, w)."""
     src, unit = sample["src"], CROPPED["sequences"]
     with capture(teacher, BLOCKS) as seen:
         teacher(src)
@@ -171,15 +171,15 @@ def sequence_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Te
     residual, alpha = out.unflatten(0, count).split([3, 1], 2)
     goal, true = sample["target"].split([3, 1], 2)
     true = true.clamp(0, 1)
-    alpha = not_beyond(alpha, true)  # what clamping would hide still has a slope
+    alpha = not_beyond(alpha, true)  # keeps the gradient
     fgr, true_fgr = ((sample["src"] + part).clamp(0, 1) for part in (residual, goal))
     seen = sample["seen"][:, None] / sample["seen"].mean()
-    # Colours where nothing of the foreground shows are not worth any channel.
+    # Colours do not matter where alpha is 0.
     shown = seen * (true > 0)
     terms = output_terms(
         fgr * shown, alpha * seen, true_fgr * shown, true * seen, DISTILLED
     )
-    # How far beyond 0 or 1 the teacher is tells how sure it is.
+    # The teacher's distance beyond 0 or 1 shows its confidence.
     counted = seen.expand(-1, count[1], -1, -1, -1).flatten(0, 1)
     sure = map_error(out[:, 3:], flat["target"][:, 3:], counted)
     return terms | {"sure": _SURE * sure}

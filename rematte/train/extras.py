@@ -9,13 +9,13 @@ from torch import Tensor
 from rematte.network.matting_network import MattingNetwork
 
 Sample = dict[str, Tensor]
-Terms = dict[str, Tensor]  # of a loss, whose sum counts
+Terms = dict[str, Tensor]  # terms of a loss, which are added up
 Loss = Callable[[Tensor, Tensor, Sample], Terms]
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What a training run takes from its caller beside the recipe.
+    """Functions that a caller gives to a training run in addition to the recipe.
 
     A resumed run must be given the same. Functions that workers run must be defined at
     the top level of a module where processes are not forked, as on Windows and macOS.

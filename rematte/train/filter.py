@@ -1,4 +1,4 @@
-"""Learning the guided filter from crops of edges at full size."""
+"""Trains the guided filter on crops of edges at full size."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from rematte.train.edges import cut_crops
 from rematte.train.extras import Sample, Terms
 from rematte.train.recipe import Phase
 
-_WARM = 3  # times that a picture is shown, so that the recurrent state settles
-_LOST = 0.05  # a picture whose mean alpha is so wrong teaches the filter nothing
-_SIGMA = 1.4  # of the slopes that the loss compares, as in the Grad metric [pixels]
-# Squared error of the slopes' lengths and of themselves; L1 of alpha and of colour.
+_WARM = 3  # repetitions of a picture until the recurrent state settles
+_LOST = 0.05  # pictures with a larger mean error of alpha are skipped
+_SIGMA = 1.4  # sigma of the gradients in the loss, as in the Grad metric [pixels]
+# Squared error of the gradients' lengths and vectors; L1 of alpha and of colour.
 _TERMS = {"length": 2.0, "slope": 0.3, "alpha": 0.5, "colour": 0.15}
 
 
@@ -26,10 +26,10 @@ def filter_examples(
     student: MattingNetwork, teacher: MattingNetwork, sample: Sample, phase: Phase,
     rng: Generator,
 ) -> Sample | None:  # fmt: skip
-    """Compute what the guided filter gets and is to give in crops of one picture.
+    """Compute inputs and targets of the guided filter in crops of one picture.
 
-    The coarse output is the student's; the teacher labels what has no true alpha, at
-    full size. The result is None if the picture is too small or nobody was found.
+    The coarse output is the student's; the teacher labels pictures without true alpha
+    at full size. The result is None if the picture is too small or nobody was found.
     """
     ratio = phase.ratio[int(rng.integers(2))]
     src, scale = sample["src"][:, -1], round(1 / ratio)
@@ -63,10 +63,10 @@ def last_map(network: MattingNetwork, src: Tensor) -> Tensor:
 
 
 def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
-    """Return the error that a filter leaves in each crop, (N, 4), term by term."""
+    """Return the four error terms of a filter's output in each crop, (N, 4)."""
     maps = refiner(sample["picture"], sample["coarse"], sample["hidden"])
     out = refine(sample["src"], *maps)
-    # What lies beyond a crop would have reached two pixels of the small size.
+    # Pixels beyond a crop affect two pixels of the small size at its edges.
     edge = 2 * math.ceil(sample["src"].shape[-1] / sample["picture"].shape[-1])
     pha, true = inside(out[:, 3:].clamp(0, 1), edge), inside(sample["pha"], edge)
     mine, theirs = _slopes(pha), _slopes(true)
@@ -82,7 +82,7 @@ def filter_parts(refiner: nn.Module, sample: Sample) -> Tensor:
 
 
 def _slopes(x: Tensor) -> Tensor:
-    """Derivatives of a Gaussian-blurred (N, 1, H, W): (N, 2, H - 8, W - 8)."""
+    """Return derivatives of a Gaussian-blurred (N, 1, H, W): (N, 2, H - 8, W - 8)."""
     at = torch.arange(-4.0, 5.0, device=x.device)
     bell = torch.exp(-at.square() / (2 * _SIGMA**2))
     across = bell[:, None] * (at * bell)
@@ -91,13 +91,13 @@ def _slopes(x: Tensor) -> Tensor:
 
 
 def filter_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Terms:
-    """Return the error of the guided filter in units of the fast guided filter's.
+    """Return the error of the guided filter, relative to the fast guided filter.
 
-    That has nothing to learn. Otherwise only the hardest crops would count.
+    Without this normalisation only the hardest crops would count.
     """
     with torch.no_grad():
         fast = filter_parts(FastGuidedFilter(16), sample)
-    # The mean holds where the fast filter leaves next to nothing of a crop.
+    # The mean bounds the ratio where the fast filter is nearly perfect.
     unit = 0.5 * fast + 0.5 * fast.mean(0) + 1e-8
     means = (filter_parts(student.refiner, sample) / unit).mean(0)
     return {name: means[at] * by for at, (name, by) in enumerate(_TERMS.items())}
@@ -107,9 +107,9 @@ def filter_errors(student: MattingNetwork, sample: Sample, phase: Phase) -> Term
 def input_sizes(refiner: nn.Module, samples: Sequence[Sample]) -> Tensor:
     """Measure the root mean square of the first convolution's inputs, (1, C, 1, 1).
 
-    Variances and covariances are a hundredth of the decoder's features. They need
-    weights of a hundred, where an optimiser with a step of its own size does not arrive
-    from one: so each input's weights take steps in units of that input.
+    Variances and covariances are about a hundredth of the decoder's features and need
+    weights of about a hundred, which an optimiser with fixed step sizes does not reach
+    from one. So the steps of each input's weights are scaled by its size.
     """
     squares = []
     for sample in samples:

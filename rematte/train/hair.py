@@ -1,8 +1,8 @@
 """Draws hair of known alpha behind and over the heads of cut-outs.
 
-Masks and teachers are smooth where hair has strands. Drawn strands, thinner than a
-pixel, teach a network what they look like: each has a path, a width, a transparency and
-a colour of its own, taken from the head's.
+Masks and teachers are smooth where hair has strands, so that a network learns strands
+from drawn ones. They are thinner than a pixel, and each has its own path, width,
+transparency and colour, which is taken from the head.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from rematte.train.augment import straight
 
 Floats = NDArray[np.float64]
 
-_HEIGHT = 448  # pixels; a smaller cut-out is enlarged to it, so that strands are fine
+_HEIGHT = 448  # pixels; smaller cut-outs are enlarged, so that strands are fine
 _FINE = 2  # strands are drawn at this multiple of it
 _POINTS = 16  # of a strand's path
 _HEAD = 0.13  # of a standing person's height
 
 
 def add_hair(fgr: Tensor, pha: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Give a cut-out of one person hair.
+    """Add hair to a cut-out of one person.
 
     Args:
         fgr: Straight colour (3, H, W) in [0, 1].
@@ -32,8 +32,8 @@ def add_hair(fgr: Tensor, pha: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         rng: Random generator of all that is drawn.
 
     Returns:
-        Colour and alpha of a larger picture; those that came in where no head is seen:
-        where the upper end of the person is wide, or cut by the border.
+        Colour and alpha of a larger picture, or the inputs if no head is found because
+        the upper end of the person is wide or cropped by the border.
     """
     head = _find_head(pha[0] > 0.5)
     if head is None:

@@ -12,10 +12,10 @@ LOG = "log.jsonl"
 
 
 class Journal:
-    """The log of a run in the folder `out`, which is made; None writes nothing.
+    """The log of a run in the folder `out`, which is created; None writes nothing.
 
-    `progress` is whether to write to stderr: a bar on a terminal, lines elsewhere. An
-    `OutputError` says that the folder or the log cannot be written.
+    With `progress` it writes to stderr: a bar on a terminal, lines elsewhere. It raises
+    `OutputError` if the folder or the log cannot be written.
     """
 
     def __init__(self, out: Path | None, progress: bool) -> None:
@@ -37,7 +37,7 @@ class Journal:
             print(text, file=sys.stderr, flush=True)
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Add a line to the log, and show and draw its figures."""
+        """Write a line to the log, and its figures to stderr and TensorBoard."""
         if self.out is None:
             return
         path = self.out / LOG
@@ -52,6 +52,6 @@ class Journal:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what TensorBoard has not written yet: up to two minutes of figures."""
+        """Flush TensorBoard, which buffers up to two minutes of figures."""
         if self._board is not None:
             self._board.close()

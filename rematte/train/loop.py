@@ -1,9 +1,9 @@
 """The training loop: one for all recipes, devices and numbers of processes.
 
 A step runs each pass of the batch forward and backward, then steps the optimiser once
-on the sum of the gradients. A checkpoint holds all that the next step depends on, so a
-resumed run equals an unbroken one: bit for bit on a CPU with one thread. With more,
-torch's own sums differ in their last bits.
+on the sum of the gradients. A checkpoint holds everything that the next step depends
+on, so that on a CPU with one thread a resumed run equals an uninterrupted one bit for
+bit. With more threads, torch's sums differ in their last bits.
 """
 
 import copy
@@ -36,7 +36,7 @@ from rematte.train.stopping import StepAbandonedError, Stop
 from rematte.train.validation import Validation, held_out, on_device, save_sheet
 
 _CUT_ON = 8  # clips
-_LONGEST = 525_600  # of a call [minutes]; the system's timer has a limit too
+_LONGEST = 525_600  # duration of a call [minutes]; the system's timer has a limit too
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train(
     Raises:
         InputError: If data is missing or damaged.
         OutputError: If `run.out` holds a run and `resume` is not given, or holds one
-            of other settings, or cannot be written.
+            with other settings, or cannot be written.
         WeightsError: If the start or the teacher cannot be loaded.
         ValueError: If a loss is no longer finite.
         KeyboardInterrupt: After SIGINT or SIGTERM, when the checkpoint is written.
@@ -82,7 +82,7 @@ def train(
             f"minutes must be above 0 and at most {_LONGEST}, a year, got {minutes}"
         )
     processes = Processes(device)
-    # Others would wait for the exchange of a step that one has left out.
+    # Other processes would wait for the exchange of a discarded step.
     stop = Stop(minutes, abandon=processes.world == 1)
     torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
     try:
@@ -147,7 +147,7 @@ class _Run:
             self.journal.note(f"not used: {text}")
 
     def _clips(self) -> Iterator[Tensor]:
-        """Yield clips of the first phase, on which a wider network is cut down."""
+        """Yield clips of the first phase, on which a wider network is pruned."""
         run, first = self.recipe.run, self.recipe.phase[0]
         drawn = Batches(self.trained, first, self.recipe.augment, (run.seed,), 0)
         for batch in load(drawn, range(_CUT_ON), run.workers):
@@ -159,7 +159,7 @@ class _Run:
         return self.phase_at == len(self.recipe.phase)
 
     def phase(self, stop: Stop) -> None:
-        """Run the current phase to its end, or until it is to stop."""
+        """Run the current phase to its end, or until the run is stopped."""
         phase = self._prepare(self.recipe.phase[self.phase_at])
         terms = self._learn(phase, stop) if phase.steps else {}
         if self.step == phase.steps:
@@ -200,7 +200,7 @@ class _Run:
                     self._save(terms)
         except StepAbandonedError:
             self.stopped = True
-            self.journal.note(f"step {self.total + 1} took too long and was left out")
+            self.journal.note(f"step {self.total + 1} took too long and was discarded")
             if validation and terms:
                 self._validate(phase, validation)
         return terms
@@ -248,7 +248,7 @@ class _Run:
         if not phase.examples:
             passes: Any = getattr(self.passes, "module", self.passes)
             return self._load_batches(drawn, steps, passes)
-        # Some are computed by the part that learns, so a resumed phase goes back.
+        # Some are computed by the part that learns, so a resumed phase restores it.
         start = copy.deepcopy(self.network)
         start.load_state_dict(self.first or {})
         passes, hidden = Passes(start, self.teacher, phase), not self.journal.bar
@@ -298,7 +298,7 @@ class _Run:
                         for key, term in terms.items():
                             report[f"{name}/{key}"] += term.detach() / phase.accumulate
         except StepAbandonedError:
-            for buffer, value in buffers:  # as if the step had not begun
+            for buffer, value in buffers:  # as if the step had not started
                 buffer.copy_(value)
             raise
         self.scaler.unscale_(self.optimizer)
@@ -350,7 +350,7 @@ class _Run:
             checkpoint.write_weights(path, self.recipe, self.mean, self._facts())
 
     def _facts(self) -> dict[str, str]:
-        """Give the facts that are written into the weights."""
+        """Return the facts that are written into the weights."""
         return {
             "steps": str(self.total),
             "data": ", ".join(f"{len(v)} {k}" for k, v in self.trained.kinds() if v),
@@ -390,7 +390,7 @@ class _Run:
 
 @torch.no_grad()
 def _move(network: MattingNetwork, target: dict[str, Tensor], share: float) -> None:
-    """Move a network's numbers towards others by a share of the way."""
+    """Interpolate a network's parameters towards others by a factor."""
     for name, value in network.state_dict().items():
         if value.is_floating_point():
             value.lerp_(target[name], share)

@@ -1,8 +1,8 @@
-"""Cuts a decoder down to fewer channels, so that a cheaper network starts from it.
+"""Prunes the channels of a decoder, so that a cheaper network starts from it.
 
-Each block keeps the channels that predict the others best by a linear map that is
-fitted on pictures. What read all of them reads those that are kept, by weights that are
-multiplied with that map. Enlarging and joining maps is linear: nothing is lost by it.
+Each block keeps the channels from which a linear map, fitted on pictures, best predicts
+the others. The map is folded into the weights of the layers that read them. This is
+exact through upsampling and concatenation, which are linear.
 """
 
 from collections import defaultdict
@@ -23,10 +23,10 @@ _RIDGE = 1e-4  # of the mean square of all channels, so that the map stays small
 def cut_down(
     student: MattingNetwork, wide: MattingNetwork, pictures: Iterable[Tensor]
 ) -> None:
-    """Fill a network's decoder in place with what is most of use of a wider one's.
+    """Fill a network's decoder in place with the most useful channels of a wider one.
 
-    What is as wide in both, as the encoder, is the same afterwards. The last block
-    stays as it is. Maps are fitted on the clips `pictures`, (B, T, 3, H, W) each.
+    Parts of equal width, such as the encoder, are copied. The last block is unchanged.
+    Maps are fitted on the clips `pictures`, (B, T, 3, H, W) each.
     """
     own, same = student.state_dict(), wide.state_dict()
     for key in list(same):
@@ -51,9 +51,9 @@ def cut_down(
 
 
 def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Sum the products of all pairs of channels of what a block gives, by its name.
+    """Sum the products of all pairs of output channels of each block, by its name.
 
-    Those of what its GRU gets are under the GRU's name.
+    Products of a GRU's input channels are under the GRU's name.
     """
     products: dict[str, Any] = defaultdict(int)
     names = [*BLOCKS, *(f"{name}.gru" for name in BLOCKS)]
@@ -67,7 +67,7 @@ def _products(wide: MattingNetwork, pictures: Iterable[Tensor]) -> dict[str, Ten
 
 
 def _choose(product: Tensor, count: int) -> Tensor:
-    """Choose channels, each the one that explains most of what is left."""
+    """Choose channels greedily by the share of the remaining variance they explain."""
     left, chosen = product.clone(), list[int]()
     for _ in range(count):
         explained = left.square().sum(0) / left.diagonal().clamp(min=1e-12)
@@ -88,7 +88,7 @@ def _spread(product: Tensor, kept: Tensor) -> Tensor:
 
 
 def _cut_conv(narrow: Any, broad: Any, kept: Tensor, below: Tensor) -> None:
-    """Cut a convolution of the block below, skip and picture, and its BatchNorm."""
+    """Prune a convolution of the block below, skip and picture, and its BatchNorm."""
     under, rest = broad[0].weight[kept].tensor_split([len(below)], 1)
     narrow[0].weight.copy_(torch.cat([_mix(under, below), rest], 1))
     state = broad[1].state_dict().items()
@@ -96,7 +96,7 @@ def _cut_conv(narrow: Any, broad: Any, kept: Tensor, below: Tensor) -> None:
 
 
 def _cut_gru(narrow: ConvGRU, broad: ConvGRU, kept: Tensor, *spreads: Tensor) -> None:
-    """Cut a GRU; `spreads` are those of its input and of its state."""
+    """Prune a GRU; `spreads` are the maps of its input and of its state."""
     for name, gates in (("ih", 2), ("hh", 1)):
         old, new = getattr(broad, name)[0], getattr(narrow, name)[0]
         rows = torch.cat([kept + at * broad.channels for at in range(gates)])
@@ -106,5 +106,5 @@ def _cut_gru(narrow: ConvGRU, broad: ConvGRU, kept: Tensor, *spreads: Tensor) ->
 
 
 def _mix(weight: Tensor, spread: Tensor) -> Tensor:
-    """Make a kernel (O, C, h, w) read K channels in place of C, (O, K, h, w)."""
+    """Fold a map to K channels into a kernel (O, C, h, w): (O, K, h, w)."""
     return torch.einsum("ochw,ck->okhw", weight, spread)

@@ -1,9 +1,9 @@
 """The passes of a training step: what each kind of phase computes from a sample.
 
 Most kinds have two functions in a file of their own. `..._examples(student, teacher,
-sample, phase, rng)` computes before the step what the part that learns gets and is to
-give, without gradients; None if the sample has nothing to teach. `..._errors(student,
-sample, phase)` returns the terms of the loss on such maps.
+sample, phase, rng)` computes inputs and targets of the trained part before the step,
+without gradients; None if the sample is of no use. `..._errors(student, sample, phase)`
+returns the terms of the loss on such maps.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def _segmentation_examples(
     student: MattingNetwork, teacher: None, sample: Sample, phase: Phase, rng: Generator
 ) -> Sample:
     hidden, mask = filter.last_map(student, sample["src"]), sample["mask"][:, -1]
-    # Neighbours are nearly alike, so one in four each way will do.
+    # Neighbours are nearly alike, so one in four per axis is enough.
     return {"hidden": hidden[..., ::4, ::4], "mask": mask[..., ::4, ::4]}
 
 
@@ -48,7 +48,7 @@ PREPARED: dict[str, tuple[Callable[..., Sample | None], Callable[..., Sample]]] 
 
 
 class Passes(nn.Module):
-    """Computes the losses of a pass; a module, so that DistributedDataParallel fits.
+    """Computes the losses of a pass; a module, as DistributedDataParallel requires.
 
     `network` is trained, and `teacher` labels pictures. `loss` gives terms that are
     added to those of matting and distill phases; see `Extras`.
@@ -62,7 +62,7 @@ class Passes(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.phase, self.loss = network, phase, loss
-        vars(self)["teacher"] = teacher  # past torch, so that it is no submodule
+        vars(self)["teacher"] = teacher  # bypasses torch, so that it is no submodule
 
     def learning(self) -> list[str]:
         """Return the names of the modules that learn; all if there are none."""
@@ -81,7 +81,7 @@ class Passes(nn.Module):
         """Compute the maps that a phase of one of the kinds in `PREPARED` learns from.
 
         `sample` is a batch; in phases of crops it has one clip, and `rng` draws the
-        places. The result is None if the sample has nothing to teach.
+        positions. The result is None if the sample is of no use.
         """
         examples, _ = PREPARED[self.phase.kind]
         return examples(self.network, self.teacher, sample, self.phase, rng)
@@ -105,9 +105,9 @@ class Passes(nn.Module):
     def _distill(self, sample: Sample, ratio: float) -> Terms:
         """Return the terms of the network's error against the teacher, end to end.
 
-        They are `output_terms` and, at ratio 1 and in networks of one kind, the mean
-        `map_error` of blocks as wide in both. The teacher gets the full size. Where
-        `known` is 1, the sample's `pha` is the truth; where `coloured` is, its `fgr`.
+        They are `output_terms` and, at ratio 1 in networks of one kind, the mean
+        `map_error` of blocks of equal width. The teacher sees the full size. The target
+        is the sample's `pha` where `known` is 1, and its `fgr` where `coloured` is 1.
         """
         student, teacher, maps = self.network, self.teacher, self.phase.maps
         alike = ratio == 1 and type(student.backbone) is type(teacher.backbone)
@@ -117,7 +117,7 @@ class Passes(nn.Module):
         with blocks.capture(student, names) as got:
             out_fgr, out_pha, *_ = student(sample["src"], downsample_ratio=ratio)
         pha = torch.where(sample["known"] > 0, sample["pha"], pha)
-        # The truth has no colours where alpha is 0; the teacher has.
+        # The truth has no colours where alpha is 0, but the teacher has.
         fgr = torch.where((sample["coloured"] > 0) & (pha > 0), sample["fgr"], fgr)
         terms = output_terms(out_fgr, out_pha, fgr, pha, DISTILLED)
         pairs = [(got[name][1], wanted[name][1]) for name in names]

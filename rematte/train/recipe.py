@@ -1,7 +1,7 @@
 """Settings of a training run: frozen dataclasses, read from a TOML recipe.
 
-Every key of a recipe is a field here, with what it means beside it. Pydantic checks
-types and ranges. This module knows no torch and opens nothing but the recipe.
+Every key of a recipe is a field here, with a comment that explains it. Pydantic checks
+types and ranges. This module does not import torch and opens only the recipe.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Kind = Literal[
     "matting", "blocks", "encoder", "edges", "sequences", "filter", "distill",
     "segmentation",
 ]  # fmt: skip
-# Kinds that learn from crops of edges, and what their sides are multiples of [pixels].
+# Kinds that learn from crops of edges; crop sides are multiples of this [pixels].
 CROPPED = {"edges": 4, "filter": 4, "sequences": 16}
 
 
@@ -40,7 +40,7 @@ class Data:
     Each entry may hold the wildcard `*`.
     """
 
-    shards: tuple[str, ...] = ()  # tar files; the names of members say of what kind
+    shards: tuple[str, ...] = ()  # tar files; the names of members determine their kind
     mattes: tuple[str, ...] = ()  # foreground and alpha
     filmed: tuple[str, ...] = ()  # filmed frames of people and their alpha
     backgrounds: tuple[str, ...] = ()  # without people
@@ -56,9 +56,9 @@ class Model:
 
     variant: Literal["mobilenetv3", "mobilenetv3_fast", "resnet50"] = "mobilenetv3"
     refiner: Literal["deep_guided_filter", "fast_guided_filter"] = "deep_guided_filter"
-    # First weights: "" for random numbers, "imagenet" for an encoder from ImageNet, or
+    # First weights: "" for random weights, "imagenet" for an encoder from ImageNet, or
     # a name or file. A "mobilenetv3_fast" may start from a "mobilenetv3", whose decoder
-    # is cut down.
+    # is pruned.
     start: str = ""
     teacher: str = ""  # name or file of the weights that label pictures; "" for none
 
@@ -87,18 +87,18 @@ class Augment:
     """Probabilities of the augmentations, drawn for each layer."""
 
     motion: Share = 0.5  # eased affine motion
-    flip: Share = 0.5  # left for right
-    time: Share = 0.5  # another speed, or backwards
+    flip: Share = 0.5  # horizontal
+    time: Share = 0.5  # change of speed, or backwards
     pause: Share = 0.05  # a frame held for some time
     noise: Share = 0.15  # film grain
     colour: Share = 0.3  # brightness, contrast, saturation and tint, changing over time
     grayscale: Share = 0.03
     sharpness: Share = 0.1  # softer or sharper
-    blur: Share = 0.05  # out of focus, changing over time
-    jpeg: Share = 0.1  # artefacts of JPEG, in the composite
+    blur: Share = 0.05  # defocus that changes over time
+    jpeg: Share = 0.1  # JPEG artefacts, in the composite
     stripes: Share = 0.0  # over the background of a matte
     crisp: Share = 0.0  # a matte's alpha made 2 to 4 times as steep
-    hair: Share = 0.0  # drawn on the head of a matte that is a picture
+    hair: Share = 0.0  # drawn on the head of a still matte
     far: Share = 0.0  # a matte down to a quarter of the height, instead of half
     group: Share = 0.0  # another matte behind, and again with the same probability
 
@@ -111,24 +111,24 @@ class Phase:
     """One part of a run, with its own optimiser."""
 
     name: str  # in the log
-    kind: Kind  # what learns from what: docs/train.md, "Recipes" and "Distillation"
+    kind: Kind  # see docs/train.md, "Recipes" and "Distillation"
     steps: Whole = 1000  # 0 skips the phase
     batch: Count = 1  # clips or crops per step and process
-    # Clips whose maps are computed once, kept in memory and drawn from in every step; 0
-    # makes new ones for each step.
+    # Clips whose maps are computed once and kept in memory for all steps; 0 computes
+    # new ones for each step.
     examples: Whole = 0
     # Chains of names of blocks that learn in a phase of kind blocks or encoder. The
-    # first of each gets the teacher's input (the student's in an encoder phase) and the
-    # others what the one before them gives. If empty, all blocks learn, each by itself.
-    # In a sequences phase, the blocks that learn.
+    # first block of a chain gets the teacher's input (the student's in an encoder
+    # phase), each other block the output before it. If empty, all blocks learn alone.
+    # In a sequences phase, these are the blocks that learn.
     blocks: tuple[tuple[str, ...], ...] = ()
-    # Largest side of the maps of examples [pixels], 0 for whole maps: at the size of
-    # the frame in edges and sequences phases, of the coarse pass in a filter phase.
+    # Largest side of the maps of examples, 0 for whole maps: in pixels of the frame in
+    # edges and sequences phases, of the coarse pass in a filter phase.
     crop: Whole = 0
-    # Whether unlabelled pictures are shown at their own scale: never enlarged, clips
-    # frame by frame, photos panned over by whole pixels.
+    # Whether unlabelled pictures keep their own scale: never enlarged, clips frame by
+    # frame, photos panned by whole pixels.
     native: bool = False
-    # Share of the way from the phase's first to its last weights taken at its end.
+    # Interpolation at the end of the phase, from its first weights (0) to its last (1).
     way: Share = 1.0
     augment: Augment | None = None  # in place of the recipe's
     frames: tuple[Length, Length] = (1, 1)  # least and most per clip, for each step
@@ -139,20 +139,20 @@ class Phase:
     # teacher always sees the full size.
     ratio: tuple[Ratio, Ratio] = (1.0, 1.0)
     maps: Rate = 1.0  # weight of the intermediate maps in a distill phase
-    clips: Share = 0.2  # of unlabelled samples, those that are clips, not images
+    clips: Share = 0.2  # share of clips, not images, among unlabelled samples
     truth: Share = 0.0  # of samples with a teacher: composites with true alpha,
     filmed: Share = 0.0  # filmed frames with their true alpha,
     empty: Share = 0.05  # and samples without people
     rates: Rates = Rates()
-    # Steps in which the rates rise evenly from about 0. Trained weights need some,
-    # since a new optimiser has no statistics for its first steps.
+    # Steps in which the rates rise linearly from about 0. Trained weights need some,
+    # because a new optimiser has no statistics in its first steps.
     warmup: Whole = 0
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: to 0 at the end
-    constant: Share = 0.0  # of the steps, those before the cosine begins
+    constant: Share = 0.0  # share of the steps before the cosine starts
     optimizer: Literal["adam", "adamw", "soap"] = "adam"  # soap: pytorch-optimizer
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of passes
-    # Whether BatchNorm uses and updates statistics of the batch, over all GPUs where
-    # there are several. A network that was distilled needs them frozen.
+    # Whether BatchNorm uses and updates statistics of the batch, over all GPUs. A
+    # distilled network needs them frozen.
     batch_norm: bool = False
     accumulate: Count = 1  # batches whose gradients are added up in a step
 
@@ -172,7 +172,7 @@ class Run:
     """Settings of the run; only `seed`, `clip` and `ema` change its results."""
 
     out: str = "runs/run"  # folder of checkpoints, log and sample sheets
-    seed: Whole = 0  # of everything that is drawn
+    seed: Whole = 0  # of all random draws
     workers: Whole = 2  # processes that make samples; 0 makes them in the main process
     clip: Annotated[float, Field(ge=0.001)] = 1.0  # largest norm of the gradient
     # Decay of the running mean of the weights; 0 keeps none.
@@ -211,13 +211,13 @@ def load_recipe(
         on: Kind of device: "cpu", "cuda" or "mps".
 
     Raises:
-        InputError: If the file cannot be read or is no TOML.
+        InputError: If the file cannot be read or is not valid TOML.
         ValueError: If a key is unknown or a value not allowed.
     """
     try:
         table = tomllib.loads(_bundled().get(str(path), Path(path)).read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {path} is no TOML: {error}; correct it") from error
+        raise InputError(f"recipe {path} is not TOML: {error}; correct it") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"recipe {path} cannot be read ({error}); give a TOML file or one of "
@@ -236,7 +236,7 @@ def load_recipe(
             raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
         _put(table, key.strip(), _value(words))
     try:
-        # As JSON, where lists are good tuples and nothing else is converted.
+        # As JSON, where lists are accepted as tuples and nothing else is converted.
         recipe = TypeAdapter(Recipe).validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         raise ValueError(_explain(error.errors()[0])) from error
@@ -249,7 +249,7 @@ def load_recipe(
 def _bundled() -> dict[str, Path]:
     """Find the recipes that come with the package, by name."""
     package = Path(__file__).parents[1]
-    # Where a wheel has them, and where a checkout has them.
+    # In a wheel, and in a checkout.
     folders = package / "recipes", package.parent / "recipes"
     return {path.stem: path for each in folders for path in sorted(each.glob("*.toml"))}
 
@@ -269,12 +269,12 @@ def _put(table: dict[str, Any], key: str, value: object) -> None:
         if isinstance(parent, dict):
             parent = parent.setdefault(part, {})
         elif not isinstance(parent, list):
-            raise ValueError(f"{key}: {part} is no table")
+            raise ValueError(f"{key}: {part} is not a table")
         elif part.isdigit() and int(part) < len(parent):
             parent = parent[int(part)]
         else:
             raise ValueError(
-                f"{key}: {part} is none of 0 to {len(parent) - 1}; members of a list "
+                f"{key}: {part} is not in 0 to {len(parent) - 1}; members of a list "
                 "are counted from 0"
             )
     if not isinstance(parent, dict):
@@ -292,7 +292,7 @@ def _explain(error: ErrorDetails) -> str:
         return f"{name} {allowed}, got {error['input']!r}"
     kind: Any = Recipe
     for key in error["loc"][:-1]:
-        if isinstance(key, str):  # else the place in a list
+        if isinstance(key, str):  # else the index in a list
             hint = get_type_hints(kind)[key]
             kind = hint if isinstance(hint, type) else get_args(hint)[0]
     known = [field.name for field in dataclasses.fields(kind)]
@@ -302,7 +302,7 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _problems(phase: Phase, model: Model) -> Iterator[str]:
-    """Say what is wrong with several settings of a phase together."""
+    """Describe what is wrong with the combination of a phase's settings."""
     kind, rates, unit = phase.kind, phase.rates, CROPPED.get(phase.kind, 0)
     crop, examples, ratio = phase.crop, phase.examples, list(phase.ratio)
     where = f"in a phase of kind {kind}"

@@ -21,8 +21,8 @@ ALIKE = ("blocks", "encoder", "edges", "sequences")
 def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
     """Make the network with the weights that training starts from.
 
-    `clips` are what a wider network is cut down on; see `cut_down`. An `InputError` or
-    a `WeightsError` says that the weights do not fit or are not here.
+    A wider network is pruned on `clips`; see `cut_down`. Raises `InputError` or
+    `WeightsError` if the weights do not fit or are missing.
     """
     variant, start = recipe.model.variant, recipe.model.start
     try:
@@ -49,7 +49,7 @@ def start_network(recipe: Recipe, clips: Iterable[Tensor]) -> MattingNetwork:
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork | None:
-    """Load the teacher; `InputError` if a phase needs one of the network's variant."""
+    """Load the teacher; `InputError` if a phase needs the network's own variant."""
     name, variant = recipe.model.teacher, recipe.model.variant
     if not name:
         return None
@@ -57,8 +57,8 @@ def load_teacher(recipe: Recipe, device: torch.device) -> MattingNetwork | None:
     alike = isinstance(teacher.backbone, MobileNetV3Encoder) == (variant != "resnet50")
     if not alike and any(p.kind in ALIKE and p.steps for p in recipe.phase):
         raise InputError(
-            f"model.teacher {name} is no {variant}, so its maps cannot be matched; use "
-            f"another, or set steps of the phases of kind {', '.join(ALIKE)} to 0"
+            f"model.teacher {name} is not a {variant}, so its maps cannot be matched; "
+            f"use another, or set steps of the phases of kind {', '.join(ALIKE)} to 0"
         )
     return teacher
 
@@ -73,8 +73,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group parameters by learning rate, and freeze those with rate 0.
 
-    `only` names the modules that learn; all do if it is empty. A `ValueError` says that
-    none is left.
+    `only` names the modules that learn, all if empty. Raises `ValueError` if none is
+    left.
     """
     decoder = nn.ModuleList([network.decoder, network.project_mat, network.project_seg])
     parts = (
@@ -105,8 +105,8 @@ def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Op
 
     Source:
         Vyas et al., SOAP: Improving and Stabilizing Shampoo using Adam, 2024. Channels
-        of a map go up and down together, and Adam, which looks at each weight alone, is
-        slow then.
+        of a map are correlated, which slows down Adam, since it scales each weight
+        separately.
     """
     if phase.optimizer == "adam":
         return torch.optim.Adam(groups)

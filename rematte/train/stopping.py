@@ -18,14 +18,14 @@ class StepAbandonedError(Exception):
 
 
 class Stop:
-    """Notes the first SIGINT or SIGTERM, or that some minutes are over.
+    """Records the first SIGINT or SIGTERM, and the end of a time limit.
 
     A second signal ends the process as usual. With `abandon`, a step that does not end
     within `GRACE` after the first raises `StepAbandonedError` inside `abandoning`.
     """
 
     def __init__(self, minutes: float | None, abandon: bool = True) -> None:
-        self.signals: list[int] = []  # that came
+        self.signals: list[int] = []  # received so far
         self._abandon, self._inside = abandon, False
         self._minutes = math.inf if minutes is None else minutes
         self._end = time.monotonic() + 60 * self._minutes
@@ -38,7 +38,7 @@ class Stop:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Catch signals meanwhile; only the main thread can."""
+        """Catch signals in this block; outside of the main thread, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -69,7 +69,7 @@ class Stop:
 
     @contextmanager
     def abandoning(self) -> Iterator[None]:
-        """Let what runs in this block be abandoned."""
+        """Allow this block to be abandoned."""
         self._inside = self._abandon
         try:
             yield

@@ -22,10 +22,10 @@ _GREEN = (0.47, 1.0, 0.61)
 
 
 def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
-    """Return what to validate a phase on, and whether it is held out from training.
+    """Return the validation data of a phase, and whether it is held out from training.
 
-    With few pictures, none of a kind may be held out: then it is those that are trained
-    on, and the figure is named accordingly.
+    With few pictures, none of a kind may be held out. Then pictures that are trained on
+    are used, and the figure is labelled accordingly.
     """
     honest = not missing(kept, replace(phase, segmentation=False))
     filmed = bool(kept.filmed) or not (phase.filmed and trained.filmed)
@@ -34,7 +34,7 @@ def held_out(trained: Index, kept: Index, phase: Phase) -> tuple[Index, bool]:
 
 
 class Validation:
-    """The held-out clips of a phase, and what its blocks are to give for them."""
+    """The held-out clips of a phase, and the targets of its blocks."""
 
     def __init__(
         self, recipe: Recipe, index: Index, passes: Passes, device: torch.device
@@ -78,7 +78,7 @@ class Validation:
             filmed = "known" in sample and bool(sample["known"].any())
             if phase.kind != "matting" and not filmed:
                 _, true, *_ = self.passes.teacher(src)
-            # Where the phase is about a ratio, it is measured at the middle of it.
+            # A phase with a range of ratios is measured at the middle of it.
             fgr, pha, *_ = network(src, downsample_ratio=sum(phase.ratio) / 2)
             name = "filmed_error" if filmed else "error"
             errors.setdefault(name, []).append(float((pha - true).abs().mean()) * 1e3)

@@ -1,4 +1,4 @@
-"""Writes animated AVIF with Pillow, as no encoder of FFmpeg here writes its alpha."""
+"""Writes animated AVIF with Pillow, since FFmpeg's encoders here cannot write alpha."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,7 +22,7 @@ _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
 class AvifWriter(Writer):
     """Saves the frames losslessly beside the output, and encodes them at the end.
 
-    The `crf` of its encoding is 100 minus Pillow's quality.
+    `crf` is 100 minus Pillow's quality.
 
     Raises:
         OutputError: If Pillow is missing or cannot write AVIF.
@@ -42,7 +42,7 @@ class AvifWriter(Writer):
         self._spare = Spare(path, info)
 
     def write(self, frame: Frame) -> None:
-        """Save a frame, to be encoded at the end."""
+        """Save a frame for the encoding at the end."""
         self._spare.write(frame)
 
     def complete(self, end: Fraction | None = None) -> None:
@@ -52,7 +52,7 @@ class AvifWriter(Writer):
             raise OutputError(f"{self.path}: no frames were given to write")
         if self.temporary.exists():
             return
-        # Milliseconds between rounded times, so that errors do not add up.
+        # Differences of rounded times [ms], so that errors do not accumulate.
         starts = [round((f.time - frames[0].time) * 1000) for f in frames]
         last = starts[-1] + max(1, round(frames[-1].duration * 1000))
         lengths = np.diff([*starts, last]).clip(1).tolist()
@@ -63,7 +63,7 @@ class AvifWriter(Writer):
             first.save(
                 self.temporary, "AVIF", save_all=True, append_images=rest,
                 duration=lengths, quality=100 - (self._encoding.crf or 0),
-                # Chromium 156 takes full range for limited range in moving pictures.
+                # Chromium 156 treats full range as limited range in animations.
                 subsampling="4:4:4", range="limited", speed=_SPEED,
             )  # fmt: skip
         self._spare.drop()
@@ -89,7 +89,7 @@ class AvifWriter(Writer):
 
 
 class _Later:
-    """A picture that is read when Pillow encodes it, so that memory holds only one.
+    """A lazily read picture, so that memory holds only one while Pillow encodes.
 
     It has the attributes and methods of an image that Pillow's encoder uses.
     """

@@ -1,4 +1,4 @@
-"""The clock of a file: its start, and its jumps to another time.
+"""Reads the clock of a file: its start time and its jumps.
 
 Every reader of a file uses the same `Clock`, so that picture, sound and subtitles stay
 in sync, and 0 is when the first picture or sound is presented.
@@ -20,13 +20,13 @@ from av.video.stream import VideoStream
 
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input
 
-# Formats of broadcasts: they are cut and joined byte by byte, so their clock may jump,
-# and they may lose packets in transmission.
+# Broadcast formats are cut and joined byte by byte, so that their clock may jump, and
+# they may lose packets in transmission.
 _BROADCAST = {"mpegts", "mpeg", "flv", "live_flv"}
 
-# A longer step forward is a jump of the clock in a broadcast, else a hole [s].
+# A longer step forward is a jump of the clock in a broadcast, otherwise a gap [s].
 LONG_STEP = 10
-# A shorter step back is an inaccurate time of a careless muxer [s].
+# A shorter step back comes from a muxer's inaccurate times [s].
 _SHORT_STEP = Fraction(1, 10)
 
 
@@ -53,7 +53,7 @@ class Run:
     closes: int = 0
 
     def distance(self, other: "Run") -> Fraction:
-        """Time between two runs [s]; 0 where they overlap."""
+        """Return the time between two runs [s]; 0 if they overlap."""
         return max(other.start - self.end, self.start - other.end, Fraction(0))
 
 
@@ -82,17 +82,17 @@ class Clock:
     unread: int = 0
 
     def starting(self, picture: Fraction) -> "Clock":
-        """The clock that starts with the sound or at the first picture.
+        """Return the clock that starts with the sound or with the first picture.
 
-        `picture` is when that is presented, in the file's time [s].
+        `picture` is the file's time of the first picture [s].
         """
         first = picture if self.sounds is None else min(picture, self.sounds)
         return replace(self, origin=first, picture=picture)
 
     def packets(self, packets: Iterable[Any]) -> Iterator[Any]:
-        """Undo the jumps in the times of packets, read from the start of the file.
+        """Remove the jumps from the times of packets, read from the start of the file.
 
-        Sound that would be heard twice, where two recordings overlap, is left out.
+        Where two recordings overlap, their sound is used once.
         """
         if not self.shifts:
             yield from packets
@@ -117,7 +117,7 @@ class Clock:
             yield packet
 
     def notes(self) -> list[str]:
-        """Notes on what differs from the file."""
+        """Return notes on differences from the file's times."""
         notes = []
         if self.jumps:
             where = [f"{float(at - self.origin):.3f} s" for at in self.jumps]
@@ -147,7 +147,7 @@ def read_clock(
 ) -> Clock:
     """Read an open file's clock without decoding; `Clock.starting` completes it.
 
-    `audio` says whether the sound is used; it may start before the picture.
+    With `audio` the sound is used, which may start before the picture.
     """
     sounds = container.streams.audio if audio else ()
     known = [stream for stream in sounds if stream.codec_context is not None]
@@ -156,7 +156,7 @@ def read_clock(
         runs, read = _read_runs(path, state.st_size, state.st_mtime_ns, limits)
         priming = {stream.index: _priming(stream) for stream in known}
         clock = undo_jumps(runs, picture.index, priming)
-        # Packets of the transport and padding make up less than a tenth, or one pack.
+        # Transport overhead and padding are less than a tenth, or one pack.
         unread = state.st_size - read
         pack = 2048 if container.format.name == "mpeg" else 0
         lost = unread > max(state.st_size / 10, pack)
@@ -170,11 +170,11 @@ def read_clock(
 
 
 def _priming(stream: Any) -> Fraction:
-    """Length [s] from the stated start of a sound to what is heard of it.
+    """Return the duration of a sound's priming samples, which are not heard [s].
 
-    Decoders need some samples that are not heard. MP4 and MOV state their number, and
-    Matroska may (CodecDelay). FFmpeg then counts the start of the stream from what is
-    heard, but not in Matroska where it lies before 0.
+    Decoders need them to start. MP4 and MOV state their number, and Matroska may
+    (CodecDelay). FFmpeg then excludes them from the start time of the stream, except
+    in Matroska if that lies before 0.
 
     Source:
         ISO/IEC 14496-3: an AAC frame of 1024 samples needs the overlap of the one
@@ -202,7 +202,7 @@ def _read_runs(
 ) -> tuple[dict[int, tuple[Run, ...]], int]:
     """Read the runs of all streams, and the offset at which the last packet ends.
 
-    `size` and `changed` make the cache notice when the file changes.
+    `size` and `changed` are only keys of the cache.
     """
     readers: dict[int, _RunReader] = {}
     end = 0
@@ -229,7 +229,7 @@ class _RunReader:
         self._usual = round(1 / rate / self._base) if rate else 0
         self._steps = -int(_SHORT_STEP / self._base), int(LONG_STEP / self._base)
         self._last: int | None = None
-        # Count, start, end, whether the jump is back, first and last index.
+        # Count, start, end, whether the jump goes back, first and last index.
         self._found: list[list[int]] = []
         self._before = 0  # packets without times
 
@@ -268,8 +268,8 @@ def undo_jumps(
 ) -> Clock:
     """Find the clock on which the picture of a file continues without a jump.
 
-    `picture` is the index of the stream that is shown. By the index of a stream, `runs`
-    are given, and of each sound that is used the length of the priming [s].
+    `picture` is the index of the stream that is shown. `runs`, and the duration of the
+    priming of each sound that is used [s], are by stream index.
     """
     shown = runs.get(picture, ())
     others = {index: each for index, each in runs.items() if index != picture and each}
@@ -300,7 +300,7 @@ def undo_jumps(
 
 
 def _join_holes(shown: Sequence[Run], others: Sequence[Run]) -> list[Run]:
-    """Join parts of the picture between which another stream continues: a hole."""
+    """Join parts of the picture if another stream continues between them."""
     parts = list(shown[:1])
     for run in shown[1:]:
         last = parts[-1]
@@ -322,8 +322,8 @@ def _join_holes(shown: Sequence[Run], others: Sequence[Run]) -> list[Run]:
 def _assign(runs: Sequence[Run], parts: Sequence[Run]) -> list[int]:
     """Find the part of the picture that each run of a stream belongs to.
 
-    It is the nearest by the file's own times, since a stream may be missing in a part,
-    and never earlier than that of the run before.
+    It is the nearest part by the file's own times, since a stream may be missing in a
+    part, and never earlier than the part of the previous run.
     """
     found: list[int] = []
     for run in runs:

@@ -208,7 +208,7 @@ def opens(encoder: str, pixel_format: str = "yuv420p") -> bool:
 
 
 def hevc_with_alpha() -> str:
-    """Give a remedy for HEVC with alpha, which rematte does not write, as text."""
+    """Return a remedy for HEVC with alpha, which rematte does not write, as text."""
     made = "write ProRes (.mov) and convert that"
     if opens("hevc_videotoolbox", "bgra"):
         return f"{made} with avconvert --preset PresetHEVCHighestQualityWithAlpha"

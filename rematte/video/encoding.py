@@ -36,10 +36,10 @@ _UNRATED = ("libwebp_anim", "avif")
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How one output is encoded: a choice from the tables of `codecs`.
+    """The encoding of one output: a choice from the tables of `codecs`.
 
     Attributes:
-        codec: How to encode.
+        codec: The codec.
         pixel_format: FFmpeg's name of the format to encode from.
         alpha: Whether it has an alpha channel.
         sixteen_bit: Whether it takes 16-bit pixels rather than 8-bit ones.

@@ -26,7 +26,7 @@ _SINGLE, _MOST = 30, 60
 
 
 def read_attributes(file: bytes) -> dict[str, bytes]:
-    """Give the attributes of a header by name, from the beginning of a file.
+    """Return the attributes of a header by name, from the beginning of a file.
 
     They end where the header is broken.
     """
@@ -44,7 +44,7 @@ def read_attributes(file: bytes) -> dict[str, bytes]:
 
 
 def find_layer(attributes: Mapping[str, bytes]) -> str:
-    """Give the layer that holds the picture where no channel is outside of layers.
+    """Return the layer that holds the picture where no channel is outside of layers.
 
     Returns:
         The layer with red, green and blue whose name ends in "Combined", as Blender's
@@ -112,7 +112,7 @@ def make_attributes(
 
 
 def read_rate(attributes: Mapping[str, bytes]) -> Fraction | None:
-    """Give the frames per second that a header states, or None."""
+    """Return the frames per second that a header states, or None."""
     value = attributes.get("framesPerSecond", b"")
     if len(value) != 8:
         return None
@@ -137,7 +137,7 @@ def _pack_timecode(timecode: Timecode) -> bytes:
 
 
 def read_timecode(attributes: Mapping[str, bytes], rate: Fraction) -> str | None:
-    """Give the timecode that a header states, as text, or None.
+    """Return the timecode that a header states, as text, or None.
 
     At a rate above 30 frames per second, frames are counted in pairs.
     """

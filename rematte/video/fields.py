@@ -115,12 +115,12 @@ class _Filters:
         return (picture.width, picture.height, picture.format.name) == self._shape
 
     def lead_in(self, picture: av.VideoFrame) -> None:
-        """Give the picture before the first one, which has been passed on already."""
+        """Return the picture before the first one, which has been passed on already."""
         self._waiting.append(None)
         self._graph.push(picture)
 
     def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        """Give a picture, and take those that are ready."""
+        """Filter a picture, and return those that are ready."""
         self._waiting.append(picture)
         self._graph.push(picture)
         return self._pull()

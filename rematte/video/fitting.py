@@ -1,4 +1,4 @@
-"""Fits pictures into frames of the size that was asked for."""
+"""Fits pictures into frames of the requested size."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,9 +17,9 @@ _NEGLIGIBLE = 2
 def fitted_size(
     size: tuple[float, float], frame: tuple[int, int], fit: str
 ) -> tuple[int, int]:
-    """Give the height and width [pixels] that a picture is resized to, to fit a frame.
+    """Return the size of a picture that is resized to fit a frame [pixels].
 
-    Both sizes are given as height and width too. "cover" fills the frame and is larger
+    All sizes are height and width. "cover" fills the frame and is larger
     on one side, "contain" is smaller on one side, "stretch" distorts.
     """
     if fit == "stretch":
@@ -30,7 +30,7 @@ def fitted_size(
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Where a resized picture lies in a frame of the size that was asked for.
+    """The position of a resized picture in a frame of the requested size.
 
     Attributes:
         inner: Width and height that the picture is resized to [pixels].

@@ -101,19 +101,18 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """A frame that costs little until it is looked at.
+class LazyFrame:
+    """A lazy frame, which is converted only on request.
 
     Attributes:
         time: When it is shown [s].
-        look: Gives the frame at an upright size, (width, height) [pixels].
-        sketch: Gives some of its brightness values in [0, 1], always at the same
-            places, to compare it with others; None if that would cost as much as a
-            look.
+        convert: Returns the frame at an upright size, (width, height) [pixels].
+        sketch: Returns some of its brightness values in [0, 1], always at the same
+            positions, for comparisons; None if that would cost as much as the frame.
     """
 
     time: Fraction
-    look: Callable[[tuple[int, int]], Frame]
+    convert: Callable[[tuple[int, int]], Frame]
     sketch: Callable[[], NDArray[np.float32]] | None = None
 
 

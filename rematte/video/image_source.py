@@ -14,7 +14,7 @@ import av
 from rematte.errors import InputError
 from rematte.video import exr
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
-from rematte.video.frame import Frame, Glance, VideoInfo
+from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.images import ImageFrame, decode_image, describe_gaps, read_header
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
@@ -62,7 +62,7 @@ class ImageSource:
         """Do nothing: no file stays open."""
 
     def times(self) -> list[Fraction]:
-        """When each frame is shown [s]."""
+        """Return the time at which each frame is shown [s]."""
         return [index * self.info.time_base for index in range(len(self._images))]
 
     def frames(self) -> Iterator[Frame]:
@@ -78,12 +78,14 @@ class ImageSource:
             last = frame
             yield frame
 
-    def glances(self) -> Iterator[Glance]:
-        """Give the frames from `start` on; only what is looked at is decoded."""
+    def lazy_frames(self) -> Iterator[LazyFrame]:
+        """Yield the frames from `start` on, and decode each only on request."""
         for index, image in enumerate(self._images[self._first :], self._first):
-            yield Glance(index * self.info.time_base, partial(self._look, index, image))
+            yield LazyFrame(
+                index * self.info.time_base, partial(self._convert, index, image)
+            )
 
-    def _look(self, index: int, image: ImageFrame, size: tuple[int, int]) -> Frame:
+    def _convert(self, index: int, image: ImageFrame, size: tuple[int, int]) -> Frame:
         frame = self._read(index, image, size)
         return self._nearest(index, frame) if isinstance(frame, InputError) else frame
 

@@ -24,7 +24,7 @@ GRAMMAR = (
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """A mask as it was asked for.
+    """A mask as the user gave it.
 
     Attributes:
         text: The mask as the user wrote it.
@@ -45,7 +45,7 @@ class MaskSpec:
         return self.since <= time and (self.until is None or time < self.until)
 
     def corners(self, time: Fraction) -> list[Point]:
-        """Give the corners of a shape at a time [s], interpolated linearly [pixels]."""
+        """Interpolate the corners of a shape [pixels] linearly to a time [s]."""
         index = bisect_right([when for when, _ in self.keys], time)
         (begin, one), (end, other) = self.keys[max(0, index - 1)], self.keys[-1]
         if index < len(self.keys):

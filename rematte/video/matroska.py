@@ -30,7 +30,7 @@ class _Element(NamedTuple):
 
 
 def segment_end(path: Path) -> int:
-    """Where a file's segment ends by its own header [bytes]; 0 if it does not say."""
+    """Return the stated end of a file's segment [bytes]; 0 if it is not stated."""
     with path.open("rb") as file:
         head = file.read(4096)
     at = head.find(_SEGMENT)
@@ -76,7 +76,7 @@ def _find_tracks(file: BinaryIO) -> _Element | None:
 
 
 def _with_display_size(tracks: bytes, width: int, height: int) -> bytes:
-    """Give the content of Tracks with another display size and the same length."""
+    """Return the content of Tracks with another display size and the same length."""
     crc, rest = tracks[:0], tracks
     if tracks.startswith(_CRC):
         crc, rest = tracks[:6], tracks[6:]

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-# The encoder and sample rate [Hz] that a container's players expect.
+# The encoder and sample rate [Hz] that players of a container expect.
 _SOUND = {
     "webm": ("libopus", 48000),
     "mp4": ("aac", None),
@@ -50,8 +50,8 @@ class _Nowhere:
 class Trial:
     """A container with one stream whose content is discarded.
 
-    It has the format of `output`. Without a `template`, the stream to copy, the caller
-    adds one to `container`.
+    It has the format of `output`. `template` is the stream to copy; without it, the
+    caller adds a stream to `container`.
 
     Attributes:
         container: The container.
@@ -101,7 +101,7 @@ class _Track:
 
     Attributes:
         stream: The stream.
-        damaged: Times [s] of the packets that had to be left out, as in the file.
+        damaged: Times of skipped damaged packets, as in the file [s].
     """
 
     def __init__(self, output: OutputContainer, stream: Any) -> None:
@@ -119,12 +119,12 @@ class _Track:
         return self._last is None
 
     def _set_times(self, packet: Any, shift: Fraction) -> None:
-        """Give a packet its times in the unit of the output, where they must grow.
+        """Set a packet's times in the unit of the output so that they increase.
 
-        Muxers refuse others; they are found where recordings were joined, and where
-        times that differ fall together in a coarser unit.
+        Muxers require this. Times may not increase where recordings were joined, or
+        after rounding to a coarser unit.
         """
-        self._output.start_encoding()  # only then the unit is settled
+        self._output.start_encoding()  # the unit is final only then
         base, unit = packet.time_base, self.stream.time_base
         presented = packet.pts if packet.pts is not None else packet.dts or 0
         decoded = packet.dts if packet.dts is not None else presented
@@ -147,7 +147,7 @@ def _nearest(ticks: Fraction) -> int:
 class Copied(_Track):
     """A stream whose packets are copied unchanged.
 
-    Sound is decoded too, only to find damaged packets. The output is not yet started.
+    Sound is also decoded to find damaged packets. The output must not have started.
     """
 
     def __init__(self, output: OutputContainer, template: Any) -> None:
@@ -164,7 +164,7 @@ class Copied(_Track):
             self.damaged.append(time)
             return
         if packet.stream.type == "audio" and packet.pts is not None:
-            # Without a length, the last packet would be cut off in .mov.
+            # Without a duration, the last packet would be cut off in .mov.
             gap = packet.pts - (packet.pts if self._before is None else self._before)
             self._before = packet.pts
             packet.duration = packet.duration or gap
@@ -178,7 +178,7 @@ class Copied(_Track):
         self._output.mux_one(packet)
 
     def finish(self) -> None:
-        """Complete the trial; nothing is left to write."""
+        """Complete the trial; there is nothing more to write."""
         self._trial.ends()
 
 
@@ -187,13 +187,13 @@ def _decodes(packet: Any) -> bool:
         packet.decode()
     except (av.error.InvalidDataError, av.error.PermissionError):
         return False  # some decoders return -1, which is read as "not permitted"
-    except av.error.FFmpegError:  # a decoder that is not complete says nothing of it
+    except av.error.FFmpegError:  # incomplete decoders do not report damage
         return True
     return True
 
 
 class Encoded(_Track):
-    """Sound that is decoded and encoded again; the output is not yet started.
+    """Sound that is decoded and encoded again; the output must not have started.
 
     Attributes:
         encoder: FFmpeg's name of the encoder.
@@ -235,7 +235,7 @@ class Encoded(_Track):
         return cls(output, template, encoder, rate, layout)
 
     def write(self, packet: Any, shift: Fraction) -> None:
-        """Write a packet of the source; the arguments are those of `Copied.write`."""
+        """Write a packet of the source, with the arguments of `Copied.write`."""
         encoded: list[Any] = []
         try:
             if packet.is_corrupt:
@@ -265,12 +265,12 @@ class Encoded(_Track):
         return encoded
 
     def _drain(self) -> list[Any]:
-        """Encode what the resampler still holds."""
+        """Encode the remaining samples of the resampler."""
         pieces = self._resampler.resample(None) if self._resampler else ()
         return [packet for piece in pieces for packet in self.stream.encode(piece)]
 
     def finish(self) -> None:
-        """Write what the encoder still holds."""
+        """Flush the encoder."""
         if self._kind is not None:
             self._mux([*self._drain(), *self.stream.encode(None)])
 
@@ -282,7 +282,7 @@ class Encoded(_Track):
 
 
 def _after_zero(frame: Any) -> Any:
-    """The samples of a frame from time 0 on; None if there are none."""
+    """Return the samples of a frame from time 0 on; None if there are none."""
     early = -round(frame.pts * frame.time_base * frame.sample_rate)
     if early <= 0:
         return frame
@@ -297,11 +297,11 @@ def _after_zero(frame: Any) -> Any:
 
 
 def speakers(stream: Any) -> tuple[str, str]:
-    """The layout of a sound's speakers, or their number and their unusual order.
+    """Return the layout of a sound's speakers, or their number and unusual order.
 
-    PyAV 18.1 frees an unusual order twice, which ends the process: when the layout is
-    released, and with what it was read from. So this layout is never released, and
-    such sound must not be decoded before `make_usual`.
+    PyAV 18.1 frees an unusual order twice, with the layout and with its source, which
+    crashes the process. So this layout is never released, and such sound must not be
+    decoded before `make_usual`.
     """
     layout = stream.codec_context.layout
     name, unusual, order = layout.name.partition(" channels (")
@@ -327,7 +327,7 @@ def make_usual(stream: Any) -> str | None:
 
 
 def _layout(source: av.AudioLayout, encoder: str) -> str:
-    """The layout of speakers to encode; a source may not state its own."""
+    """Return the layout of speakers to encode, since a source may not state one."""
     unstated = source.name.endswith(" channels")
     if unstated or (encoder == "libopus" and source.name not in _LAYOUTS):
         known = source.nb_channels <= len(_LAYOUTS)

@@ -10,7 +10,7 @@ CONCEALED = "concealed"
 
 
 def describe_damage(damaged: Mapping[float, str]) -> list[str]:
-    """Give the notes on `VideoReader.damaged`, none if there was no damage."""
+    """Return the notes on `VideoReader.damaged`, none if there was no damage."""
     concealed = {time: "" for time, name in damaged.items() if name == CONCEALED}
     replaced = {time: name for time, name in damaged.items() if time not in concealed}
     kind = "image" if any(replaced.values()) else "packet"

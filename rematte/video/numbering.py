@@ -30,22 +30,22 @@ class Numbering:
         return f"{self.before}%0{self.digits}d{self.after}"
 
     def name(self, number: int) -> str:
-        """Give the file name with a number."""
+        """Return the file name with a number."""
         return f"{self.before}{number:0{self.digits}d}{self.after}"
 
     def number(self, name: str) -> int | None:
-        """Give the number in a file name, padded or not; None if the name differs."""
+        """Return the number in a file name, padded or not; None if the name differs."""
         digits = self.digits_in(name)
         return int(digits) if digits else None
 
     def digits_in(self, name: str) -> str:
-        """Give the digits in a file name, with padding; "" if the name differs."""
+        """Return the digits in a file name, with padding; "" if the name differs."""
         middle = name[len(self.before) : len(name) - len(self.after)]
         fits = name == f"{self.before}{middle}{self.after}"
         return middle if fits and _DIGITS.fullmatch(middle) else ""
 
     def padded_as(self, names: Iterable[str]) -> "Numbering":
-        """Give this numbering with as many digits as the shortest number in names."""
+        """Return this numbering with as many digits as the shortest number in names."""
         return replace(self, digits=min(len(self.digits_in(name)) for name in names))
 
 

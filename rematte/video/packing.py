@@ -17,7 +17,7 @@ _BLOCK = 16
 
 
 def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
-    """Give the width and height of one half, for a picture of this size [pixels]."""
+    """Return the width and height of one half, for a picture of this size [pixels]."""
     width, height = (
         -(-max(side, codec.least) // _BLOCK) * _BLOCK for side in (width, height)
     )
@@ -25,7 +25,7 @@ def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
 
 
 def packed_size(half: tuple[int, int], packed: str) -> tuple[int, int]:
-    """Give the width and height of a packed picture with such halves [pixels]."""
+    """Return the width and height of a packed picture with such halves [pixels]."""
     width, height = half
     return (2 * width, height) if packed == "side" else (width, 2 * height)
 
@@ -36,7 +36,7 @@ def pack(
     """Pack colour and alpha of a picture into one.
 
     Straight colours continue beyond the person's edge, so that blurring by the codec
-    mixes in no other colours, and nothing of the room can be seen. The picture is
+    mixes in no other colours and no background can be seen. The picture is
     (H, W, 4), 8 bits, straight alpha; `half` comes from `half_size`.
 
     Returns:

@@ -21,7 +21,7 @@ _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 
 
 def _start_again() -> None:
-    """Give a forked process a pool of its own, since it lacks the parent's threads."""
+    """Make a new pool in a forked process, which lacks the parent's threads."""
     global _pool
     _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
 

@@ -34,7 +34,7 @@ def views(frame: av.VideoFrame) -> list[NDArray[Any]]:
 
 
 def with_depth(pixels: Pixels, wide: bool) -> Pixels:
-    """Give pixels 16 bits, or 8, rounded; white stays white."""
+    """Convert pixels to 16 bits, or 8, rounded; white stays white."""
     if wide == (pixels.dtype == np.uint16):
         return pixels
     if wide:

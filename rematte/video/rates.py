@@ -31,5 +31,5 @@ def at_rate(shown: Iterable[Shown[T]], rate: Fraction) -> Iterator[Shown[T]]:
 
 
 def _first_after(time: Fraction, rate: Fraction) -> int:
-    """Give the number of the first frame whose middle is not before a time [s]."""
+    """Return the number of the first frame whose middle is not before a time [s]."""
     return math.ceil(time * rate - Fraction(1, 2))

@@ -16,7 +16,7 @@ INPUT_ALPHAS = ("multiply", "ignore")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How a source is read.
+    """Options for reading a source.
 
     Attributes:
         size: Width and height [pixels] to resize upright frames to, or None.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from rematte.video.clock import Clock
-from rematte.video.frame import Frame, Glance
+from rematte.video.frame import Frame, LazyFrame
 from rematte.video.image_source import ImageSource
 from rematte.video.images import find_images
 from rematte.video.read_options import ReadOptions
@@ -26,7 +26,7 @@ class VideoReader:
     Args:
         path: A file that FFmpeg decodes, a folder of images (in natural order), a
             pattern of numbered images such as "plate.%04d.png", or one image.
-        options: How to read it.
+        options: The options for reading it.
 
     Attributes:
         path: As given.
@@ -66,14 +66,14 @@ class VideoReader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def glances(self) -> Iterator[Glance]:
-        """Give the frames that iterating gives, and convert only what is looked at."""
-        return takewhile(self._is_before_end, self._source.glances())
+    def lazy_frames(self) -> Iterator[LazyFrame]:
+        """Yield the same frames as iterating, but convert each only on request."""
+        return takewhile(self._is_before_end, self._source.lazy_frames())
 
     def __iter__(self) -> Iterator[Frame]:
         return takewhile(self._is_before_end, self._source.frames())
 
-    def _is_before_end(self, shown: Frame | Glance) -> bool:
+    def _is_before_end(self, shown: Frame | LazyFrame) -> bool:
         return self._options.end is None or shown.time < self._options.end
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class VideoReader:
         return [(image.name, image.number) for image in self._images]
 
     def times(self) -> list[Fraction]:
-        """When each frame is shown [s], whatever `start` and `end` are.
+        """Return when each frame is shown [s], whatever `start` and `end` are.
 
         Nothing is decoded if the file states the times; a damaged file may be wrong.
 

@@ -1,4 +1,4 @@
-"""Where one scene ends and the next begins."""
+"""Finds the cuts between scenes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ from rematte.video.pixels import plane_values
 
 Thumbnail = NDArray[np.float32]
 
-SIZE = (64, 36)  # of the pictures that are compared
+SIZE = (64, 36)  # size of the compared pictures
 CHANGE = 0.06  # least mean change of a pixel at a cut, as a share of the whole range
 _ABOVE = 3.0  # times the change before and after it: motion and flashes are no cuts
 # How many frames before and after a cut are compared, when frames come one by one: a
 # flash is over by then, and frames that are shown several times have changed.
-LOOK = 4
-_STEP = 8  # pixels between those of a sketch
+SPAN = 4
+_STEP = 8  # step between the pixels of a sketch
 
 
 def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
-    """Give some brightness values of a decoded picture, (h, w) in [0, 1].
+    """Return some brightness values of a decoded picture, (h, w) in [0, 1].
 
     Those of planar YUV are taken as they lie in memory, in a tenth of a millisecond.
     """
@@ -68,12 +68,12 @@ def shrink(pixels: Pixels) -> Thumbnail:
 
 
 def difference(old: Thumbnail, new: Thumbnail) -> float:
-    """Give the mean change of a pixel from one small picture to another, in [0, 1]."""
+    """Return the mean change of a pixel between two small pictures, in [0, 1]."""
     return float(np.abs(new - old).mean())
 
 
 def same_scene(frames: Sequence[Frame]) -> int:
-    """How many frames there are before the picture jumps or its size changes.
+    """Count the frames before the picture jumps or its size changes.
 
     A jump is a change much larger than the median change.
     """
@@ -90,8 +90,8 @@ def same_scene(frames: Sequence[Frame]) -> int:
 class Cuts:
     """Finds cuts as frames come.
 
-    A cut changes the picture at once, and more than any of the `LOOK` changes before
-    and after it, unlike fast motion; and the old picture does not return within `LOOK`
+    A cut changes the picture at once, and more than any of the `SPAN` changes before
+    and after it, unlike fast motion; and the old picture does not return within `SPAN`
     frames, unlike after a flash. Later frames are needed only after a change of that
     size.
 
@@ -118,10 +118,10 @@ class Cuts:
             self.changes = []
             return False
         change = difference(before, picture)
-        self.changes = [*earlier, change][-LOOK:]
+        self.changes = [*earlier, change][-SPAN:]
         if change <= max(CHANGE, _ABOVE * max(earlier, default=0.0)):
             return False
-        alike = takewhile(lambda each: each.shape == picture.shape, ahead(LOOK))
+        alike = takewhile(lambda each: each.shape == picture.shape, ahead(SPAN))
         after = [picture, *alike]
         later = max((difference(*pair) for pair in pairwise(after)), default=change)
         goes_back = any(difference(before, each) < change / 2 for each in after)

@@ -21,7 +21,7 @@ _PAPER = 236
 
 
 def shrunk_size(width: int, height: int, most: int) -> tuple[int, int]:
-    """Give the size with even sides of which the longer is at most `most` [pixels]."""
+    """Return a size with even sides, the longer at most `most` [pixels]."""
     scale = min(1.0, most / max(width, height))
     small = (max(2, round(side * scale / 2) * 2) for side in (width, height))
     return next(small), next(small)

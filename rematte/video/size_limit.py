@@ -170,7 +170,7 @@ class LimitedWriter(Writer):
 
 
 def _measured_halving(tried: list[_Pass], usual: float) -> float:
-    """Give the CRF step that halves the bytes, from the last two passes if possible."""
+    """Return the CRF step that halves the bytes, measured in two passes if possible."""
     one, two = tried[-2:] if len(tried) > 1 else (tried[0], tried[0])
     before, after = one.encoding.crf, two.encoding.crf
     if before is None or after is None or after <= before or one.share != two.share:

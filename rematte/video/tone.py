@@ -1,13 +1,13 @@
 """Converts RGB pictures between SDR, HDR (PQ, HLG) and logarithmic encodings.
 
-Light is counted in units of reference white: 1 is 203 cd/m2, which is where the white
-of SDR pictures lies in HDR, and what HDR is reduced to. Tables of one dimension and a
-3x3 matrix do the work, row by row.
+Light is measured in units of reference white: 1 is 203 cd/m2, the level of SDR white in
+HDR, to which HDR is reduced. The conversion uses one-dimensional tables and a 3x3
+matrix, row by row.
 
 Source:
     ITU-R BT.2100-3 for PQ and HLG with its OOTF; BT.2408-7 for reference white;
-    BT.2390-11, 5.4.1, for the reduction (EETF), applied to the largest of R, G and B so
-    that hues stay; BT.1886 for SDR; ITU-T H.273 for the logarithmic curves and the
+    BT.2390-11, 5.4.1, for the reduction (EETF), applied to the largest of R, G and B to
+    preserve hues; BT.1886 for SDR; ITU-T H.273 for the logarithmic curves and the
     chromaticities; IEC 61966-2-1 for sRGB.
 """
 
@@ -33,9 +33,9 @@ from rematte.video.parallel_rows import kernels, run_rows
 
 Floats = NDArray[np.float64]
 
-WHITE = 203.0  # of SDR, and of text and graphics in HDR [cd/m2]
-_HLG_PEAK = 1000 / WHITE  # of the display that HLG is shown on here
-_HLG_GAMMA = 1.2  # of its OOTF
+WHITE = 203.0  # white of SDR, and of text and graphics in HDR [cd/m2]
+_HLG_PEAK = 1000 / WHITE  # of the display assumed for HLG
+_HLG_GAMMA = 1.2  # gamma of its OOTF
 _SDR_GAMMA = 2.4
 
 # x and y of red, green and blue by code point; the white of all is D65.
@@ -139,7 +139,7 @@ def _widen_range(light: Floats, peak: float) -> Floats:
 
 @lru_cache
 def _to_xyz(primaries: int) -> Floats:
-    """The matrix from light of R, G and B to X, Y and Z.
+    """Return the matrix from linear R, G and B to X, Y and Z.
 
     Source:
         SMPTE RP 177, Derivation of Basic Television Color Equations.
@@ -156,15 +156,15 @@ def _primaries(colour: Colour) -> int:
 
 
 def chromaticities(colour: Colour) -> tuple[tuple[float, float], ...]:
-    """Give CIE x and y of red, green, blue and white; those of BT.709 if unknown."""
+    """Return CIE x and y of red, green, blue and white; of BT.709 if unknown."""
     return *_CHROMATICITIES.get(colour.primaries, _CHROMATICITIES[1]), _D65
 
 
 def between(source: Colour, target: Colour) -> "ToneConversion | None":
     """Return a conversion from one encoding to another, or None if none is needed.
 
-    Two SDR encodings count as the same, whatever their primaries. From HDR to SDR the
-    range is reduced; from SDR to HDR white becomes reference white.
+    Two SDR encodings count as equal, whatever their primaries. From HDR to SDR the
+    range is reduced; from SDR to HDR, white becomes reference white.
     """
     if source.transfer == target.transfer or (source.sdr and target.sdr):
         return None
@@ -174,8 +174,8 @@ def between(source: Colour, target: Colour) -> "ToneConversion | None":
 class ToneConversion:
     """Converts pictures from one encoding to another.
 
-    With `widen` SDR becomes HDR of the full range, as if it had been reduced from that,
-    rather than HDR whose peak is reference white.
+    With `widen`, SDR is expanded to the full HDR range, as an inverse of the reduction;
+    otherwise the peak of the result is reference white.
     """
 
     def __init__(self, source: Colour, target: Colour, widen: bool = False) -> None:
@@ -190,7 +190,7 @@ class ToneConversion:
         return out
 
     def _tables(self, pixels: Pixels) -> tuple[Any, ...]:
-        """The tables for pixels of this depth, as the compiled loops take them.
+        """Return tables for pixels of this depth, as the compiled loops take them.
 
         Returns:
             The light of each code; a table for each step; and 21 numbers: the light at
@@ -272,12 +272,12 @@ class Restoration:
 
 
 def as_sdr(colour: Colour) -> Colour:
-    """The encoding of `displayed` frames."""
+    """Return the encoding of `displayed` frames."""
     return colour if colour.sdr else SDR
 
 
 def displayed(frames: Iterable[Frame], colour: Colour) -> Iterator[Frame]:
-    """Give frames of an encoding as SDR, beside what they were; SDR is passed on."""
+    """Convert frames to SDR and keep the original beside it; pass SDR on unchanged."""
     convert = between(colour, SDR)
     if convert is None:
         return iter(frames)
@@ -290,7 +290,7 @@ def displayed(frames: Iterable[Frame], colour: Colour) -> Iterator[Frame]:
 def to_light(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
     """Turn (H, W, 3) into light of BT.709 primaries; other colours become negative.
 
-    1 is reference white. For HLG it is the light of a display of 1000 cd/m2.
+    1 is reference white. HLG is shown on a display of 1000 cd/m2.
     """
     most = np.iinfo(pixels.dtype).max
     table = decode(np.arange(most + 1) / most, colour.transfer).astype(np.float32)

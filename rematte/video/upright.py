@@ -36,7 +36,7 @@ class Upright:
     def pixel_aspect(
         self, size: tuple[int, int] | None = None, fit: str = "stretch"
     ) -> Fraction:
-        """Give the width of a pixel over its height, in the upright picture.
+        """Return the width of a pixel over its height, in the upright picture.
 
         If it is stretched to another size [pixels], its shape on the screen stays the
         same.
@@ -67,7 +67,7 @@ _TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)
 
 
 def _display_matrix(frame: av.VideoFrame, codec: str) -> tuple[int, int, int, int]:
-    """Give (a, b, c, d) [1/65536], which show (x, y) at (a x + c y, b x + d y).
+    """Return (a, b, c, d) [1/65536], which show (x, y) at (a x + c y, b x + d y).
 
     Source:
         ISO/IEC 14496-12, the matrix of a track header.

@@ -27,7 +27,7 @@ from rematte.video.decoding import (
     repeats,
 )
 from rematte.video.fitting import Fitting
-from rematte.video.frame import Frame, Glance, VideoInfo
+from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.notes import add_note
 from rematte.video.opening import check_complete, open_input, video_stream
 from rematte.video.rates import Shown, at_rate
@@ -100,7 +100,7 @@ class VideoSource:
         self._closed = True
 
     def times(self) -> list[Fraction]:
-        """When each frame is shown [s], without decoding where packets have times.
+        """Return when each frame is shown [s], without decoding if packets have times.
 
         Raises:
             InputError: If some frames have no times.
@@ -151,11 +151,11 @@ class VideoSource:
             has_alpha = self._options.input_alpha == "multiply"
             yield self._convert(shown, self._options.size, has_alpha)
 
-    def glances(self) -> Iterator[Glance]:
-        """Decode the frames from `start` on, and convert only what is looked at."""
+    def lazy_frames(self) -> Iterator[LazyFrame]:
+        """Decode the frames from `start` on, and convert each only on request."""
         for shown in self._wanted():
-            look = partial(self._convert, shown)
-            yield Glance(shown[1], look, partial(sketch, shown[0]))
+            convert = partial(self._convert, shown)
+            yield LazyFrame(shown[1], convert, partial(sketch, shown[0]))
 
     def _convert(
         self, shown: Shown[av.VideoFrame], size: tuple[int, int] | None,
@@ -326,7 +326,7 @@ class VideoSource:
     # Frames and their times
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
-        """When a picture is shown [s], if the file states it."""
+        """Return when a picture is shown [s], if the file states it."""
         if picture.pts is None or not self._timed:
             return None
         unit = picture.time_base or self._time_base

@@ -21,7 +21,7 @@ from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
 from rematte.resume.run import convert_long
-from rematte.video.frame import SDR, Frame, Glance, VideoInfo
+from rematte.video.frame import SDR, Frame, LazyFrame, VideoInfo
 from rematte.video.reader import VideoReader
 from rematte.video.scene_cuts import sketch
 
@@ -192,7 +192,7 @@ def test_one_who_fills_the_frame_ends_the_search_until_the_next_cut(
     network = Fake(0.0)
     with VideoReader(clip) as reader:
         found = find_regions(
-            reader.glances(), reader.info, (ModuleEngine(network),) * 2, 0.8
+            reader.lazy_frames(), reader.info, (ModuleEngine(network),) * 2, 0.8
         )
     near, far = found.regions
     assert len(network.chunks) <= 4  # one look before the cut
@@ -207,7 +207,7 @@ def test_images_say_nothing_of_what_is_between_looks(tmp_path: Path) -> None:
     folder = save_images(tmp_path / "in", pictures)
     with VideoReader(folder) as reader:
         found = find_regions(
-            reader.glances(), reader.info, (ModuleEngine(Fake(0.0)),) * 2, 0.8
+            reader.lazy_frames(), reader.info, (ModuleEngine(Fake(0.0)),) * 2, 0.8
         )
     assert found.regions[0].windows
     assert not any(region.empty for region in found.regions)
@@ -247,8 +247,8 @@ def test_what_is_no_person_when_looked_at_closely_gets_no_window(
     picture = picture.repeat(2, 0).repeat(2, 1)
     clip = make_clip(tmp_path / "chair.mkv", [picture] * 30, codec="ffv1")
     with VideoReader(clip) as reader:
-        glances, info = reader.glances(), reader.info
-        regions = find_regions(glances, info, (Blurred(Fake(0.0)),) * 2, 0.8)
+        candidates, info = reader.lazy_frames(), reader.info
+        regions = find_regions(candidates, info, (Blurred(Fake(0.0)),) * 2, 0.8)
     (region,) = regions.regions
     (window,) = region.windows
     assert window.keep[0] > 600
@@ -270,17 +270,19 @@ def test_images_are_looked_at_without_decoding_all(tmp_path: Path) -> None:
     """One shot: a look every second and at the last image, and twice for cuts."""
     looked = []
 
-    def watched(glance: Glance) -> Glance:
-        def look(size: tuple[int, int]) -> Frame:
-            looked.append(glance.time)
-            return glance.look(size)
+    def watched(candidate: LazyFrame) -> LazyFrame:
+        def convert(size: tuple[int, int]) -> Frame:
+            looked.append(candidate.time)
+            return candidate.convert(size)
 
-        return Glance(glance.time, look)
+        return LazyFrame(candidate.time, convert)
 
     folder = save_images(tmp_path / "in", [scene(20 + n, 100) for n in range(70)])
     with VideoReader(folder) as reader:
-        glances = map(watched, reader.glances())
-        regions = find_regions(glances, reader.info, (ModuleEngine(Fake()),) * 2, 0.8)
+        candidates = map(watched, reader.lazy_frames())
+        regions = find_regions(
+            candidates, reader.info, (ModuleEngine(Fake()),) * 2, 0.8
+        )
     assert regions.regions[0].windows
     assert 3 <= len(set(looked)) <= 5
     assert Fraction(69, 30) in looked
@@ -294,7 +296,7 @@ def test_images_start_again_at_a_cut(tmp_path: Path, before: int, after: int) ->
     folder = save_images(tmp_path / "in", pictures)
     with VideoReader(folder) as reader:
         found = find_regions(
-            reader.glances(), reader.info, (ModuleEngine(Fake()),) * 2, 0.8
+            reader.lazy_frames(), reader.info, (ModuleEngine(Fake()),) * 2, 0.8
         )
     assert shares_seen(folder, found)[before - 1 : before + 1] != [1, 1]
     (start,) = (each.since for each in found.regions[1:] if each.restart)
@@ -316,13 +318,14 @@ def test_stills_are_seen_in_their_window(tmp_path: Path) -> None:
 def test_a_look_changes_nothing_of_the_conversion(walk: Path) -> None:
     """Frames that are looked at are those that iterating gives."""
     with VideoReader(walk) as reader:
-        glances = [
-            (each.time, each.look((WIDTH, HEIGHT)).pixels) for each in reader.glances()
+        candidates = [
+            (each.time, each.convert((WIDTH, HEIGHT)).pixels)
+            for each in reader.lazy_frames()
         ]
     with VideoReader(walk) as reader:
         frames = list(reader)
-    assert [time for time, _ in glances] == [frame.time for frame in frames]
-    for (_, looked), frame in zip(glances, frames, strict=True):
+    assert [time for time, _ in candidates] == [frame.time for frame in frames]
+    for (_, looked), frame in zip(candidates, frames, strict=True):
         # The edges of chroma differ.
         assert np.abs(looked.astype(int) - frame.pixels).mean() < 1
 

@@ -104,7 +104,7 @@ def test_composites_are_those_of_the_colours() -> None:
 
 
 def test_what_the_source_hides_counts_for_nothing() -> None:
-    """Neither as the person nor as the room."""
+    """Neither as the person nor as the background."""
     picture, alpha, _ = mixed(disc())
     own = np.full(alpha.shape, 255, np.uint8)
     own[:, 90:] = 0

@@ -101,7 +101,7 @@ def test_adjusted_outputs_agree(clean: bool) -> None:
     shares = cutout[..., 3:] / 255
     over = shares * cutout[..., :3] + (1 - shares) * np.array([0, 71, 187])
     assert np.abs(draw("composition", finish, matted) - over).max() < 2
-    if clean:  # what the matte grew over is the person's, not the room's
+    if clean:  # what the matte grew over is the person's colour
         assert (cutout[seen][:, 0].astype(int) > cutout[seen][:, 1]).all()
 
 
@@ -114,7 +114,7 @@ def test_hidden_pixels_stay_hidden() -> None:
     for finish in (Finish(True), Finish(True, grow=6, feather=3, despill="blue")):
         cutout = draw("cutout", finish, matted_of(frame, alpha, True))
         assert not cutout[:, 60:].any()
-        # Far from the person nothing of the room is left.
+        # Far from the person no background is left.
         assert not cutout[:, :20].any()
 
 

@@ -124,14 +124,14 @@ def test_damaged_and_missing_shards(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing matches .*set it to files"):
         index(Data(shards=(str(tmp_path / "*.tar"),)))
     (tmp_path / "a.tar").write_bytes(b"no tar" * 200)
-    with pytest.raises(InputError, match="no readable, uncompressed tar"):
+    with pytest.raises(InputError, match="not a readable, uncompressed tar"):
         index(Data(shards=(str(tmp_path / "a.tar"),)))
     make_tar(tmp_path / "a.tar", {"video/a.mp4": b"no video"})
-    with pytest.raises(InputError, match=r"video/a.mp4 of .* is no readable video"):
+    with pytest.raises(InputError, match=r"video/a.mp4 of .* is not a readable video"):
         index(Data(shards=(str(tmp_path / "a.tar"),)))
     make_tar(tmp_path / "a.tar", {"ccp/a.jpg": b"no image"})
     (item,) = index(Data(shards=(str(tmp_path / "a.tar"),))).people
-    with pytest.raises(InputError, match="at byte 512: no readable image; remove it"):
+    with pytest.raises(InputError, match="at byte 512: not a readable image; remove"):
         decode(item.media, [0], "RGB")
 
 
@@ -173,12 +173,12 @@ def test_folders_of_every_kind(tmp_path: Path, make_clip: Callable[..., Path]) -
     difference = decode(alpha, [2], "L")[0, ..., 0].astype(int) - disc.alpha[2]
     assert np.abs(difference).max() <= 2
     shutil.rmtree(tmp_path / "m/pha")
-    with pytest.raises(InputError, match="pha is no folder"):
+    with pytest.raises(InputError, match="pha is not a folder"):
         index(Data(mattes=at("m")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"nothing of this kind in .*docs/train\.md"):
         index(Data(people=at("empty")))
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         index(Data(people=at("people/z.png")))
 
 

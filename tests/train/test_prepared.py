@@ -389,7 +389,7 @@ def test_a_phase_may_go_part_of_the_way(data: Data, tmp_path: Path) -> None:
 
 def test_unknown_blocks_are_named(network: MattingNetwork) -> None:
     phase = phase_of("blocks", blocks=(("decoder.decode9",),))
-    with pytest.raises(ValueError, match=r"phase blocks: decoder\.decode9 is no block"):
+    with pytest.raises(ValueError, match=r"blocks: decoder\.decode9 is not a block"):
         chains_of(phase, network)
 
 

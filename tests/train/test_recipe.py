@@ -115,8 +115,8 @@ def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
         ("phase.0.ratio=[0.5, 1.5]", r"ratio\.1 must be"),
         ("data.shards=a.tar", "data.shards must be a valid array, got 'a.tar'"),
         ("phase.0=3", "give a number and a name"),
-        ("phase.1.steps=3", "1 is none of 0 to 0; members of a list are counted"),
-        ("phase.0.name.x.y=3", "phase.0.name.x.y: x is no table"),
+        ("phase.1.steps=3", "1 is not in 0 to 0; members of a list are counted"),
+        ("phase.0.name.x.y=3", "phase.0.name.x.y: x is not a table"),
         ("phase.0.high=3", "phase.0.high must be an object, got 3"),
         ("phase.0.kind=blocks", "needs a teacher: set model.teacher"),
         ("phase.0.native=true", r"phase\.0\.examples must be at least 1 in a phase"),
@@ -146,7 +146,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.toml")
     path = tmp_path / "r.toml"
     path.write_text("a = = b")
-    with pytest.raises(InputError, match=r"is no TOML: .*; correct it"):
+    with pytest.raises(InputError, match=r"is not TOML: .*; correct it"):
         load_recipe(path)
     path.write_text("")
     with pytest.raises(ValueError, match="phase is missing; add it to the recipe"):

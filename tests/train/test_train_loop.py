@@ -290,7 +290,7 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(mixed: Recipe) -> None:
     with pytest.raises(OutputError, match="holds a run; continue it with --resume"):
         quick(mixed)
     other = dataclasses.replace(mixed, augment=NO_AUGMENT)
-    with pytest.raises(OutputError, match=r"of other settings \(augment\)"):
+    with pytest.raises(OutputError, match=r"with other settings \(augment\)"):
         quick(other, resume=True)
     (Path(mixed.run.out) / STATE).write_bytes(b"x")
     with pytest.raises(InputError, match=r"state\.pt is damaged; delete it"):
@@ -338,7 +338,7 @@ def test_torchscript_is_no_teacher_and_no_start(mixed: Recipe, tmp_path: Path) -
 
 def test_blocks_need_a_teacher_of_the_same_variant(mixed: Recipe) -> None:
     model = dataclasses.replace(mixed.model, variant="resnet50")
-    with pytest.raises(InputError, match="is no resnet50, so its maps cannot be"):
+    with pytest.raises(InputError, match="is not a resnet50, so its maps cannot be"):
         quick(dataclasses.replace(mixed, model=model))
 
 
@@ -385,7 +385,7 @@ def test_a_damaged_picture_is_told_in_one_line(
     data = Data(shards=(str(tmp_path / "bad.tar"), str(tmp_path / "good.tar")))
     recipe = elsewhere(mixed, tmp_path / "run", workers=workers)
     phase = dataclasses.replace(mixed.phase[1], batch=8, empty=0.0)
-    with pytest.raises(InputError, match=r"^\S+bad.tar at byte 512: no readable image"):
+    with pytest.raises(InputError, match=r"^\S+bad.tar at byte 512: not a readable"):
         quick(dataclasses.replace(recipe, data=data, phase=(phase,)))
 
 

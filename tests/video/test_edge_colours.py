@@ -6,7 +6,7 @@ from rematte.video.frame import Pixels
 
 
 def cut_out(height: int, width: int, seed: int = 0) -> Pixels:
-    """A patch of noise with random alpha; the room around it is pure green."""
+    """A patch of noise with random alpha; the background is pure green."""
     rng = np.random.default_rng(seed)
     pixels = np.zeros((height, width, 4), np.uint8)
     pixels[..., 1] = 255

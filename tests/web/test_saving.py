@@ -186,7 +186,7 @@ def test_png_pictures(
     for n in range(1, 11):
         (frame,) = decode(tmp_path / f"{n:06}.png")
         rgba = frame.to_ndarray(format="rgba")
-        assert (rgba[rgba[..., 3] == 0] == 0).all()  # nothing of the room
+        assert (rgba[rgba[..., 3] == 0] == 0).all()  # no background
         alphas.append(rgba[..., 3])
     check_alpha(alphas, source, fast)
 

@@ -72,7 +72,7 @@ export async function convert({file, format, region, matter, over, show, writabl
   }
 }
 
-/** Where nothing of a person is, no colour of the room may stay. */
+/** Set the colour to 0 where alpha is 0, so that nothing of the background remains. */
 function hide(rgba) {
   const pixels = new Uint32Array(rgba.buffer);
   for (let at = 0; at < pixels.length; at++) {

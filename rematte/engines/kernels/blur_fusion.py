@@ -1,4 +1,4 @@
-"""Estimates the person's own colours at edges, where the picture shows the room too.
+"""Estimates the person's own colours at edges, where the background shows through.
 
 A pixel I of alpha a shows a F + (1 - a) B. F and B are averages around the pixel,
 weighted by alpha and by 1 - alpha; the remaining difference from I is then added to F.

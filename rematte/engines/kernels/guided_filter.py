@@ -61,7 +61,7 @@ def render(
 
 
 def flat(own: Pixels | None, pixels: Pixels) -> Pixels:
-    """Give a source's own alpha, (H, W), its pixels' bits; (0, 0) if it has none."""
+    """Return a source's own alpha, (H, W), its pixels' bits; (0, 0) if it has none."""
     if own is None:
         return np.empty((0, 0), pixels.dtype)
     if own.itemsize < pixels.itemsize:
