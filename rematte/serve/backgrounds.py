@@ -49,12 +49,7 @@ class Backgrounds:
             ]
 
     def add(self, id: str, name: str, file: str) -> None:
-        """Add an upload that is complete.
-
-        Args:
-            id: The name of its folder.
-            name: The uploaded file's name, only for display.
-            file: Its name in its folder.
+        """Add an upload that is complete; `name` is only for display.
 
         Raises:
             WorkError: If it is neither an image nor a video.

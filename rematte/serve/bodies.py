@@ -28,11 +28,7 @@ async def limited(request: Request, most: int) -> AsyncIterator[bytes]:
 
 
 async def read_json(request: Request, what: str) -> Any:
-    """Read a body that is a JSON object.
-
-    Args:
-        request: The request.
-        what: What errors call the object.
+    """Read a body that is a JSON object, which errors call `what`.
 
     Raises:
         HTTPException: If it is not, or is too large.
@@ -40,27 +36,8 @@ async def read_json(request: Request, what: str) -> Any:
     body = b"".join([part async for part in limited(request, _LARGEST_JSON)])
     try:
         data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"{what} must be a JSON object") from error
+    except (ValueError, RecursionError):
+        data = None
     if not isinstance(data, dict):
         raise HTTPException(400, f"{what} must be a JSON object")
     return data
-
-
-def read_number(name: str, value: Any, most: float) -> float:
-    """Check a number of a body.
-
-    Args:
-        name: What errors call it.
-        value: What the body holds.
-        most: The largest number that is allowed.
-
-    Raises:
-        ValueError: If it is no number, negative or too large.
-    """
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not 0 <= value <= most:
-        raise ValueError(
-            f"{name} must be a number from 0 to {most:g}, got {value!r:.60}"
-        )
-    return float(value)

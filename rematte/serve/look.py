@@ -1,5 +1,6 @@
 """Functions for worker processes: pictures of a moment, and how sure mattes are.
 
+Each reads a video at a time [s], and writes a target whose suffix says in which format.
 What was computed last stays in the process, so that another choice of who is cut out
 is drawn at once.
 """
@@ -42,15 +43,7 @@ _FEWEST = 0.0005  # share of the picture from which on soft edges are judged
 
 
 def still(networks: Any, path: Path, target: Path, at: float, side: int) -> None:
-    """Write the frame that is shown at a time, as an image.
-
-    Args:
-        networks: Not used.
-        path: The video.
-        target: The image.
-        at: The time [s].
-        side: The image's longer side, at most [pixels].
-    """
+    """Write the frame itself, with a longer side of at most `side` [pixels]."""
     with VideoReader(path) as reader:
         size = shrunk_size(reader.info.width, reader.info.height, side)
         colour = reader.info.colour
@@ -70,15 +63,7 @@ def cutout(
     quality: str,
     choice: Choice,
 ) -> None:
-    """Write the cut-out at a time as an image with alpha.
-
-    Args:
-        networks: The networks.
-        path: The video.
-        target: An image that can hold alpha.
-        at: The time [s].
-        quality: As in `Options`.
-        choice: Who is cut out.
+    """Write the cut-out of who was chosen, as an image with alpha.
 
     Raises:
         ValueError: If nobody is where a person was chosen.
@@ -129,13 +114,6 @@ def judge(
     """Write how sure the network is of a moment, as JSON: "nobody", "unsure", "edges".
 
     The frame and its mirror image should show the same people.
-
-    Args:
-        networks: The networks.
-        path: The video.
-        target: The JSON file.
-        at: The time [s].
-        quality: As in `Options`.
     """
     one, other = (
         _matted(networks, path, at, quality, flipped).pixels("alpha", False)[..., 0]

@@ -80,13 +80,7 @@ class SharedProcess:
     def call(
         self, name: str, function: Callable[..., Any], path: Path, *args: Any
     ) -> Any:
-        """Call a function with the model, a file and more.
-
-        Args:
-            name: What errors call the file.
-            function: As of `WorkerProcess.call`.
-            path: The file.
-            *args: Further arguments.
+        """Call a function with the model, a file, which errors call `name`, and more.
 
         Raises:
             WorkError: If it raised or took too long, or its process was killed.

@@ -55,7 +55,6 @@ from rematte.workers.planning import VIDEOS
 from rematte.workers.pool import machine_memory
 
 _STATIC = Path(__file__).parent / "static"
-_PICTURES = {*IMAGES, *PILLOW_IMAGES}
 _POLL_PERIOD = 0.2  # [s]
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
@@ -161,20 +160,32 @@ class _Page:
             quiet += _POLL_PERIOD
 
     async def _upload(self, request: Request) -> Response:
+        suffixes = VIDEOS | {*IMAGES, *PILLOW_IMAGES}
+        return await self._receive(request, suffixes, self._jobs.add)
+
+    async def _add_background(self, request: Request) -> Response:
+        add = self._jobs.backgrounds.add
+        return await self._receive(request, VIDEOS | {*IMAGES}, add)
+
+    async def _receive(
+        self,
+        request: Request,
+        suffixes: set[str],
+        add: Callable[[str, str, str], object],
+    ) -> Response:
+        """Write an upload into a folder of its own, and add it to a list."""
         name = request.query_params.get("name", "")
-        suffix = check_name(name, VIDEOS | _PICTURES)
-        id = self._jobs.new_id()
+        file = f"source{check_name(name, suffixes)}"
+        store = self._jobs.store
+        id = store.new_folder()
         try:
-            file = f"source{suffix}"
-            await _receive(request, self._jobs.folder(id) / file, self._limit)
+            await _write(request, store.folder(id) / file, self._limit)
             # A limiter of its own, so that other requests do not wait.
-            job = await to_thread.run_sync(
-                self._jobs.add, id, name, file, limiter=self._examining
-            )
+            await to_thread.run_sync(add, id, name, file, limiter=self._examining)
         except BaseException:
-            self._jobs.discard(id)
+            store.discard(id)
             raise
-        return JSONResponse({"id": job.id}, 201)
+        return JSONResponse({"id": id}, 201)
 
     async def _remove(self, request: Request) -> Response:
         await run_in_threadpool(self._jobs.remove, self._job(request))
@@ -189,20 +200,6 @@ class _Page:
     async def _cancel(self, request: Request) -> Response:
         await run_in_threadpool(self._jobs.cancel, self._job(request))
         return Response(status_code=204)
-
-    async def _add_background(self, request: Request) -> Response:
-        name = request.query_params.get("name", "")
-        file = f"source{check_name(name, {*VIDEOS, *IMAGES})}"
-        id = self._jobs.new_id()
-        try:
-            await _receive(request, self._jobs.folder(id) / file, self._limit)
-            await to_thread.run_sync(
-                self._jobs.backgrounds.add, id, name, file, limiter=self._examining
-            )
-        except BaseException:
-            self._jobs.discard(id)
-            raise
-        return JSONResponse({"id": id}, 201)
 
     async def _remove_background(self, request: Request) -> Response:
         id = request.path_params["id"]
@@ -235,7 +232,7 @@ class _Page:
         return FileResponse(path, filename=None if kind == "playable" else name)
 
 
-async def _receive(request: Request, path: Path, most: int) -> None:
+async def _write(request: Request, path: Path, most: int) -> None:
     """Write a body to a file, part by part."""
     length = int(request.headers.get("content-length", 0))
     free = shutil.disk_usage(path.parent).free
@@ -366,8 +363,8 @@ def serve(
                 queue.check_model()
             except WorkError as error:
                 raise WeightsError(str(error)) from error
-            token = queue.token()
-            for text in queue.notes:
+            token = queue.store.token()
+            for text in queue.store.notes:
                 note(text)
             app = make_app(
                 queue, token, port, int(upload_limit * 1e9), lambda: server.should_exit

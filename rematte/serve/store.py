@@ -53,8 +53,12 @@ class Store:
         self._top, self._folder = folder, folder / _JOBS
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in (_LIST, _JOBS, _TOKEN):
-                _refuse_link(folder / name)
+            for path in (folder / name for name in (_LIST, _JOBS, _TOKEN)):
+                if path.is_symlink():
+                    raise OutputError(
+                        f"{path} is a link, and `rematte serve` follows none; remove "
+                        "it, or give another --folder"
+                    )
             existed = (folder / _LIST).exists()
             self._database = self._open_list()
             self._mark(existed)
@@ -240,14 +244,6 @@ def _create(path: Path, text: str) -> None:
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
     ) as f:
         f.write(text)
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise OutputError(
-            f"{path} is a link, and `rematte serve` follows none; remove it, or give "
-            "another --folder"
-        )
 
 
 def _unused(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -12,8 +11,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from rematte.serve import look
-from rematte.serve.bodies import read_json, read_number
-from rematte.serve.choice import LONGEST, read_choice
+from rematte.serve.bodies import read_json
+from rematte.serve.choice import LONGEST, read_choice, read_number
 from rematte.serve.job import Job
 from rematte.serve.jobs import Jobs
 from rematte.serve.settings import check_quality
@@ -46,31 +45,26 @@ class Viewing:
         if side is None:
             raise HTTPException(404, f"a still is one of {', '.join(_SIDES)}")
         at = _time(_seconds(request.query_params.get("at", "0")))
-        return await _answer(self._jobs.still, self._job(request), at, side)
+        return await self._answer(request, look.still, ".jpg", at, side)
 
     async def _cutout(self, request: Request) -> Response:
-        job, data = await self._asked(request)
+        data = await read_json(request, "a moment")
         choice = read_choice(data.get("choice"))
-        at, quality = _moment(data)
-        return await _answer(self._jobs.cutout, job, at, quality, choice)
+        return await self._answer(request, look.cutout, ".png", *_moment(data), choice)
 
     async def _judge(self, request: Request) -> Response:
-        job, data = await self._asked(request)
-        at, quality = _moment(data)
-        return await _answer(self._jobs.judgement, job, at, quality)
+        data = await read_json(request, "a moment")
+        return await self._answer(request, look.judge, ".json", *_moment(data))
 
-    async def _asked(self, request: Request) -> tuple[Job, dict[str, Any]]:
-        return self._job(request), await read_json(request, "a moment")
-
-
-async def _answer(make: Any, *args: Any) -> Response:
-    """Give a file that is made soon; else the page asks again."""
-    for _ in range(round(_HELD / _POLL_PERIOD)):
-        path: Path | None = await run_in_threadpool(make, *args)
-        if path is not None:
-            return FileResponse(path)
-        await asyncio.sleep(_POLL_PERIOD)
-    return Response(status_code=202)
+    async def _answer(self, request: Request, *how: Any) -> Response:
+        """Give a file of `Jobs.look` that is made soon; else the page asks again."""
+        job = self._job(request)
+        for _ in range(round(_HELD / _POLL_PERIOD)):
+            path = await run_in_threadpool(self._jobs.look, job, *how)
+            if path is not None:
+                return FileResponse(path)
+            await asyncio.sleep(_POLL_PERIOD)
+        return Response(status_code=202)
 
 
 def _seconds(text: str) -> float | str:
