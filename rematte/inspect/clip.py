@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -119,6 +119,7 @@ class ClipReport:
     looks: list[Look]
     notes: list[str]
     regions: Regions | None = None
+    ok: ClassVar[bool] = True  # a doubt is no error
 
     @property
     def within(self) -> str:
@@ -139,8 +140,7 @@ class ClipReport:
     @property
     def no_people(self) -> list[dict[str, float]]:
         """Spans of time at whose moments no one was found."""
-        times, ends = [each.time for each in self.looks], [e.end for e in self.looks]
-        return list(figures.spans(times, ends, list(map(is_empty, self.looks))))
+        return figures.empty_spans((e.time, e.end, e.coverage) for e in self.looks)
 
     @property
     def look_at(self) -> list[Look]:
@@ -153,11 +153,6 @@ class ClipReport:
         """Mean difference of the ways over all moments, (H, W)."""
         mean: Array = np.mean([look.doubt for look in self.looks], 0)
         return mean
-
-    @property
-    def ok(self) -> bool:
-        """Always true: a doubt is no error."""
-        return True
 
     def lines(self) -> Iterator[str]:
         """Sum the report up in lines of text."""
@@ -400,11 +395,6 @@ def _flip(pixels: Pixels) -> Pixels:
     return flipped
 
 
-def is_empty(look: Look) -> bool:
-    """Whether no one was found at a moment."""
-    return look.coverage < figures.NO_ONE
-
-
 def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
     """Score moments, and put into words why each deserves a look.
 
@@ -432,7 +422,7 @@ def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
                 "picture stands still"
             )
             found.append((min(1.0, 4 * look.flicker), text))
-        if is_empty(look):
+        if look.coverage < figures.NO_ONE:
             found.append((figures.DISAGREES, "no people found"))
         found.sort(key=lambda pair: -pair[0])
         look.score = found[0][0] if found else 0.0

@@ -32,11 +32,7 @@ from rematte.inspect.moments import (
     spread,
 )
 from rematte.options import Options
-from rematte.video.frame import (
-    Colour,
-    Frame,
-    Pixels,
-)
+from rematte.video.frame import Colour, Frame, Pixels
 from rematte.video.opening import Limits
 from rematte.video.pixels import resize, with_depth
 from rematte.video.read_options import ReadOptions
@@ -90,9 +86,9 @@ class MatteReport:
     @property
     def no_people(self) -> list[dict[str, float]]:
         """Spans of time in which alpha covers nothing."""
-        empty = [each.coverage < figures.NO_ONE for each in self.seen]
-        times = [float(each.time) for each in self.seen]
-        return list(figures.spans(times, [float(e.end) for e in self.seen], empty))
+        return figures.empty_spans(
+            (float(each.time), float(each.end), each.coverage) for each in self.seen
+        )
 
     @property
     def look_at(self) -> list[tuple[Seen, float, str]]:
@@ -195,8 +191,7 @@ def inspect_matte(
         times = [] if number is None and every is None else reader.times()
         if times:
             timeline = Timeline(info, times, 0, len(times), [])
-            count = how_many(timeline, number, every)
-            shown = _sampled(path, options, timeline, count)
+            shown = _sampled(path, options, timeline, how_many(timeline, number, every))
         shown = tqdm(shown, unit="frame", desc=path.name, disable=not progress)
         seen = [measure(frame, gray) for frame in shown]
     if not gray and not any(each.transparent for each in seen):
@@ -216,7 +211,8 @@ def inspect_matte(
             notes.append(f"the source has and the file has not: {', '.join(lost)}")
     checks.append(colour_check(info.colour, other, gray))
     if not gray:
-        checks.append(_hidden_check(path, options, seen, source))
+        timeline = Timeline(info, times, 0, len(times), [])
+        checks.append(_hidden_check(path, options, timeline, seen, source))
     return MatteReport(
         path, "matte" if gray else "cut-out", info.width, info.height, len(times),
         float(times[-1] - times[0] + 1 / info.rate), checks, seen, notes,
@@ -236,6 +232,12 @@ def _open(path: Path, options: Options, *span: Fraction | None) -> VideoReader:
     )  # fmt: skip
 
 
+def _read_pixels(path: Path, options: Options, *span: Fraction | None) -> Pixels:
+    """Read the frame of a finished file at a time, in SDR and 8 bits."""
+    with _open(path, options, *span) as reader:
+        return with_depth(next(displayed(reader, reader.info.colour)).pixels, False)
+
+
 def _sampled(
     path: Path, options: Options, timeline: Timeline, number: int
 ) -> Iterator[Frame]:
@@ -248,7 +250,11 @@ def _sampled(
 
 
 def _hidden_check(
-    path: Path, options: Options, seen: Sequence[Seen], source: Path | None
+    path: Path,
+    options: Options,
+    timeline: Timeline,
+    seen: Sequence[Seen],
+    source: Path | None,
 ) -> Check:
     """Check that what alpha hides is not in the file all the same."""
     name, share = "hidden colours", fmean(each.hidden for each in seen)
@@ -256,8 +262,7 @@ def _hidden_check(
         return Check(name, True, "RGB is 0 where alpha is 0")
     text = f"RGB is not 0 in {share:.1%} of the pixels of alpha 0"
     if source is not None:
-        alike = _likeness(path, options, source)
-        if alike > _LEAKED:
+        if _likeness(path, options, timeline, source) > _LEAKED:
             return Check(name, False, f"{text}: it is the source's there")
         return Check(name, True, f"{text}, and not the source's either")
     detail = fmean(each.detail for each in seen)
@@ -266,25 +271,18 @@ def _hidden_check(
     return Check(name, True, f"{text}: smooth colours, as lossy codecs get them")
 
 
-def _likeness(path: Path, options: Options, source: Path) -> float:
+def _likeness(path: Path, options: Options, timeline: Timeline, source: Path) -> float:
     """Give the share of hidden pixels, not black, that are as in the source."""
-    with _open(path, options) as reader:
-        times = reader.times()
-        timeline = Timeline(reader.info, times, 0, len(times), [])
-    original = read_timeline(source, options)
+    times, original = timeline.times, read_timeline(source, options)
     alike = count = 0
     for index in spread(timeline, _COMPARED, 1):
         behind = min(original.begin + index, original.stop - 1)
         moment = read_moment(source, options, original, behind, 1, lead=0)
         end = times[index + 1] if index + 1 < len(times) else None
-        with _open(path, options, times[index], end) as reader:
-            frame = next(displayed(reader, reader.info.colour))
-        if moment is None or frame.pixels.shape[2] != 4:
+        ours = _read_pixels(path, options, times[index], end)
+        if moment is None or ours.shape[2] != 4:
             continue
-        ours, theirs = (
-            with_depth(frame.pixels, False),
-            with_depth(moment.frames[0].pixels, False),
-        )
+        theirs = with_depth(moment.frames[0].pixels, False)
         if ours.shape[:2] != theirs.shape[:2]:
             continue
         hidden = (ours[..., 3] == 0) & (ours[..., :3].max(2) > BLACK)
@@ -316,7 +314,6 @@ def _holed(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
 
 def read_picture(path: Path, options: Options, seen: Seen) -> Pixels:
     """Read one frame of a finished file as a picture, a cut-out over squares."""
-    with _open(path, options, seen.time, seen.end) as reader:
-        pixels = with_depth(next(displayed(reader, reader.info.colour)).pixels, False)
+    pixels = _read_pixels(path, options, seen.time, seen.end)
     small = shrunk_size(pixels.shape[1], pixels.shape[0], _PICTURE_SIDE)
     return on_squares(resize(pixels, *small))

@@ -83,10 +83,7 @@ def read_timeline(
 ) -> Timeline:
     """Find the frames of a source that are asked for; nothing is decoded for it.
 
-    Args:
-        path: The source.
-        options: How to read it.
-        outputs: What is made of it, for the check of the options.
+    The options are checked for the outputs that are made of it.
 
     Raises:
         InputError: If it cannot be read, or no frame is asked for.
@@ -99,15 +96,10 @@ def read_timeline(
 
 
 def how_many(timeline: Timeline, number: int | None, every: float | None) -> int:
-    """Choose the number of moments of a clip.
-
-    Args:
-        timeline: The clip.
-        number: As asked for, or None.
-        every: Seconds between moments as asked for, or None.
+    """Choose the number of moments, if neither it nor the time between [s] is given.
 
     Raises:
-        ValueError: If what is asked for is not above 0.
+        ValueError: If what is given is not above 0.
     """
     if number is not None and number < 1:
         raise ValueError(f"frames (--frames) must be 1 or more, got {number}")
@@ -120,15 +112,9 @@ def how_many(timeline: Timeline, number: int | None, every: float | None) -> int
 
 
 def spread(timeline: Timeline, number: int, length: int) -> list[int]:
-    """Choose evenly spaced runs of frames that do not overlap.
+    """Choose evenly spaced runs of frames that do not overlap, by their first index.
 
-    Args:
-        timeline: The frames.
-        number: How many runs; fewer where there are too few frames.
-        length: Frames in a run; fewer where there are fewer.
-
-    Returns:
-        The index of the first frame of each run.
+    Where there are too few frames, the runs are fewer, or have less than `length`.
     """
     count = timeline.count
     length = min(length, count)
@@ -158,7 +144,7 @@ def read_moment(
         path: The source.
         options: How to read it.
         timeline: Its frames.
-        first: Index of the first frame that counts.
+        first: Index of the first that counts.
         length: How many count.
         lead: How many are needed before them.
         trail: How many are needed after them.
@@ -215,15 +201,7 @@ def matte_last(
     frames: Sequence[Frame],
     regions: Regions | None = None,
 ) -> Iterator[Matted]:
-    """Matte frames, and give those that come after a lead-in.
-
-    Args:
-        engine: From `choose_engine`.
-        ratio: Size of the coarse pass in (0, 1].
-        lead: Frames that the network sees first.
-        frames: The frames whose mattes are given.
-        regions: Where the network looks; None for whole frames.
-    """
+    """Matte frames after a lead-in, whose own mattes are left out."""
     seen = [*lead, *frames]
     mattes = run(engine, seen, downsample_ratio=ratio, regions=regions)
     return islice(mattes, len(lead), None)
