@@ -14,15 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from rematte.engines.choose import choose_engine, describe_engine
+from rematte.conversion.model import make_engine
+from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.errors import InputError
 from rematte.inspect import figures
 from rematte.inspect.figures import Array
 from rematte.inspect.moments import (
     Moment,
-    changed,
     find_windows,
+    flipped,
     how_many,
     matte_last,
     read_moment,
@@ -230,18 +231,16 @@ def inspect_clip(
     """
     timeline = read_timeline(path, options)
     info = timeline.info
-    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     firsts = spread(timeline, how_many(timeline, number, every), _LENGTH)
     regions = find_windows(model, path, options, info, progress)
-    # Windows are laid in whole frames.
-    size = _read_size(info, ratio * _LARGER) if regions is None else None
     notes = list(timeline.notes)
-    passes = Passes(model, options, ratio, size, info, regions, notes.append)
+    passes = Passes(model, options, info, regions, notes.append)
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
         moment = read_moment(
-            path, options, timeline, first, _LENGTH, lead=_LEAD, trail=_LEAD, size=size
-        )
+            path, options, timeline, first, _LENGTH,
+            lead=_LEAD, trail=_LEAD, size=passes.size,
+        )  # fmt: skip
         if moment is not None:
             looks.append(passes.look(moment))
     if not looks:
@@ -268,16 +267,8 @@ def _read_size(info: VideoInfo, ratio: float) -> tuple[int, int] | None:
 class Passes:
     """Mattes moments in several ways.
 
-    Args:
-        model: A loaded network.
-        options: Those of a conversion.
-        ratio: Size of the coarse pass of whole frames, in (0, 1].
-        size: Width and height at which frames are read, or None.
-        info: The source.
-        regions: Where the network looks; None for whole frames.
-        report: Receives notes.
-
     Attributes:
+        size: Width and height at which frames are to be read, or None.
         ratios: Size of the coarse pass, and of the other one; in windows, if there are
             some.
         engine: What runs the network, and why.
@@ -287,13 +278,14 @@ class Passes:
         self,
         model: Any,
         options: Options,
-        ratio: float,
-        size: tuple[int, int] | None,
         info: VideoInfo,
         regions: Regions | None,
         report: Callable[[str], object],
     ) -> None:
-        width, height = size or (info.width, info.height)
+        ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+        # Windows are laid in whole frames.
+        self.size = _read_size(info, ratio * _LARGER) if regions is None else None
+        width, height = self.size or (info.width, info.height)
         self._size = shrunk_size(width, height, _SIDE)
         self._regions = regions
         self._flipped = None if regions is None else mirrored(regions)
@@ -304,12 +296,10 @@ class Passes:
         self._second = min(1.0, other_ratio(ratio) * scale)
         used = ratio if regions is None else regions.usual(ratio)
         self.ratios = used, other_ratio(used)
-        make = partial(
-            choose_engine, model, engine=options.engine, device=options.device,
-            dtype=options.dtype, report=report,
-        )  # fmt: skip
         # One for each ratio: an engine is built again for another size.
-        self._plain, self._other = make(), make()
+        self._plain, self._other = (
+            make_engine(model, options, report) for _ in self.ratios
+        )
         self.engine = describe_engine(self._plain)
         self._alpha = Renderer("alpha")
 
@@ -319,9 +309,9 @@ class Passes:
         small, regions = self._size, self._regions
         plain = partial(self._matte, self._plain, self._ratio)
         alphas = plain(before, frames, regions)
-        flipped = changed(before, _flip), changed(frames, _flip)
+        mirror = plain(flipped(before), flipped(frames), self._flipped)
         found = {
-            "mirror": [alpha[:, ::-1] for alpha in plain(*flipped, self._flipped)],
+            "mirror": [alpha[:, ::-1] for alpha in mirror],
             "direction": plain(moment.after, frames[::-1], regions)[::-1],
             "ratio": self._matte(
                 self._other, self._second, before, frames, self._changed
@@ -390,18 +380,8 @@ def at_other_ratio(regions: Regions) -> Regions:
     )
 
 
-def _flip(pixels: Pixels) -> Pixels:
-    flipped: Pixels = np.ascontiguousarray(pixels[:, ::-1])
-    return flipped
-
-
 def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
-    """Score moments, and put into words why each deserves a look.
-
-    Args:
-        looks: They receive `score` and `reasons`.
-        ratios: Size of the coarse pass, and of the other one.
-    """
+    """Give moments their score, and the reasons why each deserves a look."""
     for look in looks:
         found: list[tuple[float, str]] = []
         for way, name in WAYS.items():

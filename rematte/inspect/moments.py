@@ -1,11 +1,13 @@
 """Samples a source: a few frames at evenly spaced moments, and those around them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
@@ -16,7 +18,7 @@ from rematte.matting.loop import run
 from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
-from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.frame import Frame, VideoInfo
 from rematte.video.tone import displayed
 
 # Frames that the network sees before one that counts. The paper sees errors settle
@@ -207,13 +209,13 @@ def matte_last(
     return islice(mattes, len(lead), None)
 
 
-def changed(frames: Iterable[Frame], change: Callable[[Pixels], Pixels]) -> list[Frame]:
-    """Give frames with pixels and own alpha changed by a function of arrays."""
+def flipped(frames: Iterable[Frame]) -> list[Frame]:
+    """Give the mirror images of frames, with those of their own alpha."""
     return [
         replace(
             frame,
-            pixels=change(frame.pixels),
-            alpha=None if frame.alpha is None else change(frame.alpha),
+            pixels=np.ascontiguousarray(frame.pixels[:, ::-1]),
+            alpha=None if frame.alpha is None else frame.alpha[:, ::-1].copy(),
             original=None,
         )
         for frame in frames

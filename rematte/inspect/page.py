@@ -59,15 +59,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def write_report(
     report: ClipReport | MatteReport, folder: Path, options: Options
 ) -> list[Path]:
-    """Write a report into a folder.
-
-    Args:
-        report: What was found.
-        folder: Made if it is missing.
-        options: How the file was read.
-
-    Returns:
-        The files.
+    """Write a report into a folder, which is made if it is missing; give the files.
 
     Raises:
         OutputError: If one cannot be written.
@@ -98,12 +90,7 @@ def _read(name: str) -> str:
 
 
 def draw_doubt(picture: Pixels, doubt: Array) -> Pixels:
-    """Draw in red over a darkened picture where mattes differ.
-
-    Args:
-        picture: (H, W, 3), 8 bits.
-        doubt: Difference of alpha, (H, W) in [0, 1].
-    """
+    """Draw in red over a darkened picture, 8 bits, how far alpha differs, in [0, 1]."""
     gray = picture.mean(2, keepdims=True, dtype=np.float32) * 0.55
     share = np.minimum(doubt / _FULL, 1)[..., None] ** 0.7
     drawn: Pixels = np.rint(gray * (1 - share) + _HEAT * share).astype(np.uint8)

@@ -18,7 +18,7 @@ import numpy as np
 
 from rematte.conversion.outputs import make_finish
 from rematte.inspect import figures
-from rematte.inspect.moments import Timeline, changed, read_moment, read_timeline
+from rematte.inspect.moments import Timeline, flipped, read_moment, read_timeline
 from rematte.matter.matter import Matter
 from rematte.matting.background import Renderer
 from rematte.matting.matte import Matted
@@ -116,9 +116,9 @@ def judge(
     The frame and its mirror image should show the same people.
     """
     one, other = (
-        _matted(networks, path, at, quality, flipped).pixels("alpha", False)[..., 0]
+        _matted(networks, path, at, quality, mirror).pixels("alpha", False)[..., 0]
         / np.float32(255)
-        for flipped in (False, True)
+        for mirror in (False, True)
     )
     other = other[:, ::-1]
     soft = np.abs((one + other) / 2 - 0.5) < 0.5 - figures.EDGE
@@ -153,14 +153,14 @@ def _moment(path: Path, at: float, size: tuple[int, int]) -> Sequence[Frame]:
 
 @lru_cache(maxsize=6)
 def _matted(
-    networks: Networks, path: Path, at: float, quality: str, flipped: bool
+    networks: Networks, path: Path, at: float, quality: str, mirror: bool
 ) -> Matted:
     """Matte the frame at a time, or its mirror image."""
     info = _timeline(path).info
     size = shrunk_size(info.width, info.height, SIDE)
     frames = _moment(path, at, size)
-    if flipped:
-        frames = changed(frames, lambda pixels: np.ascontiguousarray(pixels[:, ::-1]))
+    if mirror:
+        frames = flipped(frames)
     model, quality = networks.choose(quality)
     # The coarse pass has the size that it has of the whole frame.
     stream = _matter(model, quality).stream()
