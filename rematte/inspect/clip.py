@@ -22,6 +22,7 @@ from rematte.inspect import figures
 from rematte.inspect.figures import Array
 from rematte.inspect.moments import (
     Moment,
+    Timeline,
     find_windows,
     flipped,
     how_many,
@@ -101,9 +102,7 @@ class ClipReport:
 
     Attributes:
         path: The clip.
-        info: Its properties.
-        frames: How many of its frames were asked for.
-        seconds: How long they are shown [s].
+        timeline: Its frames.
         engine: What ran the network, and why.
         ratios: Size of the coarse pass, and of the other one.
         looks: The moments in order of time.
@@ -112,9 +111,7 @@ class ClipReport:
     """
 
     path: Path
-    info: VideoInfo
-    frames: int
-    seconds: float
+    timeline: Timeline
     engine: str
     ratios: tuple[float, float]
     looks: list[Look]
@@ -158,7 +155,8 @@ class ClipReport:
     def lines(self) -> Iterator[str]:
         """Sum the report up in lines of text."""
         yield (
-            f"{len(self.looks)} moments of {self.frames} frames, {self.seconds:.1f} s; "
+            f"{len(self.looks)} moments of {self.timeline.count} frames, "
+            f"{self.timeline.seconds:.1f} s; "
             f"downsample ratio {self.ratios[0]:.3g}{self.within}, engine {self.engine}"
         )
         for way, share in self.agreement.items():
@@ -178,10 +176,7 @@ class ClipReport:
         return {
             "kind": "clip",
             "input": str(self.path),
-            "width": self.info.width,
-            "height": self.info.height,
-            "frames": self.frames,
-            "seconds": round(self.seconds, 3),
+            **self.timeline.as_json(),
             "engine": self.engine,
             "downsample_ratio": round(self.ratios[0], 4),
             "other_ratio": round(self.ratios[1], 4),
@@ -230,11 +225,10 @@ def inspect_clip(
         ValueError: If an option is out of its range.
     """
     timeline = read_timeline(path, options)
-    info = timeline.info
     firsts = spread(timeline, how_many(timeline, number, every), _LENGTH)
-    regions = find_windows(model, path, options, info, progress)
+    regions = find_windows(model, path, options, timeline.info, progress)
     notes = list(timeline.notes)
-    passes = Passes(model, options, info, regions, notes.append)
+    passes = Passes(model, options, timeline.info, regions, notes.append)
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
         moment = read_moment(
@@ -246,10 +240,10 @@ def inspect_clip(
     if not looks:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
     judge(looks, passes.ratios)
+    notes = list(dict.fromkeys(notes))
     return ClipReport(
-        path, info, timeline.count, timeline.seconds, passes.engine, passes.ratios,
-        looks, list(dict.fromkeys(notes)), regions,
-    )  # fmt: skip
+        path, timeline, passes.engine, passes.ratios, looks, notes, regions
+    )
 
 
 def other_ratio(ratio: float) -> float:

@@ -59,10 +59,7 @@ class MatteReport:
     Attributes:
         path: The file.
         kind: "cut-out" or "matte".
-        width: Width of the frames [pixels].
-        height: Height of the frames [pixels].
-        frames: How many frames it has.
-        seconds: How long they are shown [s].
+        timeline: All of its frames.
         checks: What was checked.
         seen: The frames that were looked at.
         notes: What else is not as in the source.
@@ -70,10 +67,7 @@ class MatteReport:
 
     path: Path
     kind: str
-    width: int
-    height: int
-    frames: int
-    seconds: float
+    timeline: Timeline
     checks: list[Check]
     seen: list[Seen]
     notes: list[str] = field(default_factory=list)
@@ -103,10 +97,7 @@ class MatteReport:
 
     def lines(self) -> Iterator[str]:
         """Sum the report up in lines of text."""
-        yield (
-            f"{self.kind} of {self.width}x{self.height}, {self.frames} frames, "
-            f"{self.seconds:.1f} s; {len(self.seen)} looked at"
-        )
+        yield f"{self.kind} of {self.timeline}; {len(self.seen)} looked at"
         for check in self.checks:
             yield f"{'ok  ' if check.ok else 'LOOK'} {check.name}: {check.text}"
         for span in self.no_people:
@@ -119,10 +110,7 @@ class MatteReport:
         return {
             "kind": self.kind,
             "input": str(self.path),
-            "width": self.width,
-            "height": self.height,
-            "frames": self.frames,
-            "seconds": round(self.seconds, 3),
+            **self.timeline.as_json(),
             "ok": self.ok,
             "checks": [vars(check) for check in self.checks],
             "mean": {
@@ -210,13 +198,11 @@ def inspect_matte(
         if lost and not labels:
             notes.append(f"the source has and the file has not: {', '.join(lost)}")
     checks.append(colour_check(info.colour, other, gray))
+    timeline = Timeline(info, times, 0, len(times), [])
     if not gray:
-        timeline = Timeline(info, times, 0, len(times), [])
         checks.append(_hidden_check(path, options, timeline, seen, source))
-    return MatteReport(
-        path, "matte" if gray else "cut-out", info.width, info.height, len(times),
-        float(times[-1] - times[0] + 1 / info.rate), checks, seen, notes,
-    )  # fmt: skip
+    kind = "matte" if gray else "cut-out"
+    return MatteReport(path, kind, timeline, checks, seen, notes)
 
 
 def _open(path: Path, options: Options, *span: Fraction | None) -> VideoReader:

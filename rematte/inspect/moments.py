@@ -30,11 +30,11 @@ _PERIOD, _FRAMES, _FEWEST, _MOST = 8.0, 200, 4, 24
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a source that are asked for.
+    """The frames of a file that are asked for.
 
     Attributes:
-        info: Properties of the source.
-        times: When each frame of the source is shown [s].
+        info: Properties of the file.
+        times: When each of its frames is shown [s].
         begin: Index of the first frame that is asked for.
         stop: Index of the first one after those.
         notes: Sentences on what differs from the source.
@@ -55,6 +55,19 @@ class Timeline:
     def seconds(self) -> float:
         """How long they are shown [s]."""
         return float(self.until - self.times[self.begin])
+
+    def __str__(self) -> str:
+        size = f"{self.info.width}x{self.info.height}"
+        return f"{size}, {self.count} frames, {self.seconds:.1f} s"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the figures as types that JSON has."""
+        return {
+            "width": self.info.width,
+            "height": self.info.height,
+            "frames": self.count,
+            "seconds": round(self.seconds, 3),
+        }
 
     @property
     def until(self) -> Fraction:

@@ -104,12 +104,11 @@ def _pictures(look: Look) -> list[Pixels]:
 
 
 def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
-    info, count = report.info, len(report.looks)
     yield _heading(
         report.path,
-        f"{info.width}x{info.height}, {report.frames} frames, {report.seconds:.1f} s; "
-        f"{count} moments looked at; downsample ratio {report.ratios[0]:.3g} and "
-        f"{report.ratios[1]:.3g}{report.within}; engine {report.engine}",
+        f"{report.timeline}; {len(report.looks)} moments looked at; downsample ratio "
+        f"{report.ratios[0]:.3g} and {report.ratios[1]:.3g}{report.within}; "
+        f"engine {report.engine}",
     )
     listed = report.look_at
     yield f'<p class="verdict">{_clip_verdict(report)}</p>'
@@ -162,8 +161,7 @@ def _clip_verdict(report: ClipReport) -> str:
 def _matte_page(report: MatteReport, options: Options) -> Iterator[str]:
     yield _heading(
         report.path,
-        f"{report.kind}, {report.width}x{report.height}, {report.frames} frames, "
-        f"{report.seconds:.1f} s; {len(report.seen)} frames looked at",
+        f"{report.kind}, {report.timeline}; {len(report.seen)} frames looked at",
     )
     wrong = sum(not check.ok for check in report.checks)
     text = f"{wrong} of {len(report.checks)} checks failed." if wrong else (

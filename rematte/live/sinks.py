@@ -129,9 +129,6 @@ class StreamSink:
 class VirtualCamera:
     """A virtual camera that other programs can open.
 
-    Args:
-        info: Size and rate of the pictures.
-
     Raises:
         OutputError: If there is no driver for virtual cameras, or pyvirtualcam is
             missing.

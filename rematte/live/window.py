@@ -22,11 +22,7 @@ class Window:
     """A window; its keys are those of `KEYS`, and Escape or closing it ends it too.
 
     Pictures are scaled smoothly to its size, with bars where its shape is another.
-
-    Args:
-        info: Size of the pictures.
-        controls: What the keys change.
-        switch: Called where the next source is asked for.
+    `switch` is called where the next source is asked for.
 
     Raises:
         OutputError: If there is no screen, or the package is missing.

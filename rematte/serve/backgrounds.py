@@ -16,13 +16,7 @@ _READY_FOLDER = Path(__file__).parent / "static" / "backgrounds"
 
 
 class Backgrounds:
-    """The list of uploaded backgrounds, each in a folder of its own.
-
-    Args:
-        store: Stores the list and the folders.
-        examiner: Examines uploads.
-        changed: Called after each change.
-    """
+    """The list of uploaded backgrounds, each in a folder of its own."""
 
     def __init__(
         self, store: Store, examiner: SharedProcess, changed: Callable[[], object]

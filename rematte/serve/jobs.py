@@ -281,10 +281,8 @@ class Jobs:
             for process in self._processes.values():
                 process.kill()
             self._changed.notify_all()
-        self._examiner.close()
-        self._viewer.close()
-        self._stills.close()
-        self._cutouts.close()
+        for each in (self._examiner, self._viewer, self._stills, self._cutouts):
+            each.close()
         for thread in self._threads:
             thread.join()
         self.store.close()
@@ -313,10 +311,9 @@ class Jobs:
             run, settings = job.turn, job.settings
             result: dict[str, Any] = {"run": run, "settings": settings}
             try:
-                result["notes"], error = self._convert(
-                    job, process, run, settings, warm
-                )
-                if job.state == "running" and not error:
+                result["notes"] = self._convert(job, process, run, settings, warm)
+                error = ""
+                if job.state == "running":
                     self._deliver(job, result)
             except (WorkError, ValueError, OSError) as caught:
                 result["notes"], error = [], str(caught)
@@ -419,8 +416,12 @@ class Jobs:
         run: int,
         settings: dict[str, Any],
         warm: WorkerProcess | None,
-    ) -> tuple[list[str], str]:
-        """Convert a job; returns notes, and why it failed or ""."""
+    ) -> list[str]:
+        """Convert a job, and return notes.
+
+        Raises:
+            WorkError: If it failed.
+        """
         folder, target = self.store.folder(job.id), self._outputs(job, run)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
@@ -438,15 +439,15 @@ class Jobs:
                 process.close()
                 process = self._processes[job.id] = self._start_process()
             done = call(process, work.convert, *arguments, report=report)
-        if job.state == "running" and not done.error:
-            self._learn_speed(job, done.seconds)
         names = {folder / job.file: job.name, Path(background): "the background"}
         names |= {target / file: file_name(job.name, file) for file in FILES.values()}
-        clean = [
-            _named(without_flags(text), names) for text in (*done.notes, done.error)
-        ]
+        if done.error:
+            raise WorkError(_named(without_flags(done.error), names))
+        if job.state == "running":
+            self._learn_speed(job, done.seconds)
+        notes = [_named(without_flags(text), names) for text in done.notes]
         # A note may have named nothing but flags, such as those of a preset.
-        return list(filter(None, clean[:-1])), clean[-1]
+        return list(filter(None, notes))
 
     def _set_progress(self, job: Job, step: str, done: int, frames: int | None) -> None:
         with self._changed:

@@ -66,11 +66,7 @@ def without_flags(text: str) -> str:
 
 
 class SharedProcess:
-    """A process for short calls, made one at a time; it is replaced when it ended.
-
-    Args:
-        start: Starts the process.
-    """
+    """A process for short calls, made one at a time; it is replaced when it ended."""
 
     def __init__(self, start: Callable[[], WorkerProcess]) -> None:
         self._start, self._lock = start, threading.Lock()

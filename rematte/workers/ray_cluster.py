@@ -200,11 +200,7 @@ def _remove_everywhere(ray: Any, scratch: str) -> None:
 class _Batch:
     """The jobs of a run, each driven by a thread that waits for free workers.
 
-    Args:
-        ray: The module.
-        actors: All workers; each gets its first call when it has started.
-        retries: How often a call is repeated whose worker was lost.
-        split: As of `run`.
+    A worker gets its first call when its actor has started.
     """
 
     def __init__(
