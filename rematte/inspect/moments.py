@@ -111,7 +111,7 @@ def read_timeline(
 
 
 def how_many(timeline: Timeline, number: int | None, every: float | None) -> int:
-    """Choose the number of moments, if neither it nor the time between [s] is given.
+    """Choose how many moments: `number`, one in `every` seconds, or the usual number.
 
     Raises:
         ValueError: If what is given is not above 0.

@@ -176,20 +176,19 @@ class Page:
         if side is None:
             raise HTTPException(404, f"a still is one of {', '.join(_SIDES)}")
         at = _time(_seconds(request.query_params.get("at", "0")))
-        return await self._answer(request, look.still, ".jpg", at, side)
+        return await self._answer(self._job(request), look.still, ".jpg", at, side)
 
     async def _cutout(self, request: Request) -> Response:
-        data = await _read_json(request, "a moment")
+        job, data = self._job(request), await _read_json(request, "a moment")
         choice = read_choice(data.get("choice"))
-        return await self._answer(request, look.cutout, ".png", *_moment(data), choice)
+        return await self._answer(job, look.cutout, ".png", *_moment(data), choice)
 
     async def _judge(self, request: Request) -> Response:
-        data = await _read_json(request, "a moment")
-        return await self._answer(request, look.judge, ".json", *_moment(data))
+        job, data = self._job(request), await _read_json(request, "a moment")
+        return await self._answer(job, look.judge, ".json", *_moment(data))
 
-    async def _answer(self, request: Request, *how: Any) -> Response:
+    async def _answer(self, job: Job, *how: Any) -> Response:
         """Give a file of `Jobs.look` that is made soon; else the page asks again."""
-        job = self._job(request)
         for _ in range(round(_HELD / _LOOK_PERIOD)):
             path = await run_in_threadpool(self._jobs.look, job, *how)
             if path is not None:
