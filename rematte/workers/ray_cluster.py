@@ -274,9 +274,9 @@ class _Batch:
                 break
         else:
             done, _ = self._call("join", job, is_new, work)
-        for part in parts:
-            part.cancel()
+        running = [part for part in parts if not part.cancel()]
         if done.status == "failed":
+            wait(running)  # they would write into the folder while it is removed
             shutil.rmtree(work.folder, ignore_errors=True)
         done.seconds = time.perf_counter() - begin
         return done
