@@ -156,13 +156,9 @@ def number_checks(labels: Sequence[tuple[str, int | None]]) -> Iterator[Check]:
 def source_checks(
     times: Sequence[Fraction], info: VideoInfo, timeline: Timeline, images: bool
 ) -> Iterator[Check]:
-    """Check size, frames and times of a file against its source.
+    """Check size, frames and times [s] of a file against its source.
 
-    Args:
-        times: When the file's frames are shown [s].
-        info: The file.
-        timeline: The frames of the source that should be in it.
-        images: Whether the file is an image or a folder of images, without times.
+    With `images` it is an image or a folder of images, which have no times.
     """
     size, wanted = f"{info.width}x{info.height}", timeline.info
     other = f"{wanted.width}x{wanted.height}"

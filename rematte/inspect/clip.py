@@ -9,20 +9,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from tqdm import tqdm
 
-from rematte.engines.choose import choose_engine, describe_engine
+from rematte.conversion.model import make_engine
+from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.errors import InputError
 from rematte.inspect import figures
 from rematte.inspect.figures import Array
 from rematte.inspect.moments import (
     Moment,
-    changed,
+    Timeline,
     find_windows,
+    flipped,
     how_many,
     matte_last,
     read_moment,
@@ -100,9 +102,7 @@ class ClipReport:
 
     Attributes:
         path: The clip.
-        info: Its properties.
-        frames: How many of its frames were asked for.
-        seconds: How long they are shown [s].
+        timeline: Its frames.
         engine: What ran the network, and why.
         ratios: Size of the coarse pass, and of the other one.
         looks: The moments in order of time.
@@ -111,14 +111,13 @@ class ClipReport:
     """
 
     path: Path
-    info: VideoInfo
-    frames: int
-    seconds: float
+    timeline: Timeline
     engine: str
     ratios: tuple[float, float]
     looks: list[Look]
     notes: list[str]
     regions: Regions | None = None
+    ok: ClassVar[bool] = True  # a doubt is no error
 
     @property
     def within(self) -> str:
@@ -139,8 +138,7 @@ class ClipReport:
     @property
     def no_people(self) -> list[dict[str, float]]:
         """Spans of time at whose moments no one was found."""
-        times, ends = [each.time for each in self.looks], [e.end for e in self.looks]
-        return list(figures.spans(times, ends, list(map(is_empty, self.looks))))
+        return figures.empty_spans((e.time, e.end, e.coverage) for e in self.looks)
 
     @property
     def look_at(self) -> list[Look]:
@@ -154,15 +152,11 @@ class ClipReport:
         mean: Array = np.mean([look.doubt for look in self.looks], 0)
         return mean
 
-    @property
-    def ok(self) -> bool:
-        """Always true: a doubt is no error."""
-        return True
-
     def lines(self) -> Iterator[str]:
         """Sum the report up in lines of text."""
         yield (
-            f"{len(self.looks)} moments of {self.frames} frames, {self.seconds:.1f} s; "
+            f"{len(self.looks)} moments of {self.timeline.count} frames, "
+            f"{self.timeline.seconds:.1f} s; "
             f"downsample ratio {self.ratios[0]:.3g}{self.within}, engine {self.engine}"
         )
         for way, share in self.agreement.items():
@@ -182,10 +176,7 @@ class ClipReport:
         return {
             "kind": "clip",
             "input": str(self.path),
-            "width": self.info.width,
-            "height": self.info.height,
-            "frames": self.frames,
-            "seconds": round(self.seconds, 3),
+            **self.timeline.as_json(),
             "engine": self.engine,
             "downsample_ratio": round(self.ratios[0], 4),
             "other_ratio": round(self.ratios[1], 4),
@@ -234,28 +225,25 @@ def inspect_clip(
         ValueError: If an option is out of its range.
     """
     timeline = read_timeline(path, options)
-    info = timeline.info
-    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     firsts = spread(timeline, how_many(timeline, number, every), _LENGTH)
-    regions = find_windows(model, path, options, info, progress)
-    # Windows are laid in whole frames.
-    size = _read_size(info, ratio * _LARGER) if regions is None else None
+    regions = find_windows(model, path, options, timeline.info, progress)
     notes = list(timeline.notes)
-    passes = Passes(model, options, ratio, size, info, regions, notes.append)
+    passes = Passes(model, options, timeline.info, regions, notes.append)
     looks = []
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
         moment = read_moment(
-            path, options, timeline, first, _LENGTH, lead=_LEAD, trail=_LEAD, size=size
-        )
+            path, options, timeline, first, _LENGTH,
+            lead=_LEAD, trail=_LEAD, size=passes.size,
+        )  # fmt: skip
         if moment is not None:
             looks.append(passes.look(moment))
     if not looks:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
     judge(looks, passes.ratios)
+    notes = list(dict.fromkeys(notes))
     return ClipReport(
-        path, info, timeline.count, timeline.seconds, passes.engine, passes.ratios,
-        looks, list(dict.fromkeys(notes)), regions,
-    )  # fmt: skip
+        path, timeline, passes.engine, passes.ratios, looks, notes, regions
+    )
 
 
 def other_ratio(ratio: float) -> float:
@@ -273,16 +261,8 @@ def _read_size(info: VideoInfo, ratio: float) -> tuple[int, int] | None:
 class Passes:
     """Mattes moments in several ways.
 
-    Args:
-        model: A loaded network.
-        options: Those of a conversion.
-        ratio: Size of the coarse pass of whole frames, in (0, 1].
-        size: Width and height at which frames are read, or None.
-        info: The source.
-        regions: Where the network looks; None for whole frames.
-        report: Receives notes.
-
     Attributes:
+        size: Width and height at which frames are to be read, or None.
         ratios: Size of the coarse pass, and of the other one; in windows, if there are
             some.
         engine: What runs the network, and why.
@@ -292,13 +272,14 @@ class Passes:
         self,
         model: Any,
         options: Options,
-        ratio: float,
-        size: tuple[int, int] | None,
         info: VideoInfo,
         regions: Regions | None,
         report: Callable[[str], object],
     ) -> None:
-        width, height = size or (info.width, info.height)
+        ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+        # Windows are laid in whole frames.
+        self.size = _read_size(info, ratio * _LARGER) if regions is None else None
+        width, height = self.size or (info.width, info.height)
         self._size = shrunk_size(width, height, _SIDE)
         self._regions = regions
         self._flipped = None if regions is None else mirrored(regions)
@@ -309,12 +290,10 @@ class Passes:
         self._second = min(1.0, other_ratio(ratio) * scale)
         used = ratio if regions is None else regions.usual(ratio)
         self.ratios = used, other_ratio(used)
-        make = partial(
-            choose_engine, model, engine=options.engine, device=options.device,
-            dtype=options.dtype, report=report,
-        )  # fmt: skip
         # One for each ratio: an engine is built again for another size.
-        self._plain, self._other = make(), make()
+        self._plain, self._other = (
+            make_engine(model, options, report) for _ in self.ratios
+        )
         self.engine = describe_engine(self._plain)
         self._alpha = Renderer("alpha")
 
@@ -324,9 +303,9 @@ class Passes:
         small, regions = self._size, self._regions
         plain = partial(self._matte, self._plain, self._ratio)
         alphas = plain(before, frames, regions)
-        flipped = changed(before, _flip), changed(frames, _flip)
+        mirror = plain(flipped(before), flipped(frames), self._flipped)
         found = {
-            "mirror": [alpha[:, ::-1] for alpha in plain(*flipped, self._flipped)],
+            "mirror": [alpha[:, ::-1] for alpha in mirror],
             "direction": plain(moment.after, frames[::-1], regions)[::-1],
             "ratio": self._matte(
                 self._other, self._second, before, frames, self._changed
@@ -395,23 +374,8 @@ def at_other_ratio(regions: Regions) -> Regions:
     )
 
 
-def _flip(pixels: Pixels) -> Pixels:
-    flipped: Pixels = np.ascontiguousarray(pixels[:, ::-1])
-    return flipped
-
-
-def is_empty(look: Look) -> bool:
-    """Whether no one was found at a moment."""
-    return look.coverage < figures.NO_ONE
-
-
 def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
-    """Score moments, and put into words why each deserves a look.
-
-    Args:
-        looks: They receive `score` and `reasons`.
-        ratios: Size of the coarse pass, and of the other one.
-    """
+    """Give moments their score, and the reasons why each deserves a look."""
     for look in looks:
         found: list[tuple[float, str]] = []
         for way, name in WAYS.items():
@@ -432,7 +396,7 @@ def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
                 "picture stands still"
             )
             found.append((min(1.0, 4 * look.flicker), text))
-        if is_empty(look):
+        if look.coverage < figures.NO_ONE:
             found.append((figures.DISAGREES, "no people found"))
         found.sort(key=lambda pair: -pair[0])
         look.score = found[0][0] if found else 0.0

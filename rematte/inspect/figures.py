@@ -3,7 +3,8 @@
 Alpha is (H, W) in [0, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -97,23 +98,18 @@ def _is_edge(alpha: Array) -> NDArray[np.bool_]:
     return between
 
 
-def spans(times: Sequence[float], ends: Sequence[float], which: Sequence[bool]) -> Any:
-    """Join consecutive samples into spans of time.
+def empty_spans(
+    samples: Iterable[tuple[float, float, float]],
+) -> list[dict[str, float]]:
+    """Join consecutive samples that show no one into spans: "start" and "end" [s].
 
     Args:
-        times: When each sample begins [s].
-        ends: When it ends [s].
-        which: The samples that count.
-
-    Returns:
-        Mappings with "start" and "end" [s].
+        samples: When each begins and ends [s], and its coverage.
     """
-    found: list[dict[str, float]] = []
-    last = False
-    for time, end, counts in zip(times, ends, which, strict=True):
-        if counts and last:
-            found[-1]["end"] = round(end, 3)
-        elif counts:
-            found.append({"start": round(time, 3), "end": round(end, 3)})
-        last = counts
+    found = []
+    for empty, group in groupby(samples, lambda sample: sample[2] < NO_ONE):
+        if empty:
+            joined = list(group)
+            start, end = joined[0][0], joined[-1][1]
+            found.append({"start": round(start, 3), "end": round(end, 3)})
     return found

@@ -32,11 +32,7 @@ from rematte.inspect.moments import (
     spread,
 )
 from rematte.options import Options
-from rematte.video.frame import (
-    Colour,
-    Frame,
-    Pixels,
-)
+from rematte.video.frame import Colour, Frame, Pixels
 from rematte.video.opening import Limits
 from rematte.video.pixels import resize, with_depth
 from rematte.video.read_options import ReadOptions
@@ -63,10 +59,7 @@ class MatteReport:
     Attributes:
         path: The file.
         kind: "cut-out" or "matte".
-        width: Width of the frames [pixels].
-        height: Height of the frames [pixels].
-        frames: How many frames it has.
-        seconds: How long they are shown [s].
+        timeline: All of its frames.
         checks: What was checked.
         seen: The frames that were looked at.
         notes: What else is not as in the source.
@@ -74,10 +67,7 @@ class MatteReport:
 
     path: Path
     kind: str
-    width: int
-    height: int
-    frames: int
-    seconds: float
+    timeline: Timeline
     checks: list[Check]
     seen: list[Seen]
     notes: list[str] = field(default_factory=list)
@@ -90,9 +80,9 @@ class MatteReport:
     @property
     def no_people(self) -> list[dict[str, float]]:
         """Spans of time in which alpha covers nothing."""
-        empty = [each.coverage < figures.NO_ONE for each in self.seen]
-        times = [float(each.time) for each in self.seen]
-        return list(figures.spans(times, [float(e.end) for e in self.seen], empty))
+        return figures.empty_spans(
+            (float(each.time), float(each.end), each.coverage) for each in self.seen
+        )
 
     @property
     def look_at(self) -> list[tuple[Seen, float, str]]:
@@ -107,10 +97,7 @@ class MatteReport:
 
     def lines(self) -> Iterator[str]:
         """Sum the report up in lines of text."""
-        yield (
-            f"{self.kind} of {self.width}x{self.height}, {self.frames} frames, "
-            f"{self.seconds:.1f} s; {len(self.seen)} looked at"
-        )
+        yield f"{self.kind} of {self.timeline}; {len(self.seen)} looked at"
         for check in self.checks:
             yield f"{'ok  ' if check.ok else 'LOOK'} {check.name}: {check.text}"
         for span in self.no_people:
@@ -123,10 +110,7 @@ class MatteReport:
         return {
             "kind": self.kind,
             "input": str(self.path),
-            "width": self.width,
-            "height": self.height,
-            "frames": self.frames,
-            "seconds": round(self.seconds, 3),
+            **self.timeline.as_json(),
             "ok": self.ok,
             "checks": [vars(check) for check in self.checks],
             "mean": {
@@ -195,8 +179,7 @@ def inspect_matte(
         times = [] if number is None and every is None else reader.times()
         if times:
             timeline = Timeline(info, times, 0, len(times), [])
-            count = how_many(timeline, number, every)
-            shown = _sampled(path, options, timeline, count)
+            shown = _sampled(path, options, timeline, how_many(timeline, number, every))
         shown = tqdm(shown, unit="frame", desc=path.name, disable=not progress)
         seen = [measure(frame, gray) for frame in shown]
     if not gray and not any(each.transparent for each in seen):
@@ -215,12 +198,11 @@ def inspect_matte(
         if lost and not labels:
             notes.append(f"the source has and the file has not: {', '.join(lost)}")
     checks.append(colour_check(info.colour, other, gray))
+    timeline = Timeline(info, times, 0, len(times), [])
     if not gray:
-        checks.append(_hidden_check(path, options, seen, source))
-    return MatteReport(
-        path, "matte" if gray else "cut-out", info.width, info.height, len(times),
-        float(times[-1] - times[0] + 1 / info.rate), checks, seen, notes,
-    )  # fmt: skip
+        checks.append(_hidden_check(path, options, timeline, seen, source))
+    kind = "matte" if gray else "cut-out"
+    return MatteReport(path, kind, timeline, checks, seen, notes)
 
 
 def _open(path: Path, options: Options, *span: Fraction | None) -> VideoReader:
@@ -236,6 +218,12 @@ def _open(path: Path, options: Options, *span: Fraction | None) -> VideoReader:
     )  # fmt: skip
 
 
+def _read_pixels(path: Path, options: Options, *span: Fraction | None) -> Pixels:
+    """Read the frame of a finished file at a time, in SDR and 8 bits."""
+    with _open(path, options, *span) as reader:
+        return with_depth(next(displayed(reader, reader.info.colour)).pixels, False)
+
+
 def _sampled(
     path: Path, options: Options, timeline: Timeline, number: int
 ) -> Iterator[Frame]:
@@ -248,7 +236,11 @@ def _sampled(
 
 
 def _hidden_check(
-    path: Path, options: Options, seen: Sequence[Seen], source: Path | None
+    path: Path,
+    options: Options,
+    timeline: Timeline,
+    seen: Sequence[Seen],
+    source: Path | None,
 ) -> Check:
     """Check that what alpha hides is not in the file all the same."""
     name, share = "hidden colours", fmean(each.hidden for each in seen)
@@ -256,8 +248,7 @@ def _hidden_check(
         return Check(name, True, "RGB is 0 where alpha is 0")
     text = f"RGB is not 0 in {share:.1%} of the pixels of alpha 0"
     if source is not None:
-        alike = _likeness(path, options, source)
-        if alike > _LEAKED:
+        if _likeness(path, options, timeline, source) > _LEAKED:
             return Check(name, False, f"{text}: it is the source's there")
         return Check(name, True, f"{text}, and not the source's either")
     detail = fmean(each.detail for each in seen)
@@ -266,25 +257,18 @@ def _hidden_check(
     return Check(name, True, f"{text}: smooth colours, as lossy codecs get them")
 
 
-def _likeness(path: Path, options: Options, source: Path) -> float:
+def _likeness(path: Path, options: Options, timeline: Timeline, source: Path) -> float:
     """Give the share of hidden pixels, not black, that are as in the source."""
-    with _open(path, options) as reader:
-        times = reader.times()
-        timeline = Timeline(reader.info, times, 0, len(times), [])
-    original = read_timeline(source, options)
+    times, original = timeline.times, read_timeline(source, options)
     alike = count = 0
     for index in spread(timeline, _COMPARED, 1):
         behind = min(original.begin + index, original.stop - 1)
         moment = read_moment(source, options, original, behind, 1, lead=0)
         end = times[index + 1] if index + 1 < len(times) else None
-        with _open(path, options, times[index], end) as reader:
-            frame = next(displayed(reader, reader.info.colour))
-        if moment is None or frame.pixels.shape[2] != 4:
+        ours = _read_pixels(path, options, times[index], end)
+        if moment is None or ours.shape[2] != 4:
             continue
-        ours, theirs = (
-            with_depth(frame.pixels, False),
-            with_depth(moment.frames[0].pixels, False),
-        )
+        theirs = with_depth(moment.frames[0].pixels, False)
         if ours.shape[:2] != theirs.shape[:2]:
             continue
         hidden = (ours[..., 3] == 0) & (ours[..., :3].max(2) > BLACK)
@@ -316,7 +300,6 @@ def _holed(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
 
 def read_picture(path: Path, options: Options, seen: Seen) -> Pixels:
     """Read one frame of a finished file as a picture, a cut-out over squares."""
-    with _open(path, options, seen.time, seen.end) as reader:
-        pixels = with_depth(next(displayed(reader, reader.info.colour)).pixels, False)
+    pixels = _read_pixels(path, options, seen.time, seen.end)
     small = shrunk_size(pixels.shape[1], pixels.shape[0], _PICTURE_SIDE)
     return on_squares(resize(pixels, *small))

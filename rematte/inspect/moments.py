@@ -1,11 +1,13 @@
 """Samples a source: a few frames at evenly spaced moments, and those around them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
@@ -16,7 +18,7 @@ from rematte.matting.loop import run
 from rematte.matting.matte import Matted
 from rematte.matting.region import Regions
 from rematte.options import Options
-from rematte.video.frame import Frame, Pixels, VideoInfo
+from rematte.video.frame import Frame, VideoInfo
 from rematte.video.tone import displayed
 
 # Frames that the network sees before one that counts. The paper sees errors settle
@@ -28,11 +30,11 @@ _PERIOD, _FRAMES, _FEWEST, _MOST = 8.0, 200, 4, 24
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a source that are asked for.
+    """The frames of a file that are asked for.
 
     Attributes:
-        info: Properties of the source.
-        times: When each frame of the source is shown [s].
+        info: Properties of the file.
+        times: When each of its frames is shown [s].
         begin: Index of the first frame that is asked for.
         stop: Index of the first one after those.
         notes: Sentences on what differs from the source.
@@ -53,6 +55,19 @@ class Timeline:
     def seconds(self) -> float:
         """How long they are shown [s]."""
         return float(self.until - self.times[self.begin])
+
+    def __str__(self) -> str:
+        size = f"{self.info.width}x{self.info.height}"
+        return f"{size}, {self.count} frames, {self.seconds:.1f} s"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the figures as types that JSON has."""
+        return {
+            "width": self.info.width,
+            "height": self.info.height,
+            "frames": self.count,
+            "seconds": round(self.seconds, 3),
+        }
 
     @property
     def until(self) -> Fraction:
@@ -83,10 +98,7 @@ def read_timeline(
 ) -> Timeline:
     """Find the frames of a source that are asked for; nothing is decoded for it.
 
-    Args:
-        path: The source.
-        options: How to read it.
-        outputs: What is made of it, for the check of the options.
+    The options are checked for the outputs that are made of it.
 
     Raises:
         InputError: If it cannot be read, or no frame is asked for.
@@ -99,15 +111,10 @@ def read_timeline(
 
 
 def how_many(timeline: Timeline, number: int | None, every: float | None) -> int:
-    """Choose the number of moments of a clip.
-
-    Args:
-        timeline: The clip.
-        number: As asked for, or None.
-        every: Seconds between moments as asked for, or None.
+    """Choose how many moments: `number`, one in `every` seconds, or the usual number.
 
     Raises:
-        ValueError: If what is asked for is not above 0.
+        ValueError: If what is given is not above 0.
     """
     if number is not None and number < 1:
         raise ValueError(f"frames (--frames) must be 1 or more, got {number}")
@@ -120,15 +127,9 @@ def how_many(timeline: Timeline, number: int | None, every: float | None) -> int
 
 
 def spread(timeline: Timeline, number: int, length: int) -> list[int]:
-    """Choose evenly spaced runs of frames that do not overlap.
+    """Choose evenly spaced runs of frames that do not overlap, by their first index.
 
-    Args:
-        timeline: The frames.
-        number: How many runs; fewer where there are too few frames.
-        length: Frames in a run; fewer where there are fewer.
-
-    Returns:
-        The index of the first frame of each run.
+    Where there are too few frames, the runs are fewer, or have less than `length`.
     """
     count = timeline.count
     length = min(length, count)
@@ -158,7 +159,7 @@ def read_moment(
         path: The source.
         options: How to read it.
         timeline: Its frames.
-        first: Index of the first frame that counts.
+        first: Index of the first that counts.
         length: How many count.
         lead: How many are needed before them.
         trail: How many are needed after them.
@@ -215,27 +216,19 @@ def matte_last(
     frames: Sequence[Frame],
     regions: Regions | None = None,
 ) -> Iterator[Matted]:
-    """Matte frames, and give those that come after a lead-in.
-
-    Args:
-        engine: From `choose_engine`.
-        ratio: Size of the coarse pass in (0, 1].
-        lead: Frames that the network sees first.
-        frames: The frames whose mattes are given.
-        regions: Where the network looks; None for whole frames.
-    """
+    """Matte frames after a lead-in, whose own mattes are left out."""
     seen = [*lead, *frames]
     mattes = run(engine, seen, downsample_ratio=ratio, regions=regions)
     return islice(mattes, len(lead), None)
 
 
-def changed(frames: Iterable[Frame], change: Callable[[Pixels], Pixels]) -> list[Frame]:
-    """Give frames with pixels and own alpha changed by a function of arrays."""
+def flipped(frames: Iterable[Frame]) -> list[Frame]:
+    """Give the mirror images of frames, with those of their own alpha."""
     return [
         replace(
             frame,
-            pixels=change(frame.pixels),
-            alpha=None if frame.alpha is None else change(frame.alpha),
+            pixels=np.ascontiguousarray(frame.pixels[:, ::-1]),
+            alpha=None if frame.alpha is None else frame.alpha[:, ::-1].copy(),
             original=None,
         )
         for frame in frames

@@ -59,15 +59,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def write_report(
     report: ClipReport | MatteReport, folder: Path, options: Options
 ) -> list[Path]:
-    """Write a report into a folder.
-
-    Args:
-        report: What was found.
-        folder: Made if it is missing.
-        options: How the file was read.
-
-    Returns:
-        The files.
+    """Write a report into a folder, which is made if it is missing; give the files.
 
     Raises:
         OutputError: If one cannot be written.
@@ -98,12 +90,7 @@ def _read(name: str) -> str:
 
 
 def draw_doubt(picture: Pixels, doubt: Array) -> Pixels:
-    """Draw in red over a darkened picture where mattes differ.
-
-    Args:
-        picture: (H, W, 3), 8 bits.
-        doubt: Difference of alpha, (H, W) in [0, 1].
-    """
+    """Draw in red over a darkened picture, 8 bits, how far alpha differs, in [0, 1]."""
     gray = picture.mean(2, keepdims=True, dtype=np.float32) * 0.55
     share = np.minimum(doubt / _FULL, 1)[..., None] ** 0.7
     drawn: Pixels = np.rint(gray * (1 - share) + _HEAT * share).astype(np.uint8)
@@ -117,12 +104,11 @@ def _pictures(look: Look) -> list[Pixels]:
 
 
 def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
-    info, count = report.info, len(report.looks)
     yield _heading(
         report.path,
-        f"{info.width}x{info.height}, {report.frames} frames, {report.seconds:.1f} s; "
-        f"{count} moments looked at; downsample ratio {report.ratios[0]:.3g} and "
-        f"{report.ratios[1]:.3g}{report.within}; engine {report.engine}",
+        f"{report.timeline}; {len(report.looks)} moments looked at; downsample ratio "
+        f"{report.ratios[0]:.3g} and {report.ratios[1]:.3g}{report.within}; "
+        f"engine {report.engine}",
     )
     listed = report.look_at
     yield f'<p class="verdict">{_clip_verdict(report)}</p>'
@@ -175,8 +161,7 @@ def _clip_verdict(report: ClipReport) -> str:
 def _matte_page(report: MatteReport, options: Options) -> Iterator[str]:
     yield _heading(
         report.path,
-        f"{report.kind}, {report.width}x{report.height}, {report.frames} frames, "
-        f"{report.seconds:.1f} s; {len(report.seen)} frames looked at",
+        f"{report.kind}, {report.timeline}; {len(report.seen)} frames looked at",
     )
     wrong = sum(not check.ok for check in report.checks)
     text = f"{wrong} of {len(report.checks)} checks failed." if wrong else (

@@ -190,12 +190,7 @@ def check_sheet(path: Path, target: Path, overwrite: bool) -> None:
 
 
 def source_picture(frame: Frame, regions: Regions | None) -> Pixels:
-    """Give the picture of a frame in the row of the source.
-
-    Args:
-        frame: The frame.
-        regions: Where the network looks: the windows are drawn.
-    """
+    """Draw on a frame the windows in which the network looks."""
     region = WHOLE if regions is None else regions.at(frame)
     pixels = with_depth(frame.pixels, False).copy()
     height, width = pixels.shape[:2]

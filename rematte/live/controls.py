@@ -91,12 +91,7 @@ class Presence:
     _since: float | None = None
 
     def look(self, matted: Matted, time: float) -> bool:
-        """Take the next matte into account; returns whether something has changed.
-
-        Args:
-            matted: The matte.
-            time: The time of its picture [s].
-        """
+        """Take the matte of a time [s] into account; returns whether that changed."""
         samples = matted.glimpse(_EVERY)
         area = sum(float((each > 127).sum()) for each in samples) * _EVERY**2
         there = area >= _SHARE * matted.size[0] * matted.size[1]

@@ -19,11 +19,6 @@ from rematte.video.writer import FileWriter
 class Recording:
     """Records to one file; `close` completes it.
 
-    Args:
-        path: The file.
-        info: Size and rate of the pictures.
-        encoding: How they are encoded.
-
     Attributes:
         notes: Sentences on what the file does not hold.
     """
@@ -73,15 +68,6 @@ def check_recording(
 ) -> Encoding:  # fmt: skip
     """Choose how a file is encoded, and refuse one that cannot be written.
 
-    Args:
-        path: The file.
-        info: Size and rate of the pictures.
-        alpha: Whether pictures have an alpha channel.
-        show: What is shown; "alpha" is gray.
-        mbps: Bit rate [Mbit/s], or None.
-        sources: What is shown.
-        options: Those of the session.
-
     Raises:
         OutputError: If the file cannot be written, or exists and may not be replaced.
         ValueError: If the format cannot hold what is asked for, or the file is a source
@@ -110,13 +96,7 @@ class Recorder:
     """Records beside another output, for as long as it is asked to.
 
     Each recording but the first gets a number: talk.mp4, talk-2.mp4, talk-3.mp4.
-
-    Args:
-        path: The first file.
-        info: Size and rate of the pictures.
-        encoding: How they are encoded.
-        overwrite: Whether files that exist are replaced.
-        wanted: Says whether the next picture is to be recorded.
+    `wanted` says whether the next picture is to be recorded.
 
     Attributes:
         notes: Sentences on the files.

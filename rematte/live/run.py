@@ -5,7 +5,6 @@ delay never exceeds the time that one picture takes. With `drop=False` the sourc
 instead.
 """
 
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -20,12 +19,7 @@ from rematte.conversion.needs import need
 from rematte.errors import InputError, OutputError
 from rematte.live.controls import Controls, Presence
 from rematte.live.recording import Recorder, Recording, check_recording
-from rematte.live.sinks import (
-    PIPE_FORMATS,
-    Sink,
-    StreamSink,
-    VirtualCamera,
-)
+from rematte.live.sinks import PIPE_FORMATS, Sink, StreamSink, VirtualCamera
 from rematte.live.sources import Arrival, Newest, Raw
 from rematte.live.window import Window
 from rematte.matter.matter import Matter, Stream
@@ -367,9 +361,7 @@ def _open(
 ) -> Sink:
     mbps = options.output_video_mbps
     path, info = Path(output), newest.info
-    screen = output in _SCREENS
-    pipe = path.exists() and stat.S_ISFIFO(path.stat().st_mode)
-    address = "://" in output
+    screen, pipe, address = output in _SCREENS, path.is_fifo(), "://" in output
     need("live --mbps", mbps, address or not (screen or pipe or output == "-"))
     if screen and alpha:
         raise OutputError(f"{output} is not transparent; give a background")

@@ -9,11 +9,16 @@ import numpy as np
 from rematte.errors import OutputError
 from rematte.live.sources import TIME_BASE
 from rematte.video.colour import from_rgb
-from rematte.video.frame import Colour, Frame, VideoInfo
+from rematte.video.frame import Colour, Frame, Pixels, VideoInfo
 from rematte.video.raw import RAW_FORMATS
 
 # The formats that can be written to a pipe.
 PIPE_FORMATS = ("nut", *RAW_FORMATS)
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """Repeat a gray picture as R, G and B; a screen takes nothing else."""
+    return np.ascontiguousarray(pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels)
 
 
 class Sink(Protocol):
@@ -124,9 +129,6 @@ class StreamSink:
 class VirtualCamera:
     """A virtual camera that other programs can open.
 
-    Args:
-        info: Size and rate of the pictures.
-
     Raises:
         OutputError: If there is no driver for virtual cameras, or pyvirtualcam is
             missing.
@@ -151,10 +153,7 @@ class VirtualCamera:
 
     def write(self, frame: Frame) -> None:
         """Show a picture."""
-        pixels = frame.pixels
-        if pixels.shape[2] == 1:
-            pixels = np.repeat(pixels, 3, 2)
-        self._camera.send(np.ascontiguousarray(pixels))
+        self._camera.send(as_rgb(frame.pixels))
 
     def close(self) -> None:
         """Remove the camera."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,20 +49,6 @@ class Raw(NamedTuple):
 
     size: tuple[int, int]
     rate: Fraction
-
-
-class Picture(NamedTuple):
-    """A picture of a source, in SDR.
-
-    Attributes:
-        pixels: (H, W, 3) RGB, 8 or 16 bits.
-        alpha: The source's own alpha channel, or None.
-        time: Its time in the source, from the first picture on [s].
-    """
-
-    pixels: Pixels
-    alpha: Pixels | None
-    time: Fraction
 
 
 class LiveSource:
@@ -117,7 +104,7 @@ class LiveSource:
             first = next(self._pictures)
         except (StopIteration, IndexError, av.error.FFmpegError) as error:
             raise InputError(f"{source}: no picture came; is it in use?") from error
-        self._first: av.VideoFrame | None = first
+        self._pictures = chain([first], self._pictures)
         self._size = size if size != (first.width, first.height) else None
         width, height = size or (first.width, first.height)
         rate = stream.guessed_rate or stream.average_rate or Fraction(30)
@@ -135,8 +122,11 @@ class LiveSource:
         self._to_sdr = between(info.colour, SDR)
         self.info = replace(info, colour=as_sdr(info.colour))
 
-    def __iter__(self) -> Iterator[Picture]:
-        """Yield pictures, each with its alpha channel where a file has one."""
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield pictures in SDR, whose times count from the first.
+
+        Those of a file have its alpha channel, if there is one.
+        """
         if self._file is None:
             yield from self._stream()
             return
@@ -147,38 +137,32 @@ class LiveSource:
             wait = start + float(frame.time - first) - time.monotonic()
             if self._pace and wait > 0:
                 time.sleep(wait)
-            pixels = frame.pixels
-            pixels = self._to_sdr(pixels) if self._to_sdr else pixels
-            yield Picture(pixels, frame.alpha, frame.time - first)
+            yield self._frame(frame.pixels, frame.time - first, frame.alpha)
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
 
-    def _stream(self) -> Iterator[Picture]:
-        count, first, time_ = 0, None, Fraction(0)
-        while True:
-            picture = self._first
-            try:
-                picture = picture or next(self._pictures, None)
-            except av.error.FFmpegError as error:
-                raise InputError(
-                    f"{self._name}: broke off ({error.strerror})"
-                ) from error
-            if picture is None:
-                return
-            self._first = None
-            if picture.pts is None or picture.time_base is None:
+    def _stream(self) -> Iterator[Frame]:
+        first: Fraction | None = None
+        depth = 8 if self._to_sdr is None else 16
+        try:
+            for count, picture in enumerate(self._pictures):
                 time_ = count / self.info.rate
-            else:
-                shown = picture.pts * picture.time_base
-                first = shown if first is None else first
-                time_ = shown - first
-            count += 1
-            depth = 8 if self._to_sdr is None else 16
-            pixels = to_rgb(picture, self._colour, depth, self._size)
-            pixels = self._to_sdr(pixels) if self._to_sdr else pixels
-            yield Picture(pixels, None, time_)
+                if picture.pts is not None and picture.time_base is not None:
+                    shown = picture.pts * picture.time_base
+                    first = shown if first is None else first
+                    time_ = shown - first
+                pixels = to_rgb(picture, self._colour, depth, self._size)
+                yield self._frame(pixels, time_)
+        except av.error.FFmpegError as error:
+            raise InputError(f"{self._name}: broke off ({error.strerror})") from error
+
+    def _frame(
+        self, pixels: Pixels, time_: Fraction, alpha: Pixels | None = None
+    ) -> Frame:
+        pixels = self._to_sdr(pixels) if self._to_sdr else pixels
+        return Frame(pixels, time_, 1 / self.info.rate, alpha=alpha)
 
     def close(self) -> None:
         """Release the camera, the connection or the file."""
@@ -332,9 +316,9 @@ class Newest:
         self._switch = False
         duration, time_ = 1 / self.info.rate, self._offset
         try:
-            for pixels, alpha, shown in self._reading:
+            for picture in self._reading:
                 now = self.now()
-                time_ = Fraction(now) if self._drop else self._offset + shown
+                time_ = Fraction(now) if self._drop else self._offset + picture.time
                 time_ = round(time_ / TIME_BASE) * TIME_BASE
                 with self._changed:
                     while not (self._drop or self._arrival is None or self._ended):
@@ -342,7 +326,7 @@ class Newest:
                     if self._ended:
                         return True
                     self.dropped += self._arrival is not None
-                    frame = Frame(pixels, time_, duration, alpha=alpha)
+                    frame = replace(picture, time=time_, duration=duration)
                     self._arrival = Arrival(frame, index, now)
                     self._changed.notify_all()
                 if self._switch:

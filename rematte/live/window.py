@@ -4,10 +4,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from rematte.errors import OutputError
 from rematte.live.controls import KEYS, Controls
+from rematte.live.sinks import as_rgb
 from rematte.video.fitting import fitted_size
 from rematte.video.frame import Frame, VideoInfo
 
@@ -23,11 +22,7 @@ class Window:
     """A window; its keys are those of `KEYS`, and Escape or closing it ends it too.
 
     Pictures are scaled smoothly to its size, with bars where its shape is another.
-
-    Args:
-        info: Size of the pictures.
-        controls: What the keys change.
-        switch: Called where the next source is asked for.
+    `switch` is called where the next source is asked for.
 
     Raises:
         OutputError: If there is no screen, or the package is missing.
@@ -69,10 +64,7 @@ class Window:
         Raises:
             KeyboardInterrupt: If the window was closed, or Escape or q pressed.
         """
-        pixels = frame.pixels
-        if pixels.shape[2] == 1:
-            pixels = np.repeat(pixels, 3, 2)
-        pixels = np.ascontiguousarray(pixels[..., :3])
+        pixels = as_rgb(frame.pixels[..., :3])
         size = pixels.shape[1], pixels.shape[0]
         self._picture = self._pygame.image.frombuffer(pixels.tobytes(), size, "RGB")
         self.refresh()

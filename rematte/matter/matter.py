@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import numpy as np
 
@@ -263,8 +263,7 @@ class Matter:
         kind = how.engine, how.device, how.dtype
         if how.region != "full" or not runs_whole(model, *kind):
             return None
-        engine: Any = self._take_engine()
-        return engine  # type: ignore[no-any-return]
+        return cast("ModuleEngine", self._take_engine())
 
     @contextmanager
     def _lent_eye(self, first: Frame) -> Iterator[Engine | None]:

@@ -29,12 +29,7 @@ PhotoSource: TypeAlias = "bytes | str | PathLike[str] | BinaryIO | Picture"
 def read_photo(
     source: PhotoSource, order: Order, options: Options
 ) -> tuple[Frame, VideoInfo, "np.dtype[Any]"]:
-    """Read a picture as a conversion reads an image.
-
-    Args:
-        source: An image file as bytes, a path or an open file, or a picture.
-        order: The order of the channels of arrays.
-        options: How to read it.
+    """Read an image file or a picture as a conversion reads an image.
 
     Returns:
         The frame, the properties of the image, and the type of its arrays.
@@ -100,12 +95,8 @@ def encode(
 ) -> bytes:
     """Encode a cut-out or composition as an image file, as a conversion does.
 
-    Args:
-        matted: The picture with its matte.
-        info: The properties of the image, from `read_photo`.
-        kind: The suffix of the format, with or without the dot.
-        background: What lies behind the person; None leaves it transparent.
-        options: How to draw it.
+    The kind is the suffix of the format, with or without the dot. Without a background
+    the picture is transparent.
 
     Raises:
         ValueError: If there is no such format, or it needs a background.

@@ -1,14 +1,13 @@
 """Mattes several videos at once, each with a recurrent state of its own."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rematte.conversion.option_types import DtypeName, RatioName
 from rematte.matter.matter import Matter, Stream, formed
 from rematte.matter.pictures import Picture
 from rematte.matting.loop import choose_ratio
-from rematte.matting.matte import Form, Matted
-from rematte.video.frame import Frame
+from rematte.matting.matte import Matted
 from rematte.video.pixels import Order
 
 if TYPE_CHECKING:
@@ -82,8 +81,12 @@ class Streams:
         taken = {
             key: self._matter._take(frame, self._order) for key, frame in frames.items()
         }
+        # Those whose frames have one size and depth go together.
+        alike: dict[Any, list[K]] = {}
+        for key, (each, _) in taken.items():
+            alike.setdefault((each.pixels.shape, each.pixels.dtype), []).append(key)
         found = {}
-        for keys in _alike(taken):
+        for keys in alike.values():
             given = [taken[key][0] for key in keys]
             shape = given[0].pixels.shape
             ratio = choose_ratio(shape[1], shape[0], self._matter.options.ratio)
@@ -95,12 +98,3 @@ class Streams:
                 self._states[key] = shape, state
                 found[key] = formed(matted, taken[key][1])
         return found
-
-
-def _alike(frames: Mapping[K, tuple[Frame, Form]]) -> Iterator[list[K]]:
-    """Group the videos whose frames have one size and depth."""
-    groups: dict[Any, list[K]] = {}
-    for key, (frame, _) in frames.items():
-        alike = frame.pixels.shape, frame.pixels.dtype
-        groups.setdefault(alike, []).append(key)
-    yield from groups.values()

@@ -16,13 +16,7 @@ _READY_FOLDER = Path(__file__).parent / "static" / "backgrounds"
 
 
 class Backgrounds:
-    """The list of uploaded backgrounds, each in a folder of its own.
-
-    Args:
-        store: Stores the list and the folders.
-        examiner: Examines uploads.
-        changed: Called after each change.
-    """
+    """The list of uploaded backgrounds, each in a folder of its own."""
 
     def __init__(
         self, store: Store, examiner: SharedProcess, changed: Callable[[], object]
@@ -49,12 +43,7 @@ class Backgrounds:
             ]
 
     def add(self, id: str, name: str, file: str) -> None:
-        """Add an upload that is complete.
-
-        Args:
-            id: The name of its folder.
-            name: The uploaded file's name, only for display.
-            file: Its name in its folder.
+        """Add an upload that is complete; `name` is only for display.
 
         Raises:
             WorkError: If it is neither an image nor a video.

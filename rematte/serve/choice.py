@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rematte.serve.bodies import read_number
 from rematte.video.sheet import encode_picture, shrunk_size
 
 Place = tuple[float, float]
@@ -66,12 +65,7 @@ class Choice:
     marks: tuple[Mark, ...] = ()
 
     def person_option(self, width: int, height: int) -> str | None:
-        """Give the option `person` of a conversion.
-
-        Args:
-            width: Width of the frame [pixels].
-            height: Height of the frame [pixels].
-        """
+        """Give the option `person` of a conversion of frames of a size [pixels]."""
         if self.person is None:
             return None
         x, y = self.person
@@ -104,12 +98,9 @@ class Choice:
         return replace(self, person=self.person and moved(self.person), marks=marks)
 
     def options(self, width: int, height: int, folder: Path) -> dict[str, Any]:
-        """Give the options of a conversion; masks are written as images.
+        """Give the options of a conversion of frames of a size [pixels].
 
-        Args:
-            width: Width of the frame [pixels].
-            height: Height of the frame [pixels].
-            folder: Where masks are written.
+        Masks are written into a folder, as images.
         """
         masks: dict[str, list[str]] = {"include": [], "exclude": []}
         kinds = dict.fromkeys((mark.keep, mark.span) for mark in self.marks)
@@ -186,6 +177,20 @@ def read_choice(data: Any) -> Choice:
             "converted; choose them again within it"
         )
     return Choice(start, end, place, at, _keep(person), painted)
+
+
+def read_number(name: str, value: Any, most: float) -> float:
+    """Check a number from 0 to `most` that came as JSON; errors call it `name`.
+
+    Raises:
+        ValueError: If it is no number, negative or too large.
+    """
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not 0 <= value <= most:
+        raise ValueError(
+            f"{name} must be a number from 0 to {most:g}, got {value!r:.60}"
+        )
+    return float(value)
 
 
 def _read_mark(data: Any) -> Mark:

@@ -36,12 +36,7 @@ def open_output(folder: Path) -> Path:
 
 
 def file_name(upload: str, made: str) -> str:
-    """Give the name of a result that any system can store.
-
-    Args:
-        upload: The uploaded file's name.
-        made: The result's name in the work folder, such as "cutout.mov".
-    """
+    """Name what was made of an upload, such as "cutout.mov", so that any system can."""
     stem = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", Path(upload).stem).strip(" .")
     short = stem.encode()[:_LONGEST_STEM].decode(errors="ignore").strip(" .")
     return f"{short or 'file'}_{made}"

@@ -28,7 +28,7 @@ class Job:
         id: A random word; also the name of the job's folder.
         name: The uploaded file's name, only for display; never used as a path.
         file: The video's name in the job's folder.
-        info: The result of `work.examine`.
+        info: The result of `work.examine`, and the "bytes" of the upload.
         state: One of `_STATES`.
         turn: Position in the queue; the lowest is next. It also numbers the conversions
             of a job.
@@ -58,7 +58,7 @@ class Job:
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_name(name: str, suffixes: tuple[str, ...] | set[str]) -> str:
+def check_name(name: str, suffixes: set[str]) -> str:
     """Check a file's name for display and return its suffix.
 
     Raises:
@@ -109,8 +109,8 @@ def read_job(id: str, text: str) -> Job:
                 for result in job.results
             )
         )
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"entry {id!r} of the list of jobs is damaged") from error
+    except (ValueError, TypeError, KeyError, RecursionError):
+        good = False
     if not good:
         raise ValueError(f"entry {id!r} of the list of jobs is damaged")
     return job

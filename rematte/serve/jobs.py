@@ -19,7 +19,6 @@ from typing import Any
 
 from rematte.serve import look, work
 from rematte.serve.backgrounds import Backgrounds
-from rematte.serve.choice import Choice
 from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
 from rematte.serve.job import PILLOW_IMAGES, Job, read_job
 from rematte.serve.networks import Networks
@@ -65,9 +64,9 @@ class Jobs:
         output: The folder that finished files are copied to, or None.
 
     Attributes:
+        store: The list of jobs and their folders, on disk.
         version: Increases whenever a job changes.
         backgrounds: The backgrounds that the user has uploaded.
-        notes: Remarks about the work folder, one sentence each.
 
     Raises:
         ValueError: If `at_once` is out of its range.
@@ -87,8 +86,7 @@ class Jobs:
             raise ValueError(f"jobs must be 1 to {_MOST_AT_ONCE}, got {at_once}")
         self.version, self._output = 0, output
         self._start_process = partial(start_process, load, threads, memory)
-        self._store = Store(folder)
-        self.notes = self._store.notes
+        self.store = Store(folder)
         self._changed = threading.Condition(threading.RLock())
         self._processes: dict[str, WorkerProcess] = {}  # of running jobs, by id
         self._closing = False
@@ -98,7 +96,7 @@ class Jobs:
         )
         self._viewer = SharedProcess(self._start_process)
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
-        self.backgrounds = Backgrounds(self._store, self._examiner, self._notify)
+        self.backgrounds = Backgrounds(self.store, self._examiner, self._notify)
         self._used, self._measured = 0, float("-inf")
         self._jobs = self._read()
         self._threads = [
@@ -110,11 +108,12 @@ class Jobs:
     def _read(self) -> dict[str, Job]:
         """Read the list of jobs; queue those again that a killed server was running."""
         jobs: dict[str, Job] = {}
-        for id, text in self._store.entries():
+        for id, text in self.store.entries():
             try:
                 jobs[id] = read_job(id, text)
             except ValueError as error:
-                self.notes.append(f"{error}; it and its folder were left as they are")
+                note = f"{error}; it and its folder were left as they are"
+                self.store.notes.append(note)
         self._jobs = jobs
         for job in jobs.values():
             if self._is_missing(job):
@@ -127,7 +126,7 @@ class Jobs:
         return jobs
 
     def _is_missing(self, job: Job) -> bool:
-        folder = self.folder(job.id)
+        folder = self.store.folder(job.id)
         return folder.is_symlink() or not (folder / job.file).is_file()
 
     def check_model(self) -> None:
@@ -138,16 +137,12 @@ class Jobs:
         """
         self._viewer.call("", work.check_model, Path())
 
-    def token(self) -> str:
-        """The secret part of the page's address."""
-        return self._store.token()
-
     def _save(self, job: Job) -> None:
         with self._changed:
             if job.id not in self._jobs:  # removed meanwhile
                 return
             try:
-                self._store.save(job.id, json.dumps(asdict(job)))
+                self.store.save(job.id, json.dumps(asdict(job)))
             except sqlite3.Error as error:  # the queue must go on on a full disk
                 job.notes.append(
                     f"the list of jobs could not be written ({error}), so that a new "
@@ -170,15 +165,15 @@ class Jobs:
     def state(self) -> dict[str, Any]:
         """All that the page shows, as plain data."""
         if time.monotonic() - self._measured > _MEASURE_PERIOD:
-            self._used = folder_size(self._store.folder(""))
+            self._used = folder_size(self.store.folder(""))
             self._measured = time.monotonic()
         return {
             "jobs": self.listing(),
             "backgrounds": self.backgrounds.listing(),
-            "speeds": self._store.speeds(),
+            "speeds": self.store.speeds(),
             "output": None if self._output is None else str(self._output),
             "used": self._used,
-            "free": shutil.disk_usage(self._store.folder("")).free,
+            "free": shutil.disk_usage(self.store.folder("")).free,
         }
 
     def all_files(self) -> Iterator[bytes]:
@@ -201,25 +196,13 @@ class Jobs:
         """The job with this id, or None."""
         return self._jobs.get(id)
 
-    def folder(self, id: str) -> Path:
-        """The folder of a job's files."""
-        return self._store.folder(id)
-
-    def new_id(self) -> str:
-        """Create a folder for an upload and return its name."""
-        return self._store.new_folder()
-
-    def discard(self, id: str) -> None:
-        """Delete the folder of an upload that failed or of a job that was removed."""
-        self._store.discard(id)
-
-    def add(self, id: str, name: str, file: str) -> Job:
+    def add(self, id: str, name: str, file: str) -> None:
         """Add a job for an upload that is complete.
 
         Raises:
             WorkError: If it is neither a video nor a photo.
         """
-        folder = self.folder(id)
+        folder = self.store.folder(id)
         size = (folder / file).stat().st_size
         if file.endswith(PILLOW_IMAGES):
             upload, file = folder / file, "source.png"
@@ -228,35 +211,24 @@ class Jobs:
         info = self._examiner.call(name, work.examine, folder / file)
         job = Job(id, name, file, {**info, "bytes": size}, frames=info["frames"])
         with self._changed:
-            self._store.save(id, json.dumps(asdict(job)))
+            self.store.save(id, json.dumps(asdict(job)))
             self._jobs[id], self._measured = job, float("-inf")
             self._notify()
-        return job
 
-    def still(self, job: Job, at: float, side: int) -> Path | None:
-        """Give the frame at a time as an image, or have it made; see `look.still`."""
-        return self._look(self._stills, job, look.still, ".jpg", at, side)
-
-    def cutout(self, job: Job, at: float, quality: str, choice: Choice) -> Path | None:
-        """Give the cut-out at a time, or have it made; see `look.cutout`."""
-        return self._look(self._cutouts, job, look.cutout, ".png", at, quality, choice)
-
-    def judgement(self, job: Job, at: float, quality: str) -> Path | None:
-        """Give what `look.judge` says of a time, or have it made."""
-        return self._look(self._cutouts, job, look.judge, ".json", at, quality)
-
-    def _look(
-        self,
-        pictures: Pictures,
-        job: Job,
-        function: Callable[..., Any],
-        suffix: str,
-        *args: Any,
+    def look(
+        self, job: Job, function: Callable[..., Any], suffix: str, *args: Any
     ) -> Path | None:
+        """Give what a function of `look` makes of a job, or have it made.
+
+        Raises:
+            WorkError: If it could not be made.
+        """
         with self._changed:
             if self._is_missing(job):
                 raise WorkError(_MISSING)
-        source = self.folder(job.id) / job.file
+        source = self.store.folder(job.id) / job.file
+        # Frames alone need no network, and do not wait for it.
+        pictures = self._stills if function is look.still else self._cutouts
         return pictures.get(job.name, function, source, suffix, *args)
 
     def start(self, job: Job, settings: dict[str, Any]) -> None:
@@ -293,12 +265,12 @@ class Jobs:
             self.cancel(job)
             if job.id not in self._jobs:
                 return
-            self._store.remove(job.id)
+            self.store.remove(job.id)
             del self._jobs[job.id]
             self._notify()
             busy = job.id in self._processes
         if not busy:  # else its thread does that
-            self.discard(job.id)
+            self.store.discard(job.id)
             self._measured = float("-inf")
             self._notify()
 
@@ -309,19 +281,17 @@ class Jobs:
             for process in self._processes.values():
                 process.kill()
             self._changed.notify_all()
-        self._examiner.close()
-        self._viewer.close()
-        self._stills.close()
-        self._cutouts.close()
+        for each in (self._examiner, self._viewer, self._stills, self._cutouts):
+            each.close()
         for thread in self._threads:
             thread.join()
-        self._store.close()
+        self.store.close()
 
     # What the threads do
 
     def _outputs(self, job: Job, run: int) -> Path:
         # The first version of this page had one folder for all runs.
-        return self.folder(job.id) / (f"out-{run}" if run else "out")
+        return self.store.folder(job.id) / (f"out-{run}" if run else "out")
 
     def output(self, job: Job, run: int, file: str) -> Path:
         """The path of a file that a conversion of a job has made."""
@@ -330,7 +300,7 @@ class Jobs:
     def _delete_old_outputs(self, job: Job) -> None:
         """Delete all outputs but those listed in the results."""
         saved = {self._outputs(job, result["run"]) for result in job.results}
-        for path in self.folder(job.id).glob("out*"):
+        for path in self.store.folder(job.id).glob("out*"):
             if path not in saved:
                 shutil.rmtree(path, ignore_errors=True)  # refuses links
 
@@ -341,15 +311,14 @@ class Jobs:
             run, settings = job.turn, job.settings
             result: dict[str, Any] = {"run": run, "settings": settings}
             try:
-                result["notes"], error = self._convert(
-                    job, process, run, settings, warm
-                )
-                if job.state == "running" and not error:
+                result["notes"] = self._convert(job, process, run, settings, warm)
+                error = ""
+                if job.state == "running":
                     self._deliver(job, result)
             except (WorkError, ValueError, OSError) as caught:
                 result["notes"], error = [], str(caught)
             process = self._processes[job.id]
-            error = _named(error, {self.folder(job.id) / job.file: job.name})
+            error = _named(error, {self.store.folder(job.id) / job.file: job.name})
             with self._changed:
                 if self._closing:
                     warm = process
@@ -364,7 +333,7 @@ class Jobs:
                 process.close()
                 self._take_back(result)
             if removed:
-                self.discard(job.id)
+                self.store.discard(job.id)
             else:
                 self._delete_old_outputs(job)
             self._measured = float("-inf")
@@ -411,7 +380,7 @@ class Jobs:
             # The network's share of a frame does not depend on the frame's size.
             cost = seconds / (job.done * (NETWORK_SHARE + megapixels))
             with suppress(sqlite3.Error):  # a full disk; it is no more than an estimate
-                self._store.save_speed(job.settings["quality"], cost)
+                self.store.save_speed(job.settings["quality"], cost)
 
     def _take(self, warm: WorkerProcess | None) -> tuple[Job, WorkerProcess] | None:
         """Wait for the next job; None when there will be no more."""
@@ -447,9 +416,13 @@ class Jobs:
         run: int,
         settings: dict[str, Any],
         warm: WorkerProcess | None,
-    ) -> tuple[list[str], str]:
-        """Convert a job; returns notes, and why it failed or ""."""
-        folder, target = self.folder(job.id), self._outputs(job, run)
+    ) -> list[str]:
+        """Convert a job, and return notes.
+
+        Raises:
+            WorkError: If it failed.
+        """
+        folder, target = self.store.folder(job.id), self._outputs(job, run)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         background = self.backgrounds.resolve(settings["background"])
@@ -466,15 +439,15 @@ class Jobs:
                 process.close()
                 process = self._processes[job.id] = self._start_process()
             done = call(process, work.convert, *arguments, report=report)
-        if job.state == "running" and not done.error:
-            self._learn_speed(job, done.seconds)
         names = {folder / job.file: job.name, Path(background): "the background"}
         names |= {target / file: file_name(job.name, file) for file in FILES.values()}
-        clean = [
-            _named(without_flags(text), names) for text in (*done.notes, done.error)
-        ]
+        if done.error:
+            raise WorkError(_named(without_flags(done.error), names))
+        if job.state == "running":
+            self._learn_speed(job, done.seconds)
+        notes = [_named(without_flags(text), names) for text in done.notes]
         # A note may have named nothing but flags, such as those of a preset.
-        return list(filter(None, clean[:-1])), clean[-1]
+        return list(filter(None, notes))
 
     def _set_progress(self, job: Job, step: str, done: int, frames: int | None) -> None:
         with self._changed:

@@ -1,5 +1,6 @@
 """Functions for worker processes: pictures of a moment, and how sure mattes are.
 
+Each reads a video at a time [s], and writes a target whose suffix says in which format.
 What was computed last stays in the process, so that another choice of who is cut out
 is drawn at once.
 """
@@ -17,7 +18,7 @@ import numpy as np
 
 from rematte.conversion.outputs import make_finish
 from rematte.inspect import figures
-from rematte.inspect.moments import Timeline, changed, read_moment, read_timeline
+from rematte.inspect.moments import Timeline, flipped, read_moment, read_timeline
 from rematte.matter.matter import Matter
 from rematte.matting.background import Renderer
 from rematte.matting.matte import Matted
@@ -42,15 +43,7 @@ _FEWEST = 0.0005  # share of the picture from which on soft edges are judged
 
 
 def still(networks: Any, path: Path, target: Path, at: float, side: int) -> None:
-    """Write the frame that is shown at a time, as an image.
-
-    Args:
-        networks: Not used.
-        path: The video.
-        target: The image.
-        at: The time [s].
-        side: The image's longer side, at most [pixels].
-    """
+    """Write the frame itself, with a longer side of at most `side` [pixels]."""
     with VideoReader(path) as reader:
         size = shrunk_size(reader.info.width, reader.info.height, side)
         colour = reader.info.colour
@@ -70,15 +63,7 @@ def cutout(
     quality: str,
     choice: Choice,
 ) -> None:
-    """Write the cut-out at a time as an image with alpha.
-
-    Args:
-        networks: The networks.
-        path: The video.
-        target: An image that can hold alpha.
-        at: The time [s].
-        quality: As in `Options`.
-        choice: Who is cut out.
+    """Write the cut-out of who was chosen, as an image with alpha.
 
     Raises:
         ValueError: If nobody is where a person was chosen.
@@ -129,18 +114,11 @@ def judge(
     """Write how sure the network is of a moment, as JSON: "nobody", "unsure", "edges".
 
     The frame and its mirror image should show the same people.
-
-    Args:
-        networks: The networks.
-        path: The video.
-        target: The JSON file.
-        at: The time [s].
-        quality: As in `Options`.
     """
     one, other = (
-        _matted(networks, path, at, quality, flipped).pixels("alpha", False)[..., 0]
+        _matted(networks, path, at, quality, mirror).pixels("alpha", False)[..., 0]
         / np.float32(255)
-        for flipped in (False, True)
+        for mirror in (False, True)
     )
     other = other[:, ::-1]
     soft = np.abs((one + other) / 2 - 0.5) < 0.5 - figures.EDGE
@@ -175,14 +153,14 @@ def _moment(path: Path, at: float, size: tuple[int, int]) -> Sequence[Frame]:
 
 @lru_cache(maxsize=6)
 def _matted(
-    networks: Networks, path: Path, at: float, quality: str, flipped: bool
+    networks: Networks, path: Path, at: float, quality: str, mirror: bool
 ) -> Matted:
     """Matte the frame at a time, or its mirror image."""
     info = _timeline(path).info
     size = shrunk_size(info.width, info.height, SIDE)
     frames = _moment(path, at, size)
-    if flipped:
-        frames = changed(frames, lambda pixels: np.ascontiguousarray(pixels[:, ::-1]))
+    if mirror:
+        frames = flipped(frames)
     model, quality = networks.choose(quality)
     # The coarse pass has the size that it has of the whole frame.
     stream = _matter(model, quality).stream()

@@ -19,11 +19,7 @@ class Networks:
         self._network, self._fast = load(), fast and cache(fast)
 
     def choose(self, quality: str) -> tuple[Any, str]:
-        """Give the network for a quality, and the quality that it then works with.
-
-        Args:
-            quality: As in `Options`.
-        """
+        """Give the network for a quality, and the quality that it then works with."""
         if quality == "fast" and self._fast is not None:
             return self._fast(), "balanced"
         return self._network, quality

@@ -29,11 +29,7 @@ _SIDE = 640  # longer side of a view, at most [pixels]
 def views_of(outputs: list[str]) -> list[str]:
     """Name the views of a result, from left to right.
 
-    Args:
-        outputs: Its outputs: "mov", "webm", "mp4", "alpha".
-
-    Returns:
-        "original"; "cutout" and "alpha" where an output has alpha; "mp4".
+    They are "original"; "cutout" and "alpha" where an output has alpha; "mp4".
     """
     alpha = ["cutout", "alpha"] if {"mov", "webm", "alpha"} & set(outputs) else []
     return ["original", *alpha, *(kind for kind in outputs if kind == "mp4")]

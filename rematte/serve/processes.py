@@ -66,11 +66,7 @@ def without_flags(text: str) -> str:
 
 
 class SharedProcess:
-    """A process for short calls, made one at a time; it is replaced when it ended.
-
-    Args:
-        start: Starts the process.
-    """
+    """A process for short calls, made one at a time; it is replaced when it ended."""
 
     def __init__(self, start: Callable[[], WorkerProcess]) -> None:
         self._start, self._lock = start, threading.Lock()
@@ -80,13 +76,7 @@ class SharedProcess:
     def call(
         self, name: str, function: Callable[..., Any], path: Path, *args: Any
     ) -> Any:
-        """Call a function with the model, a file and more.
-
-        Args:
-            name: What errors call the file.
-            function: As of `WorkerProcess.call`.
-            path: The file.
-            *args: Further arguments.
+        """Call a function with the model, a file, which errors call `name`, and more.
 
         Raises:
             WorkError: If it raised or took too long, or its process was killed.

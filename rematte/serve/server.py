@@ -4,15 +4,11 @@ Every request must name this server as its host, hold the token in its address a
 it changes anything, come from the page itself. docs/serve.md explains each of these.
 """
 
-import asyncio
-import json
 import os
 import secrets
-import shutil
 import signal
 import socket
-import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,42 +17,22 @@ from rematte.errors import OutputError, WeightsError
 
 try:
     import uvicorn
-    from anyio import CapacityLimiter, to_thread
     from starlette.applications import Starlette
-    from starlette.concurrency import run_in_threadpool
     from starlette.datastructures import Headers, MutableHeaders
-    from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import (
-        FileResponse,
-        JSONResponse,
-        RedirectResponse,
-        Response,
-        StreamingResponse,
-    )
-    from starlette.routing import Mount, Route
-    from starlette.staticfiles import StaticFiles
+    from starlette.responses import JSONResponse, RedirectResponse
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError as error:
     raise ImportError(
         "rematte serve needs starlette and uvicorn: pip install 'rematte[web]'"
     ) from error
 
-from rematte.serve import work
-from rematte.serve.bodies import limited, read_json
-from rematte.serve.delivery import file_name, open_output
-from rematte.serve.job import IMAGES, PILLOW_IMAGES, Job, check_name
+from rematte.serve.delivery import open_output
 from rematte.serve.jobs import Jobs
 from rematte.serve.networks import Networks
+from rematte.serve.page import ANSWERED, Page, answer_error
 from rematte.serve.processes import WorkError
-from rematte.serve.settings import FILES
-from rematte.serve.viewing import Viewing
-from rematte.workers.planning import VIDEOS
 from rematte.workers.pool import machine_memory
 
-_STATIC = Path(__file__).parent / "static"
-_PICTURES = {*IMAGES, *PILLOW_IMAGES}
-_POLL_PERIOD = 0.2  # [s]
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src "
     "'self'; img-src 'self' blob:; media-src blob:; connect-src 'self'; "
@@ -105,169 +81,6 @@ class _Guard:
         await app(scope, receive, send_guarded)
 
 
-class _Page:
-    """The handlers of all addresses.
-
-    Args:
-        jobs: The jobs.
-        upload_limit: The largest upload [bytes].
-        ending: Whether the server is about to end.
-    """
-
-    def __init__(
-        self, jobs: Jobs, upload_limit: int, ending: Callable[[], bool]
-    ) -> None:
-        self._jobs, self._limit, self._ending = jobs, upload_limit, ending
-        self._examining = CapacityLimiter(2)
-
-    def routes(self) -> list[Route | Mount]:
-        """The addresses, without the token."""
-        one = "/api/jobs/{id}"
-        return [
-            Route("/api/events", self._events),
-            Route("/api/jobs", self._upload, methods=["POST"]),
-            Route(one, self._remove, methods=["DELETE"]),
-            Route(f"{one}/start", self._start, methods=["POST"]),
-            Route(f"{one}/cancel", self._cancel, methods=["POST"]),
-            Route("/api/backgrounds", self._add_background, methods=["POST"]),
-            Route("/api/backgrounds/{id}", self._remove_background, methods=["DELETE"]),
-            Route("/api/backgrounds/{id}", self._background),
-            Route("/api/rematte.zip", self._all_files),
-            *Viewing(self._jobs, self._job).routes(one),
-            Route(f"{one}/files/{{kind}}", self._file),
-            Mount("/", StaticFiles(directory=_STATIC, html=True)),
-        ]
-
-    def _job(self, request: Request) -> Job:
-        job = self._jobs.get(request.path_params["id"])
-        if job is None:
-            raise HTTPException(404, "no such job; it may have been removed")
-        return job
-
-    async def _events(self, request: Request) -> Response:
-        return StreamingResponse(self._stream_events(), media_type="text/event-stream")
-
-    async def _stream_events(self) -> AsyncIterator[str]:
-        seen, quiet = -1, 0.0
-        while not self._ending():
-            if seen != self._jobs.version:
-                seen, quiet = self._jobs.version, 0.0
-                state = await run_in_threadpool(self._jobs.state)
-                yield f"data: {json.dumps({'limit': self._limit, **state})}\n\n"
-            elif quiet > 15:  # so that a closed page is noticed
-                quiet = 0.0
-                yield ": still here\n\n"
-            await asyncio.sleep(_POLL_PERIOD)
-            quiet += _POLL_PERIOD
-
-    async def _upload(self, request: Request) -> Response:
-        name = request.query_params.get("name", "")
-        suffix = check_name(name, VIDEOS | _PICTURES)
-        id = self._jobs.new_id()
-        try:
-            file = f"source{suffix}"
-            await _receive(request, self._jobs.folder(id) / file, self._limit)
-            # A limiter of its own, so that other requests do not wait.
-            job = await to_thread.run_sync(
-                self._jobs.add, id, name, file, limiter=self._examining
-            )
-        except BaseException:
-            self._jobs.discard(id)
-            raise
-        return JSONResponse({"id": job.id}, 201)
-
-    async def _remove(self, request: Request) -> Response:
-        await run_in_threadpool(self._jobs.remove, self._job(request))
-        return Response(status_code=204)
-
-    async def _start(self, request: Request) -> Response:
-        job = self._job(request)
-        settings = await read_json(request, "settings")
-        await run_in_threadpool(self._jobs.start, job, settings)
-        return Response(status_code=204)
-
-    async def _cancel(self, request: Request) -> Response:
-        await run_in_threadpool(self._jobs.cancel, self._job(request))
-        return Response(status_code=204)
-
-    async def _add_background(self, request: Request) -> Response:
-        name = request.query_params.get("name", "")
-        file = f"source{check_name(name, {*VIDEOS, *IMAGES})}"
-        id = self._jobs.new_id()
-        try:
-            await _receive(request, self._jobs.folder(id) / file, self._limit)
-            await to_thread.run_sync(
-                self._jobs.backgrounds.add, id, name, file, limiter=self._examining
-            )
-        except BaseException:
-            self._jobs.discard(id)
-            raise
-        return JSONResponse({"id": id}, 201)
-
-    async def _remove_background(self, request: Request) -> Response:
-        id = request.path_params["id"]
-        await run_in_threadpool(self._jobs.backgrounds.remove, id)
-        return Response(status_code=204)
-
-    async def _background(self, request: Request) -> Response:
-        path = self._jobs.backgrounds.shown(request.path_params["id"])
-        if path is None:
-            raise HTTPException(404, "no such background; it may have been removed")
-        return FileResponse(path)
-
-    async def _all_files(self, request: Request) -> Response:
-        headers = {"content-disposition": 'attachment; filename="rematte.zip"'}
-        files = self._jobs.all_files()
-        return StreamingResponse(files, media_type="application/zip", headers=headers)
-
-    async def _file(self, request: Request) -> Response:
-        job, kind = self._job(request), request.path_params["kind"]
-        wanted = request.query_params.get("run")
-        results = [r for r in job.results if wanted in (None, str(r["run"]))]
-        if not results:
-            raise HTTPException(404, f"{job.name} has no such result")
-        made = results[0]["settings"]["outputs"]
-        files = {each: FILES[each] for each in made} | {"playable": work.PLAYABLE}
-        path = self._jobs.output(job, results[0]["run"], files.get(kind, "none"))
-        if not path.is_file():
-            raise HTTPException(404, f"{job.name} has no result {kind[:20]!r}")
-        name = file_name(job.name, path.name)
-        return FileResponse(path, filename=None if kind == "playable" else name)
-
-
-async def _receive(request: Request, path: Path, most: int) -> None:
-    """Write a body to a file, part by part."""
-    length = int(request.headers.get("content-length", 0))
-    free = shutil.disk_usage(path.parent).free
-    if length > free:
-        raise HTTPException(
-            507,
-            f"{length / 1e6:.0f} MB do not fit: {free / 1e6:.0f} MB are free; "
-            "remove jobs that are done with",
-        )
-    with path.open("xb") as file:
-        async for part in limited(request, most):
-            await run_in_threadpool(file.write, part)
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    """Turn an error into a sentence for the page."""
-    if isinstance(error, ClientDisconnect):  # no one is there to read it
-        return Response(status_code=400)
-    if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code)
-    if isinstance(error, WorkError):
-        return JSONResponse({"error": str(error)}, 422)
-    if isinstance(error, OSError | sqlite3.Error):
-        why = getattr(error, "strerror", None) or error
-        return JSONResponse({"error": f"cannot be written: {why}"}, 507)
-    if isinstance(error, RecursionError):
-        return JSONResponse({"error": "the JSON object is nested too deeply"}, 400)
-    if isinstance(error, RuntimeError):  # a file that was deleted meanwhile
-        return JSONResponse({"error": "it was deleted a moment ago"}, 404)
-    return JSONResponse({"error": str(error)}, 400)
-
-
 def make_app(
     jobs: Jobs,
     token: str,
@@ -284,13 +97,9 @@ def make_app(
         upload_limit: The largest upload [bytes].
         ending: Whether the server is about to end.
     """
-    kinds = (
-        *(HTTPException, WorkError, ClientDisconnect, ValueError, OSError),
-        *(sqlite3.Error, RuntimeError),
-    )
     app = Starlette(
-        routes=_Page(jobs, upload_limit, ending).routes(),
-        exception_handlers=dict.fromkeys(kinds, _answer_error),
+        routes=Page(jobs, upload_limit, ending).routes(),
+        exception_handlers=dict.fromkeys(ANSWERED, answer_error),
     )
     return _Guard(app, token, port)
 
@@ -366,8 +175,8 @@ def serve(
                 queue.check_model()
             except WorkError as error:
                 raise WeightsError(str(error)) from error
-            token = queue.token()
-            for text in queue.notes:
+            token = queue.store.token()
+            for text in queue.store.notes:
                 note(text)
             app = make_app(
                 queue, token, port, int(upload_limit * 1e9), lambda: server.should_exit

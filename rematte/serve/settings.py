@@ -72,14 +72,14 @@ def check_settings(settings: Any) -> dict[str, Any]:
     ):
         raise ValueError(
             f"preset must be one of {', '.join(PRESET_OUTPUTS)}, with the output that "
-            f"belongs to it, got {_short(preset)} with {', '.join(outputs)}"
+            f"belongs to it, got {preset!r:.60} with {', '.join(outputs)}"
         )
     background = settings.get("background", "green")
     if not isinstance(background, str) or not _is_background(background):
         raise ValueError(
             f"background must be {', '.join(COLOURS)}, #rrggbb, blur, an uploaded file "
             f"(file:ID) or one of ready:{', ready:'.join(READY)}, got "
-            f"{_short(background)}"
+            f"{background!r:.60}"
         )
     quality = check_quality(settings)
     choice = settings.get("choice") or {}
@@ -102,7 +102,7 @@ def check_quality(settings: Mapping[str, Any]) -> str:
     quality = settings.get("quality", "balanced")
     if not isinstance(quality, str) or quality not in QUALITIES:
         raise ValueError(
-            f"quality must be one of {', '.join(QUALITIES)}, got {_short(quality)}"
+            f"quality must be one of {', '.join(QUALITIES)}, got {quality!r:.60}"
         )
     return quality
 
@@ -120,7 +120,7 @@ def check_outputs(settings: Mapping[str, Any]) -> list[str]:
         or not all(isinstance(kind, str) and kind in FILES for kind in outputs)
     ):
         raise ValueError(
-            f"outputs must be a list of {', '.join(FILES)}, got {_short(outputs)}"
+            f"outputs must be a list of {', '.join(FILES)}, got {outputs!r:.60}"
         )
     outputs = list(dict.fromkeys(outputs))
     kinds = [kind_of(output) for output in outputs]
@@ -154,7 +154,3 @@ def _is_background(text: str) -> bool:
         return name in READY
     hexadecimal = re.fullmatch("#[0-9a-fA-F]{6}", text)
     return text in (*COLOURS, "blur") or hexadecimal is not None
-
-
-def _short(value: object) -> str:
-    return repr(value)[:60]

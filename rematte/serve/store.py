@@ -34,10 +34,7 @@ Table = Literal["job", "background"]
 
 
 class Store:
-    """Opens the work folder, and locks it until `close`.
-
-    Args:
-        folder: The work folder; it is created if it does not exist.
+    """Opens the work folder, makes it where it is missing, and locks it until `close`.
 
     Attributes:
         notes: Sentences on what was renamed or left alone.
@@ -53,12 +50,16 @@ class Store:
         self._top, self._folder = folder, folder / _JOBS
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in (_LIST, _JOBS, _TOKEN):
-                _refuse_link(folder / name)
+            for path in (folder / name for name in (_LIST, _JOBS, _TOKEN)):
+                if path.is_symlink():
+                    raise OutputError(
+                        f"{path} is a link, and `rematte serve` follows none; remove "
+                        "it, or give another --folder"
+                    )
             existed = (folder / _LIST).exists()
             self._database = self._open_list()
             self._mark(existed)
-            for id in self._ids("leftover"):
+            for (id,) in self._database.execute("SELECT id FROM leftover").fetchall():
                 self.discard(id)
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, OutputError):
@@ -142,9 +143,6 @@ class Store:
         """Give the id and JSON text of each job or background, the oldest first."""
         query = f"SELECT id, data FROM {table} ORDER BY rowid"
         return self._database.execute(query).fetchall()
-
-    def _ids(self, table: str) -> list[str]:
-        return [row[0] for row in self._database.execute(f"SELECT id FROM {table}")]
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -240,14 +238,6 @@ def _create(path: Path, text: str) -> None:
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
     ) as f:
         f.write(text)
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise OutputError(
-            f"{path} is a link, and `rematte serve` follows none; remove it, or give "
-            "another --folder"
-        )
 
 
 def _unused(path: Path) -> Path:

@@ -38,15 +38,11 @@ def check_model(networks: Networks, path: Path) -> None:
 
 
 def examine(networks: Any, path: Path) -> dict[str, Any]:
-    """Read the properties of a video and decode its first frame.
-
-    Args:
-        networks: Not used.
-        path: The video.
+    """Read the properties of a video or photo and decode its first frame.
 
     Returns:
         "width", "height", "frames" (None if unknown), "rate", "photo" (whether it is
-        one), "sound" (whether it has any) and "bytes".
+        one) and "sound" (whether it has any).
 
     Raises:
         InputError: If it is not a video, or damaged at its beginning.
@@ -63,17 +59,11 @@ def examine(networks: Any, path: Path) -> dict[str, Any]:
         "rate": float(info.rate),
         "photo": info.still,
         "sound": "sound" in info.beside,
-        "bytes": path.stat().st_size,
     }
 
 
 def examine_background(networks: Any, path: Path, target: Path) -> dict[str, bool]:
     """Decode the first frame of a background, and write it for the page to show.
-
-    Args:
-        networks: Not used.
-        path: An image or a video.
-        target: An image.
 
     Returns:
         "video": Whether it is one.
@@ -87,12 +77,7 @@ def examine_background(networks: Any, path: Path, target: Path) -> dict[str, boo
 
 
 def read_by_pillow(networks: Any, path: Path, target: Path) -> None:
-    """Write a photo that FFmpeg cannot read as a PNG, turned upright.
-
-    Args:
-        networks: Not used.
-        path: AVIF or HEIC.
-        target: The PNG.
+    """Write a photo that FFmpeg cannot read, AVIF or HEIC, as an upright PNG.
 
     Raises:
         InputError: If Pillow, or its plug-in for HEIC, is missing or cannot read it.

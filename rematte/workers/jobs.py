@@ -5,6 +5,7 @@ it is complete, so a run that was stopped continues with `skip_existing`.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -66,17 +67,7 @@ def run(
 def convert_job(
     model: Any, job: Job, options: Options, progress: bool | Progress = False
 ) -> Job:
-    """Attempt a job once and record in it how that went.
-
-    Args:
-        model: A loaded model.
-        job: Modified in place.
-        options: How to convert.
-        progress: Show a bar of frames on stderr, or a function to call instead.
-
-    Returns:
-        The job.
-    """
+    """Attempt a job once, record in it how that went, and return it."""
     with recorded(job), TemporaryDirectory(prefix="rematte-") as folder:
         scratch = Path(folder)
         made = {
@@ -126,8 +117,6 @@ def as_table(jobs: Sequence[Job]) -> str:
         took = f"{job.frames} frames in {job.seconds:.1f} s" if job.frames else ""
         what = job.error or took or ", ".join(map(str, job.outputs.values()))
         lines.append(f"{job.status:<8} {job.input!s:<{width}}  {what}")
-    counts = {job.status: 0 for job in jobs}
-    for job in jobs:
-        counts[job.status] += 1
+    counts = Counter(job.status for job in jobs)
     lines.append(", ".join(f"{count} {status}" for status, count in counts.items()))
     return "\n".join(lines)

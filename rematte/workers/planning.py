@@ -53,12 +53,7 @@ class Job:
 
 
 def skip(jobs: Iterable[Job], existing: bool) -> Generator[Job, None, list[Job]]:
-    """Yield the jobs that are skipped, and return the others.
-
-    Args:
-        jobs: All jobs.
-        existing: Skip those all of whose outputs exist.
-    """
+    """Yield jobs all of whose outputs exist, if `existing`, and return the others."""
     waiting = []
     for job in jobs:
         if existing and job.exists():

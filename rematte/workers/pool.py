@@ -199,9 +199,7 @@ class WorkerProcess:
             self.pipe.send((function, args, reports))
 
     def receive(
-        self,
-        report: Callable[..., object] | None = None,
-        timeout: float | None = None,
+        self, report: Callable[..., object] | None = None, timeout: float | None = None
     ) -> Any:
         """Wait for the result of the call that was sent; see `call`."""
         while True:

@@ -200,11 +200,7 @@ def _remove_everywhere(ray: Any, scratch: str) -> None:
 class _Batch:
     """The jobs of a run, each driven by a thread that waits for free workers.
 
-    Args:
-        ray: The module.
-        actors: All workers; each gets its first call when it has started.
-        retries: How often a call is repeated whose worker was lost.
-        split: As of `run`.
+    A worker gets its first call when its actor has started.
     """
 
     def __init__(
@@ -278,9 +274,9 @@ class _Batch:
                 break
         else:
             done, _ = self._call("join", job, is_new, work)
-        for part in parts:
-            part.cancel()
+        running = [part for part in parts if not part.cancel()]
         if done.status == "failed":
+            wait(running)  # they would write into the folder while it is removed
             shutil.rmtree(work.folder, ignore_errors=True)
         done.seconds = time.perf_counter() - begin
         return done

@@ -21,11 +21,7 @@ _EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # the package for each scheme
 def to_path(word: str | Path) -> Path:
     """Convert a local path or an address in object storage to a path.
 
-    Args:
-        word: A local path, or an address in object storage.
-
-    Returns:
-        A path; for an address a `UPath`, which has the same methods.
+    That of an address is a `UPath`, which has the same methods.
 
     Raises:
         ValueError: If it is an address with another scheme.
@@ -94,11 +90,7 @@ def errors_as(kind: type[Exception], path: str | Path) -> Iterator[None]:
 
 
 def fetch(path: Path, folder: Path) -> Path:
-    """Download an input unless it is local.
-
-    Args:
-        path: A file in object storage, or a local path, which is returned unchanged.
-        folder: Folder for the copy.
+    """Download an input into a folder; a local path is returned unchanged.
 
     Raises:
         InputError: If it cannot be read.
@@ -140,10 +132,7 @@ def local_target(target: Path, folder: Path, overwrite: bool) -> Path:
 
 
 def publish(made: dict[Path, Path]) -> None:
-    """Upload the outputs that belong in object storage.
-
-    Args:
-        made: The complete local file for each output.
+    """Upload the outputs that belong in object storage, from complete local files.
 
     Raises:
         OutputError: If an upload fails. Those that succeeded are deleted again.

@@ -21,7 +21,7 @@ from rematte.conversion import model
 from rematte.errors import InputError, OutputError
 from rematte.live.run import LiveReport, live
 from rematte.live.sinks import StreamSink, VirtualCamera
-from rematte.live.sources import LiveSource, Newest, Picture
+from rematte.live.sources import LiveSource, Newest
 from rematte.matter.matter import Matter
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
@@ -472,10 +472,10 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 ) -> None:
     network = Fake()
 
-    def broken(self: LiveSource) -> Iterator[Picture]:
+    def broken(self: LiveSource) -> Iterator[Frame]:
         # So many that the first are written, whatever waits in between.
         while network.seen < 10:
-            yield Picture(colours(1, (64, 48))[0], None, Fraction(0))
+            yield Frame(colours(1, (64, 48))[0], Fraction(0), Fraction(1, 25))
             time.sleep(0.01)
         raise InputError("cable: broke off")
 

@@ -264,7 +264,7 @@ def test_old_pictures_are_deleted(
     monkeypatch.setattr("rematte.serve.pictures._SAVED", 3)
     for n in range(5):
         server.still(id, "thumb", at=n / 10)
-    assert len(list((server.jobs.folder(id) / "look").iterdir())) == 3
+    assert len(list((server.jobs.store.folder(id) / "look").iterdir())) == 3
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_half_a_picture_is_never_shown(tmp_path: Path) -> None:
 def test_what_failed_is_tried_again(tmp_path: Path, clip: Path) -> None:
     server = Server(tmp_path / "work", Fake)
     id = server.upload(clip).json()["id"]
-    source = server.jobs.folder(id) / "source.mp4"
+    source = server.jobs.store.folder(id) / "source.mp4"
     content = source.read_bytes()
     source.write_bytes(b"no video")
     assert server.still(id).status_code == 422

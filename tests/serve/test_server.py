@@ -356,7 +356,7 @@ def test_what_does_not_fit_on_the_disk_is_refused(
     ],
 )
 def test_nothing_else_can_be_read(shared: Server, path: str) -> None:
-    shared.jobs.folder("x")
+    shared.jobs.store.folder("x")
     answer = shared.client.get(f"http://{HOST}/{TOKEN}/{path}")
     assert answer.status_code == 404
 
@@ -512,7 +512,7 @@ def test_a_background_is_for_all_clips(
     assert len(server.jobs.state()["backgrounds"]) == 2
     assert server.client.delete(f"api/backgrounds/{video}").status_code == 204
     assert server.client.get(f"api/backgrounds/{video}").status_code == 404
-    assert not server.jobs.folder(video).exists()
+    assert not server.jobs.store.folder(video).exists()
     assert server.start(id, background="ready:studio").status_code == 204
     assert server.wait_done(id)["state"] == "done"
 
@@ -664,13 +664,13 @@ def test_what_is_kept_is_private(
     work = tmp_path / "work"
     if before is not None:  # a folder that was there, with a list that others can read
         server = new(Fake)
-        server.jobs.token()
+        server.jobs.store.token()
         server.jobs.close()
         for path in (work, work / "jobs", *work.glob("[jt]*")):
             path.chmod(before)
     server = new(Fake)
-    server.jobs.token()
-    id = server.jobs.new_id()
+    server.jobs.store.token()
+    id = server.jobs.store.new_folder()
     assert work.stat().st_mode & 0o777 == (before or 0o700)
     for name, mode in {
         "jobs": 0o700, f"jobs/{id}": 0o700, "jobs.sqlite": 0o600, "token": 0o600,
@@ -705,7 +705,7 @@ def test_what_others_made_stays(
     before = tree(tmp_path)
     for _ in range(2):
         server = new(Fake)
-        assert any("it is left as it is" in note for note in server.jobs.notes)
+        assert any("it is left as it is" in note for note in server.jobs.store.notes)
         id = server.upload(clip).json()["id"]
         server.start(id)
         assert server.wait_done(id)["state"] == "done"
@@ -750,8 +750,8 @@ def test_an_upload_that_was_cut_off_is_deleted(
 ) -> None:
     server = new(Fake)
     kept = server.upload(clip).json()["id"]
-    half = server.jobs.new_id()
-    (server.jobs.folder(half) / "source.mp4").write_bytes(b"half")
+    half = server.jobs.store.new_folder()
+    (server.jobs.store.folder(half) / "source.mp4").write_bytes(b"half")
     server.jobs.close()
     assert new(Fake).files() == {f"{kept}/source.mp4"}
 
@@ -778,7 +778,7 @@ def test_a_list_that_cannot_be_read_is_renamed(
     assert server.jobs.listing() == []
     assert server.files() == {f"{id}/source.mp4"}
     if content != b"":  # which is an empty list
-        assert "renamed to jobs.sqlite.unread-1" in server.jobs.notes[0]
+        assert "renamed to jobs.sqlite.unread-1" in server.jobs.store.notes[0]
         assert (server.folder / "jobs.sqlite.unread-1").read_bytes() == damaged
     assert server.upload(clip).status_code == 201
 
@@ -807,16 +807,16 @@ def test_a_damaged_entry_is_left_alone(
     database.close()
     server = new(Fake)
     assert [job["id"] for job in server.jobs.listing()] == [second]
-    assert "is damaged" in server.jobs.notes[0]
+    assert "is damaged" in server.jobs.store.notes[0]
     assert server.files() == {f"{id}/source.mp4" for id in (first, second)}
 
 
 def test_a_token_that_is_none_is_renamed(new: Callable[..., Server]) -> None:
     server = new(Fake)
     (server.folder / "token").write_text("my own file")
-    assert len(server.jobs.token()) == 43
+    assert len(server.jobs.store.token()) == 43
     assert (server.folder / "token.unread-1").read_text() == "my own file"
-    assert "token.unread-1" in server.jobs.notes[0]
+    assert "token.unread-1" in server.jobs.store.notes[0]
 
 
 # Results that exist stay until there are new ones
@@ -830,7 +830,7 @@ def test_the_queue_goes_on_when_the_list_cannot_be_written(
 
     server = new(Fake)
     first, second = (server.upload(clip).json()["id"] for _ in range(2))
-    store = server.jobs._store
+    store = server.jobs.store
     for name in ("save", "save_speed", "remove"):
         monkeypatch.setattr(store, name, fail)
     for id in (first, second):
@@ -896,7 +896,9 @@ def test_results_of_an_older_version_are_found(
     new: Callable[..., Server], clip: Path
 ) -> None:
     id = converted(server := new(Fake), clip)
-    (server.jobs.folder(id) / "out-1").rename(server.jobs.folder(id) / "out")
+    (server.jobs.store.folder(id) / "out-1").rename(
+        server.jobs.store.folder(id) / "out"
+    )
     database = sqlite3.connect(server.folder / "jobs.sqlite")
     data = json.loads(database.execute("SELECT data FROM job").fetchone()[0])
     del data["results"]

@@ -1,7 +1,7 @@
 // What concerns all clips: the choices for them, starting them, and their files.
 
 import * as server from "./server.js";
-import { describe, makeSettings, remember, remembered } from "./settings.js";
+import { describe, makeSettings, remember, remembered, stored } from "./settings.js";
 import { list, size, words } from "./words.js";
 
 const CLOSED = "rematte-settings-closed";
@@ -12,22 +12,14 @@ const form = document.getElementById("common");
 const bar = document.getElementById("all");
 const find = (selector) => form.querySelector(selector);
 
-function readAll(store) {
-  try {
-    return JSON.parse(localStorage.getItem(store)) ?? {};
-  } catch {
-    return {};
-  }
-}
-
 /** Something that was chosen for one clip, or null, which outlives the page. */
 const kept = (store) => (id) => {
-  let chosen = readAll(store)[id] ?? null;
+  let chosen = stored(store)[id] ?? null;
   return {
     get: () => chosen,
     set(value) {
       chosen = value;
-      const { [id]: _, ...others } = readAll(store);
+      const { [id]: _, ...others } = stored(store);
       try {
         localStorage.setItem(store, JSON.stringify(value ? { ...others, [id]: value } : others));
       } catch { /* There is no room for it: it holds until the page is closed. */ }
@@ -134,7 +126,7 @@ export function makeCommon(cards, announce) {
       shown = key;
       const ids = new Set(state.jobs.map((job) => job.id));
       for (const [store, clips] of [[OWN, ownChoices], [LOOK, ownLook]]) {
-        for (const id of Object.keys(readAll(store))) if (!ids.has(id)) clips(id).set(null);
+        for (const id of Object.keys(stored(store))) if (!ids.has(id)) clips(id).set(null);
       }
       form.hidden = !state.jobs.length;
       choices.offer(state.backgrounds);

@@ -1,4 +1,5 @@
-// One connection to the server for all tabs, since browsers open six in all.
+// One connection to the server for all tabs, since browsers open six in all: a shared worker, where
+// there are any.
 
 const ports = new Set();
 let last = null; // what every tab was sent last

@@ -99,29 +99,21 @@ export function upload(file, { progress, done, failed }) {
   return () => { cancelled = true; request.abort(); done(); };
 }
 
-/** Call `news` with the state of everything whenever it changes. */
-export function listen(news, reached) {
-  function take({ state, lost }) {
-    reached(!lost);
-    if (lost) return;
-    news(JSON.parse(state));
-  }
-  if (!("SharedWorker" in window)) {
-    listenAlone(take);
-    return;
-  }
-  const { port } = new SharedWorker("events.js");
-  port.addEventListener("message", (event) => take(event.data));
-  port.start();
-  addEventListener("pagehide", () => port.postMessage("closed"));
+/** Connect to events.js; a browser without shared workers runs it in the tab itself. */
+function connect() {
+  if ("SharedWorker" in window) return new SharedWorker("events.js").port;
+  const { port1, port2 } = new MessageChannel();
+  import("./events.js").then(() => dispatchEvent(new MessageEvent("connect", { ports: [port2] })));
+  return port1;
 }
 
-function listenAlone(take) {
-  const source = new EventSource("api/events");
-  source.addEventListener("message", (event) => take({ state: event.data }));
-  source.addEventListener("error", () => {
-    take({ lost: true });
-    // A browser tries again by itself, but not after some errors.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listenAlone(take), 1000);
+/** Call `news` with the state of everything whenever it changes. */
+export function listen(news, reached) {
+  const port = connect();
+  port.addEventListener("message", ({ data: { state, lost } }) => {
+    reached(!lost);
+    if (!lost) news(JSON.parse(state));
   });
+  port.start();
+  addEventListener("pagehide", () => port.postMessage("closed"));
 }

@@ -20,15 +20,20 @@ const DEFAULT = {
   receiver: "", clear: true, format: "mov", mp4: true, alpha: false, background: "colour", tint: "", quality: "balanced",
 };
 
+/** What the browser has stored under a name; {} if there is nothing that can be read. */
+export function stored(name) {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
 /** What was chosen for all clips before, as far as it is still possible. */
 export function remembered() {
-  try {
-    const found = { ...DEFAULT, ...JSON.parse(localStorage.getItem(STORE)) };
-    const fits = QUALITIES.includes(found.quality) && (!found.receiver || found.receiver in RECEIVERS);
-    return fits ? found : DEFAULT;
-  } catch {
-    return DEFAULT;
-  }
+  const found = { ...DEFAULT, ...stored(STORE) };
+  const fits = QUALITIES.includes(found.quality) && (!found.receiver || found.receiver in RECEIVERS);
+  return fits ? found : DEFAULT;
 }
 
 export const remember = (value) => localStorage.setItem(STORE, JSON.stringify(value));
