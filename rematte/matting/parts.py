@@ -12,6 +12,9 @@ from rematte.video.frame import Pixels
 Labels = NDArray[np.int32]
 
 _SIDE = 192  # longer side of the small copy [pixels]
+# The largest areas, as shares of the other's, of a part that belongs to another one
+# beside it: above or below it, and elsewhere.
+_LIMB, TINY = 0.1, 0.02
 _SHADES = 6  # levels of each colour channel in histograms
 
 
@@ -114,3 +117,55 @@ def smooth(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         )
         scores = (first + middle + last) / 3
     return scores
+
+
+def owners_of(before: Labels, least: int) -> set[int]:
+    """Return the labels that cover a tenth of some pixels, or `least` of them."""
+    numbers, counts = np.unique(before[before > 0], return_counts=True)
+    enough = max(1.0, min(least, 0.1 * before.size))
+    return {int(n) for n, c in zip(numbers, counts, strict=True) if c >= enough}
+
+
+def apart(part: NDArray[np.bool_], other: NDArray[np.bool_], reach: int) -> bool:
+    """Whether a part lies farther than `reach` [pixels] to the side of another one."""
+    columns, others = (np.flatnonzero(each.any(0)) for each in (part, other))
+    return bool(columns[0] - others[-1] > reach or others[0] - columns[-1] > reach)
+
+
+def find_body(
+    limb: NDArray[np.bool_],
+    parts: Labels,
+    sizes: NDArray[np.int_],
+    shades: Labels,
+    reach: int,
+) -> int:
+    """Find the much larger part that a new one, such as a foot, belongs to.
+
+    It lies beside the new one: above or below it, unless that is tiny.
+
+    Args:
+        limb: Where the new part is, (h, w).
+        parts: All parts, (h, w).
+        sizes: How large each is [pixels].
+        shades: See `find_shades`.
+        reach: How far it may be away [pixels].
+
+    Returns:
+        Its number in `parts`, or 0.
+    """
+    rows, columns = np.nonzero(limb)
+    top, left = max(0, rows.min() - reach), max(0, columns.min() - reach)
+    near = parts[top : rows.max() + reach + 1, left : columns.max() + reach + 1]
+    column = slice(columns.min(), columns.max() + 1)
+    bodies = [
+        int(part)
+        for part in np.unique(near[near > 0])
+        if len(rows)
+        < sizes[part] * (_LIMB if (parts[:, column] == part).any() else TINY)
+    ]
+    colours = histogram(shades[limb])
+    return max(
+        bodies,
+        key=lambda part: likeness(histogram(shades[parts == part]), colours),
+        default=0,
+    )

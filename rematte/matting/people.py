@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from rematte.matting.matte import Matted
 from rematte.matting.parts import (
+    TINY,
     Labels,
+    apart,
     centres,
     connected,
+    find_body,
     find_shades,
     histogram,
     likeness,
+    owners_of,
     pack_labels,
     small_size,
     smooth,
@@ -33,7 +37,6 @@ from rematte.video.pixels import Image, resize, with_depth
 
 _ALPHA = 0.15  # alpha above which a pixel belongs to somebody
 _LEAST = 6  # fewest pixels of a person [pixels of the small copy]
-_LIMB = 0.1  # largest area of a part that belongs to another one beside it, as a share
 REACH = 6  # how far weaker alpha may reach beyond them [pixels of the small copy]
 _KEEP = 0.9  # weight of the old histogram when a new one is averaged in
 _UNLIKE = 150  # from this difference on colours are not the same [levels of all three]
@@ -213,8 +216,9 @@ class People:
         if self._labels.shape != parts.shape:
             self._labels = np.zeros_like(parts)
         insides = [parts == part for part in range(1, count + 1)]
-        owners = [_owners(self._labels[inside]) for inside in insides]
-        self._assign_small(owners, insides, shades, time)
+        owners = [owners_of(self._labels[inside], _LEAST) for inside in insides]
+        self._assign_small(owners, insides, shades)
+        self._release(owners, insides, shades, time)
         self._regroup(owners, insides, shades, time)
         touching = set[int]().union(*self._groups)
         self._since = {number: self._since.get(number, time) for number in touching}
@@ -230,64 +234,84 @@ class People:
             elif who:
                 self._divide(inside, sorted(who), shades, unlike, labels)
         new = [inside for inside, who in zip(insides, owners, strict=True) if not who]
-        bodies = [_body_of(inside, parts) for inside in new]
-        for inside in sorted(
-            (each for each, body in zip(new, bodies, strict=True) if body is None),
-            key=lambda each: float(np.nonzero(each)[1].mean()),
-        ):
-            self._recognise(inside, shades, labels)
-        for inside, body in zip(new, bodies, strict=True):
-            if body is not None:
-                labels[inside] = np.bincount(labels[body]).argmax()
+        self._number_new(new, parts, shades, labels)
         self._learn(labels, shades, small)
         self._labels = labels
         return labels
+
+    def _number_new(
+        self,
+        new: Sequence[NDArray[np.bool_]],
+        parts: Labels,
+        shades: Labels,
+        labels: Labels,
+    ) -> None:
+        """Number parts that are nobody's yet: people, and then what belongs to them."""
+        sizes = np.bincount(parts.ravel())
+        bodies = [find_body(inside, parts, sizes, shades, REACH) for inside in new]
+        found = list(zip(new, bodies, strict=True))
+        whole = [inside for inside, body in found if not body]
+        for inside in sorted(whole, key=lambda each: np.nonzero(each)[1].mean()):
+            self._recognise(inside, shades, labels)
+        # A hand before its fingers, whose body it is.
+        for inside, body in sorted(found, key=lambda each: -each[0].sum()):
+            if body:
+                labels[inside] = np.bincount(labels[parts == body]).argmax()
 
     def _assign_small(
         self,
         owners: list[set[int]],
         insides: Sequence[NDArray[np.bool_]],
         shades: Labels,
-        time: Fraction,
     ) -> None:
-        """Assign small new parts, such as a hand, to the people beside them.
-
-        A part that has grown large becomes a new person if it looks unlike its owner,
-        or stands beside the owner's largest part, with which it came as one.
-        """
+        """Assign small new parts, such as a hand, to the people beside them."""
         near = spread(self._labels, 2 * REACH)
-        sizes = [int(inside.sum()) for inside in insides]
         for index, inside in enumerate(insides):
-            who = next(iter(owners[index]), 0)
-            same = [n for n, own in enumerate(owners) if own == owners[index]]
-            largest = max(same, key=lambda n: sizes[n])
-            if len(owners[index]) == 1 and index != largest:
-                person, touching = self._people[who], who in self._since
-                unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
-                beneath = inside.any(0) & insides[largest].any(0)
-                if sizes[index] >= 0.3 * person.size and (
-                    unlike or not (touching or beneath.any())
-                ):
-                    owners[index] = set()
-                    if not touching:
-                        self.notes.append(
-                            f"person {who} was two people who touched until "
-                            f"{float(time):.2f} s; the larger part is followed"
-                        )
-                    continue
+            if owners[index]:
+                continue
             beside = {int(number) for number in np.unique(near[inside])} - {0}
             beside |= set[int]().union(*(g for g in self._groups if g & beside))
             small = [
                 who for who in beside if inside.sum() < 0.3 * self._people[who].size
             ]
-            if not owners[index] and small:
+            if small:
                 colours = histogram(shades[inside])
-                owners[index] = {
-                    max(
-                        small,
-                        key=lambda who: likeness(self._people[who].colours, colours),
+                alike = [likeness(self._people[who].colours, colours) for who in small]
+                owners[index] = {small[int(np.argmax(alike))]}
+
+    def _release(
+        self,
+        owners: list[set[int]],
+        insides: Sequence[NDArray[np.bool_]],
+        shades: Labels,
+        time: Fraction,
+    ) -> None:
+        """Make new people of parts that were taken for a part of somebody.
+
+        They have grown large, and look unlike their owner or stand beside the owner's
+        largest part; or they have moved away from it to the side.
+        """
+        sizes = [int(inside.sum()) for inside in insides]
+        for index, inside in enumerate(insides):
+            same = [n for n, own in enumerate(owners) if own == owners[index]]
+            largest = max(same, key=lambda n: sizes[n])
+            if len(owners[index]) != 1 or index == largest:
+                continue
+            (who,) = owners[index]
+            person, touching = self._people[who], who in self._since
+            unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
+            beneath = (inside.any(0) & insides[largest].any(0)).any()
+            large = sizes[index] >= 0.3 * person.size
+            away = sizes[index] >= TINY * person.size
+            away = away and apart(inside, insides[largest], 2 * REACH)
+            alone = not (touching or beneath)
+            if (large and unlike) or ((large or away) and alone):
+                owners[index] = set()
+                if not touching:
+                    self.notes.append(
+                        f"person {who} was two people who touched until "
+                        f"{float(time):.2f} s; the larger part is followed"
                     )
-                }
 
     def _regroup(
         self,
@@ -319,7 +343,7 @@ class People:
                 self._groups.append(group)
             elif len(group) == 2 and len(large) == 2:
                 found = [histogram(shades[insides[index]]) for index in large]
-                order = self._tell_apart(sorted(group), found, owners, large, time)
+                order = self._tellapart(sorted(group), found, owners, large, time)
                 for index, who in zip(large, order, strict=True):
                     owners[index] = {who}
             else:
@@ -333,7 +357,7 @@ class People:
                 self._groups += [owners[index] for index in large]
         self._groups = [group for group in self._groups if len(group) > 1]
 
-    def _tell_apart(
+    def _tellapart(
         self,
         pair: list[int],
         found: Sequence[NDArray[np.float64]],
@@ -453,20 +477,6 @@ class People:
                     person.speed = 0.6 * person.speed + 0.4 * step
                 person.shape, person.shown = shape, small[inside].astype(np.int32)
                 person.moved = np.zeros(2)
-
-
-def _owners(before: Labels) -> set[int]:
-    """Return the people who covered a tenth of a part, or `_LEAST` pixels of it."""
-    numbers, counts = np.unique(before[before > 0], return_counts=True)
-    enough = max(1.0, min(_LEAST, 0.1 * before.size))
-    return {int(n) for n, c in zip(numbers, counts, strict=True) if c >= enough}
-
-
-def _body_of(limb: NDArray[np.bool_], parts: Labels) -> NDArray[np.bool_] | None:
-    """Find the part that a much smaller one beside it, such as a foot, belongs to."""
-    beside = np.unique(parts[spread(limb.astype(np.int32), REACH) > 0])
-    body = max((parts == part for part in beside if part), key=np.count_nonzero)
-    return body if limb.sum() < _LIMB * body.sum() else None
 
 
 def mask_of(labels: Labels, number: int, size: tuple[int, int]) -> NDArray[np.float32]:

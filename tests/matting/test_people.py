@@ -132,6 +132,22 @@ def test_a_foot_apart_from_the_first_frame_on_belongs_to_its_person(
     assert all(each[14:50, 100:120].all() for each in other)
 
 
+@pytest.mark.parametrize("start", [4, 24])  # behind the near one, and beside
+def test_a_distant_person_beside_a_near_one_is_found(
+    tmp_path: Path, start: int
+) -> None:
+    frames = [draw(10, 200) for _ in range(20)]
+    for n, frame in enumerate(frames):  # a twentieth of the other's area
+        far = max(30, 10 + start + 5 * n)
+        frame[30:40, far : far + 4] = PINK
+    folder = save_images(tmp_path / "in", frames)
+    (near, _), (distant, _) = chosen(folder, 1), chosen(folder, 2)
+    assert near[-1][14:48, 10:30].all()
+    assert not near[-1][:, 60:].any()
+    assert distant[-1][31:39, far : far + 4].all()
+    assert not distant[-1][:, :60].any()
+
+
 def test_people_who_never_separate_are_noted(tmp_path: Path) -> None:
     """One leaves the picture while both touch, so that nothing tells who stays."""
     frames = [draw(min(140, 10 + 10 * n), 120) for n in range(16)]

@@ -868,7 +868,7 @@ def test_padding_repeats_the_edge(tmp_path: Path) -> None:
         ("a.png", {}, ["folder", "%04d.png"]),
         ("a.mp4", {"codec": "vp9"}, ["'vp9'", "h264"]),
         ("a.mp4", {"codec": "nonsense"}, ["'nonsense'", "h264"]),
-        ("%04d.png", {"codec": "h264"}, ["no meaning"]),
+        ("%04d.png", {"codec": "h264"}, ["does not apply"]),
     ],
 )
 def test_what_cannot_be_is_a_value_error(
