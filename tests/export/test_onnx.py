@@ -295,7 +295,7 @@ def test_the_runner_refuses_other_input(free: Path, tmp_path: Path) -> None:
         runner(np.zeros((1, 3, 48, 80), np.uint8))
     with pytest.raises(ValueError, match=r"providers must be of .*got 'Nope'"):
         OnnxMatting(free, ["Nope"])
-    with pytest.raises(InputError, match=r"no file; rematte export onnx"):
+    with pytest.raises(InputError, match=r"does not exist; rematte export onnx"):
         OnnxMatting(tmp_path / "missing.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="cannot run"):
