@@ -240,12 +240,9 @@ class People:
         return labels
 
     def _number_new(
-        self,
-        new: Sequence[NDArray[np.bool_]],
-        parts: Labels,
-        shades: Labels,
+        self, new: Sequence[NDArray[np.bool_]], parts: Labels, shades: Labels,
         labels: Labels,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Number parts that are nobody's yet: people, and then what belongs to them."""
         sizes = np.bincount(parts.ravel())
         bodies = [find_body(inside, parts, sizes, shades, REACH) for inside in new]
@@ -293,19 +290,21 @@ class People:
         """
         sizes = [int(inside.sum()) for inside in insides]
         for index, inside in enumerate(insides):
-            same = [n for n, own in enumerate(owners) if own == owners[index]]
-            largest = max(same, key=lambda n: sizes[n])
-            if len(owners[index]) != 1 or index == largest:
+            if len(owners[index]) != 1:
                 continue
             (who,) = owners[index]
             person, touching = self._people[who], who in self._since
-            unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
-            beneath = (inside.any(0) & insides[largest].any(0)).any()
-            large = sizes[index] >= 0.3 * person.size
-            away = sizes[index] >= TINY * person.size
-            away = away and apart(inside, insides[largest], 2 * REACH)
-            alone = not (touching or beneath)
-            if (large and unlike) or ((large or away) and alone):
+            same = [n for n, own in enumerate(owners) if own == {who}]
+            largest = max(same, key=lambda n: sizes[n])
+            if index == largest or sizes[index] < TINY * person.size:
+                continue
+            if sizes[index] >= 0.3 * person.size:
+                unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
+                beneath = (inside.any(0) & insides[largest].any(0)).any()
+                new = unlike or not (touching or beneath)
+            else:
+                new = not touching and apart(inside, insides[largest], 2 * REACH)
+            if new:
                 owners[index] = set()
                 if not touching:
                     self.notes.append(
