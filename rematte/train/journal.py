@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rematte.video.output_paths import as_output_error
+from rematte.errors import OutputError
 
 LOG = "log.jsonl"
 
@@ -24,8 +24,10 @@ class Journal:
         self._board: Any = None
         if out is None:
             return
-        with as_output_error(out):
+        try:
             out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"run.out {out}: {error}; set another folder") from error
         with suppress(ImportError):  # the extra may not be installed
             from torch.utils.tensorboard import SummaryWriter
 
@@ -41,8 +43,11 @@ class Journal:
         if self.out is None:
             return
         path = self.out / LOG
-        with as_output_error(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OutputError(f"run.out {path}: {error}") from error
         shown = {k: v for k, v in line.items() if isinstance(v, float)}
         if shown and not self.bar:  # `note` shows it if anything is to be shown
             values = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
