@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from rematte.matting.people import REACH, People, mask_alpha, mask_of
 from rematte.video.frame import Pixels
 from rematte.video.mask_spec import Who, parse_who
 from rematte.video.pixels import Image
+
+# The chosen person may be out of sight, while others are seen, for this long before a
+# note says so [s].
+_AWAY = 2
 
 
 class Person:
@@ -39,7 +44,8 @@ class Person:
         self.notes = list[str]()
         self._people = People()
         self._number, self._scene, self._asked = 0, 0, 0
-        self._seen, self._found = False, False
+        self._seen, self._noted = False, False
+        self._last: Fraction | None = None  # when the person was last seen [s]
         self._colours: NDArray[np.float64] | None = None
 
     def alpha(self, matted: Matted) -> Image:
@@ -106,7 +112,7 @@ class Person:
     def report(self) -> list[str]:
         """Return the notes, each once, and one more if the person never came."""
         notes = list(dict.fromkeys([*self.notes, *self._people.unsettled()]))
-        if self._seen and not self._found:
+        if self._seen and self._last is None:
             result = "everybody" if self.who.left_out else "nobody"
             notes.append(
                 f"the person asked for (--person) was never seen, so {result} is "
@@ -130,7 +136,8 @@ class Person:
             "scene": self._scene,
             "asked": self._asked,
             "seen": self._seen,
-            "found": self._found,
+            "last": None if self._last is None else str(self._last),
+            "noted": self._noted,
             "colours": colours,
         }
 
@@ -141,7 +148,9 @@ class Person:
         person._people = People.from_json(state["people"])
         person._number, person._scene = state["number"], state["scene"]
         person._asked, person._seen = state["asked"], state["seen"]
-        person._found, colours = state["found"], state["colours"]
+        person._noted, last = state["noted"], state["last"]
+        person._last = None if last is None else Fraction(last)
+        colours = state["colours"]
         person._colours = None if colours is None else np.array(colours)
         return person
 
@@ -158,10 +167,24 @@ class Person:
         labels = self.look(matted, alpha)
         if not self._number:
             self._choose(labels, matted.size)
-        self._seen, self._found = True, self._found or self._number > 0
+        self._seen = True
+        self._note_absence(labels, matted.frame.time)
         if self._number and self._scene == self._asked:
             self._colours = self._people.colours(self._number)
         return labels
+
+    def _note_absence(self, labels: Labels, time: Fraction) -> None:
+        """Note when others have been seen for a while without the person."""
+        if self._number and (labels == self._number).any():
+            self._last, self._noted = time, False
+        elif self._last is not None and not self._noted and labels.any():
+            self._noted = time - self._last >= _AWAY
+            if self._noted:
+                self.notes.append(
+                    f"the person asked for (--person) is not seen from "
+                    f"{float(self._last):.2f} s on, for {_AWAY} s or more, while "
+                    "others are; look at the result there"
+                )
 
     def mask(self, matted: Matted, alpha: Pixels) -> NDArray[np.float32] | None:
         """Return a mask of those who are cut out, (H, W) in [0, 1]; None if all are.

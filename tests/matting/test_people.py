@@ -213,6 +213,16 @@ def test_who_never_comes_is_noted(tmp_path: Path) -> None:
     assert any("was never seen" in note for note in report.notes)
 
 
+def test_who_is_away_for_long_while_another_is_seen_is_noted(tmp_path: Path) -> None:
+    """The second stays; the first has left the picture after two frames."""
+    frames = [draw(10 - 6 * n if n < 2 else 300, 100) for n in range(60)]
+    _, report = chosen(save_images(tmp_path / "in", frames), "left")
+    (note,) = report.notes
+    assert "is not seen from 0.04 s on" in note
+    _, report = chosen(tmp_path / "in", "right")
+    assert not report.notes
+
+
 def test_a_time_that_is_not_converted_is_refused(tmp_path: Path) -> None:
     folder, out = walk(tmp_path), tmp_path / "out"
     for when, says, more in (("99", "ends", {}), ("0.1", "begins", {"start": 0.5})):
