@@ -209,9 +209,9 @@ def convert(
         if regions is not None:
             report.regions = regions.as_json()
         chunk = 1 if info.still else options.seq_chunk
-        engine = partial(make_engine, model, options, report.notes.append, chunk)
         run_span(
-            Span(), reader, outputs, options, engine, report,
+            Span(), reader, outputs, options,
+            partial(make_engine, model, options, report.notes.append, chunk), report,
             stages=stages, regions=regions, progress=progress, stop=stop,
         )  # fmt: skip
     report.notes += chosen.report() if chosen else []

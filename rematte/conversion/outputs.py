@@ -57,14 +57,14 @@ class Output:
         kind: "output", "composition", "alpha", "foreground" or "plate".
         path: Its path.
         encoding: How it is encoded.
-        pixels: Makes its pixels.
+        render: Makes its pixels of a matte.
         backdrop: Whether an image or a video lies behind the person.
     """
 
     kind: str
     path: Path
     encoding: Encoding
-    pixels: Renderer
+    render: Renderer
     backdrop: bool = False
 
     @property
