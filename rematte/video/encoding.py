@@ -30,9 +30,6 @@ from rematte.video.frame import (
     VideoInfo,
 )
 
-# Encoders that have a constant quality and no bit rate.
-_UNRATED = ("libwebp_anim", "avif")
-
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -199,7 +196,7 @@ def choose(
         alpha,
         bool(deep),
         crf=default if crf is None or default is None else crf,
-        mbps=None if chosen.crf is None or chosen.encoder in _UNRATED else mbps,
+        mbps=None if chosen.crf is None or not chosen.rated else mbps,
     )
     encoding = _with_alpha_mode(replace(encoding, packed=packed), alpha_mode)
     encoding = _with_colour(encoding, path, info, gray, tone_map)
@@ -323,7 +320,7 @@ def _keep_colour(
             )
     if encoding.bits < info.depth:
         notes.append(f"reduced from {info.depth} to {encoding.bits} bits per channel")
-    if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
+    if colour.range == RANGE_FULL and colour.matrix and encoding.codec.limited:
         notes.append("full range became limited range, the only one that ProRes has")
     if colour.wide_gamut and colour.sdr and untagged:
         notes.append(

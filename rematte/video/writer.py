@@ -152,7 +152,7 @@ class FileWriter(Writer):
         self._colour = encoding.colour
         if not av.VideoFormat(encoding.pixel_format).is_rgb:
             self._colour = yuv_colour(encoding.colour, info.height)
-            if codec.encoder == "prores_ks":  # has no way to say "full range"
+            if codec.limited:
                 self._colour = replace(self._colour, range=RANGE_LIMITED)
             context.colorspace = self._colour.matrix
             context.color_range = self._colour.range
