@@ -105,7 +105,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     # Pixels that the source's own alpha hides are not background.
     seen = most if frame.alpha is None else with_depth(frame.alpha, True)
     # The alpha that is cut out, if that is not all that the network found.
-    alpha = matted.made.get("alpha")
+    alpha = matted.cache.get("alpha")
     alpha = matted.pixels("alpha", True) if alpha is None else alpha
     # What remains of 65535 // 8 * 8 keeps some colour where no room is near.
     weight = seen - np.minimum(np.minimum(alpha, most // _SURE) * _SURE, seen)

@@ -74,15 +74,15 @@ class Finish:
         """
         if not self.reshapes:
             return _network_alpha(matted)
-        if "alpha" not in matted.made:
-            matted.made["alpha"] = self._reshape(matted)
-        alpha: Pixels = matted.made["alpha"]
+        if "alpha" not in matted.cache:
+            matted.cache["alpha"] = self._reshape(matted)
+        alpha: Pixels = matted.cache["alpha"]
         return alpha
 
     def inner(self, matted: Matted) -> Pixels:
         """Return the alpha of what lies within the outline, (H, W, 1), 16 bits."""
         alpha = self.alpha(matted)
-        inner: Pixels = matted.made["inner"] if self.outline else alpha
+        inner: Pixels = matted.cache["inner"] if self.outline else alpha
         return inner
 
     def _reshape(self, matted: Matted) -> Pixels:
@@ -92,7 +92,7 @@ class Finish:
             alpha = alpha * person
         if self.include and (always := self.include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)
-            matted.made["always"] = always
+            matted.cache["always"] = always
         if self.exclude and (never := self.exclude.at(matted.frame)) is not None:
             alpha = np.minimum(alpha, 1 - never)
         if self.grow:
@@ -101,7 +101,7 @@ class Finish:
             alpha = alpha_shape.feather(alpha, self.feather)
         shaped = _hidden(matted, alpha)
         if self.outline:
-            matted.made["inner"] = shaped
+            matted.cache["inner"] = shaped
             # Hair would make a ragged line, so the shape is smoothed and made firm.
             smooth = alpha_shape.feather(alpha, self.outline)
             firm = np.clip((smooth - np.float32(0.4)) * self.outline + 0.5, 0, 1)
@@ -129,16 +129,16 @@ class Finish:
             return
         if pixels.shape[2] == 4 and not self.reshapes:  # alpha need not be made again
             unit = np.uint16(257 if pixels.itemsize == 1 else 1)
-            matted.made.setdefault("network alpha", pixels[..., 3:] * unit)
+            matted.cache.setdefault("network alpha", pixels[..., 3:] * unit)
         name = "edges of the original" if original else "edges"
-        if name not in matted.made:
+        if name not in matted.cache:
             frame = matted.frame
             source = frame.original if original else frame.pixels
             assert source is not None  # `Renderer` has checked it
-            matted.made[name] = estimate(
+            matted.cache[name] = estimate(
                 source, _network_alpha(matted), frame.alpha, self._beyond()
             )
-        edges: Edges = matted.made[name]
+        edges: Edges = matted.cache[name]
         lay_edges(edges, pixels, behind)
 
     def show_included(
@@ -151,7 +151,7 @@ class Finish:
             pixels: (H, W, 3 or 4), straight colours.
             original: Whether they are in the encoding of a source that is not SDR.
         """
-        share = matted.made.get("always")
+        share = matted.cache.get("always")
         if share is None:
             return
         frame = matted.frame
@@ -186,7 +186,7 @@ def _hidden(matted: Matted, alpha: Floats) -> Pixels:
 
 def _network_alpha(matted: Matted) -> Pixels:
     """Return the network's alpha, (H, W, 1), 16 bits."""
-    if "network alpha" not in matted.made:
-        matted.made["network alpha"] = matted.pixels("alpha", True)
-    alpha: Pixels = matted.made["network alpha"]
+    if "network alpha" not in matted.cache:
+        matted.cache["network alpha"] = matted.pixels("alpha", True)
+    alpha: Pixels = matted.cache["network alpha"]
     return alpha

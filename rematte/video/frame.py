@@ -102,7 +102,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class LazyFrame:
-    """A lazy frame, which is converted only on request.
+    """A decoded frame that is converted only on request.
 
     Attributes:
         time: When it is shown [s].
