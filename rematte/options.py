@@ -450,7 +450,7 @@ class Options:
         return None if rate is None else values.parse_rate(rate, "max_rate")
 
     def given(self) -> dict[str, Any]:
-        """The options that differ from their defaults, by name."""
+        """Return the options that differ from their defaults, by name."""
         usual = {each.name: each.default for each in fields(self)}
         found = {name: getattr(self, name) for name in usual}
         return {n: v for n, v in found.items() if v is not None and v != usual[n]}

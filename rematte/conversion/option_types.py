@@ -126,7 +126,7 @@ def is_main(kind: str) -> bool:
 
 
 def always(conversion: Conversion) -> bool:
-    """The rule of an option that has an effect in every conversion."""
+    """Whether an option has an effect: in every conversion."""
     return True
 
 

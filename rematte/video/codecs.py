@@ -49,11 +49,11 @@ class Codec:
     keeps_aspect: bool = True
 
     def formats(self, alpha: bool) -> dict[int, str]:
-        """The pixel formats with an alpha channel or without."""
+        """Return the pixel formats with an alpha channel or without."""
         return self.alpha if alpha else self.opaque
 
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
-        """The nearest size, not smaller, that the encoder takes."""
+        """Return the nearest size, not smaller, that the encoder takes."""
         step = 2 if self.even else 1
         coded = (max(self.least, side + side % step) for side in (width, height))
         return next(coded), next(coded)
@@ -267,7 +267,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def pattern_of(path: Path) -> Numbering | None:
-    """The numbering in the name of images, such as "a.%04d.png" or "a.####.png".
+    """Return the numbering in names such as "a.%04d.png" or "a.####.png"; or None.
 
     Raises:
         ValueError: If it holds several numbers.
@@ -282,7 +282,7 @@ def is_sequence(path: Path) -> bool:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of an output's files: a folder without a pattern holds PNG."""
+    """Return the suffix of an output's files: a folder without a pattern holds PNG."""
     return ".png" if path.is_dir() else path.suffix.lower() or ".png"
 
 

@@ -207,7 +207,7 @@ def choose(
 
 
 def _codec_names(path: Path, alpha: bool, codec: str | None) -> tuple[str, ...]:
-    """The codecs that can be taken, in the order of preference."""
+    """Return the codecs that can be taken, in the order of preference."""
     suffix = path.suffix.lower()
     names = CONTAINERS[suffix]
     if codec is not None:
@@ -300,7 +300,7 @@ def _with_colour(
 def _keep_colour(
     encoding: Encoding, path: Path, info: VideoInfo, tone_map: bool
 ) -> tuple[Colour, list[str]]:
-    """The colour of an output that is not a matte, and notes on what is lost."""
+    """Return the colour of an output that is no matte, and notes on what is lost."""
     encoder, colour, notes = encoding.codec.encoder, info.colour, list[str]()
     raw = path.suffix.lower() == ".nut" and encoder == "ffv1"
     untagged = raw or not encoding.codec.tagged  # with the curve and the primaries

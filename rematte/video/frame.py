@@ -96,7 +96,7 @@ class Frame:
     original: Pixels | None = None
 
     def showing(self, pixels: Pixels) -> "Frame":
-        """The same frame with other pixels, without `alpha` and `original`."""
+        """Return the same frame with other pixels, without `alpha` and `original`."""
         return Frame(pixels, self.time, self.duration, self.name, self.number)
 
 

@@ -32,7 +32,7 @@ def parse_rate(value: Rate, name: str = "frame_rate") -> Fraction:
 
 
 def _fraction(value: Rate) -> Fraction:
-    """The exact value of a number of any kind, numpy's too."""
+    """Return the exact value of a number of any kind, numpy's too."""
     known = isinstance(value, str | Rational | Decimal)
     try:
         return Fraction(value if known else float(value))

@@ -166,7 +166,7 @@ class FileWriter(Writer):
         return stream
 
     def _coded_size(self) -> tuple[int, int]:
-        """The size of the encoder's pictures, with a note where it is another one."""
+        """Return the size of the encoder's pictures; note it if it is another one."""
         encoding, width, height = self._encoding, self._info.width, self._info.height
         codec = encoding.codec
         if encoding.packed:
@@ -203,7 +203,7 @@ class FileWriter(Writer):
         return options
 
     def _rate(self) -> Fraction:
-        """Frames per second; the muxer of MOV and MP4 counts timecode at this rate."""
+        """Return the frame rate, at which the muxer of MOV and MP4 counts timecode."""
         timecode = self._info.timecode
         if timecode is not None and self._container.format.name in ("mov", "mp4"):
             return timecode.rate
@@ -243,7 +243,7 @@ class FileWriter(Writer):
                 self.notes += lost_aspect(self._info, self.path)
 
     def _timescale(self) -> str:
-        """The unit of all streams' start times, which are else rounded to 1/1000 s.
+        """Return the unit of all start times, which are else rounded to 1/1000 s.
 
         Source:
             ISO/IEC 14496-12: an edit list counts in the movie's units, of 31 bits here.
