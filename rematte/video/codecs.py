@@ -26,7 +26,7 @@ class Codec:
             `max_bytes` may choose; None lets it drop frames alone.
         rated: Whether a codec that has CRF takes a bit rate instead.
         even: Whether width and height must be even.
-        least: Smallest width and height that the encoder takes [pixels].
+        min_side: Smallest width and height that the encoder takes [pixels].
         limited: Whether values are always limited range.
         tagged: Whether a file states the transfer curve and primaries of its values.
         keeps_aspect: Whether a picture states the shape of its pixels; for a container
@@ -43,7 +43,7 @@ class Codec:
     coarser: tuple[int, int] | None = None
     rated: bool = True
     even: bool = False
-    least: int = 1
+    min_side: int = 1
     limited: bool = False
     tagged: bool = True
     keeps_aspect: bool = True
@@ -55,7 +55,7 @@ class Codec:
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the nearest size, not smaller, that the encoder takes."""
         step = 2 if self.even else 1
-        coded = (max(self.least, side + side % step) for side in (width, height))
+        coded = (max(self.min_side, side + side % step) for side in (width, height))
         return next(coded), next(coded)
 
 
@@ -93,7 +93,7 @@ CODECS = {
         crf=20,
         coarser=(6, 40),
         even=True,
-        least=64,  # libx265 4.1 corrupts memory with two narrower frames
+        min_side=64,  # libx265 4.1 corrupts memory with two narrower frames
     ),
     "av1": Codec(
         "libsvtav1",
@@ -103,7 +103,7 @@ CODECS = {
         crf=26,
         coarser=(9, 55),
         even=True,
-        least=4,
+        min_side=4,
     ),
     "vp9": Codec(
         "libvpx-vp9",
@@ -130,13 +130,13 @@ CODECS = {
     ),
     # NVIDIA's encoders are never chosen by default.
     "h264_nvenc": Codec(
-        "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, least=192
+        "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, min_side=192
     ),
     "hevc_nvenc": Codec(
-        "hevc_nvenc", _P010, options=_NVENC, crf=23, even=True, least=192
+        "hevc_nvenc", _P010, options=_NVENC, crf=23, even=True, min_side=192
     ),
     "av1_nvenc": Codec(
-        "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, least=192
+        "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, min_side=192
     ),
     "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}, tagged=False),
     "webp": Codec(

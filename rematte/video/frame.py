@@ -131,7 +131,7 @@ class VideoInfo:
         frames: Estimated number of frames from the container or folder, or None.
         still: Whether the source is one image.
         timecode: Timecode of the source, or None.
-        beside: Names of the source's other tracks, such as "sound".
+        other_tracks: Names of the source's other tracks, such as "sound".
     """
 
     width: int
@@ -144,4 +144,4 @@ class VideoInfo:
     frames: int | None = None
     still: bool = False
     timecode: Timecode | None = None
-    beside: tuple[str, ...] = ()
+    other_tracks: tuple[str, ...] = ()

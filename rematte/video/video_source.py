@@ -235,7 +235,7 @@ class VideoSource:
             sample_aspect_ratio=self._upright.pixel_aspect(size, self._options.fit),
             frames=self._estimate_frames(),
             timecode=self._read_timecode(first),
-            beside=self._other_tracks(),
+            other_tracks=self._other_tracks(),
         )
 
     def _choose_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:

@@ -178,7 +178,7 @@ class FileWriter(Writer):
             return packed_size(self._half, encoding.packed)
         coded = codec.coded_size(width, height)
         if coded != (width, height):
-            needs = f", at least {codec.least}" if codec.least > 1 else ""
+            needs = f", at least {codec.min_side}" if codec.min_side > 1 else ""
             self.notes.append(
                 f"padded from {width}x{height} to {coded[0]}x{coded[1]} by repeating "
                 f"the edge: {codec.encoder} needs even sizes{needs}"
