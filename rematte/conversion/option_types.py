@@ -35,6 +35,15 @@ CodecName: TypeAlias = Literal[
     "av1_nvenc", "gif", "webp", "avif", "apng",
 ]  # fmt: skip
 
+# Kinds of output, by the arguments of `convert_video` that hold their paths.
+KINDS = {
+    "output": "output",
+    "output_composition": "composition",
+    "output_alpha": "alpha",
+    "output_foreground": "foreground",
+    "output_plate": "plate",
+}
+
 
 class MattingOptions(TypedDict, total=False):
     """Options of `convert_video` and of `Matter`; see `rematte.options.Options`."""
