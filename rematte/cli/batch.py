@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
     out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
     out.add_argument(
-        "--plate", metavar="TEMPLATE", help="the rooms, transparent where people are"
+        "--plate", metavar="TEMPLATE", help="the backgrounds, transparent at people"
     )
     how = parser.add_argument_group("how")
     how.add_argument(
