@@ -17,18 +17,14 @@ from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
 from rematte.conversion.model import make_engine, ready_model
 from rematte.conversion.option_types import (
+    KINDS,
     ConvertOptions,
     DtypeName,
     OutputType,
     RatioName,
 )
 from rematte.conversion.outputs import plan_outputs
-from rematte.conversion.paths import (
-    KINDS,
-    check_images,
-    check_paths,
-    split_arguments,
-)
+from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.person import find_chosen
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader
@@ -209,9 +205,9 @@ def convert(
         if regions is not None:
             report.regions = regions.as_json()
         chunk = 1 if info.still else options.seq_chunk
-        engine = partial(make_engine, model, options, report.notes.append, chunk)
         run_span(
-            Span(), reader, outputs, options, engine, report,
+            Span(), reader, outputs, options,
+            partial(make_engine, model, options, report.notes.append, chunk), report,
             stages=stages, regions=regions, progress=progress, stop=stop,
         )  # fmt: skip
     report.notes += chosen.report() if chosen else []

@@ -216,6 +216,14 @@ def test_files_named_in_code_exist(page: Path) -> None:
             assert list(ROOT.glob(name)) or name in IGNORED, name
 
 
+def test_modules_named_in_the_design_exist() -> None:
+    """They are named within the package, so without its folder."""
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", read(ROOT / "docs/design.md"))
+    assert named
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "rematte" / name).exists(), name
+
+
 # The Chinese README
 
 

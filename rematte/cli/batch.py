@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands
+from rematte.conversion.option_types import KINDS
 from rematte.conversion.presets import PRESETS
 from rematte.errors import EXIT_CODES
 
@@ -46,7 +47,7 @@ def add(commands: Commands) -> None:
     out.add_argument("--alpha", metavar="TEMPLATE", help="the alpha mattes")
     out.add_argument("--foreground", metavar="TEMPLATE", help="the foreground colours")
     out.add_argument(
-        "--plate", metavar="TEMPLATE", help="the rooms, transparent where people are"
+        "--plate", metavar="TEMPLATE", help="the backgrounds, transparent at people"
     )
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -97,10 +98,7 @@ def run(options: Namespace) -> int:
     preset = PRESETS.get(options.preset or "")
     jobs = plan(
         find_inputs(options.input),
-        {
-            kind: getattr(options, kind)
-            for kind in ("output", "composition", "alpha", "foreground", "plate")
-        },
+        {kind: getattr(options, kind) for kind in KINDS.values()},
         options.suffix or (preset.suffixes[0] if preset else ".mov"),
     )
     if not options.dry_run:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands, Parser, one_of, reporting
+from rematte.conversion.option_types import KINDS
 from rematte.errors import EXIT_CODES
 from rematte.video.values import parse_rate, parse_size
 
@@ -101,13 +102,7 @@ def run(options: Namespace) -> int:
     share_heap()
     flags.choose_weights(options)
     device, why = choose_device(options.device)
-    outputs = {
-        "output": options.output,
-        "output_composition": options.composition,
-        "output_alpha": options.alpha,
-        "output_foreground": options.foreground,
-        "output_plate": options.plate,
-    }
+    outputs = {name: getattr(options, kind) for name, kind in KINDS.items()}
     standard = sys.stdout
     to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
     need("--format", options.format, to_pipes)

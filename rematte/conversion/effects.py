@@ -66,7 +66,7 @@ def _describe(
 
 
 def _filled(options: Options) -> list[str]:
-    """Names of the options that a preset has filled in."""
+    """Return the names of the options that a preset has filled in."""
     preset = PRESETS.get(options.preset or "")
     if preset is None:
         return []

@@ -289,13 +289,13 @@ def _search(
     """
     every, count, empty = _between(info), 0, False
     begin: Fraction | None = None
-    searched = told = Fraction(0)
+    searched = reported = Fraction(0)
     boxes, known = list[Box](), list[Box]()
     whole = last = np.empty((0, 0), np.float32)
     for chosen, after in pairwise(chain(shot, (None,))):
         assert chosen is not None
         candidate, still = chosen
-        if empty and told < still < candidate.time:
+        if empty and reported < still < candidate.time:
             yield Moment(still, (), empty)
         empty = empty and still == candidate.time
         begin = candidate.time if begin is None else begin
@@ -319,8 +319,8 @@ def _search(
         if changed or candidate.time - searched >= _AGAIN * every:
             boxes, empty = _search_whole(candidate, engines, info)
             whole, known, searched, count = now, boxes, candidate.time, count + 1
-        told = candidate.time
-        yield Moment(told, tuple(boxes), before and not boxes)
+        reported = candidate.time
+        yield Moment(reported, tuple(boxes), before and not boxes)
 
 
 def _follow(

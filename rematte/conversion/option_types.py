@@ -1,10 +1,11 @@
-"""The types of the options of a conversion, and the description of one option.
+"""The types of a conversion's options, and what describes each in `Options`.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
@@ -33,6 +34,15 @@ CodecName: TypeAlias = Literal[
     "h264", "hevc", "av1", "vp9", "prores", "ffv1", "h264_nvenc", "hevc_nvenc",
     "av1_nvenc", "gif", "webp", "avif", "apng",
 ]  # fmt: skip
+
+# Kinds of output, by the arguments of `convert_video` that hold their paths.
+KINDS = {
+    "output": "output",
+    "output_composition": "composition",
+    "output_alpha": "alpha",
+    "output_foreground": "foreground",
+    "output_plate": "plate",
+}
 
 
 class MattingOptions(TypedDict, total=False):
@@ -125,7 +135,7 @@ def is_main(kind: str) -> bool:
 
 
 def always(conversion: Conversion) -> bool:
-    """The rule of an option that has an effect in every conversion."""
+    """Whether an option has an effect: in every conversion."""
     return True
 
 
@@ -185,3 +195,32 @@ class Option:
             )
         if self.least is not None and value < self.least:
             raise ValueError(f"{name} must be {self.least} or more, got {value}")
+
+
+def is_moving(conversion: Conversion) -> bool:
+    """Whether the input has several frames."""
+    return not conversion.still
+
+
+def option(default: Any, flag: str = "", text: str = "", /, **more: Any) -> Any:
+    """Make a field of `Options`; the arguments are those of `Option`."""
+    return field(default=default, metadata={"option": Option(flag, text, **more)})
+
+
+# What several options work for.
+MOVING = {"works": "videos and sequences of images", "applies": is_moving}
+ALPHA: dict[str, Any] = {
+    "works": "alpha mattes, cut-outs, compositions and plates",
+    "applies": lambda c: any(kind != "foreground" for kind in c.encodings),
+}
+VIDEOS = {"works": "videos", "applies": lambda c: not c.images}
+RATED = "videos whose codec is H.264, HEVC, AV1 or VP9"
+
+# Each makes a field of `Options` under one heading of the help.
+background_option = partial(option, group="background")
+edge_option = partial(option, group="edges")
+shape_option = partial(edge_option, parse=float, **ALPHA)
+who_option = partial(option, group="who is cut out", **ALPHA)
+network_option = partial(option, group="network")
+part_option = partial(option, group="what to convert")
+encoding_option = partial(option, group="encoding")

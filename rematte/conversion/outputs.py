@@ -57,14 +57,14 @@ class Output:
         kind: "output", "composition", "alpha", "foreground" or "plate".
         path: Its path.
         encoding: How it is encoded.
-        pixels: Makes its pixels.
+        render: Makes its pixels of a matte.
         backdrop: Whether an image or a video lies behind the person.
     """
 
     kind: str
     path: Path
     encoding: Encoding
-    pixels: Renderer
+    render: Renderer
     backdrop: bool = False
 
     @property
@@ -156,9 +156,10 @@ def make_finish(
         for name, given in (("include", options.include), ("exclude", options.exclude))
     )
     return Finish(
-        options.edge_colour == "clean", options.black_point, options.white_point,
-        options.grow, options.feather, options.despill, include, exclude, chosen,
-        parse_outline(options.outline)[0], options.light_wrap,
+        cleans=options.edge_colour == "clean", black_point=options.black_point,
+        white_point=options.white_point, grow=options.grow, feather=options.feather,
+        screen=options.despill, include=include, exclude=exclude, chosen=chosen,
+        outline=parse_outline(options.outline)[0], light_wrap=options.light_wrap,
     )  # fmt: skip
 
 

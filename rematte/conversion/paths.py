@@ -6,6 +6,7 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any
 
+from rematte.conversion.option_types import KINDS
 from rematte.conversion.source import frames_within
 from rematte.errors import InputError, OutputError
 from rematte.matting.background import parse_colour
@@ -14,15 +15,6 @@ from rematte.video.codecs import is_sequence, pattern_of
 from rematte.video.mask_spec import parse_masks
 from rematte.video.output_paths import check_target, replaced_images
 from rematte.video.reader import VideoReader
-
-# Kinds of output, by the arguments of `convert_video` that hold their paths.
-KINDS = {
-    "output": "output",
-    "output_composition": "composition",
-    "output_alpha": "alpha",
-    "output_foreground": "foreground",
-    "output_plate": "plate",
-}
 
 
 def split_arguments(arguments: Mapping[str, Any]) -> tuple[dict[str, Path], Options]:

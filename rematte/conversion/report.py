@@ -117,7 +117,7 @@ class Stages:
         return time.perf_counter() - self._start
 
     def shares(self) -> dict[str, float]:
-        """Each stage's share of the work; see `Report.shares`."""
+        """Return each stage's share of the work; see `Report.shares`."""
         with self._lock:
             seconds = {k: v for k, v in self._seconds.items() if k != "wait"}
         return as_shares(seconds)

@@ -79,7 +79,7 @@ def run_span(
     reader: VideoReader,
     outputs: Sequence[Output],
     options: Options,
-    choose: Callable[[], Engine],
+    make_engine: Callable[[], Engine],
     report: Report,
     *,
     stages: Stages,
@@ -90,7 +90,7 @@ def run_span(
 ) -> None:
     """Write every frame of a span to every output, and name the outputs.
 
-    The reader was opened at the span's start or before. The engine is chosen when the
+    The reader was opened at the span's start or before. The engine is made when the
     first frame has been read. `trace` receives what neighbouring spans need; it is
     None for a whole video, whose files get the source's other tracks.
 
@@ -102,15 +102,15 @@ def run_span(
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams
     shown = displayed(reader, reader.info.colour)
-    looks = bool(options.warmup or options.cuts or options.person)
+    looks_ahead = bool(options.warmup or options.cuts or options.person)
     if not whole:
-        shown = _select(shown, span, beyond, looks)
+        shown = _select(shown, span, beyond, looks_ahead)
     frames = stages.around("decode", islice(shown, limit))
     first = next(frames, None)
     if first is None:
         raise no_frame(reader, options)
-    engine = choose()
-    matting = bind_loop(engine, options, regions, reader.info.still, looks)
+    engine = make_engine()
+    matting = bind_loop(engine, options, regions, reader.info.still, looks_ahead)
     mattes = partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
     name, total = reader.path.name, smaller(reader.info.frames, limit)
@@ -147,22 +147,22 @@ def smaller(one: int | None, other: int | None) -> int | None:
 
 
 def _select(
-    frames: Iterable[Frame], span: Span, beyond: bool, looks: bool
+    frames: Iterable[Frame], span: Span, beyond: bool, looks_ahead: bool
 ) -> Iterator[Frame]:
     """Yield the frames that the network is to see.
 
-    With `beyond`, one past the end of the span is among them; if the network `looks`
-    ahead, those past the end are given too.
+    With `beyond`, one past the end of the span is among them; if the network
+    `looks_ahead`, all later ones are.
     """
     for frame in frames:
         past = span.is_past(frame)
-        if past and not (beyond or looks):
+        if past and not (beyond or looks_ahead):
             return
-        if looks and span.stop is not None and frame.time >= span.stop:
+        if looks_ahead and span.stop is not None and frame.time >= span.stop:
             return
         if frame.time >= span.lead:
             yield frame
-        if past and not looks:
+        if past and not looks_ahead:
             return
 
 
@@ -222,7 +222,7 @@ def _write(
         for matted in ready:
             for item, sink in zip(outputs, sinks, strict=True):
                 with stages("composite"):
-                    pixels = item.pixels(matted)
+                    pixels = item.render(matted)
                 sink.put(matted.frame.showing(pixels))
             end = matted.frame.time + matted.frame.duration
             if matted.cut:

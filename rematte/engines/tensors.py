@@ -131,8 +131,8 @@ class TensorMatted(Matted):
     def _uploaded(self, plate: Plate, wide: bool) -> Tensor:
         """Return a background as a tensor beside the matte; each is made once."""
         key: Any = wide, self.fgr.device, self.fgr.dtype
-        if key not in plate.made:
+        if key not in plate.cache:
             pixels = plate.pixels(wide)
-            plate.made[key] = to_tensor(pixels, self.fgr.device, self.fgr.dtype)
-        image: Tensor = plate.made[key]
+            plate.cache[key] = to_tensor(pixels, self.fgr.device, self.fgr.dtype)
+        image: Tensor = plate.cache[key]
         return image

@@ -194,7 +194,7 @@ def inspect_matte(
         wanted = read_timeline(source, options)
         other = wanted.info.colour
         checks += source_checks(times, info, wanted, bool(labels))
-        lost = set(wanted.info.beside) - set(info.beside)
+        lost = set(wanted.info.other_tracks) - set(info.other_tracks)
         if lost and not labels:
             notes.append(f"the source has and the file has not: {', '.join(lost)}")
     checks.append(colour_check(info.colour, other, gray))

@@ -108,7 +108,7 @@ def preview(
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
     regions = find_windows(model, path, options, info, progress)
-    draw = [Renderer("alpha"), Renderer("output"), sheet.pixels]
+    draw = [Renderer("alpha"), Renderer("output"), sheet.render]
     firsts = spread(timeline, number, 1)
     notes = [*timeline.notes, *sheet.encoding.notes]
     engine = make_engine(model, options, notes.append)

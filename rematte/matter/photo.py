@@ -116,5 +116,5 @@ def encode(
     (output,) = plan_outputs(
         {"output": path}, info, replace(options, background=background)
     )
-    frame = replace(matted.frame, pixels=output.pixels(matted))
+    frame = replace(matted.frame, pixels=output.render(matted))
     return encode_image(frame, info, output.encoding)

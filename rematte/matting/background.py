@@ -105,7 +105,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     # Pixels that the source's own alpha hides are not background.
     seen = most if frame.alpha is None else with_depth(frame.alpha, True)
     # The alpha that is cut out, if that is not all that the network found.
-    alpha = matted.made.get("alpha")
+    alpha = matted.cache.get("alpha")
     alpha = matted.pixels("alpha", True) if alpha is None else alpha
     # What remains of 65535 // 8 * 8 keeps some colour where no room is near.
     weight = seen - np.minimum(np.minimum(alpha, most // _SURE) * _SURE, seen)
@@ -347,7 +347,7 @@ class Renderer:
         outline: tuple[int, int, int] = (255, 255, 255),
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
-        self._kind, self._hole = kinds.get(kind, "cutout"), kind == "plate"
+        self._kind, self._is_plate = kinds.get(kind, "cutout"), kind == "plate"
         self._wide = wide
         self._background = background if self._kind == "cutout" else None
         self._restore = None if colour.sdr else Restoration(colour)
@@ -357,39 +357,39 @@ class Renderer:
     def __call__(self, matted: Matted) -> Pixels:
         """Return (H, W, 1), (H, W, 3) or, for a cut-out or a plate, (H, W, 4)."""
         finish = self._finish
-        if self._hole:
-            return self._room(matted)
+        if self._is_plate:
+            return self._render_plate(matted)
         if self._kind == "alpha":
             if finish.reshapes:
                 return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
         wraps = self._background is not None and finish.light_wrap > 0
         if self._restore or finish.reshapes or finish.recolours or wraps:
-            return self._made(matted)
-        plate = self._plate_of(matted)
+            return self._render_deep(matted)
+        plate = self._background_of(matted)
         pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
         finish.clean(matted, pixels, plate.pixels(self._wide) if plate else None)
         return pixels
 
-    def _room(self, matted: Matted) -> Pixels:
+    def _render_plate(self, matted: Matted) -> Pixels:
         """Return the source's colours with 1 minus the person's alpha, (H, W, 4)."""
         finish, frame = self._finish, matted.frame
         person = finish.alpha(matted)
         seen: Pixels = np.full((1, 1, 1), 65535, np.uint16)
         if frame.alpha is not None:
             seen = with_depth(frame.alpha, True)
-        room = seen - np.minimum(person, seen)
+        left = seen - np.minimum(person, seen)
         source = frame.pixels if self._restore is None else frame.original
         assert source is not None  # the reader gives it for what is not SDR
-        pixels = np.concatenate([with_depth(source, True), room], 2)
+        pixels = np.concatenate([with_depth(source, True), left], 2)
         return hide(with_depth(pixels, self._wide))
 
-    def _plate_of(self, matted: Matted) -> Plate | None:
+    def _background_of(self, matted: Matted) -> Plate | None:
         """Return the background of a composite."""
         return None if self._background is None else self._background(matted)
 
-    def _made(self, matted: Matted) -> Pixels:
-        """Make the pixels from 16-bit colours and alpha, which suit every option."""
+    def _render_deep(self, matted: Matted) -> Pixels:
+        """Render from 16-bit colours and alpha, which suit every option."""
         finish, original = self._finish, self._restore is not None
         # Where alpha grows, colours are needed that a cut-out hides.
         pixels = matted.pixels("foreground" if finish.reshapes else self._kind, True)
@@ -397,7 +397,7 @@ class Renderer:
         if self._restore is not None:
             colours = _restored(matted, self._restore, pixels)
         alpha = finish.inner(matted) if finish.reshapes else pixels[..., 3:]
-        plate = self._plate_of(matted)
+        plate = self._background_of(matted)
         if plate is None and self._kind != "foreground":
             cutout = np.concatenate([colours, alpha], 2)
             cutout = hide(with_depth(cutout, self._wide))

@@ -1,5 +1,7 @@
 """Changes the edges, alpha and colours of mattes before outputs are rendered."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rematte.engines.kernels import alpha_shape
@@ -11,60 +13,59 @@ from rematte.matting.person import Person
 from rematte.video.frame import Pixels
 from rematte.video.pixels import with_depth
 
-_BACKINGS = {"green": 1, "blue": 2}
+_SCREENS = {"green": 1, "blue": 2}  # their channels
 
 
+@dataclass(frozen=True)
 class Finish:
     """Applies a conversion's edge, alpha and colour options to each matte.
 
     By default it changes nothing. Results for a frame are shared by all outputs.
 
-    Args:
-        clean: Whether the background's colours are removed from edges; otherwise edges
+    Attributes:
+        cleans: Whether the background's colours are removed from edges; otherwise edges
             keep the network's colours.
         black_point: Alpha up to this becomes 0.
         white_point: Alpha from this on becomes 1.
         grow: How far edges are moved outward, or inward if it is negative [pixels].
         feather: How far edges fade to both sides [pixels].
-        despill: The screen whose tint is removed from the person: "green" or "blue".
+        screen: The screen whose tint is removed from the person: "green" or "blue".
         include: Masks of what is always cut out, with the source's colours.
         exclude: Masks of what is never cut out.
         chosen: The only person who is cut out; None for everybody.
         outline: Width of a line around the cut-out [pixels]; 0 for none.
         light_wrap: How strongly a background's light spills over edges, in [0, 1].
-
-    Attributes:
-        chosen: The only person who is cut out; None for everybody.
-        outline: Width of the line around the cut-out [pixels].
-        light_wrap: How strongly a background's light spills over edges, in [0, 1].
-        reshapes: Whether alpha is changed.
-        recolours: Whether colours are changed beyond edges.
-        timed: Whether masks change with time.
     """
 
-    def __init__(
-        self,
-        clean: bool = False,
-        black_point: float = 0.0,
-        white_point: float = 1.0,
-        grow: float = 0.0,
-        feather: float = 0.0,
-        despill: str | None = None,
-        include: Masks | None = None,
-        exclude: Masks | None = None,
-        chosen: Person | None = None,
-        outline: float = 0.0,
-        light_wrap: float = 0.0,
-    ) -> None:
-        self._clean, self._levels = clean, (black_point, white_point)
-        self._grow, self._feather = grow, feather
-        self._backing = None if despill is None else _BACKINGS[despill]
-        self._include, self._exclude, self.chosen = include, exclude, chosen
-        self.outline, self.light_wrap = outline, light_wrap
-        shaped = (black_point, white_point, grow, feather, outline) != (0, 1, 0, 0, 0)
-        self.reshapes = shaped or bool(include or exclude or chosen)
-        self.recolours = self._backing is not None
-        self.timed = any(masks.timed for masks in (include, exclude) if masks)
+    cleans: bool = False
+    black_point: float = 0.0
+    white_point: float = 1.0
+    grow: float = 0.0
+    feather: float = 0.0
+    screen: str | None = None
+    include: Masks | None = None
+    exclude: Masks | None = None
+    chosen: Person | None = None
+    outline: float = 0.0
+    light_wrap: float = 0.0
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether alpha is changed."""
+        levels = self.black_point, self.white_point
+        moved = self.grow or self.feather or self.outline
+        masked = self.include or self.exclude or self.chosen
+        return levels != (0, 1) or bool(moved or masked)
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours are changed beyond edges."""
+        return self.screen is not None
+
+    @property
+    def timed(self) -> bool:
+        """Whether masks change with time."""
+        return any(masks.timed for masks in (self.include, self.exclude) if masks)
 
     def alpha(self, matted: Matted) -> Pixels:
         """Return the alpha of a frame as outputs show it, (H, W, 1), 16 bits.
@@ -73,34 +74,34 @@ class Finish:
         """
         if not self.reshapes:
             return _network_alpha(matted)
-        if "alpha" not in matted.made:
-            matted.made["alpha"] = self._reshape(matted)
-        alpha: Pixels = matted.made["alpha"]
+        if "alpha" not in matted.cache:
+            matted.cache["alpha"] = self._reshape(matted)
+        alpha: Pixels = matted.cache["alpha"]
         return alpha
 
     def inner(self, matted: Matted) -> Pixels:
         """Return the alpha of what lies within the outline, (H, W, 1), 16 bits."""
         alpha = self.alpha(matted)
-        inner: Pixels = matted.made["inner"] if self.outline else alpha
+        inner: Pixels = matted.cache["inner"] if self.outline else alpha
         return inner
 
     def _reshape(self, matted: Matted) -> Pixels:
         seen = _network_alpha(matted)
-        alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
+        alpha = alpha_shape.set_levels(seen[..., 0], self.black_point, self.white_point)
         if self.chosen and (person := self.chosen.mask(matted, seen)) is not None:
             alpha = alpha * person
-        if self._include and (always := self._include.at(matted.frame)) is not None:
+        if self.include and (always := self.include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)
-            matted.made["always"] = always
-        if self._exclude and (never := self._exclude.at(matted.frame)) is not None:
+            matted.cache["always"] = always
+        if self.exclude and (never := self.exclude.at(matted.frame)) is not None:
             alpha = np.minimum(alpha, 1 - never)
-        if self._grow:
-            alpha = alpha_shape.grow(alpha, self._grow)
-        if self._feather:
-            alpha = alpha_shape.feather(alpha, self._feather)
+        if self.grow:
+            alpha = alpha_shape.grow(alpha, self.grow)
+        if self.feather:
+            alpha = alpha_shape.feather(alpha, self.feather)
         shaped = _hidden(matted, alpha)
         if self.outline:
-            matted.made["inner"] = shaped
+            matted.cache["inner"] = shaped
             # Hair would make a ragged line, so the shape is smoothed and made firm.
             smooth = alpha_shape.feather(alpha, self.outline)
             firm = np.clip((smooth - np.float32(0.4)) * self.outline + 0.5, 0, 1)
@@ -124,20 +125,20 @@ class Finish:
             behind: See `lay_edges`.
             original: Whether colours are in the encoding of a source that is not SDR.
         """
-        if not self._clean:
+        if not self.cleans:
             return
         if pixels.shape[2] == 4 and not self.reshapes:  # alpha need not be made again
             unit = np.uint16(257 if pixels.itemsize == 1 else 1)
-            matted.made.setdefault("network alpha", pixels[..., 3:] * unit)
+            matted.cache.setdefault("network alpha", pixels[..., 3:] * unit)
         name = "edges of the original" if original else "edges"
-        if name not in matted.made:
+        if name not in matted.cache:
             frame = matted.frame
             source = frame.original if original else frame.pixels
             assert source is not None  # `Renderer` has checked it
-            matted.made[name] = estimate(
+            matted.cache[name] = estimate(
                 source, _network_alpha(matted), frame.alpha, self._beyond()
             )
-        edges: Edges = matted.made[name]
+        edges: Edges = matted.cache[name]
         lay_edges(edges, pixels, behind)
 
     def show_included(
@@ -150,7 +151,7 @@ class Finish:
             pixels: (H, W, 3 or 4), straight colours.
             original: Whether they are in the encoding of a source that is not SDR.
         """
-        share = matted.made.get("always")
+        share = matted.cache.get("always")
         if share is None:
             return
         frame = matted.frame
@@ -166,12 +167,12 @@ class Finish:
 
     def _beyond(self) -> int:
         """Return how far alpha can be above 0 where the network's is 0 [pixels]."""
-        return int(np.ceil(max(self._grow, 0) + self._feather))
+        return int(np.ceil(max(self.grow, 0) + self.feather))
 
     def despill(self, pixels: Pixels) -> None:
         """Remove the tint of the screen from straight colours, (H, W, 3 or 4)."""
-        if self._backing is not None:
-            alpha_shape.despill(pixels, self._backing)
+        if self.screen is not None:
+            alpha_shape.despill(pixels, _SCREENS[self.screen])
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:
@@ -185,7 +186,7 @@ def _hidden(matted: Matted, alpha: Floats) -> Pixels:
 
 def _network_alpha(matted: Matted) -> Pixels:
     """Return the network's alpha, (H, W, 1), 16 bits."""
-    if "network alpha" not in matted.made:
-        matted.made["network alpha"] = matted.pixels("alpha", True)
-    alpha: Pixels = matted.made["network alpha"]
+    if "network alpha" not in matted.cache:
+        matted.cache["network alpha"] = matted.pixels("alpha", True)
+    alpha: Pixels = matted.cache["network alpha"]
     return alpha

@@ -21,19 +21,19 @@ def hide(pixels: Pixels) -> Pixels:
 
 
 class Plate:
-    """A background picture.
+    """A picture that lies behind the person.
 
     Args:
         pixels: (H, W, 3) or (1, 1, 3), 8 or 16 bits.
 
     Attributes:
-        made: Engines' versions of it, cached for the frames that it lies behind.
+        cache: Engines' versions of it, for all frames that it lies behind.
     """
 
     def __init__(self, pixels: Pixels) -> None:
         self._given = pixels
         self._pixels: dict[bool, Pixels] = {}
-        self.made: dict[Any, Any] = {}
+        self.cache: dict[Any, Any] = {}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -189,8 +189,8 @@ class Matted:
         return as_given(pixels, form.dtype, form.order)
 
     @cached_property
-    def made(self) -> dict[str, Any]:
-        """The results of `finish` for this frame, shared by all outputs."""
+    def cache(self) -> dict[str, Any]:
+        """What `finish` has computed for this frame, shared by all outputs."""
         return {}
 
     def pixels(self, kind: Kind, wide: bool, plate: Plate | None = None) -> Pixels:

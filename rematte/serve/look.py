@@ -71,7 +71,7 @@ def cutout(
     matted = _matted(networks, path, at, quality, False)
     height, width = matted.size
     chosen = _find(networks, path, quality, choice, width, height)
-    matted.made.clear()  # of the choice before
+    matted.cache.clear()  # of the choice before
     matted.cut = choice.at != at  # the person is recognised by their colours
     with TemporaryDirectory(prefix="rematte-") as folder:
         given = choice.options(width, height, Path(folder))

@@ -58,7 +58,7 @@ def examine(networks: Any, path: Path) -> dict[str, Any]:
         "frames": info.frames,
         "rate": float(info.rate),
         "photo": info.still,
-        "sound": "sound" in info.beside,
+        "sound": "sound" in info.other_tracks,
     }
 
 

@@ -66,7 +66,7 @@ class Writer(ABC):
         """
 
     def _partial_path(self) -> Path:
-        """The name of a file that holds only the frames so far."""
+        """Return the name of a file that holds only the frames so far."""
         return real_path(self.path).with_name(
             f"{self.path.stem}.partial{self.path.suffix}"
         )

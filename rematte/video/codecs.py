@@ -22,8 +22,12 @@ class Codec:
         packed: Further ones for colour and alpha packed into one picture.
         crf: Default constant quality, or None if the codec has no such scale.
         alpha_crf: The same for a transparent output, if it differs.
+        coarser: By how much CRF is raised to halve the bytes, and the coarsest CRF that
+            `max_bytes` may choose; None lets it drop frames alone.
+        rated: Whether a codec that has CRF takes a bit rate instead.
         even: Whether width and height must be even.
-        least: Smallest width and height that the encoder takes [pixels].
+        min_side: Smallest width and height that the encoder takes [pixels].
+        limited: Whether values are always limited range.
         tagged: Whether a file states the transfer curve and primaries of its values.
         keeps_aspect: Whether a picture states the shape of its pixels; for a container
             this is found when it is written.
@@ -36,19 +40,22 @@ class Codec:
     packed: dict[str, str] = field(default_factory=dict)
     crf: int | None = None
     alpha_crf: int | None = None
+    coarser: tuple[int, int] | None = None
+    rated: bool = True
     even: bool = False
-    least: int = 1
+    min_side: int = 1
+    limited: bool = False
     tagged: bool = True
     keeps_aspect: bool = True
 
     def formats(self, alpha: bool) -> dict[int, str]:
-        """The pixel formats with an alpha channel or without."""
+        """Return the pixel formats with an alpha channel or without."""
         return self.alpha if alpha else self.opaque
 
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
-        """The nearest size, not smaller, that the encoder takes."""
+        """Return the nearest size, not smaller, that the encoder takes."""
         step = 2 if self.even else 1
-        coded = (max(self.least, side + side % step) for side in (width, height))
+        coded = (max(self.min_side, side + side % step) for side in (width, height))
         return next(coded), next(coded)
 
 
@@ -76,6 +83,7 @@ CODECS = {
         # Adaptive quantisation would make alpha's edges coarse (docs/formats.md).
         packed={"aq-mode": "0"},
         crf=18,
+        coarser=(6, 40),
         even=True,
     ),
     "hevc": Codec(
@@ -83,8 +91,9 @@ CODECS = {
         _420,
         options={"x265-params": "log-level=error"},
         crf=20,
+        coarser=(6, 40),
         even=True,
-        least=64,  # libx265 4.1 corrupts memory with two narrower frames
+        min_side=64,  # libx265 4.1 corrupts memory with two narrower frames
     ),
     "av1": Codec(
         "libsvtav1",
@@ -92,8 +101,9 @@ CODECS = {
         options={"preset": "8"},
         packed={"preset": "5"},  # quicker ones leave errors of 60 levels at edges
         crf=26,
+        coarser=(9, 55),
         even=True,
-        least=4,
+        min_side=4,
     ),
     "vp9": Codec(
         "libvpx-vp9",
@@ -102,6 +112,7 @@ CODECS = {
         # Hidden reference frames would have no alpha to go with them.
         {"auto-alt-ref": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"},
         crf=24,
+        coarser=(10, 56),
         alpha_crf=14,  # over any colour off by at most 3 levels (docs/formats.md)
     ),
     "prores": Codec(
@@ -109,6 +120,7 @@ CODECS = {
         {8: "yuv444p10le", 10: "yuv444p10le"},
         {8: "yuva444p10le", 10: "yuva444p10le"},
         {"profile": "4444", "vendor": "apl0"},
+        limited=True,  # it has no way to say "full range"
     ),
     "ffv1": Codec(
         "ffv1",
@@ -118,17 +130,22 @@ CODECS = {
     ),
     # NVIDIA's encoders are never chosen by default.
     "h264_nvenc": Codec(
-        "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, least=192
+        "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, min_side=192
     ),
     "hevc_nvenc": Codec(
-        "hevc_nvenc", _P010, options=_NVENC, crf=23, even=True, least=192
+        "hevc_nvenc", _P010, options=_NVENC, crf=23, even=True, min_side=192
     ),
     "av1_nvenc": Codec(
-        "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, least=192
+        "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, min_side=192
     ),
     "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}, tagged=False),
     "webp": Codec(
-        *("libwebp_anim", {8: "bgra"}, {8: "bgra"}), crf=15, alpha_crf=2, tagged=False
+        *("libwebp_anim", {8: "bgra"}, {8: "bgra"}),
+        crf=15,
+        alpha_crf=2,
+        coarser=(14, 40),
+        rated=False,
+        tagged=False,
     ),
     # Encoded by Pillow; see `avif_writer`.
     "avif": Codec(
@@ -137,6 +154,7 @@ CODECS = {
         {8: "rgba"},
         crf=20,
         alpha_crf=10,
+        rated=False,
         tagged=False,
         keeps_aspect=False,
     ),
@@ -249,7 +267,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def pattern_of(path: Path) -> Numbering | None:
-    """The numbering in the name of images, such as "a.%04d.png" or "a.####.png".
+    """Return the numbering in names such as "a.%04d.png" or "a.####.png"; or None.
 
     Raises:
         ValueError: If it holds several numbers.
@@ -264,7 +282,7 @@ def is_sequence(path: Path) -> bool:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of an output's files: a folder without a pattern holds PNG."""
+    """Return the suffix of an output's files: a folder without a pattern holds PNG."""
     return ".png" if path.is_dir() else path.suffix.lower() or ".png"
 
 

@@ -71,7 +71,7 @@ def frame_colour(frame: av.VideoFrame) -> Colour:
 
 
 def _side_data(frame: av.VideoFrame, name: str) -> bytes:
-    """Side data of a decoded HDR video frame, empty if there is none."""
+    """Return side data of a decoded HDR video frame, empty if there is none."""
     if frame.color_trc not in (TRANSFER_PQ, TRANSFER_HLG) or frame.format.is_rgb:
         return b""  # PyAV must not look at the side data of a PNG: see `upright`
     side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
@@ -79,7 +79,7 @@ def _side_data(frame: av.VideoFrame, name: str) -> bytes:
 
 
 def _mastering_peak(frame: av.VideoFrame) -> float | None:
-    """The white of a frame's mastering display [cd/m2], if it is stated."""
+    """Return the white of a frame's mastering display [cd/m2], if it is stated."""
     data = _side_data(frame, "MASTERING_DISPLAY_METADATA")
     if not data:
         return None
@@ -105,7 +105,7 @@ def lost_metadata(frame: av.VideoFrame) -> list[str]:
 
 
 def frame_depth(frame: av.VideoFrame) -> int:
-    """Bits per component of a decoded frame, at most 16 (float counts as 16)."""
+    """Return the bits per component of a frame, at most 16 (float counts as 16)."""
     if frame.format.has_palette:
         return 8
     return min(16, max(component.bits for component in frame.format.components))
@@ -213,7 +213,7 @@ def _tagged(frame: av.VideoFrame, colour: Colour) -> av.VideoFrame:
 
 
 def yuv_colour(colour: Colour, height: int) -> Colour:
-    """The colour to encode as YUV: the source's, or a usual one for an RGB source."""
+    """Return the colour to encode as YUV: the source's, or a usual one for RGB."""
     if colour.matrix in _SWS_MATRIX:
         return colour
     matrix = MATRIX_BT709 if height >= 720 else MATRIX_BT601

@@ -11,7 +11,7 @@ from rematte.video.opening import open_input
 
 
 def _packets_of(segment: Path) -> Iterator[Any]:
-    """The packets of a file's picture in decoding order."""
+    """Return the packets of a file's picture in decoding order."""
     with open_input(segment) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.pts is not None:  # None marks the end
@@ -19,14 +19,14 @@ def _packets_of(segment: Path) -> Iterator[Any]:
 
 
 def _display_order(segment: Path) -> list[int]:
-    """The positions in display of a file's frames, in decoding order."""
+    """Return the positions in display of a file's frames, in decoding order."""
     times = [packet.pts for packet in _packets_of(segment)]
     positions = {pts: position for position, pts in enumerate(sorted(times))}
     return [positions[pts] for pts in times]
 
 
 def reorder_depth(segment: Path) -> int:
-    """The largest number of frames by which decoding runs ahead of display."""
+    """Return the most frames by which decoding runs ahead of display."""
     return max(index - n for index, n in enumerate(_display_order(segment)))
 
 
@@ -44,7 +44,7 @@ class Timing:
     def retime(
         self, segment: Path, ticks: Sequence[int], durations: Sequence[Fraction]
     ) -> Iterator[tuple[Any, int]]:
-        """The packets of the next segment with new times.
+        """Yield the packets of the next segment with new times.
 
         `ticks` say when each frame is shown, in units of the time base, and `durations`
         for how long [s].
@@ -73,7 +73,7 @@ class Timing:
 
 
 def _lead_in(ticks: Sequence[int], depth: int) -> list[int]:
-    """Decoding times before the first frame is shown, as encoders choose them."""
+    """Return decoding times before the first frame, as encoders choose them."""
     if len(ticks) <= depth:
         return [ticks[0] - n for n in range(depth, 0, -1)]
     return [tick - (ticks[depth] - ticks[0]) for tick in ticks[:depth]]

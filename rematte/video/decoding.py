@@ -38,7 +38,7 @@ def repeats(packet: Any) -> bool:
 
 
 def codec_with_alpha(stream: VideoStream) -> str:
-    """The codec of a video whose alpha channel lies outside its frames, else ""."""
+    """Return the codec of a video whose alpha lies outside its frames, else ""."""
     # A file that was copied to another container has the tag in capitals.
     tags = {name.lower(): value for name, value in stream.metadata.items()}
     has_alpha = tags.get("alpha_mode") == "1"
@@ -72,7 +72,7 @@ class Decoder:
     _last: av.VideoFrame | None = field(default=None, init=False)
 
     def pictures(self) -> Iterator[av.VideoFrame]:
-        """Decoded frames in order, deinterlaced."""
+        """Yield decoded frames in order, deinterlaced."""
         return deinterlace(
             self._decode(),
             self.stream.codec_context,

@@ -30,9 +30,6 @@ from rematte.video.frame import (
     VideoInfo,
 )
 
-# Encoders that have a constant quality and no bit rate.
-_UNRATED = ("libwebp_anim", "avif")
-
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -199,7 +196,7 @@ def choose(
         alpha,
         bool(deep),
         crf=default if crf is None or default is None else crf,
-        mbps=None if chosen.crf is None or chosen.encoder in _UNRATED else mbps,
+        mbps=None if chosen.crf is None or not chosen.rated else mbps,
     )
     encoding = _with_alpha_mode(replace(encoding, packed=packed), alpha_mode)
     encoding = _with_colour(encoding, path, info, gray, tone_map)
@@ -210,7 +207,7 @@ def choose(
 
 
 def _codec_names(path: Path, alpha: bool, codec: str | None) -> tuple[str, ...]:
-    """The codecs that can be taken, in the order of preference."""
+    """Return the codecs that can be taken, in the order of preference."""
     suffix = path.suffix.lower()
     names = CONTAINERS[suffix]
     if codec is not None:
@@ -303,7 +300,7 @@ def _with_colour(
 def _keep_colour(
     encoding: Encoding, path: Path, info: VideoInfo, tone_map: bool
 ) -> tuple[Colour, list[str]]:
-    """The colour of an output that is not a matte, and notes on what is lost."""
+    """Return the colour of an output that is no matte, and notes on what is lost."""
     encoder, colour, notes = encoding.codec.encoder, info.colour, list[str]()
     raw = path.suffix.lower() == ".nut" and encoder == "ffv1"
     untagged = raw or not encoding.codec.tagged  # with the curve and the primaries
@@ -323,7 +320,7 @@ def _keep_colour(
             )
     if encoding.bits < info.depth:
         notes.append(f"reduced from {info.depth} to {encoding.bits} bits per channel")
-    if colour.range == RANGE_FULL and colour.matrix and encoder == "prores_ks":
+    if colour.range == RANGE_FULL and colour.matrix and encoding.codec.limited:
         notes.append("full range became limited range, the only one that ProRes has")
     if colour.wide_gamut and colour.sdr and untagged:
         notes.append(

@@ -96,13 +96,13 @@ class Frame:
     original: Pixels | None = None
 
     def showing(self, pixels: Pixels) -> "Frame":
-        """The same frame with other pixels, without `alpha` and `original`."""
+        """Return the same frame with other pixels, without `alpha` and `original`."""
         return Frame(pixels, self.time, self.duration, self.name, self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class LazyFrame:
-    """A lazy frame, which is converted only on request.
+    """A decoded frame that is converted only on request.
 
     Attributes:
         time: When it is shown [s].
@@ -131,7 +131,7 @@ class VideoInfo:
         frames: Estimated number of frames from the container or folder, or None.
         still: Whether the source is one image.
         timecode: Timecode of the source, or None.
-        beside: Names of the source's other tracks, such as "sound".
+        other_tracks: Names of the source's other tracks, such as "sound".
     """
 
     width: int
@@ -144,4 +144,4 @@ class VideoInfo:
     frames: int | None = None
     still: bool = False
     timecode: Timecode | None = None
-    beside: tuple[str, ...] = ()
+    other_tracks: tuple[str, ...] = ()

@@ -120,7 +120,7 @@ class ImageSource:
         raise AssertionError  # there is at least one image
 
     def _nearest(self, index: int, error: InputError) -> Frame:
-        """The nearest image that can be decoded, an earlier one if there is one."""
+        """Return the nearest image that can be decoded, an earlier one if possible."""
         later = range(index + 1, len(self._images))
         for other in itertools.chain(reversed(range(index)), later):
             frame = self._read(other, self._images[other])

@@ -90,7 +90,7 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 def find_images(
     path: Path, hold_gaps: bool = False
 ) -> tuple[list[ImageFrame], list[str]]:
-    """The images at `path`: a folder, a pattern or one file; none if it is a video.
+    """Find the images of a folder, a pattern or one file; none if it is a video.
 
     A folder whose images differ in a single number is a numbered sequence, as is a
     pattern such as "plate.%04d.png"; any other folder is taken in natural order. With
@@ -183,7 +183,7 @@ def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[ImageFrame], list[st
 
 
 def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
-    """A note if a folder holds nothing but two sequences or more."""
+    """Note if a folder holds nothing but two sequences or more."""
     groups = group_sequences(names)
     counts = [len(group) for group in groups.values()]
     if len(groups) < 2 or min(counts) < 2 or sum(counts) < len(names):
@@ -215,7 +215,7 @@ def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[ImageFr
 def _sequence(
     folder: Path, numbering: Numbering, names: Sequence[str], hold_gaps: bool
 ) -> list[ImageFrame]:
-    """The frames of a sequence; in gaps the one before, under the missing number."""
+    """Return a sequence's frames; in gaps the one before, under the missing number."""
     frames: list[ImageFrame] = []
     for name in names:
         file, number = folder / name, numbering.number(name) or 0
@@ -268,7 +268,7 @@ def _is_exr(path: Path) -> bool:
 
 
 def read_header(path: Path) -> dict[str, bytes]:
-    """The header attributes of an OpenEXR image; empty for other images."""
+    """Return the header attributes of an OpenEXR image; empty for other images."""
     if not _is_exr(path):
         return {}
     with path.open("rb") as file:

@@ -45,7 +45,7 @@ def lost_aspect(info: VideoInfo, path: Path) -> list[str]:
 
 def left_out_tracks(info: VideoInfo, path: Path) -> list[str]:
     """Note the tracks that are lost in an output that holds pictures only."""
-    listed = ", ".join(info.beside)
+    listed = ", ".join(info.other_tracks)
     kind = path.suffix or "a folder of images"
     return [f"left out: {listed}; {kind} holds only pictures"] if listed else []
 

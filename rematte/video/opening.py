@@ -88,7 +88,7 @@ class Limits:
             )
 
     def options(self) -> dict[str, str]:
-        """The limits as FFmpeg's options for opening a file."""
+        """Return the limits as FFmpeg's options for opening a file."""
         return {
             "protocol_whitelist": "file",
             "format_whitelist": f"{_FORMATS},{_LISTS}" if self.lists else _FORMATS,
@@ -97,7 +97,7 @@ class Limits:
         }
 
     def decoding(self) -> dict[str, str]:
-        """The limits as a decoder's options, since frames may grow within a video."""
+        """Return them as a decoder's options, since frames may grow within a video."""
         return {"max_pixels": str((self.pixels or _PIXELS) + _BLOCKS)}
 
 
@@ -105,7 +105,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def local_url(path: Path) -> str:
-    """An address by which FFmpeg opens this local file, whatever its name is."""
+    """Return an address by which FFmpeg opens a local file of any name."""
     return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - keeps links as they are
 
 
@@ -241,7 +241,7 @@ def _refused_size(path: Path, limits: Limits) -> tuple[int, int]:
 
 
 def _kind_of_list(path: Path) -> str:
-    """The kind of a list of files that FFmpeg does not name, or an empty text."""
+    """Return the kind of a list of files that FFmpeg does not name, or ""."""
     with suppress(OSError), path.open("rb") as file:
         head = file.read(1024)
         return next((kind for mark, kind in _MARKS.items() if mark in head), "")
@@ -295,7 +295,7 @@ def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
 def video_stream(
     container: InputContainer, path: Path, limits: Limits = DEFAULT_LIMITS
 ) -> VideoStream:
-    """The first video stream that is not a cover picture, decoding in threads.
+    """Return the first video stream that is no cover picture, decoding in threads.
 
     Raises:
         InputError: If there is none, or its frames are too large.

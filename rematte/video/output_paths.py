@@ -55,14 +55,14 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 def image_folder(path: Path) -> Path:
-    """The folder of a pattern's images, or the path itself if it is a folder."""
+    """Return the folder of a pattern's images, or the path if it is a folder."""
     return path.parent if pattern_of(path) else path
 
 
 def image_name(
     path: Path, index: int, name: str, number: int | None, start: int | None
 ) -> str:
-    """The file name of an image in a folder or a pattern.
+    """Return the file name of an image in a folder or a pattern.
 
     Args:
         path: The folder or pattern.
@@ -104,7 +104,7 @@ def replaced_images(
 
 
 def _numbering(path: Path) -> Numbering:
-    """The numbering of a pattern, or of unnamed images in a folder."""
+    """Return the numbering of a pattern, or of unnamed images in a folder."""
     return pattern_of(path) or Numbering("", 4, ".png")
 
 
@@ -126,7 +126,7 @@ def shorten(name: str) -> str:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name beside the final file, so that renaming stays on one disk."""
+    """Return a hidden name beside the final file, so that a rename stays on a disk."""
     name = f".{shorten(path.stem)}.{os.getpid()}.partial{path.suffix}"
     return real_path(path).with_name(name)
 

@@ -19,7 +19,7 @@ _BLOCK = 16
 def half_size(codec: Codec, width: int, height: int) -> tuple[int, int]:
     """Return the width and height of one half, for a picture of this size [pixels]."""
     width, height = (
-        -(-max(side, codec.least) // _BLOCK) * _BLOCK for side in (width, height)
+        -(-max(side, codec.min_side) // _BLOCK) * _BLOCK for side in (width, height)
     )
     return width, height
 

@@ -208,7 +208,7 @@ class SideStreams:
             self.notes.append(f"attachment {name} left out")
 
     def _chapters(self) -> list[Any]:
-        """The chapters that begin before the end, on the clock of the output."""
+        """Return the chapters that begin before the end, on the clock of the output."""
         kept = []
         for chapter in self._input.chapters():
             base = chapter["time_base"]
@@ -235,7 +235,7 @@ class SideStreams:
     def _read(
         self, container: InputContainer, wanted: list[int]
     ) -> "Iterator[Packet[Any]]":
-        """Packets between start and end; of sound also the one that spans the start."""
+        """Yield packets between start and end, and the packet of sound at the start."""
         if not wanted:
             return
         since = self._clock.origin + self._start - _SPREAD

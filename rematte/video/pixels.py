@@ -15,7 +15,7 @@ Image: TypeAlias = NDArray[np.uint8 | np.uint16 | np.float16 | np.float32 | np.f
 
 
 def plane_values(frame: av.VideoFrame, index: int) -> NDArray[Any]:
-    """A view of a plane's values, its padding beyond the width included."""
+    """Return a view of a plane's values, its padding beyond the width included."""
     name, plane = frame.format.name, frame.planes[index]
     bits = max(p.bits for p in frame.format.components if p.plane == index)
     letter = "f" if "f16" in name or "f32" in name else "u"

@@ -20,11 +20,6 @@ from rematte.video.spare import Spare
 from rematte.video.writer import FileWriter
 
 PASSES = 3
-# By how much CRF is raised to halve the bytes, and the coarsest CRF, for each encoder.
-_QUALITY = {
-    "libx264": (6, 40), "libx265": (6, 40), "libsvtav1": (9, 55),
-    "libvpx-vp9": (10, 56), "libwebp_anim": (14, 40),
-}  # fmt: skip
 # The share of the limit that the second and the third pass aim at.
 _AIMS = (0.9, 0.8)
 _FEWEST = 4  # frames per second that must be left, to show movement
@@ -123,8 +118,8 @@ class LimitedWriter(Writer):
             # An encoder that missed the bit rate once may miss it again: then frames
             # are left out, too.
             factor = factor if len(tried) > 1 else 1
-        elif crf is not None and encoding.codec.encoder in _QUALITY:
-            usual, most = _QUALITY[encoding.codec.encoder]
+        elif crf is not None and encoding.codec.coarser:
+            usual, most = encoding.codec.coarser
             halving = _measured_halving(tried, usual)
             if halving < 2 * usual:  # else coarser quality hardly saves bytes
                 wanted = max(crf, min(most, ceil(crf - log2(factor) * halving)))

@@ -53,7 +53,7 @@ def read_alpha(
 
 
 def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
-    """The stored alpha values of a frame, (H, W), and the value for opaque."""
+    """Return the stored alpha values of a frame, (H, W), and the value for opaque."""
     layout = frame.format
     if layout.has_palette:
         return frame.to_ndarray(format="rgba")[..., 3], 255
@@ -79,7 +79,7 @@ def source_alpha(
     upright: Upright,
     notes: list[str],
 ) -> Pixels | None:
-    """The upright alpha of a decoded frame, with a note; None if it is opaque.
+    """Return a decoded frame's upright alpha, with a note; None if it is opaque.
 
     Above a depth of 8 bits it has 16. It is resized to `size` before the turn.
     """
@@ -116,7 +116,7 @@ def note_ignored_alpha(
 
 
 def over_black(frame: Frame) -> Pixels:
-    """A frame's pixels, with its own alpha laid over black."""
+    """Lay a frame's pixels over black by its own alpha."""
     if frame.alpha is None:
         return frame.pixels
     most = np.iinfo(frame.alpha.dtype).max

@@ -32,7 +32,7 @@ def parse_rate(value: Rate, name: str = "frame_rate") -> Fraction:
 
 
 def _fraction(value: Rate) -> Fraction:
-    """The exact value of a number of any kind, numpy's too."""
+    """Return the exact value of a number of any kind, numpy's too."""
     known = isinstance(value, str | Rational | Decimal)
     try:
         return Fraction(value if known else float(value))
@@ -62,6 +62,20 @@ def parse_time(name: str, value: Rate | None) -> Fraction | None:
     if seconds < 0:
         raise ValueError(f"{name} must not be negative, got {value!r}")
     return seconds
+
+
+def parse_span(
+    start: Rate | None, end: Rate | None
+) -> tuple[Fraction | None, Fraction | None]:
+    """Turn `start` and `end` into exact seconds; see `parse_time`.
+
+    Raises:
+        ValueError: If one is not a time, or `end` is not later than `start`.
+    """
+    since, until = parse_time("start", start), parse_time("end", end)
+    if until is not None and until <= (since or 0):
+        raise ValueError(f"end must be later than start ({start or 0}), got {end}")
+    return since, until
 
 
 def parse_size(text: str) -> tuple[int, int]:

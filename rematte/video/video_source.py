@@ -235,7 +235,7 @@ class VideoSource:
             sample_aspect_ratio=self._upright.pixel_aspect(size, self._options.fit),
             frames=self._estimate_frames(),
             timecode=self._read_timecode(first),
-            beside=self._other_tracks(),
+            other_tracks=self._other_tracks(),
         )
 
     def _choose_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:
@@ -311,7 +311,7 @@ class VideoSource:
         return found
 
     def _other_tracks(self) -> tuple[str, ...]:
-        """Names of what the file holds besides its picture, as far as it is wanted."""
+        """Name what the file holds besides its picture, as far as it is wanted."""
         types = {
             stream.type
             for stream in self._container.streams
@@ -333,7 +333,7 @@ class VideoSource:
         return picture.pts * unit - self.clock.origin
 
     def _shown(self) -> Iterator[Shown[av.VideoFrame]]:
-        """Decoded pictures, with the time [s] and the length [s] of their display."""
+        """Yield decoded pictures, with the time [s] and the length [s] of display."""
         base, usual = self._time_base, self._usual
         last: Shown[av.VideoFrame] | None = None
         for picture in self._pictures:

@@ -152,7 +152,7 @@ class FileWriter(Writer):
         self._colour = encoding.colour
         if not av.VideoFormat(encoding.pixel_format).is_rgb:
             self._colour = yuv_colour(encoding.colour, info.height)
-            if codec.encoder == "prores_ks":  # has no way to say "full range"
+            if codec.limited:
                 self._colour = replace(self._colour, range=RANGE_LIMITED)
             context.colorspace = self._colour.matrix
             context.color_range = self._colour.range
@@ -166,7 +166,7 @@ class FileWriter(Writer):
         return stream
 
     def _coded_size(self) -> tuple[int, int]:
-        """The size of the encoder's pictures, with a note where it is another one."""
+        """Return the size of the encoder's pictures; note it if it is another one."""
         encoding, width, height = self._encoding, self._info.width, self._info.height
         codec = encoding.codec
         if encoding.packed:
@@ -178,7 +178,7 @@ class FileWriter(Writer):
             return packed_size(self._half, encoding.packed)
         coded = codec.coded_size(width, height)
         if coded != (width, height):
-            needs = f", at least {codec.least}" if codec.least > 1 else ""
+            needs = f", at least {codec.min_side}" if codec.min_side > 1 else ""
             self.notes.append(
                 f"padded from {width}x{height} to {coded[0]}x{coded[1]} by repeating "
                 f"the edge: {codec.encoder} needs even sizes{needs}"
@@ -203,7 +203,7 @@ class FileWriter(Writer):
         return options
 
     def _rate(self) -> Fraction:
-        """Frames per second; the muxer of MOV and MP4 counts timecode at this rate."""
+        """Return the frame rate, at which the muxer of MOV and MP4 counts timecode."""
         timecode = self._info.timecode
         if timecode is not None and self._container.format.name in ("mov", "mp4"):
             return timecode.rate
@@ -243,7 +243,7 @@ class FileWriter(Writer):
                 self.notes += lost_aspect(self._info, self.path)
 
     def _timescale(self) -> str:
-        """The unit of all streams' start times, which are else rounded to 1/1000 s.
+        """Return the unit of all start times, which are else rounded to 1/1000 s.
 
         Source:
             ISO/IEC 14496-12: an edit list counts in the movie's units, of 31 bits here.

@@ -48,7 +48,7 @@ def to_planar(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def _luma(colour: Colour) -> tuple[int, int, int]:
-    """The code of black, and the ranges of codes of luma and of chroma."""
+    """Return the code of black, and the ranges of codes of luma and of chroma."""
     return (0, 255, 255) if colour.range == RANGE_FULL else (16, 219, 224)
 
 

@@ -1,6 +1,7 @@
 """No option without effect: it works, or it is refused, or a note says so."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from rematte.conversion.needs import NEEDS
 from rematte.conversion.option_types import ConvertOptions, MatterOptions
 from rematte.convert import convert_video
 from rematte.engines.choose import ENGINES
+from rematte.matter.matter import Matter
 from rematte.network.matting_network import MattingNetwork
-from rematte.options import OPTIONS
+from rematte.options import OPTIONS, Options
 from rematte.segments import convert_long
 from rematte.video.codecs import CODECS
 from rematte.video.exr import COMPRESSIONS
@@ -90,11 +92,18 @@ def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_types_of_arguments_name_every_option() -> None:
-    """Each of `convert_video` is in its signature or among those given by name."""
+    """Each of `convert_video` is in its signature or among those given by name.
+
+    The docstrings describe each.
+    """
     stated = inspect.signature(convert_video).parameters.keys()
     assert {*ConvertOptions.__annotations__, *stated} >= {*OPTIONS}
     assert {*ConvertOptions.__annotations__} <= {*OPTIONS} - stated
     assert {*MatterOptions.__annotations__} <= {*OPTIONS}
+    described = re.findall(r"^    (\w+): ", inspect.getdoc(Options) or "", re.M)
+    assert {*described} - {"ValueError"} == {*OPTIONS}
+    described = re.findall(r"`(\w+)`", inspect.getdoc(Matter) or "")
+    assert {*described} >= {*MatterOptions.__annotations__}
 
 
 def test_every_option_of_the_table_is_tried() -> None:
