@@ -9,11 +9,11 @@ import numpy as np
 
 from rematte.errors import OutputError
 from rematte.video.base_writer import Writer
-from rematte.video.edge_colours import extend_colours
 from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.output_paths import as_output_error
+from rematte.video.pixels import extend_colours
 from rematte.video.spare import Spare
 
 _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
@@ -22,8 +22,6 @@ _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
 class AvifWriter(Writer):
     """Saves the frames losslessly beside the output, and encodes them at the end.
 
-    `crf` is 100 minus Pillow's quality.
-
     Raises:
         OutputError: If Pillow is missing or cannot write AVIF.
     """
@@ -31,10 +29,15 @@ class AvifWriter(Writer):
     def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
         try:
             from PIL import Image, features
+
+            able = features.check("avif")
         except ImportError:
-            raise OutputError(_lacking(path)) from None
-        if not features.check("avif"):
-            raise OutputError(_lacking(path))
+            able = False
+        if not able:
+            raise OutputError(
+                f"{path}: AVIF is written by Pillow 11.3 or newer, which is not "
+                'installed; pip install "rematte[avif]", or write .webp'
+            )
         super().__init__(path, encoding)
         self._encoding, self._image = encoding, Image
         self.notes += left_out_tracks(info, path)
@@ -56,7 +59,7 @@ class AvifWriter(Writer):
         starts = [round((f.time - frames[0].time) * 1000) for f in frames]
         last = starts[-1] + max(1, round(frames[-1].duration * 1000))
         lengths = np.diff([*starts, last]).clip(1).tolist()
-        pictures = (self._prepared(frame.pixels) for frame in self._spare.read())
+        pictures = self._pictures()
         first = self._image.fromarray(next(pictures))
         rest: Any = [_Later(first.mode, first.size, pictures) for _ in frames[1:]]
         with as_output_error(self.path):
@@ -68,10 +71,13 @@ class AvifWriter(Writer):
             )  # fmt: skip
         self._spare.drop()
 
-    def _prepared(self, pixels: Pixels) -> Pixels:
-        if not self._encoding.alpha:
-            return np.ascontiguousarray(pixels[..., :3])
-        return np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
+    def _pictures(self) -> Iterator[Pixels]:
+        for frame in self._spare.read():
+            pixels = frame.pixels
+            if self._encoding.alpha:
+                yield np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
+            else:
+                yield np.ascontiguousarray(pixels[..., :3])
 
     def keep_partial(self) -> Path | None:
         """Encode the frames so far."""
@@ -105,10 +111,3 @@ class _Later:
 
     def tobytes(self, encoder: str, mode: str) -> bytes:
         return next(self._pictures).tobytes()
-
-
-def _lacking(path: Path) -> str:
-    return (
-        f"{path}: AVIF is written by Pillow 11.3 or newer, which is not installed; pip "
-        'install "rematte[avif]", or write .webp'
-    )
