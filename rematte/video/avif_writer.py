@@ -42,7 +42,7 @@ class AvifWriter(Writer):
         self._encoding, self._image = encoding, Image
         self.notes += left_out_tracks(info, path)
         self.notes += lost_timecode(info, path) + lost_aspect(info, path)
-        self._spare = Spare(path, info)
+        self._spare, self._completed = Spare(path, info), False
 
     def write(self, frame: Frame) -> None:
         """Save a frame for the encoding at the end."""
@@ -53,7 +53,7 @@ class AvifWriter(Writer):
         frames = self._spare.frames
         if not frames:
             raise OutputError(f"{self.path}: no frames were given to write")
-        if self.temporary.exists():
+        if self._completed:
             return
         # Differences of rounded times [ms], so that errors do not accumulate.
         starts = [round((f.time - frames[0].time) * 1000) for f in frames]
@@ -70,6 +70,7 @@ class AvifWriter(Writer):
                 subsampling="4:4:4", range="limited", speed=_SPEED,
             )  # fmt: skip
         self._spare.drop()
+        self._completed = True
 
     def _pictures(self) -> Iterator[Pixels]:
         for frame in self._spare.read():
@@ -81,7 +82,8 @@ class AvifWriter(Writer):
 
     def keep_partial(self) -> Path | None:
         """Encode the frames so far."""
-        if not self._spare.frames:
+        published = self._completed and not self.temporary.exists()
+        if not self._spare.frames or published:
             self.discard()
             return None
         self.complete()
