@@ -35,13 +35,7 @@ _CURVES = {1: "BT.709", 6: "BT.601", 13: "sRGB", 14: "BT.2020", 16: "PQ", 18: "H
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
-
-    Attributes:
-        name: What.
-        ok: Whether it is as it should be.
-        text: What was found, in words.
-    """
+    """One thing that was checked, whether it is as it should be, and what was found."""
 
     name: str
     ok: bool
@@ -50,31 +44,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured in one frame of the file.
+    """What was measured in one frame of the file."""
 
-    Attributes:
-        time: When it is shown [s].
-        end: When it ends [s].
-        transparent: Whether it has an alpha channel.
-        coverage: Share of the picture that alpha covers.
-        holes: Share of the person that is see-through and enclosed.
-        least: The smallest alpha, of 255.
-        most: The largest.
-        colour: Mean spread of the channels [8-bit levels].
-        hidden: Share of the pixels of alpha 0 that are not black.
-        detail: Mean difference of neighbouring pixels of alpha 0 [8-bit levels].
-    """
-
-    time: Fraction
-    end: Fraction
-    transparent: bool
-    coverage: float
-    holes: float
-    least: int
-    most: int
-    colour: float
-    hidden: float
-    detail: float
+    time: Fraction  # when it is shown [s]
+    end: Fraction  # when it ends [s]
+    transparent: bool  # whether it has an alpha channel
+    coverage: float  # share of the picture that alpha covers
+    holes: float  # share of the person that is see-through and enclosed
+    least: int  # the smallest alpha, of 255
+    most: int  # the largest
+    colour: float  # mean spread of the channels [8-bit levels]
+    hidden: float  # share of the pixels of alpha 0 that are not black
+    detail: float  # mean difference of neighbouring pixels of alpha 0 [8-bit levels]
 
 
 def measure(frame: Frame, gray: bool) -> Seen:
@@ -94,17 +75,11 @@ def measure(frame: Frame, gray: bool) -> Seen:
     count = int(under.sum()) if transparent else 0
     hidden = int((under & (colours.max(2) > BLACK)).sum()) / count if count else 0.0
     return Seen(
-        frame.time,
-        frame.time + frame.duration,
-        transparent,
-        float(alpha.mean()) / 255,
-        figures.holes(coarse),
-        int(alpha.min()),
-        int(alpha.max()),
-        float(np.ptp(colours, axis=2).mean()) if gray else 0.0,
-        hidden,
+        frame.time, frame.time + frame.duration, transparent, float(alpha.mean()) / 255,
+        figures.holes(coarse), int(alpha.min()), int(alpha.max()),
+        float(np.ptp(colours, axis=2).mean()) if gray else 0.0, hidden,
         _detail(colours, under) if hidden > VISIBLE else 0.0,
-    )
+    )  # fmt: skip
 
 
 def _detail(colours: Pixels, where: NDArray[np.bool_]) -> float:
@@ -119,17 +94,12 @@ def alpha_checks(seen: Sequence[Seen], gray: bool) -> Iterator[Check]:
     count = sum(each.transparent for each in seen)
     if gray and not count:
         worst = max(seen, key=lambda each: each.colour)
-        yield Check(
-            "gray",
-            worst.colour <= _COLOURED,
-            "all frames are gray"
-            if worst.colour <= _COLOURED
-            else f"a colour picture at {float(worst.time):.3f} s: no alpha matte",
-        )
+        ok = worst.colour <= _COLOURED
+        text = f"a colour picture at {float(worst.time):.3f} s: no alpha matte"
+        yield Check("gray", ok, "all frames are gray" if ok else text)
     else:
-        text = "in every frame" if count == len(seen) else (
-            f"in {count} of {len(seen)} frames only")  # fmt: skip
-        yield Check("alpha channel", count == len(seen), text)
+        ok, text = count == len(seen), f"in {count} of {len(seen)} frames only"
+        yield Check("alpha channel", ok, "in every frame" if ok else text)
     least, most = min(e.least for e in seen), max(e.most for e in seen)
     ok, text = True, f"from {least} to {most} of 255"
     if least == 255:
@@ -173,10 +143,11 @@ def source_checks(
         for name, numbers, at in (("missing:", missing, shown), ("more:", extra, times))
         if numbers
     ]
-    ok = len(times) == len(shown) and not problems
-    text = f"{len(times)}, as the source" if len(times) == len(shown) else (
-        f"{len(times)}, the source has {len(shown)}")  # fmt: skip
-    yield Check("frames", ok, "; ".join([text, *problems]))
+    same = len(times) == len(shown)
+    text = f"{len(times)}, " + (
+        "as the source" if same else f"the source has {len(shown)}"
+    )
+    yield Check("frames", same and not problems, "; ".join([text, *problems]))
     if images:
         return
     unit = max(info.time_base, wanted.time_base, Fraction(1, 1000))
@@ -189,10 +160,8 @@ def match_times(
 ) -> tuple[list[int], list[int], Fraction]:
     """Find frames that are missing, or more than there should be.
 
-    Args:
-        times: When the frames are shown [s].
-        wanted: When they should be shown [s]; by another clock perhaps, which begins at
-            another time.
+    They are shown at `times` [s], and should be shown at the `wanted` ones, perhaps by
+    another clock, which begins at another time.
 
     Returns:
         Indices of missing ones in `wanted`, of additional ones in `times`, and the
@@ -201,22 +170,21 @@ def match_times(
     near = min((b - a for a, b in pairwise(wanted)), default=Fraction(1)) / 2
     # A file without sound that comes before the picture begins with the picture.
     offsets = dict.fromkeys((Fraction(0), wanted[0] - times[0], wanted[-1] - times[-1]))
+
+    def distance(time: Fraction, others: Sequence[Fraction]) -> Fraction | None:
+        """How far the first of `others` that is near is from a time [s]."""
+        place = bisect_left(others, time - near)
+        there = place < len(others) and others[place] <= time + near
+        return abs(others[place] - time) if there else None
+
     found = []
     for offset in offsets:
-        missing, extra, off = list[int](), list[int](), Fraction(0)
         have = [time + offset for time in times]
-        for index, time in enumerate(wanted):
-            place = bisect_left(have, time - near)
-            there = place < len(have) and have[place] <= time + near
-            if there:
-                off = max(off, abs(have[place] - time))
-            else:
-                missing.append(index)
-        for index, time in enumerate(have):
-            place = bisect_left(wanted, time - near)
-            if place == len(wanted) or wanted[place] > time + near:
-                extra.append(index)
-        found.append((missing, extra, off))
+        offs = [distance(time, have) for time in wanted]
+        missing = [index for index, off in enumerate(offs) if off is None]
+        extra = [n for n, time in enumerate(have) if distance(time, wanted) is None]
+        most = max((off for off in offs if off is not None), default=Fraction(0))
+        found.append((missing, extra, most))
     return min(found, key=lambda item: (len(item[0]) + len(item[1]), item[2]))
 
 

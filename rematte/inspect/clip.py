@@ -5,7 +5,7 @@ and with another size of the coarse pass. All four should find the same people.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -18,19 +18,8 @@ from rematte.conversion.model import make_engine
 from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.errors import InputError
-from rematte.inspect import figures
-from rematte.inspect.figures import Array
-from rematte.inspect.moments import (
-    Moment,
-    Timeline,
-    find_windows,
-    flipped,
-    how_many,
-    matte_last,
-    read_moment,
-    read_timeline,
-    spread,
-)
+from rematte.inspect import figures, moments
+from rematte.inspect.figures import Array, Remark
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Regions, Window
@@ -57,66 +46,39 @@ _LISTED = 8  # moments to look at, at most
 
 @dataclass
 class Look:
-    """One moment of a clip.
+    """One moment of a clip."""
 
-    Attributes:
-        time: When the frame is shown on which the ways agree least [s].
-        end: When the frames of the moment end [s].
-        coverage: Share of the picture that alpha covers.
-        agreement: How far each of `WAYS` agrees with the plain way, in [0, 1].
-        holes: Share of the person that is see-through and enclosed.
-        flicker: Change of alpha at still edges, or None where there are none.
-        score: How much it deserves a look, in [0, 1].
-        reasons: Why, in words.
-        picture: The frame, (H, W, 3), 8 bits.
-        alpha: Its alpha, (H, W).
-        doubt: Mean difference of the other ways from the plain one, (H, W).
-    """
-
-    time: float
-    end: float
-    coverage: float
+    time: float  # when the frame is shown on which the ways agree least [s]
+    end: float  # when the frames of the moment end [s]
+    coverage: float  # share of the picture that alpha covers
+    # How far each of `WAYS` agrees with the plain way, in [0, 1].
     agreement: dict[str, float]
-    holes: float
+    holes: float  # share of the person that is see-through and enclosed
+    # Change of alpha at still edges, or None where there are none.
     flicker: float | None
-    picture: Pixels
-    alpha: Array
-    doubt: Array
-    score: float = 0.0
-    reasons: list[str] = field(default_factory=list)
+    picture: Pixels  # the frame, (H, W, 3), 8 bits
+    alpha: Array  # its alpha, (H, W)
+    doubt: Array  # mean difference of the other ways from the plain one, (H, W)
 
     def as_json(self) -> dict[str, Any]:
         """Give the figures as types that JSON has."""
         return {
             "time": round(self.time, 3),
-            "coverage": round(self.coverage, 4),
-            "agreement": {k: round(v, 4) for k, v in self.agreement.items()},
-            "holes": round(self.holes, 4),
-            "flicker": None if self.flicker is None else round(self.flicker, 4),
+            **_rounded(self, self.coverage, self.holes),
         }
 
 
 @dataclass
 class ClipReport:
-    """What was found of a clip.
-
-    Attributes:
-        path: The clip.
-        timeline: Its frames.
-        engine: What ran the network, and why.
-        ratios: Size of the coarse pass, and of the other one.
-        looks: The moments in order of time.
-        notes: What differs from the source.
-        regions: Where the network looked; None for whole frames.
-    """
+    """What was found of a clip."""
 
     path: Path
-    timeline: Timeline
-    engine: str
-    ratios: tuple[float, float]
-    looks: list[Look]
-    notes: list[str]
-    regions: Regions | None = None
+    timeline: moments.Timeline
+    engine: str  # what ran the network, and why
+    ratios: tuple[float, float]  # size of the coarse pass, and of the other one
+    looks: list[Look]  # the moments in order of time
+    notes: list[str]  # what differs from the source
+    regions: Regions | None = None  # where the network looked; None for whole frames
     ok: ClassVar[bool] = True  # a doubt is no error
 
     @property
@@ -141,10 +103,11 @@ class ClipReport:
         return figures.empty_spans((e.time, e.end, e.coverage) for e in self.looks)
 
     @property
-    def look_at(self) -> list[Look]:
+    def look_at(self) -> list[Remark]:
         """The moments that deserve a look, the first one most."""
-        found = sorted(self.looks, key=lambda look: -look.score)
-        return [look for look in found if look.reasons][:_LISTED]
+        found = [_judge(look, self.ratios[1]) for look in self.looks]
+        found.sort(key=lambda remark: -remark.score)
+        return [remark for remark in found if remark.reasons][:_LISTED]
 
     @property
     def doubt(self) -> Array:
@@ -167,12 +130,12 @@ class ClipReport:
             )
         for span in self.no_people:
             yield f"no people found: {span['start']:g} to {span['end']:g} s"
-        for look in self.look_at:
-            yield f"look at {look.time:.2f} s: {'; '.join(look.reasons)}"
+        yield from map(str, self.look_at)
 
     def as_json(self) -> dict[str, Any]:
         """Give the report as types that JSON has."""
-        flicker = self.flicker
+        coverage = fmean(each.coverage for each in self.looks)
+        holes = fmean(each.holes for each in self.looks)
         return {
             "kind": "clip",
             "input": str(self.path),
@@ -181,57 +144,47 @@ class ClipReport:
             "downsample_ratio": round(self.ratios[0], 4),
             "other_ratio": round(self.ratios[1], 4),
             "regions": [] if self.regions is None else self.regions.as_json(),
-            "mean": {
-                "coverage": round(fmean(each.coverage for each in self.looks), 4),
-                "agreement": {k: round(v, 4) for k, v in self.agreement.items()},
-                "holes": round(fmean(each.holes for each in self.looks), 4),
-                "flicker": None if flicker is None else round(flicker, 4),
-            },
+            "mean": _rounded(self, coverage, holes),
             "moments": [look.as_json() for look in self.looks],
             "no_people": self.no_people,
-            "look_at": [
-                {
-                    "time": round(look.time, 3),
-                    "score": round(look.score, 4),
-                    "reasons": look.reasons,
-                }
-                for look in self.look_at
-            ],
+            "look_at": [remark.as_json() for remark in self.look_at],
             "notes": self.notes,
         }
 
 
+def _rounded(
+    of: Look | ClipReport, coverage: float, holes: float
+) -> dict[str, float | dict[str, float] | None]:
+    return {
+        "coverage": round(coverage, 4),
+        "agreement": {way: round(share, 4) for way, share in of.agreement.items()},
+        "holes": round(holes, 4),
+        "flicker": None if of.flicker is None else round(of.flicker, 4),
+    }
+
+
 def inspect_clip(
-    model: Any,
-    path: Path,
-    options: Options,
-    *,
-    number: int | None = None,
-    every: float | None = None,
-    progress: bool = False,
-) -> ClipReport:
+    model: Any, path: Path, options: Options, *, number: int | None = None,
+    every: float | None = None, progress: bool = False,
+) -> ClipReport:  # fmt: skip
     """Matte a clip at some moments in several ways, and compare these.
 
-    Args:
-        model: A loaded network.
-        path: The clip.
-        options: How to read and matte it.
-        number: How many moments; by default as `how_many` says.
-        every: Seconds between moments instead.
-        progress: Show a progress bar on stderr.
+    `number` and `every` say how many moments, as for `how_many`. With `progress` a bar
+    is shown on stderr.
 
     Raises:
         InputError: If the clip cannot be read.
         ValueError: If an option is out of its range.
     """
-    timeline = read_timeline(path, options)
-    firsts = spread(timeline, how_many(timeline, number, every), _LENGTH)
-    regions = find_windows(model, path, options, timeline.info, progress)
+    timeline = moments.read_timeline(path, options)
+    count = moments.how_many(timeline, number, every)
+    regions = moments.find_windows(model, path, options, timeline.info, progress)
     notes = list(timeline.notes)
     passes = Passes(model, options, timeline.info, regions, notes.append)
     looks = []
+    firsts = moments.spread(timeline, count, _LENGTH)
     for first in tqdm(firsts, unit="moment", desc=path.name, disable=not progress):
-        moment = read_moment(
+        moment = moments.read_moment(
             path, options, timeline, first, _LENGTH,
             lead=_LEAD, trail=_LEAD, size=passes.size,
         )  # fmt: skip
@@ -239,7 +192,6 @@ def inspect_clip(
             looks.append(passes.look(moment))
     if not looks:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
-    judge(looks, passes.ratios)
     notes = list(dict.fromkeys(notes))
     return ClipReport(
         path, timeline, passes.engine, passes.ratios, looks, notes, regions
@@ -249,13 +201,6 @@ def inspect_clip(
 def other_ratio(ratio: float) -> float:
     """Choose the ratio to compare one with: a quarter larger, or smaller."""
     return ratio * _LARGER if ratio * _LARGER <= 1 else ratio / _LARGER
-
-
-def _read_size(info: VideoInfo, ratio: float) -> tuple[int, int] | None:
-    """The size at which frames are matted: as large as the coarse pass needs."""
-    side = max(info.width, info.height)
-    most = max(_READ_SIDE, round(side * ratio))
-    return shrunk_size(info.width, info.height, most) if side > most else None
 
 
 class Passes:
@@ -269,16 +214,15 @@ class Passes:
     """
 
     def __init__(
-        self,
-        model: Any,
-        options: Options,
-        info: VideoInfo,
-        regions: Regions | None,
+        self, model: Any, options: Options, info: VideoInfo, regions: Regions | None,
         report: Callable[[str], object],
-    ) -> None:
+    ) -> None:  # fmt: skip
         ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-        # Windows are laid in whole frames.
-        self.size = _read_size(info, ratio * _LARGER) if regions is None else None
+        # As large as the coarse pass needs; windows are laid in whole frames.
+        side = max(info.width, info.height)
+        most = max(_READ_SIDE, round(side * ratio * _LARGER))
+        shrinks = regions is None and side > most
+        self.size = shrunk_size(info.width, info.height, most) if shrinks else None
         width, height = self.size or (info.width, info.height)
         self._size = shrunk_size(width, height, _SIDE)
         self._regions = regions
@@ -297,13 +241,12 @@ class Passes:
         self.engine = describe_engine(self._plain)
         self._alpha = Renderer("alpha")
 
-    def look(self, moment: Moment) -> Look:
+    def look(self, moment: moments.Moment) -> Look:
         """Matte a moment in all ways, and measure what comes out."""
         frames, before = moment.frames, moment.before
-        small, regions = self._size, self._regions
-        plain = partial(self._matte, self._plain, self._ratio)
+        regions, plain = self._regions, partial(self._matte, self._plain, self._ratio)
         alphas = plain(before, frames, regions)
-        mirror = plain(flipped(before), flipped(frames), self._flipped)
+        mirror = plain(moments.flipped(before), moments.flipped(frames), self._flipped)
         found = {
             "mirror": [alpha[:, ::-1] for alpha in mirror],
             "direction": plain(moment.after, frames[::-1], regions)[::-1],
@@ -315,7 +258,7 @@ class Passes:
             way: [figures.agreement(*pair) for pair in zip(alphas, others, strict=True)]
             for way, others in found.items()
         }
-        pictures = [resize(with_depth(frame.pixels, False), *small) for frame in frames]
+        pictures = [resize(with_depth(f.pixels, False), *self._size) for f in frames]
         doubts = [
             np.mean([np.abs(found[way][i] - alpha) for way in found], 0)
             for i, alpha in enumerate(alphas)
@@ -323,27 +266,20 @@ class Passes:
         shares = [min(agreements[way][i] for way in WAYS) for i in range(len(frames))]
         worst = int(np.argmin(shares))
         return Look(
-            float(frames[worst].time),
-            float(frames[-1].time + frames[-1].duration),
+            float(frames[worst].time), float(frames[-1].time + frames[-1].duration),
             fmean(map(figures.coverage, alphas)),
             {way: fmean(each) for way, each in agreements.items()},
             fmean(map(figures.holes, alphas)),
             figures.flicker(alphas, [each.mean(2) / 255 for each in pictures]),
-            pictures[worst],
-            alphas[worst],
-            doubts[worst],
-        )
+            pictures[worst], alphas[worst], doubts[worst],
+        )  # fmt: skip
 
     def _matte(
-        self,
-        engine: Engine,
-        ratio: float,
-        lead: Sequence[Frame],
-        frames: Sequence[Frame],
-        regions: Regions | None,
-    ) -> list[Array]:
+        self, engine: Engine, ratio: float, lead: Sequence[Frame],
+        frames: Sequence[Frame], regions: Regions | None,
+    ) -> list[Array]:  # fmt: skip
         """Give the alpha of frames at the size at which maps are compared."""
-        mattes = matte_last(engine, ratio, lead, frames, regions)
+        mattes = moments.matte_last(engine, ratio, lead, frames, regions)
         small = (resize(self._alpha(matted), *self._size) for matted in mattes)
         return [alpha[..., 0] / np.float32(255) for alpha in small]
 
@@ -374,30 +310,32 @@ def at_other_ratio(regions: Regions) -> Regions:
     )
 
 
-def judge(looks: Sequence[Look], ratios: tuple[float, float]) -> None:
-    """Give moments their score, and the reasons why each deserves a look."""
-    for look in looks:
-        found: list[tuple[float, str]] = []
-        for way, name in WAYS.items():
-            doubt = 1 - look.agreement[way]
-            if doubt >= figures.DISAGREES:
-                other = f"{name} ({ratios[1]:.3g})" if way == "ratio" else name
-                text = f"{other} gives a matte that agrees by {1 - doubt:.0%}"
-                found.append((doubt, text))
-        if look.holes >= _HOLED:
-            text = (
-                f"{look.holes:.1%} of the person is see-through inside (a gap between "
-                "arm and body looks the same)"
-            )
-            found.append((min(1.0, 4 * look.holes), text))
-        if look.flicker is not None and look.flicker >= _FLICKERS:
-            text = (
-                f"edges flicker: alpha changes by {look.flicker:.1%} a frame where the "
-                "picture stands still"
-            )
-            found.append((min(1.0, 4 * look.flicker), text))
-        if look.coverage < figures.NO_ONE:
-            found.append((figures.DISAGREES, "no people found"))
-        found.sort(key=lambda pair: -pair[0])
-        look.score = found[0][0] if found else 0.0
-        look.reasons = [reason for _, reason in found]
+def _judge(look: Look, ratio: float) -> Remark:
+    """Give a moment its score, and the reasons why it deserves a look, if any.
+
+    `ratio` is the other downsample ratio.
+    """
+    found: list[tuple[float, str]] = []
+    for way, name in WAYS.items():
+        doubt = 1 - look.agreement[way]
+        if doubt >= figures.DISAGREES:
+            other = f"{name} ({ratio:.3g})" if way == "ratio" else name
+            text = f"{other} gives a matte that agrees by {1 - doubt:.0%}"
+            found.append((doubt, text))
+    if look.holes >= _HOLED:
+        text = (
+            f"{look.holes:.1%} of the person is see-through inside (a gap between "
+            "arm and body looks the same)"
+        )
+        found.append((min(1.0, 4 * look.holes), text))
+    if look.flicker is not None and look.flicker >= _FLICKERS:
+        text = (
+            f"edges flicker: alpha changes by {look.flicker:.1%} a frame where the "
+            "picture stands still"
+        )
+        found.append((min(1.0, 4 * look.flicker), text))
+    if look.coverage < figures.NO_ONE:
+        found.append((figures.DISAGREES, "no people found"))
+    found.sort(key=lambda pair: -pair[0])
+    score = found[0][0] if found else 0.0
+    return Remark(look.time, score, [reason for _, reason in found], look)

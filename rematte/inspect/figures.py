@@ -5,7 +5,7 @@ Alpha is (H, W) in [0, 1].
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,23 @@ _STILL = 6 / 255  # the picture counts as unchanged below this
 DISAGREES = 0.04
 EDGE = 0.05  # alpha further than this from 0 and from 1 is an edge
 _FEWEST = 24  # pixels of still edges, so that their mean says something
+
+
+class Remark(NamedTuple):
+    """A frame that deserves a look."""
+
+    time: float  # when it is shown [s]
+    score: float  # how much it deserves a look, in [0, 1]
+    reasons: list[str]  # why, in words
+    seen: Any  # what was measured there
+
+    def __str__(self) -> str:
+        return f"look at {self.time:.2f} s: {'; '.join(self.reasons)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the remark as types that JSON has."""
+        time, score = round(self.time, 3), round(self.score, 4)
+        return {"time": time, "score": score, "reasons": self.reasons}
 
 
 def coverage(alpha: Array) -> float:
@@ -72,30 +89,20 @@ def _reached(open_: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def flicker(alphas: Sequence[Array], pictures: Sequence[Array]) -> float | None:
-    """Return how much alpha changes from frame to frame at edges that stand still.
+    """Return the mean change of alpha between frames, in [0, 1], at still edges.
 
-    The mean change of alpha over pixels at the edge where the picture does not change.
-
-    Args:
-        alphas: The alpha of consecutive frames.
-        pictures: The brightness of these frames, (H, W) in [0, 1].
-
-    Returns:
-        In [0, 1]; None where no edge stands still.
+    `pictures` are the brightness of the frames, (H, W) in [0, 1]. The result is None
+    where no edge stands still.
     """
     total, count = 0.0, 0
-    for index in range(1, len(alphas)):
-        old, new = alphas[index - 1], alphas[index]
-        still = np.abs(pictures[index] - pictures[index - 1]) < _STILL
-        here = still & (_is_edge(old) | _is_edge(new))
-        total += float(np.abs(new - old)[here].sum())
+    edges = [(alpha > EDGE) & (alpha < 1 - EDGE) for alpha in alphas]
+    for old in range(len(alphas) - 1):
+        new = old + 1
+        here = np.abs(pictures[new] - pictures[old]) < _STILL
+        here &= edges[old] | edges[new]
+        total += float(np.abs(alphas[new] - alphas[old])[here].sum())
         count += int(here.sum())
     return total / count if count >= _FEWEST else None
-
-
-def _is_edge(alpha: Array) -> NDArray[np.bool_]:
-    between: NDArray[np.bool_] = (alpha > EDGE) & (alpha < 1 - EDGE)
-    return between
 
 
 def empty_spans(
@@ -103,8 +110,7 @@ def empty_spans(
 ) -> list[dict[str, float]]:
     """Join consecutive samples that show no one into spans: "start" and "end" [s].
 
-    Args:
-        samples: When each begins and ends [s], and its coverage.
+    Each sample is when it begins and ends [s], and its coverage.
     """
     found = []
     for empty, group in groupby(samples, lambda sample: sample[2] < NO_ONE):

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rematte.errors import InputError
-from rematte.inspect import figures
+from rematte.inspect import figures, moments
 from rematte.inspect.checks import (
     BLACK,
     VISIBLE,
@@ -24,13 +24,7 @@ from rematte.inspect.checks import (
     number_checks,
     source_checks,
 )
-from rematte.inspect.moments import (
-    Timeline,
-    how_many,
-    read_moment,
-    read_timeline,
-    spread,
-)
+from rematte.inspect.figures import Remark
 from rematte.options import Options
 from rematte.video.frame import Colour, Frame, Pixels
 from rematte.video.opening import Limits
@@ -54,23 +48,14 @@ _LISTED = 8  # frames to look at, at most
 
 @dataclass
 class MatteReport:
-    """What was found of a finished file.
-
-    Attributes:
-        path: The file.
-        kind: "cut-out" or "matte".
-        timeline: All of its frames.
-        checks: What was checked.
-        seen: The frames that were looked at.
-        notes: What else is not as in the source.
-    """
+    """What was found of a finished file."""
 
     path: Path
-    kind: str
-    timeline: Timeline
+    kind: str  # "cut-out" or "matte"
+    timeline: moments.Timeline  # all of its frames
     checks: list[Check]
-    seen: list[Seen]
-    notes: list[str] = field(default_factory=list)
+    seen: list[Seen]  # the frames that were looked at
+    notes: list[str] = field(default_factory=list)  # what else is not as in the source
 
     @property
     def ok(self) -> bool:
@@ -85,14 +70,14 @@ class MatteReport:
         )
 
     @property
-    def look_at(self) -> list[tuple[Seen, float, str]]:
-        """The frames that deserve a look, the first one most: score and reason."""
+    def look_at(self) -> list[Remark]:
+        """The frames that deserve a look, the first one most."""
         found = [*_jumps(self.seen), *_holed(self.seen)]
-        found.sort(key=lambda item: -item[1])
-        picked: list[tuple[Seen, float, str]] = []
-        for item in found:  # those beside one that is listed show the same
-            if all(abs(item[0].time - other[0].time) >= _APART for other in picked):
-                picked.append(item)
+        found.sort(key=lambda remark: -remark.score)
+        picked: list[Remark] = []
+        for each in found:  # those beside one that is listed show the same
+            if all(abs(each.seen.time - o.seen.time) >= _APART for o in picked):
+                picked.append(each)
         return picked[:_LISTED]
 
     def lines(self) -> Iterator[str]:
@@ -102,8 +87,7 @@ class MatteReport:
             yield f"{'ok  ' if check.ok else 'LOOK'} {check.name}: {check.text}"
         for span in self.no_people:
             yield f"no people found: {span['start']:g} to {span['end']:g} s"
-        for each, _, reason in self.look_at:
-            yield f"look at {float(each.time):.2f} s: {reason}"
+        yield from map(str, self.look_at)
 
     def as_json(self) -> dict[str, Any]:
         """Give the report as types that JSON has."""
@@ -126,14 +110,7 @@ class MatteReport:
                 for each in self.seen
             ],
             "no_people": self.no_people,
-            "look_at": [
-                {
-                    "time": round(float(each.time), 3),
-                    "score": round(score, 4),
-                    "reasons": [reason],
-                }
-                for each, score, reason in self.look_at
-            ],
+            "look_at": [remark.as_json() for remark in self.look_at],
             "notes": self.notes,
         }
 
@@ -149,25 +126,15 @@ def is_transparent(path: Path, options: Options) -> bool:
 
 
 def inspect_matte(
-    path: Path,
-    options: Options,
-    *,
-    gray: bool = False,
-    source: Path | None = None,
-    number: int | None = None,
-    every: float | None = None,
-    progress: bool = False,
-) -> MatteReport:
-    """Check a finished file, by itself and against its source.
+    path: Path, options: Options, *, gray: bool = False, source: Path | None = None,
+    number: int | None = None, every: float | None = None, progress: bool = False,
+) -> MatteReport:  # fmt: skip
+    """Check a finished file: a transparent one, or with `gray` a gray matte.
 
-    Args:
-        path: A transparent video, image or folder of images; or a gray matte.
-        options: How the source was read: its part from `start` to `end`.
-        gray: Whether it is a gray matte, whose brightness is alpha.
-        source: The clip that it was made of, or None.
-        number: How many frames to look at; by default all of them.
-        every: Seconds between the frames to look at instead.
-        progress: Show a progress bar on stderr.
+    It is compared with the `source` that it was made of, if that is given, as the
+    options read it from `start` to `end`. `number` and `every` say how many frames to
+    look at, as for `how_many`; by default it is all of them. With `progress` a bar is
+    shown on stderr.
 
     Raises:
         InputError: If a file cannot be read, or has no alpha channel and `gray` is
@@ -178,8 +145,9 @@ def inspect_matte(
         shown: Iterable[Frame] = reader
         times = [] if number is None and every is None else reader.times()
         if times:
-            timeline = Timeline(info, times, 0, len(times), [])
-            shown = _sampled(path, options, timeline, how_many(timeline, number, every))
+            timeline = moments.Timeline(info, times, 0, len(times), [])
+            count = moments.how_many(timeline, number, every)
+            shown = _sampled(path, options, timeline, count)
         shown = tqdm(shown, unit="frame", desc=path.name, disable=not progress)
         seen = [measure(frame, gray) for frame in shown]
     if not gray and not any(each.transparent for each in seen):
@@ -191,14 +159,14 @@ def inspect_matte(
     checks = [*alpha_checks(seen, gray), *number_checks(labels)]
     other: Colour | None = None
     if source is not None:
-        wanted = read_timeline(source, options)
+        wanted = moments.read_timeline(source, options)
         other = wanted.info.colour
         checks += source_checks(times, info, wanted, bool(labels))
         lost = set(wanted.info.other_tracks) - set(info.other_tracks)
         if lost and not labels:
             notes.append(f"the source has and the file has not: {', '.join(lost)}")
     checks.append(colour_check(info.colour, other, gray))
-    timeline = Timeline(info, times, 0, len(times), [])
+    timeline = moments.Timeline(info, times, 0, len(times), [])
     if not gray:
         checks.append(_hidden_check(path, options, timeline, seen, source))
     kind = "matte" if gray else "cut-out"
@@ -225,23 +193,18 @@ def _read_pixels(path: Path, options: Options, *span: Fraction | None) -> Pixels
 
 
 def _sampled(
-    path: Path, options: Options, timeline: Timeline, number: int
+    path: Path, options: Options, timeline: moments.Timeline, number: int
 ) -> Iterator[Frame]:
     """Give evenly spaced frames of a file."""
-    times = timeline.times
-    for index in spread(timeline, number, 1):
-        end = times[index + 1] if index + 1 < len(times) else None
-        with _open(path, options, times[index], end) as reader:
+    for index in moments.spread(timeline, number, 1):
+        with _open(path, options, *timeline.span(index, index + 1)) as reader:
             yield from islice(reader, 1)
 
 
 def _hidden_check(
-    path: Path,
-    options: Options,
-    timeline: Timeline,
-    seen: Sequence[Seen],
+    path: Path, options: Options, timeline: moments.Timeline, seen: Sequence[Seen],
     source: Path | None,
-) -> Check:
+) -> Check:  # fmt: skip
     """Check that what alpha hides is not in the file all the same."""
     name, share = "hidden colours", fmean(each.hidden for each in seen)
     if share <= VISIBLE:
@@ -257,15 +220,16 @@ def _hidden_check(
     return Check(name, True, f"{text}: smooth colours, as lossy codecs get them")
 
 
-def _likeness(path: Path, options: Options, timeline: Timeline, source: Path) -> float:
+def _likeness(
+    path: Path, options: Options, timeline: moments.Timeline, source: Path
+) -> float:
     """Give the share of hidden pixels, not black, that are as in the source."""
-    times, original = timeline.times, read_timeline(source, options)
+    original = moments.read_timeline(source, options)
     alike = count = 0
-    for index in spread(timeline, _COMPARED, 1):
+    for index in moments.spread(timeline, _COMPARED, 1):
         behind = min(original.begin + index, original.stop - 1)
-        moment = read_moment(source, options, original, behind, 1, lead=0)
-        end = times[index + 1] if index + 1 < len(times) else None
-        ours = _read_pixels(path, options, times[index], end)
+        moment = moments.read_moment(source, options, original, behind, 1, lead=0)
+        ours = _read_pixels(path, options, *timeline.span(index, index + 1))
         if moment is None or ours.shape[2] != 4:
             continue
         theirs = with_depth(moment.frames[0].pixels, False)
@@ -278,7 +242,7 @@ def _likeness(path: Path, options: Options, timeline: Timeline, source: Path) ->
     return alike / count if count else 0.0
 
 
-def _jumps(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
+def _jumps(seen: Sequence[Seen]) -> Iterator[Remark]:
     """Frames at which the covered share of the picture changes at once."""
     for before, now in pairwise(seen):
         larger = max(before.coverage, now.coverage)
@@ -286,16 +250,17 @@ def _jumps(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
         adjacent = now.time - before.end < (before.end - before.time) / 2
         if adjacent and larger > _SEEN and change >= _JUMP:
             text = f"alpha covers {now.coverage:.1%} of the picture, "
-            yield now, change, f"{text}{before.coverage:.1%} a frame before"
+            text += f"{before.coverage:.1%} a frame before"
+            yield Remark(float(now.time), change, [text], now)
 
 
-def _holed(seen: Sequence[Seen]) -> Iterator[tuple[Seen, float, str]]:
+def _holed(seen: Sequence[Seen]) -> Iterator[Remark]:
     """Frames with more holes than the others have."""
     usual = median(each.holes for each in seen)
     for each in seen:
         if each.holes >= max(_HOLED, 2 * usual):
             text = f"{each.holes:.1%} of the person is see-through inside"
-            yield each, min(1.0, 4 * each.holes), text
+            yield Remark(float(each.time), min(1.0, 4 * each.holes), [text], each)
 
 
 def read_picture(path: Path, options: Options, seen: Seen) -> Pixels:

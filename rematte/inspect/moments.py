@@ -30,21 +30,18 @@ _PERIOD, _FRAMES, _FEWEST, _MOST = 8.0, 200, 4, 24
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a file that are asked for.
+    """The frames of a file that are asked for."""
 
-    Attributes:
-        info: Properties of the file.
-        times: When each of its frames is shown [s].
-        begin: Index of the first frame that is asked for.
-        stop: Index of the first one after those.
-        notes: Sentences on what differs from the source.
-    """
+    info: VideoInfo  # properties of the file
+    times: Sequence[Fraction]  # when each of its frames is shown [s]
+    begin: int  # index of the first frame that is asked for
+    stop: int  # index of the first one after those
+    notes: list[str]  # sentences on what differs from the source
 
-    info: VideoInfo
-    times: Sequence[Fraction]
-    begin: int
-    stop: int
-    notes: list[str]
+    def span(self, begin: int, stop: int) -> tuple[Fraction, Fraction | None]:
+        """Return when some frames begin and end [s]; the last one has no end."""
+        end = self.times[stop] if stop < len(self.times) else None
+        return self.times[begin], end
 
     @property
     def count(self) -> int:
@@ -54,7 +51,9 @@ class Timeline:
     @property
     def seconds(self) -> float:
         """How long they are shown [s]."""
-        return float(self.until - self.times[self.begin])
+        begin, end = self.span(self.begin, self.stop)
+        last = self.times[-1] + 1 / self.info.rate
+        return float((last if end is None else end) - begin)
 
     def __str__(self) -> str:
         size = f"{self.info.width}x{self.info.height}"
@@ -69,28 +68,16 @@ class Timeline:
             "seconds": round(self.seconds, 3),
         }
 
-    @property
-    def until(self) -> Fraction:
-        """When the last of them ends [s]."""
-        if self.stop < len(self.times):
-            return self.times[self.stop]
-        return self.times[-1] + 1 / self.info.rate
-
 
 @dataclass(frozen=True)
 class Moment:
-    """Some frames that count, and what the network is to see before them.
+    """Some frames that count, and those around them."""
 
-    Attributes:
-        frames: The frames that count, in order.
-        before: The frames before them; near the beginning mirrored in time, so that
-            there are always as many.
-        after: Those after them, the last one first, for a pass backwards.
-    """
-
-    frames: list[Frame]
+    frames: list[Frame]  # the frames that count, in order
+    # The frames before them; near the beginning mirrored in time, so that there are
+    # always as many.
     before: list[Frame]
-    after: list[Frame]
+    after: list[Frame]  # those after them, the last one first, for a pass backwards
 
 
 def read_timeline(
@@ -143,27 +130,13 @@ def spread(timeline: Timeline, number: int, length: int) -> list[int]:
 
 
 def read_moment(
-    path: Path,
-    options: Options,
-    timeline: Timeline,
-    first: int,
-    length: int,
-    *,
-    lead: int = LEAD,
-    trail: int = 0,
-    size: tuple[int, int] | None = None,
-) -> Moment | None:
-    """Read some frames of a source and those around them.
+    path: Path, options: Options, timeline: Timeline, first: int, length: int, *,
+    lead: int = LEAD, trail: int = 0, size: tuple[int, int] | None = None,
+) -> Moment | None:  # fmt: skip
+    """Read `length` frames of a source from index `first` on, and those around them.
 
-    Args:
-        path: The source.
-        options: How to read it.
-        timeline: Its frames.
-        first: Index of the first that counts.
-        length: How many count.
-        lead: How many are needed before them.
-        trail: How many are needed after them.
-        size: Width and height of the frames [pixels]; by default the options'.
+    `lead` frames are needed before them and `trail` after them. All have the options'
+    size, unless `size` is given: width and height [pixels].
 
     Returns:
         None where the file has fewer frames than it states.
@@ -173,8 +146,7 @@ def read_moment(
     """
     low = max(timeline.begin, first - lead)
     high = min(timeline.stop, first + length + trail)
-    end = timeline.times[high] if high < len(timeline.times) else None
-    with open_reader(path, options, timeline.times[low], end, size) as reader:
+    with open_reader(path, options, *timeline.span(low, high), size) as reader:
         frames = list(islice(displayed(reader, reader.info.colour), high - low))
     place = first - low
     if len(frames) <= place:
@@ -210,12 +182,9 @@ def find_windows(
 
 
 def matte_last(
-    engine: Engine,
-    ratio: float,
-    lead: Sequence[Frame],
-    frames: Sequence[Frame],
+    engine: Engine, ratio: float, lead: Sequence[Frame], frames: Sequence[Frame],
     regions: Regions | None = None,
-) -> Iterator[Matted]:
+) -> Iterator[Matted]:  # fmt: skip
     """Matte frames after a lead-in, whose own mattes are left out."""
     seen = [*lead, *frames]
     mattes = run(engine, seen, downsample_ratio=ratio, regions=regions)

@@ -5,18 +5,17 @@ The page fetches nothing: its style and its pictures are in it.
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
 
 import numpy as np
 
 from rematte.errors import OutputError
 from rematte.inspect import figures
 from rematte.inspect.clip import WAYS, ClipReport, Look
-from rematte.inspect.figures import Array
+from rematte.inspect.figures import Array, Remark
 from rematte.inspect.finished import MatteReport, read_picture
 from rematte.options import Options
 from rematte.video.frame import Pixels
@@ -32,11 +31,7 @@ _POINTS = 600  # of a line, at most
 _LABELS = {"mirror": "mirror image", "direction": "backwards", "ratio": "other ratio"}
 
 
-class Line(NamedTuple):
-    """A line of a chart: what it shows, and its points in order of time."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
+Points = Sequence[tuple[float, float]]  # times [s] in order, and values
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -48,8 +43,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; give a folder")
-    if not folder.exists() and not folder.resolve().parent.is_dir():
-        parent = folder.resolve().parent
+    parent = folder.resolve().parent
+    if not folder.exists() and not parent.is_dir():
         raise OutputError(f"{folder}: folder {parent} does not exist; create it first")
     page = folder / PAGE_NAME
     if page.exists() and not overwrite:
@@ -110,7 +105,6 @@ def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
         f"{report.ratios[0]:.3g} and {report.ratios[1]:.3g}{report.within}; "
         f"engine {report.engine}",
     )
-    listed = report.look_at
     yield f'<p class="verdict">{_clip_verdict(report)}</p>'
     yield '<div class="tiles">'
     for way, share in report.agreement.items():
@@ -122,11 +116,11 @@ def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
     yield _tile("holes", f"{max(e.holes for e in report.looks):.1%}", "at worst")
     yield "</div>"
     times = [look.time for look in report.looks]
-    lines = [
-        Line(_LABELS[way], [(look.time, look.agreement[way]) for look in report.looks])
+    lines = {
+        _LABELS[way]: [(look.time, look.agreement[way]) for look in report.looks]
         for way in WAYS
-    ]
-    low = min(value for line in lines for _, value in line.points)
+    }
+    low = min(value for points in lines.values() for _, value in points)
     yield "<h2>Agreement over time</h2>"
     yield draw_chart(lines, max(0.0, np.floor(low * 20 - 0.5) / 20), 1.0, times)
     yield "<h2>Coverage over time</h2>"
@@ -135,12 +129,7 @@ def _clip_page(report: ClipReport, heat: Pixels) -> Iterator[str]:
     yield "<h2>Where the mattes differ</h2>"
     caption = "mean over all moments; full colour where alpha differs by 0.25"
     yield f"<figure>{_image(heat)}<figcaption>{caption}</figcaption></figure>"
-    yield "<h2>Frames to look at</h2>"
-    for look in listed:
-        yield _listed(look.time, look.score, look.reasons, _pictures(look))
-    if not listed:
-        yield "<p>None stands out.</p>"
-    yield from _notes(report.notes)
+    yield from _remarks(report, lambda remark: _pictures(remark.seen))
 
 
 def _clip_verdict(report: ClipReport) -> str:
@@ -173,13 +162,9 @@ def _matte_page(report: MatteReport, options: Options) -> Iterator[str]:
     yield "</table><h2>Coverage over time</h2>"
     covered = [(float(each.time), each.coverage) for each in report.seen]
     yield _coverage_chart(covered, report.no_people)
-    yield "<h2>Frames to look at</h2>"
-    for seen, score, reason in report.look_at:
-        pictures = [read_picture(report.path, options, seen)]
-        yield _listed(float(seen.time), score, [reason], pictures)
-    if not report.look_at:
-        yield "<p>None stands out.</p>"
-    yield from _notes(report.notes)
+    yield from _remarks(
+        report, lambda remark: [read_picture(report.path, options, remark.seen)]
+    )
 
 
 def _heading(path: Path, text: str) -> str:
@@ -188,12 +173,6 @@ def _heading(path: Path, text: str) -> str:
 
 def _tile(name: str, value: str, text: str) -> str:
     return f"<div><span>{name}</span><b>{value}</b><small>{text}</small></div>"
-
-
-def _notes(notes: Sequence[str]) -> Iterator[str]:
-    if notes:
-        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        yield f"<h2>Notes</h2><ul>{items}</ul>"
 
 
 def _image(pixels: Pixels) -> str:
@@ -206,45 +185,47 @@ def _image(pixels: Pixels) -> str:
     )
 
 
-def _listed(
-    time: float, score: float, reasons: Sequence[str], pictures: Sequence[Pixels]
-) -> str:
-    why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
-    drawn = "".join(map(_image, pictures))
-    return (
-        f"<section><h3>{time:.3f} s <small>score {score:.2f}</small></h3><ul>{why}</ul>"
-        f'<div class="strip">{drawn}</div></section>'
-    )
+def _remarks(
+    report: ClipReport | MatteReport, draw: Callable[[Remark], list[Pixels]]
+) -> Iterator[str]:
+    """The end of a page: frames to look at, with their pictures, and notes."""
+    yield "<h2>Frames to look at</h2>"
+    remarks = report.look_at
+    for remark in remarks:
+        drawn = "".join(map(_image, draw(remark)))
+        yield (
+            f"<section><h3>{remark.time:.3f} s <small>score {remark.score:.2f}</small>"
+            f'</h3>{_items(remark.reasons)}<div class="strip">{drawn}</div></section>'
+        )
+    if not remarks:
+        yield "<p>None stands out.</p>"
+    if report.notes:
+        yield f"<h2>Notes</h2>{_items(report.notes)}"
 
 
-def _coverage_chart(
-    covered: Sequence[tuple[float, float]], empty: Sequence[dict[str, float]]
-) -> str:
+def _items(texts: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+
+
+def _coverage_chart(covered: Points, empty: Sequence[dict[str, float]]) -> str:
     most = max(value for _, value in covered)
     high = max(0.05, float(np.ceil(most * 20)) / 20)
     times = [time for time, _ in covered] if len(covered) <= 40 else []
-    line = Line("share of the picture that alpha covers", covered)
-    return draw_chart([line], 0.0, high, times, empty)
+    lines = {"share of the picture that alpha covers": covered}
+    return draw_chart(lines, 0.0, high, times, empty)
 
 
 def draw_chart(
-    lines: Sequence[Line],
-    low: float,
-    high: float,
-    marks: Sequence[float] = (),
+    lines: Mapping[str, Points], low: float, high: float, marks: Sequence[float],
     shaded: Sequence[dict[str, float]] = (),
-) -> str:
-    """Draw lines over time as SVG.
+) -> str:  # fmt: skip
+    """Draw lines, by name, over time as SVG, from value `low` to `high`.
 
-    Args:
-        lines: At least one, with at least one point.
-        low: Value at the bottom.
-        high: Value at the top.
-        marks: Times whose points get a dot [s].
-        shaded: Spans of time [s] that are shaded.
+    Points at times in `marks` [s] get a dot, and spans of time in `shaded` [s] a
+    background.
     """
-    first = min(line.points[0][0] for line in lines)
-    last = max(max(line.points[-1][0] for line in lines), first + 1e-3)
+    first = min(points[0][0] for points in lines.values())
+    last = max(max(points[-1][0] for points in lines.values()), first + 1e-3)
 
     def across(time: float) -> float:
         share = (min(max(time, first), last) - first) / (last - first)
@@ -272,29 +253,23 @@ def draw_chart(
         parts.append(
             f'<text x="{across(time):.1f}" y="{_HEIGHT - 10}"{side}>{time:.1f} s</text>'
         )
-    for number, line in enumerate(lines, 1):
-        points = [(across(t), down(v), t, v) for t, v in thin(line.points, _POINTS)]
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in points)
+    names = []
+    for number, (name, points) in enumerate(lines.items(), 1):
+        drawn = [(across(t), down(v), t, v) for t, v in thin(points, _POINTS)]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in drawn)
         parts.append(f'<path class="c{number}" d="M{path}"/>')
         parts += [
             f'<circle class="c{number}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
-            f"<title>{line.name}: {v:.1%} at {t:.2f} s</title></circle>"
-            for x, y, t, v in points
+            f"<title>{name}: {v:.1%} at {t:.2f} s</title></circle>"
+            for x, y, t, v in drawn
             if t in marks
         ]
-    parts.append("</svg>")
-    names = (
-        f'<span class="c{number}">{line.name}</span>'
-        for number, line in enumerate(lines, 1)
-    )
-    return (
-        f"<figure>{''.join(parts)}<figcaption>{' '.join(names)}</figcaption></figure>"
-    )
+        names.append(f'<span class="c{number}">{name}</span>')
+    picture, caption = "".join([*parts, "</svg>"]), " ".join(names)
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
-def thin(
-    points: Sequence[tuple[float, float]], most: int
-) -> Sequence[tuple[float, float]]:
+def thin(points: Points, most: int) -> Points:
     """Reduce points to the lowest of each few, since what drops is what matters."""
     step = -(-len(points) // most)
     groups = (points[i : i + step] for i in range(0, len(points), step))

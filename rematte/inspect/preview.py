@@ -1,6 +1,6 @@
 """A contact sheet: what a conversion will give, at a few moments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from os.path import realpath
@@ -15,16 +15,9 @@ from rematte.conversion.person import matte_all
 from rematte.conversion.source import no_frame, open_reader
 from rematte.engines.choose import describe_engine
 from rematte.errors import InputError
-from rematte.inspect.moments import (
-    find_windows,
-    matte_last,
-    read_moment,
-    read_timeline,
-    spread,
-)
+from rematte.inspect import moments
 from rematte.matting.background import Renderer
 from rematte.matting.loop import choose_ratio
-from rematte.matting.matte import Matted
 from rematte.matting.people import People
 from rematte.matting.region import WHOLE, Regions
 from rematte.options import OPTIONS, Options
@@ -42,50 +35,33 @@ _WINDOW = (255, 200, 40)  # its colour
 
 @dataclass
 class PreviewReport:
-    """What is on a contact sheet.
+    """What is on a contact sheet."""
 
-    Attributes:
-        output: The image.
-        times: When its frames are shown, from left to right [s].
-        downsample_ratio: The ratio that the network used.
-        engine: What ran the network, and why.
-        people: Who is there at these times, if they were numbered: for each person
-            "number", "time" [s], and "x" and "y" of a point on them [pixels].
-        notes: What differs from the source or the options.
-    """
-
-    output: str
+    output: str  # the image
+    # When its frames are shown, from left to right [s].
     times: list[float] = field(default_factory=list)
-    downsample_ratio: float = 1.0
-    engine: str = ""
+    downsample_ratio: float = 1.0  # the ratio that the network used
+    engine: str = ""  # what ran the network, and why
+    # Who is there at these times, if they were numbered: for each person "number",
+    # "time" [s], and "x" and "y" of a point on them [pixels].
     people: list[dict[str, float]] = field(default_factory=list)
+    # What differs from the source or the options.
     notes: list[str] = field(default_factory=list)
 
 
 def preview(
-    model: Any,
-    path: Path,
-    target: Path,
-    options: Options,
-    *,
-    number: int = 4,
-    people: bool = False,
-    progress: bool = False,
-) -> PreviewReport:
+    model: Any, path: Path, target: Path, options: Options, *, number: int = 4,
+    people: bool = False, progress: bool = False,
+) -> PreviewReport:  # fmt: skip
     """Write a contact sheet: a column for each moment, a row for each kind of picture.
 
     The rows are the source with the windows in which the network looks, alpha, the
-    cut-out over squares, and the composite over the background.
+    cut-out over squares, and the composite over the background, by default green.
 
-    Args:
-        model: A loaded network.
-        path: A video, a folder or pattern of images, or an image.
-        target: The image to write.
-        options: Those of a conversion; green lies behind the person by default.
-        number: How many moments; fewer where there are too few frames.
-        people: Number the people in the row of the source, as `Options.person` does;
-            the network then sees every frame up to the last moment.
-        progress: Show a progress bar on stderr.
+    There are `number` moments, fewer where there are too few frames. With `people` the
+    people are numbered in the row of the source, as `Options.person` does; the network
+    then sees every frame up to the last moment. With `progress` a bar is shown on
+    stderr.
 
     Raises:
         ValueError: If an option is out of its range, or `target` is no image.
@@ -104,12 +80,12 @@ def preview(
     # sheet shows squares.
     wanted = {"composition": target.with_suffix(".png")}
     (sheet,) = plan_outputs(wanted, still, options, first.time)
-    timeline = read_timeline(path, options, [sheet])
+    timeline = moments.read_timeline(path, options, [sheet])
     info = timeline.info
     ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
-    regions = find_windows(model, path, options, info, progress)
+    regions = moments.find_windows(model, path, options, info, progress)
     draw = [Renderer("alpha"), Renderer("output"), sheet.render]
-    firsts = spread(timeline, number, 1)
+    firsts = moments.spread(timeline, number, 1)
     notes = [*timeline.notes, *sheet.encoding.notes]
     engine = make_engine(model, options, notes.append)
     used = ratio if regions is None else regions.usual(ratio)
@@ -119,15 +95,16 @@ def preview(
         report.people = _number(model, path, options, regions, shown, progress)
     columns = []
     for index in tqdm(firsts, unit="frame", desc=path.name, disable=not progress):
-        moment = read_moment(path, options, timeline, index, 1)
+        moment = moments.read_moment(path, options, timeline, index, 1)
         if moment is None:
             continue
         before, frames = moment.before, moment.frames
-        (matted,) = matte_last(engine, ratio, before, frames, regions)
+        (matted,) = moments.matte_last(engine, ratio, before, frames, regions)
         picture = source_picture(matted.frame, regions)
         report.times.append(round(float(matted.frame.time), 3))
         _draw_numbers(picture, report)
-        columns.append([picture, *_drawn(matted, draw)])
+        side = max(1, matted.size[1] // _SQUARES)
+        columns.append([picture, *(on_squares(make(matted), side) for make in draw)])
     if not columns:
         raise InputError(f"{path}: none of its frames could be decoded; copy it again")
     rows = list(zip(*columns, strict=True))
@@ -136,13 +113,9 @@ def preview(
 
 
 def _number(
-    model: Any,
-    path: Path,
-    options: Options,
-    regions: Regions | None,
-    times: Sequence[Fraction],
-    progress: bool,
-) -> list[dict[str, float]]:
+    model: Any, path: Path, options: Options, regions: Regions | None,
+    times: Sequence[Fraction], progress: bool,
+) -> list[dict[str, float]]:  # fmt: skip
     """Number the people as a conversion does; see `PreviewReport.people`."""
     people, found, left = People(), list[dict[str, float]](), [*times]
     options = replace(options, warmup=OPTIONS["warmup"].command_default)
@@ -202,10 +175,3 @@ def source_picture(frame: Frame, regions: Regions | None) -> Pixels:
         pixels[top:bottom, left:right] = _WINDOW
         pixels[top + line : bottom - line, left + line : right - line] = inside
     return pixels
-
-
-def _drawn(matted: Matted, draw: Sequence[Callable[[Matted], Pixels]]) -> list[Pixels]:
-    """Give the pictures of the other rows, transparent ones over squares."""
-    pictures = [renderer(matted) for renderer in draw]
-    side = max(1, matted.size[1] // _SQUARES)
-    return [on_squares(picture, side) for picture in pictures]

@@ -22,11 +22,11 @@ import av
 from rematte.errors import InputError
 from rematte.video import fields
 from rematte.video.colour import frame_colour, to_rgb
+from rematte.video.fitting import Upright
 from rematte.video.frame import SDR, Frame, Pixels, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, between
-from rematte.video.upright import Upright
 
 TIME_BASE = Fraction(1, 90_000)  # unit of the times of live pictures [s]
 _POLL_PERIOD = 0.2  # between checks of whether to stop [s]

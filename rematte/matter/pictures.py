@@ -10,11 +10,11 @@ import av
 import numpy as np
 
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
+from rematte.video.fitting import Upright
 from rematte.video.frame import Frame
 from rematte.video.pixels import Image, Order, to_pixels
 from rematte.video.tone import displayed
 from rematte.video.transparency import source_alpha
-from rematte.video.upright import Upright
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -13,7 +13,7 @@ from rematte.engines.kernels.guided_filter import Kind
 from rematte.matting.finish import Finish
 from rematte.matting.light_wrap import wrap_light
 from rematte.matting.matte import Matted, Plate, hide
-from rematte.video.codecs import is_pattern
+from rematte.video.codecs import pattern_of
 from rematte.video.fitting import FITS, fitted_size
 from rematte.video.frame import SDR, Colour, Frame, Pixels
 from rematte.video.opening import DEFAULT_LIMITS, Limits
@@ -288,7 +288,7 @@ def make_background(
     if text == "blur" or text.startswith("blur:"):
         return _blurred(text, not colour.sdr)
     path = Path(text)
-    if not path.exists() and not is_pattern(path):
+    if not path.exists() and pattern_of(path) is None:
         raise ValueError(
             f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
             "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"

@@ -9,11 +9,11 @@ import numpy as np
 
 from rematte.errors import OutputError
 from rematte.video.base_writer import Writer
-from rematte.video.edge_colours import extend_colours
 from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame, Pixels, VideoInfo
 from rematte.video.notes import left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.output_paths import as_output_error
+from rematte.video.pixels import extend_colours
 from rematte.video.spare import Spare
 
 _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
@@ -22,8 +22,6 @@ _SPEED = 8  # libavif's speed, from 0 (slowest) to 10
 class AvifWriter(Writer):
     """Saves the frames losslessly beside the output, and encodes them at the end.
 
-    `crf` is 100 minus Pillow's quality.
-
     Raises:
         OutputError: If Pillow is missing or cannot write AVIF.
     """
@@ -31,15 +29,20 @@ class AvifWriter(Writer):
     def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
         try:
             from PIL import Image, features
+
+            able = features.check("avif")
         except ImportError:
-            raise OutputError(_lacking(path)) from None
-        if not features.check("avif"):
-            raise OutputError(_lacking(path))
+            able = False
+        if not able:
+            raise OutputError(
+                f"{path}: AVIF is written by Pillow 11.3 or newer, which is not "
+                'installed; pip install "rematte[avif]", or write .webp'
+            )
         super().__init__(path, encoding)
         self._encoding, self._image = encoding, Image
         self.notes += left_out_tracks(info, path)
         self.notes += lost_timecode(info, path) + lost_aspect(info, path)
-        self._spare = Spare(path, info)
+        self._spare, self._completed = Spare(path, info), False
 
     def write(self, frame: Frame) -> None:
         """Save a frame for the encoding at the end."""
@@ -50,13 +53,13 @@ class AvifWriter(Writer):
         frames = self._spare.frames
         if not frames:
             raise OutputError(f"{self.path}: no frames were given to write")
-        if self.temporary.exists():
+        if self._completed:
             return
         # Differences of rounded times [ms], so that errors do not accumulate.
         starts = [round((f.time - frames[0].time) * 1000) for f in frames]
         last = starts[-1] + max(1, round(frames[-1].duration * 1000))
         lengths = np.diff([*starts, last]).clip(1).tolist()
-        pictures = (self._prepared(frame.pixels) for frame in self._spare.read())
+        pictures = self._pictures()
         first = self._image.fromarray(next(pictures))
         rest: Any = [_Later(first.mode, first.size, pictures) for _ in frames[1:]]
         with as_output_error(self.path):
@@ -67,15 +70,20 @@ class AvifWriter(Writer):
                 subsampling="4:4:4", range="limited", speed=_SPEED,
             )  # fmt: skip
         self._spare.drop()
+        self._completed = True
 
-    def _prepared(self, pixels: Pixels) -> Pixels:
-        if not self._encoding.alpha:
-            return np.ascontiguousarray(pixels[..., :3])
-        return np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
+    def _pictures(self) -> Iterator[Pixels]:
+        for frame in self._spare.read():
+            pixels = frame.pixels
+            if self._encoding.alpha:
+                yield np.concatenate([extend_colours(pixels), pixels[..., 3:]], 2)
+            else:
+                yield np.ascontiguousarray(pixels[..., :3])
 
     def keep_partial(self) -> Path | None:
         """Encode the frames so far."""
-        if not self._spare.frames:
+        published = self._completed and not self.temporary.exists()
+        if not self._spare.frames or published:
             self.discard()
             return None
         self.complete()
@@ -105,10 +113,3 @@ class _Later:
 
     def tobytes(self, encoder: str, mode: str) -> bytes:
         return next(self._pictures).tobytes()
-
-
-def _lacking(path: Path) -> str:
-    return (
-        f"{path}: AVIF is written by Pillow 11.3 or newer, which is not installed; pip "
-        'install "rematte[avif]", or write .webp'
-    )

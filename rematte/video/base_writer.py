@@ -34,10 +34,8 @@ class Writer(ABC):
     def complete(self, end: Fraction | None = None) -> None:
         """Complete and check the output under its temporary name.
 
-        With this, either all outputs of a conversion get their names or none does.
-
-        Args:
-            end: Time in the source [s] at which the sound is cut, or None.
+        With this, either all outputs of a conversion get their names or none does. The
+        sound is cut at the time `end` in the source [s], if there is one.
 
         Raises:
             OutputError: If there are no frames, or the output cannot be completed.
@@ -61,8 +59,7 @@ class Writer(ABC):
     def keep_partial(self) -> Path | None:
         """Complete the frames so far, under a name with ".partial" in it.
 
-        Returns:
-            The file or folder, or None if there is no frame.
+        Returns the file or folder, or None if there is no frame.
         """
 
     def _partial_path(self) -> Path:

@@ -32,34 +32,20 @@ _SHORT_STEP = Fraction(1, 10)
 
 @dataclass(frozen=True)
 class Run:
-    """Packets of one stream whose times follow one another without a jump.
+    """Packets of one stream whose times follow one another without a jump."""
 
-    Attributes:
-        first: Index of its first packet among those of the stream.
-        count: How many packets it has.
-        start: Earliest time at which one of them is presented [s].
-        end: Time at which the last of them ends [s].
-        back: Whether the jump before it went back in time.
-        opens: Index of its first packet among all packets of the file.
-        closes: Index of its last packet among all packets of the file.
-    """
-
-    first: int
-    count: int
-    start: Fraction
-    end: Fraction
-    back: bool = False
-    opens: int = 0
-    closes: int = 0
-
-    def distance(self, other: "Run") -> Fraction:
-        """Return the time between two runs [s]; 0 if they overlap."""
-        return max(other.start - self.end, self.start - other.end, Fraction(0))
+    first: int  # index of its first packet among those of the stream
+    count: int  # how many packets it has
+    start: Fraction  # earliest time at which one of them is presented [s]
+    end: Fraction  # time at which the last of them ends [s]
+    back: bool = False  # whether the jump before it went back in time
+    opens: int = 0  # index of its first packet among all packets of the file
+    closes: int = 0  # index of its last packet among all packets of the file
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Turns the times of a file into times since its first picture or sound.
+    """The clock of a file.
 
     Attributes:
         origin: Time in the file that is 0 [s].
@@ -82,10 +68,7 @@ class Clock:
     unread: int = 0
 
     def starting(self, picture: Fraction) -> "Clock":
-        """Return the clock that starts with the sound or with the first picture.
-
-        `picture` is the file's time of the first picture [s].
-        """
+        """Return the clock that starts with the sound, or with `picture` [s]."""
         first = picture if self.sounds is None else min(picture, self.sounds)
         return replace(self, origin=first, picture=picture)
 
@@ -102,7 +85,8 @@ class Clock:
         for packet in packets:
             index = packet.stream.index
             if packet.size and index in counts:
-                shift = _shift(self.shifts[index], counts[index])
+                shifts, count = self.shifts[index], counts[index]
+                shift = next(by for first, by in reversed(shifts) if first <= count)
                 counts[index] += 1
                 ticks = round(shift / packet.time_base)
                 if packet.dts is not None:
@@ -134,17 +118,10 @@ class Clock:
         return notes
 
 
-def _shift(shifts: Sequence[tuple[int, Fraction]], count: int) -> Fraction:
-    return next((by for first, by in reversed(shifts) if first <= count), Fraction(0))
-
-
 def read_clock(
-    path: Path,
-    container: InputContainer,
-    picture: VideoStream,
-    audio: bool,
+    path: Path, container: InputContainer, picture: VideoStream, audio: bool,
     limits: Limits = DEFAULT_LIMITS,
-) -> Clock:
+) -> Clock:  # fmt: skip
     """Read an open file's clock without decoding; `Clock.starting` completes it.
 
     With `audio` the sound is used, which may start before the picture.
@@ -229,38 +206,32 @@ class _RunReader:
         self._usual = round(1 / rate / self._base) if rate else 0
         self._steps = -int(_SHORT_STEP / self._base), int(LONG_STEP / self._base)
         self._last: int | None = None
-        # Count, start, end, whether the jump goes back, first and last index.
-        self._found: list[list[int]] = []
-        self._before = 0  # packets without times
+        self._count = 0
+        # The first packet's number, start, end, whether the jump goes back, and the
+        # indices of the first and the last packet.
+        self._found: list[list[Any]] = []
 
     def read(self, packet: Any, index: int) -> None:
         at = packet.dts if packet.dts is not None else packet.pts
-        if at is None:
-            if self._found:
-                self._found[-1][0] += 1
-            else:
-                self._before += 1
-            return
-        shown = packet.pts if packet.pts is not None else at
-        end = shown + (packet.duration or self._usual)
-        least, most = self._steps
-        step = 0 if self._last is None else at - self._last
-        if self._last is None or not least <= step <= most:
-            self._found.append([0, shown, end, step < 0, index, index])
-        run, self._last = self._found[-1], at
-        run[0] += 1
-        run[5] = index
-        run[1], run[2] = min(run[1], shown), max(run[2], end)
+        if at is not None:  # else the packet belongs to the run around it
+            shown = packet.pts if packet.pts is not None else at
+            end = shown + (packet.duration or self._usual)
+            least, most = self._steps
+            step = 0 if self._last is None else at - self._last
+            if self._last is None or not least <= step <= most:
+                first = self._count if self._found else 0
+                self._found.append([first, shown, end, step < 0, index, index])
+            run, self._last = self._found[-1], at
+            run[1], run[2], run[5] = min(run[1], shown), max(run[2], end), index
+        self._count += 1
 
     def runs(self) -> tuple[Run, ...]:
-        runs: list[Run] = []
-        first = 0
-        for count, start, end, back, opens, closes in self._found:
-            count += 0 if runs else self._before
-            since, until = start * self._base, end * self._base
-            runs.append(Run(first, count, since, until, bool(back), opens, closes))
-            first += count
-        return tuple(runs)
+        ends = [*(run[0] for run in self._found[1:]), self._count]
+        found = zip(self._found, ends, strict=False)
+        return tuple(
+            Run(first, after - first, start * self._base, end * self._base, *others)
+            for (first, start, end, *others), after in found
+        )
 
 
 def undo_jumps(
@@ -268,8 +239,8 @@ def undo_jumps(
 ) -> Clock:
     """Find the clock on which the picture of a file continues without a jump.
 
-    `picture` is the index of the stream that is shown. `runs`, and the duration of the
-    priming of each sound that is used [s], are by stream index.
+    `picture` is a stream's index. `runs`, and the duration of the priming of each sound
+    that is used [s], are by stream index.
     """
     shown = runs.get(picture, ())
     others = {index: each for index, each in runs.items() if index != picture and each}
@@ -325,9 +296,13 @@ def _assign(runs: Sequence[Run], parts: Sequence[Run]) -> list[int]:
     It is the nearest part by the file's own times, since a stream may be missing in a
     part, and never earlier than the part of the previous run.
     """
+
+    def distance(run: Run, part: Run) -> Fraction:
+        return max(part.start - run.end, run.start - part.end, Fraction(0))
+
     found: list[int] = []
     for run in runs:
         least = found[-1] + run.back if found else 0
         later = range(min(least, len(parts) - 1), len(parts))
-        found.append(min(later, key=lambda part: run.distance(parts[part])))
+        found.append(min(later, key=lambda n: distance(run, parts[n])))
     return found

@@ -12,45 +12,42 @@ from rematte.video.numbering import Numbering, parse_pattern
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A codec and its settings.
+    """A codec and its settings."""
 
-    Attributes:
-        encoder: FFmpeg's name of the encoder.
-        opaque: Pixel format for 8 bits and, if there is one, for more.
-        alpha: The same with an alpha channel; empty if the codec has none.
-        options: FFmpeg's options of the encoder.
-        packed: Further ones for colour and alpha packed into one picture.
-        crf: Default constant quality, or None if the codec has no such scale.
-        alpha_crf: The same for a transparent output, if it differs.
-        coarser: By how much CRF is raised to halve the bytes, and the coarsest CRF that
-            `max_bytes` may choose; None lets it drop frames alone.
-        rated: Whether a codec that has CRF takes a bit rate instead.
-        even: Whether width and height must be even.
-        min_side: Smallest width and height that the encoder takes [pixels].
-        limited: Whether values are always limited range.
-        tagged: Whether a file states the transfer curve and primaries of its values.
-        keeps_aspect: Whether a picture states the shape of its pixels; for a container
-            this is found when it is written.
-    """
-
-    encoder: str
-    opaque: dict[int, str]
+    encoder: str  # FFmpeg's name of the encoder
+    opaque: dict[int, str]  # pixel format for 8 bits and, if there is one, for more
+    # The same with an alpha channel; empty if the codec has none.
     alpha: dict[int, str] = field(default_factory=dict)
+    # FFmpeg's options of the encoder.
     options: dict[str, str] = field(default_factory=dict)
+    # Pixel formats with one channel; empty if the codec has none.
+    gray: dict[int, str] = field(default_factory=dict)
+    # Further options for colour and alpha packed into one picture.
     packed: dict[str, str] = field(default_factory=dict)
+    # Default constant quality, or None if the codec has no such scale.
     crf: int | None = None
-    alpha_crf: int | None = None
+    alpha_crf: int | None = None  # the same for a transparent output, if it differs
+    # By how much CRF is raised to halve the bytes, and the coarsest CRF for `max_bytes`;
+    # None lets that drop frames alone.
     coarser: tuple[int, int] | None = None
-    rated: bool = True
-    even: bool = False
-    min_side: int = 1
-    limited: bool = False
+    rated: bool = True  # whether a codec that has CRF takes a bit rate instead
+    even: bool = False  # whether width and height must be even
+    min_side: int = 1  # smallest width and height that the encoder takes [pixels]
+    limited: bool = False  # whether values are always limited range
+    # Whether a file states the transfer curve and primaries of its values.
     tagged: bool = True
+    # Whether a picture states the shape of its pixels; for a container this is found
+    # when it is written.
     keeps_aspect: bool = True
 
-    def formats(self, alpha: bool) -> dict[int, str]:
-        """Return the pixel formats with an alpha channel or without."""
-        return self.alpha if alpha else self.opaque
+    def formats(self, alpha: bool, gray: bool = False) -> dict[int, str]:
+        """Return the pixel formats for transparent, gray or other pictures."""
+        return self.alpha if alpha else (gray and self.gray) or self.opaque
+
+    @property
+    def packable(self) -> bool:
+        """Whether it can hold colour and alpha packed into one picture."""
+        return "yuv420p" in self.opaque.values()
 
     def coded_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the nearest size, not smaller, that the encoder takes."""
@@ -65,101 +62,53 @@ _P010 = {8: "yuv420p", 10: "p010le"}
 WEBP_LOSSLESS = {"lossless": "1", "quality": "30", "compression_level": "2"}
 _NVENC = {"preset": "p5", "tune": "hq", "rc": "vbr"}
 
+# The short lookahead costs 0.05 dB and saves half the memory at 4K. Without
+# sync-lookahead frames are the same, but no thread takes 20 MB at HD. The rest halves
+# the time for 0.3 dB at the same bit rate (docs/performance.md).
+_X264 = {
+    "preset": "faster", "subq": "3", "chromaoffset": "-1", "rc-lookahead": "12",
+    "x264-params": "sync-lookahead=0",
+}  # fmt: skip
+
+# Hidden reference frames (auto-alt-ref) would have no alpha to go with them.
+_VP9 = {"auto-alt-ref": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"}
+
 CODECS = {
-    # Only 8 bits, since hardly any player decodes H.264 with more. The short lookahead
-    # costs 0.05 dB and saves half the memory at 4K. The rest halves the time for 0.3 dB
-    # at the same bit rate (docs/performance.md).
-    "h264": Codec(
-        "libx264",
-        {8: "yuv420p"},
-        options={
-            "preset": "faster",
-            "subq": "3",
-            "chromaoffset": "-1",
-            "rc-lookahead": "12",
-            # The same frames without the lookahead thread and its 20 MB at HD.
-            "x264-params": "sync-lookahead=0",
-        },
-        # Adaptive quantisation would make alpha's edges coarse (docs/formats.md).
-        packed={"aq-mode": "0"},
-        crf=18,
-        coarser=(6, 40),
-        even=True,
-    ),
-    "hevc": Codec(
-        "libx265",
-        _420,
-        options={"x265-params": "log-level=error"},
-        crf=20,
-        coarser=(6, 40),
-        even=True,
-        min_side=64,  # libx265 4.1 corrupts memory with two narrower frames
-    ),
-    "av1": Codec(
-        "libsvtav1",
-        _420,
-        options={"preset": "8"},
-        packed={"preset": "5"},  # quicker ones leave errors of 60 levels at edges
-        crf=26,
-        coarser=(9, 55),
-        even=True,
-        min_side=4,
-    ),
-    "vp9": Codec(
-        "libvpx-vp9",
-        {8: "yuv420p"},
-        {8: "yuva420p"},
-        # Hidden reference frames would have no alpha to go with them.
-        {"auto-alt-ref": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"},
-        crf=24,
-        coarser=(10, 56),
-        alpha_crf=14,  # over any colour off by at most 3 levels (docs/formats.md)
-    ),
-    "prores": Codec(
-        "prores_ks",
-        {8: "yuv444p10le", 10: "yuv444p10le"},
-        {8: "yuva444p10le", 10: "yuva444p10le"},
-        {"profile": "4444", "vendor": "apl0"},
-        limited=True,  # it has no way to say "full range"
-    ),
-    "ffv1": Codec(
-        "ffv1",
-        {8: "bgr0", 16: "gbrp16le"},
-        {8: "bgra", 16: "gbrap16le"},
-        {"level": "3", "slicecrc": "1"},
-    ),
+    # Only 8 bits, since hardly any player decodes H.264 with more. When packed,
+    # adaptive quantisation would make alpha's edges coarse (docs/formats.md).
+    "h264": Codec("libx264", {8: "yuv420p"}, options=_X264, packed={"aq-mode": "0"},
+                  crf=18, coarser=(6, 40), even=True),
+    # libx265 4.1 corrupts memory with two narrower frames.
+    "hevc": Codec("libx265", _420, options={"x265-params": "log-level=error"}, crf=20,
+                  coarser=(6, 40), even=True, min_side=64),
+    # When packed, quicker presets leave errors of 60 levels at edges.
+    "av1": Codec("libsvtav1", _420, options={"preset": "8"}, packed={"preset": "5"},
+                 crf=26, coarser=(9, 55), even=True, min_side=4),
+    # With this alpha_crf a composite over any colour is off by at most 3 levels
+    # (docs/formats.md).
+    "vp9": Codec("libvpx-vp9", {8: "yuv420p"}, {8: "yuva420p"}, _VP9, crf=24,
+                 alpha_crf=14, coarser=(10, 56)),
+    "prores": Codec("prores_ks", {8: "yuv444p10le", 10: "yuv444p10le"},
+                    {8: "yuva444p10le", 10: "yuva444p10le"},
+                    {"profile": "4444", "vendor": "apl0"},
+                    limited=True),  # it has no way to say "full range"
+    "ffv1": Codec("ffv1", {8: "bgr0", 16: "gbrp16le"}, {8: "bgra", 16: "gbrap16le"},
+                  {"level": "3", "slicecrc": "1"}),
     # NVIDIA's encoders are never chosen by default.
-    "h264_nvenc": Codec(
-        "h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True, min_side=192
-    ),
-    "hevc_nvenc": Codec(
-        "hevc_nvenc", _P010, options=_NVENC, crf=23, even=True, min_side=192
-    ),
-    "av1_nvenc": Codec(
-        "av1_nvenc", _P010, options=_NVENC, crf=28, even=True, min_side=192
-    ),
+    "h264_nvenc": Codec("h264_nvenc", {8: "yuv420p"}, options=_NVENC, crf=21, even=True,
+                        min_side=192),
+    "hevc_nvenc": Codec("hevc_nvenc", _P010, options=_NVENC, crf=23, even=True,
+                        min_side=192),
+    "av1_nvenc": Codec("av1_nvenc", _P010, options=_NVENC, crf=28, even=True,
+                       min_side=192),
     "gif": Codec("gif", {8: "pal8"}, {8: "pal8"}, tagged=False),
-    "webp": Codec(
-        *("libwebp_anim", {8: "bgra"}, {8: "bgra"}),
-        crf=15,
-        alpha_crf=2,
-        coarser=(14, 40),
-        rated=False,
-        tagged=False,
-    ),
+    "webp": Codec("libwebp_anim", {8: "bgra"}, {8: "bgra"}, crf=15, alpha_crf=2,
+                  coarser=(14, 40), rated=False, tagged=False),
     # Encoded by Pillow; see `avif_writer`.
-    "avif": Codec(
-        "avif",
-        {8: "rgb24"},
-        {8: "rgba"},
-        crf=20,
-        alpha_crf=10,
-        rated=False,
-        tagged=False,
-        keeps_aspect=False,
-    ),
+    "avif": Codec("avif", {8: "rgb24"}, {8: "rgba"}, crf=20, alpha_crf=10,
+                  rated=False, tagged=False),
     "apng": Codec("apng", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"}),
-}
+}  # fmt: skip
 
 # The first codec is the default; if it cannot hold the source's bits or alpha, the next
 # one that can is chosen.
@@ -180,28 +129,17 @@ CONTAINERS = {
 }
 
 IMAGES = {
-    ".png": Codec(
-        "png",
-        {1: "gray", 8: "rgb24", 16: "rgb48be", 17: "gray16be"},
-        {8: "rgba", 16: "rgba64be"},
-    ),
-    ".tif": Codec(
-        "tiff",
-        {1: "gray", 8: "rgb24", 16: "rgb48le", 17: "gray16le"},
-        {8: "rgba", 16: "rgba64le"},
-        {"compression_algo": "deflate"},
-        tagged=False,
-    ),
-    ".jpg": Codec(
-        "mjpeg", {8: "yuvj444p"}, options={"qmin": "2", "qmax": "2"}, tagged=False
-    ),
-    ".webp": Codec(
-        *("libwebp", {8: "bgra"}, {8: "bgra"}, WEBP_LOSSLESS),
-        tagged=False,
-        keeps_aspect=False,
-    ),
+    ".png": Codec("png", {8: "rgb24", 16: "rgb48be"}, {8: "rgba", 16: "rgba64be"},
+                  gray={8: "gray", 16: "gray16be"}),
+    ".tif": Codec("tiff", {8: "rgb24", 16: "rgb48le"}, {8: "rgba", 16: "rgba64le"},
+                  {"compression_algo": "deflate"}, gray={8: "gray", 16: "gray16le"},
+                  tagged=False),
+    ".jpg": Codec("mjpeg", {8: "yuvj444p"}, options={"qmin": "2", "qmax": "2"},
+                  tagged=False),
+    ".webp": Codec("libwebp", {8: "bgra"}, {8: "bgra"}, WEBP_LOSSLESS, tagged=False,
+                   keeps_aspect=False),
     ".exr": Codec("exr", {16: "gbrpf32le"}, {16: "gbrapf32le"}, {"format": "half"}),
-}
+}  # fmt: skip
 IMAGES[".tiff"], IMAGES[".jpeg"] = IMAGES[".tif"], IMAGES[".jpg"]
 
 
@@ -247,11 +185,6 @@ def can_hold_alpha(suffix: str, codec: str | None = None) -> bool:
     return any(CODECS[name].alpha for name in CONTAINERS.get(suffix, ()))
 
 
-def can_pack(name: str) -> bool:
-    """Whether a codec can hold colour and alpha packed into one picture."""
-    return "yuv420p" in CODECS[name].opaque.values()
-
-
 # They hold the picture alone, and have headers that belong to the file as a whole.
 PICTURE_ONLY = (".gif", ".webp", ".avif", ".apng")
 
@@ -261,24 +194,20 @@ def can_join(path: Path) -> bool:
     return is_sequence(path) or path.suffix.lower() not in PICTURE_ONLY
 
 
-def is_pattern(path: Path) -> bool:
-    """Whether a name numbers images, as "%04d.png" does and "a%04d.mp4" does not."""
-    return pattern_of(path) is not None
-
-
 def pattern_of(path: Path) -> Numbering | None:
-    """Return the numbering in names such as "a.%04d.png" or "a.####.png"; or None.
+    """Return the numbering in the name of images, such as "a.%04d.png".
+
+    "a%03d.mp4" has none: it is the name of one video.
 
     Raises:
         ValueError: If it holds several numbers.
     """
-    # For other suffixes it is an ordinary name: "a%03d.mp4" is one video.
     return parse_pattern(path.name) if path.suffix.lower() in IMAGES else None
 
 
 def is_sequence(path: Path) -> bool:
     """Whether an output is a folder of images: no suffix, or a numbered pattern."""
-    return path.is_dir() or not path.suffix or is_pattern(path)
+    return path.is_dir() or not path.suffix or pattern_of(path) is not None
 
 
 def suffix_of(path: Path) -> str:

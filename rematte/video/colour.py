@@ -6,6 +6,7 @@ within one 8-bit level of the formulas in ITU-T H.273; docs/formats.md has the f
 
 import struct
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, cast
 
 import av
@@ -35,14 +36,10 @@ _PRECISE = int(
     | Interpolation.FULL_CHR_H_INP
 )
 
-# FFmpeg's names of array formats by (16 bits, channels).
+# FFmpeg's names of array formats, by 16 bits and channels.
 _ARRAY_FORMATS = {
-    (False, 1): "gray",
-    (False, 3): "rgb24",
-    (False, 4): "rgba",
-    (True, 1): "gray16le",
-    (True, 3): "rgb48le",
-    (True, 4): "rgba64le",
+    False: {1: "gray", 3: "rgb24", 4: "rgba"},
+    True: {1: "gray16le", 3: "rgb48le", 4: "rgba64le"},
 }
 
 # libswscale names its matrices by constants of its own (SWS_CS_*).
@@ -79,12 +76,10 @@ def _side_data(frame: av.VideoFrame, name: str) -> bytes:
 
 
 def _mastering_peak(frame: av.VideoFrame) -> float | None:
-    """Return the white of a frame's mastering display [cd/m2], if it is stated."""
-    data = _side_data(frame, "MASTERING_DISPLAY_METADATA")
-    if not data:
-        return None
+    """The white of a frame's mastering display [cd/m2], if it is stated."""
     # AVMasteringDisplayMetadata: ten fractions, of which the last is the largest
     # luminance, and whether the primaries and the luminances are there.
+    data = _side_data(frame, "MASTERING_DISPLAY_METADATA") or bytes(88)
     *_, numerator, denominator, _, known = struct.unpack_from("=22i", data)
     peak = numerator / denominator if known and denominator > 0 else 0.0
     return peak if 0 < peak <= 10_000 else None
@@ -112,20 +107,14 @@ def frame_depth(frame: av.VideoFrame) -> int:
 
 
 def to_rgb(
-    frame: av.VideoFrame,
-    colour: Colour,
-    depth: int,
-    size: tuple[int, int] | None,
+    frame: av.VideoFrame, colour: Colour, depth: int, size: tuple[int, int] | None,
     alpha: bool = False,
-) -> Pixels:
-    """Convert a decoded frame of any pixel format to an RGB array.
+) -> Pixels:  # fmt: skip
+    """Convert a decoded frame of any pixel format to (H, W, 3), full range.
 
     Above a `depth` of 8 the array has 16 bits, else 8. It is resized to `size`, width
-    and height [pixels], if there is one. With `alpha` it keeps an alpha channel where
-    there is one; a palette has one if not all of the picture is opaque.
-
-    Returns:
-        (H, W, 3), full range; with `alpha` perhaps (H, W, 4).
+    and height [pixels], if there is one. With `alpha` it is (H, W, 4) where there is an
+    alpha channel; a palette has one if not all of the picture is opaque.
     """
     frame = yuv420.to_planar(frame)
     if size is None and depth <= 8 and yuv420.can_convert(frame.format.name, colour):
@@ -135,14 +124,11 @@ def to_rgb(
     palette = frame.format.has_palette
     alpha &= palette or any(part.is_alpha for part in frame.format.components)
     rgb = frame.reformat(
-        width,
-        height,
-        _ARRAY_FORMATS[bits > 8, 4 if alpha else 3],
+        width, height, _ARRAY_FORMATS[bits > 8][4 if alpha else 3],
         src_colorspace=_SWS_MATRIX.get(colour.matrix, MATRIX_BT709),
-        src_color_range=colour.range,
-        dst_color_range=RANGE_FULL,
+        src_color_range=colour.range, dst_color_range=RANGE_FULL,
         interpolation=_PRECISE,
-    )
+    )  # fmt: skip
     pixels = cast(Pixels, rgb.to_ndarray())
     if alpha and palette and pixels[..., 3].min() == 255:
         pixels = np.ascontiguousarray(pixels[..., :3])
@@ -174,7 +160,7 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
         # libswscale takes 255 * 256 for white here, where 65535 is meant.
         pixels = pixels.copy()
         pixels[..., :3] -= pixels[..., :3] >> 8
-    name = _ARRAY_FORMATS[sixteen_bit, channels]
+    name = _ARRAY_FORMATS[sixteen_bit][channels]
     array: Any = np.ascontiguousarray(pixels if channels > 1 else pixels[..., 0])
     frame = av.VideoFrame.from_ndarray(array, name)
     if rgb:
@@ -184,13 +170,10 @@ def from_rgb(pixels: Pixels, pixel_format: str, colour: Colour) -> av.VideoFrame
     else:
         matrix, range_ = colour.matrix, colour.range
         frame = frame.reformat(
-            format=pixel_format,
-            src_colorspace=_SWS_MATRIX[matrix],
-            dst_colorspace=_SWS_MATRIX[matrix],
-            src_color_range=RANGE_FULL,
-            dst_color_range=range_,
-            interpolation=_PRECISE,
-        )
+            format=pixel_format, src_colorspace=_SWS_MATRIX[matrix],
+            dst_colorspace=_SWS_MATRIX[matrix], src_color_range=RANGE_FULL,
+            dst_color_range=range_, interpolation=_PRECISE,
+        )  # fmt: skip
         if channels == 4:
             _write_alpha(frame, pixels[..., 3])
     return _tagged(frame, replace(colour, matrix=matrix, range=range_))
@@ -210,6 +193,43 @@ def _tagged(frame: av.VideoFrame, colour: Colour) -> av.VideoFrame:
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
+
+
+class Palette:
+    """Converts pictures to 256 colours each, as GIF needs, with FFmpeg's filters.
+
+    With alpha, one of the colours is transparent.
+    """
+
+    def __init__(self, width: int, height: int, alpha: bool) -> None:
+        self._graph = graph = av.filter.Graph()
+        size = f"video_size={width}x{height}"
+        source = graph.add("buffer", f"{size}:pix_fmt=rgba:time_base=1/1")
+        split = graph.add("split")
+        transparent = f"reserve_transparent={int(alpha)}"
+        generate = graph.add("palettegen", f"stats_mode=single:{transparent}")
+        use = graph.add("paletteuse", "new=1:alpha_threshold=128")
+        source.link_to(split)
+        split.link_to(generate, 0, 0)
+        split.link_to(use, 1, 0)
+        generate.link_to(use, 0, 1)
+        use.link_to(graph.add("buffersink"))
+        graph.configure()
+        self._count = 0
+
+    def map(self, pixels: Pixels) -> av.VideoFrame:
+        """Convert (H, W, 1, 3 or 4), 8 bits, to a frame with a palette."""
+        if pixels.shape[2] == 1:
+            pixels = pixels.repeat(3, 2)
+        if pixels.shape[2] == 3:
+            pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+        array: Any = np.ascontiguousarray(pixels)
+        frame = av.VideoFrame.from_ndarray(array, "rgba")
+        frame.pts, frame.time_base = self._count, Fraction(1)
+        self._count += 1
+        self._graph.push(frame)
+        mapped: Any = self._graph.pull()
+        return mapped  # type: ignore[no-any-return]
 
 
 def yuv_colour(colour: Colour, height: int) -> Colour:

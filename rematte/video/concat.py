@@ -38,19 +38,15 @@ class Timing:
 
     def __init__(self, time_base: Fraction, depth: int) -> None:
         self._base, self._depth = time_base, depth
-        self._decoded: deque[int] = deque()
-        self._started = False
+        self._decoded: deque[int] = deque()  # after each segment as many as `depth`
 
     def retime(
         self, segment: Path, ticks: Sequence[int], durations: Sequence[Fraction]
     ) -> Iterator[tuple[Any, int]]:
-        """Yield the packets of the next segment with new times.
+        """Yield the packets of the next segment with new times, and their frames.
 
-        `ticks` say when each frame is shown, in units of the time base, and `durations`
-        for how long [s].
-
-        Yields:
-            A packet, and the index of its frame in the order of display.
+        Frames are indices in the order of display. In that order, `ticks` say when each
+        is shown, in units of the time base, and `durations` for how long [s].
 
         Raises:
             OutputError: If the segment has another number of frames.
@@ -61,9 +57,8 @@ class Timing:
                 f"{segment} has {len(order)} frames instead of {len(ticks)}; delete "
                 "it to have it made again"
             )
-        if not self._started:  # decoding starts before the first frame is shown
+        if not self._decoded:  # decoding starts before the first frame is shown
             self._decoded.extend(_lead_in(ticks, self._depth))
-            self._started = True
         self._decoded.extend(ticks)
         for packet, index in zip(_packets_of(segment), order, strict=True):
             packet.time_base, packet.pts = self._base, ticks[index]

@@ -16,7 +16,7 @@ from rematte.video.clock import Clock
 from rematte.video.fields import deinterlace
 from rematte.video.notes import CONCEALED, add_note
 from rematte.video.read_options import ReadOptions
-from rematte.video.transparency import ALPHA_DECODERS
+from rematte.video.transparency import alpha_decoder
 
 
 def is_reordered(stream: VideoStream) -> bool:
@@ -35,22 +35,6 @@ def repeats(packet: Any) -> bool:
         Theora I Specification, section 7.11: an empty packet has no coded blocks.
     """
     return not packet.size and packet.pts is not None
-
-
-def codec_with_alpha(stream: VideoStream) -> str:
-    """Return the codec of a video whose alpha lies outside its frames, else ""."""
-    # A file that was copied to another container has the tag in capitals.
-    tags = {name.lower(): value for name, value in stream.metadata.items()}
-    has_alpha = tags.get("alpha_mode") == "1"
-    container = stream.container
-    if container.metadata.get("major_brand") in ("avif", "avis"):
-        # Where every picture is gray, the photo itself is.
-        gray = {
-            str(each.codec_context.pix_fmt).startswith("gray")
-            for each in container.streams.video
-        }
-        has_alpha = gray == {True, False}
-    return stream.codec_context.codec.canonical_name if has_alpha else ""
 
 
 @dataclass
@@ -83,16 +67,18 @@ class Decoder:
     def _decode(self) -> Iterator[av.VideoFrame]:
         count, expected = 0, self.clock.picture
         usual = 1 / (self.stream.guessed_rate or Fraction(25))
-        packets = self._packets()
+        packets = self.clock.packets(self.container.demux(self.stream))
+        reordered = is_reordered(self.stream)
         decoder: Any = self.stream.codec_context
-        if self.options.needs_alpha:
-            name = ALPHA_DECODERS.get(codec_with_alpha(self.stream))
-            decoder = av.CodecContext.create(name, "r") if name else decoder
+        if self.options.needs_alpha and (name := alpha_decoder(self.stream)):
+            decoder = av.CodecContext.create(name, "r")
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if reordered and packet.size and packet.dts is not None:
+                    self._times.append(packet.dts)
                 if packet.is_corrupt:
                     self._record_damage(packet, expected)
                 frames = self._frames(decoder, packet)
@@ -125,13 +111,6 @@ class Decoder:
             return []
         self._last.pts = packet.pts  # whoever took the frame has read its time
         return [self._last]
-
-    def _packets(self) -> Iterator[Any]:
-        reordered = is_reordered(self.stream)
-        for packet in self.clock.packets(self.container.demux(self.stream)):
-            if reordered and packet.size and packet.dts is not None:
-                self._times.append(packet.dts)
-            yield packet
 
     def _record_damage(self, packet: Any, expected: Fraction) -> None:
         """Record a packet that lacks parts according to the file itself."""

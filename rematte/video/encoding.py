@@ -5,19 +5,7 @@ from pathlib import Path
 
 import av
 
-from rematte.video.codecs import (
-    CODECS,
-    CONTAINERS,
-    IMAGES,
-    WEBP_LOSSLESS,
-    Codec,
-    can_pack,
-    check_suffix,
-    is_nvenc,
-    is_sequence,
-    suffix_of,
-    with_alpha,
-)
+from rematte.video import codecs
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.frame import (
     RANGE_FULL,
@@ -33,35 +21,23 @@ from rematte.video.frame import (
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The encoding of one output: a choice from the tables of `codecs`.
+    """The encoding of one output: a choice from the tables of `codecs`."""
 
-    Attributes:
-        codec: The codec.
-        pixel_format: FFmpeg's name of the format to encode from.
-        alpha: Whether it has an alpha channel.
-        sixteen_bit: Whether it takes 16-bit pixels rather than 8-bit ones.
-        image: Whether it makes images rather than a video.
-        crf: Constant quality, or None.
-        mbps: Bit rate to aim at [Mbit/s], or None.
-        premultiplied: Whether the file's colours are multiplied by alpha.
-        packed: How colour and alpha are packed into one opaque picture: one of
-            `packing.ARRANGEMENTS`, or empty. The pixels have an alpha channel then.
-        compression: FFmpeg's name of an OpenEXR image's compression.
-        colour: Meaning of the pixels, which the file states if its format has tags.
-        notes: Sentences on what the output cannot hold of the source's colour.
-    """
-
-    codec: Codec
-    pixel_format: str
-    alpha: bool
-    sixteen_bit: bool
-    image: bool = False
-    crf: int | None = None
-    mbps: float | None = None
-    premultiplied: bool = False
+    codec: codecs.Codec
+    pixel_format: str  # FFmpeg's name of the format to encode from
+    alpha: bool  # whether it has an alpha channel
+    sixteen_bit: bool  # whether it takes 16-bit pixels rather than 8-bit ones
+    image: bool = False  # whether it makes images rather than a video
+    crf: int | None = None  # constant quality, or None
+    mbps: float | None = None  # bit rate to aim at [Mbit/s], or None
+    premultiplied: bool = False  # whether the file's colours are multiplied by alpha
+    # How colour and alpha are packed into one opaque picture: one of
+    # `pixels.ARRANGEMENTS`, or empty. The pixels have an alpha channel then.
     packed: str = ""
-    compression: str = ""
+    compression: str = ""  # FFmpeg's name of an OpenEXR image's compression
+    # Meaning of the pixels, which the file states if its format has tags.
     colour: Colour = SDR
+    # Sentences on what the output cannot hold of the source's colour.
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,8 +52,8 @@ class Encoding:
             return options
         if encoder == "libwebp_anim":
             quality = {"quality": str(100 - self.crf)}
-            return options | (quality if self.crf else WEBP_LOSSLESS)
-        nvenc = is_nvenc(encoder)
+            return options | (quality if self.crf else codecs.WEBP_LOSSLESS)
+        nvenc = codecs.is_nvenc(encoder)
         options["cq" if nvenc else "crf"] = str(self.crf)
         if nvenc or encoder == "libvpx-vp9":
             options["b:v"] = "0"
@@ -126,19 +102,11 @@ class Encoding:
 
 
 def choose(
-    path: Path,
-    info: VideoInfo,
-    *,
-    alpha: bool,
-    gray: bool = False,
-    codec: str | None = None,
-    crf: int | None = None,
-    mbps: float | None = None,
-    tone_map: bool = False,
-    alpha_mode: str | None = None,
-    exr_compression: str = "zip",
+    path: Path, info: VideoInfo, *, alpha: bool, gray: bool = False,
+    codec: str | None = None, crf: int | None = None, mbps: float | None = None,
+    tone_map: bool = False, alpha_mode: str | None = None, exr_compression: str = "zip",
     packed: str = "",
-) -> Encoding:
+) -> Encoding:  # fmt: skip
     """Choose how to encode an output.
 
     Args:
@@ -154,8 +122,7 @@ def choose(
         alpha_mode: "straight" or "premultiplied" colours where the format can hold
             both; None: straight, but in OpenEXR premultiplied.
         exr_compression: One of `exr.COMPRESSIONS`.
-        packed: One of `packing.ARRANGEMENTS`, for pixels with an alpha channel in a
-            codec that has none; or empty.
+        packed: One of `pixels.ARRANGEMENTS`, to hold alpha in a codec without; or "".
 
     Raises:
         ValueError: If the suffix is unknown, or cannot hold the codec or alpha.
@@ -165,115 +132,91 @@ def choose(
     if packed:
         _check_packable(path, codec)
         alpha = False
-    if is_sequence(path) or (suffix in IMAGES and info.still):
-        image = _choose_image(path, info, alpha, gray, codec, tone_map)
-        image = _with_alpha_mode(image, alpha_mode)
-        light = image.codec.encoder == "exr"
-        return replace(image, compression=COMPRESSIONS[exr_compression] * light)
-    if suffix in IMAGES and suffix not in CONTAINERS:
+    image = codecs.is_sequence(path) or (suffix in codecs.IMAGES and info.still)
+    if suffix in codecs.IMAGES and suffix not in codecs.CONTAINERS and not image:
         raise ValueError(
             f"{path} is one image, but the input is a video; give a folder, a "
             f"pattern such as {path.stem}_%04d{suffix}, or a video's suffix"
         )
-    check_suffix(path)
-    names = _codec_names(path, alpha, codec)
+    able = [_image_codec(path, codec)] if image else _video_codecs(path, codec)
+    able = [each for each in able if each.alpha or not alpha]
+    if not able:
+        raise ValueError(
+            f"{path}: {path.suffix} with this codec cannot hold transparency; use one "
+            f"of {codecs.with_alpha()}, or give a background"
+        )
     if packed:
-        names = tuple(filter(can_pack, names))
-    codecs = [CODECS[name] for name in names]
-    deep = []
-    if _is_deep(info) and not packed:
-        deep = [each for each in codecs if max(each.formats(alpha)) > 8]
-    chosen = (deep or codecs)[0]
-    formats = chosen.formats(alpha)
-    default = chosen.crf
-    if alpha and chosen.alpha_crf is not None:
-        default = chosen.alpha_crf
+        able = [each for each in able if each.packable]
+    # 8 bits are too few for HDR, even from an 8-bit source.
+    wants_more = not packed and (info.depth > 8 or not info.colour.sdr)
+    deep = [c for c in able if wants_more and max(c.formats(alpha, gray)) > 8]
+    chosen = (deep or able)[0]
+    formats = chosen.formats(alpha, gray)
+    depth = max(formats) if deep else min(formats)
+    encoding = Encoding(
+        chosen, formats[depth], alpha, depth > 8, image,
+        crf=_choose_crf(chosen, crf, alpha, packed),
+        mbps=None if chosen.crf is None or not chosen.rated else mbps,
+        packed=packed,
+        compression=COMPRESSIONS[exr_compression] if chosen.encoder == "exr" else "",
+    )  # fmt: skip
+    usual = "premultiplied" if chosen.encoder == "exr" else "straight"
+    mode = (alpha_mode if encoding.has_alpha_modes else None) or usual
+    clear = alpha or bool(packed)
+    encoding = replace(encoding, premultiplied=clear and mode != "straight")
+    return _with_colour(encoding, path, info, gray, tone_map)
+
+
+def _choose_crf(
+    codec: codecs.Codec, crf: int | None, alpha: bool, packed: str
+) -> int | None:
+    default = codec.crf
+    if alpha and codec.alpha_crf is not None:
+        default = codec.alpha_crf
     if packed and default is not None:
         default //= 4  # errors of alpha show as halos
-    encoding = Encoding(
-        chosen,
-        formats[max(formats)] if deep else formats[8],
-        alpha,
-        bool(deep),
-        crf=default if crf is None or default is None else crf,
-        mbps=None if chosen.crf is None or not chosen.rated else mbps,
-    )
-    encoding = _with_alpha_mode(replace(encoding, packed=packed), alpha_mode)
-    encoding = _with_colour(encoding, path, info, gray, tone_map)
-    if packed:  # few players on phones heed full range
-        limited = replace(encoding.colour, range=RANGE_LIMITED)
-        encoding = replace(encoding, colour=limited)
-    return encoding
+    return default if crf is None or default is None else crf
 
 
-def _codec_names(path: Path, alpha: bool, codec: str | None) -> tuple[str, ...]:
-    """Return the codecs that can be taken, in the order of preference."""
-    suffix = path.suffix.lower()
-    names = CONTAINERS[suffix]
-    if codec is not None:
-        if codec not in names:
-            raise ValueError(
-                f"codec {codec!r} cannot go into {suffix}; it takes {', '.join(names)}"
-            )
-        names = (codec,)
-    if alpha:
-        names = tuple(name for name in names if CODECS[name].alpha)
-        if not names:
-            raise ValueError(_no_alpha(path))
-    return names
-
-
-def _check_packable(path: Path, codec: str | None) -> None:
-    suffix = path.suffix.lower()
-    able = [each for each, names in CONTAINERS.items() if any(map(can_pack, names))]
-    if suffix not in able or is_sequence(path):
+def _image_codec(path: Path, codec: str | None) -> codecs.Codec:
+    suffix = codecs.suffix_of(path)
+    if suffix not in codecs.IMAGES:
         raise ValueError(
-            f"{path} cannot be packed (--packed): write one of {', '.join(able)}"
-        )
-    if codec is not None and not can_pack(codec):
-        raise ValueError(
-            f"codec {codec!r} cannot be packed (--packed); take one of "
-            f"{', '.join(filter(can_pack, CONTAINERS[suffix]))}"
-        )
-
-
-def _with_alpha_mode(encoding: Encoding, mode: str | None) -> Encoding:
-    usual = "premultiplied" if encoding.codec.encoder == "exr" else "straight"
-    wanted = (mode if encoding.has_alpha_modes else None) or usual
-    clear = encoding.alpha or bool(encoding.packed)
-    return replace(encoding, premultiplied=clear and wanted != "straight")
-
-
-def _is_deep(info: VideoInfo) -> bool:
-    """Whether 8 bits are too few, as for HDR, even from an 8-bit source."""
-    return info.depth > 8 or not info.colour.sdr
-
-
-def _choose_image(
-    path: Path,
-    info: VideoInfo,
-    alpha: bool,
-    gray: bool,
-    codec: str | None,
-    tone_map: bool,
-) -> Encoding:
-    suffix = suffix_of(path)
-    if suffix not in IMAGES:
-        raise ValueError(
-            f"{path}: cannot write images as {suffix!r}; use {', '.join(IMAGES)}"
+            f"{path}: cannot write images as {suffix!r}; use {', '.join(codecs.IMAGES)}"
         )
     if codec is not None:
         raise ValueError(f"codec {codec!r} does not apply to images ({path})")
-    image = IMAGES[suffix]
-    if alpha and not image.alpha:
-        raise ValueError(_no_alpha(path))
-    formats = image.formats(alpha)
-    sixteen_bit = 8 not in formats or (16 in formats and _is_deep(info))
-    key = 16 if sixteen_bit else 8
-    if gray and 1 in formats:
-        key = 17 if sixteen_bit else 1
-    encoding = Encoding(image, formats[key], alpha, sixteen_bit, image=True)
-    return _with_colour(encoding, path, info, gray, tone_map)
+    return codecs.IMAGES[suffix]
+
+
+def _video_codecs(path: Path, codec: str | None) -> list[codecs.Codec]:
+    """The codecs that a container can hold, in the order of preference."""
+    codecs.check_suffix(path)
+    names = codecs.CONTAINERS[path.suffix.lower()]
+    if codec is not None and codec not in names:
+        raise ValueError(
+            f"codec {codec!r} cannot go into {path.suffix.lower()}; it takes "
+            f"{', '.join(names)}"
+        )
+    return [codecs.CODECS[name] for name in (names if codec is None else (codec,))]
+
+
+def _check_packable(path: Path, codec: str | None) -> None:
+    able = {
+        suffix: [name for name in names if codecs.CODECS[name].packable]
+        for suffix, names in codecs.CONTAINERS.items()
+        if any(codecs.CODECS[name].packable for name in names)
+    }
+    suffix = path.suffix.lower()
+    if suffix not in able or codecs.is_sequence(path):
+        raise ValueError(
+            f"{path} cannot be packed (--packed): write one of {', '.join(able)}"
+        )
+    if codec is not None and not codecs.CODECS[codec].packable:
+        raise ValueError(
+            f"codec {codec!r} cannot be packed (--packed); take one of "
+            f"{', '.join(able[suffix])}"
+        )
 
 
 def _with_colour(
@@ -294,6 +237,8 @@ def _with_colour(
         primaries = colour.primaries if wide else UNSPECIFIED
         transfer = TRANSFER_SRGB if wide else UNSPECIFIED
         colour = replace(colour, primaries=primaries, transfer=transfer)
+    if encoding.packed:  # few players on phones heed full range
+        colour = replace(colour, range=RANGE_LIMITED)
     return replace(encoding, colour=colour, notes=tuple(notes))
 
 
@@ -328,10 +273,3 @@ def _keep_colour(
             "BT.709, which this format cannot state; .mp4, .mov, .mkv and .png can"
         )
     return colour, notes
-
-
-def _no_alpha(path: Path) -> str:
-    return (
-        f"{path}: {path.suffix} with this codec cannot hold transparency; use one of "
-        f"{with_alpha()}, or give a background"
-    )

@@ -8,7 +8,7 @@ Source:
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
 
@@ -25,12 +25,11 @@ _DROP, _SECOND = 1 << 6, 1 << 15
 _SINGLE, _MOST = 30, 60
 
 
-def read_attributes(file: bytes) -> dict[str, bytes]:
-    """Return the attributes of a header by name, from the beginning of a file.
+def _attributes(file: bytes) -> Iterator[tuple[str, int, int]]:
+    """Find the names of a header's attributes, and where their values begin and end.
 
     They end where the header is broken.
     """
-    found: dict[str, bytes] = {}
     at = _BEGIN
     while file.startswith(MAGIC):
         name, kind, rest = (*file[at : at + 512].split(b"\0", 2), b"", b"")[:3]
@@ -38,17 +37,20 @@ def read_attributes(file: bytes) -> dict[str, bytes]:
             break
         size = max(0, struct.unpack_from("<i", rest)[0])
         at += len(name) + len(kind) + 6
-        found[name.decode("latin-1")] = file[at : at + size]
+        yield name.decode("latin-1"), at, at + size
         at += size
-    return found
+
+
+def read_attributes(file: bytes) -> dict[str, bytes]:
+    """Return the attributes of a header by name, from the beginning of a file."""
+    return {name: file[begin:end] for name, begin, end in _attributes(file)}
 
 
 def find_layer(attributes: Mapping[str, bytes]) -> str:
     """Return the layer that holds the picture where no channel is outside of layers.
 
-    Returns:
-        The layer with red, green and blue whose name ends in "Combined", as Blender's
-        does, else the first of them; "" where no layer has to be named.
+    It has red, green and blue, and its name ends in "Combined", as Blender's does, or
+    it is the first one. The result is "" where no layer has to be named.
     """
     names, at = set(), 0
     channels = attributes.get("channels", b"")
@@ -77,11 +79,7 @@ def with_attributes(file: bytes, attributes: Mapping[str, tuple[str, bytes]]) ->
         + value
         for name, (kind, value) in attributes.items()
     )  # fmt: skip
-    end = _BEGIN
-    while file[end]:
-        name = file.index(b"\0", end) + 1
-        size = file.index(b"\0", name) + 1
-        end = size + 4 + struct.unpack_from("<i", file, size)[0]
+    *_, (_, _, end) = _attributes(file)
     table = end + 1
     (first,) = struct.unpack_from("<Q", file, table)
     offsets = struct.unpack_from(f"<{(first - table) // 8}Q", file, table)

@@ -26,18 +26,13 @@ _SMALL = "interlaced, but too small to be deinterlaced: its fields are left as t
 
 
 def deinterlace(
-    pictures: Iterator[av.VideoFrame],
-    decoder: VideoCodecContext,
-    mode: str,
+    pictures: Iterator[av.VideoFrame], decoder: VideoCodecContext, mode: str,
     note: Callable[[str], object],
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[av.VideoFrame]:  # fmt: skip
     """Deinterlace decoded pictures that are interlaced, and pass on the others.
 
-    The mode "off" leaves those unchanged as well. `note` is called with a sentence when
-    the first interlaced picture comes.
-
-    Yields:
-        As many pictures as came, with their times, lengths and colour tags.
+    All keep their times, lengths and colour tags. The mode "off" leaves all unchanged.
+    `note` is called with a sentence when the first interlaced picture comes.
     """
     name = decoder.codec.name
     if name in _NO_FIELDS:
@@ -49,7 +44,7 @@ def deinterlace(
     filters: _Filters | None = None
     for picture in pictures:
         if filters is not None and not filters.fits(picture):
-            yield from filters.finish()
+            yield from filters.push(None)
             filters = before = None
         if filters is None and (picture.interlaced_frame or parity != "auto"):
             filters = _begin(picture, parity, mode, note)
@@ -65,7 +60,7 @@ def deinterlace(
             yield picture
         before = picture
     if filters is not None:
-        yield from filters.finish()
+        yield from filters.push(None)
 
 
 def _begin(
@@ -88,27 +83,22 @@ class _Filters:
     """FFmpeg's bwdif for pictures of one size and format.
 
     The parity is "tff" or "bff" if every picture is interlaced though its decoder does
-    not say so; "auto" if pictures state it themselves.
-
-    Raises:
-        av.error.FFmpegError: If the picture is too small, less than 4 lines.
+    not say so; "auto" if pictures state it themselves. It fails for less than 4 lines.
     """
 
     def __init__(self, like: av.VideoFrame, parity: str) -> None:
         self._shape = like.width, like.height, like.format.name
         self._waiting: deque[av.VideoFrame | None] = deque()
-        self._graph = av.filter.Graph()
-        width, height, pixel_format = self._shape
-        source = self._graph.add(
+        self._graph = graph = av.filter.Graph()
+        size, kind = f"{like.width}x{like.height}", like.format.name
+        source = graph.add(
             "buffer",
-            f"video_size={width}x{height}:pix_fmt={pixel_format}:time_base=1/1:"
+            f"video_size={size}:pix_fmt={kind}:time_base=1/1:"
             f"colorspace={like.colorspace}:range={like.color_range}",
         )
         every = "interlaced" if parity == "auto" else "all"
-        bwdif = self._graph.add(
-            "bwdif", f"mode=send_frame:parity={parity}:deint={every}"
-        )
-        self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
+        bwdif = graph.add("bwdif", f"mode=send_frame:parity={parity}:deint={every}")
+        graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
 
     def fits(self, picture: av.VideoFrame) -> bool:
         """Whether a picture has the size and format of the first."""
@@ -119,18 +109,11 @@ class _Filters:
         self._waiting.append(None)
         self._graph.push(picture)
 
-    def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        """Filter a picture, and return those that are ready."""
-        self._waiting.append(picture)
+    def push(self, picture: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
+        """Filter a picture, and yield those that are ready; with None all the rest."""
+        if picture is not None:
+            self._waiting.append(picture)
         self._graph.push(picture)
-        return self._pull()
-
-    def finish(self) -> Iterator[av.VideoFrame]:
-        """Take those that are left."""
-        self._graph.push(None)
-        return self._pull()
-
-    def _pull(self) -> Iterator[av.VideoFrame]:
         with suppress(BlockingIOError, EOFError):
             while True:
                 picture = self._graph.vpull()

@@ -1,10 +1,13 @@
-"""Fits pictures into frames of the requested size."""
+"""Brings decoded pictures into frames: turned upright, resized, cropped, with bars."""
 
-from dataclasses import dataclass, replace
+import struct
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 
 from rematte.video.frame import Frame, Pixels
 
@@ -14,10 +17,101 @@ FITS = ("cover", "contain", "stretch")
 _NEGLIGIBLE = 2
 
 
+class Upright:
+    """The rotation and mirroring that show a decoded picture upright.
+
+    `codec` is FFmpeg's name of the decoder where the picture is an image, and `aspect`
+    the width of a stored pixel over its height, None if that is unknown.
+    """
+
+    def __init__(
+        self, frame: av.VideoFrame, codec: str = "", aspect: Fraction | None = None
+    ) -> None:
+        a, b, c, d = _display_matrix(frame, codec)
+        self.sideways = abs(b) > abs(a)
+        self._aspect = aspect or Fraction(1)
+        self._coded = frame.width, frame.height
+        self._flip_x = (c if self.sideways else a) < 0
+        self._flip_y = (b if self.sideways else d) < 0
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Turn a coded size into the upright one, or back."""
+        return (height, width) if self.sideways else (width, height)
+
+    def pixel_aspect(
+        self, size: tuple[int, int] | None = None, fit: str = "stretch"
+    ) -> Fraction:
+        """Return the width of a pixel over its height, in the upright picture.
+
+        If it is stretched to another size [pixels], its shape on the screen stays the
+        same.
+        """
+        aspect = 1 / self._aspect if self.sideways else self._aspect
+        if size is None or aspect == 1:
+            return aspect
+        if fit != "stretch":
+            return Fraction(1)
+        return aspect * Fraction(*self.size(*self._coded)) / Fraction(*size)
+
+    def scaled_size(
+        self, coded: tuple[int, int], frame: tuple[int, int], fit: str
+    ) -> tuple[int, int]:
+        """Return the size to which a picture is resized to fit an upright frame.
+
+        All are width and height [pixels], of the picture before it is turned. Pixels of
+        the frame are square, unless `fit` is "stretch".
+        """
+        width, height = self.size(*coded)
+        shown = height, width * float(self.pixel_aspect())
+        height, width = fitted_size(shown, frame[::-1], fit)
+        close = max(abs(width - frame[0]), abs(height - frame[1])) <= _NEGLIGIBLE
+        return self.size(*(frame if close else (width, height)))
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """Turn decoded pixels upright."""
+        if self.sideways:
+            pixels = pixels.transpose(1, 0, 2)
+        pixels = pixels[:: -1 if self._flip_y else 1, :: -1 if self._flip_x else 1]
+        return np.ascontiguousarray(pixels)
+
+
+# Display matrices by `frame.rotation` [degrees counter-clockwise].
+_TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
+
+
+def _display_matrix(frame: av.VideoFrame, codec: str) -> tuple[int, int, int, int]:
+    """Return (a, b, c, d) [1/65536], which show (x, y) at (a x + c y, b x + d y).
+
+    Source:
+        ISO/IEC 14496-12, the matrix of a track header.
+    """
+    if codec in ("png", "apng"):
+        # PyAV 18.1 frees the name of a PNG's colour profile twice once its side
+        # data has been looked at, and the process dies. So PNG is never mirrored.
+        return _TURNS[round(frame.rotation / 90) % 4]
+    side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
+    data = side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return _TURNS[0]
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    return a, b, c, d
+
+
+def _unknown_side_data(kind: type[SideDataType], value: Any) -> SideDataType:
+    member: SideDataType = object.__new__(kind)
+    member._name_, member._value_ = f"TYPE_{value}", value
+    return member
+
+
+# PyAV 18.1 lists fewer kinds of side data than FFmpeg 8 attaches, and one that it
+# does not know hides them all: no photo with EXIF could be turned upright.
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
+
+
 def fitted_size(
     size: tuple[float, float], frame: tuple[int, int], fit: str
 ) -> tuple[int, int]:
-    """Return the size of a picture that is resized to fit a frame [pixels].
+    """Return the height and width of a picture that is resized to fit a frame [pixels].
 
     All sizes are height and width. "cover" fills the frame and is larger
     on one side, "contain" is smaller on one side, "stretch" distorts.
@@ -28,63 +122,26 @@ def fitted_size(
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """The position of a resized picture in a frame of the requested size.
+def place(frame: Frame, size: tuple[int, int] | None) -> Frame:
+    """Crop a resized picture to a width and height [pixels], and fill bars if needed.
 
-    Attributes:
-        inner: Width and height that the picture is resized to [pixels].
-        outer: Width and height of the frame [pixels].
+    The bars repeat the picture's edge, so that the network sees no border, and the
+    frame's alpha is 0 there. Without a size the frame stays as it is.
     """
+    shape = frame.pixels.shape[:2]
+    if size is None or shape == size[::-1]:
+        return frame
+    alpha = frame.alpha
+    if alpha is None and min(np.subtract(size[::-1], shape)) >= 0:
+        full = np.iinfo(frame.pixels.dtype).max
+        alpha = np.full((*shape, 1), full, frame.pixels.dtype)
+    alpha = None if alpha is None else _cut(alpha, size, "constant")
+    return replace(frame, pixels=_cut(frame.pixels, size, "edge"), alpha=alpha)
 
-    inner: tuple[int, int]
-    outer: tuple[int, int]
 
-    @classmethod
-    def of(
-        cls,
-        picture: tuple[int, int],
-        aspect: Fraction,
-        frame: tuple[int, int] | None,
-        fit: str,
-    ) -> "Fitting":
-        """Fit a picture into a frame, both upright widths and heights [pixels].
-
-        `aspect` is the width of the picture's pixels over their height; those of the
-        frame are square, unless `fit` is "stretch". Without a frame, that of the
-        picture is taken.
-        """
-        if frame is None:
-            return cls(picture, picture)
-        wide = picture[0] * float(aspect)
-        height, width = fitted_size((picture[1], wide), frame[::-1], fit)
-        close = max(abs(width - frame[0]), abs(height - frame[1])) <= _NEGLIGIBLE
-        return cls(frame if close else (width, height), frame)
-
-    def place(self, frame: Frame) -> Frame:
-        """Crop a resized picture to the frame, and fill bars with hidden pixels.
-
-        The bars repeat the picture's edge, so that the network sees no border, and the
-        frame's alpha is 0 there.
-        """
-        if self.inner == self.outer:
-            return frame
-        alpha = frame.alpha
-        if alpha is None and min(np.subtract(self.outer, self.inner)) >= 0:
-            full = np.iinfo(frame.pixels.dtype).max
-            alpha = np.full((*frame.pixels.shape[:2], 1), full, frame.pixels.dtype)
-        return replace(
-            frame,
-            pixels=self._cut(frame.pixels, "edge"),
-            alpha=None if alpha is None else self._cut(alpha, "constant"),
-        )
-
-    def _cut(self, pixels: Pixels, filled: str) -> Pixels:
-        lacking = [
-            b - s for b, s in zip(self.outer[::-1], self.inner[::-1], strict=True)
-        ]
-        edges = [(max(0, n) // 2, max(0, n) - max(0, n) // 2) for n in lacking]
-        top, left = (max(0, -n) // 2 for n in lacking)
-        pixels = pixels[top : top + self.outer[1], left : left + self.outer[0]]
-        mode: Any = filled
-        return np.pad(pixels, [*edges, (0, 0)], mode)
+def _cut(pixels: Pixels, size: tuple[int, int], filled: Any) -> Pixels:
+    lacking = [int(n) for n in np.subtract(size[::-1], pixels.shape[:2])]
+    edges = [(max(0, n) // 2, max(0, n) - max(0, n) // 2) for n in lacking]
+    top, left = (max(0, -n) // 2 for n in lacking)
+    pixels = pixels[top : top + size[1], left : left + size[0]]
+    return np.pad(pixels, [*edges, (0, 0)], filled)

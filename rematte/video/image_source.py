@@ -1,9 +1,11 @@
 """Reads the frames of an image, a folder of images or a numbered sequence."""
 
 import itertools
+import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -12,42 +14,43 @@ from pathlib import Path
 import av
 
 from rematte.errors import InputError
-from rematte.video import exr
+from rematte.video import exr, opening
+from rematte.video.clock import Clock
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
-from rematte.video.frame import Frame, LazyFrame, VideoInfo
-from rematte.video.images import ImageFrame, decode_image, describe_gaps, read_header
+from rematte.video.fitting import Upright, place
+from rematte.video.frame import RANGE_FULL, UNSPECIFIED, Frame, LazyFrame, VideoInfo
+from rematte.video.images import (
+    HEADER,
+    ImageFrame,
+    describe_gaps,
+    is_animated,
+    is_image,
+)
+from rematte.video.notes import add_note
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
-from rematte.video.transparency import (
-    note_ignored_alpha,
-    source_alpha,
-    unpremultiply,
-)
-from rematte.video.upright import Upright
+from rematte.video.transparency import note_ignored_alpha, source_alpha, unpremultiply
+
+# Scene-linear light is no input for a network trained on display-encoded pictures.
+_EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+# The shape of pixels that an image states is taken up to here, width to height.
+_MOST_UNEVEN = Fraction(4)
+# Limit on the directories of a TIFF that are looked at, since they may form a ring.
+_MOST_PAGES = 8
 
 
 class ImageSource:
-    """The frames of images, in order.
-
-    `notes` receives sentences on what differs from the source, and `damaged` the names
-    of damaged images by time [s].
-
-    Attributes:
-        info: Size, rate and colour.
-        average_rate: Frames per second.
+    """The frames of images, in order; attributes are those of `VideoReader`.
 
     Raises:
         InputError: If no image can be read.
     """
 
     def __init__(
-        self,
-        path: Path,
-        images: Sequence[ImageFrame],
-        options: ReadOptions,
-        notes: list[str],
-        damaged: dict[float, str],
-    ) -> None:
+        self, images: Sequence[ImageFrame], path: Path, options: ReadOptions,
+        notes: list[str], damaged: dict[float, str],
+    ) -> None:  # fmt: skip
+        self.clock = Clock()
         self._images, self._options = images, options
         self._notes, self._damaged = notes, damaged
         self.info = self._read_info(path)
@@ -80,13 +83,11 @@ class ImageSource:
 
     def lazy_frames(self) -> Iterator[LazyFrame]:
         """Yield the frames from `start` on, and decode each only on request."""
-        for index, image in enumerate(self._images[self._first :], self._first):
-            yield LazyFrame(
-                index * self.info.time_base, partial(self._convert, index, image)
-            )
+        for index in range(self._first, len(self._images)):
+            yield LazyFrame(index * self.info.time_base, partial(self._convert, index))
 
-    def _convert(self, index: int, image: ImageFrame, size: tuple[int, int]) -> Frame:
-        frame = self._read(index, image, size)
+    def _convert(self, index: int, size: tuple[int, int]) -> Frame:
+        frame = self._read(index, size)
         return self._nearest(index, frame) if isinstance(frame, InputError) else frame
 
     def _read_info(self, path: Path) -> VideoInfo:
@@ -94,59 +95,53 @@ class ImageSource:
         first, upright = self._first_readable()
         note_ignored_alpha(first, options.input_alpha, self._notes)
         width, height = options.size or upright.size(first.width, first.height)
-        header = read_header(self._images[0].file)
+        header = _read_header(self._images[0].file)
         rate = options.frame_rate or exr.read_rate(header) or Fraction(30)
         text = exr.read_timecode(header, rate) or find_timecode([first])
         return VideoInfo(
-            width,
-            height,
-            rate=rate,
-            time_base=1 / rate,
-            colour=frame_colour(first),
+            width, height, rate=rate, time_base=1 / rate, colour=frame_colour(first),
             depth=frame_depth(first),
             sample_aspect_ratio=upright.pixel_aspect(options.size, options.fit),
             timecode=Timecode.parse(text, rate, Fraction(0)) if text else None,
-            frames=len(self._images),
-            still=self._images[0].file == path,
-        )
+            frames=len(self._images), still=self._images[0].file == path,
+        )  # fmt: skip
 
     def _first_readable(self) -> tuple[av.VideoFrame, Upright]:
-        for image in self._images:
-            try:
-                return decode_image(image.file, self._options.limits)
-            except InputError:
-                if not self._options.ignore_errors or image is self._images[-1]:
-                    raise
-        raise AssertionError  # there is at least one image
+        options = self._options
+        tried = self._images if options.ignore_errors else self._images[:1]
+        for image in tried[:-1]:
+            with suppress(InputError):
+                return decode_image(image.file, options.limits, [])
+        return decode_image(tried[-1].file, options.limits, [])
 
     def _nearest(self, index: int, error: InputError) -> Frame:
         """Return the nearest image that can be decoded, an earlier one if possible."""
         later = range(index + 1, len(self._images))
         for other in itertools.chain(reversed(range(index)), later):
-            frame = self._read(other, self._images[other])
+            frame = self._read(other)
             if isinstance(frame, Frame):
                 return frame
         raise error
 
     def _decode(self) -> Iterator[Frame | InputError]:
         threads = self._options.threads
-        images = list(enumerate(self._images))[self._first :]
+        indices = range(self._first, len(self._images))
         if not threads:
-            yield from itertools.starmap(self._read, images)
+            yield from map(self._read, indices)
             return
         with ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[Frame | InputError]] = deque()
-            for index, image in images:
-                ahead.append(pool.submit(self._read, index, image))
+            for index in indices:
+                ahead.append(pool.submit(self._read, index))
                 if len(ahead) > 2 * threads:  # so that memory is bounded
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
     def _read(
-        self, index: int, image: ImageFrame, size: tuple[int, int] | None = None
+        self, index: int, size: tuple[int, int] | None = None
     ) -> Frame | InputError:
-        options, info = self._options, self.info
+        image, options, info = self._images[index], self._options, self.info
         try:
             picture, upright = decode_image(image.file, options.limits, self._notes)
         except InputError as error:
@@ -157,8 +152,7 @@ class ImageSource:
             picture = unpremultiply(picture)
         outer = size or options.size
         coded = picture.width, picture.height
-        fitting = upright.fitting(coded, outer, options.fit)
-        size = upright.size(*fitting.inner) if outer else None
+        size = upright.scaled_size(coded, outer, options.fit) if outer else None
         # A folder may mix formats, so each image is read by its own tags.
         colour = frame_colour(picture)
         pixels = to_rgb(picture, colour, info.depth, size, options.alpha)
@@ -167,4 +161,83 @@ class ImageSource:
             alpha = source_alpha(picture, info.depth, size, upright, self._notes)
         step = info.time_base
         shown = upright.apply(pixels), index * step, step
-        return fitting.place(Frame(*shown, image.name, image.number, alpha))
+        return place(Frame(*shown, image.name, image.number, alpha), outer)
+
+
+def decode_image(
+    path: Path, limits: opening.Limits, notes: list[str]
+) -> tuple[av.VideoFrame, Upright]:
+    """Decode one image; returns the frame and how to turn it upright.
+
+    `notes` receives notes on ignored parts of the file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    pages = "only the first of its pages is read, as for every image with several"
+    noted = any(pages in note for note in notes)
+    try:
+        if not noted and (_has_pages(path) or is_animated(path)):
+            notes.append(f"{path.name}: {pages}")
+        options: dict[str, str] = {}
+        if _is_exr(path):
+            options |= _EXR_OPTIONS
+            if layer := exr.find_layer(_read_header(path)):
+                options["layer"] = layer
+                add_note(notes, f"the layer {layer} is read")
+        with opening.open_input(path, limits=limits, notes=notes) as container:
+            stream = opening.video_stream(container, path, limits)
+            stream.codec_context.options |= options
+            frame = next(container.decode(stream))
+            note_ignored_alpha(frame, "multiply", notes, stream)
+            name, aspect = stream.codec_context.name, stream.sample_aspect_ratio
+            if aspect and not 1 / _MOST_UNEVEN <= aspect <= _MOST_UNEVEN:
+                aspect = None  # such as 1:1080, which some programs write into PNG
+            if name == "dpx":
+                # Its values are taken as they are: full range, and not linear light,
+                # which most programs state whatever they write.
+                frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
+            return frame, Upright(frame, name, aspect)
+    except (av.error.FFmpegError, OSError, StopIteration) as error:
+        raise InputError(f"{path}: {opening.why_unreadable(path)}") from error
+
+
+def _is_exr(path: Path) -> bool:
+    if is_image(path):
+        return path.suffix.lower() == ".exr"
+    with path.open("rb") as file:
+        return file.read(4) == exr.MAGIC
+
+
+def _read_header(path: Path) -> dict[str, bytes]:
+    """The header attributes of an OpenEXR image; empty for other images."""
+    if not _is_exr(path):
+        return {}
+    with path.open("rb") as file:
+        return exr.read_attributes(file.read(HEADER))
+
+
+def _has_pages(path: Path) -> bool:
+    """Whether a TIFF holds more pages than the first, besides smaller copies of it.
+
+    Source:
+        TIFF 6.0, section 2 (header and directories) and NewSubfileType, of which 1 is
+        a reduced copy.
+    """
+    with suppress(OSError, struct.error), path.open("rb") as file:
+        head = file.read(8)
+        if not head.startswith(opening.TIFF_STARTS):
+            return False
+        order = "<" if head[:1] == b"I" else ">"
+        (at,) = struct.unpack(f"{order}I", head[4:])
+        for page in range(_MOST_PAGES):
+            file.seek(at)
+            (count,) = struct.unpack(f"{order}H", file.read(2))
+            entries = [*struct.iter_unpack(f"{order}HHII", file.read(12 * count))]
+            small = any(tag == 254 and kind & 1 for tag, _, _, kind in entries)
+            if page and entries and not small:
+                return True
+            (at,) = struct.unpack(f"{order}I", file.read(4))
+            if not at:
+                break
+    return False

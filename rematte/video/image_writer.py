@@ -58,12 +58,8 @@ class ImageWriter(Writer):
     """
 
     def __init__(
-        self,
-        path: Path,
-        info: VideoInfo,
-        encoding: Encoding,
-        start: int | None = None,
-    ) -> None:
+        self, path: Path, info: VideoInfo, encoding: Encoding, start: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(path, encoding)
         self._info, self._encoding, self._start = info, encoding, start
         if encoding.codec.encoder != "exr":
@@ -107,12 +103,7 @@ class ImageWriter(Writer):
             self._count += 1
 
     def write(self, frame: Frame) -> None:
-        """Write one image; sizes may differ from frame to frame.
-
-        Raises:
-            OutputError: If the disk is full or the encoder fails, for this image or one
-                of those before it.
-        """
+        """Write one image, of any size; errors may be those of images before it."""
         target = self.temporary / self._name(frame)
         self._count += 1
         self._wait(_AT_ONCE - 1)

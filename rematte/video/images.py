@@ -1,22 +1,17 @@
-"""Finds and decodes images: one file, those of a folder in order, or a sequence."""
+"""Finds images: one file, those of a folder in order, or a numbered sequence."""
 
 import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import av
 
 from rematte.errors import InputError
 from rematte.video import exr
-from rematte.video.decoding import codec_with_alpha
-from rematte.video.frame import RANGE_FULL, UNSPECIFIED
-from rematte.video.notes import add_note
 from rematte.video.numbering import (
     Numbering,
     describe_runs,
@@ -24,18 +19,7 @@ from rematte.video.numbering import (
     group_sequences,
     parse_pattern,
 )
-from rematte.video.opening import (
-    DEFAULT_LIMITS,
-    HEIC_BRANDS,
-    PNG_START,
-    TIFF_STARTS,
-    Limits,
-    open_input,
-    video_stream,
-    why_unreadable,
-)
-from rematte.video.transparency import note_ignored_alpha
-from rematte.video.upright import Upright
+from rematte.video.opening import HEIC_BRANDS, PNG_START, TIFF_STARTS, open_input
 
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dpx", ".exr", ".heic", ".heif", ".jpeg", ".jpg", ".png"),
@@ -51,32 +35,20 @@ _IMAGE_STARTS = (
 # Bytes 4 to 12 of AVIF and HEIC, of one photo and of an animation.
 _PHOTOS = tuple(f"ftyp{brand}".encode() for brand in ("avif", *HEIC_BRANDS))
 _ANIMATED_PHOTOS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
-# Scene-linear light is no input for a network trained on display-encoded pictures.
-_EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
-# The shape of pixels that an image states is taken up to here, width to height.
-_MOST_UNEVEN = Fraction(4)
-# What is read of an OpenEXR file for its attributes [bytes].
-_HEADER = 1 << 16
-# Limit on the directories of a TIFF that are looked at, since they may form a ring.
-_MOST_PAGES = 8
+# What is read of a file to find out what it is [bytes].
+HEADER = 1 << 16
 # Longer gaps are a mistake rather than lost frames [frames].
 _LONGEST_GAP = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFrame:
-    """A frame of an image source.
+    """A frame of an image source."""
 
-    Attributes:
-        file: The image that is shown.
-        name: Stem of the file that the frame would have; that of a missing frame too.
-        number: Its number in the sequence, or None.
-        shown: The number of the image that is shown; another number in a gap.
-    """
-
-    file: Path
-    name: str
-    number: int | None = None
+    file: Path  # the image that is shown
+    name: str  # stem of the file that the frame would have; that of a missing frame too
+    number: int | None = None  # its number in the sequence, or None
+    # The number of the image that is shown; another number in a gap.
     shown: int | None = None
 
 
@@ -106,7 +78,7 @@ def find_images(
     if path.is_dir():
         return _in_folder(path, hold_gaps)
     if not path.exists():
-        pattern = parse_pattern(path.name) if _is_image(path) else None
+        pattern = parse_pattern(path.name) if is_image(path) else None
         if pattern is None or not path.parent.is_dir():
             raise InputError(f"{path}: no such file or folder; check the path")
         return _by_pattern(path, pattern, hold_gaps), []
@@ -116,22 +88,23 @@ def find_images(
         raise InputError(f"{path}: the file is empty; copy it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
-    single = not _is_animated(path) if _is_image(path) else _holds_one_image(path)
+    single = not is_animated(path) if is_image(path) else _holds_one_image(path)
     return ([ImageFrame(path, path.stem)] if single else []), []
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether a name has the suffix of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _is_animated(path: Path) -> bool:
+def is_animated(path: Path) -> bool:
     """Whether a PNG, an AVIF or a HEIC is an animation, which is read as a video.
 
     Source:
         W3C, Portable Network Graphics (Third Edition): acTL precedes the first IDAT.
     """
     with path.open("rb") as file:
-        head = file.read(_HEADER)
+        head = file.read(HEADER)
     if head[4:12] in _ANIMATED_PHOTOS:
         return True
     return head.startswith(PNG_START) and b"acTL" in head.partition(b"IDAT")[0]
@@ -158,7 +131,7 @@ def _in_folder(folder: Path, hold_gaps: bool) -> tuple[list[ImageFrame], list[st
     files = {
         file.name: file
         for file in folder.iterdir()
-        if _is_image(file) and not file.name.startswith(".") and file.is_file()
+        if is_image(file) and not file.name.startswith(".") and file.is_file()
     }
     if not files:
         raise InputError(
@@ -197,18 +170,16 @@ def _describe_several(folder: Path, names: Sequence[str]) -> list[str]:
 
 def _by_pattern(path: Path, pattern: Numbering, hold_gaps: bool) -> list[ImageFrame]:
     folder = path.parent
-    names = sorted(
-        (
-            file.name
-            for file in folder.iterdir()
-            if pattern.digits_in(file.name) and file.is_file()
-        ),
-        key=natural_key,
-    )
+    names = [
+        file.name
+        for file in folder.iterdir()
+        if pattern.digits_in(file.name) and file.is_file()
+    ]
     if not names:
         raise InputError(
             f"{path}: no file in {folder} has such a name; check the pattern"
         )
+    names.sort(key=natural_key)
     return _sequence(folder, pattern.padded_as(names), names, hold_gaps)
 
 
@@ -219,14 +190,12 @@ def _sequence(
     frames: list[ImageFrame] = []
     for name in names:
         file, number = folder / name, numbering.number(name) or 0
-        before = frames[-1] if frames else None
-        if before is not None and before.number is not None:
-            if number == before.number:
-                raise InputError(
-                    f"{file}: {before.file.name} has the same number; remove one"
-                )
-            if hold_gaps:
-                frames += _hold(before, number, numbering)
+        if frames and frames[-1].number == number:
+            raise InputError(
+                f"{file}: {frames[-1].file.name} has the same number; remove one"
+            )
+        if frames and hold_gaps:
+            frames += _hold(frames[-1], number, numbering)
         frames.append(ImageFrame(file, file.stem, number, number))
     return frames
 
@@ -251,95 +220,10 @@ def describe_gaps(pictures: Sequence[ImageFrame]) -> str:
     held = [p for p in pictures if p.number != p.shown]
     if not held:
         return ""
-    numbers = [picture.number or 0 for picture in held]
-    shown = sorted({picture.shown or 0 for picture in held})
-    many = len(numbers) > 1
-    text = f"frame{'s' * many} {describe_runs(numbers)} {'are' if many else 'is'} "
-    text += "missing; "
-    text += f"{shown[0]} is" if len(shown) == 1 else "the frame before each gap is"
-    return f"{text} held, in image outputs too, under the missing numbers"
-
-
-def _is_exr(path: Path) -> bool:
-    if _is_image(path):
-        return path.suffix.lower() == ".exr"
-    with path.open("rb") as file:
-        return file.read(4) == exr.MAGIC
-
-
-def read_header(path: Path) -> dict[str, bytes]:
-    """Return the header attributes of an OpenEXR image; empty for other images."""
-    if not _is_exr(path):
-        return {}
-    with path.open("rb") as file:
-        return exr.read_attributes(file.read(_HEADER))
-
-
-def _has_pages(path: Path) -> bool:
-    """Whether a TIFF holds more pages than the first, besides smaller copies of it.
-
-    Source:
-        TIFF 6.0, section 2 (header and directories) and NewSubfileType, of which 1 is
-        a reduced copy.
-    """
-    with suppress(OSError), path.open("rb") as file:
-        head = file.read(8)
-        if not head.startswith(TIFF_STARTS):
-            return False
-        order: Literal["little", "big"] = "little" if head[:1] == b"I" else "big"
-        at = int.from_bytes(head[4:], order)
-        for page in range(_MOST_PAGES):
-            file.seek(at)
-            count = int.from_bytes(file.read(2), order)
-            tags = file.read(12 * count)
-            entries = [tags[first : first + 12] for first in range(0, len(tags), 12)]
-            kinds = [
-                int.from_bytes(entry[8:], order)
-                for entry in entries
-                if int.from_bytes(entry[:2], order) == 254
-            ]
-            if page and entries and not any(kind & 1 for kind in kinds):
-                return True
-            at = int.from_bytes(file.read(4), order)
-            if not at:
-                break
-    return False
-
-
-def decode_image(
-    path: Path, limits: Limits = DEFAULT_LIMITS, notes: list[str] | None = None
-) -> tuple[av.VideoFrame, Upright]:
-    """Decode one image; returns the frame and how to turn it upright.
-
-    `notes` receives notes on ignored parts of the file.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    pages = "only the first of its pages is read, as for every image with several"
-    noted = notes is None or any(pages in note for note in notes)
-    try:
-        if notes is not None and not noted and (_has_pages(path) or _is_animated(path)):
-            notes.append(f"{path.name}: {pages}")
-        options: dict[str, str] = {}
-        if _is_exr(path):
-            options |= _EXR_OPTIONS
-            if layer := exr.find_layer(read_header(path)):
-                options["layer"] = layer
-                add_note([] if notes is None else notes, f"the layer {layer} is read")
-        with open_input(path, limits=limits, notes=notes, image=True) as container:
-            stream = video_stream(container, path, limits)
-            stream.codec_context.options |= options
-            frame = next(container.decode(stream))
-            if notes is not None:
-                note_ignored_alpha(frame, "multiply", notes, codec_with_alpha(stream))
-            name, aspect = stream.codec_context.name, stream.sample_aspect_ratio
-            if aspect and not 1 / _MOST_UNEVEN <= aspect <= _MOST_UNEVEN:
-                aspect = None  # such as 1:1080, which some programs write into PNG
-            if name == "dpx":
-                # Its values are taken as they are: full range, and not linear light,
-                # which most programs state whatever they write.
-                frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
-            return frame, Upright(frame, name, aspect)
-    except (av.error.FFmpegError, OSError, StopIteration) as error:
-        raise InputError(f"{path}: {why_unreadable(path)}") from error
+    missing = describe_runs(picture.number or 0 for picture in held)
+    what = f"frames {missing} are" if len(held) > 1 else f"frame {missing} is"
+    shown = {picture.shown or 0 for picture in held}
+    which = f"{min(shown)} is" if len(shown) == 1 else "the frame before each gap is"
+    return (
+        f"{what} missing; {which} held, in image outputs too, under the missing numbers"
+    )

@@ -24,20 +24,15 @@ GRAMMAR = (
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """A mask as the user gave it.
+    """A mask as the user gave it."""
 
-    Attributes:
-        text: The mask as the user wrote it.
-        file: A picture or a video that is white within the mask; None for a shape.
-        keys: The corners of a shape [pixels] at some times [s], in order of time.
-        since: The first time at which the mask holds [s].
-        until: The time from which it no longer holds [s]; None if it holds to the end.
-    """
-
-    text: str
+    text: str  # what the user wrote
+    # A picture or a video that is white within the mask; None for a shape.
     file: Path | None = None
+    # The corners of a shape [pixels] at some times [s], in order of time.
     keys: tuple[tuple[Fraction, tuple[Point, ...]], ...] = ()
-    since: Fraction = Fraction(0)
+    since: Fraction = Fraction(0)  # the first time at which the mask holds [s]
+    # The time from which it no longer holds [s]; None if it holds to the end.
     until: Fraction | None = None
 
     def holds(self, time: Fraction) -> bool:
@@ -47,11 +42,9 @@ class MaskSpec:
     def corners(self, time: Fraction) -> list[Point]:
         """Interpolate the corners of a shape [pixels] linearly to a time [s]."""
         index = bisect_right([when for when, _ in self.keys], time)
-        (begin, one), (end, other) = self.keys[max(0, index - 1)], self.keys[-1]
-        if index < len(self.keys):
-            end, other = self.keys[index]
+        begin, one = self.keys[max(0, index - 1)]
+        end, other = self.keys[min(index, len(self.keys) - 1)]
         share = float((time - begin) / (end - begin)) if begin < end else 0.0
-        share = max(0.0, share)  # before the first time the shape stands still
         return [
             (x + share * (to_x - x), y + share * (to_y - y))
             for (x, y), (to_x, to_y) in zip(one, other, strict=True)
@@ -131,22 +124,17 @@ PLACES = ("largest", "centre", "left", "right")
 
 @dataclass(frozen=True)
 class Who:
-    """The choice of a person: by a place, a number or a point.
+    """The choice of a person: by a place, a number or a point."""
 
-    Attributes:
-        place: One of `PLACES`, applied where a scene begins; or "".
-        number: The person's number, from 1 on, in the order in which people come and
-            from left to right; or 0.
-        point: Where the person is [pixels of the frame], if neither is given.
-        time: When they are there [s]; None: in the first frame with people.
-        left_out: Whether everybody else is cut out instead.
-    """
-
-    place: str = ""
+    place: str = ""  # one of `PLACES`, applied where a scene begins; or ""
+    # The person's number, from 1 on, in the order in which people come and from left to
+    # right; or 0.
     number: int = 0
+    # Where the person is [pixels of the frame], if neither is given.
     point: Point = (0.0, 0.0)
+    # When they are there [s]; None: in the first frame with people.
     time: Fraction | None = None
-    left_out: bool = False
+    left_out: bool = False  # whether everybody else is cut out instead
 
 
 def parse_who(given: str | int) -> Who:

@@ -8,9 +8,9 @@ Source:
 """
 
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 PLACEHOLDER = "room for the shape of pixels ---"
 
@@ -21,14 +21,6 @@ _DISPLAY = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
 _VOID, _CRC = b"\xec", b"\xbf"
 
 
-class _Element(NamedTuple):
-    """An element: its ID, and the offset and size of its content [bytes]."""
-
-    id: bytes
-    begin: int
-    size: int
-
-
 def segment_end(path: Path) -> int:
     """Return the stated end of a file's segment [bytes]; 0 if it is not stated."""
     with path.open("rb") as file:
@@ -36,97 +28,77 @@ def segment_end(path: Path) -> int:
     at = head.find(_SEGMENT)
     if at < 0 or not any(head[at + 4 : at + 5]):
         return 0
-    segment = _read_element(head, at)
-    bits = 7 * (segment.begin - at - 4)
-    is_unknown = segment.size + 1 == 1 << bits
-    return 0 if is_unknown else segment.begin + segment.size
+    _, begin, size = _read_header(head, at)
+    is_unknown = size + 1 == 1 << 7 * (begin - at - 4)
+    return 0 if is_unknown else begin + size
 
 
 def set_display_size(path: Path, width: int, height: int) -> bool:
     """Set the size at which the video track named `PLACEHOLDER` is shown [pixels].
 
-    Returns:
-        Whether there is such a track, which loses its name; if not, the file is
-        unchanged.
+    The track loses its name. Returns whether there is one; else nothing is changed.
     """
     with path.open("r+b") as file:
-        tracks = _find_tracks(file)
-        if tracks is None:
-            return False
-        file.seek(tracks.begin)
-        content = file.read(tracks.size)
+        begin, size = _find_tracks(file)
+        file.seek(begin)
+        content = file.read(size)
         changed = _with_display_size(content, width, height)
-        file.seek(tracks.begin)
+        file.seek(begin)
         file.write(changed)
     return changed != content
 
 
-def _find_tracks(file: BinaryIO) -> _Element | None:
+def _find_tracks(file: BinaryIO) -> tuple[int, int]:
+    """Return the offset and size of the content of Tracks; zeros if it is missing."""
     at = 0
     while True:
         file.seek(at)
         head = file.read(16)  # at most 4 bytes of ID and 8 of size
         if len(head) < 2:
-            return None
-        element = _read_element(head, 0)
-        begin = at + element.begin
-        if element.id == _TRACKS:
-            return element._replace(begin=begin)
-        at = begin if element.id == _SEGMENT else begin + element.size
+            return 0, 0
+        name, begin, size = _read_header(head, 0)
+        if name == _TRACKS:
+            return at + begin, size
+        at += begin if name == _SEGMENT else begin + size
 
 
 def _with_display_size(tracks: bytes, width: int, height: int) -> bytes:
     """Return the content of Tracks with another display size and the same length."""
-    crc, rest = tracks[:0], tracks
-    if tracks.startswith(_CRC):
-        crc, rest = tracks[:6], tracks[6:]
-    for track in _elements(rest):
-        end = track.begin + track.size
-        entry = rest[track.begin : end]
-        parts = list(_elements(entry))
-        named = [p for p in parts if _content(entry, p) == PLACEHOLDER.encode()]
-        if track.id != _TRACK or not named:
-            continue
-        kept = b""
-        for part in parts:
-            content = _content(entry, part)
-            if part.id == _VIDEO:
-                content = _without(content, _DISPLAY)
-                content += _pack(_DISPLAY[0], _number(width))
-                content += _pack(_DISPLAY[1], _number(height))
-            if part not in named:
-                kept += _pack(part.id, content)
-        void = bytes(len(entry) - len(kept) - 2)
-        rest = rest[: track.begin] + kept + _pack(_VOID, void) + rest[end:]
-    return (_pack(_CRC, zlib.crc32(rest).to_bytes(4, "little")) if crc else b"") + rest
+    has_crc = tracks.startswith(_CRC)
+    made = b""
+    for name, track, whole in _elements(tracks[6:] if has_crc else tracks):
+        parts = [each[:2] for each in _elements(track)] if name == _TRACK else []
+        if PLACEHOLDER.encode() in (content for _, content in parts):
+            kept = b""
+            for part, content in parts:
+                if part == _VIDEO:
+                    shown = [e[:2] for e in _elements(content) if e[0] not in _DISPLAY]
+                    shown += zip(_DISPLAY, map(_number, (width, height)), strict=False)
+                    content = b"".join(_pack(*each) for each in shown)
+                if content != PLACEHOLDER.encode():
+                    kept += _pack(part, content)
+            void = _pack(_VOID, bytes(len(track) - len(kept) - 2))
+            whole = whole[: len(whole) - len(track)] + kept + void
+        made += whole
+    crc = zlib.crc32(made).to_bytes(4, "little")
+    return (_pack(_CRC, crc) if has_crc else b"") + made
 
 
-def _elements(content: bytes) -> Iterator[_Element]:
+def _elements(content: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield the ID and the content of each element, and all of its bytes."""
     at = 0
     while at < len(content):
-        element = _read_element(content, at)
-        yield element
-        at = element.begin + element.size
+        name, begin, size = _read_header(content, at)
+        yield name, content[begin : begin + size], content[at : begin + size]
+        at = begin + size
 
 
-def _read_element(data: bytes, at: int) -> _Element:
+def _read_header(data: bytes, at: int) -> tuple[bytes, int, int]:
+    """Return the ID of an element, and the offset and size of its content [bytes]."""
     begin = at + 9 - data[at].bit_length()
     length = 9 - data[begin].bit_length()
     bits = int.from_bytes(data[begin : begin + length], "big")
-    size = bits & ((1 << 7 * length) - 1)
-    return _Element(data[at:begin], begin + length, size)
-
-
-def _without(content: bytes, names: Container[bytes]) -> bytes:
-    return b"".join(
-        _pack(each.id, _content(content, each))
-        for each in _elements(content)
-        if each.id not in names
-    )
-
-
-def _content(data: bytes, element: _Element) -> bytes:
-    return data[element.begin : element.begin + element.size]
+    return data[at:begin], begin + length, bits & ((1 << 7 * length) - 1)
 
 
 def _pack(name: bytes, content: bytes) -> bytes:

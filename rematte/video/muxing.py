@@ -5,6 +5,7 @@ first written to a trial container that holds this stream alone.
 """
 
 import ctypes
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
@@ -23,28 +24,10 @@ _SOUND = {
     "nut": ("pcm_s24le", None),
 }
 
-# Opus's layouts for one to eight speakers.
-_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
-
-
-class _Nowhere:
-    """A file that discards its content."""
-
-    def __init__(self) -> None:
-        self.at = self.size = 0
-        self.closed = False
-
-    def write(self, data: Any) -> int:
-        self.at += len(data)
-        self.size = max(self.size, self.at)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.at = offset + (0, self.at, self.size)[whence]
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
+# Opus's layouts by the number of speakers.
+_LAYOUTS = dict(
+    enumerate(("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"), 1)
+)
 
 
 class Trial:
@@ -61,9 +44,7 @@ class Trial:
     """
 
     def __init__(self, output: OutputContainer, template: Any = None) -> None:
-        self._file = _Nowhere()
-        name = output.format.name
-        self.container: Any = av.open(cast(Any, self._file), "w", format=name)
+        self.container: Any = av.open(os.devnull, "w", format=output.format.name)
         self.failed, self.written, self.refused = False, 0, 0
         if template is not None:
             try:
@@ -128,10 +109,9 @@ class _Track:
         base, unit = packet.time_base, self.stream.time_base
         presented = packet.pts if packet.pts is not None else packet.dts or 0
         decoded = packet.dts if packet.dts is not None else presented
-        length = packet.duration or 0
         packet.dts = _nearest((decoded * base - shift) / unit)
         packet.pts = _nearest((presented * base - shift) / unit)
-        packet.duration = _nearest(length * base / unit)
+        packet.duration = _nearest((packet.duration or 0) * base / unit)
         packet.time_base = unit
         if self._last is not None:
             packet.dts = max(packet.dts, self._last + self._step)
@@ -170,12 +150,12 @@ class Copied(_Track):
             packet.duration = packet.duration or gap
         last = self._last
         self._set_times(packet, shift)
-        if not self._trial.accepts(packet):
+        if self._trial.accepts(packet):
+            packet.stream = self.stream
+            self._output.mux_one(packet)
+        else:
             self._last = last
             self.damaged.append(time)
-            return
-        packet.stream = self.stream
-        self._output.mux_one(packet)
 
     def finish(self) -> None:
         """Complete the trial; there is nothing more to write."""
@@ -200,13 +180,9 @@ class Encoded(_Track):
     """
 
     def __init__(
-        self,
-        output: OutputContainer,
-        template: Any,
-        encoder: str,
-        rate: int,
+        self, output: OutputContainer, template: Any, encoder: str, rate: int,
         layout: str,
-    ) -> None:
+    ) -> None:  # fmt: skip
         add = cast(Any, output).add_stream
         super().__init__(output, add(encoder, rate=rate, layout=layout))
         self.encoder = encoder
@@ -253,26 +229,24 @@ class Encoded(_Track):
         encoded = []
         kind = frame.format.name, frame.layout.name, frame.sample_rate
         if kind != self._kind:  # may change within a broadcast
-            encoded += self._drain()
+            encoded += self._resampled(None)
             self._kind = kind
             self._resampler = av.AudioResampler(
                 format=self.stream.codec_context.format,
                 layout=self._layout,
                 rate=self._rate,
             )
-        for piece in self._resampler.resample(frame):
-            encoded += self.stream.encode(piece)
-        return encoded
+        return encoded + self._resampled(frame)
 
-    def _drain(self) -> list[Any]:
-        """Encode the remaining samples of the resampler."""
-        pieces = self._resampler.resample(None) if self._resampler else ()
+    def _resampled(self, frame: Any) -> list[Any]:
+        """Encode a frame, or with None the samples that the resampler holds back."""
+        pieces = self._resampler.resample(frame) if self._resampler else ()
         return [packet for piece in pieces for packet in self.stream.encode(piece)]
 
     def finish(self) -> None:
         """Flush the encoder."""
-        if self._kind is not None:
-            self._mux([*self._drain(), *self.stream.encode(None)])
+        if self._resampler is not None:
+            self._mux([*self._resampled(None), *self.stream.encode(None)])
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
@@ -313,15 +287,12 @@ def speakers(stream: Any) -> tuple[str, str]:
 def make_usual(stream: Any) -> str | None:
     """Decode sound with an unusual order of speakers in the usual one.
 
-    Returns:
-        A note on the unusual order; None if the order is usual.
+    The result is a note on the unusual order, or None if the order is usual.
     """
     name, order = speakers(stream)
     if not order:
         return None
-    count = int(name)
-    known = count <= len(_LAYOUTS)
-    usual = _LAYOUTS[count - 1] if known else f"{count} channels"
+    usual = _LAYOUTS.get(int(name), f"{name} channels")
     stream.codec_context.layout = usual
     return f"its speakers {order} are taken for {usual}"
 
@@ -329,7 +300,6 @@ def make_usual(stream: Any) -> str | None:
 def _layout(source: av.AudioLayout, encoder: str) -> str:
     """Return the layout of speakers to encode, since a source may not state one."""
     unstated = source.name.endswith(" channels")
-    if unstated or (encoder == "libopus" and source.name not in _LAYOUTS):
-        known = source.nb_channels <= len(_LAYOUTS)
-        return _LAYOUTS[source.nb_channels - 1] if known else "stereo"
+    if unstated or (encoder == "libopus" and source.name not in _LAYOUTS.values()):
+        return _LAYOUTS.get(source.nb_channels, "stereo")
     return source.name

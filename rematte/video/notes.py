@@ -7,29 +7,24 @@ from rematte.video.frame import VideoInfo
 
 # In `VideoReader.damaged`: the decoder filled in the missing parts of a packet.
 CONCEALED = "concealed"
+_PACKETS = ("", CONCEALED)
 
 
 def describe_damage(damaged: Mapping[float, str]) -> list[str]:
     """Return the notes on `VideoReader.damaged`, none if there was no damage."""
-    concealed = {time: "" for time, name in damaged.items() if name == CONCEALED}
-    replaced = {time: name for time, name in damaged.items() if time not in concealed}
-    kind = "image" if any(replaced.values()) else "packet"
-    notes = {
-        "the nearest frame, usually the one before, is shown instead": replaced,
-        "the decoder filled in what is missing; pictures may be lost there": concealed,
-    }
-    return [
-        f"{len(found)} {kind}{'s' * (len(found) > 1)} damaged "
-        f"({_examples(found)}): {what}"
-        for what, found in notes.items()
-        if found
-    ]
-
-
-def _examples(damaged: Mapping[float, str]) -> str:
-    names = [name or f"{time:.3f} s" for time, name in sorted(damaged.items())]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    images = {time: name for time, name in damaged.items() if name not in _PACKETS}
+    kind, notes = "image" if images else "packet", []
+    for what, concealed in (
+        ("the nearest frame, usually the one before, is shown instead", False),
+        ("the decoder filled in what is missing; pictures may be lost there", True),
+    ):
+        found = [t for t, n in sorted(damaged.items()) if (n == CONCEALED) is concealed]
+        if found:
+            names = ", ".join(images.get(time, f"{time:.3f} s") for time in found[:3])
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            kinds = kind + "s" * (len(found) > 1)
+            notes.append(f"{len(found)} {kinds} damaged ({names}{more}): {what}")
+    return notes
 
 
 def lost_aspect(info: VideoInfo, path: Path) -> list[str]:

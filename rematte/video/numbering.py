@@ -50,10 +50,7 @@ class Numbering:
 
 
 def parse_pattern(name: str) -> Numbering | None:
-    """Parse a pattern such as "plate.%04d.exr", "plate.%d.exr" or "plate.####.exr".
-
-    Returns:
-        The numbering; None if the name has no place for a number.
+    """Parse a pattern, "plate.%04d.exr" or "plate.####.exr"; give None for other names.
 
     Raises:
         ValueError: If the name has several places for a number.
@@ -75,10 +72,8 @@ def parse_pattern(name: str) -> Numbering | None:
 def find_numbering(names: Sequence[str]) -> Numbering | None:
     """Find the numbering of names that differ in a single number.
 
-    If there is only one name, its last number is taken.
-
-    Returns:
-        The numbering; None if the names differ in more, or a number occurs twice.
+    If there is only one name, its last number is taken. There is none if the names
+    differ in more, or a number occurs twice.
     """
     parts = [_DIGITS.split(name) for name in names]
     first = parts[0]

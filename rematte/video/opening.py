@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -76,25 +76,19 @@ class Limits:
         Raises:
             InputError: If a frame has more pixels than are allowed.
         """
-        most = self.pixels or _PIXELS
-        side = most if self.pixels else _SIDE
+        most, side = self.pixels or _PIXELS, self.pixels or _SIDE
         if width * height > most or max(width, height) > side:
-            allowed = f"{most} pixels"
-            if not self.pixels:
-                allowed += f" and {side} a side"
+            allowed = f"{most} pixels" + ("" if self.pixels else f" and {side} a side")
             raise InputError(
                 f"{path}: its frames have {width}x{height} pixels, and at most "
                 f"{allowed} are allowed; pass max_pixels (--max-pixels) to allow more"
             )
 
     def options(self) -> dict[str, str]:
-        """Return the limits as FFmpeg's options for opening a file."""
-        return {
-            "protocol_whitelist": "file",
-            "format_whitelist": f"{_FORMATS},{_LISTS}" if self.lists else _FORMATS,
-            "pattern_type": "none",
-            **self.decoding(),
-        }
+        """The limits as FFmpeg's options for opening a file."""
+        formats = f"{_FORMATS},{_LISTS}" if self.lists else _FORMATS
+        only = {"protocol_whitelist": "file", "format_whitelist": formats}
+        return only | {"pattern_type": "none"} | self.decoding()
 
     def decoding(self) -> dict[str, str]:
         """Return them as a decoder's options, since frames may grow within a video."""
@@ -110,18 +104,14 @@ def local_url(path: Path) -> str:
 
 
 def open_input(
-    path: Path,
-    hardware: HWAccel | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    content: BinaryIO | None = None,
-    notes: list[str] | None = None,
-    image: bool = False,
-) -> InputContainer:
+    path: Path, hardware: HWAccel | None = None, limits: Limits = DEFAULT_LIMITS,
+    content: BinaryIO | None = None, notes: list[str] | None = None,
+) -> InputContainer:  # fmt: skip
     """Open a file for reading.
 
-    `content` holds the file's bytes if they are not at `path`, and `notes` receives
-    notes on ignored parts. `image` says that an image is expected, for the error
-    message. The processor decodes if the hardware decoder is missing.
+    `content` holds the file's bytes if they are not at `path`. `notes` is given where
+    an image is expected, and receives notes on its ignored parts. The processor decodes
+    if the hardware decoder is missing.
 
     Raises:
         InputError: If it cannot be opened, or is a list of files and may not be.
@@ -129,20 +119,18 @@ def open_input(
     where: str | BinaryIO = content or local_url(path)
     if content is None and path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file; give a video, an image or a folder")
-    options = limits.options()
+    # Old tags are in other encodings than UTF-8.
+    how: Any = {"options": limits.options(), "metadata_errors": "replace", "mode": "r"}
     try:
         if content is None:
             where = _without_bombs(path, notes) or where
         if hardware is not None:
             with suppress(av.error.FFmpegError, OSError):  # no such device here
-                return av.open(
-                    where, "r", options=options, hwaccel=hardware,
-                    metadata_errors="replace",
-                )  # fmt: skip
-        # Old tags are in other encodings than UTF-8.
-        return av.open(where, "r", options=options, metadata_errors="replace")
+                return cast(InputContainer, av.open(where, hwaccel=hardware, **how))
+        return cast(InputContainer, av.open(where, **how))
     except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{path}: {_reason(path, where, limits, image)}") from error
+        why = _reason(path, where, limits, notes is not None)
+        raise InputError(f"{path}: {why}") from error
 
 
 def open_output(
@@ -234,9 +222,8 @@ def _log_of_opening(where: str | BinaryIO, limits: Limits) -> str:
 
 def _refused_size(path: Path, limits: Limits) -> tuple[int, int]:
     """Width and height of frames that FFmpeg refuses as too large."""
-    said = re.search(
-        r"Picture size (\d+)x(\d+)", _log_of_opening(local_url(path), limits)
-    )
+    log = _log_of_opening(local_url(path), limits)
+    said = re.search(r"Picture size (\d+)x(\d+)", log)
     return (int(said[1]), int(said[2])) if said else (0, 0)
 
 
@@ -251,17 +238,14 @@ def _kind_of_list(path: Path) -> str:
 def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
     """Drop compressed texts and profiles of a PNG that would fill the memory.
 
-    FFmpeg unpacks all of them: 1 MB may take 2 GB.
-
-    Returns:
-        The rest of the file, or None if nothing has to be dropped.
+    FFmpeg unpacks all of them: 1 MB may take 2 GB. The result is the rest of the file,
+    or None if nothing has to be dropped.
 
     Source:
         PNG Specification, Third Edition, 5.3, 11.3.2.3 (iCCP) and 11.3.3.3 (zTXt).
     """
     parts: list[tuple[int, int]] = []
-    dropped: list[str] = []
-    left = _MOST_TEXT
+    dropped, left = "", _MOST_TEXT
     with path.open("rb") as file:
         if file.read(len(PNG_START)) != PNG_START:
             return None
@@ -273,7 +257,7 @@ def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
                 with suppress(zlib.error):
                     left -= len(zlib.decompressobj().decompress(packed, _MOST_TEXT + 1))
             if left < 0:
-                dropped.append("colour profile" if kind == b"iCCP" else "text")
+                dropped = dropped or ("colour profile" if kind == b"iCCP" else "text")
                 left = 0
             else:
                 parts.append((at, length + 12))
@@ -288,7 +272,7 @@ def _without_bombs(path: Path, notes: list[str] | None) -> io.BytesIO | None:
             content.write(file.read(length))
     content.seek(0)
     if notes is not None:
-        notes.append(f"{path.name}: a {dropped[0]} of over 4 MB is ignored")
+        notes.append(f"{path.name}: a {dropped} of over 4 MB is ignored")
     return content
 
 
@@ -300,7 +284,7 @@ def video_stream(
     Raises:
         InputError: If there is none, or its frames are too large.
     """
-    unknown = False
+    why = "no video in it, only sound or other data; give a file with a picture"
     brand = container.metadata.get("major_brand", "")
     streams = container.streams.video
     if brand == "avis":  # an animation, before which its first frame stands alone
@@ -309,36 +293,30 @@ def video_stream(
         context = stream.codec_context
         av1 = context is not None and context.codec.canonical_name == "av1"
         tile = stream.disposition & av.stream.Disposition.dependent
-        if (brand in HEIC_BRANDS and not av1) or (
-            tile and brand in (*HEIC_BRANDS, "avif")
-        ):
+        heic = brand in HEIC_BRANDS and (tile or not av1)
+        if heic or (tile and brand == "avif"):
             raise InputError(
                 f"{path}: a HEIC photo or one in tiles, of which FFmpeg shows only a "
                 "part; save it as JPEG or PNG"
             )
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            if context is None:  # FFmpeg does not know the codec
-                unknown = True
-                continue
-            width, height = context.width, context.height
-            limits.check(
-                *(width, height) if width else _refused_size(path, limits), path
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            continue
+        if context is None:  # FFmpeg does not know the codec
+            why = (
+                "FFmpeg has no decoder for its picture; convert it to H.264 or ProRes "
+                "with the program that made it"
             )
-            # Threads would give frames late, when others have been repeated already.
-            late = width * height > _LARGE or context.name == "theora"
-            stream.thread_type = "SLICE" if late else "AUTO"
-            context.options = limits.decoding()
-            return stream
+            continue
+        size = context.width, context.height
+        limits.check(*(size if size[0] else _refused_size(path, limits)), path)
+        # Threads would give frames late, when others have been repeated already.
+        late = size[0] * size[1] > _LARGE or context.name == "theora"
+        stream.thread_type = "SLICE" if late else "AUTO"
+        context.options = limits.decoding()
+        return stream
     if not len(container.streams):
-        raise InputError(f"{path}: nothing in it; it may be cut off: copy it again")
-    if unknown:
-        raise InputError(
-            f"{path}: FFmpeg has no decoder for its picture; convert it to H.264 or "
-            "ProRes with the program that made it"
-        )
-    raise InputError(
-        f"{path}: no video in it, only sound or other data; give a file with a picture"
-    )
+        why = "nothing in it; it may be cut off: copy it again"
+    raise InputError(f"{path}: {why}")
 
 
 def check_complete(stream: VideoStream, path: Path) -> None:
@@ -348,14 +326,13 @@ def check_complete(stream: VideoStream, path: Path) -> None:
     would turn into a shorter video unnoticed.
     """
     kind, entries = stream.container.format.name, stream.index_entries
-    needed = 0
     if not path.is_file():
         return
+    needed, there = 0, path.stat().st_size
     if kind.startswith("mov") and len(entries):
         needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
     elif kind.startswith("matroska"):
         needed = segment_end(path)
-    there = path.stat().st_size
     if needed > there:
         raise InputError(
             f"{path}: cut off: its header states {needed} bytes, {there} are there; "

@@ -62,15 +62,10 @@ def image_folder(path: Path) -> Path:
 def image_name(
     path: Path, index: int, name: str, number: int | None, start: int | None
 ) -> str:
-    """Return the file name of an image in a folder or a pattern.
+    """The file name of an image in a folder or a pattern, after `index` others.
 
-    Args:
-        path: The folder or pattern.
-        index: Number of images written before.
-        name: The frame's name; a folder uses it unless `start` is given.
-        number: The frame's number in the source, or None.
-        start: Number of the first image; None keeps the source's numbers, or starts at
-            0 where the source has none.
+    `start` is the number of the first image. None keeps the frame's `name` in a folder,
+    or its `number` in the source; where it has neither, images are numbered from 0.
     """
     if start is None and name and not pattern_of(path):
         return f"{name}.png"

@@ -22,7 +22,6 @@ from rematte.video.clock import Clock
 from rematte.video.muxing import Copied, Encoded, Trial, make_usual, speakers
 from rematte.video.notes import add_note
 from rematte.video.opening import (
-    DEFAULT_LIMITS,
     Limits,
     open_input,
     video_stream,
@@ -47,6 +46,13 @@ _QUICKTIME = {
     "mkd": "mac", "msa": "may", "fas": "per", "rum": "ron", "slo": "slk", "bod": "tib",
     "cym": "wel", "swe": "sve",
 }  # fmt: skip
+# How the names of codecs begin that FFmpeg promises to hold, and then fails. NUT has no
+# field for the length of their blocks, so nothing could play them.
+_REFUSED = {
+    "mov": ("flac", "opus", "libopus", "truehd"),
+    "mp4": ("pcm_",),
+    "nut": ("adpcm_", "wma"),
+}
 # Sound whose first packets cannot be copied cannot be copied at all [packets].
 _TRIED = 8
 
@@ -55,30 +61,20 @@ class SideStreams:
     """Copies all tracks of a source except its picture to an output.
 
     The output must not have started. Its time 0 is `start` [s] in the source, and
-    everything after `end` [s] is left out. Both are times of the clock.
-
-    Attributes:
-        notes: Sentences on what could not be carried over unchanged.
+    everything after `end` [s] is left out. Both are times of the clock. `notes`
+    receives sentences on what cannot be carried over unchanged.
     """
 
     def __init__(
-        self,
-        source: Path,
-        output: OutputContainer,
-        start: Fraction = Fraction(0),
-        end: Fraction | None = None,
-        sound: bool = True,
-        limits: Limits = DEFAULT_LIMITS,
-        clock: Clock | None = None,
-    ) -> None:
-        self.notes: list[str] = []
-        self._source, self._output = source, output
+        self, source: Path, output: OutputContainer, notes: list[str], start: Fraction,
+        end: Fraction | None, sound: bool, limits: Limits, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._source, self._output, self._notes = source, output, notes
         self._start, self._end = start, end
-        self._hides = output.format.name in ("mp4", "mov")
+        self._limits, self._clock = limits, clock
+        self._zero = clock.origin + start  # the file's time that is 0 in the output
         part = " between start and end" if start or end is not None else ""
         self._nothing = f"it has nothing{part}"
-        self._clock = clock or Clock()
-        self._limits = limits
         self._tracks: dict[int, Copied | Encoded] = {}
         self._input = open_input(source, limits=limits)
         shown = video_stream(self._input, source, limits)
@@ -95,35 +91,43 @@ class SideStreams:
         held = [each for each in streams if _can_hold(self._output, each)]
         fits, empty = self._try(held)
         for stream in streams:
-            track: Copied | Encoded | None = None
             if stream.type == "attachment":
                 self._attach(stream)
                 continue
-            if stream.index in fits:
-                track = Copied(self._output, stream)
-                self._note_speakers(stream)
-            elif stream.index in empty:
-                self._leave_out(stream, self._nothing)
-                continue
-            elif stream.type == "audio" and stream.codec_context:
-                order = make_usual(stream)
-                self.notes += [f"sound stream {stream.index}: {order}"] if order else []
-                track = Encoded.make(self._output, stream)
+            lacks = stream.index in empty
+            track = None if lacks else self._make_track(stream, stream.index in fits)
             if track is None:
-                self._leave_out(stream)
+                self._leave_out(stream, self._nothing if lacks else None)
                 continue
-            if isinstance(track, Encoded):
-                container, codec = self._output.format.name, stream.codec_context.name
-                self.notes.append(
-                    f"sound encoded again as {track.encoder}: {container} cannot hold "
-                    f"{codec}"
-                )
             self._tracks[stream.index] = track
             tags = track.stream.metadata
             _copy_tags(stream.metadata, tags)
             if self._output.format.name == "mov" and "language" in tags:
                 tags["language"] = _QUICKTIME.get(tags["language"], tags["language"])
             track.stream.disposition = stream.disposition
+
+    def _make_track(self, stream: Any, fits: bool) -> "Copied | Encoded | None":
+        """Copy a stream that fits; else encode its sound again, if that is possible."""
+        container = self._output.format.name
+        if fits:
+            order = speakers(stream)[1] if stream.type == "audio" else ""
+            if order and container in ("matroska", "webm"):
+                self._notes.append(
+                    f"sound stream {stream.index}: the order of its speakers, {order}, "
+                    f"is lost: {container} cannot state it"
+                )
+            return Copied(self._output, stream)
+        if stream.type != "audio" or not stream.codec_context:
+            return None
+        if note := make_usual(stream):
+            self._notes.append(f"sound stream {stream.index}: {note}")
+        track = Encoded.make(self._output, stream)
+        if track is not None:
+            self._notes.append(
+                f"sound encoded again as {track.encoder}: {container} cannot hold "
+                f"{stream.codec_context.name}"
+            )
+        return track
 
     def _try(self, streams: list[Any]) -> tuple[set[int], set[int]]:
         """Find out which streams can be copied, before any work is done.
@@ -162,27 +166,16 @@ class SideStreams:
             # Chapters and timecode are tracks of MP4, and are carried over as such.
             # FFmpeg calls other tracks "bin_data" too, as cameras' sensor data.
             count = len(self._input.chapters())
-            if stream.name == "bin_data" and stream.frames == count:
-                return
-            if "timecode" in stream.metadata:
+            chapters = stream.name == "bin_data" and stream.frames == count
+            if chapters or "timecode" in stream.metadata:
                 return
             name = stream.name or stream.metadata.get("handler_name") or name
             why = "data is not carried over"
         elif not stream.codec_context:
             why = "FFmpeg does not know its codec"
-        self.notes.append(
+        self._notes.append(
             f"{stream.type} stream {stream.index} ({name}) left out: {why}"
         )
-
-    def _note_speakers(self, stream: Any) -> None:
-        """Note an order of speakers that Matroska has no field for."""
-        if stream.type == "audio" and self._output.format.name in ("matroska", "webm"):
-            _, order = speakers(stream)
-            if order:
-                self.notes.append(
-                    f"sound stream {stream.index}: the order of its speakers, {order}, "
-                    f"is lost: {self._output.format.name} cannot state it"
-                )
 
     def note_lost_languages(self, written: Path) -> None:
         """Note languages that a complete MOV lacks, since it numbers only some."""
@@ -191,11 +184,10 @@ class SideStreams:
         # It holds no track for those without packets.
         tracks = [track for track in self._tracks.values() if not track.empty]
         with open_input(written) as container:
-            for index, track in enumerate(tracks, 1):
+            for stream, track in zip([*container.streams][1:], tracks, strict=False):
                 language = track.stream.metadata.get("language", "und")
-                stream = container.streams[index]
                 if language != "und" and "language" not in stream.metadata:
-                    self.notes.append(
+                    self._notes.append(
                         f"{stream.type} stream {stream.index}: its language, "
                         f"{language}, is lost: mov has no number for it"
                     )
@@ -205,7 +197,7 @@ class SideStreams:
         if self._output.format.name == "matroska" and stream.mimetype:
             self._output.add_attachment(name, stream.mimetype, stream.data)
         else:
-            self.notes.append(f"attachment {name} left out")
+            self._notes.append(f"attachment {name} left out")
 
     def _chapters(self) -> list[Any]:
         """Return the chapters that begin before the end, on the clock of the output."""
@@ -213,20 +205,13 @@ class SideStreams:
         for chapter in self._input.chapters():
             base = chapter["time_base"]
             if base:
-                span = [
-                    chapter[key] * base - self._clock.origin - self._start
-                    for key in ("start", "end")
-                ]
-                length = None if self._end is None else self._end - self._start
-                begin, end = max(span[0], Fraction(0)), span[1]
-                end = end if length is None else min(end, length)
-                if end <= begin < span[1] or (span[1] <= 0 and self._start):
+                begin = max(chapter["start"] * base - self._zero, Fraction(0))
+                until = end = chapter["end"] * base - self._zero
+                if self._end is not None:
+                    end = min(end, self._end - self._start)
+                if end <= begin < until or (until <= 0 and self._start):
                     continue
-                chapter = {
-                    **chapter,
-                    "start": int(begin / base),
-                    "end": int(end / base),
-                }
+                chapter |= {"start": int(begin / base), "end": int(end / base)}
             kept.append(chapter)
         return kept
 
@@ -238,30 +223,22 @@ class SideStreams:
         """Yield packets between start and end, and the packet of sound at the start."""
         if not wanted:
             return
-        since = self._clock.origin + self._start - _SPREAD
         if self._start > _SPREAD and not self._clock.jumps:
             with suppress(av.error.FFmpegError):  # else it is read from the beginning
-                container.seek(int(since * av.time_base))
+                container.seek(int((self._zero - _SPREAD) * av.time_base))
         streams = [container.streams[index] for index in wanted]
-        packets = self._clock.packets(container.demux(streams))
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError as error:
-                add_note(
-                    self.notes, f"sound and subtitles end early ({error.strerror})"
-                )
-                return
-            if packet is None:
-                return
-            if packet.dts is None and packet.pts is None:  # the end of a stream
-                continue
-            if self._end is not None and self._time(packet) >= self._end + _SPREAD:
-                return
-            if packet.stream.type == "audio" and self._start:
-                packet = _from(packet, self._clock.origin + self._start)
-            if self._is_between(packet):
-                yield packet
+        try:
+            for packet in self._clock.packets(container.demux(streams)):
+                if packet.dts is None and packet.pts is None:  # the end of a stream
+                    continue
+                if self._end is not None and self._time(packet) >= self._end + _SPREAD:
+                    return
+                if packet.stream.type == "audio" and self._start:
+                    packet = _from(packet, self._zero)
+                if self._is_between(packet):
+                    yield packet
+        except av.error.FFmpegError as error:
+            add_note(self._notes, f"sound and subtitles end early ({error.strerror})")
 
     def _is_between(self, packet: "Packet[Any]") -> bool:
         """Whether a packet is taken; subtitles are cut to start and end."""
@@ -272,7 +249,8 @@ class SideStreams:
         early = self._start and time < self._start and stop <= self._start
         if packet.stream.type == "audio":
             # Only an edit list can hide more than the packet that prepares a decoder.
-            if 0 < length <= -stop and not self._start and not self._hides:
+            hides = self._output.format.name in ("mp4", "mov")
+            if 0 < length <= -stop and not self._start and not hides:
                 return False
             # Of the last packet, more than half has to come before the end.
             return not early and (self._end is None or (time + stop) / 2 < self._end)
@@ -292,11 +270,10 @@ class SideStreams:
 
     def forward(self, until: Fraction | None) -> None:
         """Write what comes before a time in the source [s]; None: all that is left."""
-        while self._next is not None and (
-            until is None or self._time(self._next) < until
-        ):
-            track = self._tracks[self._next.stream.index]
-            track.write(self._next, self._clock.origin + self._start)
+        while (packet := self._next) is not None:
+            if until is not None and self._time(packet) >= until:
+                return
+            self._tracks[packet.stream.index].write(packet, self._zero)
             self._next = next(self._packets, None)
 
     def finish(self, until: Fraction | None) -> None:
@@ -311,7 +288,7 @@ class SideStreams:
                 self._leave_out(self._input.streams[index], why)
             elif lost:
                 at = float(track.damaged[0] - self._clock.origin)
-                self.notes.append(
+                self._notes.append(
                     f"sound stream {index} is damaged in places: left out "
                     f"{lost} packets, the first at {at:.3f} s"
                 )
@@ -342,18 +319,12 @@ def _from(packet: "Packet[Any]", start: Fraction) -> "Packet[Any]":
 
 
 def _can_hold(output: OutputContainer, stream: Any) -> bool:
-    """Whether a stream may be copied; FFmpeg promises some and then fails."""
+    """Whether a stream may be copied, as far as its codec says."""
     if stream.type not in ("audio", "subtitle") or not stream.codec_context:
         return False
-    container, codec = output.format.name, stream.codec_context.name
-    if container == "mov" and codec in ("flac", "opus", "libopus", "truehd"):
-        return False
-    if container == "mp4" and codec.startswith("pcm_"):
-        return False
-    # NUT has no field for the length of their blocks, so nothing could play them.
-    if container == "nut" and codec.startswith(("adpcm_", "wma")):
-        return False
-    return codec in output.supported_codecs
+    codec = stream.codec_context.name
+    refused = codec.startswith(_REFUSED.get(output.format.name, ()))
+    return codec in output.supported_codecs and not refused
 
 
 def _copy_tags(source: dict[str, str], target: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
-from rematte.video.clock import Clock
 from rematte.video.frame import Frame, LazyFrame
 from rematte.video.image_source import ImageSource
 from rematte.video.images import find_images
@@ -48,15 +47,11 @@ class VideoReader:
         self.limits = self._options.limits
         self.damaged: dict[float, str] = {}
         self._images, self.notes = find_images(self.path, self._options.hold_gaps)
-        self._source: ImageSource | VideoSource
-        if self._images:
-            self._source = ImageSource(
-                self.path, self._images, self._options, self.notes, self.damaged
-            )
-            self.clock = Clock()
-        else:
-            video = VideoSource(self.path, self._options, self.notes, self.damaged)
-            self._source, self.clock = video, video.clock
+        given = self.path, self._options, self.notes, self.damaged
+        self._source: ImageSource | VideoSource = (
+            ImageSource(self._images, *given) if self._images else VideoSource(*given)
+        )
+        self.clock = self._source.clock
         self.info, self.average_rate = self._source.info, self._source.average_rate
         self._opening_notes = len(self.notes)
 

@@ -41,10 +41,9 @@ def sketch(picture: av.VideoFrame) -> NDArray[np.float32]:
 
 
 def find_cut(frames: Iterable[Frame]) -> int | None:
-    """Find the sharpest cut among frames, which may be as small as `SIZE`; see `Cuts`.
+    """Find the index of the frame after the sharpest cut; None where there is no cut.
 
-    Returns:
-        The index of the first frame of the new scene; None where there is no cut.
+    Frames may be as small as `SIZE`; see `Cuts`.
     """
     pictures = [shrink(frame.pixels) for frame in frames]
     cuts, found = Cuts(), list[tuple[float, int]]()

@@ -48,18 +48,10 @@ def draw_number(pixels: Pixels, number: int, at: tuple[int, int], size: int) -> 
     Its middle is at x and y, or nearer to the picture's middle where it would not fit.
     Its digits are 5 dots high; each dot has a side of `size` [pixels].
     """
-    rows = [
-        [
-            0,
-            *(
-                int(bit)
-                for d in str(number)
-                for bit in f"{int(_DIGITS[int(d)][y]):03b}0"
-            ),
-        ]
-        for y in range(5)
-    ]
-    dots = np.pad(np.array(rows, np.uint8), ((1, 1), (0, 0)))
+    digits = [_DIGITS[int(digit)] for digit in str(number)]
+    rows = ["0" + "".join(f"{int(each[y]):03b}0" for each in digits) for y in range(5)]
+    bits = np.array([[int(bit) for bit in row] for row in rows], np.uint8)
+    dots = np.pad(bits, ((1, 1), (0, 0)))
     box = np.kron(dots, np.ones((size, size), np.uint8))[: len(pixels)]
     high, wide = box.shape[0], min(box.shape[1], pixels.shape[1])
     left = min(max(0, at[0] - wide // 2), pixels.shape[1] - wide)

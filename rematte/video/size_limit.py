@@ -42,17 +42,12 @@ class LimitedWriter(Writer):
     """
 
     def __init__(
-        self,
-        make: Callable[[Encoding], FileWriter],
-        encoding: Encoding,
-        info: VideoInfo,
-        path: Path,
-        limit: int,
-    ) -> None:
+        self, make: Callable[[Encoding], FileWriter], encoding: Encoding,
+        info: VideoInfo, path: Path, limit: int,
+    ) -> None:  # fmt: skip
         super().__init__(path, encoding)
         self._make, self._info, self._limit = make, info, limit
-        self._pass = _Pass(encoding)
-        self._writer = make(encoding)
+        self._encoding, self._writer = encoding, make(encoding)
         self.notes = self._writer.notes
         self._spare = Spare(path, info)
         self._completed = False
@@ -70,35 +65,31 @@ class LimitedWriter(Writer):
         """
         if self._completed:
             return
-        self._writer.complete(end)
-        tried = [self._measured(self._pass)]
-        while tried[-1].size > self._limit:
+        wanted, tried = _Pass(self._encoding), list[_Pass]()
+        while True:
+            self._writer.complete(end)
+            size = self._writer.temporary.stat().st_size
+            tried.append(replace(wanted, size=size))
+            if size <= self._limit:
+                break
             if len(tried) == PASSES:
                 raise self._too_large(tried, f"{PASSES} passes were made")
-            self._again(self._next(tried), end)
-            tried.append(self._measured(self._pass))
+            wanted = self._next(tried)
+            self._writer.discard()
+            self._writer = self._make(wanted.encoding)
+            self.notes = self._writer.notes
+            for frame in self._chosen(wanted.share):
+                self._writer.write(frame)
         self._spare.drop()
         self._completed = True
         if len(tried) > 1:
             self.notes.append(self._describe(tried))
 
-    def _measured(self, made: _Pass) -> _Pass:
-        return replace(made, size=self._writer.temporary.stat().st_size)
-
-    def _again(self, wanted: _Pass, end: Fraction | None) -> None:
-        self._writer.discard()
-        self._pass, self._writer = wanted, self._make(wanted.encoding)
-        self.notes = self._writer.notes
-        for frame in self._chosen(wanted.share):
-            self._writer.write(frame)
-        self._writer.complete(end)
-
     def _chosen(self, share: float) -> Iterator[Frame]:
         """Yield an even share of the frames; each is shown until the next one."""
         frames = self._spare.frames
-        kept = [
-            n for n in range(1, len(frames)) if int(n * share) > int((n - 1) * share)
-        ]
+        later = range(1, len(frames))
+        kept = [n for n in later if int(n * share) > int((n - 1) * share)]
         ends = [frames[n].time for n in kept] + [frames[-1].time + frames[-1].duration]
         until = dict(zip((0, *kept), ends, strict=True))
         for index, frame in enumerate(self._spare.read()):
@@ -106,7 +97,6 @@ class LimitedWriter(Writer):
                 yield replace(frame, duration=until[index] - frame.time)
 
     def _next(self, tried: list[_Pass]) -> _Pass:
-        """Choose how to encode again."""
         last, beside = tried[-1], _bytes_beside(self._writer.temporary)
         aim = _AIMS[len(tried) - 1] * self._limit - beside
         if aim <= 0:

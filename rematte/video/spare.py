@@ -34,11 +34,9 @@ class Spare:
             OutputError: If the disk is full.
         """
         if self._writer is None:
-            lossless = CODECS["ffv1"]
-            clear = frame.pixels.shape[2] == 4
-            depth = 8 * frame.pixels.itemsize
-            pixel_format = lossless.formats(clear)[depth]
-            encoding = Encoding(lossless, pixel_format, clear, depth > 8)
+            clear, depth = frame.pixels.shape[2] == 4, 8 * frame.pixels.itemsize
+            pixel_format = CODECS["ffv1"].formats(clear)[depth]
+            encoding = Encoding(CODECS["ffv1"], pixel_format, clear, depth > 8)
             self._writer = FileWriter(self._path, self._info, encoding)
         self._writer.write(frame)
         self.frames.append(frame.showing(np.empty((0, 0, 0), np.uint8)))

@@ -41,10 +41,7 @@ class Timecode:
         """Parse "HH:MM:SS:FF"; with drop frame the last mark is ";", "." or ",".
 
         The frame is shown at a time [s], and the nearest rate of timecode to `rate` is
-        taken.
-
-        Returns:
-            The timecode; None if the text is not one at this rate.
+        taken. The result is None if the text is no timecode at this rate.
         """
         found = _FORM.fullmatch(text.strip())
         count = round(rate)

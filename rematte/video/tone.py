@@ -258,10 +258,8 @@ class Restoration:
     def __call__(self, original: Pixels, shown: Pixels, foreground: Pixels) -> Pixels:
         """Return the foreground, (H, W, 3) of 16 bits.
 
-        Args:
-            original: The picture, (H, W, 3), 8 or 16 bits.
-            shown: Its SDR version, 16 bits.
-            foreground: The foreground predicted from `shown`, (H, W, 3 or 4), 16 bits.
+        `original` is the picture, (H, W, 3), 8 or 16 bits; `shown` its SDR version and
+        `foreground`, (H, W, 3 or 4), what was predicted from that, 16 bits.
         """
         out = np.empty(shown.shape, np.uint16)
         run_rows(

@@ -5,16 +5,38 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from rematte.video.fitting import Upright
 from rematte.video.frame import Frame, Pixels
 from rematte.video.notes import add_note
 from rematte.video.pixels import plane_values, resize, views
 from rematte.video.tone import decode_srgb, encode_srgb
-from rematte.video.upright import Upright
 
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
-ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+def _codec_with_alpha(stream: VideoStream) -> str:
+    """Return the codec of a video whose alpha lies outside its frames, else ""."""
+    # A file that was copied to another container has the tag in capitals.
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    has_alpha = tags.get("alpha_mode") == "1"
+    container = stream.container
+    if container.metadata.get("major_brand") in ("avif", "avis"):
+        # Where every picture is gray, the photo itself is.
+        gray = {
+            str(each.codec_context.pix_fmt).startswith("gray")
+            for each in container.streams.video
+        }
+        has_alpha = gray == {True, False}
+    return stream.codec_context.codec.canonical_name if has_alpha else ""
+
+
+def alpha_decoder(stream: VideoStream) -> str | None:
+    """Return the decoder that a video needs for its alpha, if not its usual one."""
+    return _ALPHA_DECODERS.get(_codec_with_alpha(stream))
 
 
 def read_alpha(
@@ -39,17 +61,14 @@ def read_alpha(
         level = (int(most) + 1) >> 8
         values = np.where(values <= level // 2, 0, values)
         values = np.where(values >= 255 * level, most, values)
-    alpha: NDArray[Any]
     if values.min() >= most:
         return None
     full, kind = (65535, np.uint16) if sixteen_bit else (255, np.uint8)
-    if most == full:
-        alpha = values.astype(kind)
-    else:
+    if most != full:
         part = np.nan_to_num(values.astype(np.float32) / np.float32(most))
-        alpha = np.rint(np.clip(part, 0, 1) * full).astype(kind)
-    made: Pixels = alpha[..., None]
-    return made if size is None else resize(made, *size, Interpolation.BICUBIC)
+        values = np.rint(np.clip(part, 0, 1) * full)
+    alpha: NDArray[Any] = values.astype(kind)[..., None]
+    return alpha if size is None else resize(alpha, *size, Interpolation.BICUBIC)
 
 
 def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
@@ -73,13 +92,10 @@ def _stored(frame: av.VideoFrame) -> tuple[NDArray[Any], float] | None:
 
 
 def source_alpha(
-    frame: av.VideoFrame,
-    depth: int,
-    size: tuple[int, int] | None,
-    upright: Upright,
+    frame: av.VideoFrame, depth: int, size: tuple[int, int] | None, upright: Upright,
     notes: list[str],
-) -> Pixels | None:
-    """Return a decoded frame's upright alpha, with a note; None if it is opaque.
+) -> Pixels | None:  # fmt: skip
+    """The upright alpha of a decoded frame, with a note; None if it is opaque.
 
     Above a depth of 8 bits it has 16. It is resized to `size` before the turn.
     """
@@ -95,24 +111,21 @@ def source_alpha(
 
 
 def note_ignored_alpha(
-    first: av.VideoFrame, input_alpha: str | None, notes: list[str], codec: str = ""
-) -> None:
+    first: av.VideoFrame, input_alpha: str | None, notes: list[str],
+    stream: VideoStream | None = None,
+) -> None:  # fmt: skip
     """Note that the source's alpha is not used, as far as its first frame shows.
 
-    `input_alpha` is that of `ReadOptions`; `codec` is the codec of a video that stores
-    alpha outside its frames, else "".
+    `input_alpha` is that of `ReadOptions`. A `stream` may hold alpha beside its frames.
     """
-    if input_alpha and codec and codec not in ALPHA_DECODERS:
-        add_note(
-            notes,
-            "the input's own alpha channel is ignored: no decoder of "
-            f"{codec} here reads it",
-        )
+    codec = _codec_with_alpha(stream) if stream else ""
+    why = ""
+    if input_alpha and codec and codec not in _ALPHA_DECODERS:
+        why = f": no decoder of {codec} here reads it"
     elif input_alpha == "ignore" and (codec or read_alpha(first, False) is not None):
-        add_note(
-            notes,
-            "the input's own alpha channel is ignored, as asked (--input-alpha ignore)",
-        )
+        why = ", as asked (--input-alpha ignore)"
+    if why:
+        add_note(notes, f"the input's own alpha channel is ignored{why}")
 
 
 def over_black(frame: Frame) -> Pixels:
@@ -145,7 +158,6 @@ def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
         return frame
     light = decode_srgb(pixels[part, :3]) / alpha[part, None]
     pixels[part, :3] = encode_srgb(light)
-    array: Any = pixels
-    made = av.VideoFrame.from_ndarray(array, "gbrapf32le")
+    made = av.VideoFrame.from_ndarray(pixels, "gbrapf32le")
     made.color_trc, made.color_primaries = frame.color_trc, frame.color_primaries
     return made

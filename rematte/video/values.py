@@ -49,12 +49,9 @@ def parse_time(name: str, value: Rate | None) -> Fraction | None:
     if value is None:
         return None
     try:
-        if isinstance(value, str) and ":" in value:
-            seconds = Fraction(0)
-            for part in value.split(":"):
-                seconds = seconds * 60 + _fraction(part)
-        else:
-            seconds = _fraction(value)
+        seconds = Fraction(0)
+        for part in value.split(":") if isinstance(value, str) else (value,):
+            seconds = seconds * 60 + _fraction(part)
     except ValueError as error:
         raise ValueError(
             f"{name} must be seconds or [HH:]MM:SS, got {value!r}"

@@ -1,41 +1,37 @@
 """Reads the frames of a video file with their exact times."""
 
 import itertools
+import math
 from array import array
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from operator import sub
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 from av.codec.hwaccel import HWAccel
-from av.container import InputContainer
 from av.format import Flags
-from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 from rematte.video.clock import LONG_STEP, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
-from rematte.video.decoding import (
-    Decoder,
-    codec_with_alpha,
-    is_reordered,
-    repeats,
-)
-from rematte.video.fitting import Fitting
+from rematte.video.decoding import Decoder, is_reordered, repeats
+from rematte.video.fitting import Upright, place
 from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.notes import add_note
 from rematte.video.opening import check_complete, open_input, video_stream
-from rematte.video.rates import Shown, at_rate
 from rematte.video.read_options import ReadOptions
 from rematte.video.scene_cuts import sketch
 from rematte.video.timecode import Timecode, find_timecode
 from rematte.video.transparency import note_ignored_alpha, source_alpha
-from rematte.video.upright import Upright
+
+T = TypeVar("T")
+# An item, the time at which it is shown [s], and its duration [s].
+Shown = tuple[T, Fraction, Fraction]
 
 # The names of stream types in notes.
 _TRACKS = {
@@ -48,34 +44,22 @@ _TRACKS = {
 
 
 class VideoSource:
-    """The frames of a video file, in order.
-
-    `notes` receives sentences on what differs from the source, and `damaged` damage by
-    time [s]; see `VideoReader.damaged`.
-
-    Attributes:
-        info: Size, rate, colour and tracks.
-        average_rate: Frames per second over the whole video.
-        clock: Turns the file's times into those of the frames.
+    """The frames of a video file, in order; attributes are those of `VideoReader`.
 
     Raises:
         InputError: If the file cannot be read.
     """
 
     def __init__(
-        self,
-        path: Path,
-        options: ReadOptions,
-        notes: list[str],
+        self, path: Path, options: ReadOptions, notes: list[str],
         damaged: dict[float, str],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._path, self._options = path, options
         self._notes, self._damaged = notes, damaged
         self._closed = False
         self._open()
-        self.clock = read_clock(
-            path, self._container, self._stream, options.audio, options.limits
-        )
+        opened = path, self._container, self._stream
+        self.clock = read_clock(*opened, options.audio, options.limits)
         self._pictures = self._decode()
         first = next(self._pictures, None)
         if first is None:
@@ -107,17 +91,12 @@ class VideoSource:
         """
         options = self._options
         if not self._timed:  # then frames are counted, and packets may differ
-            again = VideoSource(
-                self._path,
-                replace(options, size=None, start=None, end=None, deinterlace="off",
-                        alpha=False, input_alpha=None, audio=True),
-                [],
-                {},
+            options = replace(
+                options, size=None, start=None, end=None, deinterlace="off",
+                alpha=False, input_alpha=None, audio=True,
             )  # fmt: skip
-            try:
+            with closing(VideoSource(self._path, options, [], {})) as again:
                 return [time for _, time, _ in again._shown()]
-            finally:
-                again.close()
         ticks = array("q")
         reordered = is_reordered(self._stream)
         with (
@@ -137,7 +116,7 @@ class VideoSource:
         shown_at = (tick * self._time_base for tick in sorted(set(ticks)))
         clock = self.clock
         times = [time - clock.origin for time in shown_at if time >= clock.picture]
-        if not self._converts:
+        if not self._target:
             return times
         ends = [*times[1:], *(time + self._usual for time in times[-1:])]
         frames = zip(times, times, map(sub, ends, times), strict=True)
@@ -145,10 +124,9 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Read the frames from `start` on."""
+        has_alpha = self._options.input_alpha == "multiply"
         for shown in self._wanted():
-            picture, time, _ = shown
-            self._note_size((picture.width, picture.height), time)
-            has_alpha = self._options.input_alpha == "multiply"
+            self._note_size(shown[0], shown[1])
             yield self._convert(shown, self._options.size, has_alpha)
 
     def lazy_frames(self) -> Iterator[LazyFrame]:
@@ -164,17 +142,15 @@ class VideoSource:
         """Convert a decoded picture, which may differ in size from the first one."""
         info, options, upright = self.info, self._options, self._upright
         picture, time, duration = shown
-        coded, whole = (picture.width, picture.height), (info.width, info.height)
-        fitting = Fitting(whole, whole)
-        if size is not None:
-            fitting = upright.fitting(coded, size, options.fit)
-        inner = upright.size(*fitting.inner)
+        coded = picture.width, picture.height
+        outer = size or (info.width, info.height)
+        inner = upright.scaled_size(coded, outer, options.fit if size else "stretch")
         scaled = inner if coded != inner else None
         pixels = to_rgb(picture, info.colour, info.depth, scaled, options.alpha)
         alpha = None
         if has_alpha:
             alpha = source_alpha(picture, info.depth, scaled, upright, self._notes)
-        return fitting.place(Frame(upright.apply(pixels), time, duration, alpha=alpha))
+        return place(Frame(upright.apply(pixels), time, duration, alpha=alpha), outer)
 
     def _wanted(self) -> Iterator[Shown[av.VideoFrame]]:
         """Decode the pictures from `start` on."""
@@ -185,10 +161,10 @@ class VideoSource:
             check_complete(self._stream, self._path)
         if start and self._timed:
             # Converting needs the frame before, and so does deinterlacing.
-            back = 1 / self.info.rate if self._converts else 0
+            back = 1 / self.info.rate if self._target else 0
             self._seek(max(Fraction(0), start - back - self._usual))
         shown = self._shown()
-        if self._converts:
+        if self._target:
             shown = at_rate(shown, self.info.rate)
         for picture, time, duration in shown:
             if start is None or time + duration > start:
@@ -199,12 +175,8 @@ class VideoSource:
     def _open(self) -> None:
         options = self._options
         hardware = HWAccel(options.hwaccel) if options.hwaccel else None
-        self._container: InputContainer = open_input(
-            self._path, hardware, options.limits
-        )
-        self._stream: VideoStream = video_stream(
-            self._container, self._path, options.limits
-        )
+        self._container = open_input(self._path, hardware, options.limits)
+        self._stream = video_stream(self._container, self._path, options.limits)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         return Decoder(
@@ -218,25 +190,18 @@ class VideoSource:
         base = first.time_base or stream.time_base or Fraction(1)
         self.clock = self.clock.starting((first.pts or 0) * base)
         self._notes += lost_metadata(first)
-        note_ignored_alpha(
-            first, self._options.input_alpha, self._notes, codec_with_alpha(stream)
-        )
+        note_ignored_alpha(first, self._options.input_alpha, self._notes, stream)
         self._coded = first.width, first.height
         self._upright = Upright(first, aspect=stream.sample_aspect_ratio)
         width, height = size or self._upright.size(first.width, first.height)
         rate, time_base = self._choose_times(first)
         return VideoInfo(
-            width,
-            height,
-            rate=rate,
-            time_base=time_base,
-            colour=frame_colour(first),
+            width, height, rate=rate, time_base=time_base, colour=frame_colour(first),
             depth=frame_depth(first),
             sample_aspect_ratio=self._upright.pixel_aspect(size, self._options.fit),
-            frames=self._estimate_frames(),
-            timecode=self._read_timecode(first),
+            frames=self._estimate_frames(), timecode=self._read_timecode(first),
             other_tracks=self._other_tracks(),
-        )
+        )  # fmt: skip
 
     def _choose_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:
         """Decide where times come from; gives the rate and the unit of all times."""
@@ -254,15 +219,15 @@ class VideoSource:
         flag: Any = Flags.no_timestamps
         untimed = kind.flags & flag.value or kind.name.endswith("_pipe")
         self._timed = not untimed and first.pts is not None
-        self._converts = self._timed and wanted is not None
+        self._target = wanted if self._timed else None
         average = stream.average_rate
         if not (self._timed and average and average < 1 / base):
             average = rate  # raw DV claims a frame a unit
         self._even = wanted if wanted == rate == average else None
-        if self._converts and wanted and not self._even:
+        if self._target and not self._even:
             self._notes.append(
-                f"converted by time from {float(average):.6g} to {float(wanted):.6g} "
-                "frames/s: frames are dropped or repeated"
+                f"converted by time from {float(average):.6g} to "
+                f"{float(self._target):.6g} frames/s: frames are dropped or repeated"
             )
         self._usual, self.average_rate = 1 / rate, average
         if self._timed and wanted is None:
@@ -275,22 +240,20 @@ class VideoSource:
 
     def _estimate_frames(self) -> int | None:
         stream, options = self._stream, self._options
-        length: Fraction | None = None
-        if self.clock.frames:
-            length = self.clock.frames / self.average_rate
-        elif stream.duration and stream.time_base:
-            length = stream.duration * stream.time_base
-        elif self._container.duration:
-            length = Fraction(self._container.duration, av.time_base)
         frames = self.clock.frames or stream.frames
         whole = options.start is None and options.end is None
-        if whole and frames and not self._converts:
+        if whole and frames and not self._target:
             return frames
-        if length is None:
+        if self.clock.frames:
+            end = self.clock.frames / self.average_rate
+        elif stream.duration and stream.time_base:
+            end = stream.duration * stream.time_base
+        elif self._container.duration:
+            end = Fraction(self._container.duration, av.time_base)
+        else:
             return None
-        end = length if options.end is None else min(length, options.end)
-        start = options.start or Fraction(0)
-        return max(0, round((end - start) * self.average_rate))
+        end = end if options.end is None else min(end, options.end)
+        return max(0, round((end - (options.start or 0)) * self.average_rate))
 
     def _read_timecode(self, first: av.VideoFrame) -> Timecode | None:
         """Find the timecode in tags of the video, the file, a track or the frame."""
@@ -299,15 +262,15 @@ class VideoSource:
         if text is None:
             return None
         # A video that is converted counts at its own rate up to here.
-        rate, wanted = 1 / self._usual, self._options.frame_rate
+        rate = 1 / self._usual
         found = Timecode.parse(text, rate, self._time(first) or Fraction(0))
         if found is None:
             self._notes.append(
                 f"timecode {text} is left out: frames cannot be counted like that at "
                 f"{float(rate):.6g} frames/s"
             )
-        elif self._converts and wanted is not None:
-            return found.converted(wanted)
+        elif self._target:
+            return found.converted(self._target)
         return found
 
     def _other_tracks(self) -> tuple[str, ...]:
@@ -342,7 +305,7 @@ class VideoSource:
                 length = usual
             time = self._time(picture)
             if time is None:
-                time = last[1] + last[2] if last is not None else Fraction(0)
+                time = Fraction(0) if last is None else last[1] + last[2]
             if last is not None:
                 # Muxers refuse times that do not grow, which broken files have.
                 time = max(time, last[1] + base)
@@ -362,16 +325,16 @@ class VideoSource:
                 f"there is no picture from {float(since):.3f} to {float(until):.3f} s: "
                 "the frame before is shown until then",
             )
-        if self._converts and rate and abs(length * rate - 1) > Fraction(1, 2):
+        if self._target and rate and abs(length * rate - 1) > Fraction(1, 2):
             add_note(
                 self._notes,
                 f"converted by time to {float(rate):.6g} frames/s from uneven times: "
                 "frames are dropped or repeated",
             )
 
-    def _note_size(self, coded: tuple[int, int], time: Fraction) -> None:
+    def _note_size(self, picture: av.VideoFrame, time: Fraction) -> None:
         """Note where the video changes its size for the first time."""
-        first = self._coded
+        first, coded = self._coded, (picture.width, picture.height)
         if coded != first and not any("changes its size" in n for n in self._notes):
             self._notes.append(
                 f"the picture changes its size at {float(time):.3f} s from "
@@ -407,3 +370,25 @@ class VideoSource:
         self._closed = False
         self._open()
         self._pictures = self._decode()
+
+
+def at_rate(shown: Iterable[Shown[T]], rate: Fraction) -> Iterator[Shown[T]]:
+    """Leave frames out or repeat them, to get a constant rate.
+
+    The new times are multiples of 1 / `rate`, whatever the first time is, so that a
+    part of a video gets the same frames as the whole. Each frame shows what the source
+    shows in the middle of its duration, so small errors in the source's times do not
+    matter. The given frames follow each other without gaps.
+    """
+    step, half = 1 / rate, Fraction(1, 2)
+    count, alone = 0, None
+    for thing, time, duration in shown:
+        # The first frame whose middle is not before a time.
+        first = math.ceil(time * rate - half)
+        past = math.ceil((time + duration) * rate - half)
+        for number in range(first, past):
+            yield thing, number * step, step
+            count += 1
+        alone = thing, first * step, step
+    if alone is not None and not count:  # the whole clip is shorter than half a frame
+        yield alone

@@ -21,19 +21,23 @@ from rematte.video import matroska
 from rematte.video.base_writer import Writer
 from rematte.video.clock import Clock
 from rematte.video.codecs import PICTURE_ONLY, is_nvenc, opens
-from rematte.video.colour import from_rgb, yuv_colour
+from rematte.video.colour import Palette, from_rgb, yuv_colour
 from rematte.video.concat import Timing
-from rematte.video.edge_colours import extend_colours
 from rematte.video.encoding import Encoding
 from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
-from rematte.video.gif_palette import Palette
 from rematte.video.notes import add_note, left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.output_paths import as_output_error
-from rematte.video.packing import half_size, pack, packed_size
 from rematte.video.parallel_rows import run_beside
 from rematte.video.passthrough import SideStreams
-from rematte.video.pixels import premultiply, with_depth
+from rematte.video.pixels import (
+    extend_colours,
+    half_size,
+    pack,
+    packed_size,
+    premultiply,
+    with_depth,
+)
 from rematte.video.vp9_alpha import AlphaEncoder, check_alpha
 
 # Frames of more pixels, about from 4K on, spare the memory of x264.
@@ -67,28 +71,18 @@ class FileWriter(Writer):
     """
 
     def __init__(
-        self,
-        path: Path,
-        info: VideoInfo,
-        encoding: Encoding,
-        source: Path | None = None,
-        start: Fraction = Fraction(0),
-        end: Fraction | None = None,
-        sound: bool = True,
-        like: Path | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        clock: Clock | None = None,
-    ) -> None:
+        self, path: Path, info: VideoInfo, encoding: Encoding,
+        source: Path | None = None, start: Fraction = Fraction(0),
+        end: Fraction | None = None, sound: bool = True, like: Path | None = None,
+        limits: Limits = DEFAULT_LIMITS, clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(path, encoding)
-        self._info, self._encoding = info, encoding
-        self._start = start
-        self._joins = like is not None
+        self._info, self._encoding, self._start = info, encoding, start
+        self._joins, self._completed, self._frames = like is not None, False, 0
         self._joining: Timing | None = None
         self._first: Pixels | None = None
         self._durations: dict[int, int] = {}
-        self._frames = 0
         self._last: int | None = None
-        self._completed = False
         self._palette: Palette | None = None
         self._alpha: AlphaEncoder | None = None
         self._tracks: SideStreams | None = None
@@ -103,15 +97,18 @@ class FileWriter(Writer):
             self._stream = self._add_stream()
             self._keep_aspect()
             if like is not None:
-                self._take_header(like)
+                context = self._stream.codec_context  # which stays idle
+                with as_output_error(path), open_input(like) as segment:
+                    context.open()
+                    encoded = segment.streams.video[0].codec_context
+                    context.extradata = encoded.extradata
             if path.suffix.lower() in PICTURE_ONLY:
                 self.notes += left_out_tracks(info, path)
             elif source is not None:
                 self._tracks = SideStreams(
-                    source, self._container, start, end, sound, limits, clock
-                )
-                self.notes += self._tracks.notes
-                self._tracks.notes = self.notes  # it adds more later
+                    source, self._container, self.notes, start, end, sound, limits,
+                    clock or Clock(),
+                )  # fmt: skip
             if self._container.format.name in ("mp4", "mov"):
                 self._container.options["movie_timescale"] = self._timescale()
         except BaseException:
@@ -127,10 +124,11 @@ class FileWriter(Writer):
                 "an encoder, and its driver, which cannot be used here; take "
                 f"{codec.encoder.split('_')[0]} instead (--codec)"
             )
+        # The muxer of MOV and MP4 counts timecode at this rate.
+        counts = self._container.format.name in ("mov", "mp4") and info.timecode
+        rate = (counts.rate if counts else info.rate).limit_denominator(100_000)
         stream: Any = self._container.add_stream(
-            codec.encoder,
-            rate=self._rate().limit_denominator(100_000),
-            options=self._encoder_options(),
+            codec.encoder, rate=rate, options=self._encoder_options()
         )
         stream.width, stream.height = self._coded_size()
         stream.pix_fmt = encoding.pixel_format
@@ -139,12 +137,12 @@ class FileWriter(Writer):
             stream.metadata["alpha_mode"] = "1"
         if encoding.pixel_format == "pal8":
             self._palette = Palette(info.width, info.height, encoding.alpha)
-        time_base = info.time_base if self._palette is None else Fraction(1, 100)
-        stream.time_base = stream.codec_context.time_base = time_base
+        self._base = info.time_base if self._palette is None else Fraction(1, 100)
+        stream.time_base = stream.codec_context.time_base = self._base
         stream.sample_aspect_ratio = info.sample_aspect_ratio
         if encoding.alpha_options:
             size = stream.width, stream.height
-            self._alpha = AlphaEncoder(size, time_base, encoding.alpha_options)
+            self._alpha = AlphaEncoder(size, self._base, encoding.alpha_options)
         context = stream.codec_context
         if encoding.mbps is not None:
             context.bit_rate = round(encoding.mbps * 1e6)
@@ -170,7 +168,7 @@ class FileWriter(Writer):
         encoding, width, height = self._encoding, self._info.width, self._info.height
         codec = encoding.codec
         if encoding.packed:
-            self._half = half_size(codec, width, height)
+            self._half = half_size(codec.min_side, width, height)
             self.notes.append(
                 f"packed, {encoding.packed}: halves of {self._half[0]}x{self._half[1]}"
                 f", the picture is the upper left {width}x{height} of each"
@@ -185,13 +183,6 @@ class FileWriter(Writer):
             )
         return coded
 
-    def _take_header(self, like: Path) -> None:
-        """Describe the stream as in a segment; its encoder stays idle."""
-        context = self._stream.codec_context
-        with as_output_error(self.path), open_input(like) as segment:
-            context.open()
-            context.extradata = segment.streams.video[0].codec_context.extradata
-
     def _encoder_options(self) -> dict[str, str]:
         encoder, options = self._encoding.codec.encoder, self._encoding.options
         if encoder == "libsvtav1":  # else it writes to stderr
@@ -202,28 +193,18 @@ class FileWriter(Writer):
             options["rc-lookahead"] = "6"  # 150 MB less at 4K, for another 0.15 dB
         return options
 
-    def _rate(self) -> Fraction:
-        """Return the frame rate, at which the muxer of MOV and MP4 counts timecode."""
-        timecode = self._info.timecode
-        if timecode is not None and self._container.format.name in ("mov", "mp4"):
-            return timecode.rate
-        return self._info.rate
-
     def _set_timecode(self, first: Fraction) -> None:
         """Write the timecode of the first frame, which is shown at `first` [s]."""
         timecode, kind = self._info.timecode, self._container.format.name
         if timecode is None or self._frames:
             return
-        why = "has no field for it"
-        if kind in ("mov", "mp4"):
-            # Otherwise FFmpeg would fail when it completes the file.
-            why = "cannot count so many" if timecode.count > 255 else ""
-        if kind in ("matroska", "webm", "nut"):
-            why = ""
-        if why:
-            self.notes += lost_timecode(self._info, self.path, why)
-        else:
+        # FFmpeg would fail to complete a MOV or MP4 that counts more.
+        if kind in ("mov", "mp4") and timecode.count > 255:
+            self.notes += lost_timecode(self._info, self.path, "cannot count so many")
+        elif kind in ("mov", "mp4", "matroska", "webm", "nut"):
             self._stream.metadata["timecode"] = str(timecode.at(first))
+        else:
+            self.notes += lost_timecode(self._info, self.path)
 
     def _keep_aspect(self) -> None:
         """Reserve room for the shape of pixels, or note that it is lost."""
@@ -272,25 +253,23 @@ class FileWriter(Writer):
             if self._tracks is not None:
                 self._tracks.forward(frame.time)
             picture = self._picture(frame.pixels)
-            base = self._stream.codec_context.time_base
-            picture.time_base = base
-            picture.pts = self._ticks((frame.time - self._start) / base)
-            self._durations[picture.pts] = round(frame.duration / base)
-            picture.duration = self._durations[picture.pts]
+            picture.time_base, picture.pts = self._base, self._ticks(frame)
+            picture.duration = round(frame.duration / self._base)
+            self._durations[picture.pts] = picture.duration
             if self._first is None:
                 self._first = frame.pixels
             self._mux(self._encode(picture, frame.pixels))
             self._frames += 1
 
-    def _ticks(self, units: Fraction) -> int:
-        """Round a time so that every frame has a time of its own."""
-        ticks = round(units)
+    def _ticks(self, frame: Frame) -> int:
+        """Round the time of a frame so that every frame has a time of its own."""
+        ticks = round((frame.time - self._start) / self._base)
         if self._last is not None and ticks <= self._last:
             ticks = self._last + 1
-            unit = self._stream.codec_context.time_base
             add_note(
                 self.notes,
-                f"slower than the source: no more than {1 / unit} frames a second",
+                f"slower than the source: no more than {1 / self._base} frames a "
+                "second",
             )
         self._last = ticks
         return ticks
@@ -306,12 +285,11 @@ class FileWriter(Writer):
             OutputError: If the segment has another number of frames, or the disk is
                 full.
         """
-        base = self._stream.codec_context.time_base
         if self._joining is None:
-            self._joining = Timing(base, depth)
+            self._joining = Timing(self._base, depth)
         self._set_timecode(frames[0].time)
         with as_output_error(self.path):
-            ticks = [self._ticks((f.time - self._start) / base) for f in frames]
+            ticks = [self._ticks(frame) for frame in frames]
             durations = [frame.duration for frame in frames]
             for packet, index in self._joining.retime(segment, ticks, durations):
                 if self._tracks is not None:
@@ -359,15 +337,15 @@ class FileWriter(Writer):
     def _complete(self, end: Fraction | None) -> None:
         if self._completed:  # but interrupted before it was published
             return
-        flush = self._frames and not self._joins
-        packets = self._stream.encode(None) if flush else []
-        if flush and self._alpha is not None:
-            self._alpha.finish()
-            packets = [*self._alpha.attach(packets)]
-        if self._frames < 3:
-            for packet in packets:
-                packet.dts = packet.pts  # libx265 leaves it uninitialised
-        self._mux(packets)
+        if not self._joins:
+            packets = self._stream.encode(None)
+            if self._alpha is not None:
+                self._alpha.finish()
+                packets = [*self._alpha.attach(packets)]
+            if self._frames < 3:
+                for packet in packets:
+                    packet.dts = packet.pts  # libx265 leaves it uninitialised
+            self._mux(packets)
         if self._tracks is not None:
             self._tracks.finish(end)
         self._container.close()
@@ -393,8 +371,8 @@ class FileWriter(Writer):
         target = self._partial_path()
         with as_output_error(target):
             last = max(self._durations, default=None)
-            base = self._stream.codec_context.time_base
-            self._complete(Fraction(0) if last is None else self._start + last * base)
+            end = Fraction(0) if last is None else self._start + last * self._base
+            self._complete(end)
             return self.temporary.replace(target)
 
     def discard(self) -> None:

@@ -21,7 +21,7 @@ from rematte.video.codecs import CODECS
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.fields import DEINTERLACE
 from rematte.video.fitting import FITS
-from rematte.video.packing import ARRANGEMENTS
+from rematte.video.pixels import ARRANGEMENTS
 from rematte.video.read_options import INPUT_ALPHAS
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}

@@ -15,10 +15,9 @@ import rematte
 from rematte.engines.kernels.alpha_shape import despill, feather, grow
 from rematte.engines.kernels.blur_fusion import estimate, lay_edges
 from rematte.engines.kernels.guided_filter import render, shrink
-from rematte.video.edge_colours import extend_colours
 from rematte.video.frame import SDR, TRANSFER_HLG, Colour
 from rematte.video.parallel_rows import kernels
-from rematte.video.pixels import views
+from rematte.video.pixels import extend_colours, views
 from rematte.video.tone import Restoration, ToneConversion
 from rematte.video.yuv420 import from_rgb, to_rgb
 

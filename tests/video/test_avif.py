@@ -46,6 +46,17 @@ def test_an_interrupt_leaves_what_plays_and_an_error_nothing(tmp_path: Path) -> 
     assert not [*tmp_path.iterdir()]
 
 
+def test_an_interrupt_while_other_outputs_are_named_leaves_it_whole(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("PIL.Image")
+    writer = open_avif(tmp_path / "a.avif")
+    writer.write(label_frames(1)[0])
+    writer.finish()
+    assert writer.keep_partial() is None
+    assert [file.name for file in tmp_path.iterdir()] == ["a.avif"]
+
+
 def test_all_frames_of_an_animation_are_read(tmp_path: Path) -> None:
     """Before it stands its first frame alone, and alpha is a picture of its own."""
     images = pytest.importorskip("PIL.Image")

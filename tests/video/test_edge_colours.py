@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rematte.video.edge_colours import extend_colours
 from rematte.video.frame import Pixels
+from rematte.video.pixels import extend_colours
 
 
 def cut_out(height: int, width: int, seed: int = 0) -> Pixels:

@@ -5,13 +5,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from conftest import make_clip
 from fakes import Fake, save_images
 
 from rematte.convert import convert_video
-from rematte.video.fitting import Fitting
+from rematte.video.fitting import Upright, place
 from rematte.video.frame import Frame
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -74,7 +75,8 @@ def test_pixels_that_are_not_square_become_so(aspect: Fraction, tmp_path: Path) 
 
 def test_a_pixel_or_two_are_no_bar() -> None:
     for picture, frame in [((1920, 1080), (854, 480)), ((1920, 1080), (1280, 720))]:
-        assert Fitting.of(picture, Fraction(1), frame, "contain").inner == frame
+        upright = Upright(av.VideoFrame(*picture, "yuv420p"))
+        assert upright.scaled_size(picture, frame, "contain") == frame
 
 
 def test_bars_are_transparent_or_background(tmp_path: Path) -> None:
@@ -94,11 +96,10 @@ def test_bars_are_transparent_or_background(tmp_path: Path) -> None:
 
 
 def test_an_own_alpha_stays_what_it_is() -> None:
-    fitting = Fitting((8, 4), (8, 8))
     pixels = np.full((4, 8, 3), 9, np.uint16)
     frame = Frame(pixels, Fraction(0), Fraction(1))
-    assert fitting.place(frame).alpha.max() == 65535  # type: ignore[union-attr]
+    assert place(frame, (8, 8)).alpha.max() == 65535  # type: ignore[union-attr]
     own = replace(frame, alpha=np.full((4, 8, 1), 77, np.uint16))
-    placed = fitting.place(own)
+    placed = place(own, (8, 8))
     assert placed.alpha is not None
     assert set(np.unique(placed.alpha)) == {0, 77}

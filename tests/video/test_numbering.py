@@ -17,7 +17,7 @@ from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
 from rematte.options import Options
 from rematte.segments import convert_long
-from rematte.video.codecs import is_pattern
+from rematte.video.codecs import pattern_of
 from rematte.video.frame import Frame
 from rematte.video.numbering import (
     Numbering,
@@ -113,7 +113,7 @@ def test_names_that_are_no_sequence(given_names: list[str]) -> None:
      ("100%.mp4", False), ("take##2.mp4", False), ("C#.png", False), ("#1.png", False)],
 )  # fmt: skip
 def test_what_is_a_pattern(name: str, pattern: bool) -> None:
-    assert is_pattern(Path(name)) is pattern
+    assert (pattern_of(Path(name)) is not None) is pattern
 
 
 def test_a_pattern_holds_one_number() -> None:

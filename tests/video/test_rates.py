@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rematte.video.rates import Shown, at_rate
+from rematte.video.video_source import Shown, at_rate
 
 rates = st.sampled_from([Fraction(n) for n in (1, 12, 24, 25, 30, 50, 60)]) | st.builds(
     Fraction, st.sampled_from([24000, 30000, 60000]), st.just(1001)

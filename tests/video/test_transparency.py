@@ -22,7 +22,8 @@ from rematte.serve.choice import Choice
 from rematte.serve.look import cutout
 from rematte.serve.networks import Networks
 from rematte.video.frame import Frame
-from rematte.video.images import decode_image
+from rematte.video.image_source import decode_image
+from rematte.video.opening import Limits
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.transparency import read_alpha
@@ -182,7 +183,7 @@ def test_exr_becomes_straight(tmp_path: Path, kind: str, limit: int) -> None:
     ((frame,), _) = read(save_exr(tmp_path / "b.exr", glow, kind))
     assert np.abs(frame.pixels - rgb * 65535).max() <= limit
     solid = save_exr(tmp_path / "c.exr", np.dstack([light, np.ones((8, 256))]), kind)
-    plain, _ = decode_image(solid)
+    plain, _ = decode_image(solid, Limits(), [])
     ((frame,), notes) = read(solid)
     assert (frame.alpha, notes) == (None, [])
     with VideoReader(solid) as reader:
