@@ -27,7 +27,7 @@ class Codec:
     # Default constant quality, or None if the codec has no such scale.
     crf: int | None = None
     alpha_crf: int | None = None  # the same for a transparent output, if it differs
-    # By how much CRF is raised to halve the bytes, and the coarsest CRF for `max_bytes`;
+    # How much CRF is raised to halve the bytes, and the coarsest CRF for `max_bytes`;
     # None lets that drop frames alone.
     coarser: tuple[int, int] | None = None
     rated: bool = True  # whether a codec that has CRF takes a bit rate instead
