@@ -74,12 +74,8 @@ class Matte(NamedTuple):
 class Segmentation(NamedTuple):
     """The result of the segmentation pass; it unpacks in this order.
 
-    Attributes:
-        seg: Logits of "person" at the downsampled size, one channel.
-        r1: Recurrent state at 1/2 of the downsampled frame, (B, C1, H/2, W/2).
-        r2: Recurrent state at 1/4.
-        r3: Recurrent state at 1/8.
-        r4: Recurrent state at 1/16.
+    `seg` holds the logits of "person" at the downsampled size, one channel; the
+    recurrent states are those of `Matte`.
     """
 
     seg: Tensor
@@ -234,12 +230,9 @@ class UpsamplingBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Decode one scale.
 
-        Args:
-            x: (B*T, C, h/2, w/2) of the block below.
-            skip: Encoder features, (B*T, S, h, w).
-            picture: The frame at this scale, (B*T, 3, h, w).
-            state: See `ConvGRU.start`.
-            time: T, the frames per clip.
+        `x` comes from the block below, (B*T, C, h/2, w/2); `skip` are encoder features
+        and `picture` the frame at this scale, (B*T, ..., h, w). For `state` see
+        `ConvGRU.start`; `time` is T.
 
         Returns:
             (B*T, C', h, w) and the last state, (B, C'', h, w).
