@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from rematte.weights.download import sha256
-from rematte.weights.registry import CODE_LICENCE, WEIGHTS, Weights, expected_hash, find
-from rematte.weights.resolve import resolve
+from rematte.weights.download import expected_hash, resolve, sha256
+from rematte.weights.registry import CODE_LICENCE, WEIGHTS, Weights, find
 
 
 def describe(name_or_path: str | Path) -> str:

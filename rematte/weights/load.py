@@ -14,7 +14,7 @@ from rematte.weights.checkpoint import (
     load_torchscript,
     read_state_dict,
 )
-from rematte.weights.resolve import resolve
+from rematte.weights.download import resolve
 
 if hasattr(os, "register_at_fork"):
     # A forked process lacks the threads of OpenMP, and would wait for them for ever.
