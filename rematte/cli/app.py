@@ -55,8 +55,10 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog=parser.prog
     )
-    for command in COMMANDS:
-        command.add(commands)
+    for module in COMMANDS:
+        module.add(commands)
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
+        commands.choices[name].set_defaults(run=module.run)
     return parser
 
 
@@ -71,8 +73,7 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Args:
-        arguments: Words after the program's name; None takes the process's own.
+    `arguments` are the words after the program's name; None takes the process's own.
 
     Returns:
         The exit code.

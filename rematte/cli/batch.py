@@ -31,7 +31,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
         f"--skip-existing; {EXIT_CODES}; 1 if any failed",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "input", nargs="+",
         help="videos, patterns, folders (searched to the bottom), .txt lists of these",
@@ -84,6 +83,7 @@ def add(commands: Commands) -> None:
 def run(options: Namespace) -> int:
     """Convert all inputs, and print a table or lines of JSON."""
     from rematte.conversion.needs import need
+    from rematte.conversion.paths import KINDS
     from rematte.prefetch import share_heap
     from rematte.workers.jobs import as_table
     from rematte.workers.planning import find_inputs, is_folder, plan
@@ -97,10 +97,7 @@ def run(options: Namespace) -> int:
     preset = PRESETS.get(options.preset or "")
     jobs = plan(
         find_inputs(options.input),
-        {
-            kind: getattr(options, kind)
-            for kind in ("output", "composition", "alpha", "foreground", "plate")
-        },
+        {kind: getattr(options, kind) for kind in KINDS.values()},
         options.suffix or (preset.suffixes[0] if preset else ".mov"),
     )
     if not options.dry_run:

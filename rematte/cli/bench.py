@@ -20,7 +20,6 @@ def add(commands: Commands) -> None:
         "same run: the network alone, 8-bit frames in memory, and files.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "--quick", action="store_true",
         help="three ratios to plain, the first run, a short clip and memory",

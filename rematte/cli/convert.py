@@ -33,7 +33,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
         f"alpha.mp4; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "input",
         help="video file, folder of images, image, or numbered images as a pattern "
@@ -95,19 +94,14 @@ def run(options: Namespace) -> int:
     """Convert, with temporary files in place of pipes, and print what was done."""
     from rematte.conversion import pipes
     from rematte.conversion.needs import need
+    from rematte.conversion.paths import KINDS
     from rematte.engines.device import choose_device
     from rematte.prefetch import share_heap
 
     share_heap()
     flags.choose_weights(options)
     device, why = choose_device(options.device)
-    outputs = {
-        "output": options.output,
-        "output_composition": options.composition,
-        "output_alpha": options.alpha,
-        "output_foreground": options.foreground,
-        "output_plate": options.plate,
-    }
+    outputs = {name: getattr(options, kind) for name, kind in KINDS.items()}
     standard = sys.stdout
     to_pipes = any(pipes.is_pipe(word, output=True) for word in outputs.values())
     need("--format", options.format, to_pipes)

@@ -23,7 +23,6 @@ def add(commands: Commands) -> None:
         "set's trimaps.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=run)
     what = parser.add_argument_group("what to measure")
     what.add_argument(
         "--pred", type=Path, metavar="PATH",

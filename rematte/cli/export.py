@@ -24,7 +24,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte export onnx --precision float16 -o matting.onnx; "
         f"{EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument("format", metavar="FORMAT", help=", ".join(FORMATS))
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PATH",
@@ -37,11 +36,9 @@ def add(commands: Commands) -> None:
         help="precision of weights and arithmetic (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--static",
-        type=reporting(parse_size),
-        metavar="WxH",
+        "--static", type=reporting(parse_size), metavar="WxH",
         help="make it for this size only",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--downsample-ratio", type=float, metavar="RATIO", help="and for this ratio"
     )
@@ -66,15 +63,11 @@ def run(options: Namespace) -> int:
 
     done = export(
         load.load_network(options.weights, options.variant),
-        options.format,
-        options.output,
-        precision=options.precision,
-        size=options.static,
-        downsample_ratio=options.downsample_ratio,
-        stateful=options.stateful,
-        tolerance=options.tolerance,
+        options.format, options.output, precision=options.precision,
+        size=options.static, downsample_ratio=options.downsample_ratio,
+        stateful=options.stateful, tolerance=options.tolerance,
         overwrite=options.overwrite,
-    )
+    )  # fmt: skip
     if options.json:
         print(json.dumps(dataclasses.asdict(done), default=str))
         return 0

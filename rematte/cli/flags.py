@@ -24,9 +24,7 @@ _SINGLE = {"cuts"}
 def add_options(parser: Parser, *, single: bool = True) -> None:
     """Add a flag for each option of a conversion, and those of the weights.
 
-    Args:
-        parser: The parser that gets the flags.
-        single: Whether there is one input; else flags that name a file are left out.
+    `single` says whether there is one input; else flags that name a file are left out.
     """
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, option in OPTIONS.items():
@@ -39,12 +37,7 @@ def add_options(parser: Parser, *, single: bool = True) -> None:
 
 
 def add_option(target: argparse._ActionsContainer, name: str) -> None:
-    """Add the flag of one option.
-
-    Args:
-        target: A parser or a group of one.
-        name: The option's name in `Options`, which the parsed value has too.
-    """
+    """Add the flag of one field of `Options`; the parsed value has the field's name."""
     option = OPTIONS[name]
     default, text = _DEFAULTS[name], option.help.replace("%", "%%")
     if option.command_default is not None:
@@ -87,12 +80,7 @@ def add_quiet(target: argparse._ActionsContainer) -> None:
 
 
 def add_messages(parser: Parser, json: str) -> None:
-    """Add --quiet and --json.
-
-    Args:
-        parser: The parser that gets the flags.
-        json: The help of --json.
-    """
+    """Add --quiet, and --json with its help."""
     group = parser.add_argument_group("messages")
     add_quiet(group)
     group.add_argument("--json", action="store_true", help=json)

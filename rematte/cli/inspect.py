@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rematte.inspect.finished import MatteReport
 
 _NETWORK = ("downsample_ratio", "region", "device", "dtype", "engine")
-_READING = (*("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists"),)
+_READING = ("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists")
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +31,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte inspect talk.mp4 -o talk-inspected; exit code 1 also "
         f"if a finished file fails a check; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "input", metavar="CLIP|FILE",
         help="video file, folder of images, pattern or image; with an alpha channel "

@@ -31,7 +31,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte preview talk.mp4 -o sheet.png --background blur; "
         f"{EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument("input", help="video file, folder of images, pattern or image")
     parser.add_argument(
         "-o", "--output", required=True, metavar="PATH", help="the sheet, one image"
