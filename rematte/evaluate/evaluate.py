@@ -13,14 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from rematte.errors import InputError
-from rematte.evaluate import METRICS, metrics
-from rematte.evaluate.dataset import (
-    Matte,
-    Source,
-    find_clips,
-    labelled_frames,
-    read_mattes,
-)
+from rematte.evaluate import METRICS, dataset, metrics
+from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
 from rematte.matting.loop import matte
 from rematte.video.output_paths import check_target, write_whole
 from rematte.video.reader import VideoReader
@@ -106,8 +100,9 @@ def score(
     before: tuple[Matte, Matte] | None = None
     for index, (found, truth) in enumerate(zip_longest(pred, true)):
         if found is None or truth is None:
-            which, other = ("prediction", "truth") if found is None else (
-                "truth", "prediction")  # fmt: skip
+            which, other = "prediction", "truth"
+            if found is not None:
+                which, other = other, which
             raise InputError(
                 f"{name}: the {which} ends after {index} frames, but not the {other}; "
                 "give the same frames of both"
@@ -167,13 +162,8 @@ def evaluate(
 ) -> list[ClipScores]:
     """Measure predicted files against true ones.
 
-    Args:
-        pred: A clip or a folder of clips, in a layout that `find_clips` knows.
-        true: The same clips with true mattes.
-        wanted: Names of `METRICS`.
-        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
-        published: Count dtSSD of the first frame as 0; see `score`.
-        progress: Show a progress bar on stderr.
+    Both are a clip or a folder of clips, in a layout that `find_clips` knows.
+    `progress` shows a bar on stderr; the other arguments are those of `score`.
 
     Raises:
         InputError: If a clip is missing, cannot be read, or differs in size or length.
@@ -198,15 +188,10 @@ def evaluate_model(
 ) -> list[ClipScores]:
     """Run a network over a test set and measure its unrounded output.
 
-    Args:
-        model: Anything called like `MattingNetwork`.
-        testset: Folder as `make_testset` writes it, CLIP/com, CLIP/pha and perhaps
-            CLIP/fgr, or in another layout that `find_clips` knows.
-        wanted: Names of `METRICS`.
-        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
-        published: Count dtSSD of the first frame as 0; see `score`.
-        progress: Show a progress bar on stderr.
-        options: Options of `matting.matte`: downsample_ratio, device, dtype.
+    The model is anything called like `MattingNetwork`, and the set a folder as
+    `make_testset` writes it, or in another layout that `find_clips` knows. `options` go
+    to `matting.matte`: downsample_ratio, device, dtype. `progress` shows a bar on
+    stderr; the other arguments are those of `score`.
 
     Raises:
         InputError: If a clip has no composite, cannot be read, or its parts differ in
@@ -221,7 +206,7 @@ def evaluate_model(
                     "rematte make-testset writes such a set"
                 )
             mattes, known = run_network(model, source.composite, **options), wanted
-            kept = labelled_frames(source)
+            kept = dataset.labelled_frames(source)
             if kept is not None:  # the network sees all frames, some are measured
                 mattes = (m for at, m in enumerate(mattes) if at in kept)
                 known = [each for each in wanted if each != "dtssd"]
