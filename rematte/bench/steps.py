@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -312,15 +313,12 @@ def run(
     Yields:
         One result for each case.
     """
-    for size, group in itertools.groupby(cases, _kind_and_size):
-        if size[0] == "file":
+    alike = attrgetter("kind", "width", "height", "ratio")
+    for (kind, *_), group in itertools.groupby(cases, alike):
+        if kind == "file":
             yield from _measure_files(list(group), source, weights, frames)
         else:
             yield from _take_turns(list(group), source, weights, turns)
-
-
-def _kind_and_size(case: Case) -> tuple[str, int, int, float]:
-    return case.kind, case.width, case.height, case.ratio
 
 
 def _measure_files(
@@ -368,13 +366,9 @@ def _result(
 
 
 def quick(clip: Path, weights: str | None = None) -> dict[str, Any]:
-    """Measure the three main ratios to plain.
+    """Measure the three main ratios to plain, which takes turns with this build.
 
-    Plain and this build take turns, so that a noisy machine slows both alike.
-
-    Args:
-        clip: 60 frames of 1920x1080; outputs are written to its folder.
-        weights: Name or file of the weights; by default the bundled ones.
+    `clip` has 60 frames of 1920x1080; outputs are written to its folder.
     """
     network = load_network(weights)
     best = "openvino"
@@ -383,18 +377,16 @@ def quick(clip: Path, weights: str | None = None) -> dict[str, Any]:
         ("hd_memory", "memory", 1920, 1080, 0.25),
         ("network_288p", "network", 512, 288, 1.0),
     ):
-        steps = [
-            _steps(Case(kind, width, height, ratio, engine), "", network)[0]
-            for engine in ("plain", best)
-        ]
-        for step in steps:
+        seconds: dict[Any, list[float]] = {}
+        for engine in ("plain", best):
+            step, _ = _steps(Case(kind, width, height, ratio, engine), "", network)
             _time(step, _WARM)
-        seconds: list[list[float]] = [[], []]
+            seconds[step] = []
         started = time.perf_counter()
-        while not seconds[1] or time.perf_counter() - started < _TURNS:
-            for taken, step in zip(seconds, steps, strict=True):
+        while not all(seconds.values()) or time.perf_counter() - started < _TURNS:
+            for step, taken in seconds.items():
                 taken += _turn(step, 1)
-        plain, ours = map(median, seconds)
+        plain, ours = map(median, seconds.values())
         found |= {f"{name}_plain_fps": 1 / plain, f"{name}_fps": 1 / ours}
         found[f"{name}_ratio"] = plain / ours
     fps = [
