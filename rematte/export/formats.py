@@ -1,4 +1,7 @@
-"""The table of export formats, and the types that their modules share."""
+"""The table of export formats, and the types that their modules share.
+
+In all of them `size` is height and width [pixels], and `ratio` the downsample ratio.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +30,7 @@ _SHORT = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
 def as_step(run: Callable[..., Sequence[Any]], start: Sequence[Any]) -> Step:
-    """Wrap a function as a step.
-
-    Args:
-        run: Maps a frame and four states to foreground, alpha and the new states.
-        start: The states before the first frame.
-    """
+    """Wrap a function of a frame and four states, which are `start` at first."""
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
         fgr, pha, *after = run(src, *(start if states is None else states))
@@ -144,13 +142,7 @@ FORMATS = {
 
 
 def file_name(name: str, variant: str, request: Request) -> str:
-    """Return the documented name of a file.
-
-    Args:
-        name: A name of `FORMATS`.
-        variant: The network's encoder.
-        request: The properties of the file.
-    """
+    """Return the documented name of a file of a format and a network's variant."""
     kind = FORMATS[name]
     parts = ["rvm", variant]
     if request.size and request.ratio:

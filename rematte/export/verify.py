@@ -57,14 +57,10 @@ class Truth(NamedTuple):
 
 
 def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
-    """Read frames from the start of the clip that comes with the package.
-
-    Args:
-        size: Height and width that they are resized to [pixels].
-        count: Maximum number; there are 100.
+    """Read up to `count` frames of the clip that comes with the package; it has 100.
 
     Yields:
-        (1, 3, H, W) in [0, 1].
+        (1, 3, H, W) in [0, 1], resized.
     """
     with VideoReader(CLIP, ReadOptions(size=(size[1], size[0]))) as reader:
         for frame in islice(reader, count):
@@ -81,13 +77,7 @@ def network_step(network: MattingNetwork, ratio: float) -> Step:
 def true_outputs(
     network: MattingNetwork, frames: Iterable[Floats], ratio: float
 ) -> Iterator[Truth]:
-    """Run the network over frames and yield its outputs.
-
-    Args:
-        network: Network on the CPU, in float32.
-        frames: Each (1, 3, H, W) in [0, 1], in order of time.
-        ratio: The downsample ratio.
-    """
+    """Run a float32 network on the CPU over frames (1, 3, H, W) in order of time."""
     step = network_step(network, ratio)
     states: States = None
     for src in frames:
@@ -98,25 +88,12 @@ def true_outputs(
 def compare(
     network: MattingNetwork, step: Step, frames: Iterable[Floats], ratio: float
 ) -> Difference:
-    """Run network and export over the same frames, each with its own states.
-
-    Args:
-        network: Network on the CPU, in float32.
-        step: A step of the exported model.
-        frames: Each (1, 3, H, W) in [0, 1], in order of time.
-        ratio: The downsample ratio of both.
-    """
+    """Run network and export over the same frames, each with its own states."""
     return difference(step, true_outputs(network, frames, ratio), ratio)
 
 
 def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
-    """Run an exported model over frames whose outputs are known.
-
-    Args:
-        step: A step of the exported model.
-        truths: Frames and outputs of `true_outputs`.
-        ratio: The downsample ratio of both.
-    """
+    """Run an exported model over frames whose outputs are known."""
     found = Difference((0, 0), ratio)
     states: States = None
     sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}

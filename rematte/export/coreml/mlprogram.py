@@ -27,12 +27,7 @@ _Predict = Callable[[dict[str, Floats], bool], dict[str, Floats]]
 
 
 class Pictures(nn.Module):
-    """Runs one step, with foreground and alpha in [0, 255] as in CoreML's images.
-
-    Args:
-        network: Network whose parameters are shared.
-        request: Properties of the file.
-    """
+    """Runs one step, with foreground and alpha in [0, 255] as in CoreML's images."""
 
     def __init__(self, network: MattingNetwork, request: Request) -> None:
         super().__init__()
@@ -113,10 +108,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
     """Convert a network, with the documented names of inputs and outputs.
 
-    Args:
-        network: The network.
-        request: Properties of the file.
-        options: Options of `coremltools.convert`.
+    `options` are those of `coremltools.convert`.
     """
     ct = coremltools()
 
@@ -167,7 +159,11 @@ def save(model: Any, path: Path) -> None:
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Return a step that runs the file, by CoreML on a Mac."""
-    run = _predictor(path, request)
+    ct = coremltools()
+
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    mac = platform.system() == "Darwin"
+    run = _coreml(model, request) if mac else interpreter(model)
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
         given: dict[str, Any] = {"src": src * np.float32(255)}
@@ -178,15 +174,6 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
         return fgr, pha, [found[f"r{n}o"] for n in _STATES if not request.stateful]
 
     return step
-
-
-def _predictor(path: Path, request: Request) -> _Predict:
-    ct = coremltools()
-
-    model = ct.models.MLModel(str(path), skip_model_load=True)
-    return (
-        _coreml(model, request) if platform.system() == "Darwin" else interpreter(model)
-    )
 
 
 def interpreter(model: Any) -> _Predict:
