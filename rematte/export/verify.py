@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -96,32 +96,28 @@ def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
     """Run an exported model over frames whose outputs are known."""
     found = Difference((0, 0), ratio)
     states: States = None
-    sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
-    most = dict.fromkeys(sums, 0.0)
-    for number, true in enumerate(truths, 1):
-        found.size, found.frames = (true.src.shape[2], true.src.shape[3]), number
-        *given, states = step(true.src, states)
+    frames: list[dict[str, tuple[float, float]]] = []
+    for true in truths:
+        found.size = true.src.shape[2], true.src.shape[3]
+        fgr, pha, states = step(true.src, states)
         pairs = {
-            "fgr": [(given[0], true.fgr)],
-            "pha": [(given[1], true.pha)],
+            "fgr": [(fgr, true.fgr)],
+            "pha": [(pha, true.pha)],
             # A model that keeps its states inside returns none.
             "states": list(zip(states or (), true.states or (), strict=False)),
         }
-        told = {}
-        for name, both in pairs.items():
-            apart = [np.abs(a.astype(np.float32) - b).ravel() for a, b in both]
-            if not apart:
-                continue
-            every = np.concatenate(apart)
-            # A NaN compares false with everything: it must not pass as equal.
-            worst = float(np.nan_to_num(every.max(), nan=np.inf))
-            told[name] = worst, float(np.nan_to_num(every.mean(), nan=np.inf))
-            most[name] = max(most[name], worst)
-            sums[name].append(told[name][1])
-        if number in REPORTED:
-            found.told[number] = told
-    found.most = {name: most[name] for name, every in sums.items() if every}
-    found.mean = {
-        name: sum(every) / len(every) for name, every in sums.items() if every
-    }
+        frames.append({name: _apart(both) for name, both in pairs.items() if both})
+    found.frames = len(frames)
+    found.told = {n: frames[n - 1] for n in REPORTED if n <= len(frames)}
+    for name in frames[0]:
+        most, mean = zip(*(frame[name] for frame in frames), strict=True)
+        found.most[name], found.mean[name] = max(most), sum(mean) / len(mean)
     return found
+
+
+def _apart(pairs: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
+    """Return the largest and the mean difference of pairs of arrays."""
+    every = np.concatenate([np.abs(a.astype(np.float32) - b).ravel() for a, b in pairs])
+    # A NaN compares false with everything: it must not pass as equal.
+    worst, mean = np.nan_to_num([every.max(), every.mean()], nan=np.inf)
+    return float(worst), float(mean)
