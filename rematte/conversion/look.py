@@ -80,9 +80,9 @@ def choose_regions(
     model = share_models(model, options.engine, options.device, options.dtype)
     engines = make_engine(model, options, str), make_engine(model, options, str)
     with open_reader(source, options, *options.span) as reader:
-        candidates: Iterator[LazyFrame] = islice(reader.lazy_frames(), options.limit)
         bar = Bar(
-            candidates, f"{source.name}: looking for people", unit="frame",
+            islice(reader.lazy_frames(), options.limit),
+            f"{source.name}: looking for people", unit="frame",
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
@@ -294,10 +294,11 @@ class _Search:
             empty = empty and still == candidate.time
             begin = candidate.time if begin is None else begin
             now = self._outline(candidate)
-            moved = self._moving(_changes(last, now), boxes)
+            changes = _changes(last, now)
+            moved = self._moving(changes, boxes)
             there = self._follow(candidate, moved)
             # Keep only the boxes that have changed, where somebody may have appeared.
-            there = there and self._moving(_changes(last, now), there)
+            there = there and self._moving(changes, there)
             if there:
                 boxes = join([each for each in boxes if each not in moved] + there)
                 known = known + boxes
@@ -330,10 +331,8 @@ class _Search:
             return None
         for left, top, right, bottom in boxes:
             reach = round(_REACH * (bottom - top))
-            box = (
-                *(max(0, left - reach), top),
-                *(min(self._info.width, right + reach), bottom),
-            )
+            end = min(self._info.width, right + reach)
+            box = max(0, left - reach), top, end, bottom
             seen = self._search_close_up(candidate, box)
             if seen == [box]:
                 return None

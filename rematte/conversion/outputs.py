@@ -228,55 +228,46 @@ def open_writers(
     that will be appended instead of frames.
     """
     whole = tracks and parts is None
+    info, most = reader.info, options.max_bytes
     shift = Fraction(0) if tracks and options.start is None else first
     source = reader.path if tracks and not reader.images else None
+
+    def open_writer(item: Output) -> Writer:
+        if item.encoding.image:
+            number = options.start_number if tracks else 0
+            return ImageWriter(item.path, info, item.encoding, number)
+        if item.encoding.codec.encoder == "avif":
+            return AvifWriter(item.path, info, item.encoding)
+        make = partial(
+            FileWriter, item.path, info, source=source, start=shift,
+            end=options.span[1], sound=options.audio, clock=reader.clock,
+            like=parts.get(item.kind) if parts else None, limits=reader.limits,
+        )  # fmt: skip
+        if most is not None and item.limited:
+            return LimitedWriter(make, item.encoding, info, item.path, most)
+        return make(item.encoding)
+
     writers: list[Writer] = []
     try:
         for item in outputs:
-            if item.encoding.image:
-                number = options.start_number if tracks else 0
-                writers.append(
-                    ImageWriter(item.path, reader.info, item.encoding, number)
-                )
-                continue
-            if item.encoding.codec.encoder == "avif":
-                writers.append(AvifWriter(item.path, reader.info, item.encoding))
-                continue
-            like = parts.get(item.kind) if parts else None
-            make = partial(
-                FileWriter, item.path, reader.info, source=source, start=shift,
-                end=options.span[1], sound=options.audio, like=like,
-                limits=reader.limits, clock=reader.clock,
-            )  # fmt: skip
-            if options.max_bytes is not None and item.limited:
-                writers.append(
-                    LimitedWriter(
-                        make, item.encoding, reader.info, item.path, options.max_bytes
-                    )
-                )
-                continue
-            writers.append(make(item.encoding))
+            writers.append(open_writer(item))
         yield writers
     except KeyboardInterrupt:
-        saved = [_save_partial(writer) for writer in writers if whole]
-        _discard([] if whole else writers)
+        saved = [_save_partial(writer, whole) for writer in writers]
         raise KeyboardInterrupt(*(str(path) for path in saved if path)) from None
     except BaseException:
-        _discard(writers)
+        for writer in writers:
+            writer.discard()
         raise
 
 
-def _discard(writers: Sequence[Writer]) -> None:
-    for writer in writers:
-        writer.discard()
-
-
-def _save_partial(writer: Writer) -> Path | None:
-    try:
-        return writer.keep_partial()
-    except (OutputError, KeyboardInterrupt):  # no room for the end; interrupted again
-        writer.discard()
-        return None
+def _save_partial(writer: Writer, whole: bool) -> Path | None:
+    if whole:
+        # There may be no room for the end, or the user interrupts again.
+        with suppress(OutputError, KeyboardInterrupt):
+            return writer.keep_partial()
+    writer.discard()
+    return None
 
 
 def publish(
