@@ -22,17 +22,11 @@ _HD, _SMALL = (1920, 1080), (640, 480)
 
 @dataclass(frozen=True)
 class Process:
-    """The time and memory that a process took.
+    """The time and memory that a process took."""
 
-    Attributes:
-        seconds: Wall time [s].
-        cpu: Processor time [s].
-        memory: Peak memory [MB]; 0 if the system does not report it.
-    """
-
-    seconds: float
-    cpu: float
-    memory: float
+    seconds: float  # wall time
+    cpu: float  # processor time [s]
+    memory: float  # peak memory [MB]; 0 if the system does not report it
 
 
 def run_process(words: Sequence[str | Path], folder: Path, **variables: str) -> Process:

@@ -50,49 +50,31 @@ _TURNS = 2.0  # time that `quick` spends on turns [s]
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement to make.
+    """One measurement to make."""
 
-    Attributes:
-        kind: "network" (float frame in memory to mattes), "memory" (8-bit frames to
-            8-bit composites) or "file" (video file to H.264 file).
-        width: Width of the frames [pixels].
-        height: Height of the frames [pixels].
-        ratio: The downsample ratio.
-        engine: One of `choose.ENGINES`.
-        chunk: Frames at once, for plain.
-    """
-
+    # "network" (float frame in memory to mattes), "memory" (8-bit frames to 8-bit
+    # composites) or "file" (video file to H.264 file).
     kind: str
     width: int
     height: int
-    ratio: float
-    engine: str
-    chunk: int = 1
+    ratio: float  # the downsample ratio
+    engine: str  # one of `choose.ENGINES`
+    chunk: int = 1  # frames at once, for plain
 
 
 @dataclass
 class Result:
-    """The result of one measurement.
-
-    Attributes:
-        case: What was measured.
-        engine: The engine that ran, also where the case says "auto".
-        fps: Frames per second: over the whole file, else 1 over the median.
-        median: Median of the time per frame [s]; the mean for a file.
-        p95: 95th percentile of the time per frame [s]; 0 for a file.
-        memory: Peak memory of the process [MB].
-        shares: Shares of the stages in the work, for a file.
-        ratio_to_plain: `fps` divided by that of plain in the same run.
-    """
+    """The result of one measurement."""
 
     case: Case
-    engine: str
-    fps: float
-    median: float
-    p95: float
-    memory: float
+    engine: str  # the one that ran, also where the case says "auto"
+    fps: float  # frames per second: over the whole file, else 1 over the median
+    median: float  # median of the time per frame [s]; the mean for a file
+    p95: float  # 95th percentile of the time per frame [s]; 0 for a file
+    memory: float  # peak memory of the process [MB]
+    # Shares of the stages in the work, for a file.
     shares: dict[str, float] = field(default_factory=dict)
-    ratio_to_plain: float = 0.0
+    ratio_to_plain: float = 0.0  # `fps` divided by that of plain in the same run
 
 
 FULL = tuple(

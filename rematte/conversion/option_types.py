@@ -131,45 +131,28 @@ def always(conversion: Conversion) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """The description of an option, apart from its type and default: field metadata.
+    """The description of an option, apart from its type and default: field metadata."""
 
-    Attributes:
-        flag: Its name on the command line; empty if it has none.
-        help: One line for the command line's help.
-        group: The heading of the flag in the help.
-        metavar: The value's placeholder in the help; empty to list the choices.
-        choices: All allowed values; empty if another check knows them.
-        least: The smallest allowed number, or None.
-        parse: Turns a word of the command line into a value; raises ValueError.
-        switch: The value of the flag given alone; None if it takes a word.
-        many: Whether the flag may be given several times.
-        short: A second, short flag.
-        command_default: The command line's default, if it differs.
-        works: What it works for, to complete "works for ..."; empty for everything.
-        applies: Decides whether it has an effect.
-        noted: Decides whether a note is enough when it has no effect.
-        elsewhere: What happens when it has no effect.
-        idle: Values other than the default that have no effect.
-        may_change: Whether a run that is resumed may have another value.
-    """
-
-    flag: str = ""
-    help: str = ""
-    group: str = ""
-    metavar: str = ""
+    flag: str = ""  # its name on the command line; empty if it has none
+    help: str = ""  # one line for the command line's help
+    group: str = ""  # the heading of the flag in the help
+    metavar: str = ""  # the value's placeholder in the help; empty to list the choices
+    # All allowed values; empty if another check knows them.
     choices: tuple[str, ...] = ()
-    least: int | None = None
-    parse: Callable[[str], Any] = str
+    least: int | None = None  # the smallest allowed number
+    parse: Callable[[str], Any] = str  # turns a word of the command line into a value
+    # The value of the flag given alone; None if it takes a word.
     switch: bool | None = None
-    many: bool = False
-    short: str = ""
-    command_default: Any = None
-    works: str = ""
-    applies: Callable[[Conversion], bool] = always
+    many: bool = False  # whether the flag may be given several times
+    short: str = ""  # a second, short flag
+    command_default: Any = None  # the command line's default, if it differs
+    works: str = ""  # completes "works for ..."; empty if it works for everything
+    applies: Callable[[Conversion], bool] = always  # whether it has an effect
+    # Whether a note is enough when it has no effect.
     noted: Callable[[Conversion], bool] = lambda conversion: False
-    elsewhere: str = "an error"
-    idle: tuple[Any, ...] = ()
-    may_change: bool = False
+    elsewhere: str = "an error"  # what happens when it has no effect
+    idle: tuple[Any, ...] = ()  # values other than the default that have no effect
+    may_change: bool = False  # whether a resumed run may have another value
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not one of the choices, or too small.

@@ -51,21 +51,13 @@ CutList = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a conversion.
+    """One output of a conversion."""
 
-    Attributes:
-        kind: "output", "composition", "alpha", "foreground" or "plate".
-        path: Its path.
-        encoding: How it is encoded.
-        pixels: Makes its pixels.
-        backdrop: Whether an image or a video lies behind the person.
-    """
-
-    kind: str
+    kind: str  # "output", "composition", "alpha", "foreground" or "plate"
     path: Path
     encoding: Encoding
-    pixels: Renderer
-    backdrop: bool = False
+    pixels: Renderer  # makes its pixels
+    backdrop: bool = False  # whether an image or a video lies behind the person
 
     @property
     def limited(self) -> bool:

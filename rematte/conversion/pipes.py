@@ -97,22 +97,17 @@ def check_raw_format(
 
 @dataclass
 class Piped:
-    """The input and outputs of a conversion, with files in place of pipes.
+    """The input and outputs of a conversion, with files in place of pipes."""
 
-    Attributes:
-        source: The input, or its copy.
-        outputs: Where each output goes, by kind; None where there is none.
-        given: The user's name for each temporary file.
-        notes: What a user should know about the pipes.
-        files: The open file for each temporary file of an output that goes into one.
-        raw: Which of `RAW_FORMATS` the outputs are sent as; None as they are.
-    """
-
-    source: str
-    outputs: dict[str, str | None]
+    source: str  # the input, or its copy
+    outputs: dict[str, str | None]  # where each goes, by kind; None where there is none
+    # The user's name for each temporary file.
     given: dict[str, str] = field(default_factory=dict)
+    # What a user should know about the pipes.
     notes: list[str] = field(default_factory=list)
+    # The open file that a temporary file goes into.
     files: dict[str, BinaryIO] = field(default_factory=dict)
+    # Which of `RAW_FORMATS` the outputs are sent as; None as they are.
     raw: str | None = None
 
     def name(self, text: str) -> str:

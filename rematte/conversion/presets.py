@@ -13,21 +13,14 @@ from rematte.video.values import parse_time
 
 @dataclass(frozen=True)
 class Preset:
-    """The options that a receiver of cut-outs needs.
-
-    Attributes:
-        receiver: The receiver's name.
-        suffixes: The suffixes of outputs that it takes.
-        why: Where its limits come from, and what was tried.
-        options: Options of a conversion by name; options that the user gives win.
-        seconds: The longest video that it takes [s]; None for any.
-    """
+    """The options that a receiver of cut-outs needs."""
 
     receiver: str
-    suffixes: tuple[str, ...]
-    why: str
+    suffixes: tuple[str, ...]  # suffixes of the outputs that it takes
+    why: str  # where its limits come from, and what was tried
+    # Options of a conversion by name; options that the user gives win.
     options: Mapping[str, Any] = field(default_factory=dict)
-    seconds: int | None = None
+    seconds: int | None = None  # the longest video that it takes [s]; None for any
 
 
 # The cut-out stops this long before the limit [s]: a frame at 20 frames/s or more that

@@ -35,20 +35,14 @@ NO_PIXELS = np.empty((0, 0, 0), np.uint8)
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive frames that are converted in one go; by default all that are read.
+    """Consecutive frames that are converted in one go; by default all that are read."""
 
-    Attributes:
-        index: Its position among the spans of a video, from 0.
-        lead: Time of the first frame that the network sees [s].
-        first: Time of the first frame that is written [s].
-        end: Time of the first frame of the next span [s]; None for the last.
-        stop: Time of the first frame after all spans [s], if there is one.
-    """
-
-    index: int = 0
-    lead: Fraction = Fraction(0)
-    first: Fraction = Fraction(0)
+    index: int = 0  # its position among the spans of a video, from 0
+    lead: Fraction = Fraction(0)  # time of the first frame that the network sees [s]
+    first: Fraction = Fraction(0)  # time of the first frame that is written [s]
+    # Time of the first frame of the next span [s]; None for the last.
     end: Fraction | None = None
+    # Time of the first frame after all spans [s], if there is one.
     stop: Fraction | None = None
 
     def is_past(self, frame: Frame) -> bool:
@@ -58,19 +52,16 @@ class Span:
 
 @dataclass
 class Trace:
-    """The record that a span keeps for its neighbours and for joining.
+    """The record that a span keeps for its neighbours and for joining."""
 
-    Attributes:
-        memory: The network's memory, before the span and later after it.
-        seams: Whether the span starts with an empty memory, so that alpha is recorded
-            at its first frame and at the first one of the next span.
-        frames: Times and names of the frames that were written.
-        edges: Alpha at the "first" frame, and at the one "past" the last.
-    """
-
+    # The network's memory, before the span and later after it.
     memory: Memory = field(default_factory=Memory)
+    # Whether the span starts with an empty memory, so that alpha is recorded at its
+    # first frame and at the first one of the next span.
     seams: bool = False
+    # Times and names of the frames that were written.
     frames: list[Frame] = field(default_factory=list)
+    # Alpha at the "first" frame, and at the one "past" the last.
     edges: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 

@@ -33,32 +33,20 @@ _WORTH = 0.75  # windows must save a quarter of the frame's pixels
 
 @dataclass(frozen=True)
 class Moment:
-    """The people found at one moment.
+    """The people found at one moment."""
 
-    Attributes:
-        time: The moment's time [s].
-        boxes: Boxes around each person, or group of people who touch.
-        empty: Whether nobody was there at any time since the previous moment.
-    """
-
-    time: Fraction
-    boxes: tuple[Box, ...]
-    empty: bool = False
+    time: Fraction  # [s]
+    boxes: tuple[Box, ...]  # around each person, or group of people who touch
+    empty: bool = False  # whether nobody was there since the previous moment
 
 
 @dataclass(frozen=True)
 class _Size:
-    """A size of windows.
+    """A size of windows."""
 
-    Attributes:
-        step: Side of a cell [pixels of the frame].
-        columns: Width [cells].
-        rows: Height [cells].
-    """
-
-    step: int
-    columns: int
-    rows: int
+    step: int  # side of a cell [pixels of the frame]
+    columns: int  # width [cells]
+    rows: int  # height [cells]
 
     @property
     def width(self) -> int:

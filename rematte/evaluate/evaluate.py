@@ -24,15 +24,11 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class ClipScores:
-    """The scores of a clip.
-
-    Attributes:
-        name: Name of the clip.
-        frames: Scores of each frame by names of `METRICS`; a metric that is not
-            defined for a frame is left out.
-    """
+    """The scores of a clip."""
 
     name: str
+    # Scores of each frame by names of `METRICS`; a metric that is not defined for a
+    # frame is left out.
     frames: list[Figures] = field(default_factory=list)
 
     @property

@@ -30,23 +30,15 @@ _OTHER_SIZES = 3e-4
 
 @dataclass(frozen=True)
 class Exported:
-    """The result of an export.
+    """The result of an export."""
 
-    Attributes:
-        format: A name of `FORMATS`.
-        path: The file or folder.
-        megabytes: Size of all files [10^6 bytes].
-        seconds: Time of writing, without the check [s].
-        differences: Differences to the float32 network, for each size that was checked.
-        limit: The largest difference that was allowed, in words.
-    """
-
-    format: str
-    path: Path
-    megabytes: float
-    seconds: float
+    format: str  # a name of `FORMATS`
+    path: Path  # the file or folder
+    megabytes: float  # size of all files [10^6 bytes]
+    seconds: float  # time of writing, without the check
+    # Differences to the float32 network, for each size that was checked.
     differences: list[Difference]
-    limit: str
+    limit: str  # the largest difference that was allowed, in words
 
 
 def export(

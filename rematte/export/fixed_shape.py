@@ -76,17 +76,11 @@ class FixedSize(nn.Module):
 
 
 class Positions(NamedTuple):
-    """Sampling positions along one side of the frame.
+    """Sampling positions along one side of the frame."""
 
-    Attributes:
-        before: Index of the pixel before each position.
-        after: Index of the pixel after it.
-        fraction: Distance from the pixel before, in [0, 1).
-    """
-
-    before: list[int]
-    after: list[int]
-    fraction: list[float]
+    before: list[int]  # index of the pixel before each position
+    after: list[int]  # index of the pixel after it
+    fraction: list[float]  # distance from the pixel before, in [0, 1)
 
     def matrix(self, side: int) -> Tensor:
         """Return a matrix (count, side) that samples by multiplication."""

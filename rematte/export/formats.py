@@ -41,20 +41,13 @@ def as_step(run: Callable[..., Sequence[Any]], start: Sequence[Any]) -> Step:
 
 @dataclass(frozen=True)
 class Request:
-    """The properties of a file to write.
+    """The properties of a file to write."""
 
-    Attributes:
-        precision: A name of `PRECISIONS`. int8 means the weights and perhaps the
-            arithmetic.
-        size: Height and width [pixels] that it is made for; None for any.
-        ratio: The downsample ratio that it is made for; None for any.
-        stateful: Whether the runtime keeps the recurrent states itself.
-    """
-
+    # A name of `PRECISIONS`. int8 means the weights and perhaps the arithmetic.
     precision: str = "float32"
-    size: tuple[int, int] | None = None
-    ratio: float | None = None
-    stateful: bool = False
+    size: tuple[int, int] | None = None  # the only size that it takes; None for any
+    ratio: float | None = None  # the only ratio that it takes; None for any
+    stateful: bool = False  # whether the runtime keeps the recurrent states itself
 
     @property
     def fixed(self) -> tuple[tuple[int, int], float]:
@@ -70,26 +63,16 @@ class Format(NamedTuple):
     The module `rematte.export.MODULE` has two functions. `write(network, path,
     request)` writes the file or folder, and `open_model(path, request, ratio)` returns
     a `Step` that runs it at that ratio.
-
-    Attributes:
-        suffix: Suffix of the file name; empty for a folder.
-        module: Name of the format's module.
-        extra: Extra of the package that installs what it needs; "" for none.
-        needs: Modules that must be importable.
-        precisions: The names of `PRECISIONS` that it supports.
-        fixed: Whether size and ratio are fixed: "never", "can be", "always".
-        stateful: Whether the file can keep the states itself.
-        limit: Largest difference in alpha that is allowed in float32.
     """
 
-    suffix: str
+    suffix: str  # suffix of the file name; empty for a folder
     module: str
-    extra: str
-    needs: tuple[str, ...]
-    precisions: tuple[str, ...]
-    fixed: str
-    stateful: bool = False
-    limit: float = 1e-4
+    extra: str  # extra of the package that installs its needs; "" for none
+    needs: tuple[str, ...]  # modules that must be importable
+    precisions: tuple[str, ...]  # the names of `PRECISIONS` that it supports
+    fixed: str  # whether size and ratio are fixed: "never", "can be", "always"
+    stateful: bool = False  # whether the file can keep the states itself
+    limit: float = 1e-4  # largest difference in alpha that is allowed in float32
 
 
 FORMATS = {

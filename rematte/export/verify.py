@@ -21,39 +21,26 @@ REPORTED = (1, 10, 100)  # frames whose differences are reported separately
 
 @dataclass
 class Difference:
-    """Absolute differences to the float32 network.
-
-    Attributes:
-        size: Height and width of the frames [pixels].
-        ratio: The downsample ratio.
-        frames: Number of frames.
-        most: Largest difference over all frames of "fgr", "pha" and "states".
-        mean: Mean difference over all frames of the same.
-        told: Largest and mean difference in each frame of `REPORTED`.
-    """
+    """Absolute differences to the float32 network."""
 
     size: tuple[int, int]
     ratio: float
     frames: int = 0
+    # Largest difference over all frames of "fgr", "pha" and "states".
     most: dict[str, float] = field(default_factory=dict)
+    # Mean difference over all frames of the same.
     mean: dict[str, float] = field(default_factory=dict)
+    # Largest and mean difference in each frame of `REPORTED`.
     told: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 class Truth(NamedTuple):
-    """A frame and the network's outputs for it, after all frames before.
+    """A frame and the network's outputs for it, after all frames before."""
 
-    Attributes:
-        src: (1, 3, H, W) in [0, 1].
-        fgr: Foreground, (1, 3, H, W).
-        pha: Alpha, (1, 1, H, W).
-        states: r1 to r4 after the frame.
-    """
-
-    src: Floats
-    fgr: Floats
-    pha: Floats
-    states: States
+    src: Floats  # (1, 3, H, W) in [0, 1]
+    fgr: Floats  # (1, 3, H, W)
+    pha: Floats  # (1, 1, H, W)
+    states: States  # r1 to r4 after the frame
 
 
 def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:

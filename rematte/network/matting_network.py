@@ -27,19 +27,14 @@ REFINERS = ("deep_guided_filter", "fast_guided_filter")
 
 
 class Widths(NamedTuple):
-    """Channels of a variant's decoder.
+    """Channels of a variant's decoder."""
 
-    Attributes:
-        reduced: Channels to which LR-ASPP reduces the encoder's deepest features.
-        out: Channels of the blocks' results at 1/8, 1/4, 1/2 and full size.
-        states: How many of these are recurrent, for r3, r2 and r1.
-        shuffled: Maps of half the size that are shuffled into a quarter as many of full
-            size for the last block; 0 upsamples the previous block's maps instead.
-    """
-
-    reduced: int
+    reduced: int  # LR-ASPP reduces the encoder's deepest features to these
+    # Channels of the blocks' results at 1/8, 1/4, 1/2 and full size.
     out: tuple[int, int, int, int]
-    states: tuple[int, int, int]
+    states: tuple[int, int, int]  # how many of these are recurrent, for r3, r2 and r1
+    # Maps of half the size that are shuffled into a quarter as many of full size for
+    # the last block; 0 upsamples the previous block's maps instead.
     shuffled: int = 0
 
 

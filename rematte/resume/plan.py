@@ -36,31 +36,19 @@ _REACH = 25
 
 @dataclass(frozen=True)
 class Work:
-    """The plan of a conversion in segments, with everything that a worker needs.
-
-    Attributes:
-        source: The input.
-        paths: Where outputs go, by kind: "output", "composition", "alpha",
-            "foreground", "plate".
-        options: The options of the conversion.
-        folder: The folder in which segments are saved.
-        segments: All segments.
-        lead_in: How many frames early each starts; None if states are carried over.
-        engine: The name of the engine.
-        regions: Where the network runs; None for whole frames.
-        people: State of the chosen person's follower before each segment. It is empty
-            if no person is chosen; if states are carried over, it holds only that of
-            the first segment.
-    """
+    """The plan of a conversion in segments, with everything that a worker needs."""
 
     source: Path
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path]  # where outputs go, by kind, as in `convert`
     options: Options
-    folder: Path
+    folder: Path  # where segments are saved
     segments: Sequence[Segment]
+    # How many frames early each starts; None: states are carried over.
     lead_in: int | None
-    engine: str
-    regions: Regions | None = None
+    engine: str  # the name of the engine
+    regions: Regions | None = None  # where the network runs; None for whole frames
+    # State of the chosen person's follower before each segment: empty if no person is
+    # chosen; only that of the first segment if states are carried over.
     people: Sequence[dict[str, Any]] = ()
 
     def path(self, segment: Segment) -> Path:

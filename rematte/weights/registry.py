@@ -26,33 +26,19 @@ _RVM_ORIGIN = (
 
 @dataclass(frozen=True)
 class Weights:
-    """One set of trained weights that has a name.
+    """One set of trained weights that has a name."""
 
-    Attributes:
-        name: What `load_model` and `--weights` take.
-        variant: One of `VARIANTS`.
-        file: File name in the folders that `find` searches.
-        parameters: Number of trainable parameters.
-        licence: SPDX name of the licence of the weights, not of the code.
-        origin: Who made them and from what.
-        quality: Measured or published figures, and which of the two.
-        url: Address of the file, or None if it comes with the package.
-        sha256: Known hash in hex, or None if it is recorded on first use.
-        size: Length in bytes, or None if it is not known.
-        shares: Name of the weights beside it that hold the rest of its tensors, or None
-            if the file holds all.
-    """
-
-    name: str
-    variant: str
-    file: str
-    parameters: int
-    licence: str
-    origin: str
-    quality: str
-    url: str | None = None
-    sha256: str | None = None
-    size: int | None = None
+    name: str  # what `load_model` and `--weights` take
+    variant: str  # one of `VARIANTS`
+    file: str  # file name in the folders that `find` searches
+    parameters: int  # number of trainable parameters
+    licence: str  # SPDX name of the licence of the weights, not of the code
+    origin: str  # who made them and from what
+    quality: str  # measured or published figures, and which of the two
+    url: str | None = None  # address of the file; None if it comes with the package
+    sha256: str | None = None  # known hash in hex; None if it is recorded on first use
+    size: int | None = None  # length in bytes, if it is known
+    # Name of the weights beside it that hold the rest of its tensors, if there are any.
     shares: str | None = None
 
 
