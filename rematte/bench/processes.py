@@ -30,12 +30,9 @@ class Process:
 
 
 def run_process(words: Sequence[str | Path], folder: Path, **variables: str) -> Process:
-    """Run a program to its end, and measure it.
+    """Run a program in a folder to its end, and measure it.
 
-    Args:
-        words: The program and its arguments.
-        folder: The working folder.
-        **variables: Added to the environment.
+    `variables` are added to the environment.
 
     Raises:
         InputError: If it fails; its last line is in the message.
@@ -88,9 +85,6 @@ def convert_words(clip: Path, target: Path, *more: str | Path) -> list[str | Pat
 def quick(weights: str | None = None) -> dict[str, Any]:
     """Measure what matters most, in about a minute on two cores.
 
-    Args:
-        weights: Name or file of the weights; by default the bundled ones.
-
     Returns:
         The results of `steps.quick`, and "first_run_s": time for 5 frames of 640x480
         with empty caches [s]; "short_clip_ratio": speed of 60 frames of HD relative to
@@ -121,11 +115,9 @@ def against(
 ) -> dict[str, Any]:
     """Compare the published program with this one, as whole processes in turns.
 
-    Args:
-        program: Its folder, with an inference.py that takes the documented flags.
-        checkpoint: The weights that it loads.
-        frames: Length of the drawn clip of 1920x1080.
-        turns: How often each one runs; the medians are compared.
+    `program` is its folder, with an inference.py that takes the documented flags and
+    loads the checkpoint. The drawn clip has so many frames of 1920x1080, and the
+    medians of so many turns are compared.
 
     Raises:
         InputError: If the program or the checkpoint does not exist, or fails.

@@ -285,15 +285,9 @@ def run(
     both alike: a ratio to plain is that of such a pair, and plain's own row says how
     fast it was before the first.
 
-    Args:
-        cases: Grouped by kind and size, plain first in each group.
-        source: A video to measure with; "" draws one.
-        weights: Name or file of the weights; see `load_network`.
-        turns: Turns of each case in memory.
-        frames: Frames of a file.
-
-    Yields:
-        One result for each case.
+    Cases are grouped by kind and size, with plain first in each group. `source` is a
+    video to measure with; "" draws one. Each case in memory gets so many turns, and a
+    file has so many frames.
     """
     alike = attrgetter("kind", "width", "height", "ratio")
     for (kind, *_), group in itertools.groupby(cases, alike):

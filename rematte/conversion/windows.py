@@ -109,10 +109,7 @@ def lay_windows(
 def fills(box: Box, frame: tuple[int, int], whole_ratio: float) -> bool:
     """Whether a box fills so much of the frame that no window saves enough.
 
-    Args:
-        box: Around people.
-        frame: Width and height of the frames [pixels].
-        whole_ratio: Size of the coarse pass for whole frames, in (0, 1].
+    For `frame` and `whole_ratio` see `lay_windows`.
     """
     size = _choose_size([[pad(box, frame)]], _larger(frame, whole_ratio))
     return not _is_finer(size, whole_ratio)

@@ -77,11 +77,9 @@ def plan_segments(
 ) -> list[Segment]:
     """Cut frames into segments.
 
-    Args:
-        times: The times of all frames [s], in order.
-        starts: The indices of the first frames of segments, from 0 on.
-        lead_in: How many frames early each segment except the first starts.
-        end: Time of the first frame after all of them [s], if there is one.
+    `starts` are the indices of their first frames, from 0 on, and `lead_in` is how many
+    frames early each except the first starts. The first frame after all of them is
+    shown at `end` [s], if there is one.
     """
     ends = [*(times[start] for start in starts[1:]), end]
     return [
@@ -102,15 +100,8 @@ def prepare(
 ) -> Work:
     """Check the settings of a conversion, plan its segments and make their folder.
 
-    Args:
-        model: A loaded network.
-        input_source: A video file or a folder of images.
-        resume: Continue with the segments that an earlier run left, if there are any.
-        lead_in: How many frames early each segment starts; None if each continues from
-            the state of the previous one.
-        segment: Frames in each segment; by default `LENGTH`, or fewer.
-        share: How many workers there will be.
-        **settings: The other arguments of `convert_video`.
+    For the arguments see `convert_long`. Without `lead_in`, each segment continues from
+    the state of the previous one; `share` is how many workers there will be.
 
     Raises:
         ValueError: As `convert_video`, and if the earlier run had another input, other
@@ -219,11 +210,8 @@ def _plan(
         "regions": regions and {"shape": regions.shape, "described": regions.as_json()},
         "people": _follow_person(model, source, options, regions, segments, lead_in),
         "segments": [
-            [
-                *(str(each.lead), str(each.first)),
-                *(each.end and str(each.end), each.stop and str(each.stop)),
-            ]
-            for each in segments
+            [t if t is None else str(t) for t in (s.lead, s.first, s.end, s.stop)]
+            for s in segments
         ],
     }
 

@@ -33,13 +33,9 @@ _USUAL = {"resnet50": "rvm-resnet50", "mobilenetv3_fast": FAST}
 
 
 def resolve(name_or_path: str | Path | None, variant: str | None) -> Path:
-    """Return the checked file of a name, or the file at a path.
+    """Return the checked file of a name, or the file at a path; see `load_model`.
 
-    Args:
-        name_or_path: A key of `WEIGHTS` or a file; None means the bundled weights of
-            the variant, or "rvm-resnet50" where it is "resnet50".
-        variant: The variant it must be, or None for any; what a file holds is not
-            looked at.
+    Only the table's variant of a name is checked; what a file holds is not looked at.
 
     Raises:
         WeightsError: If there is no such name or file, or a download fails.
@@ -79,14 +75,7 @@ def download(name: str, progress: bool = True) -> Path:
     The bytes go to a `.part` file beside the target, which the next call resumes after
     an interruption. Only a complete file with the right hash gets the final name. Where
     no hash is known, the file must fit the network, and its hash is recorded in
-    `<file>.sha256` for all later checks.
-
-    Args:
-        name: A key of `WEIGHTS`.
-        progress: Draw a bar on stderr.
-
-    Returns:
-        Path of the checked file.
+    `<file>.sha256` for all later checks. `progress` draws a bar on stderr.
 
     Raises:
         WeightsError: If `REMATTE_OFFLINE` is set, the server cannot be reached, the
@@ -125,11 +114,7 @@ def download(name: str, progress: bool = True) -> Path:
 
 
 def verify(name: str) -> str:
-    """Hash the file of named weights again and compare.
-
-    Returns:
-        One line: the path, and "ok", or that the hash was recorded for the next time
-        because none was known.
+    """Hash the file of named weights again, and say in one line how it compares.
 
     Raises:
         WeightsError: If the file is not on this machine, or its hash is wrong.

@@ -137,14 +137,11 @@ def for_quality(
 
 
 def find(name: str) -> Path | None:
-    """Look for the file of named weights on this machine.
+    """Look for the file of named weights on this machine, without checking it.
 
     Bundled weights are in the package. Others are searched for in `$REMATTE_HOME`, in
     `$XDG_CACHE_HOME/rematte` (default `~/.cache/rematte`), then in TorchHub's folder
     of checkpoints, where other programs may have put them.
-
-    Returns:
-        The first file found, unchecked, or None.
 
     Raises:
         WeightsError: If `name` is not a key of `WEIGHTS`.
