@@ -88,24 +88,22 @@ def plan_outputs(
     finish = make_finish(options, info.rate, chosen)
     for kind, path in paths.items():
         main = is_main(kind)
-        if kind == "plate":
-            _check_plate(path)
+        if kind == "plate" and not can_hold_alpha(suffix_of(path)):
+            raise ValueError(
+                f"plate {path} cannot be transparent where the person is: "
+                f"{with_alpha()} can"
+            )
         if main:
             check_preset(options.preset, path)
         spec, notes = _choose_backdrop(kind, path, given, options)
         encoding = choose(
-            path,
-            info,
-            alpha=(main and spec == "transparent") or kind == "plate",
-            gray=kind == "alpha",
-            codec=options.codec if main else None,
-            crf=options.crf,
-            mbps=options.output_video_mbps,
-            tone_map=options.tone_map == "auto",
-            alpha_mode=options.alpha_mode,
+            path, info, alpha=(main and spec == "transparent") or kind == "plate",
+            gray=kind == "alpha", codec=options.codec if main else None,
+            crf=options.crf, mbps=options.output_video_mbps,
+            tone_map=options.tone_map == "auto", alpha_mode=options.alpha_mode,
             exr_compression=options.exr_compression or "zip",
             packed=options.packed or "",
-        )
+        )  # fmt: skip
         background = None
         if main:
             background = make_background(
@@ -122,16 +120,6 @@ def plan_outputs(
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         outputs.append(Output(kind, path, encoding, renderer, backdrop))
     return outputs
-
-
-def _check_plate(path: Path) -> None:
-    """Refuse a plate whose format cannot be transparent."""
-    suffix = suffix_of(path)
-    if not can_hold_alpha(suffix):
-        raise ValueError(
-            f"plate {path} cannot be transparent where the person is: "
-            f"{with_alpha()} can"
-        )
 
 
 def make_finish(

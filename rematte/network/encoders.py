@@ -57,17 +57,11 @@ def _conv_norm(
     """Convolution, batch norm with MobileNetV3's constants, activation."""
     layers: list[nn.Module] = [
         nn.Conv2d(
-            channels,
-            out,
-            kernel,
-            stride,
-            padding=(kernel - 1) // 2 * dilation,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
+            channels, out, kernel, stride, padding=(kernel - 1) // 2 * dilation,
+            dilation=dilation, groups=groups, bias=False,
         ),
         nn.BatchNorm2d(out, eps=1e-3, momentum=0.01),
-    ]
+    ]  # fmt: skip
     if activation is not None:
         layers.append(activation(inplace=True))
     return nn.Sequential(*layers)
@@ -100,17 +94,12 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if row.expanded != channels:
             layers.append(_conv_norm(channels, row.expanded, 1, row.activation))
-        layers.append(
-            _conv_norm(
-                row.expanded,
-                row.expanded,
-                row.kernel,
-                row.activation,
-                stride=1 if row.dilation > 1 else row.stride,
-                dilation=row.dilation,
-                groups=row.expanded,
-            )
-        )
+        stride = 1 if row.dilation > 1 else row.stride
+        filtered = _conv_norm(
+            row.expanded, row.expanded, row.kernel, row.activation, stride,
+            row.dilation, groups=row.expanded,
+        )  # fmt: skip
+        layers.append(filtered)
         if row.squeezed:
             layers.append(SqueezeExcitation(row.expanded, row.squeezed))
         layers.append(_conv_norm(row.expanded, row.out, 1, None))

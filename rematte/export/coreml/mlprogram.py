@@ -86,15 +86,11 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
             "with --stateful"
         )
     exact = request.precision == "float32"
+    target = ct.target.iOS18 if request.stateful else ct.target.iOS16
     model = convert(
-        network,
-        request,
-        convert_to="mlprogram",
+        network, request, convert_to="mlprogram", minimum_deployment_target=target,
         compute_precision=ct.precision.FLOAT32 if exact else ct.precision.FLOAT16,
-        minimum_deployment_target=(
-            ct.target.iOS18 if request.stateful else ct.target.iOS16
-        ),
-    )
+    )  # fmt: skip
     if request.precision == "int8":
         optimize = ct.optimize.coreml
         linear = optimize.OpLinearQuantizerConfig("linear", weight_threshold=LARGE)
