@@ -412,11 +412,7 @@ def as_json(result: Result) -> str:
 
 
 def write_plot(results: Sequence[Result], path: Path) -> None:
-    """Draw frames per second as bars, one group for each size.
-
-    Raises:
-        ValueError: If matplotlib is not installed.
-    """
+    """Draw frames per second as bars, one group for each size."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

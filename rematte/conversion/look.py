@@ -69,10 +69,6 @@ def choose_regions(
     """Decide where the network runs; None for whole frames.
 
     `watch` is called for each frame, and may raise to stop.
-
-    Raises:
-        ValueError: If a region that was given does not lie within the frame.
-        InputError: If the input cannot be read.
     """
     if not is_found(options, info.width, info.height):
         return fixed_regions(info.width, info.height, options)
@@ -105,11 +101,7 @@ def _watched(
 
 
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
-    """Return the region if the options name a rectangle, else None.
-
-    Raises:
-        ValueError: If it does not lie within frames of this size [pixels].
-    """
+    """Return the rectangle that the options name, or None; it must be in the frame."""
     if not isinstance(options.region, tuple):
         return None
     x, y, w, h = options.region

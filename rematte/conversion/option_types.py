@@ -155,11 +155,7 @@ class Option:
     may_change: bool = False  # whether a resumed run may have another value
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a value that is not one of the choices, or too small.
-
-        Raises:
-            ValueError: If it is refused.
-        """
+        """Refuse a value that is not one of the choices, or too small."""
         if value is None:
             return
         if self.choices and value not in self.choices:

@@ -76,9 +76,6 @@ def plan_outputs(
 
     A background video starts at `origin` [s], or with the first frame if that is None.
     `chosen` is the only person who is cut out; None for everybody.
-
-    Raises:
-        ValueError: If a format cannot hold what is asked for.
     """
     given = options.background
     if not isinstance(given, Mapping):
@@ -143,11 +140,7 @@ def make_finish(
 
 
 def parse_outline(given: str | float | None) -> tuple[float, tuple[int, int, int]]:
-    """Read an outline, "PX" or "PX:COLOUR": its width [pixels] and colour.
-
-    Raises:
-        ValueError: If it is neither, or the width is not above 0 and at most 32.
-    """
+    """Read the width of an outline, up to 32 [pixels], and its colour."""
     width, _, name = ("0" if given is None else str(given)).partition(":")
     colour = parse_colour(name or "white")
     with suppress(ValueError):

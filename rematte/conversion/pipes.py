@@ -37,9 +37,6 @@ def is_pipe(word: File | None, output: bool = False) -> bool:
     """Whether an input or output needs a temporary file in its place.
 
     That is "-", an open file or a named pipe and, for an output, a device.
-
-    Raises:
-        TypeError: If it is a file that was opened for text.
     """
     if is_open(word):
         return True
@@ -75,13 +72,10 @@ def called(word: object) -> str:
 def check_raw_format(
     kind: str | None, outputs: Mapping[str, File | None], background: object
 ) -> None:
-    """Check that raw video in a pipe does not lose alpha or colours of an output.
+    """Refuse raw video in a pipe that would lose alpha or colours of an output.
 
     `outputs` says where each goes, by the argument's name, and `kind` is the format of
     those that go into a pipe.
-
-    Raises:
-        ValueError: If the format would lose them.
     """
     kinds = {name for name, word in outputs.items() if is_pipe(word, output=True)}
     laid = background not in (None, "transparent")

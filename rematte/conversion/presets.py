@@ -105,11 +105,7 @@ def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_preset(name: str | None, path: Path) -> None:
-    """Check that the receiver of a preset, if one is named, takes an output.
-
-    Raises:
-        ValueError: If the output has another suffix.
-    """
+    """Refuse an output that the receiver of a preset, if one is named, cannot take."""
     if name is not None and path.suffix.lower() not in PRESETS[name].suffixes:
         raise ValueError(
             f"{path}: preset {name} (--preset) needs an output that ends in "

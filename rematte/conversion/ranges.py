@@ -12,11 +12,7 @@ from rematte.video.mask_spec import parse_masks, parse_who
 
 
 def check_ranges(options: Any) -> None:
-    """Check the values of an `Options`.
-
-    Raises:
-        ValueError: If a value is out of range, or two options exclude each other.
-    """
+    """Refuse an `Options` with a value out of range, or two that exclude each other."""
     _check_edges(options)
     resize, mbps, crf = options.input_resize, options.output_video_mbps, options.crf
     if resize is not None and not (len(resize) == 2 and min(resize) >= 1):

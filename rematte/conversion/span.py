@@ -84,11 +84,6 @@ def run_span(
     The reader was opened at the span's start or before. The engine is chosen when the
     first frame has been read. `trace` receives what neighbouring spans need; it is
     None for a whole video, whose files get the source's other tracks.
-
-    Raises:
-        InputError: If there is no frame in the span.
-        Cancelled: If the caller's event is set.
-        TimedOut: If the conversion takes too long.
     """
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams
@@ -104,9 +99,10 @@ def run_span(
     matting = bind_loop(engine, options, regions, reader.info.still, looks)
     mattes = partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
-    name, total = reader.path.name, smaller(reader.info.frames, limit)
+    counts = [count for count in (reader.info.frames, limit) if count is not None]
+    total = min(counts, default=None)
     with (
-        show_progress(progress, name, total, stages) as step,
+        show_progress(progress, reader.path.name, total, stages) as step,
         open_writers(outputs, reader, options, first.time, tracks=whole) as writers,
     ):
         frames = chain((first,), frames)
@@ -130,11 +126,6 @@ def run_span(
 def notes_of(writers: Sequence[Writer]) -> list[str]:
     """Collect the notes on what differs from the source in each output."""
     return [f"{each.path.name}: {note}" for each in writers for note in each.notes]
-
-
-def smaller(one: int | None, other: int | None) -> int | None:
-    """Return the smaller of two numbers, either of which may be None."""
-    return one or other if one is None or other is None else min(one, other)
 
 
 def _select(

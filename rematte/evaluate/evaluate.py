@@ -245,12 +245,7 @@ def as_json(scores: Sequence[ClipScores]) -> dict[str, Any]:
 
 
 def check_outputs(table: Path | None, plot: Path | None) -> None:
-    """Check before any work whether results can be written.
-
-    Raises:
-        ImportError: If a plot is wanted and matplotlib is not installed.
-        OutputError: If a folder is missing or not writable.
-    """
+    """Refuse before any work what cannot be written or drawn."""
     for path in (table, plot):
         if path is not None:
             check_target(path, overwrite=True)
@@ -259,24 +254,14 @@ def check_outputs(table: Path | None, plot: Path | None) -> None:
 
 
 def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
-    """Write the table as a CSV file.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
+    """Write the table as a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(as_rows(scores))
     write_whole(path, text.getvalue().encode())
 
 
 def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
-    """Plot each metric over time as a PNG, with a line for each clip.
-
-    Raises:
-        ValueError: If there is nothing to plot.
-        ImportError: If matplotlib is not installed.
-        OutputError: If it cannot be written.
-    """
+    """Plot each metric over time as a PNG, with a line for each clip."""
     names = [name for name in METRICS if any(name in clip.mean for clip in scores)]
     if not names:
         raise ValueError("nothing to plot: no chosen metric is defined on these clips")

@@ -252,9 +252,6 @@ def load_imagenet(encoder: MobileNetV3Encoder | ResNet50Encoder) -> None:
 
     It is fetched into `torch.hub`'s folder on first use, and its hash is checked. The
     classifier in it is dropped.
-
-    Raises:
-        URLError: If the file is not there yet and cannot be fetched.
     """
     address = f"https://download.pytorch.org/models/{encoder.imagenet_file}"
     weights = torch.hub.load_state_dict_from_url(

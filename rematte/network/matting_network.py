@@ -126,15 +126,10 @@ class ConvGRU(nn.Module):
         )
 
     def start(self, x: Tensor, state: Tensor | None) -> Tensor:
-        """Return the initial state, in the full shape (B, C, H, W) of `x`.
+        """Return the initial state in the full shape of `x`, one frame per clip.
 
-        Args:
-            x: One frame per clip, (B, C, H, W).
-            state: None or a tensor with one element, which is broadcast, or a state of
-                `x`'s shape from the previous call.
-
-        Raises:
-            ValueError: If the state belongs to another size, ratio or batch.
+        It is given as None, as a tensor with one element, which is broadcast, or as the
+        state of a previous call, which must have `x`'s shape, (B, C, H, W).
         """
         if state is None:
             return torch.zeros_like(x)
@@ -152,12 +147,7 @@ class ConvGRU(nn.Module):
     def forward(
         self, x: Tensor, state: Tensor | None, time: int
     ) -> tuple[Tensor, Tensor]:
-        """Run over a chunk.
-
-        Args:
-            x: (B*T, C, H, W).
-            state: See `start`.
-            time: T, the frames per clip.
+        """Run over a chunk (B*T, C, H, W); `time` is T, for `state` see `start`.
 
         Returns:
             The states of all frames, (B*T, C, H, W), and the last one, (B, C, H, W).

@@ -95,11 +95,7 @@ def _digest(model: Any) -> str:
 
 
 def read(folder: Path, now: Mapping[str, str]) -> dict[str, Any]:
-    """Read the manifest of an earlier run in a folder.
-
-    Raises:
-        ValueError: If its conditions were others than now.
-    """
+    """Read the manifest of an earlier run, and refuse it if conditions have changed."""
     known: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
     before = known["conditions"]
     others = [

@@ -114,11 +114,7 @@ def download(name: str, progress: bool = True) -> Path:
 
 
 def verify(name: str) -> str:
-    """Hash the file of named weights again, and say in one line how it compares.
-
-    Raises:
-        WeightsError: If the file is not on this machine, or its hash is wrong.
-    """
+    """Hash the file of named weights again, and say in one line that it is right."""
     entry = lookup(name)
     path = find(name)
     if path is None:

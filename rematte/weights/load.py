@@ -66,12 +66,7 @@ def load_network(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> MattingNetwork:
-    """Load weights as `load_model` does, and refuse TorchScript archives.
-
-    Raises:
-        WeightsError: If `load_model` raises it, or the file is a TorchScript archive.
-        ValueError: If `variant` or `dtype` is not allowed.
-    """
+    """Load weights as `load_model` does, and refuse TorchScript archives."""
     model: object = load_model(name_or_path, variant, device, dtype)
     if not isinstance(model, MattingNetwork):
         raise WeightsError(

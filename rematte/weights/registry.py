@@ -142,9 +142,6 @@ def find(name: str) -> Path | None:
     Bundled weights are in the package. Others are searched for in `$REMATTE_HOME`, in
     `$XDG_CACHE_HOME/rematte` (default `~/.cache/rematte`), then in TorchHub's folder
     of checkpoints, where other programs may have put them.
-
-    Raises:
-        WeightsError: If `name` is not a key of `WEIGHTS`.
     """
     entry = lookup(name)
     if entry.url is None:

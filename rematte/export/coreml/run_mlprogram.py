@@ -17,11 +17,7 @@ _Arguments = dict[str, Any]
 
 
 class Program:
-    """The ML program of an `MLModel`.
-
-    Raises:
-        ValueError: If the program has an unknown operation.
-    """
+    """The ML program of an `MLModel`; its operations must be known."""
 
     def __init__(self, model: Any) -> None:
         from coremltools.converters.mil.frontend.milproto import load

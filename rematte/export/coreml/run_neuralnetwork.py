@@ -14,11 +14,7 @@ from torch.nn import functional as F
 
 
 class NeuralNetwork:
-    """The neural network of an `MLModel`.
-
-    Raises:
-        ValueError: If it has an unknown layer.
-    """
+    """The neural network of an `MLModel`; its layers must be known."""
 
     def __init__(self, model: Any) -> None:
         spec = model.get_spec()

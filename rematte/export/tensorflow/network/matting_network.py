@@ -361,14 +361,7 @@ class MattingNetwork(keras.Model):
         return {"variant": self.variant, "refiner": self.kind}
 
     def load_torch_weights(self, state: Mapping[str, Any]) -> None:
-        """Load the weights of a PyTorch checkpoint of the same network.
-
-        Args:
-            state: The state dict: arrays or CPU tensors.
-
-        Raises:
-            ValueError: If it belongs to another network.
-        """
+        """Load the state dict of the same network in PyTorch: arrays or CPU tensors."""
         given = _folded({key: np.asarray(value) for key, value in state.items()})
         wanted = {variable.path: variable for variable in self.variables}
         if given.keys() != wanted.keys():
