@@ -100,7 +100,7 @@ def run_span(
     mattes = partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
     counts = [count for count in (reader.info.frames, limit) if count is not None]
-    total = min(counts, default=None)
+    total = min(counts) if any(counts) else None
     with (
         show_progress(progress, reader.path.name, total, stages) as step,
         open_writers(outputs, reader, options, first.time, tracks=whole) as writers,
