@@ -34,10 +34,10 @@ from rematte.conversion.option_types import (
     OutputType,
     Switched,
     always,
+    check_ranges,
     is_main,
 )
 from rematte.conversion.presets import PRESETS, fill_in
-from rematte.conversion.ranges import check_ranges
 from rematte.video import values
 from rematte.video.mask_spec import GRAMMAR
 from rematte.video.values import Rate

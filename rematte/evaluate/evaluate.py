@@ -114,16 +114,11 @@ def score(
     normalise: bool = False,
     published: bool = False,
 ) -> ClipScores:
-    """Measure a clip frame by frame.
+    """Measure a clip frame by frame; its name is for messages.
 
-    Args:
-        name: Name of the clip, for messages.
-        pred: The predicted frames.
-        true: The true frames, of the same number and sizes.
-        wanted: Names of `METRICS`.
-        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
-        published: Count dtSSD of the first frame as 0, as the published script of
-            RobustVideoMatting does.
+    `wanted` are names of `METRICS`. `normalise` stretches both maps to the range 0 to 1
+    for the gradient metric. `published` counts dtSSD of the first frame as 0, as the
+    published script of RobustVideoMatting does.
 
     Raises:
         InputError: If number or sizes differ.

@@ -79,7 +79,6 @@ def coremltools() -> Any:
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write the file."""
     ct = coremltools()
-
     if request.stateful and request.precision == "float32":
         raise ValueError(
             "CoreML keeps states in float16 only: use --precision float16 or int8 "
@@ -107,7 +106,6 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
     `options` are those of `coremltools.convert`.
     """
     ct = coremltools()
-
     src, *states = first_inputs(network, *request.fixed)
     inputs = [
         ct.ImageType("src", src.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
@@ -139,7 +137,6 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
 def save(model: Any, path: Path) -> None:
     """Save a model with an RGB image as foreground and a gray one as alpha."""
     ct = coremltools()
-
     spec = model.get_spec()
     # `ct.ImageType` in `convert` would break the neural network.
     image = ct.proto.FeatureTypes_pb2.ImageFeatureType
@@ -156,7 +153,6 @@ def save(model: Any, path: Path) -> None:
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Return a step that runs the file, by CoreML on a Mac."""
     ct = coremltools()
-
     model = ct.models.MLModel(str(path), skip_model_load=True)
     mac = platform.system() == "Darwin"
     run = _coreml(model, request) if mac else interpreter(model)

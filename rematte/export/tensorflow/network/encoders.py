@@ -55,10 +55,8 @@ class Conv2d(Block):
         shape = (kernel, kernel, channels, 1 if depthwise else out)
         self.kernel = self.add_weight(shape=shape, name="kernel")
         self.bias = self.add_weight(shape=(out,), name="bias") if bias else None
-        self.convolve = tf.nn.conv2d
-        if depthwise:
-            holes = dilation > 1
-            self.convolve = _dilated if holes else tf.nn.depthwise_conv2d
+        each = _dilated if dilation > 1 else tf.nn.depthwise_conv2d
+        self.convolve = each if depthwise else tf.nn.conv2d
         self.stride, self.dilation = stride, dilation
         self.activation = activation
 
