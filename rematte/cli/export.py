@@ -8,7 +8,7 @@ from pathlib import Path
 from rematte.cli import flags
 from rematte.cli.parser import Commands, reporting
 from rematte.errors import EXIT_CODES
-from rematte.export.formats import FORMATS
+from rematte.export.formats import FORMATS, PRECISIONS
 from rematte.video.values import parse_size
 
 
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     flags.add_weights(parser)
     flags.add_variant(parser)
     parser.add_argument(
-        "--precision", choices=("float32", "float16", "int8"), default="float32",
+        "--precision", choices=PRECISIONS, default="float32",
         help="precision of weights and arithmetic (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(

@@ -72,7 +72,8 @@ def add(commands: Commands) -> None:
 def run(words: Namespace) -> int:
     """Inspect a clip or a file, and print what was found."""
     from rematte.engines.device import choose_device
-    from rematte.inspect.finished import is_transparent
+    from rematte.inspect.clip import inspect_clip
+    from rematte.inspect.finished import inspect_matte, is_transparent
     from rematte.inspect.page import check_folder, write_report
     from rematte.options import Options
     from rematte.prefetch import share_heap
@@ -90,16 +91,12 @@ def run(words: Namespace) -> int:
     shown = not words.quiet and sys.stderr.isatty()
     report: ClipReport | MatteReport
     if finished:
-        from rematte.inspect.finished import inspect_matte
-
         report = inspect_matte(
             path, options, gray=words.matte,
             source=None if words.source is None else Path(words.source),
             number=words.frames, every=words.every, progress=shown,
         )  # fmt: skip
     else:
-        from rematte.inspect.clip import inspect_clip
-
         report = inspect_clip(
             flags.model_loader(words, device)(), path, options,
             number=words.frames, every=words.every, progress=shown,
@@ -124,9 +121,8 @@ def _check_flags(words: Namespace, finished: bool) -> None:
     need("inspect --variant", words.variant, not finished)
     for name in _NETWORK:
         value = getattr(words, name)
-        given = None if value == OPTIONS[name].command_default else value
-        given = None if name == "engine" and value == "auto" else given
-        need(f"inspect {OPTIONS[name].flag}", given, not finished)
+        usual = value == (OPTIONS[name].command_default or "auto")
+        need(f"inspect {OPTIONS[name].flag}", None if usual else value, not finished)
     part = not finished or words.source is not None
     for name in ("start", "end", "limit"):
         need(f"inspect {OPTIONS[name].flag}", getattr(words, name), part)

@@ -64,9 +64,9 @@ def run(words: Namespace) -> int:
     check_sheet(path, target, words.overwrite)
     device, why = choose_device(words.device)
     given = {name: getattr(words, name) for name in (*_OPTIONS, "overwrite")}
-    given |= {"device": device}
+    options = Options(**given | {"device": device})
     report = preview(
-        flags.model_loader(words, device)(), path, target, Options(**given),
+        flags.model_loader(words, device)(), path, target, options,
         number=words.frames, people=words.people,
         progress=not words.quiet and sys.stderr.isatty(),
     )  # fmt: skip
