@@ -12,7 +12,12 @@ from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options
 from rematte.weights.registry import VARIANTS, for_quality
 
-_DEFAULTS = {each.name: each.default for each in fields(Options)}
+# Defaults on the command line.
+_DEFAULTS = {each.name: each.default for each in fields(Options)} | {
+    name: option.command_default
+    for name, option in OPTIONS.items()
+    if option.command_default is not None
+}
 
 # Options whose choices are in a module that is slow to import.
 _CHECKS = {"hwaccel": one_of("rematte.video.read_options", "HWACCELS")}
@@ -40,9 +45,7 @@ def add_option(target: argparse._ActionsContainer, name: str) -> None:
     """Add the flag of one field of `Options`; the parsed value has the field's name."""
     option = OPTIONS[name]
     default, text = _DEFAULTS[name], option.help.replace("%", "%%")
-    if option.command_default is not None:
-        default = option.command_default
-    flags = [option.short, option.flag] if option.short else [option.flag]
+    flags = filter(None, (option.short, option.flag))
     if option.switch is not None:
         target.add_argument(
             *flags, dest=name, default=default, action="store_const",
@@ -91,9 +94,7 @@ def settings(words: Namespace, device: str) -> dict[str, Any]:
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
     preset = PRESETS.get(given.get("preset") or "")
     for name in preset.options if preset else ():
-        usual = OPTIONS[name].command_default
-        usual = _DEFAULTS[name] if usual is None else usual
-        if usual is not None and given.get(name) == usual:
+        if _DEFAULTS[name] is not None and given.get(name) == _DEFAULTS[name]:
             del given[name]  # it was not given, so that the preset's own holds
     return {**given, "device": device}
 

@@ -104,11 +104,8 @@ def prepare(
     the state of the previous one; `share` is how many workers there will be.
 
     Raises:
-        ValueError: As `convert_video`, and if the earlier run had another input, other
-            settings or other weights.
-        InputError: As `convert_video`.
-        OutputError: As `convert_video`, and if an earlier run left segments that may
-            neither be used nor replaced.
+        ValueError: If the earlier run had another input, other settings or weights.
+        OutputError: If it left segments that may neither be used nor replaced.
     """
     for name, value, least in (("lead_in", lead_in, 0), ("segment", segment, 1)):
         if value is not None and value < least:

@@ -144,12 +144,7 @@ class SegmentConverter:
             self._margin = _MARGIN / reader.info.rate
 
     def __call__(self, segment: Segment) -> None:
-        """Convert a segment, unless it exists; its folder appears when it is finished.
-
-        Raises:
-            InputError: If the input cannot be read, or not from there.
-            OutputError: If something cannot be written; nothing is left behind then.
-        """
+        """Convert a segment, unless it exists; its folder appears when it is done."""
         final = self._work.path(segment)
         with as_output_error(final):
             if final.exists():
