@@ -24,7 +24,7 @@ _HD, _SMALL = (1920, 1080), (640, 480)
 class Process:
     """The time and memory that a process took."""
 
-    seconds: float  # wall time
+    seconds: float  # wall time [s]
     cpu: float  # processor time [s]
     memory: float  # peak memory [MB]; 0 if the system does not report it
 

@@ -48,7 +48,7 @@ def make_testset(
     Every foreground is shown whole, in the middle, in `clips_each` clips of at most so
     many frames. It is transparent, or opaque with an alpha matte in the same place of
     `alphas`. Backgrounds fill the frame: "own" motion plays videos in a loop, "none"
-    holds their first frame, and "pan" plays them and moves images too slowly across the
+    holds their first frame, and "pan" plays videos and moves all slowly across the
     frame. The composite is made from the rounded truth that is written, so it is exact.
 
     The seed determines the set: the order of the backgrounds (each is used once before

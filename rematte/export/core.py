@@ -35,7 +35,7 @@ class Exported:
     format: str  # a name of `FORMATS`
     path: Path  # the file or folder
     megabytes: float  # size of all files [10^6 bytes]
-    seconds: float  # time of writing, without the check
+    seconds: float  # time of writing, without the check [s]
     # Differences to the float32 network, for each size that was checked.
     differences: list[Difference]
     limit: str  # the largest difference that was allowed, in words
