@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         help="the weights that the other program loads",
     )  # fmt: skip
     parser.add_argument("--clip", default="", help="a video (default: drawn)")
-    flags.add_weights(parser)
+    flags.add_weights(parser, variant=False)
     parser.add_argument(
         "--engine", type=one_of("rematte.engines.choose", "CPU_ENGINES"),
         action="append", metavar="NAME",

@@ -30,7 +30,6 @@ def add(commands: Commands) -> None:
         help="file or folder (default: named as in the documentation)",
     )  # fmt: skip
     flags.add_weights(parser)
-    flags.add_variant(parser)
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32",
         help="precision of weights and arithmetic (default: %(default)s)",

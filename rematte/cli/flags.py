@@ -38,7 +38,6 @@ def add_options(parser: Parser, *, single: bool = True) -> None:
                 groups[option.group] = parser.add_argument_group(option.group)
             add_option(groups[option.group], name)
     add_weights(groups["network"])
-    add_variant(groups["network"])
 
 
 def add_option(target: argparse._ActionsContainer, name: str) -> None:
@@ -61,20 +60,17 @@ def add_option(target: argparse._ActionsContainer, name: str) -> None:
     )  # fmt: skip
 
 
-def add_weights(target: argparse._ActionsContainer) -> None:
-    """Add --weights."""
+def add_weights(target: argparse._ActionsContainer, variant: bool = True) -> None:
+    """Add --weights, and --variant unless the command only takes what they hold."""
     target.add_argument(
         "--weights", metavar="NAME|PATH",
         help="a name of `rematte weights list` or a file (default: the bundled ones)",
     )  # fmt: skip
-
-
-def add_variant(target: argparse._ActionsContainer) -> None:
-    """Add --variant."""
-    target.add_argument(
-        "--variant", choices=VARIANTS,
-        help="network to insist on (default: what the weights hold)",
-    )  # fmt: skip
+    if variant:
+        target.add_argument(
+            "--variant", choices=VARIANTS,
+            help="network to insist on (default: what the weights hold)",
+        )  # fmt: skip
 
 
 def add_quiet(target: argparse._ActionsContainer) -> None:

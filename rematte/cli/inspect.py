@@ -61,7 +61,6 @@ def add(commands: Commands) -> None:
     for name in _NETWORK:
         flags.add_option(network, name)
     flags.add_weights(network)
-    flags.add_variant(network)
     part = parser.add_argument_group("what to look at")
     for name in _READING:
         flags.add_option(part, name)

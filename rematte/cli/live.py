@@ -75,7 +75,7 @@ def add(commands: Commands) -> None:
     for name in _OPTIONS:
         flags.add_option(parser, name)
     parser.set_defaults(region="full")  # its slowest pictures take less time
-    flags.add_weights(parser)
+    flags.add_weights(parser, variant=False)
     parser.add_argument(
         "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"
     )

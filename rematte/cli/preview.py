@@ -47,7 +47,6 @@ def add(commands: Commands) -> None:
     for name in _OPTIONS:
         flags.add_option(parser, name)
     flags.add_weights(parser)
-    flags.add_variant(parser)
     flags.add_option(parser, "overwrite")
     flags.add_messages(parser, "print what was done as JSON")
 

@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         help="memory that each conversion may use (default: three quarters of the "
         "machine's, divided by --jobs; without effect on Windows)",
     )  # fmt: skip
-    flags.add_weights(parser)
+    flags.add_weights(parser, variant=False)
     flags.add_option(parser, "device")
 
 
