@@ -127,19 +127,17 @@ def labelled_frames(source: Source) -> set[int] | None:
     Raises:
         InputError: If an alpha has no frame of its name.
     """
-    folders = source.composite, source.alpha
-    if not all(folder is not None and folder.is_dir() for folder in folders):
+    shown, alpha = source.composite, source.alpha
+    if shown is None or not (shown.is_dir() and alpha.is_dir()):
         return None
-    frames, labels = (
-        [image.stem for image in _images(folder)] for folder in folders if folder
-    )
+    frames, labels = ([path.stem for path in _images(at)] for at in (shown, alpha))
     if len(labels) >= len(frames):
         return None
     missing = [name for name in labels if name not in frames]
     if missing:
         raise InputError(
-            f"{source.alpha}: {missing[0]} has no frame of its name in "
-            f"{source.composite}; where some frames are labelled, names must agree"
+            f"{alpha}: {missing[0]} has no frame of its name in {shown}; where some "
+            "frames are labelled, names must agree"
         )
     return {frames.index(name) for name in labels}
 
