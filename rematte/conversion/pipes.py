@@ -29,7 +29,6 @@ File = str | Path | BinaryIO  # a path, STANDARD, or an open file
 
 STANDARD = "-"  # the standard input, or output
 FORMATS = (*(suffix[1:] for suffix in (*CONTAINERS, *IMAGES)), *RAW_FORMATS)
-_SUFFIX = ".mkv"
 _LOSSLESS = ".nut"  # for temporary files in place of raw video: FFV1, exact times
 
 
@@ -223,7 +222,7 @@ def _choose_format(piped: Piped, word: File) -> str:
             f"{word}: Matroska is sent, since {suffix} is no format that can be "
             "written; --format chooses another"
         )
-    return _SUFFIX
+    return ".mkv"
 
 
 def _fetch(

@@ -241,9 +241,8 @@ def as_json(scores: Sequence[ClipScores]) -> dict[str, Any]:
 
 def check_outputs(table: Path | None, plot: Path | None) -> None:
     """Refuse before any work what cannot be written or drawn."""
-    for path in (table, plot):
-        if path is not None:
-            check_target(path, overwrite=True)
+    for path in filter(None, (table, plot)):
+        check_target(path, overwrite=True)
     if plot is not None:
         _figure_class()
 

@@ -121,8 +121,7 @@ class Coarse(nn.Module):
             The maps of `CoarseHead` and the new states.
         """
         f1, f2, f3 = self.encoder(picture)
-        hidden, *states = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
-        r1, r2, r3, r4 = states
+        hidden, r1, r2, r3, r4 = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
         return self.head(picture, hidden), r1, r2, r3, r4
 
 
