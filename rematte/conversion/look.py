@@ -256,7 +256,8 @@ def _changes(
     """Return which pixels of a small gray copy have changed: all if its size has."""
     if before.shape != now.shape:
         return np.ones(now.shape, bool)
-    return np.abs(now - before) > _CHANGE
+    changed: NDArray[np.bool_] = np.abs(now - before) > _CHANGE
+    return changed
 
 
 class _Search:
