@@ -38,6 +38,7 @@ from rematte.conversion.option_types import (
     Switched,
     always,
     background_option,
+    check_ranges,
     edge_option,
     encoding_option,
     is_main,
@@ -49,7 +50,6 @@ from rematte.conversion.option_types import (
     who_option,
 )
 from rematte.conversion.presets import PRESETS, fill_in
-from rematte.conversion.ranges import check_ranges
 from rematte.video import values
 from rematte.video.mask_spec import GRAMMAR
 from rematte.video.values import Rate

@@ -42,14 +42,8 @@ ALLOWED = {
     "matting": {"engines", "prefetch", "video"},
     "conversion/option_types": {"video"},
     "conversion/presets": {"video"},
-    "conversion/ranges": {"video"},
     "options": {
-        *(
-            "conversion/option_types",
-            "conversion/presets",
-            "conversion/ranges",
-            "video",
-        ),
+        *("conversion/option_types", "conversion/presets", "video"),
     },
     "conversion": {"engines", "matting", "options", "prefetch", "video", "weights"},
     "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},

@@ -22,26 +22,17 @@ _HD, _SMALL = (1920, 1080), (640, 480)
 
 @dataclass(frozen=True)
 class Process:
-    """The time and memory that a process took.
+    """The time and memory that a process took."""
 
-    Attributes:
-        seconds: Wall time [s].
-        cpu: Processor time [s].
-        memory: Peak memory [MB]; 0 if the system does not report it.
-    """
-
-    seconds: float
-    cpu: float
-    memory: float
+    seconds: float  # wall time [s]
+    cpu: float  # processor time [s]
+    memory: float  # peak memory [MB]; 0 if the system does not report it
 
 
 def run_process(words: Sequence[str | Path], folder: Path, **variables: str) -> Process:
-    """Run a program to its end, and measure it.
+    """Run a program in a folder to its end, and measure it.
 
-    Args:
-        words: The program and its arguments.
-        folder: The working folder.
-        **variables: Added to the environment.
+    `variables` are added to the environment.
 
     Raises:
         InputError: If it fails; its last line is in the message.
@@ -94,9 +85,6 @@ def convert_words(clip: Path, target: Path, *more: str | Path) -> list[str | Pat
 def quick(weights: str | None = None) -> dict[str, Any]:
     """Measure what matters most, in about a minute on two cores.
 
-    Args:
-        weights: Name or file of the weights; by default the bundled ones.
-
     Returns:
         The results of `steps.quick`, and "first_run_s": time for 5 frames of 640x480
         with empty caches [s]; "short_clip_ratio": speed of 60 frames of HD relative to
@@ -127,11 +115,9 @@ def against(
 ) -> dict[str, Any]:
     """Compare the published program with this one, as whole processes in turns.
 
-    Args:
-        program: Its folder, with an inference.py that takes the documented flags.
-        checkpoint: The weights that it loads.
-        frames: Length of the drawn clip of 1920x1080.
-        turns: How often each one runs; the medians are compared.
+    `program` is its folder, with an inference.py that takes the documented flags and
+    loads the checkpoint. The drawn clip has so many frames of 1920x1080, and the
+    medians of so many turns are compared.
 
     Raises:
         InputError: If the program or the checkpoint does not exist, or fails.

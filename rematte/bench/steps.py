@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,49 +50,31 @@ _TURNS = 2.0  # time that `quick` spends on turns [s]
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement to make.
+    """One measurement to make."""
 
-    Attributes:
-        kind: "network" (float frame in memory to mattes), "memory" (8-bit frames to
-            8-bit composites) or "file" (video file to H.264 file).
-        width: Width of the frames [pixels].
-        height: Height of the frames [pixels].
-        ratio: The downsample ratio.
-        engine: One of `choose.ENGINES`.
-        chunk: Frames at once, for plain.
-    """
-
+    # "network" (float frame in memory to mattes), "memory" (8-bit frames to 8-bit
+    # composites) or "file" (video file to H.264 file).
     kind: str
     width: int
     height: int
-    ratio: float
-    engine: str
-    chunk: int = 1
+    ratio: float  # the downsample ratio
+    engine: str  # one of `choose.ENGINES`
+    chunk: int = 1  # frames at once, for plain
 
 
 @dataclass
 class Result:
-    """The result of one measurement.
-
-    Attributes:
-        case: What was measured.
-        engine: The engine that ran, also where the case says "auto".
-        fps: Frames per second: over the whole file, else 1 over the median.
-        median: Median of the time per frame [s]; the mean for a file.
-        p95: 95th percentile of the time per frame [s]; 0 for a file.
-        memory: Peak memory of the process [MB].
-        shares: Shares of the stages in the work, for a file.
-        ratio_to_plain: `fps` divided by that of plain in the same run.
-    """
+    """The result of one measurement."""
 
     case: Case
-    engine: str
-    fps: float
-    median: float
-    p95: float
-    memory: float
+    engine: str  # the one that ran, also where the case says "auto"
+    fps: float  # frames per second: over the whole file, else 1 over the median
+    median: float  # median of the time per frame [s]; the mean for a file
+    p95: float  # 95th percentile of the time per frame [s]; 0 for a file
+    memory: float  # peak memory of the process [MB]
+    # Shares of the stages in the work, for a file.
     shares: dict[str, float] = field(default_factory=dict)
-    ratio_to_plain: float = 0.0
+    ratio_to_plain: float = 0.0  # `fps` divided by that of plain in the same run
 
 
 FULL = tuple(
@@ -302,25 +285,16 @@ def run(
     both alike: a ratio to plain is that of such a pair, and plain's own row says how
     fast it was before the first.
 
-    Args:
-        cases: Grouped by kind and size, plain first in each group.
-        source: A video to measure with; "" draws one.
-        weights: Name or file of the weights; see `load_network`.
-        turns: Turns of each case in memory.
-        frames: Frames of a file.
-
-    Yields:
-        One result for each case.
+    Cases are grouped by kind and size, with plain first in each group. `source` is a
+    video to measure with; "" draws one. Each case in memory gets so many turns, and a
+    file has so many frames.
     """
-    for size, group in itertools.groupby(cases, _kind_and_size):
-        if size[0] == "file":
+    alike = attrgetter("kind", "width", "height", "ratio")
+    for (kind, *_), group in itertools.groupby(cases, alike):
+        if kind == "file":
             yield from _measure_files(list(group), source, weights, frames)
         else:
             yield from _take_turns(list(group), source, weights, turns)
-
-
-def _kind_and_size(case: Case) -> tuple[str, int, int, float]:
-    return case.kind, case.width, case.height, case.ratio
 
 
 def _measure_files(
@@ -368,13 +342,9 @@ def _result(
 
 
 def quick(clip: Path, weights: str | None = None) -> dict[str, Any]:
-    """Measure the three main ratios to plain.
+    """Measure the three main ratios to plain, which takes turns with this build.
 
-    Plain and this build take turns, so that a noisy machine slows both alike.
-
-    Args:
-        clip: 60 frames of 1920x1080; outputs are written to its folder.
-        weights: Name or file of the weights; by default the bundled ones.
+    `clip` has 60 frames of 1920x1080; outputs are written to its folder.
     """
     network = load_network(weights)
     best = "openvino"
@@ -383,18 +353,16 @@ def quick(clip: Path, weights: str | None = None) -> dict[str, Any]:
         ("hd_memory", "memory", 1920, 1080, 0.25),
         ("network_288p", "network", 512, 288, 1.0),
     ):
-        steps = [
-            _steps(Case(kind, width, height, ratio, engine), "", network)[0]
-            for engine in ("plain", best)
-        ]
-        for step in steps:
+        seconds: dict[Any, list[float]] = {}
+        for engine in ("plain", best):
+            step, _ = _steps(Case(kind, width, height, ratio, engine), "", network)
             _time(step, _WARM)
-        seconds: list[list[float]] = [[], []]
+            seconds[step] = []
         started = time.perf_counter()
-        while not seconds[1] or time.perf_counter() - started < _TURNS:
-            for taken, step in zip(seconds, steps, strict=True):
+        while not all(seconds.values()) or time.perf_counter() - started < _TURNS:
+            for step, taken in seconds.items():
                 taken += _turn(step, 1)
-        plain, ours = map(median, seconds)
+        plain, ours = map(median, seconds.values())
         found |= {f"{name}_plain_fps": 1 / plain, f"{name}_fps": 1 / ours}
         found[f"{name}_ratio"] = plain / ours
     fps = [
@@ -444,11 +412,7 @@ def as_json(result: Result) -> str:
 
 
 def write_plot(results: Sequence[Result], path: Path) -> None:
-    """Draw frames per second as bars, one group for each size.
-
-    Raises:
-        ValueError: If matplotlib is not installed.
-    """
+    """Draw frames per second as bars, one group for each size."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

@@ -47,7 +47,12 @@ def build_parser() -> Parser:
         epilog=f"code: {registry.CODE_LICENCE}; weights: see `rematte weights info`; "
         f"{EXIT_CODES}",
     )
-    parser.add_argument("--version", action="version", version=_version())
+    bundled = registry.WEIGHTS[registry.DEFAULT]
+    parser.add_argument(
+        "--version", action="version",
+        version=f"rematte {__version__} (code {registry.CODE_LICENCE}; bundled weights "
+        f"{bundled.name}, {bundled.licence})",
+    )  # fmt: skip
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error"
     )
@@ -55,24 +60,17 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog=parser.prog
     )
-    for command in COMMANDS:
-        command.add(commands)
+    for module in COMMANDS:
+        module.add(commands)
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
+        commands.choices[name].set_defaults(run=module.run)
     return parser
-
-
-def _version() -> str:
-    bundled = registry.WEIGHTS[registry.DEFAULT]
-    return (
-        f"rematte {__version__} (code {registry.CODE_LICENCE}; bundled weights "
-        f"{bundled.name}, {bundled.licence})"
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Args:
-        arguments: Words after the program's name; None takes the process's own.
+    `arguments` are the words after the program's name; None takes the process's own.
 
     Returns:
         The exit code.

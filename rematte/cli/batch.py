@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands
-from rematte.conversion.option_types import KINDS
 from rematte.conversion.presets import PRESETS
 from rematte.errors import EXIT_CODES
 
@@ -32,7 +31,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte batch clips/ -o cutouts --suffix .webm "
         f"--skip-existing; {EXIT_CODES}; 1 if any failed",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "input", nargs="+",
         help="videos, patterns, folders (searched to the bottom), .txt lists of these",
@@ -85,6 +83,7 @@ def add(commands: Commands) -> None:
 def run(options: Namespace) -> int:
     """Convert all inputs, and print a table or lines of JSON."""
     from rematte.conversion.needs import need
+    from rematte.conversion.option_types import KINDS
     from rematte.prefetch import share_heap
     from rematte.workers.jobs import as_table
     from rematte.workers.planning import find_inputs, is_folder, plan

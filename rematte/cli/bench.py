@@ -20,7 +20,6 @@ def add(commands: Commands) -> None:
         "same run: the network alone, 8-bit frames in memory, and files.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "--quick", action="store_true",
         help="three ratios to plain, the first run, a short clip and memory",
@@ -34,7 +33,7 @@ def add(commands: Commands) -> None:
         help="the weights that the other program loads",
     )  # fmt: skip
     parser.add_argument("--clip", default="", help="a video (default: drawn)")
-    flags.add_weights(parser)
+    flags.add_weights(parser, variant=False)
     parser.add_argument(
         "--engine", type=one_of("rematte.engines.choose", "CPU_ENGINES"),
         action="append", metavar="NAME",

@@ -73,14 +73,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def install(script: str, shell: str) -> str:
-    """Write a script where its shell looks for it.
-
-    Returns:
-        What the user should know and do.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Write a script where its shell looks for it; say what the user should do."""
     home = Path.home()
     data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")

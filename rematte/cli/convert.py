@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from rematte.cli import flags, messages
 from rematte.cli.parser import Commands, Parser, one_of, reporting
-from rematte.conversion.option_types import KINDS
 from rematte.errors import EXIT_CODES
 from rematte.video.values import parse_rate, parse_size
 
@@ -34,7 +33,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte convert interview.mp4 -o cutout.mov --alpha "
         f"alpha.mp4; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "input",
         help="video file, folder of images, image, or numbered images as a pattern "
@@ -96,6 +94,7 @@ def run(options: Namespace) -> int:
     """Convert, with temporary files in place of pipes, and print what was done."""
     from rematte.conversion import pipes
     from rematte.conversion.needs import need
+    from rematte.conversion.option_types import KINDS
     from rematte.engines.device import choose_device
     from rematte.prefetch import share_heap
 

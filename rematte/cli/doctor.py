@@ -18,11 +18,7 @@ EXTRAS = {
     ),
     "train": ("rematte train", "torch", "pydantic", "PIL"),
     "web": ("rematte serve", "starlette", "uvicorn"),
-    "live": (
-        "windows and virtual cameras for rematte live",
-        "pygame",
-        "pyvirtualcam",
-    ),
+    "live": ("windows and virtual cameras for rematte live", "pygame", "pyvirtualcam"),
     "ray": ("rematte batch --ray", "ray"),
     "s3": ("s3:// addresses for rematte batch", "s3fs", "upath"),
     "gs": ("gs:// addresses for rematte batch", "gcsfs", "upath"),
@@ -42,7 +38,6 @@ def add(commands: Commands) -> None:
         usage="%(prog)s [options]",
         description="Print what this installation can do.",
     )
-    parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
@@ -75,11 +70,7 @@ def _extra(brings: str, *modules: str) -> str:
 
 
 def examine() -> dict[str, dict[str, str]]:
-    """Examine everything that a conversion depends on.
-
-    Returns:
-        Sections of findings, each a name and a value in words.
-    """
+    """Return sections of what a conversion depends on, by name, in words."""
     import av
     import numpy
 
@@ -94,6 +85,8 @@ def examine() -> dict[str, dict[str, str]]:
         f"cuda:{index}": torch.cuda.get_device_name(index)
         for index in range(torch.cuda.device_count())
     }  # fmt: skip
+    codecs = {f"{name} ({codec.encoder})": codec for name, codec in CODECS.items()}
+    codecs |= {f"image {name}": codec for name, codec in IMAGES.items()}
     return {
         "versions": {
             "rematte": __version__,
@@ -111,16 +104,7 @@ def examine() -> dict[str, dict[str, str]]:
             **gpus,
         },
         "extras": {extra: _extra(*names) for extra, names in EXTRAS.items()},
-        "encoders": {
-            **{
-                f"{name} ({codec.encoder})": _encoder(codec.encoder)
-                for name, codec in CODECS.items()
-            },
-            **{
-                f"image {name}": _encoder(codec.encoder)
-                for name, codec in IMAGES.items()
-            },
-        },
+        "encoders": {name: _encoder(codec.encoder) for name, codec in codecs.items()},
         "weights": {
             **{name: str(find(name) or "not here yet") for name in WEIGHTS},
             "downloads go to": str(download_dir()),

@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 from rematte.cli import flags
@@ -23,7 +24,6 @@ def add(commands: Commands) -> None:
         "set's trimaps.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=run)
     what = parser.add_argument_group("what to measure")
     what.add_argument(
         "--pred", type=Path, metavar="PATH",
@@ -77,21 +77,18 @@ def run(options: Namespace) -> int:
     if (not files and given != [False, False, True]) or (files and options.model):
         raise ValueError("give --pred and --true, or --testset and perhaps --model")
     evaluate.check_outputs(options.csv, options.plot)
-    how = {
-        "wanted": options.metrics,
-        "normalise": options.normalise or options.published,
-        "published": options.published,
-        "progress": sys.stderr.isatty(),
-    }
+    clips: Iterable[evaluate.Clip]
     if files:
-        scores = evaluate.evaluate(options.pred, options.true, **how)
+        clips = evaluate.pair_files(options.pred, options.true)
     else:
         device, _ = choose_device(options.device)
+        how = {"downsample_ratio": options.downsample_ratio, "device": device}
         model = load.load_model(options.model, None, device)
-        ratio = options.downsample_ratio
-        scores = evaluate.evaluate_model(
-            model, options.testset, downsample_ratio=ratio, device=device, **how
-        )
+        clips = evaluate.run_network(model, options.testset, **how)
+    normalise = options.normalise or options.published
+    scores = evaluate.evaluate(
+        clips, options.metrics, normalise, options.published, sys.stderr.isatty()
+    )
     if options.json:
         print(json.dumps(evaluate.as_json(scores)))
     else:

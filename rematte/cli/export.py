@@ -8,7 +8,7 @@ from pathlib import Path
 from rematte.cli import flags
 from rematte.cli.parser import Commands, reporting
 from rematte.errors import EXIT_CODES
-from rematte.export.formats import FORMATS
+from rematte.export.formats import FORMATS, PRECISIONS
 from rematte.video.values import parse_size
 
 
@@ -24,24 +24,20 @@ def add(commands: Commands) -> None:
         epilog="example: rematte export onnx --precision float16 -o matting.onnx; "
         f"{EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument("format", metavar="FORMAT", help=", ".join(FORMATS))
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PATH",
         help="file or folder (default: named as in the documentation)",
     )  # fmt: skip
     flags.add_weights(parser)
-    flags.add_variant(parser)
     parser.add_argument(
-        "--precision", choices=("float32", "float16", "int8"), default="float32",
+        "--precision", choices=PRECISIONS, default="float32",
         help="precision of weights and arithmetic (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--static",
-        type=reporting(parse_size),
-        metavar="WxH",
+        "--static", type=reporting(parse_size), metavar="WxH",
         help="make it for this size only",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--downsample-ratio", type=float, metavar="RATIO", help="and for this ratio"
     )
@@ -66,15 +62,11 @@ def run(options: Namespace) -> int:
 
     done = export(
         load.load_network(options.weights, options.variant),
-        options.format,
-        options.output,
-        precision=options.precision,
-        size=options.static,
-        downsample_ratio=options.downsample_ratio,
-        stateful=options.stateful,
-        tolerance=options.tolerance,
+        options.format, options.output, precision=options.precision,
+        size=options.static, downsample_ratio=options.downsample_ratio,
+        stateful=options.stateful, tolerance=options.tolerance,
         overwrite=options.overwrite,
-    )
+    )  # fmt: skip
     if options.json:
         print(json.dumps(dataclasses.asdict(done), default=str))
         return 0

@@ -12,7 +12,12 @@ from rematte.conversion.presets import PRESETS
 from rematte.options import OPTIONS, Options
 from rematte.weights.registry import VARIANTS, for_quality
 
-_DEFAULTS = {each.name: each.default for each in fields(Options)}
+# Defaults on the command line.
+_DEFAULTS = {each.name: each.default for each in fields(Options)} | {
+    name: option.command_default
+    for name, option in OPTIONS.items()
+    if option.command_default is not None
+}
 
 # Options whose choices are in a module that is slow to import.
 _CHECKS = {"hwaccel": one_of("rematte.video.read_options", "HWACCELS")}
@@ -24,9 +29,7 @@ _SINGLE = {"cuts"}
 def add_options(parser: Parser, *, single: bool = True) -> None:
     """Add a flag for each option of a conversion, and those of the weights.
 
-    Args:
-        parser: The parser that gets the flags.
-        single: Whether there is one input; else flags that name a file are left out.
+    `single` says whether there is one input; else flags that name a file are left out.
     """
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, option in OPTIONS.items():
@@ -35,21 +38,13 @@ def add_options(parser: Parser, *, single: bool = True) -> None:
                 groups[option.group] = parser.add_argument_group(option.group)
             add_option(groups[option.group], name)
     add_weights(groups["network"])
-    add_variant(groups["network"])
 
 
 def add_option(target: argparse._ActionsContainer, name: str) -> None:
-    """Add the flag of one option.
-
-    Args:
-        target: A parser or a group of one.
-        name: The option's name in `Options`, which the parsed value has too.
-    """
+    """Add the flag of one field of `Options`; the parsed value has the field's name."""
     option = OPTIONS[name]
     default, text = _DEFAULTS[name], option.help.replace("%", "%%")
-    if option.command_default is not None:
-        default = option.command_default
-    flags = [option.short, option.flag] if option.short else [option.flag]
+    flags = filter(None, (option.short, option.flag))
     if option.switch is not None:
         target.add_argument(
             *flags, dest=name, default=default, action="store_const",
@@ -65,20 +60,17 @@ def add_option(target: argparse._ActionsContainer, name: str) -> None:
     )  # fmt: skip
 
 
-def add_weights(target: argparse._ActionsContainer) -> None:
-    """Add --weights."""
+def add_weights(target: argparse._ActionsContainer, variant: bool = True) -> None:
+    """Add --weights, and --variant unless the command only takes what they hold."""
     target.add_argument(
         "--weights", metavar="NAME|PATH",
         help="a name of `rematte weights list` or a file (default: the bundled ones)",
     )  # fmt: skip
-
-
-def add_variant(target: argparse._ActionsContainer) -> None:
-    """Add --variant."""
-    target.add_argument(
-        "--variant", choices=VARIANTS,
-        help="network to insist on (default: what the weights hold)",
-    )  # fmt: skip
+    if variant:
+        target.add_argument(
+            "--variant", choices=VARIANTS,
+            help="network to insist on (default: what the weights hold)",
+        )  # fmt: skip
 
 
 def add_quiet(target: argparse._ActionsContainer) -> None:
@@ -87,12 +79,7 @@ def add_quiet(target: argparse._ActionsContainer) -> None:
 
 
 def add_messages(parser: Parser, json: str) -> None:
-    """Add --quiet and --json.
-
-    Args:
-        parser: The parser that gets the flags.
-        json: The help of --json.
-    """
+    """Add --quiet, and --json with its help."""
     group = parser.add_argument_group("messages")
     add_quiet(group)
     group.add_argument("--json", action="store_true", help=json)
@@ -103,9 +90,7 @@ def settings(words: Namespace, device: str) -> dict[str, Any]:
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
     preset = PRESETS.get(given.get("preset") or "")
     for name in preset.options if preset else ():
-        usual = OPTIONS[name].command_default
-        usual = _DEFAULTS[name] if usual is None else usual
-        if usual is not None and given.get(name) == usual:
+        if _DEFAULTS[name] is not None and given.get(name) == _DEFAULTS[name]:
             del given[name]  # it was not given, so that the preset's own holds
     return {**given, "device": device}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rematte.inspect.finished import MatteReport
 
 _NETWORK = ("downsample_ratio", "region", "device", "dtype", "engine")
-_READING = (*("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists"),)
+_READING = ("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists")
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +31,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte inspect talk.mp4 -o talk-inspected; exit code 1 also "
         f"if a finished file fails a check; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "input", metavar="CLIP|FILE",
         help="video file, folder of images, pattern or image; with an alpha channel "
@@ -62,7 +61,6 @@ def add(commands: Commands) -> None:
     for name in _NETWORK:
         flags.add_option(network, name)
     flags.add_weights(network)
-    flags.add_variant(network)
     part = parser.add_argument_group("what to look at")
     for name in _READING:
         flags.add_option(part, name)
@@ -73,7 +71,8 @@ def add(commands: Commands) -> None:
 def run(words: Namespace) -> int:
     """Inspect a clip or a file, and print what was found."""
     from rematte.engines.device import choose_device
-    from rematte.inspect.finished import is_transparent
+    from rematte.inspect.clip import inspect_clip
+    from rematte.inspect.finished import inspect_matte, is_transparent
     from rematte.inspect.page import check_folder, write_report
     from rematte.options import Options
     from rematte.prefetch import share_heap
@@ -91,16 +90,12 @@ def run(words: Namespace) -> int:
     shown = not words.quiet and sys.stderr.isatty()
     report: ClipReport | MatteReport
     if finished:
-        from rematte.inspect.finished import inspect_matte
-
         report = inspect_matte(
             path, options, gray=words.matte,
             source=None if words.source is None else Path(words.source),
             number=words.frames, every=words.every, progress=shown,
         )  # fmt: skip
     else:
-        from rematte.inspect.clip import inspect_clip
-
         report = inspect_clip(
             flags.model_loader(words, device)(), path, options,
             number=words.frames, every=words.every, progress=shown,
@@ -125,9 +120,8 @@ def _check_flags(words: Namespace, finished: bool) -> None:
     need("inspect --variant", words.variant, not finished)
     for name in _NETWORK:
         value = getattr(words, name)
-        given = None if value == OPTIONS[name].command_default else value
-        given = None if name == "engine" and value == "auto" else given
-        need(f"inspect {OPTIONS[name].flag}", given, not finished)
+        usual = value == (OPTIONS[name].command_default or "auto")
+        need(f"inspect {OPTIONS[name].flag}", None if usual else value, not finished)
     part = not finished or words.source is not None
     for name in ("start", "end", "limit"):
         need(f"inspect {OPTIONS[name].flag}", getattr(words, name), part)

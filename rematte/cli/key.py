@@ -19,7 +19,6 @@ def add(commands: Commands) -> None:
         "difference, and remove the screen's tint. No network: for ground truth.",
         epilog=f"example: rematte key shot.mp4 -o shot.mkv; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument("input", help="video file, folder of images, or image")
     parser.add_argument("-o", "--output", metavar="PATH", help="transparent cut-out")
     parser.add_argument("--alpha", metavar="PATH", help="the alpha matte")
@@ -59,17 +58,11 @@ def run(options: Namespace) -> int:
     unit = colour and (colour[0] / 255, colour[1] / 255, colour[2] / 255)
     report = convert_video(
         ColourDifferenceKey(options.screen, unit, options.low, options.high),
-        options.input,
-        downsample_ratio=1,
-        output=options.output,
-        output_alpha=options.alpha,
-        output_foreground=options.foreground,
-        progress=not options.quiet and sys.stderr.isatty(),
-        device="cpu",
-        dtype=torch.float32,
-        background="transparent",
-        overwrite=options.overwrite,
-    )
+        options.input, downsample_ratio=1, output=options.output,
+        output_alpha=options.alpha, output_foreground=options.foreground,
+        progress=not options.quiet and sys.stderr.isatty(), device="cpu",
+        dtype=torch.float32, background="transparent", overwrite=options.overwrite,
+    )  # fmt: skip
     if not options.quiet:
         messages.print_notes(report.notes)
         print(messages.summarise(report, "cpu"))

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 SHOWS = ("composition", "alpha", "foreground")
 PIPE_FORMATS = ("nut", "rgb24", "rgba", "gray")
 
+_OPTIONS = (
+    *("background", "background_fit", "downsample_ratio", "quality", "region"),
+    *("input_resize", "deinterlace", "device", "dtype", "engine"),
+)
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
@@ -34,7 +39,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte live camera -o window --background blur; "
         f"{EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "source", nargs="+",
         help="camera[:WHICH], a URL, a file, or - and named pipes; space in the window "
@@ -68,13 +72,10 @@ def add(commands: Commands) -> None:
         "--show", choices=SHOWS, default="composition",
         help="what is shown (default: %(default)s)",
     )  # fmt: skip
-    for name in (
-        *("background", "background_fit", "downsample_ratio", "quality", "region"),
-        *("input_resize", "deinterlace", "device", "dtype", "engine"),
-    ):
+    for name in _OPTIONS:
         flags.add_option(parser, name)
     parser.set_defaults(region="full")  # its slowest pictures take less time
-    flags.add_weights(parser)
+    flags.add_weights(parser, variant=False)
     parser.add_argument(
         "--mbps", type=float, metavar="RATE", help="bit rate [Mbit/s] (default: 4)"
     )
@@ -101,31 +102,16 @@ def run(options: Namespace) -> int:
     chosen = chosen or options.downsample_ratio not in (None, "auto")
     paced = not (chosen or options.no_drop or options.no_pace)
     light = paced and (device, options.dtype) == ("cpu", "float32")
+    names = (*_OPTIONS, "frame_rate", "limit", "overwrite")
+    given = {name: getattr(options, name) for name in names}
+    del given["device"], given["dtype"]  # those of the loaded model
     report = live(
-        flags.model_loader(options, device)(),
-        options.source,
-        options.output,
-        show=options.show,
-        background=options.background,
-        background_fit=options.background_fit,
-        downsample_ratio=options.downsample_ratio,
-        quality=options.quality,
-        region=options.region,
-        input_resize=options.input_resize,
-        deinterlace=options.deinterlace,
-        engine=options.engine,
-        output_video_mbps=options.mbps,
-        pace=not options.no_pace,
-        drop=not options.no_drop,
-        raw_input=options.raw_input,
-        pipe_format=options.format,
-        record=options.record,
-        lighter=FAST if light else None,
-        frame_rate=options.frame_rate,
-        limit=options.limit,
-        overwrite=options.overwrite,
-        report=print_new,
-    )
+        flags.model_loader(options, device)(), options.source, options.output,
+        show=options.show, output_video_mbps=options.mbps, pace=not options.no_pace,
+        drop=not options.no_drop, raw_input=options.raw_input,
+        pipe_format=options.format, record=options.record,
+        lighter=FAST if light else None, report=print_new, **given,
+    )  # fmt: skip
     # The standard output may be the video.
     file = sys.stderr if options.output == "-" else sys.stdout
     print_new(report)

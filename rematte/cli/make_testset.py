@@ -19,7 +19,6 @@ def add(commands: Commands) -> None:
         "SET/CLIP/{com,pha,fgr,bgr}/0000.png, for evaluate --testset.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=run)
     parser.add_argument("target", type=Path, metavar="SET", help="folder to make")
     parser.add_argument(
         "--foreground", type=Path, nargs="+", required=True, metavar="PATH",

@@ -13,6 +13,8 @@ def summarise(report: "Report", device: str) -> str:
     """Summarise a conversion in a few lines."""
     rate = report.frames / report.seconds
     shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
+    why = "; ".join(dict.fromkeys(region["why"] for region in report.regions))
+    region = [f"region: {why} ({report.looking:.1f} s of searching)"] if why else []
     return "\n".join(
         [
             f"{report.frames} frame{'s' * (report.frames != 1)} of "
@@ -20,18 +22,11 @@ def summarise(report: "Report", device: str) -> str:
             f"({rate:.1f} frames/s: {shares})",
             f"downsample ratio {report.downsample_ratio:.3g}, device {device}, engine "
             f"{report.engine}",
-            *_summarise_regions(report),
+            *region,
             *_summarise_segments(report),
             *(f"{kind}: {path}" for kind, path in report.outputs.items()),
         ]
     )
-
-
-def _summarise_regions(report: "Report") -> list[str]:
-    if not report.regions:
-        return []
-    reasons = dict.fromkeys(region["why"] for region in report.regions)
-    return [f"region: {'; '.join(reasons)} ({report.looking:.1f} s of searching)"]
 
 
 def _summarise_segments(report: "Report") -> list[str]:

@@ -56,11 +56,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def one_of(module: str, name: str) -> Callable[[str], str]:
-    """Make a check of a word against choices whose module is slow to import.
+    """Make a check of a word against choices, by their name in a module.
 
-    Args:
-        module: The module, which is imported when there is a word to check.
-        name: The name of the choices in it.
+    The module is slow to import, so that is done when there is a word to check.
     """
 
     def check(word: str) -> str:

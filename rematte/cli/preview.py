@@ -31,7 +31,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte preview talk.mp4 -o sheet.png --background blur; "
         f"{EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument("input", help="video file, folder of images, pattern or image")
     parser.add_argument(
         "-o", "--output", required=True, metavar="PATH", help="the sheet, one image"
@@ -48,7 +47,6 @@ def add(commands: Commands) -> None:
     for name in _OPTIONS:
         flags.add_option(parser, name)
     flags.add_weights(parser)
-    flags.add_variant(parser)
     flags.add_option(parser, "overwrite")
     flags.add_messages(parser, "print what was done as JSON")
 
@@ -65,9 +63,9 @@ def run(words: Namespace) -> int:
     check_sheet(path, target, words.overwrite)
     device, why = choose_device(words.device)
     given = {name: getattr(words, name) for name in (*_OPTIONS, "overwrite")}
-    given |= {"device": device}
+    options = Options(**given | {"device": device})
     report = preview(
-        flags.model_loader(words, device)(), path, target, Options(**given),
+        flags.model_loader(words, device)(), path, target, options,
         number=words.frames, people=words.people,
         progress=not words.quiet and sys.stderr.isatty(),
     )  # fmt: skip

@@ -22,7 +22,6 @@ def add(commands: Commands) -> None:
         "Open the address that is printed. Ctrl-C ends it; jobs are saved.",
         epilog=f"example: rematte serve --jobs 2; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "--port", type=int, default=8770, metavar="N",
         help="on 127.0.0.1; 0 takes any that is free (default: %(default)s)",
@@ -49,7 +48,7 @@ def add(commands: Commands) -> None:
         help="memory that each conversion may use (default: three quarters of the "
         "machine's, divided by --jobs; without effect on Windows)",
     )  # fmt: skip
-    flags.add_weights(parser)
+    flags.add_weights(parser, variant=False)
     flags.add_option(parser, "device")
 
 
@@ -66,15 +65,11 @@ def run(options: Namespace) -> int:
         for weights in (options.weights, fast)
     )
     serve(
-        options.folder.expanduser(),
-        load,
+        options.folder.expanduser(), load,
         fast=None if fast == options.weights else fast_load,
-        port=options.port,
-        jobs=options.jobs,
-        upload_limit=options.upload_limit,
-        memory_limit=options.memory_limit,
-        output=options.output,
+        port=options.port, jobs=options.jobs, upload_limit=options.upload_limit,
+        memory_limit=options.memory_limit, output=options.output,
         report=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True),
         note=lambda text: print(f"note: {text}", file=sys.stderr),
-    )
+    )  # fmt: skip
     return 0

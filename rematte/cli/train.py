@@ -18,7 +18,6 @@ def add(commands: Commands) -> None:
         epilog="example: rematte train bundled --set run.out=runs/mine "
         f"--minutes 10 --resume; {EXIT_CODES}",
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "recipe",
         help="a TOML file, or the name of a recipe that comes with the package: "
@@ -63,12 +62,9 @@ def run(options: Namespace) -> int:
             print(line)
         return 0
     trained = train(
-        recipe,
-        resume=options.resume,
-        minutes=options.minutes,
-        device=options.device,
-        progress=not options.quiet,
-    )
+        recipe, resume=options.resume, minutes=options.minutes,
+        device=options.device, progress=not options.quiet,
+    )  # fmt: skip
     if not options.quiet:
         then = "finished" if trained.finished else "to continue, add --resume"
         of = (

@@ -24,7 +24,6 @@ def add(commands: Commands) -> None:
         description="List, fetch and check trained weights, and print their licences.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=run)
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="ACTION", prog=parser.prog
     )

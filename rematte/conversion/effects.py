@@ -90,19 +90,16 @@ def _describe_preset(options: Options, conversion: Conversion) -> list[str]:
 
 def _idle_masks(options: Options, info: VideoInfo) -> Iterator[str]:
     """Note masks that lie outside the frame, or whose times are not converted."""
-    since, until = options.span
+    frame, (since, until) = (info.width, info.height), options.span
     if info.still:
         until = info.time_base
     for name in ("include", "exclude"):
         given = getattr(options, name)
         for spec in parse_masks(name, given) if given else ():
             corners = [corner for _, shape in spec.keys for corner in shape]
-            outside = corners and any(
-                max(each) <= 0 or min(each) >= size
-                for each, size in zip(
-                    zip(*corners, strict=True), (info.width, info.height), strict=True
-                )
-            )
+            # A mask that is a file has no corners.
+            sides = zip(zip(*corners, strict=True), frame, strict=False)
+            outside = any(max(each) <= 0 or min(each) >= size for each, size in sides)
             early = spec.until is not None and spec.until <= (since or 0)
             if outside:
                 why = f"lies outside the frame, which is {info.width}x{info.height}"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +29,9 @@ from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, crop
 from rematte.options import Options
+from rematte.video import scene_cuts
 from rematte.video.frame import Frame, LazyFrame, VideoInfo
-from rematte.video.scene_cuts import (
-    CHANGE,
-    SIZE,
-    SPAN,
-    Cuts,
-    difference,
-    find_cut,
-    shrink,
-)
+from rematte.video.scene_cuts import CHANGE, SIZE, SPAN, Cuts, difference
 from rematte.video.tone import displayed
 
 # The time between searches of the whole frame [s], and the fewest frames; how much more
@@ -65,18 +58,6 @@ _FOLLOWED = 4  # the most people who are tracked; up to twice as many get close-
 _Chosen = tuple[LazyFrame, Fraction]
 
 
-class _Engines(NamedTuple):
-    """The engines of the search, each compiled for one size.
-
-    Attributes:
-        whole: For whole frames.
-        close_up: For close-ups.
-    """
-
-    whole: Engine
-    close_up: Engine
-
-
 def choose_regions(
     model: Any,
     source: Path,
@@ -88,21 +69,16 @@ def choose_regions(
     """Decide where the network runs; None for whole frames.
 
     `watch` is called for each frame, and may raise to stop.
-
-    Raises:
-        ValueError: If a region that was given does not lie within the frame.
-        InputError: If the input cannot be read.
     """
     if not is_found(options, info.width, info.height):
         return fixed_regions(info.width, info.height, options)
     ratio = choose_ratio(info.width, info.height, options.ratio)
     model = share_models(model, options.engine, options.device, options.dtype)
-    # Each engine caches what it builds for one size.
-    engines = _Engines(*(make_engine(model, options, str) for _ in range(2)))
+    engines = make_engine(model, options, str), make_engine(model, options, str)
     with open_reader(source, options, *options.span) as reader:
-        candidates: Iterator[LazyFrame] = islice(reader.lazy_frames(), options.limit)
         bar = Bar(
-            candidates, f"{source.name}: looking for people", unit="frame",
+            islice(reader.lazy_frames(), options.limit),
+            f"{source.name}: looking for people", unit="frame",
             total=options.limit or info.frames, disable=not progress,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
@@ -125,11 +101,7 @@ def _watched(
 
 
 def fixed_regions(width: int, height: int, options: Options) -> Regions | None:
-    """Return the region if the options name a rectangle, else None.
-
-    Raises:
-        ValueError: If it does not lie within frames of this size [pixels].
-    """
+    """Return the rectangle that the options name, or None; it must be in the frame."""
     if not isinstance(options.region, tuple):
         return None
     x, y, w, h = options.region
@@ -152,16 +124,17 @@ def find_regions(
 ) -> Regions:
     """Find where the network is to run, from all frames that will be converted.
 
-    One engine is for whole frames and one for close-ups; nothing else may use them
-    meanwhile. `ratio` is the size of the coarse pass for whole frames, in (0, 1].
+    One engine is for whole frames and one for close-ups, since each caches what it
+    builds for one size; nothing else may use them meanwhile. `ratio` is the size of the
+    coarse pass for whole frames, in (0, 1].
     """
     frame = info.width, info.height
     regions: list[Region] = []
     why: list[str] = []
-    shots = _Shots(iter(candidates), info)
+    shots, search = _Shots(iter(candidates), info), _Search(engines, info)
     while not shots.ended:
         shot, moments = shots.shot(), list[Moment]()
-        for moment in _search(shot, _Engines(*engines), info):
+        for moment in search.moments(shot):
             moments.append(moment)
             if any(fills(box, frame, ratio) for box in moment.boxes):
                 break
@@ -187,7 +160,7 @@ class _Shots:
 
     def __init__(self, candidates: Iterator[LazyFrame], info: VideoInfo) -> None:
         self._candidates, self._held = candidates, deque[LazyFrame]()
-        self._cuts, self._every, self._info = Cuts(), _between(info), info
+        self._cuts, self._every = Cuts(), _between(info)
         self._first = next(candidates, None)  # the first frame of the next shot
         if self._first is not None and self._first.sketch:
             self._cuts.begins(self._first.sketch(), self._sketches)
@@ -215,9 +188,8 @@ class _Shots:
                 break
             now = self._cuts.picture
             if before is not None and now is not None and still == passed[-1].time:
-                still = (
-                    still if _changed(before, now, (), self._info) else candidate.time
-                )
+                same = _changes(before, now).sum() < _LEAST_CHANGED
+                still = candidate.time if same else still
             passed = [candidate] if candidate.sketch else [*passed, candidate]
             due = candidate.time - last.time >= self._every
             if not candidate.sketch and (due or not (self._held or self._more(1))):
@@ -257,7 +229,7 @@ def _count_before_cut(
     """
 
     def picture(index: int) -> NDArray[np.float32]:
-        return shrink(candidates[index].convert(SIZE).pixels)
+        return scene_cuts.shrink(candidates[index].convert(SIZE).pixels)
 
     old, new = 0, len(candidates) - 1
     before, after = picture(old), picture(new)
@@ -274,185 +246,185 @@ def _count_before_cut(
         return len(candidates)
     first = max(0, old - SPAN)
     near = [*candidates[first:], *later][: new + SPAN + 1 - first]
-    cut = find_cut(candidate.convert(SIZE) for candidate in near)
+    cut = scene_cuts.find_cut(candidate.convert(SIZE) for candidate in near)
     return len(candidates) if cut is None else first + cut
 
 
-def _search(
-    shot: Iterable[_Chosen], engines: _Engines, info: VideoInfo
-) -> Iterator[Moment]:
-    """Find the boxes around people in the frames of a shot.
-
-    If nothing outside the people has changed since the last search of the whole frame,
-    they are the same people, who are tracked if they move. If nothing at all has
-    changed since a search without a trace of anybody, nobody is there.
-    """
-    every, count, empty = _between(info), 0, False
-    begin: Fraction | None = None
-    searched = reported = Fraction(0)
-    boxes, known = list[Box](), list[Box]()
-    whole = last = np.empty((0, 0), np.float32)
-    for chosen, after in pairwise(chain(shot, (None,))):
-        assert chosen is not None
-        candidate, still = chosen
-        if empty and reported < still < candidate.time:
-            yield Moment(still, (), empty)
-        empty = empty and still == candidate.time
-        begin = candidate.time if begin is None else begin
-        now = _outline(candidate, info)
-        moved = _changed_boxes(last, now, boxes, info)
-        there = _follow(candidate, engines, info, moved)
-        # Keep only the boxes that have changed, where somebody may have appeared.
-        there = there and _changed_boxes(last, now, there, info)
-        if there:
-            boxes = join([each for each in boxes if each not in moved] + there)
-            known = known + boxes
-        last = now
-        lost = there is None or len(there) < len(moved)
-        changed = lost or _changed(whole, now, known, info)
-        # A few early searches, then one per interval.
-        may = count < _AT_ONCE + (candidate.time - begin) / every or after is None
-        if changed and not may:
-            empty = False
-            continue  # it is unknown who is there
-        before = empty
-        if changed or candidate.time - searched >= _AGAIN * every:
-            boxes, empty = _search_whole(candidate, engines, info)
-            whole, known, searched, count = now, boxes, candidate.time, count + 1
-        reported = candidate.time
-        yield Moment(reported, tuple(boxes), before and not boxes)
+def _changes(
+    before: NDArray[np.float32], now: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return which pixels of a small gray copy have changed: all if its size has."""
+    if before.shape != now.shape:
+        return np.ones(now.shape, bool)
+    changed: NDArray[np.bool_] = np.abs(now - before) > _CHANGE
+    return changed
 
 
-def _follow(
-    candidate: LazyFrame, engines: _Engines, info: VideoInfo, boxes: Sequence[Box]
-) -> list[Box] | None:
-    """Find where the people who were in these boxes shortly before have moved.
+class _Search:
+    """Searches chosen frames for people; for `engines` see `find_regions`."""
 
-    Returns:
-        Their boxes; None if some are not found, or if they are too many or too large
-        for close-ups to be cheaper than one search of the whole frame.
-    """
-    found: list[Box] = []
-    tall = max((box[3] - box[1] for box in boxes), default=0)
-    if len(boxes) > _FOLLOWED or tall > info.height / 2:
-        return None
-    for left, top, right, bottom in boxes:
-        reach = round(_REACH * (bottom - top))
-        box = max(0, left - reach), top, min(info.width, right + reach), bottom
-        seen = _search_close_up(candidate, engines, info, box)
-        if seen == [box]:
+    def __init__(self, engines: tuple[Engine, Engine], info: VideoInfo) -> None:
+        self._whole, self._close_up = engines
+        self._info = info
+
+    def moments(self, shot: Iterable[_Chosen]) -> Iterator[Moment]:
+        """Find the boxes around people in the frames of a shot.
+
+        If nothing outside the people has changed since the last search of the whole
+        frame, they are the same people, who are tracked if they move. If nothing at all
+        has changed since a search without a trace of anybody, nobody is there.
+        """
+        every, count, empty = _between(self._info), 0, False
+        begin: Fraction | None = None
+        searched = reported = Fraction(0)
+        boxes, known = list[Box](), list[Box]()
+        whole = last = np.empty((0, 0), np.float32)
+        for chosen, after in pairwise(chain(shot, (None,))):
+            assert chosen is not None
+            candidate, still = chosen
+            if empty and reported < still < candidate.time:
+                yield Moment(still, (), empty)
+            empty = empty and still == candidate.time
+            begin = candidate.time if begin is None else begin
+            now = self._outline(candidate)
+            changes = _changes(last, now)
+            moved = self._moving(changes, boxes)
+            there = self._follow(candidate, moved)
+            # Keep only the boxes that have changed, where somebody may have appeared.
+            there = there and self._moving(changes, there)
+            if there:
+                boxes = join([each for each in boxes if each not in moved] + there)
+                known = known + boxes
+            last = now
+            lost = there is None or len(there) < len(moved)
+            changed = lost or self._changed_outside(_changes(whole, now), known)
+            # A few early searches, then one per interval.
+            may = count < _AT_ONCE + (candidate.time - begin) / every or after is None
+            if changed and not may:
+                empty = False
+                continue  # it is unknown who is there
+            before = empty
+            if changed or candidate.time - searched >= _AGAIN * every:
+                boxes, empty = self._search_whole(candidate)
+                whole, known = now, boxes
+                searched, count = candidate.time, count + 1
+            reported = candidate.time
+            yield Moment(reported, tuple(boxes), before and not boxes)
+
+    def _follow(self, candidate: LazyFrame, boxes: Sequence[Box]) -> list[Box] | None:
+        """Find where the people who were in these boxes shortly before have moved.
+
+        Returns:
+            Their boxes; None if some are not found, or if they are too many or too
+            large for close-ups to be cheaper than one search of the whole frame.
+        """
+        found: list[Box] = []
+        tall = max((box[3] - box[1] for box in boxes), default=0)
+        if len(boxes) > _FOLLOWED or tall > self._info.height / 2:
             return None
-        found += seen
-    return join(found)
+        for left, top, right, bottom in boxes:
+            reach = round(_REACH * (bottom - top))
+            end = min(self._info.width, right + reach)
+            box = max(0, left - reach), top, end, bottom
+            seen = self._search_close_up(candidate, box)
+            if seen == [box]:
+                return None
+            found += seen
+        return join(found)
 
+    def _search_whole(self, candidate: LazyFrame) -> tuple[list[Box], bool]:
+        """Find the boxes around people in a whole frame.
 
-def _outline(candidate: LazyFrame, info: VideoInfo) -> NDArray[np.float32]:
-    """Return a small gray copy of a frame, (h, w) in [0, 1]."""
-    pixels = _small(candidate, info, _OUTLINE_SIDE).pixels
-    gray: NDArray[np.float32] = pixels.mean(axis=-1, dtype=np.float32)
-    return gray / np.float32(np.iinfo(pixels.dtype).max)
+        Each person who would appear larger in a close-up gets one, which locates them
+        more exactly; objects that only resemble a person vanish in it.
 
+        Returns:
+            The boxes, and whether there is no trace of anybody, not even a weak one.
+        """
+        frame = self._small(candidate, _SIDE)
+        # Without a state, which would still show people who have left since then.
+        alpha = _alpha(self._whole, frame)
+        scale = self._info.width / frame.pixels.shape[1]
+        boxes = find_boxes(alpha)
+        found = []
+        for left, top, right, bottom in boxes:
+            box = self._scaled((left, top, right, bottom), scale)
+            if len(boxes) > 2 * _FOLLOWED:
+                found.append(box)
+                continue
+            seen = scale**2 * float(alpha[top:bottom, left:right].sum())
+            found += self._search_close_up(candidate, box, seen, 1 / scale)
+        return join(found), not (alpha > ALPHA).any()
 
-def _inside(outline: NDArray[Any], box: Box, info: VideoInfo) -> NDArray[Any]:
-    """Return the part of an outline within a box."""
-    scale = outline.shape[1] / info.width
-    left, top, right, bottom = box
-    return outline[
-        int(top * scale) : math.ceil(bottom * scale),
-        int(left * scale) : math.ceil(right * scale),
-    ]
+    def _search_close_up(
+        self, candidate: LazyFrame, box: Box, seen: float = 0, coarser: float = 0
+    ) -> list[Box]:
+        """Find the boxes around people in and near a box, in a square copy of it.
 
+        `seen` is the sum of alpha within the box in the previous pass, in pixels of the
+        frame, and `coarser` the scale of the copy in that pass, relative to the frame.
+        """
+        sides = box[2] - box[0], box[3] - box[1]
+        whole = max(sides) + 2 * max(24, round(_AROUND * sides[1]))
+        scale = min(1.0, _CLOSE_SIDE / whole)
+        if scale < _CLOSER * coarser:
+            return [box]
+        frame = self._small(candidate, scale * max(self._info.width, self._info.height))
+        scale = frame.pixels.shape[1] / self._info.width
+        x, y = (round((box[n] + box[n + 2]) * scale - _CLOSE_SIDE) // 2 for n in (0, 1))
+        part = crop(frame, Window(x, y, (0, 0, 0, 0)), (_CLOSE_SIDE, _CLOSE_SIDE))
+        alpha = _alpha(self._close_up, part)
+        within = alpha[
+            int(box[1] * scale) - y : math.ceil(box[3] * scale) - y,
+            int(box[0] * scale) - x : math.ceil(box[2] * scale) - x,
+        ]
+        sure = float((within > SURE).sum()) / max(1, (within > ALPHA).sum())
+        if within.sum() < _KEPT * seen * scale**2 and sure < _FIRM:
+            return []
+        boxes = [
+            self._scaled((x + a, y + b, x + c, y + d), 1 / scale)
+            for a, b, c, d in find_boxes(alpha)
+        ]
+        return [each for each in boxes if touch(each, box)] or [box]
 
-def _changed_boxes(
-    before: NDArray[np.float32],
-    now: NDArray[np.float32],
-    boxes: Iterable[Box],
-    info: VideoInfo,
-) -> list[Box]:
-    """Return the boxes in which much has changed, since the person moves."""
-    if before.shape != now.shape:
-        return []
-    changed = np.abs(now - before) > _CHANGE
-    return [box for box in boxes if _inside(changed, box, info).mean() > _MUCH]
+    def _outline(self, candidate: LazyFrame) -> NDArray[np.float32]:
+        """Return a small gray copy of a frame, (h, w) in [0, 1]."""
+        pixels = self._small(candidate, _OUTLINE_SIDE).pixels
+        gray: NDArray[np.float32] = pixels.mean(axis=-1, dtype=np.float32)
+        return gray / np.float32(np.iinfo(pixels.dtype).max)
 
+    def _inside(self, outline: NDArray[Any], box: Box) -> NDArray[Any]:
+        """Return the part of an outline within a box."""
+        scale = outline.shape[1] / self._info.width
+        left, top, right, bottom = box
+        return outline[
+            int(top * scale) : math.ceil(bottom * scale),
+            int(left * scale) : math.ceil(right * scale),
+        ]
 
-def _changed(
-    before: NDArray[np.float32],
-    now: NDArray[np.float32],
-    boxes: Iterable[Box],
-    info: VideoInfo,
-) -> bool:
-    """Whether something has changed outside the boxes that hold people."""
-    if before.shape != now.shape:
-        return True
-    changed = np.abs(now - before) > _CHANGE
-    for box in boxes:
-        _inside(changed, box, info)[:] = False
-    return int(changed.sum()) >= _LEAST_CHANGED
+    def _moving(self, changed: NDArray[np.bool_], boxes: Iterable[Box]) -> list[Box]:
+        """Return the boxes in which much has changed, since the person moves."""
+        return [box for box in boxes if self._inside(changed, box).mean() > _MUCH]
 
+    def _changed_outside(
+        self, changed: NDArray[np.bool_], boxes: Iterable[Box]
+    ) -> bool:
+        """Whether something has changed outside the boxes that hold people."""
+        for box in boxes:
+            self._inside(changed, box)[:] = False
+        return int(changed.sum()) >= _LEAST_CHANGED
 
-def _search_whole(
-    candidate: LazyFrame, engines: _Engines, info: VideoInfo
-) -> tuple[list[Box], bool]:
-    """Find the boxes around people in a whole frame.
+    def _small(self, candidate: LazyFrame, side: float) -> Frame:
+        info = self._info
+        scale = min(1.0, side / max(info.width, info.height))
+        size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
+        (frame,) = displayed([candidate.convert(size)], info.colour)
+        return replace(frame, original=None)
 
-    Each person who would appear larger in a close-up gets one, which locates them more
-    exactly; objects that only resemble a person vanish in it.
-
-    Returns:
-        The boxes, and whether there is no trace of anybody, not even a weak one.
-    """
-    frame = _small(candidate, info, _SIDE)
-    # Without a state, which would still show people who have left since then.
-    alpha = _alpha(engines.whole, frame)
-    scale = info.width / frame.pixels.shape[1]
-    boxes = find_boxes(alpha)
-    crowd = len(boxes) > 2 * _FOLLOWED
-    found = []
-    for left, top, right, bottom in boxes:
-        seen = scale**2 * float(alpha[top:bottom, left:right].sum())
-        box = _scaled((left, top, right, bottom), scale, info)
-        found += (
-            [box]
-            if crowd
-            else _search_close_up(candidate, engines, info, box, seen, 1 / scale)
-        )
-    return join(found), not (alpha > ALPHA).any()
-
-
-def _search_close_up(
-    candidate: LazyFrame, engines: _Engines, info: VideoInfo, box: Box, seen: float = 0,
-    coarser: float = 0,
-) -> list[Box]:  # fmt: skip
-    """Find the boxes around people in and near a box, in a square copy of that part.
-
-    `seen` is the sum of alpha within the box in the previous pass, in pixels of the
-    frame, and `coarser` the scale of the copy in that pass, relative to the frame.
-    """
-    sides = box[2] - box[0], box[3] - box[1]
-    whole = max(sides) + 2 * max(24, round(_AROUND * sides[1]))
-    scale = min(1.0, _CLOSE_SIDE / whole)
-    if scale < _CLOSER * coarser:
-        return [box]
-    frame = _small(candidate, info, scale * max(info.width, info.height))
-    scale = frame.pixels.shape[1] / info.width
-    x, y = (
-        round((box[axis] + box[axis + 2]) * scale - _CLOSE_SIDE) // 2 for axis in (0, 1)
-    )
-    square = Window(x, y, (0, 0, 0, 0))
-    alpha = _alpha(engines.close_up, crop(frame, square, (_CLOSE_SIDE, _CLOSE_SIDE)))
-    within = alpha[
-        int(box[1] * scale) - y : math.ceil(box[3] * scale) - y,
-        int(box[0] * scale) - x : math.ceil(box[2] * scale) - x,
-    ]
-    sure = float((within > SURE).sum()) / max(1, (within > ALPHA).sum())
-    if within.sum() < _KEPT * seen * scale**2 and sure < _FIRM:
-        return []
-    boxes = [
-        _scaled((x + a, y + b, x + c, y + d), 1 / scale, info)
-        for a, b, c, d in find_boxes(alpha)
-    ]
-    return [each for each in boxes if touch(each, box)] or [box]
+    def _scaled(self, box: Box, scale: float) -> Box:
+        left, top = (max(0, int(side * scale)) for side in box[:2])
+        right, bottom = (round(side * scale) for side in box[2:])
+        return left, top, min(self._info.width, right), min(self._info.height, bottom)
 
 
 def _alpha(engine: Engine, frame: Frame) -> NDArray[np.float32]:
@@ -461,16 +433,3 @@ def _alpha(engine: Engine, frame: Frame) -> NDArray[np.float32]:
     (matted,), _ = engine.step([frame], None)
     alpha = matted.pixels("alpha", False)[..., 0]
     return alpha.astype(np.float32) / np.float32(255)
-
-
-def _small(candidate: LazyFrame, info: VideoInfo, side: float) -> Frame:
-    scale = min(1.0, side / max(info.width, info.height))
-    size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
-    (frame,) = displayed([candidate.convert(size)], info.colour)
-    return replace(frame, original=None)
-
-
-def _scaled(box: Box, scale: float, info: VideoInfo) -> Box:
-    left, top = (max(0, int(side * scale)) for side in box[:2])
-    right, bottom = (round(side * scale) for side in box[2:])
-    return left, top, min(info.width, right), min(info.height, bottom)

@@ -38,11 +38,7 @@ NEEDS = {
 
 
 def need(flag: str, value: object, met: bool) -> None:
-    """Refuse a flag of `NEEDS` that was given (is not None or False) and does nothing.
-
-    Raises:
-        ValueError: If what it needs is not met.
-    """
+    """Refuse a flag of `NEEDS` that was given (not None or False) and does nothing."""
     if value is not None and value is not False and not met:
         name = flag.rpartition(" ")[2]
         raise ValueError(f"{name} has no effect without {NEEDS[flag]}; leave it out")

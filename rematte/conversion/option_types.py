@@ -1,4 +1,4 @@
-"""The types of a conversion's options, and what describes each in `Options`.
+"""The types of the options of a conversion, the description of one, and their ranges.
 
 Nothing heavy is imported here, since `rematte --help` needs this module.
 """
@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
-from rematte.video.values import Rate
+from rematte.video.mask_spec import parse_masks, parse_who
+from rematte.video.values import Rate, check_region
 
 if TYPE_CHECKING:
     import torch
@@ -141,52 +142,31 @@ def always(conversion: Conversion) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """The description of an option, apart from its type and default: field metadata.
+    """The description of an option, apart from its type and default: field metadata."""
 
-    Attributes:
-        flag: Its name on the command line; empty if it has none.
-        help: One line for the command line's help.
-        group: The heading of the flag in the help.
-        metavar: The value's placeholder in the help; empty to list the choices.
-        choices: All allowed values; empty if another check knows them.
-        least: The smallest allowed number, or None.
-        parse: Turns a word of the command line into a value; raises ValueError.
-        switch: The value of the flag given alone; None if it takes a word.
-        many: Whether the flag may be given several times.
-        short: A second, short flag.
-        command_default: The command line's default, if it differs.
-        works: What it works for, to complete "works for ..."; empty for everything.
-        applies: Decides whether it has an effect.
-        noted: Decides whether a note is enough when it has no effect.
-        elsewhere: What happens when it has no effect.
-        idle: Values other than the default that have no effect.
-        may_change: Whether a run that is resumed may have another value.
-    """
-
-    flag: str = ""
-    help: str = ""
-    group: str = ""
-    metavar: str = ""
+    flag: str = ""  # its name on the command line; empty if it has none
+    help: str = ""  # one line for the command line's help
+    group: str = ""  # the heading of the flag in the help
+    metavar: str = ""  # the value's placeholder in the help; empty to list the choices
+    # All allowed values; empty if another check knows them.
     choices: tuple[str, ...] = ()
-    least: int | None = None
-    parse: Callable[[str], Any] = str
+    least: int | None = None  # the smallest allowed number
+    parse: Callable[[str], Any] = str  # turns a word of the command line into a value
+    # The value of the flag given alone; None if it takes a word.
     switch: bool | None = None
-    many: bool = False
-    short: str = ""
-    command_default: Any = None
-    works: str = ""
-    applies: Callable[[Conversion], bool] = always
+    many: bool = False  # whether the flag may be given several times
+    short: str = ""  # a second, short flag
+    command_default: Any = None  # the command line's default, if it differs
+    works: str = ""  # completes "works for ..."; empty if it works for everything
+    applies: Callable[[Conversion], bool] = always  # whether it has an effect
+    # Whether a note is enough when it has no effect.
     noted: Callable[[Conversion], bool] = lambda conversion: False
-    elsewhere: str = "an error"
-    idle: tuple[Any, ...] = ()
-    may_change: bool = False
+    elsewhere: str = "an error"  # what happens when it has no effect
+    idle: tuple[Any, ...] = ()  # values other than the default that have no effect
+    may_change: bool = False  # whether a resumed run may have another value
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a value that is not one of the choices, or too small.
-
-        Raises:
-            ValueError: If it is refused.
-        """
+        """Refuse a value that is not one of the choices, or too small."""
         if value is None:
             return
         if self.choices and value not in self.choices:
@@ -224,3 +204,47 @@ who_option = partial(option, group="who is cut out", **ALPHA)
 network_option = partial(option, group="network")
 part_option = partial(option, group="what to convert")
 encoding_option = partial(option, group="encoding")
+
+
+def check_ranges(options: Any) -> None:
+    """Refuse an `Options` with values that an `Option` alone cannot refuse."""
+    _check_edges(options)
+    resize, mbps, crf = options.input_resize, options.output_video_mbps, options.crf
+    if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
+        raise ValueError(
+            f"input_resize must be a width and a height of 1 or more, got {resize}"
+        )
+    if mbps is not None and not 0 < mbps < 1000:
+        raise ValueError(f"output_video_mbps must be in (0, 1000), got {mbps}")
+    if crf is not None and not 0 <= crf <= 63:
+        raise ValueError(f"crf must be from 0 (best) to 63, got {crf}")
+    if crf is not None and mbps is not None:
+        raise ValueError("crf and output_video_mbps (--mbps) exclude each other")
+    chunk = options.seq_chunk
+    if chunk != "auto" and (not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {chunk!r}')
+    warmup = options.warmup
+    if warmup != "auto" and (not isinstance(warmup, int) or warmup < 0):
+        raise ValueError(f'warmup must be 0 or more, or "auto", got {warmup!r}')
+    if options.cuts is not None and Path(options.cuts).suffix.lower() != ".csv":
+        raise ValueError(f"cuts must be a path that ends in .csv, got {options.cuts}")
+    check_region(options.region)
+
+
+def _check_edges(options: Any) -> None:
+    for name in ("include", "exclude"):
+        if given := getattr(options, name):
+            parse_masks(name, given)
+    if options.person is not None:
+        parse_who(options.person)
+    if not 0 <= options.black_point < options.white_point <= 1:
+        raise ValueError(
+            "black_point and white_point must be in [0, 1], black_point the "
+            f"smaller one, got {options.black_point} and {options.white_point}"
+        )
+    if not 0 <= options.light_wrap <= 1:
+        raise ValueError(f"light_wrap must be in [0, 1], got {options.light_wrap}")
+    for name, least in (("grow", -32), ("feather", 0)):
+        value = getattr(options, name)
+        if not least <= value <= 32:
+            raise ValueError(f"{name} must be {least} to 32 pixels, got {value}")

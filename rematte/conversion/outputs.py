@@ -51,21 +51,13 @@ CutList = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a conversion.
+    """One output of a conversion."""
 
-    Attributes:
-        kind: "output", "composition", "alpha", "foreground" or "plate".
-        path: Its path.
-        encoding: How it is encoded.
-        render: Makes its pixels of a matte.
-        backdrop: Whether an image or a video lies behind the person.
-    """
-
-    kind: str
+    kind: str  # "output", "composition", "alpha", "foreground" or "plate"
     path: Path
     encoding: Encoding
-    render: Renderer
-    backdrop: bool = False
+    render: Renderer  # makes its pixels of a matte
+    backdrop: bool = False  # whether an image or a video lies behind the person
 
     @property
     def limited(self) -> bool:
@@ -84,9 +76,6 @@ def plan_outputs(
 
     A background video starts at `origin` [s], or with the first frame if that is None.
     `chosen` is the only person who is cut out; None for everybody.
-
-    Raises:
-        ValueError: If a format cannot hold what is asked for.
     """
     given = options.background
     if not isinstance(given, Mapping):
@@ -96,24 +85,22 @@ def plan_outputs(
     finish = make_finish(options, info.rate, chosen)
     for kind, path in paths.items():
         main = is_main(kind)
-        if kind == "plate":
-            _check_plate(path)
+        if kind == "plate" and not can_hold_alpha(suffix_of(path)):
+            raise ValueError(
+                f"plate {path} cannot be transparent where the person is: "
+                f"{with_alpha()} can"
+            )
         if main:
             check_preset(options.preset, path)
         spec, notes = _choose_backdrop(kind, path, given, options)
         encoding = choose(
-            path,
-            info,
-            alpha=(main and spec == "transparent") or kind == "plate",
-            gray=kind == "alpha",
-            codec=options.codec if main else None,
-            crf=options.crf,
-            mbps=options.output_video_mbps,
-            tone_map=options.tone_map == "auto",
-            alpha_mode=options.alpha_mode,
+            path, info, alpha=(main and spec == "transparent") or kind == "plate",
+            gray=kind == "alpha", codec=options.codec if main else None,
+            crf=options.crf, mbps=options.output_video_mbps,
+            tone_map=options.tone_map == "auto", alpha_mode=options.alpha_mode,
             exr_compression=options.exr_compression or "zip",
             packed=options.packed or "",
-        )
+        )  # fmt: skip
         background = None
         if main:
             background = make_background(
@@ -130,16 +117,6 @@ def plan_outputs(
         encoding = replace(encoding, notes=(*notes, *encoding.notes))
         outputs.append(Output(kind, path, encoding, renderer, backdrop))
     return outputs
-
-
-def _check_plate(path: Path) -> None:
-    """Refuse a plate whose format cannot be transparent."""
-    suffix = suffix_of(path)
-    if not can_hold_alpha(suffix):
-        raise ValueError(
-            f"plate {path} cannot be transparent where the person is: "
-            f"{with_alpha()} can"
-        )
 
 
 def make_finish(
@@ -164,11 +141,7 @@ def make_finish(
 
 
 def parse_outline(given: str | float | None) -> tuple[float, tuple[int, int, int]]:
-    """Read an outline, "PX" or "PX:COLOUR": its width [pixels] and colour.
-
-    Raises:
-        ValueError: If it is neither, or the width is not above 0 and at most 32.
-    """
+    """Read the width of an outline, up to 32 [pixels], and its colour."""
     width, _, name = ("0" if given is None else str(given)).partition(":")
     colour = parse_colour(name or "white")
     with suppress(ValueError):
@@ -229,55 +202,46 @@ def open_writers(
     that will be appended instead of frames.
     """
     whole = tracks and parts is None
+    info, most = reader.info, options.max_bytes
     shift = Fraction(0) if tracks and options.start is None else first
     source = reader.path if tracks and not reader.images else None
+
+    def open_writer(item: Output) -> Writer:
+        if item.encoding.image:
+            number = options.start_number if tracks else 0
+            return ImageWriter(item.path, info, item.encoding, number)
+        if item.encoding.codec.encoder == "avif":
+            return AvifWriter(item.path, info, item.encoding)
+        make = partial(
+            FileWriter, item.path, info, source=source, start=shift,
+            end=options.span[1], sound=options.audio, clock=reader.clock,
+            like=parts.get(item.kind) if parts else None, limits=reader.limits,
+        )  # fmt: skip
+        if most is not None and item.limited:
+            return LimitedWriter(make, item.encoding, info, item.path, most)
+        return make(item.encoding)
+
     writers: list[Writer] = []
     try:
         for item in outputs:
-            if item.encoding.image:
-                number = options.start_number if tracks else 0
-                writers.append(
-                    ImageWriter(item.path, reader.info, item.encoding, number)
-                )
-                continue
-            if item.encoding.codec.encoder == "avif":
-                writers.append(AvifWriter(item.path, reader.info, item.encoding))
-                continue
-            like = parts.get(item.kind) if parts else None
-            make = partial(
-                FileWriter, item.path, reader.info, source=source, start=shift,
-                end=options.span[1], sound=options.audio, like=like,
-                limits=reader.limits, clock=reader.clock,
-            )  # fmt: skip
-            if options.max_bytes is not None and item.limited:
-                writers.append(
-                    LimitedWriter(
-                        make, item.encoding, reader.info, item.path, options.max_bytes
-                    )
-                )
-                continue
-            writers.append(make(item.encoding))
+            writers.append(open_writer(item))
         yield writers
     except KeyboardInterrupt:
-        saved = [_save_partial(writer) for writer in writers if whole]
-        _discard([] if whole else writers)
+        saved = [_save_partial(writer, whole) for writer in writers]
         raise KeyboardInterrupt(*(str(path) for path in saved if path)) from None
     except BaseException:
-        _discard(writers)
+        for writer in writers:
+            writer.discard()
         raise
 
 
-def _discard(writers: Sequence[Writer]) -> None:
-    for writer in writers:
-        writer.discard()
-
-
-def _save_partial(writer: Writer) -> Path | None:
-    try:
-        return writer.keep_partial()
-    except (OutputError, KeyboardInterrupt):  # no room for the end; interrupted again
-        writer.discard()
-        return None
+def _save_partial(writer: Writer, whole: bool) -> Path | None:
+    if whole:
+        # There may be no room for the end, or the user interrupts again.
+        with suppress(OutputError, KeyboardInterrupt):
+            return writer.keep_partial()
+    writer.discard()
+    return None
 
 
 def publish(

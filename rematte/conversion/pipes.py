@@ -29,7 +29,6 @@ File = str | Path | BinaryIO  # a path, STANDARD, or an open file
 
 STANDARD = "-"  # the standard input, or output
 FORMATS = (*(suffix[1:] for suffix in (*CONTAINERS, *IMAGES)), *RAW_FORMATS)
-_SUFFIX = ".mkv"
 _LOSSLESS = ".nut"  # for temporary files in place of raw video: FFV1, exact times
 
 
@@ -37,9 +36,6 @@ def is_pipe(word: File | None, output: bool = False) -> bool:
     """Whether an input or output needs a temporary file in its place.
 
     That is "-", an open file or a named pipe and, for an output, a device.
-
-    Raises:
-        TypeError: If it is a file that was opened for text.
     """
     if is_open(word):
         return True
@@ -75,13 +71,10 @@ def called(word: object) -> str:
 def check_raw_format(
     kind: str | None, outputs: Mapping[str, File | None], background: object
 ) -> None:
-    """Check that raw video in a pipe does not lose alpha or colours of an output.
+    """Refuse raw video in a pipe that would lose alpha or colours of an output.
 
     `outputs` says where each goes, by the argument's name, and `kind` is the format of
     those that go into a pipe.
-
-    Raises:
-        ValueError: If the format would lose them.
     """
     kinds = {name for name, word in outputs.items() if is_pipe(word, output=True)}
     laid = background not in (None, "transparent")
@@ -97,22 +90,17 @@ def check_raw_format(
 
 @dataclass
 class Piped:
-    """The input and outputs of a conversion, with files in place of pipes.
+    """The input and outputs of a conversion, with files in place of pipes."""
 
-    Attributes:
-        source: The input, or its copy.
-        outputs: Where each output goes, by kind; None where there is none.
-        given: The user's name for each temporary file.
-        notes: What a user should know about the pipes.
-        files: The open file for each temporary file of an output that goes into one.
-        raw: Which of `RAW_FORMATS` the outputs are sent as; None as they are.
-    """
-
-    source: str
-    outputs: dict[str, str | None]
+    source: str  # the input, or its copy
+    outputs: dict[str, str | None]  # where each goes, by kind; None where there is none
+    # The user's name for each temporary file.
     given: dict[str, str] = field(default_factory=dict)
+    # What a user should know about the pipes.
     notes: list[str] = field(default_factory=list)
+    # The open file that a temporary file goes into.
     files: dict[str, BinaryIO] = field(default_factory=dict)
+    # Which of `RAW_FORMATS` the outputs are sent as; None as they are.
     raw: str | None = None
 
     def name(self, text: str) -> str:
@@ -234,7 +222,7 @@ def _choose_format(piped: Piped, word: File) -> str:
             f"{word}: Matroska is sent, since {suffix} is no format that can be "
             "written; --format chooses another"
         )
-    return _SUFFIX
+    return ".mkv"
 
 
 def _fetch(

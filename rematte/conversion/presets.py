@@ -13,21 +13,14 @@ from rematte.video.values import parse_time
 
 @dataclass(frozen=True)
 class Preset:
-    """The options that a receiver of cut-outs needs.
-
-    Attributes:
-        receiver: The receiver's name.
-        suffixes: The suffixes of outputs that it takes.
-        why: Where its limits come from, and what was tried.
-        options: Options of a conversion by name; options that the user gives win.
-        seconds: The longest video that it takes [s]; None for any.
-    """
+    """The options that a receiver of cut-outs needs."""
 
     receiver: str
-    suffixes: tuple[str, ...]
-    why: str
+    suffixes: tuple[str, ...]  # suffixes of the outputs that it takes
+    why: str  # where its limits come from, and what was tried
+    # Options of a conversion by name; options that the user gives win.
     options: Mapping[str, Any] = field(default_factory=dict)
-    seconds: int | None = None
+    seconds: int | None = None  # the longest video that it takes [s]; None for any
 
 
 # The cut-out stops this long before the limit [s]: a frame at 20 frames/s or more that
@@ -36,87 +29,55 @@ _LAST_FRAME = 0.05
 
 PRESETS = {
     "telegram": Preset(
-        "Telegram, video sticker",
-        (".webm",),
+        "Telegram, video sticker", (".webm",),
         "its documentation: VP9, one side 512, 30 frames/s, 3 s, 256 KB, no sound; "
         "file checked with FFmpeg and Chromium, not sent",
-        {
-            "input_resize": (512, 512),
-            "fit": "contain",
-            "codec": "vp9",
-            "crf": 24,
-            "max_rate": 30,
-            "max_bytes": 256_000,
-            "audio": False,
-        },
-        3,
+        {"input_resize": (512, 512), "fit": "contain", "codec": "vp9", "crf": 24,
+         "max_rate": 30, "max_bytes": 256_000, "audio": False}, 3,
     ),
     "whatsapp": Preset(
-        "WhatsApp, animated sticker",
-        (".webp",),
+        "WhatsApp, animated sticker", (".webp",),
         "its documentation: WebP, 512x512, 500 KB, 10 s; file checked with Pillow, "
         "not sent",
-        {
-            "input_resize": (512, 512),
-            "fit": "contain",
-            "max_rate": 15,
-            "max_bytes": 500_000,
-            "crf": 30,
-        },
-        10,
+        {"input_resize": (512, 512), "fit": "contain", "max_rate": 15,
+         "max_bytes": 500_000, "crf": 30}, 10,
     ),
     "discord": Preset(
-        "Discord, sticker",
-        (".gif", ".apng"),
+        "Discord, sticker", (".gif", ".apng"),
         "its API's documentation: 320x320, 512 KB, 5 s; file checked with Pillow, not "
         "sent",
-        {
-            "input_resize": (320, 320),
-            "fit": "contain",
-            "max_rate": 20,
-            "max_bytes": 512_000,
-        },
-        5,
+        {"input_resize": (320, 320), "fit": "contain", "max_rate": 20,
+         "max_bytes": 512_000}, 5,
     ),
     "slides": Preset(
-        "slides, over white",
-        (".mp4",),
+        "slides, over white", (".mp4",),
         "H.264 of 8 bits plays everywhere; file checked with FFmpeg",
-        {
-            "input_resize": (1920, 1080),
-            "fit": "contain",
-            "codec": "h264",
-            "background": "white",
-            "max_rate": 30,
-        },
+        {"input_resize": (1920, 1080), "fit": "contain", "codec": "h264",
+         "background": "white", "max_rate": 30},
     ),
     "web": Preset(
-        "pages in Chrome, Edge and Firefox",
-        (".webm",),
+        "pages in Chrome, Edge and Firefox", (".webm",),
         "VP9 with alpha; shown by Chromium in a test",
         {"codec": "vp9", "crf": 24, "max_rate": 30},
     ),
     "resolve": Preset(
-        "DaVinci Resolve, Premiere, Final Cut",
-        (".mov",),
+        "DaVinci Resolve, Premiere, Final Cut", (".mov",),
         "ProRes 4444, straight; file checked with FFmpeg, not in these programs",
         {"codec": "prores", "alpha_mode": "straight"},
     ),
     "nuke": Preset(
-        "Nuke, Fusion, Blender",
-        (".exr",),
+        "Nuke, Fusion, Blender", (".exr",),
         "premultiplied light, each row compressed by itself; read by the OpenEXR "
         "library, not in these programs",
         {"alpha_mode": "premultiplied", "exr_compression": "zips"},
     ),
     "ios": Preset(
-        "apps on iOS that draw alpha themselves",
-        (".mp4", ".mov"),
+        "apps on iOS that draw alpha themselves", (".mp4", ".mov"),
         "HEVC of colour and alpha side by side, since HEVC with alpha cannot be "
         "encoded here; read by FFmpeg, not on a phone",
         {"packed": "side", "codec": "hevc", "max_rate": 60},
     ),
-}
+}  # fmt: skip
 
 
 def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,11 +105,7 @@ def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_preset(name: str | None, path: Path) -> None:
-    """Check that the receiver of a preset, if one is named, takes an output.
-
-    Raises:
-        ValueError: If the output has another suffix.
-    """
+    """Refuse an output that the receiver of a preset, if one is named, cannot take."""
     if name is not None and path.suffix.lower() not in PRESETS[name].suffixes:
         raise ValueError(
             f"{path}: preset {name} (--preset) needs an output that ends in "

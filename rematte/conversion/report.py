@@ -136,10 +136,7 @@ def show_progress(
     """Show the progress of a conversion, by a bar on stderr or a callback.
 
     `name` and the stages' shares are shown beside the bar; `total` is the number of
-    frames, if known.
-
-    Yields:
-        A function to call after each frame, with the number of frames done.
+    frames, if known. What is yielded is to be called with the number of frames done.
     """
     with Bar(
         total=total, unit="frame", disable=progress is not True, desc=name,

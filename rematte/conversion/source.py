@@ -27,25 +27,15 @@ def open_reader(
     how = ReadOptions(
         size=size or options.input_resize,
         fit=options.fit if options.input_resize and not size else "stretch",
-        start=start,
-        end=end,
-        frame_rate=options.rate,
-        ignore_errors=options.ignore_errors,
-        threads=options.num_workers,
-        hwaccel=options.hwaccel,
-        hold_gaps=True,
+        start=start, end=end, frame_rate=options.rate, hold_gaps=True,
+        ignore_errors=options.ignore_errors, threads=options.num_workers,
+        hwaccel=options.hwaccel, audio=options.audio, input_alpha=options.input_alpha,
         limits=Limits(options.max_pixels, options.allow_lists),
         deinterlace=options.deinterlace or "auto",
-        audio=options.audio,
-        input_alpha=options.input_alpha,
-    )
-    reader = VideoReader(source, how)
-    top = options.top_rate
-    if (
-        top is None
-        or reader.images
-        or max(reader.info.rate, reader.average_rate) <= top
-    ):
+    )  # fmt: skip
+    reader, top = VideoReader(source, how), options.top_rate
+    rate = max(reader.info.rate, reader.average_rate)
+    if top is None or reader.images or rate <= top:
         return reader
     reader.close()
     return VideoReader(source, replace(how, frame_rate=top))

@@ -35,20 +35,14 @@ NO_PIXELS = np.empty((0, 0, 0), np.uint8)
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive frames that are converted in one go; by default all that are read.
+    """Consecutive frames that are converted in one go; by default all that are read."""
 
-    Attributes:
-        index: Its position among the spans of a video, from 0.
-        lead: Time of the first frame that the network sees [s].
-        first: Time of the first frame that is written [s].
-        end: Time of the first frame of the next span [s]; None for the last.
-        stop: Time of the first frame after all spans [s], if there is one.
-    """
-
-    index: int = 0
-    lead: Fraction = Fraction(0)
-    first: Fraction = Fraction(0)
+    index: int = 0  # its position among the spans of a video, from 0
+    lead: Fraction = Fraction(0)  # time of the first frame that the network sees [s]
+    first: Fraction = Fraction(0)  # time of the first frame that is written [s]
+    # Time of the first frame of the next span [s]; None for the last.
     end: Fraction | None = None
+    # Time of the first frame after all spans [s], if there is one.
     stop: Fraction | None = None
 
     def is_past(self, frame: Frame) -> bool:
@@ -58,19 +52,16 @@ class Span:
 
 @dataclass
 class Trace:
-    """The record that a span keeps for its neighbours and for joining.
+    """The record that a span keeps for its neighbours and for joining."""
 
-    Attributes:
-        memory: The network's memory, before the span and later after it.
-        seams: Whether the span starts with an empty memory, so that alpha is recorded
-            at its first frame and at the first one of the next span.
-        frames: Times and names of the frames that were written.
-        edges: Alpha at the "first" frame, and at the one "past" the last.
-    """
-
+    # The network's memory, before the span and later after it.
     memory: Memory = field(default_factory=Memory)
+    # Whether the span starts with an empty memory, so that alpha is recorded at its
+    # first frame and at the first one of the next span.
     seams: bool = False
+    # Times and names of the frames that were written.
     frames: list[Frame] = field(default_factory=list)
+    # Alpha at the "first" frame, and at the one "past" the last.
     edges: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
@@ -93,11 +84,6 @@ def run_span(
     The reader was opened at the span's start or before. The engine is made when the
     first frame has been read. `trace` receives what neighbouring spans need; it is
     None for a whole video, whose files get the source's other tracks.
-
-    Raises:
-        InputError: If there is no frame in the span.
-        Cancelled: If the caller's event is set.
-        TimedOut: If the conversion takes too long.
     """
     whole, limit = trace is None, options.limit if trace is None else None
     beyond = trace is not None and trace.seams
@@ -113,9 +99,10 @@ def run_span(
     matting = bind_loop(engine, options, regions, reader.info.still, looks_ahead)
     mattes = partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
-    name, total = reader.path.name, smaller(reader.info.frames, limit)
+    counts = [count for count in (reader.info.frames, limit) if count is not None]
+    total = min(counts) if any(counts) else None
     with (
-        show_progress(progress, name, total, stages) as step,
+        show_progress(progress, reader.path.name, total, stages) as step,
         open_writers(outputs, reader, options, first.time, tracks=whole) as writers,
     ):
         frames = chain((first,), frames)
@@ -139,11 +126,6 @@ def run_span(
 def notes_of(writers: Sequence[Writer]) -> list[str]:
     """Collect the notes on what differs from the source in each output."""
     return [f"{each.path.name}: {note}" for each in writers for note in each.notes]
-
-
-def smaller(one: int | None, other: int | None) -> int | None:
-    """Return the smaller of two numbers, either of which may be None."""
-    return one or other if one is None or other is None else min(one, other)
 
 
 def _select(

@@ -8,7 +8,7 @@ the network's recurrent state can move with them.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import combinations, pairwise, permutations, product
 
 from rematte.matting.boxes import Box, area, centre, contains, join, near, pad, union
 from rematte.matting.region import CELL, Region, Window, ratio_for
@@ -33,32 +33,20 @@ _WORTH = 0.75  # windows must save a quarter of the frame's pixels
 
 @dataclass(frozen=True)
 class Moment:
-    """The people found at one moment.
+    """The people found at one moment."""
 
-    Attributes:
-        time: The moment's time [s].
-        boxes: Boxes around each person, or group of people who touch.
-        empty: Whether nobody was there at any time since the previous moment.
-    """
-
-    time: Fraction
-    boxes: tuple[Box, ...]
-    empty: bool = False
+    time: Fraction  # [s]
+    boxes: tuple[Box, ...]  # around each person, or group of people who touch
+    empty: bool = False  # whether nobody was there since the previous moment
 
 
 @dataclass(frozen=True)
 class _Size:
-    """A size of windows.
+    """A size of windows."""
 
-    Attributes:
-        step: Side of a cell [pixels of the frame].
-        columns: Width [cells].
-        rows: Height [cells].
-    """
-
-    step: int
-    columns: int
-    rows: int
+    step: int  # side of a cell [pixels of the frame]
+    columns: int  # width [cells]
+    rows: int  # height [cells]
 
     @property
     def width(self) -> int:
@@ -121,10 +109,7 @@ def lay_windows(
 def fills(box: Box, frame: tuple[int, int], whole_ratio: float) -> bool:
     """Whether a box fills so much of the frame that no window saves enough.
 
-    Args:
-        box: Around people.
-        frame: Width and height of the frames [pixels].
-        whole_ratio: Size of the coarse pass for whole frames, in (0, 1].
+    For `frame` and `whole_ratio` see `lay_windows`.
     """
     size = _choose_size([[pad(box, frame)]], _larger(frame, whole_ratio))
     return not _is_finer(size, whole_ratio)
@@ -189,9 +174,8 @@ def _match(
     moving = [pair for pair in pairs if _way(*pair)]
     crossed = [
         union(one, other)
-        for index, (one, _) in enumerate(moving)
-        for number, (_, other) in enumerate(moving)
-        if index != number and near(one, other, fast) and _alike(one, other)
+        for (one, _), (_, other) in permutations(moving, 2)
+        if near(one, other, fast) and _alike(one, other)
     ]
     others = crossed + [
         box if any(near(box, each, _NEAR) for each in there) else _to_edge(box, frame)
@@ -242,21 +226,17 @@ def _to_edge(box: Box, frame: tuple[int, int]) -> Box:
     width = frame[0]
     if min(left, width - right) > 0.4 * width:
         return box
-    return (
-        (0, top, right, bottom) if left < width - right else (left, top, width, bottom)
-    )
+    if left < width - right:
+        return 0, top, right, bottom
+    return left, top, width, bottom
 
 
 def _join_to(boxes: Sequence[Box], most: int) -> list[Box]:
     """Join boxes, starting with the smallest union, until few enough are left."""
     left = list(boxes)
     while len(left) > most:
-        pairs = [
-            (area(union(one, other)), one, other)
-            for index, one in enumerate(left)
-            for other in left[index + 1 :]
-        ]
-        _, one, other = min(pairs)
+        pairs = combinations(left, 2)
+        _, one, other = min((area(union(*pair)), *pair) for pair in pairs)
         left.remove(one)
         left.remove(other)
         left = join([*left, union(one, other)], 0)
@@ -272,16 +252,12 @@ def _choose_size(groups: Sequence[Sequence[Box]], larger: float) -> _Size:
     height = max(box[3] - box[1] for boxes in groups for box in boxes)
     count = max(map(len, groups))
     sides = sorted({*_SIDES, *(round(side * larger) for side in _SIDES)})
-    sizes = [
-        # A cell of room, since windows stand on a grid.
-        _Size(
-            max(_LEAST_STEP, -(-width // (columns - 1)), -(-height // (rows - 1))),
-            columns,
-            rows,
-        )
-        for columns, rows in product(sides, repeat=2)
-        if columns * rows * count <= _MOST_CELLS * larger**2
-    ]
+    sizes = []
+    for columns, rows in product(sides, repeat=2):
+        if columns * rows * count <= _MOST_CELLS * larger**2:
+            # A cell of room, since windows stand on a grid.
+            least = -(-width // (columns - 1)), -(-height // (rows - 1))
+            sizes.append(_Size(max(_LEAST_STEP, *least), columns, rows))
     return min(sizes, key=lambda size: (size.step, size.columns * size.rows))
 
 
@@ -328,9 +304,7 @@ def _split(
          min(frame[0], left + size.width), min(frame[1], top + size.height)]
         for left, top in corners
     ]  # fmt: skip
-    for one, other in product(range(len(keeps)), repeat=2):
-        if one >= other:
-            continue
+    for one, other in combinations(range(len(keeps)), 2):
         gaps = [
             (boxes[b][axis] - boxes[a][axis + 2], axis, a, b)
             for axis in (0, 1)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from rematte.engines.engine import Engine
 from rematte.engines.graph import ALL_BUNDLED, Graph, cached_graph
 from rematte.engines.openvino import CompiledGraph, OpenVINOEngine, is_readable
-from rematte.weights.download import sha256
-from rematte.weights.resolve import resolve
+from rematte.weights.download import resolve, sha256
 
 if TYPE_CHECKING:
     import torch

@@ -104,15 +104,10 @@ class ColourDifferenceKey(nn.Module):
         r4: Tensor | None = None,
         downsample_ratio: float = 1.0,
     ) -> Keyed:
-        """Key a chunk of frames.
+        """Key a chunk of frames (1, T, 3, H, W), RGB in [0, 1].
 
-        Args:
-            src: (1, T, 3, H, W), RGB in [0, 1].
-            r1: The screen's colour from the previous call, or None for the first.
-            r2: Not used: a key has no other state.
-            r3: Not used.
-            r4: Not used.
-            downsample_ratio: Not used: a key works at full size.
+        `r1` is the screen's colour from the previous call, or None for the first. A key
+        has no other state and works at full size, so that it uses no other argument.
 
         Returns:
             Foreground, alpha and four states, in the network's order.

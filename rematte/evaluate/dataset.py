@@ -34,34 +34,21 @@ _COLOURED = 8
 
 
 class Matte(NamedTuple):
-    """One frame of a matte.
+    """One frame of a matte."""
 
-    Attributes:
-        alpha: (H, W) in [0, 1].
-        foreground: (H, W, 3) straight RGB in [0, 1], or None.
-        unknown: (H, W), where a trimap leaves alpha open, or None.
-    """
-
-    alpha: Array
-    foreground: Array | None = None
-    unknown: NDArray[np.bool_] | None = None
+    alpha: Array  # (H, W) in [0, 1]
+    foreground: Array | None = None  # (H, W, 3) straight RGB in [0, 1]
+    unknown: NDArray[np.bool_] | None = None  # (H, W), where a trimap leaves alpha open
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a clip: videos, folders of images or images.
+    """The files of a clip: videos, folders of images or images."""
 
-    Attributes:
-        alpha: A gray picture, or a transparent one.
-        foreground: Colours, or None to use those of a transparent picture.
-        composite: Input of a network, or None.
-        trimap: Gray pictures, 0 and 255 where alpha is known, or None.
-    """
-
-    alpha: Path
-    foreground: Path | None = None
-    composite: Path | None = None
-    trimap: Path | None = None
+    alpha: Path  # a gray picture, or a transparent one
+    foreground: Path | None = None  # colours; None for those of a transparent picture
+    composite: Path | None = None  # the input of a network
+    trimap: Path | None = None  # gray pictures, 0 and 255 where alpha is known
 
 
 def find_clips(root: Path) -> dict[str, Source]:
@@ -140,19 +127,17 @@ def labelled_frames(source: Source) -> set[int] | None:
     Raises:
         InputError: If an alpha has no frame of its name.
     """
-    folders = source.composite, source.alpha
-    if not all(folder is not None and folder.is_dir() for folder in folders):
+    shown, alpha = source.composite, source.alpha
+    if shown is None or not (shown.is_dir() and alpha.is_dir()):
         return None
-    frames, labels = (
-        [image.stem for image in _images(folder)] for folder in folders if folder
-    )
+    frames, labels = ([path.stem for path in _images(at)] for at in (shown, alpha))
     if len(labels) >= len(frames):
         return None
     missing = [name for name in labels if name not in frames]
     if missing:
         raise InputError(
-            f"{source.alpha}: {missing[0]} has no frame of its name in "
-            f"{source.composite}; where some frames are labelled, names must agree"
+            f"{alpha}: {missing[0]} has no frame of its name in {shown}; where some "
+            "frames are labelled, names must agree"
         )
     return {frames.index(name) for name in labels}
 

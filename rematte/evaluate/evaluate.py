@@ -7,20 +7,14 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from rematte.errors import InputError
 from rematte.evaluate import METRICS, metrics
-from rematte.evaluate.dataset import (
-    Matte,
-    Source,
-    find_clips,
-    labelled_frames,
-    read_mattes,
-)
+from rematte.evaluate.dataset import Matte, find_clips, labelled_frames, read_mattes
 from rematte.matting.loop import matte
 from rematte.video.output_paths import check_target, write_whole
 from rematte.video.reader import VideoReader
@@ -30,15 +24,11 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class ClipScores:
-    """The scores of a clip.
-
-    Attributes:
-        name: Name of the clip.
-        frames: Scores of each frame by names of `METRICS`; a metric that is not
-            defined for a frame is left out.
-    """
+    """The scores of a clip."""
 
     name: str
+    # Scores of each frame by names of `METRICS`; a metric that is not defined for a
+    # frame is left out.
     frames: list[Figures] = field(default_factory=list)
 
     @property
@@ -52,16 +42,27 @@ def _mean(figures: Sequence[Figures]) -> Figures:
     return {name: fmean(values) for name, values in found.items() if values}
 
 
-def pair_clips(pred: Path, true: Path) -> dict[str, tuple[Source, Source]]:
+class Clip(NamedTuple):
+    """A clip to measure."""
+
+    name: str
+    pred: Iterable[Matte]
+    true: Iterable[Matte]
+    whole: bool = True  # whether frames follow one another without gaps
+
+
+def pair_files(pred: Path, true: Path) -> list[Clip]:
     """Pair predicted clips with true ones, by name unless there is one of each.
+
+    Both are a clip or a folder of clips, in a layout that `find_clips` knows.
 
     Raises:
         InputError: If a clip has no partner.
     """
     left, right = find_clips(pred), find_clips(true)
     if len(left) == len(right) == 1:
-        (found,), (truth,) = left.values(), right.values()
-        return {next(iter(right)) or true.stem: (found, truth)}
+        (found,), ((name, truth),) = left.values(), right.items()
+        return [Clip(name or true.stem, read_mattes(found), read_mattes(truth))]
     for names, others, folder in ((right, left, pred), (left, right, true)):
         for name in names:
             if name not in others:
@@ -69,15 +70,40 @@ def pair_clips(pred: Path, true: Path) -> dict[str, tuple[Source, Source]]:
                     f"{folder}: no clip {name or '.'!r} there, only "
                     f"{', '.join(others)[:200] or '.'}; give them equal names"
                 )
-    return {name: (left[name], right[name]) for name in right}
+    return [Clip(n, read_mattes(left[n]), read_mattes(right[n])) for n in right]
 
 
-def run_network(model: Any, path: Path, **options: Any) -> Iterator[Matte]:
-    """Matte a composite; see `matting.matte` for the options."""
+def run_network(model: Any, testset: Path, **options: Any) -> Iterator[Clip]:
+    """Run a network over the clips of a test set, without rounding its output.
+
+    The model is anything called like `MattingNetwork`, and the set a folder as
+    `make_testset` writes it, or in another layout that `find_clips` knows. For the
+    options see `matting.matte`.
+
+    Raises:
+        InputError: If a clip has no composite, or its parts have other names.
+    """
+    for name, source in find_clips(testset).items():
+        if source.composite is None:
+            raise InputError(
+                f"{testset}: clip {name or '.'!r} has no com beside its pha; "
+                "rematte make-testset writes such a set"
+            )
+        labelled = labelled_frames(source)
+        pred = _matte(model, source.composite, labelled, **options)
+        truth = read_mattes(source)
+        yield Clip(name or testset.stem, pred, truth, labelled is None)
+
+
+def _matte(
+    model: Any, path: Path, wanted: set[int] | None, **options: Any
+) -> Iterator[Matte]:
+    """Matte all frames of a composite, and yield those that are wanted."""
     with VideoReader(path) as reader:
-        for matted in matte(model, reader, **options):
-            foreground = matted.fgr.movedim(0, -1).double().cpu().numpy()
-            yield Matte(matted.pha[0].double().cpu().numpy(), foreground)
+        for number, matted in enumerate(matte(model, reader, **options)):
+            if wanted is None or number in wanted:
+                foreground = matted.fgr.movedim(0, -1).double().cpu().numpy()
+                yield Matte(matted.pha[0].double().cpu().numpy(), foreground)
 
 
 def score(
@@ -88,16 +114,11 @@ def score(
     normalise: bool = False,
     published: bool = False,
 ) -> ClipScores:
-    """Measure a clip frame by frame.
+    """Measure a clip frame by frame; its name is for messages.
 
-    Args:
-        name: Name of the clip, for messages.
-        pred: The predicted frames.
-        true: The true frames, of the same number and sizes.
-        wanted: Names of `METRICS`.
-        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
-        published: Count dtSSD of the first frame as 0, as the published script of
-            RobustVideoMatting does.
+    `wanted` are names of `METRICS`. `normalise` stretches both maps to the range 0 to 1
+    for the gradient metric. `published` counts dtSSD of the first frame as 0, as the
+    published script of RobustVideoMatting does.
 
     Raises:
         InputError: If number or sizes differ.
@@ -106,8 +127,9 @@ def score(
     before: tuple[Matte, Matte] | None = None
     for index, (found, truth) in enumerate(zip_longest(pred, true)):
         if found is None or truth is None:
-            which, other = ("prediction", "truth") if found is None else (
-                "truth", "prediction")  # fmt: skip
+            which, other = "prediction", "truth"
+            if found is not None:
+                which, other = other, which
             raise InputError(
                 f"{name}: the {which} ends after {index} frames, but not the {other}; "
                 "give the same frames of both"
@@ -158,76 +180,25 @@ def _defined(
 
 
 def evaluate(
-    pred: Path,
-    true: Path,
+    clips: Iterable[Clip],
     wanted: Sequence[str] = tuple(METRICS),
     normalise: bool = False,
     published: bool = False,
     progress: bool = False,
 ) -> list[ClipScores]:
-    """Measure predicted files against true ones.
+    """Measure the clips of `pair_files` or `run_network`; see `score`.
 
-    Args:
-        pred: A clip or a folder of clips, in a layout that `find_clips` knows.
-        true: The same clips with true mattes.
-        wanted: Names of `METRICS`.
-        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
-        published: Count dtSSD of the first frame as 0; see `score`.
-        progress: Show a progress bar on stderr.
+    `progress` shows a bar on stderr.
 
     Raises:
-        InputError: If a clip is missing, cannot be read, or differs in size or length.
-    """
-    pairs = pair_clips(pred, true)
-    with tqdm(unit="frame", disable=not progress) as bar:
-        return [
-            score(name, read_mattes(found), _count(read_mattes(truth), bar), wanted,
-                  normalise, published)
-            for name, (found, truth) in pairs.items()
-        ]  # fmt: skip
-
-
-def evaluate_model(
-    model: Any,
-    testset: Path,
-    wanted: Sequence[str] = tuple(METRICS),
-    normalise: bool = False,
-    published: bool = False,
-    progress: bool = False,
-    **options: Any,
-) -> list[ClipScores]:
-    """Run a network over a test set and measure its unrounded output.
-
-    Args:
-        model: Anything called like `MattingNetwork`.
-        testset: Folder as `make_testset` writes it, CLIP/com, CLIP/pha and perhaps
-            CLIP/fgr, or in another layout that `find_clips` knows.
-        wanted: Names of `METRICS`.
-        normalise: Stretch both maps to the range 0 to 1 for the gradient metric.
-        published: Count dtSSD of the first frame as 0; see `score`.
-        progress: Show a progress bar on stderr.
-        options: Options of `matting.matte`: downsample_ratio, device, dtype.
-
-    Raises:
-        InputError: If a clip has no composite, cannot be read, or its parts differ in
-            size or length.
+        InputError: If a clip cannot be read, or its parts differ in size or length.
     """
     scores = []
     with tqdm(unit="frame", disable=not progress) as bar:
-        for name, source in find_clips(testset).items():
-            if source.composite is None:
-                raise InputError(
-                    f"{testset}: clip {name or '.'!r} has no com beside its pha; "
-                    "rematte make-testset writes such a set"
-                )
-            mattes, known = run_network(model, source.composite, **options), wanted
-            kept = labelled_frames(source)
-            if kept is not None:  # the network sees all frames, some are measured
-                mattes = (m for at, m in enumerate(mattes) if at in kept)
-                known = [each for each in wanted if each != "dtssd"]
-            truth = _count(read_mattes(source), bar)
-            name = name or testset.stem
-            scores.append(score(name, mattes, truth, known, normalise, published))
+        for name, pred, true, whole in clips:
+            known = [each for each in wanted if whole or each != "dtssd"]
+            true = _count(true, bar)
+            scores.append(score(name, pred, true, known, normalise, published))
     return scores
 
 
@@ -269,38 +240,22 @@ def as_json(scores: Sequence[ClipScores]) -> dict[str, Any]:
 
 
 def check_outputs(table: Path | None, plot: Path | None) -> None:
-    """Check before any work whether results can be written.
-
-    Raises:
-        ImportError: If a plot is wanted and matplotlib is not installed.
-        OutputError: If a folder is missing or not writable.
-    """
-    for path in (table, plot):
-        if path is not None:
-            check_target(path, overwrite=True)
+    """Refuse before any work what cannot be written or drawn."""
+    for path in filter(None, (table, plot)):
+        check_target(path, overwrite=True)
     if plot is not None:
         _figure_class()
 
 
 def write_csv(scores: Sequence[ClipScores], path: Path) -> None:
-    """Write the table as a CSV file.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
+    """Write the table as a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(as_rows(scores))
     write_whole(path, text.getvalue().encode())
 
 
 def write_plot(scores: Sequence[ClipScores], path: Path) -> None:
-    """Plot each metric over time as a PNG, with a line for each clip.
-
-    Raises:
-        ValueError: If there is nothing to plot.
-        ImportError: If matplotlib is not installed.
-        OutputError: If it cannot be written.
-    """
+    """Plot each metric over time as a PNG, with a line for each clip."""
     names = [name for name in METRICS if any(name in clip.mean for clip in scores)]
     if not names:
         raise ValueError("nothing to plot: no chosen metric is defined on these clips")

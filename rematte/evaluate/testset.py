@@ -43,25 +43,16 @@ def make_testset(
     clips_each: int = 1,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Write a test set; its folder appears when it is complete.
+    """Write a test set; its folder, new or empty before, appears when it is complete.
 
-    Every foreground is shown whole, in the middle; backgrounds fill the frame. The
-    composite is made from the rounded truth that is written, so it is exact. The seed
-    determines the order of the backgrounds (each is used once before any repeats), the
-    frame at which they start, and how they pan.
+    Every foreground is shown whole, in the middle, in `clips_each` clips of at most so
+    many frames. It is transparent, or opaque with an alpha matte in the same place of
+    `alphas`. Backgrounds fill the frame: "own" motion plays videos in a loop, "none"
+    holds their first frame, and "pan" plays videos and moves all slowly across the
+    frame. The composite is made from the rounded truth that is written, so it is exact.
 
-    Args:
-        target: Folder of the set; it must not exist, or be empty.
-        foregrounds: Transparent videos or folders of images, or, with `alphas`,
-            opaque ones. Each becomes a clip.
-        backgrounds: Images, folders of images and videos, which loop.
-        alphas: The alpha mattes of the foregrounds, in their order.
-        frames: Maximum length of a clip, which ends with its foreground.
-        size: Width and height [pixels].
-        motion: "own" plays videos, "none" holds their first frame, "pan" plays them and
-            moves videos and images slowly across the frame.
-        clips_each: Clips for each foreground.
-        seed: Seed of all draws; the same seed gives the same set.
+    The seed determines the set: the order of the backgrounds (each is used once before
+    any repeats), the frame at which they start, and how they pan.
 
     Returns:
         A row for each clip with the keys clip, foreground, alpha, background, begin and

@@ -30,23 +30,15 @@ _OTHER_SIZES = 3e-4
 
 @dataclass(frozen=True)
 class Exported:
-    """The result of an export.
+    """The result of an export."""
 
-    Attributes:
-        format: A name of `FORMATS`.
-        path: The file or folder.
-        megabytes: Size of all files [10^6 bytes].
-        seconds: Time of writing, without the check [s].
-        differences: Differences to the float32 network, for each size that was checked.
-        limit: The largest difference that was allowed, in words.
-    """
-
-    format: str
-    path: Path
-    megabytes: float
-    seconds: float
+    format: str  # a name of `FORMATS`
+    path: Path  # the file or folder
+    megabytes: float  # size of all files [10^6 bytes]
+    seconds: float  # time of writing, without the check [s]
+    # Differences to the float32 network, for each size that was checked.
     differences: list[Difference]
-    limit: str
+    limit: str  # the largest difference that was allowed, in words
 
 
 def export(
@@ -87,13 +79,9 @@ def export(
             missing.
         OutputError: If the file cannot be written, or differs too much.
     """
-    kind = _check(format, precision, size, downsample_ratio, stateful)
-    request = Request(
-        precision,
-        (size[1], size[0]) if size else None,
-        downsample_ratio if size else None,
-        stateful,
-    )
+    shape = (size[1], size[0]) if size else None
+    request = Request(precision, shape, downsample_ratio, stateful)
+    kind = _check(format, request)
     network = network.eval()
     variant, _ = recognise(network.state_dict(), "the network")
     target = Path(path or file_name(format, variant, request))
@@ -117,7 +105,8 @@ def export(
                 differences.append(compare(network, step, given, ratio))
                 del step  # some hold the file open
             limit = _judge(kind, request, tolerance, differences)
-            megabytes = _size(Path(folder)) / 1e6
+            files = [file for file in Path(folder).rglob("*") if file.is_file()]
+            megabytes = sum(file.stat().st_size for file in files) / 1e6
             _move(Path(folder), target, overwrite)
     except OSError as error:
         if isinstance(error, OutputError):
@@ -128,29 +117,23 @@ def export(
     return Exported(format, target, megabytes, seconds, differences, limit)
 
 
-def _check(
-    name: str,
-    precision: str,
-    size: tuple[int, int] | None,
-    ratio: float | None,
-    stateful: bool,
-) -> Format:
-    """Check that a format supports the arguments and its packages are installed."""
+def _check(name: str, request: Request) -> Format:
+    """Check that a format supports a request and its packages are installed."""
     if name not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     kind = FORMATS[name]
-    if precision not in kind.precisions:
+    if request.precision not in kind.precisions:
         raise ValueError(
             f"precision of {name} must be one of {', '.join(kind.precisions)}, got "
-            f"{precision!r}"
+            f"{request.precision!r}"
         )
-    if stateful and not kind.stateful:
+    if request.stateful and not kind.stateful:
         able = [other for other, entry in FORMATS.items() if entry.stateful]
         raise ValueError(
             f"{name} cannot keep the recurrent states itself; leave --stateful out, or "
             f"use {' or '.join(able)}"
         )
-    _check_fixed(name, kind, size, ratio)
+    _check_fixed(name, kind, request)
     missing = [module for module in kind.needs if not find_spec(module)]
     if missing:
         raise ValueError(
@@ -159,10 +142,9 @@ def _check(
     return kind
 
 
-def _check_fixed(
-    name: str, kind: Format, size: tuple[int, int] | None, ratio: float | None
-) -> None:
+def _check_fixed(name: str, kind: Format, request: Request) -> None:
     """Check that size and ratio suit the format and each other."""
+    size, ratio = request.size, request.ratio
     if kind.fixed == "always" and size is None:
         raise ValueError(
             f"{name} is made for one size and ratio: add --static WIDTHxHEIGHT and "
@@ -181,7 +163,7 @@ def _check_fixed(
         if min(int(side * ratio) for side in size) < 16:
             raise ValueError(
                 f"downsample_ratio {ratio} leaves less than 16 pixels of "
-                f"{size[0]}x{size[1]}; use a larger ratio, at most 1"
+                f"{size[1]}x{size[0]}; use a larger ratio, at most 1"
             )
 
 
@@ -219,10 +201,6 @@ def _judge(
                 "written; --tolerance allows more"
             )
     return f"{word} difference in alpha at most {allowed:g}"
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def _move(folder: Path, target: Path, overwrite: bool) -> None:

@@ -25,14 +25,10 @@ class FixedSize(nn.Module):
     Those runtimes sample the coarse frame with the step H / h, the network with
     1 / ratio. Where the two differ, two constant matrices sample it.
 
-    Args:
-        network: Network whose parameters are shared.
-        size: Height and width [pixels].
-        ratio: The downsample ratio.
-        samples: How the coarse frame is sampled. "gather" picks rows and columns and
-            "multiply" uses matrices, unless 1 / ratio is a whole number; both sample
-            exactly where the network does. "resize" leaves the last bits of a position
-            to the runtime.
+    `samples` says how: "gather" picks rows and columns and "multiply" uses matrices,
+    unless 1 / ratio is a whole number; both sample exactly where the network does.
+    "resize" leaves the last bits of a position to the runtime. The module shares the
+    network's parameters.
     """
 
     def __init__(
@@ -80,17 +76,11 @@ class FixedSize(nn.Module):
 
 
 class Positions(NamedTuple):
-    """Sampling positions along one side of the frame.
+    """Sampling positions along one side of the frame."""
 
-    Attributes:
-        before: Index of the pixel before each position.
-        after: Index of the pixel after it.
-        fraction: Distance from the pixel before, in [0, 1).
-    """
-
-    before: list[int]
-    after: list[int]
-    fraction: list[float]
+    before: list[int]  # index of the pixel before each position
+    after: list[int]  # index of the pixel after it
+    fraction: list[float]  # distance from the pixel before, in [0, 1)
 
     def matrix(self, side: int) -> Tensor:
         """Return a matrix (count, side) that samples by multiplication."""
@@ -121,9 +111,7 @@ class _Gather(nn.Module):
 def sampling(side: int, ratio: float) -> Positions:
     """Compute positions with the step 1 / ratio, in float32 to the bit as torch does.
 
-    Args:
-        side: Height or width of the frame [pixels].
-        ratio: The downsample ratio.
+    `side` is the height or width of the frame [pixels].
     """
     number = torch.arange(int(side * ratio), dtype=torch.float32)
     position = ((number + 0.5) * (1 / ratio) - 0.5).clamp(min=0)
@@ -150,12 +138,7 @@ def quiet() -> Iterator[None]:
 def exported(
     step: nn.Module, inputs: tuple[Tensor, ...]
 ) -> torch.export.ExportedProgram:
-    """Export at fixed sizes, without operations that other runtimes lack.
-
-    Args:
-        step: A module that runs one step.
-        inputs: Inputs of the shapes that it is exported for.
-    """
+    """Export a step at the inputs' sizes, without operations that runtimes lack."""
     aten = torch.ops.aten
     simpler = {aten.addcmul.default: lambda b, a, x: b + a * x, aten.pad.default: _crop}
     with quiet():
@@ -179,13 +162,7 @@ def torch_step(
     start: Sequence[Tensor | None],
     dtype: torch.dtype = torch.float32,
 ) -> Step:
-    """Wrap a function of torch tensors as a step.
-
-    Args:
-        run: Maps a frame and four states to foreground, alpha and states.
-        start: The states before the first frame.
-        dtype: Type of frame and states.
-    """
+    """Wrap a function of torch tensors of a type as a step; see `as_step`."""
 
     def run_arrays(src: Any, *states: Any) -> list[Any]:
         given = (None if each is None else torch.as_tensor(each) for each in states)
@@ -204,13 +181,7 @@ def in_precision(network: MattingNetwork, precision: str) -> MattingNetwork:
 def first_inputs(
     network: MattingNetwork, size: tuple[int, int], ratio: float
 ) -> tuple[Tensor, ...]:
-    """Make a black frame and states of zeros, with the shapes that a step takes.
-
-    Args:
-        network: The network.
-        size: Height and width [pixels].
-        ratio: The downsample ratio.
-    """
+    """Make a black frame and states of zeros, with the shapes that a step takes."""
     dtype = next(network.parameters()).dtype
     src = torch.zeros(1, 3, *size, dtype=dtype)
     with torch.inference_mode():

@@ -1,4 +1,7 @@
-"""The table of export formats, and the types that their modules share."""
+"""The table of export formats, and the types that their modules share.
+
+In all of them `size` is height and width [pixels], and `ratio` the downsample ratio.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +30,7 @@ _SHORT = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
 def as_step(run: Callable[..., Sequence[Any]], start: Sequence[Any]) -> Step:
-    """Wrap a function as a step.
-
-    Args:
-        run: Maps a frame and four states to foreground, alpha and the new states.
-        start: The states before the first frame.
-    """
+    """Wrap a function of a frame and four states, which are `start` at first."""
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
         fgr, pha, *after = run(src, *(start if states is None else states))
@@ -43,20 +41,13 @@ def as_step(run: Callable[..., Sequence[Any]], start: Sequence[Any]) -> Step:
 
 @dataclass(frozen=True)
 class Request:
-    """The properties of a file to write.
+    """The properties of a file to write."""
 
-    Attributes:
-        precision: A name of `PRECISIONS`. int8 means the weights and perhaps the
-            arithmetic.
-        size: Height and width [pixels] that it is made for; None for any.
-        ratio: The downsample ratio that it is made for; None for any.
-        stateful: Whether the runtime keeps the recurrent states itself.
-    """
-
+    # A name of `PRECISIONS`. int8 means the weights and perhaps the arithmetic.
     precision: str = "float32"
-    size: tuple[int, int] | None = None
-    ratio: float | None = None
-    stateful: bool = False
+    size: tuple[int, int] | None = None  # the only size that it takes; None for any
+    ratio: float | None = None  # the only ratio that it takes; None for any
+    stateful: bool = False  # whether the runtime keeps the recurrent states itself
 
     @property
     def fixed(self) -> tuple[tuple[int, int], float]:
@@ -72,26 +63,16 @@ class Format(NamedTuple):
     The module `rematte.export.MODULE` has two functions. `write(network, path,
     request)` writes the file or folder, and `open_model(path, request, ratio)` returns
     a `Step` that runs it at that ratio.
-
-    Attributes:
-        suffix: Suffix of the file name; empty for a folder.
-        module: Name of the format's module.
-        extra: Extra of the package that installs what it needs; "" for none.
-        needs: Modules that must be importable.
-        precisions: The names of `PRECISIONS` that it supports.
-        fixed: Whether size and ratio are fixed: "never", "can be", "always".
-        stateful: Whether the file can keep the states itself.
-        limit: Largest difference in alpha that is allowed in float32.
     """
 
-    suffix: str
+    suffix: str  # suffix of the file name; empty for a folder
     module: str
-    extra: str
-    needs: tuple[str, ...]
-    precisions: tuple[str, ...]
-    fixed: str
-    stateful: bool = False
-    limit: float = 1e-4
+    extra: str  # extra of the package that installs its needs; "" for none
+    needs: tuple[str, ...]  # modules that must be importable
+    precisions: tuple[str, ...]  # the names of `PRECISIONS` that it supports
+    fixed: str  # whether size and ratio are fixed: "never", "can be", "always"
+    stateful: bool = False  # whether the file can keep the states itself
+    limit: float = 1e-4  # largest difference in alpha that is allowed in float32
 
 
 FORMATS = {
@@ -144,13 +125,7 @@ FORMATS = {
 
 
 def file_name(name: str, variant: str, request: Request) -> str:
-    """Return the documented name of a file.
-
-    Args:
-        name: A name of `FORMATS`.
-        variant: The network's encoder.
-        request: The properties of the file.
-    """
+    """Return the documented name of a file of a format and a network's variant."""
     kind = FORMATS[name]
     parts = ["rvm", variant]
     if request.size and request.ratio:

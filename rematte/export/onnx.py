@@ -264,13 +264,9 @@ def _exported(module: nn.Module, inputs: list[Tensor], free: bool) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                module,
-                tuple(inputs),
-                dynamo=True,
-                verbose=False,
-                opset_version=OPSET,
+                module, tuple(inputs), dynamo=True, verbose=False, opset_version=OPSET,
                 dynamic_shapes=(sizes,) * len(inputs) if free else None,
-            )
+            )  # fmt: skip
     finally:
         logger.setLevel(level)
     return program.model_proto.graph
@@ -303,12 +299,9 @@ def _quantise(graph: Any) -> None:
 
 
 def _insert(parts: dict[str, Any], graph: Any, top: Any) -> None:
-    """Replace the operators that stand for the parts.
+    """Replace operators that stand for parts, by name, in a graph and its branches.
 
-    Args:
-        parts: Graphs by the operator's name.
-        graph: Graph with these operators, in it or in its branches.
-        top: The graph that gets the weights.
+    `top` is the graph that gets the weights.
     """
     nodes = []
     for node in graph.node:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from rematte.engines.runtimes import import_onnxruntime
 from rematte.errors import InputError, WeightsError
+from rematte.export.formats import INPUTS, OUTPUTS
 
 Floats = NDArray[np.floating]
 
-_STATES = ["r1i", "r2i", "r3i", "r4i"]
-_OUTPUTS = ["fgr", "pha", "r1o", "r2o", "r3o", "r4o"]
+_STATES, _OUTPUTS = [*INPUTS[1:]], [*OUTPUTS]
 _USUAL = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
@@ -68,10 +68,10 @@ class OnnxMatting:
         self._shape = inputs["src"].shape  # with a name for each free side
         self._device = "cuda" if "CUDA" in session.get_providers()[0] else "cpu"
         self._new: Any = onnxruntime.OrtValue.ortvalue_from_numpy
-        self._zeros = [
-            self._on_device(np.zeros(_begin(inputs[name].shape), self._dtype))
-            for name in _STATES
-        ]
+        self._zeros = []
+        for name in _STATES:
+            shape = [n if isinstance(n, int) else 1 for n in inputs[name].shape]
+            self._zeros.append(self._on_device(np.zeros(shape, self._dtype)))
         self._io = session.io_binding()
         self.reset()
 
@@ -154,11 +154,6 @@ class OnnxMatting:
                 "this model was made for one downsample_ratio, got "
                 f"{ratio}: leave it out, or export a model for any"
             )
-
-
-def _begin(shape: list[int | str | None]) -> list[int]:
-    """Return the shape of a first state, with 1 for each free side."""
-    return [side if isinstance(side, int) else 1 for side in shape]
 
 
 def _check(path: str | Path, session: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,50 +21,33 @@ REPORTED = (1, 10, 100)  # frames whose differences are reported separately
 
 @dataclass
 class Difference:
-    """Absolute differences to the float32 network.
-
-    Attributes:
-        size: Height and width of the frames [pixels].
-        ratio: The downsample ratio.
-        frames: Number of frames.
-        most: Largest difference over all frames of "fgr", "pha" and "states".
-        mean: Mean difference over all frames of the same.
-        told: Largest and mean difference in each frame of `REPORTED`.
-    """
+    """Absolute differences to the float32 network."""
 
     size: tuple[int, int]
     ratio: float
     frames: int = 0
+    # Largest difference over all frames of "fgr", "pha" and "states".
     most: dict[str, float] = field(default_factory=dict)
+    # Mean difference over all frames of the same.
     mean: dict[str, float] = field(default_factory=dict)
+    # Largest and mean difference in each frame of `REPORTED`.
     told: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 class Truth(NamedTuple):
-    """A frame and the network's outputs for it, after all frames before.
+    """A frame and the network's outputs for it, after all frames before."""
 
-    Attributes:
-        src: (1, 3, H, W) in [0, 1].
-        fgr: Foreground, (1, 3, H, W).
-        pha: Alpha, (1, 1, H, W).
-        states: r1 to r4 after the frame.
-    """
-
-    src: Floats
-    fgr: Floats
-    pha: Floats
-    states: States
+    src: Floats  # (1, 3, H, W) in [0, 1]
+    fgr: Floats  # (1, 3, H, W)
+    pha: Floats  # (1, 1, H, W)
+    states: States  # r1 to r4 after the frame
 
 
 def real_frames(size: tuple[int, int], count: int) -> Iterator[Floats]:
-    """Read frames from the start of the clip that comes with the package.
-
-    Args:
-        size: Height and width that they are resized to [pixels].
-        count: Maximum number; there are 100.
+    """Read up to `count` frames of the clip that comes with the package; it has 100.
 
     Yields:
-        (1, 3, H, W) in [0, 1].
+        (1, 3, H, W) in [0, 1], resized.
     """
     with VideoReader(CLIP, ReadOptions(size=(size[1], size[0]))) as reader:
         for frame in islice(reader, count):
@@ -81,13 +64,7 @@ def network_step(network: MattingNetwork, ratio: float) -> Step:
 def true_outputs(
     network: MattingNetwork, frames: Iterable[Floats], ratio: float
 ) -> Iterator[Truth]:
-    """Run the network over frames and yield its outputs.
-
-    Args:
-        network: Network on the CPU, in float32.
-        frames: Each (1, 3, H, W) in [0, 1], in order of time.
-        ratio: The downsample ratio.
-    """
+    """Run a float32 network on the CPU over frames (1, 3, H, W) in order of time."""
     step = network_step(network, ratio)
     states: States = None
     for src in frames:
@@ -98,53 +75,36 @@ def true_outputs(
 def compare(
     network: MattingNetwork, step: Step, frames: Iterable[Floats], ratio: float
 ) -> Difference:
-    """Run network and export over the same frames, each with its own states.
-
-    Args:
-        network: Network on the CPU, in float32.
-        step: A step of the exported model.
-        frames: Each (1, 3, H, W) in [0, 1], in order of time.
-        ratio: The downsample ratio of both.
-    """
+    """Run network and export over the same frames, each with its own states."""
     return difference(step, true_outputs(network, frames, ratio), ratio)
 
 
 def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
-    """Run an exported model over frames whose outputs are known.
-
-    Args:
-        step: A step of the exported model.
-        truths: Frames and outputs of `true_outputs`.
-        ratio: The downsample ratio of both.
-    """
+    """Run an exported model over frames whose outputs are known."""
     found = Difference((0, 0), ratio)
     states: States = None
-    sums: dict[str, list[float]] = {"fgr": [], "pha": [], "states": []}
-    most = dict.fromkeys(sums, 0.0)
-    for number, true in enumerate(truths, 1):
-        found.size, found.frames = (true.src.shape[2], true.src.shape[3]), number
-        *given, states = step(true.src, states)
+    frames: list[dict[str, tuple[float, float]]] = []
+    for true in truths:
+        found.size = true.src.shape[2], true.src.shape[3]
+        fgr, pha, states = step(true.src, states)
         pairs = {
-            "fgr": [(given[0], true.fgr)],
-            "pha": [(given[1], true.pha)],
+            "fgr": [(fgr, true.fgr)],
+            "pha": [(pha, true.pha)],
             # A model that keeps its states inside returns none.
             "states": list(zip(states or (), true.states or (), strict=False)),
         }
-        told = {}
-        for name, both in pairs.items():
-            apart = [np.abs(a.astype(np.float32) - b).ravel() for a, b in both]
-            if not apart:
-                continue
-            every = np.concatenate(apart)
-            # A NaN compares false with everything: it must not pass as equal.
-            worst = float(np.nan_to_num(every.max(), nan=np.inf))
-            told[name] = worst, float(np.nan_to_num(every.mean(), nan=np.inf))
-            most[name] = max(most[name], worst)
-            sums[name].append(told[name][1])
-        if number in REPORTED:
-            found.told[number] = told
-    found.most = {name: most[name] for name, every in sums.items() if every}
-    found.mean = {
-        name: sum(every) / len(every) for name, every in sums.items() if every
-    }
+        frames.append({name: _apart(both) for name, both in pairs.items() if both})
+    found.frames = len(frames)
+    found.told = {n: frames[n - 1] for n in REPORTED if n <= len(frames)}
+    for name in frames[0]:
+        most, mean = zip(*(frame[name] for frame in frames), strict=True)
+        found.most[name], found.mean[name] = max(most), sum(mean) / len(mean)
     return found
+
+
+def _apart(pairs: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
+    """Return the largest and the mean difference of pairs of arrays."""
+    every = np.concatenate([np.abs(a.astype(np.float32) - b).ravel() for a, b in pairs])
+    # A NaN compares false with everything: it must not pass as equal.
+    worst, mean = np.nan_to_num([every.max(), every.mean()], nan=np.inf)
+    return float(worst), float(mean)

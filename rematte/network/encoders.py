@@ -17,7 +17,7 @@ class _InvertedResidual(NamedTuple):
     kernel: int
     expanded: int
     out: int
-    squeeze: bool
+    squeezed: int  # 0: without squeeze and excitation
     activation: type[nn.Module]
     stride: int
     dilation: int
@@ -27,28 +27,22 @@ _HS, _RE = nn.Hardswish, nn.ReLU
 # The last stage keeps its resolution: where the paper's table has stride 2 (row 13)
 # the depthwise convolutions of rows 13 to 15 are dilated by 2 instead.
 _MOBILENETV3_LARGE = (
-    _InvertedResidual(3, 16, 16, False, _RE, 1, 1),
-    _InvertedResidual(3, 64, 24, False, _RE, 2, 1),
-    _InvertedResidual(3, 72, 24, False, _RE, 1, 1),
-    _InvertedResidual(5, 72, 40, True, _RE, 2, 1),
-    _InvertedResidual(5, 120, 40, True, _RE, 1, 1),
-    _InvertedResidual(5, 120, 40, True, _RE, 1, 1),
-    _InvertedResidual(3, 240, 80, False, _HS, 2, 1),
-    _InvertedResidual(3, 200, 80, False, _HS, 1, 1),
-    _InvertedResidual(3, 184, 80, False, _HS, 1, 1),
-    _InvertedResidual(3, 184, 80, False, _HS, 1, 1),
-    _InvertedResidual(3, 480, 112, True, _HS, 1, 1),
-    _InvertedResidual(3, 672, 112, True, _HS, 1, 1),
-    _InvertedResidual(5, 672, 160, True, _HS, 2, 2),
-    _InvertedResidual(5, 960, 160, True, _HS, 1, 2),
-    _InvertedResidual(5, 960, 160, True, _HS, 1, 2),
+    _InvertedResidual(3, 16, 16, 0, _RE, 1, 1),
+    _InvertedResidual(3, 64, 24, 0, _RE, 2, 1),
+    _InvertedResidual(3, 72, 24, 0, _RE, 1, 1),
+    _InvertedResidual(5, 72, 40, 24, _RE, 2, 1),
+    _InvertedResidual(5, 120, 40, 32, _RE, 1, 1),
+    _InvertedResidual(5, 120, 40, 32, _RE, 1, 1),
+    _InvertedResidual(3, 240, 80, 0, _HS, 2, 1),
+    _InvertedResidual(3, 200, 80, 0, _HS, 1, 1),
+    _InvertedResidual(3, 184, 80, 0, _HS, 1, 1),
+    _InvertedResidual(3, 184, 80, 0, _HS, 1, 1),
+    _InvertedResidual(3, 480, 112, 120, _HS, 1, 1),
+    _InvertedResidual(3, 672, 112, 168, _HS, 1, 1),
+    _InvertedResidual(5, 672, 160, 168, _HS, 2, 2),
+    _InvertedResidual(5, 960, 160, 240, _HS, 1, 2),
+    _InvertedResidual(5, 960, 160, 240, _HS, 1, 2),
 )
-
-
-def _make_divisible(value: float, divisor: int = 8) -> int:
-    """Round a channel count to a multiple of `divisor`, never down by over 10%."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 def _conv_norm(
@@ -63,17 +57,11 @@ def _conv_norm(
     """Convolution, batch norm with MobileNetV3's constants, activation."""
     layers: list[nn.Module] = [
         nn.Conv2d(
-            channels,
-            out,
-            kernel,
-            stride,
-            padding=(kernel - 1) // 2 * dilation,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
+            channels, out, kernel, stride, padding=(kernel - 1) // 2 * dilation,
+            dilation=dilation, groups=groups, bias=False,
         ),
         nn.BatchNorm2d(out, eps=1e-3, momentum=0.01),
-    ]
+    ]  # fmt: skip
     if activation is not None:
         layers.append(activation(inplace=True))
     return nn.Sequential(*layers)
@@ -87,9 +75,8 @@ class SqueezeExcitation(nn.Module):
         MobileNetV3's.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
-        squeezed = _make_divisible(channels / 4)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
 
@@ -107,19 +94,14 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if row.expanded != channels:
             layers.append(_conv_norm(channels, row.expanded, 1, row.activation))
-        layers.append(
-            _conv_norm(
-                row.expanded,
-                row.expanded,
-                row.kernel,
-                row.activation,
-                stride=1 if row.dilation > 1 else row.stride,
-                dilation=row.dilation,
-                groups=row.expanded,
-            )
-        )
-        if row.squeeze:
-            layers.append(SqueezeExcitation(row.expanded))
+        stride = 1 if row.dilation > 1 else row.stride
+        filtered = _conv_norm(
+            row.expanded, row.expanded, row.kernel, row.activation, stride,
+            row.dilation, groups=row.expanded,
+        )  # fmt: skip
+        layers.append(filtered)
+        if row.squeezed:
+            layers.append(SqueezeExcitation(row.expanded, row.squeezed))
         layers.append(_conv_norm(row.expanded, row.out, 1, None))
         self.block = nn.Sequential(*layers)
         # Judged by the table's stride: the dilated row 13 has no shortcut.
@@ -131,7 +113,24 @@ class InvertedResidual(nn.Module):
         return x + y if self.shortcut else y
 
 
-class MobileNetV3Encoder(nn.Module):
+class Encoder(nn.Module):
+    """An image encoder, which engines cut in two."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Map (N, 3, H, W), RGB in [0, 1], to features at 1/2, 1/4, 1/8 and 1/16."""
+        f1, f2, f3 = self.shallow(x)
+        return f1, f2, f3, self.deep(f3)
+
+    def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features at 1/2, 1/4 and 1/8."""
+        raise NotImplementedError
+
+    def deep(self, f3: Tensor) -> Tensor:
+        """Return the features at 1/16 of those at 1/8."""
+        raise NotImplementedError
+
+
+class MobileNetV3Encoder(Encoder):
     """MobileNetV3-Large with a dilated last stage.
 
     Source:
@@ -159,20 +158,8 @@ class MobileNetV3Encoder(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode pictures.
-
-        Args:
-            x: (N, 3, H, W) RGB in [0, 1]; normalised in here.
-
-        Returns:
-            Features with 16, 24, 40 and 960 channels at 1/2, 1/4, 1/8 and 1/16.
-        """
-        f1, f2, f3 = self.shallow(x)
-        return f1, f2, f3, self.deep(f3)
-
     def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features at 1/2, 1/4 and 1/8; see `forward`."""
+        """Normalise pictures, and return their features at 1/2, 1/4 and 1/8."""
         x = (x - self.mean) / self.std
         taps: list[Tensor] = []
         for index, layer in enumerate(self.features):
@@ -229,7 +216,7 @@ def _layer(
     return nn.Sequential(*layers)
 
 
-class ResNet50Encoder(nn.Module):
+class ResNet50Encoder(Encoder):
     """ResNet-50 v1.5 with a dilated last stage. It does not normalise its input.
 
     Source:
@@ -248,20 +235,8 @@ class ResNet50Encoder(nn.Module):
         self.layer3 = _layer(512, 256, 6, 2, 1)
         self.layer4 = _layer(1024, 512, 3, 1, 2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode pictures.
-
-        Args:
-            x: (N, 3, H, W) RGB in [0, 1].
-
-        Returns:
-            Features with 64, 256, 512 and 2048 channels at 1/2, 1/4, 1/8 and 1/16.
-        """
-        f1, f2, f3 = self.shallow(x)
-        return f1, f2, f3, self.deep(f3)
-
     def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features at 1/2, 1/4 and 1/8; see `forward`."""
+        """Return the features at 1/2, 1/4 and 1/8."""
         f1 = F.relu(self.bn1(self.conv1(x)))
         f2 = self.layer1(F.max_pool2d(f1, 3, 2, padding=1))
         return f1, f2, self.layer2(f2)
@@ -275,14 +250,8 @@ class ResNet50Encoder(nn.Module):
 def load_imagenet(encoder: MobileNetV3Encoder | ResNet50Encoder) -> None:
     """Start an encoder from the public ImageNet classification checkpoint.
 
-    The file is fetched into `torch.hub`'s checkpoint folder on first use and its
-    hash is checked. The classifier in it is dropped.
-
-    Args:
-        encoder: The encoder to fill in place.
-
-    Raises:
-        URLError: If the file is not there yet and cannot be fetched.
+    It is fetched into `torch.hub`'s folder on first use, and its hash is checked. The
+    classifier in it is dropped.
     """
     address = f"https://download.pytorch.org/models/{encoder.imagenet_file}"
     weights = torch.hub.load_state_dict_from_url(

@@ -25,9 +25,6 @@ def refine(frame: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     Returns:
         (N, 4, H, W): foreground residual and alpha, neither clamped.
-
-    Source:
-        He and Sun, Fast Guided Filter, 2015.
     """
     size = frame.shape[-2:]
     a = F.interpolate(a, size, mode="bilinear", align_corners=False)
@@ -37,15 +34,7 @@ def refine(frame: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def shrink(frames: Tensor, ratio: float) -> Tensor:
-    """Sample frames at the size of the coarse pass.
-
-    Args:
-        frames: (N, 3, H, W).
-        ratio: In (0, 2].
-
-    Returns:
-        (N, 3, h, w), h and w rounded down.
-    """
+    """Sample frames (N, 3, H, W) at a ratio in (0, 2]; sides are rounded down."""
     if ratio == 1:
         return frames
     # By factor, not by size: the published networks sample with the step 1/ratio also
@@ -59,32 +48,21 @@ def shrink(frames: Tensor, ratio: float) -> Tensor:
     )
 
 
-class DeepGuidedFilter(nn.Module):
-    """A guided filter whose slopes are predicted by three 1x1 convolutions.
+class GuidedFilter(nn.Module):
+    """Fits the local linear model of a guided filter at the downsampled size."""
 
-    Source:
-        Wu et al., Fast End-to-End Trainable Guided Filter, 2018 (arXiv 1803.05619).
-    """
-
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, box_filter: nn.Module) -> None:
         super().__init__()
-        # Stored in the checkpoints and trainable, though it starts as a mean.
-        self.box_filter = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
-        nn.init.constant_(self.box_filter.weight, 1 / 9)
-        self.conv = nn.Sequential(
-            nn.Conv2d(8 + hidden, 16, 1, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(16, 16, 1, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(16, 4, 1),
-        )
+        self.box_filter = box_filter
+
+    def slopes(self, cov: Tensor, var: Tensor, hidden: Tensor) -> Tensor:
+        """Return slopes for covariances and variances, (N, 4, h, w) all."""
+        raise NotImplementedError
 
     def forward(
         self, picture: Tensor, coarse: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Fit the local linear model at the downsampled size.
+        """Fit the model.
 
         Args:
             picture: (N, 3, h, w) in [0, 1].
@@ -99,28 +77,40 @@ class DeepGuidedFilter(nn.Module):
         mean_y = self.box_filter(coarse)
         cov = self.box_filter(x * coarse) - mean_x * mean_y
         var = self.box_filter(x * x) - mean_x * mean_x
-        a = self.conv(torch.cat([cov, var, hidden], 1))
+        a = self.slopes(cov, var, hidden)
         return a, mean_y - a * mean_x
 
 
-class FastGuidedFilter(nn.Module):
-    """A guided filter of radius 1 with nothing to train.
-
-    Source:
-        He and Sun, Fast Guided Filter, 2015.
-    """
+class DeepGuidedFilter(GuidedFilter):
+    """A guided filter whose slopes are predicted by three 1x1 convolutions."""
 
     def __init__(self, hidden: int) -> None:
-        super().__init__()
+        # Stored in the checkpoints and trainable, though it starts as a mean.
+        box_filter = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+        nn.init.constant_(box_filter.weight, 1 / 9)
+        super().__init__(box_filter)
+        self.conv = nn.Sequential(
+            nn.Conv2d(8 + hidden, 16, 1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 16, 1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 4, 1),
+        )
 
-    def forward(
-        self, picture: Tensor, coarse: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Fit the local linear model; arguments as in `DeepGuidedFilter`."""
-        x = _with_gray(picture)
-        mean_x = F.avg_pool2d(x, 3, 1, padding=1)
-        mean_y = F.avg_pool2d(coarse, 3, 1, padding=1)
-        cov = F.avg_pool2d(x * coarse, 3, 1, padding=1) - mean_x * mean_y
-        var = F.avg_pool2d(x * x, 3, 1, padding=1) - mean_x * mean_x
-        a = cov / (var + 1e-5)
-        return a, mean_y - a * mean_x
+    def slopes(self, cov: Tensor, var: Tensor, hidden: Tensor) -> Tensor:
+        """Predict the slopes."""
+        y: Tensor = self.conv(torch.cat([cov, var, hidden], 1))
+        return y
+
+
+class FastGuidedFilter(GuidedFilter):
+    """A guided filter of radius 1 with nothing to train."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(nn.AvgPool2d(3, 1, padding=1))
+
+    def slopes(self, cov: Tensor, var: Tensor, hidden: Tensor) -> Tensor:
+        """Compute the slopes."""
+        return cov / (var + 1e-5)

@@ -27,19 +27,14 @@ REFINERS = ("deep_guided_filter", "fast_guided_filter")
 
 
 class Widths(NamedTuple):
-    """Channels of a variant's decoder.
+    """Channels of a variant's decoder."""
 
-    Attributes:
-        reduced: Channels to which LR-ASPP reduces the encoder's deepest features.
-        out: Channels of the blocks' results at 1/8, 1/4, 1/2 and full size.
-        states: How many of these are recurrent, for r3, r2 and r1.
-        shuffled: Maps of half the size that are shuffled into a quarter as many of full
-            size for the last block; 0 upsamples the previous block's maps instead.
-    """
-
-    reduced: int
+    reduced: int  # LR-ASPP reduces the encoder's deepest features to these
+    # Channels of the blocks' results at 1/8, 1/4, 1/2 and full size.
     out: tuple[int, int, int, int]
-    states: tuple[int, int, int]
+    states: tuple[int, int, int]  # how many of these are recurrent, for r3, r2 and r1
+    # Maps of half the size that are shuffled into a quarter as many of full size for
+    # the last block; 0 upsamples the previous block's maps instead.
     shuffled: int = 0
 
 
@@ -74,12 +69,8 @@ class Matte(NamedTuple):
 class Segmentation(NamedTuple):
     """The result of the segmentation pass; it unpacks in this order.
 
-    Attributes:
-        seg: Logits of "person" at the downsampled size, one channel.
-        r1: Recurrent state at 1/2 of the downsampled frame, (B, C1, H/2, W/2).
-        r2: Recurrent state at 1/4.
-        r3: Recurrent state at 1/8.
-        r4: Recurrent state at 1/16.
+    `seg` holds the logits of "person" at the downsampled size, one channel; the
+    recurrent states are those of `Matte`.
     """
 
     seg: Tensor
@@ -135,15 +126,10 @@ class ConvGRU(nn.Module):
         )
 
     def start(self, x: Tensor, state: Tensor | None) -> Tensor:
-        """Return the initial state, in the full shape (B, C, H, W) of `x`.
+        """Return the initial state in the full shape of `x`, one frame per clip.
 
-        Args:
-            x: One frame per clip, (B, C, H, W).
-            state: None or a tensor with one element, which is broadcast, or a state of
-                `x`'s shape from the previous call.
-
-        Raises:
-            ValueError: If the state belongs to another size, ratio or batch.
+        It is given as None, as a tensor with one element, which is broadcast, or as the
+        state of a previous call, which must have `x`'s shape, (B, C, H, W).
         """
         if state is None:
             return torch.zeros_like(x)
@@ -161,12 +147,7 @@ class ConvGRU(nn.Module):
     def forward(
         self, x: Tensor, state: Tensor | None, time: int
     ) -> tuple[Tensor, Tensor]:
-        """Run over a chunk.
-
-        Args:
-            x: (B*T, C, H, W).
-            state: See `start`.
-            time: T, the frames per clip.
+        """Run over a chunk (B*T, C, H, W); `time` is T, for `state` see `start`.
 
         Returns:
             The states of all frames, (B*T, C, H, W), and the last one, (B, C, H, W).
@@ -234,12 +215,9 @@ class UpsamplingBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Decode one scale.
 
-        Args:
-            x: (B*T, C, h/2, w/2) of the block below.
-            skip: Encoder features, (B*T, S, h, w).
-            picture: The frame at this scale, (B*T, 3, h, w).
-            state: See `ConvGRU.start`.
-            time: T, the frames per clip.
+        `x` comes from the block below, (B*T, C, h/2, w/2); `skip` are encoder features
+        and `picture` the frame at this scale, (B*T, ..., h, w). For `state` see
+        `ConvGRU.start`; `time` is T.
 
         Returns:
             (B*T, C', h, w) and the last state, (B, C'', h, w).

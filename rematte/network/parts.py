@@ -47,17 +47,9 @@ class CoarseDecoder(nn.Module):
         r3: Tensor | None,
         r4: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Run one step.
+        """Run one step over downsampled frames (B, 3, h, w) in [0, 1].
 
-        Args:
-            picture: The downsampled frames, (B, 3, h, w) in [0, 1].
-            f1: The encoder's features at 1/2.
-            f2: The encoder's features at 1/4.
-            f3: The encoder's features at 1/8.
-            r1: Recurrent state at 1/2, or None at the start.
-            r2: Recurrent state at 1/4.
-            r3: Recurrent state at 1/8.
-            r4: Recurrent state at 1/16.
+        `f1` to `f3` are the encoder's features; states are None at the start.
 
         Returns:
             Hidden features (B, 16, h, w) and the new states.
@@ -104,15 +96,8 @@ class Coarse(nn.Module):
     """The part of a network that runs at the downsampled size, for one frame.
 
     The rest, `refine` and clamping, is a line of arithmetic per pixel. This is the part
-    that runtimes get: its input is small, and nothing in it depends on the ratio.
-
-    Args:
-        network: The network that it shares parameters with.
-        refined: Whether the frame is larger than the picture, so that the guided
-            filter is needed.
-
-    Attributes:
-        states: Channels of r1 to r4.
+    that runtimes get: its input is small, and nothing in it depends on the ratio. The
+    arguments are those of `CoarseHead`; `states` holds the channels of r1 to r4.
     """
 
     def __init__(self, network: MattingNetwork, refined: bool) -> None:
@@ -136,8 +121,7 @@ class Coarse(nn.Module):
             The maps of `CoarseHead` and the new states.
         """
         f1, f2, f3 = self.encoder(picture)
-        hidden, *states = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
-        r1, r2, r3, r4 = states
+        hidden, r1, r2, r3, r4 = self.decoder(picture, f1, f2, f3, r1, r2, r3, r4)
         return self.head(picture, hidden), r1, r2, r3, r4
 
 

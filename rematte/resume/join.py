@@ -49,8 +49,7 @@ class LongReport(Report):
 def join(work: Work) -> LongReport:
     """Join all segments into the outputs, give these their names, delete the folder.
 
-    Args:
-        work: From `prepare`; none of its segments may be missing.
+    None of the segments may be missing.
 
     Raises:
         InputError: If segments do not fit together.
@@ -93,9 +92,8 @@ def _append_all(
     for segment in work.segments:
         folder = work.path(segment)
         frames = _read_record(folder)["frames"]
-        for (kind, part), writer in zip(
-            work.parts(folder).items(), writers, strict=True
-        ):
+        parts = work.parts(folder).items()
+        for (kind, part), writer in zip(parts, writers, strict=True):
             if isinstance(writer, ImageWriter):
                 writer.append(part.parent, frames)
             elif isinstance(writer, FileWriter):

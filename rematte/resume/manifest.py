@@ -40,11 +40,7 @@ def conditions(
 ) -> dict[str, str]:
     """Describe everything that the result depends on.
 
-    Args:
-        model: A loaded network.
-        source: The input.
-        options: The options of the conversion.
-        others: Other settings by name; None stands for the default.
+    `others` are settings by name beside the options; None stands for the default.
 
     Returns:
         Texts by name, without options that have their default.
@@ -66,8 +62,7 @@ def conditions(
             found[name] = str(value.resolve() if isinstance(value, Path) else value)
     found["the weights"] = _digest(model)[:16]
     found["version of rematte"] = __version__
-    packages = package_versions(("av", "openvino"))
-    for name, version in packages.items():
+    for name, version in package_versions(("av", "openvino")).items():
         found[f"version of {name}"] = version
     return found
 
@@ -100,15 +95,7 @@ def _digest(model: Any) -> str:
 
 
 def read(folder: Path, now: Mapping[str, str]) -> dict[str, Any]:
-    """Read the manifest of an earlier run.
-
-    Args:
-        folder: Where its segments are.
-        now: The conditions of this run.
-
-    Raises:
-        ValueError: If the earlier run had other conditions.
-    """
+    """Read the manifest of an earlier run, and refuse it if conditions have changed."""
     known: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
     before = known["conditions"]
     others = [

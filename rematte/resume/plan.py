@@ -36,31 +36,19 @@ _REACH = 25
 
 @dataclass(frozen=True)
 class Work:
-    """The plan of a conversion in segments, with everything that a worker needs.
-
-    Attributes:
-        source: The input.
-        paths: Where outputs go, by kind: "output", "composition", "alpha",
-            "foreground", "plate".
-        options: The options of the conversion.
-        folder: The folder in which segments are saved.
-        segments: All segments.
-        lead_in: How many frames early each starts; None if states are carried over.
-        engine: The name of the engine.
-        regions: Where the network runs; None for whole frames.
-        people: State of the chosen person's follower before each segment. It is empty
-            if no person is chosen; if states are carried over, it holds only that of
-            the first segment.
-    """
+    """The plan of a conversion in segments, with everything that a worker needs."""
 
     source: Path
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path]  # where outputs go, by kind, as in `convert`
     options: Options
-    folder: Path
+    folder: Path  # where segments are saved
     segments: Sequence[Segment]
+    # How many frames early each starts; None: states are carried over.
     lead_in: int | None
-    engine: str
-    regions: Regions | None = None
+    engine: str  # the name of the engine
+    regions: Regions | None = None  # where the network runs; None for whole frames
+    # State of the chosen person's follower before each segment: empty if no person is
+    # chosen; only that of the first segment if states are carried over.
     people: Sequence[dict[str, Any]] = ()
 
     def path(self, segment: Segment) -> Path:
@@ -89,11 +77,9 @@ def plan_segments(
 ) -> list[Segment]:
     """Cut frames into segments.
 
-    Args:
-        times: The times of all frames [s], in order.
-        starts: The indices of the first frames of segments, from 0 on.
-        lead_in: How many frames early each segment except the first starts.
-        end: Time of the first frame after all of them [s], if there is one.
+    `starts` are the indices of their first frames, from 0 on, and `lead_in` is how many
+    frames early each except the first starts. The first frame after all of them is
+    shown at `end` [s], if there is one.
     """
     ends = [*(times[start] for start in starts[1:]), end]
     return [
@@ -114,22 +100,12 @@ def prepare(
 ) -> Work:
     """Check the settings of a conversion, plan its segments and make their folder.
 
-    Args:
-        model: A loaded network.
-        input_source: A video file or a folder of images.
-        resume: Continue with the segments that an earlier run left, if there are any.
-        lead_in: How many frames early each segment starts; None if each continues from
-            the state of the previous one.
-        segment: Frames in each segment; by default `LENGTH`, or fewer.
-        share: How many workers there will be.
-        **settings: The other arguments of `convert_video`.
+    For the arguments see `convert_long`. Without `lead_in`, each segment continues from
+    the state of the previous one; `share` is how many workers there will be.
 
     Raises:
-        ValueError: As `convert_video`, and if the earlier run had another input, other
-            settings or other weights.
-        InputError: As `convert_video`.
-        OutputError: As `convert_video`, and if an earlier run left segments that may
-            neither be used nor replaced.
+        ValueError: If the earlier run had another input, other settings or weights.
+        OutputError: If it left segments that may neither be used nor replaced.
     """
     for name, value, least in (("lead_in", lead_in, 0), ("segment", segment, 1)):
         if value is not None and value < least:
@@ -231,11 +207,8 @@ def _plan(
         "regions": regions and {"shape": regions.shape, "described": regions.as_json()},
         "people": _follow_person(model, source, options, regions, segments, lead_in),
         "segments": [
-            [
-                *(str(each.lead), str(each.first)),
-                *(each.end and str(each.end), each.stop and str(each.stop)),
-            ]
-            for each in segments
+            [t if t is None else str(t) for t in (s.lead, s.first, s.end, s.stop)]
+            for s in segments
         ],
     }
 

@@ -133,30 +133,18 @@ def _saved(work: Work) -> Iterator[None]:
 
 
 class SegmentConverter:
-    """Converts segments of a video with a model, in any order if they have a lead-in.
-
-    Args:
-        model: A loaded network.
-        work: From `prepare`.
-    """
+    """Converts segments with a model, in any order if they have a lead-in."""
 
     def __init__(self, model: Any, work: Work) -> None:
         self._work = work
-        self._options = replace(work.options, engine=work.engine)
-        options, self._notes = self._options, list[str]()
-        self._engine = make_engine(
-            model, options, self._notes.append, options.seq_chunk
-        )
+        self._options = options = replace(work.options, engine=work.engine)
+        self._notes, chunk = list[str](), options.seq_chunk
+        self._engine = make_engine(model, options, self._notes.append, chunk)
         with open_reader(work.source, work.options) as reader:
             self._margin = _MARGIN / reader.info.rate
 
     def __call__(self, segment: Segment) -> None:
-        """Convert a segment, unless it exists; its folder appears when it is finished.
-
-        Raises:
-            InputError: If the input cannot be read, or not from there.
-            OutputError: If something cannot be written; nothing is left behind then.
-        """
+        """Convert a segment, unless it exists; its folder appears when it is done."""
         final = self._work.path(segment)
         with as_output_error(final):
             if final.exists():
@@ -218,8 +206,7 @@ class SegmentConverter:
         self, segment: Segment, folder: Path, trace: Trace, report: Report
     ) -> None:
         """Write the record of a segment that `join` needs."""
-        paths = self._work.parts(folder)
-        end = segment.end
+        paths, end = self._work.parts(folder), segment.end
         record = {
             "frames": [
                 [str(frame.time), str(frame.duration), frame.name, frame.number]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rematte.errors import WeightsError
 from rematte.network.matting_network import MattingNetwork
+from rematte.weights.download import check_variant
 from rematte.weights.registry import WEIGHTS
-from rematte.weights.resolve import check_variant
 
 
 def read_metadata(path: Path) -> dict[str, str]:

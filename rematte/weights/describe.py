@@ -2,24 +2,17 @@
 
 from pathlib import Path
 
-from rematte.weights.download import sha256
-from rematte.weights.registry import CODE_LICENCE, WEIGHTS, Weights, expected_hash, find
-from rematte.weights.resolve import resolve
+from rematte.weights.download import expected_hash, resolve, sha256
+from rematte.weights.registry import CODE_LICENCE, WEIGHTS, Weights, find
 
 
 def describe(name_or_path: str | Path) -> str:
-    """Describe weights in a few lines: variant, size, licences, origin, quality.
+    """Describe weights in lines of "field: value", and fetch none for this.
 
     Only a file that is not a copy of named weights is loaded, which needs torch.
 
-    Args:
-        name_or_path: A key of `WEIGHTS` (never fetched for this), or a file.
-
-    Returns:
-        Lines of "field: value" without a final line break.
-
     Raises:
-        WeightsError: If it is neither, or the file does not fit the network.
+        WeightsError: If there is no such name or file, or it does not fit the network.
     """
     fields: dict[str, object] = {}
     licence = "not known"

@@ -1,6 +1,7 @@
-"""Downloads weights by name, and checks their hashes.
+"""Finds weights by name or path, downloads those that are missing, checks hashes.
 
 An interrupted download is resumed; a file gets its name only when its hash is right.
+Needs no torch for files whose hash is known.
 """
 
 import contextlib
@@ -17,16 +18,55 @@ from rematte.errors import WeightsError
 from rematte.weights.registry import (
     BUNDLED_DIR,
     DEFAULT,
+    FAST,
+    VARIANTS,
+    WEIGHTS,
     Weights,
     download_dir,
-    expected_hash,
     find,
     lookup,
-    record_hash,
 )
 
 TIMEOUT = 30  # seconds without a byte before a connection counts as dead
 BLOCK = 1 << 20  # bytes read at a time
+_USUAL = {"resnet50": "rvm-resnet50", "mobilenetv3_fast": FAST}
+
+
+def resolve(name_or_path: str | Path | None, variant: str | None) -> Path:
+    """Return the checked file of a name, or the file at a path; see `load_model`.
+
+    Only the table's variant of a name is checked; what a file holds is not looked at.
+
+    Raises:
+        WeightsError: If there is no such name or file, or a download fails.
+        ValueError: If there is no such variant.
+    """
+    if variant not in (None, *VARIANTS):
+        raise ValueError(f"variant must be one of {VARIANTS} or None, got {variant!r}")
+    if name_or_path is None:
+        name_or_path = _USUAL.get(variant or "", DEFAULT)
+    if isinstance(name_or_path, str) and name_or_path in WEIGHTS:
+        entry = WEIGHTS[name_or_path]
+        check_variant(entry.variant, variant, entry.name)  # before 100 MB are fetched
+        path = find(entry.name) or download(entry.name)
+        check_hash(entry, path)
+        return path
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "is neither a file nor a known name"
+        raise WeightsError(
+            f"weights {str(name_or_path)!r} {kind}; known names: {', '.join(WEIGHTS)}"
+        )
+    return path
+
+
+def check_variant(variant: str, wanted: str | None, source: str | Path) -> None:
+    """Raise a `WeightsError` unless the variant is the wanted one."""
+    if wanted not in (None, variant):
+        raise WeightsError(
+            f"weights {source} are {variant}, but variant={wanted!r} was asked for; "
+            f"leave variant out, or give weights of {wanted}"
+        )
 
 
 def download(name: str, progress: bool = True) -> Path:
@@ -35,14 +75,7 @@ def download(name: str, progress: bool = True) -> Path:
     The bytes go to a `.part` file beside the target, which the next call resumes after
     an interruption. Only a complete file with the right hash gets the final name. Where
     no hash is known, the file must fit the network, and its hash is recorded in
-    `<file>.sha256` for all later checks.
-
-    Args:
-        name: A key of `WEIGHTS`.
-        progress: Draw a bar on stderr.
-
-    Returns:
-        Path of the checked file.
+    `<file>.sha256` for all later checks. `progress` draws a bar on stderr.
 
     Raises:
         WeightsError: If `REMATTE_OFFLINE` is set, the server cannot be reached, the
@@ -81,15 +114,7 @@ def download(name: str, progress: bool = True) -> Path:
 
 
 def verify(name: str) -> str:
-    """Hash the file of named weights again and compare.
-
-    Returns:
-        One line: the path, and "ok", or that the hash was recorded for the next time
-        because none was known.
-
-    Raises:
-        WeightsError: If the file is not on this machine, or its hash is wrong.
-    """
+    """Hash the file of named weights again, and say in one line that it is right."""
     entry = lookup(name)
     path = find(name)
     if path is None:
@@ -112,7 +137,7 @@ def check_hash(entry: Weights, path: Path) -> str:
         check_hash(lookup(other), find(other) or download(other))
     if expected is None:
         with contextlib.suppress(OSError):  # a shared cache may be read-only
-            record_hash(path, got)
+            _record_hash(path, got)
     elif got != expected:
         raise WeightsError(
             f"SHA-256 of {path} is {got}, expected {expected}; delete it and run: "
@@ -135,7 +160,8 @@ def _fetch(entry: Weights, url: str, part: Path, progress: bool) -> None:
             raise
         error.close()
         part.unlink()  # it is as long as the file or longer: start again
-        return _fetch(entry, url, part, progress)
+        _fetch(entry, url, part, progress)
+        return
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0  # the server knows no ranges and sends everything
@@ -156,7 +182,6 @@ def _fetch(entry: Weights, url: str, part: Path, progress: bool) -> None:
             f"connection closed after {got} of {total} bytes: "
             "the same command continues from there"
         )
-    return None
 
 
 def _accept(entry: Weights, part: Path, target: Path) -> None:
@@ -179,10 +204,30 @@ def _accept(entry: Weights, part: Path, target: Path) -> None:
         raise
     part.replace(target)
     if entry.sha256 is None:
-        record_hash(target, got)
+        _record_hash(target, got)
 
 
 def sha256(path: Path) -> str:
     """Return a file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def expected_hash(entry: Weights, path: Path | None) -> str | None:
+    """Return the table's hash, else the one that was recorded beside the file."""
+    if entry.sha256 is not None or path is None:
+        return entry.sha256
+    try:
+        first = _sidecar(path).read_text("ascii").split()[:1]
+    except (OSError, ValueError):
+        return None
+    return first[0] if first and len(first[0]) == 64 else None
+
+
+def _record_hash(path: Path, digest: str) -> None:
+    """Write `<file>.sha256` in the format of sha256sum."""
+    _sidecar(path).write_text(f"{digest}  {path.name}\n", "ascii")
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

@@ -14,7 +14,7 @@ from rematte.weights.checkpoint import (
     load_torchscript,
     read_state_dict,
 )
-from rematte.weights.resolve import resolve
+from rematte.weights.download import resolve
 
 if hasattr(os, "register_at_fork"):
     # A forked process lacks the threads of OpenMP, and would wait for them for ever.
@@ -66,12 +66,7 @@ def load_network(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> MattingNetwork:
-    """Load weights as `load_model` does, and refuse TorchScript archives.
-
-    Raises:
-        WeightsError: If `load_model` raises it, or the file is a TorchScript archive.
-        ValueError: If `variant` or `dtype` is not allowed.
-    """
+    """Load weights as `load_model` does, and refuse TorchScript archives."""
     model: object = load_model(name_or_path, variant, device, dtype)
     if not isinstance(model, MattingNetwork):
         raise WeightsError(

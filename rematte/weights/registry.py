@@ -26,33 +26,19 @@ _RVM_ORIGIN = (
 
 @dataclass(frozen=True)
 class Weights:
-    """One set of trained weights that has a name.
+    """One set of trained weights that has a name."""
 
-    Attributes:
-        name: What `load_model` and `--weights` take.
-        variant: One of `VARIANTS`.
-        file: File name in the folders that `find` searches.
-        url: Address of the file, or None if it comes with the package.
-        sha256: Known hash in hex, or None if it is recorded on first use.
-        size: Length in bytes, or None if it is not known.
-        parameters: Number of trainable parameters.
-        licence: SPDX name of the licence of the weights, not of the code.
-        origin: Who made them and from what.
-        quality: Measured or published figures, and which of the two.
-        shares: Name of the weights beside it that hold the rest of its tensors, or None
-            if the file holds all.
-    """
-
-    name: str
-    variant: str
-    file: str
-    url: str | None
-    sha256: str | None
-    size: int | None
-    parameters: int
-    licence: str
-    origin: str
-    quality: str
+    name: str  # what `load_model` and `--weights` take
+    variant: str  # one of `VARIANTS`
+    file: str  # file name in the folders that `find` searches
+    parameters: int  # number of trainable parameters
+    licence: str  # SPDX name of the licence of the weights, not of the code
+    origin: str  # who made them and from what
+    quality: str  # measured or published figures, and which of the two
+    url: str | None = None  # address of the file; None if it comes with the package
+    sha256: str | None = None  # known hash in hex; None if it is recorded on first use
+    size: int | None = None  # length in bytes, if it is known
+    # Name of the weights beside it that hold the rest of its tensors, if there are any.
     shares: str | None = None
 
 
@@ -61,7 +47,6 @@ WEIGHTS = {
         name=DEFAULT,
         variant="mobilenetv3",
         file="rematte_mobilenetv3.safetensors",
-        url=None,
         sha256="559beb453d3b8b82ce83e6ecf5763edf74992fc24c7773b7d46e37dea87e6f62",
         size=7_587_314,
         parameters=3_748_633,
@@ -81,7 +66,6 @@ WEIGHTS = {
         name=FAST,
         variant="mobilenetv3_fast",
         file="rematte_fast.safetensors",
-        url=None,
         sha256="00fec90f5219803e76d16c12b3ef85fa3465ae6c9a559ca8dad8103c9ed63887",
         size=288_490,
         parameters=3_574_777,
@@ -102,8 +86,6 @@ WEIGHTS = {
         variant="mobilenetv3",
         file="rvm_mobilenetv3.pth",
         url=_RVM + "rvm_mobilenetv3.pth",
-        sha256=None,
-        size=None,
         parameters=3_748_633,
         licence="GPL-3.0",
         origin=_RVM_ORIGIN,
@@ -120,7 +102,6 @@ WEIGHTS = {
         url=_RVM + "rvm_resnet50.pth",
         # Pinned by one other public project; never fetched by this one.
         sha256="c191a807251164c073dce5fa408e7a816070d539b882b2a3150330a9fec112ce",
-        size=None,
         parameters=26_890_461,
         licence="GPL-3.0",
         origin=_RVM_ORIGIN,
@@ -156,17 +137,11 @@ def for_quality(
 
 
 def find(name: str) -> Path | None:
-    """Look for the file of named weights on this machine.
+    """Look for the file of named weights on this machine, without checking it.
 
     Bundled weights are in the package. Others are searched for in `$REMATTE_HOME`, in
     `$XDG_CACHE_HOME/rematte` (default `~/.cache/rematte`), then in TorchHub's folder
     of checkpoints, where other programs may have put them.
-
-    Returns:
-        The first file found, unchecked, or None.
-
-    Raises:
-        WeightsError: If `name` is not a key of `WEIGHTS`.
     """
     entry = lookup(name)
     if entry.url is None:
@@ -208,23 +183,3 @@ def list_rows() -> list[tuple[str, str, str, str, str]]:
         millions = f"{entry.parameters / 1e6:.1f} M"
         rows.append((entry.name, entry.variant, millions, entry.licence, where))
     return rows
-
-
-def expected_hash(entry: Weights, path: Path | None) -> str | None:
-    """Return the table's hash, else the one that was recorded beside the file."""
-    if entry.sha256 is not None or path is None:
-        return entry.sha256
-    try:
-        first = _sidecar(path).read_text("ascii").split()[:1]
-    except (OSError, ValueError):
-        return None
-    return first[0] if first and len(first[0]) == 64 else None
-
-
-def record_hash(path: Path, digest: str) -> None:
-    """Write `<file>.sha256` in the format of sha256sum."""
-    _sidecar(path).write_text(f"{digest}  {path.name}\n", "ascii")
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")

@@ -16,7 +16,7 @@ from PIL import Image
 from rematte.errors import InputError
 from rematte.evaluate import METRICS, evaluate
 from rematte.evaluate.dataset import Matte, Source, find_clips, read_mattes
-from rematte.evaluate.evaluate import score
+from rematte.evaluate.evaluate import pair_files, run_network, score
 from rematte.evaluate.testset import make_testset
 from rematte.matting.loop import matte
 from rematte.weights import load as weights
@@ -138,14 +138,14 @@ def test_equal_files_have_no_error_whatever_holds_them(
     tmp_path: Path, disc: DiscClip, truth: Path
 ) -> None:
     clip = make_clip(tmp_path / "p.mkv", disc.rgba, codec="ffv1", pix_fmt="bgra")
-    (found,) = evaluate.evaluate(clip, truth)
+    (found,) = evaluate.evaluate(pair_files(clip, truth))
     assert len(found.frames) == len(disc.alpha)
     zero = ("mad", "mse", "sad", "grad", "conn", "dtssd")
     assert found.mean == dict.fromkeys(zero, 0) | {"iou": 1}
 
 
 def test_only_what_is_wanted_is_computed(truth: Path) -> None:
-    (found,) = evaluate.evaluate(truth, truth, wanted=["iou", "mad"])
+    (found,) = evaluate.evaluate(pair_files(truth, truth), ["iou", "mad"])
     assert set(found.mean) == {"iou", "mad"}
 
 
@@ -180,7 +180,7 @@ def testset(tmp_path: Path, disc: DiscClip) -> Path:
 
 def test_a_network_on_a_test_set(testset: Path) -> None:
     network = Fake(memory=0)  # its alpha is red, its foreground the frame inverted
-    found = evaluate.evaluate_model(network, testset, downsample_ratio=0.5)
+    found = evaluate.evaluate(run_network(network, testset, downsample_ratio=0.5))
     assert [clip.name for clip in found] == ["0000", "0001"]
     assert set(network.ratios) == {0.5}
     assert network.fresh == 2
@@ -191,7 +191,7 @@ def test_a_network_on_a_test_set(testset: Path) -> None:
 
 
 def test_memory_is_part_of_what_is_measured(testset: Path) -> None:
-    slow = evaluate.evaluate_model(Fake(memory=0.9), testset)
+    slow = evaluate.evaluate(run_network(Fake(memory=0.9), testset))
     assert slow[0].frames[0]["mad"] == pytest.approx(0, abs=1e-4)
     assert slow[0].frames[2]["mad"] > 1
 
@@ -324,7 +324,7 @@ def test_key_testset_evaluate_together(
         "--size", "96x64",
     )[0] == 0  # fmt: skip
     truth = save_images(tmp_path / "true", disc.alpha[:4])
-    (found,) = evaluate.evaluate(made, truth)
+    (found,) = evaluate.evaluate(pair_files(made, truth))
     assert found.mean["mad"] < 0.5
     assert found.mean["iou"] > 0.99
     assert len(decode(clip)) == 4
@@ -389,16 +389,15 @@ def test_sets_of_photos_are_found_and_measured_within_their_trimaps(
         for name, pictures in shown.items():
             Image.fromarray(pictures[number]).save(tmp_path / name / f"p_{number}.png")
         Image.fromarray(trimap).save(tmp_path / "trimap" / f"p_{number}.png")
-    scores = evaluate.evaluate_model(
-        Fake(), tmp_path, ["sad", "sad_t", "mad_t", "dtssd"]
-    )
+    wanted = ["sad", "sad_t", "mad_t", "dtssd"]
+    scores = evaluate.evaluate(run_network(Fake(), tmp_path), wanted)
     assert [clip.name for clip in scores] == ["p_0", "p_1"]
     for clip in scores:
         assert set(clip.mean) == {"sad", "sad_t", "mad_t"}
         assert 0 < clip.mean["sad_t"] < clip.mean["sad"]
     (tmp_path / images / "p_1.png").unlink()
     with pytest.raises(InputError, match=r"p_1\.png: no picture of this name in"):
-        evaluate.evaluate_model(Fake(), tmp_path)
+        evaluate.evaluate(run_network(Fake(), tmp_path))
 
 
 def test_some_frames_of_a_clip_may_be_labelled(tmp_path: Path, disc: DiscClip) -> None:
@@ -410,20 +409,20 @@ def test_some_frames_of_a_clip_may_be_labelled(tmp_path: Path, disc: DiscClip) -
         path = tmp_path / "pha" / f"{number:04}.png"
         Image.fromarray(disc.alpha[number]).save(path)
     seen = Fake()
-    (sparse,) = evaluate.evaluate_model(seen, tmp_path)
+    (sparse,) = evaluate.evaluate(run_network(seen, tmp_path))
     assert sum(seen.chunks) == 7
     assert len(sparse.frames) == 3
     assert "dtssd" not in sparse.mean
     for number in (1, 2, 4, 5):
         path = tmp_path / "pha" / f"{number:04}.png"
         Image.fromarray(disc.alpha[number]).save(path)
-    (whole,) = evaluate.evaluate_model(Fake(), tmp_path)
+    (whole,) = evaluate.evaluate(run_network(Fake(), tmp_path))
     every_third = [whole.frames[at]["mad"] for at in (0, 3, 6)]
     assert [frame["mad"] for frame in sparse.frames] == every_third
     (tmp_path / "pha" / "0002.png").rename(tmp_path / "pha" / "x.png")
     (tmp_path / "pha" / "0001.png").unlink()
     with pytest.raises(InputError, match="x has no frame of its name"):
-        evaluate.evaluate_model(Fake(), tmp_path)
+        evaluate.evaluate(run_network(Fake(), tmp_path))
 
 
 def test_a_sparse_clip_takes_no_metric_from_the_next(
@@ -436,7 +435,7 @@ def test_a_sparse_clip_takes_no_metric_from_the_next(
             for number in numbers:
                 path = tmp_path / clip / part / f"{number}.png"
                 Image.fromarray(pictures[number]).save(path)
-    sparse, whole = evaluate.evaluate_model(Fake(), tmp_path, ["mad", "dtssd"])
+    sparse, whole = evaluate.evaluate(run_network(Fake(), tmp_path), ["mad", "dtssd"])
     assert sparse.mean.keys() == {"mad"}
     assert whole.mean.keys() == {"mad", "dtssd"}
 

@@ -27,12 +27,7 @@ _Predict = Callable[[dict[str, Floats], bool], dict[str, Floats]]
 
 
 class Pictures(nn.Module):
-    """Runs one step, with foreground and alpha in [0, 255] as in CoreML's images.
-
-    Args:
-        network: Network whose parameters are shared.
-        request: Properties of the file.
-    """
+    """Runs one step, with foreground and alpha in [0, 255] as in CoreML's images."""
 
     def __init__(self, network: MattingNetwork, request: Request) -> None:
         super().__init__()
@@ -84,22 +79,17 @@ def coremltools() -> Any:
 def write(network: MattingNetwork, path: Path, request: Request) -> None:
     """Write the file."""
     ct = coremltools()
-
     if request.stateful and request.precision == "float32":
         raise ValueError(
             "CoreML keeps states in float16 only: use --precision float16 or int8 "
             "with --stateful"
         )
     exact = request.precision == "float32"
+    target = ct.target.iOS18 if request.stateful else ct.target.iOS16
     model = convert(
-        network,
-        request,
-        convert_to="mlprogram",
+        network, request, convert_to="mlprogram", minimum_deployment_target=target,
         compute_precision=ct.precision.FLOAT32 if exact else ct.precision.FLOAT16,
-        minimum_deployment_target=(
-            ct.target.iOS18 if request.stateful else ct.target.iOS16
-        ),
-    )
+    )  # fmt: skip
     if request.precision == "int8":
         optimize = ct.optimize.coreml
         linear = optimize.OpLinearQuantizerConfig("linear", weight_threshold=LARGE)
@@ -113,13 +103,9 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
     """Convert a network, with the documented names of inputs and outputs.
 
-    Args:
-        network: The network.
-        request: Properties of the file.
-        options: Options of `coremltools.convert`.
+    `options` are those of `coremltools.convert`.
     """
     ct = coremltools()
-
     src, *states = first_inputs(network, *request.fixed)
     inputs = [
         ct.ImageType("src", src.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
@@ -151,7 +137,6 @@ def convert(network: MattingNetwork, request: Request, **options: Any) -> Any:
 def save(model: Any, path: Path) -> None:
     """Save a model with an RGB image as foreground and a gray one as alpha."""
     ct = coremltools()
-
     spec = model.get_spec()
     # `ct.ImageType` in `convert` would break the neural network.
     image = ct.proto.FeatureTypes_pb2.ImageFeatureType
@@ -167,7 +152,10 @@ def save(model: Any, path: Path) -> None:
 
 def open_model(path: Path, request: Request, ratio: float) -> Step:
     """Return a step that runs the file, by CoreML on a Mac."""
-    run = _predictor(path, request)
+    ct = coremltools()
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    mac = platform.system() == "Darwin"
+    run = _coreml(model, request) if mac else interpreter(model)
 
     def step(src: Floats, states: States) -> tuple[Floats, Floats, States]:
         given: dict[str, Any] = {"src": src * np.float32(255)}
@@ -178,15 +166,6 @@ def open_model(path: Path, request: Request, ratio: float) -> Step:
         return fgr, pha, [found[f"r{n}o"] for n in _STATES if not request.stateful]
 
     return step
-
-
-def _predictor(path: Path, request: Request) -> _Predict:
-    ct = coremltools()
-
-    model = ct.models.MLModel(str(path), skip_model_load=True)
-    return (
-        _coreml(model, request) if platform.system() == "Darwin" else interpreter(model)
-    )
 
 
 def interpreter(model: Any) -> _Predict:

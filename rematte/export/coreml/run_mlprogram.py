@@ -17,14 +17,7 @@ _Arguments = dict[str, Any]
 
 
 class Program:
-    """A program that was read from a package.
-
-    Args:
-        model: An `MLModel` that holds an ML program.
-
-    Raises:
-        ValueError: If the program has an unknown operation.
-    """
+    """The ML program of an `MLModel`; its operations must be known."""
 
     def __init__(self, model: Any) -> None:
         from coremltools.converters.mil.frontend.milproto import load
@@ -42,14 +35,7 @@ class Program:
         self.states: dict[str, Tensor] = {}
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run once, with the states of the last run.
-
-        Args:
-            inputs: All inputs by name, in float32.
-
-        Returns:
-            The outputs by name, in float32.
-        """
+        """Map inputs to outputs by name, all in float32, and keep the states."""
         from coremltools.converters.mil.mil.types import is_state
 
         values = {
@@ -130,25 +116,15 @@ def _padded(a: _Arguments, fill: float = 0.0) -> Tensor:
 
 def _conv(a: _Arguments) -> Tensor:
     return F.conv2d(
-        _padded(a),
-        a["weight"],
-        a.get("bias"),
-        a["strides"],
-        0,
-        a["dilations"],
+        _padded(a), a["weight"], a.get("bias"), a["strides"], 0, a["dilations"],
         a["groups"],
-    )
+    )  # fmt: skip
 
 
 def _avg_pool(a: _Arguments) -> Tensor:
-    border = a["pad"][::2]
+    border, count = a["pad"][::2], not a["exclude_padding_from_average"]
     return F.avg_pool2d(
-        a["x"],
-        a["kernel_sizes"],
-        a["strides"],
-        border,
-        a["ceil_mode"],
-        not a["exclude_padding_from_average"],
+        a["x"], a["kernel_sizes"], a["strides"], border, a["ceil_mode"], count
     )
 
 

@@ -14,14 +14,7 @@ from torch.nn import functional as F
 
 
 class NeuralNetwork:
-    """A network that was read from a .mlmodel file.
-
-    Args:
-        model: An `MLModel` that holds a neural network.
-
-    Raises:
-        ValueError: If it has an unknown layer.
-    """
+    """The neural network of an `MLModel`; its layers must be known."""
 
     def __init__(self, model: Any) -> None:
         spec = model.get_spec()
@@ -40,11 +33,7 @@ class NeuralNetwork:
             self._layers.append((list(layer.input), list(layer.output), run))
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run once.
-
-        Args:
-            inputs: All inputs by name, in float32.
-        """
+        """Map inputs to outputs by name, all in float32."""
         values = {
             name: value * self._scales.get(name, 1) for name, value in inputs.items()
         }
@@ -82,15 +71,8 @@ def _convolution(layer: Any) -> _Run:
 
     def run(x: Sequence[Tensor]) -> Tensor:
         padded = F.pad(x[0], border)
-        return F.conv2d(
-            padded,
-            weight,
-            bias,
-            list(layer.stride),
-            0,
-            list(layer.dilationFactor),
-            layer.nGroups,
-        )
+        stride, dilation = list(layer.stride), list(layer.dilationFactor)
+        return F.conv2d(padded, weight, bias, stride, 0, dilation, layer.nGroups)
 
     return run
 

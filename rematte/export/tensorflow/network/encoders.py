@@ -23,8 +23,7 @@ def hardswish(x: Tensor) -> Tensor:
 class Block(keras.layers.Layer):
     """A part of the network, whose constructor makes all weights.
 
-    Args:
-        name: Key in a checkpoint of a layer with weights, else None.
+    A layer with weights is named as its key in a checkpoint.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -35,16 +34,8 @@ class Block(keras.layers.Layer):
 class Conv2d(Block):
     """A convolution, padded with zeros by the same number on all sides.
 
-    Args:
-        key: Key of its weights in a checkpoint.
-        channels: Number of input channels.
-        out: Number of output channels.
-        kernel: Height and width of the kernel.
-        stride: Stride in both directions.
-        dilation: Dilation in both directions.
-        depthwise: Whether each channel is filtered separately.
-        bias: Whether there is a bias, its own or a batch norm's.
-        activation: Function that is applied to the result.
+    `key` is that of its weights in a checkpoint; a depthwise one filters each channel
+    separately; a bias may be its own or a batch norm's.
     """
 
     def __init__(
@@ -64,10 +55,8 @@ class Conv2d(Block):
         shape = (kernel, kernel, channels, 1 if depthwise else out)
         self.kernel = self.add_weight(shape=shape, name="kernel")
         self.bias = self.add_weight(shape=(out,), name="bias") if bias else None
-        self.convolve = tf.nn.conv2d
-        if depthwise:
-            holes = dilation > 1
-            self.convolve = _dilated if holes else tf.nn.depthwise_conv2d
+        each = _dilated if dilation > 1 else tf.nn.depthwise_conv2d
+        self.convolve = each if depthwise else tf.nn.conv2d
         self.stride, self.dilation = stride, dilation
         self.activation = activation
 
@@ -161,18 +150,12 @@ class InvertedResidual(Block):
         if expanded != channels:
             name = f"{key}.block.0.0"
             self.block.append(Conv2d(name, channels, expanded, activation=activation))
-        self.block.append(
-            Conv2d(
-                f"{key}.block.{len(self.block)}.0",
-                expanded,
-                expanded,
-                kernel,
-                stride=1 if dilation > 1 else stride,
-                dilation=dilation,
-                depthwise=True,
-                activation=activation,
-            )
-        )
+        filtered = Conv2d(
+            f"{key}.block.{len(self.block)}.0", expanded, expanded, kernel,
+            stride=1 if dilation > 1 else stride, dilation=dilation, depthwise=True,
+            activation=activation,
+        )  # fmt: skip
+        self.block.append(filtered)
         if squeezed:
             name = f"{key}.block.{len(self.block)}"
             self.block.append(SqueezeExcitation(name, expanded, squeezed))
@@ -226,14 +209,9 @@ class Bottleneck(Block):
         out, relu = 4 * width, tf.nn.relu
         self.conv1 = Conv2d(f"{key}.conv1", channels, width, activation=relu)
         self.conv2 = Conv2d(
-            f"{key}.conv2",
-            width,
-            width,
-            3,
-            stride=stride,
-            dilation=dilation,
+            f"{key}.conv2", width, width, 3, stride=stride, dilation=dilation,
             activation=relu,
-        )
+        )  # fmt: skip
         self.conv3 = Conv2d(f"{key}.conv3", width, out)
         self.downsample = None
         if stride != 1 or channels != out:

@@ -197,7 +197,23 @@ def _with_gray(picture: Tensor) -> Tensor:
     return tf.concat([picture, tf.reduce_mean(picture, -1, keepdims=True)], -1)
 
 
-class DeepGuidedFilter(Block):
+class GuidedFilter(Block):
+    """Fits the local linear model of a guided filter at the downsampled size."""
+
+    def call(
+        self, picture: Tensor, coarse: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return slopes and intercepts, (N, h, w, 4) each."""
+        x = _with_gray(picture)
+        mean_x = self.box_filter(x)
+        mean_y = self.box_filter(coarse)
+        cov = self.box_filter(x * coarse) - mean_x * mean_y
+        var = self.box_filter(x * x) - mean_x * mean_x
+        a = self.slopes(cov, var, hidden)
+        return a, mean_y - a * mean_x
+
+
+class DeepGuidedFilter(GuidedFilter):
     """A guided filter whose slopes are predicted by three 1x1 convolutions."""
 
     def __init__(self, hidden: int) -> None:
@@ -210,39 +226,21 @@ class DeepGuidedFilter(Block):
         self.conv3 = Conv2d(f"{key}.3", 16, 16, activation=relu)
         self.conv6 = Conv2d(f"{key}.6", 16, 4)
 
-    def call(
-        self, picture: Tensor, coarse: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return slopes and intercepts at the downsampled size, (N, h, w, 4) each."""
-        x = _with_gray(picture)
-        mean_x = self.box_filter(x)
-        mean_y = self.box_filter(coarse)
-        cov = self.box_filter(x * coarse) - mean_x * mean_y
-        var = self.box_filter(x * x) - mean_x * mean_x
-        a = self.conv6(self.conv3(self.conv0(tf.concat([cov, var, hidden], -1))))
-        return a, mean_y - a * mean_x
+    def slopes(self, cov: Tensor, var: Tensor, hidden: Tensor) -> Tensor:
+        """Predict slopes from covariances and variances, (N, h, w, 4) all."""
+        return self.conv6(self.conv3(self.conv0(tf.concat([cov, var, hidden], -1))))
 
 
-class FastGuidedFilter(Block):
+class FastGuidedFilter(GuidedFilter):
     """A guided filter of radius 1 with nothing to train."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
+        self.box_filter = lambda x: tf.nn.avg_pool2d(pad(x, 1), 3, 1, "VALID")
 
-    def call(
-        self, picture: Tensor, coarse: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return slopes and intercepts at the downsampled size, (N, h, w, 4) each."""
-        x = _with_gray(picture)
-        mean_x, mean_y = _box_mean(x), _box_mean(coarse)
-        cov = _box_mean(x * coarse) - mean_x * mean_y
-        var = _box_mean(x * x) - mean_x * mean_x
-        a = cov / (var + 1e-5)
-        return a, mean_y - a * mean_x
-
-
-def _box_mean(x: Tensor) -> Tensor:
-    return tf.nn.avg_pool2d(pad(x, 1), 3, 1, "VALID")
+    def slopes(self, cov: Tensor, var: Tensor, hidden: Tensor) -> Tensor:
+        """Compute the slopes."""
+        return cov / (var + 1e-5)
 
 
 def shrink(frames: Tensor, ratio: Tensor) -> Tensor:
@@ -363,14 +361,7 @@ class MattingNetwork(keras.Model):
         return {"variant": self.variant, "refiner": self.kind}
 
     def load_torch_weights(self, state: Mapping[str, Any]) -> None:
-        """Load the weights of a PyTorch checkpoint of the same network.
-
-        Args:
-            state: The state dict: arrays or CPU tensors.
-
-        Raises:
-            ValueError: If it belongs to another network.
-        """
+        """Load the state dict of the same network in PyTorch: arrays or CPU tensors."""
         given = _folded({key: np.asarray(value) for key, value in state.items()})
         wanted = {variable.path: variable for variable in self.variables}
         if given.keys() != wanted.keys():
