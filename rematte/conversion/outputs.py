@@ -11,9 +11,8 @@ from rematte.conversion.option_types import is_main
 from rematte.conversion.presets import check_preset
 from rematte.errors import OutputError
 from rematte.matting.background import (
-    ImageBackground,
+    FileBackground,
     Renderer,
-    VideoBackground,
     make_background,
     parse_colour,
 )
@@ -120,8 +119,8 @@ def plan_outputs(
                 spec, options.background_fit or "cover", origin,
                 Limits(options.max_pixels), encoding.colour,
             )  # fmt: skip
-        backdrop = isinstance(background, ImageBackground | VideoBackground)
-        if isinstance(background, ImageBackground | VideoBackground):
+        backdrop = isinstance(background, FileBackground)
+        if isinstance(background, FileBackground):
             notes += background.notes
         renderer = Renderer(
             kind, encoding.sixteen_bit, background, encoding.colour, finish,
