@@ -318,11 +318,11 @@ class Renderer:
                 return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
         wraps = self._background is not None and finish.light_wrap > 0
-        if self._restore or finish.reshapes or finish.recolours or wraps:
+        if self._restore or finish.reshapes or finish.despill or wraps:
             return self._made(matted)
         plate = self._background(matted) if self._background else None
         pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
-        finish.clean(matted, pixels, plate.pixels(self._wide) if plate else None)
+        finish.clean_edges(matted, pixels, plate.pixels(self._wide) if plate else None)
         return pixels
 
     def _room(self, matted: Matted) -> Pixels:
@@ -352,9 +352,9 @@ class Renderer:
         if cuts_out:
             cutout = np.concatenate([colours, alpha], 2)
             colours = hide(with_depth(cutout, self._wide))
-        finish.clean(matted, colours, original=original)
+        finish.clean_edges(matted, colours, original=original)
         finish.show_included(matted, colours, original)
-        finish.despill(colours)
+        finish.remove_tint(colours)
         if cuts_out:
             return self._outlined(matted, colours) if finish.outline else colours
         if plate is None:

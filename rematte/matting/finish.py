@@ -1,5 +1,7 @@
 """Changes the edges, alpha and colours of mattes before outputs are rendered."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rematte.engines.kernels import alpha_shape
@@ -11,15 +13,16 @@ from rematte.matting.person import Person
 from rematte.video.frame import Pixels
 from rematte.video.pixels import with_depth
 
-_BACKINGS = {"green": 1, "blue": 2}
+_BACKINGS = {"green": 1, "blue": 2}  # channels
 
 
+@dataclass(frozen=True)
 class Finish:
     """Applies a conversion's edge, alpha and colour options to each matte.
 
     By default it changes nothing. Results for a frame are shared by all outputs.
 
-    Args:
+    Attributes:
         clean: Whether the background's colours are removed from edges; otherwise edges
             keep the network's colours.
         black_point: Alpha up to this becomes 0.
@@ -32,39 +35,31 @@ class Finish:
         chosen: The only person who is cut out; None for everybody.
         outline: Width of a line around the cut-out [pixels]; 0 for none.
         light_wrap: How strongly a background's light spills over edges, in [0, 1].
-
-    Attributes:
-        chosen: The only person who is cut out; None for everybody.
-        outline: Width of the line around the cut-out [pixels].
-        light_wrap: How strongly a background's light spills over edges, in [0, 1].
-        reshapes: Whether alpha is changed.
-        recolours: Whether colours are changed beyond edges.
-        timed: Whether masks change with time.
     """
 
-    def __init__(
-        self,
-        clean: bool = False,
-        black_point: float = 0.0,
-        white_point: float = 1.0,
-        grow: float = 0.0,
-        feather: float = 0.0,
-        despill: str | None = None,
-        include: Masks | None = None,
-        exclude: Masks | None = None,
-        chosen: Person | None = None,
-        outline: float = 0.0,
-        light_wrap: float = 0.0,
-    ) -> None:
-        self._clean, self._levels = clean, (black_point, white_point)
-        self._grow, self._feather = grow, feather
-        self._backing = None if despill is None else _BACKINGS[despill]
-        self._include, self._exclude, self.chosen = include, exclude, chosen
-        self.outline, self.light_wrap = outline, light_wrap
-        shaped = (black_point, white_point, grow, feather, outline) != (0, 1, 0, 0, 0)
-        self.reshapes = shaped or bool(include or exclude or chosen)
-        self.recolours = self._backing is not None
-        self.timed = any(masks.timed for masks in (include, exclude) if masks)
+    clean: bool = False
+    black_point: float = 0.0
+    white_point: float = 1.0
+    grow: float = 0.0
+    feather: float = 0.0
+    despill: str | None = None
+    include: Masks | None = None
+    exclude: Masks | None = None
+    chosen: Person | None = None
+    outline: float = 0.0
+    light_wrap: float = 0.0
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether alpha is changed."""
+        points = self.black_point, self.white_point
+        shaped = (*points, self.grow, self.feather, self.outline) != (0, 1, 0, 0, 0)
+        return shaped or bool(self.include or self.exclude or self.chosen)
+
+    @property
+    def timed(self) -> bool:
+        """Whether masks change with time."""
+        return any(masks.timed for masks in (self.include, self.exclude) if masks)
 
     def alpha(self, matted: Matted) -> Pixels:
         """Return the alpha of a frame as outputs show it, (H, W, 1), 16 bits.
@@ -86,18 +81,18 @@ class Finish:
 
     def _reshape(self, matted: Matted) -> Pixels:
         seen = _network_alpha(matted)
-        alpha = alpha_shape.set_levels(seen[..., 0], *self._levels)
+        alpha = alpha_shape.set_levels(seen[..., 0], self.black_point, self.white_point)
         if self.chosen and (person := self.chosen.mask(matted, seen)) is not None:
             alpha = alpha * person
-        if self._include and (always := self._include.at(matted.frame)) is not None:
+        if self.include and (always := self.include.at(matted.frame)) is not None:
             alpha = np.maximum(alpha, always)
             matted.made["always"] = always
-        if self._exclude and (never := self._exclude.at(matted.frame)) is not None:
+        if self.exclude and (never := self.exclude.at(matted.frame)) is not None:
             alpha = np.minimum(alpha, 1 - never)
-        if self._grow:
-            alpha = alpha_shape.grow(alpha, self._grow)
-        if self._feather:
-            alpha = alpha_shape.feather(alpha, self._feather)
+        if self.grow:
+            alpha = alpha_shape.grow(alpha, self.grow)
+        if self.feather:
+            alpha = alpha_shape.feather(alpha, self.feather)
         shaped = _hidden(matted, alpha)
         if self.outline:
             matted.made["inner"] = shaped
@@ -109,7 +104,7 @@ class Finish:
             shaped = np.maximum(shaped, _hidden(matted, line))
         return shaped
 
-    def clean(
+    def clean_edges(
         self,
         matted: Matted,
         pixels: Pixels,
@@ -124,7 +119,7 @@ class Finish:
             behind: See `lay_edges`.
             original: Whether colours are in the encoding of a source that is not SDR.
         """
-        if not self._clean:
+        if not self.clean:
             return
         if pixels.shape[2] == 4 and not self.reshapes:  # alpha need not be made again
             unit = np.uint16(257 if pixels.itemsize == 1 else 1)
@@ -134,9 +129,10 @@ class Finish:
             frame = matted.frame
             source = frame.original if original else frame.pixels
             assert source is not None  # `Renderer` has checked it
-            matted.made[name] = estimate(
-                source, _network_alpha(matted), frame.alpha, self._beyond()
-            )
+            # How far alpha can be above 0 where the network's is 0.
+            beyond = int(np.ceil(max(self.grow, 0) + self.feather))
+            seen = _network_alpha(matted)
+            matted.made[name] = estimate(source, seen, frame.alpha, beyond)
         edges: Edges = matted.made[name]
         lay_edges(edges, pixels, behind)
 
@@ -164,14 +160,10 @@ class Finish:
         mixed = pixels[some][:, :3] * (1 - part) + shown * part
         pixels[some, :3] = np.round(mixed).astype(pixels.dtype)
 
-    def _beyond(self) -> int:
-        """Return how far alpha can be above 0 where the network's is 0 [pixels]."""
-        return int(np.ceil(max(self._grow, 0) + self._feather))
-
-    def despill(self, pixels: Pixels) -> None:
+    def remove_tint(self, pixels: Pixels) -> None:
         """Remove the tint of the screen from straight colours, (H, W, 3 or 4)."""
-        if self._backing is not None:
-            alpha_shape.despill(pixels, self._backing)
+        if self.despill is not None:
+            alpha_shape.despill(pixels, _BACKINGS[self.despill])
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:
