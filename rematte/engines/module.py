@@ -76,18 +76,12 @@ class ModuleEngine:
     def step_streams(
         self, frames: list[Frame], states: list[State]
     ) -> tuple[list[Matted], list[State]]:
-        """Matte one frame of each of several videos at once.
+        """Matte one frame of each of several videos, all of one size, at once.
 
-        Args:
-            frames: One frame of each video, all of one size.
-            states: The state of each video; None at its start.
-
-        Returns:
-            The mattes, and the new states.
+        The state of a video is None at its start.
         """
-        some = next(filter(None, states), None)
         batch = None
-        if some is not None:
+        if some := next(filter(None, states), None):
             zeros = [torch.zeros_like(each) for each in some]
             filled = [state or zeros for state in states]
             batch = [torch.cat(each) for each in zip(*filled, strict=True)]

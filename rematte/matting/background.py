@@ -60,13 +60,10 @@ def _is_colour(numbers: tuple[int, ...]) -> bool:
 
 
 def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
-    """Bring a picture to a size.
+    """Bring a picture, (h, w, 3), to a height and width [pixels].
 
-    Args:
-        pixels: (h, w, 3), 8 or 16 bits.
-        size: Height and width of the result [pixels].
-        fit: "cover" fills and cuts off what is over, "contain" shows all with black
-            bars, "stretch" distorts.
+    "cover" fills and cuts off what is over, "contain" shows all with black bars,
+    "stretch" distorts.
     """
     height, width = size
     h, w = fitted_size((pixels.shape[0], pixels.shape[1]), size, fit)
@@ -75,8 +72,7 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
     if fit == "contain":
         edges = (down, height - h - down), (right, width - w - right), (0, 0)
         return np.pad(pixels, edges)
-    top, left = -down, -right
-    return pixels[top : top + height, left : left + width]
+    return pixels[-down : height - down, -right : width - right]
 
 
 def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
@@ -90,9 +86,6 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
         matted: The frame.
         radius: Standard deviation of the blur [pixels].
         original: Whether to blur the picture in the source's own encoding.
-
-    Returns:
-        (H, W, 3), 16 bits.
 
     Source:
         Knutsson & Westin, Normalized and Differential Convolution, 1993.

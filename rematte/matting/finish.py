@@ -113,11 +113,8 @@ class Finish:
     ) -> None:
         """Clean the colours of edges in place, if the options ask for it.
 
-        Args:
-            matted: The frame.
-            pixels: (H, W, 3 or 4), straight colours or a composite over `behind`.
-            behind: See `lay_edges`.
-            original: Whether colours are in the encoding of a source that is not SDR.
+        `pixels` are (H, W, 3 or 4), straight or a composite over `behind`; with
+        `original` they are in the encoding of a source that is not SDR.
         """
         if not self.clean:
             return
@@ -126,32 +123,24 @@ class Finish:
             matted.made.setdefault("network alpha", pixels[..., 3:] * unit)
         name = "edges of the original" if original else "edges"
         if name not in matted.made:
-            frame = matted.frame
-            source = frame.original if original else frame.pixels
-            assert source is not None  # `Renderer` has checked it
             # How far alpha can be above 0 where the network's is 0.
             beyond = int(np.ceil(max(self.grow, 0) + self.feather))
-            seen = _network_alpha(matted)
-            matted.made[name] = estimate(source, seen, frame.alpha, beyond)
+            source, seen = _source(matted, original), _network_alpha(matted)
+            matted.made[name] = estimate(source, seen, matted.frame.alpha, beyond)
         edges: Edges = matted.made[name]
         lay_edges(edges, pixels, behind)
 
     def show_included(
         self, matted: Matted, pixels: Pixels, original: bool = False
     ) -> None:
-        """Set pixels within `include` to the source's colours, in place.
+        """Set straight colours within `include` to the source's, as in `clean_edges`.
 
-        Args:
-            matted: The frame, whose `alpha` was called before.
-            pixels: (H, W, 3 or 4), straight colours.
-            original: Whether they are in the encoding of a source that is not SDR.
+        `alpha` was called before.
         """
         share = matted.made.get("always")
         if share is None:
             return
-        frame = matted.frame
-        source = frame.original if original else frame.pixels
-        assert source is not None  # `Renderer` has checked it
+        source = _source(matted, original)
         some = share > 0
         if pixels.shape[2] == 4:  # what is hidden stays black
             some &= pixels[..., 3] > 0
@@ -164,6 +153,13 @@ class Finish:
         """Remove the tint of the screen from straight colours, (H, W, 3 or 4)."""
         if self.despill is not None:
             alpha_shape.despill(pixels, _BACKINGS[self.despill])
+
+
+def _source(matted: Matted, original: bool) -> Pixels:
+    """Return the frame's pixels, or those in the encoding of a source not in SDR."""
+    source = matted.frame.original if original else matted.frame.pixels
+    assert source is not None  # the reader gives it for what is not SDR
+    return source
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:

@@ -256,15 +256,12 @@ class People:
         return people
 
     def follow(self, alpha: Pixels, pixels: Pixels, time: Fraction) -> Labels:
-        """Find who is who in the next frame.
+        """Return the number of the person at each pixel of a small copy, 0 for nobody.
 
         Args:
-            alpha: Alpha, (H, W, 1).
+            alpha: Alpha of the next frame, (H, W, 1).
             pixels: The frame, (H, W, 3).
             time: Its time, for the notes [s].
-
-        Returns:
-            The number of the person at each pixel of a small copy, 0 for nobody.
         """
         size = small_size(alpha.shape[1], alpha.shape[0])
         there = resize(with_depth(alpha, True), *size)[..., 0] > _ALPHA * 65535
@@ -450,13 +447,7 @@ class People:
 
 
 def mask_of(labels: Labels, number: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return a mask of a person at the size of the frame, (H, W) in [0, 1].
-
-    Args:
-        labels: From `People.follow`.
-        number: The person's.
-        size: Height and width of the frame [pixels].
-    """
+    """Return a mask of a person at the size of the frame, (H, W) in [0, 1]."""
     mask = (spread(labels, REACH) == number).astype(np.uint16) * 65535
     large = resize(mask[..., None], size[1], size[0])[..., 0]
     return large.astype(np.float32) / np.float32(65535)
