@@ -150,8 +150,6 @@ def share_models(
     compiles or records for itself. `keep` is how many sizes stay compiled when no
     engine uses them any more.
 
-    Raises:
-        ValueError: If the engine does not fit the model, the device or the precision.
     """
     kind = _kind(model, engine, device, dtype)
     if kind != "openvino" or isinstance(model, CompiledGraph):

@@ -20,19 +20,9 @@ _log = logging.getLogger(__name__)
 class ModuleEngine:
     """Calls a network as a whole, on chunks of frames.
 
-    If a GPU's memory runs out, the chunk is halved permanently. See `Engine` for the
-    attributes.
-
-    Args:
-        model: Anything called like `MattingNetwork`.
-        device: Where the model is.
-        dtype: The model's precision; by default float32.
-        chunk: How many frames the network sees at once. The results are the same; more
-            take more memory.
-        report: Called with a sentence when the chunk is halved.
-
-    Raises:
-        ValueError: If the chunk holds no frame.
+    If a GPU's memory runs out, the chunk is halved permanently, and `report` is called
+    with a sentence. See `Engine` for the attributes and `loop.matte` for the other
+    arguments.
     """
 
     def __init__(

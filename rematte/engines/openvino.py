@@ -57,12 +57,8 @@ class _Size:
 class CompiledGraph:
     """A graph that is compiled for each size; several engines and threads share it.
 
-    Args:
-        graph: The network.
-        keep: How many sizes stay compiled when no engine uses them any more.
-
-    Attributes:
-        can_mix: Whether the processor has bfloat16.
+    `keep` sizes stay compiled when no engine uses them any more; `can_mix` is whether
+    the processor has bfloat16.
     """
 
     def __init__(self, graph: Graph, keep: int = 0) -> None:
@@ -190,13 +186,8 @@ class OpenVINOEngine:
     In float32 there is one model. In mixed precision, on processors with bfloat16,
     there are three: the decoder runs in bfloat16, between the encoder and the fit of
     the guided filter in float32. Rounding those too moved edges more; figures are in
-    docs/performance.md.
-
-    See `Engine` for the attributes.
-
-    Args:
-        graph: The network; a `CompiledGraph` may be shared with other engines.
-        mixed: Whether precision may be mixed.
+    docs/performance.md. See `Engine` for the attributes; a `CompiledGraph` may be
+    shared with other engines.
     """
 
     def __init__(self, graph: Graph | CompiledGraph, mixed: bool) -> None:

@@ -131,12 +131,7 @@ def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
 class FileBackground:
     """An image, or a video that plays in a loop at its own speed.
 
-    Args:
-        path: The image or video.
-        fit: How it is brought to the frame's size; see `fit_picture`.
-        origin: When a video starts [s]; None starts it with the first frame.
-        limits: The largest file that is accepted.
-        colour: The encoding of the output.
+    `make_background` describes the arguments.
 
     Attributes:
         notes: Sentences on what is shown differently.

@@ -106,11 +106,8 @@ def centre(
 ) -> tuple[int, int]:
     """Return the left and top edge of a window around a box, on a grid of cells.
 
-    Args:
-        box: What the window must show; smaller than it by a cell or more.
-        size: Width and height of the window [pixels].
-        step: Side of a cell [pixels].
-        frame: Width and height of the frame [pixels].
+    The box is smaller than the window by a cell or more. `size` and `frame` are width
+    and height of the window and of the frame, `step` is the side of a cell [pixels].
     """
     corner = []
     for axis, side in enumerate(size):

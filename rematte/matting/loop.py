@@ -382,9 +382,7 @@ def matte(
 def matte_still(matting: Matting, frame: Frame) -> Matted:
     """Matte one image, shown to the network until its alpha settles.
 
-    Args:
-        matting: `run` or `matte` with the other arguments bound, and a chunk of 1.
-        frame: The image.
+    `matting` is `run` or `matte` with the other arguments bound, and a chunk of 1.
     """
     before: NDArray[np.float32] | None = None
     for matted in matting(repeat(frame, _MOST_REPEATS)):

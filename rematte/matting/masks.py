@@ -118,12 +118,8 @@ def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
 def draw(corners: Sequence[Point], height: int, width: int) -> NDArray[np.float32]:
     """Draw a polygon with smooth edges, (height, width) in [0, 1].
 
-    If its sides cross, the even-odd rule decides what is inside.
-
-    Args:
-        corners: x and y of each corner [pixels]; (0, 0) is the picture's top left.
-        height: Height of the picture [pixels].
-        width: Width of the picture [pixels].
+    If its sides cross, the even-odd rule decides what is inside. Corners are x and y
+    [pixels]; (0, 0) is the picture's top left.
     """
     x, y = np.array(corners).T
     to_x, to_y = np.roll(x, -1), np.roll(y, -1)

@@ -55,17 +55,12 @@ class Plate:
 
 @dataclass(frozen=True)
 class Form:
-    """The type of a caller's arrays, and how pixels are made for them.
+    """The type of a caller's arrays, and how pixels are made for them."""
 
-    Attributes:
-        dtype: The type of the arrays: uint8, uint16 or floating.
-        order: The order of their channels.
-        draw: Makes the pixels of a matte with the caller's options, such as clean
-            edges; None uses `Matted.pixels`.
-    """
-
-    dtype: "np.dtype[Any]"
-    order: Order = "rgb"
+    dtype: "np.dtype[Any]"  # of the arrays: uint8, uint16 or floating
+    order: Order = "rgb"  # of their channels
+    # Makes the pixels of a matte with the caller's options, such as clean edges; None
+    # uses `Matted.pixels`.
     draw: "Callable[[Matted, Kind, bool, Plate | None], Pixels] | None" = None
 
 

@@ -27,16 +27,13 @@ CELL = 16
 class Window:
     """A part of the frame that the network sees.
 
-    Attributes:
-        left: Left edge [pixels]; it may lie outside the frame, whose last pixels are
-            repeated there.
-        top: Top edge [pixels], in the same frame.
-        keep: Left, top, right and bottom [pixels] of the part that the result takes
-            from it; within the frame and within the window.
+    It may lie partly outside the frame, whose last pixels are repeated there.
     """
 
-    left: int
+    left: int  # edge [pixels]
     top: int
+    # Left, top, right and bottom [pixels] of the part that the result takes from it;
+    # within the frame and within the window.
     keep: tuple[int, int, int, int]
 
 
@@ -66,18 +63,13 @@ WHOLE = Region()
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a video, in order of time.
+    """The regions of a video, in order of time."""
 
-    Attributes:
-        shape: Height and width of the frames they are for [pixels]; frames of another
-            size are seen whole.
-        regions: At least one.
-        why: The reason for each region, in words.
-    """
-
+    # Height and width of the frames they are for [pixels]; frames of another size are
+    # seen whole.
     shape: tuple[int, int]
-    regions: tuple[Region, ...]
-    why: tuple[str, ...] = ()
+    regions: tuple[Region, ...]  # at least one
+    why: tuple[str, ...] = ()  # the reason for each region, in words
 
     @cached_property
     def _starts(self) -> list[Fraction]:

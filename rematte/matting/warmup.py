@@ -29,10 +29,8 @@ def choose_warmup(warmup: int | str, shape: tuple[int, ...]) -> int:
 class Ahead:
     """Iterates over frames, and lets the caller peek at the next ones.
 
-    Args:
-        frames: In order of time.
-        is_past: Whether a frame may only be peeked at, and is not yielded.
-        cuts: Finds where scenes begin; None if that does not matter.
+    A frame that `is_past` may only be peeked at, and is not yielded. `cuts` finds where
+    scenes begin; it is None if that does not matter.
     """
 
     def __init__(
