@@ -149,7 +149,6 @@ def share_models(
     model. For engines that use torch it is the model itself, which each of them
     compiles or records for itself. `keep` is how many sizes stay compiled when no
     engine uses them any more.
-
     """
     kind = _kind(model, engine, device, dtype)
     if kind != "openvino" or isinstance(model, CompiledGraph):
