@@ -72,12 +72,7 @@ class RecordedNetwork:
         r4: Tensor | None = None,
         downsample_ratio: float = 1.0,
     ) -> Matte:
-        """Matte a frame or a chunk; see `MattingNetwork.forward`.
-
-        Raises:
-            ValueError: If an argument is out of its range, a state belongs to another
-                size, or the network is not on a CUDA GPU.
-        """
+        """Matte a frame or a chunk on a CUDA GPU; see `MattingNetwork.forward`."""
         check_source(src, downsample_ratio)
         state: State = (r1, r2, r3, r4)
         with torch.no_grad(), torch.cuda.device_of(src):

@@ -157,15 +157,11 @@ def move_states(
     after: Sequence[Window],
     size: tuple[int, int],
 ) -> list[list[NDArray[Any]]]:
-    """Move recurrent states from some windows to others of the same size.
+    """Move recurrent states from some windows to others, whole cells away.
 
-    Args:
-        states: For each window its states: maps of the window, (1, C, h, w), or other
-            values, which are not moved.
-        before: The windows of these states.
-        after: The windows to move them to, whole cells away. What no window saw before
-            is 0, as at the start.
-        size: Height and width of each window [pixels].
+    The states of each window are maps of it, (1, C, h, w), or other values, which are
+    not moved. What no window saw before is 0, as at the start. `size` is the height and
+    width of all windows [pixels].
     """
     moved = []
     for new in after:
