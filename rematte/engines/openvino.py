@@ -104,14 +104,7 @@ class CompiledGraph:
         self, made: "_Size", size: tuple[int, int], refined: bool, mixed: bool
     ) -> None:
         maps = "refined" if refined else "plain"
-        model = read(self._graph)
-        shapes = {}
-        for name in INPUTS:
-            count = model.input(name).partial_shape[1].get_length()
-            shapes[name] = [1, count, *size]
-            size = (size[0] + 1) // 2, (size[1] + 1) // 2
-        model.reshape(shapes)
-        rewrite(model)
+        model = self._read(size)
         self._process = os.getpid()
         if mixed:
             stages: Any = [
@@ -128,6 +121,18 @@ class CompiledGraph:
         parts = [channels(part) for part in joined(found.get_node().input_value(0))]
         made.parts = [0, *accumulate(parts)]
         made.stages = [self._compile(model.clone(), *stage) for stage in stages]
+
+    def _read(self, size: tuple[int, int]) -> Any:
+        """Read the graph for a picture of some height and width."""
+        model = read(self._graph)
+        shapes = {}
+        for name in INPUTS:
+            count = model.input(name).partial_shape[1].get_length()
+            shapes[name] = [1, count, *size]
+            size = (size[0] + 1) // 2, (size[1] + 1) // 2
+        model.reshape(shapes)
+        rewrite(model)
+        return model
 
     def _compile(
         self, model: Any, inputs: Sequence[str], outputs: Sequence[str], precision: str
