@@ -11,9 +11,8 @@ from rematte.conversion.option_types import is_main
 from rematte.conversion.presets import check_preset
 from rematte.errors import OutputError
 from rematte.matting.background import (
-    ImageBackground,
+    FileBackground,
     Renderer,
-    VideoBackground,
     make_background,
     parse_colour,
 )
@@ -107,8 +106,8 @@ def plan_outputs(
                 spec, options.background_fit or "cover", origin,
                 Limits(options.max_pixels), encoding.colour,
             )  # fmt: skip
-        backdrop = isinstance(background, ImageBackground | VideoBackground)
-        if isinstance(background, ImageBackground | VideoBackground):
+        backdrop = isinstance(background, FileBackground)
+        if isinstance(background, FileBackground):
             notes += background.notes
         renderer = Renderer(
             kind, encoding.sixteen_bit, background, encoding.colour, finish,
@@ -133,9 +132,9 @@ def make_finish(
         for name, given in (("include", options.include), ("exclude", options.exclude))
     )
     return Finish(
-        cleans=options.edge_colour == "clean", black_point=options.black_point,
+        clean=options.edge_colour == "clean", black_point=options.black_point,
         white_point=options.white_point, grow=options.grow, feather=options.feather,
-        screen=options.despill, include=include, exclude=exclude, chosen=chosen,
+        despill=options.despill, include=include, exclude=exclude, chosen=chosen,
         outline=parse_outline(options.outline)[0], light_wrap=options.light_wrap,
     )  # fmt: skip
 

@@ -28,8 +28,9 @@ CPU_ENGINES = (*_OPENVINO, "plain")
 # ONNX Runtime was an engine, and so was torch on a CPU; their names are still accepted.
 ENGINES = ("auto", *CPU_ENGINES, "torch", "torch-compiled", "onnxruntime")
 
-# On a CPU more frames at once are slower, since they no longer fit into its caches.
-_AUTO_CHUNK = {"cpu": 1, "cuda": 1, "mps": 4}
+# Frames that "auto" gives a model at once, on an Apple GPU. On a CPU more than one are
+# slower, since they no longer fit into its caches.
+_MPS_CHUNK = 4
 
 
 def load_for(
@@ -39,23 +40,13 @@ def load_for(
     device: str = "cpu",
     dtype: "str | torch.dtype" = "float32",
 ) -> Any:
-    """Load weights in the form that an engine runs.
+    """Load weights in the form that an engine, one of `ENGINES`, runs.
 
-    Args:
-        engine: One of `ENGINES`.
-        weights: As in `load_model`.
-        variant: As in `load_model`.
-        device: Where the model goes: "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Its precision: "float32", "float16" or "bfloat16".
+    Arguments and errors are those of `load_model`. torch is needed unless OpenVINO runs
+    a graph that is bundled or cached: an `ImportError` if it is not installed.
 
     Returns:
-        A `Graph` if OpenVINO runs it, else what `load_model` gives. torch is needed for
-        the latter, and once for a graph that is not bundled.
-
-    Raises:
-        WeightsError: As `load_model`.
-        ValueError: As `load_model`.
-        ImportError: If torch is needed and not installed.
+        A `Graph` if OpenVINO runs it, else what `load_model` gives.
     """
     digest, precision = "", _name(dtype)
     if (device, precision) == ("cpu", "float32") and _takes_graph(engine):
@@ -119,7 +110,20 @@ def choose_engine(
         shared = share_models(model, engine, device, dtype)
         made: Engine = OpenVINOEngine(shared, engine != "openvino-float32")
     else:
-        made = _make_torch(model, engine, kind, device, dtype, chunk, report)
+        from rematte.engines.module import ModuleEngine
+
+        where, precision = _placement(model, device, dtype)
+        if kind == "cuda_graph":
+            from rematte.engines.cuda_graph import RecordedNetwork
+
+            recorded = RecordedNetwork(model, engine == "torch-compiled")
+            made = ModuleEngine(recorded, where, precision, 1, report)
+            made.name = "torch" if engine == "auto" else engine
+            made.reason = "a CUDA graph"
+        else:
+            if chunk == "auto":
+                chunk = _MPS_CHUNK if where.type == "mps" else 1
+            made = ModuleEngine(model, where, precision, int(chunk), report)
     if engine == "onnxruntime":
         made.reason = "onnxruntime is no longer an engine"
     elif engine in ("auto", "torch") and made.name == "plain" and _is_network(model):
@@ -140,19 +144,10 @@ def share_models(
 ) -> Any:
     """Return a model in a form whose engines share what they compile.
 
-    Args:
-        model: A `Graph`, or anything called like `MattingNetwork`.
-        engine: One of `ENGINES`.
-        device: Where the model is; needed for frozen TorchScript.
-        dtype: The model's precision; needed for frozen TorchScript.
-        keep: How many sizes stay compiled when no engine uses them any more.
-
-    Returns:
-        The value to give `choose_engine` in place of the model. For engines that use
-        torch it is the model itself, which each of them compiles or records for itself.
-
-    Raises:
-        ValueError: If the engine does not fit the model, the device or the precision.
+    It is given to `choose_engine`, whose other arguments are these, in place of the
+    model. For engines that use torch it is the model itself, which each of them
+    compiles or records for itself. `keep` is how many sizes stay compiled when no
+    engine uses them any more.
     """
     kind = _kind(model, engine, device, dtype)
     if kind != "openvino" or isinstance(model, CompiledGraph):
@@ -165,11 +160,7 @@ def share_models(
 
 
 def runs_whole(model: Any, engine: str, device: _Device, dtype: _Dtype) -> bool:
-    """Whether `choose_engine` would call a model as a whole, in chunks.
-
-    Raises:
-        ValueError: If the engine does not fit the model, the device or the precision.
-    """
+    """Whether `choose_engine` would call a model as a whole, in chunks."""
     return _kind(model, engine, device, dtype) == "whole"
 
 
@@ -209,30 +200,6 @@ def _kind(
             f"{what}; leave engine (--engine) out"
         )
     return "openvino" if fits and _takes_graph(engine) else "whole"
-
-
-def _make_torch(
-    model: Any,
-    engine: str,
-    kind: Literal["cuda_graph", "whole"],
-    device: _Device,
-    dtype: _Dtype,
-    chunk: int | str,
-    report: Callable[[str], object],
-) -> Engine:
-    from rematte.engines.module import ModuleEngine
-
-    where, precision = _placement(model, device, dtype)
-    if kind == "whole":
-        length = _chunk_length(chunk, where.type)
-        return ModuleEngine(model, where, precision, length, report)
-    from rematte.engines.cuda_graph import RecordedNetwork
-
-    recorded = RecordedNetwork(model, engine == "torch-compiled")
-    made = ModuleEngine(recorded, where, precision, 1, report)
-    made.name = "torch" if engine == "auto" else engine
-    made.reason = "a CUDA graph"
-    return made
 
 
 def describe_engine(engine: Engine) -> str:
@@ -295,12 +262,3 @@ def _check_model(
             f"device is {device}, but the model is on {parameter.device}; leave "
             "device out, or move the model with model.to(device)"
         )
-
-
-def _chunk_length(seq_chunk: int | str, device: str) -> int:
-    """Turn "auto" into a number of frames at once on a type of device."""
-    if seq_chunk == "auto":
-        return _AUTO_CHUNK.get(device, 1)
-    if not isinstance(seq_chunk, int) or seq_chunk < 1:
-        raise ValueError(f'seq_chunk must be 1 or more, or "auto", got {seq_chunk!r}')
-    return seq_chunk

@@ -45,9 +45,7 @@ class _Cuttable(nn.Module):
 def as_graph(network: MattingNetwork, digest: str | None = None) -> Graph:
     """Return the graph of a network: a bundled one, a cached one, or a new one.
 
-    Args:
-        network: On the CPU, in float32.
-        digest: Identifies the weights, if known.
+    The network is on the CPU, in float32; `digest` identifies its weights, if known.
     """
     digest = digest or weights_digest(network)
     for bundled in ALL_BUNDLED:
@@ -103,13 +101,9 @@ def convert_module(
     input_names: Sequence[str],
     output_names: Sequence[str],
 ) -> Any:
-    """Convert a module, called with some inputs, to an OpenVINO model.
+    """Convert a module in evaluation mode, called with some inputs, to OpenVINO.
 
-    Args:
-        module: In evaluation mode.
-        inputs: What it is called with.
-        input_names: The names that the model's inputs get.
-        output_names: The names that its outputs get.
+    The names are those that the model's inputs and outputs get.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -22,7 +22,7 @@ from rematte.network.parts import (
     recurrent_units,
 )
 
-State = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+State = tuple[Tensor | None, ...]
 
 # It comes with torch on Linux; elsewhere torch's own kernels do.
 _HAS_TRITON = find_spec("triton") is not None
@@ -72,12 +72,7 @@ class RecordedNetwork:
         r4: Tensor | None = None,
         downsample_ratio: float = 1.0,
     ) -> Matte:
-        """Matte a frame or a chunk; see `MattingNetwork.forward`.
-
-        Raises:
-            ValueError: If an argument is out of its range, a state belongs to another
-                size, or the network is not on a CUDA GPU.
-        """
+        """Matte a frame or a chunk on a CUDA GPU; see `MattingNetwork.forward`."""
         check_source(src, downsample_ratio)
         state: State = (r1, r2, r3, r4)
         with torch.no_grad(), torch.cuda.device_of(src):
@@ -141,16 +136,10 @@ def _capture(step: Callable[[], None], device: torch.device) -> Callable[[], obj
 
 
 def finish(frame: Tensor, maps: Tensor, refined: bool) -> tuple[Tensor, Tensor]:
-    """Make foreground and alpha of a frame and the small maps of its matte.
+    """Make foreground and alpha of a frame, (N, 3, H, W), in its precision.
 
-    Args:
-        frame: (N, 3, H, W) in [0, 1].
-        maps: What `CoarseHead` gives, float32: (N, 8, h, w), or (N, 4, H, W) without
-            the guided filter.
-        refined: Whether the maps are the guided filter's.
-
-    Returns:
-        Foreground (N, 3, H, W) and alpha (N, 1, H, W), in the frame's precision.
+    The maps are what `CoarseHead` gives, float32: (N, 8, h, w) if `refined`, that is,
+    of the guided filter, else (N, 4, H, W).
     """
     if refined and _HAS_TRITON and frame.is_cuda:
         from rematte.engines.kernels.guided_filter_triton import finish as fused

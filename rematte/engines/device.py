@@ -29,18 +29,15 @@ def choose_device(name: str = "auto") -> tuple[str, str]:
         raise ValueError(
             f"device {name} needs torch: pip install 'rematte[torch]'; or use cpu"
         )
-    if kind == "cuda":
+    if kind != "cpu":
         import torch
 
-        if int(index or 0) >= torch.cuda.device_count():
+        if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count()):
             raise ValueError(
-                f"device {name}: torch sees {torch.cuda.device_count()} CUDA GPUs; "
-                "use auto or cpu, or install a CUDA build of torch"
+                f"device {name}: torch sees {count} CUDA GPUs; use auto or cpu, or "
+                "install a CUDA build of torch"
             )
-    if kind == "mps":
-        import torch
-
-        if not torch.backends.mps.is_available():
+        if kind == "mps" and not torch.backends.mps.is_available():
             raise ValueError("device mps: torch sees no Apple GPU; use auto or cpu")
     return name, "as asked"
 

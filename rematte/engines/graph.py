@@ -29,18 +29,13 @@ OUTPUTS = ("f1", "f2", "f3", "hidden", "plain", "refined")
 
 @dataclass(frozen=True)
 class Graph:
-    """A network as an OpenVINO graph.
+    """A network as an OpenVINO graph."""
 
-    Attributes:
-        model: The .xml file.
-        constants: The files that hold its constants, concatenated; for bundled graphs
-            the first is the file of the weights.
-        digest: Identifies the weights; for bundled ones what `weights_digest` gives.
-    """
-
-    model: Path
+    model: Path  # the .xml file
+    # The files that hold its constants, concatenated; for bundled graphs the first is
+    # the file of the weights.
     constants: tuple[Path, ...]
-    digest: str
+    digest: str  # identifies the weights; for bundled ones what `weights_digest` gives
 
 
 def _bundled(name: str, digest: str) -> Graph:
@@ -61,11 +56,7 @@ BUNDLED = ALL_BUNDLED[0]
 
 
 def cached_graph(digest: str) -> Graph:
-    """Return the graph of some weights in the cache, where it may not exist yet.
-
-    Args:
-        digest: Identifies the weights.
-    """
+    """Return the graph of some weights in the cache, where it may not exist yet."""
     versions = f"{__version__} {package_versions(['openvino'])}"
     key = hashlib.sha256(f"{digest} {versions}".encode()).hexdigest()[:16]
     path = download_dir() / "openvino" / f"{key}.xml"

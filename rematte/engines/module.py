@@ -20,19 +20,9 @@ _log = logging.getLogger(__name__)
 class ModuleEngine:
     """Calls a network as a whole, on chunks of frames.
 
-    If a GPU's memory runs out, the chunk is halved permanently. See `Engine` for the
-    attributes.
-
-    Args:
-        model: Anything called like `MattingNetwork`.
-        device: Where the model is.
-        dtype: The model's precision; by default float32.
-        chunk: How many frames the network sees at once. The results are the same; more
-            take more memory.
-        report: Called with a sentence when the chunk is halved.
-
-    Raises:
-        ValueError: If the chunk holds no frame.
+    If a GPU's memory runs out, the chunk is halved permanently, and `report` is called
+    with a sentence. See `Engine` for the attributes and `loop.matte` for the other
+    arguments.
     """
 
     def __init__(
@@ -76,18 +66,12 @@ class ModuleEngine:
     def step_streams(
         self, frames: list[Frame], states: list[State]
     ) -> tuple[list[Matted], list[State]]:
-        """Matte one frame of each of several videos at once.
+        """Matte one frame of each of several videos, all of one size, at once.
 
-        Args:
-            frames: One frame of each video, all of one size.
-            states: The state of each video; None at its start.
-
-        Returns:
-            The mattes, and the new states.
+        The state of a video is None at its start.
         """
-        some = next(filter(None, states), None)
         batch = None
-        if some is not None:
+        if some := next(filter(None, states), None):
             zeros = [torch.zeros_like(each) for each in some]
             filled = [state or zeros for state in states]
             batch = [torch.cat(each) for each in zip(*filled, strict=True)]

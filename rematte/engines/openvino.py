@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rematte.engines.engine import State
 from rematte.engines.graph import INPUTS, Graph
 from rematte.engines.kernels.guided_filter import Floats, shrink
-from rematte.engines.rewrite import channels, joined, rewrite
+from rematte.engines.rewrite import channels, joined, replace, rewrite
 from rematte.engines.runtimes import import_openvino, openvino_core
 from rematte.matting.matte import Matted
 from rematte.video.frame import Frame
@@ -27,12 +27,7 @@ _NEW = tuple(f"{name}o" for name in _STATES)
 
 
 def read(graph: Graph) -> Any:
-    """Read a graph.
-
-    Raises:
-        RuntimeError: If it is damaged.
-        OSError: If a file is missing.
-    """
+    """Read a graph; a `RuntimeError` or `OSError` if it is damaged or missing."""
     parts = [np.fromfile(path, np.uint8) for path in graph.constants]
     constants = import_openvino().Tensor(np.concatenate(parts))
     return openvino_core().read_model(graph.model.read_bytes(), constants)
@@ -48,33 +43,22 @@ def is_readable(graph: Graph) -> bool:
 
 
 class _Size:
-    """The compiled models for one size.
-
-    Attributes:
-        lock: Held while the models are compiled.
-        stages: The models, in order; empty until they are compiled.
-        states: The shape of each state, channels last.
-        maps: The shape of the guided filter's maps, (C, h, w).
-        parts: The first channel of each output within the maps, and the channel count.
-    """
+    """The compiled models for one size."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
-        self.stages: list[Any] = []
-        self.states: list[list[int]] = []
-        self.maps: Any = ()
+        self.lock = Lock()  # held while the models are compiled
+        self.stages: list[Any] = []  # in order; empty until they are compiled
+        self.states: list[list[int]] = []  # the shape of each state, channels last
+        self.maps: Any = ()  # the shape of the guided filter's maps, (C, h, w)
+        # The first channel of each output within the maps, and the channel count.
         self.parts: list[int] = []
 
 
 class CompiledGraph:
     """A graph that is compiled for each size; several engines and threads share it.
 
-    Args:
-        graph: The network.
-        keep: How many sizes stay compiled when no engine uses them any more.
-
-    Attributes:
-        can_mix: Whether the processor has bfloat16.
+    `keep` sizes stay compiled when no engine uses them any more; `can_mix` is whether
+    the processor has bfloat16.
     """
 
     def __init__(self, graph: Graph, keep: int = 0) -> None:
@@ -87,12 +71,9 @@ class CompiledGraph:
         self._process = 0
 
     def check(self) -> None:
-        """Check that the process was not forked since the network was compiled.
+        """Raise a `RuntimeError` if the process was forked since a compilation.
 
         A fork lacks OpenVINO's threads, and some calls would wait for them forever.
-
-        Raises:
-            RuntimeError: If this process is such a fork.
         """
         if self._process not in (0, os.getpid()):
             raise RuntimeError(
@@ -102,15 +83,10 @@ class CompiledGraph:
             )
 
     def at(self, size: tuple[int, int], refined: bool, mixed: bool) -> "_Size":
-        """Return the models for a size, compiled at its first use.
+        """Return the models for a size of the coarse pass, compiled at its first use.
 
-        Args:
-            size: Height and width of the coarse pass [pixels].
-            refined: Whether to make the guided filter's maps, not alpha and foreground.
-            mixed: Whether the decoder runs in bfloat16.
-
-        Raises:
-            RuntimeError: If the process was forked since the network was compiled.
+        If `refined`, they make the guided filter's maps, else alpha and foreground; if
+        `mixed`, the decoder runs in bfloat16.
         """
         self.check()
         key = size, refined, mixed
@@ -151,8 +127,8 @@ class CompiledGraph:
         model = read(self._graph)
         shapes = {}
         for name in INPUTS:
-            channels = model.input(name).partial_shape[1].get_length()
-            shapes[name] = [1, channels, *size]
+            count = model.input(name).partial_shape[1].get_length()
+            shapes[name] = [1, count, *size]
             size = (size[0] + 1) // 2, (size[1] + 1) // 2
         model.reshape(shapes)
         rewrite(model)
@@ -182,8 +158,7 @@ class CompiledGraph:
                 continue
             start = openvino.opset13.parameter(found[name].shape, np.float32)
             start.output(0).set_names({name})
-            for use in found[name].get_target_inputs():
-                use.replace_source_output(start.output(0))
+            replace(found[name], start)
             starts.append(start)
         whole = openvino.Model([end for _, end in ends], starts)
         steps = openvino.preprocess.PrePostProcessor(whole)
@@ -216,13 +191,8 @@ class OpenVINOEngine:
     In float32 there is one model. In mixed precision, on processors with bfloat16,
     there are three: the decoder runs in bfloat16, between the encoder and the fit of
     the guided filter in float32. Rounding those too moved edges more; figures are in
-    docs/performance.md.
-
-    See `Engine` for the attributes.
-
-    Args:
-        graph: The network; a `CompiledGraph` may be shared with other engines.
-        mixed: Whether precision may be mixed.
+    docs/performance.md. See `Engine` for the attributes; a `CompiledGraph` may be
+    shared with other engines.
     """
 
     def __init__(self, graph: Graph | CompiledGraph, mixed: bool) -> None:
@@ -243,7 +213,7 @@ class OpenVINOEngine:
             return
         self._size = self._compiled.at(size, ratio != 1, self._mixed)
         self._requests = [each.create_infer_request() for each in self._size.stages]
-        for before, after in zip(self._requests, self._requests[1:], strict=False):
+        for before, after in pairwise(self._requests):
             for port in before.get_compiled_model().outputs:
                 name = port.get_any_name()
                 if name not in _NEW:
@@ -266,8 +236,8 @@ class OpenVINOEngine:
         for frame in frames:
             picture = shrink(frame.pixels, self._ratio)
             height, width = picture.shape[:2]
-            more = max(0, _LEAST - height), max(0, _LEAST - width)
-            if any(more):
+            if min(height, width) < _LEAST:
+                more = max(0, _LEAST - height), max(0, _LEAST - width)
                 edges = (0, more[0]), (0, more[1]), (0, 0)
                 picture = np.pad(picture, edges, mode="edge")
             # Two sets of states take turns; new memory for each would cost a

@@ -39,7 +39,8 @@ def _each(model: Any, kind: str) -> list[Any]:
     return [node for node in model.get_ordered_ops() if node.get_type_name() == kind]
 
 
-def _replace(old: Any, new: Any) -> None:
+def replace(old: Any, new: Any) -> None:
+    """Connect the nodes that read an output to another one."""
     for use in old.get_target_inputs():
         use.replace_source_output(new.output(0))
 
@@ -85,7 +86,7 @@ def _sum_joins(model: Any) -> None:
         )
         for other in others:
             total = ops.add(total, other)
-        _replace(node.output(0), total)
+        replace(node.output(0), total)
 
 
 def _split_gates(model: Any) -> None:
@@ -103,7 +104,7 @@ def _split_gates(model: Any) -> None:
         for port, kernel, bias in zip(node.outputs(), kernels, biases, strict=True):
             gate = _convolve(conv, conv.input_value(0), kernel)
             bias = ops.constant(np.ascontiguousarray(bias))
-            _replace(port, ops.sigmoid(ops.add(gate, bias)))
+            replace(port, ops.sigmoid(ops.add(gate, bias)))
 
 
 def _pool_by_convolution(model: Any) -> None:
@@ -120,7 +121,7 @@ def _pool_by_convolution(model: Any) -> None:
         kernel = ops.constant(np.full((count, 1, 1, 2, 2), 0.25, np.float32))
         still, once = [0, 0], [1, 1]
         pooled = ops.group_convolution(source, kernel, [2, 2], still, still, once)
-        _replace(node.output(0), pooled)
+        replace(node.output(0), pooled)
 
 
 def _gray_by_convolution(model: Any) -> None:
@@ -134,4 +135,4 @@ def _gray_by_convolution(model: Any) -> None:
             if join.get_type_name() == "Concat" and join.input_value(0) == picture:
                 still, once = [0, 0], [1, 1]
                 gray = ops.convolution(picture, weights, once, still, still, once)
-                _replace(join.output(0), gray)
+                replace(join.output(0), gray)

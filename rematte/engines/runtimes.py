@@ -72,10 +72,9 @@ def import_onnxruntime() -> Any:
 def import_ray(alone: bool = False) -> Any:
     """Import Ray without its usage statistics; its processes inherit the variables.
 
-    Args:
-        alone: Whether it is to run on this machine only. It then uses the loopback
-            address, for which Ray has a switch named after other systems; else it would
-            look for an address of the machine by connecting to a public name server.
+    If it is to run `alone`, on this machine only, it uses the loopback address, for
+    which Ray has a switch named after other systems; else it would look for an address
+    of the machine by connecting to a public name server.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if alone:
@@ -91,9 +90,6 @@ def start_ray(**settings: Any) -> None:
     Without a token of the user's, Ray would write one there. With its statistics off,
     the process that reports them asks the metadata services of three clouds all the
     same (2.60), so it is not started; without the dashboard it has no other work.
-
-    Args:
-        **settings: For `ray.init`.
     """
     ray = import_ray(alone=True)
     from ray._private import services

@@ -76,13 +76,8 @@ def _stream(index: int, direction: str) -> torch.cuda.Stream:
 def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
     """Lay a foreground over a background: alpha * F + (1 - alpha) * B.
 
-    Args:
-        fgr: (..., 3, H, W), straight RGB in [0, 1].
-        pha: (..., 1, H, W) in [0, 1].
-        background: Anything that broadcasts to `fgr`.
-
-    Returns:
-        (..., 3, H, W) in [0, 1], display-encoded as the inputs are.
+    All are display-encoded and in [0, 1]: straight RGB, (..., 3, H, W), alpha, (..., 1,
+    H, W), and anything that broadcasts to RGB.
 
     Source:
         Porter & Duff, Compositing Digital Images, 1984, operator "over".
@@ -92,12 +87,6 @@ def composite(fgr: Tensor, pha: Tensor, background: Tensor) -> Tensor:
 
 class TensorMatted(Matted):
     """A frame with its matte, as a network gives them.
-
-    Args:
-        frame: The frame as it was read.
-        src: The frame, (3, H, W) in [0, 1].
-        fgr: The network's foreground, straight RGB, (3, H, W) in [0, 1].
-        pha: The network's alpha, (1, H, W) in [0, 1].
 
     Attributes:
         src: The frame, (3, H, W) in [0, 1].

@@ -23,12 +23,7 @@ from rematte.live.sinks import PIPE_FORMATS, Sink, StreamSink, VirtualCamera
 from rematte.live.sources import Arrival, Newest, Raw
 from rematte.live.window import Window
 from rematte.matter.matter import Matter, Stream
-from rematte.matting.background import (
-    ImageBackground,
-    Renderer,
-    VideoBackground,
-    make_background,
-)
+from rematte.matting.background import FileBackground, Renderer, make_background
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha
 from rematte.video.frame import Frame, VideoInfo
@@ -216,7 +211,7 @@ def _make_renderers(options: Options, show: str, output: str) -> dict[str, Rende
     fit = options.background_fit or "cover"
     given: Any = options.background or "green"
     background = make_background(given, fit)
-    backdrop = isinstance(background, ImageBackground | VideoBackground)
+    backdrop = isinstance(background, FileBackground)
     need("live --background", options.background, show == "composition")
     need("live --background-fit", options.background_fit, backdrop)
     names = [str(given)]

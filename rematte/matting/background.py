@@ -60,13 +60,10 @@ def _is_colour(numbers: tuple[int, ...]) -> bool:
 
 
 def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
-    """Bring a picture to a size.
+    """Bring a picture, (h, w, 3), to a height and width [pixels].
 
-    Args:
-        pixels: (h, w, 3), 8 or 16 bits.
-        size: Height and width of the result [pixels].
-        fit: "cover" fills and cuts off what is over, "contain" shows all with black
-            bars, "stretch" distorts.
+    "cover" fills and cuts off what is over, "contain" shows all with black bars,
+    "stretch" distorts.
     """
     height, width = size
     h, w = fitted_size((pixels.shape[0], pixels.shape[1]), size, fit)
@@ -75,8 +72,7 @@ def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
     if fit == "contain":
         edges = (down, height - h - down), (right, width - w - right), (0, 0)
         return np.pad(pixels, edges)
-    top, left = -down, -right
-    return pixels[top : top + height, left : left + width]
+    return pixels[-down : height - down, -right : width - right]
 
 
 def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels:
@@ -90,9 +86,6 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
         matted: The frame.
         radius: Standard deviation of the blur [pixels].
         original: Whether to blur the picture in the source's own encoding.
-
-    Returns:
-        (H, W, 3), 16 bits.
 
     Source:
         Knutsson & Westin, Normalized and Differential Convolution, 1993.
@@ -122,15 +115,10 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
 
 
 def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
-    """Return 1 where weights are full and a margin away from lower ones, else less.
+    """Return 1 where 16-bit weights are full and a margin away from lower ones.
 
-    Args:
-        weight: (h, w, 1), 16 bits.
-        margin: How far from others [pixels].
-
-    Returns:
-        (h, w, 1); never 0, so that pixels beside the person count where there are no
-        others near.
+    Elsewhere it is less, but never 0, so that pixels beside the person count where
+    there are no others near. Weights and result are (h, w, 1).
     """
     full = np.pad(weight[..., 0], margin, mode="edge")
     for axis in (0, 1):
@@ -140,15 +128,10 @@ def _apart(weight: NDArray[Any], margin: int) -> NDArray[np.float32]:
     return share**4 + np.float32(1e-4)
 
 
-class VideoBackground:
-    """A video that plays in the background in a loop, at its own speed.
+class FileBackground:
+    """An image, or a video that plays in a loop at its own speed.
 
-    Args:
-        path: The video.
-        fit: How it is brought to the frame's size; see `fit_picture`.
-        origin: When it starts [s]; None starts it with the first frame.
-        limits: The largest file that is accepted.
-        colour: The encoding of the output.
+    `make_background` describes the arguments.
 
     Attributes:
         notes: Sentences on what is shown differently.
@@ -165,8 +148,14 @@ class VideoBackground:
         self._path, self._fit, self._limits = path, fit, limits
         self._origin = origin
         self._open()
-        self.notes = _describe(path, self._now)
-        self._convert = between(self._reader.info.colour, colour)
+        info = self._reader.info
+        self._still, self._convert = info.still, between(info.colour, colour)
+        self.notes = []
+        if self._now.alpha is not None:
+            self.notes.append(
+                f"the background {path.name} is transparent in places: black shows "
+                "there"
+            )
 
     def _open(self) -> None:
         self._reader = VideoReader(
@@ -181,21 +170,8 @@ class VideoBackground:
 
     def __call__(self, matted: Matted) -> Plate:
         """Return the picture that is shown at the frame's time."""
-        if self._origin is None:
-            self._origin = matted.frame.time
-        time = matted.frame.time - self._origin
-        while time >= self._now.time - self._first + self._now.duration:
-            if self._following is None:
-                # Time runs on from where this round ends, or a later one.
-                length = self._now.time - self._first + self._now.duration
-                self._origin += time // length * length
-                time = matted.frame.time - self._origin
-                self._reader.close()
-                self._open()
-                continue
-            self._now = self._following
-            self._following = next(self._frames, None)
-            self._plate = None
+        if not self._still:
+            self._go_on(matted.frame.time)
         # A folder may hold images of several sizes.
         if self._plate is None or self._plate.size != matted.size:
             pixels = over_black(self._now)
@@ -203,51 +179,21 @@ class VideoBackground:
             self._plate = Plate(fit_picture(pixels, matted.size, self._fit))
         return self._plate
 
-
-class ImageBackground:
-    """An image in the background.
-
-    Args:
-        path: The image.
-        fit: How it is brought to the frame's size; see `fit_picture`.
-        limits: The largest file that is accepted.
-        colour: The encoding of the output.
-
-    Attributes:
-        notes: Sentences on what is not shown as it is.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        fit: str,
-        limits: Limits = DEFAULT_LIMITS,
-        colour: Colour = SDR,
-    ) -> None:
-        with VideoReader(
-            path, ReadOptions(limits=limits, input_alpha="multiply")
-        ) as reader:
-            frame = next(iter(reader))
-            self._pixels = over_black(frame)
-            self.notes = _describe(path, frame)
-            convert = between(reader.info.colour, colour)
-        if convert is not None:
-            self._pixels = convert(self._pixels)
-        self._fit = fit
-        self._plate: Plate | None = None
-
-    def __call__(self, matted: Matted) -> Plate:
-        """Return the image at the frame's size."""
-        if self._plate is None or self._plate.size != matted.size:
-            self._plate = Plate(fit_picture(self._pixels, matted.size, self._fit))
-        return self._plate
-
-
-def _describe(path: Path, frame: Frame) -> list[str]:
-    """Note a background that is transparent in places."""
-    if frame.alpha is None:
-        return []
-    return [f"the background {path.name} is transparent in places: black shows there"]
+    def _go_on(self, now: Fraction) -> None:
+        """Play on to a time of the source [s]."""
+        if self._origin is None:
+            self._origin = now
+        while now - self._origin >= (
+            end := self._now.time + self._now.duration - self._first
+        ):
+            if self._following is None:
+                # Time runs on from where this round ends, or a later one.
+                self._origin += (now - self._origin) // end * end
+                self._reader.close()
+                self._open()
+            else:
+                self._now, self._plate = self._following, None
+                self._following = next(self._frames, None)
 
 
 def make_background(
@@ -293,11 +239,7 @@ def make_background(
             f"background {text!r} is neither a colour ({', '.join(COLOURS)}, #rrggbb "
             "or r,g,b), nor blur[:RADIUS], nor transparent, nor an existing file"
         )
-    with VideoReader(path, ReadOptions(limits=limits)) as reader:
-        still = reader.info.still
-    if still:
-        return ImageBackground(path, fit, limits, colour)
-    return VideoBackground(path, fit, origin, limits, colour)
+    return FileBackground(path, fit, origin, limits, colour)
 
 
 def _plain(plain: tuple[int, int, int], colour: Colour) -> Plate:
@@ -364,11 +306,11 @@ class Renderer:
                 return with_depth(finish.alpha(matted), self._wide)
             return matted.pixels("alpha", self._wide)
         wraps = self._background is not None and finish.light_wrap > 0
-        if self._restore or finish.reshapes or finish.recolours or wraps:
+        if self._restore or finish.reshapes or finish.despill or wraps:
             return self._render_deep(matted)
-        plate = self._background_of(matted)
+        plate = self._background(matted) if self._background else None
         pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
-        finish.clean(matted, pixels, plate.pixels(self._wide) if plate else None)
+        finish.clean_edges(matted, pixels, plate.pixels(self._wide) if plate else None)
         return pixels
 
     def _render_plate(self, matted: Matted) -> Pixels:
@@ -384,10 +326,6 @@ class Renderer:
         pixels = np.concatenate([with_depth(source, True), left], 2)
         return hide(with_depth(pixels, self._wide))
 
-    def _background_of(self, matted: Matted) -> Plate | None:
-        """Return the background of a composite."""
-        return None if self._background is None else self._background(matted)
-
     def _render_deep(self, matted: Matted) -> Pixels:
         """Render from 16-bit colours and alpha, which suit every option."""
         finish, original = self._finish, self._restore is not None
@@ -397,17 +335,16 @@ class Renderer:
         if self._restore is not None:
             colours = _restored(matted, self._restore, pixels)
         alpha = finish.inner(matted) if finish.reshapes else pixels[..., 3:]
-        plate = self._background_of(matted)
-        if plate is None and self._kind != "foreground":
+        plate = self._background(matted) if self._background else None
+        cuts_out = plate is None and self._kind == "cutout"
+        if cuts_out:
             cutout = np.concatenate([colours, alpha], 2)
-            cutout = hide(with_depth(cutout, self._wide))
-            finish.clean(matted, cutout, original=original)
-            finish.show_included(matted, cutout, original)
-            finish.despill(cutout)
-            return self._outlined(matted, cutout) if finish.outline else cutout
-        finish.clean(matted, colours, original=original)
+            colours = hide(with_depth(cutout, self._wide))
+        finish.clean_edges(matted, colours, original=original)
         finish.show_included(matted, colours, original)
-        finish.despill(colours)
+        finish.remove_tint(colours)
+        if cuts_out:
+            return self._outlined(matted, colours) if finish.outline else colours
         if plate is None:
             return with_depth(colours, self._wide)
         if finish.light_wrap:

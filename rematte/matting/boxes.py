@@ -18,12 +18,9 @@ _PADDING, _LEAST_PADDING = 0.12, 24  # around a box: share of its sides, and [pi
 
 
 def find_boxes(alpha: NDArray[np.float32]) -> list[Box]:
-    """Find the boxes around connected parts of alpha.
+    """Find the boxes around connected parts of alpha, (h, w) in [0, 1].
 
     Parts with few pixels above `SURE` are taken for noise or things and left out.
-
-    Args:
-        alpha: (h, w) in [0, 1].
     """
     height, width = alpha.shape
     rows, columns = -(-height // _CELL), -(-width // _CELL)
@@ -93,9 +90,7 @@ def join(boxes: Sequence[Box], share: float = 0) -> list[Box]:
 def pad(box: Box, frame: tuple[int, int]) -> Box:
     """Enlarge a box by how far alpha may reach beyond it, within the frame.
 
-    Args:
-        box: The box around a person.
-        frame: Width and height of the frame [pixels].
+    `frame` is the width and height of the frame [pixels].
     """
     left, top, right, bottom = box
     x = max(_LEAST_PADDING, round(_PADDING * (right - left)))
@@ -111,11 +106,8 @@ def centre(
 ) -> tuple[int, int]:
     """Return the left and top edge of a window around a box, on a grid of cells.
 
-    Args:
-        box: What the window must show; smaller than it by a cell or more.
-        size: Width and height of the window [pixels].
-        step: Side of a cell [pixels].
-        frame: Width and height of the frame [pixels].
+    The box is smaller than the window by a cell or more. `size` and `frame` are width
+    and height of the window and of the frame, `step` is the side of a cell [pixels].
     """
     corner = []
     for axis, side in enumerate(size):

@@ -23,7 +23,7 @@ class Finish:
     By default it changes nothing. Results for a frame are shared by all outputs.
 
     Attributes:
-        cleans: Whether the background's colours are removed from edges; otherwise edges
+        clean: Whether the background's colours are removed from edges; otherwise edges
             keep the network's colours.
         black_point: Alpha up to this becomes 0.
         white_point: Alpha from this on becomes 1.
@@ -37,12 +37,12 @@ class Finish:
         light_wrap: How strongly a background's light spills over edges, in [0, 1].
     """
 
-    cleans: bool = False
+    clean: bool = False
     black_point: float = 0.0
     white_point: float = 1.0
     grow: float = 0.0
     feather: float = 0.0
-    screen: str | None = None
+    despill: str | None = None
     include: Masks | None = None
     exclude: Masks | None = None
     chosen: Person | None = None
@@ -52,15 +52,9 @@ class Finish:
     @property
     def reshapes(self) -> bool:
         """Whether alpha is changed."""
-        levels = self.black_point, self.white_point
-        moved = self.grow or self.feather or self.outline
-        masked = self.include or self.exclude or self.chosen
-        return levels != (0, 1) or bool(moved or masked)
-
-    @property
-    def recolours(self) -> bool:
-        """Whether colours are changed beyond edges."""
-        return self.screen is not None
+        points = self.black_point, self.white_point
+        shaped = (*points, self.grow, self.feather, self.outline) != (0, 1, 0, 0, 0)
+        return shaped or bool(self.include or self.exclude or self.chosen)
 
     @property
     def timed(self) -> bool:
@@ -110,7 +104,7 @@ class Finish:
             shaped = np.maximum(shaped, _hidden(matted, line))
         return shaped
 
-    def clean(
+    def clean_edges(
         self,
         matted: Matted,
         pixels: Pixels,
@@ -119,44 +113,34 @@ class Finish:
     ) -> None:
         """Clean the colours of edges in place, if the options ask for it.
 
-        Args:
-            matted: The frame.
-            pixels: (H, W, 3 or 4), straight colours or a composite over `behind`.
-            behind: See `lay_edges`.
-            original: Whether colours are in the encoding of a source that is not SDR.
+        `pixels` are (H, W, 3 or 4), straight or a composite over `behind`; with
+        `original` they are in the encoding of a source that is not SDR.
         """
-        if not self.cleans:
+        if not self.clean:
             return
         if pixels.shape[2] == 4 and not self.reshapes:  # alpha need not be made again
             unit = np.uint16(257 if pixels.itemsize == 1 else 1)
             matted.cache.setdefault("network alpha", pixels[..., 3:] * unit)
         name = "edges of the original" if original else "edges"
         if name not in matted.cache:
-            frame = matted.frame
-            source = frame.original if original else frame.pixels
-            assert source is not None  # `Renderer` has checked it
-            matted.cache[name] = estimate(
-                source, _network_alpha(matted), frame.alpha, self._beyond()
-            )
+            # How far alpha can be above 0 where the network's is 0.
+            beyond = int(np.ceil(max(self.grow, 0) + self.feather))
+            source, seen = _source(matted, original), _network_alpha(matted)
+            matted.cache[name] = estimate(source, seen, matted.frame.alpha, beyond)
         edges: Edges = matted.cache[name]
         lay_edges(edges, pixels, behind)
 
     def show_included(
         self, matted: Matted, pixels: Pixels, original: bool = False
     ) -> None:
-        """Set pixels within `include` to the source's colours, in place.
+        """Set straight colours within `include` to the source's, as in `clean_edges`.
 
-        Args:
-            matted: The frame, whose `alpha` was called before.
-            pixels: (H, W, 3 or 4), straight colours.
-            original: Whether they are in the encoding of a source that is not SDR.
+        `alpha` was called before.
         """
         share = matted.cache.get("always")
         if share is None:
             return
-        frame = matted.frame
-        source = frame.original if original else frame.pixels
-        assert source is not None  # `Renderer` has checked it
+        source = _source(matted, original)
         some = share > 0
         if pixels.shape[2] == 4:  # what is hidden stays black
             some &= pixels[..., 3] > 0
@@ -165,14 +149,17 @@ class Finish:
         mixed = pixels[some][:, :3] * (1 - part) + shown * part
         pixels[some, :3] = np.round(mixed).astype(pixels.dtype)
 
-    def _beyond(self) -> int:
-        """Return how far alpha can be above 0 where the network's is 0 [pixels]."""
-        return int(np.ceil(max(self.grow, 0) + self.feather))
-
-    def despill(self, pixels: Pixels) -> None:
+    def remove_tint(self, pixels: Pixels) -> None:
         """Remove the tint of the screen from straight colours, (H, W, 3 or 4)."""
-        if self.screen is not None:
-            alpha_shape.despill(pixels, _SCREENS[self.screen])
+        if self.despill is not None:
+            alpha_shape.despill(pixels, _SCREENS[self.despill])
+
+
+def _source(matted: Matted, original: bool) -> Pixels:
+    """Return the frame's pixels, or those in the encoding of a source not in SDR."""
+    source = matted.frame.original if original else matted.frame.pixels
+    assert source is not None  # the reader gives it for what is not SDR
+    return source
 
 
 def _hidden(matted: Matted, alpha: Floats) -> Pixels:

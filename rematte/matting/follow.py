@@ -42,21 +42,13 @@ _AHEAD = 2  # frames for which people's last movement is extrapolated
 
 @dataclass
 class _Tile:
-    """A part of the frame that is searched periodically.
-
-    Attributes:
-        window: Where the tile is.
-        picture: The small copy of the frame at the last search.
-        count: The number of that frame.
-        state: The network's recurrent state after the last search.
-        boxes: The boxes around people who were found there.
-    """
+    """A part of the frame that is searched periodically."""
 
     window: Window
-    picture: Thumbnail
-    count: int
-    state: State = None
-    boxes: list[Box] = field(default_factory=list)
+    picture: Thumbnail  # the small copy of the frame at the last search
+    count: int  # the number of that frame
+    state: State = None  # the network's recurrent state after the last search
+    boxes: list[Box] = field(default_factory=list)  # around people found there
 
 
 class Follower:
@@ -158,13 +150,8 @@ class Follower:
     ) -> list[Box]:
         """Find the boxes around the people in a matte of the frame or of a window.
 
-        Args:
-            matted: The matte.
-            ratio: Size of the copy of alpha that is searched.
-            window: The window; None for the frame.
-
-        Returns:
-            The boxes, in pixels of the frame.
+        A copy of alpha of the size `ratio` is searched; boxes are in pixels of the
+        frame.
         """
         window, every = window or Window(0, 0, self._all), max(1, round(1 / ratio))
         (alpha,) = matted.glimpse(every)
@@ -182,11 +169,8 @@ class Follower:
     def _search_larger_copy(self, frame: Frame, boxes: list[Box]) -> list[Box]:
         """Find the boxes around people in a larger copy, if a search is due.
 
-        That is never the case while somebody fills the frame and no window would help.
-
-        Args:
-            frame: The frame.
-            boxes: The boxes around people in its matte.
+        That is never the case while somebody, in one of the `boxes` found in the matte,
+        fills the frame and no window would help.
         """
         steps = (self._needed(pad(box, self._frame)) for box in boxes)
         if self._count < self._due or not all(map(self._saves, steps)):
@@ -243,12 +227,7 @@ class Follower:
         ]
 
     def _choose(self, people: Box | None, time: Fraction) -> None:
-        """Choose the region of the next frame.
-
-        Args:
-            people: The box around all people; None if there are none.
-            time: When they were found [s].
-        """
+        """Choose the region of the next frame from the box around all people."""
         box = None if people is None else pad(self._lead(people), self._frame)
         self._people = people
         self._recent.append((self._count, box))
@@ -257,11 +236,11 @@ class Follower:
         if self._region.windows and box is not None:
             (window,) = self._region.windows
             if not contains(window.keep, box):
-                if self._needed(box) > self._step:
+                step = self._step
+                if self._needed(box) > step:
                     self._wait = min(2 * self._wait, _MOST_WAIT)
-                    self._use_window(box, self._needed(box) * _MORE_ROOM, time)
-                else:
-                    self._use_window(box, self._step, time)
+                    step = self._needed(box) * _MORE_ROOM
+                self._use_window(box, step, time)
                 return
         if self._count - self._since < self._wait:
             return
@@ -302,10 +281,7 @@ class Follower:
     def _use_window(self, box: Box, step: float, time: Fraction) -> None:
         """Use a window around a box, or the whole frame if that saves too little.
 
-        Args:
-            box: What the window must hold.
-            step: Side of a cell of the window [pixels].
-            time: When the window was chosen [s].
+        `step` is the least side of a cell of the window [pixels].
         """
         step = math.ceil(step)
         if not self._saves(step):

@@ -14,12 +14,8 @@ def wrap_light(colours: Pixels, alpha: Pixels, behind: Pixels, amount: float) ->
 
     The light is the blurred background where that is brighter than the person, and
     fades with the distance from the edge, so the person looks lit by the background.
-
-    Args:
-        colours: (H, W, 3), 16 bits, straight colours of the person.
-        alpha: (H, W, 1), 16 bits.
-        behind: The background, (H, W, 3), or (1, 1, 3) for one colour; 16 bits.
-        amount: Strength of the light, in (0, 1].
+    Colours, alpha and background have 16 bits, and colours are straight; the background
+    may be (1, 1, 3). `amount` is the strength of the light, in (0, 1].
     """
     height, width = alpha.shape[:2]
     sigma = max(height, width) * _REACH

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rematte.engines.engine import Engine, State
 from rematte.matting.matte import Matted
 from rematte.matting.region import WHOLE, Region, crop, move_states
-from rematte.matting.warmup import Ahead, choose_warmup, warm
+from rematte.matting.warmup import Ahead, choose_warmup
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
 from rematte.video.scene_cuts import SPAN, Cuts, same_scene
@@ -115,16 +115,10 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
 
 @dataclass
 class _Chunk:
-    """Frames of one size, region and scene.
-
-    Attributes:
-        region: Where the network runs in them.
-        cut: Whether a new scene begins with the first one.
-        frames: At least one.
-    """
+    """Frames of one size, region and scene; at least one."""
 
     region: Region
-    cut: bool
+    cut: bool  # whether a new scene begins with the first one
     frames: list[Frame]
 
 
@@ -224,11 +218,7 @@ def _lead(
 class _States:
     """The recurrent states of a region's windows, or the one of whole frames.
 
-    Args:
-        engine: From `choose_engine`.
-        memory: The state to start from; `remember` writes into it.
-        regions: Where the network runs; None for whole frames.
-        ratio: See `choose_ratio`.
+    They start from `memory`, and `remember` writes them into it.
     """
 
     def __init__(
@@ -250,13 +240,7 @@ class _States:
         return not self._states
 
     def enter(self, region: Region, frame: Frame, restart: bool) -> None:
-        """Make the states fit the next frame's region.
-
-        Args:
-            region: Where the network runs in it.
-            frame: The frame.
-            restart: Whether to reset the states.
-        """
+        """Make the states fit the region of the next frame, or reset them."""
         if region.empty:
             # Frames that are read backwards go on in a region without `restart`.
             self._region, self._states = region, []
@@ -279,7 +263,10 @@ class _States:
         if region.restart:
             self._states = []
         elif self._states and region.windows != self._region.windows:
-            self._move(region)
+            packed = [self._engine.pack(state) for state in self._states]
+            before, after = self._region.windows, region.windows
+            moved = move_states(packed, before, after, region.size)
+            self._states = [self._engine.unpack(each) for each in moved]
         self._region = region
 
     def _recall(self, frame: Frame) -> None:
@@ -292,29 +279,26 @@ class _States:
         if regions is not None:
             self._region = regions.at(frame, memory.region)
 
-    def _move(self, region: Region) -> None:
-        """Move states to the windows of the next region."""
-        packed = [self._engine.pack(state) for state in self._states]
-        before = self._region.windows
-        moved = move_states(packed, before, region.windows, region.size)
-        self._states = [self._engine.unpack(each) for each in moved]
-
     def warm(self, frames: list[Frame]) -> None:
-        """Show frames of one region backwards, as many at a time as `step` takes."""
-        several = len(self._region.windows) > 1
-        warm(self.step, frames, 1 if several else self._engine.chunk)
+        """Show frames of one region backwards; they are released as they are shown."""
+        length = 1 if len(self._region.windows) > 1 else self._engine.chunk
+        while frames:
+            shown = frames[: -length - 1 : -1]
+            count = len(self.step(shown))
+            del frames[-count:], shown
 
     def step(self, chunk: list[Frame]) -> list[Matted]:
         """Matte frames, in each window of their region with its own state."""
         if self._region.empty:
             return [Matted.from_parts(each, self._region, ()) for each in chunk]
-        before = self._states or [None] * max(1, len(self._region.windows))
-        if not self._region.windows:
+        windows = self._region.windows
+        before = self._states or [None] * max(1, len(windows))
+        if not windows:
             mattes, state = self._engine.step(chunk, before[0])
             self._states = [state]
             return mattes
         made, self._states = [], []
-        for window, state in zip(self._region.windows, before, strict=True):
+        for window, state in zip(windows, before, strict=True):
             parts = [crop(frame, window, self._region.size) for frame in chunk]
             mattes, state = self._engine.step(parts, state)
             made.append(mattes)
@@ -398,9 +382,7 @@ def matte(
 def matte_still(matting: Matting, frame: Frame) -> Matted:
     """Matte one image, shown to the network until its alpha settles.
 
-    Args:
-        matting: `run` or `matte` with the other arguments bound, and a chunk of 1.
-        frame: The image.
+    `matting` is `run` or `matte` with the other arguments bound, and a chunk of 1.
     """
     before: NDArray[np.float32] | None = None
     for matted in matting(repeat(frame, _MOST_REPEATS)):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +21,23 @@ _FINE = 4  # lines sampled in each row of pixels, for smooth edges
 class Masks:
     """Several masks, combined by their largest value at each pixel.
 
-    Args:
-        specs: The masks as they were asked for.
-        limits: The limits on files that are read.
-        rate: Frames per second of masks that are sequences of images.
-
-    Raises:
-        InputError: If a file cannot be read.
+    `rate` is that of masks that are sequences of images [frames/s]. Raises `InputError`
+    if a file cannot be read.
     """
 
     def __init__(
         self, specs: Sequence[MaskSpec], limits: Limits, rate: Fraction
     ) -> None:
-        self._shapes = [spec for spec in specs if spec.file is None]
-        self._drawn: dict[str, tuple[object, NDArray[np.float32]]] = {}
-        self._files = [
-            (spec, _MaskFile(spec, limits, rate)) for spec in specs if spec.file
+        self._masks = [
+            (spec, _MaskFile(spec.file, limits, rate) if spec.file else _Shape(spec))
+            for spec in specs
         ]
 
     def at(self, frame: Frame) -> NDArray[np.float32] | None:
         """Return the mask of a frame, (H, W) in [0, 1]; None if none applies then."""
-        height, width = frame.pixels.shape[:2]
         found = [
-            self._draw(spec, frame.time, height, width)
-            for spec in self._shapes
-            if spec.holds(frame.time)
-        ]
-        found += [
-            file.at(frame.time, height, width)
-            for spec, file in self._files
+            mask.at(frame.time, *frame.pixels.shape[:2])
+            for spec, mask in self._masks
             if spec.holds(frame.time)
         ]
         return np.maximum.reduce(found, dtype=np.float32) if found else None
@@ -56,25 +45,27 @@ class Masks:
     @property
     def timed(self) -> bool:
         """Whether the masks change with time."""
-        files = (file for _, file in self._files)
-        specs = (*self._shapes, *(spec for spec, _ in self._files))
-        return any(file.moves for file in files) or any(
-            spec.since > 0 or spec.until is not None or len(spec.keys) > 1
-            for spec in specs
+        return any(
+            mask.moves or spec.since > 0 or spec.until is not None
+            for spec, mask in self._masks
         )
 
-    def _draw(
-        self, spec: MaskSpec, time: Fraction, height: int, width: int
-    ) -> NDArray[np.float32]:
-        """Draw a shape, unless it is the same as in the last frame."""
-        corners = spec.corners(time)
-        wanted, (known, drawn) = (
-            (corners, height, width),
-            self._drawn.get(spec.text, ((), np.empty(0, np.float32))),
-        )
+
+class _Shape:
+    """A mask that is a polygon."""
+
+    def __init__(self, spec: MaskSpec) -> None:
+        self._spec, self.moves = spec, len(spec.keys) > 1
+        self._drawn: tuple[object, NDArray[np.float32]] = (), np.empty(0, np.float32)
+
+    def at(self, time: Fraction, height: int, width: int) -> NDArray[np.float32]:
+        """Draw the shape, unless it is the same as in the last frame."""
+        corners = self._spec.corners(time)
+        # Read once: another thread may put one of another size there.
+        wanted, (known, drawn) = (corners, height, width), self._drawn
         if known != wanted:
             drawn = draw(corners, height, width)
-            self._drawn[spec.text] = wanted, drawn
+            self._drawn = wanted, drawn
         return drawn
 
 
@@ -84,13 +75,12 @@ class _MaskFile:
     After the video's end, its last frame is used.
     """
 
-    def __init__(self, spec: MaskSpec, limits: Limits, rate: Fraction) -> None:
-        assert spec.file is not None
+    def __init__(self, path: Path, limits: Limits, rate: Fraction) -> None:
         how = ReadOptions(limits=limits, hold_gaps=True, input_alpha="multiply")
-        reader = VideoReader(spec.file, how)
+        reader = VideoReader(path, how)
         if reader.images and not reader.info.still:
             reader.close()
-            reader = VideoReader(spec.file, replace(how, frame_rate=rate))
+            reader = VideoReader(path, replace(how, frame_rate=rate))
         self._frames: Iterator[Frame] = iter(reader)
         self._now = next(self._frames)
         self._following = next(self._frames, None)
@@ -128,12 +118,8 @@ def _light(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
 def draw(corners: Sequence[Point], height: int, width: int) -> NDArray[np.float32]:
     """Draw a polygon with smooth edges, (height, width) in [0, 1].
 
-    If its sides cross, the even-odd rule decides what is inside.
-
-    Args:
-        corners: x and y of each corner [pixels]; (0, 0) is the picture's top left.
-        height: Height of the picture [pixels].
-        width: Width of the picture [pixels].
+    If its sides cross, the even-odd rule decides what is inside. Corners are x and y
+    [pixels]; (0, 0) is the picture's top left.
     """
     x, y = np.array(corners).T
     to_x, to_y = np.roll(x, -1), np.roll(y, -1)

@@ -55,17 +55,12 @@ class Plate:
 
 @dataclass(frozen=True)
 class Form:
-    """The type of a caller's arrays, and how pixels are made for them.
+    """The type of a caller's arrays, and how pixels are made for them."""
 
-    Attributes:
-        dtype: The type of the arrays: uint8, uint16 or floating.
-        order: The order of their channels.
-        draw: Makes the pixels of a matte with the caller's options, such as clean
-            edges; None uses `Matted.pixels`.
-    """
-
-    dtype: "np.dtype[Any]"
-    order: Order = "rgb"
+    dtype: "np.dtype[Any]"  # of the arrays: uint8, uint16 or floating
+    order: Order = "rgb"  # of their channels
+    # Makes the pixels of a matte with the caller's options, such as clean edges; None
+    # uses `Matted.pixels`.
     draw: "Callable[[Matted, Kind, bool, Plate | None], Pixels] | None" = None
 
 
@@ -107,13 +102,7 @@ class Matted:
     def from_parts(
         cls, frame: Frame, region: Region, parts: "Sequence[Matted]"
     ) -> "Matted":
-        """Combine the mattes of windows into one; alpha is 0 elsewhere.
-
-        Args:
-            frame: The frame as it was read.
-            region: The windows.
-            parts: The matte within each of them.
-        """
+        """Combine the mattes of a region's windows into one; alpha is 0 elsewhere."""
         matted = Matted(frame)
         matted.region, matted._parts = region, parts
         return matted
@@ -153,7 +142,6 @@ class Matted:
             TypeError: If the picture's type is another.
             ValueError: If the numbers are out of range or the shape is another.
         """
-        order = "rgb" if self.form is None else self.form.order
         if isinstance(background, tuple):
             if len(background) != 3 or not all(0 <= each <= 255 for each in background):
                 raise ValueError(
@@ -171,22 +159,23 @@ class Matted:
                 f"the background has the shape {background.shape}, and the frame is "
                 f"{self.size[0]} by {self.size[1]} pixels (H, W); resize it first"
             )
-        return self._give("composite", Plate(to_pixels(background, order)[..., :3]))
+        pixels = to_pixels(background, self._order)[..., :3]
+        return self._give("composite", Plate(pixels))
 
     def _repr_png_(self) -> bytes:
         """Encode the cut-out as a PNG file, which Jupyter shows."""
-        order = "rgb" if self.form is None else self.form.order
-        pixels = to_pixels(self.rgba, order)
+        pixels = to_pixels(self.rgba, self._order)
         return encode_picture(with_depth(pixels, False), ".png")
+
+    @property
+    def _order(self) -> Order:
+        return "rgb" if self.form is None else self.form.order
 
     def _give(self, kind: Kind, plate: Plate | None = None) -> Image:
         form = self.form or Form(self.frame.pixels.dtype)
         wide = form.dtype != np.uint8
-        if form.draw is not None:
-            pixels = form.draw(self, kind, wide, plate)
-        else:
-            pixels = self.pixels(kind, wide, plate)
-        return as_given(pixels, form.dtype, form.order)
+        draw = form.draw or type(self).pixels
+        return as_given(draw(self, kind, wide, plate), form.dtype, form.order)
 
     @cached_property
     def cache(self) -> dict[str, Any]:
@@ -239,8 +228,7 @@ class Matted:
             if self.frame.alpha is not None:
                 whole *= self.frame.alpha > 0
         elif kind == "composite" and plate is not None:
-            shape = height, width, 3
-            whole = np.empty(shape, dtype)
+            whole = np.empty((height, width, 3), dtype)
             behind = plate.pixels(wide)
             # Copying rows is a hundred times faster than broadcasting one pixel.
             whole[:] = behind.repeat(width, 1) if plate.size == (1, 1) else behind

@@ -141,17 +141,9 @@ def find_body(
 ) -> int:
     """Find the much larger part that a new one, such as a foot, belongs to.
 
-    It lies beside the new one: above or below it, unless that is tiny.
-
-    Args:
-        limb: Where the new part is, (h, w).
-        parts: All parts, (h, w).
-        sizes: How large each is [pixels].
-        shades: See `find_shades`.
-        reach: How far it may be away [pixels].
-
-    Returns:
-        Its number in `parts`, or 0.
+    It lies beside the new one, at most `reach` [pixels] away: above or below it, unless
+    that is tiny. The result is its number in `parts`, or 0; `sizes` are the areas of
+    all parts [pixels].
     """
     rows, columns = np.nonzero(limb)
     top, left = max(0, rows.min() - reach), max(0, columns.min() - reach)

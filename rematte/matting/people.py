@@ -47,18 +47,15 @@ _SURE = 0.1  # by how much likeness, in [0, 1], must differ to decide
 class _Person:
     """A person's appearance, as learned while they touch nobody.
 
-    Attributes:
-        colours: Histogram of their shades; its sum is 1.
-        size: Their area [pixels of the small copy].
-        speed: How far they move from frame to frame, down and right [pixels].
-        shape: The pixels that they covered when they last touched nobody, (n, 2).
-        shown: The colours of these, (n, 3).
-        moved: How far they have moved since then, down and right [pixels].
+    Lengths are in pixels of the small copy; pairs are down and right.
     """
 
-    colours: NDArray[np.float64]
-    size: float
+    colours: NDArray[np.float64]  # histogram of their shades; its sum is 1
+    size: float  # their area
+    # How far they move from frame to frame.
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    # The pixels that they covered when they last touched nobody, (n, 2), the colours of
+    # these, (n, 3), and how far they have moved since then.
     shape: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
     shown: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
     moved: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
@@ -78,6 +75,67 @@ class _Person:
             np.array(colours), size, np.array(speed), unpack_labels(shape),
             unpack_labels(shown), np.array(moved),
         )  # fmt: skip
+
+    def learn(self, now: "_Frame", inside: NDArray[np.bool_]) -> None:
+        """Update the appearance of a person who touches nobody."""
+        self.colours = _KEEP * self.colours + (1 - _KEEP) * now.colours(inside)
+        self.size = _KEEP * self.size + (1 - _KEEP) * float(inside.sum())
+        shape = np.argwhere(inside).astype(np.int32)
+        if len(self.shape):
+            step = shape.mean(0) - self.shape.mean(0)
+            self.speed = 0.6 * self.speed + 0.4 * step
+        self.shape, self.shown = shape, now.small[inside]
+        self.moved = np.zeros(2)
+
+    def locate(self, now: "_Frame") -> NDArray[np.float64]:
+        """Locate a person who touches others, near where they are expected.
+
+        Returns:
+            How much the picture differs from the person there, (h, w) in [0, 1].
+        """
+        small, there = now.small, now.parts > 0
+        unlike = np.ones(there.shape)
+        if not len(self.shape):  # never seen alone
+            return unlike
+        expected = np.rint(self.moved + self.speed).astype(int)
+        limits = np.array(there.shape) - 1
+        some = slice(None, None, max(1, len(self.shape) // 800))
+        costs: dict[tuple[int, int], float] = {}
+        for down, right in np.ndindex(5, 9):
+            by = expected + np.array([down - 2, right - 4])
+            at = self.shape[some] + by
+            rows, columns = np.clip(at, 0, limits).T
+            off = np.abs(small[rows, columns] - self.shown[some]).sum(1)
+            gone = (at < 0).any(1) | (at > limits).any(1)
+            off = np.where(gone | ~there[rows, columns], _UNLIKE, off)
+            far = abs(down - 2) + abs(right - 4)
+            costs[int(by[0]), int(by[1])] = float(np.minimum(off, _UNLIKE).mean()) + far
+        best = np.array(min(costs, key=lambda by: costs[by]))
+        self.speed = 0.8 * self.speed + 0.2 * (best - self.moved)
+        self.moved = best.astype(np.float64)
+        at = self.shape + best
+        within = (at >= 0).all(1) & (at <= limits).all(1)
+        rows, columns = at[within].T
+        off = np.abs(small[rows, columns] - self.shown[within])
+        unlike[rows, columns] = np.minimum(off.sum(1), _UNLIKE) / _UNLIKE * 0.8
+        return unlike
+
+
+@dataclass
+class _Frame:
+    """What is known of the next frame while people are found in it."""
+
+    time: Fraction  # for the notes [s]
+    small: NDArray[np.int32]  # the small copy, (h, w, 3)
+    shades: Labels  # see `find_shades`
+    parts: Labels  # the number of the connected part at each pixel, from 1; 0 for none
+    insides: list[NDArray[np.bool_]]  # where each part is
+    # The people of each part: at first those who were there in the frame before.
+    owners: list[set[int]]
+
+    def colours(self, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the histogram of the shades of some pixels."""
+        return histogram(self.shades[inside])
 
 
 class People:
@@ -198,73 +256,73 @@ class People:
         return people
 
     def follow(self, alpha: Pixels, pixels: Pixels, time: Fraction) -> Labels:
-        """Find who is who in the next frame.
+        """Return the number of the person at each pixel of a small copy, 0 for nobody.
 
         Args:
-            alpha: Alpha, (H, W, 1).
+            alpha: Alpha of the next frame, (H, W, 1).
             pixels: The frame, (H, W, 3).
             time: Its time, for the notes [s].
-
-        Returns:
-            The number of the person at each pixel of a small copy, 0 for nobody.
         """
         size = small_size(alpha.shape[1], alpha.shape[0])
         there = resize(with_depth(alpha, True), *size)[..., 0] > _ALPHA * 65535
         small = resize(with_depth(pixels, False), *size)
-        shades = find_shades(small)
         parts, count = connected(there)
         if self._labels.shape != parts.shape:
             self._labels = np.zeros_like(parts)
         insides = [parts == part for part in range(1, count + 1)]
         owners = [owners_of(self._labels[inside], _LEAST) for inside in insides]
-        self._assign_small(owners, insides, shades)
-        self._release(owners, insides, shades, time)
-        self._regroup(owners, insides, shades, time)
-        touching = set[int]().union(*self._groups)
-        self._since = {number: self._since.get(number, time) for number in touching}
-        several = [*self._groups, *(who for who in owners if len(who) > 1)]
-        unlike = {
-            number: self._place(self._people[number], small.astype(np.int32), there)
-            for number in sorted(set[int]().union(*several))
-        }
+        shades = find_shades(small)
+        now = _Frame(time, small.astype(np.int32), shades, parts, insides, owners)
+        self._assign_small(now)
+        self._release(now)
+        self._regroup(now)
+        self._since = {who: self._since.get(who, time) for who in self._touching}
+        several = self._touching.union(*(who for who in owners if len(who) > 1))
+        unlike = {who: self._people[who].locate(now) for who in sorted(several)}
         labels = np.zeros_like(parts)
         for inside, who in zip(insides, owners, strict=True):
             if len(who) == 1:
                 labels[inside] = next(iter(who))
             elif who:
-                self._divide(inside, sorted(who), shades, unlike, labels)
-        new = [inside for inside, who in zip(insides, owners, strict=True) if not who]
-        self._number_new(new, parts, shades, labels)
-        self._learn(labels, shades, small)
+                labels[inside] = self._divide(sorted(who), shades, unlike)[inside]
+        self._number_new(now, labels)
+        for number, person in self._people.items():
+            inside = labels == number
+            if number not in self._touching and inside.any():
+                person.learn(now, inside)
         self._labels = labels
         return labels
 
-    def _number_new(
-        self, new: Sequence[NDArray[np.bool_]], parts: Labels, shades: Labels,
-        labels: Labels,
-    ) -> None:  # fmt: skip
+    @property
+    def _touching(self) -> set[int]:
+        """All who touch somebody."""
+        return set[int]().union(*self._groups)
+
+    def _alike(self, who: int, colours: NDArray[np.float64]) -> float:
+        """Return how similar a person's colours are to others, in [0, 1]."""
+        return likeness(self._people[who].colours, colours)
+
+    def _number_new(self, now: _Frame, labels: Labels) -> None:
         """Number parts that are nobody's yet: people, and then what belongs to them."""
-        sizes = np.bincount(parts.ravel())
-        bodies = [find_body(inside, parts, sizes, shades, REACH) for inside in new]
-        found = list(zip(new, bodies, strict=True))
+        parts, sizes = now.parts, np.bincount(now.parts.ravel())
+        found = [
+            (inside, find_body(inside, parts, sizes, now.shades, REACH))
+            for inside, who in zip(now.insides, now.owners, strict=True)
+            if not who
+        ]
         whole = [inside for inside, body in found if not body]
         for inside in sorted(whole, key=lambda each: np.nonzero(each)[1].mean()):
-            self._recognise(inside, shades, labels)
+            self._recognise(now, inside, labels)
         # A hand before its fingers, whose body it is.
         for inside, body in sorted(found, key=lambda each: -each[0].sum()):
             if body:
                 labels[inside] = np.bincount(labels[parts == body]).argmax()
 
-    def _assign_small(
-        self,
-        owners: list[set[int]],
-        insides: Sequence[NDArray[np.bool_]],
-        shades: Labels,
-    ) -> None:
+    def _assign_small(self, now: _Frame) -> None:
         """Assign small new parts, such as a hand, to the people beside them."""
         near = spread(self._labels, 2 * REACH)
-        for index, inside in enumerate(insides):
-            if owners[index]:
+        for index, inside in enumerate(now.insides):
+            if now.owners[index]:
                 continue
             beside = {int(number) for number in np.unique(near[inside])} - {0}
             beside |= set[int]().union(*(g for g in self._groups if g & beside))
@@ -272,22 +330,17 @@ class People:
                 who for who in beside if inside.sum() < 0.3 * self._people[who].size
             ]
             if small:
-                colours = histogram(shades[inside])
-                alike = [likeness(self._people[who].colours, colours) for who in small]
-                owners[index] = {small[int(np.argmax(alike))]}
+                colours = now.colours(inside)
+                alike = [self._alike(who, colours) for who in small]
+                now.owners[index] = {small[int(np.argmax(alike))]}
 
-    def _release(
-        self,
-        owners: list[set[int]],
-        insides: Sequence[NDArray[np.bool_]],
-        shades: Labels,
-        time: Fraction,
-    ) -> None:
+    def _release(self, now: _Frame) -> None:
         """Make new people of parts that were taken for a part of somebody.
 
         They have grown large, and look unlike their owner or stand beside the owner's
         largest part; or they have moved away from it to the side.
         """
+        insides, owners = now.insides, now.owners
         sizes = [int(inside.sum()) for inside in insides]
         for index, inside in enumerate(insides):
             if len(owners[index]) != 1:
@@ -299,7 +352,7 @@ class People:
             if index == largest or sizes[index] < TINY * person.size:
                 continue
             if sizes[index] >= 0.3 * person.size:
-                unlike = likeness(person.colours, histogram(shades[inside])) < 0.3
+                unlike = self._alike(who, now.colours(inside)) < 0.3
                 beneath = (inside.any(0) & insides[largest].any(0)).any()
                 new = unlike or not (touching or beneath)
             else:
@@ -309,28 +362,16 @@ class People:
                 if not touching:
                     self.notes.append(
                         f"person {who} was two people who touched until "
-                        f"{float(time):.2f} s; the larger part is followed"
+                        f"{float(now.time):.2f} s; the larger part is followed"
                     )
 
-    def _regroup(
-        self,
-        owners: list[set[int]],
-        insides: Sequence[NDArray[np.bool_]],
-        shades: Labels,
-        time: Fraction,
-    ) -> None:
-        """Find who touches whom, and who is who after people have separated.
-
-        Args:
-            owners: The people who were where each part is; replaced by those who are.
-            insides: Where each part is.
-            shades: See `find_shades`.
-            time: The frame's time, for the notes [s].
-        """
+    def _regroup(self, now: _Frame) -> None:
+        """Find who touches whom, and who is who after people have separated."""
+        insides, owners = now.insides, now.owners
         groups: list[set[int]] = []
         for group in [*self._groups, *(who for who in owners if len(who) > 1)]:
-            apart = [each for each in groups if not each & group]
-            groups = [*apart, group.union(*(each for each in groups if each & group))]
+            others = [each for each in groups if not each & group]
+            groups = [*others, group.union(*(each for each in groups if each & group))]
         self._groups = []
         for group in groups:
             pieces = [index for index, who in enumerate(owners) if who & group]
@@ -341,8 +382,7 @@ class People:
                     owners[index] |= group
                 self._groups.append(group)
             elif len(group) == 2 and len(large) == 2:
-                found = [histogram(shades[insides[index]]) for index in large]
-                order = self._tellapart(sorted(group), found, owners, large, time)
+                order = self._tell_apart(now, sorted(group), large)
                 for index, who in zip(large, order, strict=True):
                     owners[index] = {who}
             else:
@@ -356,99 +396,43 @@ class People:
                 self._groups += [owners[index] for index in large]
         self._groups = [group for group in self._groups if len(group) > 1]
 
-    def _tellapart(
-        self,
-        pair: list[int],
-        found: Sequence[NDArray[np.float64]],
-        owners: Sequence[set[int]],
-        pieces: Sequence[int],
-        time: Fraction,
+    def _tell_apart(
+        self, now: _Frame, pair: list[int], pieces: Sequence[int]
     ) -> list[int]:
         """Assign two people's numbers to two parts by their colours."""
-        likely = [
-            sum(
-                likeness(self._people[who].colours, colours)
-                for who, colours in zip(order, found, strict=True)
-            )
-            for order in (pair, pair[::-1])
-        ]
+        found = [now.colours(now.insides[index]) for index in pieces]
+        likely = [sum(map(self._alike, order, found)) for order in (pair, pair[::-1])]
         if abs(likely[0] - likely[1]) < _SURE:
             self.notes.append(
-                f"persons {pair[0]} and {pair[1]} separate at {float(time):.2f} s and "
-                "look alike: from there on one may be taken for the other"
+                f"persons {pair[0]} and {pair[1]} separate at {float(now.time):.2f} s "
+                "and look alike: from there on one may be taken for the other"
             )
-            first = owners[pieces[0]]
+            first = now.owners[pieces[0]]
             if len(first) == 1:  # only their places are left to go by
                 return sorted(pair, key=lambda who: who not in first)
         return pair if likely[0] >= likely[1] else pair[::-1]
 
-    @staticmethod
-    def _place(
-        person: _Person, small: Labels, there: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Locate a person who touches others, near where they are expected.
-
-        Args:
-            person: The person; how far they have moved is updated.
-            small: The small copy of the frame, (h, w, 3).
-            there: Where somebody is, (h, w).
-
-        Returns:
-            How much the picture differs from the person there, (h, w) in [0, 1].
-        """
-        unlike = np.ones(there.shape)
-        if not len(person.shape):  # never seen alone
-            return unlike
-        expected = np.rint(person.moved + person.speed).astype(int)
-        limits = np.array(there.shape) - 1
-        some = slice(None, None, max(1, len(person.shape) // 800))
-        costs: dict[tuple[int, int], float] = {}
-        for down, right in np.ndindex(5, 9):
-            by = expected + np.array([down - 2, right - 4])
-            at = person.shape[some] + by
-            rows, columns = np.clip(at, 0, limits).T
-            off = np.abs(small[rows, columns] - person.shown[some]).sum(1)
-            gone = (at < 0).any(1) | (at > limits).any(1)
-            off = np.where(gone | ~there[rows, columns], _UNLIKE, off)
-            far = abs(down - 2) + abs(right - 4)
-            costs[int(by[0]), int(by[1])] = float(np.minimum(off, _UNLIKE).mean()) + far
-        best = np.array(min(costs, key=lambda by: costs[by]))
-        person.speed = 0.8 * person.speed + 0.2 * (best - person.moved)
-        person.moved = best.astype(np.float64)
-        at = person.shape + best
-        within = (at >= 0).all(1) & (at <= limits).all(1)
-        rows, columns = at[within].T
-        off = np.abs(small[rows, columns] - person.shown[within])
-        unlike[rows, columns] = np.minimum(off.sum(1), _UNLIKE) / _UNLIKE * 0.8
-        return unlike
-
     def _divide(
-        self,
-        inside: NDArray[np.bool_],
-        who: Sequence[int],
-        shades: Labels,
-        unlike: dict[int, NDArray[np.float64]],
-        labels: Labels,
-    ) -> None:
+        self, who: Sequence[int], shades: Labels, unlike: dict[int, NDArray[np.float64]]
+    ) -> Labels:
         """Divide a part among people who touch, by colours and positions."""
         scores = []
         for number in who:
             likely = self._people[number].colours[shades] + 0.02
             scores.append(smooth(np.log(likely) - 4 * smooth(unlike[number])))
-        best = np.asarray(who, np.int32)[np.argmax(scores, 0)]
-        labels[inside] = best[inside]
+        best: Labels = np.asarray(who, np.int32)[np.argmax(scores, 0)]
+        return best
 
     def _recognise(
-        self, inside: NDArray[np.bool_], shades: Labels, labels: Labels
+        self, now: _Frame, inside: NDArray[np.bool_], labels: Labels
     ) -> None:
         """Number a part where nobody was before, as a returning or a new person."""
-        colours, size = histogram(shades[inside]), int(inside.sum())
-        here = {int(number) for number in np.unique(labels)}
-        hidden = set[int]().union(*self._groups)
+        colours, size = now.colours(inside), int(inside.sum())
+        here = {int(number) for number in np.unique(labels)} - self._touching
         away = {
-            number: likeness(person.colours, colours)
+            number: self._alike(number, colours)
             for number, person in self._people.items()
-            if (number not in here or number in hidden) and size > 0.3 * person.size
+            if number not in here and size > 0.3 * person.size
         }
         number = max(away, key=lambda each: away[each], default=0)
         if not number or away[number] < 0.5:
@@ -461,31 +445,9 @@ class People:
         self._groups = [group - {number} for group in self._groups]
         self._groups = [group for group in self._groups if len(group) > 1]
 
-    def _learn(self, labels: Labels, shades: Labels, small: Pixels) -> None:
-        """Update the appearance of people who touch nobody."""
-        hidden = set[int]().union(*self._groups)
-        for number, person in self._people.items():
-            inside = labels == number
-            if number not in hidden and inside.any():
-                now = histogram(shades[inside])
-                person.colours = _KEEP * person.colours + (1 - _KEEP) * now
-                person.size = _KEEP * person.size + (1 - _KEEP) * float(inside.sum())
-                shape = np.argwhere(inside).astype(np.int32)
-                if len(person.shape):
-                    step = shape.mean(0) - person.shape.mean(0)
-                    person.speed = 0.6 * person.speed + 0.4 * step
-                person.shape, person.shown = shape, small[inside].astype(np.int32)
-                person.moved = np.zeros(2)
-
 
 def mask_of(labels: Labels, number: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return a mask of a person at the size of the frame, (H, W) in [0, 1].
-
-    Args:
-        labels: From `People.follow`.
-        number: The person's.
-        size: Height and width of the frame [pixels].
-    """
+    """Return a mask of a person at the size of the frame, (H, W) in [0, 1]."""
     mask = (spread(labels, REACH) == number).astype(np.uint16) * 65535
     large = resize(mask[..., None], size[1], size[0])[..., 0]
     return large.astype(np.float32) / np.float32(65535)

@@ -27,16 +27,13 @@ CELL = 16
 class Window:
     """A part of the frame that the network sees.
 
-    Attributes:
-        left: Left edge [pixels]; it may lie outside the frame, whose last pixels are
-            repeated there.
-        top: Top edge [pixels], in the same frame.
-        keep: Left, top, right and bottom [pixels] of the part that the result takes
-            from it; within the frame and within the window.
+    It may lie partly outside the frame, whose last pixels are repeated there.
     """
 
-    left: int
+    left: int  # edge [pixels]
     top: int
+    # Left, top, right and bottom [pixels] of the part that the result takes from it;
+    # within the frame and within the window.
     keep: tuple[int, int, int, int]
 
 
@@ -66,18 +63,13 @@ WHOLE = Region()
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a video, in order of time.
+    """The regions of a video, in order of time."""
 
-    Attributes:
-        shape: Height and width of the frames they are for [pixels]; frames of another
-            size are seen whole.
-        regions: At least one.
-        why: The reason for each region, in words.
-    """
-
+    # Height and width of the frames they are for [pixels]; frames of another size are
+    # seen whole.
     shape: tuple[int, int]
-    regions: tuple[Region, ...]
-    why: tuple[str, ...] = ()
+    regions: tuple[Region, ...]  # at least one
+    why: tuple[str, ...] = ()  # the reason for each region, in words
 
     @cached_property
     def _starts(self) -> list[Fraction]:
@@ -94,13 +86,8 @@ class Regions:
         """Do nothing: all regions are known."""
 
     def usual(self, ratio: float) -> float:
-        """Return the ratio of the first windows.
-
-        Args:
-            ratio: That of whole frames, which is returned if there are no windows.
-        """
-        first = next((each for each in self.regions if each.windows), None)
-        return first.ratio if first else ratio
+        """Return the ratio of the first windows or, without any, the given one."""
+        return next((each.ratio for each in self.regions if each.windows), ratio)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Describe the regions as JSON values."""
@@ -114,33 +101,22 @@ class Regions:
         cls, shape: tuple[int, int], described: Sequence[dict[str, Any]]
     ) -> "Regions":
         """Make the regions that `as_json` described."""
-        regions = [
-            Region(
-                Fraction(each["since"]),
-                tuple(
-                    Window(w["left"], w["top"], tuple(w["keep"]))
-                    for w in each["windows"]
-                ),
-                tuple(each["size"]),
-                each["ratio"],
-                each["restart"],
-                each.get("empty", False),
+        regions = []
+        for each in described:
+            windows = tuple(
+                Window(w["left"], w["top"], tuple(w["keep"])) for w in each["windows"]
             )
-            for each in described
-        ]
-        return cls(
-            (shape[0], shape[1]),
-            tuple(regions),
-            tuple(each["why"] for each in described),
-        )
+            since, size = Fraction(each["since"]), tuple(each["size"])
+            how = each["ratio"], each["restart"], each.get("empty", False)
+            regions.append(Region(since, windows, size, *how))
+        why = tuple(each["why"] for each in described)
+        return cls((shape[0], shape[1]), tuple(regions), why)
 
 
 def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
-    """Return the downsample ratio that leads to a coarse pass of a given size.
+    """Return the downsample ratio that shrinks a frame or window to a given size.
 
-    Args:
-        size: Height and width of the frame or window [pixels].
-        coarse: Height and width of the coarse pass [pixels].
+    Both sizes are height and width [pixels].
     """
     ratio = max(small / side for small, side in zip(coarse, size, strict=True))
     # The network rounds the size of the coarse pass down.
@@ -150,12 +126,10 @@ def ratio_for(size: tuple[int, int], coarse: tuple[int, int]) -> float:
 
 
 def cut(pixels: Pixels, window: Window, size: tuple[int, int]) -> Pixels:
-    """Cut a window out of pixels (H, W, C); beyond the edge the last ones are repeated.
+    """Cut a window out of the pixels of a whole frame, (H, W, C).
 
-    Args:
-        pixels: The pixels of a whole frame.
-        window: Where the window is.
-        size: Height and width of the window [pixels].
+    Beyond the edge the last pixels are repeated. `size` is the height and width of the
+    window [pixels].
     """
     height, width = pixels.shape[:2]
     rows = window.top, window.top + size[0]
@@ -183,17 +157,11 @@ def move_states(
     after: Sequence[Window],
     size: tuple[int, int],
 ) -> list[list[NDArray[Any]]]:
-    """Move recurrent states from some windows to others of the same size.
+    """Move recurrent states from some windows to others, whole cells away.
 
-    Args:
-        states: For each window its states: maps of the window, (1, C, h, w), or other
-            values, which are not moved.
-        before: The windows of these states.
-        after: The windows to move them to, whole cells away.
-        size: Height and width of each window [pixels].
-
-    Returns:
-        States for `after`; what no window saw before is 0, as at the start.
+    The states of each window are maps of it, (1, C, h, w), or other values, which are
+    not moved. What no window saw before is 0, as at the start. `size` is the height and
+    width of all windows [pixels].
     """
     moved = []
     for new in after:

@@ -1,12 +1,12 @@
-"""Warms the network up on the first frames of a scene.
+"""Frames for warming the network up at the beginning of a scene.
 
 With an empty state, the network finds edges worse for a second. So it is first shown
 the scene's first frames backwards, and then starts with the state reached at the first
-one.
+one. `loop` does that; here is how many frames it takes, and how it reads ahead.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from rematte.video.frame import Frame
@@ -19,41 +19,18 @@ _ROOM = 256 << 20
 
 
 def choose_warmup(warmup: int | str, shape: tuple[int, ...]) -> int:
-    """Turn "auto" into a number of frames.
-
-    Args:
-        warmup: A number of frames, or "auto".
-        shape: Shape of the frames' pixels, (H, W, 3).
-    """
+    """Turn "auto" into a number of frames, whose pixels have this shape, (H, W, 3)."""
     if isinstance(warmup, int):
         return warmup
     height, width = shape[:2]
     return max(1, min(_AUTO, _ROOM // (3 * height * width)))
 
 
-def warm(
-    step: Callable[[list[Frame]], Sequence[object]], frames: list[Frame], length: int
-) -> None:
-    """Show the first frames of a scene backwards.
-
-    Args:
-        step: Shows frames, all or the first of them, and gives their mattes.
-        frames: In order of time. They are released as they are shown.
-        length: The most that are shown at a time.
-    """
-    while frames:
-        shown = frames[: -length - 1 : -1]
-        count = len(step(shown))
-        del frames[-count:], shown
-
-
 class Ahead:
     """Iterates over frames, and lets the caller peek at the next ones.
 
-    Args:
-        frames: In order of time.
-        is_past: Whether a frame may only be peeked at, and is not yielded.
-        cuts: Finds where scenes begin; None if that does not matter.
+    A frame that `is_past` may only be peeked at, and is not yielded. `cuts` finds where
+    scenes begin; it is None if that does not matter.
     """
 
     def __init__(

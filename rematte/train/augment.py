@@ -50,9 +50,9 @@ def frame_order(rng: Generator, count: int, length: int, how: Augment) -> list[i
     speed = float(rng.uniform(0.5, 5)) if rng.random() < how.time else 1.0
     speed = min(speed, max(1.0, (count - 1) / length))
     start = rng.uniform(0, max(1.0, count - speed * (length - 1)))
-    order = [int(start + speed * index) for index in range(length)]
     period = 2 * (count - 1)
-    order = [min(at % period, period - at % period) for at in order]
+    places = (int(start + speed * index) % period for index in range(length))
+    order = [min(at, period - at) for at in places]
     if rng.random() < how.time / 2:
         order.reverse()
     return pause(rng, order, how)

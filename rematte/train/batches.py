@@ -94,8 +94,7 @@ def matte_sample(
 ) -> Sample:
     """Composite a foreground over a background; half of the backgrounds are clips.
 
-    Returns:
-        Composite `src` and the true `fgr` and `pha`, (T, C, H, W) each.
+    It is `src` and the true `fgr` and `pha`, (T, C, H, W) each.
     """
     fgr, pha = _matte(index, rng, how, frames)
     back = _either(rng, index.backgrounds, 0.5)

@@ -31,11 +31,7 @@ def block_names(network: MattingNetwork) -> list[str]:
 
 
 def chains_of(phase: Phase, network: MattingNetwork) -> list[tuple[str, ...]]:
-    """Return the chains of blocks that a phase of kind blocks or encoder trains.
-
-    Raises:
-        InputError: If a name is not a block of the network.
-    """
+    """Return the chains of blocks that a phase of kind blocks or encoder trains."""
     names = block_names(network)
     if phase.kind == "encoder":
         names = [name for name in names if name.startswith(("backbone.", "aspp"))]

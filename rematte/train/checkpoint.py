@@ -62,9 +62,7 @@ def write_weights(
 def read(out: Path, recipe: Recipe) -> dict[str, Any]:
     """Read the state of a run with the same settings.
 
-    Raises:
-        InputError: If the checkpoint is damaged.
-        OutputError: If it belongs to a run with other settings.
+    An `InputError` means that it is damaged, an `OutputError` that settings differ.
     """
     path = out / STATE
     try:

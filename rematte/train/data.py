@@ -109,9 +109,8 @@ KINDS = tuple(field.name for field in fields(Index) if field.name != "unused")
 def index(data: Data) -> Index:
     """Find everything that the settings name.
 
-    Raises:
-        InputError: If a path does not exist, a tar is damaged, or a folder holds
-            nothing of its kind.
+    An `InputError` is raised if a path does not exist, a tar is damaged, or a folder
+    holds nothing of its kind.
     """
     unused: list[str] = []
     found = _from_shards(data.shards, unused)

@@ -40,9 +40,11 @@ class Processes:
         return bool(flag.item())
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
-        # A process that ended right after its last exchange once aborted: gloo's thread
-        # may still hold that exchange's tensors while the interpreter ends.
+        """Wait until all processes are here.
+
+        A process that ends right after its last exchange may abort, since gloo's thread
+        may still hold that exchange's tensors while the interpreter ends.
+        """
         if self.world > 1:
             dist.barrier()
 

@@ -34,16 +34,12 @@ _AROUND = 24  # most of the receptive field of a sequence [pixels]
 def cut_crops(
     maps: Sample, alpha: Tensor, side: int, unit: int, rng: Generator, margin: int = 0
 ) -> Sample:
-    """Crop the same squares from maps, most of them where alpha has edges.
+    """Crop the same squares from maps, most of them where alpha (H, W) has edges.
 
-    Args:
-        maps: (..., H / step, W / step) each, with a step of its own. The result is
-            (FROM_EACH, ..., side / step, side / step).
-        alpha: (H, W) in [0, 1].
-        side: Height and width of a crop [pixels].
-        unit: Its row and column are multiples of this [pixels].
-        rng: Random generator for the positions.
-        margin: Receptive field on each side [pixels]; adds "seen", see `seen_whole`.
+    Each map is (..., H / step, W / step), with a step of its own, and becomes
+    (FROM_EACH, ..., side / step, side / step). Rows and columns of crops are multiples
+    of `unit` [pixels]. A `margin`, the receptive field on each side [pixels], adds
+    "seen"; see `seen_whole`.
     """
     whole, edge = alpha.shape, (alpha > 0.02) & (alpha < 0.98)
     most = [max(0, length - side) // unit for length in whole]

@@ -8,14 +8,11 @@ transparency and colour, which is taken from the head.
 import numpy as np
 import torch
 from numpy.random import Generator
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from rematte.train.augment import straight
-
-Floats = NDArray[np.float64]
+from rematte.train.augment import Floats, straight
 
 _HEIGHT = 448  # pixels; smaller cut-outs are enlarged, so that strands are fine
 _FINE = 2  # strands are drawn at this multiple of it
@@ -24,16 +21,10 @@ _HEAD = 0.13  # of a standing person's height
 
 
 def add_hair(fgr: Tensor, pha: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Add hair to a cut-out of one person.
+    """Add hair to a cut-out of one person: straight colour (3, H, W) and alpha.
 
-    Args:
-        fgr: Straight colour (3, H, W) in [0, 1].
-        pha: Alpha (1, H, W).
-        rng: Random generator of all that is drawn.
-
-    Returns:
-        Colour and alpha of a larger picture, or the inputs if no head is found because
-        the upper end of the person is wide or cropped by the border.
+    The result is larger, or is the input if no head is found because the upper end of
+    the person is wide or cropped by the border.
     """
     head = _find_head(pha[0] > 0.5)
     if head is None:

@@ -246,13 +246,12 @@ class _Run:
         steps = range(self.step * phase.accumulate, phase.steps * phase.accumulate)
         drawn = Batches(self.trained, phase, how, key, rank, more)
         if not phase.examples:
-            passes: Any = getattr(self.passes, "module", self.passes)
-            return self._load_batches(drawn, steps, passes)
+            return self._load_batches(drawn, steps, self.network)
         # Some are computed by the part that learns, so a resumed phase restores it.
         start = copy.deepcopy(self.network)
         start.load_state_dict(self.first or {})
-        passes, hidden = Passes(start, self.teacher, phase), not self.journal.bar
-        loaded = self._load_batches(drawn, range(phase.examples), passes)
+        loaded = self._load_batches(drawn, range(phase.examples), start)
+        hidden = not self.journal.bar
         bar = tqdm(loaded, "examples", phase.examples, leave=False, disable=hidden)
         examples = Examples(batch[phase.kind] for batch in bar)
         if not len(examples):
@@ -269,15 +268,16 @@ class _Run:
         return ({phase.kind: examples.draw(rng, phase.batch)} for rng in rngs)
 
     def _load_batches(
-        self, batches: Batches, steps: range, passes: Any
+        self, batches: Batches, steps: range, network: MattingNetwork
     ) -> Iterator[Batch]:
         """Load batches, and compute the maps that a phase learns from."""
         pinned, kind = self.device.type == "cuda", batches.phase.kind
+        passes = Passes(network, self.teacher, batches.phase)
         loaded = load(batches, steps, self.recipe.run.workers, pinned)
         for at, batch in zip(steps, loaded, strict=True):
             if kind in PREPARED:
                 rng = np.random.default_rng((*batches.key, at, 3, batches.rank))
-                sample = passes.prepare(on_device(batch[kind], self.device), rng)
+                sample: Any = passes.prepare(on_device(batch[kind], self.device), rng)
                 batch = {kind: sample}
             yield batch
 

@@ -111,7 +111,7 @@ def test_hidden_pixels_stay_hidden() -> None:
     own = np.full((*alpha.shape, 1), 255, np.uint8)
     own[:, 60:] = 0
     frame = Frame(frame.pixels, frame.time, frame.duration, alpha=own)
-    for finish in (Finish(True), Finish(True, grow=6, feather=3, screen="blue")):
+    for finish in (Finish(True), Finish(True, grow=6, feather=3, despill="blue")):
         cutout = draw("cutout", finish, matted_of(frame, alpha, True))
         assert not cutout[:, 60:].any()
         # Far from the person no background is left.
@@ -140,9 +140,9 @@ def test_the_command_line_cleans_edges_and_the_api_does_not(
     seen = []
 
     class Watched(Finish):
-        def __init__(self, cleans: bool, **rest: Any) -> None:
-            seen.append(cleans)
-            super().__init__(cleans, **rest)
+        def __init__(self, clean: bool, **rest: Any) -> None:
+            seen.append(clean)
+            super().__init__(clean, **rest)
 
     monkeypatch.setattr(outputs, "Finish", Watched)
     assert Options().edge_colour == "network"

@@ -19,16 +19,7 @@ _TILE = REACH
 
 
 def set_levels(alpha: Pixels, black: float, white: float) -> Floats:
-    """Stretch alpha so that `black` becomes 0 and `white` becomes 1.
-
-    Args:
-        alpha: (H, W), 16 bits.
-        black: In [0, 1), below `white`.
-        white: In (0, 1].
-
-    Returns:
-        (H, W) in [0, 1].
-    """
+    """Stretch 16-bit alpha, (H, W), so that `black` becomes 0 and `white` becomes 1."""
     values = alpha.astype(np.float32) * np.float32(1 / 65535) - np.float32(black)
     levels: Floats = np.clip(values * np.float32(1 / (white - black)), 0, 1)
     return levels
@@ -37,11 +28,8 @@ def set_levels(alpha: Pixels, black: float, white: float) -> Floats:
 def grow(alpha: Floats, distance: float) -> Floats:
     """Move edges outward: the largest alpha within a distance.
 
-    Between pixels alpha is interpolated, so that fractions of pixels work.
-
-    Args:
-        alpha: (H, W) in [0, 1].
-        distance: At most `REACH` [pixels]; edges move inward if it is negative.
+    Between pixels alpha, (H, W) in [0, 1], is interpolated, so that fractions of pixels
+    work. Edges move inward if the distance, at most `REACH` [pixels], is negative.
     """
     if distance < 0:
         shrunk: Floats = 1 - grow(1 - alpha, -distance)
@@ -54,9 +42,7 @@ def grow(alpha: Floats, distance: float) -> Floats:
 def feather(alpha: Floats, distance: float) -> Floats:
     """Soften edges to both sides alike: an average with weights like a roof.
 
-    Args:
-        alpha: (H, W) in [0, 1].
-        distance: How far it fades, at most `REACH` [pixels].
+    Alpha, (H, W) in [0, 1], fades over the distance, at most `REACH` [pixels].
     """
     steps = np.arange(-int(np.ceil(distance)), int(np.ceil(distance)) + 1)
     weights = 1 - np.abs(steps) / (distance + 1)
@@ -69,9 +55,7 @@ def feather(alpha: Floats, distance: float) -> Floats:
 def despill(colours: Pixels, channel: int) -> None:
     """Limit a channel to the larger one of the other two, in place.
 
-    Args:
-        colours: (H, W, 3 or more).
-        channel: 1 for a green backing, 2 for a blue one.
+    It is 1 for a green backing and 2 for a blue one; colours are (H, W, 3 or more).
     """
     run_rows(kernels.despill, len(colours), colours, channel)
 

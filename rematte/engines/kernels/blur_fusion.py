@@ -32,20 +32,14 @@ _WIDE = 8  # how much larger the blocks of the first pass are
 
 
 class Edges(NamedTuple):
-    """The person's own colours at edges and just outside.
+    """The person's own colours at edges and just outside."""
 
-    Attributes:
-        alpha: The alpha that they were estimated with, (H, W), 16 bits.
-        blocks: Number of each block that was examined, (h, w); -1 for the others.
-        colours: The pixels of each numbered block, (N, side * side, 4), 16 bits:
-            straight RGB, and whether there is a colour.
-        side: Side of a block [pixels].
-    """
-
-    alpha: Pixels
-    blocks: NDArray[np.int32]
+    alpha: Pixels  # that they were estimated with, (H, W), 16 bits
+    blocks: NDArray[np.int32]  # number of each block that was examined, (h, w), or -1
+    # The pixels of each numbered block, (N, side * side, 4), 16 bits: straight RGB, and
+    # whether there is a colour.
     colours: Pixels
-    side: int
+    side: int  # of a block [pixels]
 
 
 def estimate(
@@ -84,14 +78,10 @@ def estimate(
 
 
 def lay_edges(edges: Edges, out: Pixels, behind: Pixels | None = None) -> None:
-    """Write the colours of edges into a picture, in place.
+    """Write the colours of edges into a picture, (H, W, 3 or 4), in place.
 
-    Args:
-        edges: From `estimate`.
-        out: (H, W, 3 or 4), 8 or 16 bits: straight colours, and perhaps alpha; or a
-            composite over `behind`.
-        behind: The background of a composite, (H, W, 3) or (1, 1, 3), with as many bits
-            as the result.
+    It has straight colours and perhaps alpha, or is a composite over `behind`, which is
+    (H, W, 3) or (1, 1, 3) and has as many bits.
     """
     plate = np.empty((0, 0, 3), out.dtype) if behind is None else behind
     alpha, blocks, colours, side = edges

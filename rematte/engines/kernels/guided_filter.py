@@ -37,8 +37,7 @@ def render(
         pixels: The frame, (H, W, 3), 8 or 16 bits.
         maps: What `network.parts.Coarse` gives: (8, h, w), or (4, H, W) without the
             guided filter.
-        kind: "alpha", "foreground" (straight RGB), "composite" (over `behind`), or
-            "cutout" (RGBA, straight, with RGB 0 where alpha is 0).
+        kind: See `Matted.pixels`.
         wide: Whether the result has 16 bits.
         behind: The background of a composite, (H, W, 3) or (1, 1, 3), with as many bits
             as the result.
@@ -77,12 +76,7 @@ def _packed(pixels: Pixels) -> Pixels:
 def shrink(pixels: Pixels, ratio: float) -> Floats:
     """Sample a frame at the size of the coarse pass, as the network's `shrink` does.
 
-    Args:
-        pixels: (H, W, 3), 8 or 16 bits.
-        ratio: In (0, 2].
-
-    Returns:
-        (h, w, 3) in [0, 1].
+    The ratio is in (0, 2], and the result (h, w, 3) in [0, 1].
     """
     height, width = (int(side * ratio) for side in pixels.shape[:2])
     out = np.empty((height, width, 3), np.float32)
