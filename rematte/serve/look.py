@@ -63,11 +63,7 @@ def cutout(
     quality: str,
     choice: Choice,
 ) -> None:
-    """Write the cut-out of who was chosen, as an image with alpha.
-
-    Raises:
-        ValueError: If nobody is where a person was chosen.
-    """
+    """Write the cut-out of who was chosen, as an image with alpha."""
     matted = _matted(networks, path, at, quality, False)
     height, width = matted.size
     chosen = _find(networks, path, quality, choice, width, height)
