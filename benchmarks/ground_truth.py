@@ -39,7 +39,7 @@ from rematte.errors import end
 from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.chroma_key import ColourDifferenceKey
 from rematte.evaluate.dataset import Matte
-from rematte.evaluate.evaluate import score
+from rematte.evaluate.evaluate import ClipScores, score
 from rematte.evaluate.testset import fit_tensor
 from rematte.network.guided_filter import (
     DeepGuidedFilter,
@@ -208,18 +208,14 @@ def measure(
         mine, theirs = ([Matte(a[0].numpy()) for a in x] for x in (pred, clip.pha))
         means.append(score("clip", mine, theirs, MEASURES).mean)
         last.append(pred[-1])
-    return {key: fmean(mean[key] for mean in means) for key in MEASURES}, last
+    return ClipScores("all", means).mean, last
 
 
 def measure_masks(model: nn.Module, clips: Sequence[Clip]) -> dict[str, float]:
     """MAD and IoU of photos against their masks, when the memory is filled."""
-    mads, overlaps = [], []
-    for clip in clips:
-        pred = alpha_of(model, clip.src)[-1].numpy()
-        true = clip.pha[-1].numpy()
-        mads.append(metrics.mad(pred, true))
-        overlaps.append(metrics.iou(pred, true) or 0.0)
-    return {"mad": fmean(mads), "iou": fmean(overlaps)}
+    pred = (Matte(alpha_of(model, clip.src)[-1][0].numpy()) for clip in clips)
+    true = (Matte(clip.pha[-1, 0].numpy()) for clip in clips)
+    return score("photos", pred, true, ("mad", "iou")).mean
 
 
 # Large pictures

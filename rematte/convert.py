@@ -23,12 +23,7 @@ from rematte.conversion.option_types import (
     RatioName,
 )
 from rematte.conversion.outputs import plan_outputs
-from rematte.conversion.paths import (
-    KINDS,
-    check_images,
-    check_paths,
-    split_arguments,
-)
+from rematte.conversion.paths import KINDS, check_images, check_paths, split_arguments
 from rematte.conversion.person import find_chosen
 from rematte.conversion.report import Progress, Report, Stages
 from rematte.conversion.source import open_reader

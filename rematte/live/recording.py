@@ -59,7 +59,7 @@ class Recording:
 
 
 def check_recording(
-    path: Path, info: VideoInfo, alpha: bool, show: str, mbps: float | None,
+    path: Path, *, info: VideoInfo, alpha: bool, show: str, mbps: float | None,
     sources: Sequence[str], options: Options,
 ) -> Encoding:  # fmt: skip
     """Choose how a file is encoded, and refuse one that cannot be written."""
@@ -75,9 +75,7 @@ def check_recording(
             f"{path}: AVIF is encoded at the end, not as it plays; record .mkv and "
             "convert that"
         )
-    encoding = choose(
-        path, info, alpha=alpha, gray=show == "alpha", codec=None, crf=None, mbps=mbps
-    )
+    encoding = choose(path, info, alpha=alpha, gray=show == "alpha", mbps=mbps)
     need("live --mbps", mbps, encoding.mbps is not None)
     return encoding
 

@@ -85,24 +85,23 @@ class Jobs:
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
         self.backgrounds = Backgrounds(self.store, self._examiner, self._notify)
         self._used, self._measured = 0, float("-inf")
-        self._jobs = self._read()
+        self._jobs: dict[str, Job] = {}
+        self._read()
         self._threads = [
             threading.Thread(target=self._work, daemon=True) for _ in range(at_once)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _read(self) -> dict[str, Job]:
+    def _read(self) -> None:
         """Read the list of jobs; queue those again that a killed server was running."""
-        jobs: dict[str, Job] = {}
         for id, text in self.store.entries():
             try:
-                jobs[id] = read_job(id, text)
+                self._jobs[id] = read_job(id, text)
             except ValueError as error:
                 note = f"{error}; it and its folder were left as they are"
                 self.store.notes.append(note)
-        self._jobs = jobs
-        for job in jobs.values():
+        for job in self._jobs.values():
             if self._is_missing(job):
                 job.state, job.error, job.results = "failed", _MISSING, []
                 continue
@@ -110,7 +109,6 @@ class Jobs:
             if job.state == "running":
                 job.state, job.done = "queued", 0
                 self._save(job)
-        return jobs
 
     def _is_missing(self, job: Job) -> bool:
         folder = self.store.folder(job.id)
@@ -276,10 +274,9 @@ class Jobs:
         warm: WorkerProcess | None = None  # has loaded the network for an earlier job
         while (taken := self._take(warm)) is not None:
             job, process = taken
-            run, settings = job.turn, job.settings
-            result: dict[str, Any] = {"run": run, "settings": settings}
+            result: dict[str, Any] = {"run": job.turn, "settings": job.settings}
             try:
-                result["notes"] = self._convert(job, process, run, settings, warm)
+                result["notes"] = self._convert(job, process, result, process is warm)
                 error = ""
                 if job.state == "running":
                     self._deliver(job, result)
@@ -378,15 +375,11 @@ class Jobs:
         return None
 
     def _convert(
-        self,
-        job: Job,
-        process: WorkerProcess,
-        run: int,
-        settings: dict[str, Any],
-        warm: WorkerProcess | None,
+        self, job: Job, process: WorkerProcess, result: dict[str, Any], warm: bool
     ) -> list[str]:
         """Convert a job, and return notes; `WorkError` if it failed."""
-        folder, target = self.store.folder(job.id), self.outputs(job, run)
+        settings, folder = result["settings"], self.store.folder(job.id)
+        target = self.outputs(job, result["run"])
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         background = self.backgrounds.resolve(settings["background"])
@@ -397,7 +390,7 @@ class Jobs:
         except WorkError as error:
             killed = isinstance(error.__cause__, ProcessKilledError)
             with self._changed:
-                if process is not warm or not killed or job.state != "running":
+                if not warm or not killed or job.state != "running":
                     raise
                 # What earlier jobs left in its memory must not fail this one.
                 process.close()
