@@ -44,10 +44,7 @@ def in_streams(jobs: list[Job], together: int, limit: int) -> None:
                 target = job.outputs["alpha"]
                 reader = stack.enter_context(VideoReader(job.input))
                 target.parent.mkdir(exist_ok=True)
-                encoding = choose(
-                    target, reader.info, alpha=False, gray=True, codec=None, crf=None,
-                    mbps=None,
-                )  # fmt: skip
+                encoding = choose(target, reader.info, alpha=False, gray=True)
                 writer = FileWriter(target, reader.info, encoding, job.input)
                 active[str(job.input)] = islice(reader, limit), writer
             frames: dict[Hashable, Frame] = {}

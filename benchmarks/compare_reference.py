@@ -16,17 +16,16 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import cast
 
 import av
 import numpy as np
 import torch
 from av.video.reformatter import Interpolation
-from numpy.typing import NDArray
 
 from rematte.errors import InputError, end
-from rematte.evaluate import metrics
+from rematte.evaluate.dataset import Matte
+from rematte.evaluate.evaluate import ClipScores, score
 from rematte.matting.loop import matte
 from rematte.video.frame import Frame, Pixels
 from rematte.weights.load import load_model
@@ -55,34 +54,10 @@ def frames(path: Path) -> Iterator[Frame]:
             yield Frame(pixels, Fraction(index), Fraction(1))
 
 
-def alphas_of(
-    model: torch.nn.Module, clip: Path, count: int
-) -> Iterator[NDArray[np.float32]]:
-    """Matte the first frames of a clip, (H, W) each."""
+def mattes_of(model: torch.nn.Module, clip: Path, count: int) -> Iterator[Matte]:
+    """Matte the first frames of a clip."""
     for matted in matte(model, islice(frames(clip), count), downsample_ratio=1):
-        yield matted.pha[0].numpy()
-
-
-def compare(
-    found: Iterable[NDArray[np.float32]], truth: Iterable[NDArray[np.float32]]
-) -> dict[str, float]:
-    """Give the mean MAD and IoU of a clip, from its alpha and what it is to be."""
-    mads, ious = [], []
-    for pred, true in zip(found, truth, strict=True):
-        mads.append(metrics.mad(pred, true))
-        overlap = metrics.iou(pred, true)
-        if overlap is not None:
-            ious.append(overlap)
-    return {"mad": fmean(mads)} | ({"iou": fmean(ious)} if ious else {})
-
-
-def mean(found: dict[str, dict[str, float]], names: list[str]) -> dict[str, float]:
-    """Average over clips, each measure over those that have it."""
-    return {
-        key: fmean(found[name][key] for name in names if key in found[name])
-        for key in ("mad", "iou")
-        if any(key in found[name] for name in names)
-    }
+        yield Matte(matted.pha[0].numpy())
 
 
 def main() -> int:
@@ -105,18 +80,18 @@ def main() -> int:
         clip = next(options.clips.glob(f"{alpha.stem}.m*"), None)
         if clip is None:
             raise InputError(f"{options.clips}: no video {alpha.stem} for its alpha")
-        truth: Iterable[NDArray[np.float32]]
+        truth: Iterable[Matte]
         if other is not None:
-            truth = alphas_of(other, clip, options.frames)
+            truth = mattes_of(other, clip, options.frames)
         else:
-            truth = np.load(alpha)["alpha"][: options.frames] / np.float32(255)
-        mattes = alphas_of(model, clip, options.frames)
-        found[alpha.stem] = compare(mattes, truth)
+            stored = np.load(alpha)["alpha"][: options.frames]
+            truth = map(Matte, stored / np.float32(255))
+        mattes = mattes_of(model, clip, options.frames)
+        found[alpha.stem] = score(alpha.stem, mattes, truth, ("mad", "iou")).mean
         show(alpha.stem, found[alpha.stem])
-    means = {"all": mean(found, list(found))}
-    unseen = [name for name in UNSEEN if name in found]
-    if unseen:
-        means["unseen"] = mean(found, unseen)
+    means = {"all": ClipScores("all", list(found.values())).mean}
+    if unseen := [found[name] for name in UNSEEN if name in found]:
+        means["unseen"] = ClipScores("unseen", unseen).mean
     for name, figures in means.items():
         show(f"mean of {name}", figures)
     if options.json:

@@ -65,14 +65,7 @@ def measure(
     truths: list[Truth],
     ratio: float,
 ) -> dict[str, Any]:
-    """Export one model and run it.
-
-    Args:
-        network: What to export.
-        run: As `runs` gives it.
-        truths: What the network gave.
-        ratio: The downsample ratio.
-    """
+    """Export one model and run it, for a row of the table."""
     name, precision, size = run
     module: Any = import_module(f"rematte.export.{FORMATS[name].module}")
     request = Request(precision, *(size or ()))

@@ -143,14 +143,7 @@ def paths(
 def draw(
     found: Index, seed: int, number: int, size: tuple[int, int] | None = None
 ) -> Clip:
-    """Draw a clip; the same seed and number give the same one.
-
-    Args:
-        found: Where the pictures are.
-        seed: Seed of all draws.
-        number: Decides the kind of clip.
-        size: Width and height instead of those of the kind.
-    """
+    """Draw a clip of the number's kind; the same seed and number give the same one."""
     rng = default_rng([seed, number])
     kind, people, usual, count = place(number)
     wide, high = size or usual

@@ -50,12 +50,7 @@ Finds = list[dict[int, tuple[float, float]]]
 
 
 def find_people(alpha: Array, labels: Pixels) -> dict[int, tuple[float, float]]:
-    """How well alpha covers each of the people in a frame.
-
-    Args:
-        alpha: What was found, (H, W).
-        labels: Who is where, (H, W); 0 is nobody.
-    """
+    """How well alpha covers each of the people in a frame; label 0 is nobody."""
     found = {}
     for person in np.unique(labels)[1:]:
         here = labels == person
@@ -113,11 +108,8 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Convert a clip with all variants, and measure each.
 
-    Args:
-        folder: The clip.
-        variants: Flags by name; the first is what the others are compared with.
-        repeat: How often each is run; the shortest times count.
-        turn: Which of them begins.
+    The first variant is what the others are compared with. Of `repeat` runs the
+    shortest times count; `turn` says which variant begins.
     """
     rows: dict[str, dict[str, Any]] = {name: {} for name in variants}
     finds: dict[str, Finds] = {name: [] for name in variants}

@@ -36,12 +36,9 @@ def tree_size() -> int:
 
 
 def pack(files: list[Path], folder: Path, limit: int) -> list[Path]:
-    """Write one tar of `files` in parts of at most `limit` bytes.
+    """Write a tar of files, under their bare names, in parts of at most so many bytes.
 
-    Args:
-        files: Each lands in one folder under its bare name.
-        folder: Where the parts go; older parts in it are removed.
-        limit: Bytes per part.
+    Older parts in the folder are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("part-*"):

@@ -39,7 +39,7 @@ from rematte.errors import end
 from rematte.evaluate import METRICS, metrics
 from rematte.evaluate.chroma_key import ColourDifferenceKey
 from rematte.evaluate.dataset import Matte
-from rematte.evaluate.evaluate import score
+from rematte.evaluate.evaluate import ClipScores, score
 from rematte.evaluate.testset import fit_tensor
 from rematte.network.guided_filter import (
     DeepGuidedFilter,
@@ -85,29 +85,18 @@ Figures = dict[str, dict[str, dict[str, float]]]
 
 
 class Clip(NamedTuple):
-    """A composite and its truth.
+    """A composite and its truth."""
 
-    Attributes:
-        src: What the network sees, (T, 3, H, W), of 8 bits.
-        pha: True alpha, (T, 1, H, W).
-    """
-
-    src: Tensor
-    pha: Tensor
+    src: Tensor  # what the network sees, (T, 3, H, W), of 8 bits
+    pha: Tensor  # true alpha, (T, 1, H, W)
 
 
 class Still(NamedTuple):
-    """A large picture, its truth, and where to look.
+    """A large picture, its truth, and where to look."""
 
-    Attributes:
-        src: (1, 3, H, W).
-        pha: (1, 1, H, W).
-        at: Row and column of the middle of the detail.
-    """
-
-    src: Tensor
-    pha: Tensor
-    at: tuple[int, int]
+    src: Tensor  # (1, 3, H, W)
+    pha: Tensor  # (1, 1, H, W)
+    at: tuple[int, int]  # row and column of the middle of the detail
 
 
 def tensor(picture: Pixels) -> Tensor:
@@ -134,15 +123,7 @@ def key_yellow(src: Tensor, low: float = 0.35, high: float = 0.6) -> Layers:
     """Key a man from a yellow wall: in the negative it is a blue screen.
 
     The thresholds are where the wall is black and the skin, which has some yellow, is
-    white. They make edges steeper than they were.
-
-    Args:
-        src: (T, 3, H, W).
-        low: See `ColourDifferenceKey`.
-        high: See `ColourDifferenceKey`.
-
-    Returns:
-        Foreground and alpha; the background is `src`.
+    white. They make edges steeper than they were. The background given back is `src`.
     """
     fgr, pha, *_ = ColourDifferenceKey("blue", low=low, high=high)(1 - src[None])
     return Layers(1 - fgr[0], pha[0], src)
@@ -227,34 +208,21 @@ def measure(
         mine, theirs = ([Matte(a[0].numpy()) for a in x] for x in (pred, clip.pha))
         means.append(score("clip", mine, theirs, MEASURES).mean)
         last.append(pred[-1])
-    return {key: fmean(mean[key] for mean in means) for key in MEASURES}, last
+    return ClipScores("all", means).mean, last
 
 
 def measure_masks(model: nn.Module, clips: Sequence[Clip]) -> dict[str, float]:
     """MAD and IoU of photos against their masks, when the memory is filled."""
-    mads, overlaps = [], []
-    for clip in clips:
-        pred = alpha_of(model, clip.src)[-1].numpy()
-        true = clip.pha[-1].numpy()
-        mads.append(metrics.mad(pred, true))
-        overlaps.append(metrics.iou(pred, true) or 0.0)
-    return {"mad": fmean(mads), "iou": fmean(overlaps)}
+    pred = (Matte(alpha_of(model, clip.src)[-1][0].numpy()) for clip in clips)
+    true = (Matte(clip.pha[-1, 0].numpy()) for clip in clips)
+    return score("photos", pred, true, ("mad", "iou")).mean
 
 
 # Large pictures
 
 
 def enlarge(rgba: NDArray[np.uint8], height: int, steep: float = 3.0) -> Tensor:
-    """Enlarge a cut-out and make its edge as sharp as that of a large photo.
-
-    Args:
-        rgba: (h, w, 4).
-        height: Wanted [pixels].
-        steep: By how much the edge is made steeper.
-
-    Returns:
-        (4, height, W): straight colour and alpha.
-    """
+    """Enlarge a cut-out, and make its edge as sharp, or steep, as in a large photo."""
     width = round(rgba.shape[1] * height / rgba.shape[0])
     image = Image.fromarray(rgba).resize((width, height), Image.Resampling.LANCZOS)
     large = tensor(np.array(image))
@@ -290,11 +258,7 @@ def add_hair(cut: Tensor, rng: Generator, strands: int = 250) -> Tensor:
 def bars(size: tuple[int, int], period: int, share: float, slope: float) -> Tensor:
     """Bars, 1 on them and 0 between: (1, H, W), antialiased.
 
-    Args:
-        size: Height and width.
-        period: From bar to bar [pixels].
-        share: Of the period that a bar takes.
-        slope: Columns per row; 0 for upright bars.
+    A bar takes a share of the period [pixels]; the slope is in columns per row.
     """
     rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])[None]
     place = ((columns + slope * rows) / period) % 1
@@ -303,13 +267,7 @@ def bars(size: tuple[int, int], period: int, share: float, slope: float) -> Tens
 
 
 def large_still(rgba: NDArray[np.uint8], back: Tensor, kind: str) -> Still:
-    """A large person before railings, stripes, or with hair, and exact truth.
-
-    Args:
-        rgba: A cut-out, (h, w, 4).
-        back: The background, (3, h, w).
-        kind: Of `KINDS`.
-    """
+    """A large person before railings, stripes, or with hair, and exact truth."""
     height, width = LARGE
     bgr = fit_tensor(back, height, width, "cover")
     cut = enlarge(rgba, round(1.2 * height))
@@ -349,13 +307,7 @@ def large_stills(found: Index, quick: bool) -> dict[str, list[Still]]:
 
 
 def by_filter(model: MattingNetwork, src: Tensor, ratio: float) -> dict[str, Tensor]:
-    """Alpha (1, 1, H, W) of the same coarse output, enlarged in each way.
-
-    Args:
-        model: Its deep guided filter is left out if it has none.
-        src: A still, (1, 3, H, W).
-        ratio: The downsample ratio.
-    """
+    """Alpha (1, 1, H, W) of the same coarse output, enlarged in each way there is."""
     picture = shrink(src, ratio)
     r1 = r2 = r3 = r4 = None
     for _ in range(WARM):
@@ -389,11 +341,7 @@ def measure_filters(
 ) -> dict[str, dict[str, float]]:
     """Grad and MAD of each way to enlarge, by kind of picture and ratio.
 
-    Args:
-        model: The network.
-        pictures: By kind.
-        name: Of the weights, for the files.
-        out: Where crops are put: picture, truth, and each way's alpha.
+    Crops of picture, truth, and each way's alpha are put into `out`.
     """
     found = {}
     for kind, ratio in product(pictures, RATIOS):
@@ -479,10 +427,7 @@ def label(weights: str) -> str:
 def run(
     names: Sequence[str], shared: Path, out: Path | None, quick: bool
 ) -> tuple[Figures, Figures]:
-    """Measure all weights: on clips and photos, and the ways to enlarge.
-
-    The last of `names` is the teacher.
-    """
+    """Measure all weights, of which the last is the teacher."""
     found = index(Data(shards=(str(shared / "train" / "*.tar"),)))
     groups, photos = clip_groups(shared, found, quick), masked_photos(found, quick)
     pictures = large_stills(found, quick)
@@ -497,12 +442,10 @@ def run(
     for weights in names:
         model, name = load_network(weights), label(weights)
         for group, members in groups.items():
-            clips[name][f"{group} ({len(members)})"] = {}
-            if members:
-                row, last = measure(model, members)
-                clips[name][f"{group} ({len(members)})"] = row
-                for cells, alpha in zip(shown[group], last, strict=True):
-                    cells.append(alpha)
+            row, last = measure(model, members) if members else ({}, [])
+            clips[name][f"{group} ({len(members)})"] = row
+            for cells, alpha in zip(shown[group], last, strict=True):
+                cells.append(alpha)
         title = f"photos with rough masks, held out ({len(photos)})"
         clips[name][title] = measure_masks(model, photos)
         filters[name] = measure_filters(model, pictures, name, out)

@@ -11,82 +11,48 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rematte.errors import (
-    NO_TORCH,
-    Cancelled,
-    InputError,
-    OutputError,
-    TimedOut,
-    WeightsError,
-)
-from rematte.version import __version__
+# "Name as Name" tells type checkers that a name is public; they do not read `_MODULES`.
+from rematte.errors import NO_TORCH
+from rematte.errors import Cancelled as Cancelled
+from rematte.errors import InputError as InputError
+from rematte.errors import OutputError as OutputError
+from rematte.errors import TimedOut as TimedOut
+from rematte.errors import WeightsError as WeightsError
+from rematte.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from rematte.conversion.option_types import (
-        Backdrop,
-        ConvertOptions,
-        DtypeName,
-        MatterOptions,
-        OutputType,
-        RatioName,
-    )
-    from rematte.conversion.report import Progress
-    from rematte.convert import Report, convert_video
-    from rematte.engines.tensors import TensorMatted
-    from rematte.matter.matter import Matter, Stream
-    from rematte.matter.photo import PhotoSource
-    from rematte.matter.pictures import DecodedFrame, Picture
-    from rematte.matter.streams import Streams
-    from rematte.matting.loop import Memory, matte
-    from rematte.matting.matte import Matted
-    from rematte.matting.people import People
-    from rematte.matting.person import Person
-    from rematte.matting.region import Region
-    from rematte.network.matting_network import Matte, MattingNetwork, Segmentation
-    from rematte.options import Options
-    from rematte.video.frame import Frame
-    from rematte.video.pixels import Image, Order
-    from rematte.weights.load import load_model
+    from rematte.conversion.option_types import Backdrop as Backdrop
+    from rematte.conversion.option_types import ConvertOptions as ConvertOptions
+    from rematte.conversion.option_types import DtypeName as DtypeName
+    from rematte.conversion.option_types import MatterOptions as MatterOptions
+    from rematte.conversion.option_types import OutputType as OutputType
+    from rematte.conversion.option_types import RatioName as RatioName
+    from rematte.conversion.report import Progress as Progress
+    from rematte.convert import Report as Report
+    from rematte.convert import convert_video as convert_video
+    from rematte.engines.tensors import TensorMatted as TensorMatted
+    from rematte.matter.matter import Matter as Matter
+    from rematte.matter.matter import Stream as Stream
+    from rematte.matter.photo import PhotoSource as PhotoSource
+    from rematte.matter.pictures import DecodedFrame as DecodedFrame
+    from rematte.matter.pictures import Picture as Picture
+    from rematte.matter.streams import Streams as Streams
+    from rematte.matting.loop import Memory as Memory
+    from rematte.matting.loop import matte as matte
+    from rematte.matting.matte import Matted as Matted
+    from rematte.matting.people import People as People
+    from rematte.matting.person import Person as Person
+    from rematte.matting.region import Region as Region
+    from rematte.network.matting_network import Matte as Matte
+    from rematte.network.matting_network import MattingNetwork as MattingNetwork
+    from rematte.network.matting_network import Segmentation as Segmentation
+    from rematte.options import Options as Options
+    from rematte.video.frame import Frame as Frame
+    from rematte.video.pixels import Image as Image
+    from rematte.video.pixels import Order as Order
+    from rematte.weights.load import load_model as load_model
 
-__all__ = [
-    "Backdrop",
-    "Cancelled",
-    "ConvertOptions",
-    "DecodedFrame",
-    "DtypeName",
-    "Frame",
-    "Image",
-    "InputError",
-    "Matte",
-    "Matted",
-    "Matter",
-    "MatterOptions",
-    "MattingNetwork",
-    "Memory",
-    "Options",
-    "Order",
-    "OutputError",
-    "OutputType",
-    "People",
-    "Person",
-    "PhotoSource",
-    "Picture",
-    "Progress",
-    "RatioName",
-    "Region",
-    "Report",
-    "Segmentation",
-    "Stream",
-    "Streams",
-    "TensorMatted",
-    "TimedOut",
-    "WeightsError",
-    "__version__",
-    "convert_video",
-    "load_model",
-    "matte",
-]
-
+# Where the names are that are imported when they are first used.
 _MODULES = {
     "Backdrop": "conversion.option_types",
     "ConvertOptions": "conversion.option_types",
@@ -119,6 +85,11 @@ _MODULES = {
     "load_model": "weights.load",
     "matte": "matting.loop",
 }
+
+__all__ = [
+    *("Cancelled", "InputError", "OutputError", "TimedOut", "WeightsError"),
+    *("__version__", *_MODULES),
+]
 
 # Without a handler Python would print warnings on stderr.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

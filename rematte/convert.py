@@ -168,20 +168,8 @@ def convert(
 ) -> Report:
     """Convert as `convert_video` does, with paths and options in one object each.
 
-    Args:
-        model: As in `convert_video`.
-        source: A video file, an image, or a folder or pattern of images.
-        paths: Where outputs go, by kind: "output", "composition", "alpha",
-            "foreground", "plate".
-        options: Everything else.
-        progress: Show a progress bar on stderr, or a function to be called instead.
-        stop: When to stop before the end.
-
-    Returns:
-        What was done.
-
-    Raises:
-        Exception: As `convert_video`.
+    The paths of the outputs are by kind: "output", "composition", "alpha",
+    "foreground", "plate". `stop` says when to stop before the end.
     """
     stages, stop = Stages(), stop or Stop()
     stop.check()

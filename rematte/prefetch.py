@@ -46,12 +46,9 @@ def _offer(items: queue.Queue[T], item: T, is_wanted: Callable[[], bool]) -> Non
 class Prefetch(Generic[T]):
     """Iterates in a thread of its own, ahead of the consumer.
 
-    Iterate it once, in a `with` statement, which ends the thread.
-
-    Args:
-        items: Iterated, and closed if it is a generator, in the thread.
-        watch: Called in the consumer's thread, for each item and while it waits; may
-            raise to stop.
+    Iterate it once, in a `with` statement, which ends the thread; a generator is closed
+    there. `watch` is called in the consumer's thread, for each item and while it waits;
+    it may raise to stop.
     """
 
     def __init__(
@@ -113,9 +110,6 @@ class WriterThread(Generic[T]):
 
     Use it in a `with` statement, which waits for all calls and raises the first error
     of the thread.
-
-    Args:
-        write: Called with each item.
     """
 
     def __init__(self, write: Callable[[T], None]) -> None:
@@ -141,11 +135,7 @@ class WriterThread(Generic[T]):
             del item
 
     def put(self, item: T) -> None:
-        """Add an item to the queue; waits while the queue is full.
-
-        Raises:
-            BaseException: The error that `write` raised for an earlier item.
-        """
+        """Add an item once there is room; raises what an earlier item has raised."""
         _offer(self._queue, item, lambda: self._error is None)
         if self._error is not None:
             raise self._error

@@ -37,19 +37,12 @@ NOTES_HZ = (261.63, 329.63)
 
 @dataclass(frozen=True)
 class Camera:
-    """What the camera sees of a portrait.
+    """What the camera sees of a portrait, in its pixels."""
 
-    Attributes:
-        x: Centre of the view, in portrait pixels from the left.
-        y: Centre of the view, in portrait pixels from the top.
-        height: Height of the view in portrait pixels.
-        degrees: Clockwise turn of the view.
-    """
-
-    x: float
-    y: float
+    x: float  # centre of the view, from the left
+    y: float  # from the top
     height: float
-    degrees: float
+    degrees: float  # clockwise turn of the view
 
     def toward(self, end: "Camera", part: float) -> "Camera":
         """Return the view `part` (0 to 1) of the way to `end`."""
@@ -62,46 +55,19 @@ class Camera:
         )
 
 
-@dataclass(frozen=True)
-class Shot:
-    """A portrait and the camera's way over it."""
-
-    portrait: Image.Image
-    start: Camera
-    end: Camera
-
-
-def load_shots() -> list[Shot]:
-    """Open the two portraits and set the camera moves."""
-    hopper = files("matplotlib") / "mpl-data/sample_data/grace_hopper.jpg"
-    collins = files("skimage") / "data/astronaut.png"
-    return [
-        Shot(
-            Image.open(str(hopper)).convert("RGB"),
-            Camera(x=244, y=293, height=574, degrees=-1.2),
-            Camera(x=272, y=234, height=458, degrees=1.2),
-        ),
-        Shot(
-            Image.open(str(collins)).convert("RGB"),
-            Camera(x=254, y=220, height=430, degrees=1.2),
-            Camera(x=210, y=251, height=492, degrees=-1.2),
-        ),
-    ]
+# The portraits in their packages, and the camera's way over each.
+SHOTS = (
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg",
+     Camera(x=244, y=293, height=574, degrees=-1.2),
+     Camera(x=272, y=234, height=458, degrees=1.2)),
+    ("skimage", "data/astronaut.png",
+     Camera(x=254, y=220, height=430, degrees=1.2),
+     Camera(x=210, y=251, height=492, degrees=-1.2)),
+)  # fmt: skip
 
 
 def render(portrait: Image.Image, view: Camera) -> Image.Image:
-    """Look at the portrait through the camera.
-
-    Args:
-        portrait: The whole picture.
-        view: Where the camera looks.
-
-    Returns:
-        A frame of `WIDTH` by `HEIGHT`.
-
-    Raises:
-        ValueError: If the view reaches outside the portrait.
-    """
+    """Look at the portrait through the camera: a frame of `WIDTH` by `HEIGHT`."""
     # Twice the frame's size, halved afterwards, or fine detail shimmers as it moves.
     width, height = 2 * WIDTH, 2 * HEIGHT
     scale = view.height / height
@@ -153,11 +119,7 @@ def to_yuv(image: Image.Image) -> av.VideoFrame:
 
 
 def write_clip(path: Path) -> None:
-    """Render both shots and the sound into an MP4 file.
-
-    Args:
-        path: The file to write; its folder is made when missing.
-    """
+    """Render both shots and the sound into an MP4 file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Bit-exact muxing leaves out dates and versions: the same file at every run.
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
@@ -175,12 +137,12 @@ def write_clip(path: Path) -> None:
 
         count = round(SHOT_SECONDS * FPS)
         index = 0
-        for shot in load_shots():
+        for package, name, start, end in SHOTS:
+            portrait = Image.open(str(files(package) / name)).convert("RGB")
             for step in range(count):
                 part = step / (count - 1)
-                eased = part * part * (3 - 2 * part)
-                view = shot.start.toward(shot.end, eased)
-                frame = to_yuv(render(shot.portrait, view))
+                view = start.toward(end, part * part * (3 - 2 * part))
+                frame = to_yuv(render(portrait, view))
                 frame.pts, frame.time_base = index, Fraction(1, FPS)
                 container.mux(video.encode(frame))
                 index += 1

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from side_by_side import Picture, composite, decode, to_rgba
+from side_by_side import composite, decode
 
+from rematte.video.frame import Pixels
 from rematte.video.pixels import resize
 
 WIDTH, HEIGHT, GAP = 256, 320, 4
@@ -21,7 +22,7 @@ QUALITY = 62
 SKY = ((38, 70, 130), (240, 150, 110), (255, 214, 150))  # from the top
 
 
-def sunset(height: int, width: int) -> Picture:
+def sunset(height: int, width: int) -> Pixels:
     """Draw a vertical gradient, as H x W x 3 RGB."""
     at = np.linspace(0, 1, len(SKY))
     rows = np.linspace(0, 1, height)
@@ -30,13 +31,8 @@ def sunset(height: int, width: int) -> Picture:
     return np.round(sky).astype(np.uint8)
 
 
-def panels(source: Picture, cutout: Picture) -> Image.Image:
-    """Lay source, alpha and composite side by side.
-
-    Args:
-        source: RGBA frame of the source.
-        cutout: RGBA frame of the cut-out, straight alpha.
-    """
+def panels(source: Pixels, cutout: Pixels) -> Image.Image:
+    """Lay source, alpha and composite side by side."""
     pictures = [
         source[..., :3],
         np.repeat(cutout[..., 3:], 3, axis=2),
@@ -57,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = zip(decode(options.source), decode(options.cutout), strict=True)
     frames = [
-        panels(to_rgba(source), to_rgba(cutout))
+        panels(source.pixels, cutout.pixels)
         for source, cutout in islice(pairs, 0, None, EVERY)
     ]
     first, *rest = frames

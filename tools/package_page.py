@@ -39,13 +39,7 @@ def address() -> str:
 
 
 def absolute(text: str, repository: str, tag: str) -> str:
-    """Make a page's links to files of the repository absolute.
-
-    Args:
-        text: Markdown whose links start at the repository's root.
-        repository: The repository's address.
-        tag: The tag whose files are meant.
-    """
+    """Make a page's links, which start at the repository's root, absolute."""
     return _LINK.sub(
         lambda link: (
             f"{link[1]}{link[2]}{repository}/{'raw' if link[1] else 'blob'}/{tag}/"

@@ -56,12 +56,7 @@ def write(network: MattingNetwork, folder: Path) -> None:
 
 
 def write_check(network: MattingNetwork, path: Path) -> None:
-    """Write frames and the alpha that the last of them has to get.
-
-    Args:
-        network: In float32, on the CPU.
-        path: Of the JSON file: "frames", a list of RGB bytes; "alpha", of 0 to 255.
-    """
+    """Write frames, as RGB bytes, and the alpha that the last of them has to get."""
     height, width, count, ratio = _CHECK
     seen = list(true_outputs(network, real_frames((height, width), count), ratio))
     check = {

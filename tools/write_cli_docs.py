@@ -27,10 +27,6 @@ BLOCK = re.compile(
 )
 
 
-PRESET_TABLE = re.compile(r"(<!-- presets -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
-TABLE = re.compile(r"(<!-- options -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
-
-
 def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """Yield a parser and those of its commands, in the order of the help."""
     yield parser
@@ -41,14 +37,7 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 
 def render(text: str) -> str:
-    """Give the file's text with every help as it is now.
-
-    Args:
-        text: The file's text.
-
-    Raises:
-        ValueError: If the blocks of the text are not those of the commands.
-    """
+    """Give the file's text with every help and the table of options as they are now."""
     helps = {parser.prog: parser.format_help() for parser in commands(build_parser())}
     found = [match[1] for match in BLOCK.finditer(text)]
     if found != list(helps):
@@ -59,21 +48,22 @@ def render(text: str) -> str:
     text = BLOCK.sub(
         lambda match: f"```text\n$ {match[1]} --help\n{helps[match[1]]}```", text
     )
-    return TABLE.sub(lambda match: match[1] + "\n".join(table()) + match[3], text)
-
-
-def table() -> list[str]:
-    """Rows of Markdown: which flag works where, and what happens elsewhere."""
     rows = ["| flag | works for | elsewhere |", "| --- | --- | --- |"]
     for option in OPTIONS.values():
         if option.flag and option.works:
             rows.append(f"| `{option.flag}` | {option.works} | {option.elsewhere} |")
     rows += [f"| `{flag}` | {needed} | an error |" for flag, needed in NEEDS.items()]
-    return rows
+    return put(text, "options", rows)
+
+
+def put(text: str, mark: str, rows: list[str]) -> str:
+    """Put the rows of a table between its marks."""
+    place = re.compile(rf"(<!-- {mark} -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
+    return place.sub(lambda found: found[1] + "\n".join(rows) + found[3], text)
 
 
 def presets(text: str) -> str:
-    """Put the table of presets between its marks."""
+    """Give the file's text with the table of presets as it is now."""
     rows = ["| preset | receiver | write | what it sets | why, and what was tried |"]
     rows.append("| --- " * 5 + "|")
     for name, preset in PRESETS.items():
@@ -88,7 +78,7 @@ def presets(text: str) -> str:
         suffixes = ", ".join(f"`{each}`" for each in preset.suffixes)
         cells = (f"`{name}`", preset.receiver, suffixes, ", ".join(words), preset.why)
         rows.append(f"| {' | '.join(cells)} |")
-    return PRESET_TABLE.sub(lambda found: found[1] + "\n".join(rows) + found[3], text)
+    return put(text, "presets", rows)
 
 
 def main() -> int:

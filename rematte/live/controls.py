@@ -26,29 +26,17 @@ _SAID = 3.0  # how long a message of a key is shown [s]
 
 @dataclass
 class Controls:
-    """The choices that can change while pictures are shown.
+    """The choices that can change while pictures are shown."""
 
-    Attributes:
-        backgrounds: Names of the backgrounds, of which one is shown.
-        background: The index of that one.
-        mirror: Whether left and right are exchanged.
-        paused: Whether no picture is taken.
-        recording: Whether pictures are recorded; None where no file was named.
-        help: Whether the keys are shown.
-        nobody: Whether nobody is in the picture.
-        said: What the last key has changed.
-        pressed: When that was, as `time.monotonic` tells [s].
-    """
-
-    backgrounds: Sequence[str] = ("green",)
-    background: int = 0
+    backgrounds: Sequence[str] = ("green",)  # names, of which one is shown
+    background: int = 0  # the index of that one
     mirror: bool = False
     paused: bool = False
-    recording: bool | None = None
-    help: bool = True
-    nobody: bool = False
-    said: str = ""
-    pressed: float = float("-inf")
+    recording: bool | None = None  # None where no file was named
+    help: bool = True  # whether the keys are shown
+    nobody: bool = False  # whether nobody is in the picture
+    said: str = ""  # what the last key has changed
+    pressed: float = float("-inf")  # when that was, as `time.monotonic` tells [s]
 
     @property
     def message(self) -> str:
@@ -81,12 +69,9 @@ class Controls:
 
 @dataclass
 class Presence:
-    """Says when nobody is in the picture any more, and when somebody is again.
+    """Says when nobody is in the picture any more, and when somebody is again."""
 
-    Attributes:
-        changes: When this changed [s], and whether somebody is there since.
-    """
-
+    # When this changed [s], and whether somebody is there since.
     changes: list[tuple[float, bool]] = field(default_factory=list)
     _since: float | None = None
 

@@ -17,11 +17,7 @@ from rematte.video.writer import FileWriter
 
 
 class Recording:
-    """Records to one file; `close` completes it.
-
-    Attributes:
-        notes: Sentences on what the file does not hold.
-    """
+    """Records to one file; `close` completes it. `notes` say what it does not hold."""
 
     def __init__(self, path: Path, info: VideoInfo, encoding: Encoding) -> None:
         self._writer = FileWriter(path, info, encoding)
@@ -63,16 +59,10 @@ class Recording:
 
 
 def check_recording(
-    path: Path, info: VideoInfo, alpha: bool, show: str, mbps: float | None,
+    path: Path, *, info: VideoInfo, alpha: bool, show: str, mbps: float | None,
     sources: Sequence[str], options: Options,
 ) -> Encoding:  # fmt: skip
-    """Choose how a file is encoded, and refuse one that cannot be written.
-
-    Raises:
-        OutputError: If the file cannot be written, or exists and may not be replaced.
-        ValueError: If the format cannot hold what is asked for, or the file is a source
-            or the background.
-    """
+    """Choose how a file is encoded, and refuse one that cannot be written."""
     if is_sequence(path):
         raise OutputError(
             f"{path}: live pictures are recorded to one video; end its name in .mp4, "
@@ -85,9 +75,7 @@ def check_recording(
             f"{path}: AVIF is encoded at the end, not as it plays; record .mkv and "
             "convert that"
         )
-    encoding = choose(
-        path, info, alpha=alpha, gray=show == "alpha", codec=None, crf=None, mbps=mbps
-    )
+    encoding = choose(path, info, alpha=alpha, gray=show == "alpha", mbps=mbps)
     need("live --mbps", mbps, encoding.mbps is not None)
     return encoding
 
@@ -97,9 +85,6 @@ class Recorder:
 
     Each recording but the first gets a number: talk.mp4, talk-2.mp4, talk-3.mp4.
     `wanted` says whether the next picture is to be recorded.
-
-    Attributes:
-        notes: Sentences on the files.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from rematte.matter.matter import Matter, Stream
 from rematte.matting.background import FileBackground, Renderer, make_background
 from rematte.options import Options, make_options
 from rematte.video.codecs import can_hold_alpha
+from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame, VideoInfo
 
 _SCREENS = ("window", "virtual-camera")
@@ -136,10 +138,11 @@ def live(
         _describe_raw(sources, raw_input, how),
     )  # fmt: skip
     # Outputs first: an error there should not wait until an engine is built.
-    recorder = _open_recorder(record, output, newest.info, show, how, controls, sources)
-    sink = _open(
-        output, newest, show, alpha, how, pipe_format or "nut", controls, sources
+    encode = partial(
+        check_recording, info=newest.info, show=show, sources=sources, options=how
     )
+    recorder = _open_recorder(record, output, newest.info, how, controls, encode)
+    sink = _open(output, newest, alpha, how, pipe_format or "nut", controls, encode)
     sinks: list[Sink] = [sink, recorder] if recorder else [sink]
     stats, times = LiveReport(), list[float]()
     try:
@@ -165,8 +168,9 @@ def live(
             _close(sinks)
         raise
     _close(sinks)
-    stats.notes += newest.notes
-    stats.notes += [note for each in sinks for note in getattr(each, "notes", [])]
+    stats.notes += [
+        note for each in (newest, *sinks) for note in getattr(each, "notes", [])
+    ]
     if times:
         stats.latency = float(np.median(times))
         stats.latency_p95 = float(np.percentile(times, 95))
@@ -325,35 +329,24 @@ def _mirrored(arrival: Arrival) -> Frame:
 
 
 def _open_recorder(
-    record: str | None,
-    output: str,
-    info: VideoInfo,
-    show: str,
-    options: Options,
-    controls: Controls,
-    sources: Sequence[str],
-) -> Recorder | None:
+    record: str | None, output: str, info: VideoInfo, options: Options,
+    controls: Controls, encode: Callable[..., Encoding],
+) -> Recorder | None:  # fmt: skip
     """Open the recording beside the output, if one is asked for."""
     need("live --record", record, "://" in output or output in _SCREENS)
     if record is None:
         return None
     path = Path(record)
-    encoding = check_recording(path, info, False, show, None, sources, options)
+    encoding = encode(path, alpha=False, mbps=None)
     return Recorder(
         path, info, encoding, options.overwrite, lambda: controls.recording is True
     )
 
 
 def _open(
-    output: str,
-    newest: Newest,
-    show: str,
-    alpha: bool,
-    options: Options,
-    pipe_format: str,
-    controls: Controls,
-    sources: Sequence[str],
-) -> Sink:
+    output: str, newest: Newest, alpha: bool, options: Options, pipe_format: str,
+    controls: Controls, encode: Callable[..., Encoding],
+) -> Sink:  # fmt: skip
     mbps = options.output_video_mbps
     path, info = Path(output), newest.info
     screen, pipe, address = output in _SCREENS, path.is_fifo(), "://" in output
@@ -370,5 +363,4 @@ def _open(
         raise OutputError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"
         )
-    encoding = check_recording(path, info, alpha, show, mbps, sources, options)
-    return Recording(path, info, encoding)
+    return Recording(path, info, encode(path, alpha=alpha, mbps=mbps))

@@ -34,17 +34,9 @@ class Sink(Protocol):
 class StreamSink:
     """Sends pictures to a network address, or uncompressed into a pipe.
 
-    Args:
-        target: An address FFmpeg can write to (rtmp://, srt://, udp://, rtsp://), "-"
-            for the standard output, or a named pipe.
-        info: Size and rate of the pictures.
-        alpha: Whether pictures have an alpha channel.
-        mbps: Bit rate of H.264 [Mbit/s]; None takes 4.
-        pipe_format: What is written to a pipe: "nut", a container that states size and
-            times, or frames without a container, "rgba", "rgb24" or "gray".
-
-    Raises:
-        OutputError: If the target cannot be opened.
+    The target is an address FFmpeg can write to (rtmp://, srt://, udp://, rtsp://), "-"
+    for the standard output, or a named pipe. A `pipe_format` of "nut" is a container
+    that states size and times; the others are frames without a container.
     """
 
     def __init__(
@@ -55,7 +47,7 @@ class StreamSink:
         mbps: float | None,
         pipe_format: str = "nut",
     ) -> None:
-        self._target, self._last = target, -1
+        self._target, self._last = target, -1  # the last picture's time
         if target == "-" and sys.stdout.isatty():
             raise OutputError(
                 "- writes raw video, which a terminal cannot show; pipe it into a "
@@ -64,23 +56,22 @@ class StreamSink:
         address = "://" in target
         if address and alpha:
             raise OutputError(f"{target}: H.264 is not transparent; give a background")
-        kind = "nut" if pipe_format == "nut" else "rawvideo"
+        protocols = {"rtmp": "flv", "rtsp": "rtsp"}
         if address:
-            kind = "flv" if target.startswith("rtmp") else "mpegts"
-        kind = "rtsp" if target.startswith("rtsp") else kind
+            kind, codec = protocols.get(target[:4], "mpegts"), "libx264"
+        else:
+            kind, codec = "nut" if pipe_format == "nut" else "rawvideo", "rawvideo"
         where: Any = target
         if not address:
             where = sys.stdout.buffer if target == "-" else open(target, "wb")  # noqa: PTH123, SIM115
         self._pipe = None if address else where
         try:
             self._container = av.open(where, "w", format=kind)
-            codec = "libx264" if address else "rawvideo"
             stream: Any = self._container.add_stream(codec, rate=info.rate)
         except (av.error.FFmpegError, OSError) as error:
             raise self._lost(error) from error
         stream.width, stream.height = info.width, info.height
         stream.time_base = stream.codec_context.time_base = TIME_BASE
-        self._colour = Colour()
         if address:
             # H.264 with 4:2:0 needs even sizes.
             stream.width, stream.height = info.width // 2 * 2, info.height // 2 * 2
@@ -88,10 +79,10 @@ class StreamSink:
             stream.options = {"preset": "veryfast", "tune": "zerolatency"}
             stream.bit_rate = round((mbps or 4) * 1e6)
             stream.codec_context.gop_size = round(2 * info.rate)  # to join within 2 s
-        else:
+        elif pipe_format == "nut":
             stream.pix_fmt = "rgba" if alpha else "rgb24"
-            if pipe_format != "nut":
-                stream.pix_fmt = pipe_format
+        else:
+            stream.pix_fmt = pipe_format
         self._stream = stream
 
     def write(self, frame: Frame) -> None:
@@ -100,7 +91,7 @@ class StreamSink:
         pixels = frame.pixels[: stream.height, : stream.width]
         if pixels.shape[2] == 1 and stream.pix_fmt != "gray":  # an alpha matte
             pixels = np.repeat(pixels, 3, 2)
-        picture = from_rgb(np.ascontiguousarray(pixels), stream.pix_fmt, self._colour)
+        picture = from_rgb(np.ascontiguousarray(pixels), stream.pix_fmt, Colour())
         picture.pts = max(int(frame.time / TIME_BASE), self._last + 1)
         picture.time_base = TIME_BASE
         self._last = picture.pts
@@ -127,12 +118,7 @@ class StreamSink:
 
 
 class VirtualCamera:
-    """A virtual camera that other programs can open.
-
-    Raises:
-        OutputError: If there is no driver for virtual cameras, or pyvirtualcam is
-            missing.
-    """
+    """A virtual camera that other programs can open."""
 
     def __init__(self, info: VideoInfo) -> None:
         try:

@@ -23,7 +23,7 @@ from rematte.errors import InputError
 from rematte.video import fields
 from rematte.video.colour import frame_colour, to_rgb
 from rematte.video.fitting import Upright
-from rematte.video.frame import SDR, Frame, Pixels, VideoInfo
+from rematte.video.frame import SDR, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, between
@@ -40,35 +40,19 @@ _CAMERAS = {
 
 
 class Raw(NamedTuple):
-    """The properties of raw RGB24 video in a pipe, which has no header.
+    """The properties of raw RGB24 video in a pipe, which has no header."""
 
-    Attributes:
-        size: Width and height [pixels].
-        rate: Frames per second.
-    """
-
-    size: tuple[int, int]
-    rate: Fraction
+    size: tuple[int, int]  # width and height [pixels]
+    rate: Fraction  # frames per second
 
 
 class LiveSource:
     """Reads the pictures of a camera, a stream or a file as fast as they arrive.
 
-    Args:
-        source: "camera", "camera:1" or "camera:NAME"; a URL or device that FFmpeg
-            opens; a file; a named pipe, or "-" for the standard input.
-        size: Width and height [pixels] to resize to, or None.
-        pace: Play a file at its own speed, as a camera would; else it is read as fast
-            as possible.
-        deinterlace: "auto" or "off"; see `VideoReader`.
-        raw: Size and rate, where a pipe holds raw RGB24 video.
-
-    Attributes:
-        info: Size, rate and colours of the pictures.
-        notes: Differences from the source, in words.
-
-    Raises:
-        InputError: If it cannot be opened, or has no picture.
+    A source is "camera", "camera:1" or "camera:NAME"; a URL or device that FFmpeg
+    opens; a file; a named pipe, or "-" for the standard input. With `pace` a file plays
+    at its own speed, as a camera would. `info` has size, rate and colours of the
+    pictures, and `notes` the differences from the source, in words.
     """
 
     def __init__(
@@ -127,17 +111,16 @@ class LiveSource:
 
         Those of a file have its alpha channel, if there is one.
         """
-        if self._file is None:
-            yield from self._stream()
-            return
         start = time.monotonic()
         first: Fraction | None = None
-        for frame in self._file:
+        for frame in self._stream() if self._file is None else self._file:
             first = frame.time if first is None else first
             wait = start + float(frame.time - first) - time.monotonic()
-            if self._pace and wait > 0:
+            if self._file is not None and self._pace and wait > 0:
                 time.sleep(wait)
-            yield self._frame(frame.pixels, frame.time - first, frame.alpha)
+            pixels = self._to_sdr(frame.pixels) if self._to_sdr else frame.pixels
+            duration = 1 / self.info.rate
+            yield Frame(pixels, frame.time - first, duration, alpha=frame.alpha)
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -154,15 +137,9 @@ class LiveSource:
                     first = shown if first is None else first
                     time_ = shown - first
                 pixels = to_rgb(picture, self._colour, depth, self._size)
-                yield self._frame(pixels, time_)
+                yield Frame(pixels, time_, 1 / self.info.rate)
         except av.error.FFmpegError as error:
             raise InputError(f"{self._name}: broke off ({error.strerror})") from error
-
-    def _frame(
-        self, pixels: Pixels, time_: Fraction, alpha: Pixels | None = None
-    ) -> Frame:
-        pixels = self._to_sdr(pixels) if self._to_sdr else pixels
-        return Frame(pixels, time_, 1 / self.info.rate, alpha=alpha)
 
     def close(self) -> None:
         """Release the camera, the connection or the file."""
@@ -216,41 +193,20 @@ def _raw_options(raw: Raw) -> dict[str, Any]:
 
 
 class Arrival(NamedTuple):
-    """A picture that arrived.
+    """A picture that arrived."""
 
-    Attributes:
-        frame: The picture. Its time [s] is that of its arrival or, where no picture is
-            dropped, its time in the source.
-        source: The index of its source.
-        arrived: When it arrived, from the start on [s].
-    """
-
-    frame: Frame
-    source: int
-    arrived: float
+    frame: Frame  # its time is `arrived`, or that in the source if none is dropped [s]
+    source: int  # the index of its source
+    arrived: float  # from the start on [s]
 
 
 class Newest:
     """Reads sources in a thread of its own and holds only the latest picture.
 
-    Args:
-        sources: Cameras, streams or files, as for `LiveSource`; `switch` goes on to
-            the next.
-        size: Width and height [pixels] of all pictures; None takes the first source's.
-        pace: Play files at their own speed.
-        deinterlace: "auto" or "off".
-        drop: Whether a newer picture replaces one that was not taken in time.
-            Otherwise the source waits, files are read as fast as pictures are taken,
-            and pictures keep the source's times.
-        raw: Size and rate, where a pipe holds raw RGB24 video.
-
-    Attributes:
-        info: Size, rate and colours of the pictures.
-        notes: Differences from the sources, in words.
-        dropped: Number of pictures that were replaced before `take`.
-
-    Raises:
-        InputError: If the first source cannot be opened.
+    Arguments are those of `LiveSource`. All pictures have the `size`, or that of the
+    first source. With `drop` a newer picture replaces one that was not taken in time;
+    otherwise the source waits, files are read as fast as pictures are taken, and
+    pictures keep the source's times. `dropped` counts the pictures that were replaced.
     """
 
     def __init__(
@@ -338,11 +294,7 @@ class Newest:
             self.notes += [n for n in self._reading.notes if n not in self.notes]
 
     def take(self) -> Arrival | None:
-        """Wait for a picture and return it; None after the last.
-
-        Raises:
-            InputError: If a source broke off.
-        """
+        """Wait for a picture and return it; None after the last."""
         with self._changed:
             while self._arrival is None and not self._ended:
                 self._changed.wait(_POLL_PERIOD)

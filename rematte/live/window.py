@@ -23,9 +23,6 @@ class Window:
 
     Pictures are scaled smoothly to its size, with bars where its shape is another.
     `switch` is called where the next source is asked for.
-
-    Raises:
-        OutputError: If there is no screen, or the package is missing.
     """
 
     def __init__(
@@ -59,33 +56,23 @@ class Window:
         pygame.display.set_caption("rematte")
 
     def write(self, frame: Frame) -> None:
-        """Show a picture and do what keys ask for.
-
-        Raises:
-            KeyboardInterrupt: If the window was closed, or Escape or q pressed.
-        """
+        """Show a picture and do what keys ask for; KeyboardInterrupt is the end."""
         pixels = as_rgb(frame.pixels[..., :3])
         size = pixels.shape[1], pixels.shape[0]
         self._picture = self._pygame.image.frombuffer(pixels.tobytes(), size, "RGB")
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw the last picture again, and do what keys ask for.
-
-        Raises:
-            KeyboardInterrupt: If the window was closed, or Escape or q pressed.
-        """
+        """Draw the last picture again, and do what keys ask for."""
         pygame = self._pygame
         self._screen = pygame.display.get_surface()
         self._screen.fill((0, 0, 0))
-        if self._picture is not None:
-            width, height = self._screen.get_size()
-            wide, high = self._picture.get_size()
-            high, wide = fitted_size((high, wide), (height, width), "contain")
-            shown = self._picture
-            if (wide, high) != shown.get_size():
-                shown = pygame.transform.smoothscale(shown, (wide, high))
-            self._screen.blit(shown, ((width - wide) // 2, (height - high) // 2))
+        width, height = self._screen.get_size()
+        shown = self._picture
+        high, wide = fitted_size(shown.get_size()[::-1], (height, width), "contain")
+        if (wide, high) != shown.get_size():
+            shown = pygame.transform.smoothscale(shown, (wide, high))
+        self._screen.blit(shown, ((width - wide) // 2, (height - high) // 2))
         self._draw_words()
         pygame.display.flip()
         for event in pygame.event.get():

@@ -85,7 +85,7 @@ class Matter:
 
     def __reduce__(self) -> Any:
         """Pickle the arguments, so that another process makes its own `Matter`."""
-        return _make, (self._source, self._given)
+        return partial(Matter, self._source, **self._given), ()
 
     @property
     def engine(self) -> str:
@@ -225,11 +225,7 @@ class Matter:
     def for_conversion(self, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Give the model and the options for a conversion with this `Matter`.
 
-        Args:
-            given: The options of the conversion's call, which win over those here.
-
-        Raises:
-            ValueError: If an option of the call would need another engine.
+        The options of the conversion's call win over those here.
         """
         own = {name: getattr(self.options, name) for name in self._given}
         for name in ("engine", "device", "dtype"):
@@ -259,9 +255,9 @@ class Matter:
 
     def _batch_engine(self) -> "ModuleEngine | None":
         """Give an engine that takes frames of several videos in one batch, or None."""
-        how, model = self.options, self._model
-        kind = how.engine, how.device, how.dtype
-        if how.region != "full" or not runs_whole(model, *kind):
+        how = self.options
+        whole = runs_whole(self._model, how.engine, how.device, how.dtype)
+        if how.region != "full" or not whole:
             return None
         return cast("ModuleEngine", self._take_engine())
 
@@ -300,10 +296,6 @@ class Matter:
     ) -> Pixels:
         background = None if plate is None else lambda matted: plate
         return Renderer(kind, wide, background, finish=self._finish)(matted)
-
-
-def _make(model: Any, options: MatterOptions) -> Matter:
-    return Matter(model, **options)
 
 
 def formed(matted: Matted, form: Form) -> Matted:

@@ -31,13 +31,7 @@ def read_photo(
 ) -> tuple[Frame, VideoInfo, "np.dtype[Any]"]:
     """Read an image file or a picture as a conversion reads an image.
 
-    Returns:
-        The frame, the properties of the image, and the type of its arrays.
-
-    Raises:
-        InputError: If the file is not an image, or cannot be read.
-        TypeError: If it is not a picture.
-        ValueError: If an array's shape or numbers do not fit.
+    The last result is the type of the arrays that the caller gets.
     """
     if isinstance(source, str | PathLike):
         return _read_file(Path(source), options)
@@ -97,9 +91,6 @@ def encode(
 
     The kind is the suffix of the format, with or without the dot. Without a background
     the picture is transparent.
-
-    Raises:
-        ValueError: If there is no such format, or it needs a background.
     """
     suffix = f".{kind.lower().removeprefix('.')}"
     if suffix not in IMAGES:

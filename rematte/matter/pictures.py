@@ -45,25 +45,16 @@ def to_frame(
     picture: Picture, order: Order = "rgb", time: Fraction = Fraction(0),
     own_alpha: bool = True, copy: bool = False,
 ) -> tuple[Frame, "np.dtype[Any]"]:  # fmt: skip
-    """Make a frame of a picture; the pixels are copied only where they must be.
+    """Make a frame of a picture, as `Stream` takes it, and give its arrays' type.
+
+    The pixels are copied only where they must be.
 
     Args:
-        picture: (H, W, 3) or, with straight alpha, (H, W, 4) in uint8, uint16 or
-            floating in [0, 1]; a tensor of such a shape or (3, H, W); a frame of PyAV
-            or torchcodec; an image of Pillow, which is turned by its EXIF data; or a
-            `Frame`, which stays as it is.
+        picture: A `Frame` stays as it is.
         order: The order of the channels of arrays and tensors.
         time: When it is shown [s]; a frame of PyAV states its own time.
         own_alpha: Whether to use the picture's own alpha.
         copy: Whether to copy the caller's array even where that is not needed.
-
-    Returns:
-        The frame, and the type of the arrays that the caller gets.
-
-    Raises:
-        TypeError: If it is not a picture.
-        ValueError: If its shape is another, or its numbers are out of range or have no
-            stated range, as those of Pillow's modes "I" and "F".
     """
     if isinstance(picture, Frame):
         return picture, picture.pixels.dtype

@@ -106,12 +106,10 @@ class _TensorWriter:
         raise NotImplementedError
 
     def write(self, frames: Tensor) -> None:
-        """Append frames.
+        """Append frames, (T, C, H, W) in [0, 1].
 
-        Args:
-            frames: (T, C, H, W) in [0, 1]: RGB or one channel, for images RGB with
-                straight alpha too; or with more leading dimensions, as a `DataLoader`
-                and the network give them.
+        They are RGB or have one channel; images may be RGB with straight alpha, too.
+        There may be more leading dimensions, as a `DataLoader` and the network give.
         """
         step = 1 / self._rate
         for image in frames.detach().reshape(-1, *frames.shape[-3:]):

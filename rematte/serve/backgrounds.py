@@ -43,11 +43,7 @@ class Backgrounds:
             ]
 
     def add(self, id: str, name: str, file: str) -> None:
-        """Add an upload that is complete; `name` is only for display.
-
-        Raises:
-            WorkError: If it is neither an image nor a video.
-        """
+        """Add a complete upload if it is an image or a video; `name` is for display."""
         folder = self._store.folder(id)
         made = self._examiner.call(
             name, work.examine_background, folder / file, folder / SHOWN
@@ -73,11 +69,7 @@ class Backgrounds:
         self._changed()
 
     def resolve(self, background: str) -> str:
-        """Give what the converter takes for a background of the settings.
-
-        Raises:
-            ValueError: If its file was removed.
-        """
+        """Give what the converter takes for a background of the settings."""
         kind, _, name = background.partition(":")
         if kind == "ready" and name in READY:
             return str(_READY_FOLDER / f"{name}.webp")

@@ -22,21 +22,13 @@ LONGEST = 1e6  # [s]
 
 @dataclass(frozen=True)
 class Mark:
-    """A painted area.
+    """A painted area."""
 
-    Attributes:
-        keep: Whether it is always cut out; else it never is.
-        points: A stroke's points, or two opposite corners of a box.
-        size: A stroke's thickness as a share of the frame's width; 0 for a box.
-        since: When it begins to hold [s].
-        until: When it ends [s]; None at the end of the video.
-    """
-
-    keep: bool
-    points: tuple[Place, ...]
-    size: float
-    since: float
-    until: float | None
+    keep: bool  # whether it is always cut out; else it never is
+    points: tuple[Place, ...]  # of a stroke; or two opposite corners of a box
+    size: float  # a stroke's thickness as a share of the frame's width; 0 for a box
+    since: float  # when it begins to hold [s]
+    until: float | None  # when it ends [s]; None at the end of the video
 
     @property
     def span(self) -> str:
@@ -46,22 +38,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Choice:
-    """A part of a video, and who is cut out in it.
+    """A part of a video, and who is cut out in it."""
 
-    Attributes:
-        start: Where the part begins [s]; None at the beginning.
-        end: Where it ends [s]; None at the end.
-        person: A place on a person; None for everybody.
-        at: When the person is there [s].
-        keep: Whether this person alone is cut out; else everybody but them.
-        marks: Painted areas.
-    """
-
-    start: float | None = None
-    end: float | None = None
-    person: Place | None = None
-    at: float = 0.0
-    keep: bool = True
+    start: float | None = None  # of the part [s]; None at the video's beginning
+    end: float | None = None  # [s]; None at its end
+    person: Place | None = None  # a place on a person; None for everybody
+    at: float = 0.0  # when the person is there [s]
+    keep: bool = True  # whether this person alone is cut out; else all others are
     marks: tuple[Mark, ...] = ()
 
     def person_option(self, width: int, height: int) -> str | None:
@@ -73,12 +56,7 @@ class Choice:
         return where if self.keep else f"not:{where}"
 
     def within(self, inner: tuple[int, int], outer: tuple[int, int]) -> "Choice":
-        """Give the choice for a frame that shows the picture between bars.
-
-        Args:
-            inner: Width and height of the picture there [pixels].
-            outer: Width and height of the frame [pixels].
-        """
+        """Give the choice for a frame of a size that shows the picture between bars."""
 
         def moved(place: Place) -> Place:
             x, y = (
@@ -98,10 +76,7 @@ class Choice:
         return replace(self, person=self.person and moved(self.person), marks=marks)
 
     def options(self, width: int, height: int, folder: Path) -> dict[str, Any]:
-        """Give the options of a conversion of frames of a size [pixels].
-
-        Masks are written into a folder, as images.
-        """
+        """Give the options of a conversion; masks are written into a folder."""
         masks: dict[str, list[str]] = {"include": [], "exclude": []}
         kinds = dict.fromkeys((mark.keep, mark.span) for mark in self.marks)
         for index, (keep, span) in enumerate(kinds):
@@ -149,16 +124,8 @@ def _draw_line(mask: NDArray[np.float32], begin: Any, end: Any, radius: float) -
 
 
 def read_choice(data: Any) -> Choice:
-    """Check a choice that came as JSON.
-
-    Args:
-        data: "start", "end" [s], "person" ("x", "y", "at", "keep") and "marks" ("keep",
-            "points", "size", "since", "until"); each may be missing.
-
-    Raises:
-        ValueError: If a part of it is not allowed.
-    """
-    data = _object("choice", data or {}, ("start", "end", "person", "marks"))
+    """Check a choice that came as JSON, in which anything may be missing."""
+    data = read_object("choice", data or {}, ("start", "end", "person", "marks"))
     start, end = _time("start", data.get("start")), _time("end", data.get("end"))
     if end is not None and end <= (start or 0):
         raise ValueError(f"end must be later than the start ({start or 0:g} s)")
@@ -168,7 +135,7 @@ def read_choice(data: Any) -> Choice:
     painted = tuple(map(_read_mark, marks))
     if data.get("person") is None:
         return Choice(start, end, marks=painted)
-    person = _object("person", data["person"], ("x", "y", "at", "keep"))
+    person = read_object("person", data["person"], ("x", "y", "at", "keep"))
     place = _place([person.get("x"), person.get("y")])
     at = _time("at", person.get("at")) or 0.0
     if not (start or 0) <= at < (LONGEST if end is None else end):
@@ -180,11 +147,7 @@ def read_choice(data: Any) -> Choice:
 
 
 def read_number(name: str, value: Any, most: float) -> float:
-    """Check a number from 0 to `most` that came as JSON; errors call it `name`.
-
-    Raises:
-        ValueError: If it is no number, negative or too large.
-    """
+    """Check a number from 0 to `most` that came as JSON; errors call it `name`."""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or not 0 <= value <= most:
         raise ValueError(
@@ -193,8 +156,15 @@ def read_number(name: str, value: Any, most: float) -> float:
     return float(value)
 
 
+def read_object(name: str, data: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
+    """Check that JSON is an object with no other than some keys."""
+    if not isinstance(data, Mapping) or not set(data) <= set(allowed):
+        raise ValueError(f"{name} must be an object of {', '.join(allowed)}")
+    return data
+
+
 def _read_mark(data: Any) -> Mark:
-    data = _object("mark", data, ("keep", "points", "size", "since", "until"))
+    data = read_object("mark", data, ("keep", "points", "size", "since", "until"))
     points = data.get("points")
     if not isinstance(points, list) or not 0 < len(points) <= _MOST_POINTS:
         raise ValueError(f"points must be a list of 1 to {_MOST_POINTS} places")
@@ -207,12 +177,6 @@ def _read_mark(data: Any) -> Mark:
         raise ValueError(f"until must be later than since ({since:g} s), got {until:g}")
     places = tuple(map(_place, points))
     return Mark(_keep(data), places, size, since, until)
-
-
-def _object(name: str, data: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping) or not set(data) <= set(allowed):
-        raise ValueError(f"{name} must be an object of {', '.join(allowed)}")
-    return data
 
 
 def _keep(data: Mapping[str, Any]) -> bool:

@@ -15,11 +15,7 @@ _LONGEST_STEM = 180  # of a name [bytes]; systems allow 255 in all
 
 
 def open_output(folder: Path) -> Path:
-    """Create the folder that finished files are copied to, and give its whole path.
-
-    Raises:
-        OutputError: If it cannot be created or written to.
-    """
+    """Create the folder that finished files are copied to, and give its whole path."""
     folder = folder.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,12 +39,9 @@ def file_name(upload: str, made: str) -> str:
 
 
 def copy_out(source: Path, folder: Path, name: str) -> Path:
-    """Copy a file into a folder, where it appears when it is complete.
+    """Copy a file into a folder, where it appears when it is complete, or not at all.
 
     A file that exists is never replaced; the copy's name gets a number then.
-
-    Raises:
-        OSError: If it cannot be written; nothing is left behind.
     """
     hidden = folder / f".{name}.{secrets.token_hex(8)}.partial"
     try:
@@ -90,11 +83,9 @@ class _Sink:
 
 
 def zip_files(files: Iterable[tuple[Path, str]]) -> Iterator[bytes]:
-    """Pack files as they are, without compression, and give the ZIP part by part.
+    """Pack files, each with its name, without compression; give the ZIP part by part.
 
-    Args:
-        files: Paths, with the names in the ZIP; a name that occurs again gets a number.
-            A file that was deleted meanwhile is left out.
+    A name that occurs again gets a number; a file deleted meanwhile is left out.
     """
     sink, used = _Sink(), set[str]()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]

@@ -22,48 +22,27 @@ _STATES = ("ready", "queued", "running", "done", "failed", "cancelled")
 
 @dataclass
 class Job:
-    """An upload and what is made of it.
+    """An upload and what is made of it."""
 
-    Attributes:
-        id: A random word; also the name of the job's folder.
-        name: The uploaded file's name, only for display; never used as a path.
-        file: The video's name in the job's folder.
-        info: The result of `work.examine`, and the "bytes" of the upload.
-        state: One of `_STATES`.
-        turn: Position in the queue; the lowest is next. It also numbers the conversions
-            of a job.
-        settings: The settings given to `Jobs.start`.
-        step: What a conversion does before its first frame: "load" or "look" (for
-            people).
-        done: Frames converted.
-        frames: Number of frames of the video; None if unknown.
-        error: Why the last conversion failed.
-        notes: Differences between the source and the outputs, in words.
-        results: Finished conversions, the newest first: "run" (their turn), "settings",
-            "notes", and the "sizes" of their files [bytes].
-    """
-
-    id: str
-    name: str
-    file: str
-    info: dict[str, Any]
-    state: str = "ready"
-    turn: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)
-    step: str = ""
-    done: int = 0
-    frames: int | None = None
-    error: str = ""
-    notes: list[str] = field(default_factory=list)
+    id: str  # a random word; also the name of the job's folder
+    name: str  # of the uploaded file, for display alone; never used as a path
+    file: str  # the video's name in the job's folder
+    info: dict[str, Any]  # the result of `work.examine`, and "bytes" of the upload
+    state: str = "ready"  # one of `_STATES`
+    turn: int = 0  # in the queue, the lowest first; also numbers a job's conversions
+    settings: dict[str, Any] = field(default_factory=dict)  # given to `Jobs.start`
+    step: str = ""  # before the first frame: "load", or "look" for people
+    done: int = 0  # frames converted
+    frames: int | None = None  # of the video; None if unknown
+    error: str = ""  # why the last conversion failed
+    notes: list[str] = field(default_factory=list)  # how outputs differ from the source
+    # Finished conversions, the newest first: "run" (their turn), "settings", "notes",
+    # the "sizes" of their files [bytes], and names of "copies", if any.
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
 def check_name(name: str, suffixes: set[str]) -> str:
-    """Check a file's name for display and return its suffix.
-
-    Raises:
-        ValueError: If it is not a plain file name, or has another suffix.
-    """
+    """Check a file's name for display and return its suffix."""
     if not name or len(name) > _LONGEST_NAME or re.search(r"[\x00-\x1f\x7f/\\]", name):
         raise ValueError(
             f"name {name[:40]!r} must be a plain file name, with no folders or control "
@@ -79,11 +58,7 @@ def check_name(name: str, suffixes: set[str]) -> str:
 
 
 def read_job(id: str, text: str) -> Job:
-    """Load a job from the list, where an older version may have written it.
-
-    Raises:
-        ValueError: If the text is not a job.
-    """
+    """Load a job from the list, where an older version may have written it."""
     try:
         data = json.loads(text)
         job = Job(**{each.name: data[each.name] for each in fields(Job)

@@ -53,24 +53,11 @@ def _no_networks() -> None:
 
 
 class Jobs:
-    """All jobs of a work folder, and the threads that convert them.
+    """All jobs of a work folder, and the threads that convert `at_once` of them.
 
-    Args:
-        folder: The work folder; created if it does not exist.
-        load: Loads the networks in another process; must be picklable.
-        at_once: Number of jobs that are converted at a time.
-        threads: How many threads the network has in each.
-        memory: Memory limit of each process [bytes], or None.
-        output: The folder that finished files are copied to, or None.
-
-    Attributes:
-        store: The list of jobs and their folders, on disk.
-        version: Increases whenever a job changes.
-        backgrounds: The backgrounds that the user has uploaded.
-
-    Raises:
-        ValueError: If `at_once` is out of its range.
-        OutputError: If another server uses the folder, or it cannot be written.
+    `load`, which must be picklable, loads the networks in processes that may use so
+    many `threads` and so much `memory` [bytes]. Finished files are copied to `output`.
+    `version` increases whenever a job changes.
     """
 
     def __init__(
@@ -98,24 +85,23 @@ class Jobs:
         self._stills, self._cutouts = Pictures(self._examiner), Pictures(self._viewer)
         self.backgrounds = Backgrounds(self.store, self._examiner, self._notify)
         self._used, self._measured = 0, float("-inf")
-        self._jobs = self._read()
+        self._jobs: dict[str, Job] = {}
+        self._read()
         self._threads = [
             threading.Thread(target=self._work, daemon=True) for _ in range(at_once)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _read(self) -> dict[str, Job]:
+    def _read(self) -> None:
         """Read the list of jobs; queue those again that a killed server was running."""
-        jobs: dict[str, Job] = {}
         for id, text in self.store.entries():
             try:
-                jobs[id] = read_job(id, text)
+                self._jobs[id] = read_job(id, text)
             except ValueError as error:
                 note = f"{error}; it and its folder were left as they are"
                 self.store.notes.append(note)
-        self._jobs = jobs
-        for job in jobs.values():
+        for job in self._jobs.values():
             if self._is_missing(job):
                 job.state, job.error, job.results = "failed", _MISSING, []
                 continue
@@ -123,18 +109,13 @@ class Jobs:
             if job.state == "running":
                 job.state, job.done = "queued", 0
                 self._save(job)
-        return jobs
 
     def _is_missing(self, job: Job) -> bool:
         folder = self.store.folder(job.id)
         return folder.is_symlink() or not (folder / job.file).is_file()
 
     def check_model(self) -> None:
-        """Load the network in the process for pictures of a moment.
-
-        Raises:
-            WorkError: If it cannot be loaded.
-        """
+        """Load the network in the process for pictures of a moment, or raise."""
         self._viewer.call("", work.check_model, Path())
 
     def _save(self, job: Job) -> None:
@@ -189,7 +170,7 @@ class Jobs:
     def _results(self, job: Job, result: dict[str, Any]) -> Iterator[tuple[Path, str]]:
         """The files of a result, and their names for the user."""
         for key in result["settings"]["outputs"]:
-            path = self.output(job, result["run"], FILES[key])
+            path = self.outputs(job, result["run"]) / FILES[key]
             yield path, file_name(job.name, path.name)
 
     def get(self, id: str) -> Job | None:
@@ -197,11 +178,7 @@ class Jobs:
         return self._jobs.get(id)
 
     def add(self, id: str, name: str, file: str) -> None:
-        """Add a job for an upload that is complete.
-
-        Raises:
-            WorkError: If it is neither a video nor a photo.
-        """
+        """Add a job for a complete upload; `WorkError` if it is no video or photo."""
         folder = self.store.folder(id)
         size = (folder / file).stat().st_size
         if file.endswith(PILLOW_IMAGES):
@@ -218,11 +195,7 @@ class Jobs:
     def look(
         self, job: Job, function: Callable[..., Any], suffix: str, *args: Any
     ) -> Path | None:
-        """Give what a function of `look` makes of a job, or have it made.
-
-        Raises:
-            WorkError: If it could not be made.
-        """
+        """Give what a function of `look` makes of a job; None while it is made."""
         with self._changed:
             if self._is_missing(job):
                 raise WorkError(_MISSING)
@@ -232,11 +205,7 @@ class Jobs:
         return pictures.get(job.name, function, source, suffix, *args)
 
     def start(self, job: Job, settings: dict[str, Any]) -> None:
-        """Put a job into the queue; its earlier results stay until this one is done.
-
-        Raises:
-            ValueError: If it is queued or running, or a setting is not allowed.
-        """
+        """Put a job into the queue; its earlier results stay until this one is done."""
         settings = check_settings(settings)
         check_fits(settings["outputs"], job.info.get("photo", False))
         self.backgrounds.resolve(settings["background"])
@@ -289,17 +258,14 @@ class Jobs:
 
     # What the threads do
 
-    def _outputs(self, job: Job, run: int) -> Path:
+    def outputs(self, job: Job, run: int) -> Path:
+        """The folder of what a conversion of a job has made."""
         # The first version of this page had one folder for all runs.
         return self.store.folder(job.id) / (f"out-{run}" if run else "out")
 
-    def output(self, job: Job, run: int, file: str) -> Path:
-        """The path of a file that a conversion of a job has made."""
-        return self._outputs(job, run) / file
-
     def _delete_old_outputs(self, job: Job) -> None:
         """Delete all outputs but those listed in the results."""
-        saved = {self._outputs(job, result["run"]) for result in job.results}
+        saved = {self.outputs(job, result["run"]) for result in job.results}
         for path in self.store.folder(job.id).glob("out*"):
             if path not in saved:
                 shutil.rmtree(path, ignore_errors=True)  # refuses links
@@ -308,10 +274,9 @@ class Jobs:
         warm: WorkerProcess | None = None  # has loaded the network for an earlier job
         while (taken := self._take(warm)) is not None:
             job, process = taken
-            run, settings = job.turn, job.settings
-            result: dict[str, Any] = {"run": run, "settings": settings}
+            result: dict[str, Any] = {"run": job.turn, "settings": job.settings}
             try:
-                result["notes"] = self._convert(job, process, run, settings, warm)
+                result["notes"] = self._convert(job, process, result, process is warm)
                 error = ""
                 if job.state == "running":
                     self._deliver(job, result)
@@ -410,19 +375,11 @@ class Jobs:
         return None
 
     def _convert(
-        self,
-        job: Job,
-        process: WorkerProcess,
-        run: int,
-        settings: dict[str, Any],
-        warm: WorkerProcess | None,
+        self, job: Job, process: WorkerProcess, result: dict[str, Any], warm: bool
     ) -> list[str]:
-        """Convert a job, and return notes.
-
-        Raises:
-            WorkError: If it failed.
-        """
-        folder, target = self.store.folder(job.id), self._outputs(job, run)
+        """Convert a job, and return notes; `WorkError` if it failed."""
+        settings, folder = result["settings"], self.store.folder(job.id)
+        target = self.outputs(job, result["run"])
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         background = self.backgrounds.resolve(settings["background"])
@@ -433,7 +390,7 @@ class Jobs:
         except WorkError as error:
             killed = isinstance(error.__cause__, ProcessKilledError)
             with self._changed:
-                if process is not warm or not killed or job.state != "running":
+                if not warm or not killed or job.state != "running":
                     raise
                 # What earlier jobs left in its memory must not fail this one.
                 process.close()

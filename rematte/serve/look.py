@@ -63,18 +63,14 @@ def cutout(
     quality: str,
     choice: Choice,
 ) -> None:
-    """Write the cut-out of who was chosen, as an image with alpha.
-
-    Raises:
-        ValueError: If nobody is where a person was chosen.
-    """
+    """Write the cut-out of who was chosen, as an image with alpha."""
     matted = _matted(networks, path, at, quality, False)
-    height, width = matted.size
-    chosen = _find(networks, path, quality, choice, width, height)
+    size = matted.size[::-1]
+    chosen = _find(networks, path, quality, choice, size)
     matted.cache.clear()  # of the choice before
     matted.cut = choice.at != at  # the person is recognised by their colours
     with TemporaryDirectory(prefix="rematte-") as folder:
-        given = choice.options(width, height, Path(folder))
+        given = choice.options(*size, Path(folder))
         options = Options(
             edge_colour="clean",
             include=given.get("include"),
@@ -86,15 +82,10 @@ def cutout(
 
 
 def _find(
-    networks: Networks,
-    path: Path,
-    quality: str,
-    choice: Choice,
-    width: int,
-    height: int,
+    networks: Networks, path: Path, quality: str, choice: Choice, size: tuple[int, int]
 ) -> Person | None:
     """Find the chosen person where they were clicked; None for everybody."""
-    person = choice.person_option(width, height)
+    person = choice.person_option(*size)
     if person is None:
         return None
     chosen = Person(person)

@@ -8,9 +8,7 @@ from typing import Any
 class Networks:
     """Loads a network, and the one of the quality "fast" when it is first needed.
 
-    Args:
-        load: Loads the network.
-        fast: Loads that of the quality "fast"; None where there is none of its own.
+    Where `fast` is None, there is no network of its own for that quality.
     """
 
     def __init__(

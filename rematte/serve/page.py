@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import (
-    FileResponse,
-    JSONResponse,
-    Response,
-    StreamingResponse,
-)
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -43,13 +39,7 @@ ANSWERED = (
 
 
 class Page:
-    """The handlers of all addresses.
-
-    Args:
-        jobs: The jobs.
-        upload_limit: The largest upload [bytes].
-        ending: Whether the server is about to end.
-    """
+    """The handlers of all addresses; see `server.make_app` for the arguments."""
 
     def __init__(
         self, jobs: Jobs, upload_limit: int, ending: Callable[[], bool]
@@ -59,14 +49,17 @@ class Page:
 
     def routes(self) -> list[Route | Mount]:
         """The addresses, without the token."""
-        one = "/api/jobs/{id}"
+        one, jobs = "/api/jobs/{id}", self._jobs
+        backdrops = VIDEOS | {*IMAGES}
+        upload = partial(self._receive, backdrops | {*PILLOW_IMAGES}, jobs.add)
+        add_background = partial(self._receive, backdrops, jobs.backgrounds.add)
         return [
             Route("/api/events", self._events),
-            Route("/api/jobs", self._upload, methods=["POST"]),
-            Route(one, self._remove, methods=["DELETE"]),
+            Route("/api/jobs", upload, methods=["POST"]),
+            Route(one, partial(self._do, jobs.remove), methods=["DELETE"]),
             Route(f"{one}/start", self._start, methods=["POST"]),
-            Route(f"{one}/cancel", self._cancel, methods=["POST"]),
-            Route("/api/backgrounds", self._add_background, methods=["POST"]),
+            Route(f"{one}/cancel", partial(self._do, jobs.cancel), methods=["POST"]),
+            Route("/api/backgrounds", add_background, methods=["POST"]),
             Route("/api/backgrounds/{id}", self._remove_background, methods=["DELETE"]),
             Route("/api/backgrounds/{id}", self._background),
             Route("/api/rematte.zip", self._all_files),
@@ -99,19 +92,11 @@ class Page:
             await asyncio.sleep(_NEWS_PERIOD)
             quiet += _NEWS_PERIOD
 
-    async def _upload(self, request: Request) -> Response:
-        suffixes = VIDEOS | {*IMAGES, *PILLOW_IMAGES}
-        return await self._receive(request, suffixes, self._jobs.add)
-
-    async def _add_background(self, request: Request) -> Response:
-        add = self._jobs.backgrounds.add
-        return await self._receive(request, VIDEOS | {*IMAGES}, add)
-
     async def _receive(
         self,
-        request: Request,
         suffixes: set[str],
         add: Callable[[str, str, str], object],
+        request: Request,
     ) -> Response:
         """Write an upload into a folder of its own, and add it to a list."""
         name = request.query_params.get("name", "")
@@ -127,18 +112,14 @@ class Page:
             raise
         return JSONResponse({"id": id}, 201)
 
-    async def _remove(self, request: Request) -> Response:
-        await run_in_threadpool(self._jobs.remove, self._job(request))
+    async def _do(self, act: Callable[[Job], object], request: Request) -> Response:
+        await run_in_threadpool(act, self._job(request))
         return Response(status_code=204)
 
     async def _start(self, request: Request) -> Response:
         job = self._job(request)
         settings = await _read_json(request, "settings")
         await run_in_threadpool(self._jobs.start, job, settings)
-        return Response(status_code=204)
-
-    async def _cancel(self, request: Request) -> Response:
-        await run_in_threadpool(self._jobs.cancel, self._job(request))
         return Response(status_code=204)
 
     async def _remove_background(self, request: Request) -> Response:
@@ -165,7 +146,7 @@ class Page:
             raise HTTPException(404, f"{job.name} has no such result")
         made = results[0]["settings"]["outputs"]
         files = {each: FILES[each] for each in made} | {"playable": work.PLAYABLE}
-        path = self._jobs.output(job, results[0]["run"], files.get(kind, "none"))
+        path = self._jobs.outputs(job, results[0]["run"]) / files.get(kind, "none")
         if not path.is_file():
             raise HTTPException(404, f"{job.name} has no result {kind[:20]!r}")
         name = file_name(job.name, path.name)
@@ -214,11 +195,7 @@ def _moment(data: dict[str, Any]) -> tuple[float, str]:
 
 
 async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
-    """Stream the parts of a body.
-
-    Raises:
-        HTTPException: If it is larger than `most` [bytes].
-    """
+    """Stream the parts of a body of at most so many bytes."""
     text = f"too large: at most {most / 1e6:g} MB"
     if int(request.headers.get("content-length", 0)) > most:
         raise HTTPException(413, text)
@@ -231,11 +208,7 @@ async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
 
 
 async def _read_json(request: Request, what: str) -> Any:
-    """Read a body that is a JSON object, which errors call `what`.
-
-    Raises:
-        HTTPException: If it is not, or is too large.
-    """
+    """Read a body that is a JSON object, which errors call `what`."""
     body = b"".join([part async for part in _limited(request, _LARGEST_JSON)])
     try:
         data = json.loads(body)
@@ -265,15 +238,16 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """Turn an error into a sentence for the page."""
     if isinstance(error, ClientDisconnect):  # no one is there to read it
         return Response(status_code=400)
+    text, status = str(error), 400
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code)
-    if isinstance(error, WorkError):
-        return JSONResponse({"error": str(error)}, 422)
-    if isinstance(error, OSError | sqlite3.Error):
+        text, status = error.detail, error.status_code
+    elif isinstance(error, WorkError):
+        status = 422
+    elif isinstance(error, OSError | sqlite3.Error):
         why = getattr(error, "strerror", None) or error
-        return JSONResponse({"error": f"cannot be written: {why}"}, 507)
-    if isinstance(error, RecursionError):
-        return JSONResponse({"error": "the JSON object is nested too deeply"}, 400)
-    if isinstance(error, RuntimeError):  # a file that was deleted meanwhile
-        return JSONResponse({"error": "it was deleted a moment ago"}, 404)
-    return JSONResponse({"error": str(error)}, 400)
+        text, status = f"cannot be written: {why}", 507
+    elif isinstance(error, RecursionError):
+        text = "the JSON object is nested too deeply"
+    elif isinstance(error, RuntimeError):  # a file that was deleted meanwhile
+        text, status = "it was deleted a moment ago", 404
+    return JSONResponse({"error": text}, status)

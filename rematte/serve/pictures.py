@@ -7,11 +7,10 @@ what it asked for last comes first.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from rematte.serve.processes import SharedProcess, WorkError
 
@@ -19,8 +18,7 @@ _FORGOTTEN = 5.0  # after which a picture that nobody asked for again is not mad
 _SAVED = 96  # files of a folder that are not deleted, the newest
 
 
-@dataclass
-class _Wanted:
+class _Wanted(NamedTuple):
     """A picture to make: a call of a function in the process."""
 
     name: str
@@ -31,11 +29,7 @@ class _Wanted:
 
 
 class Pictures:
-    """Makes files of a video in a process, and saves the newest.
-
-    Args:
-        process: Makes them; others may use it too.
-    """
+    """Makes files of a video in a process, which others may use too."""
 
     def __init__(self, process: SharedProcess) -> None:
         self._process = process
@@ -54,20 +48,11 @@ class Pictures:
         suffix: str,
         *args: Any,
     ) -> Path | None:
-        """Give a file that a function makes, or have it made.
+        """Give a file that a function makes; None while it is made, so ask again.
 
-        Args:
-            name: What errors call the video.
-            function: Called with the model, `source`, the file and `args`.
-            source: The video; the file is beside it, in a folder of its own.
-            suffix: The file's suffix.
-            *args: Further arguments, which tell files apart.
-
-        Returns:
-            The file; None while it is being made, so ask again.
-
-        Raises:
-            WorkError: If it could not be made; the next call has it tried again.
+        The function is called with the model, `source`, which errors call `name`, the
+        file and `args`, which tell files apart. What it raised is raised here once, and
+        the next call has it tried again.
         """
         text = repr((function.__name__, args))
         hashed = sha256(text.encode()).hexdigest()[:24]

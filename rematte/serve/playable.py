@@ -38,16 +38,10 @@ def views_of(outputs: list[str]) -> list[str]:
 def write_playable(
     before: Path, files: Mapping[str, Path], target: Path, start: float | None
 ) -> bool:
-    """Write the views of a result side by side, with its sound.
+    """Write the views of a result side by side into an MP4 file, with its sound.
 
-    Args:
-        before: The video that was converted.
-        files: The outputs by their names, as for `views_of`.
-        target: An MP4 file.
-        start: Where the part begins that was converted [s].
-
-    Returns:
-        Whether alpha shows nobody in the whole result.
+    The part of `before` that was converted begins at `start` [s]; `files` are the
+    outputs by their names. Gives whether alpha shows nobody in the whole result.
     """
     clear = [kind for kind in ("mov", "webm", "alpha") if kind in files][:1]
     shown = [*clear, *(kind for kind in files if kind == "mp4")]

@@ -19,11 +19,7 @@ class WorkError(Exception):
 def start_process(
     load: Callable[[], Any], threads: int, memory: int | None
 ) -> WorkerProcess:
-    """Start a worker process; see `WorkerProcess`.
-
-    Raises:
-        WorkError: If the system refuses to.
-    """
+    """Start a worker process; see `WorkerProcess`."""
     try:
         return WorkerProcess(load, threads, memory)
     except OSError as error:
@@ -40,11 +36,7 @@ def call(
     report: Callable[..., object] | None = None,
     timeout: float | None = None,
 ) -> Any:
-    """Call a function in a worker process; see `WorkerProcess.call`.
-
-    Raises:
-        WorkError: If it raised or took too long, or its process was killed.
-    """
+    """Call a function in a worker process; any error becomes a `WorkError`."""
     try:
         return process.call(function, *args, report=report, timeout=timeout)
     except ProcessKilledError as error:
@@ -76,11 +68,7 @@ class SharedProcess:
     def call(
         self, name: str, function: Callable[..., Any], path: Path, *args: Any
     ) -> Any:
-        """Call a function with the model, a file, which errors call `name`, and more.
-
-        Raises:
-            WorkError: If it raised or took too long, or its process was killed.
-        """
+        """Call a function with the model, a file that errors call `name`, and more."""
         with self._lock:
             if self._closed:
                 raise WorkError("the server is about to end")

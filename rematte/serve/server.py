@@ -90,12 +90,8 @@ def make_app(
 ) -> ASGIApp:
     """Make the application, including its checks of every request.
 
-    Args:
-        jobs: The jobs.
-        token: The first part of every address.
-        port: The port in the addresses that browsers use.
-        upload_limit: The largest upload [bytes].
-        ending: Whether the server is about to end.
+    The token is the first part of every address, and the port the one that browsers
+    use; `upload_limit` is in bytes, and `ending` says whether the server is to end.
     """
     app = Starlette(
         routes=Page(jobs, upload_limit, ending).routes(),

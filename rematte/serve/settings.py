@@ -6,7 +6,7 @@ from typing import Any
 
 from rematte.matting.background import COLOURS
 from rematte.options import QUALITIES
-from rematte.serve.choice import read_choice
+from rematte.serve.choice import read_choice, read_object
 from rematte.serve.store import is_id
 
 # The file that each output makes, of videos and of photos. A file's stem says what it
@@ -52,19 +52,9 @@ def is_over_background(outputs: list[str]) -> bool:
 
 
 def check_settings(settings: Any) -> dict[str, Any]:
-    """Check settings and fill in defaults.
-
-    Args:
-        settings: "outputs", a list of keys of `FILES`; "background", a colour, "blur",
-            "ready:NAME" or "file:ID"; "quality", "preset", and "choice", as of
-            `read_choice`.
-
-    Raises:
-        ValueError: If one of them is not allowed.
-    """
+    """Check settings that came as JSON, and fill in defaults."""
     names = ("outputs", "background", "quality", "preset", "choice")
-    if not isinstance(settings, Mapping) or not set(settings) <= set(names):
-        raise ValueError(f"settings must be an object of {', '.join(names)}")
+    settings = read_object("settings", settings, names)
     outputs = check_outputs(settings)
     preset = settings.get("preset")
     if preset is not None and (
@@ -94,11 +84,7 @@ def check_settings(settings: Any) -> dict[str, Any]:
 
 
 def check_quality(settings: Mapping[str, Any]) -> str:
-    """Check "quality" of settings.
-
-    Raises:
-        ValueError: If there is no such quality.
-    """
+    """Check "quality" of settings."""
     quality = settings.get("quality", "balanced")
     if not isinstance(quality, str) or quality not in QUALITIES:
         raise ValueError(
@@ -108,11 +94,7 @@ def check_quality(settings: Mapping[str, Any]) -> str:
 
 
 def check_outputs(settings: Mapping[str, Any]) -> list[str]:
-    """Check "outputs" of settings, and give each output once.
-
-    Raises:
-        ValueError: If there is none, or one that is not known or not possible.
-    """
+    """Check "outputs" of settings, and give each output once."""
     outputs = settings.get("outputs")
     if (
         not isinstance(outputs, list)
@@ -133,11 +115,7 @@ def check_outputs(settings: Mapping[str, Any]) -> list[str]:
 
 
 def check_fits(outputs: list[str], photo: bool) -> None:
-    """Check that a photo becomes photos, and a video becomes videos.
-
-    Raises:
-        ValueError: If one of the outputs is of the other sort.
-    """
+    """Check that a photo becomes photos, and a video becomes videos."""
     allowed = PHOTO_FILES if photo else VIDEO_FILES
     if wrong := [output for output in outputs if output not in allowed]:
         raise ValueError(

@@ -36,12 +36,7 @@ Table = Literal["job", "background"]
 class Store:
     """Opens the work folder, makes it where it is missing, and locks it until `close`.
 
-    Attributes:
-        notes: Sentences on what was renamed or left alone.
-
-    Raises:
-        OutputError: If another server uses the folder, it cannot be written, or a file
-            that is needed in it is a link.
+    `notes` are sentences on what was renamed or left alone.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -38,14 +38,9 @@ def check_model(networks: Networks, path: Path) -> None:
 
 
 def examine(networks: Any, path: Path) -> dict[str, Any]:
-    """Read the properties of a video or photo and decode its first frame.
+    """Read the properties of a video or photo, and check that its first frame decodes.
 
-    Returns:
-        "width", "height", "frames" (None if unknown), "rate", "photo" (whether it is
-        one) and "sound" (whether it has any).
-
-    Raises:
-        InputError: If it is not a video, or damaged at its beginning.
+    The number of frames may be None, if it is unknown.
     """
     with VideoReader(path) as reader:
         info = reader.info
@@ -63,25 +58,14 @@ def examine(networks: Any, path: Path) -> dict[str, Any]:
 
 
 def examine_background(networks: Any, path: Path, target: Path) -> dict[str, bool]:
-    """Decode the first frame of a background, and write it for the page to show.
-
-    Returns:
-        "video": Whether it is one.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Decode the first frame of a background, and write it for the page to show."""
     look.still(networks, path, target, 0.0, look.SIDE)
     with VideoReader(path) as reader:
         return {"video": not reader.info.still}
 
 
 def read_by_pillow(networks: Any, path: Path, target: Path) -> None:
-    """Write a photo that FFmpeg cannot read, AVIF or HEIC, as an upright PNG.
-
-    Raises:
-        InputError: If Pillow, or its plug-in for HEIC, is missing or cannot read it.
-    """
+    """Write a photo that FFmpeg cannot read, AVIF or HEIC, as an upright PNG."""
     try:
         from PIL import Image, ImageOps
 
@@ -113,19 +97,10 @@ def convert(
     background: str,
     report: Callable[[str, int, int | None], object],
 ) -> Job:
-    """Convert a video, and write a small one that the page plays.
+    """Convert a video into a folder, and write a small one that the page plays.
 
-    Args:
-        networks: The networks.
-        path: The video.
-        folder: The folder of the outputs, which get the names in `FILES`.
-        settings: From `check_settings`.
-        background: The background of the composition, if there is one.
-        report: Called at intervals with what is done before the first frame, or "", the
-            frames done and, if known, their number.
-
-    Returns:
-        The job with how it went.
+    The settings are from `check_settings`. `report` is called with what is done before
+    the first frame, or "", the frames done and, if known, their number.
     """
     outputs, begin, last = settings["outputs"], time.monotonic(), 0.0
     model, quality = networks.choose(settings["quality"])

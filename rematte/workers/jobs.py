@@ -32,7 +32,7 @@ def run(
     skip_existing: bool = False,
     progress: bool = False,
 ) -> Iterator[Job]:
-    """Convert every job.
+    """Convert every job, and yield each with its result, in order of completion.
 
     Args:
         jobs: From `plan`; modified in place, but for those that other processes do.
@@ -42,9 +42,6 @@ def run(
         workers: Number of processes; they share the cores.
         skip_existing: Skip jobs all of whose outputs exist.
         progress: Show a bar of frames on stderr.
-
-    Yields:
-        Each job with its result, in order of completion.
     """
     if workers < 1:
         raise ValueError(f"jobs must be 1 or more, got {workers}")

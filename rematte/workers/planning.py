@@ -22,29 +22,16 @@ _FIELD = re.compile(r"\{(\w*)\}")
 
 @dataclass
 class Job:
-    """One input, its outputs, and how the conversion went.
+    """One input, its outputs, and how the conversion went."""
 
-    Attributes:
-        input: A video, an image, or a folder or pattern of images; see
-            `storage.to_path`.
-        outputs: Paths by kind: "output", "composition", "alpha", "foreground",
-            "plate".
-        status: "planned", "done", "failed" or "skipped".
-        frames: Number of frames converted.
-        seconds: Duration of the conversion [s].
-        error: Why it failed, in one line.
-        code: The exit code a command would have had.
-        notes: Differences between the source and the outputs, in words.
-    """
-
-    input: Path
-    outputs: dict[str, Path]
-    status: str = "planned"
-    frames: int = 0
-    seconds: float = 0.0
-    error: str = ""
-    code: int = 0
-    notes: list[str] = field(default_factory=list)
+    input: Path  # a video, an image, or a folder or pattern of images
+    outputs: dict[str, Path]  # by kind, such as "output" or "alpha"
+    status: str = "planned"  # or "done", "failed", "skipped"
+    frames: int = 0  # converted
+    seconds: float = 0.0  # that the conversion took [s]
+    error: str = ""  # why it failed, in one line
+    code: int = 0  # the exit code that a command would have had
+    notes: list[str] = field(default_factory=list)  # how outputs differ from the source
 
     def exists(self, which: Callable[[Iterable[bool]], bool] = all) -> bool:
         """Whether all outputs exist, or any of them."""
@@ -67,18 +54,11 @@ def skip(jobs: Iterable[Job], existing: bool) -> Generator[Job, None, list[Job]]
 def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """Find the inputs that words stand for, in order, each once.
 
-    Args:
-        words: Files, patterns ("clips/**/*.mp4"), folders (searched recursively for
-            videos; one that holds images and no video is an image sequence), numbered
-            images ("plate.%04d.exr"), and text files (.txt) with one of these in each
-            line, relative to the file. All of them, image sequences apart, may be in
-            object storage.
-
-    Returns:
-        Each input, and its folder relative to the folder it was found through.
-
-    Raises:
-        InputError: If nothing is found for a word.
+    Words are files, patterns ("clips/**/*.mp4"), folders (searched recursively for
+    videos; one that holds images and no video is an image sequence), numbered images
+    ("plate.%04d.exr"), and text files (.txt) with one of these in each line, relative
+    to the file. All of them, image sequences apart, may be in object storage. Each
+    input comes with its folder relative to the folder that it was found through.
     """
     found: dict[Path, Path] = {}
     for word in words:
@@ -175,10 +155,6 @@ def plan(
             was given. "output" without a field is a folder, with the layout of the one
             that was given.
         suffix: Suffix of "output" where that is a folder, with or without its dot.
-
-    Raises:
-        ValueError: If there is no template, or one has other fields.
-        OutputError: If two inputs would have the same output.
     """
     given = _check_templates(templates)
     jobs, taken = [], dict[Path, Path]()

@@ -34,9 +34,7 @@ _INTERRUPT_TIMEOUT = 30  # for an interrupted process to save what it has [s]
 class ProcessKilledError(MemoryError):
     """A process ended before it answered, most likely for lack of memory.
 
-    Args:
-        limit: The memory limit that it exceeded [bytes]; None if another cause ended
-            it.
+    With a `limit` [bytes], it exceeded that.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -45,7 +43,6 @@ class ProcessKilledError(MemoryError):
             if limit is None
             else f"it needs more than {limit / 1e9:.1f} GB of memory"
         )
-        self.limit = limit
 
 
 def run_all(
@@ -62,6 +59,10 @@ def run_all(
     nothing else needs memory. Closing the generator, Ctrl-C, or an error interrupts
     what is running, as Ctrl-C would, and ends all processes.
 
+    Yields each item with its result, in order of completion; the result is a
+    `ProcessKilledError` where the second attempt was lost as well. Whatever `load` or
+    `function` raised is raised, with the traceback in its notes.
+
     Args:
         load: Loads the model; must be picklable, as must all else that is passed on.
         function: A function of a module; called with the model and an item.
@@ -69,13 +70,6 @@ def run_all(
         workers: Processes at a time.
         cleanup: Called here with an item whose process was killed, to remove what it
             left behind.
-
-    Yields:
-        Each item with its result, in order of completion. The result is a
-        `ProcessKilledError` where the second attempt was lost as well.
-
-    Raises:
-        Exception: Whatever `load` or `function` raised; its notes hold the traceback.
     """
     waiting, retries = deque(items), deque[T]()
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -137,14 +131,9 @@ def _interrupt(
 class WorkerProcess:
     """A process that loads a model at its first call and makes one call at a time.
 
-    Args:
-        load: Loads the model, in the process; must be picklable.
-        threads: How many the network may use there.
-        memory: How much memory the process may use [bytes]; None sets no limit.
-            Without effect on Windows.
-
-    Attributes:
-        pipe: Becomes readable when a call has been answered or the process has ended.
+    `load`, which must be picklable, is called in the process, where the network has
+    `threads`. Except on Windows, it is killed if it uses more than `memory` [bytes].
+    The pipe becomes readable when a call was answered or the process has ended.
     """
 
     def __init__(
@@ -174,19 +163,11 @@ class WorkerProcess:
     ) -> R:
         """Call `function(model, *args)` in the process, and return what it returns.
 
-        Args:
-            function: A function of a module. Where there is a `report`, it is called
-                with one more argument, a function that passes its arguments on to it.
-            *args: Must be picklable, as must the result.
-            report: Called here with what the function reports, for example progress.
-            timeout: Seconds without an answer or report after which the process is
-                killed.
-
-        Raises:
-            ProcessKilledError: If the process ended before it answered.
-            TimeoutError: If it took too long.
-            Exception: Whatever `load` or `function` raised; its notes hold the
-                traceback.
+        Function, arguments and result must be picklable. Where there is a `report`, the
+        function gets one more argument, which calls it here. After `timeout` seconds
+        without an answer or report the process is killed. Whatever `load` or the
+        function raised is raised, with the traceback in its notes; `ProcessKilledError`
+        if the process ended before it answered.
         """
         self.send(function, *args, reports=report is not None)
         return self.receive(report, timeout)  # type: ignore[no-any-return]

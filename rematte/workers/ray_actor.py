@@ -28,12 +28,11 @@ Result: TypeAlias = tuple[Job, Work | None]
 class Worker:
     """Holds the model and converts files or segments.
 
-    Args:
-        load: Loads the model for a device.
-        options: How to convert; the device is chosen in the actor.
-        threads: How many threads the network has.
-        folder: The folder that relative paths start from, if it exists there.
-        scratch: Start of the name of the actor's temporary folder.
+    The device that `load` gets is chosen in the actor. Relative paths start from
+    `folder`, if it exists there; the temporary folder's name begins with `scratch`.
+
+    Of each method, `is_new` is whether a job had no outputs before the first attempt,
+    and `retry` whether an earlier attempt was lost.
     """
 
     def __init__(
@@ -63,13 +62,7 @@ class Worker:
         return __version__
 
     def convert(self, job: Job, is_new: bool, *, retry: bool) -> Result:
-        """Convert a file.
-
-        Args:
-            job: The file.
-            is_new: Whether it had no outputs before the first attempt.
-            retry: Whether an earlier attempt was lost; so for the other methods.
-        """
+        """Convert a file."""
         options = self._load(job, is_new, retry)
         return convert_job(self._model, job, options), None
 
@@ -107,11 +100,10 @@ class Worker:
         return job, None
 
     def _load(self, job: Job, is_new: bool, retry: bool) -> Options:
-        """Load the model, once; errors of weights are not recorded in a job.
+        """Load the model, once, and give the options for a job.
 
-        Returns:
-            The options for a job. Where an earlier attempt was lost, its outputs may be
-            there already, complete, and are replaced.
+        Errors of weights are not recorded in a job. Where an earlier attempt was lost,
+        its outputs may be there already, complete, and are replaced.
         """
         if self._model is None:
             device, _ = choose_device(str(self._options.device or "auto"))

@@ -55,7 +55,9 @@ def run(
     skip_existing: bool = False,
     report: Callable[[str], object] = lambda text: None,
 ) -> Iterator[Job]:
-    """Convert every job on Ray. Closing the generator stops all workers.
+    """Convert every job on Ray, and yield each with its result as it is completed.
+
+    Closing the generator stops all workers.
 
     Args:
         jobs: From `plan`.
@@ -72,14 +74,6 @@ def run(
             share; see `resume`.
         skip_existing: Skip jobs all of whose outputs exist.
         report: Called with a line when no worker starts for a long time.
-
-    Yields:
-        Each job with its result, in order of completion.
-
-    Raises:
-        ValueError: If a number is out of range, or the machine has too little.
-        ImportError: If Ray is not installed.
-        ConnectionError: If the cluster cannot be reached, or no worker starts there.
     """
     _check(address, workers, cpus, retries)
     waiting = yield from skip(jobs, skip_existing)
@@ -282,11 +276,7 @@ class _Batch:
         return done
 
     def _call(self, method: str, job: Job, *args: Any) -> Result:
-        """Call a method of the next free worker; if it is lost for good, the job fails.
-
-        Raises:
-            CancelledError: After `stop`.
-        """
+        """Call a method of the next free worker; the job fails if that is lost."""
         actor = self._idle.get()
         try:
             for attempt in range(self._retries + 1):
@@ -310,11 +300,7 @@ class _Batch:
         return job, None
 
     def _wait_for_restart(self, actor: Any) -> None:
-        """Wait until Ray has started a lost worker again.
-
-        Raises:
-            CancelledError: After `stop`.
-        """
+        """Wait until Ray has started a lost worker again, or all are stopped."""
         while not self._stopped:
             with suppress(self._ray.exceptions.RayActorError):
                 self._ray.get(actor.version.remote())

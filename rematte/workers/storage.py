@@ -22,10 +22,6 @@ def to_path(word: str | Path) -> Path:
     """Convert a local path or an address in object storage to a path.
 
     That of an address is a `UPath`, which has the same methods.
-
-    Raises:
-        ValueError: If it is an address with another scheme.
-        ImportError: If the extra for it is not installed.
     """
     if str(word) == "-":
         raise ValueError(
@@ -90,11 +86,7 @@ def errors_as(kind: type[Exception], path: str | Path) -> Iterator[None]:
 
 
 def fetch(path: Path, folder: Path) -> Path:
-    """Download an input into a folder; a local path is returned unchanged.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Download an input into a folder; a local path is returned unchanged."""
     if not is_remote(path):
         return path
     remote: Any = path
@@ -107,14 +99,7 @@ def fetch(path: Path, folder: Path) -> Path:
 def local_target(target: Path, folder: Path, overwrite: bool) -> Path:
     """Choose the local path to write an output to, and create its folder.
 
-    Args:
-        target: The output; a local path is returned unchanged.
-        folder: Folder for files that `publish` uploads later; created if needed.
-        overwrite: Whether an existing output may be replaced.
-
-    Raises:
-        OutputError: If the output exists and must not be replaced, or its kind cannot
-            be stored there.
+    A local target is returned unchanged; what `publish` uploads later lies in `folder`.
     """
     if not is_remote(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,8 +119,7 @@ def local_target(target: Path, folder: Path, overwrite: bool) -> Path:
 def publish(made: dict[Path, Path]) -> None:
     """Upload the outputs that belong in object storage, from complete local files.
 
-    Raises:
-        OutputError: If an upload fails. Those that succeeded are deleted again.
+    If an upload fails, those that succeeded are deleted again.
     """
     sent: list[Path] = []
     for target, local in made.items():

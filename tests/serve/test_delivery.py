@@ -174,10 +174,8 @@ def test_a_sticker_is_short_and_what_is_painted_fits_it(
         server, clip, outputs=["webm"], preset="telegram",
         choice={"end": 5.5, "marks": marks},
     )  # fmt: skip
-    made = server.jobs.output(
-        server.jobs.get(job["id"]), job["results"][0]["run"], "cutout.webm"
-    )
-    with VideoReader(made, ReadOptions(alpha=True)) as reader:
+    made = server.jobs.outputs(server.jobs.get(job["id"]), job["results"][0]["run"])
+    with VideoReader(made / "cutout.webm", ReadOptions(alpha=True)) as reader:
         frames = list(reader)
     assert frames[-1].time < 3
     alpha = frames[0].pixels[..., 3]

@@ -206,8 +206,7 @@ def test_torch_has_its_share_of_the_cores() -> None:
 def test_memory_has_a_limit(tmp_path: Path) -> None:
     process = WorkerProcess(partial(load, tmp_path), 1, memory=10**9)
     try:
-        with pytest.raises(ProcessKilledError, match=r"more than 1\.0 GB") as caught:
+        with pytest.raises(ProcessKilledError, match=r"more than 1\.0 GB"):
             process.call(allocate, 10**9)
-        assert caught.value.limit == 10**9
     finally:
         process.close()

@@ -4,7 +4,7 @@ import {BACKENDS, createMatter} from 'rematte-web';
 import {measure, SIZES} from './measure.js';
 import {draw, resize} from './picture.js';
 import {Recording} from './recording.js';
-import {saving} from './saving.js';
+import {offer, saving} from './saving.js';
 import {cameras, Source} from './source.js';
 import {Told} from './told.js';
 import {looks} from './views.js';
@@ -253,11 +253,7 @@ async function record() {
     const file = await recording.stop();
     recording = null;
     const name = `rematte-${new Date().toISOString().slice(0, 19).replace(/[T:]/g, '-')}.webm`;
-    URL.revokeObjectURL(at.saved.href);
-    Object.assign(at.saved, {
-      href: URL.createObjectURL(file), download: name, textContent: say('saved', name), hidden: false,
-    });
-    at.saved.click();
+    offer(at.saved, file, name);
   }
   sayAll();
 }

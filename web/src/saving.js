@@ -105,7 +105,8 @@ export function saving({at, now, pause, attempt}) {
         show: (matte, frame) => lay(at.canvas, matte, frame, opaque ? look : 'transparent'),
         report: report(),
       });
-      offer(await target.finish(), name);
+      const made = await target.finish();
+      if (made) offer(at.download, made, name);
       state = ['savedAll', name, frames, silent, short];
     } catch (error) {
       await target.abandon();
@@ -113,15 +114,6 @@ export function saving({at, now, pause, attempt}) {
     } finally {
       goOn();
     }
-  }
-
-  function offer(made, name) {
-    if (!made) return;
-    URL.revokeObjectURL(at.download.href);
-    Object.assign(at.download, {
-      href: URL.createObjectURL(made), download: name, textContent: say('saved', name), hidden: false,
-    });
-    at.download.click();
   }
 
   at.save.addEventListener('click', () => attempt(save));
@@ -132,6 +124,15 @@ export function saving({at, now, pause, attempt}) {
   });
   at.format.addEventListener('change', words);
   return {words, busy: () => Boolean(control)};
+}
+
+/** Download a file, and show a link that does so again. */
+export function offer(link, file, name) {
+  URL.revokeObjectURL(link.href);
+  Object.assign(link, {
+    href: URL.createObjectURL(file), download: name, textContent: say('saved', name), hidden: false,
+  });
+  link.click();
 }
 
 function explained(error) {

@@ -74,7 +74,8 @@ export class Follower {
   async matte(pixels, width, height, ratio) {
     const small = shrink(pixels, width, height);
     const shape = `${width}x${height} ${ratio}`;
-    if (shape !== this.#shape) {
+    const cut = this.#small && difference(this.#small, small) > CHANGE;
+    if (shape !== this.#shape || cut) {
       this.reset();
       this.#shape = shape;
       this.#size = [width, height];
@@ -82,31 +83,23 @@ export class Follower {
       this.#coarse = [Math.floor(width * ratio), Math.floor(height * ratio)];
       this.#can = ratio < 1 && Math.min(...this.#coarse) >= 3 * CELL;
       this.#lookEverywhere();
-    } else if (this.#small && difference(this.#small, small) > CHANGE) {
-      this.reset(); // a cut
-      this.#shape = shape;
-      this.#lookEverywhere();
     }
     this.#small = small;
-    const {window} = this;
-    const rgba = await this.#step(pixels, width, height, window);
+    const rgba = await this.#step(pixels, this.window);
     this.#count++;
     return this.#can ? this.#learn(pixels, rgba) : rgba;
   }
 
   /**
    * @param {Uint8ClampedArray} pixels
-   * @param {number} width
-   * @param {number} height
    * @param {?Window} window
    */
-  async #step(pixels, width, height, window) {
+  async #step(pixels, window) {
+    const [width, height] = this.#size;
     if (!window) return this.engine.step(pixels, width, height, this.#ratio);
-    const part = cut(pixels, width, height, window);
+    const part = cutOut(pixels, width, height, window);
     const matte = await this.engine.step(part, window.width, window.height, window.ratio);
-    const whole = new Uint8ClampedArray(pixels.length);
-    paste(matte, whole, width, height, window);
-    return whole;
+    return pasted(matte, width, height, window);
   }
 
   /**
@@ -136,7 +129,7 @@ export class Follower {
     if (!this.window || this.window === window || this.window.step === window?.step) return rgba;
     // The new window starts with what the network sees in it now.
     this.engine.reset();
-    const seen = await this.#step(pixels, width, height, this.window);
+    const seen = await this.#step(pixels, this.window);
     return far ? seen : rgba;
   }
 
@@ -294,7 +287,7 @@ const boxOf = ({left, top, width, height}) => [left, top, left + width, top + he
  * @param {number} height
  * @param {Window} window
  */
-function cut(pixels, width, height, window) {
+function cutOut(pixels, width, height, window) {
   const from = new Uint32Array(pixels.buffer, pixels.byteOffset, width * height);
   const to = new Uint32Array(window.width * window.height);
   for (let y = 0; y < window.height; y++) {
@@ -307,20 +300,21 @@ function cut(pixels, width, height, window) {
 }
 
 /**
- * Put the matte of a window in its place.
+ * The matte of the whole frame: that of a window in its place.
  *
  * @param {Uint8ClampedArray} matte
- * @param {Uint8ClampedArray} whole
  * @param {number} width
  * @param {number} height
  * @param {Window} window
  */
-function paste(matte, whole, width, height, window) {
+function pasted(matte, width, height, window) {
+  const whole = new Uint8ClampedArray(4 * width * height);
   const [left, right] = [Math.max(0, window.left), Math.min(width, window.left + window.width)];
   for (let y = Math.max(0, window.top); y < Math.min(height, window.top + window.height); y++) {
     const first = (y - window.top) * window.width - window.left;
     whole.set(matte.subarray(4 * (first + left), 4 * (first + right)), 4 * (y * width + left));
   }
+  return whole;
 }
 
 /**
