@@ -13,7 +13,7 @@ from rematte.options import OPTIONS, Options
 from rematte.weights.registry import VARIANTS, for_quality
 
 # Defaults on the command line.
-_DEFAULTS = {each.name: each.default for each in fields(Options)} | {
+DEFAULTS = {each.name: each.default for each in fields(Options)} | {
     name: option.command_default
     for name, option in OPTIONS.items()
     if option.command_default is not None
@@ -43,7 +43,7 @@ def add_options(parser: Parser, *, single: bool = True) -> None:
 def add_option(target: argparse._ActionsContainer, name: str) -> None:
     """Add the flag of one field of `Options`; the parsed value has the field's name."""
     option = OPTIONS[name]
-    default, text = _DEFAULTS[name], option.help.replace("%", "%%")
+    default, text = DEFAULTS[name], option.help.replace("%", "%%")
     flags = filter(None, (option.short, option.flag))
     if option.switch is not None:
         target.add_argument(
@@ -90,7 +90,7 @@ def settings(words: Namespace, device: str) -> dict[str, Any]:
     given = {name: getattr(words, name) for name in OPTIONS if hasattr(words, name)}
     preset = PRESETS.get(given.get("preset") or "")
     for name in preset.options if preset else ():
-        if _DEFAULTS[name] is not None and given.get(name) == _DEFAULTS[name]:
+        if DEFAULTS[name] is not None and given.get(name) == DEFAULTS[name]:
             del given[name]  # it was not given, so that the preset's own holds
     return {**given, "device": device}
 

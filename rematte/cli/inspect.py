@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rematte.inspect.clip import ClipReport
     from rematte.inspect.finished import MatteReport
 
-_NETWORK = ("downsample_ratio", "region", "device", "dtype", "engine")
+_NETWORK = ("quality", "downsample_ratio", "region", "device", "dtype", "engine")
 _READING = ("start", "end", "limit", "ignore_errors", "max_pixels", "allow_lists")
 
 
@@ -87,6 +88,8 @@ def run(words: Namespace) -> int:
     options = Options(**given | {"device": device})
     finished = words.matte or words.source is not None or is_transparent(path, options)
     _check_flags(words, finished)
+    flags.choose_weights(words)
+    options = replace(options, quality=words.quality)
     shown = not words.quiet and sys.stderr.isatty()
     report: ClipReport | MatteReport
     if finished:
@@ -120,8 +123,8 @@ def _check_flags(words: Namespace, finished: bool) -> None:
     need("inspect --variant", words.variant, not finished)
     for name in _NETWORK:
         value = getattr(words, name)
-        usual = value == (OPTIONS[name].command_default or "auto")
-        need(f"inspect {OPTIONS[name].flag}", None if usual else value, not finished)
+        given = None if value == flags.DEFAULTS[name] else value
+        need(f"inspect {OPTIONS[name].flag}", given, not finished)
     part = not finished or words.source is not None
     for name in ("start", "end", "limit"):
         need(f"inspect {OPTIONS[name].flag}", getattr(words, name), part)

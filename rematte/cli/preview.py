@@ -12,9 +12,9 @@ from rematte.errors import EXIT_CODES
 
 # Those of a conversion that change what is on the sheet.
 _OPTIONS = (
-    *("background", "background_fit", "downsample_ratio", "region", "device", "dtype"),
-    *("engine", "start", "end", "input_resize", "fit", "ignore_errors", "max_pixels"),
-    *("allow_lists", "input_alpha"),
+    *("background", "background_fit", "quality", "downsample_ratio", "region"),
+    *("device", "dtype", "engine", "start", "end", "input_resize", "fit"),
+    *("ignore_errors", "max_pixels", "allow_lists", "input_alpha"),
 )
 
 
@@ -62,6 +62,7 @@ def run(words: Namespace) -> int:
     path, target = Path(words.input), Path(words.output)
     check_sheet(path, target, words.overwrite)
     device, why = choose_device(words.device)
+    flags.choose_weights(words)
     given = {name: getattr(words, name) for name in (*_OPTIONS, "overwrite")}
     options = Options(**given | {"device": device})
     report = preview(

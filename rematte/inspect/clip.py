@@ -217,7 +217,7 @@ class Passes:
         self, model: Any, options: Options, info: VideoInfo, regions: Regions | None,
         report: Callable[[str], object],
     ) -> None:  # fmt: skip
-        ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+        ratio = choose_ratio(info.width, info.height, options.ratio)
         # As large as the coarse pass needs; windows are laid in whole frames.
         side = max(info.width, info.height)
         most = max(_READ_SIDE, round(side * ratio * _LARGER))

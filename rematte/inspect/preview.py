@@ -82,7 +82,7 @@ def preview(
     (sheet,) = plan_outputs(wanted, still, options, first.time)
     timeline = moments.read_timeline(path, options, [sheet])
     info = timeline.info
-    ratio = choose_ratio(info.width, info.height, options.downsample_ratio)
+    ratio = choose_ratio(info.width, info.height, options.ratio)
     regions = moments.find_windows(model, path, options, info, progress)
     draw = [Renderer("alpha"), Renderer("output"), sheet.render]
     firsts = moments.spread(timeline, number, 1)

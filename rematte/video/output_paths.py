@@ -179,5 +179,8 @@ def as_output_error(path: Path) -> Iterator[None]:
             text = "the program that reads it has ended (broken pipe)"
         else:
             why = getattr(error, "strerror", None) or error
-            text = f"cannot be written ({why}); try another folder, suffix or codec"
+            remedy = "try another folder"
+            if isinstance(error, av.error.FFmpegError):
+                remedy += ", suffix or codec"
+            text = f"cannot be written ({why}); {remedy}"
         raise OutputError(f"{path}: {text}") from error

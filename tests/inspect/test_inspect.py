@@ -288,6 +288,7 @@ def test_a_person_who_vanishes_for_a_frame_is_listed(
     ("words", "flag"),
     [
         (["--engine", "plain"], "--engine"),
+        (["--quality", "best"], "--quality"),
         (["--downsample-ratio", "1"], "--downsample-ratio"),
         (["--start", "1"], "--start"),
         (["--region", "0,0,9,9"], "--region"),

@@ -97,6 +97,16 @@ def test_people_have_the_numbers_that_a_conversion_gives_them(
     assert last[20, 4 + 69 + 5] < 5
 
 
+def test_quality_decides_what_the_network_sees(
+    run: Run, fake: Fake, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "in.mkv", [np.zeros((600, 2048, 3), np.uint8)] * 2)
+    words = ["preview", clip, "-o", tmp_path / "s.png", "-y", "--json", "--frames", "1"]
+    for quality, ratio in (("balanced", 0.25), ("best", 0.5)):
+        code, out, _ = run(*words, "--region", "full", "--quality", quality)
+        assert (code, json.loads(out)["downsample_ratio"]) == (0, ratio)
+
+
 def test_numbers_are_drawn_within_the_picture() -> None:
     picture = np.zeros((40, 60, 3), np.uint8)
     draw_number(picture, 17, (0, 0), 2)
