@@ -13,7 +13,6 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import ioctl
@@ -101,10 +100,6 @@ def watch(programs: dict[str, str], folder: Path, first: str = "") -> dict[str, 
     }
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if not path.is_dir())
-
-
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file, without Python's caches."""
     found = {}
@@ -158,8 +153,8 @@ def _written() -> set[str]:
     return {
         str(path.relative_to(top.parent))
         for top in (home, work)
-        for path in _files(top)
-        if home / ".cache" not in path.parents
+        for path in top.rglob("*")
+        if not path.is_dir() and home / ".cache" not in path.parents
     }
 
 
