@@ -269,7 +269,8 @@ def test_what_would_be_replaced_is_known_exactly(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", 10)
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / "a_0004.png").write_text("precious")
+    for name in ("a_0004.png", "a_02.png", "a_00002.png"):  # two are others' numbers
+        (folder / name).write_text("precious")
     spans: list[dict[str, Any]] = [
         {"limit": 5}, {"end": Fraction(5, 25)}, {"start_number": 4},
         {"start": Fraction(5, 25)},
