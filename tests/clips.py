@@ -19,19 +19,12 @@ _MADE: dict[bytes, bytes] = {}  # files that were made already, by what was aske
 
 @dataclass(frozen=True)
 class DiscClip:
-    """A disc that moves over a gradient, and where it is.
+    """A disc that moves over a gradient, and where it is."""
 
-    Attributes:
-        frames: (H, W, 3) RGB, the disc over the background.
-        alpha: (H, W) coverage of the disc, 0 to 255, with an antialiased edge.
-        background: (H, W, 3) RGB, the same for all frames.
-        colour: The disc's RGB.
-    """
-
-    frames: list[Image]
-    alpha: list[Image]
-    background: Image
-    colour: tuple[int, int, int]
+    frames: list[Image]  # (H, W, 3) RGB, the disc over the background
+    alpha: list[Image]  # (H, W) coverage, 0 to 255, with an antialiased edge
+    background: Image  # (H, W, 3) RGB, the same for all frames
+    colour: tuple[int, int, int]  # RGB of the disc
 
     @property
     def rgba(self) -> list[Image]:

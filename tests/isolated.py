@@ -41,20 +41,12 @@ _HIDDEN = ("KERAS", "ORT_", "RAY_", "REMATTE", "XDG_", "MPL", "HF_", "TF_", "OMP
 
 @dataclass
 class Seen:
-    """What a program did.
-
-    Attributes:
-        code: Its exit code.
-        text: All that it printed.
-        sent: What it tried to send off this machine, counted.
-        written: Files that it made in the home and the working folder, without those
-            in the cache folder.
-    """
+    """What a program did; files in the cache folder do not count as written."""
 
     code: int
-    text: str
-    sent: dict[str, int]
-    written: set[str]
+    text: str  # all that it printed
+    sent: dict[str, int]  # what it tried to send off this machine, counted
+    written: set[str]  # in the home and the working folder
 
 
 def require_namespaces() -> None:

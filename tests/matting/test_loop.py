@@ -10,13 +10,8 @@ import torch
 from fakes import Fake, as_frames, colours
 from torch import Tensor, nn
 
-from rematte.engines.tensors import TensorMatted
 from rematte.matting.loop import choose_ratio, matte, matte_still
 from rematte.video.frame import Frame
-
-
-def alphas(mattes: Iterator[TensorMatted]) -> list[Tensor]:
-    return [matted.pha for matted in mattes]
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 4, 10, 99])
@@ -38,8 +33,8 @@ def test_results_are_the_same_for_any_chunk(chunk: int) -> None:
 def test_state_is_handed_from_chunk_to_chunk() -> None:
     bright, dark = np.full((2, 2, 3), 255, np.uint8), np.zeros((2, 2, 3), np.uint8)
     fake = Fake()
-    found = alphas(matte(fake, as_frames([bright, dark, dark, bright])))
-    assert [float(alpha.mean()) for alpha in found] == [1, 0.5, 0.25, 0.625]
+    found = matte(fake, as_frames([bright, dark, dark, bright]))
+    assert [float(matted.pha.mean()) for matted in found] == [1, 0.5, 0.25, 0.625]
     assert fake.fresh == 1
 
 
@@ -51,9 +46,8 @@ def test_state_starts_anew_where_the_size_changes() -> None:
     assert fake.fresh == 3
     assert fake.ratios == [1, 1, 0.5, 1, 1]
     assert [m.pha.shape[-1] for m in mattes] == [8] * 4 + [1024] * 3 + [8] * 4
-    again = alphas(matte(Fake(), as_frames(small)))
-    for alpha, matted in zip(again, mattes[7:], strict=True):
-        assert torch.equal(alpha, matted.pha)
+    for alone, matted in zip(matte(Fake(), as_frames(small)), mattes[7:], strict=True):
+        assert torch.equal(alone.pha, matted.pha)
 
 
 def test_mattes_come_as_frames_are_asked_for() -> None:

@@ -51,9 +51,8 @@ def compare(network: nn.Module, case: dict[str, Any], path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
 def test_golden_case(case: dict[str, Any]) -> None:
-    compare(
-        formula_network(case["variant"], case["refiner"]), case, HERE / case["file"]
-    )
+    network = formula_network(case["variant"], case["refiner"])
+    compare(network, case, HERE / case["file"])
 
 
 REAL = [
