@@ -201,8 +201,7 @@ def off(found: Any, network: MattingNetwork, size: tuple[int, int]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("weights", "graph"),
-    [*zip((None, "rematte-fast"), ALL_BUNDLED, strict=True)],
+    ("weights", "graph"), [*zip((None, "rematte-fast"), ALL_BUNDLED, strict=True)]
 )
 def test_bundled_graphs_are_of_their_weights(weights: str | None, graph: Any) -> None:
     """None has to be converted, neither from a file nor from a loaded network."""

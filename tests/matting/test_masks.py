@@ -15,7 +15,7 @@ from rematte.matting.masks import draw
 from rematte.options import Options
 from rematte.video.mask_spec import parse_masks
 
-RED, BLACK, GRAY = (255, 0, 0), (0, 0, 0), (40, 90, 120)
+RED, GRAY = (255, 0, 0), (40, 90, 120)
 
 
 def test_a_shape_covers_its_area_and_what_it_touches_in_part() -> None:

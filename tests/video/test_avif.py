@@ -25,11 +25,11 @@ def test_an_interrupt_leaves_what_plays_and_an_error_nothing(tmp_path: Path) -> 
     writer, _ = open_writer(tmp_path / "a.avif", info_of())
     for frame in label_frames(3):
         writer.write(frame)
-    partial = writer.keep_partial()
-    assert partial == tmp_path / "a.partial.avif"
-    with Image.open(partial) as image:
+    kept = tmp_path / "a.partial.avif"
+    assert writer.keep_partial() == kept
+    with Image.open(kept) as image:
         assert image.n_frames == 3
-    partial.unlink()
+    kept.unlink()
     writer, _ = open_writer(tmp_path / "a.avif", info_of())
     writer.write(label_frames(1)[0])
     writer.discard()
