@@ -19,30 +19,21 @@ _MADE: dict[bytes, bytes] = {}  # files that were made already, by what was aske
 
 @dataclass(frozen=True)
 class DiscClip:
-    """A disc that moves over a gradient, and where it is.
+    """A disc that moves over a gradient, and where it is."""
 
-    Attributes:
-        frames: (H, W, 3) RGB, the disc over the background.
-        alpha: (H, W) coverage of the disc, 0 to 255, with an antialiased edge.
-        background: (H, W, 3) RGB, the same for all frames.
-        colour: The disc's RGB.
-    """
-
-    frames: list[Image]
-    alpha: list[Image]
-    background: Image
-    colour: tuple[int, int, int]
+    frames: list[Image]  # (H, W, 3) RGB, the disc over the background
+    alpha: list[Image]  # (H, W) coverage, 0 to 255, with an antialiased edge
+    background: Image  # (H, W, 3) RGB, the same for all frames
+    colour: tuple[int, int, int]  # RGB of the disc
 
     @property
     def rgba(self) -> list[Image]:
         """(H, W, 4) straight alpha: the disc's colour where it is, black elsewhere."""
-        pictures = []
-        for alpha in self.alpha:
-            picture = np.zeros((*alpha.shape, 4), np.uint8)
-            picture[alpha > 0, :3] = self.colour
-            picture[..., 3] = alpha
-            pictures.append(picture)
-        return pictures
+        colours = [
+            np.where(alpha[..., None] > 0, np.uint8(self.colour), np.uint8(0))
+            for alpha in self.alpha
+        ]
+        return list(map(np.dstack, zip(colours, self.alpha, strict=True)))
 
 
 def draw_disc(count: int = 12, size: tuple[int, int] = (96, 64)) -> DiscClip:
@@ -81,8 +72,48 @@ def read_label(pixels: NDArray[Any]) -> int:
 
 
 def noise(count: int = 10, size: tuple[int, int] = (64, 48)) -> list[Any]:
+    """Frames that compress badly, so that most of a file is picture."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (size[1], size[0], 3), np.uint8) for _ in range(count)]
+
+
+def encode_image(
+    codec: str, pixels: NDArray[Any], name: str = "rgb24", to: str = "", **options: str
+) -> bytes:
+    """Encode one picture with FFmpeg alone, not with the code under test.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        pixels: As PyAV takes them.
+        name: The pixel format of `pixels`.
+        to: The pixel format that is encoded, unless it is `name`.
+        options: Options of the encoder.
+    """
+    picture = av.VideoFrame.from_ndarray(pixels, name)
+    picture = picture.reformat(format=to or name)
+    context: Any = av.CodecContext.create(codec, "w")
+    context.width, context.height = picture.width, picture.height
+    context.pix_fmt, context.time_base = to or name, Fraction(1)
+    context.options, picture.pts = options, 0
+    if codec == "mjpeg":
+        context.color_range, context.qmin, context.qmax = 2, 1, 1
+    return b"".join(map(bytes, [*context.encode(picture), *context.encode(None)]))
+
+
+def packets(path: Path, kind: str = "video", index: int = 0) -> list[av.Packet]:
+    """The packets of one of a file's streams of a kind, if there is one."""
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        found = container.demux(streams[index]) if index < len(streams) else ()
+        return [packet for packet in found if packet.size]
+
+
+def damage(path: Path, numbers: slice, kind: str = "video") -> None:
+    """Invert all bits of some packets of a stream."""
+    data = path.read_bytes()
+    for content in map(bytes, packets(path, kind)[numbers]):
+        data = data.replace(content, bytes(byte ^ 0xFF for byte in content))
+    path.write_bytes(data)
 
 
 def yuv_frame(planes: Sequence[NDArray[Any]], pix_fmt: str) -> av.VideoFrame:

@@ -1,7 +1,7 @@
 """Networks too simple to be wrong, called like the real one, for fast tests."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from fractions import Fraction
 from functools import cache
@@ -11,13 +11,19 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from clips import packets
 from golden.formula import formula_tensor
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from rematte import MattingNetwork
+from rematte.convert import Report, convert_video
 from rematte.options import OPTIONS, Options
+from rematte.segments import convert_long
+from rematte.video.frame import Frame
+from rematte.video.read_options import ReadOptions
+from rematte.video.reader import VideoReader
 
 
 class Fake(nn.Module):
@@ -50,17 +56,9 @@ class Fake(nn.Module):
         self.fresh = 0
         self.eval()
 
-    def forward(
-        self,
-        src: Tensor,
-        r1: Tensor | None,
-        r2: Tensor | None,
-        r3: Tensor | None,
-        r4: Tensor | None,
-        ratio: float,
-    ) -> tuple[Tensor, ...]:
+    def forward(self, src: Tensor, r1: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
         self.chunks.append(src.shape[1])
-        self.ratios.append(ratio)
+        self.ratios.append(rest[-1])
         self.fresh += r1 is None
         alphas = []
         for red in (src[:, :, :1] * self.weight).unbind(1):
@@ -149,25 +147,42 @@ def decode(path: Path) -> list[NDArray[Any]]:
 def times(path: Path) -> list[Fraction]:
     """When every frame of a video is shown [s]."""
     with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        found = []
-        for frame in container.decode(stream):
-            assert frame.pts is not None
-            assert frame.time_base is not None
-            found.append(frame.pts * frame.time_base)
-        return found
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
 
-def sound(path: Path) -> list[tuple[Fraction, bytes]]:
-    """Time [s] and bytes of every packet of a file's first sound, if there is one."""
-    with av.open(str(path)) as container:
-        if not container.streams.audio:
-            return []
-        return [
-            (packet.pts * packet.time_base, bytes(packet))
-            for packet in container.demux(container.streams.audio[0])
-            if packet.pts is not None and packet.time_base is not None
-        ]
+def sound(path: Path, index: int = 0) -> list[tuple[Fraction, bytes]]:
+    """Time [s] and bytes of every packet of one of a file's sounds."""
+    return [(p.pts * p.time_base, bytes(p)) for p in packets(path, "audio", index)]
+
+
+def as_frames(
+    pictures: Iterable[NDArray[Any]], rate: Fraction | int = 25
+) -> list[Frame]:
+    """Frames that show pictures one after another."""
+    step = 1 / Fraction(rate)
+    return [Frame(each, index * step, step) for index, each in enumerate(pictures)]
+
+
+def read_all(path: Path, **options: Any) -> tuple[list[Frame], list[str]]:
+    """The frames that the reader gives, and its notes."""
+    with VideoReader(path, ReadOptions(**options)) as reader:
+        return list(reader), reader.notes
+
+
+def convert(
+    source: Path, output: Path | None = None, model: Any = None, **options: Any
+) -> Report:
+    """Convert quietly in one run, with a `Fake` unless another network is given."""
+    given = {"downsample_ratio": 1, "progress": False} | options
+    return convert_video(model or Fake(), source, output=output, **given)
+
+
+def convert_in_parts(
+    source: Path, output: Path | None = None, load: Any = Fake, **options: Any
+) -> Report:
+    """The same in segments, with a record of what is done."""
+    given = {"downsample_ratio": 1, "progress": False, "resume": True} | options
+    return convert_long(load, source, output=output, **given)
 
 
 def threads() -> set[str]:
@@ -190,12 +205,8 @@ def random_network() -> MattingNetwork:
 def formula_network(variant: str, refiner: str) -> MattingNetwork:
     """A network whose every weight is a function of its key and shape."""
     network = MattingNetwork(variant, refiner).eval().requires_grad_(False)
-    network.load_state_dict(
-        {
-            key: _formula_tensor(key, tuple(value.shape))
-            for key, value in network.state_dict().items()
-        }
-    )
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    network.load_state_dict({k: _formula_tensor(k, s) for k, s in shapes.items()})
     return network
 
 

@@ -13,7 +13,6 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import ioctl
@@ -42,20 +41,12 @@ _HIDDEN = ("KERAS", "ORT_", "RAY_", "REMATTE", "XDG_", "MPL", "HF_", "TF_", "OMP
 
 @dataclass
 class Seen:
-    """What a program did.
-
-    Attributes:
-        code: Its exit code.
-        text: All that it printed.
-        sent: What it tried to send off this machine, counted.
-        written: Files that it made in the home and the working folder, without those
-            in the cache folder.
-    """
+    """What a program did; files in the cache folder do not count as written."""
 
     code: int
-    text: str
-    sent: dict[str, int]
-    written: set[str]
+    text: str  # all that it printed
+    sent: dict[str, int]  # what it tried to send off this machine, counted
+    written: set[str]  # in the home and the working folder
 
 
 def require_namespaces() -> None:
@@ -99,10 +90,6 @@ def watch(programs: dict[str, str], folder: Path, first: str = "") -> dict[str, 
         name: Seen(code, text, sent, set(written))
         for name, (code, text, sent, written) in rows.items()
     }
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if not path.is_dir())
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
@@ -158,8 +145,8 @@ def _written() -> set[str]:
     return {
         str(path.relative_to(top.parent))
         for top in (home, work)
-        for path in _files(top)
-        if home / ".cache" not in path.parents
+        for path in top.rglob("*")
+        if not path.is_dir() and home / ".cache" not in path.parents
     }
 
 

@@ -33,18 +33,6 @@ def test_growing_moves_edges_by_so_many_pixels(distance: float, sign: int) -> No
     assert area == pytest.approx(np.pi * (30 + sign * distance) ** 2, rel=0.02)
 
 
-@pytest.mark.parametrize("distance", [0.5, 3])
-def test_growing_and_shrinking_leave_large_shapes(distance: float) -> None:
-    """Interpolation softens an edge by a fraction of a pixel, and does not move it."""
-    alpha = disc(30)
-    for again in (
-        grow(grow(alpha, distance), -distance),
-        grow(grow(alpha, -distance), distance),
-    ):
-        assert again.sum() == pytest.approx(alpha.sum(), rel=0.01)
-        assert np.abs(again - alpha).mean() < 5e-3
-
-
 def test_shrinking_mirrors_growing() -> None:
     alpha = disc(25)
     np.testing.assert_allclose(grow(alpha, -1.5), 1 - grow(1 - alpha, 1.5))
@@ -85,9 +73,7 @@ def test_levels_are_stretched() -> None:
     (2, (10, 60, 200), (10, 60, 60)),
     (2, (10, 200, 60), (10, 200, 60)),
 ])  # fmt: skip
-def test_a_backings_light_is_limited(
-    channel: int, before: tuple[int, ...], after: tuple[int, ...]
-) -> None:
+def test_a_backings_light_is_limited(channel: int, before: Any, after: Any) -> None:
     for kind in (np.uint8, np.uint16):
         pixels = np.array([[(*before, 7)]], kind)
         despill(pixels, channel)

@@ -1,21 +1,19 @@
 """What must hold on a CUDA GPU; skipped without one (see conftest.py)."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from clips import make_clip
+from fakes import as_frames, convert, open_image, read_all
 
 import rematte
 from rematte.engines.cuda_graph import RecordedNetwork, finish
 from rematte.engines.tensors import download, upload
 from rematte.matting.loop import matte
 from rematte.network.guided_filter import refine
-from rematte.video.frame import Frame
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
 
 pytestmark = pytest.mark.cuda
 
@@ -40,30 +38,26 @@ def test_the_gpu_gives_the_cpus_mattes(chunk: int) -> None:
     assert (mattes("cuda", torch.float16, chunk) - expected).abs().mean() < 1e-2
 
 
-def test_conversion_on_the_gpu(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+def test_conversion_on_the_gpu(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", sound=True)
     model = rematte.load_model(device="cuda", dtype=torch.float16)
-    report = rematte.convert_video(
-        model, clip, output=tmp_path / "out.mov", seq_chunk="auto", progress=False
-    )
+    report = convert(clip, tmp_path / "out.mov", model, seq_chunk="auto")
     assert report.frames == 10
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_recorded_step_gives_the_same_frames(
-    dtype: torch.dtype, tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_a_recorded_step_gives_the_same(dtype: torch.dtype, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4")
     model = rematte.load_model(device="cuda", dtype=dtype)
     alphas = []
     for engine in ("plain", "torch"):
         out = tmp_path / engine
-        report = rematte.convert_video(
-            model, clip, output_type="png_sequence", output_alpha=out,
-            downsample_ratio=0.5, engine=engine, progress=False,
+        report = convert(
+            clip, model=model, output_type="png_sequence", output_alpha=out,
+            downsample_ratio=0.5, engine=engine,
         )  # fmt: skip
         assert report.engine.split()[0] == engine
-        alphas.append(np.stack([Image.open(p) for p in sorted(out.iterdir())]))
+        alphas.append(np.stack([open_image(p) for p in sorted(out.iterdir())]))
     off = np.abs(np.subtract(*alphas, dtype=int))
     assert off.mean() < (0.1 if dtype == torch.float32 else 2)
 
@@ -92,9 +86,7 @@ def test_a_recorded_network_equals_the_network(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("sizes", [(36, 64, 9, 16), (37, 61, 11, 19), (20, 30, 20, 1)])
-def test_one_kernel_equals_the_plain_path(
-    dtype: torch.dtype, sizes: tuple[int, int, int, int]
-) -> None:
+def test_one_kernel_equals_the_plain_path(dtype: torch.dtype, sizes: Any) -> None:
     seed = torch.Generator().manual_seed(0)
     frame = torch.rand(2, 3, *sizes[:2], generator=seed).to(dtype)
     maps = torch.randn(2, 8, *sizes[2:], generator=seed) / 2
@@ -110,7 +102,7 @@ def test_the_chunk_is_halved_when_memory_runs_out() -> None:
     model = rematte.load_model(device="cuda", dtype=torch.float16)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (1080, 1920, 3), np.uint8)
-    frames = [Frame(pixels, index, 1) for index in range(32)]  # type: ignore[arg-type]
+    frames = as_frames([pixels] * 32)
     told: list[str] = []
 
     def alphas(chunk: int) -> list[np.ndarray]:
@@ -149,13 +141,10 @@ def test_copies_beside_what_is_computed() -> None:
         assert torch.equal(again, (given * 2).movedim(0, -1)[::2])
 
 
-def test_nvdec_gives_the_processors_frames(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_nvdec_gives_the_processors_frames(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(320, 240), options={"crf": "20"})
-    with VideoReader(clip) as reader:
-        expected = [frame.pixels for frame in reader]
-    with VideoReader(clip, ReadOptions(hwaccel="cuda")) as reader:
-        found = [frame.pixels for frame in reader]
-    assert not reader.notes
-    assert np.array_equal(found, expected)
+    expected, _ = read_all(clip)
+    found, notes = read_all(clip, hwaccel="cuda")
+    assert not notes
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.pixels, other.pixels)

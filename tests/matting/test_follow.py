@@ -1,12 +1,11 @@
 """A window that follows people as frames come: who is seen, when it moves, its cost."""
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fakes import Fake
+from fakes import Fake, as_frames
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,10 +15,8 @@ from rematte.matter.matter import Matter
 from rematte.matting.follow import Follower
 from rematte.matting.loop import run
 from rematte.matting.region import Region
-from rematte.video.frame import Frame
 
 WIDTH, HEIGHT, FIRST = 1280, 720, 20
-STEP = Fraction(1, 25)
 Picture = NDArray[np.uint8]
 
 
@@ -53,9 +50,8 @@ def follow(
 ) -> tuple[list[NDArray[np.float32]], list[Region], Coarse, Coarse]:
     """Give alphas, regions, and what network and eye have seen."""
     network, eye = Coarse(), Coarse()
-    frames = [Frame(each, n * STEP, STEP) for n, each in enumerate(pictures)]
     guide = None if whole else Follower(ModuleEngine(eye))
-    mattes = list(run(ModuleEngine(network), frames, regions=guide))
+    mattes = list(run(ModuleEngine(network), as_frames(pictures), regions=guide))
     alphas = [m.pixels("alpha", False)[..., 0] / np.float32(255) for m in mattes]
     return alphas, [matted.region for matted in mattes], network, eye
 

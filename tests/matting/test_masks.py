@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_clip
-from fakes import Fake, open_image, save_images
+from clips import make_clip
+from fakes import Fake, convert, open_image, save_images
 from numpy.typing import NDArray
 
-from rematte.convert import convert_video
 from rematte.errors import InputError
 from rematte.matting.masks import draw
 from rematte.options import Options
 from rematte.video.mask_spec import parse_masks
 
-RED, BLACK, GRAY = (255, 0, 0), (0, 0, 0), (40, 90, 120)
+RED, GRAY = (255, 0, 0), (40, 90, 120)
 
 
 def test_a_shape_covers_its_area_and_what_it_touches_in_part() -> None:
@@ -46,24 +45,18 @@ def test_a_shape_moves_evenly_and_holds_in_its_span() -> None:
         assert found == [each == "1" for each in holds]
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("nothing.png", "neither a shape nor an existing file; it takes a picture"),
-        ("1,2,3", "neither a shape"),
-        ("@1-2", "neither a shape"),
-        ("nan,0,10,10", "neither a shape"),
-        ("0,0,inf,10", "neither a shape"),
-        ("points:nan,0 1,1 2,0", "neither a shape"),
-        ("1,2,0,4", "neither a shape"),
-        ("points:0,0 1,1", "neither a shape"),
-        ("1,2,3,4@5", "'5' is not a span of time"),
-        ("1,2,3,4@5-2", "ends before it begins"),
-        ("1,2,3,4@2;1,2,3,4@1", "each time must be later"),
-        ("1,2,3,4@1;points:0,0 1,1 2,0@2", "must keep its number of corners"),
-        ("1,2,3,4@a-b", "must be seconds"),
-    ],
-)
+@pytest.mark.parametrize(("given", "message"), [
+    ("nothing.png", "neither a shape nor an existing file; it takes a picture"),
+    *((text, "neither a shape") for text in ("1,2,3", "@1-2", "nan,0,10,10")),
+    *((text, "neither a shape") for text in ("0,0,inf,10", "1,2,0,4")),
+    ("points:nan,0 1,1 2,0", "neither a shape"),
+    ("points:0,0 1,1", "neither a shape"),
+    ("1,2,3,4@5", "'5' is not a span of time"),
+    ("1,2,3,4@5-2", "ends before it begins"),
+    ("1,2,3,4@2;1,2,3,4@1", "each time must be later"),
+    ("1,2,3,4@1;points:0,0 1,1 2,0@2", "must keep its number of corners"),
+    ("1,2,3,4@a-b", "must be seconds"),
+])  # fmt: skip
 def test_what_is_no_mask_is_refused(given: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"exclude.*{message}"):
         Options(exclude=[given])
@@ -80,15 +73,11 @@ def folder(tmp_path: Path) -> Path:
 def cut_out(folder: Path, **options: object) -> list[NDArray[Any]]:
     """RGBA of each frame; the network's colours are 1 - the source's."""
     out = folder.parent / "out"
-    convert_video(
-        Fake(0.0), folder, output=out, progress=False, frame_rate=1, **options
-    )
+    convert(folder, out, Fake(0), frame_rate=1, **options)
     return [open_image(path) for path in sorted(out.iterdir())]
 
 
-def test_what_is_included_shows_the_source_and_what_is_excluded_nothing(
-    folder: Path,
-) -> None:
+def test_what_is_included_shows_the_source_and_excluded_nothing(folder: Path) -> None:
     before = cut_out(folder)[0]
     made = cut_out(folder, include=["2,2,4,4", "4,4,4,4@1-"], exclude="24,0,8,8")
     assert (made[0][2:6, 2:6] == (*GRAY, 255)).all()
@@ -108,20 +97,17 @@ def test_an_included_place_may_lie_outside_of_the_region(folder: Path) -> None:
     assert (made[6:, :15] == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("mask", "why"),
-    [
-        ("40,0,4,4", "lies outside the frame, which is 32x24"),
-        ("0,0,4,4@-1", "applies at no time that is converted"),
-        ("0,0,4,4@3-", "applies at no time that is converted"),
-        ("40,0,4,4@1;0,0,4,4@2", ""),
-        ("0,0,4,4@2.5-", ""),
-    ],
-)
+@pytest.mark.parametrize(("mask", "why"), [
+    ("40,0,4,4", "lies outside the frame, which is 32x24"),
+    ("0,0,4,4@-1", "applies at no time that is converted"),
+    ("0,0,4,4@3-", "applies at no time that is converted"),
+    ("40,0,4,4@1;0,0,4,4@2", ""),
+    ("0,0,4,4@2.5-", ""),
+])  # fmt: skip
 def test_a_mask_without_effect_is_noted(folder: Path, mask: str, why: str) -> None:
-    report = convert_video(
-        Fake(0.0), folder, output=folder.parent / "out", progress=False,
-        frame_rate=1, start=1, end=3, include=mask,
+    report = convert(
+        folder, folder.parent / "out", Fake(0), frame_rate=1, start=1, end=3,
+        include=mask,
     )  # fmt: skip
     assert report.notes == ([f"include (--include) {mask} has no effect: it {why}"]
                             if why else [])  # fmt: skip

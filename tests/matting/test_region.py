@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import Fake
+from fakes import Fake, as_frames
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rematte.engines.module import ModuleEngine
@@ -28,7 +29,7 @@ def noise(seed: int, shape: tuple[int, ...]) -> Any:
 
 
 def frames_of(count: int = 8) -> list[Frame]:
-    return [Frame(noise(n, (HEIGHT, WIDTH, 3)), n * STEP, STEP) for n in range(count)]
+    return as_frames([noise(n, (HEIGHT, WIDTH, 3)) for n in range(count)])
 
 
 def window(left: int, top: int, side: int = 32) -> Window:
@@ -65,6 +66,16 @@ NOBODY_AT_FIRST = Regions(
 )
 
 
+def inside(region: Region, margin: int = 0) -> NDArray[np.bool_]:
+    """Where the windows of a region are, and so many pixels around them."""
+    found = np.zeros((HEIGHT, WIDTH), bool)
+    for each in region.windows:
+        left, top = (max(0, edge - margin) for edge in each.keep[:2])
+        right, bottom = (edge + margin for edge in each.keep[2:])
+        found[top:bottom, left:right] = True
+    return found
+
+
 def mattes(frames: list[Frame], regions: Regions, memory: Memory) -> list[Matted]:
     return list(run(ModuleEngine(Fake()), frames, memory=memory, regions=regions))
 
@@ -80,25 +91,13 @@ def test_a_window_is_what_lies_there_and_repeats_the_edge() -> None:
 
 def test_alpha_is_that_of_the_windows_and_nothing_elsewhere() -> None:
     """The fake network's alpha is its running mean of red, wherever the window is."""
-    frames, state = frames_of(), {}
-    for matted in mattes(frames, MOVING, Memory()):
-        region = MOVING.at(matted.frame)
+    state = None
+    for matted in mattes(frames_of(), MOVING, Memory()):
         red = matted.frame.pixels[..., 0] / np.float32(255)
-        expected = np.zeros((HEIGHT, WIDTH), np.float32)
-        known: dict[tuple[int, int], np.float32] = {}
-        for each in region.windows:
-            left, top, right, bottom = each.keep
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    fresh = (
-                        red[y, x]
-                        if not state
-                        else state.get((y, x), 0) / 2 + red[y, x] / 2
-                    )
-                    expected[y, x] = known[y, x] = fresh
-        state = known
+        mean = red if state is None else state / 2 + red / 2
+        state = np.where(inside(MOVING.at(matted.frame)), mean, np.float32(0))
         alpha = matted.pixels("alpha", True)[..., 0] / 65535
-        np.testing.assert_allclose(alpha, expected, atol=2e-5)
+        np.testing.assert_allclose(alpha, state, atol=2e-5)
 
 
 def test_where_nobody_is_alpha_is_0_and_the_network_does_not_run() -> None:
@@ -169,23 +168,20 @@ def test_frames_of_another_size_are_seen_whole() -> None:
 def test_pixels_outside_are_background_or_nothing(wide: bool) -> None:
     most = 65535 if wide else 255
     (matted, *_) = mattes(frames_of(1), MOVING, Memory())
-    inside = np.zeros((HEIGHT, WIDTH), bool)
-    for each in MOVING.at(matted.frame).windows:
-        left, top, right, bottom = each.keep
-        inside[top:bottom, left:right] = True
-    assert not Renderer("alpha", wide)(matted)[~inside].any()
-    assert not Renderer("output", wide)(matted)[~inside].any()
+    seen = inside(MOVING.at(matted.frame))
+    assert not Renderer("alpha", wide)(matted)[~seen].any()
+    assert not Renderer("output", wide)(matted)[~seen].any()
     foreground = Renderer("foreground", wide)(matted)
     source = matted.frame.pixels * np.uint32(most // 255)
-    assert (foreground[~inside] == source[~inside]).all()
-    assert (foreground[inside] == most - source[inside]).all()
+    assert (foreground[~seen] == source[~seen]).all()
+    assert (foreground[seen] == most - source[seen]).all()
     picture = Plate(noise(5, (HEIGHT, WIDTH, 3)))
     white = Plate(np.full((1, 1, 3), 255, np.uint8))
     over = Renderer("composition", wide, lambda matted: picture)(matted)
     plain = Renderer("composition", wide, lambda matted: white)(matted)
     behind = picture.pixels(wide).astype(float)
-    assert (over[~inside] == behind[~inside]).all()
-    assert (plain[~inside] == most).all()
+    assert (over[~seen] == behind[~seen]).all()
+    assert (plain[~seen] == most).all()
     alpha, fgr = (matted.pixels(kind, True) / 65535 for kind in ("alpha", "foreground"))
     expected = (alpha * fgr + (1 - alpha) * behind / most) * most
     assert abs(over - expected).max() < (1.1 if not wide else 2)
@@ -194,9 +190,7 @@ def test_pixels_outside_are_background_or_nothing(wide: bool) -> None:
 @pytest.mark.parametrize("kind", ["alpha", "foreground", "output", "composition"])
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("behind", ["white", "blur", "transparent"])
-def test_all_that_can_be_done_to_edges_is_done_within_windows(
-    kind: str, wide: bool, behind: str
-) -> None:
+def test_edges_are_finished_within_windows(kind: str, wide: bool, behind: str) -> None:
     """Where nothing was seen, an output is what it is without."""
     matted = mattes(frames_of(3), MOVING, Memory())[-1]
     background = make_background(behind)
@@ -205,11 +199,8 @@ def test_all_that_can_be_done_to_edges_is_done_within_windows(
         Renderer(kind, wide, background, finish=finish)(matted)
         for finish in (None, Finish(True), shaped)
     )
-    inside = np.zeros((HEIGHT, WIDTH), bool)
-    for each in MOVING.at(matted.frame).windows:
-        left, top, right, bottom = each.keep
-        inside[max(0, top - 8) : bottom + 8, max(0, left - 8) : right + 8] = True
-    assert (clean[~inside] == plain[~inside]).all()
+    seen = inside(MOVING.at(matted.frame), 8)
+    assert (clean[~seen] == plain[~seen]).all()
     assert made.shape == clean.shape == plain.shape
 
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import Fake, colours, scenes
+from fakes import Fake, as_frames, colours, scenes
 from numpy.typing import NDArray
 
-from rematte.engines.graph import BUNDLED
 from rematte.engines.module import ModuleEngine
-from rematte.engines.openvino import OpenVINOEngine
 from rematte.matting.loop import Memory, matte, run
 from rematte.matting.matte import Matted
 from rematte.matting.region import Region, Regions, Window
@@ -21,10 +19,6 @@ from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)
 Pictures = list[NDArray[Any]]
-
-
-def frames_of(pictures: Pictures) -> list[Frame]:
-    return [Frame(each, index * STEP, STEP) for index, each in enumerate(pictures)]
 
 
 def mattes_of(frames: list[Frame], chunk: int = 1, **options: Any) -> list[Matted]:
@@ -38,7 +32,16 @@ def alphas(mattes: list[Matted]) -> list[NDArray[np.float32]]:
 
 def means(shown: Pictures) -> list[NDArray[np.float32]]:
     """What the fake gives for frames that are shown to it in this order."""
-    return alphas(mattes_of(frames_of(shown)))
+    return alphas(mattes_of(as_frames(shown)))
+
+
+def in_two(frames: list[Frame], end: int, *chunk: int, **options: Any) -> list[Matted]:
+    """A run that is stopped, and goes on with what it remembers."""
+    options["memory"] = Memory()
+    parts = mattes_of(
+        frames, *chunk, is_past=lambda frame: frame.time >= end * STEP, **options
+    )
+    return parts + mattes_of(frames[end:], *chunk, **options)
 
 
 def same(one: list[NDArray[np.float32]], other: list[NDArray[np.float32]]) -> bool:
@@ -51,36 +54,15 @@ def same(one: list[NDArray[np.float32]], other: list[NDArray[np.float32]]) -> bo
 def test_the_first_frames_are_shown_backwards(count: int, chunk: int) -> None:
     pictures = colours(count)
     lead = min(4, count)
-    found = mattes_of(frames_of(pictures), chunk, warmup=4)
+    found = mattes_of(as_frames(pictures), chunk, warmup=4)
     assert [matted.frame.time for matted in found] == [n * STEP for n in range(count)]
     expected = means([*pictures[:lead][::-1], *pictures])[lead:]
     assert same(alphas(found), expected)
 
 
-def test_the_real_network_starts_from_what_it_has_seen() -> None:
-    """Its states say so; what the frames show is nothing to it."""
-    frames = frames_of(colours(5, (48, 40)))
-    engine = OpenVINOEngine(BUNDLED, False)
-    warmed, plain = Memory(), Memory()
-    found = list(run(engine, frames, warmup=3, memory=warmed))
-    state = None
-    for frame in reversed(frames[:3]):
-        _, state = engine.step([frame], state)
-    for matted in found:
-        (expected,), state = engine.step([matted.frame], state)
-        for kind in ("alpha", "foreground"):
-            one, other = (each.pixels(kind, True) for each in (matted, expected))
-            assert np.array_equal(one, other)
-    list(run(engine, frames, memory=plain))
-    pairs = zip(warmed.state, engine.pack(state), plain.state, strict=True)
-    for mine, true, without in pairs:
-        assert np.array_equal(mine, true)
-        assert not np.array_equal(mine, without)
-
-
 def test_without_warmup_nothing_changes() -> None:
     """Not at cuts either, which are marked all the same where that is asked for."""
-    frames = frames_of(scenes(7, 8))
+    frames = as_frames(scenes(7, 8))
     today = list(matte(Fake(), frames))
     for options in ({}, {"warmup": 0}, {"warmup": 0, "cuts": True}):
         found = mattes_of(frames, **options)
@@ -95,22 +77,22 @@ def test_without_warmup_nothing_changes() -> None:
 @pytest.mark.parametrize("first", [1, 2, 7])
 def test_after_a_cut_all_is_as_if_the_scene_were_alone(first: int, chunk: int) -> None:
     pictures = scenes(first, 8, 6)
-    found = mattes_of(frames_of(pictures), chunk, warmup=5)
+    found = mattes_of(as_frames(pictures), chunk, warmup=5)
     assert [n for n, each in enumerate(found) if each.cut] == [first, first + 8]
     apart = [
         alpha
         for start, end in pairwise([0, first, first + 8, first + 14])
-        for alpha in alphas(mattes_of(frames_of(pictures[start:end]), warmup=5))
+        for alpha in alphas(mattes_of(as_frames(pictures[start:end]), warmup=5))
     ]
     assert same(alphas(found), apart)
 
 
 def test_every_size_is_warmed_up_with_its_own_frames() -> None:
     small, large = colours(4, (8, 6)), colours(1, (10, 6))
-    found = mattes_of(frames_of([*small, *large, *small]), 3, warmup=6)
+    found = mattes_of(as_frames([*small, *large, *small]), 3, warmup=6)
     assert [m.frame.pixels.shape[1] for m in found] == [8] * 4 + [10] + [8] * 4
     assert not any(matted.cut for matted in found)
-    alone = alphas(mattes_of(frames_of(small), warmup=6))
+    alone = alphas(mattes_of(as_frames(small), warmup=6))
     assert same(alphas(found)[:4], alone)
     assert same(alphas(found)[5:], alone)
 
@@ -119,19 +101,11 @@ def test_every_size_is_warmed_up_with_its_own_frames() -> None:
 @pytest.mark.parametrize("warmup", [0, 3, 12])
 def test_parts_are_as_the_whole(warmup: int, chunk: int) -> None:
     """Wherever a run is stopped, with what it remembers the next one goes on."""
-    frames = frames_of(scenes(9, 7))
+    frames = as_frames(scenes(9, 7))
     options = {"warmup": warmup, "cuts": True}
     whole = mattes_of(frames, chunk, **options)
     for border in range(1, len(frames)):
-        memory, parts = Memory(), []
-        for start, end in ((0, border), (border, len(frames))):
-
-            def is_past(frame: Frame, end: int = end) -> bool:
-                return frame.time >= end * STEP
-
-            parts += mattes_of(
-                frames[start:], chunk, memory=memory, is_past=is_past, **options
-            )
+        parts = in_two(frames, border, chunk, **options)
         assert [each.cut for each in parts] == [each.cut for each in whole]
         assert [each.frame.time for each in parts] == [f.time for f in frames]
         assert same(alphas(parts), alphas(whole))
@@ -142,7 +116,7 @@ def test_no_more_frames_are_held_than_are_needed() -> None:
     read: list[int] = []
 
     def source() -> Iterator[Frame]:
-        for index, frame in enumerate(frames_of(scenes(20, 20))):
+        for index, frame in enumerate(as_frames(scenes(20, 20))):
             read.append(index)
             yield frame
 
@@ -167,7 +141,7 @@ def test_large_frames_are_warmed_up_with_fewer() -> None:
 def test_a_flash_in_the_warmup_ends_it() -> None:
     pictures = scenes(8)
     pictures[3] = np.full_like(pictures[3], 255)
-    found = mattes_of(frames_of(pictures), warmup=6)
+    found = mattes_of(as_frames(pictures), warmup=6)
     assert same(alphas(found), means([*pictures[2::-1], *pictures])[3:])
 
 
@@ -191,16 +165,11 @@ REGIONS = Regions(
 
 @pytest.mark.parametrize("warmup", [0, 2, 6])
 def test_windows_are_warmed_up_and_go_on_as_the_whole(warmup: int) -> None:
-    frames = frames_of(scenes(9, 7))
+    frames = as_frames(scenes(9, 7))
     options: dict[str, Any] = {"warmup": warmup, "cuts": True, "regions": REGIONS}
     whole = mattes_of(frames, **options)
     for border in range(1, len(frames)):
-        memory = Memory()
-        first = mattes_of(
-            frames, memory=memory, is_past=lambda f, n=border: f.time >= n * STEP,
-            **options,
-        )  # fmt: skip
-        parts = first + mattes_of(frames[border:], memory=memory, **options)
+        parts = in_two(frames, border, **options)
         assert [each.cut for each in parts] == [each.cut for each in whole]
         assert same(alphas(parts), alphas(whole))
     # A window shows what whole frames do, but for what came in when it moved.

@@ -51,17 +51,13 @@ def compare(network: nn.Module, case: dict[str, Any], path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
 def test_golden_case(case: dict[str, Any]) -> None:
-    compare(
-        formula_network(case["variant"], case["refiner"]), case, HERE / case["file"]
-    )
+    network = formula_network(case["variant"], case["refiner"])
+    compare(network, case, HERE / case["file"])
 
 
 REAL = [
-    "real_a_144x256_r1",
-    "real_b_288x512_r05_t0",
-    "real_d_145x255_r0375",
-    "real_d_145x255_r1",
-    "real_e_96x160_r1_B2",
+    *("real_a_144x256_r1", "real_b_288x512_r05_t0", "real_d_145x255_r0375"),
+    *("real_d_145x255_r1", "real_e_96x160_r1_B2"),
 ]
 
 
@@ -160,11 +156,10 @@ def test_states_may_be_none_zeros_or_one_zero(network: MattingNetwork) -> None:
         assert_close(network(frame, *state, downsample_ratio=0.5), expected, 1e-9)
 
 
-@pytest.mark.parametrize(
-    ("other", "ratio"),
-    [((1, 3, 64, 128), 0.5), ((1, 3, 64, 96), 1.0), ((2, 3, 64, 96), 0.5)],
-    ids=["resolution", "ratio", "batch"],
-)
+@pytest.mark.parametrize(("other", "ratio"), [
+    ((1, 3, 64, 128), 0.5), ((1, 3, 64, 96), 1.0), ((2, 3, 64, 96), 0.5)],
+    ids=["resolution", "ratio", "batch",
+])  # fmt: skip
 def test_states_of_another_size_are_refused(
     network: MattingNetwork, other: tuple[int, ...], ratio: float
 ) -> None:
@@ -174,16 +169,13 @@ def test_states_of_another_size_are_refused(
         network(torch.rand(other), *state, downsample_ratio=ratio)
 
 
-@pytest.mark.parametrize(
-    ("src", "ratio", "message"),
-    [
-        (torch.rand(3, 64, 64), 1.0, r"got \[3, 64, 64\].*src\[None\]"),
-        (torch.rand(1, 4, 64, 64), 1.0, r"got \[1, 4, 64, 64\]"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 1.0, "divide 8-bit frames by 255"),
-        (torch.rand(1, 3, 64, 64), 2.5, r"must be in \(0, 2\], got 2.5"),
-        (torch.rand(1, 3, 4, 64), 0.2, "leaves nothing of a frame of 64x4"),
-    ],
-)
+@pytest.mark.parametrize(("src", "ratio", "message"), [
+    (torch.rand(3, 64, 64), 1.0, r"got \[3, 64, 64\].*src\[None\]"),
+    (torch.rand(1, 4, 64, 64), 1.0, r"got \[1, 4, 64, 64\]"),
+    (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 1.0, "divide 8-bit frames by 255"),
+    (torch.rand(1, 3, 64, 64), 2.5, r"must be in \(0, 2\], got 2.5"),
+    (torch.rand(1, 3, 4, 64), 0.2, "leaves nothing of a frame of 64x4"),
+])  # fmt: skip
 def test_wrong_input_is_explained(
     network: MattingNetwork, src: Tensor, ratio: float, message: str
 ) -> None:
@@ -192,9 +184,7 @@ def test_wrong_input_is_explained(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 17), (2, 2), (33, 31)])
-def test_any_size_gives_a_matte_of_that_size(
-    network: MattingNetwork, size: tuple[int, int]
-) -> None:
+def test_any_size_gives_mattes_of_that_size(network: MattingNetwork, size: Any) -> None:
     out = network(torch.rand(1, 3, *size))
     assert out.pha.shape[-2:] == size
     again = network(torch.rand(1, 3, *size), *out[2:])

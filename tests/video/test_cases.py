@@ -20,42 +20,29 @@ import av
 import numpy as np
 import pytest
 from conftest import made_once
-from fakes import Fake, names
+from fakes import Fake, convert, convert_in_parts, names, read_all
 from numpy.typing import NDArray
 
-from rematte.convert import convert_video
 from rematte.options import Options
-from rematte.segments import convert_long
 from rematte.serve import work
 from rematte.serve.networks import Networks
 from rematte.serve.settings import check_settings
-from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import Job
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
-SECOND = Fraction(1)
-RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 
 @dataclass
 class Made:
-    """What a conversion made.
-
-    Attributes:
-        path: The output.
-        notes: What the report says.
-        times: When each frame is shown [s].
-        end: When the last frame ends [s].
-        bursts: When each burst of sound begins [s]; empty without sound.
-    """
+    """What a conversion made, as a player shows it."""
 
     path: Path
     notes: list[str]
-    times: list[Fraction] = field(default_factory=list)
-    end: Fraction = Fraction(0)
-    bursts: list[float] = field(default_factory=list)
+    times: list[Fraction] = field(default_factory=list)  # when frames are shown [s]
+    end: Fraction = Fraction(0)  # of the last frame [s]
+    bursts: list[float] = field(default_factory=list)  # where sound begins again [s]
 
     def noted(self, *words: str) -> bool:
         """Whether one note has all of these words."""
@@ -93,7 +80,7 @@ def examine(path: Path, notes: list[str]) -> Made:
     made = Made(path, notes)
     with av.open(f"file:{path}") as container:
         stream = container.streams.video[0]
-        base = stream.time_base or SECOND
+        base = stream.time_base
         shown = sorted(
             (p.pts, p.duration or 0) for p in container.demux(stream) if p.size
         )
@@ -129,7 +116,7 @@ def onsets(path: Path) -> list[float]:
 
 
 def once(source: Path, output: Path, **settings: Any) -> list[str]:
-    return convert_video(Fake(), source, output=output, **settings, **RATIO).notes
+    return convert(source, output, **settings).notes
 
 
 def in_batch(source: Path, output: Path, **settings: Any) -> list[str]:
@@ -140,13 +127,13 @@ def in_batch(source: Path, output: Path, **settings: Any) -> list[str]:
 
 
 def in_segments(source: Path, output: Path, **settings: Any) -> list[str]:
-    return convert_long(Fake, source, segment=16, resume=True, output=output,
-                        **settings, **RATIO).notes  # fmt: skip
+    return convert_in_parts(source, output, segment=16, **settings).notes
 
 
 def by_workers(source: Path, output: Path, **settings: Any) -> list[str]:
-    return convert_long(Fake, source, segment=16, workers=2, output=output,
-                        **settings, **RATIO).notes  # fmt: skip
+    return convert_in_parts(
+        source, output, segment=16, workers=2, resume=False, **settings
+    ).notes
 
 
 def on_the_page(source: Path, output: Path, **settings: Any) -> list[str]:
@@ -242,8 +229,7 @@ def no_data(made: Made) -> None:
 def deinterlaced(made: Made) -> None:
     is_even(made, 25)
     assert made.noted("interlace")
-    with VideoReader(made.path) as reader:
-        comb = [weave(frame.pixels) for frame in reader]
+    comb = [weave(frame.pixels) for frame in read_all(made.path)[0]]
     assert max(comb[2:-2]) < 0.35, comb
 
 
@@ -279,8 +265,7 @@ def elementary(made: Made) -> None:
 
 def numbered(made: Made) -> None:
     is_even(made, 12)
-    with VideoReader(made.path) as reader:
-        pictures = [frame.pixels.astype(float) for frame in reader]
+    pictures = [frame.pixels.astype(float) for frame in read_all(made.path)[0]]
     change = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
     assert max(change[3:5]) < 0.1 * min(change[2], change[5])  # 1004 is held
     assert made.noted("1005", "1006")
@@ -288,11 +273,10 @@ def numbered(made: Made) -> None:
 
 def garbage_matte(made: Made) -> None:
     is_even(made, 10)
-    with VideoReader(made.path, ReadOptions(alpha=True)) as reader:
-        for frame in reader:
-            alpha = frame.pixels[..., 3] / np.iinfo(frame.pixels.dtype).max
-            assert alpha[:, 162:].max() <= 1 / 255
-            assert alpha[:, :158].max() > 0.5
+    for frame in read_all(made.path, alpha=True)[0]:
+        alpha = frame.pixels[..., 3] / np.iinfo(frame.pixels.dtype).max
+        assert alpha[:, 162:].max() <= 1 / 255
+        assert alpha[:, :158].max() > 0.5
     assert made.noted("alpha")
 
 
@@ -365,9 +349,7 @@ SMALL: dict[str, Any] = {"input_resize": (80, 60)}
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("case", CASE_LIST, ids=str)
-def test_case(
-    case: Case, way: Callable[..., list[str]], inputs: Path, tmp_path: Path
-) -> None:
+def test_case(case: Case, way: Any, inputs: Path, tmp_path: Path) -> None:
     few = FEW_ON_THE_PAGE if way is on_the_page else FEW
     chosen = case.file in few and case.suffix == ".mov"
     if way is by_workers:
@@ -382,24 +364,3 @@ def test_case(
     notes = way(inputs / case.file, output, **case.settings, **small)
     case.check(examine(output, notes))
     assert names(tmp_path) - {output.name, "page"} == set()
-
-
-@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.__name__)
-def test_numbers_are_the_source_s(
-    way: Callable[..., list[str]], inputs: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "out").mkdir()
-    notes = way(inputs / "numbered", tmp_path / "out" / "cut.%04d.exr", **PAL)
-    assert names(tmp_path / "out") == {f"cut.{n}.exr" for n in range(1001, 1013)}
-    assert any("1005" in note for note in notes)
-
-
-def test_a_relative_name_with_a_colon_is_a_file(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("take:2.mp4", "2026-01-02T12:30:00.mp4"):
-        shutil.copy(inputs / name, name)
-        for suffix in (".mov", ".mp4", ".mkv"):
-            notes = once(Path(name), Path(f"to:{suffix[1:]}{suffix}"), **SMALL)
-            plain(examine(tmp_path / f"to:{suffix[1:]}{suffix}", notes))

@@ -1,17 +1,18 @@
 """Colour conversion against the formulas of ITU-T H.273, written out here again."""
 
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from conftest import Tags, make_clip, yuv_frame
+from clips import Tags, make_clip, yuv_frame
+from fakes import as_frames, open_image
 from numpy.typing import NDArray
-from PIL import Image
+from writing import info_of, write
 
-from rematte.video.codecs import IMAGES
+from rematte.video.codecs import CONTAINERS, IMAGES
 from rematte.video.colour import (
     frame_colour,
     frame_depth,
@@ -19,27 +20,21 @@ from rematte.video.colour import (
     to_rgb,
     yuv_colour,
 )
-from rematte.video.encoding import Encoding, choose
-from rematte.video.frame import Colour, Frame, VideoInfo
-from rematte.video.image_writer import ImageWriter
+from rematte.video.frame import Colour
 from rematte.video.reader import VideoReader
-from rematte.video.writer import FileWriter
 
+Size = tuple[int, int]
 Floats = NDArray[np.float64]
 
 # The weights of red and blue in luma, by code point; table 4 of H.273.
-WEIGHTS = {
-    1: (0.2126, 0.0722),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    9: (0.2627, 0.0593),
-}
+BT601 = (0.299, 0.114)
+WEIGHTS = {1: (0.2126, 0.0722), 5: BT601, 6: BT601, 9: (0.2627, 0.0593)}
 LIMITED, FULL = 1, 2
 # Also narrower than the blocks in which libswscale works, and of odd size.
 SHAPES = [(48, 320), (33, 77), (5, 7), (1, 1)]
 
 
-def chart(shape: tuple[int, int], bits: int, range_: int) -> list[NDArray[np.int64]]:
+def chart(shape: Size, bits: int, range_: int) -> list[NDArray[np.int64]]:
     """Random code values of Y, Cb and Cr that stand for colours in range."""
     height, width = shape
     rng = np.random.default_rng(0)
@@ -62,9 +57,7 @@ def to_codes(rgb: Floats, matrix: int, bits: int, range_: int) -> list[Floats]:
     return [top * y] + [top * c + middle for c in (cb, cr)]
 
 
-def to_light(
-    codes: list[NDArray[np.int64]], matrix: int, bits: int, range_: int
-) -> Floats:
+def to_light(codes: list[Any], matrix: int, bits: int, range_: int) -> Floats:
     """The inverse of `to_codes`, clipped to 0 to 1."""
     red, blue = WEIGHTS[matrix]
     unit, middle, top = 2 ** (bits - 8), 2 ** (bits - 1), 2**bits - 1
@@ -88,9 +81,7 @@ def unit(pixels: NDArray[Any]) -> Floats:
     return pixels / float(np.iinfo(pixels.dtype).max)
 
 
-def random_rgb(
-    shape: tuple[int, int], channels: int, dtype: type, seed: int = 1
-) -> NDArray[Any]:
+def random_rgb(shape: Size, channels: int, dtype: type, seed: int = 1) -> NDArray[Any]:
     rng = np.random.default_rng(seed)
     top = np.iinfo(dtype).max
     return rng.integers(0, top, (*shape, channels), dtype, endpoint=True)
@@ -105,9 +96,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES)
 @ranges
 @shapes
 @pytest.mark.parametrize("bits", [8, 10, 12])
-def test_decoding_follows_h273(
-    matrix: int, range_: int, shape: tuple[int, int], bits: int
-) -> None:
+def test_decoding_obeys_h273(matrix: int, range_: int, shape: Size, bits: int) -> None:
     codes = chart(shape, bits, range_)
     pix_fmt = {8: "yuv444p", 10: "yuv444p10le", 12: "yuv444p12le"}[bits]
     pixels = to_rgb(yuv_frame(codes, pix_fmt), Colour(matrix, range_), bits, None)
@@ -118,24 +107,11 @@ def test_decoding_follows_h273(
 
 @matrices
 @ranges
-def test_subsampled_chroma_of_flat_colours(matrix: int, range_: int) -> None:
-    """Where chroma does not change, 4:2:0 is no different."""
-    codes = chart((40, 64), 10, range_)
-    codes[1][:], codes[2][:] = 560, 480
-    halves = [codes[0], codes[1][::2, ::2], codes[2][::2, ::2]]
-    frame = yuv_frame(halves, "yuv420p10le")
-    pixels = to_rgb(frame, Colour(matrix, range_), 10, None)
-    error = unit(pixels) - to_light(codes, matrix, 10, range_)
-    assert levels(error) <= 0.05
-
-
-@matrices
-@ranges
 @shapes
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_encoding_follows_h273(
-    matrix: int, range_: int, shape: tuple[int, int], dtype: type, channels: int
+def test_encoding_obeys_h273(
+    matrix: int, range_: int, shape: Size, dtype: type, channels: int
 ) -> None:
     pixels = random_rgb(shape, channels, dtype)
     pix_fmt = "yuva444p10le" if channels == 4 else "yuv444p10le"
@@ -149,56 +125,26 @@ def test_encoding_follows_h273(
         assert np.abs(rows[:, : shape[1]] - values.clip(0, 1023)).max() < 2  # of 1023
 
 
-@matrices
-@ranges
 @shapes
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_there_and_back_through_10_bits(
-    matrix: int, range_: int, shape: tuple[int, int], dtype: type
-) -> None:
-    pixels, colour = random_rgb(shape, 3, dtype), Colour(matrix, range_)
-    frame = from_rgb(pixels, "yuv444p10le", colour)
-    assert frame_depth(frame) == 10
-    back = to_rgb(frame, frame_colour(frame), 10, None)
-    assert levels(unit(back) - unit(pixels)) <= 1
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
-    ("dtype", "channels", "pix_fmt"),
-    [
-        (np.uint8, 3, "bgr0"),
-        (np.uint8, 4, "bgra"),
-        (np.uint8, 3, "rgb24"),
-        (np.uint16, 3, "gbrp16le"),
-        (np.uint16, 4, "gbrap16le"),
-        (np.uint16, 3, "rgb48be"),
-        (np.uint16, 4, "rgba64be"),
-    ],
-)
-def test_rgb_formats_are_exact(
-    shape: tuple[int, int], dtype: type, channels: int, pix_fmt: str
-) -> None:
+@pytest.mark.parametrize(("dtype", "channels", "pix_fmt"), [
+    *((np.uint8, 3, "bgr0"), (np.uint8, 4, "bgra"), (np.uint8, 3, "rgb24")),
+    *((np.uint16, 3, "gbrp16le"), (np.uint16, 4, "gbrap16le")),
+    *((np.uint16, 3, "rgb48be"), (np.uint16, 4, "rgba64be")),
+])  # fmt: skip
+def test_rgb_is_exact(shape: Size, dtype: type, channels: int, pix_fmt: str) -> None:
     pixels = random_rgb(shape, channels, dtype)
     frame = from_rgb(pixels, pix_fmt, Colour(0, FULL))
     assert frame.format.name == pix_fmt
-    depth = 8 * pixels.itemsize
-    np.testing.assert_array_equal(
-        to_rgb(frame, frame_colour(frame), depth, None), pixels[..., :3]
-    )
+    back = to_rgb(frame, frame_colour(frame), 8 * pixels.itemsize, None)
+    np.testing.assert_array_equal(back, pixels[..., :3])
 
 
 @matrices
 @ranges
-@pytest.mark.parametrize(
-    ("dtype", "pix_fmt"),
-    [
-        (np.uint8, "yuv420p"),
-        (np.uint8, "yuv444p10le"),
-        (np.uint16, "yuv420p10le"),
-        (np.uint16, "yuv444p10le"),
-    ],
-)
+@pytest.mark.parametrize(("dtype", "pix_fmt"), [
+    *((np.uint8, "yuv420p"), (np.uint8, "yuv444p10le")),
+    *((np.uint16, "yuv420p10le"), (np.uint16, "yuv444p10le")),
+])  # fmt: skip
 def test_gray_stays_gray(matrix: int, range_: int, dtype: type, pix_fmt: str) -> None:
     top = np.iinfo(dtype).max
     ramp: NDArray[Any] = np.linspace(0, top, 256).astype(dtype)
@@ -207,16 +153,7 @@ def test_gray_stays_gray(matrix: int, range_: int, dtype: type, pix_fmt: str) ->
     back = unit(to_rgb(frame, frame_colour(frame), frame_depth(frame), None))
     assert levels(back - unit(gray)) <= 1.01
     assert levels(back.max(-1) - back.min(-1)) <= 1.01
-
-
-def test_white_and_black_stay_so() -> None:
-    for value in (0, 65535):
-        pixels = np.full((16, 40, 3), value, np.uint16)
-        for matrix in WEIGHTS:
-            for range_ in (LIMITED, FULL):
-                frame = from_rgb(pixels, "yuv420p10le", Colour(matrix, range_))
-                back = to_rgb(frame, frame_colour(frame), 10, None)
-                assert levels(back / 65535 - value / 65535) <= 0.5
+    assert levels((back - unit(gray))[:, [0, -1]]) <= 0.5  # black and white
 
 
 def test_eight_bits_among_more_are_widened_exactly() -> None:
@@ -239,11 +176,10 @@ def test_resizing_keeps_flat_colours(bits: int) -> None:
 # What is assumed where a source does not say
 
 
-@pytest.mark.parametrize(
-    ("size", "matrix"),
-    [((1280, 720), 1), ((720, 1280), 1), ((720, 576), 6), ((1000, 719), 6)],
-)
-def test_the_matrix_of_untagged_video(size: tuple[int, int], matrix: int) -> None:
+@pytest.mark.parametrize(("size", "matrix"), [
+    ((1280, 720), 1), ((720, 1280), 1), ((720, 576), 6), ((1000, 719), 6),
+])  # fmt: skip
+def test_the_matrix_of_untagged_video(size: Size, matrix: int) -> None:
     frame = av.VideoFrame(*size, "yuv420p")
     assert frame_colour(frame) == Colour(matrix, LIMITED)
     frame = av.VideoFrame(*size, "yuvj420p")
@@ -265,103 +201,94 @@ def test_an_rgb_source_is_encoded_as_usual() -> None:
 @matrices
 @ranges
 @pytest.mark.parametrize("bits", [8, 10])
-def test_a_chart_survives_the_lossless_path(
-    tmp_path: Path, matrix: int, range_: int, bits: int
-) -> None:
+def test_ffv1_keeps_charts(tmp_path: Path, matrix: int, range_: int, bits: int) -> None:
     """From a tagged file of code values to an FFV1 file and back."""
     tags = Tags(matrix, range_, primaries=9 if matrix == 9 else 1, transfer=1)
     codes = chart((48, 64), bits, range_)
     pix_fmt = "yuv444p" if bits == 8 else "yuv444p10le"
-    source = make_clip(
-        tmp_path / "in.mkv",
-        [yuv_frame(codes, pix_fmt)] * 2,
-        codec="ffv1",
-        pix_fmt=pix_fmt,
-        tags=tags,
-    )
-    expected = to_light(codes, matrix, bits, range_)
-    target = tmp_path / "out.mkv"
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    pictures = [yuv_frame(codes, pix_fmt)] * 2
+    make_clip(source, pictures, codec="ffv1", pix_fmt=pix_fmt, tags=tags)
     with VideoReader(source) as reader:
-        info = reader.info
-        encoding = choose(target, info, alpha=False)
-        writer = FileWriter(target, info, encoding)
-        decoded = list(reader)
-        for frame in decoded:
-            writer.write(frame)
-        writer.finish()
+        decoded, info = list(reader), reader.info
+    known = Colour(matrix, range_, tags.primaries, tags.transfer)
+    assert (info.colour, info.depth) == (known, bits)
+    write(target, decoded, info)
     with VideoReader(target) as again:
-        back = list(again)
-        assert (again.info.colour.primaries, again.info.colour.transfer) == (
-            tags.primaries,
-            tags.transfer,
-        )
-    assert len(back) == len(decoded) == 2
+        back, colour = list(again), again.info.colour
+    assert (colour.primaries, colour.transfer) == (tags.primaries, tags.transfer)
     for before, after in zip(decoded, back, strict=True):
         np.testing.assert_array_equal(after.pixels, before.pixels)
-        assert levels(unit(after.pixels) - expected) <= 1
+        assert after.pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+        assert levels(unit(after.pixels) - to_light(codes, matrix, bits, range_)) <= 1
 
 
-@matrices
-@ranges
-@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1", "prores"])
-def test_flat_colours_survive_the_lossy_paths(
-    tmp_path: Path, matrix: int, range_: int, codec: str
+LOSSY = [
+    (suffix, codec)
+    for suffix, codecs in CONTAINERS.items()
+    for codec in codecs
+    if codec in ("h264", "hevc", "av1", "vp9", "prores")
+]
+BT709, PQ, HLG = Colour(1, 1, 1, 1), Colour(9, 1, 9, 16), Colour(9, 1, 9, 18)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [
+    (s, codec)
+    for s, codecs in CONTAINERS.items()
+    for codec in codecs
+    if codec in LOSSY
+])  # fmt: skip
+@pytest.mark.parametrize("colour", [
+    BT709, Colour(1, 2, 1, 1), Colour(6, 2, 6, 6), Colour(5, 1, 5, 4),
+    Colour(9, 2, 9, 14),
+])  # fmt: skip
+def test_flat_colours_and_their_tags_survive_the_lossy_paths(
+    tmp_path: Path, colour: Colour, suffix: str, codec: str
 ) -> None:
     """A wrong matrix or range would be off by ten levels and more."""
     colours = np.array(
         [[255, 255, 255], [200, 30, 40], [30, 190, 60], [20, 40, 210]], np.uint8
     )
     pixels = np.repeat(np.repeat(colours.reshape(2, 2, 3), 32, 0), 32, 1)
-    info = VideoInfo(64, 64, Fraction(25), Fraction(1, 25), Colour(matrix, range_))
-    suffix = {"vp9": ".webm", "prores": ".mov"}.get(codec, ".mp4")
-    path = tmp_path / f"a{suffix}"
-    quality = None if codec == "prores" else 4
-    encoding = choose(path, info, alpha=False, codec=codec, crf=quality)
-    wide = pixels.astype(np.uint16) * 257 if encoding.sixteen_bit else pixels
-    writer = FileWriter(path, info, encoding)
-    for index in range(2):
-        writer.write(Frame(wide, Fraction(index, 25), Fraction(1, 25)))
-    writer.finish()
+    path, crf = tmp_path / f"a{suffix}", None if codec == "prores" else 4
+    info = info_of((64, 64), colour=colour)
+    write(path, as_frames([pixels] * 2), info, codec=codec, crf=crf)
     with VideoReader(path) as reader:
-        frames = list(reader)
+        frames, found = list(reader), reader.info.colour
     for frame in frames:
-        for y in (16, 48):
-            for x in (16, 48):
-                error = unit(frame.pixels)[y, x] - unit(pixels)[y, x]
-                assert levels(error) <= 3
+        error = unit(frame.pixels) - unit(pixels)
+        assert levels(error[16::32, 16::32]) <= 3
+    if codec == "prores":  # limited range alone
+        colour = replace(colour, range=LIMITED)
+    # VP9 does not tell 5 from 6, which are equal.
+    same = codec == "vp9" and colour.matrix == 6
+    assert (replace(found, matrix=6) if same else found) == colour
 
 
 def test_jpeg_is_bt601_whatever_the_source_is(tmp_path: Path) -> None:
     """Every JPEG reader takes BT.601; a BT.709 source must not shine through."""
     pixels = np.full((16, 16, 3), (220, 30, 40), np.uint8)
-    one = Fraction(1)
     for matrix in (1, 6, 9):
-        info = VideoInfo(16, 16, one, one, Colour(matrix=matrix), still=True)
-        path = tmp_path / f"{matrix}.jpg"
-        writer = ImageWriter(path, info, choose(path, info, alpha=False))
-        writer.write(Frame(pixels, Fraction(0), one))
-        writer.finish()
-        seen = np.asarray(Image.open(path).convert("RGB")).astype(int)
-        assert np.abs(seen - pixels).max() <= 3
+        path, colour = tmp_path / f"{matrix}.jpg", Colour(matrix=matrix)
+        write(path, as_frames([pixels]), info_of((16, 16), colour=colour, still=True))
+        assert np.abs(open_image(path).astype(int) - pixels).max() <= 3
 
 
 @pytest.mark.parametrize(
     ("planar", "given"), [("yuv420p", "nv12"), ("yuv420p10le", "p010le")]
 )
-@pytest.mark.parametrize("range_", [LIMITED, FULL])
-@pytest.mark.parametrize("shape", SHAPES)
+@ranges
+@shapes
 def test_what_hardware_decodes_is_read_alike(
-    shape: tuple[int, int], range_: int, planar: str, given: str
+    shape: Size, range_: int, planar: str, given: str
 ) -> None:
     bits, colour = 10 if "10" in planar else 8, Colour(1, range_)
     height, width = shape
     small = (height + 1) // 2, (width + 1) // 2
-    y, cb, cr = chart(shape, bits, range_)
-    frame = yuv_frame(
-        [y, cb[: small[0], : small[1]], cr[: small[0], : small[1]]], planar
-    )
+    y, *chroma = chart(shape, bits, range_)
+    blue, red = (plane[: small[0], : small[1]] for plane in chroma)
+    frame = yuv_frame([y, blue, red], planar)
     other = av.VideoFrame(width, height, given)
-    blue, red = (plane[: small[0], : small[1]] for plane in (cb, cr))
     mixed = np.stack([blue, red], -1).reshape(small[0], -1)
     for plane, values in zip(other.planes, (y, mixed), strict=True):
         # The upper ten of sixteen bits.
@@ -390,44 +317,34 @@ def chunks(path: Path) -> set[bytes]:
 
 
 def write_one(
-    path: Path, colour: Colour, depth: int = 8, gray: bool = False, **more: Any
-) -> Encoding:
-    """Write one frame of mid-gray of a source of that colour."""
+    path: Path, colour: Colour, depth: int = 8, gray: bool = False
+) -> list[str]:
+    """Write one frame of mid-gray of a source of that colour; gives the notes."""
     still = path.suffix in IMAGES and path.suffix != ".webp"
-    one = Fraction(1, 25)
-    info = VideoInfo(16, 16, 1 / one, one, colour, depth, still=still)
-    encoding = choose(path, info, alpha=False, gray=gray, **more)
-    kind = np.uint16 if encoding.sixteen_bit else np.uint8
-    pixels = np.full((16, 16, 1 if gray else 3), np.iinfo(kind).max // 2, kind)
-    writer = (ImageWriter if encoding.image else FileWriter)(path, info, encoding)
-    writer.write(Frame(pixels, Fraction(0), one))
-    writer.finish()
-    return encoding
-
-
-BT709, PQ, HLG = Colour(1, 1, 1, 1), Colour(9, 1, 9, 16), Colour(9, 1, 9, 18)
+    pixels = np.full((64, 64, 1 if gray else 3), 32767, np.uint16)
+    info = info_of((64, 64), colour=colour, depth=depth, still=still)
+    return write(path, as_frames([pixels]), info)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".apng"])
-@pytest.mark.parametrize(
-    ("colour", "gray", "expected"),
-    [
-        (BT709, False, set()),
-        (Colour(6, 1, 6, 6), False, set()),
-        (Colour(), False, set()),
-        (Colour(0, FULL, 1, 13), False, set()),
-        (BT709, True, set()),
-        (PQ, True, set()),
-        (HLG, True, set()),
-    ],
-)
+@pytest.mark.parametrize(("colour", "gray"), [
+    *((BT709, False), (Colour(6, 1, 6, 6), False), (Colour(), False)),
+    *((Colour(0, FULL, 1, 13), False), (BT709, True), (PQ, True), (HLG, True)),
+])  # fmt: skip
 def test_sdr_pictures_and_mattes_have_no_colour_chunks(
-    tmp_path: Path, suffix: str, colour: Colour, gray: bool, expected: set[bytes]
+    tmp_path: Path, suffix: str, colour: Colour, gray: bool
 ) -> None:
     """Browsers show values of a picture with a gamma of BT.709 too dark."""
     path = tmp_path / f"a{suffix}"
     write_one(path, colour, 10 if colour.hdr else 8, gray)
-    assert chunks(path) == expected
+    assert chunks(path) == set()
+
+
+def cicp(path: Path) -> list[int]:
+    """Primaries, transfer, matrix and range that a PNG or APNG file states."""
+    data = path.read_bytes()
+    at = data.index(b"cICP") + 4
+    return [*data[at : at + 4]]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".apng"])
@@ -435,28 +352,21 @@ def test_sdr_pictures_and_mattes_have_no_colour_chunks(
 def test_hdr_pictures_say_so(tmp_path: Path, suffix: str, colour: Colour) -> None:
     path = tmp_path / f"a{suffix}"
     write_one(path, colour, 10)
-    data = path.read_bytes()
-    at = data.index(b"cICP") + 4
-    assert data[at : at + 4] == bytes([9, colour.transfer, 0, 1])
+    assert cicp(path) == [9, colour.transfer, 0, 1]
 
 
 def test_pictures_of_a_wider_gamut_say_so(tmp_path: Path) -> None:
     """Display P3 with the curve that their values are shown with."""
-    path = tmp_path / "a.png"
-    write_one(path, Colour(1, 1, 12, 1))
-    data = path.read_bytes()
-    at = data.index(b"cICP") + 4
-    assert data[at : at + 4] == bytes([12, 13, 0, 1])
+    write_one(tmp_path / "a.png", Colour(1, 1, 12, 1))
+    assert cicp(tmp_path / "a.png") == [12, 13, 0, 1]
     for suffix in (".tif", ".gif", ".webp", ".jpg"):
-        notes = write_one(tmp_path / f"a{suffix}", Colour(1, 1, 12, 1)).notes
+        notes = write_one(tmp_path / f"a{suffix}", Colour(1, 1, 12, 1))
         assert [note for note in notes if "less saturated" in note], suffix
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm", ".mkv"])
 @pytest.mark.parametrize("colour", [Colour(6, 2, 6, 6), PQ, HLG, Colour(0, FULL)])
-def test_a_matte_is_data_in_video_too(
-    tmp_path: Path, suffix: str, colour: Colour
-) -> None:
+def test_a_matte_is_data_in_videos(tmp_path: Path, suffix: str, colour: Colour) -> None:
     path = tmp_path / f"a{suffix}"
     write_one(path, colour, 10 if colour.hdr else 8, gray=True)
     with VideoReader(path) as reader:
@@ -466,21 +376,15 @@ def test_a_matte_is_data_in_video_too(
     assert levels(unit(pixels) - 0.5) <= 1
 
 
-@pytest.mark.parametrize(
-    ("suffix", "colour", "depth", "words"),
-    [
-        (".mp4", BT709, 10, []),
-        (".mov", BT709, 12, ["reduced from 12 to 10 bits"]),
-        (".mov", Colour(1, FULL, 1, 1), 8, ["full range became limited"]),
-        (".gif", BT709, 10, ["reduced from 10 to 8 bits"]),
-        (".jpg", BT709, 10, ["reduced from 10 to 8 bits"]),
-        (".webm", BT709, 10, []),
-        (".png", BT709, 10, []),
-    ],
-)
+@pytest.mark.parametrize(("suffix", "colour", "depth", "words"), [
+    *((suffix, BT709, 10, []) for suffix in (".mp4", ".webm", ".png")),
+    (".mov", BT709, 12, ["reduced from 12 to 10 bits"]),
+    (".mov", Colour(1, FULL, 1, 1), 8, ["full range became limited"]),
+    *((s, BT709, 10, ["reduced from 10 to 8 bits"]) for s in (".gif", ".jpg")),
+])  # fmt: skip
 def test_what_is_lost_of_colour_is_said(
     tmp_path: Path, suffix: str, colour: Colour, depth: int, words: list[str]
 ) -> None:
-    notes = write_one(tmp_path / f"a{suffix}", colour, depth).notes
+    notes = write_one(tmp_path / f"a{suffix}", colour, depth)
     assert len(notes) == len(words)
     assert all(word in note for word, note in zip(words, notes, strict=True))

@@ -19,9 +19,7 @@ def cut_out(height: int, width: int, seed: int = 0) -> Pixels:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (37, 53), (1, 7), (5, 1), (1, 1)])
-def test_visible_pixels_stay_and_the_room_gives_no_colour(
-    size: tuple[int, int],
-) -> None:
+def test_visible_pixels_stay_and_the_room_adds_no_colour(size: tuple[int, int]) -> None:
     pixels = cut_out(*size)
     found = extend_colours(pixels)
     visible = pixels[..., 3] > 0

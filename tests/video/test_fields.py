@@ -2,22 +2,20 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from conftest import Image
-from fakes import Fake
+from clips import Image, make_clip
+from fakes import convert, convert_in_parts, read_all
 
-from rematte.convert import convert_video
 from rematte.live.sources import Newest
-from rematte.segments import convert_long
 from rematte.video.frame import Frame
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
 
+Write = Callable[..., Path]
 DONE = "interlaced, and deinterlaced (bwdif): each frame became one whole picture"
 OFF = "interlaced, and its fields were left as they are (deinterlace off)"
 
@@ -57,20 +55,15 @@ def flagged(pictures: list[Image], pix_fmt: str = "yuv420p") -> list[av.VideoFra
 
 
 @pytest.fixture
-def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Callable[..., Path]:
+def clip(tmp_path: Path) -> Write:
     """Writes a clip of H.264 that is flagged as interlaced."""
 
-    def write(frames: int = 10, name: str = "in.mp4", **kwargs: Any) -> Path:
+    def write(frames: int = 10, name: str = "in.mp4", **more: Any) -> Path:
         options = {"qp": "0", "flags": "+ildct", "x264-params": "keyint=5"}
         pictures = flagged(interlace(frames))
-        return make_clip(tmp_path / name, pictures, options=options, **kwargs)
+        return make_clip(tmp_path / name, pictures, options=options, **more)
 
     return write
-
-
-def read(path: Path, **kwargs: Any) -> tuple[list[Frame], list[str]]:
-    with VideoReader(path, ReadOptions(**kwargs)) as reader:
-        return list(reader), reader.notes
 
 
 def combing(frame: Frame) -> float:
@@ -81,12 +74,10 @@ def combing(frame: Frame) -> float:
     return float(between - np.abs(pixels[2:] - pixels[:-2]).mean())
 
 
-def test_auto_makes_whole_pictures_at_the_same_times(
-    clip: Callable[..., Path],
-) -> None:
+def test_auto_makes_whole_pictures_at_the_same_times(clip: Write) -> None:
     source = clip(times=[Fraction(n * n, 25) for n in range(10)])
-    plain, left = read(source, deinterlace="off")
-    whole, notes = read(source)
+    plain, left = read_all(source, deinterlace="off")
+    whole, notes = read_all(source)
     assert (left, notes) == ([OFF], [DONE])
     assert [(f.time, f.duration) for f in whole] == [
         (f.time, f.duration) for f in plain
@@ -98,18 +89,14 @@ def test_auto_makes_whole_pictures_at_the_same_times(
         assert np.abs(a.pixels[::2].astype(int) - b.pixels[::2]).max() <= 2
 
 
-def test_progressive_video_is_not_touched(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_progressive_video_is_not_touched(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", interlace(6))
-    a, b = read(source, deinterlace="off"), read(source)
+    a, b = read_all(source, deinterlace="off"), read_all(source)
     assert all(map(np.array_equal, *([f.pixels for f in x[0]] for x in (a, b))))
     assert a[1] == b[1] == []
 
 
-def test_interlaced_png_is_no_interlaced_video(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_interlaced_png_is_no_interlaced_video(tmp_path: Path) -> None:
     """Adam7 is an order of pixels, and FFmpeg flags it all the same."""
     frames = interlace(4)
     source = make_clip(
@@ -118,14 +105,12 @@ def test_interlaced_png_is_no_interlaced_video(
     )  # fmt: skip
     with av.open(str(source)) as container:
         assert next(container.decode(video=0)).interlaced_frame
-    got, notes = read(source)
+    got, notes = read_all(source)
     assert notes == []
     assert all(np.array_equal(f.pixels, g) for f, g in zip(got, frames, strict=True))
 
 
-def test_frames_that_are_flagged_only_later(
-    tmp_path: Path, clip: Callable[..., Path], make_clip: Callable[..., Path]
-) -> None:
+def test_frames_that_are_flagged_only_later(tmp_path: Path, clip: Write) -> None:
     """Two raw streams one after the other: the first part is left as it is."""
     still = [moving_bar(4)] * 6
     parts = [
@@ -134,8 +119,8 @@ def test_frames_that_are_flagged_only_later(
     ]
     both = tmp_path / "both.h264"
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
-    got, notes = read(both)
-    plain, _ = read(both, deinterlace="off")
+    got, notes = read_all(both)
+    plain, _ = read_all(both, deinterlace="off")
     assert notes == [DONE]
     assert [f.time for f in got] == [f.time for f in plain]
     assert len(got) == 12
@@ -145,40 +130,34 @@ def test_frames_that_are_flagged_only_later(
 
 
 @pytest.mark.parametrize("start", [Fraction(1, 25), Fraction(6, 25), Fraction(7, 25)])
-def test_reading_from_later_on_gives_the_same_pictures(
-    start: Fraction, clip: Callable[..., Path]
-) -> None:
+def test_reading_from_later_on_gives_the_same(start: Fraction, clip: Write) -> None:
     source = clip(12)
-    whole = {f.time: f.pixels for f in read(source)[0] if f.time >= start}
-    part = {f.time: f.pixels for f in read(source, start=start)[0]}
+    whole = {f.time: f.pixels for f in read_all(source)[0] if f.time >= start}
+    part = {f.time: f.pixels for f in read_all(source, start=start)[0]}
     assert list(whole) == list(part)
     assert all(np.array_equal(whole[time], part[time]) for time in whole)
 
 
-@pytest.mark.parametrize(
-    ("size", "codec", "pix_fmt", "suffix"),
-    [
-        ((98, 68), "libx264", "yuv420p10le", "mov"),
-        ((97, 65), "ffv1", "yuv420p", "mkv"),
-        ((97, 65), "ffv1", "bgr0", "mkv"),
-        ((97, 65), "ffv1", "gbrp16le", "mkv"),
-        ((96, 64), "rawvideo", "uyvy422", "mov"),
-        ((96, 64), "jpeg2000", "yuv422p", "mov"),
-        ((96, 64), "prores_ks", "yuv422p10le", "mov"),
-        ((96, 64), "mpeg2video", "yuv420p", "mpg"),
-    ],
-)
+@pytest.mark.parametrize(("size", "codec", "pix_fmt", "suffix"), [
+    ((98, 68), "libx264", "yuv420p10le", "mov"),
+    ((97, 65), "ffv1", "yuv420p", "mkv"),
+    ((97, 65), "ffv1", "bgr0", "mkv"),
+    ((97, 65), "ffv1", "gbrp16le", "mkv"),
+    ((96, 64), "rawvideo", "uyvy422", "mov"),
+    ((96, 64), "jpeg2000", "yuv422p", "mov"),
+    ((96, 64), "prores_ks", "yuv422p10le", "mov"),
+    ((96, 64), "mpeg2video", "yuv420p", "mpg"),
+])  # fmt: skip
 def test_sizes_depths_and_codecs(
-    size: tuple[int, int], codec: str, pix_fmt: str, suffix: str, tmp_path: Path,
-    make_clip: Callable[..., Path],
-) -> None:  # fmt: skip
+    size: tuple[int, int], codec: str, pix_fmt: str, suffix: str, tmp_path: Path
+) -> None:
     pictures = interlace(5, size)
     source = make_clip(
         tmp_path / f"in.{suffix}", flagged(pictures, pix_fmt), codec=codec,
         pix_fmt=pix_fmt, time_base=Fraction(1, 25),
         options={"flags": "+ildct+ilme", "field_order": "tt"},
     )  # fmt: skip
-    got, notes = read(source)
+    got, notes = read_all(source)
     assert notes == [DONE]
     assert (len(got), got[0].pixels.shape[:2]) == (5, (size[1], size[0]))
     assert max(map(combing, got)) < 0.01
@@ -187,42 +166,33 @@ def test_sizes_depths_and_codecs(
         assert np.abs(top.astype(int) - picture[::2]).mean() < 5
 
 
-def test_too_small_to_be_deinterlaced(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_too_small_to_be_deinterlaced(tmp_path: Path) -> None:
     frames = flagged([np.full((5, 7, 3), 99, np.uint8)] * 3, "yuv420p")
     source = make_clip(
         tmp_path / "in.mkv", frames, codec="ffv1", time_base=Fraction(1, 25)
     )
-    got, notes = read(source)
+    got, notes = read_all(source)
     assert len(got) == 3
     assert [note[:26] for note in notes] == ["interlaced, but too small "]
 
 
-def test_segments_give_what_one_run_gives(
-    clip: Callable[..., Path], tmp_path: Path
-) -> None:
-    source, seen = clip(12), []
-    how: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
-    for name, more in (
-        ("whole", {}),
-        ("resumed", {"resume": True, "segment": 5}),
-        ("shared", {"workers": 2, "segment": 5, "lead_in": 12}),
-    ):
+def test_segments_give_what_one_run_gives(clip: Write, tmp_path: Path) -> None:
+    source = clip(12)
+    ways = {
+        "whole": convert,
+        "resumed": partial(convert_in_parts, segment=5),
+        "shared": partial(convert_in_parts, segment=5, workers=2, lead_in=12),
+    }
+    seen = []
+    for name, way in ways.items():
         out = tmp_path / f"{name}.mkv"
-        if more:
-            report: Any = convert_long(
-                Fake, source, output_foreground=out, **more, **how
-            )
-        else:
-            report = convert_video(Fake(), source, output_foreground=out, **how)
-        assert report.notes == [DONE]
-        seen.append([f.pixels for f in read(out)[0]])
+        assert way(source, output_foreground=out).notes == [DONE]
+        seen.append([frame.pixels for frame in read_all(out)[0]])
     for other in seen[1:]:
         assert all(map(np.array_equal, seen[0], other))
 
 
-def test_live_deinterlaces_too(clip: Callable[..., Path]) -> None:
+def test_live_deinterlaces_too(clip: Write) -> None:
     source = str(clip(6))
     for mode, note in (("auto", DONE), ("off", OFF)):
         newest = Newest([source], deinterlace=mode)
@@ -230,8 +200,3 @@ def test_live_deinterlaces_too(clip: Callable[..., Path]) -> None:
             while (arrival := newest.take()) is not None:
                 assert (combing(arrival.frame) < 0.003) == (mode == "auto")
         assert newest.notes == [note]
-
-
-def test_a_mode_that_is_unknown(clip: Callable[..., Path]) -> None:
-    with pytest.raises(ValueError, match="deinterlace must be one of auto, off, got"):
-        VideoReader(clip(1), ReadOptions(deinterlace="on"))

@@ -8,17 +8,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import make_clip
-from fakes import Fake, save_images
+from clips import make_clip
+from fakes import as_frames, convert, save_images
 
-from rematte.convert import convert_video
 from rematte.video.fitting import Upright, place
-from rematte.video.frame import Frame
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-WIDE = np.zeros((60, 120, 3), np.uint8)
-WIDE[:] = (200, 40, 90)
+WIDE = np.full((60, 120, 3), (200, 40, 90), np.uint8)
 WIDE[:, :30] = (10, 220, 30)
 
 
@@ -81,8 +78,8 @@ def test_a_pixel_or_two_are_no_bar() -> None:
 
 def test_bars_are_transparent_or_background(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", [WIDE] * 2, codec="ffv1", pix_fmt="bgr0")
-    convert_video(
-        Fake(), clip, (80, 80), 1, fit="contain", progress=False,
+    convert(
+        clip, input_resize=(80, 80), fit="contain",
         output=tmp_path / "o.mkv", output_composition=tmp_path / "c.mkv",
         output_alpha=tmp_path / "a.mkv", background="white",
     )  # fmt: skip
@@ -96,10 +93,7 @@ def test_bars_are_transparent_or_background(tmp_path: Path) -> None:
 
 
 def test_an_own_alpha_stays_what_it_is() -> None:
-    pixels = np.full((4, 8, 3), 9, np.uint16)
-    frame = Frame(pixels, Fraction(0), Fraction(1))
-    assert place(frame, (8, 8)).alpha.max() == 65535  # type: ignore[union-attr]
+    (frame,) = as_frames([np.full((4, 8, 3), 9, np.uint16)])
+    assert place(frame, (8, 8)).alpha.max() == 65535
     own = replace(frame, alpha=np.full((4, 8, 1), 77, np.uint16))
-    placed = place(own, (8, 8))
-    assert placed.alpha is not None
-    assert set(np.unique(placed.alpha)) == {0, 77}
+    assert set(np.unique(place(own, (8, 8)).alpha)) == {0, 77}

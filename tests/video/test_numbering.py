@@ -6,27 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import frame_label, make_clip, read_label
-from fakes import Fake, decode, names, open_image
+from clips import frame_label, make_clip, read_label
+from fakes import (
+    Fake,
+    convert,
+    convert_in_parts,
+    decode,
+    names,
+    open_image,
+    read_all,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import rematte
-from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
 from rematte.options import Options
-from rematte.segments import convert_long
 from rematte.video.codecs import pattern_of
 from rematte.video.frame import Frame
 from rematte.video.numbering import (
     Numbering,
-    describe_runs,
     find_numbering,
     parse_pattern,
 )
 from rematte.video.output_paths import check_target
-from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import find_inputs, plan
@@ -45,17 +48,11 @@ def save(folder: Path, numbers: Any, pattern: str = "plate.%04d.png") -> Path:
 
 
 def read(path: Path, **options: Any) -> list[Frame]:
-    with VideoReader(path, ReadOptions(hold_gaps=True, **options)) as reader:
-        return list(reader)
+    return read_all(path, hold_gaps=True, **options)[0]
 
 
 def notes(path: Path, **options: Any) -> list[str]:
-    with VideoReader(path, ReadOptions(hold_gaps=True, **options)) as reader:
-        return reader.notes
-
-
-def convert(source: Path, **options: Any) -> rematte.Report:
-    return convert_video(Fake(), source, progress=False, **options)
+    return read_all(path, hold_gaps=True, **options)[1]
 
 
 # Names
@@ -76,49 +73,27 @@ def test_a_number_survives_in_a_name(
     )
 
 
-@given(st.sets(st.integers(0, 3000), min_size=1, max_size=20), st.integers(1, 5), _TEXT)
-def test_names_that_differ_in_a_number_are_a_sequence(
-    numbers: set[int], digits: int, before: str
-) -> None:
-    written = Numbering(before, digits, ".png")
-    found = find_numbering([written.name(number) for number in numbers])
-    assert found is not None
-    assert {found.number(written.name(number)) for number in numbers} == numbers
-    assert {found.name(number) for number in numbers} == {
-        written.name(number) for number in numbers
-    }
-
-
-@given(st.sets(st.integers(0, 60)))
-def test_runs_name_every_number(numbers: set[int]) -> None:
-    found = set()
-    for run in filter(None, describe_runs(sorted(numbers), 99).split(", ")):
-        first, _, last = run.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    assert found == numbers
-
-
-@pytest.mark.parametrize(
-    "given_names",
-    [["a.1.png", "b.2.png"], ["a1_1.png", "a2_2.png"], ["a.1.png", "a.01.png"],
-     ["a.1.png", "a.2.jpg"], ["x.png", "a.png"], ["a.png"], ["a.1.png", "a.png"]],
-)  # fmt: skip
+@pytest.mark.parametrize("given_names", [
+    ["a.1.png", "b.2.png"], ["a1_1.png", "a2_2.png"], ["a.1.png", "a.01.png"],
+    ["a.1.png", "a.2.jpg"], ["x.png", "a.png"], ["a.png"], ["a.1.png", "a.png"],
+])  # fmt: skip
 def test_names_that_are_no_sequence(given_names: list[str]) -> None:
     assert find_numbering(given_names) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "pattern"),
-    [("a.%04d.exr", True), ("a.####.exr", True), ("a_%d.png", True), ("a.#.png", True),
-     ("100%.mp4", False), ("take##2.mp4", False), ("C#.png", False), ("#1.png", False)],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "pattern"), [
+    ("a.%04d.exr", True), ("a.####.exr", True), ("a_%d.png", True), ("a.#.png", True),
+    ("100%.mp4", False), ("take##2.mp4", False), ("C#.png", False), ("#1.png", False),
+])  # fmt: skip
 def test_what_is_a_pattern(name: str, pattern: bool) -> None:
     assert (pattern_of(Path(name)) is not None) is pattern
 
 
-def test_a_pattern_holds_one_number() -> None:
+def test_a_pattern_holds_one_number_and_a_known_suffix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold one number"):
         parse_pattern("a_%04d_%04d.png")
+    with pytest.raises(ValueError, match=r"unknown suffix '\.tga'"):
+        check_target(tmp_path / "missing" / "%d.tga", overwrite=False)
 
 
 # Reading
@@ -193,20 +168,6 @@ def test_a_pattern_that_leads_to_nothing(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
-def test_a_pattern_of_another_kind_names_the_suffix_and_no_folder(
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(ValueError, match=r"unknown suffix '\.tga'"):
-        check_target(tmp_path / "missing" / "%d.tga", overwrite=False)
-
-
-def test_a_file_is_never_taken_for_a_pattern(tmp_path: Path) -> None:
-    path = tmp_path / "a##.png"
-    Image.fromarray(frame_label(3)).save(path)
-    with VideoReader(path) as reader:
-        assert reader.info.still
-
-
 # Writing
 
 
@@ -215,10 +176,10 @@ def test_a_pattern_keeps_the_numbers_of_the_source(tmp_path: Path, word: str) ->
     path = save(tmp_path / "in", PLATE) / word
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "cut.####.png"
-    report = convert(path, output=out, start=Fraction(2, 30))
+    report = convert(path, out, start=Fraction(2, 30))
     assert names(out.parent) == {f"cut.{n}.png" for n in range(1003, 1009)}
     assert report.notes == [f"{NOTE}, under the missing numbers"]
-    convert(path, output=out, start_number=7, limit=2)
+    convert(path, out, start_number=7, limit=2)
     assert {"cut.0007.png", "cut.0008.png"} <= names(out.parent)
     convert(path, output=tmp_path / "cut")
     assert names(tmp_path / "cut") == {f"plate.{n}.png" for n in range(1001, 1009)}
@@ -240,19 +201,18 @@ def test_start_number_numbers_the_frames_of_a_video(tmp_path: Path) -> None:
 def test_segments_hold_gaps_and_keep_numbers(tmp_path: Path, workers: int) -> None:
     path = save(tmp_path / "in", [*range(1001, 1005), *range(1008, 1041)])
     (tmp_path / "out").mkdir()
-    outputs: dict[str, Any] = {
+    outputs = {
         "output_alpha": tmp_path / "out" / "a.%04d.png",
         "output_foreground": tmp_path / "f.mkv",
+        "overwrite": False,
     }
-    load = partial(Fake, 0)
-    how: dict[str, Any] = {"progress": False, "overwrite": False, **outputs}
     if workers:
-        report: rematte.Report = convert_long(
-            load, path / "plate.%04d.png", segment=10, workers=workers, resume=True,
-            **how,
+        report = convert_in_parts(
+            path / "plate.%04d.png", load=partial(Fake, 0), segment=10,
+            workers=workers, **outputs,
         )  # fmt: skip
     else:
-        report = convert_video(load(), path, **how)
+        report = convert(path, model=Fake(0), **outputs)
     assert report.notes == [
         "frames 1005-1007 are missing; 1004 is held, in image outputs too, under the "
         "missing numbers"
@@ -293,19 +253,14 @@ def test_other_files_in_a_folder_are_no_reason_to_refuse(tmp_path: Path) -> None
     path = save(tmp_path / "in", PLATE)
     folder = tmp_path / "out"
     folder.mkdir()
-    others = (
-        "notes.txt",
-        "cut.1009.png",
-        "cut.1.png",
-        "plate.1000.png",
-        "cut.1001.exr",
-    )
+    others = ("notes.txt", "cut.1009.png", "cut.1.png", "plate.1000.png",
+              "cut.1001.exr", ".plate.1001.png")  # fmt: skip
     for name in others:
         (folder / name).write_text("precious")
     for out in (folder / "cut.%04d.png", folder):
-        convert(path, output=out, overwrite=False)
+        convert(path, out, overwrite=False)
         with pytest.raises(OutputError, match=r"\.1001\.png and 7 more would be repl"):
-            convert(path, output=out, overwrite=False)
+            convert(path, out, overwrite=False)
     for name in others:
         assert (folder / name).read_text() == "precious"
 
@@ -314,17 +269,17 @@ def test_what_would_be_replaced_is_known_exactly(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", 10)
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / "a_0004.png").write_text("precious")
+    for name in ("a_0004.png", "a_02.png", "a_00002.png"):  # two are others' numbers
+        (folder / name).write_text("precious")
     spans: list[dict[str, Any]] = [
         {"limit": 5}, {"end": Fraction(5, 25)}, {"start_number": 4},
         {"start": Fraction(5, 25)},
     ]  # fmt: skip
     for span in spans:
         span |= {"output_alpha": folder / "a_%04d.png", "overwrite": False}
-        with pytest.raises(OutputError, match=r"a_0004\.png would be replaced"):
-            convert_long(Fake, clip, progress=False, **span)
-        with pytest.raises(OutputError, match=r"a_0004\.png would be replaced"):
-            convert(clip, **span)
+        for way in (convert, convert_in_parts):
+            with pytest.raises(OutputError, match=r"a_0004\.png would be replaced"):
+                way(clip, **span)
     convert(clip, output_alpha=folder / "a_%04d.png", overwrite=False, limit=4)
     convert(clip, output_alpha=folder / "a_%04d.png", overwrite=False, start_number=5)
     assert (folder / "a_0004.png").read_text() == "precious"
@@ -333,8 +288,8 @@ def test_what_would_be_replaced_is_known_exactly(tmp_path: Path) -> None:
 def test_what_an_earlier_run_left_is_noted(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", 10)
     for out in (tmp_path / "cut", tmp_path / "cut" / "%04d.png"):
-        convert(clip, output=out)
-        report = convert(clip, output=out, limit=7)
+        convert(clip, out)
+        report = convert(clip, out, limit=7)
         (note,) = report.notes
         assert "still holds 3 of its earlier images (0007.png to 0009.png)" in note
         assert len(names(tmp_path / "cut")) == 10

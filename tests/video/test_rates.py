@@ -36,9 +36,7 @@ def test_each_frame_shows_what_the_source_shows_in_its_middle(
 
 
 @given(lengths, rates)
-def test_the_length_stays_within_half_a_frame(
-    lengths: list[int], rate: Fraction
-) -> None:
+def test_lengths_stay_within_half_a_frame(lengths: list[int], rate: Fraction) -> None:
     seconds = Fraction(sum(lengths), 1000)
     count = len(list(at_rate(shown(lengths), rate)))
     assert count >= 1
@@ -46,9 +44,7 @@ def test_the_length_stays_within_half_a_frame(
 
 
 @given(lengths, rates, st.integers(0, 29))
-def test_a_part_is_converted_as_the_whole_is(
-    lengths: list[int], rate: Fraction, cut: int
-) -> None:
+def test_a_part_is_as_the_whole(lengths: list[int], rate: Fraction, cut: int) -> None:
     source = shown(lengths)
     whole = list(at_rate(source, rate))
     part = list(at_rate(source[cut:], rate))
@@ -56,9 +52,7 @@ def test_a_part_is_converted_as_the_whole_is(
 
 
 @given(rates, st.lists(st.integers(-9, 9), min_size=40, max_size=40))
-def test_the_same_rate_changes_nothing_even_with_rounded_times(
-    rate: Fraction, errors: list[int]
-) -> None:
+def test_the_same_rate_changes_nothing(rate: Fraction, errors: list[int]) -> None:
     """Times are off by up to a fifth of a frame, as where they are whole ms."""
     times = [n / rate + Fraction(e, 45) / rate for n, e in enumerate(errors)]
     source = [(n, a, b - a) for n, (a, b) in enumerate(pairwise(times))]

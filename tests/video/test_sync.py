@@ -7,9 +7,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from fakes import Fake, sound
-
-from rematte.convert import convert_video
+from clips import packets
+from fakes import Fake, convert, sound
 
 RATE = 48000
 AT = 0.4  # of the flash in the picture, and of the click in the sound [s]
@@ -62,7 +61,6 @@ def positions(path: Path) -> tuple[float, float]:
                 loudest = int(samples.argmax())
                 begin = float(piece.time or 0)
                 heard.append((samples[loudest], begin + loudest / RATE))
-    assert flash is not None
     return float(flash), max(heard)[1]
 
 
@@ -74,22 +72,18 @@ UNSTATED = [("aac", ".ts"), ("libmp3lame", ".ts")]
 BEFORE_0 = [each for each in STATED if each[1] != ".mp4"]
 
 
-@pytest.mark.parametrize(
-    ("codec", "suffix", "picture", "heard"),
-    [
-        *((*each, 0.5, 0) for each in STATED + UNSTATED),
-        *((*each, 0, 0.5) for each in STATED + UNSTATED),
-        *((*each, -0.3, -0.3) for each in BEFORE_0),
-    ],
-)
+@pytest.mark.parametrize(("codec", "suffix", "picture", "heard"), [
+    *((*each, 0.5, 0) for each in STATED + UNSTATED),
+    *((*each, 0, 0.5) for each in STATED + UNSTATED),
+    *((*each, -0.3, -0.3) for each in BEFORE_0),
+])  # fmt: skip
 def test_sound_stays_at_its_picture_and_the_first_of_them_is_at_0(
     tmp_path: Path, codec: str, suffix: str, picture: float, heard: float
 ) -> None:
     source = write(tmp_path / f"in{suffix}", codec, picture, heard)
     for target in (".mov", ".mkv", ".webm"):
         out = tmp_path / f"out{target}"
-        convert_video(Fake(memory=0), source, output=out, downsample_ratio=1,
-                      progress=False)  # fmt: skip
+        convert(source, out, Fake(memory=0))
         seen, found = positions(out)
         # The units of source and output are a thousandth of a second.
         assert found - seen == pytest.approx(heard - picture, abs=1.1e-3), target
@@ -99,14 +93,11 @@ def test_sound_stays_at_its_picture_and_the_first_of_them_is_at_0(
 
 
 @pytest.mark.parametrize("target", [".mkv", ".nut", ".mov"])
-def test_sound_that_an_edit_list_hides_stays_hidden(
-    tmp_path: Path, target: str
-) -> None:
+def test_sound_that_an_edit_list_hides_is_hidden(tmp_path: Path, target: str) -> None:
     """As an editor writes that cuts a recording without encoding it again."""
     source = write(tmp_path / "in.mp4", "aac", 0, -0.3)
     out = tmp_path / f"out{target}"
-    convert_video(Fake(memory=0), source, output=out, downsample_ratio=1,
-                  progress=False)  # fmt: skip
+    convert(source, out, Fake(memory=0))
     seen, found = positions(out)
     assert found - seen == pytest.approx(-0.3, abs=1.1e-3)
     assert seen == pytest.approx(AT, abs=1.1 * 1024 / RATE)
@@ -115,10 +106,9 @@ def test_sound_that_an_edit_list_hides_stays_hidden(
 def test_sound_of_unstated_lengths_is_kept_from_its_beginning(tmp_path: Path) -> None:
     """Matroska does not state the lengths of ALAC's packets."""
     source, out = write(tmp_path / "in.mkv", "alac", 0, 0), tmp_path / "out.mkv"
-    with av.open(str(source)) as container:
-        first = next(container.demux(audio=0))
-        assert (first.pts, first.duration or 0) == (0, 0)
-    convert_video(Fake(), source, output=out, downsample_ratio=1, progress=False)
+    first = packets(source, "audio")[0]
+    assert (first.pts, first.duration or 0) == (0, 0)
+    convert(source, out)
     assert sound(out) == sound(source)
 
 
@@ -126,7 +116,5 @@ def test_a_time_is_rounded_like_the_delay_of_the_encoder(tmp_path: Path) -> None
     """Both are 6.5 ms, in a format of whole milliseconds."""
     source = write(tmp_path / "in.mp4", "libopus", 0, 0)
     out = tmp_path / "out.webm"
-    convert_video(Fake(), source, output=out, downsample_ratio=1, progress=False)
-    with av.open(str(out)) as container:
-        stream = container.streams.audio[0]
-        assert next(container.demux(stream)).pts == -7  # 0 to players
+    convert(source, out)
+    assert packets(out, "audio")[0].pts == -7  # 0 to players

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,18 +11,18 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from fakes import Fake
+from clips import encode_image, make_clip
+from fakes import convert, convert_in_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rematte.convert import convert_video
-from rematte.segments import convert_long
 from rematte.video import exr
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.timecode import Timecode, find_timecode
 
 FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
+Write = Callable[..., Path]
 DAY = 24 * 60 * 60
 # Rate, and whether frames are dropped.
 KINDS = [
@@ -67,18 +67,6 @@ def test_labels_follow_one_another(kind: tuple[Fraction, bool], n: int) -> None:
         assert (a, b) == (count - 1, count // 15 if kind[1] and new_minute else 0)
 
 
-@given(kinds, st.integers(0, 86_399))
-def test_drop_frame_keeps_step_with_the_clock(
-    kind: tuple[Fraction, bool], second: int
-) -> None:
-    """Within a few frames over a day; without it, NTSC labels lose 86 s a day."""
-    rate, drop = kind
-    hours, minutes, seconds, _ = code(round(second * rate), kind).fields()
-    late = second - (3600 * hours + 60 * minutes + seconds)
-    slow = rate.denominator != 1 and not drop
-    assert -1 <= late <= (second // 1000 + 1 if slow else 1)
-
-
 @given(kinds, st.integers(0, 10**6), st.integers(-(10**5), 10**5))
 def test_moving_adds_frames(kind: tuple[Fraction, bool], n: int, by: int) -> None:
     moved = code(n, kind).at(by / kind[0])
@@ -101,58 +89,38 @@ def test_another_rate_keeps_the_time_of_day(
     assert late >= (0 if not after.drop else -Fraction(1, 15))
 
 
-@pytest.mark.parametrize(
-    ("text", "rate", "frames", "expected"),
-    [
-        ("00:59:59;20", NTSC, 10, "01:00:00;00"),
-        ("00:00:59;29", NTSC, 1, "00:01:00;02"),
-        ("00:09:59;29", NTSC, 1, "00:10:00;00"),
-        ("00:00:59;59", 2 * NTSC, 1, "00:01:00;04"),
-        ("00:00:59:29", NTSC, 1, "00:01:00:00"),
-        ("23:59:59:24", Fraction(25), 1, "00:00:00:00"),
-        ("23:59:59;29", NTSC, 1, "00:00:00;00"),
-        ("00:01:00;00", NTSC, 0, "00:01:00;02"),  # a label that does not exist
-        ("10:00:00.10", NTSC, 0, "10:00:00;10"),
-        ("10:00:00,10", NTSC, 0, "10:00:00;10"),
-        ("01:00:00;10", Fraction(25), 0, "01:00:00:10"),  # there is no drop frame at 25
-        ("01:00:00;10", Fraction(299, 10), 0, "01:00:00;10"),  # a phone's average
-    ],
-)
+@pytest.mark.parametrize(("text", "rate", "frames", "expected"), [
+    ("00:59:59;20", NTSC, 10, "01:00:00;00"),
+    ("00:00:59;29", NTSC, 1, "00:01:00;02"),
+    ("00:09:59;29", NTSC, 1, "00:10:00;00"),
+    ("00:00:59;59", 2 * NTSC, 1, "00:01:00;04"),
+    ("00:00:59:29", NTSC, 1, "00:01:00:00"),
+    ("23:59:59:24", Fraction(25), 1, "00:00:00:00"),
+    ("23:59:59;29", NTSC, 1, "00:00:00;00"),
+    ("00:01:00;00", NTSC, 0, "00:01:00;02"),  # a label that does not exist
+    ("10:00:00.10", NTSC, 0, "10:00:00;10"),
+    ("10:00:00,10", NTSC, 0, "10:00:00;10"),
+    ("01:00:00;10", Fraction(25), 0, "01:00:00:10"),  # there is no drop frame at 25
+    ("01:00:00;10", Fraction(299, 10), 0, "01:00:00;10"),  # a phone's average
+])  # fmt: skip
 def test_known_ones(text: str, rate: Fraction, frames: int, expected: str) -> None:
     start = parsed(text, rate)
     assert str(start.at(frames / start.rate)) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
-        ("", 25), ("01:00:00", 25), ("24:00:00:00", 25), ("00:60:00:00", 25),
-        ("00:00:60:00", 25), ("00:00:00:25", 25), ("aa:00:00:00", 25),
-        ("00:00:00:00", Fraction(1, 3)), ("-1:00:00:00", 25),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "rate"), [
+    ("", 25), ("01:00:00", 25), ("24:00:00:00", 25), ("00:60:00:00", 25),
+    ("00:00:60:00", 25), ("00:00:00:25", 25), ("aa:00:00:00", 25),
+    ("00:00:00:00", Fraction(1, 3)), ("-1:00:00:00", 25),
+])  # fmt: skip
 def test_what_is_no_timecode(text: str, rate: int | Fraction) -> None:
     assert Timecode.parse(text, Fraction(rate), Fraction(0)) is None
 
 
-def test_a_day_of_drop_frame_has_its_number_of_frames() -> None:
-    numbers = [0, 1799, 1800, 17981, 17982, 107891, 107892, 2589407]
-    labels = [str(code(n, (NTSC, True))) for n in numbers]
-    assert labels == [
-        *("00:00:00;00", "00:00:59;29", "00:01:00;02", "00:09:59;29", "00:10:00;00"),
-        *("00:59:59;29", "01:00:00;00", "23:59:59;29"),
-    ]
-    assert all(a < b for a, b in pairwise(labels))
-
-
 # In files
 
-FRAMES: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
-
-def stamp(
-    source: Path, text: str, name: str = "stamped.mov", *, file: bool = False
-) -> Path:
+def stamp(source: Path, text: str, name: str = "in.mov", file: bool = False) -> Path:
     """Copy a clip into a file that has a timecode: in a track's tags, or in its own."""
     target = source.with_name(name)
     with av.open(str(source)) as a, av.open(str(target), "w") as b:
@@ -169,17 +137,13 @@ def stamp(
 def read(path: Path) -> set[str]:
     """All timecodes that the tags of a file say."""
     with av.open(str(path)) as container:
-        tags = [container, *container.streams]
-        return {
-            value
-            for holder in tags
-            for name, value in holder.metadata.items()
-            if name.lower() == "timecode"
-        }
+        holders = [container, *container.streams]
+        tags = [tag for holder in holders for tag in holder.metadata.items()]
+        return {value for name, value in tags if name.lower() == "timecode"}
 
 
 @pytest.fixture
-def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Callable[..., Path]:
+def clip(tmp_path: Path) -> Write:
     """Writes a clip of 20 frames with AAC sound, which begins before the picture."""
 
     def write(rate: Fraction = NTSC, **kwargs: Any) -> Path:
@@ -191,58 +155,45 @@ def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".m4v", ".mkv", ".webm"])
-@pytest.mark.parametrize(
-    ("rate", "text", "start", "expected"),
-    [
-        (NTSC, "00:00:59;20", None, "00:00:59;20"),
-        (NTSC, "00:00:59;20", "0.4", "00:01:00;03"),  # 11 frames are left out
-        (2 * NTSC, "00:00:59;50", "0.2", "00:01:00;05"),
-        (FILM, "23:59:59:23", "0.05", "00:00:00:00"),
-        (Fraction(25), "10:00:00:00", "0.4", "10:00:00:10"),
-    ],
-)
+@pytest.mark.parametrize(("rate", "text", "start", "expected"), [
+    (NTSC, "00:00:59;20", None, "00:00:59;20"),
+    (NTSC, "00:00:59;20", "0.4", "00:01:00;03"),  # 11 frames are left out
+    (2 * NTSC, "00:00:59;50", "0.2", "00:01:00;05"),
+    (FILM, "23:59:59:23", "0.05", "00:00:00:00"),
+    (Fraction(25), "10:00:00:00", "0.4", "10:00:00:10"),
+])  # fmt: skip
 def test_a_file_keeps_its_timecode(
     suffix: str, rate: Fraction, text: str, start: str | None, expected: str,
-    clip: Callable[..., Path], tmp_path: Path,
+    clip: Write, tmp_path: Path,
 ) -> None:  # fmt: skip
     source = stamp(clip(rate), text)
     assert read(source) == {text}
-    for name, more in (("once", {}), ("parts", {"resume": True, "segment": 6})):
-        out = tmp_path / f"{name}{suffix}"
-        given: dict[str, Any] = {"output_alpha": out, "start": start, **FRAMES}
-        if more:
-            report: Any = convert_long(Fake, source, **given, **more)
-        else:
-            report = convert_video(Fake(), source, **given)
+    for way in (convert, partial(convert_in_parts, segment=6)):
+        out = tmp_path / f"out{suffix}"
+        report = way(source, output_alpha=out, start=start)
         assert read(out) == {expected}
         assert not any("timecode" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".apng", ".png"])
-def test_what_has_no_field_for_it_is_noted(
-    suffix: str, clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_what_has_no_field_is_noted(suffix: str, clip: Write, tmp_path: Path) -> None:
     source = stamp(clip(), "00:00:59;20")
     out = tmp_path / ("a%02d.png" if suffix == ".png" else f"a{suffix}")
-    report = convert_video(Fake(), source, output_alpha=out, **FRAMES)
+    report = convert(source, output_alpha=out)
     assert (
         f"{out.name}: timecode 00:00:59;20 (29.97 frames/s) is left out: {suffix} has "
         "no field for it"
     ) in report.notes
 
 
-def test_the_tag_of_a_file_is_counted_too(
-    clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_the_tag_of_a_file_is_counted_too(clip: Write, tmp_path: Path) -> None:
     source = stamp(clip(Fraction(25)), "01:00:00:00", "in.mkv", file=True)
     out = tmp_path / "out.mkv"
-    convert_video(Fake(), source, output_alpha=out, start=0.2, **FRAMES)
+    convert(source, output_alpha=out, start=0.2)
     assert read(out) == {"01:00:00:05"}
 
 
-def test_the_timecode_of_pictures(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_the_timecode_of_pictures(tmp_path: Path) -> None:
     path = make_clip(
         tmp_path / "in.ts", 8, codec="mpeg2video", time_base=Fraction(1, 25),
         options={"gop_timecode": "01:02:03:04"},
@@ -261,19 +212,15 @@ def test_zeros_in_a_picture_are_those_of_an_encoder_that_had_none() -> None:
     assert find_timecode([picture, track]) == "00:00:00:00"
 
 
-def test_a_timecode_that_cannot_be_counted(
-    clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_timecode_that_cannot_be_counted(clip: Write, tmp_path: Path) -> None:
     source = stamp(clip(Fraction(25)), "01:00:00:24", "in.mkv")
-    report = convert_video(
-        Fake(), source, output_alpha=tmp_path / "a.mov", frame_rate=300, **FRAMES
-    )
+    report = convert(source, output_alpha=tmp_path / "a.mov", frame_rate=300)
     assert report.notes[1:] == [
         "a.mov: timecode 01:00:00:288 (300 frames/s) is left out: .mov cannot count so "
         "many"
     ]
     wrong = stamp(clip(Fraction(25)), "01:00:00:29", "wrong.mkv")
-    report = convert_video(Fake(), wrong, output_alpha=tmp_path / "b.mov", **FRAMES)
+    report = convert(wrong, output_alpha=tmp_path / "b.mov")
     assert report.notes == [
         "timecode 01:00:00:29 is left out: frames cannot be counted like that at 25 "
         "frames/s"
@@ -281,32 +228,27 @@ def test_a_timecode_that_cannot_be_counted(
     assert read(tmp_path / "b.mov") == set()
 
 
-def test_a_varying_rate_with_drop_frame(
-    clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_varying_rate_with_drop_frame(clip: Write, tmp_path: Path) -> None:
     """Counted at the nominal rate, so that the muxer does not refuse it."""
     times = [n / NTSC for n in (*range(10), *range(13, 23))]
     source = stamp(clip(times=times), "00:00:59;20", "in.mkv")
     out = tmp_path / "out.mov"
-    convert_video(Fake(), source, output_alpha=out, start=0.44, **FRAMES)
+    convert(source, output_alpha=out, start=0.44)
     assert read(out) == {"00:01:00;05"}
 
 
-@pytest.mark.parametrize(
-    ("rate", "text", "labels"),
-    [
-        (NTSC, "00:00:59;27", ["00:00:59;29", "00:01:00;02", "00:01:00;03"]),
-        (Fraction(50), "01:00:00:46", ["01:00:00:48", "01:00:00:49", "01:00:01:00"]),
-    ],
-)
+@pytest.mark.parametrize(("rate", "text", "labels"), [
+    (NTSC, "00:00:59;27", ["00:00:59;29", "00:01:00;02", "00:01:00;03"]),
+    (Fraction(50), "01:00:00:46", ["01:00:00:48", "01:00:00:49", "01:00:01:00"]),
+])  # fmt: skip
 def test_every_openexr_image_has_its_own(
-    rate: Fraction, text: str, labels: list[str], clip: Callable[..., Path],
+    rate: Fraction, text: str, labels: list[str], clip: Write,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     source = stamp(clip(rate, sound=False, aspect=Fraction(4, 3)), text)
-    given: dict[str, Any] = {"start": 2 / rate, "end": 5 / rate, **FRAMES}
-    convert_video(Fake(), source, output=tmp_path / "once/a.%04d.exr", **given)
-    convert_long(Fake, source, output=tmp_path / "parts/a.%04d.exr", segment=2, **given)
+    span = {"start": 2 / rate, "end": 5 / rate}
+    convert(source, tmp_path / "once/a.%04d.exr", **span)
+    convert_in_parts(source, tmp_path / "parts/a.%04d.exr", segment=2, **span)
     once, parts = (sorted((tmp_path / n).glob("*.exr")) for n in ("once", "parts"))
     assert [a.read_bytes() for a in once] == [b.read_bytes() for b in parts]
     headers = [exr.read_attributes(file.read_bytes()) for file in once]
@@ -318,22 +260,15 @@ def test_every_openexr_image_has_its_own(
         assert info.sample_aspect_ratio == Fraction(4, 3)
         assert len(list(reader)) == 3
     out = tmp_path / "again.mov"
-    convert_video(Fake(), tmp_path / "once", output=out, **FRAMES)
+    convert(tmp_path / "once", output=out)
     assert read(out) == {labels[0]}
 
 
 @pytest.mark.parametrize("mark", [">", "<"])
-def test_dpx_images_are_read_with_their_timecode(
-    mark: str, tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_dpx_images_are_read_with_their_timecode(mark: str, tmp_path: Path) -> None:
     """FFmpeg writes a short header without it, so the long one is made here."""
     picture = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
-    context: Any = av.CodecContext.create("dpx", "w")
-    context.width, context.height, context.pix_fmt = 64, 48, "rgb24"
-    context.time_base = Fraction(1, 25)
-    frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-    frame.pts = 0
-    file = b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)])
+    file = encode_image("dpx", picture)
     order = ">" if file.startswith(b"SDPX") else "<"
     (begin,) = struct.unpack_from(f"{order}I", file, 4)
     header = bytearray(file[:begin] + bytes(2048 - begin))

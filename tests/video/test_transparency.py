@@ -1,6 +1,5 @@
 """A source's own alpha: read to the last level, and multiplied into every matte."""
 
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,21 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Tags, make_clip
-from fakes import Fake, colours, decode, formula_network, open_image
+from clips import Tags, encode_image, make_clip
+from fakes import (
+    Fake,
+    colours,
+    convert,
+    convert_in_parts,
+    decode,
+    formula_network,
+    open_image,
+    read_all,
+)
 from numpy.typing import NDArray
 from PIL import Image
 
-import rematte
-from rematte.convert import convert_video
 from rematte.live.run import live
-from rematte.options import Options
-from rematte.segments import convert_long
 from rematte.serve.choice import Choice
 from rematte.serve.look import cutout
 from rematte.serve.networks import Networks
@@ -27,8 +31,6 @@ from rematte.video.opening import Limits
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.transparency import read_alpha
-from rematte.workers.jobs import run as run_batch
-from rematte.workers.planning import find_inputs, plan
 
 SIZE = (64, 32)
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
@@ -45,40 +47,29 @@ KINDS = {
 }
 
 
-def matte_of(size: tuple[int, int] = SIZE) -> NDArray[Any]:
-    """Hidden, a third, two thirds and all there, in four columns."""
-    width, height = size
-    levels = np.array([0, 85, 170, 255], np.uint8)
-    return np.tile(levels.repeat(width // 4), (height, 1))
+# Hidden, a third, two thirds and all there, in four columns.
+MATTE = np.tile(np.array([0, 85, 170, 255], np.uint8).repeat(16), (32, 1))
 
 
-def transparent(count: int, alpha: NDArray[Any] | None = None) -> list[NDArray[Any]]:
-    own = matte_of() if alpha is None else alpha
-    return [np.dstack([picture, own]) for picture in colours(count, SIZE)]
+def transparent(count: int, alpha: NDArray[Any] = MATTE) -> list[NDArray[Any]]:
+    return [np.dstack([picture, alpha]) for picture in colours(count, SIZE)]
 
 
-def make(path: Path, count: int = 4, alpha: NDArray[Any] | None = None) -> Path:
+def make(path: Path, count: int = 4, alpha: NDArray[Any] = MATTE) -> Path:
     """A video of `transparent` frames in the codec for its name in `KINDS`."""
     codec, pix_fmt, _ = KINDS[path.name]
-    own = matte_of() if alpha is None else alpha
+    pictures = transparent(count, alpha)
     if codec == "gif":
-        frames = [Image.fromarray(picture) for picture in transparent(count, own)]
+        frames = [Image.fromarray(picture) for picture in pictures]
         frames[0].save(path, save_all=True, append_images=frames[1:], disposal=2)
         return path
     options = {"auto-alt-ref": "0", "crf": "4", "b:v": "0"} if "vpx" in codec else {}
     options |= {"alpha_bits": "8"} if "prores" in codec else {}
-    return make_clip(
-        path, transparent(count, own), codec=codec, pix_fmt=pix_fmt, options=options
-    )
+    return make_clip(path, pictures, codec=codec, pix_fmt=pix_fmt, options=options)
 
 
 def read(path: Path, **options: Any) -> tuple[list[Frame], list[str]]:
-    with VideoReader(path, ReadOptions(input_alpha="multiply", **options)) as reader:
-        return list(reader), reader.notes
-
-
-def convert(model: Any, source: Path, **options: Any) -> rematte.Report:
-    return convert_video(model, source, progress=False, downsample_ratio=1, **options)
+    return read_all(path, input_alpha="multiply", **options)
 
 
 # Reading
@@ -88,23 +79,23 @@ def convert(model: Any, source: Path, **options: Any) -> rematte.Report:
 def test_alpha_is_read_exactly(tmp_path: Path, name: str) -> None:
     path = make(tmp_path / name)
     frames, notes = read(path)
-    own = matte_of()
-    if name == "a.gif":
-        own = np.where(own == 0, 0, 255)
+    own = np.where(MATTE == 0, 0, 255) if name == "a.gif" else MATTE
     assert len(frames) == 4
     for frame in frames:
-        assert frame.alpha is not None
         unit = np.iinfo(frame.pixels.dtype).max / 255
         assert frame.alpha.dtype == frame.pixels.dtype
         found = np.rint(frame.alpha[..., 0] / unit)[:, 8::16]
         assert np.abs(found - own[:, 8::16]).max() <= KINDS[name][2]
     assert [note.split(";")[0] for note in notes] == [NOTE]
+    kept, _ = read_all(path, alpha=True)
+    for frame, whole in zip(frames, kept, strict=True):
+        error = np.abs(whole.pixels[..., 3:].astype(int) - frame.alpha)
+        assert error.max() <= np.iinfo(frame.alpha.dtype).max / 255
+        assert whole.time == frame.time
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_opaque_throughout_is_as_without_alpha(
-    tmp_path: Path, name: str
-) -> None:
+def test_what_is_opaque_is_as_without_alpha(tmp_path: Path, name: str) -> None:
     path = make(tmp_path / name, 2, np.full(SIZE[::-1], 255, np.uint8))
     frames, notes = read(path)
     assert {frame.alpha is None for frame in frames} == {True}
@@ -115,11 +106,10 @@ def test_what_is_opaque_throughout_is_as_without_alpha(
 
 
 @pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize(
-    "name",
-    ["rgba", "bgra", "argb", "abgr", "gbrap", "gbrap10le", "gbrap12le", "gbrap16le",
-     "gbrap16be", "rgba64le", "rgba64be", "yuva420p", "yuva444p10le", "yuva444p12le"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", [
+    "rgba", "bgra", "argb", "abgr", "gbrap", "gbrap10le", "gbrap12le", "gbrap16le",
+    "gbrap16be", "rgba64le", "rgba64be", "yuva420p", "yuva444p10le", "yuva444p12le",
+])  # fmt: skip
 def test_no_layout_moves_what_is_hidden_or_opaque(name: str, wide: bool) -> None:
     """However libswscale widens, the ends stay and no level is off by more than 1."""
     array: Any = np.dstack([RAMP] * 4)
@@ -142,27 +132,19 @@ def test_images_with_alpha(tmp_path: Path) -> None:
         options = {"lossless": True, "exact": True} if name == "a.webp" else {}
         Image.fromarray(pixels).save(tmp_path / name, **options)
         ((frame,), notes) = read(tmp_path / name)
-        assert frame.alpha is not None
         np.testing.assert_array_equal(frame.alpha[..., 0], RAMP)
         assert notes[0].startswith(NOTE)
     palette = Image.fromarray(RAMP).convert("P")
     palette.info["transparency"] = bytes(range(256))
     palette.save(tmp_path / "p.png")
     ((frame,), _) = read(tmp_path / "p.png")
-    assert frame.alpha is not None
     assert len(np.unique(frame.alpha)) > 200
 
 
 def save_exr(path: Path, pixels: NDArray[Any], kind: str) -> Path:
-    """Write linear, premultiplied floats (H, W, 4) with PyAV alone."""
-    array: Any = pixels.astype(np.float32)
-    frame = av.VideoFrame.from_ndarray(array, "gbrapf32le")
-    context: Any = av.CodecContext.create("exr", "w")
-    context.height, context.width = pixels.shape[:2]
-    context.pix_fmt, context.time_base = "gbrapf32le", Fraction(1)
-    context.options, frame.pts = {"format": kind}, 0
-    packets = [*context.encode(frame), *context.encode(None)]
-    path.write_bytes(b"".join(bytes(packet) for packet in packets))
+    """Write linear, premultiplied floats (H, W, 4)."""
+    array = pixels.astype(np.float32)
+    path.write_bytes(encode_image("exr", array, "gbrapf32le", format=kind))
     return path
 
 
@@ -174,7 +156,6 @@ def test_exr_becomes_straight(tmp_path: Path, kind: str, limit: int) -> None:
     alpha = RAMP[..., None] / 255
     path = save_exr(tmp_path / "a.exr", np.dstack([light * alpha, alpha]), kind)
     ((frame,), _) = read(path)
-    assert frame.alpha is not None
     seen = RAMP > 0
     assert np.abs(frame.pixels - rgb * 65535)[seen].max() <= limit
     assert np.abs(frame.alpha[..., 0] - RAMP * 257.0).max() <= 32
@@ -192,9 +173,7 @@ def test_exr_becomes_straight(tmp_path: Path, kind: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_alpha_is_turned_and_resized_like_its_picture(
-    tmp_path: Path, degrees: int
-) -> None:
+def test_alpha_is_turned_and_resized_too(tmp_path: Path, degrees: int) -> None:
     turn = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}[degrees]
     a, b, c, d = (65536 * part for part in turn)
     path = make_clip(
@@ -202,23 +181,15 @@ def test_alpha_is_turned_and_resized_like_its_picture(
         pix_fmt="yuva444p10le", options={}, matrix=[a, b, 0, c, d, 0, 0, 0, 1 << 30],
     )  # fmt: skip
     ((frame,), _) = read(path)
-    assert frame.alpha is not None
     levels = np.rint(frame.alpha[..., 0] / 257)
-    np.testing.assert_array_equal(levels, np.rot90(matte_of(), degrees // 90))
+    np.testing.assert_array_equal(levels, np.rot90(MATTE, degrees // 90))
     size = (48, 40) if degrees == 180 else (40, 48)
     ((small,), _) = read(path, size=size)
-    assert small.alpha is not None
     assert small.alpha.shape == (*size[::-1], 1)
     assert {0, 65535} <= {*np.unique(small.alpha)}
     middle = np.rint(small.alpha / 257)[size[1] // 8 :: size[1] // 4]
     if degrees != 180:
         assert [row[20, 0] for row in middle] == [*levels[8::16, 0]]
-
-
-def test_a_bad_word_is_refused(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mkv", 1)
-    with pytest.raises(ValueError, match="input_alpha must be one of multiply, ignore"):
-        convert(Fake(), path, output=tmp_path / "o.mkv", input_alpha="keep")
 
 
 def test_an_animated_png_is_a_video_under_any_name(tmp_path: Path) -> None:
@@ -241,8 +212,8 @@ def open_all(folder: Path) -> list[list[NDArray[Any]]]:
     """Cut-out, alpha, foreground and composition, in levels of the file."""
     made = []
     for path in outputs_in(folder).values():
-        with VideoReader(path, ReadOptions(alpha=True)) as reader:
-            made.append([frame.pixels.astype(float) for frame in reader])
+        frames, _ = read_all(path, alpha=True)
+        made.append([frame.pixels.astype(float) for frame in frames])
     return made
 
 
@@ -254,15 +225,14 @@ def test_both_mattes_are_multiplied(tmp_path: Path, engine: str, name: str) -> N
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
     red = {"background": (255, 0, 0), "engine": engine}
-    report = convert(network, path, **outputs_in(tmp_path / "with"), **red)
+    report = convert(path, model=network, **outputs_in(tmp_path / "with"), **red)
     assert [note.split(";")[0] for note in report.notes] == [NOTE]
-    report = convert(
-        network, path, **outputs_in(tmp_path / "without"), **red, input_alpha="ignore"
-    )
+    red |= {"model": network, "input_alpha": "ignore"}
+    report = convert(path, **outputs_in(tmp_path / "without"), **red)
     assert report.notes == [
         "the input's own alpha channel is ignored, as asked (--input-alpha ignore)"
     ]
-    own = matte_of()[..., None] / 255
+    own = MATTE[..., None] / 255
     ours = open_all(tmp_path / "with")
     theirs = open_all(tmp_path / "without")
     most = 65535 if name == "a.mov" else 255
@@ -288,9 +258,9 @@ def test_what_is_hidden_does_not_come_back_blurred(tmp_path: Path) -> None:
         tmp_path / "a.mkv", [picture] * 2, codec="ffv1", pix_fmt="bgra", options={}
     )
     out = tmp_path / "o.mkv"
-    convert(Fake(), path, output=out, background="blur:3")
+    convert(path, out, background="blur:3")
     assert max(frame.max() for frame in decode(out)) <= 1
-    convert(Fake(), path, output=out, background="blur:3", input_alpha="ignore")
+    convert(path, out, background="blur:3", input_alpha="ignore")
     assert max(frame.max() for frame in decode(out)) > 50
 
 
@@ -298,34 +268,23 @@ def test_what_is_hidden_does_not_come_back_blurred(tmp_path: Path) -> None:
 def test_segments_multiply_and_say_so(tmp_path: Path, workers: int) -> None:
     path = make(tmp_path / "a.mkv", 12)
     out = tmp_path / "pha.mkv"
-    load = partial(Fake, 0)
     for how, note in (("multiply", NOTE), ("ignore", "is ignored, as asked")):
-        report = convert_long(
-            load, path, output_alpha=out, segment=5, workers=workers, progress=False,
-            downsample_ratio=1, input_alpha=how,
+        report = convert_in_parts(
+            path, output_alpha=out, load=partial(Fake, 0), segment=5, workers=workers,
+            input_alpha=how,
         )  # fmt: skip
         assert sum(note in text for text in report.notes) == len(report.notes) == 1
-        own = matte_of() / 255 if how == "multiply" else 1
+        own = MATTE / 255 if how == "multiply" else 1
         for found, picture in zip(decode(out), colours(12, SIZE), strict=True):
             assert np.abs(found[..., 0] - picture[..., 0] * own).max() <= 1
-
-
-def test_batch_multiplies_and_says_so(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mkv", 2)
-    jobs = plan(
-        find_inputs([path]), {"alpha": str(tmp_path / "{stem}_pha.mkv")}, ".mov"
-    )
-    (job,) = run_batch(jobs, partial(Fake, 0), Options())
-    assert job.notes[0].startswith(NOTE)
-    assert decode(job.outputs["alpha"])[0][:, :16].max() == 0
 
 
 def test_an_image_with_alpha(tmp_path: Path) -> None:
     (picture,) = transparent(1)
     Image.fromarray(picture).save(tmp_path / "in.png")
-    convert(Fake(), tmp_path / "in.png", output_alpha=tmp_path / "pha.png")
+    convert(tmp_path / "in.png", output_alpha=tmp_path / "pha.png")
     alpha = open_image(tmp_path / "pha.png")
-    expected = picture[..., 0] * (matte_of() / 255)
+    expected = picture[..., 0] * (MATTE / 255)
     assert np.abs(alpha - expected).max() <= 1
 
 
@@ -338,9 +297,8 @@ def test_what_is_hidden_does_not_come_back_in_hdr(tmp_path: Path, out: str) -> N
     )  # fmt: skip
     target = tmp_path / out
     for kind in ("output", "output_foreground"):
-        convert(Fake(), path, **{kind: target}, background=None)
-        with VideoReader(target, ReadOptions(alpha=True)) as reader:
-            (first, _) = reader
+        convert(path, **{kind: target}, background=None)
+        (first, _), _ = read_all(target, alpha=True)
         # A thousandth of the range for what encoding in YUV adds.
         assert first.pixels[:, 1:14].max() <= 65
         assert first.pixels[:, 40:].max() > 1000
@@ -350,7 +308,7 @@ def test_what_is_hidden_does_not_come_back_in_hdr(tmp_path: Path, out: str) -> N
 def test_a_transparent_background_lies_over_black(tmp_path: Path, name: str) -> None:
     clip = make_clip(tmp_path / "in.mp4", [np.zeros((32, 64, 3), np.uint8)] * 2)
     picture = np.full((32, 64, 4), (200, 100, 50, 0), np.uint8)
-    picture[..., 3] = matte_of()
+    picture[..., 3] = MATTE
     room = tmp_path / name
     if name == "room.mkv":
         make_clip(room, [picture] * 2, codec="ffv1", pix_fmt="bgra", options={})
@@ -359,11 +317,11 @@ def test_a_transparent_background_lies_over_black(tmp_path: Path, name: str) -> 
         target = room.with_name("01.png") if "%" in name else room
         Image.fromarray(picture).save(target)
     out = tmp_path / "o.mkv"
-    report = convert(Fake(), clip, output=out, background=room)
+    report = convert(clip, out, background=room)
     (note,) = report.notes
     text = f"the background {room.name} is transparent in places: black shows there"
     assert note == f"o.mkv: {text}"
-    expected = picture[..., :3] * (matte_of()[..., None] / 255)
+    expected = picture[..., :3] * (MATTE[..., None] / 255)
     for frame in decode(out):
         assert np.abs(frame - expected)[:, 8::16].max() <= 1
 
@@ -385,5 +343,5 @@ def test_the_page_previews_what_the_conversion_gives(tmp_path: Path) -> None:
     networks = Networks(partial(Fake, 0))
     cutout(networks, path, tmp_path / "p.png", 0.0, "balanced", Choice())
     cut = open_image(tmp_path / "p.png")
-    expected = colours(1, SIZE)[0][..., 0] * (matte_of() / 255)
+    expected = colours(1, SIZE)[0][..., 0] * (MATTE / 255)
     assert np.abs(cut[..., 3] - expected).max() <= 1
