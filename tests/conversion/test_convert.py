@@ -38,7 +38,6 @@ UNEVEN = [Fraction(index**2, 250) for index in range(10)]
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder."""
     monkeypatch.chdir(tmp_path)
     return Path()
 
@@ -117,12 +116,8 @@ def audible(path: Any) -> list[tuple[Fraction, bytes]]:
 @pytest.mark.parametrize("chunk", [1, 4, "auto"])
 def test_every_output_has_frames_sound_and_times(here: Path, chunk: int | str) -> None:
     clip = make_clip(Path("in.mp4"), colours(), times=UNEVEN, sound=True)
-    outputs = {
-        "output": "cut.mov",
-        "output_composition": "com.mp4",
-        "output_alpha": "pha.mp4",
-        "output_foreground": "fgr.mov",
-    }
+    outputs = {"output": "cut.mov", "output_foreground": "fgr.mov"}
+    outputs |= {"output_composition": "com.mp4", "output_alpha": "pha.mp4"}
     report = convert(Fake(), clip, seq_chunk=chunk, **outputs)
     assert report.frames == 10
     for target in outputs.values():
@@ -244,12 +239,8 @@ def test_one_pass_gives_what_separate_passes_give(clip: Path) -> None:
     for folder in (together, apart):
         folder.mkdir()
     # None of these are H.264: x264 itself does not always give the same bits again.
-    kinds = {
-        "output": "cut.mov",
-        "output_composition": "com.mkv",
-        "output_alpha": "pha.mkv",
-        "output_foreground": "fgr",
-    }
+    kinds = {"output": "cut.mov", "output_composition": "com.mkv"}
+    kinds |= {"output_alpha": "pha.mkv", "output_foreground": "fgr"}
     convert(Fake(), clip, **{kind: together / name for kind, name in kinds.items()})
     for kind, name in kinds.items():
         convert(Fake(), clip, **{kind: apart / name})
@@ -515,9 +506,7 @@ def test_share_of_the_network_counts_for_a_still() -> None:
     assert report.shares["network"] > 0.5
 
 
-def test_progress_is_shown_unless_turned_off(
-    clip: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_shown_unless_turned_off(clip: Path, capsys: Any) -> None:
     convert_video(Fake(), clip, output_alpha="pha.mp4")
     assert "10/10" in capsys.readouterr().err
     convert(Fake(), clip, output_alpha="pha.mp4")
@@ -675,18 +664,14 @@ def test_existing_outputs_are_kept_where_told_so_and_else_replaced(clip: Path) -
 # Errors and interrupts on the way
 
 ALL_KINDS = {
-    "output": "cut.mov",
-    "output_composition": "com.mp4",
-    "output_alpha": "pha",
-    "output_foreground": "fgr_%04d.png",
-}
+    "output": "cut.mov", "output_composition": "com.mp4",
+    "output_alpha": "pha", "output_foreground": "fgr_%04d.png",
+}  # fmt: skip
 # The second output fails at its very end, where its alpha is checked.
 COMPLETED = {
-    "output": "a.mov",
-    "output_composition": "b.webm",
-    "output_foreground": "fgr",
-    "background": "transparent",
-}
+    "output": "a.mov", "output_composition": "b.webm",
+    "output_foreground": "fgr", "background": "transparent",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("index", [0, 5])

@@ -46,7 +46,6 @@ class Slow(Fake):
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder."""
     monkeypatch.chdir(tmp_path)
     return Path()
 
@@ -357,24 +356,6 @@ def test_bad_words_are_one_line(
     assert Path("there.mkv").read_text() == "mine"
 
 
-@pytest.mark.parametrize("output", ["window", "there.mkv", "missing/o.mkv", "-"])
-def test_outputs_are_checked_before_engines_are_built(
-    output: str, clip: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("there.mkv").write_text("mine")
-    if output == "window":
-        pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
-        for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    built: list[object] = []
-    monkeypatch.setattr("rematte.live.run.Matter", lambda *a, **k: built.append(a))
-    with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
-        live(Fake(), clip, output)
-    assert not built
-
-
 def test_a_session_without_a_display_is_an_error(clip: str) -> None:
     """SDL itself would draw where nobody sees it."""
     pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
@@ -416,7 +397,7 @@ def test_a_full_disk_leaves_what_was_recorded(
         write(self, frame)
 
     monkeypatch.setattr(FileWriter, "write", fail)
-    with pytest.raises(OutputError, match=r"so far is in out\.partial\.mkv"):
+    with pytest.raises(OutputError, match=r"so far is in \S*out\.partial\.mkv"):
         live(Fake(), clip, "out.mkv", drop=False)
     assert names(here) == {"in.mp4", "out.partial.mkv"}
     assert len(pictures("out.partial.mkv")) == 6
