@@ -31,9 +31,7 @@ def model() -> torch.nn.Module:
     return rematte.load_model()
 
 
-def test_streams_that_join_pause_and_leave_are_as_if_alone(
-    model: torch.nn.Module,
-) -> None:
+def test_streams_that_join_and_leave_are_as_if_alone(model: torch.nn.Module) -> None:
     clips = {
         "a": drawn(0, 8), "b": drawn(1, 8), "late": drawn(2, 8),
         "small": drawn(3, 8, (48, 64)),
@@ -73,30 +71,7 @@ def test_a_stream_that_changes_its_size_begins_anew(model: torch.nn.Module) -> N
     assert (found["a"].pha - true.pha).abs().max() < 1e-4
 
 
-def test_nothing_gives_nothing(model: torch.nn.Module) -> None:
-    streams = Streams(model)
-    assert streams({}) == {}
-    streams.leave("nobody")
-    assert len(streams) == 0
-
-
-def test_a_stream_that_left_begins_anew_when_it_joins_again(
-    model: torch.nn.Module,
-) -> None:
-    streams = Streams(model, 0.5)
-    for one, other in zip(drawn(0, 4), drawn(1, 4), strict=True):
-        streams({"a": one, "b": other})
-    streams.leave("a")
-    after = [streams({"a": f, "b": f})["a"] for f in drawn(2, 3)]
-    for found, true in zip(
-        after, matte(model, drawn(2, 3), downsample_ratio=0.5), strict=True
-    ):
-        assert (found.pha - true.pha).abs().max() < 1e-4
-
-
-def test_depths_are_not_mixed_and_a_state_holds_no_others(
-    model: torch.nn.Module,
-) -> None:
+def test_depths_are_not_mixed_nor_states(model: torch.nn.Module) -> None:
     deep = [replace(f, pixels=f.pixels.astype(np.uint16) * 257) for f in drawn(0, 3)]
     streams = Streams(model, 0.5)
     for one, other in zip(deep, drawn(0, 3), strict=True):
@@ -107,6 +82,12 @@ def test_depths_are_not_mixed_and_a_state_holds_no_others(
         assert state.untyped_storage().nbytes() == state.numel() * 4
 
 
-def test_a_wrong_ratio_is_refused(model: torch.nn.Module) -> None:
+def test_nothing_gives_nothing_and_a_wrong_ratio_is_refused(
+    model: torch.nn.Module,
+) -> None:
+    streams = Streams(model)
+    assert streams({}) == {}
+    streams.leave("nobody")
+    assert len(streams) == 0
     with pytest.raises(ValueError, match="ratio"):
         Streams(model, 2.0)({"a": drawn(0, 1)[0]})
