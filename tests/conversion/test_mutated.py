@@ -53,24 +53,13 @@ def starts(folder: Path) -> list[Path]:
         make_clip(folder / "e.ts", 8, time_base=Fraction(1, 90000), **sound),
         make_clip(folder / "f.avi", 8, codec="mpeg4", time_base=1 / RATE, options={},
                   sound_codec="pcm_s16le", **sound),
-        _mxf(folder / "g.mxf"),
+        make_clip(folder / "g.mxf", 8, codec="mpeg2video", pix_fmt="yuv422p",
+                  time_base=1 / RATE, options={"b": "1000000"}),
         png,
         exr,
         make_clip(folder / "h.gif", 8, codec="gif", pix_fmt="rgb8", options={},
                   time_base=Fraction(1, 100)),
     ]  # fmt: skip
-
-
-def _mxf(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("mpeg2video", rate=25)
-        video.width, video.height, video.pix_fmt = 96, 64, "yuv422p"
-        video.bit_rate = 1_000_000
-        for index in range(8):
-            frame = av.VideoFrame.from_ndarray(frame_label(index), "rgb24")
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-    return path
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:

@@ -26,16 +26,10 @@ from rematte.video.read_options import INPUT_ALPHAS
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 CHOICES = {
-    "background_fit": FITS,
-    "codec": CODECS,
-    "deinterlace": DEINTERLACE,
-    "engine": ENGINES,
-    "exr_compression": COMPRESSIONS,
-    "fit": FITS,
-    "input_alpha": INPUT_ALPHAS,
-    "packed": ARRANGEMENTS,
-    "preset": PRESETS,
-}
+    "background_fit": FITS, "codec": CODECS, "deinterlace": DEINTERLACE,
+    "engine": ENGINES, "exr_compression": COMPRESSIONS, "fit": FITS,
+    "input_alpha": INPUT_ALPHAS, "packed": ARRANGEMENTS, "preset": PRESETS,
+}  # fmt: skip
 
 # For each option a value, outputs for which it does nothing, and the input.
 IDLE: dict[str, tuple[Any, dict[str, str], str]] = {

@@ -70,9 +70,7 @@ def test_a_file_that_is_small_is_written_once(busy: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["o.webm", "o.gif", "o.mp4"])
-def test_what_cannot_be_so_small_leaves_nothing(
-    busy: Path, tmp_path: Path, name: str
-) -> None:
+def test_what_cannot_be_that_small_fails(busy: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"max_bytes \(--max-bytes\).*--resize"):
         convert_video(Fake(), busy, output=tmp_path / name, max_bytes=4000, **CALM)
     assert not [*tmp_path.iterdir()]
@@ -175,9 +173,7 @@ def test_batches_write_for_receivers(disc_clip: Path, tmp_path: Path, run: Run) 
     assert "/in.webm" in out
 
 
-def test_another_suffix_is_refused(
-    disc_clip: Path, tmp_path: Path, run: Run, fake: Fake
-) -> None:
+def test_a_wrong_suffix(disc_clip: Path, tmp_path: Path, run: Run, fake: Fake) -> None:
     words = ["convert", disc_clip, "--preset", "telegram", "-o", tmp_path / "o.mov"]
     code, _, err = run(*words)
     assert code == 2

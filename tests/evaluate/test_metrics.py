@@ -48,7 +48,7 @@ def test_normalised_gradient_ignores_contrast_and_flat_maps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pred", "true", "sum_of_differences"),
+    ("pred", "true", "differences"),
     [
         # The gap cuts off two pixels in both maps alike; itself it is lost in one.
         (row(1, 1, 1, 0, 1, 1), row(1, 1, 1, 1, 1, 1), 1.0),
@@ -63,10 +63,8 @@ def test_normalised_gradient_ignores_contrast_and_flat_maps() -> None:
         (row(0, 0), row(0, 0), 0.0),
     ],
 )
-def test_connectivity(
-    pred: np.ndarray, true: np.ndarray, sum_of_differences: float
-) -> None:
-    expected = pytest.approx(sum_of_differences / 1000)
+def test_connectivity(pred: np.ndarray, true: np.ndarray, differences: float) -> None:
+    expected = pytest.approx(differences / 1000)
     assert metrics.connectivity(pred, true) == expected
     assert metrics.connectivity(true, pred) == expected
 

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from rematte.inspect import figures
 from rematte.inspect.checks import colour_check, match_times
+from rematte.inspect.clip import at_other_ratio, mirrored
 from rematte.inspect.moments import Timeline, spread
+from rematte.matting.region import Region, Regions, Window, cut
 from rematte.video.frame import SDR, VideoInfo
 
 Pictures = list[NDArray[Any]]
@@ -67,7 +69,7 @@ def check(run: Run, name: str, *words: Words) -> str:
 
 @pytest.mark.parametrize("region", ["full", "4,0,48,48"])
 def test_a_still_symmetric_clip_has_full_agreement(run: Run, region: str) -> None:
-    """Also in a window, whose mirror image lies elsewhere."""
+    """Also in a window."""
     words = lossless(still()), "--frames", "2", "--region", region
     report = inspect(run, *words)
     assert report["kind"] == "clip"
@@ -196,9 +198,7 @@ def test_conversions_pass(flag: str, target: str, more: list[str], run: Run) -> 
 
 
 @pytest.mark.parametrize("lost", [0, 5, 11])
-def test_a_missing_frame_is_reported(
-    lost: int, run: Run, disc: DiscClip, source: Path
-) -> None:
+def test_a_frame_is_missing(lost: int, run: Run, disc: DiscClip, source: Path) -> None:
     rgba, times = disc.rgba, [index / RATE for index in range(12)]
     del rgba[lost], times[lost]
     text = check(run, "frames", cutout(rgba, times=times), "--source", source)
@@ -309,6 +309,20 @@ def test_flicker_needs_a_still_picture() -> None:
     found = figures.flicker(changed, [picture, picture])
     assert found == pytest.approx(0.1, abs=0.01)
     assert figures.flicker(changed, [picture, picture + 0.5]) is None
+
+
+def test_windows_of_a_mirror_image_hold_the_mirror_image() -> None:
+    windows = Window(10, 20, (10, 20, 42, 52)), Window(-8, 40, (0, 40, 24, 60))
+    regions = Regions((60, 80), (Region(windows=windows, size=(32, 32)),))
+    (flipped,) = mirrored(regions).regions
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    for window, other in zip(windows, flipped.windows, strict=True):
+        one = cut(pixels, window, (32, 32))
+        two = cut(pixels[:, ::-1], other, (32, 32))
+        assert (one[:, ::-1] == two).all()
+    assert mirrored(mirrored(regions)) == regions
+    (changed,) = at_other_ratio(regions).regions
+    assert changed.ratio == pytest.approx(0.8)
 
 
 def test_moments_are_spread_and_do_not_overlap() -> None:

@@ -12,7 +12,7 @@ from fakes import Fake, decode, names, open_image, save_images
 from rematte.inspect.preview import source_picture
 from rematte.matting.region import Region, Regions, Window
 from rematte.video.frame import Frame
-from rematte.video.sheet import GAP
+from rematte.video.sheet import GAP, draw_number
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +133,17 @@ def test_a_picture_is_fitted_behind(run: Run, clip: Path) -> None:
     behind = save_images(Path("behind"), [np.full((9, 16, 3), 80, np.uint8)])
     words = ["--background", behind / "shot0.png", "--background-fit", "contain"]
     assert run("preview", clip, "-o", "s.png", *words, "-q") == (0, "", "")
+
+
+def test_numbers_are_drawn_within_the_picture() -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    draw_number(picture, 17, (0, 0), 2)
+    assert (picture[:14, :18] > 0).all()
+    assert not picture[14:].any()
+    assert not picture[:, 18:].any()
+    small = np.zeros((6, 5, 3), np.uint8)
+    draw_number(small, 123, (4, 4), 3)
+    assert small.shape == (6, 5, 3)
 
 
 def test_windows_are_drawn_on_the_source_alone() -> None:

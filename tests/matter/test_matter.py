@@ -187,9 +187,7 @@ def weighted(rgba: NDArray[Any], most: float) -> NDArray[Any]:
     return levels
 
 
-def test_arrays_come_back_as_they_came(
-    matter: Matter, frames: Pictures, alone: Pictures
-) -> None:
+def test_arrays_return_alike(matter: Matter, frames: Pictures, alone: Pictures) -> None:
     frame, exact = frames[0], Matter(engine="openvino-float32")
     true = weighted(exact.stream()(frame).rgba, 255)
     for given, most in (

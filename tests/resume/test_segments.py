@@ -23,13 +23,7 @@ from rematte import segments
 from rematte.cli.messages import summarise
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.segments import (
-    LongReport,
-    SegmentConverter,
-    convert_long,
-    join,
-    prepare,
-)
+from rematte.segments import LongReport, SegmentConverter, convert_long, join, prepare
 from rematte.video.image_writer import ImageWriter
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -338,9 +332,7 @@ def test_another_input_is_refused(place: Path) -> None:
         ({"background": "no.png"}, "neither a colour"),
     ],
 )
-def test_what_cannot_be_is_refused(
-    settings: dict[str, Any], told: str, place: Path
-) -> None:
+def test_what_cannot_be_is_refused(settings: Any, told: str, place: Path) -> None:
     with pytest.raises(ValueError, match=told):
         convert_long(Fake, "in.mp4", **{"output": "o.mp4", **settings, **RATIO})
     assert names(place) == {"in.mp4"}
