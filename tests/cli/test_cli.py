@@ -315,7 +315,6 @@ def test_weights_info_path_verify(run: Run) -> None:
 
 @pytest.fixture
 def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that has only the bundled weights, and no connection."""
     monkeypatch.setenv("REMATTE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))

@@ -200,17 +200,13 @@ def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(clip: str) ->
 @pytest.mark.parametrize(
     ("flags", "taken"),
     [
-        ([], FAST),
-        (["--downsample-ratio", "auto"], FAST),
-        (["--downsample-ratio", "0.5"], None),
-        (["--quality", "best"], None),
-        (["--no-drop"], None),
-        (["--no-pace"], None),
-        (["--weights", DEFAULT], None),
+        *(("", FAST), ("--downsample-ratio auto", FAST), ("--quality best", None)),
+        *(("--downsample-ratio 0.5", None), ("--no-drop", None), ("--no-pace", None)),
+        (f"--weights {DEFAULT}", None),
     ],
 )
 def test_the_command_takes_a_lighter_network_unless_a_choice_forbids_it(
-    flags: list[str], taken: str | None, monkeypatch: pytest.MonkeyPatch, run: Run
+    flags: str, taken: str | None, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     given: dict[str, Any] = {}
 
@@ -220,7 +216,7 @@ def test_the_command_takes_a_lighter_network_unless_a_choice_forbids_it(
         return LiveReport(notes=["a lighter one", "the end"])
 
     monkeypatch.setattr("rematte.live.run.live", fake)
-    words = ["live", "camera", "--device", "cpu", "--dtype", "float32", *flags]
+    words = ["live", "camera", "--device", "cpu", "--dtype", "float32", *flags.split()]
     assert run(*words)[2].splitlines() == ["note: a lighter one", "note: the end"]
     assert given["lighter"] == taken
 
@@ -281,8 +277,10 @@ def test_a_pipe_gets_raw_video(endless: str) -> None:
     assert report.frames == 10
 
 
-def test_a_stream_is_sent_and_received(free_port: int) -> None:
-    address = f"udp://127.0.0.1:{free_port}"
+def test_a_stream_is_sent_and_received() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"udp://127.0.0.1:{taken.getsockname()[1]}"
     stop = threading.Event()
 
     def send() -> None:
@@ -306,14 +304,6 @@ def test_a_stream_is_sent_and_received(free_port: int) -> None:
         stop.set()
         sender.join()
     assert all(np.abs(each.pixels.astype(int) - 200).max() < 8 for each in received)
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest.mark.parametrize(
@@ -354,6 +344,17 @@ def test_bad_words_are_one_line(
     assert len(error.splitlines()) == 1
     assert names(here) == {"in.mp4", "text.mp4", "there.mkv"}
     assert Path("there.mkv").read_text() == "mine"
+
+
+def test_outputs_are_checked_before_engines_are_built(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("there.mkv").write_text("mine")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("rematte.live.run.Matter", None)  # and that is no function
+    for output in ("there.mkv", "missing/o.mkv", "-"):
+        with pytest.raises(OutputError, match=r"exists|create it|terminal"):
+            live(Fake(), clip, output)
 
 
 def test_a_session_without_a_display_is_an_error(clip: str) -> None:
