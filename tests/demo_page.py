@@ -39,22 +39,16 @@ ENGINES = {"webgpu": "WebGPU", "webgl": "WebGL", "wasm": "WebAssembly"}
 
 
 def require_web() -> None:
-    missing = []
-    if shutil.which("node") is None:
-        missing.append("Node")
-    if not (WEB / "dist/index.html").is_file():
-        missing.append("web/dist")
-    if not (WEB / "node_modules/vite").is_dir():
-        missing.append("web/node_modules")
-    require(missing, "web")
+    there = {
+        "Node": shutil.which("node"),
+        "web/dist": (WEB / "dist/index.html").is_file(),
+        "web/node_modules": (WEB / "node_modules/vite").is_dir(),
+    }
+    require([name for name, found in there.items() if not found], "web")
 
 
 class Server:
-    """The server that `make web` starts, on a free port.
-
-    Args:
-        folder: Where the page is, which was built.
-    """
+    """The server that `make web` starts, on a free port, for a page that was built."""
 
     def __init__(self, folder: Path = WEB) -> None:
         with socket.socket() as free:
@@ -95,9 +89,7 @@ def write_clip(pictures: list[Image], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def start_browser(
-    launch: Callable[..., Any],
-    pictures: list[Image],
-    tmp_path_factory: pytest.TempPathFactory,
+    launch: Any, pictures: list[Image], tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     require_web()
     camera = tmp_path_factory.mktemp("camera") / "people.y4m"
@@ -137,15 +129,9 @@ def pages(browser: Any, server: Server) -> Iterator[Opener]:
 
 
 def wait(page: Page, condition: str, arg: Any = None, timeout: int = 30_000) -> None:
-    """Wait until a JavaScript condition holds.
+    """Wait until a JavaScript expression, or a function of `arg`, holds.
 
     Playwright's own waiting compiles text in the page, which its policy forbids.
-
-    Args:
-        page: Where it is looked at.
-        condition: An expression, or a function of `arg`.
-        arg: What the function gets.
-        timeout: How long at most [ms].
     """
     end = time.monotonic() + timeout / 1000
     while not page.evaluate(condition, arg):

@@ -20,13 +20,8 @@ from rematte.weights.load import load_network
 
 @pytest.mark.parametrize("kind", ["network", "memory", "file"])
 def test_every_kind_is_measured(kind: str) -> None:
-    cases = [
-        Case(kind, 64, 48, 0.5, engine, chunk)
-        for engine, chunk in (
-            ("plain", 1),
-            ("plain", 4) if kind == "memory" else ("openvino-float32", 1),
-        )
-    ]
+    other = ("plain", 4) if kind == "memory" else ("openvino-float32", 1)
+    cases = [Case(kind, 64, 48, 0.5, *each) for each in (("plain", 1), other)]
     results = list(bench.run(cases, turns=2, frames=6))
     assert [result.case for result in results] == cases
     for result in results:
@@ -95,9 +90,7 @@ def test_another_program_is_run_beside_this_one(
         processes.against(tmp_path, weights, frames=4, turns=1)
 
 
-def test_the_first_run_and_a_short_clip_are_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_first_runs_and_short_clips_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is run; the test above runs such a process."""
     monkeypatch.setattr(processes, "_HD", (64, 48))
     monkeypatch.setattr(processes, "_SMALL", (32, 24))

@@ -7,11 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fakes import names as names_in
+from test_documentation import checkpoint, workplace
 
 from rematte import errors
 from rematte.cli.app import build_parser
@@ -19,12 +20,11 @@ from rematte.rvm.inference import _parser as build_inference_parser
 from rematte.video import codecs as formats
 from rematte.weights.load import load_model
 
+__all__ = ["checkpoint", "workplace"]  # the fixtures
+
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "demo").glob("*.md")),
-]
+FOLDERS = ("", "docs/", "demo/")
+PAGES = [page for at in FOLDERS for page in sorted(ROOT.glob(f"{at}*.md"))]
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 START, PYTHON, MIGRATE = (ROOT / "docs" / f"{name}.md" for name in
                           ("start", "python", "migrate"))  # fmt: skip
@@ -32,12 +32,9 @@ START, PYTHON, MIGRATE = (ROOT / "docs" / f"{name}.md" for name in
 IGNORED = {"web/dist"}
 # Long things of the examples, and what a test can afford.
 SHORTER = {
-    "(1920, 1080)": "(192, 108)",
-    "(1080, 1920, 3)": "(108, 192, 3)",
-    "(720, 1280, 3)": "(72, 128, 3)",
-    "(640, 480)": "(64, 48)",
-    "288, 512": "48, 64",
-}
+    "(1920, 1080)": "(192, 108)", "(1080, 1920, 3)": "(108, 192, 3)",
+    "(720, 1280, 3)": "(72, 128, 3)", "(640, 480)": "(64, 48)", "288, 512": "48, 64",
+}  # fmt: skip
 
 
 def page_name(path: Path) -> str:
@@ -83,18 +80,12 @@ def make_targets() -> list[str]:
     return re.findall(r"^([\w-]+):", read(ROOT / "Makefile"), re.M)
 
 
-# The command line
-
-
 def test_help_in_the_documentation_is_the_real_one() -> None:
     """On a terminal of any width, in any Python."""
     script = ROOT / "tools/write_cli_docs.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--check"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "133"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "133"}
+    words = [sys.executable, str(script), "--check"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -134,23 +125,6 @@ def test_the_quick_start_shows_every_command() -> None:
     assert shown == set(action.choices)
 
 
-# Examples
-
-
-@pytest.fixture
-def workplace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_clip: Callable[..., Path]
-) -> Iterator[Path]:
-    """A folder with an input, and the repository on the path."""
-    make_clip(tmp_path / "input.mp4", 4, sound=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in {"model", "inference", "inference_utils"} & set(sys.modules) - before:
-        del sys.modules[name]
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch.hub on trust
 @pytest.mark.parametrize(
     ("page", "made"),
@@ -170,7 +144,7 @@ def test_examples_run(workplace: Path, page: Path, made: set[str]) -> None:
             code = code.replace(long, short)
         code = code.replace('hub.load("."', f"hub.load({str(ROOT)!r}")
         exec(compile(code, page.name, "exec"), names)
-    assert {path.name for path in workplace.iterdir()} == {"input.mp4", *made}
+    assert names_in(workplace) == {"input.mp4", "rvm_mobilenetv3.pth", *made}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -187,9 +161,6 @@ def test_imports_of_examples_are_what_they_seem(page: Path) -> None:
 def test_examples_are_shortened_where_meant() -> None:
     text = read(PYTHON) + read(MIGRATE) + read(README)
     assert all(long in text for long in SHORTER)
-
-
-# Links
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -251,9 +222,6 @@ def test_the_chinese_readme_has_the_same_links_tables_and_parts() -> None:
         assert re.findall(pattern, prose(english), re.M) == re.findall(
             pattern, prose(chinese), re.M
         ), pattern
-
-
-# The tables of docs/formats.md
 
 
 def rows(text: str, heading: str) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,19 @@ import av
 import numpy as np
 import pytest
 import torch
+from conftest import make_clip
+from fakes import decode
+from PIL import Image
 from torch import Tensor
 
 import rematte
 
 ROOT = Path(__file__).parent.parent
 FRAMES = 5
+
+
+def count(path: Path) -> int:
+    return len(decode(path))
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workplace(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    make_clip: Callable[..., Path],
-) -> Iterator[Path]:  # fmt: skip
+def workplace(checkpoint: Path, tmp_path: Path, monkeypatch: Any) -> Iterator[Path]:
     """A folder with what the examples name, and the repository on the path."""
     make_clip(tmp_path / "input.mp4", frames=FRAMES, size=(96, 64), sound=True)
     (tmp_path / checkpoint.name).hardlink_to(checkpoint)
@@ -71,11 +75,6 @@ def run(code: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def count(path: Path) -> int:
-    with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
-
-
 LOADING = """
 import torch
 from model import MattingNetwork
@@ -85,24 +84,24 @@ model.load_state_dict(torch.load('rvm_mobilenetv3.pth'))
 
 
 def test_model_loading_and_the_right_and_wrong_way(workplace: Path) -> None:
-    names = run(LOADING)
-    model = names["model"]
+    model = run(LOADING)["model"]
     clip = [torch.rand(1, 3, 64, 96) for _ in range(3)]
+    given = {"model": model, "YOUR_VIDEO": clip, "downsample_ratio": 0.5}
     right = run(
         """
 rec = [None] * 4  # Initial recurrent states are None
 for frame in YOUR_VIDEO:
     fgr, pha, *rec = model(frame, *rec, downsample_ratio)
 """,
-        model=model, YOUR_VIDEO=clip, downsample_ratio=0.5,
-    )  # fmt: skip
+        **given,
+    )
     wrong = run(
         """
 for frame in YOUR_VIDEO:
     fgr, pha = model(frame, downsample_ratio)[:2]
 """,
-        model=model, YOUR_VIDEO=clip, downsample_ratio=0.5,
-    )  # fmt: skip
+        **given,
+    )
     assert wrong["pha"].shape == right["pha"].shape == (1, 1, 64, 96)
     expected = model(clip[-1], downsample_ratio=0.5)
     assert torch.equal(wrong["pha"], expected.pha)
@@ -178,11 +177,6 @@ def check_outputs(folder: Path) -> None:
         assert count(folder / name) == FRAMES
 
 
-def test_convert_video(workplace: Path) -> None:
-    run(LOADING + "from inference import convert_video\n" + small(CONVERT))
-    check_outputs(workplace)
-
-
 def test_png_sequence(workplace: Path) -> None:
     code = small(CONVERT).replace("'video'", "'png_sequence'")
     for name in ("com", "pha", "fgr"):
@@ -191,17 +185,15 @@ def test_png_sequence(workplace: Path) -> None:
     for name, channels in (("com", 4), ("pha", 1), ("fgr", 3)):
         files = sorted(path.name for path in (workplace / name).iterdir())
         assert files == [f"{index:04}.png" for index in range(FRAMES)]
-        with av.open(str(workplace / name / "0000.png")) as container:
-            frame = next(container.decode(video=0))
-            assert len(frame.format.components) == channels
+        with Image.open(workplace / name / "0000.png") as image:
+            assert len(image.getbands()) == channels
 
 
 def test_command_line(workplace: Path) -> None:
-    command = """
-python inference.py \
+    command = f"""{sys.executable} {ROOT}/inference.py \
     --variant mobilenetv3 \
-    --checkpoint "CHECKPOINT" \
-    --device cuda \
+    --checkpoint "rvm_mobilenetv3.pth" \
+    --device cpu \
     --input-source "input.mp4" \
     --downsample-ratio 0.25 \
     --output-type video \
@@ -211,11 +203,6 @@ python inference.py \
     --output-video-mbps 4 \
     --seq-chunk 12
 """
-    command = command.replace("CHECKPOINT", "rvm_mobilenetv3.pth")
-    command = command.replace("--device cuda", "--device cpu")
-    command = command.replace(
-        "python inference.py", f"{sys.executable} {ROOT}/inference.py"
-    )
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name in ("composition", "alpha", "foreground"):
@@ -254,11 +241,9 @@ def test_torchhub_says_that_another_rematte_is_imported(tmp_path: Path) -> None:
 
 def test_documented_modules_are_in_the_package(workplace: Path) -> None:
     for name in ("model", "inference", "inference_utils"):
-        top = import_module(name)
-        packaged = import_module(f"rematte.rvm.{name}")
-        assert all(
-            getattr(top, each) is getattr(packaged, each) for each in top.__all__
-        )
+        top, packaged = import_module(name), import_module(f"rematte.rvm.{name}")
+        for each in top.__all__:
+            assert getattr(top, each) is getattr(packaged, each)
 
 
 def test_torchscript(workplace: Path) -> None:
@@ -275,9 +260,7 @@ from inference import convert_video
 """
         + small(CONVERT)
         .replace("model, ", "frozen_model, ")
-        .replace(
-            "progress=True  ", "device='cpu', dtype=torch.float32, progress=True  "
-        ),
+        .replace("progress=True  ", "device='cpu', dtype=torch.float32"),
         YOUR_VIDEO=[torch.rand(1, 3, 64, 96) for _ in range(2)],
     )
     assert names["pha"].shape == (1, 1, 64, 96)

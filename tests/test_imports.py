@@ -1,4 +1,4 @@
-"""The directions in which modules may import one another."""
+"""The directions in which modules may import one another, and how large they are."""
 
 import ast
 import inspect
@@ -18,72 +18,57 @@ PACKAGE = Path(rematte.__file__).parent
 # Each part may import, of this package, itself and these. The flow goes from the
 # command line down. Everything may import errors and version, and nothing imports the
 # modules that are only old public names.
+LOWER = """
+__init__: conversion conversion/option_types convert engines matter matting network
+    options video weights
+__main__: cli
+errors:
+version:
+prefetch:
+workers/pool: prefetch
+video:
+network:
+weights: network
+engines/kernels: video
+engines/device:
+matting/region: video
+matting/matte: engines/kernels matting/region video
+engines: engines/device engines/kernels matting/matte network video weights
+matting: engines prefetch video
+conversion/option_types: video
+conversion/presets: video
+options: conversion/option_types conversion/presets video
+conversion: engines matting options prefetch video weights
+matter: conversion engines matting options prefetch video
+convert: conversion engines matter matting options video
+resume: conversion convert engines matting options video workers/pool
+workers: conversion convert engines options prefetch resume video workers/pool
+live: conversion matter matting options video
+serve: conversion convert engines inspect matter matting options video workers
+evaluate: engines matting video
+inspect: conversion engines matting options video
+train: engines network video weights
+export: engines network video weights
+bench: convert engines matting network prefetch video weights
+cli: bench conversion convert engines evaluate export inspect live matting network
+    options prefetch resume serve train video weights workers
+pyinstaller:
+rvm: convert engines network video weights
+segments: engines resume
+streams: matter
+onnx: export
+tensorflow: export
+"""
 ALLOWED = {
-    "__init__": {
-        *("conversion", "conversion/option_types", "convert", "engines", "matter"),
-        *("matting", "network", "options", "video", "weights"),
-    },
-    "__main__": {"cli"},
-    "errors": set(),
-    "version": set(),
-    "prefetch": set(),
-    "workers/pool": {"prefetch"},
-    "video": set(),
-    "network": set(),
-    "weights": {"network"},
-    "engines/kernels": {"video"},
-    "engines/device": set(),
-    "matting/region": {"video"},
-    "matting/matte": {"engines/kernels", "matting/region", "video"},
-    "engines": {
-        *("engines/device", "engines/kernels", "matting/matte", "network", "video"),
-        *("weights",),
-    },
-    "matting": {"engines", "prefetch", "video"},
-    "conversion/option_types": {"video"},
-    "conversion/presets": {"video"},
-    "options": {
-        *("conversion/option_types", "conversion/presets", "video"),
-    },
-    "conversion": {"engines", "matting", "options", "prefetch", "video", "weights"},
-    "matter": {"conversion", "engines", "matting", "options", "prefetch", "video"},
-    "convert": {"conversion", "engines", "matter", "matting", "options", "video"},
-    "resume": {
-        *("conversion", "convert", "engines", "matting", "options", "video"),
-        *("workers/pool",),
-    },
-    "workers": {
-        *("conversion", "convert", "engines", "options", "prefetch", "resume", "video"),
-        *("workers/pool",),
-    },
-    "live": {"conversion", "matter", "matting", "options", "video"},
-    "serve": {
-        *("conversion", "convert", "engines", "inspect", "matter", "matting"),
-        *("options", "video", "workers"),
-    },
-    "evaluate": {"engines", "matting", "video"},
-    "inspect": {"conversion", "engines", "matting", "options", "video"},
-    "train": {"engines", "network", "video", "weights"},
-    "export": {"engines", "network", "video", "weights"},
-    "bench": {
-        *("convert", "engines", "matting", "network", "prefetch", "video", "weights"),
-    },
-    "cli": {
-        *("bench", "conversion", "convert", "engines", "evaluate", "export"),
-        *("inspect", "live", "matting", "network", "options", "prefetch"),
-        *("resume", "serve", "train", "video", "weights", "workers"),
-    },
-    "pyinstaller": set(),
-    "rvm": {"convert", "engines", "network", "video", "weights"},
-    "segments": {"engines", "resume"},
-    "streams": {"matter"},
-    "onnx": {"export"},
-    "tensorflow": {"export"},
+    part: {*names.split()}
+    for part, names in re.findall(r"^(\S+):(.*(?:\n +.*)*)", LOWER, re.M)
 }
 
 
-def part_of(module: str) -> str:
-    """The folder or file of the package that a module belongs to."""
+def part_of(module: str | Path) -> str:
+    """The folder or file of the package that a module, or its file, belongs to."""
+    if isinstance(module, Path):
+        module = ".".join(module.relative_to(PACKAGE).with_suffix("").parts)
     names = module.removeprefix("rematte.").split(".")
     first = "/".join(names[:2])
     return first if first in ALLOWED else names[0]
@@ -108,8 +93,7 @@ def imports(path: Path) -> set[str]:
 
 def test_every_module_imports_only_what_lies_below_it() -> None:
     for path in PACKAGE.rglob("*.py"):
-        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        part = part_of(module)
+        part = part_of(path)
         own = {part_of(name) for name in imports(path) if name.startswith("rematte.")}
         allowed = ALLOWED[part] | {part, "errors", "version"}
         # Who may import a folder may import every part of it.
@@ -127,7 +111,7 @@ def test_video_knows_no_torch_and_the_network_no_files() -> None:
 def test_torch_is_imported_where_it_runs_and_nowhere_else() -> None:
     """It is an extra: a conversion on a CPU does without it."""
     within = {
-        part_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+        part_of(path)
         for path in PACKAGE.rglob("*.py")
         if any(
             isinstance(node, ast.Import | ast.ImportFrom)
@@ -235,10 +219,51 @@ def functions(tree: ast.AST) -> list[ast.FunctionDef]:
 def annotations(function: ast.FunctionDef) -> set[str]:
     """The names in the types of a function's arguments and result."""
     given = function.args
-    types = [
-        each.annotation
-        for each in (*given.args, *given.kwonlyargs, given.kwarg)
-        if each
-    ]
+    every = (*given.args, *given.kwonlyargs, given.kwarg)
+    types = [each.annotation for each in every if each]
     words = (ast.unparse(each) for each in (*types, function.returns) if each)
     return {name for word in words for name in re.findall(r"\w+", word)}
+
+
+# Limits of size that keep the package readable.
+FILE, FUNCTION, PARAMETERS, ROOT = 500, 60, 12, 12
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def all_functions() -> list[tuple[Path, Function]]:
+    return [
+        (path.relative_to(PACKAGE), node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, Function)
+    ]
+
+
+def body_lines(function: Function) -> int:
+    """Lines of a function without its signature and docstring."""
+    first = function.body[0]
+    described = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    rest = function.body[1:] if described else function.body
+    return (rest[-1].end_lineno or 0) - rest[0].lineno + 1 if rest else 0
+
+
+def parameters(function: Function) -> int:
+    given = function.args
+    every = (*given.posonlyargs, *given.args, *given.kwonlyargs)
+    return sum(each.arg not in ("self", "cls") for each in every)
+
+
+def test_no_file_is_too_long() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text("utf-8").splitlines()) <= FILE, path
+
+
+def test_no_function_and_no_signature_is_too_long() -> None:
+    for path, node in all_functions():
+        assert body_lines(node) <= FUNCTION, (path, node.name)
+        if node.name != "convert_video":  # documented with all of its arguments
+            assert parameters(node) <= PARAMETERS, (path, node.name)
+
+
+def test_the_root_has_few_files() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= ROOT

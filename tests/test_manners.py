@@ -5,12 +5,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_clip
 
 import rematte
 from rematte.engines.graph import cached_graph
@@ -54,9 +54,7 @@ print(json.dumps({
 """
 
 
-def test_a_conversion_leaves_no_trace_in_its_process(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_a_conversion_leaves_no_trace_in_its_process(tmp_path: Path) -> None:
     make_clip(tmp_path / "in.mp4", 3, size=(96, 64))
     done = subprocess.run(
         [sys.executable, "-c", CALLER], cwd=tmp_path, capture_output=True, text=True,
@@ -70,10 +68,7 @@ def test_a_conversion_leaves_no_trace_in_its_process(
 
 
 def test_the_log_says_what_is_slow_and_what_is_made_again(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    make_clip: Callable[..., Path],
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     make_clip(tmp_path / "in.mp4", 2, size=(96, 64))

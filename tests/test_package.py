@@ -48,9 +48,7 @@ def test_folders_of_the_wheel_exist() -> None:
     assert all((ROOT / folder).is_dir() for folder in folders)
 
 
-def test_a_release_has_absolute_links(
-    page: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_release_has_absolute_links(page: dict[str, Any], monkeypatch: Any) -> None:
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://host")
     monkeypatch.setenv("GITHUB_REPOSITORY", "some/one")
     made = page["dynamic_metadata"]({}, {"version": "1.2"})
@@ -71,9 +69,7 @@ def test_a_build_elsewhere_keeps_the_page(
     assert made["urls"] == {}
 
 
-def test_pyinstaller_finds_what_a_program_needs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pyinstaller_finds_what_programs_need(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     ((name, value),) = settings["project"]["entry-points"]["pyinstaller40"].items()
     (folder,) = EntryPoint(name, value, "pyinstaller40").load()()

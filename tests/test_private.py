@@ -50,7 +50,6 @@ import rematte.convert
 
 
 def command(words: str) -> str:
-    """The program that runs one command."""
     return f"{FIRST}\nsys.exit(cli.main({words.split()}))"
 
 

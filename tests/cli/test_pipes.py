@@ -30,6 +30,7 @@ from rematte.video.reader import VideoReader
 
 PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 RATIO = ("--downsample-ratio", "1")
+Captured = pytest.CaptureFixture[bytes]
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +62,9 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     ],
 )
 def test_from_standard_input_to_standard_output(
-    source: str,
-    kind: str | None,
-    fake: Fake,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
-) -> None:
+    source: str, kind: str | None, fake: Fake, monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: Captured,
+) -> None:  # fmt: skip
     feed(monkeypatch, clip(source).read_bytes())
     format_ = ("--format", kind) if kind else ()
     assert cli.main(["convert", "-", "-o", "-", *RATIO, *format_]) == 0
@@ -81,9 +79,7 @@ def test_from_standard_input_to_standard_output(
     assert b"output: -" in said
 
 
-def test_words_for_programs_go_to_standard_error(
-    fake: Fake, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_words_for_programs_go_to_stderr(fake: Fake, capfdbinary: Captured) -> None:
     assert cli.main(["convert", str(clip("in.mkv")), "--alpha", "-", "--json"]) == 0
     made, said = capfdbinary.readouterr()
     assert made.startswith(b"\x1aE\xdf\xa3")
@@ -91,24 +87,28 @@ def test_words_for_programs_go_to_standard_error(
     assert report["outputs"] == {"alpha": "-"}
 
 
+def read_pipe(name: str) -> tuple[threading.Thread, list[bytes]]:
+    """Make a named pipe and read it in a thread; gives where the bytes will be."""
+    os.mkfifo(name)
+    got: list[bytes] = []
+    thread = threading.Thread(target=lambda: got.append(Path(name).read_bytes()))
+    thread.start()
+    return thread, got
+
+
 def test_through_named_pipes(run: Run, fake: Fake) -> None:
     content = clip("in.mkv").read_bytes()
-    got: list[bytes] = []
     os.mkfifo("from")
-    os.mkfifo("to.webm")
-    threads = [
-        threading.Thread(target=lambda: Path("from").write_bytes(content)),
-        threading.Thread(target=lambda: got.append(Path("to.webm").read_bytes())),
-    ]
-    for thread in threads:
-        thread.start()
+    writing = threading.Thread(target=lambda: Path("from").write_bytes(content))
+    writing.start()
+    reading, got = read_pipe("to.webm")
     code, out, err = run("convert", "from", "-o", "to.webm", *RATIO, "--workers", "1")
     assert code == 0
     assert "output: to.webm" in out
     assert "note: from was copied to a temporary file" in err
     assert "note: to.webm: sound" in err
-    for thread in threads:
-        thread.join(60)
+    writing.join(60)
+    reading.join(60)
     Path("got.webm").write_bytes(got[0])
     assert len(decode(Path("got.webm"))) == 3
     assert Path("to.webm").is_fifo()
@@ -116,21 +116,16 @@ def test_through_named_pipes(run: Run, fake: Fake) -> None:
 
 def test_a_named_pipe_of_no_format_gets_matroska(run: Run, fake: Fake) -> None:
     clip("in.mkv")
-    os.mkfifo("to.fifo")
-    got: list[bytes] = []
-    thread = threading.Thread(target=lambda: got.append(Path("to.fifo").read_bytes()))
-    thread.start()
+    reading, got = read_pipe("to.fifo")
     code, _, err = run("convert", "in.mkv", "-o", "to.fifo", *RATIO)
     assert code == 0
     assert "note: to.fifo: Matroska is sent, since .fifo is no format" in err
-    thread.join(60)
+    reading.join(60)
     assert got[0].startswith(b"\x1aE\xdf\xa3")
 
 
 def test_raw_video_comes_and_goes_exactly(
-    fake: Fake,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured
 ) -> None:
     frames = [np.full((31, 45, 3), (9 * n, 120, 250), np.uint8) for n in range(5)]
     feed(monkeypatch, b"".join(frame.tobytes() for frame in frames))
@@ -159,11 +154,7 @@ def test_raw_video_comes_and_goes_exactly(
     ],
 )
 def test_raw_video_that_does_not_fit_is_one_line(
-    words: list[str],
-    content: bytes,
-    text: str,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
+    words: list[str], content: bytes, text: str, run: Run, monkeypatch: Any
 ) -> None:
     feed(monkeypatch, content)
     code, out, err = run("convert", "-", "-o", "-", *words)
@@ -173,9 +164,7 @@ def test_raw_video_that_does_not_fit_is_one_line(
 
 
 def test_between_real_ffmpegs_no_frame_is_lost(
-    fake: Fake,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured
 ) -> None:
     """Raw RGB24 and NUT in, raw RGBA and NUT out."""
     if shutil.which("ffmpeg") is None:
@@ -308,9 +297,6 @@ def test_the_command_itself(tmp_path: Path) -> None:
         assert stopped.communicate() == (b"", b"rematte: interrupted\n")
 
 
-# Links
-
-
 def test_an_output_that_is_a_link_writes_to_its_target() -> None:
     clip("in.mkv")
     Path("disk").mkdir()
@@ -318,9 +304,8 @@ def test_an_output_that_is_a_link_writes_to_its_target() -> None:
     Path("cut.mov").symlink_to("disk/real.data")
     with pytest.raises(OutputError, match=r"real\.data exists"):
         convert_video(Fake(), "in.mkv", output="cut.mov", overwrite=False, **PLAIN)
-    for convert in (convert_video, convert_long):
-        made = Fake() if convert is convert_video else Fake
-        convert(made, "in.mkv", output="cut.mov", **PLAIN)  # type: ignore[operator]
+    for convert, model in ((convert_video, Fake()), (convert_long, Fake)):
+        convert(model, "in.mkv", output="cut.mov", **PLAIN)  # type: ignore[operator]
         assert Path("cut.mov").is_symlink()
         assert len(decode(Path("cut.mov"))) == 3
         assert [*Path("disk").iterdir()] == [Path("disk/real.data")]

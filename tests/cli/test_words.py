@@ -1,9 +1,8 @@
 """What command lines mean: the values they set, or the line that refuses them.
 
 words.txt holds a command line and what it means, in turn. The first line of each
-command has all its values, the next ones have those that differ. It was recorded from
-the hand-written parser that the present one replaced; options that came later have
-their own defaults.
+command has all its values, the next ones have those that differ. Options that are not
+in it have their own defaults.
 """
 
 import json
@@ -34,7 +33,6 @@ LATER = flag_defaults(except_for=DEFAULTS["convert"])
 
 
 def normal(value: Any) -> Any:
-    """The value as JSON has it."""
     if isinstance(value, list | tuple):
         return [normal(each) for each in value]
     return str(value) if isinstance(value, Path) else value

@@ -1,5 +1,6 @@
 """What `ignore_errors` passes over is counted, and named where it is."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,18 @@ from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 GIVEN: dict[str, Any] = {
-    "downsample_ratio": 1,
-    "progress": False,
-    "ignore_errors": True,
+    "downsample_ratio": 1, "progress": False, "ignore_errors": True,
+}  # fmt: skip
+# How a video is converted: in one run, or in segments.
+WAYS: dict[str, Callable[..., Any]] = {
+    "once": lambda *given, **more: convert_video(Fake(), *given, **more),
+    "segments": partial(convert_long, Fake, segment=5, resume=True),
 }
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def damage_images(folder: Path, *numbers: int) -> Path:
@@ -43,25 +52,23 @@ def damage_packets(path: Path, *numbers: int) -> Path:
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_damaged_image_shows_the_one_before(tmp_path: Path, threads: int) -> None:
-    folder = damage_images(save_images(tmp_path / "in", colours(6)), 2, 3)
+def test_a_damaged_image_shows_the_one_before(threads: int) -> None:
+    folder = damage_images(save_images(Path("in"), colours(6)), 2, 3)
     with pytest.raises(InputError, match="shot2"), VideoReader(folder) as reader:
         list(reader)
-    with VideoReader(
-        folder, ReadOptions(ignore_errors=True, threads=threads)
-    ) as reader:
-        frames = list(reader)
+    options = ReadOptions(ignore_errors=True, threads=threads)
+    frames = [*VideoReader(folder, options)]
     assert [frame.name for frame in frames] == [f"shot{n}" for n in range(6)]
     same = [np.array_equal(frame.pixels, frames[1].pixels) for frame in frames]
     assert same == [False, True, True, True, False, False]
-    report = convert_video(Fake(), folder, output_alpha=tmp_path / "a.mkv", **GIVEN)
+    report = convert_video(Fake(), folder, output_alpha=Path("a.mkv"), **GIVEN)
     (note,) = report.notes
     assert note.startswith("2 images damaged (shot2.png, shot3.png)")
     assert len(report.damaged) == 2
 
 
-def test_a_part_that_begins_with_damage_shows_the_image_before(tmp_path: Path) -> None:
-    folder = damage_images(save_images(tmp_path / "in", colours(6)), 2, 3)
+def test_a_part_that_begins_with_damage_shows_the_image_before() -> None:
+    folder = damage_images(save_images(Path("in"), colours(6)), 2, 3)
     whole = [*VideoReader(folder, ReadOptions(ignore_errors=True))]
     start = whole[3].time
     part = [*VideoReader(folder, ReadOptions(ignore_errors=True, start=start))]
@@ -70,34 +77,26 @@ def test_a_part_that_begins_with_damage_shows_the_image_before(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("way", ["once", "segments"])
-def test_damaged_packets_are_counted_once(tmp_path: Path, way: str) -> None:
-    clip = make_clip(tmp_path / "in.mov", colours(12), codec="png", pix_fmt="rgb24")
+@pytest.mark.parametrize("way", WAYS)
+def test_damaged_packets_are_counted_once(way: str) -> None:
+    clip = make_clip(Path("in.mov"), colours(12), codec="png", pix_fmt="rgb24")
     damage_packets(clip, 2, 3, 4, 8)
-    act: Any = convert_video
-    model: Any = Fake()
-    if way == "segments":
-        act, model = partial(convert_long, segment=5, resume=True), Fake
-    report = act(model, clip, output_alpha=tmp_path / "a.mkv", **GIVEN)
+    report = WAYS[way](clip, output_alpha=Path("a.mkv"), **GIVEN)
     notes = [note for note in report.notes if "damaged" in note]
     assert len(notes) == 1
     assert notes[0].startswith("4 packets damaged (0.080 s, 0.120 s, 0.160 s and 1")
-    assert report.frames == len(times(tmp_path / "a.mkv")) == 8
+    assert report.frames == len(times(Path("a.mkv"))) == 8
     assert sorted(report.damaged) == pytest.approx([0.08, 0.12, 0.16, 0.32])
 
 
-@pytest.mark.parametrize("way", ["once", "segments"])
-def test_packets_that_lack_parts_are_noted(tmp_path: Path, way: str) -> None:
-    clip = make_clip(tmp_path / "in.ts", colours(12), options={"bf": "0"})
+@pytest.mark.parametrize("way", WAYS)
+def test_packets_that_lack_parts_are_noted(way: str) -> None:
+    clip = make_clip(Path("in.ts"), colours(12), options={"bf": "0"})
     data = bytearray(clip.read_bytes())
     data[len(data) // 2 // 188 * 188 + 1] |= 0x80  # the mark of a receiver
     clip.write_bytes(data)
-    act: Any = convert_video
-    model: Any = Fake()
-    if way == "segments":
-        act, model = partial(convert_long, segment=5, resume=True), Fake
     settings = GIVEN | {"ignore_errors": False}
-    report = act(model, clip, output_alpha=tmp_path / "a.mkv", **settings)
+    report = WAYS[way](clip, output_alpha=Path("a.mkv"), **settings)
     (note,) = [note for note in report.notes if "damaged" in note]
     assert note.startswith("1 packet damaged (0.")
     assert "the decoder filled in what is missing" in note

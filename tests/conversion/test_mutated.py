@@ -5,14 +5,12 @@ A child process converts them, so that a crash or a hang fails one test and not 
 """
 
 import io
-import multiprocessing
 import os
 import random
 import resource
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from fakes import Fake, save_images
 
 from rematte.cli import app as cli
 from rematte.engines import choose
+from rematte.workers.pool import ProcessKilledError, WorkerProcess
 
 COUNT = int(os.environ.get("REMATTE_MUTATIONS", "60"))
 PATIENCE = 60.0  # with one file, on a busy machine [s]
@@ -54,24 +53,13 @@ def starts(folder: Path) -> list[Path]:
         make_clip(folder / "e.ts", 8, time_base=Fraction(1, 90000), **sound),
         make_clip(folder / "f.avi", 8, codec="mpeg4", time_base=1 / RATE, options={},
                   sound_codec="pcm_s16le", **sound),
-        _mxf(folder / "g.mxf"),
+        make_clip(folder / "g.mxf", 8, codec="mpeg2video", pix_fmt="yuv422p",
+                  time_base=1 / RATE, options={"b": "1000000"}),
         png,
         exr,
         make_clip(folder / "h.gif", 8, codec="gif", pix_fmt="rgb8", options={},
                   time_base=Fraction(1, 100)),
     ]  # fmt: skip
-
-
-def _mxf(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("mpeg2video", rate=25)
-        video.width, video.height, video.pix_fmt = 96, 64, "yuv422p"
-        video.bit_rate = 1_000_000
-        for index in range(8):
-            frame = av.VideoFrame.from_ndarray(frame_label(index), "rgb24")
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-    return path
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
@@ -98,49 +86,36 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(out)
 
 
-def _convert_all(pipe: Connection) -> None:
-    """Convert what the pipe names, and answer with exit code and stderr."""
-    limit = (
-        int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    )
-    resource.setrlimit(resource.RLIMIT_AS, (limit + MEMORY, limit + MEMORY))
+def _prepare() -> None:
+    """Limit the memory of this process, and let it convert without a network."""
+    used = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = used * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     choose.load_for = lambda *_: Fake()
-    pipe.send("ready")
-    while (words := pipe.recv()) is not None:
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
-            code = cli.main(words)
-        pipe.send((code, err.getvalue()))
+
+
+def _convert(_: None, words: list[str]) -> tuple[int, str]:
+    """Give the exit code and what was said, in a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        return cli.main(words), err.getvalue()
 
 
 class Child:
     """A process that converts files, started again when it was lost."""
 
     def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_convert_all, args=(other,), daemon=True)
-        self._process.start()
-        other.close()
-        assert self._pipe.recv() == "ready"
+        self.process = WorkerProcess(_prepare, 1)
 
     def convert(self, *words: str | Path) -> tuple[int, str]:
-        """Give exit code and stderr; a code of None says what happened to the child."""
-        self._pipe.send([str(word) for word in words])
+        """Give exit code and stderr; a code of -1 says what happened to the child."""
         try:
-            if self._pipe.poll(PATIENCE):
-                answer: tuple[int, str] = self._pipe.recv()
-                return answer
-            return -1, f"hangs for {PATIENCE:.0f} s"
-        except EOFError:
-            self._process.join()
-            return -1, f"crashed with {self._process.exitcode}"
-
-    def close(self) -> None:
-        self._process.kill()
+            given = [str(word) for word in ("convert", *words)]
+            return self.process.call(_convert, given, timeout=PATIENCE)
+        except (ProcessKilledError, TimeoutError) as error:
+            self.process.close()
+            self.process = WorkerProcess(_prepare, 1)
+            return -1, f"crashes or hangs: {error}"
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +127,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def child() -> Iterator[Child]:
     child = Child()
     yield child
-    child.close()
+    child.process.close()
 
 
 # All but weights missing and an interrupt.
@@ -171,11 +146,8 @@ def test_damaged_files_give_a_line_or_an_output(
         source.write_bytes(mutate(start.read_bytes(), chance))
         target = tmp_path / f"out{number}{'.png' if still else '.mkv'}"
         more = ["--ignore-errors"] if not still and number % 3 == 0 else []
-        words = ["convert", source, "-o", target, "--downsample-ratio", "1", *more]
+        words = [source, "-o", target, "--downsample-ratio", "1", *more]
         code, err = child.convert(*words)
-        if code == -1:
-            child.close()
-            child.start()
         problem = err if code == -1 or "unexpected" in err or "Traceback" in err else ""
         problem = problem or (f"exit code {code}: {err}" if code not in CODES else "")
         if code and (target.exists() or [*tmp_path.glob(".*")]):
@@ -191,5 +163,5 @@ def test_damaged_files_give_a_line_or_an_output(
 def test_the_starts_are_right(files: list[Path], child: Child, tmp_path: Path) -> None:
     for start in files:
         target = tmp_path / f"o{'.png' if start.suffix in ('.png', '.exr') else '.mkv'}"
-        code, err = child.convert("convert", start, "-o", target, "-y")
+        code, err = child.convert(start, "-o", target, "-y")
         assert code == 0, (start.name, err)

@@ -62,16 +62,14 @@ def test_files_are_opened_in_one_place() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_a_file_whatever_it_looks_like(name: str, clip: Path) -> None:
     clip.rename(name)
-    report = convert_video(Fake(), name, output="cut.mov", **PLAIN)
-    assert report.frames == 3
-    convert_video(
-        Fake(), name, output=f"o{name}"[:250] + ".mp4", background=name, **PLAIN
-    )
+    assert convert_video(Fake(), name, output="cut.mov", **PLAIN).frames == 3
+    target = f"o{name}"[:250] + ".mp4"
+    convert_video(Fake(), name, output=target, background=name, **PLAIN)
     Path("made").mkdir()
-    target = Path("made", name)
-    convert_video(Fake(), "cut.mov", output=target, **PLAIN)
-    assert [*Path("made").iterdir()] == [target]
-    assert len(decode(target.absolute())) == 3
+    made = Path("made", name)
+    convert_video(Fake(), "cut.mov", output=made, **PLAIN)
+    assert [*Path("made").iterdir()] == [made]
+    assert len(decode(made.absolute())) == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,12 +126,9 @@ def test_a_list_is_refused_under_any_name(kind: str, name: str, clip: Path) -> N
 def test_lists_of_local_files_are_read_where_allowed(kind: str, name: str) -> None:
     make_clip(Path("part.ts"), colours(3))
     Path(name).write_text(LISTS[kind], "utf-8")
-    report = convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
-    assert report.frames == 3
-    report = convert_long(
-        Fake, name, output="y.mov", allow_lists=True, resume=True, **PLAIN
-    )
-    assert report.frames == 3
+    given = {"output": "y.mov", "allow_lists": True, **PLAIN}
+    assert convert_video(Fake(), name, **given).frames == 3
+    assert convert_long(Fake, name, resume=True, **given).frames == 3
 
 
 @pytest.mark.parametrize(
@@ -147,27 +142,22 @@ def test_lists_of_anything_else_never_are(kind: str, name: str, entry: str) -> N
         convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
 
 
-def test_a_list_that_ffmpeg_reads_under_its_own_name_alone() -> None:
-    Path("x.mp4").write_text(LISTS["hls"], "utf-8")
-    with pytest.raises(InputError, match=r"^x\.mp4: .*ends in \.m3u8; rename it"):
-        convert_video(Fake(), "x.mp4", output="y.mov", allow_lists=True, **PLAIN)
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+OWN_LINES = {
+    "x.mp4": r"ends in \.m3u8; rename it",
+    "x.svg": "SVG is a drawing; export it as PNG",
+    "x.webp": "an animated WebP, which FFmpeg cannot decode; convert it",
+}
 
 
-def test_an_animated_webp_gets_a_line_of_its_own(run: Run, fake: Fake) -> None:
-    first, second = (Image.fromarray(picture) for picture in colours(2))
+@pytest.mark.parametrize("name", OWN_LINES)
+def test_what_only_ffmpeg_cannot_read_gets_a_line_of_its_own(name: str) -> None:
+    first, second = map(Image.fromarray, colours(2))
     first.save("x.webp", save_all=True, append_images=[second])
-    code, _, err = run("convert", "x.webp", "-o", "y.mov")
-    assert (code, len(err.splitlines())) == (3, 1)
-    assert "x.webp: an animated WebP, which FFmpeg cannot decode; convert it" in err
-    assert {*Path().iterdir()} == {Path("x.webp")}
-
-
-def test_a_drawing_gets_a_line_of_its_own() -> None:
-    Path("x.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    with pytest.raises(
-        InputError, match=r"^x\.svg: SVG is a drawing; export it as PNG"
-    ):
-        convert_video(Fake(), "x.svg", output="y.png", **PLAIN)
+    Path("x.svg").write_text(SVG)
+    Path("x.mp4").write_text(LISTS["hls"])  # which it reads under its own name alone
+    with pytest.raises(InputError, match=rf"^{name}: .*{OWN_LINES[name]}"):
+        convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
 
 
 def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
@@ -211,9 +201,7 @@ def test_more_pixels_are_allowed_where_asked_for(run: Run, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(("kind", "what"), [(b"iCCP", "profile"), (b"zTXt", "text")])
-def test_what_a_png_packs_does_not_fill_the_memory(
-    kind: bytes, what: str, tmp_path: Path
-) -> None:
+def test_what_png_packs_fills_no_memory(kind: bytes, what: str, tmp_path: Path) -> None:
     for megabytes in (3, 5):
         packed = b"x\0\0" + zlib.compress(bytes(megabytes << 20))
         Path("x.png").write_bytes(_png(64, 64, (kind, packed)))

@@ -31,7 +31,6 @@ Floats = NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with packed files and a PNG of the same."""
     folder = tmp_path_factory.mktemp("packed")
     # A full-range source, whose range may not reach the file.
     pictures = [np.pad(draw(), ((3, 3), (2, 2), (0, 0)), "edge")] * 3

@@ -1,6 +1,5 @@
 """What receivers take, and videos of at most so many bytes."""
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import make_clip
-from fakes import Fake
+from conftest import Run, make_clip
+from fakes import Fake, times
 from PIL import Image
 
 from rematte.cli.app import build_parser
@@ -17,19 +16,9 @@ from rematte.cli.flags import settings
 from rematte.conversion.presets import PRESETS
 from rematte.convert import convert_video
 from rematte.errors import OutputError
-from rematte.options import OPTIONS, make_options
+from rematte.options import make_options
 from rematte.segments import convert_long
 from rematte.video.reader import VideoReader
-
-
-class Counted(Fake):
-    """Counts how often it is called."""
-
-    calls = 0
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        self.calls += 1
-        return super().forward(*args, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +49,20 @@ def test_bytes_stay_within_the_limit(
     busy: Path, tmp_path: Path, name: str, more: dict[str, Any], share: float
 ) -> None:
     path = tmp_path / name
-    convert_video(Fake(), busy, output=path, audio=False, **more, **CALM)
-    limit = int(path.stat().st_size * share)
-    network = Counted()
-    report = convert_video(
-        network, busy, output=path, audio=False, max_bytes=limit, **more, **CALM
-    )
+    given = {"output": path, "audio": False, **more, **CALM}
+    convert_video(Fake(), busy, **given)
+    limit, network = int(path.stat().st_size * share), Fake()
+    report = convert_video(network, busy, max_bytes=limit, **given)
     assert limit / 5 < path.stat().st_size <= limit
-    assert network.calls == report.frames == 40
+    assert len(network.chunks) == report.frames == 40
     assert any("bytes became" in note for note in report.notes)
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
     if name == "o.webm":
-        with VideoReader(path) as reader:  # its times are those of the source
-            times = [frame.time for frame in reader]
-        assert times == sorted({*times} & {Fraction(n, 20) for n in range(40)})
+        shown = times(path)  # which are those of the source
+        assert shown == sorted({*shown} & {Fraction(n, 20) for n in range(40)})
 
 
-def test_a_file_that_is_small_enough_is_written_once(
-    busy: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_is_small_is_written_once(busy: Path, tmp_path: Path) -> None:
     for name, more in (("a.webp", {}), ("b.webp", {"max_bytes": 10**7})):
         report = convert_video(Fake(), busy, output=tmp_path / name, **more, **CALM)
         assert not any("bytes" in note for note in report.notes)
@@ -86,20 +70,16 @@ def test_a_file_that_is_small_enough_is_written_once(
 
 
 @pytest.mark.parametrize("name", ["o.webm", "o.gif", "o.mp4"])
-def test_what_cannot_be_so_small_leaves_nothing(
-    busy: Path, tmp_path: Path, name: str
-) -> None:
+def test_what_cannot_be_that_small_fails(busy: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"max_bytes \(--max-bytes\).*--resize"):
         convert_video(Fake(), busy, output=tmp_path / name, max_bytes=4000, **CALM)
     assert not [*tmp_path.iterdir()]
 
 
 def test_segments_refuse_it(busy: Path, tmp_path: Path) -> None:
+    given = {"output": tmp_path / "o.mkv", "codec": "vp9", "resume": True, **CALM}
     with pytest.raises(ValueError, match="--max-bytes"):
-        convert_long(
-            Fake, busy, output=tmp_path / "o.mkv", codec="vp9", resume=True,
-            max_bytes=10**6, **CALM,
-        )  # fmt: skip
+        convert_long(Fake, busy, max_bytes=10**6, **given)
 
 
 @pytest.mark.parametrize(
@@ -165,21 +145,16 @@ def test_given_options_win() -> None:
 
 
 def test_what_a_preset_fills_in_without_effect_is_noted(
-    tmp_path: Path, run: Callable[..., Any], fake: Any
+    tmp_path: Path, run: Run, fake: Fake
 ) -> None:
     image, path = tmp_path / "in.png", tmp_path / "o.webp"
     Image.new("RGB", (64, 48)).save(image)
-    code, _, err = run(
-        *("convert", str(image), "-o", str(path), "--preset", "whatsapp"),
-        *("--fit", "stretch"),
-    )
+    words = ["convert", image, "-o", path, "-y", "--preset", "whatsapp"]
+    code, _, err = run(*words, "--fit", "stretch")
     assert code == 0
     assert "--fit stretch" in err
     assert "; without effect here: --max-rate 15, --max-bytes 500000" in err
-    code, _, err = run(
-        *("convert", str(image), "-o", str(path), "--preset", "whatsapp"),
-        *("--limit", "2", "-y"),
-    )
+    code, _, err = run(*words, "--limit", "2")
     assert code == 2
     assert "limit (--limit) 2 has no effect here" in err
 
@@ -191,31 +166,16 @@ def test_a_given_flag_wins_even_where_it_names_the_default() -> None:
         assert make_options(**given).exr_compression == found
 
 
-def test_presets_name_options_and_say_why() -> None:
-    assert {*OPTIONS["preset"].choices} == {*PRESETS}
-    for preset in PRESETS.values():
-        assert {*preset.options} <= {*OPTIONS}
-        assert preset.why
-
-
-def test_a_batch_writes_what_the_receiver_takes(
-    disc_clip: Path, tmp_path: Path, run: Callable[..., Any]
-) -> None:
-    code, out, _ = run(
-        *("batch", str(disc_clip), "-o", str(tmp_path / "out")),
-        *("--preset", "telegram", "--dry-run", "--json"),
-    )
+def test_batches_write_for_receivers(disc_clip: Path, tmp_path: Path, run: Run) -> None:
+    words = ["batch", disc_clip, "-o", tmp_path / "out", "--preset", "telegram"]
+    code, out, _ = run(*words, "--dry-run", "--json")
     assert code == 0
     assert "/in.webm" in out
 
 
-def test_another_suffix_is_refused(
-    disc_clip: Path, tmp_path: Path, run: Callable[..., Any], fake: Any
-) -> None:
-    code, _, err = run(
-        *("convert", str(disc_clip), "--preset", "telegram"),
-        *("-o", str(tmp_path / "o.mov")),
-    )
+def test_a_wrong_suffix(disc_clip: Path, tmp_path: Path, run: Run, fake: Fake) -> None:
+    words = ["convert", disc_clip, "--preset", "telegram", "-o", tmp_path / "o.mov"]
+    code, _, err = run(*words)
     assert code == 2
     assert "preset telegram (--preset) needs an output that ends in .webm" in err
     assert not [*tmp_path.iterdir()]

@@ -121,9 +121,7 @@ READ: dict[str, tuple[Callable[[Path], Floats], float]] = {
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("behind", BEHIND)
-def test_over_a_colour_it_is_the_composition(
-    made: Path, name: str, behind: str
-) -> None:
+def test_over_colours_it_is_the_composition(made: Path, name: str, behind: str) -> None:
     read, most = READ[name]
     cut = read(made / name)
     alpha = cut[..., 3:]

@@ -63,11 +63,7 @@ def shown(page: Any, path: Path, behind: tuple[int, ...]) -> NDArray[Any]:
 )
 @pytest.mark.parametrize("behind", BEHIND)
 def test_chromium_shows_the_composition(
-    page: Any,
-    made: Path,
-    name: str,
-    most: float,
-    behind: str,
+    page: Any, made: Path, name: str, most: float, behind: str
 ) -> None:
     error = np.abs(shown(page, made / name, BEHIND[behind]) - composition(made, behind))
     assert error.max() <= most

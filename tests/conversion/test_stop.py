@@ -12,15 +12,18 @@ from fakes import Fake, colours, decode, names, save_images, threads
 from rematte import Cancelled, InputError, TimedOut, convert_video
 
 
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return make_clip(tmp_path / "in.mp4", colours(8, (64, 48)))
+def clip() -> Path:
+    return make_clip(Path("in.mp4"), colours(8, (64, 48)))
 
 
 @pytest.mark.parametrize("after", [0, 3])
-def test_a_conversion_that_is_cancelled_leaves_nothing(
-    after: int, clip: Path, tmp_path: Path
-) -> None:
+def test_a_conversion_that_is_cancelled_leaves_nothing(after: int, clip: Path) -> None:
     event = threading.Event()
     if not after:
         event.set()
@@ -29,12 +32,12 @@ def test_a_conversion_that_is_cancelled_leaves_nothing(
         if done == after:
             event.set()
 
-    out = {"output": tmp_path / "out.mkv", "output_alpha": tmp_path / "alpha"}
-    (tmp_path / "alpha").mkdir()
+    out = {"output": Path("out.mkv"), "output_alpha": Path("alpha")}
+    Path("alpha").mkdir()
     with pytest.raises(Cancelled, match=f"after {after} frames"):
         convert_video(Fake(), clip, progress=progress, cancel=event, **out)
-    assert names(tmp_path) == {"in.mp4", "alpha"}
-    assert names(tmp_path / "alpha") == set()
+    assert names(Path()) == {"in.mp4", "alpha"}
+    assert names(Path("alpha")) == set()
 
 
 class Slow(Fake):
@@ -45,23 +48,16 @@ class Slow(Fake):
         return super().forward(*args)
 
 
-def test_a_conversion_that_takes_too_long_leaves_nothing(
-    clip: Path, tmp_path: Path
-) -> None:
+def test_a_conversion_that_takes_too_long_leaves_nothing(clip: Path) -> None:
     before = threads()
+    given = {"output": Path("out.mkv"), "progress": False}
     with pytest.raises(TimedOut, match=r"timeout=0\.5 seconds after \d frame"):
-        convert_video(
-            Slow(), clip, output=tmp_path / "out.mkv", progress=False, timeout=0.5
-        )
-    assert names(tmp_path) == {"in.mp4"}
+        convert_video(Slow(), clip, timeout=0.5, **given)
+    assert names(Path()) == {"in.mp4"}
     assert threads() <= before
-    with pytest.raises(ValueError, match="timeout must be above 0"):
-        convert_video(Fake(), clip, output=tmp_path / "out.mkv", timeout=0)
 
 
-def test_the_look_for_people_can_be_stopped(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_look_for_people_stops(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     event = threading.Event()
 
     def look(shots: Any, *rest: Any) -> None:
@@ -69,16 +65,14 @@ def test_the_look_for_people_can_be_stopped(
         list(shots)
 
     monkeypatch.setattr("rematte.conversion.look.find_regions", look)
-    big = make_clip(tmp_path / "big.mp4", 2, size=(640, 480))
+    big = make_clip(Path("big.mp4"), 2, size=(640, 480))
+    given = {"output": Path("out.mkv"), "progress": False, "region": "auto"}
     with pytest.raises(Cancelled, match="after 0 frames"):
-        convert_video(
-            Fake(), big, output=tmp_path / "out.mkv", progress=False, cancel=event,
-            region="auto",
-        )  # fmt: skip
-    assert names(tmp_path) == {"in.mp4", "big.mp4"}
+        convert_video(Fake(), big, cancel=event, **given)
+    assert names(Path()) == {"in.mp4", "big.mp4"}
 
 
-def test_open_files_go_in_and_out(clip: Path, tmp_path: Path) -> None:
+def test_open_files_go_in_and_out(clip: Path) -> None:
     output, alpha = io.BytesIO(), io.BytesIO()
     with clip.open("rb") as source:
         report = convert_video(
@@ -86,19 +80,19 @@ def test_open_files_go_in_and_out(clip: Path, tmp_path: Path) -> None:
             progress=False,
         )  # fmt: skip
     assert report.outputs["output"] == "the open file"
-    convert_video(Fake(), clip, output=tmp_path / "out.mkv", progress=False)
-    (tmp_path / "back.mkv").write_bytes(output.getvalue())
+    convert_video(Fake(), clip, output=Path("out.mkv"), progress=False)
+    Path("back.mkv").write_bytes(output.getvalue())
     for one, other in zip(
-        decode(tmp_path / "back.mkv"), decode(tmp_path / "out.mkv"), strict=True
+        decode(Path("back.mkv")), decode(Path("out.mkv")), strict=True
     ):
         assert (one == other).all()
     assert len(alpha.getvalue()) > 1000
-    with (tmp_path / "named.webm").open("wb") as named:  # its name says the format
+    with Path("named.webm").open("wb") as named:  # its name says the format
         convert_video(Fake(), clip, output=named, progress=False)
-    assert b"webm" in (tmp_path / "named.webm").read_bytes()[:64]
+    assert b"webm" in Path("named.webm").read_bytes()[:64]
 
 
-def test_open_files_that_cannot_be_used_are_refused(clip: Path, tmp_path: Path) -> None:
+def test_open_files_that_cannot_be_used_are_refused(clip: Path) -> None:
     empty = io.BytesIO()
     wrong: list[tuple[type[Exception], str, Any, dict[str, Any]]] = [
         (ValueError, "needs a format", clip, {"output": empty}),
@@ -114,11 +108,11 @@ def test_open_files_that_cannot_be_used_are_refused(clip: Path, tmp_path: Path) 
         with pytest.raises(error, match=message):
             convert_video(Fake(), source, progress=False, **arguments)
     assert not empty.getvalue()
-    assert names(tmp_path) == {"in.mp4"}
+    assert names(Path()) == {"in.mp4"}
 
 
-def test_a_photo_in_an_open_file_is_a_photo(tmp_path: Path) -> None:
-    folder = save_images(tmp_path / "images", colours(1))
+def test_a_photo_in_an_open_file_is_a_photo() -> None:
+    folder = save_images(Path("images"), colours(1))
     source, out = io.BytesIO((folder / "shot0.png").read_bytes()), io.BytesIO()
     fake = Fake()
     convert_video(fake, source, output=out, format="png", progress=False)

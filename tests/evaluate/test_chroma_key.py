@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,34 +104,26 @@ def frames(back: Sequence[int]) -> tuple[list[NDArray[np.uint8]], np.ndarray]:
     return list(pixels), alpha[0, :, 0].numpy()
 
 
-def test_the_command_makes_a_cut_out(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_key_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pictures, alpha = frames(GREEN)
     options = {"codec": "ffv1", "pix_fmt": "bgr0"}
     clip = make_clip(tmp_path / "in.mkv", pictures, sound=True, **options)
     out = tmp_path / "out.mkv"
-    words = ["key", clip, "-o", out, "--low", "0", "--high", "1"]
-    assert cli.main([str(word) for word in words]) == 0
+    words = ["key", str(clip), "-o", str(out), "--low", "0", "--high", "1"]
+    assert cli.main(words) == 0
     assert capfd.readouterr().out.startswith("4 frames of 96x64")
     for matte, true in zip(read_mattes(Source(out)), alpha, strict=True):
         assert np.abs(matte.alpha - true).max() < 0.02  # of 8-bit screen colours
-    words = [*words, "-y", "--screen-colour", "#1ebe46", "--quiet"]
-    assert cli.main([str(word) for word in words]) == 0
+    assert cli.main([*words, "-y", "--screen-colour", "#1ebe46", "--quiet"]) == 0
     assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [
-        ("--screen blue", "no blue screen"),
-        ("--screen-colour fresh", "--screen-colour"),
-        ("--low 2", "low"),
-    ],
-)
-def test_errors_are_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], words: str, said: str
-) -> None:
+    [("--screen blue", "no blue screen"), ("--screen-colour fresh", "--screen-colour"),
+     ("--low 2", "low")],
+)  # fmt: skip
+def test_errors_are_one_line(tmp_path: Path, capfd: Any, words: str, said: str) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames(GREEN)[0])
     out = tmp_path / "out.mkv"
     assert cli.main(["key", str(clip), "-o", str(out), *words.split()]) == 2
@@ -142,11 +135,9 @@ def test_errors_are_one_line(
 
 def test_the_converter_takes_a_key_as_a_network(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames(GREEN)[0])
-    key = ColourDifferenceKey()
-    report = convert_video(
-        key, clip, downsample_ratio=1, output_alpha=tmp_path / "a.mp4",
-        seq_chunk=3, progress=False, device="cpu", dtype=torch.float32,
-    )  # fmt: skip
+    given = {"output_alpha": tmp_path / "a.mp4", "downsample_ratio": 1, "seq_chunk": 3}
+    given |= {"progress": False, "device": "cpu", "dtype": torch.float32}
+    report = convert_video(ColourDifferenceKey(), clip, **given)
     assert report.frames == 4
 
 
@@ -154,7 +145,5 @@ def test_a_yellow_wall_is_no_green_screen() -> None:
     """It is a little greener than red in some places, so that alpha would be noise."""
     wall = torch.tensor([0.70, 0.76, 0.08])[:, None, None].repeat(1, 40, 60)
     wall[0, :, 10:] += 0.08  # uneven light
-    with pytest.raises(
-        ValueError, match="no green screen: in 99% of the first frame, green"
-    ):
+    with pytest.raises(ValueError, match="no green screen: in 99% of the first frame"):
         ColourDifferenceKey()(wall[None, None])

@@ -39,7 +39,6 @@ def is_fixed(name: str, precision: str = "float32") -> bool:
 
 
 def request(name: str, precision: str = "float32", stateful: bool = False) -> Request:
-    """What `exported` asks a format for."""
     if not is_fixed(name, precision):
         return Request(precision)
     # CoreML samples the frame differently at the two sizes.
@@ -53,11 +52,7 @@ def exported(
 ) -> Exported:
     """Export once, check over few frames, and keep the file under its usual name.
 
-    Args:
-        name: Of the format.
-        precision: Of the file.
-        stateful: Whether the runtime keeps the states.
-        large: ResNet50 with formula weights, at ratio 1 where the ratio is fixed.
+    A large one is ResNet50 with formula weights, at ratio 1 where the ratio is fixed.
     """
     needs(*FORMATS[name].needs)
     return _exported(name, precision, stateful, large)  # the cache knows no defaults
@@ -108,11 +103,7 @@ def _exported(name: str, precision: str, stateful: bool, large: bool) -> Exporte
         for module in mlprogram, neuralnetwork:
             patch.setattr(module, "convert", convert)
         done = export(
-            network(large),
-            name,
-            precision=precision,
-            size=size,
-            downsample_ratio=ratio,
-            stateful=stateful,
-        )
+            network(large), name, precision=precision, size=size,
+            downsample_ratio=ratio, stateful=stateful,
+        )  # fmt: skip
     return dataclasses.replace(done, path=folder / done.path)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import needs
 from exporting import EVEN, exported, is_fixed, request
-from fakes import formula_network
+from fakes import formula_network, names
 
 from rematte.errors import OutputError
 from rematte.export import FORMATS, export
@@ -61,9 +61,7 @@ class TestFile:
         stem = "_".join([*parts, *([] if kind.suffix else [name])])
         suffixes = {kind.suffix, BESIDE.get(name, kind.suffix)}
         assert path.name == stem + kind.suffix
-        assert {entry.name for entry in path.parent.iterdir()} == {
-            stem + suffix for suffix in suffixes
-        }
+        assert names(path.parent) == {stem + suffix for suffix in suffixes}
 
     def test_is_as_small_as_its_precision(self, name: str, precision: str) -> None:
         whole = exported(name).megabytes
@@ -130,9 +128,8 @@ def test_what_is_refused_before_anything_is_written(
             export(bundled, name, path, **{**usual, **more})
 
     for precision in {*PRECISIONS, "bfloat16"} - {*kind.precisions}:
-        refused(
-            rf"of {name} must be one of float32.*got '{precision}", precision=precision
-        )
+        said = rf"of {name} must be one of float32.*got '{precision}"
+        refused(said, precision=precision)
     if not kind.stateful:
         refused("leave --stateful out, or use open", stateful=True)
     if kind.fixed == "always":

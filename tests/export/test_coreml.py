@@ -37,20 +37,15 @@ both = pytest.mark.parametrize("name", ["coreml", "coreml-neuralnetwork"])
 def test_the_documented_interface(name: str) -> None:
     (height, width), _ = request(name).fixed
     description = read(exported(name).path).get_spec().description
-    src, *states = description.input
-    assert src.name == "src"
-    assert src.type.imageType.colorSpace == src.type.imageType.RGB
-    assert [entry.name for entry in states] == ["r1i", "r2i", "r3i", "r4i"]
-    assert all(entry.type.isOptional for entry in states)
-    fgr, pha, *states = description.output
-    assert [fgr.name, pha.name] == ["fgr", "pha"]
-    assert [entry.name for entry in states] == ["r1o", "r2o", "r3o", "r4o"]
-    for entry in (src, fgr, pha):
-        assert (entry.type.imageType.height, entry.type.imageType.width) == (
-            height, width
-        )  # fmt: skip
-    assert fgr.type.imageType.colorSpace == fgr.type.imageType.RGB
-    assert pha.type.imageType.colorSpace == pha.type.imageType.GRAYSCALE
+    inputs, outputs = description.input, description.output
+    assert [x.name for x in inputs] == ["src", "r1i", "r2i", "r3i", "r4i"]
+    assert [x.name for x in outputs] == ["fgr", "pha", "r1o", "r2o", "r3o", "r4o"]
+    assert all(entry.type.isOptional for entry in inputs[1:])
+    images = [entry.type.imageType for entry in (inputs[0], *outputs[:2])]
+    assert all((image.height, image.width) == (height, width) for image in images)
+    assert [image.colorSpace for image in images] == [
+        images[0].RGB, images[0].RGB, images[0].GRAYSCALE
+    ]  # fmt: skip
 
 
 @both
@@ -81,18 +76,10 @@ def test_the_interface_with_states_kept_inside() -> None:
     assert spec.specificationVersion == 9  # iOS 18
 
 
-def test_states_kept_inside_are_of_half_precision(
-    bundled: MattingNetwork, tmp_path: Path
-) -> None:
+def test_states_kept_inside_are_halves(bundled: MattingNetwork, tmp_path: Path) -> None:
+    path, fixed = tmp_path / "net.mlpackage", {"size": (160, 96), "stateful": True}
     with pytest.raises(ValueError, match="use --precision float16 or int8"):
-        export(
-            bundled,
-            "coreml",
-            tmp_path / "net.mlpackage",
-            size=(160, 96),
-            downsample_ratio=0.5,
-            stateful=True,
-        )
+        export(bundled, "coreml", path, downsample_ratio=0.5, **fixed)
     assert not list(tmp_path.iterdir())
 
 
@@ -100,12 +87,9 @@ def test_the_example(tmp_path: Path) -> None:
     model: Path | str = "net.mlpackage"
     if platform.system() == "Darwin":
         model = exported("coreml", "float16").path
-    given = [model, EXAMPLE.parents[1] / "demo/clip.mp4"]
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, *given, tmp_path / "out.mp4"],
-        capture_output=True,
-        text=True,
-    )
+    given = [model, EXAMPLE.parents[1] / "demo/clip.mp4", tmp_path / "out.mp4"]
+    words = [sys.executable, EXAMPLE, *given]
+    done = subprocess.run(words, capture_output=True, text=True)
     if platform.system() == "Darwin":
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "out.mp4").stat().st_size > 1000

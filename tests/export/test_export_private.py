@@ -24,18 +24,24 @@ torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
 """
 
 
-def exports_are_private(
-    folder: Path,  # noqa: F811
-    *formats: str,
-    first: str = "",
-) -> None:
-    """Export to formats in an environment that has their runtimes.
+COREML = "from rematte.export.coreml.mlprogram import coremltools; coremltools()"
+tensorflow = pytest.mark.tensorflow
 
-    Args:
-        folder: The working folder.
-        formats: Names of `FORMATS`.
-        first: Imports that several of them need.
-    """
+
+@pytest.mark.parametrize(
+    ("formats", "first"),
+    [
+        (("torchscript", "pt2", "onnx", "openvino"), ""),
+        (("coreml", "coreml-neuralnetwork"), COREML),
+        (("executorch", "ncnn", "torchscript-frozen"), ""),
+        pytest.param(("tensorflow", "keras", "tflite", "tfjs"), "", marks=tensorflow),
+    ],
+)
+def test_exports_are_private(
+    formats: tuple[str, ...],
+    first: str,
+    folder: Path,  # noqa: F811
+) -> None:
     programs = {}
     for name in formats:
         kind = FORMATS[name]
@@ -44,22 +50,3 @@ def exports_are_private(
         words = f"export {name} -o {name}{kind.suffix} {fixed}"
         programs[name] = command(words)
     are_private(programs, folder, EXPORT + first)
-
-
-def test_exports_are_private(folder: Path) -> None:  # noqa: F811
-    exports_are_private(folder, "torchscript", "pt2", "onnx", "openvino")
-
-
-def test_exports_to_coreml_are_private(folder: Path) -> None:  # noqa: F811
-    needs("coremltools")
-    first = "from rematte.export.coreml.mlprogram import coremltools; coremltools()"
-    exports_are_private(folder, "coreml", "coreml-neuralnetwork", first=first)
-
-
-def test_other_exports_are_private(folder: Path) -> None:  # noqa: F811
-    exports_are_private(folder, "executorch", "ncnn", "torchscript-frozen")
-
-
-@pytest.mark.tensorflow
-def test_exports_to_tensorflow_are_private(folder: Path) -> None:  # noqa: F811
-    exports_are_private(folder, *["tensorflow", "keras", "tflite", "tfjs"])

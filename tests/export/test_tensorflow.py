@@ -1,6 +1,5 @@
 """TensorFlow, Keras and TensorFlow Lite: the documented call, equality, examples."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -20,12 +19,6 @@ from rematte.export.verify import compare, real_frames, true_outputs
 from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
-CASES = [
-    case
-    for case in json.loads((GOLDEN / "cases.json").read_text())
-    if not case["segmentation_pass"] and "B2T3" not in case["file"]
-]
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 pytestmark = [
     pytest.mark.usefixtures("packages"),
@@ -41,7 +34,6 @@ def packages() -> None:
 
 @cache
 def networks(variant: str, refiner: str) -> tuple[MattingNetwork, Any]:
-    """A network with formula weights, and the same in TensorFlow."""
     from rematte.export.tensorflow.saved_model import carried_over
 
     network = formula_network(variant, refiner)
@@ -63,44 +55,19 @@ def eager(
     return found
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
-def test_golden_case(case: dict[str, Any]) -> None:
-    """Against the reference's own numbers, as the network itself is tested."""
-    _, model = networks(case["variant"], case["refiner"])
-    arrays = np.load(GOLDEN / case["file"])
-    src = arrays["src"] if "src" in arrays else arrays["src_t0"]
-    ratio = np.float32(case["downsample_ratio"])
-    zero = np.float32(0)
-    out = model([last(src.astype(np.float32) / 255), *[zero] * 4, ratio])
-    filtered = case["refiner"] == "fast_guided_filter" and ratio != 1
-    for name, value in out.items():
-        key = name.removesuffix("o") if name[0] == "r" else name
-        true = arrays[key if key in arrays else f"{key}_t0"]
-        error = np.abs(value.numpy() - last(true))
-        if filtered and name in ("fgr", "pha"):
-            assert error.max() < 3e-3, name
-            assert error.mean() < 1e-5, name
-        else:
-            assert error.max() < 1e-4, name
-
-
+@pytest.mark.parametrize("refiner", REFINERS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_documented_loop_with_two_clips(
-    variant: str, bundled: MattingNetwork
-) -> None:
+def test_the_documented_loop_of_two(variant: str, refiner: str) -> None:
     """A batch of two, at an odd size, states from scalar zeros, in tf.function."""
     import tensorflow as tf
 
-    from rematte.export.tensorflow.saved_model import carried_over
-
-    if variant != "mobilenetv3":
-        network, model = networks(variant, "deep_guided_filter")
-    else:
-        network, model = bundled, carried_over(bundled)
+    network, model = networks(variant, refiner)
     frames = list(real_frames((97, 161), 6))
     pairs = [np.concatenate(both) for both in zip(frames[:3], frames[3:], strict=True)]
     function = tf.function(model)
     for ratio in (0.6, 1.0):
+        # The fast filter divides by var + 1e-5, which float32 resolves badly.
+        limit = 3e-3 if refiner == "fast_guided_filter" and ratio != 1 else 1e-4
         rec = [tf.constant(0.0)] * 4
         downsample_ratio = tf.constant(ratio)
         for src, true in zip(pairs, eager(network, pairs, ratio), strict=True):
@@ -108,7 +75,9 @@ def test_the_documented_loop_with_two_clips(
             rec = [out["r1o"], out["r2o"], out["r3o"], out["r4o"]]
             for name in OUTPUTS:
                 assert out[name].shape == true[name].shape
-                assert np.abs(out[name].numpy() - true[name]).max() < 1e-4, name
+                error = np.abs(out[name].numpy() - true[name])
+                assert error.max() < limit, name
+                assert error.mean() < 1e-5, name
 
 
 def test_the_size_of_the_coarse_pass() -> None:
@@ -158,9 +127,7 @@ model = tf.function(keras.models.load_model("net.keras"))
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "keras"])
-def test_in_a_process_without_torch(
-    name: str, bundled: MattingNetwork, tmp_path: Path
-) -> None:
+def test_in_a_bare_process(name: str, bundled: MattingNetwork, tmp_path: Path) -> None:
     """A SavedModel needs nothing of rematte, a .keras file one folder of it."""
     target = tmp_path / ("net.keras" if name == "keras" else "net")
     target.symlink_to(exported(name).path)
@@ -190,31 +157,21 @@ def test_bad_input_is_told() -> None:
     network, model = networks("mobilenetv3", "deep_guided_filter")
     out = call(model)
     states = [out[name] for name in OUTPUTS[2:]]
-    with pytest.raises(ValueError, match=r"src must be .* channels last"):
-        call(model, src=np.zeros([1, 3, 96, 160], np.float32))
-    with pytest.raises(ValueError, match="divide 8-bit frames by 255"):
-        call(model, src=np.zeros([1, 96, 160, 3], np.uint8))
-    with pytest.raises(ValueError, match=r"must be in \(0, 1\], got 2"):
-        call(model, ratio=np.float32(2))
-    with pytest.raises(ValueError, match="start again with zeros"):
-        call(model, rec=states, ratio=np.float32(1))
+    for said, changed in (
+        ("src must be .* channels last", {"src": np.zeros([1, 3, 96, 160], "f4")}),
+        ("divide 8-bit frames by 255", {"src": np.zeros([1, 96, 160, 3], np.uint8)}),
+        (r"must be in \(0, 1\], got 2", {"ratio": np.float32(2)}),
+        ("start again with zeros", {"rec": states, "ratio": np.float32(1)}),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call(model, **changed)
     with pytest.raises(ValueError, match="variant must be"):
         TensorFlowNetwork("vgg")
     with pytest.raises(ValueError, match="refiner must be"):
         TensorFlowNetwork("resnet50", "none")
+    other = TensorFlowNetwork("mobilenetv3", "fast_guided_filter")
     with pytest.raises(ValueError, match="choose the variant and refiner"):
-        TensorFlowNetwork("mobilenetv3", "fast_guided_filter").load_torch_weights(
-            network.state_dict()
-        )
-
-
-def test_every_weight_has_its_place() -> None:
-    for variant in VARIANTS:
-        for refiner in REFINERS:
-            network, model = networks(variant, refiner)
-            kernels = [v for v in model.variables if v.path.endswith("/kernel")]
-            there = [v for v in network.state_dict().values() if v.ndim == 4]
-            assert len(kernels) == len(there) - 1  # the segmentation head is left out
+        other.load_torch_weights(network.state_dict())
 
 
 @pytest.mark.parametrize(("size", "ratio"), [((90, 160), 0.7), ((97, 161), 1.0)])
@@ -243,13 +200,9 @@ def test_the_examples_run(bundled: MattingNetwork, tmp_path: Path) -> None:
         ("tensorflow_video", exported("keras").path, ["0.5"]),
         ("tflite_video", small, []),
     ):
-        target = tmp_path / "out.mp4"
-        program = ROOT / "examples" / f"{example}.py"
-        subprocess.run(
-            [sys.executable, program, model, clip, target, *ratio],
-            check=True,
-            env={"PYTHONPATH": str(ROOT)},
-        )
+        target, program = tmp_path / "out.mp4", ROOT / "examples" / f"{example}.py"
+        words = [sys.executable, program, model, clip, target, *ratio]
+        subprocess.run(words, check=True, env={"PYTHONPATH": str(ROOT)})
         results.append(np.stack(decode(target)).astype(int))
         assert results[-1].shape == (6, 64, 96, 3)
     for other in results[1:]:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import needs, require
-from exporting import exported
-from fakes import formula_network
+from exporting import exported, network
 from numpy.typing import NDArray
 
 from rematte.errors import OutputError
@@ -21,6 +20,7 @@ from rematte.network.matting_network import MattingNetwork
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "tfjs"
+Case = tuple[int, int, float, int]  # height, width, ratio, frames
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 pytestmark = [
     pytest.mark.usefixtures("packages"),
@@ -43,7 +43,7 @@ def packages() -> None:
     needs("tensorflow")
 
 
-def test_the_documented_names() -> None:
+def test_the_documented_names_and_shards_of_4_mib() -> None:
     model = json.loads((exported("tfjs").path / "model.json").read_text())
     assert model["format"] == "graph-model"
     inputs = ["src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio"]
@@ -51,16 +51,11 @@ def test_the_documented_names() -> None:
     assert list(model["signature"]["outputs"]) == list(OUTPUTS)
     nodes = {node["name"]: node for node in model["modelTopology"]["node"]}
     assert {*inputs, *OUTPUTS} <= set(nodes)
+    shards = [path.stat().st_size for path in exported("tfjs").path.glob("*.bin")]
+    assert len(shards) == -(-sum(shards) // (4 << 20))
+    assert max(shards) <= 4 << 20
     # Branches would force executeAsync on everyone.
     assert not {"If", "While", "Switch", "Merge"} & {n["op"] for n in nodes.values()}
-
-
-def test_weights_are_in_shards_of_4_mib() -> None:
-    model, *shards = sorted(exported("tfjs").path.iterdir(), reverse=True)
-    assert model.name == "model.json"
-    sizes = [path.stat().st_size for path in shards]
-    assert len(sizes) == -(-sum(sizes) // (4 << 20))
-    assert max(sizes) <= 4 << 20
 
 
 def test_a_damaged_shard_is_found(tmp_path: Path) -> None:
@@ -86,14 +81,9 @@ def test_a_wrong_graph_is_not_written(
 
 
 def run(
-    program: str,
-    backend: str,
-    folder: Path,
-    network: MattingNetwork,
-    case: tuple[int, int, float, int],
-    work: Path,
-    batch: int = 1,
-) -> tuple[dict[str, float], dict[str, float]]:
+    program: str, backend: str, folder: Path, network: MattingNetwork, case: Case,
+    work: Path, batch: int = 1,
+) -> tuple[dict[str, float], dict[str, float]]:  # fmt: skip
     """Run a model over frames in JavaScript; give largest and mean differences."""
     height, width, ratio, count = case
     frames = list(real_frames((height, width), batch * count))
@@ -101,11 +91,8 @@ def run(
     np.concatenate([np.moveaxis(src, 1, -1) for src in given]).tofile(work / "frames")
     shape = f"{batch},{height},{width},3"
     files = [folder, work / "frames", work / "found"]
-    done = subprocess.run(
-        ["node", HERE / program, *files, backend, shape, str(ratio)],
-        capture_output=True,
-        text=True,
-    )
+    words = ["node", HERE / program, *files, backend, shape, str(ratio)]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = np.fromfile(work / "found", np.float32)
     errors: dict[str, list[NDArray[Any]]] = {name: [] for name in OUTPUTS}
@@ -118,90 +105,61 @@ def run(
             at += true.size
             errors[name].append(np.abs(mine - true))
     assert at == found.size
-    return (
-        {name: float(np.max(each)) for name, each in errors.items()},
-        {name: float(np.mean(each)) for name, each in errors.items()},
+    most, mean = (
+        {name: float(of(each)) for name, each in errors.items()}
+        for of in (np.max, np.mean)
     )
+    return most, mean
 
 
 @pytest.mark.parametrize(
-    ("precision", "case"),
+    ("precision", "case", "batch", "large"),
     [
-        ("float32", (97, 161, 0.6, 5)),
-        ("float32", (96, 160, 1.0, 5)),
-        ("float32", (90, 150, 0.375, 5)),
-        ("float16", (97, 161, 0.6, 5)),
-        ("int8", (97, 161, 0.6, 5)),
+        ("float32", (97, 161, 0.6, 5), 1, False),
+        ("float32", (96, 160, 1.0, 5), 1, False),
+        ("float32", (90, 150, 0.375, 5), 1, False),
+        ("float32", (97, 161, 0.6, 2), 2, False),  # two clips
+        ("float32", (97, 161, 0.6, 3), 1, True),
+        ("float16", (97, 161, 0.6, 5), 1, False),
+        ("int8", (97, 161, 0.6, 5), 1, False),
     ],
 )
 def test_node(
-    precision: str,
-    case: tuple[int, int, float, int],
-    bundled: MattingNetwork,
-    tmp_path: Path,
+    precision: str, case: Case, batch: int, large: bool, tmp_path: Path
 ) -> None:
     needs_programs("node")
-    most, mean = run(
-        "node.mjs", "wasm", exported("tfjs", precision).path, bundled, case, tmp_path
-    )
+    given = exported("tfjs", precision, large=large).path, network(large), case
+    most, mean = run("node.mjs", "wasm", *given, tmp_path, batch)
     if precision == "float32":
         assert max(most.values()) < 1e-4
-    assert mean["pha"] < {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}[precision]
-
-
-def test_node_with_two_clips(bundled: MattingNetwork, tmp_path: Path) -> None:
-    needs_programs("node")
-    case = (97, 161, 0.6, 2)
-    folder = exported("tfjs").path
-    most, _ = run("node.mjs", "wasm", folder, bundled, case, tmp_path, batch=2)
-    assert max(most.values()) < 1e-4
-
-
-def test_node_with_the_large_network(tmp_path: Path) -> None:
-    needs_programs("node")
-    network = formula_network("resnet50", "deep_guided_filter")
-    folder, case = exported("tfjs", large=True).path, (97, 161, 0.6, 3)
-    most, _ = run("node.mjs", "wasm", folder, network, case, tmp_path)
-    assert max(most.values()) < 1e-4
+    limits = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}
+    assert large or mean["pha"] < limits[precision]
 
 
 @pytest.mark.parametrize("backend", ["wasm", "webgl", "webgpu"])
-def test_chromium(
-    backend: str,
-    bundled: MattingNetwork,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_chromium(backend: str, tmp_path: Path, monkeypatch: Any) -> None:
     """In a real browser, on an emulated GPU; of WebGPU that alone takes a minute."""
     needs_programs("node")
     browser = needs_programs("chromium", "chromium-browser", "google-chrome")
     monkeypatch.setenv("CHROMIUM", browser)
-    case = (97, 161, 0.6, 3)
-    folder = exported("tfjs").path
-    most, _ = run("chromium.mjs", backend, folder, bundled, case, tmp_path)
+    given = exported("tfjs").path, network(False), (97, 161, 0.6, 3)
+    most, _ = run("chromium.mjs", backend, *given, tmp_path)
     assert max(most.values()) < 1e-4
 
 
-def test_the_example_runs(
-    bundled: MattingNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example(bundled: MattingNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_programs("node")
     monkeypatch.setenv("NODE_PATH", str(HERE / "node_modules"))
     frames = list(real_frames((72, 128), 3))
-    raw = [
-        np.round(np.moveaxis(src[0], 0, -1) * 255).astype(np.uint8) for src in frames
-    ]
-    program = ROOT / "examples" / "tfjs" / "matte.js"
+    raw = (np.moveaxis(np.concatenate(frames), 1, -1) * 255).round().astype(np.uint8)
+    words = ["node", ROOT / "examples/tfjs/matte.js", exported("tfjs").path]
     done = subprocess.run(
-        ["node", program, exported("tfjs").path, "128", "72", "0.5"],
-        input=np.stack(raw).tobytes(),
-        stdout=subprocess.PIPE,
+        [*words, "128", "72", "0.5"], input=raw.tobytes(), stdout=subprocess.PIPE,
         check=True,
-    )
+    )  # fmt: skip
     found = np.frombuffer(done.stdout, np.uint8).reshape(3, 72, 128, 3)
     green = np.float32([0.47, 1, 0.6]).reshape(1, 3, 1, 1)
-    for (_, fgr, pha, _), mine in zip(
-        true_outputs(bundled, frames, 0.5), found, strict=True
-    ):
+    trues = true_outputs(bundled, frames, 0.5)
+    for (_, fgr, pha, _), mine in zip(trues, found, strict=True):
         true = ((fgr * pha + green * (1 - pha)) * 255).round()[0]
         assert np.abs(np.moveaxis(true, 0, -1) - mine).max() <= 1

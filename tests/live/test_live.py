@@ -1,6 +1,7 @@
 """Live: the newest picture goes first, and nothing waits."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,20 +16,23 @@ import av
 import numpy as np
 import pytest
 from conftest import Run, make_clip, noise
-from fakes import Fake, colours
+from fakes import Fake, colours, names
 
 from rematte.conversion import model
 from rematte.errors import InputError, OutputError
-from rematte.live.run import LiveReport, live
+from rematte.live.controls import Controls
+from rematte.live.run import LiveReport, _mattes, live
 from rematte.live.sinks import StreamSink, VirtualCamera
 from rematte.live.sources import LiveSource, Newest
 from rematte.matter.matter import Matter
+from rematte.matting.background import Renderer
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter
 from rematte.weights.registry import DEFAULT, FAST
 
+ROOT = Path(__file__).parents[2]
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 
 
@@ -40,75 +44,73 @@ class Slow(Fake):
         return super().forward(*arguments)
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path()
+
+
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return make_clip(tmp_path / "in.mp4", colours(20, (64, 48)))
+def clip(here: Path) -> str:
+    return str(make_clip(here / "in.mp4", colours(20, (64, 48))))
 
 
 @pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def endless(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A clip that is left long before its end, however slow the machine."""
-    folder = tmp_path_factory.mktemp("endless")
-    return make_clip(folder / "in.mp4", colours(250, (64, 48)))
+    path = tmp_path_factory.mktemp("endless") / "in.mp4"
+    return str(make_clip(path, colours(250, (64, 48))))
 
 
-def pictures(path: Path) -> list[Frame]:
-    with VideoReader(path) as reader:
+def pictures(path: str = "out.mkv") -> list[Frame]:
+    """The frames of a video, with alpha where it has one."""
+    with VideoReader(path, ReadOptions(alpha=True)) as reader:
         return list(reader)
 
 
-def test_a_file_is_shown_at_its_own_pace(clip: Path, tmp_path: Path) -> None:
-    make_clip(clip, colours(30, (64, 48)))
+def test_a_file_is_shown_at_its_own_pace() -> None:
+    make_clip(Path("in.mp4"), colours(30, (64, 48)))
     begun = time.monotonic()
-    report = live(Fake(), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+    report = live(Fake(), "in.mp4", "out.mkv", downsample_ratio=1)
     assert time.monotonic() - begun > 1.1  # 30 frames, 25 a second
     assert report.frames + report.dropped == 30
-    assert report.frames == len(pictures(tmp_path / "out.mkv")) > 1
+    assert report.frames == len(pictures()) > 1
     assert 0 < report.latency <= report.latency_p95
 
 
-def test_what_is_too_slow_gets_the_newest(clip: Path, tmp_path: Path) -> None:
-    slow = Slow()
-    report = live(slow, str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
+def test_what_is_too_slow_gets_the_newest(clip: str) -> None:
+    report = live(Slow(), clip, "out.mkv", downsample_ratio=1)
     assert report.dropped > 5
     assert report.frames + report.dropped == 20
     # Late by the work on it and on the one before, not by all those before it: with
     # those, half of the pictures would be late by 0.6 s and more.
     assert report.latency < 0.1 * 4
-    times = [frame.time for frame in pictures(tmp_path / "out.mkv")]
+    times = [frame.time for frame in pictures()]
     assert len(times) == report.frames
     assert all(b > a for a, b in pairwise(times))
 
 
-def test_matte_and_picture_are_of_one_moment(clip: Path, tmp_path: Path) -> None:
+def test_matte_and_picture_are_of_one_moment() -> None:
     """A picture is late as a whole; its matte is not later than its colours."""
-    pictures_in = colours(20, (64, 48))
-    make_clip(clip, pictures_in, codec="png", pix_fmt="rgb24", size=(64, 48))
-    report = live(
-        Slow(0.0), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1,
-        background="transparent",
-    )  # fmt: skip
-    assert report.dropped > 5
-    with VideoReader(tmp_path / "out.mkv", ReadOptions(alpha=True)) as reader:
-        made = [frame.pixels.astype(int) for frame in reader]
-    for pixels in made:
+    make_clip(Path("in.mp4"), colours(20, (64, 48)), codec="png", pix_fmt="rgb24")
+    given: Any = {"downsample_ratio": 1, "background": "transparent"}
+    assert live(Slow(0.0), "in.mp4", "out.mkv", **given).dropped > 5
+    for frame in pictures():
+        pixels = frame.pixels.astype(int)
         alpha, seen = pixels[..., 3], pixels[..., 3] > 0
         # Of the fake network alpha is red, and the foreground the picture inverted.
         assert np.abs(alpha - (255 - pixels[..., 0]))[seen].max() <= 1
 
 
-def test_nothing_is_dropped_where_the_source_waits(clip: Path, tmp_path: Path) -> None:
-    make_clip(clip, colours(8, (64, 48)))
-    other = make_clip(tmp_path / "other.mp4", colours(5, (64, 48)), rate=10)
-    for sources in [str(clip)], [str(other), str(clip)]:
-        report = live(
-            Slow(), sources, str(tmp_path / "out.mkv"), downsample_ratio=1, drop=False,
-            overwrite=True,
-        )  # fmt: skip
-        with VideoReader(sources[0]) as reader:
-            asked = [frame.time for frame in reader]
+def test_nothing_is_dropped_where_the_source_waits() -> None:
+    make_clip(Path("in.mp4"), colours(8, (64, 48)))
+    make_clip(Path("other.mp4"), colours(5, (64, 48)), rate=10)
+    given: Any = {"downsample_ratio": 1, "drop": False, "overwrite": True}
+    for sources in ["in.mp4"], ["other.mp4", "in.mp4"]:
+        report = live(Slow(), sources, "out.mkv", **given)
+        asked = [frame.time for frame in pictures(sources[0])]
         assert (report.frames, report.dropped) == (len(asked), 0)
-        assert [each.time for each in pictures(tmp_path / "out.mkv")] == asked
+        assert [each.time for each in pictures()] == asked
     assert 0 < report.latency <= report.latency_p95
 
 
@@ -117,7 +119,7 @@ def test_raw_video_passes_through_without_loss() -> None:
     words = ["live", "-", "-o", "-", "--no-drop", "-q", "--background", "transparent"]
     words += ["--raw-input", "64x48", "--frame-rate", "25", "--format", "rgba"]
     done = subprocess.run(
-        [sys.executable, "-m", "rematte", *words], cwd=Path(__file__).parents[2],
+        [sys.executable, "-m", "rematte", *words], cwd=ROOT,
         input=b"".join(frame.tobytes() for frame in noise(30, (64, 48))),
         capture_output=True, check=True,
     )  # fmt: skip
@@ -135,93 +137,76 @@ def test_raw_video_passes_through_without_loss() -> None:
         ({"pipe_format": "png"}, "pipe_format must be one of nut, rgb24, rgba, gray"),
     ],
 )
-def test_raw_video_that_does_not_fit_is_refused(
-    options: dict[str, Any], text: str
-) -> None:
+def test_raw_video_that_does_not_fit(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         live(Fake(), "-", "-", **options)
 
 
-def test_the_recording_holds_what_was_shown(endless: Path, tmp_path: Path) -> None:
-    for show, background, channels in (
-        ("composition", "white", 3), ("composition", "transparent", 4),
-        ("alpha", None, 3), ("foreground", None, 3),
-    ):  # fmt: skip
-        out = tmp_path / f"{show}-{background}.mkv"
-        report = live(
-            Fake(), str(endless), str(out), show=show, background=background,
-            downsample_ratio=1, limit=5,
-        )  # fmt: skip
-        with VideoReader(out, ReadOptions(alpha=True)) as reader:
-            frames = list(reader)
-        assert len(frames) == report.frames == 5
-        assert frames[0].pixels.shape == (48, 64, channels)
+@pytest.mark.parametrize(
+    ("show", "background", "channels"),
+    [("composition", "white", 3), ("composition", "transparent", 4),
+     ("alpha", None, 3), ("foreground", None, 3)],
+)  # fmt: skip
+def test_the_recording_holds_what_was_shown(
+    show: str, background: str | None, channels: int, endless: str
+) -> None:
+    given: Any = {"show": show, "background": background, "limit": 5}
+    report = live(Fake(), endless, "out.mkv", downsample_ratio=1, **given)
+    assert len(frames := pictures()) == report.frames == 5
+    assert frames[0].pixels.shape == (48, 64, channels)
 
 
 @pytest.mark.parametrize("region", ["auto", (400, 100, 100, 120)])
-def test_the_region_shows_who_is_there(region: object, tmp_path: Path) -> None:
+def test_the_region_shows_who_is_there(region: Any) -> None:
     picture = np.zeros((360, 640, 3), np.uint8)
     picture[120:180, 420:450, 0] = 255
-    clip = make_clip(tmp_path / "far.mkv", [picture] * 30, codec="ffv1")
-    live(
-        Fake(), str(clip), str(tmp_path / "out.mkv"), show="alpha", region=region,
-        limit=20,
-    )  # fmt: skip
-    last = pictures(tmp_path / "out.mkv")[-1].pixels[..., 0]
+    make_clip(Path("far.mkv"), [picture] * 30, codec="ffv1")
+    live(Fake(), "far.mkv", "out.mkv", show="alpha", region=region, limit=20)
+    last = pictures()[-1].pixels[..., 0]
     assert (last[124:176, 424:446] > 250).all()
     last[116:184, 416:454] = 0  # its edges, which encoding blurs
     assert last.max() < 4
 
 
-def test_the_quality_is_how_large_a_copy_the_network_sees(tmp_path: Path) -> None:
-    wide = make_clip(tmp_path / "wide.mp4", 2, size=(768, 64))
-    out, network = str(tmp_path / "out.mkv"), Fake()
+def test_the_quality_is_how_large_a_copy_the_network_sees() -> None:
+    make_clip(Path("wide.mp4"), 2, size=(768, 64))
+    files, network = ("wide.mp4", "out.mkv"), Fake()
     for quality, ratio in (("fast", 384 / 768), ("balanced", 512 / 768)):
-        live(network, str(wide), out, quality=quality, pace=False, overwrite=True)
+        live(network, *files, quality=quality, pace=False, overwrite=True)
         assert network.ratios[-1] == ratio
     with pytest.raises(ValueError, match="--quality has no effect"):
-        live(network, str(wide), out, quality="fast", downsample_ratio=1)
+        live(network, *files, quality="fast", downsample_ratio=1)
 
 
-def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(
-    clip: Path, tmp_path: Path
-) -> None:
-    out = str(tmp_path / "out.mkv")
+def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(clip: str) -> None:
+    """It is noted before the first picture."""
+    seen: list[tuple[int, list[str]]] = []
+
+    def note(report: LiveReport) -> None:
+        seen.append((report.frames, [*report.notes]))
+
+    given: Any = {"lighter": FAST, "overwrite": True, "report": note}
     for network, taken in ((Slow(), True), (Fake(), False)):
-        report = live(network, str(clip), out, lighter=FAST, limit=2, overwrite=True)
+        report = live(network, clip, "out.mkv", limit=2, **given)
         assert report.engine.startswith("openvino") is taken
         assert (f"so {FAST} takes its place" in " ".join(report.notes)) is taken
-    for name in "drop", "pace":
-        with pytest.raises(ValueError, match="lighter has no effect without drop and"):
-            live(Slow(), str(clip), out, lighter=FAST, **{name: False})
-
-
-def test_the_lighter_network_is_noted_before_the_first_picture(
-    clip: Path, tmp_path: Path
-) -> None:
-    seen: list[tuple[int, list[str]]] = []
-    live(
-        Slow(), str(clip), str(tmp_path / "out.mkv"), lighter=FAST, limit=1,
-        report=lambda report: seen.append((report.frames, [*report.notes])),
-    )  # fmt: skip
     assert seen[0][0] == 0
     assert FAST in seen[0][1][0]
+    for name in "drop", "pace":
+        with pytest.raises(ValueError, match="lighter has no effect without drop and"):
+            live(Slow(), clip, "out.mkv", **given, **{name: False})
 
 
 @pytest.mark.parametrize(
     ("flags", "taken"),
     [
-        ([], FAST),
-        (["--downsample-ratio", "auto"], FAST),
-        (["--downsample-ratio", "0.5"], None),
-        (["--quality", "best"], None),
-        (["--no-drop"], None),
-        (["--no-pace"], None),
-        (["--weights", DEFAULT], None),
+        *(("", FAST), ("--downsample-ratio auto", FAST), ("--quality best", None)),
+        *(("--downsample-ratio 0.5", None), ("--no-drop", None), ("--no-pace", None)),
+        (f"--weights {DEFAULT}", None),
     ],
 )
 def test_the_command_takes_a_lighter_network_unless_a_choice_forbids_it(
-    flags: list[str], taken: str | None, monkeypatch: pytest.MonkeyPatch, run: Run
+    flags: str, taken: str | None, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     given: dict[str, Any] = {}
 
@@ -231,14 +216,12 @@ def test_the_command_takes_a_lighter_network_unless_a_choice_forbids_it(
         return LiveReport(notes=["a lighter one", "the end"])
 
     monkeypatch.setattr("rematte.live.run.live", fake)
-    words = ["live", "camera", "--device", "cpu", "--dtype", "float32", *flags]
+    words = ["live", "camera", "--device", "cpu", "--dtype", "float32", *flags.split()]
     assert run(*words)[2].splitlines() == ["note: a lighter one", "note: the end"]
     assert given["lighter"] == taken
 
 
-def test_a_lighter_network_stays_on_the_cpu(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lighter_ones_stay_on_cpu(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be a GPU, and --device cpu may have been asked for."""
     asked: list[str] = []
 
@@ -247,31 +230,24 @@ def test_a_lighter_network_stays_on_the_cpu(
         return "cpu", "as asked"
 
     monkeypatch.setattr(model, "choose_device", choose)
-    live(Slow(), str(clip), str(tmp_path / "out.mkv"), lighter=FAST, limit=1)
+    live(Slow(), clip, "out.mkv", lighter=FAST, limit=1)
     assert asked == ["cpu"]
 
 
-def test_ctrl_c_completes_the_file(endless: Path, tmp_path: Path) -> None:
+def test_ctrl_c_completes_the_file(endless: str) -> None:
     def stop(report: LiveReport) -> None:
         if report.frames == 3:
             raise KeyboardInterrupt
 
-    report = live(
-        Fake(), str(endless), str(tmp_path / "a.mkv"), downsample_ratio=1, report=stop
-    )
-    assert report.frames == 3
-    assert len(pictures(tmp_path / "a.mkv")) == 3
+    report = live(Fake(), endless, "out.mkv", downsample_ratio=1, report=stop)
+    assert report.frames == len(pictures()) == 3
 
 
-def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -> None:
-    other = make_clip(tmp_path / "other.mp4", colours(250, (32, 96)))
+def test_the_state_starts_anew_with_each_source(endless: str) -> None:
+    make_clip(Path("other.mp4"), colours(250, (32, 96)))
     fake, seen = Fake(), []
-    from rematte.live.controls import Controls
-    from rematte.live.run import _mattes
-    from rematte.matting.background import Renderer
-
     stream = Matter(fake, engine="plain", downsample_ratio=1).stream()
-    with Newest([str(endless), str(other)]) as newest:
+    with Newest([endless, "other.mp4"]) as newest:
         renderers = {"green": Renderer("alpha")}
         made = _mattes(newest, stream, renderers, Controls(), LiveReport())
         for frame, _ in made:
@@ -284,27 +260,27 @@ def test_the_state_starts_anew_with_each_source(endless: Path, tmp_path: Path) -
     assert fake.fresh == 2
 
 
-def test_a_pipe_gets_raw_video(endless: Path, tmp_path: Path) -> None:
-    pipe, found = tmp_path / "pipe", []
-    os.mkfifo(pipe)
+def test_a_pipe_gets_raw_video(endless: str) -> None:
+    found: list[str] = []
+    os.mkfifo("pipe")
 
     def read() -> None:
-        with pipe.open("rb") as file, av.open(file, format="nut") as container:
+        with Path("pipe").open("rb") as file, av.open(file, format="nut") as container:
             found.extend(frame.format.name for frame in container.decode(video=0))
 
     reader = threading.Thread(target=read)
     reader.start()
-    report = live(
-        Fake(), str(endless), str(pipe), background="transparent",
-        downsample_ratio=1, limit=10,
-    )  # fmt: skip
+    given: Any = {"background": "transparent", "downsample_ratio": 1, "limit": 10}
+    report = live(Fake(), endless, "pipe", **given)
     reader.join(60)
     assert found == ["rgba"] * report.frames
     assert report.frames == 10
 
 
-def test_a_stream_is_sent_and_received(free_port: int) -> None:
-    address = f"udp://127.0.0.1:{free_port}"
+def test_a_stream_is_sent_and_received() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"udp://127.0.0.1:{taken.getsockname()[1]}"
     stop = threading.Event()
 
     def send() -> None:
@@ -330,16 +306,6 @@ def test_a_stream_is_sent_and_received(free_port: int) -> None:
     assert all(np.abs(each.pixels.astype(int) - 200).max() < 8 for each in received)
 
 
-@pytest.fixture
-def free_port() -> int:
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -353,6 +319,10 @@ def free_port() -> int:
         ("in.mp4 -o udp://127.0.0.1:9 --background transparent", 1, "not transparent"),
         ("in.mp4 -o out.mkv --background plaid", 2, "neither a colour"),
         ("in.mp4 -o out.mkv --record b.mkv", 2, "--record has no effect without"),
+        ("in.mp4 -o o.mp4 --show alpha --background red", 2, "--background has no eff"),
+        ("in.mp4 -o o.mp4 --background-fit contain", 2, "--background-fit has no eff"),
+        ("in.mp4 -o o.mov --mbps 4", 2, "--mbps has no effect without"),
+        ("in.mp4 -o - --mbps 4", 2, "--mbps has no effect without"),
         ("in.mp4 -o window --record there.mkv", 1, "there.mkv exists"),
         ("in.mp4 -o in.mp4 -y", 2, "in.mp4 is the input itself; write elsewhere"),
         ("in.mp4 -o window --record ./in.mp4 -y", 2, "is the input itself"),
@@ -364,47 +334,30 @@ def free_port() -> int:
     ],
 )
 def test_bad_words_are_one_line(
-    words: str,
-    code: int,
-    message: str,
-    clip: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    run: Run,
+    words: str, code: int, message: str, clip: str, here: Path, run: Run
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("text.mp4").write_text("no video")
     Path("there.mkv").write_text("mine")
     found, _, error = run("live", *words.split(), "--engine", "plain")
     assert found == code
     assert message in error
     assert len(error.splitlines()) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "in.mp4", "text.mp4", "there.mkv"
-    ]  # fmt: skip
+    assert names(here) == {"in.mp4", "text.mp4", "there.mkv"}
     assert Path("there.mkv").read_text() == "mine"
 
 
-@pytest.mark.parametrize("output", ["window", "there.mkv", "missing/o.mkv", "-"])
 def test_outputs_are_checked_before_engines_are_built(
-    output: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("there.mkv").write_text("mine")
-    if output == "window":
-        pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
-        for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    built: list[object] = []
-    monkeypatch.setattr("rematte.live.run.Matter", lambda *a, **k: built.append(a))
-    with pytest.raises(OutputError, match=r"no display|exists|create it|terminal"):
-        live(Fake(), str(clip), output)
-    assert not built
+    monkeypatch.setattr("rematte.live.run.Matter", None)  # and that is no function
+    for output in ("there.mkv", "missing/o.mkv", "-"):
+        with pytest.raises(OutputError, match=r"exists|create it|terminal"):
+            live(Fake(), clip, output)
 
 
-def test_a_session_without_a_display_is_an_error(clip: Path, tmp_path: Path) -> None:
+def test_a_session_without_a_display_is_an_error(clip: str) -> None:
     """SDL itself would draw where nobody sees it."""
     pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
     hidden = ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE")
@@ -412,9 +365,9 @@ def test_a_session_without_a_display_is_an_error(clip: Path, tmp_path: Path) -> 
     if sys.platform != "linux" or Path("/dev/dri/card0").exists():
         pytest.skip("this machine has a display that needs no session")
     done = subprocess.run(
-        [sys.executable, "-m", "rematte", "live", str(clip), "--engine", "plain"],
-        env=environment, cwd=Path(__file__).parents[2], capture_output=True,
-        text=True, timeout=300,
+        [sys.executable, "-m", "rematte", "live", clip, "--engine", "plain"],
+        env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]  # libraries of the desktop may say theirs
@@ -423,19 +376,19 @@ def test_a_session_without_a_display_is_an_error(clip: Path, tmp_path: Path) -> 
 
 
 def test_an_engine_that_fails_leaves_no_file(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no engine")
 
     monkeypatch.setattr("rematte.live.run.Matter", fail)
     with pytest.raises(RuntimeError, match="no engine"):
-        live(Fake(), str(clip), str(tmp_path / "out.mkv"))
-    assert list(tmp_path.iterdir()) == [clip]
+        live(Fake(), clip, "out.mkv")
+    assert names(here) == {"in.mp4"}
 
 
 def test_a_full_disk_leaves_what_was_recorded(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, count = FileWriter.write, iter(range(100))
 
@@ -445,30 +398,29 @@ def test_a_full_disk_leaves_what_was_recorded(
         write(self, frame)
 
     monkeypatch.setattr(FileWriter, "write", fail)
-    partial = tmp_path / "out.partial.mkv"
-    with pytest.raises(OutputError, match=f"so far is in {partial}"):
-        live(Fake(), str(clip), str(tmp_path / "out.mkv"), drop=False)
-    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", partial.name}
-    assert len(pictures(partial)) == 6
+    with pytest.raises(OutputError, match=r"so far is in \S*out\.partial\.mkv"):
+        live(Fake(), clip, "out.mkv", drop=False)
+    assert names(here) == {"in.mp4", "out.partial.mkv"}
+    assert len(pictures("out.partial.mkv")) == 6
 
 
 def test_a_source_without_a_picture_is_an_error(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LiveSource, "__iter__", lambda self: iter(()))
     with pytest.raises(InputError, match="no picture came"):
-        live(Fake(), str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
-    assert list(tmp_path.iterdir()) == [clip]
+        live(Fake(), clip, "out.mkv", downsample_ratio=1)
+    assert names(here) == {"in.mp4"}
 
 
 def test_drivers_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyvirtualcam", None)
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     with pytest.raises(OutputError, match=r"pip install 'rematte\[live\]'"):
         VirtualCamera(INFO)
 
 
 def test_a_source_that_breaks_off_keeps_the_recording(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Fake()
 
@@ -481,15 +433,13 @@ def test_a_source_that_breaks_off_keeps_the_recording(
 
     monkeypatch.setattr(LiveSource, "__iter__", broken)
     with pytest.raises(InputError, match="broke off"):
-        live(network, str(clip), str(tmp_path / "out.mkv"), downsample_ratio=1)
-    assert len(pictures(tmp_path / "out.mkv")) >= 1
+        live(network, clip, "out.mkv", downsample_ratio=1)
+    assert len(pictures()) >= 1
 
 
-def test_the_command_tells_latency_and_drops(
-    endless: Path, tmp_path: Path, run: Run
-) -> None:
-    words = ["live", str(endless), "-o", str(tmp_path / "o.mkv"), "--engine", "plain"]
-    code, out, _ = run(*words, "--limit", "4")
+def test_the_command_tells_latency_and_drops(endless: str, run: Run) -> None:
+    words = ["live", endless, "-o", "o.mkv", "--engine", "plain", "--limit", "4"]
+    code, out, _ = run(*words)
     assert code == 0
     assert "4 pictures in " in out
     assert "ms; engine plain" in out

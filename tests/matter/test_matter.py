@@ -1,6 +1,9 @@
 """Frames in memory are matted as files are, by one engine for all threads."""
 
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +26,9 @@ from rematte.matter.photo import PhotoSource
 from rematte.video.frame import Frame
 from rematte.video.reader import VideoReader
 
+ROOT = Path(__file__).parents[2]
 SIZE = 112, 80
+Pictures = list[NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,7 @@ def matter() -> Matter:
 
 
 @pytest.fixture(scope="module")
-def frames() -> list[NDArray[np.uint8]]:
+def frames() -> Pictures:
     """Somebody who sways before a wall."""
     rng, frames = np.random.default_rng(3), []
     width, height = SIZE
@@ -53,38 +58,41 @@ def frames() -> list[NDArray[np.uint8]]:
 
 
 @pytest.fixture(scope="module")
-def alone(matter: Matter, frames: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+def alone(matter: Matter, frames: Pictures) -> Pictures:
     stream = matter.stream()
     mattes = [stream(frame).rgba for frame in frames]
     assert 0.1 < (mattes[-1][..., 3] > 200).mean() < 0.5
     return mattes
 
 
+def convert(matter: Matter, source: Path, **options: Any) -> rematte.Report:
+    return rematte.convert_video(matter, source, progress=False, **options)
+
+
 def converted(
-    matter: Matter, frames: list[NDArray[np.uint8]], folder: Path, **options: Any
-) -> list[NDArray[Any]]:
+    matter: Matter, frames: Pictures, folder: Path, **options: Any
+) -> Pictures:
     """What `convert_video` makes of a lossless video of these frames."""
     clip = make_clip(folder / "in.mkv", frames, size=SIZE, codec="ffv1", pix_fmt="bgr0")
-    rematte.convert_video(
-        matter, clip, output=folder / "out", progress=False, **options
-    )
-    return [open_image(path) for path in sorted((folder / "out").iterdir())]
+    (out := folder / "out").mkdir(exist_ok=True)
+    convert(matter, clip, output=out, **options)
+    return [open_image(path) for path in sorted(out.iterdir())]
+
+
+def same(mattes: Pictures, others: Pictures) -> bool:
+    return len(mattes) == len(others) and all(map(np.array_equal, mattes, others))
 
 
 def test_a_stream_gives_what_a_conversion_gives(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]],
+    matter: Matter, frames: Pictures, alone: Pictures,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    (tmp_path / "out").mkdir()
-    made = converted(matter, frames, tmp_path)
-    assert len(made) == len(alone)
-    assert all(map(np.array_equal, made, alone))
+    assert same(converted(matter, frames, tmp_path), alone)
 
 
 def test_frames_are_warmed_up_as_a_conversion_is(
-    frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]], tmp_path: Path
+    frames: Pictures, alone: Pictures, tmp_path: Path
 ) -> None:
-    (tmp_path / "out").mkdir()
     matter = Matter(
         downsample_ratio=0.5, edge_colour="clean", black_point=0.1, warmup="auto"
     )
@@ -96,13 +104,13 @@ def test_frames_are_warmed_up_as_a_conversion_is(
             yield held
 
     made = [matted.rgba for matted in matter.frames(camera())]
-    assert all(map(np.array_equal, converted(matter, frames, tmp_path), made))
+    assert same(converted(matter, frames, tmp_path), made)
     assert not np.array_equal(made[0], alone[0])
     assert list(matter.frames([])) == []
 
 
 def test_frames_that_are_no_longer_wanted_end_the_threads(
-    matter: Matter, frames: list[NDArray[np.uint8]]
+    matter: Matter, frames: Pictures
 ) -> None:
     before = threads()
     mattes = matter.frames(frames)
@@ -114,7 +122,7 @@ def test_frames_that_are_no_longer_wanted_end_the_threads(
 
 
 def test_streams_of_threads_are_each_as_if_alone(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
+    matter: Matter, frames: Pictures, alone: Pictures
 ) -> None:
     def run(number: int) -> bool:
         stream = matter.stream()
@@ -124,16 +132,13 @@ def test_streams_of_threads_are_each_as_if_alone(
             stream(shown[0])
             stream.reset()
             shown = frames
-        found = [stream(frame).rgba for frame in shown]
-        return all(map(np.array_equal, found, alone))
+        return same([stream(frame).rgba for frame in shown], alone)
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(run, range(8)))
 
 
-def test_several_streams_in_one_call(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
-) -> None:
+def test_streams_in_one_call(matter: Matter, frames: Pictures, alone: Pictures) -> None:
     streams = matter.streams()
     for index, frame in enumerate(frames):
         found = streams({"door": frame, "stage": frames[0]})
@@ -143,17 +148,12 @@ def test_several_streams_in_one_call(
     assert np.array_equal(streams({"door": frames[0]})["door"].rgba, alone[0])
 
 
-def test_fast_is_the_fast_network(frames: list[NDArray[np.uint8]]) -> None:
-    made = [
-        [matter.stream()(frame).alpha for frame in frames[:1]]
-        for matter in (rematte.Matter(quality="fast"), rematte.Matter("rematte-fast"))
-    ]
-    assert np.array_equal(*made)
+def test_fast_is_the_fast_network(frames: Pictures) -> None:
+    both = Matter(quality="fast"), Matter("rematte-fast")
+    assert np.array_equal(*(each.stream()(frames[0]).alpha for each in both))
 
 
-def test_what_is_warm_compiles_nothing(
-    frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_warm_compiles_nothing(frames: Pictures, monkeypatch: Any) -> None:
     matter = Matter(engine="openvino-float32", downsample_ratio=0.5)
     follows = Matter(region="auto")
     matter.warm_up(*SIZE)
@@ -174,9 +174,7 @@ def test_what_is_warm_compiles_nothing(
         matter.warm_up(0, 4)
 
 
-def test_another_process_makes_its_own(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
-) -> None:
+def test_a_matter_is_pickled(matter: Matter, frames: Pictures, alone: Pictures) -> None:
     again: Matter = pickle.loads(pickle.dumps(matter))
     assert again.options == matter.options
     assert np.array_equal(again.photo(frames[0]).alpha, matter.photo(frames[0]).alpha)
@@ -189,9 +187,7 @@ def weighted(rgba: NDArray[Any], most: float) -> NDArray[Any]:
     return levels
 
 
-def test_arrays_come_back_as_they_came(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
-) -> None:
+def test_arrays_return_alike(matter: Matter, frames: Pictures, alone: Pictures) -> None:
     frame, exact = frames[0], Matter(engine="openvino-float32")
     true = weighted(exact.stream()(frame).rgba, 255)
     for given, most in (
@@ -225,9 +221,7 @@ def test_arrays_come_back_as_they_came(
     assert rgb.foreground.shape == frame.shape
 
 
-def test_frames_of_other_libraries(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]]
-) -> None:
+def test_frames_of_libraries(matter: Matter, frames: Pictures, alone: Pictures) -> None:
     decoded = av.VideoFrame.from_ndarray(frames[0], "rgb24")
     image = Image.fromarray(frames[0])
     turned = image.transpose(Image.Transpose.ROTATE_90)  # as EXIF's 6 has it stored
@@ -252,7 +246,7 @@ def test_frames_of_other_libraries(
     ],
 )
 def test_what_is_no_frame_is_refused(
-    matter: Matter, frames: list[NDArray[np.uint8]], alone: list[NDArray[Any]],
+    matter: Matter, frames: Pictures, alone: Pictures,
     wrong: Any, error: type[Exception], message: str,
 ) -> None:  # fmt: skip
     stream = matter.stream()
@@ -261,9 +255,7 @@ def test_what_is_no_frame_is_refused(
     assert np.array_equal(stream(frames[0]).rgba, alone[0])  # it begins again
 
 
-def test_a_region_is_a_rectangle_in_every_size(
-    frames: list[NDArray[np.uint8]],
-) -> None:
+def test_a_region_is_a_rectangle_in_every_size(frames: Pictures) -> None:
     stream = Matter(region=(0, 0, 40, 80), downsample_ratio=0.5).stream()
     assert not stream(frames[0]).alpha[:, 40:].any()
     assert not stream(frames[0][:, :96]).alpha[:, 40:].any()
@@ -274,10 +266,7 @@ def test_a_region_is_a_rectangle_in_every_size(
         Matter(**wrong)
 
 
-def test_masks_are_those_of_a_conversion(
-    frames: list[NDArray[np.uint8]], tmp_path: Path
-) -> None:
-    (tmp_path / "out").mkdir()
+def test_masks_are_those_of_a_conversion(frames: Pictures, tmp_path: Path) -> None:
     half = np.zeros(SIZE[::-1], np.uint8)
     half[:, 56:] = 255
     Image.fromarray(half).save(tmp_path / "half.png")
@@ -289,7 +278,7 @@ def test_masks_are_those_of_a_conversion(
     assert one_by_one[0][:20, :20, 3].min() == 255
     assert not one_by_one[0][:, 60:].any()
     for made in (one_by_one, [matted.rgba for matted in matter.frames(frames)]):
-        assert all(map(np.array_equal, converted(matter, frames, tmp_path), made))
+        assert same(converted(matter, frames, tmp_path), made)
     clip = make_clip(tmp_path / "mask.mp4", 2)
     for moving in ("0,0,9,9@1-2", "0,0,9,9@0;1,0,9,9@1", clip):
         with pytest.raises(ValueError, match=r"same for all frames.*convert_video"):
@@ -310,11 +299,11 @@ def test_a_window_follows_people_as_frames_come() -> None:
 
 
 def test_a_photo_is_what_a_conversion_makes_of_it(
-    matter: Matter, frames: list[NDArray[np.uint8]], tmp_path: Path
+    matter: Matter, frames: Pictures, tmp_path: Path
 ) -> None:
     photo = tmp_path / "in.png"
     Image.fromarray(frames[0]).save(photo)
-    rematte.convert_video(matter, photo, output=tmp_path / "out.png", progress=False)
+    convert(matter, photo, output=tmp_path / "out.png")
     true = open_image(tmp_path / "out.png")
     sources: list[PhotoSource] = [
         photo, str(photo), photo.read_bytes(), BytesIO(photo.read_bytes()), frames[0],
@@ -332,15 +321,11 @@ def test_a_photo_is_what_a_conversion_makes_of_it(
     for name in ("exr", "tiff", "webp", "jpg"):
         out = tmp_path / f"out.{name}"
         background = "white" if name == "jpg" else None
-        rematte.convert_video(
-            matter, photo, output=out, background=background, progress=False
-        )
+        convert(matter, photo, output=out, background=background)
         assert matter.photo(photo, name, background=background) == out.read_bytes()
 
 
-def test_a_photo_is_turned_by_its_exif(
-    matter: Matter, frames: list[NDArray[np.uint8]]
-) -> None:
+def test_a_photo_is_turned_by_its_exif(matter: Matter, frames: Pictures) -> None:
     file, plain = BytesIO(), BytesIO()
     image = Image.fromarray(frames[0])
     exif = Image.Exif()
@@ -372,22 +357,69 @@ def test_what_is_no_photo_is_refused(matter: Matter, tmp_path: Path) -> None:
 
 
 def test_a_conversion_takes_a_matter_s_options(
-    matter: Matter, frames: list[NDArray[np.uint8]], tmp_path: Path
+    matter: Matter, frames: Pictures, tmp_path: Path
 ) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames, size=SIZE)
-    report = rematte.convert_video(
-        matter, clip, output_alpha=tmp_path / "a.mkv", progress=False
-    )
-    assert report.downsample_ratio == 0.5
-    report = rematte.convert_video(
-        matter,
-        clip,
-        downsample_ratio=1,
-        output_alpha=tmp_path / "a.mkv",
-        progress=False,
-    )
+    out = tmp_path / "a.mkv"
+    assert convert(matter, clip, output_alpha=out).downsample_ratio == 0.5
+    report = convert(matter, clip, output_alpha=out, downsample_ratio=1)
     assert report.downsample_ratio == 1
     with pytest.raises(ValueError, match="engine was chosen"):
-        rematte.convert_video(matter, clip, output=tmp_path / "o.mov", engine="plain")
+        convert(matter, clip, output_alpha=out, engine="plain")
     with VideoReader(clip) as reader:
         assert len(list(matter.frames(reader))) == len(frames)
+
+
+PROGRAM = """
+import multiprocessing
+import numpy as np, torch, rematte
+from rematte import Matter
+frame, ways = np.zeros((64, 96, 3), np.uint8), {}
+
+def in_child(method, function):
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return pool.apply_async(function).get(timeout=60)
+
+def network():
+    with torch.no_grad():
+        return tuple(model(torch.rand(1, 3, 64, 96), 1.0).pha.shape)
+
+def matte():
+    return Matter(downsample_ratio=1.0).stream()(frame).alpha.shape
+
+def shared():
+    return matter.stream()(frame).alpha.shape
+
+def plain():
+    return torch_matter.stream()(frame).rgba.shape
+
+model = rematte.load_model()
+if __name__ == "__main__":
+    network()
+    matter = Matter(downsample_ratio=1.0)
+    assert in_child("fork", network) == (1, 1, 64, 96)
+    assert in_child("fork", shared) == (64, 96)  # nothing is compiled yet
+    torch_matter = Matter(model, engine="plain", downsample_ratio=1.0)
+    assert plain() == (64, 96, 4)
+    assert in_child("fork", plain) == (64, 96, 4)
+    matter.warm_up(96, 64)
+    try:
+        in_child("fork", shared)
+    except RuntimeError as error:
+        assert "make a Matter in each process" in str(error)
+    else:
+        raise AssertionError("it ran")
+    assert in_child("fork", matte) == (64, 96)
+    assert in_child("fork", network) == (1, 1, 64, 96)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_processes_work_or_say_why_not(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, program], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

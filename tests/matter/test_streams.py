@@ -12,6 +12,7 @@ from rematte.matter.streams import Streams
 from rematte.matting.loop import matte
 from rematte.video.frame import Frame
 
+Network = torch.nn.Module
 STEP = Fraction(1, 25)
 
 
@@ -27,13 +28,11 @@ def drawn(seed: int, count: int, size: tuple[int, int] = (64, 80)) -> list[Frame
 
 
 @pytest.fixture(scope="module")
-def model() -> torch.nn.Module:
+def model() -> Network:
     return rematte.load_model()
 
 
-def test_streams_that_join_pause_and_leave_are_as_if_alone(
-    model: torch.nn.Module,
-) -> None:
+def test_streams_that_join_and_leave_are_as_if_alone(model: Network) -> None:
     clips = {
         "a": drawn(0, 8), "b": drawn(1, 8), "late": drawn(2, 8),
         "small": drawn(3, 8, (48, 64)),
@@ -64,7 +63,7 @@ def test_streams_that_join_pause_and_leave_are_as_if_alone(
     assert len(streams) == 3
 
 
-def test_a_stream_that_changes_its_size_begins_anew(model: torch.nn.Module) -> None:
+def test_a_stream_that_changes_its_size_begins_anew(model: Network) -> None:
     streams = Streams(model, 0.5)
     streams({"a": drawn(0, 1)[0], "b": drawn(1, 1)[0]})
     frame = drawn(3, 1, (48, 64))[0]
@@ -73,30 +72,7 @@ def test_a_stream_that_changes_its_size_begins_anew(model: torch.nn.Module) -> N
     assert (found["a"].pha - true.pha).abs().max() < 1e-4
 
 
-def test_nothing_gives_nothing(model: torch.nn.Module) -> None:
-    streams = Streams(model)
-    assert streams({}) == {}
-    streams.leave("nobody")
-    assert len(streams) == 0
-
-
-def test_a_stream_that_left_begins_anew_when_it_joins_again(
-    model: torch.nn.Module,
-) -> None:
-    streams = Streams(model, 0.5)
-    for one, other in zip(drawn(0, 4), drawn(1, 4), strict=True):
-        streams({"a": one, "b": other})
-    streams.leave("a")
-    after = [streams({"a": f, "b": f})["a"] for f in drawn(2, 3)]
-    for found, true in zip(
-        after, matte(model, drawn(2, 3), downsample_ratio=0.5), strict=True
-    ):
-        assert (found.pha - true.pha).abs().max() < 1e-4
-
-
-def test_depths_are_not_mixed_and_a_state_holds_no_others(
-    model: torch.nn.Module,
-) -> None:
+def test_depths_are_not_mixed_nor_states(model: Network) -> None:
     deep = [replace(f, pixels=f.pixels.astype(np.uint16) * 257) for f in drawn(0, 3)]
     streams = Streams(model, 0.5)
     for one, other in zip(deep, drawn(0, 3), strict=True):
@@ -107,6 +83,10 @@ def test_depths_are_not_mixed_and_a_state_holds_no_others(
         assert state.untyped_storage().nbytes() == state.numel() * 4
 
 
-def test_a_wrong_ratio_is_refused(model: torch.nn.Module) -> None:
+def test_nothing_gives_nothing_and_a_wrong_ratio_is_refused(model: Network) -> None:
+    streams = Streams(model)
+    assert streams({}) == {}
+    streams.leave("nobody")
+    assert len(streams) == 0
     with pytest.raises(ValueError, match="ratio"):
         Streams(model, 2.0)({"a": drawn(0, 1)[0]})

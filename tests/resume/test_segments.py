@@ -20,17 +20,10 @@ from fakes import Fake, colours, names, save_images, sound, times
 from torch import Tensor
 
 from rematte import segments
+from rematte.cli.messages import summarise
 from rematte.convert import convert_video
 from rematte.errors import InputError, OutputError
-from rematte.segments import (
-    LongReport,
-    Segment,
-    SegmentConverter,
-    convert_long,
-    join,
-    plan_segments,
-    prepare,
-)
+from rematte.segments import LongReport, SegmentConverter, convert_long, join, prepare
 from rematte.video.image_writer import ImageWriter
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -51,6 +44,30 @@ def uneven(count: int) -> list[Fraction]:
     return [Fraction(3 + sum(steps[:index]), 60) for index in range(count)]
 
 
+def in_segments(
+    network: Fake, source: str, backwards: bool = False, **given: Any
+) -> tuple[segments.Work, LongReport]:
+    """Convert one segment after the other, or from the last one to the first."""
+    work = prepare(network, source, **given, **RATIO)
+    converter = SegmentConverter(network, work)
+    for segment in work.segments[:: -1 if backwards else 1]:
+        converter(segment)
+    return work, join(work)
+
+
+def two_scenes(at: int | None) -> None:
+    """Write a clip of 40 frames whose scene changes at one of them, or nowhere."""
+    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 6, 3), np.uint8)
+    pictures = noise.repeat(8, 1).repeat(8, 2)
+    scenes = [pictures[int(at is not None and n >= at)] for n in range(40)]
+    make_clip(Path("cut.mp4"), scenes)
+
+
+def times_of(source: str) -> list[Fraction]:
+    with VideoReader(source) as reader:
+        return reader.times()
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a clip of ten frames, not evenly timed, and sound."""
@@ -63,24 +80,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_plan() -> None:
-    shown = [Fraction(n, 5) for n in range(8)]
-    assert plan_segments(shown, [0, 3, 6], 2, Fraction(9)) == [
-        Segment(0, shown[0], shown[0], shown[3], Fraction(9)),
-        Segment(1, shown[1], shown[3], shown[6], Fraction(9)),
-        Segment(2, shown[4], shown[6], Fraction(9), Fraction(9)),
-    ]
-    assert plan_segments(shown, [0]) == [Segment(0, shown[0], shown[0], None)]
-
-
 @pytest.mark.parametrize("length", [1, 3, 9, 10, None])
 def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
-    whole = convert_video(
-        Fake(), "in.mp4", output="w.mkv", output_alpha="a.mkv", **RATIO
-    )
-    report = convert_long(
-        Fake, "in.mp4", segment=length, output="s.mkv", output_alpha="b.mkv", **RATIO
-    )
+    one = {"output": "w.mkv", "output_alpha": "a.mkv", **RATIO}
+    many = {"output": "s.mkv", "output_alpha": "b.mkv", **RATIO}
+    whole = convert_video(Fake(), "in.mp4", **one)
+    report = convert_long(Fake, "in.mp4", segment=length, **many)
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
     assert frames(place / "b.mkv") == frames(place / "a.mkv")
     assert report.frames == whole.frames == 10
@@ -95,37 +100,25 @@ def test_any_length_gives_the_same(length: int | None, place: Path) -> None:
     [
         {"start": 0.1, "end": "0.2"},
         {"start": 0.1, "limit": 5, "warmup": 4},
-        {"end": 0.2, "seq_chunk": 2, "background": "in.mp4"},
+        {"end": 0.2, "seq_chunk": 2, "background": "back.mp4"},  # which plays on
     ],
 )
 def test_a_part_of_a_video(settings: dict[str, Any], place: Path) -> None:
-    whole = convert_video(Fake(), "in.mp4", output="w.mov", **settings, **RATIO)
-    report = convert_long(
-        Fake, "in.mp4", segment=2, output="s.mov", **settings, **RATIO
-    )
+    make_clip(place / "back.mp4", colours(3), rate=40)
+    given = {**settings, **RATIO}
+    whole = convert_video(Fake(), "in.mp4", output="w.mov", **given)
+    report = convert_long(Fake, "in.mp4", segment=2, output="s.mov", **given)
     assert frames(place / "s.mov") == frames(place / "w.mov")
     assert sound(place / "s.mov") == sound(place / "w.mov")
     assert report.frames == whole.frames
-
-
-def test_a_background_plays_on(place: Path) -> None:
-    make_clip(place / "back.mp4", colours(3), rate=40)
-    given = {"background": "back.mp4", "codec": "ffv1", **RATIO}
-    convert_video(Fake(), "in.mp4", output_composition="w.mkv", **given)
-    convert_long(Fake, "in.mp4", output_composition="s.mkv", segment=2, **given)
-    assert frames(place / "s.mkv") == frames(place / "w.mkv")
 
 
 def test_a_list_of_clips(place: Path) -> None:
     """The run-up of each clip's sound lies within the sound before it."""
     lines = ["ffconcat version 1.0", *["file in.mp4"] * 3]
     (place / "list.ffconcat").write_text("\n".join(lines))
-    lists: dict[str, Any] = {"allow_lists": True, **RATIO}
-    convert_video(Fake(), "list.ffconcat", output="w.mov", **lists)
-    report = convert_long(Fake, "list.ffconcat", output="s.mov", segment=7, **lists)
-    assert report.frames == 30
-    assert frames(place / "s.mov") == frames(place / "w.mov")
-    assert sound(place / "s.mov") == sound(place / "w.mov")
+    given = {"output": "s.mov", "allow_lists": True, **RATIO}
+    assert convert_long(Fake, "list.ffconcat", segment=7, **given).frames == 30
     pieces = [piece for _, piece in sound(place / "in.mp4")]
     assert [piece for _, piece in sound(place / "s.mov")] == pieces * 3
 
@@ -168,27 +161,25 @@ def test_every_format_is_joined(suffix: str, codec: str | None, place: Path) -> 
 @pytest.mark.parametrize("target", ["seq", "s_%02d.tif"])
 def test_images_are_named_on(target: str, place: Path) -> None:
     save_images(place / "shots", colours())
-    for folder, length in (("whole", None), ("cut", 4)):
-        (place / folder).mkdir()
-        report = convert_long(
-            Fake, "shots", output=place / folder / target, segment=length,
-            num_workers=2, **RATIO,
-        )  # fmt: skip
-        assert report.frames == 10
-    whole = {f.name: f.read_bytes() for f in (place / "whole").rglob("*.*")}
-    cut = {f.name: f.read_bytes() for f in (place / "cut").rglob("*.*")}
-    assert cut == whole
-    assert set(cut) == (
-        {f"shot{n}.png" for n in range(10)}
-        if target == "seq"
-        else {f"s_{n:02d}.tif" for n in range(10)}
-    )
+    found = []
+    for folder, length in ((place / "whole", None), (place / "cut", 4)):
+        folder.mkdir()
+        given = {"output": folder / target, "segment": length, **RATIO}
+        assert convert_long(Fake, "shots", num_workers=2, **given).frames == 10
+        found.append({f.name: f.read_bytes() for f in folder.rglob("*.*")})
+    assert found[0] == found[1]
+    name = "shot{}.png" if target == "seq" else "s_{:02d}.tif"
+    assert set(found[0]) == {name.format(n) for n in range(10)}
+
+
+GIVEN: dict[str, Any] = {
+    "output": "out.mov", "output_alpha": "pha.mkv", "segment": 3, **RATIO,
+}  # fmt: skip
 
 
 def begun(place: Path, done: int, **settings: Any) -> segments.Work:
     """What a run leaves that is stopped while it works on the next segment."""
-    given = {"output": "out.mov", "output_alpha": "pha.mkv", **settings, **RATIO}
-    work = prepare(Fake(), "in.mp4", segment=3, **given)
+    work = prepare(Fake(), "in.mp4", **{**GIVEN, **settings})
     converter = SegmentConverter(Fake(), work)
     for segment in work.segments[:done]:
         converter(segment)
@@ -198,13 +189,11 @@ def begun(place: Path, done: int, **settings: Any) -> segments.Work:
 
 
 def go_on(place: Path, **settings: Any) -> LongReport:
-    given = {"output": "out.mov", "output_alpha": "pha.mkv", **settings, **RATIO}
-    return convert_long(Fake, "in.mp4", segment=3, resume=True, **given)
+    return convert_long(Fake, "in.mp4", resume=True, **{**GIVEN, **settings})
 
 
 @pytest.fixture
 def unbroken(place: Path) -> list[Any]:
-    """What comes of a run that is not stopped."""
     go_on(place, output="w.mov", output_alpha="w.mkv")
     return [frames(place / "w.mov"), frames(place / "w.mkv"), sound(place / "w.mov")]
 
@@ -229,10 +218,9 @@ def test_without_resume_it_begins_anew(place: Path, unbroken: list[Any]) -> None
 
 def test_work_is_not_deleted_unasked(place: Path) -> None:
     begun(place, 2)
+    given = {"output": "out.mov", "overwrite": False, **RATIO}
     with pytest.raises(OutputError, match="holds segments of an earlier run; pass res"):
-        convert_long(
-            Fake, "in.mp4", output="out.mov", segment=3, overwrite=False, **RATIO
-        )
+        convert_long(Fake, "in.mp4", segment=3, **given)
     assert "000001" in names(place / ".out.mov.segments")
 
 
@@ -253,16 +241,13 @@ def test_a_run_stopped_while_it_names_goes_on(
 
 
 class Slow(Fake):
-    """Takes its time, so that it can be killed."""
-
     def forward(self, *given: Any) -> tuple[Tensor, ...]:
         time.sleep(0.3)
         return super().forward(*given)
 
 
 def slowly() -> None:
-    convert_long(Slow, "in.mp4", resume=True, segment=3, output="out.mov",
-                 output_alpha="pha.mkv", overwrite=False, **RATIO)  # fmt: skip
+    convert_long(Slow, "in.mp4", resume=True, overwrite=False, **GIVEN)
 
 
 def test_kill_9_and_resume(place: Path) -> None:
@@ -298,14 +283,11 @@ def test_kill_9_and_resume(place: Path) -> None:
         ({"limit": 5}, r"limit \(default -> 5\)"),
     ],
 )
-def test_other_settings_are_refused(
-    change: dict[str, Any], told: str, place: Path
-) -> None:
+def test_other_options_are_told(change: dict[str, Any], told: str, place: Path) -> None:
     begun(place, 2)
     before = names(place / ".out.mov.segments")
-    given = {"output": "out.mov", "output_alpha": "pha.mkv", **RATIO, **change}
     with pytest.raises(ValueError, match=told) as error:
-        convert_long(Fake, "in.mp4", segment=3, resume=True, **given)
+        go_on(place, **change)
     assert "or overwrite (-y) without resume (--resume)" in str(error.value)
     assert names(place / ".out.mov.segments") == before
 
@@ -318,16 +300,11 @@ def test_other_weights_are_refused(place: Path) -> None:
         fake.weight.fill_(0.5)
         return fake
 
-    given = {"output": "out.mov", "output_alpha": "pha.mkv", **RATIO}
     with pytest.raises(ValueError, match=r"the weights \("):
-        convert_long(other, "in.mp4", segment=3, resume=True, **given)
+        convert_long(other, "in.mp4", resume=True, **GIVEN)
     # And side by side is another thing than alone.
-    with pytest.raises(
-        ValueError, match=r"started with other settings: lead_in \(default -> 15"
-    ):
-        convert_long(
-            Fakes, "in.mp4", segment=3, resume=True, workers=2, **given
-        )  # fmt: skip
+    with pytest.raises(ValueError, match=r"other settings: lead_in \(default -> 15"):
+        go_on(place, workers=2)
 
 
 def test_another_input_is_refused(place: Path) -> None:
@@ -344,25 +321,20 @@ def test_another_input_is_refused(place: Path) -> None:
     ("settings", "told"),
     [
         ({"output": "o.gif"}, "cannot be joined from segments"),
-        ({"output": "o.mp4", "workers": 0}, "workers must be 1 or more, got 0"),
-        ({"output": "o.mp4", "segment": 0}, "segment must be 1 or more frames, got 0"),
-        (
-            {"output": "o.mp4", "workers": 2, "lead_in": -1},
-            "lead_in must be 0 or more frames, got -1",
-        ),
-        ({"output": "o.mp4", "start": 5}, "no frame between 5"),
-        ({}, "no output"),
+        ({"workers": 0}, "workers must be 1 or more, got 0"),
+        ({"segment": 0}, "segment must be 1 or more frames, got 0"),
+        ({"workers": 2, "lead_in": -1}, "lead_in must be 0 or more frames, got -1"),
+        ({"start": 5}, "no frame between 5"),
+        ({"output": None}, "no output"),
         ({"output": "in.mp4"}, "is the input itself"),
-        ({"output": "o.mp4", "engine": "none"}, "engine must be one of"),
-        ({"output": "o.mp4", "codec": "ffv1"}, "cannot go into .mp4"),
-        ({"output": "o.mp4", "background": "no.png"}, "neither a colour"),
+        ({"engine": "none"}, "engine must be one of"),
+        ({"codec": "ffv1"}, "cannot go into .mp4"),
+        ({"background": "no.png"}, "neither a colour"),
     ],
 )
-def test_what_cannot_be_is_refused(
-    settings: dict[str, Any], told: str, place: Path
-) -> None:
+def test_what_cannot_be_is_refused(settings: Any, told: str, place: Path) -> None:
     with pytest.raises(ValueError, match=told):
-        convert_long(Fake, "in.mp4", **settings, **RATIO)
+        convert_long(Fake, "in.mp4", **{"output": "o.mp4", **settings, **RATIO})
     assert names(place) == {"in.mp4"}
 
 
@@ -389,9 +361,8 @@ def test_frames_without_times_are_counted(place: Path, rate: int | None) -> None
     )  # fmt: skip
     given = {"frame_rate": rate, **RATIO}
     convert_video(Fake(), "raw.h264", output_foreground="w.mkv", **given)
-    report = convert_long(
-        Fake, "raw.h264", output_foreground="s.mkv", segment=4, **given
-    )
+    given |= {"output_foreground": "s.mkv", "segment": 4}
+    report = convert_long(Fake, "raw.h264", **given)
     assert (report.segments, report.frames) == (3, 10)
     whole, joined = frames(place / "w.mkv"), frames(place / "s.mkv")
     step = 1 / Fraction(rate or film)
@@ -467,14 +438,10 @@ def test_an_error_before_the_first_segment_leaves_nothing(place: Path) -> None:
     assert names(place) == {"in.mp4"}
 
 
-# Side by side
-
-
 def test_a_lead_in_over_everything_equals_the_serial_run(place: Path) -> None:
     convert_video(Fake(), "in.mp4", output="w.mkv", **RATIO)
-    report = convert_long(
-        Fakes, "in.mp4", output="s.mkv", workers=2, lead_in=99, segment=4, **RATIO
-    )
+    given = {"output": "s.mkv", "workers": 2, "lead_in": 99, "segment": 4, **RATIO}
+    report = convert_long(Fakes, "in.mp4", **given)
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
     assert sound(place / "s.mkv") == sound(place / "w.mkv")
     assert (report.segments, report.lead_in, report.frames) == (3, 99, 10)
@@ -485,34 +452,22 @@ def test_a_lead_in_over_everything_equals_the_serial_run(place: Path) -> None:
 @pytest.mark.parametrize("at", [None, 12, 19, 21])
 def test_segments_begin_at_cuts(at: int | None, place: Path) -> None:
     """Of 40 frames in two, the second begins where the scene does, within a quarter."""
-    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 6, 3), np.uint8)
-    scenes = noise.repeat(8, 1).repeat(8, 2)
-    pictures = [scenes[int(at is not None and n >= at)] for n in range(40)]
-    make_clip(place / "cut.mp4", pictures)
-    given = {"output_alpha": "a.mkv", "segment": 20, **RATIO}
+    two_scenes(at)
+    times = times_of("cut.mp4")
     for lead_in in (3, None):
-        work = prepare(Fake(), "cut.mp4", lead_in=lead_in, **given)
+        given = {"output_alpha": "a.mkv", "segment": 20, "lead_in": lead_in}
+        work, report = in_segments(Fake(), "cut.mp4", **given)
         start = 20 if at in (None, 12) or lead_in is None else at
-        with VideoReader("cut.mp4") as reader:
-            times = reader.times()
         assert work.segments[0].end == work.segments[1].first == times[start]
         assert work.segments[1].lead == times[start - (lead_in or 0)]
-        converter = SegmentConverter(Fake(), work)
-        for segment in work.segments:
-            converter(segment)
-        assert join(work).frames == 40
+        assert report.frames == 40
 
 
 def test_a_cut_behind_what_is_asked_for_is_left_alone(place: Path) -> None:
-    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 6, 3), np.uint8)
-    scenes = noise.repeat(8, 1).repeat(8, 2)
-    make_clip(place / "cut.mp4", [scenes[int(n >= 22)] for n in range(40)])
-    with VideoReader("cut.mp4") as reader:
-        times = reader.times()
-    work = prepare(
-        Fake(), "cut.mp4", lead_in=3, output_alpha="a.mkv", segment=20, end=times[21],
-        **RATIO,
-    )  # fmt: skip
+    two_scenes(22)
+    times = times_of("cut.mp4")
+    given = {"lead_in": 3, "output_alpha": "a.mkv", "segment": 20, "end": times[21]}
+    work = prepare(Fake(), "cut.mp4", **given, **RATIO)
     assert [segment.first for segment in work.segments] == [times[0], times[20]]
     assert work.segments[1].end == times[21]
 
@@ -523,13 +478,10 @@ def test_seams_are_measured(place: Path) -> None:
     whole = frames(place / "w.mkv")
     worst = []
     for lead_in in (0, 1, 3):
-        given = {"output_alpha": f"s{lead_in}.mkv", "segment": 5, **RATIO}
-        work = prepare(Fake(), "in.mp4", lead_in=lead_in, **given)
-        converter = SegmentConverter(Fake(), work)
-        for segment in reversed(work.segments):  # in any order
-            converter(segment)
-        (seam,) = join(work).seams
-        found = frames(place / f"s{lead_in}.mkv")
+        given = {"output_alpha": "s.mkv", "segment": 5, "lead_in": lead_in}
+        _, report = in_segments(Fake(), "in.mp4", backwards=True, **given)
+        (seam,) = report.seams
+        found = frames(place / "s.mkv")
         assert [frame[:2] for frame in found] == [frame[:2] for frame in whole]
         assert found[:5] == whole[:5]
         one, other = (np.frombuffer(f[5][2], np.uint8).astype(int)
@@ -557,53 +509,36 @@ def test_reading_begins_at_the_right_frame(name: str, codec: str, place: Path) -
     make_clip(place / name, draw_disc(30).frames, codec=codec, options=options)
     forgets = Fake(memory=0)
     convert_video(forgets, name, output_foreground="w.mkv", **RATIO)
-    work = prepare(
-        forgets, name, segment=7, lead_in=2, output_foreground="s.mkv", **RATIO
-    )
-    converter = SegmentConverter(forgets, work)
-    for segment in reversed(work.segments):
-        converter(segment)
-    report = join(work)
+    given = {"segment": 7, "lead_in": 2, "output_foreground": "s.mkv"}
+    _, report = in_segments(forgets, name, backwards=True, **given)
     assert report.frames == 30
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
     assert [seam[2] for seam in report.seams] == [0] * 4
 
 
-class KillsOnce(Fake):
-    """Kills its process, the first time that there is one."""
+class Deadly(Fake):
+    """Kills its process: always, or until a file tells that it did."""
+
+    def __init__(self, always: bool) -> None:
+        super().__init__()
+        self.always = always
 
     def forward(self, *given: Any) -> tuple[torch.Tensor, ...]:
-        if self.seen == 2 and not Path("killed").exists():
+        if self.always or (self.seen == 2 and not Path("killed").exists()):
             Path("killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(*given)
 
 
-class Deadly(Fake):
-    """Kills its process always."""
-
-    def forward(self, *given: Any) -> tuple[torch.Tensor, ...]:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(*given)
-
-
 def test_a_killed_worker_is_replaced(place: Path) -> None:
     given = {"workers": 2, "lead_in": 9, "segment": 5, **RATIO}
-    report = convert_long(partial(KillsOnce), "in.mp4", output="s.mkv", **given)
+    report = convert_long(partial(Deadly, False), "in.mp4", output="s.mkv", **given)
     convert_video(Fake(), "in.mp4", output="w.mkv", **RATIO)
     assert (place / "killed").exists()
     assert report.frames == 10
     assert frames(place / "s.mkv") == frames(place / "w.mkv")
     with pytest.raises(MemoryError, match="use fewer"):
-        convert_long(partial(Deadly), "in.mp4", output="t.mkv", **given)
-
-
-def test_a_segment_is_converted_once(place: Path) -> None:
-    work = begun(place, 1)
-    file = work.path(work.segments[0]) / "segment.json"
-    before = file.stat().st_mtime_ns
-    SegmentConverter(Fake(), work)(work.segments[0])
-    assert file.stat().st_mtime_ns == before
+        convert_long(partial(Deadly, True), "in.mp4", output="t.mkv", **given)
 
 
 @pytest.mark.usefixtures("fake")
@@ -623,8 +558,6 @@ def test_the_command(place: Path, run: Run) -> None:
 
 
 def test_the_command_tells_of_seams(place: Path) -> None:
-    from rematte.cli.messages import summarise
-
     report = LongReport(segments=3, lead_in=15, seams=[(1.0, 0.1, 9), (2.0, 0.3, 7)])
     report.frames, report.seconds = 30, 1
     _, _, first, second = summarise(report, "cpu").splitlines()

@@ -19,6 +19,7 @@ from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+Maker = Callable[[Path], Path]
 UNEVEN = [Fraction(3 + 2 * n + n % 2, 60) for n in range(10)]
 
 
@@ -29,17 +30,18 @@ def plain(folder: Path) -> Path:
     )  # fmt: skip
 
 
-def interlaced(folder: Path) -> Path:
-    options = {"qp": "0", "flags": "+ildct", "x264-params": "keyint=5:interlaced=1"}
-    return make_clip(folder / "in.mp4", colours(10, (32, 32)), options=options)
+def drawn(pictures: list[Any], name: str = "in.mp4", **how: Any) -> Maker:
+    return lambda folder: make_clip(folder / name, pictures, **how)
 
 
-def hdr(folder: Path) -> Path:
-    pictures = [picture.astype(np.uint16) * 257 for picture in colours()]
-    return make_clip(
-        folder / "in.mkv", pictures, codec="ffv1", pix_fmt="yuv444p10le",
-        tags=Tags(9, 1, 9, 16),
-    )  # fmt: skip
+interlaced = drawn(
+    colours(10, (32, 32)),
+    options={"qp": "0", "flags": "+ildct", "x264-params": "keyint=5:interlaced=1"},
+)
+hdr = drawn(
+    [picture.astype(np.uint16) * 257 for picture in colours()], "in.mkv",
+    codec="ffv1", pix_fmt="yuv444p10le", tags=Tags(9, 1, 9, 16),
+)  # fmt: skip
 
 
 def transparent(folder: Path) -> Path:
@@ -58,23 +60,11 @@ def damaged(folder: Path) -> Path:
     return path
 
 
-def wide(folder: Path) -> Path:
-    return make_clip(folder / "in.mp4", colours(12, (480, 32)))
-
-
 def listed(folder: Path) -> Path:
     plain(folder)
     path = folder / "in.ffconcat"
     path.write_text("ffconcat version 1.0\nfile in.mp4\nfile in.mp4")
     return path
-
-
-def images(folder: Path) -> Path:
-    return save_images(folder / "in", colours())
-
-
-def cut(folder: Path) -> Path:
-    return make_clip(folder / "in.mp4", scenes(6, 5))
 
 
 def crossing(folder: Path) -> Path:
@@ -89,14 +79,13 @@ def crossing(folder: Path) -> Path:
 
 
 def picture(folder: Path) -> Path:
-    shutil.move(
-        save_images(folder / "back", colours(1, (64, 16))) / "shot0.png", "b.png"
-    )
+    pictures = save_images(folder / "back", colours(1, (64, 16)))
+    (pictures / "shot0.png").rename(folder / "b.png")
     return plain(folder)
 
 
 # For each option a value that has an effect, the input, and outputs unless `o.mkv`.
-CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
+CASES: dict[str, tuple[Any, Maker, dict[str, str]]] = {
     "background": ({"composition": "red"}, plain, {"output_composition": "o.mkv"}),
     "background_fit": ("contain", picture, {"output_composition": "o.mkv"}),
     "edge_colour": ("clean", plain, {}),
@@ -111,7 +100,7 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "exclude": (["2,2,8,8@0.2-", "0,16,9,8"], plain, {}),
     "person": ("54,20@0.04", crossing, {}),
     "downsample_ratio": (0.5, plain, {}),
-    "quality": ("fast", wide, {}),
+    "quality": ("fast", drawn(colours(12, (480, 32))), {}),
     "region": ((4, 2, 20, 16), plain, {}),
     "device": ("cpu", plain, {}),
     "dtype": (torch.float32, plain, {}),
@@ -130,7 +119,7 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "allow_lists": (True, listed, {}),
     "hwaccel": ("cuda", plain, {}),
     "input_alpha": ("ignore", transparent, {}),
-    "num_workers": (2, images, {}),
+    "num_workers": (2, lambda folder: save_images(folder / "in", colours()), {}),
     "codec": ("prores", plain, {"output": "o.mov"}),
     "output_video_mbps": (1, plain, {"output": "o.mp4"}),
     "crf": (12, plain, {"output": "o.mp4"}),
@@ -141,8 +130,8 @@ CASES: dict[str, tuple[Any, Callable[[Path], Path], dict[str, str]]] = {
     "start_number": (5, plain, {"output": "o_%02d.png"}),
     "tone_map": ("off", hdr, {"output": "o.mp4"}),
     "audio": (False, plain, {}),
-    "warmup": (4, cut, {}),
-    "cuts": ("cuts.csv", cut, {}),
+    "warmup": (4, drawn(scenes(6, 5)), {}),
+    "cuts": ("cuts.csv", drawn(scenes(6, 5)), {}),
     "overwrite": (False, plain, {}),
     "output_type": ("png_sequence", plain, {"output_alpha": "o"}),
 }
@@ -171,12 +160,11 @@ def test_an_option_acts_in_spans_as_in_one_run(
     if name == "background_fit":
         given["background"] = "b.png"
     found = []
-    for lead_in in ("none", None, 99):
-        if lead_in == "none":
+    # With a lead-in over everything, each segment reads all that is before it.
+    for length, lead_in in ((None, None), (3, None), (4, 99)):
+        if length is None:
             report = convert_video(Fake(), source, **given)
         else:
-            # With a lead-in over everything, each segment reads all that is before it.
-            length = 4 if lead_in else 3
             work = prepare(Fake(), source, segment=length, lead_in=lead_in, **given)
             assert len(work.segments) > 1
             converter = SegmentConverter(Fake(), work)

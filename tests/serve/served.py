@@ -18,12 +18,7 @@ expect.set_options(timeout=30_000)  # an answer on such a machine
 
 
 class Served:
-    """The server; at the end of `with` it ends as by Ctrl-C.
-
-    Args:
-        folder: The work folder.
-        port: Where; 0 takes any.
-    """
+    """The server of a work folder; at the end of `with` it ends as by Ctrl-C."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
@@ -57,10 +52,7 @@ def opened(browser: Any, address: str, **how: Any) -> Iterator[Page]:
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda line: errors.append(line.text) if "Security" in line.text else None,
-    )
+    page.on("console", lambda log: "Security" in log.text and errors.append(log.text))
     page.goto(address)
     yield page
     context.close()

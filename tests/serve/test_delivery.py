@@ -4,7 +4,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import make_clip
 from fakes import Fake, decode
 from PIL import Image
-from test_server import Server, error
+from test_server import Meeting, New, Server, error, new
 from torch import Tensor
 
 from rematte.conversion.presets import PRESETS
@@ -26,21 +27,7 @@ from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-
-class Numbered(Fake):
-    """Leaves a file named after its process in a folder.
-
-    Args:
-        place: The folder.
-    """
-
-    def __init__(self, place: Path) -> None:
-        super().__init__()
-        self.place = place
-
-    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        (self.place / str(os.getpid())).touch()
-        return super().forward(src, *rest)
+__all__ = ["new"]  # the fixture
 
 
 class Dies(Fake):
@@ -68,22 +55,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, output: Path) -> Iterator[S
 
 
 @pytest.fixture
-def clip(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path / "clip.mp4", 4)
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Makes a server over a folder of its own."""
-    made: list[Server] = []
-
-    def fresh(load: Any) -> Server:
-        made.append(Server(tmp_path / "work", load))
-        return made[-1]
-
-    yield fresh
-    for server in made:
-        server.jobs.close()
 
 
 def make_photo(path: Path) -> Path:
@@ -92,8 +65,7 @@ def make_photo(path: Path) -> Path:
 
 
 def convert(server: Server, path: Path, **settings: Any) -> dict[str, Any]:
-    id = server.upload(path).json()["id"]
-    answer = server.start(id, **settings)
+    answer = server.start(id := server.add(path), **settings)
     assert answer.status_code == 204, answer.text
     job = server.wait_done(id)
     assert job["state"] == "done", job["error"]
@@ -123,23 +95,19 @@ def test_a_photo_becomes_photos(
 def test_a_photo_is_no_video(server: Server, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "no.heic").write_bytes(b"nothing of the kind")
     refused = server.upload(tmp_path / "no.heic")
-    assert refused.status_code == 422
-    assert error(refused).startswith("no.heic: not a photo")
-    photo = server.upload(make_photo(tmp_path / "a.png")).json()["id"]
-    video = server.upload(clip).json()["id"]
+    assert error(refused, 422).startswith("no.heic: not a photo")
+    photo, video = server.add(make_photo(tmp_path / "a.png")), server.add(clip)
     assert "outputs of a photo must be" in error(server.start(photo, outputs=["mp4"]))
     assert "outputs of a video must be" in error(server.start(video, outputs=["png"]))
 
 
-def test_presets_make_what_their_receivers_take(
-    server: Server, clip: Path, tmp_path: Path
-) -> None:
+def test_presets_make_what_is_taken(server: Server, clip: Path, tmp_path: Path) -> None:
     job = convert(server, clip, outputs=["webm"], preset="web")
     assert list(job["results"][0]["sizes"]) == ["webm"]
     # FFmpeg cannot read a moving WebP, whose views come from an alpha matte instead.
     job = convert(server, clip, outputs=["webp"], preset="whatsapp")
     assert list(job["results"][0]["sizes"]) == ["webp"]
-    playable = server.client.get(f"api/jobs/{job['id']}/files/playable")
+    playable = server.file(job["id"], "playable")
     (tmp_path / "playable.mp4").write_bytes(playable.content)
     frame = decode(tmp_path / "playable.mp4")[0]
     assert frame.shape == (512, 3 * 512, 3)
@@ -158,14 +126,13 @@ def test_errors_do_not_name_the_copy_for_viewing(
 
     monkeypatch.setattr(work, "convert_job", fail)
     settings = check_settings({"outputs": ["webp"], "preset": "whatsapp"})
-    job = work.convert(
-        Networks(Fake), clip, tmp_path, settings, "green", lambda *_: None
-    )
+    given = clip, tmp_path, settings, "green"
+    job = work.convert(Networks(Fake), *given, lambda *_: None)
     assert job.error == "the small copy for viewing: the disk is full"
 
 
-def test_a_sticker_is_short_and_what_is_painted_fits_it(
-    server: Server, tmp_path: Path, make_clip: Callable[..., Path]
+def test_a_sticker_is_short_and_painting_fits_it(
+    server: Server, tmp_path: Path
 ) -> None:
     red = np.full((48, 96, 3), (250, 0, 0), np.uint8)  # of which the fake cuts all out
     clip = make_clip(tmp_path / "red.mp4", [red] * 12, rate=2)
@@ -175,8 +142,7 @@ def test_a_sticker_is_short_and_what_is_painted_fits_it(
         choice={"end": 5.5, "marks": marks},
     )  # fmt: skip
     made = server.jobs.outputs(server.jobs.get(job["id"]), job["results"][0]["run"])
-    with VideoReader(made / "cutout.webm", ReadOptions(alpha=True)) as reader:
-        frames = list(reader)
+    frames = [*VideoReader(made / "cutout.webm", ReadOptions(alpha=True))]
     assert frames[-1].time < 3
     alpha = frames[0].pixels[..., 3]
     assert alpha.shape == (512, 512)
@@ -191,14 +157,12 @@ def test_the_page_knows_the_limits_of_presets(name: str) -> None:
     found = re.search(rf"const {name} = {{(.*)}};", script.read_text(encoding="utf-8"))
     assert found
     limits = {
-        preset: PRESETS[preset].seconds
-        if name == "LONGEST"
-        else PRESETS[preset].options.get("max_rate")
-        for preset in PRESET_OUTPUTS
+        preset: each.seconds if name == "LONGEST" else each.options.get("max_rate")
+        for preset, each in PRESETS.items()
+        if preset in PRESET_OUTPUTS
     }
-    assert {
-        preset: int(limit) for preset, limit in re.findall(r"(\w+): (\d+)", found[1])
-    } == {preset: limit for preset, limit in limits.items() if limit}
+    told = dict(re.findall(r"(\w+): (\d+)", found[1]))
+    assert told == {preset: str(limit) for preset, limit in limits.items() if limit}
 
 
 def test_finished_files_are_copied_and_replace_nothing(
@@ -243,10 +207,10 @@ def test_a_job_that_is_cancelled_while_it_is_copied_leaves_no_copy(
 
 
 def test_the_queue_goes_on_when_no_process_can_be_started(
-    fresh: Callable[..., Server], clip: Path, monkeypatch: pytest.MonkeyPatch
+    new: New, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = fresh(Fake)
-    id = server.upload(clip).json()["id"]
+    server = new(Fake)
+    id = server.add(clip)
 
     def refuse(*args: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -274,7 +238,7 @@ def test_all_files_come_in_one_zip(server: Server, clip: Path) -> None:
 
 
 def test_removed_files_use_no_space(server: Server, clip: Path) -> None:
-    id = server.upload(clip).json()["id"]
+    id = server.add(clip)
     before, version = server.jobs.state()["used"], server.jobs.version
     size = server.jobs.get(id).info["bytes"]  # type: ignore[union-attr]
     server.client.delete(f"api/jobs/{id}")
@@ -299,30 +263,25 @@ def test_names_of_results_fit_any_system(tmp_path: Path) -> None:
     assert len(file_name("木" * 250 + ".mp4", "cutout.mov").encode()) < 200
     (tmp_path / "made").write_text("made")
     assert copy_out(tmp_path / "made", tmp_path, "made").name == "made (2)"
+    same = tmp_path / "made", tmp_path, "same"
     with ThreadPoolExecutor(8) as pool:  # jobs of clips with the same name
-        copies = pool.map(
-            lambda _: copy_out(tmp_path / "made", tmp_path, "same"), range(16)
-        )
+        copies = pool.map(copy_out, *([each] * 16 for each in same))
         assert {copy.read_text() for copy in copies} == {"made"}
     assert len(list(tmp_path.glob("same*"))) == 16
     with pytest.raises(OutputError, match="--output"):
         open_output(tmp_path / "made" / "below")
 
 
-def test_the_network_stays_loaded(
-    fresh: Callable[..., Server], clip: Path, tmp_path: Path
-) -> None:
+def test_the_network_stays_loaded(new: New, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "seen").mkdir()
-    server = fresh(partial(Numbered, tmp_path / "seen"))
+    server = new(partial(Meeting, tmp_path / "seen", 1))
     for _ in range(3):
         convert(server, clip)
     assert len(list((tmp_path / "seen").iterdir())) == 1
     assert server.jobs.state()["speeds"]["balanced"] > 0
 
 
-def test_a_used_process_that_dies_is_replaced(
-    fresh: Callable[..., Server], clip: Path
-) -> None:
-    server = fresh(Dies)
+def test_a_used_process_that_dies_is_replaced(new: New, clip: Path) -> None:
+    server = new(Dies)
     for _ in range(2):  # the second one in a new process
         convert(server, clip, choice={"end": 0.08})

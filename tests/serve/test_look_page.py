@@ -40,7 +40,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(
     launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, clip: Path
 ) -> Iterator[Page]:
-    """The page with a clip."""
     folder, size = tmp_path_factory.mktemp("look"), {"width": 1200, "height": 1900}
     with (
         Served(folder / "work") as served,

@@ -16,7 +16,6 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from served import CLIP, LONG, ROOT, Served, is_state, opened, upload
 
-STATIC = ROOT / "rematte" / "serve" / "static"
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 # Counts what is loaded at the same time.
 COUNT = """
@@ -94,13 +93,7 @@ def draw(path: Path, rounds: int) -> Path:
     return make_clip(path, frames * rounds, options={"preset": "ultrafast"})
 
 
-@pytest.fixture(scope="module")
-def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("clips") / "long.mp4", 12)
-
-
 def choose(page: Page, **boxes: bool) -> None:
-    """Choose outputs for all clips."""
     for name, wanted in boxes.items():
         page.locator(f"#common [name={name}]").set_checked(wanted)
 
@@ -200,8 +193,8 @@ def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
     expect(picked).to_be_empty()
 
 
-def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
-    upload(page, long_clip)
+def test_cancel_reload_and_languages(page: Page, tmp_path: Path) -> None:
+    upload(page, draw(tmp_path / "long.mp4", 12))
     choose(page, clear=False)
     start(page)
     is_under_way(page)
@@ -223,9 +216,7 @@ def test_cancel_reload_and_languages(page: Page, long_clip: Path) -> None:
     is_state(page, "cancelled")
 
 
-def test_the_old_result_stays_until_there_is_a_new_one(
-    page: Page, tmp_path: Path
-) -> None:
+def test_the_old_result_stays_until_the_new_one(page: Page, tmp_path: Path) -> None:
     upload(page, draw(tmp_path / "clip.mp4", 2))
     choose(page, clear=False, mp4=False, alpha=True)
     choose_fast(page)
@@ -298,24 +289,7 @@ def test_the_keyboard_keeps_its_place(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#files")).to_be_focused()
 
 
-def test_two_jobs_at_once_on_a_phone(page: Page, long_clip: Path) -> None:
-    page.set_viewport_size({"width": 360, "height": 740})
-    upload(page, long_clip)
-    upload(page, long_clip)
-    wide = page.evaluate("() => document.documentElement.scrollWidth")
-    assert wide <= 360
-    for left in (1, 0):
-        choose(page, clear=False)
-        start(page)
-        expect(page.locator(".card[data-state=ready]")).to_have_count(left)
-    for index in range(2):
-        expect(page.locator(".eta").nth(index)).to_contain_text("of ", timeout=LONG)
-    expect(page.locator(".card[data-state=running]")).to_have_count(2)
-
-
-def test_choices_for_all_are_remembered_and_a_clip_may_differ(
-    page: Page, tmp_path: Path
-) -> None:
+def test_choices_last_and_a_clip_may_differ(page: Page, tmp_path: Path) -> None:
     photo, clip = tmp_path / "me.png", make_clip(tmp_path / "clip.mp4", 2)
     Image.new("RGB", (40, 30), (90, 60, 200)).save(photo)
     upload(page, clip)
@@ -396,9 +370,7 @@ def test_slides_are_white_until_a_colour_is_chosen(page: Page, tmp_path: Path) -
         tint.fill("#ffffff")
 
 
-def test_a_background_is_added_while_choices_are_made(
-    page: Page, tmp_path: Path
-) -> None:
+def test_a_background_is_added_during_choices(page: Page, tmp_path: Path) -> None:
     upload(page, make_clip(tmp_path / "clip.mp4", 2))
     Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
     held: list[Any] = []
@@ -463,7 +435,8 @@ def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
 
 
 def test_the_page_is_small() -> None:
-    files = [path for path in STATIC.rglob("*") if path.is_file()]
+    static = ROOT / "rematte/serve/static"
+    files = [path for path in static.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 300_000
 
 
@@ -488,31 +461,3 @@ def test_errors_are_sentences_of_the_page(
     expect(page.locator(".card")).to_have_count(2, timeout=LONG)
     expect(page.locator(".uploads li")).to_have_count(0)
     page.close()
-
-
-def test_a_killed_server_goes_on_where_it_was(
-    browser: Any, serve: Callable[..., Served], tmp_path: Path
-) -> None:
-    served = serve(tmp_path / "work")
-    page = browser.new_page()
-    page.goto(served.address)
-    upload(page, draw(tmp_path / "clip.mp4", 2))
-    choose(page, clear=False)
-    choose_fast(page)
-    start(page)
-    is_under_way(page)
-    served.end(signal.SIGKILL)
-    expect(page.locator("#offline")).to_be_visible(timeout=LONG)
-    again = serve(served.folder, served.port)
-    assert again.address == served.address
-    # The open page finds it again by itself.
-    expect(page.locator("#offline")).to_be_hidden(timeout=LONG)
-    is_state(page, "running")
-    is_under_way(page)
-    is_state(page, "done")
-    with page.expect_download() as caught:
-        page.get_by_role("link", name="Over background .mp4").click()
-    assert len(decode(caught.value.path())) == 240
-    page.close()
-    assert again.end() == 0
-    assert not list(served.folder.rglob("*partial*"))

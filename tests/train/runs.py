@@ -15,6 +15,7 @@ from PIL import Image
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, train
 from rematte.train.journal import LOG
+from rematte.train.recipe import Validate
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -31,6 +32,11 @@ def lay_out(folder: Path, pictures: dict[str, Any]) -> Path:
         else:
             Image.fromarray(pixels).save(path)
     return folder
+
+
+def few(samples: int, frames: int = 1) -> Validate:
+    """Seldom measured, with few and small samples."""
+    return Validate(every=100, samples=samples, frames=frames, size=32)
 
 
 def quick(recipe: Recipe, **options: Any) -> Trained:

@@ -3,14 +3,13 @@
 import io
 import shutil
 import tarfile
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import draw_disc, read_label
+from conftest import draw_disc, make_clip, read_label
 from fakes import colours
 from PIL import Image
 from runs import lay_out
@@ -40,30 +39,22 @@ def make_shards(folder: Path, clip: Path) -> Data:
     """Two shards with everything, an image and its mask in different ones."""
     disc = draw_disc(4)
     photo, mask = encoded(disc.frames[0], "JPEG"), encoded(disc.alpha[0])
-    first = {
-        "ccp/1.jpg": photo,
-        "ccp/2.mask.png": mask,
-        "ccp/lost.mask.png": mask,
-        "cutouts/a.png": encoded(disc.rgba[0]),
-        "rooms/r.jpg": encoded(disc.background, "JPEG"),
-        "video/davis/run/00010.jpg": photo,
-        "video/clips/c.mkv": clip.read_bytes(),
-    }
-    second = {
-        "ccp/1.mask.png": mask,
-        "ccp/2.jpg": photo,
-        "ccp/3.jpg": photo,
-        "flickr_other/o.jpg": photo,
-        "video/davis/run/00009.jpg": photo,
-        "wallpapers/w x.jpg": encoded(disc.background, "JPEG"),
-    }
-    make_tar(folder / "s-00.tar", first)
-    make_tar(folder / "s-01.tar", second)
+    wall = encoded(disc.background, "JPEG")
+    make_tar(folder / "s-00.tar", {
+        "ccp/1.jpg": photo, "ccp/2.mask.png": mask, "ccp/lost.mask.png": mask,
+        "cutouts/a.png": encoded(disc.rgba[0]), "rooms/r.jpg": wall,
+        "video/davis/run/00010.jpg": photo, "video/clips/c.mkv": clip.read_bytes(),
+    })  # fmt: skip
+    make_tar(folder / "s-01.tar", {
+        "ccp/1.mask.png": mask, "ccp/2.jpg": photo, "ccp/3.jpg": photo,
+        "flickr_other/o.jpg": photo, "video/davis/run/00009.jpg": photo,
+        "wallpapers/w x.jpg": wall,
+    })  # fmt: skip
     return Data(shards=(str(folder / "s-*.tar"),), held_out=0.0)
 
 
 @pytest.fixture
-def shards(tmp_path: Path, make_clip: Callable[..., Path]) -> Data:
+def shards(tmp_path: Path) -> Data:
     return make_shards(tmp_path, make_clip(tmp_path / "c.mkv", 10, codec="ffv1"))
 
 
@@ -71,12 +62,7 @@ def names(items: tuple[object, ...]) -> list[str]:
     return [item.name for item in items]
 
 
-# Shards
-
-
-def test_names_tell_the_kind_and_masks_find_their_image_in_another_shard(
-    shards: Data,
-) -> None:
+def test_names_tell_the_kind_and_masks_find_images_elsewhere(shards: Data) -> None:
     found = index(shards)
     assert names(found.masks) == ["ccp/1.jpg", "ccp/2.jpg"]
     assert names(found.mattes) == ["cutouts/a.png"]
@@ -94,19 +80,15 @@ def test_names_tell_the_kind_and_masks_find_their_image_in_another_shard(
     assert [Path(blob.path).name for blob in frames] == ["s-01.tar", "s-00.tar"]
 
 
-def test_a_video_in_a_shard_is_read_by_frame_number(shards: Data) -> None:
-    clip = index(shards).people[1].media
-    order = [7, 2, 2, 9]
-    assert [read_label(frame) for frame in decode(clip, order, "RGB")] == order
-
-
-def test_a_video_with_key_frames_is_read_by_frame_number(
-    tmp_path: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_videos_are_read_by_frame_number(shards: Data, tmp_path: Path) -> None:
+    """Also where frames lie between key frames."""
     (tmp_path / "p").mkdir()
     make_clip(tmp_path / "p/c.mp4", 20, options={"g": "5", "qp": "0"})
-    media = index(Data(people=(str(tmp_path / "p"),))).people[0].media
-    for order in ([13, 14, 15], [19], [0, 6]):
+    whole, keyed = index(shards), index(Data(people=(str(tmp_path / "p"),)))
+    for media, order in (
+        (whole.people[1].media, [7, 2, 2, 9]),
+        *((keyed.people[0].media, each) for each in ([13, 14, 15], [19], [0, 6])),
+    ):
         assert [read_label(frame) for frame in decode(media, order, "RGB")] == order
 
 
@@ -142,10 +124,7 @@ def test_a_damaged_video_is_named(shards: Data) -> None:
         decode(cut, [0], "RGB")
 
 
-# Folders
-
-
-def test_folders_of_every_kind(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+def test_folders_of_every_kind(tmp_path: Path) -> None:
     disc = draw_disc(3)
     photo, mask = disc.frames[0], disc.alpha[0]
     pictures = {"m/fgr/2": disc.frames, "m/pha/2": disc.alpha, "b/clip": colours(3)}
@@ -225,9 +204,7 @@ def test_a_matting_step_has_its_passes(shards: Data) -> None:
         assert set(batch["segmentation"]["mask"].unique().tolist()) <= {0.0, 1.0}
 
 
-def test_segmentation_takes_clips_and_images_in_turn(
-    shards: Data, tmp_path: Path
-) -> None:
+def test_segmentation_takes_clips_and_images(shards: Data, tmp_path: Path) -> None:
     disc = draw_disc(3)
     lay_out(tmp_path, {"v/images/clip": disc.frames, "v/masks/clip": disc.alpha})
     found = index(Data(shards=shards.shards, masks=(str(tmp_path / "v"),)))

@@ -1,12 +1,13 @@
 """A decoder that is cut down: what it keeps of the wider one."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fakes import random_network
-from runs import lay_out, quick, rng, uneven_network
+from runs import few, lay_out, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 
 from rematte.errors import InputError
@@ -14,7 +15,7 @@ from rematte.network import matting_network
 from rematte.network.matting_network import MattingNetwork, Widths
 from rematte.train import Recipe, narrow
 from rematte.train.blocks import capture
-from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run, Validate
+from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run
 from rematte.train.setup import start_network
 
 
@@ -29,9 +30,7 @@ def fast(monkeypatch: pytest.MonkeyPatch, *widths: object) -> MattingNetwork:
     return MattingNetwork("mobilenetv3_fast").eval().requires_grad_(False)
 
 
-def test_a_decoder_as_wide_is_the_same(
-    wide: MattingNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_as_wide_is_the_same(wide: MattingNetwork, monkeypatch: Any) -> None:
     student = fast(monkeypatch, (80, 40, 32, 16), (40, 20, 16))
     clips = [torch.rand(1, 3, 3, 64, 96) for _ in range(3)]
     monkeypatch.setattr(narrow, "_RIDGE", 1e-9)
@@ -64,14 +63,10 @@ def test_a_run_starts_from_a_wider_network(tmp_path: Path) -> None:
         "s", "sequences", steps=2, examples=2, crop=64, frames=(2, 2), native=True,
         rates=Rates(decoder=1e-3),
     )  # fmt: skip
-    recipe = Recipe(
-        (phase,),
-        Data(people=(str(people),), held_out=0.0),
-        Model("mobilenetv3_fast", start=start, teacher=start),
-        NO_AUGMENT,
-        Validate(samples=1, frames=1, size=32),
-        Run(str(tmp_path / "run"), workers=0),
-    )
+    data = Data(people=(str(people),), held_out=0.0)
+    run = Run(str(tmp_path / "run"), workers=0)
+    model = Model("mobilenetv3_fast", start=start, teacher=start)
+    recipe = Recipe((phase,), data, model, NO_AUGMENT, few(1), run)
     found = quick(recipe)
     was, now = load_file(start), load_file(found.weights)
     assert now["decoder.decode3.gru.hh.0.bias"].shape == (24,)

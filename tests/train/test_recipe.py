@@ -73,20 +73,14 @@ def test_stages_are_the_published_ones() -> None:
 
 def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
-    path.write_text(
-        SMALL + 'steps = 5\n[on.cpu]\n"phase.0.steps" = 6\n"run.seed" = 7\n'
-    )
+    path.write_text(f'{SMALL}steps=5\n[on.cpu]\n"phase.0.steps"=6\n"run.seed"=7\n')
     assert load_recipe(path).phase[0].steps == 5
     assert load_recipe(path, (), "cpu").phase[0].steps == 6
     assert load_recipe(path, (), "cuda").run.seed == 0
-    read = load_recipe(
-        path,
-        ["phase.0.steps=8", "run.out=a b", 'data.people=["x", "y"]', "run.ema=0"],
-        "cpu",
-    )
+    more = ["phase.0.steps=8", "run.out=a b", 'data.people=["x", "y"]', "run.ema=0"]
+    read = load_recipe(path, more, "cpu")
     assert read.phase[0].steps == 8
-    assert read.run.out == "a b"
-    assert read.run.seed == 7
+    assert (read.run.out, read.run.seed) == ("a b", 7)
     assert read.data.people == ("x", "y")
     assert type(read.run.ema) is float
 
@@ -103,11 +97,7 @@ def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
         ("run.out=3", "run.out must be a valid string, got 3"),
         ("phase.0.batch_norm=1", "batch_norm must be a valid boolean, got 1"),
         ("run.ema=2", "run.ema must be less than or equal to 0.99999, got 2"),
-        (
-            "phase.0.kind=mating",
-            "kind must be 'matting', 'blocks', 'encoder', .* or 'segmentation', "
-            "got 'mating'",
-        ),
+        ("phase.0.kind=mating", "must be 'matting', .* or 'segmentation', got 'mat"),
         ("phase.0.frames=[1]", r"frames\.1 is missing"),
         ("phase.0.frames=[3, 2]", r"frames must be \[least, most\], got \[3, 2\]"),
         ("phase.0.size=[8, 64]", r"size\.0 must be greater than or equal to 32, got 8"),
@@ -125,32 +115,27 @@ def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
         ("run.seed", "--set must be KEY=VALUE, got 'run.seed'"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
-    recipe: Path, change: str, message: str
-) -> None:
+def test_what_is_wrong_is_one_line(recipe: Path, change: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_recipe(recipe, [change])
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("words", ["on = 3\n", "[on]\ncpu = 3\n", "[on.gpu]\n"])
-def test_devices_are_named_tables(tmp_path: Path, words: str) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(words)
-    with pytest.raises(ValueError, match=r"on must hold tables named on\.cpu, "):
-        load_recipe(path)
-
-
-def test_files_that_are_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        load_recipe(tmp_path / "none.toml")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a = = b", r"is not TOML: .*; correct it"),
+        ("", "phase is missing; add it to the recipe"),
+        ('[[phase]]\nname = "x"\n', r"phase\.0\.kind is missing"),
+        ("on = 3\n", r"on must hold tables named on\.cpu, "),
+        ("[on]\ncpu = 3\n", r"on must hold tables named on\.cpu, "),
+        ("[on.gpu]\n", r"on must hold tables named on\.cpu, "),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path: Path, words: str, message: str) -> None:
     path = tmp_path / "r.toml"
-    path.write_text("a = = b")
-    with pytest.raises(InputError, match=r"is not TOML: .*; correct it"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_recipe(path)
-    path.write_text("")
-    with pytest.raises(ValueError, match="phase is missing; add it to the recipe"):
-        load_recipe(path)
-    path.write_text('[[phase]]\nname = "x"\n')
-    with pytest.raises(ValueError, match=r"phase\.0\.kind is missing"):
+    path.write_text(words)
+    with pytest.raises((InputError, ValueError), match=message):
         load_recipe(path)

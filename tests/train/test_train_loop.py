@@ -10,12 +10,11 @@ import types
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 import torch
 from conftest import draw_disc, make_clip
 from PIL import Image
-from runs import elsewhere, lay_out, log, one_thread, quick
+from runs import elsewhere, few, lay_out, log, one_thread, quick
 from safetensors.torch import load_file, save_file
 from test_data import encoded, make_shards, make_tar
 
@@ -24,24 +23,15 @@ from rematte.cli.app import main
 from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, load_recipe, stopping
-from rematte.train.blocks import block_errors, block_examples, block_names, capture
+from rematte.train.blocks import block_names, capture
 from rematte.train.checkpoint import BEST, SETTINGS, STATE, WEIGHTS
 from rematte.train.journal import LOG
 from rematte.train.passes import Passes
-from rematte.train.recipe import (
-    NO_AUGMENT,
-    Data,
-    High,
-    Model,
-    Phase,
-    Rates,
-    Run,
-    Validate,
-)
+from rematte.train.recipe import NO_AUGMENT, Data, High, Model, Phase, Rates, Run
 from rematte.train.setup import parameter_groups, rate_factor
 
 ALL = Rates(1e-3, 1e-3, 1e-3, 1e-3)
-FEW = Validate(every=100, samples=1, frames=2, size=32)
+FEW = few(1, 2)
 
 
 def drawn(folder: Path) -> Data:
@@ -52,18 +42,6 @@ def drawn(folder: Path) -> Data:
     return Data(mattes=(str(folder / "m"),), backgrounds=(str(folder / "b"),))
 
 
-def make_teacher(folder: Path, seed: int = 5) -> str:
-    torch.manual_seed(seed)
-    network = MattingNetwork(refiner="fast_guided_filter")
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain mean: its maps get a variance of about 1
-    with torch.no_grad():
-        network(torch.rand(2, 2, 3, 64, 64))
-    save_file(network.state_dict(), folder / "teacher.safetensors")
-    return str(folder / "teacher.safetensors")
-
-
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No step is left out because the machine is slow."""
@@ -72,7 +50,16 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_teacher(tmp_path_factory.mktemp("teacher"))
+    torch.manual_seed(5)
+    network = MattingNetwork(refiner="fast_guided_filter")
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean: its maps get a variance of about 1
+    with torch.no_grad():
+        network(torch.rand(2, 2, 3, 64, 64))
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    save_file(network.state_dict(), path)
+    return str(path)
 
 
 @pytest.fixture
@@ -98,9 +85,15 @@ def mixed(tmp_path: Path, teacher: str) -> Recipe:
 def distilled(
     student: MattingNetwork, teacher: MattingNetwork, sample: Any, **settings: Any
 ) -> dict[str, torch.Tensor]:
-    return Passes(student, teacher, Phase("d", "distill", **settings))(
-        "distill", sample, 1.0
-    )
+    passes = Passes(student, teacher, Phase("d", "distill", **settings))
+    return passes("distill", sample, 1.0)
+
+
+def unlabelled(*shape: int) -> dict[str, torch.Tensor]:
+    """Frames (1, T, C, H, W) of which nothing is known."""
+    count, *size = shape
+    src, no = torch.rand(1, count, 3, *size), torch.zeros(1, 1, 1, 1, 1)
+    return {"src": src, "fgr": src, "pha": src[:, :, :1], "known": no, "coloured": no}
 
 
 def plain(state: Any) -> Any:
@@ -110,9 +103,6 @@ def plain(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: plain(value) for key, value in state.items()}
     return [plain(each) for each in state] if isinstance(state, list) else state
-
-
-# Learning
 
 
 def test_one_drawn_clip_is_learned_by_heart(tmp_path: Path) -> None:
@@ -145,20 +135,9 @@ def test_a_teacher_is_followed_block_by_block(
     assert held[-1] < held[0]
 
 
-def test_a_teacher_of_the_same_numbers_has_no_error(tmp_path: Path) -> None:
+def test_a_teacher_of_the_same_numbers_has_no_error() -> None:
     teacher = MattingNetwork(refiner="fast_guided_filter").eval()
-    src = torch.rand(1, 2, 3, 48, 32)
-    phase = Phase("b", "blocks")
-    rng = np.random.default_rng(0)
-    examples = block_examples(teacher, teacher, {"src": src}, phase, rng)
-    errors = block_errors(teacher, examples, phase)
-    assert list(errors) == block_names(teacher)
-    assert len(errors) == 24
-    assert max(float(e.detach()) for e in errors.values()) < 1e-8
-    unknown = torch.zeros(1, 1, 1, 1, 1)
-    nothing = {"fgr": src, "pha": src[:, :, :1], "known": unknown}
-    nothing["coloured"] = unknown
-    terms = distilled(teacher, teacher, {"src": src} | nothing)
+    terms = distilled(teacher, teacher, unlabelled(2, 48, 32))
     assert sum(float(term.detach()) for term in terms.values()) == 0
     assert "maps" in terms
 
@@ -178,14 +157,9 @@ def test_the_truth_replaces_the_teacher_where_it_is_known() -> None:
 
 def test_another_variant_is_followed_by_its_outputs() -> None:
     student, teacher = MattingNetwork("resnet50").eval(), MattingNetwork().eval()
-    src = torch.rand(1, 1, 3, 32, 32)
-    batch = {"src": src, "fgr": src, "pha": src[:, :, :1],
-             "known": torch.zeros(1, 1, 1, 1, 1),
-             "coloured": torch.zeros(1, 1, 1, 1, 1)}  # fmt: skip
-    terms = distilled(student, teacher, batch)
-    assert "maps" not in terms
+    assert "maps" not in distilled(student, teacher, unlabelled(1, 32, 32))
     with capture(student, block_names(student)) as seen:
-        student(src)
+        student(torch.rand(1, 1, 3, 32, 32))
     assert len(seen) == len(block_names(student)) == 25
 
 
@@ -211,12 +185,7 @@ def test_parts_at_rate_0_stay() -> None:
     assert learning == {"backbone", "decoder", "project_mat", "project_seg"}
 
 
-# Stopping and going on
-
-
-def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
-    mixed: Recipe, tmp_path: Path
-) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(mixed: Recipe, tmp_path: Path) -> None:
     """Bit for bit, over all phases; with a worker for the unbroken one."""
     unbroken = elsewhere(mixed, tmp_path / "whole", workers=1, save_every=100)
     calls, part = 0, None
@@ -227,8 +196,7 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
             calls += 1
     assert whole.finished
     assert calls == whole.steps == 8
-    one = torch.load(tmp_path / "whole" / STATE)
-    other = torch.load(Path(mixed.run.out) / STATE)
+    one, other = (torch.load(Path(r.run.out) / STATE) for r in (unbroken, mixed))
     for key in ("at", "network", "mean", "optimizer", "scaler", "rng"):
         assert plain(one[key]) == plain(other[key]), key
     assert whole.weights.read_bytes() == part.weights.read_bytes()
@@ -303,9 +271,6 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(mixed: Recipe) ->
         quick(dataclasses.replace(mixed, phase=(phase,)))
 
 
-# What is left behind
-
-
 def test_the_export_and_what_lies_beside_it(mixed: Recipe, tmp_path: Path) -> None:
     half = elsewhere(mixed, tmp_path / "half", export="float16")
     half = dataclasses.replace(half, phase=mixed.phase[2:3])
@@ -351,9 +316,7 @@ def test_a_phase_of_no_steps_is_left_out(mixed: Recipe) -> None:
     assert {line["phase"] for line in log(recipe, "phase")} == {"d"}  # nor is measured
 
 
-def test_tensorboard_is_told_where_it_is_installed(
-    mixed: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorboard_is_told(mixed: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, float, int]] = []
 
     class SummaryWriter:
@@ -377,9 +340,7 @@ def test_tensorboard_is_told_where_it_is_installed(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_picture_is_told_in_one_line(
-    mixed: Recipe, tmp_path: Path, workers: int
-) -> None:
+def test_a_damaged_picture_is_told(mixed: Recipe, tmp_path: Path, workers: int) -> None:
     make_tar(tmp_path / "bad.tar", {"people/a.jpg": b"no image"})
     make_tar(tmp_path / "good.tar", {"people/b.jpg": encoded(draw_disc(1).frames[0])})
     data = Data(shards=(str(tmp_path / "bad.tar"), str(tmp_path / "good.tar")))

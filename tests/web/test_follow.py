@@ -65,20 +65,18 @@ console.log(JSON.stringify([...moved]));
 
 def node(script: str, given: dict[str, Any]) -> Any:
     require_web()
-    done = subprocess.run(
-        ["node", "--input-type=module", "--eval", script, "--", json.dumps(given)],
-        cwd=WEB,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["--input-type=module", "--eval", script, "--", json.dumps(given)]
+    done = subprocess.run(["node", *words], cwd=WEB, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def follow(*scenes: list[tuple[int, int]], gray: int = 10, least: float = 0) -> Any:
+def follow(*scenes: Any, least: float = 0, cut: int = 999) -> Any:
+    """Show squares before a wall, which is another one from `cut` on."""
     given = {"width": WIDTH, "height": HEIGHT, "ratio": RATIO, "least": least}
-    drawn = [{"squares": squares, "gray": gray} for squares in scenes]
+    walls = [10 if n < cut else 90 for n in range(len(scenes))]
+    pairs = zip(scenes, walls, strict=True)
+    drawn = [{"squares": squares, "gray": wall} for squares, wall in pairs]
     return node(SCRIPT, given | {"scenes": drawn})
 
 
@@ -135,10 +133,7 @@ def test_people_far_away_are_seen_from_the_first_frame_on() -> None:
 
 
 def test_a_cut_resets_the_window() -> None:
-    given = {"width": WIDTH, "height": HEIGHT, "ratio": RATIO}
-    scenes = [{"squares": [(100, 100)], "gray": 10}] * 25
-    scenes += [{"squares": [(700, 300)], "gray": 90}] * 5
-    frames = node(SCRIPT, given | {"scenes": scenes})["frames"]
+    frames = follow(*[[(100, 100)]] * 25, *[[(700, 300)]] * 5, cut=25)["frames"]
     assert frames[24]["window"] is not None
     assert [frame["reset"] for frame in frames[24:28]] == [False, True, False, False]
     assert all(frame["wrong"] == 0 for frame in frames)

@@ -15,7 +15,7 @@ from conftest import Tags, make_clip
 from demo_page import CLIP, SIZE, Image, Page, Truth, overlap, wait
 from numpy.typing import NDArray
 
-from rematte.network.matting_network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork as Network
 from rematte.video.reader import VideoReader
 
 server = pytest.fixture(scope="module")(demo_page.serve)
@@ -67,7 +67,6 @@ def ended(page: Page) -> str:
 
 
 def save(page: Page, source: Path, kind: str, folder: Path) -> Path:
-    """Save a video as a download."""
     page.evaluate(NO_PICKER)
     open_video(page, source)
     page.select_option("#format", kind)
@@ -82,11 +81,11 @@ def save(page: Page, source: Path, kind: str, folder: Path) -> Path:
 def decode(path: Path, codec: str | None = None) -> list[Any]:
     with av.open(str(path)) as container:
         decoder: Any = av.CodecContext.create(codec, "r") if codec else None
-        packets = container.demux(video=0)
-        decoded = (
-            decoder.decode(packet) if decoder else packet.decode() for packet in packets
-        )
-        return [frame for frames in decoded for frame in frames]
+        return [
+            frame
+            for packet in container.demux(video=0)
+            for frame in (decoder.decode(packet) if decoder else packet.decode())
+        ]
 
 
 def sound(path: Path) -> NDArray[Any]:
@@ -106,9 +105,7 @@ def pitch(samples: NDArray[Any]) -> float:
     return float(spectrum.argmax() * 8000 / len(samples))
 
 
-def check_alpha(
-    found: list[NDArray[Any]], source: Path, network: MattingNetwork
-) -> None:
+def check_alpha(found: list[Any], source: Path, network: Network) -> None:
     truth = Truth(network)
     with VideoReader(source) as reader:
         frames = [frame.pixels for frame in reader]
@@ -119,9 +116,7 @@ def check_alpha(
         assert overlap(alpha[..., None] / 255, truth(frame, ratio)[1]) > 0.96
 
 
-def test_transparent_webm(
-    page: Page, source: Path, fast: MattingNetwork, tmp_path: Path
-) -> None:
+def test_a_webm_cutout(page: Page, source: Path, fast: Network, tmp_path: Path) -> None:
     path = save(page, source, "webm", tmp_path)
     assert path.name == "people-cutout.webm"
     assert page.text_content("#outcome") == f"{path.name} is saved, with 10 frames."
@@ -144,8 +139,8 @@ def test_transparent_webm(
     assert pitch(after) == pytest.approx(pitch(before), abs=5)
 
 
-def test_mp4_over_a_colour(
-    page: Page, source: Path, fast: MattingNetwork, tmp_path: Path
+def test_mp4_over_white(
+    page: Page, source: Path, fast: Network, tmp_path: Path
 ) -> None:
     demo_page.choose(page, "white")
     assert "White" in page.inner_text("#format option[value=mp4]")
@@ -169,9 +164,7 @@ def test_mp4_over_a_colour(
     assert packets[0] == packets[1]
 
 
-def test_png_pictures(
-    page: Page, source: Path, fast: MattingNetwork, tmp_path: Path
-) -> None:
+def test_png_pictures(page: Page, source: Path, fast: Network, tmp_path: Path) -> None:
     path = save(page, source, "png", tmp_path)
     expected = "people-cutout.zip is saved, with 10 frames and without sound."
     assert page.text_content("#outcome") == expected
@@ -192,16 +185,14 @@ def test_png_pictures(
 
 
 def test_a_turned_video_is_upright(
-    page: Page, pictures: list[Image], fast: MattingNetwork, tmp_path: Path
+    page: Page, pictures: list[Image], fast: Network, tmp_path: Path
 ) -> None:
     lying = [np.rot90(picture).copy() for picture in pictures[:3]]
     quarter = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
     source = make_clip(tmp_path / "turned.mp4", lying, matrix=quarter, tags=BT709)
     path = save(page, source, "webm", tmp_path)
-    alphas = [
-        frame.to_ndarray(format="rgba")[..., 3] for frame in decode(path, "libvpx-vp9")
-    ]
-    check_alpha(alphas, source, fast)
+    shown = [f.to_ndarray(format="rgba") for f in decode(path, "libvpx-vp9")]
+    check_alpha([each[..., 3] for each in shown], source, fast)
 
 
 def test_by_keyboard_to_a_file_that_the_user_chooses(page: Page, source: Path) -> None:
@@ -292,6 +283,7 @@ def test_the_sample_without_a_server(browser: Any) -> None:
         wait(page, "rematte.file()?.name === 'sample.mp4'")
         assert page.text_content("#message") == ""
         assert page.evaluate("rematte.file().size") == CLIP.stat().st_size
+        page.evaluate("rematte.hold().then(() => rematte.step()).then(() => null)")
         page.evaluate("caches.delete('rematte')")
         page.click(".panel [data-source=sample]")
         wait(page, "document.getElementById('message').textContent")

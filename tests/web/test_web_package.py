@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from demo_page import WEB, Server, Truth, overlap, wait
 
-from rematte.network.matting_network import MattingNetwork
+from rematte.network.matting_network import MattingNetwork as Network
 
 pictures = pytest.fixture(scope="module")(demo_page.draw_pictures)
 browser = pytest.fixture(scope="module")(demo_page.start_browser)
+MODELS = WEB / "public/models/fine"
+Pictures = list[demo_page.Image]
 PAGE = """<!doctype html><script type="module">
 import {createMatter} from 'rematte-web';
 window.createMatter = createMatter;
@@ -67,7 +69,7 @@ await createMatter({models: 'models/', backend: 'cpu'});
 
 
 def check(*words: str | Path, cwd: Path) -> str:
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -96,15 +98,10 @@ def rgba(picture: demo_page.Image) -> list[int]:
     return list(map(int, np.concatenate([picture, opaque], 2).ravel()))
 
 
-def test_in_node(
-    installed: Path, pictures: list[demo_page.Image], bundled: MattingNetwork
-) -> None:
+def test_in_node(installed: Path, pictures: Pictures, bundled: Network) -> None:
     height, width = pictures[0].shape[:2]
-    given = {
-        "models": (WEB / "public/models/fine").as_uri(),
-        "frames": [rgba(picture) for picture in pictures[:3]],
-    }
-    given |= {"width": width, "height": height}
+    given = {"models": MODELS.as_uri(), "width": width, "height": height}
+    given |= {"frames": [rgba(picture) for picture in pictures[:3]]}
     (installed / "frames.json").write_text(json.dumps(given))
     (installed / "main.js").write_text(IN_NODE)
     done = json.loads(check("node", "main.js", "frames.json", cwd=installed))
@@ -150,9 +147,7 @@ console.log(JSON.stringify({windows, tensors}));
 """
 
 
-def test_a_window_follows(
-    installed: Path, pictures: list[demo_page.Image], bundled: MattingNetwork
-) -> None:
+def test_window_follows(installed: Path, pictures: Pictures, bundled: Network) -> None:
     """The person is seen larger, with states that move along."""
     height, width, count = 400, 640, 30
     frames = np.full((count, height, width, 4), 255, np.uint8)
@@ -162,8 +157,7 @@ def test_a_window_follows(
         frame[100:260, left : left + 128, :3] = pictures[n]
     (installed / "frames.rgba").write_bytes(frames.tobytes())
     (installed / "window.js").write_text(IN_A_WINDOW)
-    models = (WEB / "public/models/fine").as_uri()
-    words = ("node", "window.js", models, str(width), str(height))
+    words = ("node", "window.js", MODELS.as_uri(), str(width), str(height))
     done = json.loads(check(*words, cwd=installed))
     window = done["windows"][-1]
     assert window["width"] < 0.87 * width
@@ -198,7 +192,7 @@ def address(installed: Path) -> Iterator[str]:
     public = installed / "public/models"
     public.mkdir(parents=True)
     for name in ("network.onnx", "check.json"):
-        shutil.copyfile(WEB / "public/models/fine" / name, public / name)
+        shutil.copyfile(MODELS / name, public / name)
     (installed / "vite.config.js").write_text(CONFIG)
     check("node", demo_page.VITE, "build", cwd=installed)
     server = Server(installed)
@@ -207,10 +201,7 @@ def address(installed: Path) -> Iterator[str]:
 
 
 def test_in_chromium(
-    browser: Any,
-    address: str,
-    pictures: list[demo_page.Image],
-    bundled: MattingNetwork,
+    browser: Any, address: str, pictures: Pictures, bundled: Network
 ) -> None:
     page = browser.new_page()
     page.goto(address)

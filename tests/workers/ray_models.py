@@ -15,11 +15,9 @@ def fakes(device: torch.device) -> Fake:
 
 
 class Deadly(Fake):
-    """Kills its process at the third frame of clips.
+    """Kills its process at the third frame of clips, so often for each width.
 
-    Args:
-        tally: A file that gets a line for each frame.
-        times: The clips' widths [pixels], and how often each kills in all.
+    A file, the tally, gets a line for each frame.
     """
 
     def __init__(self, tally: Path, times: dict[int, int]) -> None:

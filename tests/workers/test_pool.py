@@ -33,12 +33,9 @@ def fail_to_load() -> None:
 
 
 def work(folder: Path, item: Any) -> tuple[int, Any]:
-    """Return the process and the item, or do what the item says."""
     if item == "die":
         (folder / f"died-{os.getpid()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    if item == "die once" and not list(folder.glob("died-*")):
-        return work(folder, "die")
     if item == "fail":
         raise ZeroDivisionError("as asked")
     if item == "wait":
@@ -48,13 +45,6 @@ def work(folder: Path, item: Any) -> tuple[int, Any]:
         finally:
             (folder / "wound-up").touch()
     return os.getpid(), item
-
-
-def allocate(model: Any, count: int) -> int:
-    block = bytearray(count)
-    block[::4096] = b"x" * len(block[::4096])
-    time.sleep(10)
-    return len(block)
 
 
 def count_to(model: Any, number: int, report: Callable[[int], object]) -> int:
@@ -81,9 +71,8 @@ def has_ended(process: int) -> bool:
 
 def test_every_item_is_done_and_the_model_loaded_once_a_process(tmp_path: Path) -> None:
     results = dict(run_all(partial(load, tmp_path), work, range(9), 2))
-    assert {item: result[1] for item, result in results.items()} == {
-        n: n for n in range(9)
-    }
+    assert all(item == result[1] for item, result in results.items())
+    assert results.keys() == {*range(9)}
     used = {process for process, _ in results.values()}
     assert {p.name for p in tmp_path.iterdir()} == {f"loaded-{pid}" for pid in used}
     assert len(used) <= 2
@@ -101,11 +90,6 @@ def test_a_killed_process_costs_its_item_alone(tmp_path: Path) -> None:
     assert [item for item, _ in found[-2:]] == ["die", "die"]  # after the others
     assert cleaned == ["die"] * 4
     assert len(list(tmp_path.glob("died-*"))) == 4
-
-
-def test_a_second_attempt_may_succeed(tmp_path: Path) -> None:
-    ((item, result),) = run_all(partial(load, tmp_path), work, ["die once"], 2)
-    assert item == result[1] == "die once"  # type: ignore[index]
 
 
 def test_errors_are_raised_with_their_traceback(tmp_path: Path) -> None:
@@ -189,9 +173,8 @@ def load_torch() -> Any:
     return torch
 
 
-def count_threads(torch: Any) -> int:
-    count: int = torch.get_num_threads()
-    return count
+def count_threads(torch: Any) -> Any:
+    return torch.get_num_threads()
 
 
 def test_torch_has_its_share_of_the_cores() -> None:
@@ -199,14 +182,5 @@ def test_torch_has_its_share_of_the_cores() -> None:
     process = WorkerProcess(load_torch, count)
     try:
         assert process.call(count_threads) == count
-    finally:
-        process.close()
-
-
-def test_memory_has_a_limit(tmp_path: Path) -> None:
-    process = WorkerProcess(partial(load, tmp_path), 1, memory=10**9)
-    try:
-        with pytest.raises(ProcessKilledError, match=r"more than 1\.0 GB"):
-            process.call(allocate, 10**9)
     finally:
         process.close()
