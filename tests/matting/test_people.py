@@ -194,10 +194,10 @@ def test_who_never_comes_is_noted(tmp_path: Path) -> None:
 def test_who_is_away_for_long_while_another_is_seen_is_noted(tmp_path: Path) -> None:
     """The second stays; the first has left the picture after two frames."""
     frames = [draw(10 - 6 * n if n < 2 else 300, 100) for n in range(60)]
-    _, report = chosen(save_images(tmp_path / "in", frames), "left")
+    _, report = chosen(tmp_path, frames, "left")
     (note,) = report.notes
     assert "is not seen from 0.04 s on" in note
-    _, report = chosen(tmp_path / "in", "right")
+    _, report = chosen(tmp_path, frames, "right")
     assert not report.notes
 
 
