@@ -136,6 +136,17 @@ def difference(network: MattingNetwork, path: Path, request: Request) -> Differe
     return compare(network, open_model(path, request, ratio), frames, ratio)
 
 
+def test_the_guided_filter_is_in_a_branch(free: Path) -> None:
+    """A ratio of 1 does not pay for it."""
+    import onnx
+
+    graph = onnx.load(free).graph
+    (branches,) = [node.attribute for node in graph.node if node.op_type == "If"]
+    inside = {entry.name: operators(entry.g) for entry in branches}
+    assert inside["then_branch"] == ["Identity"]
+    assert inside["else_branch"].count("Conv") > 3
+
+
 # At 0.29, 100 pixels become 28 for torch, and 29 in single precision.
 @pytest.mark.parametrize(
     ("size", "ratio"), [((97, 161), 0.6), ((110, 100), 0.29), ((81, 97), 1)]

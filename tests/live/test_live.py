@@ -357,6 +357,18 @@ def test_outputs_are_checked_before_engines_are_built(
             live(Fake(), clip, output)
 
 
+def test_a_missing_display_is_found_before_engines_are_built(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
+    monkeypatch.setattr("rematte.live.run.Matter", None)  # and that is no function
+    with pytest.raises(OutputError, match="no display"):
+        live(Fake(), clip, "window")
+
+
 def test_a_session_without_a_display_is_an_error(clip: str) -> None:
     """SDL itself would draw where nobody sees it."""
     pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")

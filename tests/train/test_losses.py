@@ -1,9 +1,12 @@
 """Losses, on values worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from rematte.network.matting_network import MattingNetwork
 from rematte.train.losses import (
     laplacian_pyramid,
     map_error,
@@ -11,6 +14,8 @@ from rematte.train.losses import (
     pyramid_loss,
     temporal_loss,
 )
+from rematte.train.passes import Passes
+from rematte.train.recipe import Phase
 
 
 def test_bands_and_their_sizes() -> None:
@@ -71,6 +76,20 @@ def test_the_foreground_counts_only_where_alpha_is_above_0() -> None:
     fgr = torch.ones(1, 1, 3, 64, 64)
     terms = matting_loss(fgr, true, torch.zeros_like(fgr), true)
     assert terms["foreground_l1"].item() == pytest.approx(0.25)
+
+
+def test_segmentation() -> None:
+    logits = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
+    mask = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    hand = (math.log(2) + math.log(1 + math.exp(2))) / 2
+    network = MattingNetwork()
+    with torch.no_grad():  # logits are the first of the maps
+        network.project_seg.conv.weight.copy_(torch.eye(16)[:1, :, None, None])
+        network.project_seg.conv.bias.zero_()
+    passes = Passes(network, None, Phase("s", "segmentation"))
+    sample = {"hidden": logits.expand(-1, 16, -1, -1), "mask": mask}
+    loss = passes("segmentation", sample, 1.0)["segmentation"]
+    assert loss.item() == pytest.approx(hand)
 
 
 def test_map_error() -> None:
