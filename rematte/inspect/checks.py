@@ -172,7 +172,7 @@ def match_times(
     offsets = dict.fromkeys((Fraction(0), wanted[0] - times[0], wanted[-1] - times[-1]))
 
     def distance(time: Fraction, others: Sequence[Fraction]) -> Fraction | None:
-        """How far the first of `others` that is near is from a time [s]."""
+        """Return how far the first of `others` that is near is from a time [s]."""
         place = bisect_left(others, time - near)
         there = place < len(others) and others[place] <= time + near
         return abs(others[place] - time) if there else None

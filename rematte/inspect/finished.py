@@ -243,7 +243,7 @@ def _likeness(
 
 
 def _jumps(seen: Sequence[Seen]) -> Iterator[Remark]:
-    """Frames at which the covered share of the picture changes at once."""
+    """Yield frames at which the covered share of the picture changes at once."""
     for before, now in pairwise(seen):
         larger = max(before.coverage, now.coverage)
         change = abs(before.coverage - now.coverage) / larger if larger else 0.0
@@ -255,7 +255,7 @@ def _jumps(seen: Sequence[Seen]) -> Iterator[Remark]:
 
 
 def _holed(seen: Sequence[Seen]) -> Iterator[Remark]:
-    """Frames with more holes than the others have."""
+    """Yield frames with more holes than the others have."""
     usual = median(each.holes for each in seen)
     for each in seen:
         if each.holes >= max(_HOLED, 2 * usual):

@@ -188,7 +188,7 @@ def _image(pixels: Pixels) -> str:
 def _remarks(
     report: ClipReport | MatteReport, draw: Callable[[Remark], list[Pixels]]
 ) -> Iterator[str]:
-    """The end of a page: frames to look at, with their pictures, and notes."""
+    """Yield the end of a page: frames to look at, with their pictures, and notes."""
     yield "<h2>Frames to look at</h2>"
     remarks = report.look_at
     for remark in remarks:

@@ -65,7 +65,7 @@ class Work:
         }  # fmt: skip
 
     def missing(self) -> list[Segment]:
-        """The segments that are not finished."""
+        """Return the segments that are not finished."""
         return [each for each in self.segments if not self.path(each).exists()]
 
 

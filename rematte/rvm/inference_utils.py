@@ -59,7 +59,7 @@ class VideoReader(Dataset[Any]):
         return self._length or 0
 
     def __getitem__(self, index: int) -> Any:
-        """The frame at an index, transformed."""
+        """Return the frame at an index, transformed."""
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)} in {self._path}")
         if self._frames is None or index < self._next:

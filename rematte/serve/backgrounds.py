@@ -35,7 +35,7 @@ class Backgrounds:
                 self._all[id] = {"file": file, "name": str(name), "video": bool(video)}
 
     def listing(self) -> list[dict[str, Any]]:
-        """The backgrounds as plain data: "id", "name", "video"."""
+        """Return the backgrounds as plain data: "id", "name", "video"."""
         with self._lock:
             return [
                 {"id": id, "name": entry["name"], "video": entry["video"]}

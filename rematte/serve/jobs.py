@@ -139,12 +139,12 @@ class Jobs:
     # What the page asks for
 
     def listing(self) -> list[dict[str, Any]]:
-        """All jobs as plain data."""
+        """Return all jobs as plain data."""
         with self._changed:
             return [asdict(job) for job in self._jobs.values()]
 
     def state(self) -> dict[str, Any]:
-        """All that the page shows, as plain data."""
+        """Return all that the page shows, as plain data."""
         if time.monotonic() - self._measured > _MEASURE_PERIOD:
             self._used = folder_size(self.store.folder(""))
             self._measured = time.monotonic()
@@ -158,7 +158,7 @@ class Jobs:
         }
 
     def all_files(self) -> Iterator[bytes]:
-        """The files of the newest result of each job, as the parts of a ZIP."""
+        """Return the files of the newest result of each job, as the parts of a ZIP."""
         with self._changed:
             newest = [
                 (job, job.results[0]) for job in self._jobs.values() if job.results
@@ -168,13 +168,13 @@ class Jobs:
         )
 
     def _results(self, job: Job, result: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-        """The files of a result, and their names for the user."""
+        """Return the files of a result, and their names for the user."""
         for key in result["settings"]["outputs"]:
             path = self.outputs(job, result["run"]) / FILES[key]
             yield path, file_name(job.name, path.name)
 
     def get(self, id: str) -> Job | None:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
         return self._jobs.get(id)
 
     def add(self, id: str, name: str, file: str) -> None:
@@ -259,7 +259,7 @@ class Jobs:
     # What the threads do
 
     def outputs(self, job: Job, run: int) -> Path:
-        """The folder of what a conversion of a job has made."""
+        """Return the folder of what a conversion of a job has made."""
         # The first version of this page had one folder for all runs.
         return self.store.folder(job.id) / (f"out-{run}" if run else "out")
 

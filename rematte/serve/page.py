@@ -48,7 +48,7 @@ class Page:
         self._examining = CapacityLimiter(2)
 
     def routes(self) -> list[Route | Mount]:
-        """The addresses, without the token."""
+        """Return the addresses, without the token."""
         one, jobs = "/api/jobs/{id}", self._jobs
         backdrops = VIDEOS | {*IMAGES}
         upload = partial(self._receive, backdrops | {*PILLOW_IMAGES}, jobs.add)

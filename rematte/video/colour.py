@@ -76,7 +76,7 @@ def _side_data(frame: av.VideoFrame, name: str) -> bytes:
 
 
 def _mastering_peak(frame: av.VideoFrame) -> float | None:
-    """The white of a frame's mastering display [cd/m2], if it is stated."""
+    """Return the white of a frame's mastering display [cd/m2], if it is stated."""
     # AVMasteringDisplayMetadata: ten fractions, of which the last is the largest
     # luminance, and whether the primaries and the luminances are there.
     data = _side_data(frame, "MASTERING_DISPLAY_METADATA") or bytes(88)

@@ -190,7 +190,7 @@ def _image_codec(path: Path, codec: str | None) -> codecs.Codec:
 
 
 def _video_codecs(path: Path, codec: str | None) -> list[codecs.Codec]:
-    """The codecs that a container can hold, in the order of preference."""
+    """Return the codecs that a container can hold, in the order of preference."""
     codecs.check_suffix(path)
     names = codecs.CONTAINERS[path.suffix.lower()]
     if codec is not None and codec not in names:

@@ -210,7 +210,7 @@ def _is_exr(path: Path) -> bool:
 
 
 def _read_header(path: Path) -> dict[str, bytes]:
-    """The header attributes of an OpenEXR image; empty for other images."""
+    """Return the header attributes of an OpenEXR image; empty for other images."""
     if not _is_exr(path):
         return {}
     with path.open("rb") as file:

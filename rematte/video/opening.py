@@ -85,7 +85,7 @@ class Limits:
             )
 
     def options(self) -> dict[str, str]:
-        """The limits as FFmpeg's options for opening a file."""
+        """Return the limits as FFmpeg's options for opening a file."""
         formats = f"{_FORMATS},{_LISTS}" if self.lists else _FORMATS
         only = {"protocol_whitelist": "file", "format_whitelist": formats}
         return only | {"pattern_type": "none"} | self.decoding()

@@ -62,7 +62,7 @@ def image_folder(path: Path) -> Path:
 def image_name(
     path: Path, index: int, name: str, number: int | None, start: int | None
 ) -> str:
-    """The file name of an image in a folder or a pattern, after `index` others.
+    """Return the file name of an image in a folder or a pattern, after `index` others.
 
     `start` is the number of the first image. None keeps the frame's `name` in a folder,
     or its `number` in the source; where it has neither, images are numbered from 0.
@@ -104,7 +104,7 @@ def _numbering(path: Path) -> Numbering:
 
 
 def real_path(path: Path) -> Path:
-    """The file that an output is written to, which is the target of a link.
+    """Return the file that an output is written to, which is the target of a link.
 
     Raises:
         OutputError: If links lead in a circle.

@@ -95,7 +95,7 @@ def source_alpha(
     frame: av.VideoFrame, depth: int, size: tuple[int, int] | None, upright: Upright,
     notes: list[str],
 ) -> Pixels | None:  # fmt: skip
-    """The upright alpha of a decoded frame, with a note; None if it is opaque.
+    """Return the upright alpha of a decoded frame, with a note; None if it is opaque.
 
     Above a depth of 8 bits it has 16. It is resized to `size` before the turn.
     """

@@ -58,7 +58,7 @@ class Worker:
         tempfile.tempdir = str(own)
 
     def version(self) -> str:
-        """The version of this package on the actor's machine."""
+        """Return the version of this package on the actor's machine."""
         return __version__
 
     def convert(self, job: Job, is_new: bool, *, retry: bool) -> Result:

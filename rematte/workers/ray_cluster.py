@@ -169,7 +169,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
 
 
 def _cause(error: Exception) -> str:
-    """The last of Ray's many lines, which names the cause."""
+    """Return the last of Ray's many lines, which names the cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip()[:300]
 

@@ -63,7 +63,7 @@ def match(pattern: str) -> list[str]:
 
 
 def list_files(folder: Path) -> list[str]:
-    """All files below a folder in object storage, sorted."""
+    """Return all files below a folder in object storage, sorted."""
     remote: Any = folder
     return sorted(map(remote.fs.unstrip_protocol, remote.fs.find(remote.path)))
 
