@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -50,3 +51,24 @@ def with_environment(
 ) -> Fake:
     os.environ.update(environment)
     return Deadly(tally, {80: 1})
+
+
+class _Interrupting(Fake):
+    """Interrupts the process group of the batch at frame 100, as Ctrl-C does.
+
+    No encoder holds back so many frames, so there is a hidden file by then.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, src, *rest):  # type: ignore[no-untyped-def]
+        if self.seen >= 100:
+            os.killpg(self.group, signal.SIGINT)
+            time.sleep(600)  # until the batch kills this process
+        return super().forward(src, *rest)
+
+
+def interrupting(group: int, options: object, device: str) -> _Interrupting:
+    return _Interrupting(group)
