@@ -15,18 +15,21 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _DEPTH = 1  # items in each queue; more were not faster, and a 4K frame is 25 MB
+_LARGE = 4 << 20  # bytes from which memory is a mapping of its own; HD takes 6 MB
 _POLL_PERIOD = 0.2  # between checks of whether to stop [s]
 
 
 def share_heap() -> None:
-    """Keep glibc from giving every thread a heap of its own.
+    """Keep glibc from giving every thread a heap of its own, and frames out of it.
 
-    Unused memory in those heaps takes 100 MB at HD. Only for processes of this package,
-    not for a library, since it changes the allocator for the whole process.
+    Unused memory in those heaps takes 100 MB at HD, and the gaps that frames leave take
+    20 MB. Only for processes of this package, not for a library, since it changes the
+    allocator for the whole process.
     """
     with suppress(AttributeError, OSError):  # another C library
-        arena_max = -8  # M_ARENA_MAX of malloc.h
+        arena_max, mmap_threshold = -8, -3  # of malloc.h
         ctypes.CDLL(None).mallopt(arena_max, 1)
+        ctypes.CDLL(None).mallopt(mmap_threshold, _LARGE)
 
 
 def trim_heap() -> None:
@@ -101,8 +104,9 @@ class Prefetch(Generic[T]):
                 return
             if error is not None:
                 raise error
-            yield item  # type: ignore[misc]
+            held = [item]
             del item
+            yield held.pop()  # type: ignore[misc]  # the consumer decides how long
 
 
 class WriterThread(Generic[T]):

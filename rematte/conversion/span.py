@@ -202,14 +202,16 @@ def _write(
             for writer in writers
         ]
         for matted in ready:
-            for item, sink in zip(outputs, sinks, strict=True):
-                with stages("composite"):
-                    pixels = item.render(matted)
-                sink.put(matted.frame.showing(pixels))
             end = matted.frame.time + matted.frame.duration
             if matted.cut:
                 report.cuts.append((report.frames, float(matted.frame.time)))
-            del matted, pixels
+            for item, sink in zip(outputs, sinks, strict=True):
+                with stages("composite"):
+                    drawn = matted.frame.showing(item.render(matted))
+                if item is outputs[-1]:
+                    del matted  # a 4K frame is large; the encoder may be slow
+                sink.put(drawn)
+                del drawn
             report.frames += 1
             step(report.frames)
     return end

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["kernels", "run_beside", "run_rows"]
+__all__ = ["CORES", "kernels", "run_beside", "run_rows"]
 
 try:
     import _rematte_kernels as kernels
@@ -16,14 +16,19 @@ except ModuleNotFoundError:
         "`pip install rematte`, or in a checkout with `pip install -e .`"
     ) from None
 
-_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
-_pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
+# Cores that this process may use; macOS and Windows know no such limit.
+CORES = (
+    len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else os.cpu_count() or 1
+)
+_pool = ThreadPoolExecutor(CORES, "rematte-rows")
 
 
 def _start_again() -> None:
     """Make a new pool in a forked process, which lacks the parent's threads."""
     global _pool
-    _pool = ThreadPoolExecutor(_THREADS, "rematte-rows")
+    _pool = ThreadPoolExecutor(CORES, "rematte-rows")
 
 
 if hasattr(os, "register_at_fork"):
@@ -41,7 +46,7 @@ def run_rows(kernel: Callable[..., None], rows: int, *arguments: Any) -> None:
     The kernel takes the first row, the row after the last, and `arguments`; it releases
     Python's global lock.
     """
-    ranges = min(_THREADS, rows)
+    ranges = min(CORES, rows)
     edges = [rows * index // ranges for index in range(ranges + 1)]
     jobs = [
         _pool.submit(kernel, begin, end, *arguments)

@@ -28,7 +28,7 @@ from rematte.video.frame import RANGE_LIMITED, Frame, Pixels, VideoInfo
 from rematte.video.notes import add_note, left_out_tracks, lost_aspect, lost_timecode
 from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, open_output
 from rematte.video.output_paths import as_output_error
-from rematte.video.parallel_rows import run_beside
+from rematte.video.parallel_rows import CORES, run_beside
 from rematte.video.passthrough import SideStreams
 from rematte.video.pixels import (
     extend_colours,
@@ -189,8 +189,12 @@ class FileWriter(Writer):
             os.environ.setdefault("SVT_LOG", "1")
         if encoder == "ffv1" and self._info.width == 1:
             options["slices"] = "1"  # it cannot slice a single column
-        if encoder == "libx264" and self._info.width * self._info.height > _LARGE:
-            options["rc-lookahead"] = "6"  # 150 MB less at 4K, for another 0.15 dB
+        if encoder == "libx264":
+            # x264's own one and a half for each core hold more frames; at HD each takes
+            # 23 MB, and other stages keep the cores busy.
+            options["threads"] = str(CORES)
+            if self._info.width * self._info.height > _LARGE:
+                options["rc-lookahead"] = "5"  # 150 MB less at 4K, for another 0.15 dB
         return options
 
     def _set_timecode(self, first: Fraction) -> None:
