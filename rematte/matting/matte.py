@@ -179,7 +179,7 @@ class Matted:
 
     @cached_property
     def cache(self) -> dict[str, Any]:
-        """What `finish` has computed for this frame, shared by all outputs."""
+        """The results of `finish` for this frame, shared by all outputs."""
         return {}
 
     def pixels(self, kind: Kind, wide: bool, plate: Plate | None = None) -> Pixels:
