@@ -171,7 +171,7 @@ class FileBackground:
     def __call__(self, matted: Matted) -> Plate:
         """Return the picture that is shown at the frame's time."""
         if not self._still:
-            self._go_on(matted.frame.time)
+            self._advance(matted.frame.time)
         # A folder may hold images of several sizes.
         if self._plate is None or self._plate.size != matted.size:
             pixels = over_black(self._now)
@@ -179,7 +179,7 @@ class FileBackground:
             self._plate = Plate(fit_picture(pixels, matted.size, self._fit))
         return self._plate
 
-    def _go_on(self, now: Fraction) -> None:
+    def _advance(self, now: Fraction) -> None:
         """Play on to a time of the source [s]."""
         if self._origin is None:
             self._origin = now
