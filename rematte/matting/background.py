@@ -221,7 +221,9 @@ def make_background(
         InputError: If the image or video cannot be read.
     """
     if fit not in FITS:
-        raise ValueError(f"background_fit must be one of {FITS}, got {fit!r}")
+        raise ValueError(
+            f"background_fit must be one of {', '.join(FITS)}, got {fit!r}"
+        )
     if spec == "transparent":
         return lambda matted: None
     plain = parse_colour(spec) if isinstance(spec, str) else spec

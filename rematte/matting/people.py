@@ -201,7 +201,7 @@ class People:
 
     @property
     def numbers(self) -> list[int]:
-        """Return the numbers of all who were seen."""
+        """Return the numbers of all who were seen in this scene."""
         return [*self._people]
 
     def colours(self, number: int) -> NDArray[np.float64]:
