@@ -7,7 +7,7 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 PROCESSES ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES)
 PAGES := tests/web $(wildcard tests/serve/test_*page.py)
-# The constraints keep CUDA packages off CPU machines. Only what is imported is compiled.
+# Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
 	--constraint constraints.txt
 CLANG_FORMAT := $(dir $(RUN))clang-format

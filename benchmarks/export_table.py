@@ -88,7 +88,7 @@ def measure(
         "frames": found.frames,
         "most": found.most,
         "mean": found.mean,
-        "told": found.told,
+        "reported": found.reported,
     }
 
 
@@ -103,7 +103,7 @@ def parse_size(text: str) -> Size:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Largest and mean difference of each part at each frame told, and over all."""
+    """Largest and mean difference of each part, at each reported frame and over all."""
     lines = [
         "| network | format | precision | size, ratio | MB | export s | frame "
         "| foreground | alpha | states |",
@@ -116,13 +116,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             f"| {row['seconds']:.0f} "
         )
         whole = {part: (row["most"][part], row["mean"][part]) for part in row["most"]}
-        for frame, told in (row["told"] | {"all": whole}).items():
+        for frame, found in (row["reported"] | {"all": whole}).items():
             parts = [
-                "{:.0e} ({:.0e})".format(*told[part]) if part in told else "inside"
+                "{:.0e} ({:.0e})".format(*found[part]) if part in found else "inside"
                 for part in ("fgr", "pha", "states")
             ]
             lines.append(f"{about}| {frame} | {' | '.join(parts)} |")
-            about = "| " * 6  # told once
+            about = "| " * 6  # written once
     return "\n".join(lines).replace("e-0", "e-").replace("0e+00", "0")
 
 
@@ -134,10 +134,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
         kind = row["variant"], row["format"].removesuffix(" fixed"), row["precision"]
         if row["format"] == "onnx fixed":
             kind = row["variant"], "onnx --static", row["precision"]
-        most, mean = map(max, zip(*(part["pha"] for part in row["told"].values())))  # noqa: B905
-        told = f"{most:.1e} ({mean:.0e})" if most else "0"
+        alphas = [part["pha"] for part in row["reported"].values()]
+        most, mean = map(max, zip(*alphas, strict=True))
+        text = f"{most:.1e} ({mean:.0e})" if most else "0"
         cell = cells.setdefault(kind, {"MB": f"{row['megabytes']:.1f}"})
-        cell[f"{row['size']}, {row['ratio']:g}"] = told.replace("e-0", "e-")
+        cell[f"{row['size']}, {row['ratio']:g}"] = text.replace("e-0", "e-")
     lines = [
         f"| network | format | precision | MB | {' | '.join(sizes)} |",
         "|" + " --- |" * (4 + len(sizes)),
@@ -162,14 +163,14 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, help="append JSON lines to this file")
     parser.add_argument(
-        "--show", nargs="+", type=Path, metavar="FILE", help="tell these and no more"
+        "--show", nargs="+", type=Path, metavar="FILE", help="print these files alone"
     )
-    parser.add_argument("--summary", action="store_true", help="tell alpha alone")
+    parser.add_argument("--summary", action="store_true", help="print alpha alone")
     options = parser.parse_args()
     if options.show:
         lines = [line for file in options.show for line in file.open()]
-        told = summary if options.summary else markdown
-        print(told([json.loads(line) for line in lines]))
+        table = summary if options.summary else markdown
+        print(table([json.loads(line) for line in lines]))
         return 0
     for name in list(options.formats):
         missing = [module for module in FORMATS[name].needs if not find_spec(module)]

@@ -38,11 +38,11 @@ def seams(
             recent.append(matted.frame)
             if index % every or not index:
                 continue
-            alpha = matted.pixels("alpha", wide=False).astype(int)
+            alpha = matted.pixels("alpha", sixteen_bit=False).astype(int)
             for lead in leads:
                 some = list(recent)[-lead - 1 :]
                 fresh = deque(run(engines[1], some), maxlen=1)[0]
-                mine = fresh.pixels("alpha", wide=False)
+                mine = fresh.pixels("alpha", sixteen_bit=False)
                 off = np.abs(mine - alpha)
                 found[lead].append((float(off.mean()), int(off.max())))
     return found

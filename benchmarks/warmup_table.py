@@ -51,7 +51,7 @@ def alphas(engine: Engine, frames: list[Frame], state: State) -> NDArray[np.floa
     found = []
     for frame in frames[:COMPARED]:
         (matted,), state = engine.step([frame], state)
-        found.append(matted.pixels("alpha", wide=True) / 257)
+        found.append(matted.pixels("alpha", sixteen_bit=True) / 257)
     return np.stack(found)
 
 

@@ -1,10 +1,10 @@
 """Cut people out of video with no green screen: recurrent matting, sound kept.
 
-The names here are the public ones: `load_model` and `convert_video` do the work of
-the command line, `MattingNetwork` is the bare network, `matte` the loop around it.
-Each is imported when it is first used, since some need torch, which is an extra.
-The logger `rematte` reports what is slow and which fallbacks are used; it is silent by
-default.
+The names here are the public ones: `convert_video` does the work of the command line,
+`Matter` mattes frames in memory, `load_model` gives a `MattingNetwork`, which is the
+bare network, and `matte` is the loop around it. Each is imported when it is first used,
+since some need torch, which is an extra. The logger `rematte` reports what is slow and
+which fallbacks are used; it is silent by default.
 """
 
 import logging

@@ -105,7 +105,8 @@ def convert_video(
         output_plate: Path of the background, in the source's colours, transparent at
             the person.
         format: The format of outputs that are open files, as a suffix without the dot:
-            "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray".
+            "mov", "webm", "png" and others, or raw video: "rgba", "rgb24" or "gray". By
+            default that of the file's name, if it has one.
         cancel: An event; when any thread sets it, the conversion stops.
         timeout: The longest time that the conversion may take [s].
         **options: Any other field of `rematte.options.Options`: the background, the

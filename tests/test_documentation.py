@@ -209,12 +209,14 @@ def test_command_line(workplace: Path) -> None:
         assert count(workplace / f"{name}.mp4") == FRAMES
 
 
-def test_command_line_explains_errors(workplace: Path) -> None:
+def test_command_line_explains_errors(workplace: Path, capsys: Any) -> None:
     main = runpy.run_path(str(ROOT / "inference.py"))["main"]
     flags = ["--variant", "mobilenetv3", "--device", "cpu", "--input-source", "no.mp4"]
     flags += ["--output-composition", "com.mp4", "--checkpoint"]
     assert main([*flags, "rvm_mobilenetv3.pth"]) == 3
     assert main([*flags, "missing.pth"]) == 4
+    assert main([*flags, "rvm_mobilenetv3.pth", "--device", "cuda:99"]) == 2
+    assert "inference.py: device cuda:99: torch sees " in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -34,14 +34,14 @@ def _summarise_segments(report: "Report") -> list[str]:
 
     if not isinstance(report, LongReport):
         return []
-    lines = [f"{report.segments} segments, {report.reused} of them finished before"]
+    lines = [f"segments: {report.segments}, {report.reused} of them finished before"]
     if report.seams:
         mean = sum(seam[1] for seam in report.seams) / len(report.seams)
         worst = max(report.seams, key=lambda seam: seam[1])
         lines.append(
-            f"{len(report.seams)} seams after a lead-in of {report.lead_in} frames: "
-            f"alpha differs by {mean:.2f}/255 on average; at the worst, at "
-            f"{worst[0]:.2f} s, by {worst[1]:.2f}, and by {worst[2]} at most"
+            f"seams: {len(report.seams)}, each after {report.lead_in} frames of lead-in"
+            f"; alpha differs by {mean:.2f} of 255 on average, at the worst seam "
+            f"({worst[0]:.2f} s) by {worst[1]:.2f}, and there by {worst[2]} at most"
         )
     return lines
 

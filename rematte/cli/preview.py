@@ -83,6 +83,6 @@ def run(words: Namespace) -> int:
                 for each in report.people
                 if each["number"] == number
             )
-            print(f"--person {number} is at X,Y@TIME: {points}")
+            print(f"--person {number} is at {points} (X,Y@TIME)")
         print(f"device {device} ({why}), engine {report.engine}\nsheet: {target}")
     return 0

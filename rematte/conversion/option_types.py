@@ -136,7 +136,7 @@ def is_main(kind: str) -> bool:
 
 
 def always(conversion: Conversion) -> bool:
-    """Whether an option has an effect: in every conversion."""
+    """Return True, for an option that has an effect in every conversion."""
     return True
 
 

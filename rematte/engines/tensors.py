@@ -20,15 +20,15 @@ def to_tensor(pixels: Pixels, device: torch.device | str, dtype: torch.dtype) ->
     return tensor.to(dtype).div_(255)
 
 
-def to_pixels(image: Tensor, wide: bool) -> Pixels:
+def to_pixels(image: Tensor, sixteen_bit: bool) -> Pixels:
     """Turn (C, H, W) in [0, 1] into (H, W, C) with 8 or 16 bits, rounded."""
-    most = 65535 if wide else 255
+    most = 65535 if sixteen_bit else 255
     # 16 bits need more than half precision has.
-    image = image.float() if wide else image
+    image = image.float() if sixteen_bit else image
     codes = image.clamp(0, 1).mul_(most).round_().movedim(0, -1)
-    codes = codes.to(torch.int32 if wide else torch.uint8)
+    codes = codes.to(torch.int32 if sixteen_bit else torch.uint8)
     array: Pixels = download(codes).numpy()
-    return array.astype(np.uint16) if wide else array
+    return array.astype(np.uint16) if sixteen_bit else array
 
 
 def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -102,26 +102,28 @@ class TensorMatted(Matted):
             fgr, pha = fgr * (own > 0), pha * own
         self.src, self.fgr, self.pha = src, fgr, pha
 
-    def pixels(self, kind: Kind, wide: bool, plate: Plate | None = None) -> Pixels:
+    def pixels(
+        self, kind: Kind, sixteen_bit: bool, plate: Plate | None = None
+    ) -> Pixels:
         """Make the pixels of one kind of output; see `Matted.pixels`."""
         if kind == "alpha":
-            return to_pixels(self.pha, wide)
+            return to_pixels(self.pha, sixteen_bit)
         if kind == "foreground":
-            return to_pixels(self.fgr, wide)
+            return to_pixels(self.fgr, sixteen_bit)
         if plate is not None:
-            image = self._uploaded(plate, wide)
-            return to_pixels(composite(self.fgr, self.pha, image), wide)
-        return hide(to_pixels(torch.cat([self.fgr, self.pha]), wide))
+            image = self._uploaded(plate, sixteen_bit)
+            return to_pixels(composite(self.fgr, self.pha, image), sixteen_bit)
+        return hide(to_pixels(torch.cat([self.fgr, self.pha]), sixteen_bit))
 
     def glimpse(self, every: int) -> list[Pixels]:
         """Sample alpha coarsely; see `Matted.glimpse`."""
         return [to_pixels(self.pha[:, ::every, ::every], False)]
 
-    def _uploaded(self, plate: Plate, wide: bool) -> Tensor:
+    def _uploaded(self, plate: Plate, sixteen_bit: bool) -> Tensor:
         """Return a background as a tensor beside the matte; each is made once."""
-        key: Any = wide, self.fgr.device, self.fgr.dtype
+        key: Any = sixteen_bit, self.fgr.device, self.fgr.dtype
         if key not in plate.cache:
-            pixels = plate.pixels(wide)
+            pixels = plate.pixels(sixteen_bit)
             plate.cache[key] = to_tensor(pixels, self.fgr.device, self.fgr.dtype)
         image: Tensor = plate.cache[key]
         return image

@@ -31,7 +31,7 @@ class Difference:
     # Mean difference over all frames of the same.
     mean: dict[str, float] = field(default_factory=dict)
     # Largest and mean difference in each frame of `REPORTED`.
-    told: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    reported: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 class Truth(NamedTuple):
@@ -95,7 +95,7 @@ def difference(step: Step, truths: Iterable[Truth], ratio: float) -> Difference:
         }
         frames.append({name: _apart(both) for name, both in pairs.items() if both})
     found.frames = len(frames)
-    found.told = {n: frames[n - 1] for n in REPORTED if n <= len(frames)}
+    found.reported = {n: frames[n - 1] for n in REPORTED if n <= len(frames)}
     for name in frames[0]:
         most, mean = zip(*(frame[name] for frame in frames), strict=True)
         found.most[name], found.mean[name] = max(most), sum(mean) / len(mean)

@@ -1,4 +1,4 @@
-"""What is checked of a finished file, frame by frame and as a whole."""
+"""The checks of a finished file, frame by frame and as a whole."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured in one frame of the file."""
+    """The measurements of one frame of the file."""
 
     time: Fraction  # when it is shown [s]
     end: Fraction  # when it ends [s]

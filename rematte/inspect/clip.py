@@ -70,7 +70,7 @@ class Look:
 
 @dataclass
 class ClipReport:
-    """What was found of a clip."""
+    """The report on a clip."""
 
     path: Path
     timeline: moments.Timeline
@@ -83,7 +83,7 @@ class ClipReport:
 
     @property
     def within(self) -> str:
-        """Where the ratio holds, in words."""
+        """The part of the frame for which the ratio holds, in words."""
         return "" if self.regions is None else " in windows around the people"
 
     @property

@@ -48,7 +48,7 @@ _LISTED = 8  # frames to look at, at most
 
 @dataclass
 class MatteReport:
-    """What was found of a finished file."""
+    """The report on a finished file."""
 
     path: Path
     kind: str  # "cut-out" or "matte"

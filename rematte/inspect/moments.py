@@ -45,12 +45,12 @@ class Timeline:
 
     @property
     def count(self) -> int:
-        """How many frames are asked for."""
+        """The number of frames that are asked for."""
         return self.stop - self.begin
 
     @property
     def seconds(self) -> float:
-        """How long they are shown [s]."""
+        """The time for which they are shown [s]."""
         begin, end = self.span(self.begin, self.stop)
         last = self.times[-1] + 1 / self.info.rate
         return float((last if end is None else end) - begin)

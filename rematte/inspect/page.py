@@ -1,4 +1,4 @@
-"""Writes what was found into a folder: a page, its figures as JSON, and pictures.
+"""Writes a report into a folder: a page, its figures as JSON, and pictures.
 
 The page fetches nothing: its style and its pictures are in it.
 """

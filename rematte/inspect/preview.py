@@ -35,7 +35,7 @@ _WINDOW = (255, 200, 40)  # its colour
 
 @dataclass
 class PreviewReport:
-    """What is on a contact sheet."""
+    """The contents of a contact sheet."""
 
     output: str  # the image
     # When its frames are shown, from left to right [s].

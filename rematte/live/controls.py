@@ -36,11 +36,11 @@ class Controls:
     help: bool = True  # whether the keys are shown
     nobody: bool = False  # whether nobody is in the picture
     said: str = ""  # what the last key has changed
-    pressed: float = float("-inf")  # when that was, as `time.monotonic` tells [s]
+    pressed: float = float("-inf")  # when that was, by `time.monotonic` [s]
 
     @property
     def message(self) -> str:
-        """What the user is to know now, or ""."""
+        """The message to show now, or ""."""
         if self.said and time.monotonic() - self.pressed < _SAID:
             return self.said
         if self.paused:

@@ -292,10 +292,10 @@ class Matter:
         return Form(dtype, order, self._draw)
 
     def _draw(
-        self, matted: Matted, kind: Kind, wide: bool, plate: Plate | None
+        self, matted: Matted, kind: Kind, sixteen_bit: bool, plate: Plate | None
     ) -> Pixels:
         background = None if plate is None else lambda matted: plate
-        return Renderer(kind, wide, background, finish=self._finish)(matted)
+        return Renderer(kind, sixteen_bit, background, finish=self._finish)(matted)
 
 
 def formed(matted: Matted, form: Form) -> Matted:

@@ -30,7 +30,7 @@ class DecodedFrame(Protocol):
 
     @property
     def pts_seconds(self) -> float:
-        """When it is shown [s]."""
+        """The time at which it is shown [s]."""
 
 
 Picture: TypeAlias = (

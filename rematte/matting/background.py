@@ -171,7 +171,7 @@ class FileBackground:
     def __call__(self, matted: Matted) -> Plate:
         """Return the picture that is shown at the frame's time."""
         if not self._still:
-            self._go_on(matted.frame.time)
+            self._advance(matted.frame.time)
         # A folder may hold images of several sizes.
         if self._plate is None or self._plate.size != matted.size:
             pixels = over_black(self._now)
@@ -179,7 +179,7 @@ class FileBackground:
             self._plate = Plate(fit_picture(pixels, matted.size, self._fit))
         return self._plate
 
-    def _go_on(self, now: Fraction) -> None:
+    def _advance(self, now: Fraction) -> None:
         """Play on to a time of the source [s]."""
         if self._origin is None:
             self._origin = now
@@ -221,7 +221,9 @@ def make_background(
         InputError: If the image or video cannot be read.
     """
     if fit not in FITS:
-        raise ValueError(f"background_fit must be one of {FITS}, got {fit!r}")
+        raise ValueError(
+            f"background_fit must be one of {', '.join(FITS)}, got {fit!r}"
+        )
     if spec == "transparent":
         return lambda matted: None
     plain = parse_colour(spec) if isinstance(spec, str) else spec
@@ -270,7 +272,7 @@ class Renderer:
     Args:
         kind: "alpha", "foreground", "plate" (the background, transparent at the
             person), or anything else for the person over `background`.
-        wide: Whether pixels have 16 bits.
+        sixteen_bit: Whether pixels have 16 bits.
         background: The background of a composite; without one, or if it gives None,
             the result is the cut-out, straight RGBA.
         colour: The encoding of the result and of the background. Results other than
@@ -282,7 +284,7 @@ class Renderer:
     def __init__(
         self,
         kind: str,
-        wide: bool = False,
+        sixteen_bit: bool = False,
         background: Background | None = None,
         colour: Colour = SDR,
         finish: Finish | None = None,
@@ -290,7 +292,7 @@ class Renderer:
     ) -> None:
         kinds: dict[str, Kind] = {"alpha": "alpha", "foreground": "foreground"}
         self._kind, self._is_plate = kinds.get(kind, "cutout"), kind == "plate"
-        self._wide = wide
+        self._sixteen_bit = sixteen_bit
         self._background = background if self._kind == "cutout" else None
         self._restore = None if colour.sdr else Restoration(colour)
         self._finish = finish or Finish()
@@ -303,14 +305,18 @@ class Renderer:
             return self._render_plate(matted)
         if self._kind == "alpha":
             if finish.reshapes:
-                return with_depth(finish.alpha(matted), self._wide)
-            return matted.pixels("alpha", self._wide)
+                return with_depth(finish.alpha(matted), self._sixteen_bit)
+            return matted.pixels("alpha", self._sixteen_bit)
         wraps = self._background is not None and finish.light_wrap > 0
         if self._restore or finish.reshapes or finish.despill or wraps:
             return self._render_deep(matted)
         plate = self._background(matted) if self._background else None
-        pixels = matted.pixels("composite" if plate else self._kind, self._wide, plate)
-        finish.clean_edges(matted, pixels, plate.pixels(self._wide) if plate else None)
+        pixels = matted.pixels(
+            "composite" if plate else self._kind, self._sixteen_bit, plate
+        )
+        finish.clean_edges(
+            matted, pixels, plate.pixels(self._sixteen_bit) if plate else None
+        )
         return pixels
 
     def _render_plate(self, matted: Matted) -> Pixels:
@@ -324,7 +330,7 @@ class Renderer:
         source = frame.pixels if self._restore is None else frame.original
         assert source is not None  # the reader gives it for what is not SDR
         pixels = np.concatenate([with_depth(source, True), left], 2)
-        return hide(with_depth(pixels, self._wide))
+        return hide(with_depth(pixels, self._sixteen_bit))
 
     def _render_deep(self, matted: Matted) -> Pixels:
         """Render from 16-bit colours and alpha, which suit every option."""
@@ -339,29 +345,29 @@ class Renderer:
         cuts_out = plate is None and self._kind == "cutout"
         if cuts_out:
             cutout = np.concatenate([colours, alpha], 2)
-            colours = hide(with_depth(cutout, self._wide))
+            colours = hide(with_depth(cutout, self._sixteen_bit))
         finish.clean_edges(matted, colours, original=original)
         finish.show_included(matted, colours, original)
         finish.remove_tint(colours)
         if cuts_out:
             return self._outlined(matted, colours) if finish.outline else colours
         if plate is None:
-            return with_depth(colours, self._wide)
+            return with_depth(colours, self._sixteen_bit)
         if finish.light_wrap:
             wrap_light(colours, alpha, plate.pixels(True), finish.light_wrap)
         if finish.outline:
             cutout = self._outlined(matted, np.concatenate([colours, alpha], 2))
             colours, alpha = cutout[..., :3].copy(), cutout[..., 3:]
         run_rows(_lay_over, len(colours), colours, alpha, plate.pixels(True))
-        return with_depth(colours, self._wide)
+        return with_depth(colours, self._sixteen_bit)
 
     def _outlined(self, matted: Matted, cutout: Pixels) -> Pixels:
         """Lay a cut-out, (H, W, 4), over its outline."""
-        wide = cutout.itemsize == 2
-        outer = with_depth(self._finish.alpha(matted), wide).astype(np.float32)
+        sixteen_bit = cutout.itemsize == 2
+        outer = with_depth(self._finish.alpha(matted), sixteen_bit).astype(np.float32)
         inner = cutout[..., 3:].astype(np.float32)
         share = np.divide(inner, outer, out=np.zeros_like(inner), where=outer > 0)
-        line = self._outline.pixels(wide)
+        line = self._outline.pixels(sixteen_bit)
         mixed = np.round(cutout[..., :3] * share + line * (1 - share))
         outlined = np.concatenate([mixed, outer], 2).astype(cutout.dtype)
         return hide(outlined)

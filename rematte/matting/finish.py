@@ -29,7 +29,7 @@ class Finish:
         white_point: Alpha from this on becomes 1.
         grow: How far edges are moved outward, or inward if it is negative [pixels].
         feather: How far edges fade to both sides [pixels].
-        screen: The screen whose tint is removed from the person: "green" or "blue".
+        despill: The screen whose tint is removed from the person: "green" or "blue".
         include: Masks of what is always cut out, with the source's colours.
         exclude: Masks of what is never cut out.
         chosen: The only person who is cut out; None for everybody.

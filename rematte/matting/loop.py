@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rematte.engines.engine import Engine, State
 from rematte.matting.matte import Matted
 from rematte.matting.region import WHOLE, Region, crop, move_states
-from rematte.matting.warmup import Ahead, choose_warmup
+from rematte.matting.warmup import Lookahead, choose_warmup
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
 from rematte.video.scene_cuts import SPAN, Cuts, same_scene
@@ -123,7 +123,7 @@ class _Chunk:
 
 
 def _chunks(
-    ahead: Ahead, length: Callable[[], int], regions: Guide | None
+    ahead: Lookahead, length: Callable[[], int], regions: Guide | None
 ) -> Iterator[_Chunk]:
     """Gather frames of one size, region and scene, at most `length` at a time."""
     chunk: _Chunk | None = None
@@ -185,7 +185,7 @@ def run(
     """
     memory = memory or Memory()
     states = _States(engine, memory, regions, downsample_ratio)
-    ahead = Ahead(frames, is_past, memory.cuts if warmup or cuts else None)
+    ahead = Lookahead(frames, is_past, memory.cuts if warmup or cuts else None)
     for chunk in _chunks(ahead, lambda: engine.chunk, regions):
         states.enter(chunk.region, chunk.frames[0], bool(warmup) and chunk.cut)
         if warmup and states.empty and not chunk.region.empty:
@@ -203,7 +203,7 @@ def run(
 
 
 def _lead(
-    chunk: _Chunk, ahead: Ahead, warmup: int | str, regions: Guide | None
+    chunk: _Chunk, ahead: Lookahead, warmup: int | str, regions: Guide | None
 ) -> list[Frame]:
     """Return the frames for warm-up: the chunk's, and the next ones in its scene."""
     count = choose_warmup(warmup, chunk.frames[0].pixels.shape)
@@ -242,7 +242,7 @@ class _States:
     def enter(self, region: Region, frame: Frame, restart: bool) -> None:
         """Make the states fit the region of the next frame, or reset them."""
         if region.empty:
-            # Frames that are read backwards go on in a region without `restart`.
+            # Frames that are read backwards continue in a region without `restart`.
             self._region, self._states = region, []
             return
         height, width = region.size if region.windows else frame.pixels.shape[:2]
@@ -345,7 +345,7 @@ def matte(
     seq_chunk: int = 1,
     device: "torch.device | str" = "cpu",
     dtype: "torch.dtype | None" = None,
-    tell: Callable[[str], object] = warnings.warn,
+    report: Callable[[str], object] = warnings.warn,
     memory: Memory | None = None,
 ) -> "Iterator[TensorMatted]":
     """Matte frames one after the other with any network.
@@ -362,7 +362,7 @@ def matte(
             same; more take more memory.
         device: Where the model is.
         dtype: The model's precision; by default float32.
-        tell: Called with a sentence when the chunk is halved.
+        report: Called with a sentence when the chunk is halved.
         memory: The state to start from; after the last frame it holds the state there.
 
     Yields:
@@ -374,7 +374,7 @@ def matte(
     """
     from rematte.engines.module import ModuleEngine
 
-    engine = ModuleEngine(model, device, dtype, seq_chunk, tell)
+    engine = ModuleEngine(model, device, dtype, seq_chunk, report)
     mattes: Any = run(engine, frames, downsample_ratio=downsample_ratio, memory=memory)
     return mattes  # type: ignore[no-any-return]
 

@@ -40,17 +40,17 @@ class Plate:
         """Height and width [pixels]."""
         return self._given.shape[0], self._given.shape[1]
 
-    def pixels(self, wide: bool) -> Pixels:
+    def pixels(self, sixteen_bit: bool) -> Pixels:
         """Return the picture with 8 or 16 bits; each is made once."""
-        if wide not in self._pixels:
-            self._pixels[wide] = with_depth(self._given, wide)
-        return self._pixels[wide]
+        if sixteen_bit not in self._pixels:
+            self._pixels[sixteen_bit] = with_depth(self._given, sixteen_bit)
+        return self._pixels[sixteen_bit]
 
-    def cut(self, window: Window, size: tuple[int, int], wide: bool) -> "Plate":
+    def cut(self, window: Window, size: tuple[int, int], sixteen_bit: bool) -> "Plate":
         """Return the part of the picture that lies behind a window."""
         if self.size == (1, 1):
             return self
-        return Plate(cut(self.pixels(wide), window, size))
+        return Plate(cut(self.pixels(sixteen_bit), window, size))
 
 
 @dataclass(frozen=True)
@@ -173,22 +173,24 @@ class Matted:
 
     def _give(self, kind: Kind, plate: Plate | None = None) -> Image:
         form = self.form or Form(self.frame.pixels.dtype)
-        wide = form.dtype != np.uint8
+        sixteen_bit = form.dtype != np.uint8
         draw = form.draw or type(self).pixels
-        return as_given(draw(self, kind, wide, plate), form.dtype, form.order)
+        return as_given(draw(self, kind, sixteen_bit, plate), form.dtype, form.order)
 
     @cached_property
     def cache(self) -> dict[str, Any]:
-        """What `finish` has computed for this frame, shared by all outputs."""
+        """The results of `finish` for this frame, shared by all outputs."""
         return {}
 
-    def pixels(self, kind: Kind, wide: bool, plate: Plate | None = None) -> Pixels:
+    def pixels(
+        self, kind: Kind, sixteen_bit: bool, plate: Plate | None = None
+    ) -> Pixels:
         """Make the pixels of one kind of output.
 
         Args:
             kind: "alpha", "foreground" (straight RGB), "composite" (over `plate`), or
                 "cutout" (straight RGBA, with RGB 0 where alpha is 0).
-            wide: Whether the result has 16 bits.
+            sixteen_bit: Whether the result has 16 bits.
             plate: The background of a composite.
 
         Returns:
@@ -196,10 +198,10 @@ class Matted:
             own.
         """
         if self._maps is None:
-            return self._assemble(kind, wide, plate)
-        behind = None if plate is None else plate.pixels(wide)
+            return self._assemble(kind, sixteen_bit, plate)
+        behind = None if plate is None else plate.pixels(sixteen_bit)
         own = self.frame.alpha
-        return render(self.frame.pixels, self._maps, kind, wide, behind, own)
+        return render(self.frame.pixels, self._maps, kind, sixteen_bit, behind, own)
 
     def glimpse(self, every: int) -> list[Pixels]:
         """Sample alpha coarsely, without computing it at full size.
@@ -218,28 +220,28 @@ class Matted:
             maps = np.ascontiguousarray(maps[:, ::every, ::every])
         return [Matted(self.frame.showing(small), maps).pixels("alpha", False)]
 
-    def _assemble(self, kind: Kind, wide: bool, plate: Plate | None) -> Pixels:
+    def _assemble(self, kind: Kind, sixteen_bit: bool, plate: Plate | None) -> Pixels:
         """Make the pixels of windows, and paste them into those of the whole frame."""
         height, width = self.size
         whole: Pixels
-        dtype = np.uint16 if wide else np.uint8
+        dtype = np.uint16 if sixteen_bit else np.uint8
         if kind == "foreground":
-            whole = with_depth(self.frame.pixels, wide).copy()
+            whole = with_depth(self.frame.pixels, sixteen_bit).copy()
             if self.frame.alpha is not None:
                 whole *= self.frame.alpha > 0
         elif kind == "composite" and plate is not None:
             whole = np.empty((height, width, 3), dtype)
-            behind = plate.pixels(wide)
+            behind = plate.pixels(sixteen_bit)
             # Copying rows is a hundred times faster than broadcasting one pixel.
             whole[:] = behind.repeat(width, 1) if plate.size == (1, 1) else behind
         else:
             whole = np.zeros((height, width, 1 if kind == "alpha" else 4), dtype)
         size = self.region.size
         for window, part in zip(self.region.windows, self._parts, strict=True):
-            part_plate = plate and plate.cut(window, size, wide)
+            part_plate = plate and plate.cut(window, size, sixteen_bit)
             left, top, right, bottom = window.keep
             rows = slice(top - window.top, bottom - window.top)
             columns = slice(left - window.left, right - window.left)
-            made = part.pixels(kind, wide, part_plate)
+            made = part.pixels(kind, sixteen_bit, part_plate)
             whole[top:bottom, left:right] = made[rows, columns]
         return whole

@@ -123,7 +123,7 @@ class _Person:
 
 @dataclass
 class _Frame:
-    """What is known of the next frame while people are found in it."""
+    """The next frame, while people are found in it."""
 
     time: Fraction  # for the notes [s]
     small: NDArray[np.int32]  # the small copy, (h, w, 3)
@@ -201,7 +201,7 @@ class People:
 
     @property
     def numbers(self) -> list[int]:
-        """Return the numbers of all who were seen."""
+        """Return the numbers of all who were seen in this scene."""
         return [*self._people]
 
     def colours(self, number: int) -> NDArray[np.float64]:
@@ -295,7 +295,7 @@ class People:
 
     @property
     def _touching(self) -> set[int]:
-        """All who touch somebody."""
+        """The numbers of all who touch somebody."""
         return set[int]().union(*self._groups)
 
     def _alike(self, who: int, colours: NDArray[np.float64]) -> float:

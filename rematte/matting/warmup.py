@@ -26,7 +26,7 @@ def choose_warmup(warmup: int | str, shape: tuple[int, ...]) -> int:
     return max(1, min(_AUTO, _ROOM // (3 * height * width)))
 
 
-class Ahead:
+class Lookahead:
     """Iterates over frames, and lets the caller peek at the next ones.
 
     A frame that `is_past` may only be peeked at, and is not yielded. `cuts` finds where

@@ -358,9 +358,11 @@ class MattingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
+            names = ", ".join(VARIANTS)
+            raise ValueError(f"variant must be one of {names}, got {variant!r}")
         if refiner not in REFINERS:
-            raise ValueError(f"refiner must be one of {REFINERS}, got {refiner!r}")
+            names = ", ".join(REFINERS)
+            raise ValueError(f"refiner must be one of {names}, got {refiner!r}")
         widths = WIDTHS[variant]
         mobile = variant != "resnet50"
         self.backbone = MobileNetV3Encoder() if mobile else ResNet50Encoder()

@@ -12,6 +12,7 @@ import sys
 import torch
 
 from rematte.convert import convert_video
+from rematte.engines.device import choose_device
 from rematte.errors import explain
 from rematte.network.matting_network import VARIANTS
 from rematte.weights.load import load_model
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given["input_resize"] is not None:
         given["input_resize"] = tuple(given["input_resize"])
     try:
+        given["device"], _ = choose_device(given["device"])
         model = load_model(checkpoint, variant, given["device"])
         convert_video(model, dtype=torch.float32, **given)
     except (Exception, KeyboardInterrupt) as error:

@@ -113,7 +113,7 @@ class _TensorWriter:
         """
         step = 1 / self._rate
         for image in frames.detach().reshape(-1, *frames.shape[-3:]):
-            pixels = to_pixels(image, wide=False)
+            pixels = to_pixels(image, sixteen_bit=False)
             if self._writer is None:
                 height, width, channels = pixels.shape
                 info = VideoInfo(width, height, self._rate, step, Colour())

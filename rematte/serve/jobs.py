@@ -168,7 +168,7 @@ class Jobs:
         )
 
     def _results(self, job: Job, result: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-        """Return the files of a result, and their names for the user."""
+        """Yield the files of a result, and their names for the user."""
         for key in result["settings"]["outputs"]:
             path = self.outputs(job, result["run"]) / FILES[key]
             yield path, file_name(job.name, path.name)

@@ -13,7 +13,7 @@ _TIMEOUT = 120.0  # of examining a file or making a preview [s]
 
 
 class WorkError(Exception):
-    """What was asked for failed; the message is a sentence for the page."""
+    """A request of the page failed; the message is a sentence for the page."""
 
 
 def start_process(

@@ -11,7 +11,7 @@ from rematte.video.opening import open_input
 
 
 def _packets_of(segment: Path) -> Iterator[Any]:
-    """Return the packets of a file's picture in decoding order."""
+    """Yield the packets of a file's picture in decoding order."""
     with open_input(segment) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.pts is not None:  # None marks the end

@@ -93,7 +93,7 @@ class Decoder:
                 raise InputError(
                     f"{self.path}: damaged {where} ({error.strerror}); "
                     "copy the file again, or pass ignore_errors (--ignore-errors) to "
-                    "go on past the damage"
+                    "continue past the damage"
                 ) from error
             for frame in frames:
                 count += 1

@@ -105,7 +105,7 @@ class _Filters:
         return (picture.width, picture.height, picture.format.name) == self._shape
 
     def lead_in(self, picture: av.VideoFrame) -> None:
-        """Return the picture before the first one, which has been passed on already."""
+        """Filter the picture before the first one, which has been passed on already."""
         self._waiting.append(None)
         self._graph.push(picture)
 

@@ -56,9 +56,9 @@ class ImageSource:
         self.info = self._read_info(path)
         self.average_rate = self.info.rate
         start, end = options.start or 0, options.end
-        self._first = int(start * self.info.rate)
         stop = None if end is None else -int(-end // self.info.time_base)
-        gaps = describe_gaps(images[self._first : stop])
+        self._wanted = range(len(images))[int(start * self.info.rate) : stop]
+        gaps = describe_gaps([images[index] for index in self._wanted])
         notes += [gaps] if gaps else []
 
     def close(self) -> None:
@@ -69,9 +69,9 @@ class ImageSource:
         return [index * self.info.time_base for index in range(len(self._images))]
 
     def frames(self) -> Iterator[Frame]:
-        """Read all frames from `start` on; a damaged one repeats its nearest."""
+        """Read the frames from `start` to `end`; a damaged one repeats its nearest."""
         last: Frame | None = None
-        for index, frame in enumerate(self._decode(), self._first):
+        for index, frame in zip(self._wanted, self._decode(), strict=True):
             if isinstance(frame, InputError):
                 image = self._images[index]
                 last = self._nearest(index, frame) if last is None else last
@@ -82,8 +82,8 @@ class ImageSource:
             yield frame
 
     def lazy_frames(self) -> Iterator[LazyFrame]:
-        """Yield the frames from `start` on, and decode each only on request."""
-        for index in range(self._first, len(self._images)):
+        """Yield the frames from `start` to `end`, and decode each only on request."""
+        for index in self._wanted:
             yield LazyFrame(index * self.info.time_base, partial(self._convert, index))
 
     def _convert(self, index: int, size: tuple[int, int]) -> Frame:
@@ -125,13 +125,12 @@ class ImageSource:
 
     def _decode(self) -> Iterator[Frame | InputError]:
         threads = self._options.threads
-        indices = range(self._first, len(self._images))
         if not threads:
-            yield from map(self._read, indices)
+            yield from map(self._read, self._wanted)
             return
         with ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[Frame | InputError]] = deque()
-            for index in indices:
+            for index in self._wanted:
                 ahead.append(pool.submit(self._read, index))
                 if len(ahead) > 2 * threads:  # so that memory is bounded
                     yield ahead.popleft().result()

@@ -172,8 +172,8 @@ def _reason(path: Path, where: str | BinaryIO, limits: Limits, image: bool) -> s
     if image:
         return why_unreadable(path)
     return (
-        "not a video FFmpeg can read; it may be cut off, damaged or something else "
-        "under a video's name"
+        "not a video or image that FFmpeg can read; it may be cut off, damaged or "
+        "something else under that name"
     )
 
 

@@ -37,11 +37,11 @@ def views(frame: av.VideoFrame) -> list[NDArray[Any]]:
     ]
 
 
-def with_depth(pixels: Pixels, wide: bool) -> Pixels:
+def with_depth(pixels: Pixels, sixteen_bit: bool) -> Pixels:
     """Convert pixels to 16 bits, or 8, rounded; white stays white."""
-    if wide == (pixels.dtype == np.uint16):
+    if sixteen_bit == (pixels.dtype == np.uint16):
         return pixels
-    if wide:
+    if sixteen_bit:
         return pixels * np.uint16(257)
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 

@@ -5,7 +5,6 @@ Frames are upright RGB with their exact times. Memory does not grow with the len
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
@@ -63,13 +62,10 @@ class VideoReader:
 
     def lazy_frames(self) -> Iterator[LazyFrame]:
         """Yield the same frames as iterating, but convert each only on request."""
-        return takewhile(self._is_before_end, self._source.lazy_frames())
+        return self._source.lazy_frames()
 
     def __iter__(self) -> Iterator[Frame]:
-        return takewhile(self._is_before_end, self._source.frames())
-
-    def _is_before_end(self, shown: Frame | LazyFrame) -> bool:
-        return self._options.end is None or shown.time < self._options.end
+        return self._source.frames()
 
     def close(self) -> None:
         """Release the file."""

@@ -123,14 +123,14 @@ class VideoSource:
         return [time for _, time, _ in at_rate(frames, self.info.rate)]
 
     def frames(self) -> Iterator[Frame]:
-        """Read the frames from `start` on."""
+        """Read the frames from `start` to `end`."""
         has_alpha = self._options.input_alpha == "multiply"
         for shown in self._wanted():
             self._note_size(shown[0], shown[1])
             yield self._convert(shown, self._options.size, has_alpha)
 
     def lazy_frames(self) -> Iterator[LazyFrame]:
-        """Decode the frames from `start` on, and convert each only on request."""
+        """Decode the frames from `start` to `end`, and convert each on request."""
         for shown in self._wanted():
             convert = partial(self._convert, shown)
             yield LazyFrame(shown[1], convert, partial(sketch, shown[0]))
@@ -153,10 +153,10 @@ class VideoSource:
         return place(Frame(upright.apply(pixels), time, duration, alpha=alpha), outer)
 
     def _wanted(self) -> Iterator[Shown[av.VideoFrame]]:
-        """Decode the pictures from `start` on."""
+        """Decode the pictures from `start` to `end`."""
         if self._closed:
             raise InputError(f"{self._path}: the reader is closed")
-        start = self._options.start
+        start, end = self._options.start, self._options.end
         if not self._options.ignore_errors:
             check_complete(self._stream, self._path)
         if start and self._timed:
@@ -167,6 +167,8 @@ class VideoSource:
         if self._target:
             shown = at_rate(shown, self.info.rate)
         for picture, time, duration in shown:
+            if end is not None and time >= end:
+                return
             if start is None or time + duration > start:
                 yield picture, time, duration
 

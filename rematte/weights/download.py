@@ -42,7 +42,8 @@ def resolve(name_or_path: str | Path | None, variant: str | None) -> Path:
         ValueError: If there is no such variant.
     """
     if variant not in (None, *VARIANTS):
-        raise ValueError(f"variant must be one of {VARIANTS} or None, got {variant!r}")
+        names = ", ".join(VARIANTS)
+        raise ValueError(f"variant must be one of {names} or None, got {variant!r}")
     if name_or_path is None:
         name_or_path = _USUAL.get(variant or "", DEFAULT)
     if isinstance(name_or_path, str) and name_or_path in WEIGHTS:

@@ -30,10 +30,10 @@ def load_model(
     """Load a network with its weights, ready to run.
 
     Args:
-        name_or_path: A key of `WEIGHTS`, or a file: a state dict (`.pth`, `.pt`,
-            `.safetensors`, bare or under "state_dict") or a TorchScript archive. The
-            content decides, not the suffix. None means the bundled weights of
-            the variant, or "rvm-resnet50" where it is "resnet50".
+        name_or_path: A name of `rematte weights list`, or a file: a state dict (`.pth`,
+            `.pt`, `.safetensors`, bare or under "state_dict") or a TorchScript archive.
+            The content decides, not the suffix. None means the bundled weights of the
+            variant, or "rvm-resnet50" where it is "resnet50".
         variant: "mobilenetv3", "mobilenetv3_fast" or "resnet50" to insist on one; None
             takes what the file holds.
         device: Where the network goes.

@@ -117,7 +117,7 @@ INPUTS: dict[str, tuple[Make, str]] = {
     "empty_folder": (empty_folder, "must hold files ending in"),
     "folder_without_images": (folder_without_images, "must hold files ending in"),
     "a_broken_image": (folder_with_a_broken_image, "b.png: not a readable image"),
-    "text_as_video": (file_of("in.mp4", "no video\n" * 99), "under a video's name"),
+    "text_as_video": (file_of("in.mp4", "no video\n" * 99), "under that name"),
     "text_as_image": (text_as_image, "remove or replace it"),
     "zero_bytes": (file_of("in.mp4"), "copy it again"),
     "zero_bytes_image": (file_of("in.jpg"), "copy it again"),

@@ -199,8 +199,8 @@ def test_a_device_as_output(run: Run, fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        ("convert - -o -", 3, "-: not a video FFmpeg can read"),
-        ("convert - -o out.mp4", 3, "-: not a video FFmpeg can read"),
+        ("convert - -o -", 3, "-: not a video or image that FFmpeg can read"),
+        ("convert - -o out.mp4", 3, "-: not a video or image that FFmpeg can read"),
         ("convert - -o - --alpha -", 2, "-: only one output can go there"),
         ("convert - -o out.mov --resume", 2, "--resume needs files"),
         ("convert in.mkv -o - --resume", 2, "--resume needs files"),

@@ -108,7 +108,7 @@ def test_the_chunk_is_halved_when_memory_runs_out() -> None:
     def alphas(chunk: int) -> list[np.ndarray]:
         mattes = matte(
             model, frames, seq_chunk=chunk, downsample_ratio=0.25, device="cuda",
-            dtype=torch.float16, tell=told.append,
+            dtype=torch.float16, report=told.append,
         )  # fmt: skip
         return [matted.pha.float().cpu().numpy() for matted in mattes]
 

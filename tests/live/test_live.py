@@ -311,7 +311,7 @@ def test_a_stream_is_sent_and_received() -> None:
     [
         ("missing.mp4 -o out.mkv", 3, "cannot be opened"),
         ("camera:77 -o out.mkv", 3, "camera[:WHICH]"),
-        ("text.mp4 -o out.mkv", 3, "not a video FFmpeg can read"),
+        ("text.mp4 -o out.mkv", 3, "not a video or image that FFmpeg can read"),
         ("in.mp4 -o there.mkv", 1, "there.mkv exists"),
         ("in.mp4 -o missing/out.mkv", 1, "create it first"),
         ("in.mp4 -o window --background transparent", 1, "is not transparent"),

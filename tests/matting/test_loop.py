@@ -131,7 +131,7 @@ class Small(Fake):
 def test_too_little_memory_halves_the_chunk_and_changes_nothing() -> None:
     frames = as_frames(colours(23))
     told: list[str] = []
-    found = matte(Small(), frames, downsample_ratio=1, seq_chunk=12, tell=told.append)
+    found = matte(Small(), frames, downsample_ratio=1, seq_chunk=12, report=told.append)
     expected = matte(Fake(), frames, downsample_ratio=1, seq_chunk=1)
     for mine, true in zip(found, expected, strict=True):
         assert mine.frame is true.frame
@@ -145,6 +145,6 @@ def test_one_frame_too_large_is_an_error() -> None:
     model = Small()
     model.room = 0
     frames = as_frames(colours(3))
-    found = matte(model, frames, downsample_ratio=1, seq_chunk=2, tell=print)
+    found = matte(model, frames, downsample_ratio=1, seq_chunk=2, report=print)
     with pytest.raises(torch.OutOfMemoryError):
         next(found)

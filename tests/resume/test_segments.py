@@ -551,7 +551,7 @@ def test_the_command(place: Path, run: Run) -> None:
     report = json.loads(out)
     assert (report["frames"], report["segments"], report["seams"]) == (10, 3, [])
     code, out, _ = run(*words, "-y", "--resume", "--segment", "4")
-    assert (code, "3 segments, 0 of them finished before" in out) == (0, True)
+    assert (code, "segments: 3, 0 of them finished before" in out) == (0, True)
     code, _, err = run(*words, "--workers", "0")
     assert (code, err.count("\n")) == (2, 1)
     assert "workers must be 1 or more" in err
@@ -561,6 +561,8 @@ def test_the_command_tells_of_seams(place: Path) -> None:
     report = LongReport(segments=3, lead_in=15, seams=[(1.0, 0.1, 9), (2.0, 0.3, 7)])
     report.frames, report.seconds = 30, 1
     _, _, first, second = summarise(report, "cpu").splitlines()
-    assert first == "3 segments, 0 of them finished before"
-    assert "2 seams after a lead-in of 15 frames: alpha differs by 0.20/255" in second
-    assert "at 2.00 s, by 0.30, and by 7 at most" in second
+    assert first == "segments: 3, 0 of them finished before"
+    assert second == (
+        "seams: 2, each after 15 frames of lead-in; alpha differs by 0.20 of 255 on "
+        "average, at the worst seam (2.00 s) by 0.30, and there by 7 at most"
+    )

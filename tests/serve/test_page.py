@@ -167,7 +167,7 @@ def test_an_image_behind_and_a_refused_file(page: Page, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video at all\n" * 100)
     page.set_input_files("#files", [str(tmp_path / "text.mp4")])
     expect(page.locator(".uploads .failed")).to_contain_text(
-        re.compile(r"Not a video FFmpeg can read; .*name\."), timeout=LONG
+        re.compile(r"Not a video or image that FFmpeg can read; .*name\."), timeout=LONG
     )
     page.locator(".uploads button").click()
     expect(page.locator(".uploads li")).to_have_count(0)

@@ -6,7 +6,7 @@ import {
   StreamTarget, VideoSampleSink, WEBM, WebMOutputFormat,
 } from 'mediabunny';
 import {resize} from './picture.js';
-import {Told} from './told.js';
+import {PageError} from './page-error.js';
 
 // Of H.264: bits a second for each pixel of a frame, and in all.
 const [BITS, LEAST_BITRATE] = [6, 2e6];
@@ -54,9 +54,9 @@ export async function convert({file, format, region, matter, over, show, writabl
     return transparent ? matte : over(matte, context.canvas);
   }
 
-  const video = await input.getPrimaryVideoTrack().catch(() => { throw new Told('unreadable', file.name); });
-  if (!video) throw new Told('noPicture', file.name);
-  if (!await video.canDecode()) throw new Told('unreadable', file.name);
+  const video = await input.getPrimaryVideoTrack().catch(() => { throw new PageError('unreadable', file.name); });
+  if (!video) throw new PageError('noPicture', file.name);
+  if (!await video.canDecode()) throw new PageError('unreadable', file.name);
   const length = await video.computeDuration();
   await matter.reset();
   try {
@@ -64,7 +64,7 @@ export async function convert({file, format, region, matter, over, show, writabl
     const silent = format === 'png'
       ? await writePictures(video, cutOut, writable, signal).then(() => tracks.length > 0)
       : await writeVideo({input, video, cutOut, format, writable, signal});
-    if (!frames) throw new Told('unreadable', file.name);
+    if (!frames) throw new PageError('unreadable', file.name);
     return {frames, silent, short: end < length};
   } finally {
     input.dispose();
@@ -135,7 +135,7 @@ async function writeVideo({input, video, cutOut, format, writable, signal}) {
   try {
     const lost = conversion.discardedTracks.filter(({reason}) => reason !== 'discarded_by_user');
     if (!conversion.isValid || lost.some(({track}) => track.isVideoTrack())) {
-      throw new Told('noEncoder', format);
+      throw new PageError('noEncoder', format);
     }
     signal.throwIfAborted();
     await conversion.execute();

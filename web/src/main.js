@@ -6,7 +6,7 @@ import {draw, resize} from './picture.js';
 import {Recording} from './recording.js';
 import {offer, saving} from './saving.js';
 import {cameras, Source} from './source.js';
-import {Told} from './told.js';
+import {PageError} from './page-error.js';
 import {looks} from './views.js';
 import {change, place, put, say} from './words.js';
 
@@ -28,7 +28,7 @@ let held = false; // frames are asked for one by one
 let opening = new AbortController(); // of the backend that was chosen last
 let working = Promise.resolve();
 let times = []; // of the last frames
-let told = []; // words of the message, to say them again in the other language
+let reported = []; // words of the message, to say them again in the other language
 
 /** The network that is chosen; without a GPU "automatic" is the fast one. */
 function network(backend) {
@@ -45,12 +45,12 @@ async function step() {
   await source.opened;
   const begin = performance.now();
   const {videoWidth, videoHeight} = source.video;
-  if (!videoWidth) throw new Told('nothingOpen');
+  if (!videoWidth) throw new PageError('nothingOpen');
   const longer = Math.max(videoWidth, videoHeight);
   const scale = Math.min(1, (Number(at.size.value) || longer) / longer);
   const [width, height] = [videoWidth, videoHeight].map(side => Math.round(side * scale));
   const ratio = Number(at.ratio.value) || Math.min(1, 512 / Math.max(width, height));
-  if (Math.min(width, height) * ratio < SMALLEST) throw new Told('tooSmall');
+  if (Math.min(width, height) * ratio < SMALLEST) throw new PageError('tooSmall');
   resize(input.canvas, width, height);
   input.drawImage(source.video, 0, 0, width, height);
   const {data: pixels} = input.getImageData(0, 0, width, height);
@@ -80,7 +80,7 @@ async function attempt(work) {
   try {
     return await work();
   } catch (error) {
-    tell(...(error instanceof Told ? [error.message, ...error.given] : ['noEngine', error.message]));
+    report(...(error instanceof PageError ? [error.message, ...error.given] : ['noEngine', error.message]));
     return null;
   }
 }
@@ -104,14 +104,14 @@ function again() {
 
 // ---- words -----------------------------------------------------------------------
 
-function tell(...words) {
-  told = words;
+function report(...words) {
+  reported = words;
   at.message.textContent = words.length ? say(...words) : '';
 }
 
 function sayAll() {
   place();
-  put(at.message, told.length ? say(...told) : '');
+  put(at.message, reported.length ? say(...reported) : '');
   at.canvas.setAttribute('aria-label', say('canvas'));
   at.pause.textContent = say(source.video.paused ? 'play' : 'pause');
   at.record.textContent = say(recording ? 'stop' : 'record');
@@ -119,7 +119,7 @@ function sayAll() {
   const dark = document.documentElement.dataset.theme === 'dark';
   at.theme.textContent = say(dark ? 'light' : 'dark');
   put(at.engine, matter ? say('ready', say(matter.backend), network(matter.backend), matter.threads) : say('loading'));
-  at.wait.textContent = matter || told.length ? '' : say('loading');
+  at.wait.textContent = matter || reported.length ? '' : say('loading');
   for (const option of [...at.backend.options, ...at.weights.options]) {
     option.textContent = say(option.value);
   }
@@ -151,7 +151,7 @@ const OPEN = {
   file: () => at.video.click(),
   sample: () => attempt(async () => {
     const answer = await fetch('./sample.mp4').catch(() => null);
-    if (!answer?.ok) throw new Told('noSample');
+    if (!answer?.ok) throw new PageError('noSample');
     await openFile(new File([await answer.blob()], 'sample.mp4', {type: 'video/mp4'}));
   }),
 };
@@ -173,7 +173,7 @@ async function openFile(file) {
 }
 
 async function started() {
-  tell();
+  report();
   at.pause.disabled = false;
   await matter?.reset();
   sayAll();
@@ -218,9 +218,9 @@ async function openBackend() {
     if (signal.aborted) return opened.close();
     matter = opened;
     navigator.serviceWorker?.ready.then(({active}) => active.postMessage('loaded'));
-    tell();
+    report();
   } catch (error) {
-    if (!signal.aborted) tell('noEngine', error.message);
+    if (!signal.aborted) report('noEngine', error.message);
   }
   sayAll();
   again();
@@ -231,14 +231,14 @@ async function openBehind(kind, file) {
   const address = URL.createObjectURL(file);
   await attempt(async () => {
     if (kind === 'image') {
-      behind.image = await createImageBitmap(file).catch(() => { throw new Told('noImage', file.name); });
+      behind.image = await createImageBitmap(file).catch(() => { throw new PageError('noImage', file.name); });
       URL.revokeObjectURL(address);
       return;
     }
     const video = Object.assign(document.createElement('video'), {
       muted: true, loop: true, playsInline: true, src: address,
     });
-    await video.play().catch(() => { throw new Told('unreadable', file.name); });
+    await video.play().catch(() => { throw new PageError('unreadable', file.name); });
     if (behind.video) URL.revokeObjectURL(behind.video.src);
     behind.video = video;
   });
@@ -246,7 +246,7 @@ async function openBehind(kind, file) {
 }
 
 async function record() {
-  if (!Recording.type) return tell('noRecorder');
+  if (!Recording.type) return report('noRecorder');
   if (!recording) {
     recording = new Recording(at.canvas);
   } else {

@@ -2,7 +2,7 @@
 
 import {draw} from './picture.js';
 import {chooseTarget} from './target.js';
-import {Told} from './told.js';
+import {PageError} from './page-error.js';
 import {put, say} from './words.js';
 
 const FORMATS = ['webm', 'mp4', 'png'];
@@ -136,9 +136,9 @@ export function offer(link, file, name) {
 }
 
 function explained(error) {
-  if (error instanceof Told) return error;
-  if (error?.name === 'QuotaExceededError') return new Told('full');
-  return new Told('broken', error?.message ?? String(error));
+  if (error instanceof PageError) return error;
+  if (error?.name === 'QuotaExceededError') return new PageError('full');
+  return new PageError('broken', error?.message ?? String(error));
 }
 
 /** A time in words, in steps that change seldom. */

@@ -1,6 +1,6 @@
 // Where frames come from: a camera or a file, both through a video element.
 
-import {Told} from './told.js';
+import {PageError} from './page-error.js';
 
 const REFUSED = {NotAllowedError: 'denied', NotFoundError: 'noCamera', OverconstrainedError: 'noCamera'};
 
@@ -29,7 +29,7 @@ export class Source {
       const wanted = {width: {ideal: 1280}, height: {ideal: 720}, deviceId};
       stream = await navigator.mediaDevices.getUserMedia({video: wanted});
     } catch (error) {
-      throw new Told(REFUSED[error.name] ?? 'busy');
+      throw new PageError(REFUSED[error.name] ?? 'busy');
     }
     this.close();
     this.video.srcObject = stream;
@@ -61,7 +61,7 @@ export class Source {
       return;
     }
     this.close();
-    throw new Told(playable ? 'noPicture' : 'unreadable', file.name);
+    throw new PageError(playable ? 'noPicture' : 'unreadable', file.name);
   }
 
   /** Let go of the camera or the file. */

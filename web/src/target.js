@@ -1,6 +1,6 @@
 // Where a file goes while it grows: straight to the disk, whole or not at all.
 
-import {Told} from './told.js';
+import {PageError} from './page-error.js';
 
 /**
  * Ask where to save, in browsers that let one; others keep the file in the browser's own
@@ -48,7 +48,7 @@ async function picked(suggestedName, type) {
 
 async function stored(name) {
   const folder = await navigator.storage?.getDirectory?.().catch(() => null);
-  if (!folder) throw new Told('noStorage');
+  if (!folder) throw new PageError('noStorage');
   for await (const old of folder.keys()) await folder.removeEntry(old).catch(() => {});
   return folder.getFileHandle(name, {create: true});
 }

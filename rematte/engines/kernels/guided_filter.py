@@ -27,7 +27,7 @@ def render(
     pixels: Pixels,
     maps: Floats,
     kind: Kind,
-    wide: bool,
+    sixteen_bit: bool,
     behind: Pixels | None = None,
     own: Pixels | None = None,
 ) -> Pixels:
@@ -38,7 +38,7 @@ def render(
         maps: What `network.parts.Coarse` gives: (8, h, w), or (4, H, W) without the
             guided filter.
         kind: See `Matted.pixels`.
-        wide: Whether the result has 16 bits.
+        sixteen_bit: Whether the result has 16 bits.
         behind: The background of a composite, (H, W, 3) or (1, 1, 3), with as many bits
             as the result.
         own: The source's own alpha, (H, W, 1), with as many bits as the frame, or 8;
@@ -48,7 +48,7 @@ def render(
         (H, W, C): 1, 3, 3 or 4 channels.
     """
     height, width = pixels.shape[:2]
-    dtype = np.uint16 if wide else np.uint8
+    dtype = np.uint16 if sixteen_bit else np.uint8
     out = np.empty((height, width, _CHANNELS[kind]), dtype)
     if behind is None:
         behind = np.zeros((1, 1, 3), dtype)

@@ -25,7 +25,7 @@ export function makeCard(id, common, own, kept) {
     name: () => job.name, quality: () => value().quality, changed: common.follow, drawn: () => paint(), kept,
   });
   let job = null;
-  let begun = null; // when, and at which frame, this run was first seen
+  let started = null; // when, and at which frame, this run was first seen
   let shown = null; // the run whose result is shown
 
   let quality = null; // what the look shows
@@ -123,15 +123,15 @@ export function makeCard(id, common, own, kept) {
     if (job.state === "queued" || done === 0) {
       bar.removeAttribute("value");
       find(".eta").textContent = job.state === "queued" ? words().waiting : words().steps[job.step] ?? words().steps.look;
-      begun = null;
+      started = null;
       return;
     }
-    begun ??= { time: Date.now(), done };
+    started ??= { time: Date.now(), done };
     bar.value = frames ? Math.min(1, done / frames) : 0;
-    const rate = (done - begun.done) / ((Date.now() - begun.time) / 1000);
+    const rate = (done - started.done) / ((Date.now() - started.time) / 1000);
     const parts = [words().frames(done, frames && Math.max(done, frames))]; // it is an estimate
     if (frames && done >= frames) parts.push(words().finishing);
-    else if (frames && rate > 0 && done - begun.done > 10) parts.push(words().left((frames - done) / rate));
+    else if (frames && rate > 0 && done - started.done > 10) parts.push(words().left((frames - done) / rate));
     find(".eta").textContent = parts.join(" · ");
   }
 

@@ -141,7 +141,7 @@ export function makeSettings(form, changed) {
       form.background.value = "colour";
       value = { ...value, tint: form.tint.value };
     }
-    if (find(".picked.failed")) tell("");
+    if (find(".picked.failed")) report("");
     if (event.target.type !== "file") read();
   });
 
@@ -149,17 +149,17 @@ export function makeSettings(form, changed) {
     const [file] = form.upload.files;
     form.upload.value = "";
     if (!file) return;
-    tell(words().adding(file.name));
+    report(words().adding(file.name));
     try {
       waited = `file:${await server.addBackground(file)}`;
-      tell("");
+      report("");
       choose(waited);
     } catch (error) {
-      tell(`${file.name}: ${sentence(error.message, file.name)}`, true);
+      report(`${file.name}: ${sentence(error.message, file.name)}`, true);
     }
   });
 
-  function tell(text, failed = false) {
+  function report(text, failed = false) {
     find(".picked").textContent = text;
     find(".picked").classList.toggle("failed", failed);
   }
@@ -183,7 +183,7 @@ export function makeSettings(form, changed) {
       const remove = item.querySelector("button");
       remove.setAttribute("aria-label", words().discard(name));
       remove.addEventListener("click", () => {
-        server.removeBackground(id).catch((error) => tell(sentence(error.message, name), true));
+        server.removeBackground(id).catch((error) => report(sentence(error.message, name), true));
       });
       return item;
     }));

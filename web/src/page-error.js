@@ -1,5 +1,5 @@
 /** An error whose message is a word of the page. */
-export class Told extends Error {
+export class PageError extends Error {
   constructor(word, ...given) {
     super(word);
     this.given = given;
