@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import Tags, make_clip
 from fakes import Fake, colours, save_images, scenes, sound
+from segmenting import RATIO
 
 from rematte.convert import convert_video
 from rematte.options import OPTIONS
@@ -18,7 +19,6 @@ from rematte.segments import SegmentConverter, join, prepare
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 Maker = Callable[[Path], Path]
 UNEVEN = [Fraction(3 + 2 * n + n % 2, 60) for n in range(10)]
 
