@@ -161,7 +161,7 @@ def test_an_option_acts_in_spans_as_in_one_run(
         given["background"] = "b.png"
     found = []
     # With a lead-in over everything, each segment reads all that is before it.
-    for length, lead_in in ((None, None), (3, None), (4, 99)):
+    for length, lead_in in ((None, None), (4, None), (4, 99)):
         if length is None:
             report = convert_video(Fake(), source, **given)
         else:
