@@ -128,7 +128,8 @@ def save_images(folder: Path, frames: list[NDArray[Any]], suffix: str = ".png") 
     """Write frames as numbered images, without the code under test."""
     folder.mkdir()
     for index, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / f"shot{index}{suffix}")
+        path = folder / f"shot{index}{suffix}"
+        Image.fromarray(frame).save(path, compress_level=1)  # of PNG
     return folder
 
 

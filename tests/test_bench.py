@@ -18,10 +18,13 @@ from rematte.video.reader import VideoReader
 from rematte.weights.load import load_network
 
 
-@pytest.mark.parametrize("kind", ["network", "memory", "file"])
-def test_every_kind_is_measured(kind: str) -> None:
-    other = ("plain", 4) if kind == "memory" else ("openvino-float32", 1)
-    cases = [Case(kind, 64, 48, 0.5, *each) for each in (("plain", 1), other)]
+@pytest.mark.parametrize(("kind", "engines"), [
+    ("network", [("openvino-float32", 1)]),
+    ("memory", [("plain", 1), ("plain", 4)]),
+    ("file", [("plain", 1), ("openvino-float32", 1)]),
+])  # fmt: skip
+def test_every_kind_is_measured(kind: str, engines: list[tuple[str, int]]) -> None:
+    cases = [Case(kind, 64, 48, 0.5, *each) for each in engines]
     results = list(bench.run(cases, turns=2, frames=6))
     assert [result.case for result in results] == cases
     for result in results:

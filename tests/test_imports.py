@@ -83,9 +83,14 @@ def names_in(node: ast.Import | ast.ImportFrom) -> set[str]:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= names_in(node)
     return names
@@ -116,7 +121,7 @@ def test_torch_is_imported_where_it_runs_and_nowhere_else() -> None:
         if any(
             isinstance(node, ast.Import | ast.ImportFrom)
             and any(name.split(".")[0] == "torch" for name in names_in(node))
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            for node in parsed(path).body
         )
     }
     leaves = {"bench", "evaluate", "export", "rvm", "train"}
@@ -131,7 +136,7 @@ sys.modules["torch"] = None  # importing it raises, as where it is not installed
 from rematte.cli import main
 folder = {str(tmp_path)!r}
 outputs = ["-o", f"{{folder}}/out.mov", "--composition", f"{{folder}}/over.mp4"]
-for more in [], ["--workers", "2", "--segment", "2"], ["--background", "blur"]:
+for more in [], ["--workers", "2", "--segment", "2", "--background", "blur"]:
     assert main(["convert", f"{{folder}}/in.mp4", *outputs, "-y", *more]) == 0
 assert main(["doctor"]) == 0
 assert main(["export", "x.onnx"]) == 1
@@ -191,7 +196,7 @@ def test_what_public_signatures_name_is_public() -> None:
         *(rematte.Matter, rematte.Stream, rematte.Streams, rematte.convert_video),
         *(rematte.load_model, rematte.matte),
     ):
-        top = ast.parse(Path(inspect.getsourcefile(public) or "").read_text("utf-8"))
+        top = parsed(Path(inspect.getsourcefile(public) or ""))
         ours = {
             alias.name
             for node in ast.walk(top)
@@ -234,7 +239,7 @@ def all_functions() -> list[tuple[Path, Function]]:
     return [
         (path.relative_to(PACKAGE), node)
         for path in sorted(PACKAGE.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, Function)
     ]
 
@@ -254,7 +259,8 @@ def parameters(function: Function) -> int:
 
 
 def test_no_file_is_too_long() -> None:
-    for path in PACKAGE.rglob("*.py"):
+    tests = Path(__file__).parent
+    for path in (*PACKAGE.rglob("*.py"), *tests.glob("*.py"), *tests.glob("*/*.py")):
         assert len(path.read_text("utf-8").splitlines()) <= FILE, path
 
 

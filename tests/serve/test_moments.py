@@ -15,7 +15,7 @@ from conftest import make_clip
 from fakes import Fake, decode
 from numpy.typing import NDArray
 from PIL import Image
-from test_server import Server, error
+from serving import Server, error
 from torch import Tensor
 
 from rematte.serve.choice import read_choice

@@ -81,10 +81,11 @@ def test_sound_stays_at_its_picture_and_the_first_of_them_is_at_0(
     tmp_path: Path, codec: str, suffix: str, picture: float, heard: float
 ) -> None:
     source = write(tmp_path / f"in{suffix}", codec, picture, heard)
-    for target in (".mov", ".mkv", ".webm"):
-        out = tmp_path / f"out{target}"
-        convert(source, out, Fake(memory=0))
-        seen, found = positions(out)
+    kinds = {".mov": "output", ".mkv": "output_alpha", ".webm": "output_foreground"}
+    outs = {kind: tmp_path / f"out{target}" for target, kind in kinds.items()}
+    convert(source, model=Fake(memory=0), **outs)
+    for target, kind in kinds.items():
+        seen, found = positions(outs[kind])
         # The units of source and output are a thousandth of a second.
         assert found - seen == pytest.approx(heard - picture, abs=1.1e-3), target
         # Matroska is moved up where samples lie before 0.

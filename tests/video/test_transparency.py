@@ -1,6 +1,7 @@
 """A source's own alpha: read to the last level, and multiplied into every matte."""
 
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from fakes import (
     convert,
     convert_in_parts,
     decode,
-    formula_network,
     open_image,
     read_all,
 )
 from numpy.typing import NDArray
 from PIL import Image
 
+from rematte import MattingNetwork
+from rematte.export.verify import CLIP
 from rematte.live.run import live
 from rematte.serve.choice import Choice
 from rematte.serve.look import cutout
@@ -28,6 +30,7 @@ from rematte.serve.networks import Networks
 from rematte.video.frame import Frame
 from rematte.video.image_source import decode_image
 from rematte.video.opening import Limits
+from rematte.video.pixels import resize
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.transparency import read_alpha
@@ -57,8 +60,11 @@ def transparent(count: int, alpha: NDArray[Any] = MATTE) -> list[NDArray[Any]]:
 
 def make(path: Path, count: int = 4, alpha: NDArray[Any] = MATTE) -> Path:
     """A video of `transparent` frames in the codec for its name in `KINDS`."""
+    return encode(path, transparent(count, alpha))
+
+
+def encode(path: Path, pictures: list[NDArray[Any]]) -> Path:
     codec, pix_fmt, _ = KINDS[path.name]
-    pictures = transparent(count, alpha)
     if codec == "gif":
         frames = [Image.fromarray(picture) for picture in pictures]
         frames[0].save(path, save_all=True, append_images=frames[1:], disposal=2)
@@ -219,15 +225,18 @@ def open_all(folder: Path) -> list[list[NDArray[Any]]]:
 
 @pytest.mark.parametrize("engine", ["openvino", "plain"])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mov"])
-def test_both_mattes_are_multiplied(tmp_path: Path, engine: str, name: str) -> None:
-    path = make(tmp_path / name, 2)
-    network = formula_network("mobilenetv3", "deep_guided_filter")
+def test_both_mattes_are_multiplied(
+    tmp_path: Path, bundled: MattingNetwork, engine: str, name: str
+) -> None:
+    with VideoReader(CLIP) as reader:  # somebody
+        shown = [resize(frame.pixels, *SIZE) for frame in islice(reader, 2)]
+    path = encode(tmp_path / name, [np.dstack([each, MATTE]) for each in shown])
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
     red = {"background": (255, 0, 0), "engine": engine}
-    report = convert(path, model=network, **outputs_in(tmp_path / "with"), **red)
+    report = convert(path, model=bundled, **outputs_in(tmp_path / "with"), **red)
     assert [note.split(";")[0] for note in report.notes] == [NOTE]
-    red |= {"model": network, "input_alpha": "ignore"}
+    red |= {"model": bundled, "input_alpha": "ignore"}
     report = convert(path, **outputs_in(tmp_path / "without"), **red)
     assert report.notes == [
         "the input's own alpha channel is ignored, as asked (--input-alpha ignore)"

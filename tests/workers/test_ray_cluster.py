@@ -21,6 +21,7 @@ from fakes import Fake, colours, decode, names, sound, times
 from ray_models import Deadly, deadly, fakes, short_segments, with_environment
 
 from rematte.cli.app import build_parser
+from rematte.engines.runtimes import start_ray
 from rematte.options import Options
 from rematte.resume import LEAD_IN
 from rematte.resume import plan as segments
@@ -60,12 +61,8 @@ def running(_own_token: None) -> Iterator[None]:
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, PATHS)))
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-            object_store_memory=80_000_000,
-        )  # fmt: skip
+        start_ray(num_cpus=2, log_to_driver=False, object_store_memory=80_000_000)
         yield
         ray.shutdown()
 
@@ -115,19 +112,6 @@ def convert(
     return {job.input.name: job for job in found}
 
 
-def test_workers_load_once_and_failures_are_told(place: Path, running: None) -> None:
-    jobs = plan(find_inputs(["clips"]), {"output": "out"}, ".mkv")
-    done = convert(jobs, partial(deadly, place / "tally", {}), workers=2)
-    assert {name: job.status for name, job in done.items()} == {
-        "a.mp4": "done", "b.mp4": "done", "c.mp4": "done", "bad.mp4": "failed"
-    }  # fmt: skip
-    assert done["bad.mp4"].code == 3
-    assert "not a video" in done["bad.mp4"].error
-    assert len(set((place / "tally").read_text().split("\n"))) <= 3  # two processes
-    for name in "abc":
-        assert len(decode(place / f"out/{name}.mkv")) == 4
-
-
 def test_a_lost_worker_costs_no_frame(place: Path, running: None) -> None:
     """The file is done again and appears once; one that always kills fails alone."""
     make_clip(place / "clips/once.mp4", colours(6, (80, 48)))
@@ -135,17 +119,23 @@ def test_a_lost_worker_costs_no_frame(place: Path, running: None) -> None:
     outputs = {"output": "out", "alpha": "out/{stem}-alpha.mkv"}
     jobs = plan(find_inputs(["clips"]), outputs, ".mkv")
     load = partial(deadly, place / "tally", {80: 1, 96: 99})
-    done = convert(jobs, load, workers=2, retries=1)
+    done = convert(jobs, load, retries=1)
     always, once = done.pop("always.mp4"), done.pop("once.mp4")
-    assert [job.status for name, job in sorted(done.items())] == (
-        ["done"] * 2 + ["failed", "done"]
-    )
+    assert {name: job.status for name, job in done.items()} == {
+        "a.mp4": "done", "b.mp4": "done", "c.mp4": "done", "bad.mp4": "failed"
+    }  # fmt: skip
+    assert done["bad.mp4"].code == 3
+    assert "not a video" in done["bad.mp4"].error
+    for name in "abc":
+        assert len(decode(place / f"out/{name}.mkv")) == 4
     assert (once.status, once.error, once.code) == ("done", "", 0)
     assert len(decode(place / "out/once.mkv")) == once.frames == 6
     assert (always.status, always.code) == ("failed", 5)
     assert "its worker was lost 2 times" in always.error
     assert (place / "tally.died-80").read_text() == "x"
     assert (place / "tally.died-96").read_text() == "xx"
+    loads = (place / "tally.loads").read_text().splitlines()
+    assert len({*loads}) == len(loads) == 4  # one at first, and one after each loss
     assert names(place / "out") == {  # nothing hidden either
         f"{name}{kind}.mkv" for name in ("a", "b", "c", "once")
         for kind in ("", "-alpha")
@@ -199,9 +189,8 @@ def test_finished_segments_of_a_stopped_run_are_taken_over(
     assert names(place / "out") == {"wide.mkv"}
 
 
-@pytest.mark.parametrize("split", [False, True])
 def test_a_full_disk_fails_one_file_and_the_next_run_does_it(
-    split: bool, place: Path, running: None, disk: Path
+    place: Path, running: None, disk: Path
 ) -> None:
     pictures = noise(30, (64, 48))
     clip = make_clip(place / "in.mkv", pictures, codec="ffv1", pix_fmt="bgr0")
@@ -209,13 +198,14 @@ def test_a_full_disk_fails_one_file_and_the_next_run_does_it(
     jobs = plan(find_inputs(["clips/a.mp4"]), {"output": "out"}, ".mov")
     jobs += plan(find_inputs([clip]), {"output": str(disk)}, ".mov")
     load = partial(short_segments, place / "tally", {})
-    done = convert(jobs, load, split=split)
-    assert done["a.mp4"].status == "done"
-    assert (done["in.mkv"].status, done["in.mkv"].code) == ("failed", 1)
-    assert "no space left on the disk" in done["in.mkv"].error
-    assert (names(disk), names(place / "out")) == (set(), {"a.mov"})
+    for split in (False, True):
+        done = convert(jobs, load, split=split)
+        assert done["a.mp4"].status == "done"
+        assert (done["in.mkv"].status, done["in.mkv"].code) == ("failed", 1)
+        assert "no space left on the disk" in done["in.mkv"].error
+        assert (names(disk), names(place / "out")) == (set(), {"a.mov"})
     subprocess.run(["mount", "-o", "remount,size=9M", str(disk)], check=True)
-    done = convert(jobs, load, split=split, skip_existing=True)
+    done = convert(jobs, load, split=True, skip_existing=True)
     assert {name: job.status for name, job in done.items()} == {
         "a.mp4": "skipped", "in.mkv": "done"
     }  # fmt: skip
