@@ -197,7 +197,7 @@ def decode_image(
                 # Its values are taken as they are: full range, and not linear light,
                 # which most programs state whatever they write.
                 frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
-            return frame, Upright(frame, name, aspect)
+            return frame, Upright(frame, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         raise InputError(f"{path}: {opening.why_unreadable(path)}") from error
 

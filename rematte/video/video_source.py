@@ -192,7 +192,7 @@ class VideoSource:
         self._notes += lost_metadata(first)
         note_ignored_alpha(first, self._options.input_alpha, self._notes, stream)
         self._coded = first.width, first.height
-        self._upright = Upright(first, aspect=stream.sample_aspect_ratio)
+        self._upright = Upright(first, stream.sample_aspect_ratio)
         width, height = size or self._upright.size(first.width, first.height)
         rate, time_base = self._choose_times(first)
         return VideoInfo(
