@@ -41,7 +41,8 @@ def repeats(packet: Any) -> bool:
 class Decoder:
     """Decodes one pass over a video, from its container's current position.
 
-    `notes` and `damaged` are those of `VideoSource`.
+    `notes` are those of `VideoSource`; `found` receives damage by its time in the file
+    [s], as `VideoReader.damaged` describes it.
     """
 
     path: Path
@@ -50,7 +51,7 @@ class Decoder:
     clock: Clock
     options: ReadOptions
     notes: list[str]
-    damaged: dict[float, str]
+    found: dict[Fraction, str]
     # Times of frames that are being decoded; only of reordered ones.
     _times: list[int] = field(default_factory=list, init=False)
     _last: av.VideoFrame | None = field(default=None, init=False)
@@ -85,7 +86,7 @@ class Decoder:
             except av.error.FFmpegError as error:
                 if self.options.ignore_errors:
                     # Threads raise late, but in order: the next frame is lost.
-                    self.damaged[float(expected - self.clock.origin)] = ""
+                    self.found[expected] = ""
                     expected += usual
                     del self._times[:1]
                     continue
@@ -117,6 +118,4 @@ class Decoder:
         at = expected if packet.pts is None else packet.pts * packet.time_base
         if any(abs(at - jump) < 1 for jump in self.clock.jumps):
             return  # where recordings are joined, FFmpeg takes the edit for a loss
-        time, options = at - self.clock.origin, self.options
-        if (options.start or 0) <= time and (options.end is None or time < options.end):
-            self.damaged[float(time)] = CONCEALED
+        self.found[at] = CONCEALED

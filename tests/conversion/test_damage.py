@@ -1,6 +1,7 @@
 """What `ignore_errors` passes over is counted, and named where it is."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def test_damaged_packets_are_counted_once(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_packets_that_lack_parts_are_noted(way: str) -> None:
-    clip = make_clip(Path("in.ts"), colours(12), options={"bf": "0"})
+    shown = [Fraction(50 + n, 25) for n in range(12)]  # damage counts from the first
+    clip = make_clip(Path("in.ts"), colours(12), options={"bf": "0"}, times=shown)
     data = bytearray(clip.read_bytes())
     data[len(data) // 2 // 188 * 188 + 1] |= 0x80  # the mark of a receiver
     clip.write_bytes(data)
