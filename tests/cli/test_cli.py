@@ -156,9 +156,14 @@ def test_fast_is_the_fast_network_unless_weights_or_a_ratio_are_given(
         assert (calls["model"][1], calls["quality"]) == (weights, quality)
 
 
+INTERRUPTED_IMPORT = ImportError("initialization failed")
+INTERRUPTED_IMPORT.__cause__ = KeyboardInterrupt()
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
+        (INTERRUPTED_IMPORT, 130, "rematte: interrupted"),
         (ValueError("must be\n 1"), 2, "must be 1"),
         (RuntimeError("odd"), 1, "RuntimeError: odd"),
         (MemoryError(), 5, "--resize"),
