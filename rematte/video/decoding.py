@@ -69,10 +69,7 @@ class Decoder:
         count, expected = 0, self.clock.picture
         usual = 1 / (self.stream.guessed_rate or Fraction(25))
         packets = self.clock.packets(self.container.demux(self.stream))
-        reordered = is_reordered(self.stream)
-        decoder: Any = self.stream.codec_context
-        if self.options.needs_alpha and (name := alpha_decoder(self.stream)):
-            decoder = av.CodecContext.create(name, "r")
+        reordered, decoder = is_reordered(self.stream), self._choose_decoder()
         while True:
             try:
                 packet = next(packets, None)
@@ -100,9 +97,16 @@ class Decoder:
                 count += 1
                 frame.pts = self._times.pop(0) if self._times else frame.pts
                 if frame.pts is not None and frame.time_base:
-                    expected = frame.pts * frame.time_base + usual
+                    expected = frame.pts * frame.time_base
+                if frame.is_corrupt:
+                    self.found[expected] = CONCEALED
+                expected += usual
                 self._last = frame
                 yield frame
+
+    def _choose_decoder(self) -> Any:
+        name = alpha_decoder(self.stream) if self.options.needs_alpha else None
+        return av.CodecContext.create(name, "r") if name else self.stream.codec_context
 
     def _frames(self, decoder: Any, packet: Any) -> list[av.VideoFrame]:
         if not repeats(packet):

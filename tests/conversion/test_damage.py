@@ -39,15 +39,16 @@ def damage_images(folder: Path, *numbers: int) -> Path:
     return folder
 
 
-def damage_packets(path: Path, *numbers: int) -> Path:
-    """Overwrite packets of a file whose frames stand alone."""
+def damage_packets(path: Path, *numbers: int, intact: float = 0) -> Path:
+    """Overwrite packets of a file, all or what comes after an intact share."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
         for number in numbers:
             content = bytes(packets[number])
-            at = data.index(content)
-            data[at : at + len(content)] = b"\xff" * len(content)
+            length = len(content) - int(intact * len(content))
+            end = data.index(content) + len(content)
+            data[end - length : end] = b"\xff" * length
     path.write_bytes(data)
     return path
 
@@ -88,6 +89,17 @@ def test_damaged_packets_are_counted_once(way: str) -> None:
     assert notes[0].startswith("4 packets damaged (0.080 s, 0.120 s, 0.160 s and 1")
     assert report.frames == len(times(Path("a.mkv"))) == 8
     assert sorted(report.damaged) == pytest.approx([0.08, 0.12, 0.16, 0.32])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_decoder_filled_in_is_noted(way: str) -> None:
+    clip = make_clip(Path("in.mkv"), 12, codec="mpeg4", options={})
+    damage_packets(clip, 4, 7, intact=0.5)
+    settings = GIVEN | {"ignore_errors": False}
+    report = WAYS[way](clip, output_alpha=Path("a.mkv"), **settings)
+    (note,) = [note for note in report.notes if "damaged" in note]
+    assert note.startswith("2 packets damaged (0.160 s, 0.280 s): the decoder filled")
+    assert report.frames == 12
 
 
 @pytest.mark.parametrize("way", WAYS)
