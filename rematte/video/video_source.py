@@ -23,7 +23,7 @@ from rematte.video.decoding import Decoder, is_reordered, repeats
 from rematte.video.fitting import Upright, place
 from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.notes import CONCEALED, add_note
-from rematte.video.opening import check_complete, open_input, video_stream
+from rematte.video.opening import describe_missing, open_input, video_stream
 from rematte.video.read_options import ReadOptions
 from rematte.video.scene_cuts import sketch
 from rematte.video.timecode import Timecode, find_timecode
@@ -165,8 +165,13 @@ class VideoSource:
         if self._closed:
             raise InputError(f"{self._path}: the reader is closed")
         start = self._options.start
-        if not self._options.ignore_errors:
-            check_complete(self._stream, self._path)
+        if missing := describe_missing(self._stream, self._path):
+            if not self._options.ignore_errors:
+                raise InputError(
+                    f"{self._path}: {missing}; copy the file again, or pass "
+                    "ignore_errors (--ignore-errors) to convert what is there"
+                )
+            add_note(self._notes, f"the file is {missing}")
         if start and self._timed:
             # Converting needs the frame before, and so does deinterlacing.
             back = 1 / self.info.rate if self._target else 0

@@ -102,6 +102,13 @@ def test_what_the_decoder_filled_in_is_noted(way: str) -> None:
     assert report.frames == 12
 
 
+def test_a_segment_without_any_frame_names_the_source() -> None:
+    clip = make_clip(Path("in.mov"), colours(12), codec="png", pix_fmt="rgb24")
+    damage_packets(clip, 5, 6, 7, 8, 9)
+    with pytest.raises(InputError, match=r"in.mov: no frame .* 0.200 s .*--resume"):
+        WAYS["segments"](clip, output_alpha=Path("a.mkv"), **GIVEN)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_packets_that_lack_parts_are_noted(way: str) -> None:
     shown = [Fraction(50 + n, 25) for n in range(12)]  # damage counts from the first
