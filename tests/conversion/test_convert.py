@@ -1,6 +1,7 @@
 """What `convert_video` promises, mostly with a network too simple to be wrong."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -490,6 +491,15 @@ def test_share_of_the_network_counts_for_a_still() -> None:
     Image.fromarray(colours(1, (200, 150))[0]).save("in.png")
     report = convert(rematte.load_model(), Path("in.png"), output="o.png")
     assert report.shares["network"] > 0.5
+
+
+def test_a_program_without_a_console_shows_none(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)  # as in a window's program on Windows
+    report = convert_video(Fake(), clip, output=tmp_path / "o.mkv", downsample_ratio=1)
+    assert report.frames == 10
 
 
 def test_progress_is_shown_unless_turned_off(clip: Path, capsys: Any) -> None:
