@@ -47,6 +47,9 @@ def end(main: Callable[[], int]) -> NoReturn:
 def explain(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the one line for an error; see `EXIT_CODES`."""
     text = " ".join(str(error).split())
+    # Compiled modules turn an interrupt while they are imported into an ImportError.
+    if isinstance(error.__cause__, KeyboardInterrupt):
+        error = error.__cause__
     if isinstance(error, KeyboardInterrupt):
         kept = "; what there was so far is in " + ", ".join(map(str, error.args))
         return 130, "interrupted" + (kept if error.args else "")

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from rematte.cli import (
     batch,
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _replace_closed_streams()
     try:
         options = build_parser().parse_args(arguments)
     except SystemExit as stop:  # the parser has printed what is wrong
@@ -91,6 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rematte: {text}", file=sys.stderr)
         _detach_closed_output()
     return code
+
+
+def _replace_closed_streams() -> None:
+    """Put the null device in place of standard streams that are closed.
+
+    Else an output could be opened under their number, and get what libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays
 
 
 def _detach_closed_output() -> None:

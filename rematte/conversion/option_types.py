@@ -6,6 +6,8 @@ Nothing heavy is imported here, since `rematte --help` needs this module.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
@@ -173,8 +175,11 @@ class Option:
             raise ValueError(
                 f"{name} must be one of {', '.join(self.choices)}, got {value!r}"
             )
-        if self.least is not None and value < self.least:
-            raise ValueError(f"{name} must be {self.least} or more, got {value}")
+        if self.least is not None:
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if value < self.least:
+                raise ValueError(f"{name} must be {self.least} or more, got {value}")
 
 
 def is_moving(conversion: Conversion) -> bool:
@@ -208,6 +213,7 @@ encoding_option = partial(option, group="encoding")
 
 def check_ranges(options: Any) -> None:
     """Refuse an `Options` with values that an `Option` alone cannot refuse."""
+    _check_background(options.background)
     _check_edges(options)
     resize, mbps, crf = options.input_resize, options.output_video_mbps, options.crf
     if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
@@ -229,6 +235,16 @@ def check_ranges(options: Any) -> None:
     if options.cuts is not None and Path(options.cuts).suffix.lower() != ".csv":
         raise ValueError(f"cuts must be a path that ends in .csv, got {options.cuts}")
     check_region(options.region)
+
+
+def _check_background(given: Any) -> None:
+    for each in given.values() if isinstance(given, Mapping) else (given,):
+        if not isinstance(each, str | PathLike | tuple | None):
+            raise TypeError(
+                "background must be a colour, an image or a video by name, or three "
+                f"numbers in a tuple, got {type(each).__name__}; for pictures in "
+                "memory there is `over` of a matte"
+            )
 
 
 def _check_edges(options: Any) -> None:

@@ -54,8 +54,7 @@ def is_open(word: object) -> bool:
     """
     if isinstance(word, TextIOBase):
         raise TypeError(
-            f"the file {called(word)} was opened for text; open it for bytes, with "
-            '"rb" or "wb"'
+            f'{called(word)} was opened for text; open it for bytes, with "rb" or "wb"'
         )
     return hasattr(word, "read") or hasattr(word, "write")
 
@@ -225,6 +224,16 @@ def _choose_format(piped: Piped, word: File) -> str:
     return ".mkv"
 
 
+def _pieces(pipe: BinaryIO, name: str) -> Iterator[bytes]:
+    """Read a pipe or an open file called `name` to its end, piece by piece."""
+    try:
+        while piece := pipe.read(1 << 20):
+            yield piece
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{name}: cannot be read ({why}); try again") from error
+
+
 def _fetch(
     piped: Piped,
     word: File,
@@ -243,7 +252,8 @@ def _fetch(
         if raw is not None:
             save_raw(pipe, called(word), local, *raw)
         else:
-            shutil.copyfileobj(pipe, stack.enter_context(local.open("wb")))
+            copy = stack.enter_context(local.open("wb"))
+            copy.writelines(_pieces(pipe, called(word)))
     piped.source, piped.given[str(local)] = str(local), called(word)
     if isinstance(word, str | Path):
         name = "the standard input" if word == STANDARD else str(word)

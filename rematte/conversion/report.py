@@ -1,5 +1,6 @@
 """The report of a conversion: what was done, and how long each stage took."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +65,11 @@ class Bar(tqdm):  # type: ignore[type-arg]
     """A progress bar without tqdm's thread, which a disabled bar would start too."""
 
     monitor_interval = 0
+
+    def __init__(self, *given: Any, disable: bool, **named: Any) -> None:
+        # A program without a console, as on Windows, has no stderr.
+        named["disable"] = disable or sys.stderr is None
+        super().__init__(*given, **named)
 
 
 class Stages:

@@ -66,8 +66,19 @@ def frames_within(
     return times, begin, stop
 
 
-def no_frame(reader: VideoReader, options: Options) -> InputError:
-    """Make the error for a source without frames between `start` and `end`."""
+def no_frame(
+    reader: VideoReader, options: Options, segment: Fraction | None = None
+) -> InputError:
+    """Make the error for a source without frames between `start` and `end`.
+
+    Or for a segment of it without frames, by the time at which it starts [s].
+    """
+    if segment is not None:
+        return InputError(
+            f"{reader.path}: no frame of the segment that starts at "
+            f"{float(segment):.3f} s can be decoded; leave out resume and workers "
+            "(--resume, --workers)"
+        )
     return InputError(
         f"{reader.path}: no frame between {options.start or 0} and "
         f"{options.end or 'its end'}; choose another start (--start)"

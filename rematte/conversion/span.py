@@ -94,7 +94,7 @@ def run_span(
     frames = stages.around("decode", islice(shown, limit))
     first = next(frames, None)
     if first is None:
-        raise no_frame(reader, options)
+        raise no_frame(reader, options, None if whole else span.first)
     engine = make_engine()
     matting = bind_loop(engine, options, regions, reader.info.still, looks_ahead)
     mattes = partial(_matte_written, matting, span, trace)
@@ -108,6 +108,8 @@ def run_span(
         frames = chain((first,), frames)
         end = _write(stages, frames, mattes, outputs, writers, report, step, stop)
         stop.check(report.frames)
+        if trace is not None and not trace.frames:
+            raise no_frame(reader, options, span.first)
         with stages("encode"):
             if whole and options.start is not None:
                 report.cuts = shifted(report.cuts, first.time)

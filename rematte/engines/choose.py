@@ -223,6 +223,11 @@ def _placement(
     """Find a model's device and precision, unless they are given."""
     import torch
 
+    if isinstance(model, type) or not hasattr(model, "parameters"):
+        raise TypeError(
+            "model must be a network, a Matter, the name or file of weights, or None, "
+            f"got {model if isinstance(model, type) else type(model)}"
+        )
     parameter = next(iter(model.parameters()), None)
     if parameter is not None:
         device = parameter.device if device is None else device

@@ -93,7 +93,7 @@ class LiveSource:
         width, height = size or (first.width, first.height)
         rate = stream.guessed_rate or stream.average_rate or Fraction(30)
         rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
-        aspect = Upright(first, aspect=stream.sample_aspect_ratio).pixel_aspect(size)
+        aspect = Upright(first, stream.sample_aspect_ratio).pixel_aspect(size)
         info = VideoInfo(width, height, rate, TIME_BASE, frame_colour(first))
         self._set_info(replace(info, sample_aspect_ratio=aspect))
 

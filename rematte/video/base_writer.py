@@ -6,7 +6,12 @@ from pathlib import Path
 
 from rematte.video.encoding import Encoding
 from rematte.video.frame import Frame
-from rematte.video.output_paths import as_output_error, real_path, temporary_path
+from rematte.video.output_paths import (
+    as_output_error,
+    real_path,
+    shorten,
+    temporary_path,
+)
 
 
 class Writer(ABC):
@@ -64,9 +69,8 @@ class Writer(ABC):
 
     def _partial_path(self) -> Path:
         """Return the name of a file that holds only the frames so far."""
-        return real_path(self.path).with_name(
-            f"{self.path.stem}.partial{self.path.suffix}"
-        )
+        name = f"{shorten(self.path.stem)}.partial{self.path.suffix}"
+        return real_path(self.path).with_name(name)
 
     @abstractmethod
     def discard(self) -> None:

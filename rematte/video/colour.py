@@ -27,6 +27,7 @@ from rematte.video.frame import (
     Pixels,
 )
 from rematte.video.pixels import views
+from rematte.video.side_data import read_side_data
 
 # libswscale's default drops half of the chroma and rounds down: up to 2 levels dark.
 _PRECISE = int(
@@ -68,11 +69,9 @@ def frame_colour(frame: av.VideoFrame) -> Colour:
 
 
 def _side_data(frame: av.VideoFrame, name: str) -> bytes:
-    """Return side data of a decoded HDR video frame, empty if there is none."""
-    if frame.color_trc not in (TRANSFER_PQ, TRANSFER_HLG) or frame.format.is_rgb:
-        return b""  # PyAV must not look at the side data of a PNG: see `upright`
-    side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
-    return bytes(side_data.get(name) or b"")
+    """Return side data of a decoded HDR frame, empty if there is none."""
+    hdr = frame.color_trc in (TRANSFER_PQ, TRANSFER_HLG)
+    return read_side_data(frame, name) if hdr else b""
 
 
 def _mastering_peak(frame: av.VideoFrame) -> float | None:

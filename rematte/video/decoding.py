@@ -41,7 +41,8 @@ def repeats(packet: Any) -> bool:
 class Decoder:
     """Decodes one pass over a video, from its container's current position.
 
-    `notes` and `damaged` are those of `VideoSource`.
+    `notes` are those of `VideoSource`; `found` receives damage by its time in the file
+    [s], as `VideoReader.damaged` describes it.
     """
 
     path: Path
@@ -50,7 +51,7 @@ class Decoder:
     clock: Clock
     options: ReadOptions
     notes: list[str]
-    damaged: dict[float, str]
+    found: dict[Fraction, str]
     # Times of frames that are being decoded; only of reordered ones.
     _times: list[int] = field(default_factory=list, init=False)
     _last: av.VideoFrame | None = field(default=None, init=False)
@@ -68,10 +69,7 @@ class Decoder:
         count, expected = 0, self.clock.picture
         usual = 1 / (self.stream.guessed_rate or Fraction(25))
         packets = self.clock.packets(self.container.demux(self.stream))
-        reordered = is_reordered(self.stream)
-        decoder: Any = self.stream.codec_context
-        if self.options.needs_alpha and (name := alpha_decoder(self.stream)):
-            decoder = av.CodecContext.create(name, "r")
+        reordered, decoder = is_reordered(self.stream), self._choose_decoder()
         while True:
             try:
                 packet = next(packets, None)
@@ -85,7 +83,7 @@ class Decoder:
             except av.error.FFmpegError as error:
                 if self.options.ignore_errors:
                     # Threads raise late, but in order: the next frame is lost.
-                    self.damaged[float(expected - self.clock.origin)] = ""
+                    self.found[expected] = ""
                     expected += usual
                     del self._times[:1]
                     continue
@@ -99,9 +97,16 @@ class Decoder:
                 count += 1
                 frame.pts = self._times.pop(0) if self._times else frame.pts
                 if frame.pts is not None and frame.time_base:
-                    expected = frame.pts * frame.time_base + usual
+                    expected = frame.pts * frame.time_base
+                if frame.is_corrupt:
+                    self.found[expected] = CONCEALED
+                expected += usual
                 self._last = frame
                 yield frame
+
+    def _choose_decoder(self) -> Any:
+        name = alpha_decoder(self.stream) if self.options.needs_alpha else None
+        return av.CodecContext.create(name, "r") if name else self.stream.codec_context
 
     def _frames(self, decoder: Any, packet: Any) -> list[av.VideoFrame]:
         if not repeats(packet):
@@ -117,6 +122,4 @@ class Decoder:
         at = expected if packet.pts is None else packet.pts * packet.time_base
         if any(abs(at - jump) < 1 for jump in self.clock.jumps):
             return  # where recordings are joined, FFmpeg takes the edit for a loss
-        time, options = at - self.clock.origin, self.options
-        if (options.start or 0) <= time and (options.end is None or time < options.end):
-            self.damaged[float(time)] = CONCEALED
+        self.found[at] = CONCEALED

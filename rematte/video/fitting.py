@@ -7,9 +7,9 @@ from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
 from rematte.video.frame import Frame, Pixels
+from rematte.video.side_data import read_side_data
 
 FITS = ("cover", "contain", "stretch")
 # Up to this difference of the sides [pixels] a picture is stretched to fill the frame:
@@ -20,14 +20,11 @@ _NEGLIGIBLE = 2
 class Upright:
     """The rotation and mirroring that show a decoded picture upright.
 
-    `codec` is FFmpeg's name of the decoder where the picture is an image, and `aspect`
-    the width of a stored pixel over its height, None if that is unknown.
+    `aspect` is the width of a stored pixel over its height, None if that is unknown.
     """
 
-    def __init__(
-        self, frame: av.VideoFrame, codec: str = "", aspect: Fraction | None = None
-    ) -> None:
-        a, b, c, d = _display_matrix(frame, codec)
+    def __init__(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> None:
+        a, b, c, d = _display_matrix(frame)
         self.sideways = abs(b) > abs(a)
         self._aspect = aspect or Fraction(1)
         self._coded = frame.width, frame.height
@@ -75,37 +72,15 @@ class Upright:
         return np.ascontiguousarray(pixels)
 
 
-# Display matrices by `frame.rotation` [degrees counter-clockwise].
-_TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
-
-
-def _display_matrix(frame: av.VideoFrame, codec: str) -> tuple[int, int, int, int]:
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Return (a, b, c, d) [1/65536], which show (x, y) at (a x + c y, b x + d y).
 
     Source:
         ISO/IEC 14496-12, the matrix of a track header.
     """
-    if codec in ("png", "apng"):
-        # PyAV 18.1 frees the name of a PNG's colour profile twice once its side
-        # data has been looked at, and the process dies. So PNG is never mirrored.
-        return _TURNS[round(frame.rotation / 90) % 4]
-    side_data: Any = frame.side_data  # PyAV's stub types it as a mapping of names
-    data = side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return _TURNS[0]
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    data = read_side_data(frame, "DISPLAYMATRIX")
+    a, b, _, c, d = struct.unpack_from("=5i", data) if data else (1, 0, 0, 0, 1)
     return a, b, c, d
-
-
-def _unknown_side_data(kind: type[SideDataType], value: Any) -> SideDataType:
-    member: SideDataType = object.__new__(kind)
-    member._name_, member._value_ = f"TYPE_{value}", value
-    return member
-
-
-# PyAV 18.1 lists fewer kinds of side data than FFmpeg 8 attaches, and one that it
-# does not know hides them all: no photo with EXIF could be turned upright.
-SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 def fitted_size(

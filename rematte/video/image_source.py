@@ -48,11 +48,12 @@ class ImageSource:
 
     def __init__(
         self, images: Sequence[ImageFrame], path: Path, options: ReadOptions,
-        notes: list[str], damaged: dict[float, str],
+        notes: list[str],
     ) -> None:  # fmt: skip
         self.clock = Clock()
         self._images, self._options = images, options
-        self._notes, self._damaged = notes, damaged
+        self._notes = notes
+        self.damaged: dict[float, str] = {}
         self.info = self._read_info(path)
         self.average_rate = self.info.rate
         start, end = options.start or 0, options.end
@@ -77,7 +78,7 @@ class ImageSource:
                 last = self._nearest(index, frame) if last is None else last
                 shown = index * self.info.time_base
                 frame = replace(last, time=shown, name=image.name, number=image.number)
-                self._damaged[float(shown)] = image.file.name
+                self.damaged[float(shown)] = image.file.name
             last = frame
             yield frame
 
@@ -196,7 +197,7 @@ def decode_image(
                 # Its values are taken as they are: full range, and not linear light,
                 # which most programs state whatever they write.
                 frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
-            return frame, Upright(frame, name, aspect)
+            return frame, Upright(frame, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         raise InputError(f"{path}: {opening.why_unreadable(path)}") from error
 

@@ -37,6 +37,7 @@ from rematte.video.output_paths import (
     image_folder,
     image_name,
     real_path,
+    shorten,
     temporary_path,
 )
 from rematte.video.pixels import premultiply
@@ -167,7 +168,7 @@ class ImageWriter(Writer):
         if not self._count or not self.temporary.exists():  # no image yet, or published
             self.discard()
             return None
-        target = self._folder.with_name(f"{self._folder.name}.partial")
+        target = self._folder.with_name(f"{shorten(self._folder.name)}.partial")
         if self.temporary.parent == self._folder:
             target = self._folder / "partial"
         self._move(target)  # which other outputs in the same folder may share

@@ -319,23 +319,20 @@ def video_stream(
     raise InputError(f"{path}: {why}")
 
 
-def check_complete(stream: VideoStream, path: Path) -> None:
-    """Refuse a file that is shorter than its header states.
+def describe_missing(stream: VideoStream, path: Path) -> str:
+    """Say by how much a file is shorter than its header states; "" if it is complete.
 
     FFmpeg reads such a file without complaint up to where it ends, so a cut-off copy
     would turn into a shorter video unnoticed.
     """
     kind, entries = stream.container.format.name, stream.index_entries
     if not path.is_file():
-        return
+        return ""
     needed, there = 0, path.stat().st_size
     if kind.startswith("mov") and len(entries):
         needed = max(entries[-1].pos + entries[-1].size, entries[0].pos)
     elif kind.startswith("matroska"):
         needed = segment_end(path)
-    if needed > there:
-        raise InputError(
-            f"{path}: cut off: its header states {needed} bytes, {there} are there; "
-            "copy the file again, or pass ignore_errors (--ignore-errors) to convert "
-            "what is there"
-        )
+    if needed <= there:
+        return ""
+    return f"cut off: its header states {needed} bytes, {there} are there"

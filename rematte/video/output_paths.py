@@ -1,6 +1,7 @@
 """Checks, names and temporary names of outputs."""
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -14,6 +15,9 @@ from rematte.errors import OutputError
 from rematte.video.codecs import check_suffix, is_sequence, pattern_of
 from rematte.video.images import IMAGE_SUFFIXES, natural_key
 from rematte.video.numbering import Numbering, parse_pattern
+
+# The longest part of a name that stays whole in a hidden name [bytes].
+_LONG = 200
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -116,8 +120,15 @@ def real_path(path: Path) -> Path:
 
 
 def shorten(name: str) -> str:
-    """Cut a name so that a hidden name made from it is not too long for a disk."""
-    return os.fsencode(name)[:200].decode(errors="ignore")
+    """Cut a name so that a hidden name made from it is not too long for a disk.
+
+    What is cut stays different: it ends in a hash of the name.
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONG:
+        return name
+    ending = f"-{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return encoded[: _LONG - len(ending)].decode(errors="ignore") + ending
 
 
 def temporary_path(path: Path) -> Path:
@@ -146,8 +157,7 @@ def sweep(path: Path) -> None:
     sequence = is_sequence(path)
     folder = real_path(image_folder(path) if sequence else real_path(path).parent)
     # Names of a file, of its lossless frames (see `spare`), and of a folder of images.
-    spare = path.with_suffix(".nut") if path.suffix else path
-    names = (path, spare, Path(f"{folder.name}-{path.name}"))
+    names = (path, Path(f"{path.name}.nut"), Path(f"{folder.name}-{path.name}"))
     leftover = re.compile(
         "|".join(
             rf"\.{re.escape(shorten(name.stem))}\.\d+\.partial{re.escape(name.suffix)}"

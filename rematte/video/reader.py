@@ -32,9 +32,6 @@ class VideoReader:
         average_rate: Frames per second over the whole; `info.rate` is the usual rate.
         limits: Limits of frame size and of lists of files.
         clock: Turns the file's times into those of the frames.
-        damaged: Damage that was passed over, by time [s]: the name of an image, "" for
-            a packet that could not be decoded, "concealed" for one that was decoded
-            although parts of it are missing.
         notes: Sentences on what differs from the source or the options.
 
     Raises:
@@ -44,9 +41,8 @@ class VideoReader:
     def __init__(self, path: str | Path, options: ReadOptions | None = None) -> None:
         self.path, self._options = Path(path), options or ReadOptions()
         self.limits = self._options.limits
-        self.damaged: dict[float, str] = {}
         self._images, self.notes = find_images(self.path, self._options.hold_gaps)
-        given = self.path, self._options, self.notes, self.damaged
+        given = self.path, self._options, self.notes
         self._source: ImageSource | VideoSource = (
             ImageSource(self._images, *given) if self._images else VideoSource(*given)
         )
@@ -70,6 +66,15 @@ class VideoReader:
     def close(self) -> None:
         """Release the file."""
         self._source.close()
+
+    @property
+    def damaged(self) -> dict[float, str]:
+        """Damage that was passed over so far, by time [s].
+
+        It is the name of an image, "" for a packet that could not be decoded, or
+        "concealed" for one that was decoded although parts of it are missing.
+        """
+        return self._source.damaged
 
     @property
     def images(self) -> bool:

@@ -22,7 +22,7 @@ class Spare:
     """
 
     def __init__(self, path: Path, info: VideoInfo) -> None:
-        self._path = path.with_suffix(".nut")
+        self._path = path
         self._info = replace(info, timecode=None)
         self._writer: FileWriter | None = None
         self.frames: list[Frame] = []
@@ -37,7 +37,9 @@ class Spare:
             clear, depth = frame.pixels.shape[2] == 4, 8 * frame.pixels.itemsize
             pixel_format = CODECS["ffv1"].formats(clear)[depth]
             encoding = Encoding(CODECS["ffv1"], pixel_format, clear, depth > 8)
-            self._writer = FileWriter(self._path, self._info, encoding)
+            hidden = self._path.with_name(f"{self._path.name}.nut")
+            self._writer = FileWriter(hidden, self._info, encoding)
+            self._writer.path = self._path  # which errors name
         self._writer.write(frame)
         self.frames.append(frame.showing(np.empty((0, 0, 0), np.uint8)))
 

@@ -22,8 +22,8 @@ from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rg
 from rematte.video.decoding import Decoder, is_reordered, repeats
 from rematte.video.fitting import Upright, place
 from rematte.video.frame import Frame, LazyFrame, VideoInfo
-from rematte.video.notes import add_note
-from rematte.video.opening import check_complete, open_input, video_stream
+from rematte.video.notes import CONCEALED, add_note
+from rematte.video.opening import describe_missing, open_input, video_stream
 from rematte.video.read_options import ReadOptions
 from rematte.video.scene_cuts import sketch
 from rematte.video.timecode import Timecode, find_timecode
@@ -50,12 +50,9 @@ class VideoSource:
         InputError: If the file cannot be read.
     """
 
-    def __init__(
-        self, path: Path, options: ReadOptions, notes: list[str],
-        damaged: dict[float, str],
-    ) -> None:  # fmt: skip
-        self._path, self._options = path, options
-        self._notes, self._damaged = notes, damaged
+    def __init__(self, path: Path, options: ReadOptions, notes: list[str]) -> None:
+        self._path, self._options, self._notes = path, options, notes
+        self._found: dict[Fraction, str] = {}
         self._closed = False
         self._open()
         opened = path, self._container, self._stream
@@ -83,6 +80,17 @@ class VideoSource:
         self._pictures = iter(())
         self._closed = True
 
+    @property
+    def damaged(self) -> dict[float, str]:
+        """See `VideoReader`; what is concealed counts between `start` and `end`."""
+        start, end = self._options.start or 0, self._options.end
+        damage = [(at - self.clock.origin, how) for at, how in self._found.items()]
+        return {
+            float(time): how
+            for time, how in damage
+            if how != CONCEALED or (start <= time and (end is None or time < end))
+        }
+
     def times(self) -> list[Fraction]:
         """Return when each frame is shown [s], without decoding if packets have times.
 
@@ -95,7 +103,7 @@ class VideoSource:
                 options, size=None, start=None, end=None, deinterlace="off",
                 alpha=False, input_alpha=None, audio=True,
             )  # fmt: skip
-            with closing(VideoSource(self._path, options, [], {})) as again:
+            with closing(VideoSource(self._path, options, [])) as again:
                 return [time for _, time, _ in again._shown()]
         ticks = array("q")
         reordered = is_reordered(self._stream)
@@ -157,8 +165,13 @@ class VideoSource:
         if self._closed:
             raise InputError(f"{self._path}: the reader is closed")
         start, end = self._options.start, self._options.end
-        if not self._options.ignore_errors:
-            check_complete(self._stream, self._path)
+        if missing := describe_missing(self._stream, self._path):
+            if not self._options.ignore_errors:
+                raise InputError(
+                    f"{self._path}: {missing}; copy the file again, or pass "
+                    "ignore_errors (--ignore-errors) to convert what is there"
+                )
+            add_note(self._notes, f"the file is {missing}")
         if start and self._timed:
             # Converting needs the frame before, and so does deinterlacing.
             back = 1 / self.info.rate if self._target else 0
@@ -183,7 +196,7 @@ class VideoSource:
     def _decode(self) -> Iterator[av.VideoFrame]:
         return Decoder(
             self._path, self._container, self._stream, self.clock, self._options,
-            self._notes, self._damaged,
+            self._notes, self._found,
         ).pictures()  # fmt: skip
 
     def _read_info(self, first: av.VideoFrame) -> VideoInfo:
@@ -194,7 +207,7 @@ class VideoSource:
         self._notes += lost_metadata(first)
         note_ignored_alpha(first, self._options.input_alpha, self._notes, stream)
         self._coded = first.width, first.height
-        self._upright = Upright(first, aspect=stream.sample_aspect_ratio)
+        self._upright = Upright(first, stream.sample_aspect_ratio)
         width, height = size or self._upright.size(first.width, first.height)
         rate, time_base = self._choose_times(first)
         return VideoInfo(

@@ -234,7 +234,7 @@ def large(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("fake")
-@pytest.mark.parametrize("name", [*TARGETS, "s_%d.tif"])
+@pytest.mark.parametrize("name", [*TARGETS, "s_%d.tif", "o.avif"])
 def test_full_disk(work: Path, disk: Path, refused: Refused, name: str) -> None:
     clip = large(work)
     (disk / "o.mp4").write_text("precious")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -156,9 +157,14 @@ def test_fast_is_the_fast_network_unless_weights_or_a_ratio_are_given(
         assert (calls["model"][1], calls["quality"]) == (weights, quality)
 
 
+INTERRUPTED_IMPORT = ImportError("initialization failed")
+INTERRUPTED_IMPORT.__cause__ = KeyboardInterrupt()
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
+        (INTERRUPTED_IMPORT, 130, "rematte: interrupted"),
         (ValueError("must be\n 1"), 2, "must be 1"),
         (RuntimeError("odd"), 1, "RuntimeError: odd"),
         (MemoryError(), 5, "--resize"),
@@ -383,6 +389,20 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (3, "")
     assert is_one_line(done.stderr)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed as in sh")
+def test_closed_streams_do_no_harm(closed: str, clip: Path, tmp_path: Path) -> None:
+    words = shlex.join(command("convert", clip, "-o", "o.mkv", "--device", "cpu"))
+    shell = ["sh", "-c", f"{words} {closed}; echo $?"]
+    for expected in ("0", "1"):  # then the output exists
+        done = subprocess.run(
+            shell, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=True
+        )
+        assert done.stdout.split()[-1] == expected
+        assert "Traceback" not in done.stderr
+    assert len(decode(tmp_path / "o.mkv")) == len(decode(clip))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")

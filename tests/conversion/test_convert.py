@@ -1,5 +1,6 @@
 """What `convert_video` promises, mostly with a network too simple to be wrong."""
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,15 @@ def test_report_tells_what_was_done(clip: Path) -> None:
     assert report.notes == [
         "p: left out: sound; a folder of images holds only pictures"
     ]
+
+
+def test_a_program_without_a_console_shows_none(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)  # as in a window's program on Windows
+    report = convert_video(Fake(), clip, output=tmp_path / "o.mkv", downsample_ratio=1)
+    assert report.frames == 10
 
 
 def test_progress_is_shown_unless_turned_off(clip: Path, capsys: Any) -> None:

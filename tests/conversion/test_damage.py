@@ -1,6 +1,7 @@
 """What `ignore_errors` passes over is counted, and named where it is."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,16 @@ def damage_images(folder: Path, *numbers: int) -> Path:
     return folder
 
 
-def damage_packets(path: Path, *numbers: int) -> Path:
-    """Overwrite packets of a file whose frames stand alone."""
+def damage_packets(path: Path, *numbers: int, intact: float = 0) -> Path:
+    """Overwrite packets of a file, all or what comes after an intact share."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
         for number in numbers:
             content = bytes(packets[number])
-            at = data.index(content)
-            data[at : at + len(content)] = b"\xff" * len(content)
+            length = len(content) - int(intact * len(content))
+            end = data.index(content) + len(content)
+            data[end - length : end] = b"\xff" * length
     path.write_bytes(data)
     return path
 
@@ -90,8 +92,27 @@ def test_damaged_packets_are_counted_once(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_what_the_decoder_filled_in_is_noted(way: str) -> None:
+    clip = make_clip(Path("in.mkv"), 12, codec="mpeg4", options={})
+    damage_packets(clip, 4, 7, intact=0.5)
+    settings = GIVEN | {"ignore_errors": False}
+    report = WAYS[way](clip, output_alpha=Path("a.mkv"), **settings)
+    (note,) = [note for note in report.notes if "damaged" in note]
+    assert note.startswith("2 packets damaged (0.160 s, 0.280 s): the decoder filled")
+    assert report.frames == 12
+
+
+def test_a_segment_without_any_frame_names_the_source() -> None:
+    clip = make_clip(Path("in.mov"), colours(12), codec="png", pix_fmt="rgb24")
+    damage_packets(clip, 5, 6, 7, 8, 9)
+    with pytest.raises(InputError, match=r"in.mov: no frame .* 0.200 s .*--resume"):
+        WAYS["segments"](clip, output_alpha=Path("a.mkv"), **GIVEN)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_packets_that_lack_parts_are_noted(way: str) -> None:
-    clip = make_clip(Path("in.ts"), colours(12), options={"bf": "0"})
+    shown = [Fraction(50 + n, 25) for n in range(12)]  # damage counts from the first
+    clip = make_clip(Path("in.ts"), colours(12), options={"bf": "0"}, times=shown)
     data = bytearray(clip.read_bytes())
     data[len(data) // 2 // 188 * 188 + 1] |= 0x80  # the mark of a receiver
     clip.write_bytes(data)

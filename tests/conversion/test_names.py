@@ -72,6 +72,19 @@ def test_a_name_is_a_file_whatever_it_looks_like(name: str, clip: Path) -> None:
     assert len(decode(made.absolute())) == 3
 
 
+def test_long_names_that_differ_at_the_end_stay_apart(clip: Path) -> None:
+    long = "\u9577" * 70
+    for name in ("", long):
+        convert_video(
+            Fake(), clip, output=f"{name}a.mkv", output_alpha=f"{name}b.mkv", **PLAIN
+        )
+    for end in ("a.mkv", "b.mkv"):
+        pair = zip(decode(Path(end)), decode(Path(f"{long}{end}")), strict=True)
+        assert all(np.array_equal(one, other) for one, other in pair)
+    names = {"in.mp4", *(f"{name}{end}.mkv" for name in ("", long) for end in "ab")}
+    assert {path.name for path in Path().iterdir()} == names
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_batch_and_segments_take_the_same_names(name: str, clip: Path) -> None:
     Path("in").mkdir()

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Run, make_clip
 from fakes import Fake, colours, save_images
@@ -116,6 +117,25 @@ def test_choices_are_what_the_modules_take() -> None:
 def test_an_unknown_option_names_the_nearest() -> None:
     with pytest.raises(TypeError, match=r"no option 'ingore_errors'; .* ignore_errors"):
         convert_video(Fake(), "in.mp4", output="o.mp4", ingore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"background": np.zeros((4, 4, 3))}, TypeError, "background .*ndarray.*over"),
+        ({"background": [1, 2, 3]}, TypeError, "background .*in a tuple, got list"),
+        ({"limit": 2.5}, ValueError, "limit must be a whole number, got 2.5"),
+        ({"model": 5}, TypeError, "model must be a network, .* got .*int"),
+        ({"model": Matter}, TypeError, "model must be a network, a Matter, .*class"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(
+    given: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=f"^{said}"):
+        convert_video(
+            **{"model": Fake(), "input_source": "in.mp4", "output": "o.mp4", **given}
+        )
 
 
 @pytest.mark.parametrize("name", IDLE)

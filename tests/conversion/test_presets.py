@@ -62,6 +62,29 @@ def test_bytes_stay_within_the_limit(
         assert shown == sorted({*shown} & {Fraction(n, 20) for n in range(40)})
 
 
+def test_outputs_of_one_name_share_no_hidden_file(busy: Path, tmp_path: Path) -> None:
+    """Those beside which lossless frames are saved, and one in the format of these."""
+    names = {"output": "o.avif", "composition": "o.gif", "alpha": "o.nut"}
+    paths = {kind: tmp_path / name for kind, name in names.items()}
+    given = {"background": "red", "max_bytes": 40_000, "limit": 20, **CALM}
+    alpha, both = paths.pop("alpha"), {"output_composition": paths["composition"]}
+    report = convert_video(
+        Fake(), busy, output=paths["output"], output_alpha=alpha, **both, **given
+    )
+    assert sum("bytes became" in note for note in report.notes) == 1
+    assert {entry.name for entry in tmp_path.iterdir()} == {*names.values()}
+    shown = [frame.pixels for frame in VideoReader(alpha)]
+    composed = [frame.pixels for frame in VideoReader(paths["composition"])]
+    for path in paths.values():
+        path.unlink()
+    convert_video(Fake(), busy, output_alpha=alpha, limit=20, **CALM)
+    for found, alone in zip(shown, VideoReader(alpha), strict=True):
+        np.testing.assert_array_equal(found, alone.pixels)
+    convert_video(Fake(), busy, **both, **given)
+    alone = [frame.pixels for frame in VideoReader(paths["composition"])]
+    np.testing.assert_array_equal(composed, alone)
+
+
 def test_a_file_that_is_small_is_written_once(busy: Path, tmp_path: Path) -> None:
     for name, more in (("a.webp", {}), ("b.webp", {"max_bytes": 10**7})):
         report = convert_video(Fake(), busy, output=tmp_path / name, **more, **CALM)

@@ -92,6 +92,13 @@ def test_open_files_go_in_and_out(clip: Path) -> None:
     assert b"webm" in Path("named.webm").read_bytes()[:64]
 
 
+class Unreadable:
+    """An open file on a server that does not answer."""
+
+    def read(self, size: int) -> bytes:
+        raise TimeoutError("timed out")
+
+
 def test_open_files_that_cannot_be_used_are_refused(clip: Path) -> None:
     empty = io.BytesIO()
     wrong: list[tuple[type[Exception], str, Any, dict[str, Any]]] = [
@@ -100,7 +107,10 @@ def test_open_files_that_cannot_be_used_are_refused(clip: Path) -> None:
         (ValueError, "suffix decides", clip, {"output": "o.mov", "format": "mov"}),
         (InputError, "^the open file: .*not a video", io.BytesIO(b"nothing"),
          {"output": empty, "format": "mov"}),
-        (TypeError, "opened for text", io.StringIO(), {"output": "o.mov"}),
+        (InputError, "^the open file: cannot be read", Unreadable(),
+         {"output": "o.mov"}),
+        (TypeError, "^the open file was opened for text", io.StringIO(),
+         {"output": "o.mov"}),
         (ValueError, "only one", clip,
          {"output": empty, "output_alpha": empty, "format": "mkv"}),
     ]  # fmt: skip

@@ -106,6 +106,7 @@ def test_what_cannot_be_is_said(clips: str, tmp_path: Path, monkeypatch: Any) ->
 
 def test_what_killed_writers_leave_is_swept(tmp_path: Path) -> None:
     (tmp_path / ".a.123.partial.mkv").touch()
+    (tmp_path / ".a.mkv.123.partial.nut").touch()  # its lossless frames
     (tmp_path / f".{tmp_path.name}-a.123.partial.png").mkdir()
     kept = {"a.mkv", ".a.b.12.partial.mkv", ".a.12.partial.mov", "a.partial.mkv"}
     for name in kept:
