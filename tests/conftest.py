@@ -285,7 +285,11 @@ def closed_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU, unless a run insists that there is one."""
+    """Skip what needs a GPU, unless a run insists that there is one.
+
+    The longest tests begin first, so that no process waits for them at the end.
+    """
+    items.sort(key=lambda item: item.path.name != "test_private.py")
     if torch.cuda.is_available() or os.environ.get("REMATTE_REQUIRE_CUDA"):
         return
     for item in items:
