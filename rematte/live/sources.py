@@ -24,6 +24,7 @@ from rematte.video import fields
 from rematte.video.colour import frame_colour, to_rgb
 from rematte.video.fitting import Upright
 from rematte.video.frame import SDR, Frame, VideoInfo
+from rematte.video.opening import read_packets
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 from rematte.video.tone import as_sdr, between
@@ -80,7 +81,7 @@ class LiveSource:
         try:
             stream = self._container.streams.video[0]
             self._pictures = fields.deinterlace(
-                self._container.decode(stream),
+                _decode(self._container, stream),
                 stream.codec_context,
                 deinterlace,
                 self._note,
@@ -172,6 +173,11 @@ def _open(source: str, raw: Raw | None) -> Any:
         raise InputError(
             f"{source}: cannot be opened ({why}); give a file, a URL, or camera[:WHICH]"
         ) from error
+
+
+def _decode(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    for packet in read_packets(container, stream):
+        yield from packet.decode()
 
 
 def _standard_input() -> Any:

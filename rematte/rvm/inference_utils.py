@@ -19,7 +19,7 @@ from rematte.video.base_writer import Writer
 from rematte.video.encoding import choose
 from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.image_writer import ImageWriter
-from rematte.video.opening import open_input
+from rematte.video.opening import open_input, read_packets
 from rematte.video.reader import VideoReader as _Reader
 from rematte.video.values import Rate, parse_rate
 from rematte.video.writer import FileWriter
@@ -89,7 +89,7 @@ class ImageSequenceReader(VideoReader):
 def _count(path: Path) -> int:
     """Count a video's frames by its packets, without decoding them."""
     with open_input(path) as container:
-        packets = container.demux(container.streams.video[0])
+        packets = read_packets(container, container.streams.video[0])
         return sum(packet.size > 0 and not packet.is_discard for packet in packets)
 
 

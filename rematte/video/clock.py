@@ -18,7 +18,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input
+from rematte.video.opening import DEFAULT_LIMITS, Limits, open_input, read_packets
 
 # Broadcast formats are cut and joined byte by byte, so that their clock may jump, and
 # they may lose packets in transmission.
@@ -190,7 +190,7 @@ def _read_runs(
             if stream.type in ("video", "audio", "subtitle") and stream.codec_context
         ]
         readers = {stream.index: _RunReader(stream) for stream in streams}
-        for index, packet in enumerate(container.demux(streams)):
+        for index, packet in enumerate(read_packets(container, *streams)):
             if packet.size:
                 readers[packet.stream.index].read(packet, index)
                 end = max(end, (packet.pos or 0) + packet.size)

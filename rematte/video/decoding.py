@@ -15,6 +15,7 @@ from rematte.errors import InputError
 from rematte.video.clock import Clock
 from rematte.video.fields import deinterlace
 from rematte.video.notes import CONCEALED, add_note
+from rematte.video.opening import read_packets
 from rematte.video.read_options import ReadOptions
 from rematte.video.transparency import alpha_decoder
 
@@ -68,7 +69,8 @@ class Decoder:
     def _decode(self) -> Iterator[av.VideoFrame]:
         count, expected = 0, self.clock.picture
         usual = 1 / (self.stream.guessed_rate or Fraction(25))
-        packets = self.clock.packets(self.container.demux(self.stream))
+        demuxed = read_packets(self.container, self.stream, notes=self.notes)
+        packets = self.clock.packets(demuxed)
         reordered, decoder = is_reordered(self.stream), self._choose_decoder()
         while True:
             try:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 
 from rematte.video.timecode import Timecode, label
 
@@ -19,6 +20,14 @@ MAGIC = b"\x76\x2f\x31\x01"
 COMPRESSIONS = {"zip": "zip16", "zips": "zip1", "rle": "rle", "none": "none"}
 _BEGIN = 8  # where attributes start, after the magic number and the version
 _CHANNEL = 16  # bytes that follow a channel's name
+_HEADER = 1 << 16  # what is read of a file to find its attributes [bytes]
+# How many rows each compression joins to a block.
+_ROWS = {
+    bytes([number]): rows
+    for number, rows in enumerate((1, 1, 1, 16, 32, 16, 32, 32, 32, 256))
+}
+# Flags in the second byte of the version: tiles, deep pixels, several parts.
+_NO_TABLE = 0x02 | 0x08 | 0x10
 # Flags in the first word of a timecode: drop frame, and the second frame of a pair.
 _DROP, _SECOND = 1 << 6, 1 << 15
 # Above 30 frames/s, frames are counted in pairs.
@@ -44,6 +53,32 @@ def _attributes(file: bytes) -> Iterator[tuple[str, int, int]]:
 def read_attributes(file: bytes) -> dict[str, bytes]:
     """Return the attributes of a header by name, from the beginning of a file."""
     return {name: file[begin:end] for name, begin, end in _attributes(file)}
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether rows are missing, as far as that shows; FFmpeg makes them black."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+        (*_, table) = (0, *(end + 1 for *_, end in _attributes(head)))
+        named = read_attributes(head)
+        rows = _ROWS.get(named.get("compression", b""))
+        window = named.get("dataWindow", b"")
+        whole = head[table - 1 : table] == b"\0"  # the header, which may be longer
+        if not whole or rows is None or len(window) != 16 or head[5] & _NO_TABLE:
+            return False
+        _, top, _, bottom = struct.unpack("<4i", window)
+        blocks = max(0, -((top - bottom - 1) // rows))
+        file.seek(table)
+        stored = file.read(8 * blocks)
+        if len(stored) < 8 * blocks:
+            return True
+        offsets: tuple[int, ...] = struct.unpack(f"<{blocks}Q", stored)
+        last = max(offsets, default=0)
+        if 0 in offsets or last + 8 > size:
+            return True
+        file.seek(last + 4)
+        return last + 8 + int.from_bytes(file.read(4), "little") > size
 
 
 def find_layer(attributes: Mapping[str, bytes]) -> str:

@@ -33,6 +33,8 @@ from rematte.video.transparency import note_ignored_alpha, source_alpha, unpremu
 
 # Scene-linear light is no input for a network trained on display-encoded pictures.
 _EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
+# Makes the decoder of JPEG fail where parts of an image are missing.
+_STRICT = {"err_detect": "explode"}
 # The shape of pixels that an image states is taken up to here, width to height.
 _MOST_UNEVEN = Fraction(4)
 # Limit on the directories of a TIFF that are looked at, since they may form a ring.
@@ -165,28 +167,35 @@ class ImageSource:
 
 
 def decode_image(
-    path: Path, limits: opening.Limits, notes: list[str]
+    path: Path, limits: opening.Limits, notes: list[str], strict: bool = True
 ) -> tuple[av.VideoFrame, Upright]:
     """Decode one image; returns the frame and how to turn it upright.
 
-    `notes` receives notes on ignored parts of the file.
+    `notes` receives notes on ignored parts of the file. A damaged JPEG is decoded as
+    far as possible, with a note, by a second attempt that is not `strict`.
 
     Raises:
         InputError: If it cannot be read.
     """
     pages = "only the first of its pages is read, as for every image with several"
     noted = any(pages in note for note in notes)
+    options: dict[str, str] = {}
     try:
         if not noted and (_has_pages(path) or is_animated(path)):
             notes.append(f"{path.name}: {pages}")
-        options: dict[str, str] = {}
         if _is_exr(path):
+            if exr.is_cut_off(path):
+                raise InputError(
+                    f"{path}: cut off: rows are missing; render or copy it again"
+                )
             options |= _EXR_OPTIONS
             if layer := exr.find_layer(_read_header(path)):
                 options["layer"] = layer
                 add_note(notes, f"the layer {layer} is read")
         with opening.open_input(path, limits=limits, notes=notes) as container:
             stream = opening.video_stream(container, path, limits)
+            if strict and stream.codec_context.name == "mjpeg":
+                options |= _STRICT
             stream.codec_context.options |= options
             frame = next(container.decode(stream))
             note_ignored_alpha(frame, "multiply", notes, stream)
@@ -199,6 +208,13 @@ def decode_image(
                 frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
             return frame, Upright(frame, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
+        if _STRICT.items() <= options.items():
+            decoded = decode_image(path, limits, notes, strict=False)
+            add_note(
+                notes,
+                f"{path.name}: cut off or damaged; it is decoded as far as possible",
+            )
+            return decoded
         raise InputError(f"{path}: {opening.why_unreadable(path)}") from error
 
 

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any, BinaryIO, cast
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer, OutputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from rematte.errors import InputError
 from rematte.video.matroska import segment_end
+from rematte.video.notes import add_note
 
 # What footage comes in. Left out is what opens other files, devices or the network,
 # and what only games, subtitles and sound come in.
@@ -317,6 +320,22 @@ def video_stream(
     if not len(container.streams):
         why = "nothing in it; it may be cut off: copy it again"
     raise InputError(f"{path}: {why}")
+
+
+def read_packets(
+    container: InputContainer, *streams: Stream, notes: list[str] | None = None
+) -> Iterator[Any]:
+    """Yield the packets of streams, and for each an empty one at the end.
+
+    PyAV 18.1 does not know streams that begin in the middle of a file, as in recordings
+    of broadcasts, and fails after its last packet if there are any. `notes` receives a
+    note on them then.
+    """
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        if notes is not None:
+            add_note(notes, "a track that begins later than the others is left out")
 
 
 def describe_missing(stream: VideoStream, path: Path) -> str:

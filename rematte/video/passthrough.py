@@ -24,6 +24,7 @@ from rematte.video.notes import add_note
 from rematte.video.opening import (
     Limits,
     open_input,
+    read_packets,
     video_stream,
 )
 
@@ -228,7 +229,7 @@ class SideStreams:
                 container.seek(int((self._zero - _SPREAD) * av.time_base))
         streams = [container.streams[index] for index in wanted]
         try:
-            for packet in self._clock.packets(container.demux(streams)):
+            for packet in self._clock.packets(read_packets(container, *streams)):
                 if packet.dts is None and packet.pts is None:  # the end of a stream
                     continue
                 if self._end is not None and self._time(packet) >= self._end + _SPREAD:

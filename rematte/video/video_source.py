@@ -23,7 +23,12 @@ from rematte.video.decoding import Decoder, is_reordered, repeats
 from rematte.video.fitting import Upright, place
 from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.notes import CONCEALED, add_note
-from rematte.video.opening import describe_missing, open_input, video_stream
+from rematte.video.opening import (
+    describe_missing,
+    open_input,
+    read_packets,
+    video_stream,
+)
 from rematte.video.read_options import ReadOptions
 from rematte.video.scene_cuts import sketch
 from rematte.video.timecode import Timecode, find_timecode
@@ -112,7 +117,7 @@ class VideoSource:
             suppress(av.error.FFmpegError),
         ):
             stream = video_stream(container, self._path, options.limits)
-            for packet in self.clock.packets(container.demux(stream)):
+            for packet in self.clock.packets(read_packets(container, stream)):
                 if (packet.size or repeats(packet)) and not packet.is_discard:
                     shown = packet.dts if reordered else packet.pts
                     if shown is None:

@@ -1,5 +1,6 @@
 """Files whose clock begins anywhere or jumps; tracks that must not stop the picture."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from itertools import accumulate, pairwise
@@ -10,11 +11,13 @@ import av
 import numpy as np
 import pytest
 from clips import damage, make_clip, packets
-from fakes import convert, convert_in_parts, read_all
+from fakes import colours, convert, convert_in_parts, read_all
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rematte.video.clock import Run, undo_jumps
+from rematte.video.opening import read_packets
+from rematte.video.reader import VideoReader
 
 STEP = Fraction(1, 25)
 
@@ -430,3 +433,37 @@ def test_a_subtitle_across_the_start_is_shown_from_0_to_its_end(tmp_path: Path) 
             if p.size > 2
         ]
         assert shown == [pytest.approx((0, 0.3), abs=0.01)]
+
+
+def test_a_track_that_begins_in_the_middle_is_left_out(tmp_path: Path) -> None:
+    """PyAV fails at the end of such a file, but for luck: it looks beyond a list."""
+    path = make_clip(
+        tmp_path / "in.flv", colours(4) * 50, rate=10, codec="flv", sound=True
+    )
+    data = path.read_bytes()
+    kept, at = bytearray(data[:13]), 13
+    kept[4] = 1  # its header says that there is no sound
+    while at < len(data):
+        kind, length = data[at], int.from_bytes(data[at + 1 : at + 4])
+        time, end = int.from_bytes(data[at + 4 : at + 7]), at + 15 + length
+        if kind == 9 or (kind == 8 and time > 12_000):
+            kept += data[at:end]
+        at = end
+    path.write_bytes(kept)
+    for _ in range(3):
+        with VideoReader(path) as reader:
+            assert len([*reader]) == 200
+        report = convert(path, tmp_path / "out.mkv")
+        assert report.frames == 200
+
+
+def test_a_note_names_such_a_track() -> None:
+    class Container:
+        def demux(self, *streams: Any) -> Iterator[str]:
+            yield "packet"
+            raise IndexError
+
+    notes: list[str] = []
+    container: Any = Container()
+    assert [*read_packets(container, notes=notes)] == ["packet"]
+    assert notes == ["a track that begins later than the others is left out"]

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from clips import draw_disc
-from fakes import as_frames
+from fakes import as_frames, read_all
 from numpy.typing import NDArray
 from writing import info_of
 from writing import write as write_frames
 
+from rematte.errors import InputError
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.frame import Colour
 from rematte.video.timecode import Timecode
@@ -73,6 +74,26 @@ def test_through_a_linear_composite_and_back(tmp_path: Path, mode: str) -> None:
     solid = share[..., 0] == 1
     back = to_code(light[..., :3])[solid] * 255
     assert np.abs(back - pixels[..., :3][solid]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "name", ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "DWAA", "DWAB"]
+)
+@pytest.mark.parametrize("height", [17, 300])
+def test_a_cut_off_image_is_refused(tmp_path: Path, name: str, height: int) -> None:
+    pixels = np.random.default_rng(0).random((height, 24, 4)).astype(np.float16)
+    kind = {
+        "compression": getattr(OpenEXR, f"{name}_COMPRESSION"),
+        "type": OpenEXR.scanlineimage,
+    }
+    path = tmp_path / "a.exr"
+    OpenEXR.File(kind, {"RGBA": pixels}).write(str(path))
+    assert len(read_all(path)[0]) == 1
+    whole = path.read_bytes()
+    for length in (len(whole) - 1, len(whole) * 3 // 4, 400):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"a.exr: (cut off|not a readable)"):
+            read_all(path)
 
 
 @pytest.mark.parametrize("name", COMPRESSIONS)

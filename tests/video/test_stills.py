@@ -116,6 +116,21 @@ def test_a_tiff_of_32_bits_says_how_to_save_it(tmp_path: Path) -> None:
         VideoReader(path)
 
 
+def test_a_cut_off_jpeg_is_noted(tmp_path: Path) -> None:
+    folder, noise = tmp_path / "in", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(3):
+        pixels = noise.integers(0, 256, (64, 96, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    assert read_all(folder)[1] == []
+    cut = folder / "1.jpg"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    frames, notes = read_all(folder)
+    assert len(frames) == 3
+    said = "1.jpg: cut off or damaged; it is decoded as far as possible"
+    assert notes == [said]
+
+
 def test_an_image_that_was_removed_is_named(tmp_path: Path) -> None:
     folder = save_images(tmp_path / "in", [frame_label(n, (64, 48)) for n in range(3)])
     with VideoReader(folder) as reader:
