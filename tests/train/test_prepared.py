@@ -267,8 +267,8 @@ ENDS = {"decoder.decode1", "decoder.decode0", "project_mat"}
         ("edges", {"truth": 0.5, "native": True}, ENDS),
         ("sequences", {"native": True, "frames": (3, 3)}, set(edges.BLOCKS)),
         ("sequences", {"blocks": (("decoder.decode2",),)}, {"decoder.decode2"}),
-        ("filter", {"truth": 1.0}, {"refiner"}),
-        ("segmentation", {"size": (32, 32)}, {"project_seg"}),
+        ("filter", {"truth": 1.0, "steps": 12}, {"refiner"}),
+        ("segmentation", {"size": (32, 32), "steps": 12}, {"project_seg"}),
     ],
 )
 def test_only_the_part_of_a_phase_learns_and_it_does(
@@ -276,7 +276,7 @@ def test_only_the_part_of_a_phase_learns_and_it_does(
     kind: str, settings: dict[str, Any], learning: set[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(filter, "_LOST", 1)
-    phase = phase_of(kind, steps=6, batch=2, **settings)
+    phase = phase_of(kind, **{"steps": 6, "batch": 2} | settings)
     recipe = recipe_of(data, tmp_path, phase)
     trained = quick(recipe)
     was, now = load_file(recipe.model.start), load_file(trained.weights)

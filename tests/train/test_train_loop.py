@@ -125,7 +125,7 @@ def test_a_teacher_is_followed_block_by_block(
     kind: Literal["blocks", "encoder"], most: float, mixed: Recipe
 ) -> None:
     phase = Phase(
-        "b", kind, steps=15, frames=(2, 2), size=(48, 48), empty=0.0, clips=0.0,
+        "b", kind, steps=20, frames=(2, 2), size=(48, 48), empty=0.0, clips=0.0,
         rates=ALL,
     )  # fmt: skip
     seldom = elsewhere(mixed, Path(mixed.run.out), save_every=100)
@@ -412,7 +412,7 @@ import rematte.train, torch._dynamo
 
 config = LaunchConfig(
     min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork",
-    rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+    rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="two",
 )
 assert elastic_launch(config, main)(sys.argv[1:]) == {0: 0, 1: 0}
 """
