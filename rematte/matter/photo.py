@@ -17,9 +17,10 @@ from rematte.errors import InputError
 from rematte.matter.pictures import STEP, Picture, to_frame
 from rematte.matting.matte import Matted
 from rematte.options import Backdrop, Options
-from rematte.video.codecs import IMAGES, can_hold_alpha, with_alpha
+from rematte.video.codecs import IMAGES, can_hold_alpha
 from rematte.video.frame import MATRIX_RGB, RANGE_FULL, Colour, Frame, VideoInfo
 from rematte.video.image_writer import encode_image
+from rematte.video.images import find_images
 from rematte.video.pixels import Order
 from rematte.video.tone import displayed
 
@@ -69,13 +70,14 @@ def _in_file(source: Any) -> Iterator[Path]:
 def _read_file(
     path: Path, options: Options
 ) -> tuple[Frame, VideoInfo, "np.dtype[Any]"]:
+    images = [] if path.is_dir() else find_images(path)[0]
+    if [image.file for image in images] != [path]:  # nor a pattern
+        raise InputError(
+            f"{path}: not a single image; photo takes PNG, JPEG, TIFF, WebP, OpenEXR, "
+            "DPX, BMP and TGA, and convert_video takes videos"
+        )
     with open_reader(path, options) as reader:
         info = reader.info
-        if not info.still:
-            raise InputError(
-                f"{path}: not a single image; photo takes PNG, JPEG, TIFF, WebP, "
-                "OpenEXR, DPX, BMP and TGA, and convert_video takes videos"
-            )
         frame = next(displayed(reader, info.colour))
     return frame, info, frame.pixels.dtype
 
@@ -101,7 +103,7 @@ def encode(
     if background is None and not can_hold_alpha(suffix):
         raise ValueError(
             f"format {kind} cannot hold an alpha channel; give a background, or "
-            f"another format: {with_alpha()} can"
+            f"another format: {', '.join(filter(can_hold_alpha, IMAGES))} can"
         )
     path = Path(f"photo{suffix}")
     (output,) = plan_outputs(

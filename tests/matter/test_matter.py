@@ -345,15 +345,21 @@ def test_a_photo_is_turned_by_its_exif(matter: Matter, frames: Pictures) -> None
 
 def test_what_is_no_photo_is_refused(matter: Matter, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", 2)
-    with pytest.raises(InputError, match=r"^the image: .*not"):
+    with pytest.raises(InputError, match=r"^the image: not a single image"):
         matter.photo(b"nothing of the kind")
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match=r"%d.png: not a single image"):
+        matter.photo(tmp_path / "%d.png")
     with pytest.raises(InputError, match="convert_video"):
         matter.photo(clip)
     blank = np.zeros((48, 64, 3), np.uint8)
     with pytest.raises(ValueError, match="format must be one of png"):
         matter.photo(blank, "mp4")
-    with pytest.raises(ValueError, match="background"):
+    with pytest.raises(
+        ValueError, match=r"background, .*: .png, .tif, .* can$"
+    ) as told:
         matter.photo(blank, "jpg")
+    assert ".mov" not in str(told.value)
 
 
 def test_a_conversion_takes_a_matter_s_options(
