@@ -18,9 +18,9 @@ from rematte.serve.jobs import Jobs
 __all__ = ["clip", "new"]  # the fixtures
 
 
-def converted(server: Server, clip: Path) -> str:
+def converted(server: Server, clip: Path, **settings: Any) -> str:
     """Upload and convert a clip, and close the server; gives the job's id."""
-    server.start(id := server.add(clip))
+    server.start(id := server.add(clip), **settings)
     server.wait_done(id)
     server.jobs.close()
     return id
@@ -199,14 +199,13 @@ def test_a_token_that_is_none_is_renamed(new: New) -> None:
 
 
 def test_results_stay_until_new_ones_are_done(new: New, clip: Path) -> None:
+    id = converted(new(Fake), clip, outputs=["alpha"])
     server = new()
-    id = server.add(clip)
 
     def get(kind: str) -> int:
         return int(server.file(id, kind).status_code)
 
-    server.start(id, outputs=["alpha"])
-    assert server.wait_done(id)["state"] == "done"
+    assert server.job(id)["state"] == "done"
     made = server.files()
     server.start(id, outputs=["mov"])
     server.wait(id, lambda job: job["done"] > 2)
