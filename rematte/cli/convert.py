@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rematte.cli import flags, messages
@@ -155,6 +156,7 @@ def _convert(
 ) -> "Report":
     from rematte.conversion.needs import need
     from rematte.convert import convert_video
+    from rematte.resume.manifest import work_folder
     from rematte.resume.run import convert_long
 
     settings |= piped.outputs
@@ -166,4 +168,11 @@ def _convert(
         )  # fmt: skip
     need("--segment", options.segment, False)
     need("--lead-in", options.lead_in, False)
-    return convert_video(load(), piped.source, **settings)
+    report = convert_video(load(), piped.source, **settings)
+    report.notes += [
+        f"{left} holds segments of an earlier run with --resume or --workers; delete "
+        "it if they are not needed"
+        for path in [*report.outputs.values()][:1]
+        if (left := work_folder(Path(path))).exists()
+    ]
+    return report

@@ -157,6 +157,15 @@ def test_fast_is_the_fast_network_unless_weights_or_a_ratio_are_given(
         assert (calls["model"][1], calls["quality"]) == (weights, quality)
 
 
+@pytest.mark.usefixtures("fake")
+def test_segments_of_another_run_are_named(run: Run, clip: Path) -> None:
+    left = clip.with_name(".out.mkv.segments")
+    left.mkdir()
+    code, _, err = run("convert", clip, "-o", clip.with_name("out.mkv"))
+    assert code == 0
+    assert f"note: {left} holds segments of an earlier run" in err
+
+
 INTERRUPTED_IMPORT = ImportError("initialization failed")
 INTERRUPTED_IMPORT.__cause__ = KeyboardInterrupt()
 
