@@ -133,9 +133,9 @@ def to_rgb(
         pixels = np.ascontiguousarray(pixels[..., :3])
     if bits <= 8:
         return pixels.astype(np.uint16) * 257 if depth > 8 else pixels
-    if not frame.format.is_rgb:
+    if not frame.format.is_rgb or (width, height) != (frame.width, frame.height):
         # White comes out as 255 * 256 from limited range and as 2^bits - 1 shifted up
-        # from full range; repeating the leading bits makes it 65535.
+        # from full range or resized RGB; repeating the leading bits makes it 65535.
         lacking = pixels >> (8 if colour.range == RANGE_LIMITED else bits)
         if alpha:  # which is always full range
             lacking[..., 3] = pixels[..., 3] >> bits

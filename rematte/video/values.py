@@ -32,10 +32,13 @@ def parse_rate(value: Rate, name: str = "frame_rate") -> Fraction:
 
 
 def _fraction(value: Rate) -> Fraction:
-    """Return the exact value of a number of any kind, numpy's too."""
+    """Return the exact value of a number of any kind, numpy's too.
+
+    A floating one means what it is written as: 1.2 is 6/5, which ends a frame.
+    """
     known = isinstance(value, str | Rational | Decimal)
     try:
-        return Fraction(value if known else float(value))
+        return Fraction(value if known else repr(float(value)))
     except (ArithmeticError, TypeError) as error:  # infinity; n/0; no number at all
         raise ValueError(f"{value!r} is not a number") from error
 

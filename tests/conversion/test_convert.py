@@ -164,6 +164,7 @@ def test_resize_sizes_input_and_outputs(clip: Path) -> None:
     ("options", "first", "count"),
     [
         ({"start": 0.4}, 10, 15),
+        ({"start": 0.36, "end": 0.44}, 9, 2),  # floats a little less, a little more
         ({"start": "0:00.4", "end": "00:00:00.8"}, 10, 10),
         ({"end": Fraction(4, 5)}, 0, 20),
         ({"limit": 7}, 0, 7),

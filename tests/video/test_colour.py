@@ -173,6 +173,16 @@ def test_resizing_keeps_flat_colours(bits: int) -> None:
     assert levels(unit(pixels) - to_light(codes, 1, bits, LIMITED)[0, 0]) <= 0.75
 
 
+@pytest.mark.parametrize("pix_fmt", ["gbrp10le", "gbrap12le"])
+def test_resizing_keeps_white_of_rgb(pix_fmt: str) -> None:
+    channels = 4 if "a" in pix_fmt else 3
+    white = np.full((40, 64, channels), 65535, np.uint16)
+    frame = from_rgb(white, pix_fmt, Colour(0, FULL))
+    resized = to_rgb(frame, frame_colour(frame), 16, (23, 31), alpha=True)
+    assert resized.shape == (31, 23, channels)
+    assert resized.min() == 65535
+
+
 # What is assumed where a source does not say
 
 
