@@ -169,10 +169,10 @@ def _convert(
     need("--segment", options.segment, False)
     need("--lead-in", options.lead_in, False)
     report = convert_video(load(), piped.source, **settings)
-    report.notes += [
-        f"{left} holds segments of an earlier run with --resume or --workers; delete "
-        "it if they are not needed"
-        for path in [*report.outputs.values()][:1]
-        if (left := work_folder(Path(path))).exists()
-    ]
+    first = next(iter(report.outputs.values()), None)
+    if first is not None and (left := work_folder(Path(first))).exists():
+        report.notes.append(
+            f"{left} holds segments of an earlier run with --resume or --workers; "
+            "delete it if they are not needed"
+        )
     return report

@@ -71,7 +71,7 @@ def no_frame(
 ) -> InputError:
     """Make the error for a source without frames between `start` and `end`.
 
-    Or for a segment of it without frames, by the time at which it starts [s].
+    If `segment` is given, the error is that of the segment that starts then [s].
     """
     if segment is not None:
         return InputError(
