@@ -5,9 +5,11 @@ Nothing slow is imported before a command runs, so that help and errors are quic
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rematte.cli import (
@@ -84,15 +86,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be any bytes
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code: int = options.run(options)
+        with _ends_as_by_ctrl_c():
+            code: int = options.run(options)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         if options.debug:
             raise
         code, text = explain(error)
-        print(f"rematte: {text}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be closed
+            print(f"rematte: {text}", file=sys.stderr)
         _detach_closed_output()
     return code
+
+
+@contextmanager
+def _ends_as_by_ctrl_c() -> Iterator[None]:
+    """Let `kill` and the end of a terminal interrupt this block, as Ctrl-C does.
+
+    Else they would leave hidden files behind. `nohup` keeps its effect.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _replace_closed_streams() -> None:

@@ -224,6 +224,10 @@ def open_writers(
     try:
         for item in outputs:
             writers.append(open_writer(item))
+            if left := sweep(item.path, ended_only=True):
+                writers[-1].notes.append(
+                    f"removed what a killed conversion had left: {', '.join(left)}"
+                )
         yield writers
     except KeyboardInterrupt:
         saved = [_save_partial(writer, whole) for writer in writers]

@@ -75,7 +75,8 @@ def train(
             with other settings, or cannot be written.
         WeightsError: If the start or the teacher cannot be loaded.
         ValueError: If a loss is no longer finite.
-        KeyboardInterrupt: After SIGINT or SIGTERM, when the checkpoint is written.
+        KeyboardInterrupt: After SIGINT, SIGTERM or SIGHUP, when the checkpoint is
+            written.
     """
     if minutes is not None and not 0 < minutes <= _LONGEST:
         raise ValueError(

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 GRACE = 3.0  # seconds that a step may still take
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _ALARM = hasattr(signal, "setitimer")  # Windows has no such timer
 
 
@@ -18,7 +19,7 @@ class StepAbandonedError(Exception):
 
 
 class Stop:
-    """Records the first SIGINT or SIGTERM, and the end of a time limit.
+    """Records the first SIGINT, SIGTERM or SIGHUP, and the end of a time limit.
 
     A second signal ends the process as usual. With `abandon`, a step that does not end
     within `GRACE` after the first raises `StepAbandonedError` inside `abandoning`.
@@ -42,7 +43,10 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._before = {each: signal.signal(each, self._catch) for each in _SIGNALS}
+        for each in _SIGNALS:
+            if (before := signal.getsignal(each)) != signal.SIG_IGN:  # as by nohup
+                self._before[each] = before
+                signal.signal(each, self._catch)
         if _ALARM:
             self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
             if self._minutes < math.inf:
@@ -58,7 +62,8 @@ class Stop:
     def _catch(self, number: int, frame: object) -> None:
         self.signals.append(number)
         for each in _SIGNALS:
-            signal.signal(each, self._before[each])
+            if each in self._before:
+                signal.signal(each, self._before[each])
         if _ALARM:
             signal.setitimer(signal.ITIMER_REAL, GRACE, 1)
 

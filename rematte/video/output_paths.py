@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -152,26 +152,54 @@ def write_whole(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def sweep(path: Path) -> None:
-    """Remove temporary files that killed processes left behind for this output."""
+def sweep(path: Path, *, ended_only: bool = False) -> list[str]:
+    """Remove temporary files that killed processes left behind for this output.
+
+    With `ended_only`, those of processes that run on this machine stay.
+
+    Returns:
+        The names of what was removed.
+    """
     sequence = is_sequence(path)
     folder = real_path(image_folder(path) if sequence else real_path(path).parent)
     # Names of a file, of its lossless frames (see `spare`), and of a folder of images.
     names = (path, Path(f"{path.name}.nut"), Path(f"{folder.name}-{path.name}"))
     leftover = re.compile(
         "|".join(
-            rf"\.{re.escape(shorten(name.stem))}\.\d+\.partial{re.escape(name.suffix)}"
+            rf"\.{re.escape(shorten(name.stem))}\.(\d+)\.partial{re.escape(name.suffix)}"
             for name in names
         )
     )
+    removed = []
     for parent in {folder, folder.parent}:
         for entry in parent.iterdir() if parent.is_dir() else ():
-            if not leftover.fullmatch(entry.name):
+            found = leftover.fullmatch(entry.name)
+            if not found:
+                continue
+            process = int(next(filter(None, found.groups())))
+            if ended_only and _is_running(process):
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
-                entry.unlink(missing_ok=True)
+                with suppress(OSError):  # it may be open, on Windows
+                    entry.unlink()
+            if not entry.exists():
+                removed.append(entry.name)
+    return removed
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process runs on this machine; unknown and False on Windows."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
 
 
 @contextmanager

@@ -415,7 +415,11 @@ def test_closed_streams_do_no_harm(closed: str, clip: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
-def test_ctrl_c_leaves_a_playable_part(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_an_interrupt_leaves_a_playable_part(
+    number: str, run: Run, tmp_path: Path
+) -> None:
+    """A kill cannot be caught; the next conversion removes what it leaves."""
     frames = [np.full((48, 64, 3), 60, np.uint8)] * 3000
     clip = make_clip(tmp_path / "in.mp4", frames, options={"preset": "ultrafast"})
     with subprocess.Popen(
@@ -429,10 +433,16 @@ def test_ctrl_c_leaves_a_playable_part(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             time.sleep(1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(getattr(signal, number))
             out, err = process.communicate(timeout=180)
         finally:
             process.kill()
+    if number == "SIGKILL":
+        (hidden,) = names(tmp_path) - {"in.mp4"}
+        *_, err = run("convert", clip, "-o", tmp_path / "out.mkv", "--limit", "2")
+        assert f"removed what a killed conversion had left: {hidden}" in err
+        assert names(tmp_path) == {"in.mp4", "out.mkv"}
+        return
     assert (process.returncode, out) == (130, "")
     assert is_one_line(err)
     assert names(tmp_path) == {"in.mp4", "out.partial.mkv"}
