@@ -108,7 +108,8 @@ def live(
             window ends the recording and starts the next, "NAME-2.SUFFIX".
         lighter: Name or file of weights that take the model's place on the CPU, with a
             note, where it would drop pictures: where it takes longer than the source
-            leaves it. Needs `drop` and `pace`.
+            leaves it. They see a smaller copy where they would drop pictures too, unless
+            a ratio or quality is given. Needs `drop` and `pace`.
         report: Called once the engine is built, and after each picture, with the
             statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,
@@ -237,7 +238,37 @@ def _build(
     stats: LiveReport,
     options: Options,
 ) -> Stream:
-    """Build the engine for pictures of this size, before the first one arrives."""
+    """Build the engine for pictures of this size, before the first one arrives.
+
+    Where it would drop pictures, the lighter network is tried, and then a smaller copy.
+    """
+    stream, taken = _try(model, info, renderers[0], stats, options, lighter is not None)
+    on_cpu = replace(options, device="cpu")
+    smaller = replace(on_cpu, quality="fast")
+    for how, change in (
+        (on_cpu, f"{lighter} takes its place; name weights (--weights)"),
+        (smaller, "it sees a smaller copy of the picture; give a --downsample-ratio"),
+    ):
+        fixed = how is smaller and options.ratio != "auto"
+        if lighter is None or fixed or taken <= _SHARE / info.rate:
+            break
+        stats.notes.append(
+            f"the network takes {taken * 1e3:.0f} ms for a picture and one comes every "
+            f"{1e3 / info.rate:.0f} ms, so {change} to decide yourself"
+        )
+        stream, taken = _try(lighter, info, renderers[0], stats, how, True)
+    return stream
+
+
+def _try(
+    model: Any,
+    info: VideoInfo,
+    renderer: Renderer,
+    stats: LiveReport,
+    options: Options,
+    measure: bool,
+) -> tuple[Stream, float]:
+    """Build an engine; if `measure`, return the least time that a picture takes [s]."""
     names = "engine", "device", "downsample_ratio", "quality", "region"
     given: Any = {name: getattr(options, name) for name in names}
     matter = Matter(model, **given)
@@ -245,20 +276,12 @@ def _build(
     stream = matter.stream()
     blank = np.zeros((info.height, info.width, 3), np.uint8)
     taken = list[float]()
-    for _ in range(1 + (_TRIALS if lighter else 0)):
+    for _ in range(1 + (_TRIALS if measure else 0)):
         start = time.perf_counter()
-        renderers[0](stream(Frame(blank, info.time_base, info.time_base)))
+        renderer(stream(Frame(blank, info.time_base, info.time_base)))
         taken.append(time.perf_counter() - start)
     stream.reset()
-    if lighter is None or min(taken) <= _SHARE / info.rate:
-        return stream
-    stats.notes.append(
-        f"the network takes {min(taken) * 1e3:.0f} ms for a picture and one comes "
-        f"every {1e3 / info.rate:.0f} ms, so {lighter} takes its place; name weights "
-        "(--weights) to decide yourself"
-    )
-    on_cpu = replace(options, device="cpu")
-    return _build(lighter, None, info, renderers, stats, on_cpu)
+    return stream, min(taken)
 
 
 def _describe_raw(

@@ -178,7 +178,9 @@ def test_the_quality_is_how_large_a_copy_the_network_sees() -> None:
         live(network, *files, quality="fast", downsample_ratio=1)
 
 
-def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(clip: str) -> None:
+def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is noted before the first picture."""
     seen: list[tuple[int, list[str]]] = []
 
@@ -192,6 +194,11 @@ def test_a_lighter_network_takes_the_place_of_one_that_is_too_slow(clip: str) ->
         assert (f"so {FAST} takes its place" in " ".join(report.notes)) is taken
     assert seen[0][0] == 0
     assert FAST in seen[0][1][0]
+    monkeypatch.setattr("rematte.live.run._SHARE", 0)
+    for ratio, changes in ((None, 2), (1, 1)):  # then a smaller copy, unless forbidden
+        report = live(Fake(), clip, "out.mkv", limit=2, downsample_ratio=ratio, **given)
+        assert len(report.notes) == changes
+        assert ("smaller copy" in report.notes[-1]) is (ratio is None)
     for name in "drop", "pace":
         with pytest.raises(ValueError, match="lighter has no effect without drop and"):
             live(Slow(), clip, "out.mkv", **given, **{name: False})
