@@ -108,8 +108,8 @@ def live(
             window ends the recording and starts the next, "NAME-2.SUFFIX".
         lighter: Name or file of weights that take the model's place on the CPU, with a
             note, where it would drop pictures: where it takes longer than the source
-            leaves it. They see a smaller copy where they would drop pictures too, unless
-            a ratio or quality is given. Needs `drop` and `pace`.
+            leaves it. They see a smaller copy where they would drop pictures too,
+            unless a ratio or quality is given. Needs `drop` and `pace`.
         report: Called once the engine is built, and after each picture, with the
             statistics so far.
         **options: These fields of `Options`: `background`, `background_fit`,

@@ -4,8 +4,10 @@ The coarse pass keeps its size and the window has the frame's proportions, so a 
 needs no engine of its own and costs no more than a whole frame. The window follows the
 alpha of the last matte. The rest of the frame is divided into tiles, which are searched
 one at a time, first those in which something has changed. While the network runs on the
-whole frame, a larger copy is sometimes searched, which shows distant people and in
-which objects are less often taken for people.
+whole frame, or the window is empty, a larger copy is sometimes searched, which shows
+distant people and in which objects are less often taken for people. An empty window
+stays where it is, since the network would start again with the whole frame, and take
+more things for people.
 """
 
 import math
@@ -54,8 +56,8 @@ class _Tile:
 class Follower:
     """A window that follows people as frames come; see `loop.Guide`.
 
-    It starts with the whole frame, and returns to it if nobody is found, after a cut,
-    and if a window would not save a quarter of the pixels.
+    It starts with the whole frame, and returns to it after a cut, and if a window would
+    not save a quarter of the pixels.
 
     Args:
         detector: The engine of the searches; nothing else may use it meanwhile.
@@ -133,7 +135,6 @@ class Follower:
             boxes = self._boxes(matted, matted.region.ratio / 2, window)
         else:
             boxes = self._boxes(matted, self._ratio)
-            boxes = self._search_larger_copy(matted.frame, boxes) or boxes
         if self._region.windows:
             self._search_tile(matted.frame)
             (window,) = self._region.windows
@@ -143,6 +144,8 @@ class Follower:
                 for box in tile.boxes
                 if not contains(window.keep, box)
             ]
+        if not (boxes and matted.region.windows):
+            boxes = self._search_larger_copy(matted.frame, boxes) or boxes
         self._choose(union(*boxes) if boxes else None, matted.frame.time)
 
     def _boxes(
@@ -246,8 +249,6 @@ class Follower:
             return
         boxes = [each for _, each in self._recent if each is not None]
         if not boxes:
-            if self._region.windows:
-                self._use_whole_frame()
             return
         box = union(*boxes)
         step = self._needed(box) * _ROOM

@@ -135,13 +135,19 @@ def test_a_cut_is_seen_whole() -> None:
     assert regions[-1].windows
 
 
-def test_who_leaves_is_followed_and_an_empty_room_is_seen_whole() -> None:
-    pictures = [picture((max(-40, 150 - 6 * n), 300)) for n in range(60)]
+@pytest.mark.parametrize(("tall", "most", "seen"), [(90, 6, 0.9), (24, 65, 0.8)])
+def test_who_leaves_is_followed_and_whoever_comes_next_is_found(
+    tall: int, most: int, seen: float
+) -> None:
+    """The window stays meanwhile; one who is far away is found in a larger copy."""
+    pictures = [picture((max(-40, 150 - 8 * n), 300)) for n in range(45)]
+    pictures += [picture((1000, 100), tall=tall)] * (most + 4)
     alphas, regions, *_ = follow(pictures)
-    for alpha, shown in zip(alphas, pictures, strict=True):
+    assert regions[44].windows == regions[35].windows != ()
+    for n, (alpha, shown) in enumerate(zip(alphas, pictures, strict=True)):
         person = shown[..., 0] > 200
-        assert not person.any() or alpha[person].mean() > 0.9
-    assert not regions[-1].windows
+        if person.any() and not 45 <= n < 45 + most:
+            assert alpha[person].mean() > seen, n
 
 
 def test_people_who_fill_the_frame_and_small_frames_are_seen_whole() -> None:
