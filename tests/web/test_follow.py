@@ -107,6 +107,15 @@ def test_somebody_who_comes_in_is_seen() -> None:
     assert done["held"] == 0  # the states of all glances were freed
 
 
+def test_an_empty_window_stays_until_somebody_is_seen() -> None:
+    done = follow(*[[(100, 100)]] * 30, *[[]] * 30, *[[(800, 400)]] * 20)
+    windows = [frame["window"] for frame in done["frames"]]
+    assert windows[30] is not None
+    assert windows[30:60] == [windows[30]] * 30
+    assert all(frame["wrong"] == 0 for frame in done["frames"][70:])
+    assert done["held"] == 0
+
+
 def test_nobody_and_everybody_is_seen_whole() -> None:
     nobody = follow(*[[]] * 20)
     crowd = [(x, y) for x in range(0, WIDTH - 60, 200) for y in range(0, 480, 200)]

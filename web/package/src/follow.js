@@ -2,7 +2,8 @@
 // `rematte live --region auto`, without looking ahead. The coarse pass keeps its size and
 // moves in whole cells, with which the recurrent states are moved exactly. Now and then the
 // network glances at the whole frame, with states of its own, for people who come in. Where
-// it sees nobody, it looks at a larger copy now and then, for people far away.
+// it sees nobody, it looks at a larger copy now and then, for people far away. An empty
+// window stays where it is: without its states, other things would be taken for people.
 
 import {contains, findBoxes, pad, union} from './boxes.js';
 
@@ -122,7 +123,7 @@ export class Follower {
       const seen = findBoxes(whole, width, height, Math.max(1, Math.round(1 / this.#ratio)));
       boxes.push(...seen.filter(box => !contains(boxOf(window), box)));
     }
-    const far = !window && !boxes.length && this.#count - (this.#looked ?? -AGAIN) >= AGAIN;
+    const far = !boxes.length && this.#count - (this.#looked ?? -AGAIN) >= AGAIN;
     if (far) await this.#lookFar(pixels);
     else await this.#choose(boxes.length ? union(boxes) : null);
     this.#looked ??= 0;
@@ -166,10 +167,7 @@ export class Follower {
     }
     if (this.#count - this.#since < this.#wait) return;
     const boxes = this.#recent.flatMap(each => each.box ? [each.box] : []);
-    if (!boxes.length) {
-      if (window) this.#lookEverywhere();
-      return;
-    }
+    if (!boxes.length) return;
     const all = union(boxes);
     const step = this.#needed(all) * ROOM;
     const now = window?.step ?? CELL / this.#ratio;
