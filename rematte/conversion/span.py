@@ -97,7 +97,7 @@ def run_span(
         raise no_frame(reader, options, None if whole else span.first)
     engine = make_engine()
     matting = bind_loop(engine, options, regions, reader.info.still, looks_ahead)
-    mattes = partial(_matte_written, matting, span, trace)
+    mattes = matting if trace is None else partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
     counts = [count for count in (reader.info.frames, limit) if count is not None]
     total = min(counts) if any(counts) else None
@@ -151,12 +151,9 @@ def _select(
 
 
 def _matte_written(
-    matting: Matting, span: Span, trace: Trace | None, frames: Iterable[Frame]
+    matting: Matting, span: Span, trace: Trace, frames: Iterable[Frame]
 ) -> Iterator[Matted]:
-    """Matte frames, and yield the mattes that are to be written."""
-    if trace is None:
-        yield from matting(frames)
-        return
+    """Matte frames, and yield the mattes that are to be written in a segment."""
     alpha = Renderer("alpha")
     is_past = None if trace.seams else span.is_past
     for matted in matting(frames, memory=trace.memory, is_past=is_past):
