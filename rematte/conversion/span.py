@@ -40,9 +40,9 @@ class Span:
     index: int = 0  # its position among the spans of a video, from 0
     lead: Fraction = Fraction(0)  # time of the first frame that the network sees [s]
     first: Fraction = Fraction(0)  # time of the first frame that is written [s]
-    # Time of the first frame of the next span [s]; None for the last.
+    # Time of the first frame of the next span [s]; of the last one, `stop`.
     end: Fraction | None = None
-    # Time of the first frame after all spans [s], if there is one.
+    # Time of the first frame after all spans [s]; None to the end of the source.
     stop: Fraction | None = None
 
     def is_past(self, frame: Frame) -> bool:
