@@ -188,14 +188,11 @@ def _write(
         with stages("encode"):
             writer.write(frame)
 
-    def watch() -> None:
-        stop.check(report.frames)
-
     end = Fraction(0)
     with ExitStack() as stack:
         decoded = stack.enter_context(Prefetch(frames))
         made = stages.around("network", mattes(stages.around("wait", decoded)))
-        ready = stack.enter_context(Prefetch(made, watch))
+        ready = stack.enter_context(Prefetch(made, lambda: stop.check(report.frames)))
         sinks = [
             stack.enter_context(WriterThread(partial(encode, writer)))
             for writer in writers
