@@ -81,8 +81,9 @@ class LiveSource:
         self._note_sound(bool(self._container.streams.audio))
         try:
             stream = self._container.streams.video[0]
+            packets = read_packets(self._container, stream)
             self._pictures = fields.deinterlace(
-                _decode(self._container, stream),
+                (picture for packet in packets for picture in packet.decode()),
                 stream.codec_context,
                 deinterlace,
                 partial(add_note, self.notes),
@@ -171,11 +172,6 @@ def _open(source: str, raw: Raw | None) -> Any:
         raise InputError(
             f"{source}: cannot be opened ({why}); give a file, a URL, or camera[:WHICH]"
         ) from error
-
-
-def _decode(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    for packet in read_packets(container, stream):
-        yield from packet.decode()
 
 
 def _standard_input() -> Any:
