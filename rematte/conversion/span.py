@@ -40,9 +40,9 @@ class Span:
     index: int = 0  # its position among the spans of a video, from 0
     lead: Fraction = Fraction(0)  # time of the first frame that the network sees [s]
     first: Fraction = Fraction(0)  # time of the first frame that is written [s]
-    # Time of the first frame of the next span [s]; None for the last.
+    # Time of the first frame of the next span [s]; of the last one, `stop`.
     end: Fraction | None = None
-    # Time of the first frame after all spans [s], if there is one.
+    # Time of the first frame after all spans [s]; None to the end of the source.
     stop: Fraction | None = None
 
     def is_past(self, frame: Frame) -> bool:
@@ -97,7 +97,7 @@ def run_span(
         raise no_frame(reader, options, None if whole else span.first)
     engine = make_engine()
     matting = bind_loop(engine, options, regions, reader.info.still, looks_ahead)
-    mattes = partial(_matte_written, matting, span, trace)
+    mattes = matting if trace is None else partial(_matte_written, matting, span, trace)
     stop = stop or Stop()
     counts = [count for count in (reader.info.frames, limit) if count is not None]
     total = min(counts) if any(counts) else None
@@ -151,12 +151,9 @@ def _select(
 
 
 def _matte_written(
-    matting: Matting, span: Span, trace: Trace | None, frames: Iterable[Frame]
+    matting: Matting, span: Span, trace: Trace, frames: Iterable[Frame]
 ) -> Iterator[Matted]:
-    """Matte frames, and yield the mattes that are to be written."""
-    if trace is None:
-        yield from matting(frames)
-        return
+    """Matte frames, and yield the mattes that are to be written in a segment."""
     alpha = Renderer("alpha")
     is_past = None if trace.seams else span.is_past
     for matted in matting(frames, memory=trace.memory, is_past=is_past):
@@ -191,14 +188,11 @@ def _write(
         with stages("encode"):
             writer.write(frame)
 
-    def watch() -> None:
-        stop.check(report.frames)
-
     end = Fraction(0)
     with ExitStack() as stack:
         decoded = stack.enter_context(Prefetch(frames))
         made = stages.around("network", mattes(stages.around("wait", decoded)))
-        ready = stack.enter_context(Prefetch(made, watch))
+        ready = stack.enter_context(Prefetch(made, lambda: stop.check(report.frames)))
         sinks = [
             stack.enter_context(WriterThread(partial(encode, writer)))
             for writer in writers

@@ -71,11 +71,8 @@ def load_for(
 
 
 def _takes_graph(engine: str) -> bool:
-    return engine in ("auto", "onnxruntime", *_OPENVINO) and _has_openvino()
-
-
-def _has_openvino() -> bool:
-    return find_spec("openvino") is not None
+    known = engine in ("auto", "onnxruntime", *_OPENVINO)
+    return known and find_spec("openvino") is not None
 
 
 def choose_engine(
@@ -170,7 +167,7 @@ def _kind(
     """Decide what kind of engine runs a model."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if engine in _OPENVINO and not _has_openvino():
+    if engine in _OPENVINO and find_spec("openvino") is None:
         raise ValueError(
             f"engine {engine} needs openvino: pip install openvino, or use "
             "--engine plain"

@@ -47,7 +47,7 @@ class Engine(Protocol):
         """
 
     def pack(self, state: State) -> list[NDArray[Any]]:
-        """Copy a state into arrays (1, C, h, w).
+        """Copy a state into contiguous arrays (1, C, h, w), which can be saved.
 
         They have its own precision, or float32 for bfloat16, which NumPy lacks.
         """

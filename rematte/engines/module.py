@@ -99,7 +99,10 @@ class ModuleEngine:
     def pack(self, state: State) -> list[NDArray[Any]]:
         """Copy a state to the CPU."""
         return [
-            (each.float() if each.dtype == torch.bfloat16 else each).cpu().numpy()
+            (each.float() if each.dtype == torch.bfloat16 else each)
+            .contiguous()  # in channels last, file formats would take it for another
+            .cpu()
+            .numpy()
             for each in state
             if each is not None
         ]

@@ -263,7 +263,7 @@ class OpenVINOEngine:
         return maps
 
     def pack(self, state: State) -> list[NDArray[Any]]:
-        """Copy a state into arrays (1, C, h, w)."""
+        """Copy a state into contiguous arrays (1, C, h, w)."""
         return [np.moveaxis(each.data, -1, 1).copy() for each in state[0]]
 
     def unpack(self, arrays: list[NDArray[Any]]) -> State:

@@ -246,7 +246,8 @@ class Passes:
         frames, before = moment.frames, moment.before
         regions, plain = self._regions, partial(self._matte, self._plain, self._ratio)
         alphas = plain(before, frames, regions)
-        mirror = plain(moments.flipped(before), moments.flipped(frames), self._flipped)
+        lead, shown = ([each.mirrored() for each in some] for some in (before, frames))
+        mirror = plain(lead, shown, self._flipped)
         found = {
             "mirror": [alpha[:, ::-1] for alpha in mirror],
             "direction": plain(moment.after, frames[::-1], regions)[::-1],

@@ -1,13 +1,11 @@
 """Samples a source: a few frames at evenly spaced moments, and those around them."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rematte.conversion.effects import check_options
 from rematte.conversion.look import choose_regions
@@ -189,16 +187,3 @@ def matte_last(
     seen = [*lead, *frames]
     mattes = run(engine, seen, downsample_ratio=ratio, regions=regions)
     return islice(mattes, len(lead), None)
-
-
-def flipped(frames: Iterable[Frame]) -> list[Frame]:
-    """Give the mirror images of frames, with those of their own alpha."""
-    return [
-        replace(
-            frame,
-            pixels=np.ascontiguousarray(frame.pixels[:, ::-1]),
-            alpha=None if frame.alpha is None else frame.alpha[:, ::-1].copy(),
-            original=None,
-        )
-        for frame in frames
-    ]

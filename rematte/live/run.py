@@ -21,7 +21,7 @@ from rematte.errors import InputError, OutputError
 from rematte.live.controls import Controls, Presence
 from rematte.live.recording import Recorder, Recording, check_recording
 from rematte.live.sinks import PIPE_FORMATS, Sink, StreamSink, VirtualCamera
-from rematte.live.sources import Arrival, Newest, Raw
+from rematte.live.sources import Newest, Raw
 from rematte.live.window import Window
 from rematte.matter.matter import Matter, Stream
 from rematte.matting.background import FileBackground, Renderer, make_background
@@ -336,19 +336,13 @@ def _mattes(
         if now != before:
             stream.reset()
             before = now
-        matted = stream(_mirrored(arrival) if controls.mirror else arrival.frame)
+        frame = arrival.frame.mirrored() if controls.mirror else arrival.frame
+        matted = stream(frame)
         if presence.look(matted, float(matted.frame.time)):
             controls.nobody = not presence.changes[-1][1]
         name = controls.backgrounds[controls.background]
         pixels = renderers[name](matted)
         yield replace(matted.frame, pixels=pixels), arrival.arrived
-
-
-def _mirrored(arrival: Arrival) -> Frame:
-    """Exchange left and right of a picture."""
-    frame = arrival.frame
-    alpha = None if frame.alpha is None else frame.alpha[:, ::-1].copy()
-    return replace(frame, pixels=frame.pixels[:, ::-1].copy(), alpha=alpha)
 
 
 def _open_recorder(

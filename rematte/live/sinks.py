@@ -89,9 +89,7 @@ class StreamSink:
         """Send a picture."""
         stream = self._stream
         pixels = frame.pixels[: stream.height, : stream.width]
-        if pixels.shape[2] == 1 and stream.pix_fmt != "gray":  # an alpha matte
-            pixels = np.repeat(pixels, 3, 2)
-        picture = from_rgb(np.ascontiguousarray(pixels), stream.pix_fmt, Colour())
+        picture = from_rgb(pixels, stream.pix_fmt, Colour())
         picture.pts = max(int(frame.time / TIME_BASE), self._last + 1)
         picture.time_base = TIME_BASE
         self._last = picture.pts

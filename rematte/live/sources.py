@@ -24,6 +24,7 @@ from rematte.video import fields
 from rematte.video.colour import frame_colour, to_rgb
 from rematte.video.fitting import Upright
 from rematte.video.frame import SDR, Frame, VideoInfo
+from rematte.video.notes import add_note
 from rematte.video.opening import read_packets
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -80,11 +81,12 @@ class LiveSource:
         self._note_sound(bool(self._container.streams.audio))
         try:
             stream = self._container.streams.video[0]
+            packets = read_packets(self._container, stream)
             self._pictures = fields.deinterlace(
-                _decode(self._container, stream),
+                (picture for packet in packets for picture in packet.decode()),
                 stream.codec_context,
                 deinterlace,
-                self._note,
+                partial(add_note, self.notes),
             )
             first = next(self._pictures)
         except (StopIteration, IndexError, av.error.FFmpegError) as error:
@@ -100,7 +102,8 @@ class LiveSource:
 
     def _note_sound(self, there: bool) -> None:
         if there:
-            self._note(f"{self._name}: live shows pictures alone, without the sound")
+            note = f"{self._name}: live shows pictures alone, without the sound"
+            add_note(self.notes, note)
 
     def _set_info(self, info: VideoInfo) -> None:
         self._colour = info.colour
@@ -122,10 +125,6 @@ class LiveSource:
             pixels = self._to_sdr(frame.pixels) if self._to_sdr else frame.pixels
             duration = 1 / self.info.rate
             yield Frame(pixels, frame.time - first, duration, alpha=frame.alpha)
-
-    def _note(self, note: str) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
 
     def _stream(self) -> Iterator[Frame]:
         first: Fraction | None = None
@@ -173,11 +172,6 @@ def _open(source: str, raw: Raw | None) -> Any:
         raise InputError(
             f"{source}: cannot be opened ({why}); give a file, a URL, or camera[:WHICH]"
         ) from error
-
-
-def _decode(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    for packet in read_packets(container, stream):
-        yield from packet.decode()
 
 
 def _standard_input() -> Any:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from rematte.engines.kernels.guided_filter import Kind
 from rematte.matting.finish import Finish
-from rematte.matting.light_wrap import wrap_light
 from rematte.matting.matte import Matted, Plate, hide
 from rematte.video.codecs import pattern_of
 from rematte.video.fitting import FITS, fitted_size
@@ -30,6 +29,8 @@ Background = Callable[[Matted], Plate | None]
 # In a blurred background, pixels with alpha above 1 / _SURE do not count, and those
 # nearer to the person than this share of the blur's radius hardly do.
 _SURE, _MARGIN = 8, 0.5
+# Standard deviation of the blur of spilled light, as a share of the longer side.
+_LIGHT_REACH = 1 / 80
 
 COLOURS = {
     "green": (120, 255, 155),  # the documented background, not that of CSS
@@ -354,7 +355,7 @@ class Renderer:
         if plate is None:
             return with_depth(colours, self._sixteen_bit)
         if finish.light_wrap:
-            wrap_light(colours, alpha, plate.pixels(True), finish.light_wrap)
+            _wrap_light(colours, alpha, plate.pixels(True), finish.light_wrap)
         if finish.outline:
             cutout = self._outlined(matted, np.concatenate([colours, alpha], 2))
             colours, alpha = cutout[..., :3].copy(), cutout[..., 3:]
@@ -391,3 +392,26 @@ def _lay_over(begin: int, end: int, colours: Any, alpha: Any, plate: Any) -> Non
     # No more than 65535 * 65535 and a half of 65535, which 32 bits hold.
     mixed = colours[begin:end] * share + behind * (most - share)
     colours[begin:end] = (mixed + most // 2) // most
+
+
+def _wrap_light(colours: Pixels, alpha: Pixels, behind: Pixels, amount: float) -> None:
+    """Mix the light of the background into the person's edges, in place.
+
+    The light is the blurred background where that is brighter than the person, and
+    fades with the distance from the edge, so the person looks lit by the background.
+    Colours, alpha and background have 16 bits, and colours are straight; the background
+    may be (1, 1, 3). `amount` is the strength of the light, in (0, 1].
+    """
+    height, width = alpha.shape[:2]
+    sigma = max(height, width) * _LIGHT_REACH
+    factor = max(1, int(sigma / 4))  # a wide blur loses nothing at a smaller size
+    small = max(1, width // factor), max(1, height // factor)
+    opening = np.uint16(65535) - resize(alpha, *small)
+    stack = np.concatenate([resize(behind, *small), opening], 2)
+    blurred = blur(stack.astype(np.float32), sigma / factor)
+    light = resize(np.round(blurred).astype(np.uint16), width, height)
+    some = (alpha[..., 0] > 0) & (light[..., 3] > 65535 // 256)
+    lit, person = light[some], colours[some].astype(np.float32)
+    share = lit[:, 3:] * np.float32(amount / 65535)
+    brighter = np.maximum(lit[:, :3] - person, 0)
+    colours[some] = np.round(person + brighter * share).astype(np.uint16)

@@ -7,10 +7,11 @@ is bounded and the caller decides when to stop.
 import logging
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import repeat, takewhile
+from itertools import islice, repeat, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,10 +20,9 @@ from numpy.typing import NDArray
 from rematte.engines.engine import Engine, State
 from rematte.matting.matte import Matted
 from rematte.matting.region import WHOLE, Region, crop, move_states
-from rematte.matting.warmup import Lookahead, choose_warmup
 from rematte.prefetch import trim_heap
 from rematte.video.frame import Frame
-from rematte.video.scene_cuts import SPAN, Cuts, same_scene
+from rematte.video.scene_cuts import SPAN, Cuts, Thumbnail, same_scene, shrink
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,12 @@ _AUTO_SIDE = {"auto": 512, "auto-fast": 384, "auto-best": 1024}
 # level on average, at most this often. The paper sees errors settle within 15.
 _SETTLED = 0.25 / 255
 _MOST_REPEATS = 16
+
+# With an empty state, the network finds edges worse for a second, so it may be shown a
+# scene's first frames backwards first. "auto" shows so many (docs/quality.md).
+_AUTO_WARMUP = 8
+# They are held meanwhile, and no more of them than fit into this [bytes].
+_WARMUP_ROOM = 256 << 20
 
 _STATES = 4  # tensors in the state of a network
 
@@ -111,6 +117,61 @@ def choose_ratio(width: int, height: int, ratio: float | str | None) -> float:
             "is, auto chooses"
         )
     return float(ratio)
+
+
+def choose_warmup(warmup: int | str, shape: tuple[int, ...]) -> int:
+    """Turn "auto" into a number of frames, whose pixels have this shape, (H, W, 3)."""
+    if isinstance(warmup, int):
+        return warmup
+    height, width = shape[:2]
+    return max(1, min(_AUTO_WARMUP, _WARMUP_ROOM // (3 * height * width)))
+
+
+class Lookahead:
+    """Iterates over frames, and lets the caller peek at the next ones.
+
+    A frame that `is_past` may only be peeked at, and is not yielded. `cuts` finds where
+    scenes begin; it is None if that does not matter.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        is_past: Callable[[Frame], bool] | None,
+        cuts: Cuts | None,
+    ) -> None:
+        self._frames, self._held = iter(frames), deque[Frame]()
+        self._is_past, self._cuts = is_past, cuts
+        self._back: bool | None = None
+
+    def __iter__(self) -> Iterator[tuple[Frame, bool]]:
+        return self
+
+    def __next__(self) -> tuple[Frame, bool]:
+        """Return the next frame, and whether a new scene begins with it."""
+        frame = self._held.popleft() if self._held else next(self._frames)
+        if self._is_past is not None and self._is_past(frame):
+            self._held.appendleft(frame)  # to be looked at
+            raise StopIteration
+        cut, self._back = self._back, None
+        if cut is None:
+            cut = self._cuts is not None and self._cuts.begins(
+                shrink(frame.pixels), self._small
+            )
+        return frame, cut
+
+    def _small(self, count: int) -> Iterator[Thumbnail]:
+        return (shrink(frame.pixels) for frame in self.peek(count))
+
+    def put_back(self, frame: Frame, cut: bool) -> None:
+        """Put the last frame back, so that it is given or peeked at again."""
+        self._held.appendleft(frame)
+        self._back = cut
+
+    def peek(self, count: int) -> list[Frame]:
+        """Return the next frames, or fewer at the end."""
+        self._held.extend(islice(self._frames, max(0, count - len(self._held))))
+        return list(islice(self._held, max(0, count)))
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,6 +96,8 @@ class Matted:
 
     def __init__(self, frame: Frame, maps: Floats | None = None) -> None:
         self.frame, self._maps = frame, maps
+        # The results of `finish` for this frame, shared by all outputs.
+        self.cache: dict[str, Any] = {}
 
     @classmethod
     def from_parts(
@@ -176,11 +177,6 @@ class Matted:
         sixteen_bit = form.dtype != np.uint8
         draw = form.draw or type(self).pixels
         return as_given(draw(self, kind, sixteen_bit, plate), form.dtype, form.order)
-
-    @cached_property
-    def cache(self) -> dict[str, Any]:
-        """The results of `finish` for this frame, shared by all outputs."""
-        return {}
 
     def pixels(
         self, kind: Kind, sixteen_bit: bool, plate: Plate | None = None

@@ -18,7 +18,7 @@ import numpy as np
 
 from rematte.conversion.outputs import make_finish
 from rematte.inspect import figures
-from rematte.inspect.moments import Timeline, flipped, read_moment, read_timeline
+from rematte.inspect.moments import Timeline, read_moment, read_timeline
 from rematte.matter.matter import Matter
 from rematte.matting.background import Renderer
 from rematte.matting.matte import Matted
@@ -26,13 +26,12 @@ from rematte.matting.person import Person
 from rematte.options import Options
 from rematte.serve.choice import Choice
 from rematte.serve.networks import Networks
-from rematte.video.encoding import choose
-from rematte.video.frame import Frame, Pixels
-from rematte.video.image_writer import ImageWriter
+from rematte.video.frame import Frame
+from rematte.video.output_paths import write_whole
 from rematte.video.pixels import with_depth
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
-from rematte.video.sheet import shrunk_size, still_info
+from rematte.video.sheet import encode_picture, shrunk_size
 from rematte.video.tone import displayed
 
 SIDE = 1024  # longer side of the pictures, at most [pixels]
@@ -52,7 +51,8 @@ def still(networks: Any, path: Path, target: Path, at: float, side: int) -> None
         frame = next(displayed(reader, colour), None)
     if frame is None:  # past the last frame, whose end only the file's end states
         frame = _moment(path, at, size)[-1]
-    _write(with_depth(frame.pixels, False), target)
+    pixels = with_depth(frame.pixels, False)
+    write_whole(target, encode_picture(pixels, target.suffix))
 
 
 def cutout(
@@ -78,7 +78,7 @@ def cutout(
         )
         finish = make_finish(options, chosen=chosen)
         pixels = Renderer("output", finish=finish)(matted)
-    _write(pixels, target)
+    write_whole(target, encode_picture(pixels, target.suffix))
 
 
 def _find(
@@ -151,16 +151,9 @@ def _matted(
     size = shrunk_size(info.width, info.height, SIDE)
     frames = _moment(path, at, size)
     if mirror:
-        frames = flipped(frames)
+        frames = [frame.mirrored() for frame in frames]
     model, quality = networks.choose(quality)
     # The coarse pass has the size that it has of the whole frame.
     stream = _matter(model, quality).stream()
     *_, matted = map(stream, frames)
     return matted
-
-
-def _write(pixels: Pixels, target: Path) -> None:
-    info = still_info(pixels)
-    writer = ImageWriter(target, info, choose(target, info, alpha=pixels.shape[2] == 4))
-    writer.write(Frame(pixels, Fraction(0), Fraction(1)))
-    writer.finish()

@@ -1,7 +1,7 @@
 """Frames with their times and colour, which the reader yields and the writer takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -98,6 +98,12 @@ class Frame:
     def showing(self, pixels: Pixels) -> "Frame":
         """Return the same frame with other pixels, without `alpha` and `original`."""
         return Frame(pixels, self.time, self.duration, self.name, self.number)
+
+    def mirrored(self) -> "Frame":
+        """Return its mirror image, with that of its own alpha and no `original`."""
+        pixels, alpha = self.pixels[:, ::-1].copy(), self.alpha
+        alpha = None if alpha is None else alpha[:, ::-1].copy()
+        return replace(self, pixels=pixels, alpha=alpha, original=None)
 
 
 @dataclass(frozen=True, slots=True)

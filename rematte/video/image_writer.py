@@ -210,9 +210,6 @@ def _encode(pixels: Pixels, info: VideoInfo, encoding: Encoding) -> bytes:
     context.sample_aspect_ratio = info.sample_aspect_ratio
     context.time_base = Fraction(1, 25)
     context.options = encoding.options
-    if encoding.codec.encoder == "mjpeg":
-        context.color_range = RANGE_FULL
-        context.qmin = context.qmax = 2
     picture.pts = 0
     packets = [*context.encode(picture), *context.encode(None)]
     image = b"".join(bytes(packet) for packet in packets)

@@ -79,19 +79,14 @@ def make_sheet(rows: Sequence[Sequence[Pixels]], width: int = 1600) -> Pixels:
     return sheet
 
 
-def still_info(pixels: Pixels) -> VideoInfo:
-    """Describe a picture as a source of its own."""
-    height, width = pixels.shape[:2]
-    one = Fraction(1)
-    return VideoInfo(width, height, rate=one, time_base=one, colour=SDR, still=True)
-
-
 def encode_picture(pixels: Pixels, suffix: str) -> bytes:
     """Encode a picture as the content of an image file, such as ".png".
 
     It is (H, W, C), 8 bits, with 1, 3 or, with straight alpha, 4 channels.
     """
-    info = still_info(pixels)
+    height, width = pixels.shape[:2]
+    one = Fraction(1)
+    info = VideoInfo(width, height, rate=one, time_base=one, colour=SDR, still=True)
     gray, alpha = (pixels.shape[2] == channels for channels in (1, 4))
     encoding = choose(Path(f"picture{suffix}"), info, alpha=alpha, gray=gray)
-    return encode_image(Frame(pixels, Fraction(0), Fraction(1)), info, encoding)
+    return encode_image(Frame(pixels, Fraction(0), one), info, encoding)

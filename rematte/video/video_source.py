@@ -19,7 +19,8 @@ from av.format import Flags
 from rematte.errors import InputError
 from rematte.video.clock import LONG_STEP, read_clock
 from rematte.video.colour import frame_colour, frame_depth, lost_metadata, to_rgb
-from rematte.video.decoding import Decoder, is_reordered, repeats
+from rematte.video.decoding import decode, is_reordered, repeats
+from rematte.video.fields import deinterlace
 from rematte.video.fitting import Upright, place
 from rematte.video.frame import Frame, LazyFrame, VideoInfo
 from rematte.video.notes import CONCEALED, add_note
@@ -199,10 +200,13 @@ class VideoSource:
         self._stream = video_stream(self._container, self._path, options.limits)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        return Decoder(
+        """Decode one pass from the current position, deinterlaced."""
+        pictures = decode(
             self._path, self._container, self._stream, self.clock, self._options,
             self._notes, self._found,
-        ).pictures()  # fmt: skip
+        )  # fmt: skip
+        mode, note = self._options.deinterlace, partial(add_note, self._notes)
+        return deinterlace(pictures, self._stream.codec_context, mode, note)
 
     def _read_info(self, first: av.VideoFrame) -> VideoInfo:
         """Describe the video; its first frame says more than the container."""

@@ -161,8 +161,11 @@ def test_a_state_that_was_kept_is_the_same(
 def test_a_state_in_half_precision_is_kept_bit_for_bit() -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         engine = ModuleEngine(None, "cpu", dtype)
-        state = [torch.randn(1, 2, 3, 4).to(dtype)]
-        (again,) = engine.unpack(engine.pack(state))
+        drawn = torch.randn(1, 2, 3, 4).to(dtype)
+        state = [drawn.contiguous(memory_format=torch.channels_last)]
+        packed = engine.pack(state)
+        assert packed[0].flags.c_contiguous
+        (again,) = engine.unpack(packed)
         assert torch.equal(again, state[0])
         assert again.dtype == dtype
 

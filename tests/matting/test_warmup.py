@@ -11,10 +11,9 @@ from fakes import Fake, as_frames, colours, scenes
 from numpy.typing import NDArray
 
 from rematte.engines.module import ModuleEngine
-from rematte.matting.loop import Memory, matte, run
+from rematte.matting.loop import Memory, choose_warmup, matte, run
 from rematte.matting.matte import Matted
 from rematte.matting.region import Region, Regions, Window
-from rematte.matting.warmup import choose_warmup
 from rematte.video.frame import Frame
 
 STEP = Fraction(1, 25)

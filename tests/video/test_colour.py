@@ -12,7 +12,7 @@ from fakes import as_frames, open_image
 from numpy.typing import NDArray
 from writing import info_of, write
 
-from rematte.video.codecs import CONTAINERS, IMAGES
+from rematte.video.codecs import CODECS, CONTAINERS, IMAGES, is_nvenc
 from rematte.video.colour import (
     frame_colour,
     frame_depth,
@@ -237,7 +237,8 @@ LOSSY = [
     (suffix, codec)
     for suffix, codecs in CONTAINERS.items()
     for codec in codecs
-    if codec in ("h264", "hevc", "av1", "vp9", "prores")
+    # Two are lossless, and the others state no colour or need hardware.
+    if CODECS[codec].tagged and codec not in ("ffv1", "apng") and not is_nvenc(codec)
 ]
 BT709, PQ, HLG = Colour(1, 1, 1, 1), Colour(9, 1, 9, 16), Colour(9, 1, 9, 18)
 
