@@ -172,7 +172,11 @@ def sweep(path: Path, *, ended_only: bool = False) -> list[str]:
     )
     removed = []
     for parent in {folder, folder.parent}:
-        for entry in parent.iterdir() if parent.is_dir() else ():
+        try:
+            entries = list(parent.iterdir())
+        except OSError:  # it is missing, or may be written but not listed
+            continue
+        for entry in entries:
             found = leftover.fullmatch(entry.name)
             if not found:
                 continue

@@ -115,3 +115,13 @@ def test_what_killed_writers_leave_is_swept(tmp_path: Path) -> None:
     sweep(tmp_path / "a.png")
     sweep(tmp_path / "none/here.mkv")
     assert names(tmp_path) == kept
+
+
+def test_a_folder_that_cannot_be_listed_is_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert sweep(tmp_path / "a.mkv", ended_only=True) == []
