@@ -110,12 +110,18 @@ def _ends_as_by_ctrl_c() -> Iterator[None]:
         for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
             number = getattr(signal, name, None)
             if number and signal.getsignal(number) == signal.SIG_DFL:
-                before[number] = signal.signal(number, signal.default_int_handler)
+                before[number] = signal.signal(number, _interrupt)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    if number != signal.SIGTERM:  # a terminal that is closed sends SIGHUP twice
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _replace_closed_streams() -> None:

@@ -6,7 +6,7 @@ Nothing heavy is imported here, since `rematte --help` needs this module.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
@@ -211,14 +211,27 @@ part_option = partial(option, group="what to convert")
 encoding_option = partial(option, group="encoding")
 
 
+# Options that are numbers of any kind, and those that may also be None.
+_NUMBERS = ("black_point", "white_point", "light_wrap", "grow", "feather")
+_OPTIONAL = ("output_video_mbps", "crf")
+
+
 def check_ranges(options: Any) -> None:
     """Refuse an `Options` with values that an `Option` alone cannot refuse."""
     _check_background(options.background)
+    for name in (*_NUMBERS, *_OPTIONAL):
+        value = getattr(options, name)
+        if not (isinstance(value, Real) or (value is None and name in _OPTIONAL)):
+            raise TypeError(f"{name} must be a number, got {value!r}")
     _check_edges(options)
     resize, mbps, crf = options.input_resize, options.output_video_mbps, options.crf
-    if resize is not None and not (len(resize) == 2 and min(resize) >= 1):
+    if resize is not None and not (
+        hasattr(resize, "__len__")
+        and len(resize) == 2
+        and all(isinstance(n, Real) and n == max(1, float(n) // 1) for n in resize)
+    ):
         raise ValueError(
-            f"input_resize must be a width and a height of 1 or more, got {resize}"
+            f"input_resize must be a width and a height of 1 or more, got {resize!r}"
         )
     if mbps is not None and not 0 < mbps < 1000:
         raise ValueError(f"output_video_mbps must be in (0, 1000), got {mbps}")

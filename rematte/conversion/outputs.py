@@ -223,8 +223,9 @@ def open_writers(
     writers: list[Writer] = []
     try:
         for item in outputs:
+            left = sweep(item.path, ended_only=True)
             writers.append(open_writer(item))
-            if left := sweep(item.path, ended_only=True):
+            if left:
                 writers[-1].notes.append(
                     f"removed what a killed conversion had left: {', '.join(left)}"
                 )

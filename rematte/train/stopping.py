@@ -11,6 +11,7 @@ from typing import Any
 GRACE = 3.0  # seconds that a step may still take
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_HANGUP = getattr(signal, "SIGHUP", None)
 _ALARM = hasattr(signal, "setitimer")  # Windows has no such timer
 
 
@@ -21,8 +22,9 @@ class StepAbandonedError(Exception):
 class Stop:
     """Records the first SIGINT, SIGTERM or SIGHUP, and the end of a time limit.
 
-    A second signal ends the process as usual. With `abandon`, a step that does not end
-    within `GRACE` after the first raises `StepAbandonedError` inside `abandoning`.
+    A second signal ends the process as usual, except SIGHUP. With `abandon`, a step
+    that does not end within `GRACE` after the first raises `StepAbandonedError` inside
+    `abandoning`.
     """
 
     def __init__(self, minutes: float | None, abandon: bool = True) -> None:
@@ -63,7 +65,9 @@ class Stop:
         self.signals.append(number)
         for each in _SIGNALS:
             if each in self._before:
-                signal.signal(each, self._before[each])
+                # A terminal that is closed sends SIGHUP twice, to all processes.
+                again = signal.SIG_IGN if each == _HANGUP else self._before[each]
+                signal.signal(each, again)
         if _ALARM:
             signal.setitimer(signal.ITIMER_REAL, GRACE, 1)
 

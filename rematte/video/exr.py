@@ -26,8 +26,8 @@ _ROWS = {
     bytes([number]): rows
     for number, rows in enumerate((1, 1, 1, 16, 32, 16, 32, 32, 32, 256))
 }
-# Flags in the second byte of the version: tiles, deep pixels, several parts.
-_NO_TABLE = 0x02 | 0x08 | 0x10
+# Flags in the second byte of the version: tiles; deep pixels, several parts.
+_TILES, _NO_TABLE = 0x02, 0x08 | 0x10
 # Flags in the first word of a timecode: drop frame, and the second frame of a pair.
 _DROP, _SECOND = 1 << 6, 1 << 15
 # Above 30 frames/s, frames are counted in pairs.
@@ -56,7 +56,7 @@ def read_attributes(file: bytes) -> dict[str, bytes]:
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether rows are missing, as far as that shows; FFmpeg makes them black."""
+    """Whether rows or tiles are missing, as far as shows; FFmpeg makes them black."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEADER)
@@ -67,18 +67,23 @@ def is_cut_off(path: Path) -> bool:
         whole = head[table - 1 : table] == b"\0"  # the header, which may be longer
         if not whole or rows is None or len(window) != 16 or head[5] & _NO_TABLE:
             return False
-        _, top, _, bottom = struct.unpack("<4i", window)
-        blocks = max(0, -((top - bottom - 1) // rows))
+        left, top, right, bottom = struct.unpack("<4i", window)
+        columns, place = 1, 4  # bytes before a block's size, which say where it is
+        if head[5] & _TILES:  # those of smaller copies come later, and are not read
+            tile = named.get("tiles", b"").ljust(8, b"\0")
+            width, rows = (max(1, each) for each in struct.unpack_from("<2I", tile))
+            columns, place = -((left - right - 1) // width), 16
+        blocks = max(0, columns * -((top - bottom - 1) // rows))
+        if table + 8 * blocks > size:
+            return True
         file.seek(table)
-        stored = file.read(8 * blocks)
-        if len(stored) < 8 * blocks:
-            return True
-        offsets: tuple[int, ...] = struct.unpack(f"<{blocks}Q", stored)
+        offsets: tuple[int, ...] = struct.unpack(f"<{blocks}Q", file.read(8 * blocks))
         last = max(offsets, default=0)
-        if 0 in offsets or last + 8 > size:
+        data = last + place + 4
+        if 0 in offsets or data > size:
             return True
-        file.seek(last + 4)
-        return last + 8 + int.from_bytes(file.read(4), "little") > size
+        file.seek(last + place)
+        return data + int.from_bytes(file.read(4), "little") > size
 
 
 def find_layer(attributes: Mapping[str, bytes]) -> str:

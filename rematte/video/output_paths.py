@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from rematte.video.codecs import check_suffix, is_sequence, pattern_of
 from rematte.video.images import IMAGE_SUFFIXES, natural_key
 from rematte.video.numbering import Numbering, parse_pattern
 
+_STARTED = time.time()  # when this process did, or a little later
 # The longest part of a name that stays whole in a hidden name [bytes].
 _LONG = 200
 
@@ -114,7 +116,8 @@ def real_path(path: Path) -> Path:
         OutputError: If links lead in a circle.
     """
     target = Path(os.path.realpath(path))
-    if target.is_symlink():
+    # Path.is_symlink raises if a name is too long, as those are that get shortened.
+    if os.path.islink(target):  # noqa: PTH114
         raise OutputError(f"{path}: a link that leads to itself; remove it")
     return target
 
@@ -172,12 +175,16 @@ def sweep(path: Path, *, ended_only: bool = False) -> list[str]:
     )
     removed = []
     for parent in {folder, folder.parent}:
-        for entry in parent.iterdir() if parent.is_dir() else ():
+        try:
+            entries = list(parent.iterdir())
+        except OSError:  # it is missing, or may be written but not listed
+            continue
+        for entry in entries:
             found = leftover.fullmatch(entry.name)
             if not found:
                 continue
             process = int(next(filter(None, found.groups())))
-            if ended_only and _is_running(process):
+            if ended_only and _is_running(process) and not _is_older(entry, process):
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -200,6 +207,16 @@ def _is_running(process: int) -> bool:
     except PermissionError:  # it is another user's
         pass
     return True
+
+
+def _is_older(entry: Path, process: int) -> bool:
+    """Whether it is from before this process, whose number another one had.
+
+    In containers, which number processes from 1, that is the rule.
+    """
+    with suppress(OSError):
+        return process == os.getpid() and entry.stat().st_mtime < _STARTED
+    return False
 
 
 @contextmanager

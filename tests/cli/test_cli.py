@@ -19,7 +19,7 @@ from fakes import Fake, colours, decode, names, sound, times
 from test_words import DEFAULTS as RECORDED
 from test_words import LATER, RIGHT, normal
 
-from rematte.cli import completion, flags, live
+from rematte.cli import completion, doctor, flags, live
 from rematte.convert import Report
 from rematte.live.run import SHOWS
 from rematte.network.matting_network import VARIANTS, MattingNetwork
@@ -449,3 +449,24 @@ def test_an_interrupt_leaves_a_playable_part(
     found = times(tmp_path / "out.partial.mkv")
     assert 0 < len(found) < 3000
     assert found[-1] == pytest.approx(Fraction(len(found) - 1, 25), abs=1e-3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_a_terminal_that_closes_interrupts_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell and the system each send SIGHUP; the second may come while saving."""
+
+    def hang_up(options: object) -> int:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        return 0
+
+    monkeypatch.setattr(doctor, "run", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert run("doctor")[0] == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -146,6 +146,22 @@ def test_a_step_that_takes_too_long_is_left_out(
     assert resumed.weights.read_bytes() == unbroken.weights.read_bytes()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_stops_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE", 600.0)
+    before = signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        stop = stopping.Stop(None)
+        with stop.watch():
+            for _ in range(2):  # the shell's, and the system's
+                os.kill(os.getpid(), signal.SIGHUP)
+                time.sleep(0.01)
+        assert stop.signals == [signal.SIGHUP]
+        assert signal.getsignal(signal.SIGHUP) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_step_may_take_several_batches(matting: Recipe) -> None:
     calls: list[int] = []
 

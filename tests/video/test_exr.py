@@ -79,13 +79,17 @@ def test_through_a_linear_composite_and_back(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize(
     "name", ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "DWAA", "DWAB"]
 )
-@pytest.mark.parametrize("height", [17, 300])
-def test_a_cut_off_image_is_refused(tmp_path: Path, name: str, height: int) -> None:
+@pytest.mark.parametrize(("height", "tiles"), [(17, False), (300, False), (300, True)])
+def test_a_cut_off_image_is_refused(
+    tmp_path: Path, name: str, height: int, tiles: bool
+) -> None:
     pixels = np.random.default_rng(0).random((height, 24, 4)).astype(np.float16)
     kind = {
         "compression": getattr(OpenEXR, f"{name}_COMPRESSION"),
         "type": OpenEXR.scanlineimage,
     }
+    if tiles:
+        kind |= {"type": OpenEXR.tiledimage, "tiles": OpenEXR.TileDescription()}
     path = tmp_path / "a.exr"
     OpenEXR.File(kind, {"RGBA": pixels}).write(str(path))
     assert len(read_all(path)[0]) == 1

@@ -93,6 +93,19 @@ def test_images_need_a_folder(tmp_path: Path) -> None:
             check_target(Path(tmp_path.anchor) / name, overwrite=False)
 
 
+@pytest.mark.parametrize(
+    "name", ["名" * 85, f"{'é' * 123}%04d.png"], ids=["folder", "pattern"]
+)
+def test_images_may_have_names_as_long_as_a_disk_allows(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path = path.with_name("new") / name if path.suffix else path
+    write(path, label_frames(2))
+    assert len(names(tmp_path)) == 1
+    assert labels(read(path)) == [0, 1]
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 @pytest.mark.parametrize("free", [0, 4096, 8192])
 def test_a_disk_that_is_full_at_the_very_end(disk: Path, name: str, free: int) -> None:

@@ -1,11 +1,12 @@
 """Object storage: read and written like folders, complete or not at all."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Run, make_clip
-from fakes import Fake, colours, decode, names
+from fakes import Fake, colours, convert, decode, names
 
 from rematte.errors import InputError, OutputError
 from rematte.options import Options
@@ -115,3 +116,39 @@ def test_what_killed_writers_leave_is_swept(tmp_path: Path) -> None:
     sweep(tmp_path / "a.png")
     sweep(tmp_path / "none/here.mkv")
     assert names(tmp_path) == kept
+
+
+def test_a_folder_that_cannot_be_listed_is_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert sweep(tmp_path / "a.mkv", ended_only=True) == []
+
+
+def test_what_the_same_number_left_is_swept(tmp_path: Path) -> None:
+    """In a container, the process before this one had its number."""
+    old, new = (
+        tmp_path / f".{name}.{os.getpid()}.partial.mkv" for name in ("old", "new")
+    )
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    assert sweep(tmp_path / "old.mkv", ended_only=True) == [old.name]
+    assert sweep(tmp_path / "new.mkv", ended_only=True) == []
+
+
+def test_a_folder_that_the_same_number_left_does_not_stop_a_conversion(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / f".out-out.{os.getpid()}.partial"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    clip = make_clip(tmp_path / "in.mp4", colours())
+    report = convert(clip, tmp_path / "out")
+    assert (
+        f"out: removed what a killed conversion had left: {left.name}" in report.notes
+    )
+    assert names(tmp_path) == {"in.mp4", "out"}
