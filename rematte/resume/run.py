@@ -231,7 +231,8 @@ class SegmentConverter:
 
 
 def _pack(memory: Memory) -> bytes:
-    arrays = {str(n): each for n, each in enumerate(memory.state)}
+    # safetensors takes memory for contiguous, whatever the strides are.
+    arrays = {str(n): np.ascontiguousarray(s) for n, s in enumerate(memory.state)}
     if memory.cuts.picture is not None:
         arrays[_PICTURE] = memory.cuts.picture
     shape, region, changes = memory.shape, str(memory.region), memory.cuts.changes
