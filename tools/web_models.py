@@ -4,9 +4,8 @@ Each network is written for both runtimes. The ONNX file is a copy for browsers 
 `rematte export onnx` writes:
 
 - The native WebGPU build of ONNX Runtime Web 1.30 silently computes wrong convolutions
-  if the number of input channels is not a multiple of four. So channels are added
-  there, whose weights are zero. Where maps are concatenated anyway, one part is
-  repeated, since padding them would copy all of them again.
+  if the number of input channels is not a multiple of four. So channels of zeros are
+  added there, which do not change the result.
 - Weights are stored in 16 bits and converted to float32 on loading, which halves the
   download.
 """
@@ -80,46 +79,33 @@ def for_browsers(path: Path) -> None:
 
     model = onnx.load(path)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes: list[Any] = []
+    nodes = []
     for node in model.graph.node:
-        _widen(node, nodes, model.graph, weights)
-        nodes.append(node)
+        nodes += [*_padding(node, model.graph, weights), node]
     del model.graph.node[:]
     model.graph.node.extend(_casts(weights) + nodes)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def _widen(node: Any, before: list[Any], graph: Any, weights: dict[str, Any]) -> None:
-    """Give a convolution more input channels; `before` are the nodes before it."""
+def _padding(node: Any, graph: Any, weights: dict[str, Any]) -> list[Any]:
+    """Give what a convolution's input needs to be padded, and widen its kernel."""
     from onnx import helper, numpy_helper
 
     groups = [each.i for each in node.attribute if each.name == "group"]
     if node.op_type != "Conv" or groups not in ([], [1]):
-        return
-    maps, name = node.input[:2]
+        return []
+    picture, name = node.input[:2]
     kernel = numpy_helper.to_array(weights[name])
     more = -kernel.shape[1] % 4
     if not more:
-        return
+        return []
     kernel = np.pad(kernel, ((0, 0), (0, more), (0, 0), (0, 0)))
     weights[name].CopyFrom(numpy_helper.from_array(kernel, name))
-
-    def constant(kind: str, *values: int) -> str:
-        made = numpy_helper.from_array(np.array(values), f"{name}.{kind}")
-        graph.initializer.append(made)
-        return made.name
-
-    (made,) = (index for index, each in enumerate(before) if maps in each.output)
-    if before[made].op_type == "Concat":
-        ends = [constant("first", 0), constant("end", more), constant("axis", 1)]
-        part = [before[made].input[-1], *ends]  # a picture, which has three channels
-        before[made].input.append(f"{name}.more")
-        before.insert(made, helper.make_node("Slice", part, [f"{name}.more"]))
-    else:
-        pads = constant("pads", 0, 0, 0, 0, 0, more, 0, 0)
-        node.input[0] = f"{name}.padded"
-        before.append(helper.make_node("Pad", [maps, pads], [node.input[0]]))
+    pads, node.input[0] = f"{name}.pads", f"{name}.padded"
+    sides = np.array([0, 0, 0, 0, 0, more, 0, 0])
+    graph.initializer.append(numpy_helper.from_array(sides, pads))
+    return [helper.make_node("Pad", [picture, pads], [node.input[0]])]
 
 
 def _casts(weights: dict[str, Any]) -> list[Any]:
