@@ -184,7 +184,7 @@ def sweep(path: Path, *, ended_only: bool = False) -> list[str]:
             if not found:
                 continue
             process = int(next(filter(None, found.groups())))
-            if ended_only and _is_running(process) and not _is_older(entry, process):
+            if ended_only and _is_in_use(entry, process):
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -196,27 +196,23 @@ def sweep(path: Path, *, ended_only: bool = False) -> list[str]:
     return removed
 
 
-def _is_running(process: int) -> bool:
-    """Whether a process runs on this machine; unknown and False on Windows."""
+def _is_in_use(entry: Path, process: int) -> bool:
+    """Whether a process of this machine may still write a temporary file.
+
+    Windows does not say, so False there; it keeps files that are open.
+    """
     if os.name != "posix":
         return False
     try:
+        # In containers, which number processes from 1, an earlier one had our number.
+        if process == os.getpid():
+            return entry.stat().st_mtime >= _STARTED
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it is another user's
+    except OSError:  # it is another user's
         pass
     return True
-
-
-def _is_older(entry: Path, process: int) -> bool:
-    """Whether it is from before this process, whose number another one had.
-
-    In containers, which number processes from 1, that is the rule.
-    """
-    with suppress(OSError):
-        return process == os.getpid() and entry.stat().st_mtime < _STARTED
-    return False
 
 
 @contextmanager
