@@ -243,14 +243,15 @@ def _build(
     Where it would drop pictures, the lighter network is tried, and then a smaller copy.
     """
     stream, taken = _try(model, info, renderers[0], stats, options, lighter is not None)
+    if lighter is None:
+        return stream
     on_cpu = replace(options, device="cpu")
-    smaller = replace(on_cpu, quality="fast")
-    for how, change in (
-        (on_cpu, f"{lighter} takes its place; name weights (--weights)"),
-        (smaller, "it sees a smaller copy of the picture; give a --downsample-ratio"),
-    ):
-        fixed = how is smaller and options.ratio != "auto"
-        if lighter is None or fixed or taken <= _SHARE / info.rate:
+    ways = [(on_cpu, f"{lighter} takes its place; name weights (--weights)")]
+    if options.ratio == "auto":
+        smaller = "it sees a smaller copy of the picture; give a --downsample-ratio"
+        ways.append((replace(on_cpu, quality="fast"), smaller))
+    for how, change in ways:
+        if taken <= _SHARE / info.rate:
             break
         stats.notes.append(
             f"the network takes {taken * 1e3:.0f} ms for a picture and one comes every "
