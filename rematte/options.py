@@ -419,7 +419,7 @@ class Options:
             value = getattr(self, each.name)
             if each.name == "dtype" and value is not None:
                 value = str(value).removeprefix("torch.")
-            each.metadata["option"].check(each.name, value)
+            each.metadata["option"].check(each.name, value, each.default)
         check_ranges(self)
         _ = self.span, self.rate, self.top_rate
 

@@ -167,9 +167,10 @@ class Option:
     idle: tuple[Any, ...] = ()  # values other than the default that have no effect
     may_change: bool = False  # whether a resumed run may have another value
 
-    def check(self, name: str, value: Any) -> None:
-        """Refuse a value that is not one of the choices, or too small."""
-        if value is None:
+    def check(self, name: str, value: Any, default: Any) -> None:
+        """Refuse a value that is not one of the choices, no number, or too small."""
+        number = self.parse in (int, float)
+        if value is None and (default is None or not number):
             return
         if self.choices and value not in self.choices:
             raise ValueError(
@@ -180,6 +181,8 @@ class Option:
                 raise ValueError(f"{name} must be a whole number, got {value!r}")
             if value < self.least:
                 raise ValueError(f"{name} must be {self.least} or more, got {value}")
+        elif number and not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def is_moving(conversion: Conversion) -> bool:
@@ -211,24 +214,16 @@ part_option = partial(option, group="what to convert")
 encoding_option = partial(option, group="encoding")
 
 
-# Options that are numbers of any kind, and those that may also be None.
-_NUMBERS = ("black_point", "white_point", "light_wrap", "grow", "feather")
-_OPTIONAL = ("output_video_mbps", "crf")
-
-
 def check_ranges(options: Any) -> None:
     """Refuse an `Options` with values that an `Option` alone cannot refuse."""
     _check_background(options.background)
-    for name in (*_NUMBERS, *_OPTIONAL):
-        value = getattr(options, name)
-        if not (isinstance(value, Real) or (value is None and name in _OPTIONAL)):
-            raise TypeError(f"{name} must be a number, got {value!r}")
     _check_edges(options)
     resize, mbps, crf = options.input_resize, options.output_video_mbps, options.crf
     if resize is not None and not (
         hasattr(resize, "__len__")
         and len(resize) == 2
-        and all(isinstance(n, Real) and n == max(1, float(n) // 1) for n in resize)
+        and all(isinstance(n, Real) and float(n) >= 1 for n in resize)
+        and all(float(n).is_integer() for n in resize)
     ):
         raise ValueError(
             f"input_resize must be a width and a height of 1 or more, got {resize!r}"
