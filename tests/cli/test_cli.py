@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +426,8 @@ def test_an_interrupt_leaves_a_playable_part(
     with subprocess.Popen(
         command("convert", clip, "-o", tmp_path / "out.mkv", "--device", "cpu"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Else a run of these tests under nohup would go on here.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
     ) as process:  # fmt: skip
         try:
             deadline = time.monotonic() + 180

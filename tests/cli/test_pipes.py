@@ -262,12 +262,12 @@ def wait_for(met: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def _start(*words: str, **given: Any) -> "subprocess.Popen[bytes]":
+def _start(*words: str, stdout: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "rematte", *words]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]),
-             "TMPDIR": tempfile.gettempdir()}, **given,
+             "TMPDIR": tempfile.gettempdir()},
     )  # fmt: skip
 
 
@@ -280,9 +280,10 @@ def test_the_command_itself(tmp_path: Path) -> None:
     Path("got.mkv").write_bytes(made)
     assert len(decode(Path("got.mkv"))) == 3
 
-    with _start("weights", "list") as lost:
-        assert lost.stdout
-        lost.stdout.close()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with _start("weights", "list", stdout=writer) as lost:
+        os.close(writer)
         _, said = lost.communicate(timeout=60)
     assert (lost.returncode, len(said.splitlines())) == (1, 1)
     assert b"broken pipe" in said
