@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from threading import Lock
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,53 @@ class _Size:
         self.maps: Any = ()  # the shape of the guided filter's maps, (C, h, w)
         # The first channel of each output within the maps, and the channel count.
         self.parts: list[int] = []
+
+
+class _Threads:
+    """Counts the models of this process, each of which has threads of its own.
+
+    OpenVINO gives the threads of a model that was dropped to the next one. In a fork
+    they do not exist, and a model that is given them waits forever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users: WeakSet[_Size] = WeakSet()
+        self._most = 0  # the most models at one time
+        self._lost = False  # whether the next model could get threads of a parent
+        # Of the processes that this one was forked from; not dropped, for that reason.
+        self._parents: list[_Size] = []
+
+    def add(self, user: _Size) -> None:
+        """Count a size's models."""
+        with self._lock:
+            self._users.add(user)
+            self._most = max(self._most, self._count())
+
+    def check(self) -> None:
+        """Raise a `RuntimeError` if compiling could wait forever."""
+        if self._lost:
+            raise RuntimeError(
+                "this process was forked after OpenVINO had run and its network had "
+                "been dropped, and OpenVINO would wait for threads that are not in the "
+                'fork; start processes with multiprocessing.get_context("spawn")'
+            )
+
+    def fork(self) -> None:
+        """Note in a forked process that all threads so far were its parent's."""
+        self._lock = Lock()
+        self._lost = self._lost or self._count() < self._most
+        self._parents += self._users
+        self._users, self._most = WeakSet(), 0
+
+    def _count(self) -> int:
+        return sum(len(user.stages) for user in self._users)
+
+
+_threads = _Threads()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.fork)
 
 
 class CompiledGraph:
@@ -103,6 +150,7 @@ class CompiledGraph:
     def _build(
         self, made: "_Size", size: tuple[int, int], refined: bool, mixed: bool
     ) -> None:
+        _threads.check()
         maps = "refined" if refined else "plain"
         model = self._read(size)
         self._process = os.getpid()
@@ -121,6 +169,7 @@ class CompiledGraph:
         parts = [channels(part) for part in joined(found.get_node().input_value(0))]
         made.parts = [0, *accumulate(parts)]
         made.stages = [self._compile(model.clone(), *stage) for stage in stages]
+        _threads.add(made)
 
     def _read(self, size: tuple[int, int]) -> Any:
         """Read the graph for a picture of some height and width."""

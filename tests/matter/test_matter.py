@@ -377,7 +377,7 @@ def test_a_conversion_takes_a_matter_s_options(
 
 
 PROGRAM = """
-import multiprocessing
+import gc, multiprocessing
 import numpy as np, torch, rematte
 from rematte import Matter
 frame, ways = np.zeros((64, 96, 3), np.uint8), {}
@@ -395,6 +395,11 @@ def matte():
 
 def shared():
     return matter.stream()(frame).alpha.shape
+
+def replaced():
+    global matter
+    matter = Matter(downsample_ratio=1.0)
+    return shared()
 
 def plain():
     return torch_matter.stream()(frame).rgba.shape
@@ -416,7 +421,17 @@ if __name__ == "__main__":
     else:
         raise AssertionError("it ran")
     assert in_child("fork", matte) == (64, 96)
+    assert in_child("fork", replaced) == (64, 96)
     assert in_child("fork", network) == (1, 1, 64, 96)
+    del matter
+    gc.collect()
+    try:
+        in_child("fork", matte)
+    except RuntimeError as error:
+        assert 'get_context("spawn")' in str(error)
+    else:
+        raise AssertionError("it ran")
+    assert matte() == (64, 96)
 """
 
 
