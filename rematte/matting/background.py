@@ -103,7 +103,7 @@ def blur_behind(matted: Matted, radius: float, original: bool = False) -> Pixels
     alpha = matted.pixels("alpha", True) if alpha is None else alpha
     # What remains of 65535 // 8 * 8 keeps some colour where no room is near.
     weight = seen - np.minimum(np.minimum(alpha, most // _SURE) * _SURE, seen)
-    shown = with_depth(source, True) * np.uint32(1) * weight >> 16
+    shown = with_depth(source, True).astype(np.uint32) * weight >> 16
     # A wide blur loses nothing at a smaller size, and is many times faster there.
     factor = max(1, int(radius / 4))
     small = max(1, width // factor), max(1, height // factor)
