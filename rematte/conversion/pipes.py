@@ -50,8 +50,19 @@ def is_open(word: object) -> bool:
     """Whether an argument is an open file.
 
     Raises:
-        TypeError: If the file was opened for text.
+        TypeError: If the file was opened for text, or it is the content of a file.
+        ValueError: If it is an empty name, which would be the current folder.
     """
+    if isinstance(word, str) and not word:
+        raise ValueError(
+            "the name of an input or output is empty; give a path, or . for the "
+            "current folder"
+        )
+    if isinstance(word, bytes | bytearray | memoryview):
+        raise TypeError(
+            "an input or output must be a path or an open file, got "
+            f"{type(word).__name__}; wrap a file's content in io.BytesIO"
+        )
     if isinstance(word, TextIOBase):
         raise TypeError(
             f'{called(word)} was opened for text; open it for bytes, with "rb" or "wb"'
@@ -162,7 +173,8 @@ def through_files(
         OutputError: If an output goes to a terminal.
         ValueError: If two outputs go into one pipe, or the format is not known.
     """
-    words = [word for word in outputs.values() if word and is_pipe(word, output=True)]
+    given = [word for word in outputs.values() if word is not None]
+    words = [word for word in given if is_pipe(word, output=True)]
     if kind is not None and kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     if not words and not is_pipe(source):
@@ -197,7 +209,7 @@ def _in_place(
         piped.raw, kind = kind, _LOSSLESS[1:]
     for key, word in outputs.items():
         piped.outputs[key] = None if word is None else str(word)
-        if word and is_pipe(word, output=True):
+        if word is not None and is_pipe(word, output=True):
             suffix = f".{kind}" if kind else _choose_format(piped, word)
             local = str(folder / f"{key}{suffix}")
             piped.outputs[key], piped.given[local] = local, called(word)

@@ -21,7 +21,7 @@ from rematte.matter.photo import PhotoSource, encode, read_photo
 from rematte.matter.pictures import STEP, Picture, to_frame
 from rematte.matting.background import Renderer
 from rematte.matting.follow import Follower
-from rematte.matting.loop import Guide, Matting, matte_still, run
+from rematte.matting.loop import Guide, Matting, choose_ratio, matte_still, run
 from rematte.matting.matte import Form, Matted, Plate
 from rematte.options import make_options
 from rematte.prefetch import Prefetch
@@ -71,6 +71,7 @@ class Matter:
                 f"convert_video alone; it has {', '.join(sorted(allowed))}"
             )
         how = make_options(**options)
+        choose_ratio(1, 1, how.ratio)  # refuses one that is out of range
         self._source = model
         self._model, self.options = ready_model(model, how, _KEPT)
         self._given = options

@@ -152,8 +152,8 @@ class Matted:
             background = np.array([[background]], np.uint8)
         elif not isinstance(background, np.ndarray):
             raise ValueError(
-                f"background {background!r} must be three numbers from 0 to 255 in a "
-                "tuple, or a picture (H, W, 3)"
+                "background must be three numbers from 0 to 255 in a tuple, or an "
+                f"array (H, W, 3), got {type(background).__name__}"
             )
         elif background.shape[:2] != self.size:
             raise ValueError(

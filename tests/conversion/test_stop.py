@@ -111,6 +111,11 @@ def test_open_files_that_cannot_be_used_are_refused(clip: Path) -> None:
          {"output": "o.mov"}),
         (TypeError, "^the open file was opened for text", io.StringIO(),
          {"output": "o.mov"}),
+        (TypeError, "got bytes; wrap", clip.read_bytes(), {"output": "o.mov"}),
+        (ValueError, "is empty; give a path", "", {"output": "o.mov"}),
+        (ValueError, "is empty; give a path", clip, {"output": ""}),
+        (ValueError, "is empty; give a path", clip,
+         {"output": empty, "output_alpha": "", "format": "mkv"}),
         (ValueError, "only one", clip,
          {"output": empty, "output_alpha": empty, "format": "mkv"}),
     ]  # fmt: skip

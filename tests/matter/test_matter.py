@@ -213,9 +213,10 @@ def test_arrays_return_alike(matter: Matter, frames: Pictures, alone: Pictures) 
     assert np.array_equal(bgr.over((155, 255, 120)), over[..., ::-1])
     plate = np.broadcast_to(np.array([120, 255, 155], np.uint8), frame.shape)
     assert np.array_equal(rgb.over(plate), over)
-    for wrong in ("white", [1, 2, 3], None):
-        with pytest.raises(ValueError, match="three numbers from 0 to 255"):
+    for wrong in ("white", [1, 2, 3], None, torch.zeros(40, 40, 3)):
+        with pytest.raises(ValueError, match="three numbers from 0 to 255") as told:
             rgb.over(wrong)  # type: ignore[arg-type]
+        assert "\n" not in str(told.value)
     assert np.array_equal(over[0, 0], [120, 255, 155])
     assert rgb.alpha.shape == frame.shape[:2]
     assert rgb.foreground.shape == frame.shape
@@ -264,6 +265,9 @@ def test_a_region_is_a_rectangle_in_every_size(frames: Pictures) -> None:
     wrong: Any = {"person": "largest"}
     with pytest.raises(TypeError, match=r"person.*convert_video"):
         Matter(**wrong)
+    for ratio in (0, 7, float("nan"), "half"):
+        with pytest.raises(ValueError, match=r"downsample_ratio must be .* \(0, 1\]"):
+            Matter(downsample_ratio=ratio)  # type: ignore[arg-type]
 
 
 def test_masks_are_those_of_a_conversion(frames: Pictures, tmp_path: Path) -> None:
