@@ -108,12 +108,15 @@ def packets(path: Path, kind: str = "video", index: int = 0) -> list[av.Packet]:
         return [packet for packet in found if packet.size]
 
 
-def damage(path: Path, numbers: slice, kind: str = "video") -> None:
-    """Invert all bits of some packets of a stream."""
+def damage(path: Path, numbers: slice, kind: str = "video", intact: float = 0) -> Path:
+    """Invert all bits of some packets of a stream, but for an intact share of each."""
     data = path.read_bytes()
     for content in map(bytes, packets(path, kind)[numbers]):
-        data = data.replace(content, bytes(byte ^ 0xFF for byte in content))
+        kept = content[: round(intact * len(content))]
+        rest = bytes(byte ^ 0xFF for byte in content[len(kept) :])
+        data = data.replace(content, kept + rest)
     path.write_bytes(data)
+    return path
 
 
 def yuv_frame(planes: Sequence[NDArray[Any]], pix_fmt: str) -> av.VideoFrame:
@@ -233,6 +236,13 @@ def make_clip(
             c.mux(_subtitle(text, *subtitle))
         _encode(c, video, pictures, times, 1 / rate)
     _keep(path, key)
+    return path
+
+
+def make_sound(path: Path, seconds: float = 0.4) -> Path:
+    """Write a file without a picture."""
+    with av.open(str(path), "w") as container:
+        _encode_sound(container, [container.add_stream("aac", SOUND_RATE)], seconds)
     return path
 
 

@@ -39,6 +39,7 @@ from rematte.weights.registry import FAST
 from rematte.workers import pool, storage
 
 Run = Callable[..., tuple[int, str, str]]
+Printed = Refused = Callable[..., str]
 # Chromium as root, without what it would ask the network for.
 QUIET = (
     *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -134,10 +135,11 @@ def _compiled_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(name="make_clip")
-def make_clip_fixture() -> Callable[..., Path]:
-    """`make_clip` (see there), for tests that take it as a fixture."""
-    return make_clip
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a test, which runs in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -149,17 +151,13 @@ def disc() -> DiscClip:
 @pytest.fixture(scope="session")
 def bundled() -> MattingNetwork:
     """The network with the bundled weights; to be left as it is."""
-    network = load_model()
-    assert isinstance(network, MattingNetwork)
-    return network
+    return load_model()
 
 
 @pytest.fixture(scope="session")
 def fast() -> MattingNetwork:
     """The network with the bundled fast weights; to be left as it is."""
-    network = load_model(FAST)
-    assert isinstance(network, MattingNetwork)
-    return network
+    return load_model(FAST)
 
 
 @pytest.fixture
@@ -171,6 +169,31 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return code, *capfd.readouterr()
 
     return run
+
+
+@pytest.fixture
+def printed(run: Run) -> Printed:
+    """Run a command that must succeed and warn of nothing; gives what it prints."""
+
+    def printed(*words: str | Path) -> str:
+        code, out, err = run(*words)
+        assert (code, err) == (0, "")
+        return out
+
+    return printed
+
+
+@pytest.fixture
+def refused(run: Run) -> Refused:
+    """Run a command that must fail with a code and one line; gives that line."""
+
+    def refused(code: int, *words: str | Path) -> str:
+        found, out, line = run(*words)
+        assert (found, out, line.count("\n")) == (code, "", 1), line
+        assert line.startswith("rematte")
+        return line
+
+    return refused
 
 
 @pytest.fixture(scope="session")
@@ -214,6 +237,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return network
 
 
+def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
+    """The text of an error, which must be one line."""
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
 def require(missing: Sequence[str], which: str) -> None:
     """Skip a test where anything is missing, or fail if a variable insists on it.
 
@@ -232,6 +262,11 @@ def needs(*modules: str) -> None:
     """Skip where packages are missing; fail where all have to be there."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     require(missing, "exports")
+
+
+def needing(*modules: str) -> Any:
+    """A fixture for a whole module, whose tests need packages."""
+    return pytest.fixture(scope="module", autouse=True)(lambda: needs(*modules))
 
 
 def find_chromium() -> str | None:

@@ -1,6 +1,11 @@
 """Networks too simple to be wrong, called like the real one, for fast tests."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import fields
 from fractions import Fraction
@@ -11,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from clips import packets
+from clips import packets, read_label
 from golden.formula import formula_tensor
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +29,8 @@ from rematte.segments import convert_long
 from rematte.video.frame import Frame
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
+
+ROOT = Path(__file__).parent.parent
 
 
 class Fake(nn.Module):
@@ -69,6 +76,40 @@ class Fake(nn.Module):
             alphas.append(r1)
         zero = torch.zeros(1)
         return 1 - src, torch.stack(alphas, 1), torch.stack(alphas)[-1], *[zero] * 3
+
+
+class Slow(Fake):
+    """Takes a while for each call, so that there is time to stop it."""
+
+    def __init__(self, memory: float = 0.5, seconds: float = 0.1) -> None:
+        super().__init__(memory)
+        self.seconds = seconds
+
+    def forward(self, *given: Any) -> tuple[Tensor, ...]:
+        time.sleep(self.seconds)
+        return super().forward(*given)
+
+
+class Deadly(Fake):
+    """Kills its process at the third frame of clips, so often for each width.
+
+    A file, the tally, gets a line for each frame.
+    """
+
+    def __init__(self, tally: Path, times: dict[int, int]) -> None:
+        super().__init__()
+        self.tally, self.times = tally, times
+
+    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        width = src.shape[-1]
+        with self.tally.open("a") as file:
+            file.write(f"{os.getpid()} {width}\n")
+        died = self.tally.with_suffix(f".died-{width}")
+        count = len(died.read_text()) if died.exists() else 0
+        if self.seen >= 2 and count < self.times.get(width, 0):
+            died.write_text("x" * (count + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(src, *rest)
 
 
 class Scriptable(nn.Module):
@@ -133,6 +174,18 @@ def save_images(folder: Path, frames: list[NDArray[Any]], suffix: str = ".png") 
     return folder
 
 
+def lay_out(folder: Path, pictures: dict[str, Any]) -> Path:
+    """Write images by their names, and lists of them as folders of frames."""
+    for name, pixels in pictures.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(pixels, list):
+            save_images(path, pixels)
+        else:
+            Image.fromarray(pixels).save(path)
+    return folder
+
+
 def open_image(path: Path) -> NDArray[Any]:
     """Read an image as it is stored, without the code under test."""
     with Image.open(path) as image:
@@ -164,14 +217,24 @@ def as_frames(
     return [Frame(each, index * step, step) for index, each in enumerate(pictures)]
 
 
-def read_all(path: Path, **options: Any) -> tuple[list[Frame], list[str]]:
+def read_all(path: Path | str, **options: Any) -> tuple[list[Frame], list[str]]:
     """The frames that the reader gives, and its notes."""
     with VideoReader(path, ReadOptions(**options)) as reader:
         return list(reader), reader.notes
 
 
+def read(path: Path | str, **options: Any) -> list[Frame]:
+    """The frames alone."""
+    return read_all(path, **options)[0]
+
+
+def labels(frames: Iterable[Frame]) -> list[int]:
+    """The indices that `frame_label` drew."""
+    return [read_label(frame.pixels) for frame in frames]
+
+
 def convert(
-    source: Path, output: Path | None = None, model: Any = None, **options: Any
+    source: Path | str, output: Any = None, model: Any = None, **options: Any
 ) -> Report:
     """Convert quietly in one run, with a `Fake` unless another network is given."""
     given = {"downsample_ratio": 1, "progress": False} | options
@@ -179,11 +242,24 @@ def convert(
 
 
 def convert_in_parts(
-    source: Path, output: Path | None = None, load: Any = Fake, **options: Any
+    source: Path | str, output: Any = None, load: Any = Fake, **options: Any
 ) -> Report:
     """The same in segments, with a record of what is done."""
     given = {"downsample_ratio": 1, "progress": False, "resume": True} | options
     return convert_long(load, source, output=output, **given)
+
+
+def python(
+    code: str, *words: object, exits: int = 0, cwd: Path = ROOT, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program in a process of its own, which finds this package."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == exits, done.stdout + done.stderr
+    return done
 
 
 def threads() -> set[str]:
@@ -195,6 +271,15 @@ def threads() -> set[str]:
 def names(folder: Path) -> set[str]:
     """What lies in a folder, hidden files too."""
     return {path.name for path in folder.iterdir()}
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder with its bytes, and folders; links are not followed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not path.is_symlink()
+    }
 
 
 def random_network() -> MattingNetwork:
