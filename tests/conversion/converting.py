@@ -8,21 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_clip
-from fakes import colours, decode, save_images, sound
+from fakes import colours, decode, read, save_images, sound
 from numpy.typing import NDArray
 from PIL import Image
 
-import rematte
-from rematte.convert import convert_video
-from rematte.video.reader import VideoReader
-
 GREEN = 120, 255, 155
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return Path()
 
 
 @pytest.fixture
@@ -43,19 +33,14 @@ def shots() -> Path:
     return save_images(Path("shots"), colours(12))
 
 
-def convert(model: Any, source: Path, **options: Any) -> rematte.Report:
-    return convert_video(model, source, progress=False, **options)
-
-
 def truth(source: Path, memory: float = 0.5) -> Iterator[tuple[NDArray[Any], ...]]:
     """Foreground (3) and alpha (1) of `Fake` for every frame, in [0, 1]."""
     state = None
-    with VideoReader(source) as reader:
-        for frame in reader:
-            src = frame.pixels / 255
-            red = src[..., :1]
-            state = red if state is None else memory * state + (1 - memory) * red
-            yield 1 - src, state
+    for frame in read(source):
+        src = frame.pixels / 255
+        red = src[..., :1]
+        state = red if state is None else memory * state + (1 - memory) * red
+        yield 1 - src, state
 
 
 def over(colour: Any, fgr: NDArray[Any], pha: NDArray[Any]) -> NDArray[Any]:

@@ -11,26 +11,25 @@ from conftest import make_clip
 from converting import (
     GREEN,
     clip,
-    convert,
     differ,
-    here,
     is_alpha,
     over,
     shots,
     still,
     truth,
 )
-from fakes import Fake, colours, decode, names, open_image, save_images, times
+from fakes import Fake, colours, convert, decode, names, open_image, save_images, times
 from PIL import Image
 
 import rematte
 
-__all__ = ["clip", "here", "shots", "still"]  # the fixtures
+__all__ = ["clip", "shots", "still"]  # the fixtures
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_png_sequence_is_transparent_and_gives_the_composition(clip: Path) -> None:
     folder = clip.with_name("frames")
-    convert(Fake(), clip, output_type="png_sequence", output_composition=folder)
+    convert(clip, output_type="png_sequence", output_composition=folder)
     assert names(folder) == {f"{index:04d}.png" for index in range(10)}
     for index, (fgr, pha) in enumerate(truth(clip)):
         image = open_image(folder / f"{index:04d}.png")
@@ -45,7 +44,7 @@ def test_png_sequence_is_transparent_and_gives_the_composition(clip: Path) -> No
 
 def test_png_sequence_holds_alpha_as_gray_and_foreground_as_rgb(clip: Path) -> None:
     outputs = {"output_alpha": Path("pha"), "output_foreground": Path("fgr")}
-    convert(Fake(), clip, output_type="png_sequence", **outputs)
+    convert(clip, output_type="png_sequence", **outputs)
     for index, (fgr, pha) in enumerate(truth(clip)):
         alpha = open_image(Path("pha", f"{index:04d}.png"))
         assert differ(alpha, 255 * pha[..., 0]) <= 0.51
@@ -56,27 +55,15 @@ def test_png_sequence_holds_alpha_as_gray_and_foreground_as_rgb(clip: Path) -> N
 def test_folders_with_a_dot_in_their_names_are_transparent_too(clip: Path) -> None:
     folder = clip.with_name("take.2")
     folder.mkdir()
-    convert(Fake(), clip, output=folder)
+    convert(clip, output=folder)
     assert open_image(folder / "0000.png").shape == (24, 32, 4)
-
-
-def test_patterns_name_images(clip: Path) -> None:
-    folder = clip.with_name("frames")
-    folder.mkdir()
-    outputs = {"output": folder / "c_%03d.tif", "output_alpha": folder / "a_%03d.png"}
-    convert(Fake(), clip, **outputs)
-    assert names(folder) == {
-        f"{name}_{index:03d}.{suffix}"
-        for index in range(10)
-        for name, suffix in (("c", "tif"), ("a", "png"))
-    }
 
 
 def test_sixteen_bits_are_kept() -> None:
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 65536, (24, 32, 3), np.uint16) for _ in range(2)]
     clip = make_clip(Path("in.mkv"), frames, codec="ffv1", pix_fmt="gbrp16le")
-    convert(Fake(0), clip, output_type="png_sequence", output_alpha="pha")
+    convert(clip, model=Fake(0), output_type="png_sequence", output_alpha="pha")
     for index, frame in enumerate(frames):
         alpha = open_image(Path("pha", f"{index:04d}.png"))
         assert alpha.max() > 255
@@ -98,7 +85,7 @@ def test_sixteen_bits_are_kept() -> None:
     ],
 )
 def test_image_folder_becomes_a_video(shots: Path, rate: Any, exact: Fraction) -> None:
-    report = convert(Fake(), shots, output_alpha="out.mov", frame_rate=rate)
+    report = convert(shots, output_alpha="out.mov", frame_rate=rate)
     assert report.frames == 12
     assert times("out.mov") == [index / exact for index in range(12)]
     with av.open("out.mov") as container:
@@ -107,27 +94,27 @@ def test_image_folder_becomes_a_video(shots: Path, rate: Any, exact: Fraction) -
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_image_folder_is_read_as_people_count(shots: Path, workers: int) -> None:
-    convert(Fake(), shots, output_alpha="pha.mkv", num_workers=workers)
+    convert(shots, output_alpha="pha.mkv", num_workers=workers)
     is_alpha("pha.mkv", shots)
 
 
 def test_images_keep_their_names_unless_numbered() -> None:
     folder = save_images(Path("shots"), colours(3))
-    convert(Fake(), folder, output="cut")
+    convert(folder, output="cut")
     assert names(Path("cut")) == {"shot0.png", "shot1.png", "shot2.png"}
-    convert(Fake(), folder, output_composition="n", output_type="png_sequence")
+    convert(folder, output_composition="n", output_type="png_sequence")
     assert names(Path("n")) == {"0000.png", "0001.png", "0002.png"}
 
 
 def test_images_of_unlike_sizes_become_images_but_no_video(here: Path) -> None:
     folder = save_images(Path("shots"), [*colours(2), *colours(2, (20, 40))])
-    convert(Fake(), folder, output="cut")
+    convert(folder, output="cut")
     assert open_image(Path("cut/shot1.png")).shape == (24, 32, 4)
     assert open_image(Path("cut/shot3.png")).shape == (40, 20, 4)
     with pytest.raises(ValueError, match=r"20x40.*--resize"):
-        convert(Fake(), folder, output="cut.mov")
+        convert(folder, output="cut.mov")
     assert names(here) == {"shots", "cut"}
-    convert(Fake(), folder, output="cut.mov", input_resize=(32, 24))
+    convert(folder, output="cut.mov", input_resize=(32, 24))
     assert len(decode("cut.mov")) == 4
 
 
@@ -136,7 +123,7 @@ def test_still_in_still_out(here: Path, suffix: str) -> None:
     picture = np.full((24, 32, 3), (250, 120, 60), np.uint8)
     Image.fromarray(picture).save("in.png")
     fake, target = Fake(), Path(f"out{suffix}")
-    report = convert(fake, Path("in.png"), output=target)
+    report = convert(Path("in.png"), model=fake, output=target)
     assert report.frames == 1
     assert 2 <= fake.seen <= 16
     image = open_image(target).astype(float)
@@ -150,14 +137,14 @@ def test_still_in_still_out(here: Path, suffix: str) -> None:
 
 def test_still_gives_images_and_a_video_of_one_frame(still: Path, here: Path) -> None:
     more = {"output_alpha": Path("pha.png"), "output_foreground": "fgr.jpg"}
-    convert(Fake(), still, output="cut.png", **more)
+    convert(still, output="cut.png", **more)
     assert names(here) == {"in.png", "cut.png", "pha.png", "fgr.jpg"}
     assert open_image(more["output_alpha"]).ndim == 2
-    convert(Fake(), still, output="out.mov")
+    convert(still, output="out.mov")
     assert len(decode("out.mov")) == 1
 
 
 def test_share_of_the_network_counts_for_a_still() -> None:
     Image.fromarray(colours(1, (200, 150))[0]).save("in.png")
-    report = convert(rematte.load_model(), Path("in.png"), output="o.png")
+    report = convert(Path("in.png"), model=rematte.load_model(), output="o.png")
     assert report.shares["network"] > 0.5

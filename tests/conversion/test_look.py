@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from conftest import make_clip
-from fakes import Fake, decode, open_image, save_images
+from fakes import Fake, decode, open_image, read, read_all, save_images
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,9 +39,7 @@ def scene(left: int, top: int, room: int = 60, side: int = 60) -> NDArray[np.uin
 def look(path: Path) -> Regions:
     """The regions of a conversion with the fake network, which has no memory."""
     with VideoReader(path) as reader:
-        regions = choose_regions(Fake(0.0), path, Options(region="auto"), reader.info)
-    assert regions is not None
-    return regions
+        return choose_regions(Fake(0.0), path, Options(region="auto"), reader.info)
 
 
 def find(path: Path, engine: ModuleEngine | None = None) -> Any:
@@ -59,15 +57,14 @@ def convert(source: Path, network: Fake | None = None, **options: Any) -> Any:
 def shares_seen(path: Path, regions: Regions) -> list[float]:
     """The share of each frame that windows keep; the person must be within them."""
     shares = []
-    with VideoReader(path) as reader:
-        for frame in reader:
-            person = frame.pixels[..., 0] > 200
-            inside = np.zeros_like(person)
-            for window in regions.at(frame).windows:
-                left, top, right, bottom = window.keep
-                inside[top:bottom, left:right] = True
-            assert inside[person].all()
-            shares.append(float(inside.mean()))
+    for frame in read(path):
+        person = frame.pixels[..., 0] > 200
+        inside = np.zeros_like(person)
+        for window in regions.at(frame).windows:
+            left, top, right, bottom = window.keep
+            inside[top:bottom, left:right] = True
+        assert inside[person].all()
+        shares.append(float(inside.mean()))
     return shares
 
 
@@ -277,8 +274,7 @@ def test_a_look_changes_nothing_of_the_conversion(walk: Path) -> None:
             (each.time, each.convert((WIDTH, HEIGHT)).pixels)
             for each in reader.lazy_frames()
         ]
-    with VideoReader(walk) as reader:
-        frames = list(reader)
+    frames, _ = read_all(walk)
     assert [time for time, _ in candidates] == [frame.time for frame in frames]
     for (_, looked), frame in zip(candidates, frames, strict=True):
         # The edges of chroma differ.

@@ -14,10 +14,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
-from conftest import frame_label, make_clip
-from fakes import Fake, save_images
+from clips import encode_image, frame_label, make_clip
+from fakes import Fake
 
 from rematte.cli import app as cli
 from rematte.engines import choose
@@ -32,16 +31,9 @@ RATE = Fraction(25)
 def starts(folder: Path) -> list[Path]:
     """Draw one valid file of each kind."""
     sound: dict[str, Any] = {"sound": True, "sound_seconds": 0.4}
-    pictures = save_images(folder / "pictures", [frame_label(0)])
-    png = next(pictures.iterdir()).rename(folder / "a.png")
-    exr = folder / "a.exr"
-    with av.open(str(png)) as container:
-        frame = next(container.decode(video=0)).reformat(format="gbrpf32le")
-    encoder: Any = av.CodecContext.create("exr", "w")
-    encoder.width, encoder.height = frame.width, frame.height
-    encoder.pix_fmt = "gbrpf32le"
-    encoder.time_base = 1 / RATE
-    exr.write_bytes(b"".join(bytes(p) for p in encoder.encode(frame)))
+    png, exr = folder / "a.png", folder / "a.exr"
+    png.write_bytes(encode_image("png", frame_label(0)))
+    exr.write_bytes(encode_image("exr", frame_label(0), to="gbrpf32le"))
     return [
         make_clip(folder / "a.mp4", 8, **sound),
         make_clip(folder / "b.mov", 8, codec="prores_ks", pix_fmt="yuva444p10le",

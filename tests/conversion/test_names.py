@@ -12,15 +12,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Run, make_clip
-from fakes import Fake, colours, decode, save_images
+from conftest import Refused, Run, make_clip
+from fakes import Fake, colours, convert, convert_in_parts, decode, read, read_all
 from PIL import Image
 
 import rematte
-from rematte.convert import convert_video
 from rematte.errors import InputError
 from rematte.options import Options
-from rematte.segments import convert_long
 from rematte.video.opening import Limits, open_input, video_stream
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -28,7 +26,7 @@ from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import find_inputs, plan
 
 PACKAGE = Path(rematte.__file__).parent
-PLAIN: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
+pytestmark = pytest.mark.usefixtures("here")
 
 NAMES = [
     *("take:2.mp4", "2026-01-02T12:30:00.mp4", "-x.mp4", "pipe:1.mp4", "100%.mp4"),
@@ -36,11 +34,6 @@ NAMES = [
     *("{a,b}*[0].mp4", "a\nb.mp4", " .mp4", "file:x.mp4", "n" * 250 + ".mp4"),
     os.fsdecode(b"\xff.mp4"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -62,12 +55,12 @@ def test_files_are_opened_in_one_place() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_a_file_whatever_it_looks_like(name: str, clip: Path) -> None:
     clip.rename(name)
-    assert convert_video(Fake(), name, output="cut.mov", **PLAIN).frames == 3
+    assert convert(name, "cut.mov").frames == 3
     target = f"o{name}"[:250] + ".mp4"
-    convert_video(Fake(), name, output=target, background=name, **PLAIN)
+    convert(name, target, background=name)
     Path("made").mkdir()
     made = Path("made", name)
-    convert_video(Fake(), "cut.mov", output=made, **PLAIN)
+    convert("cut.mov", made)
     assert [*Path("made").iterdir()] == [made]
     assert len(decode(made.absolute())) == 3
 
@@ -75,9 +68,7 @@ def test_a_name_is_a_file_whatever_it_looks_like(name: str, clip: Path) -> None:
 def test_long_names_that_differ_at_the_end_stay_apart(clip: Path) -> None:
     long = "\u9577" * 70
     for name in ("", long):
-        convert_video(
-            Fake(), clip, output=f"{name}a.mkv", output_alpha=f"{name}b.mkv", **PLAIN
-        )
+        convert(clip, f"{name}a.mkv", output_alpha=f"{name}b.mkv")
     for end in ("a.mkv", "b.mkv"):
         pair = zip(decode(Path(end)), decode(Path(f"{long}{end}")), strict=True)
         assert all(np.array_equal(one, other) for one, other in pair)
@@ -92,19 +83,15 @@ def test_batch_and_segments_take_the_same_names(name: str, clip: Path) -> None:
     jobs = plan(find_inputs(["in"]), {"output": "out"}, ".mov")
     (job,) = run_batch(jobs, Fake, Options(downsample_ratio=1))
     assert (job.error, job.frames) == ("", 3)
-    report = convert_long(Fake, Path("in", name), output=name, resume=True, **PLAIN)
-    assert report.frames == 3
+    assert convert_in_parts(Path("in", name), name).frames == 3
 
 
 @pytest.mark.parametrize("name", ["a%03d.png", "100%.png", "*.png", "a[0-9].png"])
 def test_an_image_is_that_very_file(name: str) -> None:
-    save_images(Path("pictures"), [np.full((16, 16, 3), 200, np.uint8)])
-    save_images(Path("others"), [np.full((16, 16, 3), 10, np.uint8)] * 2)
-    for index, other in enumerate(sorted(Path("others").iterdir())):
-        other.rename(f"a{index:03d}.png")
-    next(Path("pictures").iterdir()).rename(name)
-    with VideoReader(name) as reader:
-        assert next(iter(reader)).pixels.mean() == pytest.approx(200, abs=1)
+    for other in ("a000.png", "a001.png"):
+        Image.new("RGB", (16, 16)).save(other)
+    Image.new("RGB", (16, 16), (200, 200, 200)).save(name)
+    assert read(name)[0].pixels.mean() == pytest.approx(200, abs=1)
 
 
 def test_names_after_two_dashes(run: Run, fake: Fake, clip: Path) -> None:
@@ -127,11 +114,11 @@ def test_a_list_is_refused_under_any_name(kind: str, name: str, clip: Path) -> N
     Path(name).write_text(LISTS[kind], "utf-8")
     # Of images, FFmpeg takes the suffix for the format before it looks for a list.
     text = rf"^{name}: .*({kind}|not a readable image)"
-    for given in ({"input_source": name}, {"input_source": clip, "background": name}):
+    for source, background in ((name, None), (clip, name)):
         with pytest.raises(InputError, match=text):
-            convert_video(Fake(), **given, output="y.mp4", **PLAIN)
+            convert(source, "y.mp4", background=background)
     with pytest.raises(InputError, match=text):
-        convert_long(Fake, name, output="y.mov", workers=2, **PLAIN)
+        convert_in_parts(name, "y.mov", workers=2)
     assert {*Path().iterdir()} == {Path(name), Path(clip.name)}
 
 
@@ -139,9 +126,8 @@ def test_a_list_is_refused_under_any_name(kind: str, name: str, clip: Path) -> N
 def test_lists_of_local_files_are_read_where_allowed(kind: str, name: str) -> None:
     make_clip(Path("part.ts"), colours(3))
     Path(name).write_text(LISTS[kind], "utf-8")
-    given = {"output": "y.mov", "allow_lists": True, **PLAIN}
-    assert convert_video(Fake(), name, **given).frames == 3
-    assert convert_long(Fake, name, resume=True, **given).frames == 3
+    for way in (convert, convert_in_parts):
+        assert way(name, "y.mov", allow_lists=True).frames == 3
 
 
 @pytest.mark.parametrize(
@@ -152,7 +138,7 @@ def test_lists_of_anything_else_never_are(kind: str, name: str, entry: str) -> N
     make_clip(Path("part.ts"), colours(3))
     Path(name).write_text(LISTS[kind].replace("part.ts", entry), "utf-8")
     with pytest.raises(InputError, match=f"^{re.escape(name)}: "):
-        convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
+        convert(name, "y.mov", allow_lists=True)
 
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -170,7 +156,7 @@ def test_what_only_ffmpeg_cannot_read_gets_a_line_of_its_own(name: str) -> None:
     Path("x.svg").write_text(SVG)
     Path("x.mp4").write_text(LISTS["hls"])  # which it reads under its own name alone
     with pytest.raises(InputError, match=rf"^{name}: .*{OWN_LINES[name]}"):
-        convert_video(Fake(), name, output="y.mov", allow_lists=True, **PLAIN)
+        convert(name, "y.mov", allow_lists=True)
 
 
 def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
@@ -203,13 +189,12 @@ def test_frames_that_are_too_large_are_not_decoded(
         VideoReader("x.png", ReadOptions(limits=limits))
 
 
-def test_more_pixels_are_allowed_where_asked_for(run: Run, fake: Fake) -> None:
-    save_images(Path("pictures"), [np.zeros((2, 16400, 3), np.uint8)])
-    next(Path("pictures").iterdir()).rename("x.png")
+def test_more_pixels_are_allowed_where_asked_for(
+    run: Run, refused: Refused, fake: Fake
+) -> None:
+    Image.new("RGB", (16400, 2)).save("x.png")
     words = ("convert", "x.png", "-o", "y.png", "-q", "--downsample-ratio", "1")
-    code, _, text = run(*words)
-    assert code == 3
-    assert "--max-pixels" in text
+    assert "--max-pixels" in refused(3, *words)
     assert run(*words, "--max-pixels", "40000") == (0, "", "")
 
 
@@ -218,10 +203,9 @@ def test_what_png_packs_fills_no_memory(kind: bytes, what: str, tmp_path: Path) 
     for megabytes in (3, 5):
         packed = b"x\0\0" + zlib.compress(bytes(megabytes << 20))
         Path("x.png").write_bytes(_png(64, 64, (kind, packed)))
-        with VideoReader("x.png") as reader:
-            assert len([*reader]) == 1
-        assert len(reader.notes) == (megabytes == 5), reader.notes
-        notes: list[str] = []
+        frames, notes = read_all("x.png")
+        assert (len(frames), len(notes)) == (1, megabytes == 5), notes
+        notes = []
         with open_input(tmp_path / "x.png", notes=notes) as container:
             assert video_stream(container, Path("x.png")).width == 64
         assert [what in note for note in notes] == [True] * (megabytes == 5)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, make_clip
-from fakes import Fake, colours, save_images
+from conftest import Refused, Run, make_clip
+from fakes import Fake, colours, convert, convert_in_parts, save_images
+from PIL import Image
 
 from rematte.conversion.needs import NEEDS
 from rematte.conversion.option_types import ConvertOptions, MatterOptions
@@ -18,15 +19,12 @@ from rematte.engines.choose import ENGINES
 from rematte.matter.matter import Matter
 from rematte.network.matting_network import MattingNetwork
 from rematte.options import OPTIONS, Options
-from rematte.segments import convert_long
 from rematte.video.codecs import CODECS
 from rematte.video.exr import COMPRESSIONS
 from rematte.video.fields import DEINTERLACE
 from rematte.video.fitting import FITS
 from rematte.video.pixels import ARRANGEMENTS
 from rematte.video.read_options import INPUT_ALPHAS
-
-RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 CHOICES = {
     "background_fit": FITS, "codec": CODECS, "deinterlace": DEINTERLACE,
@@ -81,11 +79,10 @@ NOTED: dict[str, tuple[Any, dict[str, str], str]] = {
 
 
 @pytest.fixture(autouse=True)
-def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_clip(tmp_path / "in.mp4", colours(2))
-    save_images(tmp_path / "pictures", colours(2))
-    next((tmp_path / "pictures").iterdir()).rename("in.png")
+def _inputs(here: Path) -> None:
+    make_clip(here / "in.mp4", colours(2))
+    save_images(here / "pictures", colours(1))
+    Image.fromarray(colours(1)[0]).save("in.png")
 
 
 def test_types_of_arguments_name_every_option() -> None:
@@ -148,41 +145,37 @@ def test_an_option_without_effect_is_refused(name: str, tmp_path: Path) -> None:
     value, outputs, source = IDLE[name]
     before = {*tmp_path.iterdir()}
     with pytest.raises(ValueError, match=f"^{name} .*has no effect.*leave it out"):
-        convert_video(Fake(), source, **outputs, **{name: value}, **RATIO)
+        convert(source, **outputs, **{name: value})
     assert {*tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", NOTED)
 def test_what_old_programs_pass_is_noted(name: str) -> None:
     value, outputs, source = NOTED[name]
-    given: dict[str, Any] = {**outputs, **RATIO}
-    report = convert_video(Fake(), source, **given, **{name: value})
-    assert [note for note in report.notes if "has no effect" in note]
-    quiet = convert_video(Fake(), source, **given)
-    assert not [note for note in quiet.notes if "has no effect" in note]
+    for given, count in (({name: value}, 1), ({}, 0)):
+        notes = convert(source, **outputs, **given).notes
+        assert sum("has no effect" in note for note in notes) == count
 
 
 def test_a_setting_for_one_of_two_outputs_is_noted_for_the_other() -> None:
-    given = {"output": "o.mov", "output_alpha": "a.mp4", "crf": 30}
-    report = convert_video(Fake(), "in.mp4", **given, **RATIO)
+    report = convert("in.mp4", "o.mov", output_alpha="a.mp4", crf=30)
     (note,) = [note for note in report.notes if "has no effect" in note]
     assert note.startswith("crf (--crf) 30 has no effect on the output")
 
 
 def test_engines_that_take_one_frame_say_so(bundled: MattingNetwork) -> None:
-    given: dict[str, Any] = {"output_alpha": "a.mp4", "seq_chunk": 2, **RATIO}
+    given = {"model": bundled, "output_alpha": "a.mp4", "seq_chunk": 2}
     for engine, count in (("auto", 1), ("plain", 0)):
-        report = convert_video(bundled, "in.mp4", engine=engine, **given)
+        report = convert("in.mp4", engine=engine, **given)
         assert sum("seq_chunk" in note for note in report.notes) == count, engine
 
 
 def test_segments_refuse_and_note_the_same() -> None:
-    given: dict[str, Any] = {"resume": True, **RATIO}
     with pytest.raises(ValueError, match=r"background_fit .*no effect"):
-        convert_long(Fake, "in.mp4", output="o.mp4", background_fit="cover", **given)
+        convert_in_parts("in.mp4", "o.mp4", background_fit="cover")
     with pytest.raises(ValueError, match="--lead-in has no effect"):
-        convert_long(Fake, "in.mp4", output="o.mp4", lead_in=3, **given)
-    report = convert_long(Fake, "in.mp4", output="o.mp4", num_workers=1, **given)
+        convert_in_parts("in.mp4", "o.mp4", lead_in=3)
+    report = convert_in_parts("in.mp4", "o.mp4", num_workers=1)
     assert sum("num_workers" in note for note in report.notes) == 1
 
 
@@ -199,13 +192,12 @@ def test_segments_refuse_and_note_the_same() -> None:
     ],
 )
 def test_flags_that_need_others(
-    command: list[str], flag: str, run: Run, fake: Fake, tmp_path: Path
+    command: list[str], flag: str, refused: Refused, fake: Fake, tmp_path: Path
 ) -> None:
-    before = {*tmp_path.iterdir()}
-    code, out, err = run(*command, *flag.split())
-    assert (code, out) == (2, "")
-    assert f"{flag.split()[0]} has no effect without" in err
-    assert flag.split()[0] in NEEDS
+    before, name = {*tmp_path.iterdir()}, flag.split()[0]
+    line = refused(2, *command, *flag.split())
+    assert f"{name} has no effect without" in line
+    assert name in NEEDS
     assert {*tmp_path.iterdir()} == before
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Tags, make_clip
+from fakes import read
 from numpy.typing import NDArray
 from PIL import Image
 from test_recomposition import BEHIND, Disc, as_pillow, draw
 
 from rematte.convert import convert_video
-from rematte.video.reader import VideoReader
 
 PAGE = Path(__file__).parents[2] / "examples" / "packed_alpha.html"
 SIZE = (100, 70)  # no multiple of 16
@@ -49,8 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def halves(path: Path, packed: str) -> tuple[Floats, Floats]:
     """The colours and the alpha of the first frame, in [0, 1]."""
-    with VideoReader(path) as reader:
-        whole = next(iter(reader)).pixels / 255
+    whole = read(path)[0].pixels / 255
     colours, alpha = np.split(whole, 2, 1 if packed == "side" else 0)
     return colours, alpha
 

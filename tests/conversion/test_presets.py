@@ -7,17 +7,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Run, make_clip
-from fakes import Fake, times
+from conftest import Refused, Run, make_clip
+from fakes import Fake, convert, convert_in_parts, times
 from PIL import Image
 
 from rematte.cli.app import build_parser
 from rematte.cli.flags import settings
 from rematte.conversion.presets import PRESETS
-from rematte.convert import convert_video
 from rematte.errors import OutputError
 from rematte.options import make_options
-from rematte.segments import convert_long
 from rematte.video.reader import VideoReader
 
 
@@ -29,9 +27,6 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = [f.repeat(8, 0).repeat(8, 1) for f in coarse]
     path = tmp_path_factory.mktemp("busy") / "in.mkv"
     return make_clip(path, frames, rate=20, codec="ffv1", pix_fmt="bgr0", sound=True)
-
-
-CALM: dict[str, Any] = {"progress": False, "downsample_ratio": 1}
 
 
 @pytest.mark.parametrize(
@@ -49,10 +44,9 @@ def test_bytes_stay_within_the_limit(
     busy: Path, tmp_path: Path, name: str, more: dict[str, Any], share: float
 ) -> None:
     path = tmp_path / name
-    given = {"output": path, "audio": False, **more, **CALM}
-    convert_video(Fake(), busy, **given)
+    convert(busy, path, audio=False, **more)
     limit, network = int(path.stat().st_size * share), Fake()
-    report = convert_video(network, busy, max_bytes=limit, **given)
+    report = convert(busy, path, network, max_bytes=limit, audio=False, **more)
     assert limit / 5 < path.stat().st_size <= limit
     assert len(network.chunks) == report.frames == 40
     assert any("bytes became" in note for note in report.notes)
@@ -66,28 +60,26 @@ def test_outputs_of_one_name_share_no_hidden_file(busy: Path, tmp_path: Path) ->
     """Those beside which lossless frames are saved, and one in the format of these."""
     names = {"output": "o.avif", "composition": "o.gif", "alpha": "o.nut"}
     paths = {kind: tmp_path / name for kind, name in names.items()}
-    given = {"background": "red", "max_bytes": 40_000, "limit": 20, **CALM}
+    given = {"background": "red", "max_bytes": 40_000, "limit": 20}
     alpha, both = paths.pop("alpha"), {"output_composition": paths["composition"]}
-    report = convert_video(
-        Fake(), busy, output=paths["output"], output_alpha=alpha, **both, **given
-    )
+    report = convert(busy, paths["output"], output_alpha=alpha, **both, **given)
     assert sum("bytes became" in note for note in report.notes) == 1
     assert {entry.name for entry in tmp_path.iterdir()} == {*names.values()}
     shown = [frame.pixels for frame in VideoReader(alpha)]
     composed = [frame.pixels for frame in VideoReader(paths["composition"])]
     for path in paths.values():
         path.unlink()
-    convert_video(Fake(), busy, output_alpha=alpha, limit=20, **CALM)
+    convert(busy, output_alpha=alpha, limit=20)
     for found, alone in zip(shown, VideoReader(alpha), strict=True):
         np.testing.assert_array_equal(found, alone.pixels)
-    convert_video(Fake(), busy, **both, **given)
+    convert(busy, **both, **given)
     alone = [frame.pixels for frame in VideoReader(paths["composition"])]
     np.testing.assert_array_equal(composed, alone)
 
 
 def test_a_file_that_is_small_is_written_once(busy: Path, tmp_path: Path) -> None:
     for name, more in (("a.webp", {}), ("b.webp", {"max_bytes": 10**7})):
-        report = convert_video(Fake(), busy, output=tmp_path / name, **more, **CALM)
+        report = convert(busy, tmp_path / name, **more)
         assert not any("bytes" in note for note in report.notes)
     assert (tmp_path / "a.webp").read_bytes() == (tmp_path / "b.webp").read_bytes()
 
@@ -95,14 +87,13 @@ def test_a_file_that_is_small_is_written_once(busy: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["o.webm", "o.gif", "o.mp4"])
 def test_what_cannot_be_that_small_fails(busy: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"max_bytes \(--max-bytes\).*--resize"):
-        convert_video(Fake(), busy, output=tmp_path / name, max_bytes=4000, **CALM)
+        convert(busy, tmp_path / name, max_bytes=4000)
     assert not [*tmp_path.iterdir()]
 
 
 def test_segments_refuse_it(busy: Path, tmp_path: Path) -> None:
-    given = {"output": tmp_path / "o.mkv", "codec": "vp9", "resume": True, **CALM}
     with pytest.raises(ValueError, match="--max-bytes"):
-        convert_long(Fake, busy, max_bytes=10**6, **given)
+        convert_in_parts(busy, tmp_path / "o.mkv", codec="vp9", max_bytes=10**6)
 
 
 # What has a longest length is tried in its size, and for so long in a smaller one.
@@ -123,7 +114,7 @@ def test_every_preset_writes_what_its_receiver_takes(
     name: str, suffix: str, more: dict[str, Any], tmp_path: Path, disc_clip: Path
 ) -> None:
     path = tmp_path / ("%04d.exr" if suffix == ".exr" else f"o{suffix}")
-    report = convert_video(Fake(), disc_clip, output=path, preset=name, **more, **CALM)
+    report = convert(disc_clip, path, preset=name, **more)
     assert report.notes[0].startswith(f"preset {name}: --")
     wanted = PRESETS[name].options
     if suffix == ".exr":
@@ -175,7 +166,7 @@ def test_given_options_win() -> None:
 
 
 def test_what_a_preset_fills_in_without_effect_is_noted(
-    tmp_path: Path, run: Run, fake: Fake
+    tmp_path: Path, run: Run, refused: Refused, fake: Fake
 ) -> None:
     image, path = tmp_path / "in.png", tmp_path / "o.webp"
     Image.new("RGB", (64, 48)).save(image)
@@ -184,9 +175,8 @@ def test_what_a_preset_fills_in_without_effect_is_noted(
     assert code == 0
     assert "--fit stretch" in err
     assert "; without effect here: --max-rate 15, --max-bytes 500000" in err
-    code, _, err = run(*words, "--limit", "2")
-    assert code == 2
-    assert "limit (--limit) 2 has no effect here" in err
+    line = refused(2, *words, "--limit", "2")
+    assert "limit (--limit) 2 has no effect here" in line
 
 
 def test_a_given_flag_wins_even_where_it_names_the_default() -> None:
@@ -203,9 +193,8 @@ def test_batches_write_for_receivers(disc_clip: Path, tmp_path: Path, run: Run) 
     assert "/in.webm" in out
 
 
-def test_a_wrong_suffix(disc_clip: Path, tmp_path: Path, run: Run, fake: Fake) -> None:
+def test_a_wrong_suffix(disc_clip: Path, tmp_path: Path, refused: Refused) -> None:
     words = ["convert", disc_clip, "--preset", "telegram", "-o", tmp_path / "o.mov"]
-    code, _, err = run(*words)
-    assert code == 2
-    assert "preset telegram (--preset) needs an output that ends in .webm" in err
+    needed = "preset telegram (--preset) needs an output that ends in .webm"
+    assert needed in refused(2, *words)
     assert not [*tmp_path.iterdir()]

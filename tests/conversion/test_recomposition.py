@@ -14,26 +14,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import Tags, made_once, make_clip
+from fakes import Fake, read
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from rematte.convert import convert_video
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
 
 BEHIND = {"black": (0, 0, 0), "white": (255, 255, 255), "green": (120, 255, 155)}
 SIZE = (96, 64)
 Floats = NDArray[np.float64]
 
 
-class Disc(torch.nn.Module):
+class Disc(Fake):
     """Alpha is a disc with a wide soft edge, which holds every level."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1), requires_grad=False)
-        self.eval()
 
     def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         height, width = src.shape[-2:]
@@ -79,14 +73,12 @@ def make_all(folder: Path) -> None:
 
 
 def composition(folder: Path, name: str) -> Floats:
-    with VideoReader(folder / f"over-{name}.mkv") as reader:
-        return next(iter(reader)).pixels.astype(float)
+    return read(folder / f"over-{name}.mkv")[0].pixels.astype(float)
 
 
 def as_read(path: Path) -> Floats:
     """The first frame, RGBA in [0, 1], read by this package."""
-    with VideoReader(path, ReadOptions(alpha=True)) as reader:
-        pixels = next(iter(reader)).pixels
+    pixels = read(path, alpha=True)[0].pixels
     return pixels / float(np.iinfo(pixels.dtype).max)
 
 

@@ -8,12 +8,23 @@ from typing import Any
 
 import pytest
 from conftest import make_clip
-from converting import audible, clip, convert, here, still
-from fakes import Fake, colours, decode, names, open_image, save_images, times
+from converting import audible, clip, still
+from fakes import (
+    Fake,
+    colours,
+    contents,
+    convert,
+    decode,
+    names,
+    open_image,
+    save_images,
+    times,
+)
 
 from rematte.errors import OutputError
 
-__all__ = ["clip", "here", "still"]  # the fixtures
+__all__ = ["clip", "still"]  # the fixtures
+pytestmark = pytest.mark.usefixtures("here")
 NO_REGIONS: Any = ["all", (1, 2, 3), (0, 0, 0, 5), (-1, 0, 5, 5), "1,2,3,4"]
 
 
@@ -67,7 +78,7 @@ def test_arguments_out_of_range_are_refused_and_leave_nothing(
     clip: Path, here: Path, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        convert(Fake(), clip, output="out.mp4", **options)
+        convert(clip, output="out.mp4", **options)
     assert names(here) == {"in.mp4"}
 
 
@@ -79,14 +90,14 @@ def test_input_is_never_written_over(clip: Path) -> None:
     for path in (clip, link, hard, Path("x/../in.mp4")):
         for kind in ("output", "output_composition", "output_alpha"):
             with pytest.raises(ValueError, match="the input itself"):
-                convert(Fake(), clip, **{kind: path})
+                convert(clip, **{kind: path})
     assert clip.read_bytes() == before
 
 
 def test_input_images_are_never_written_over(still: Path) -> None:
     folder = save_images(Path("shots"), colours(2))
     still.rename(folder / "0000.png")
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     for source, target in (
         (folder, folder),
         (folder, folder / "%04d.png"),
@@ -96,17 +107,17 @@ def test_input_images_are_never_written_over(still: Path) -> None:
         (folder / "shot0.png", folder / "shot0.png"),
     ):
         with pytest.raises(ValueError, match="the input"):
-            convert(Fake(), source, output=target)
-    convert(Fake(), folder, output=folder / "shot0.mov")
+            convert(source, output=target)
+    convert(folder, output=folder / "shot0.mov")
     (folder / "shot0.mov").unlink()
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 def test_background_is_never_written_over(clip: Path) -> None:
     room = make_clip(clip.with_name("room.mov"), 2)
     for background in (room, {"composition": room}):
         with pytest.raises(ValueError, match="is the background itself"):
-            convert(Fake(), clip, output=room, background=background)
+            convert(clip, output=room, background=background)
 
 
 @pytest.mark.parametrize("name", ["include", "exclude"])
@@ -115,7 +126,7 @@ def test_a_mask_is_never_written_over(clip: Path, name: str) -> None:
     before = mask.read_bytes()
     for given in (mask, ["0,0,4,4", f"{mask}@0-1"]):
         with pytest.raises(ValueError, match=rf"is a mask \({name}\) itself"):
-            convert(Fake(), clip, output_alpha=mask, **{name: given})
+            convert(clip, output_alpha=mask, **{name: given})
     assert mask.read_bytes() == before
 
 
@@ -128,7 +139,7 @@ def test_two_outputs_alike_are_refused(clip: Path, first: str, second: str) -> N
     Path("x").mkdir()
     Path("seq").mkdir()
     with pytest.raises(ValueError, match=r"is the \w+ itself; write elsewhere"):
-        convert(Fake(), clip, output_composition=first, output_alpha=second)
+        convert(clip, output_composition=first, output_alpha=second)
 
 
 def test_existing_outputs_are_kept_where_told_so_and_else_replaced(clip: Path) -> None:
@@ -138,9 +149,9 @@ def test_existing_outputs_are_kept_where_told_so_and_else_replaced(clip: Path) -
     image.write_text("precious")
     for path, why in ((target, "exists"), (image.parent, "would")):
         with pytest.raises(OutputError, match=rf"{why}.*; pass overwrite \(-y\)"):
-            convert(Fake(), clip, overwrite=False, output=path)
+            convert(clip, overwrite=False, output=path)
     assert target.read_text() == image.read_text() == "precious"
-    convert(Fake(), clip, output=target, output_alpha=image.parent)
+    convert(clip, output=target, output_alpha=image.parent)
     assert len(decode(target)) == 10
     assert open_image(image).shape == (24, 32)
 
@@ -168,7 +179,7 @@ def test_an_error_leaves_nothing_and_touches_nothing(
     for path in (old, image):
         path.write_text("precious")
     with pytest.raises(type(error)):
-        convert(Fake(fail_at=index, error=error), clip, **ALL_KINDS)
+        convert(clip, model=Fake(fail_at=index, error=error), **ALL_KINDS)
     assert names(here) == {"in.mp4", "com.mp4", "pha"}
     assert names(image.parent) == {"0000.png"}
     assert old.read_text() == image.read_text() == "precious"
@@ -186,7 +197,7 @@ def test_an_error_or_interrupt_at_the_very_end_leaves_nothing_temporary(
 
     monkeypatch.setattr("rematte.video.writer.check_alpha", fail)
     with pytest.raises(type(error)):
-        convert(Fake(), clip, **COMPLETED)
+        convert(clip, **COMPLETED)
     partial = {path.name for path in here.glob("[!.]*.partial.*")}
     assert names(here) - {"fgr.partial"} == {"in.mp4", "a.mov", *partial}
     assert bool(partial) == isinstance(error, KeyboardInterrupt)
@@ -199,7 +210,7 @@ def test_an_interrupt_keeps_a_playable_part(here: Path, name: str) -> None:
     clip = make_clip(Path("in.mp4"), colours(25), sound=True)
     network = Fake(fail_at=15, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt) as caught:
-        convert(network, clip, output=name)
+        convert(clip, model=network, output=name)
     partial = Path(name).with_suffix(f".partial{Path(name).suffix}")
     assert caught.value.args == (str(partial.absolute()),)
     assert names(here) == {"in.mp4", partial.name}
@@ -215,7 +226,7 @@ def test_an_interrupt_keeps_parts_of_every_output(clip: Path, here: Path) -> Non
     old = Path("com.mp4")
     old.write_text("precious")
     with pytest.raises(KeyboardInterrupt) as caught:
-        convert(Fake(fail_at=5, error=KeyboardInterrupt()), clip, **ALL_KINDS)
+        convert(clip, model=Fake(fail_at=5, error=KeyboardInterrupt()), **ALL_KINDS)
     assert len(caught.value.args) == 4
     assert old.read_text() == "precious"
     left = names(here) - {"in.mp4", "com.mp4"}
@@ -228,9 +239,9 @@ def test_an_interrupt_keeps_parts_of_every_output(clip: Path, here: Path) -> Non
 def test_the_source_is_not_kept_open(clip: Path) -> None:
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("needs /proc")
-    convert(Fake(), clip, output="out.mp4")
+    convert(clip, output="out.mp4")
     with pytest.raises(RuntimeError):
-        convert(Fake(fail_at=3), clip, output="out.mov")
+        convert(clip, model=Fake(fail_at=3), output="out.mov")
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # it may have been closed meanwhile
             assert Path.cwd() not in link.readlink().parents
