@@ -315,11 +315,9 @@ def test_what_hardware_decodes_is_read_alike(
 def chunks(path: Path) -> set[bytes]:
     """The kinds of colour chunks in a PNG or APNG file."""
     data = path.read_bytes()
-    kinds, at = set(), 8
-    while at < len(data):
-        kinds.add(data[at + 4 : at + 8])
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return kinds & {b"cICP", b"cHRM", b"gAMA", b"sRGB", b"iCCP"}
+    return {
+        kind for kind in (b"cICP", b"cHRM", b"gAMA", b"sRGB", b"iCCP") if kind in data
+    }
 
 
 def write_one(

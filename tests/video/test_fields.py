@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from clips import Image, make_clip
-from fakes import convert, convert_in_parts, read_all
+from fakes import convert, convert_in_parts, read, read_all
 
 from rematte.live.sources import Newest
 from rematte.video.frame import Frame
@@ -132,8 +132,8 @@ def test_frames_that_are_flagged_only_later(tmp_path: Path, clip: Write) -> None
 @pytest.mark.parametrize("start", [Fraction(1, 25), Fraction(6, 25), Fraction(7, 25)])
 def test_reading_from_later_on_gives_the_same(start: Fraction, clip: Write) -> None:
     source = clip(12)
-    whole = {f.time: f.pixels for f in read_all(source)[0] if f.time >= start}
-    part = {f.time: f.pixels for f in read_all(source, start=start)[0]}
+    whole = {f.time: f.pixels for f in read(source) if f.time >= start}
+    part = {f.time: f.pixels for f in read(source, start=start)}
     assert list(whole) == list(part)
     assert all(np.array_equal(whole[time], part[time]) for time in whole)
 
@@ -187,7 +187,7 @@ def test_segments_give_what_one_run_gives(clip: Write, tmp_path: Path) -> None:
     for name, way in ways.items():
         out = tmp_path / f"{name}.mkv"
         assert way(source, output_foreground=out).notes == [DONE]
-        seen.append([frame.pixels for frame in read_all(out)[0]])
+        seen.append([frame.pixels for frame in read(out)])
     for other in seen[1:]:
         assert all(map(np.array_equal, seen[0], other))
 

@@ -78,12 +78,13 @@ def test_a_pixel_or_two_are_no_bar() -> None:
 
 def test_bars_are_transparent_or_background(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", [WIDE] * 2, codec="ffv1", pix_fmt="bgr0")
-    convert(
+    report = convert(
         clip, input_resize=(80, 80), fit="contain",
         output=tmp_path / "o.mkv", output_composition=tmp_path / "c.mkv",
         output_alpha=tmp_path / "a.mkv", background="white",
     )  # fmt: skip
     cut, _ = first(tmp_path / "o.mkv", alpha=True)
+    assert cut.pixels.shape[:2] == (report.height, report.width) == (80, 80)
     assert not cut.pixels[:20].any()
     assert cut.pixels[40, :, 3].any()
     over, _ = first(tmp_path / "c.mkv")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clips import frame_label, make_clip, read_label
+from clips import frame_label, make_clip
 from fakes import (
     Fake,
     convert,
     convert_in_parts,
     decode,
+    labels,
     names,
     open_image,
     read_all,
@@ -106,7 +107,7 @@ def test_a_pattern_holds_one_number_and_a_known_suffix(tmp_path: Path) -> None:
 def test_gaps_are_held_and_noted(tmp_path: Path, word: str, threads: int) -> None:
     path = save(tmp_path / "in", PLATE) / word
     frames = read(path, threads=threads)
-    assert [read_label(frame.pixels) for frame in frames] == [0, 1, 2, 3, 3, 3, 6, 7]
+    assert labels(frames) == [0, 1, 2, 3, 3, 3, 6, 7]
     assert [frame.number for frame in frames] == list(range(1001, 1009))
     assert [frame.name for frame in frames] == [f"plate.{n}" for n in range(1001, 1009)]
     assert [frame.time for frame in frames] == [Fraction(n, 30) for n in range(8)]

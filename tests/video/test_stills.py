@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from clips import encode_image, frame_label, make_clip, packets
-from fakes import convert, read_all, save_images
+from fakes import convert, read, read_all, save_images
 from PIL import Image
 
 from rematte.errors import InputError
@@ -75,7 +75,7 @@ def test_a_tiff_whose_directories_are_a_ring_is_read(tmp_path: Path) -> None:
     (count,) = struct.unpack_from("<H", data, first)
     struct.pack_into("<I", data, first + 2 + 12 * count, first)
     path.write_bytes(data)
-    assert len(read_all(path)[0]) == 1
+    assert len(read(path)) == 1
 
 
 def layered(path: Path, channels: dict[str, float]) -> None:

@@ -1,5 +1,6 @@
 """HDR: the curves against their standards' figures, and pictures end to end."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rematte.convert import Report
 from rematte.video.frame import SDR, Colour
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
@@ -179,20 +179,18 @@ def test_a_changed_foreground_is_what_it_would_look_like(colour: Colour) -> None
 # Files
 
 
-class Bright(torch.nn.Module):
+class Bright(Fake):
     """Alpha is where the left half is, the foreground what is seen."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1), requires_grad=False)
-        self.seen: list[Tensor] = []
-        self.eval()
-
     def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        self.seen.append(src.clone())
+        self.last = src.clone()
         pha = torch.zeros_like(src[:, :, :1])
         pha[..., : src.shape[-1] // 2] = 1
         return src.clone(), pha, *[torch.zeros(1)] * 4
+
+
+once = partial(convert, model=Bright())
+in_segments = partial(convert_in_parts, load=Bright, segment=1)
 
 
 def hdr_clip(path: Path, name: str, value: float = 0.5, count: int = 2) -> Path:
@@ -202,14 +200,6 @@ def hdr_clip(path: Path, name: str, value: float = 0.5, count: int = 2) -> Path:
     return make_clip(
         path, [picture] * count, codec="ffv1", pix_fmt="yuv444p10le", tags=tags
     )
-
-
-def once(source: Path, model: Any = None, **given: Any) -> Report:
-    return convert(source, model=model or Bright(), **given)
-
-
-def in_segments(source: Path, **given: Any) -> Report:
-    return convert_in_parts(source, load=Bright, segment=1, **given)
 
 
 def first(path: Path, alpha: bool = False) -> tuple[NDArray[Any], Colour]:
@@ -363,7 +353,7 @@ def test_the_cutout_composes_as_the_composition_does(tmp_path: Path) -> None:
         codec="ffv1", pix_fmt="yuv444p10le", tags=Tags(9, 1, 9, 16),
     )  # fmt: skip
     once(
-        clip, Fake(0), output=tmp_path / "cut.mkv",
+        clip, model=Fake(0), output=tmp_path / "cut.mkv",
         output_composition=tmp_path / "over.mkv", background="white",
     )  # fmt: skip
     cut, _ = first(tmp_path / "cut.mkv", alpha=True)
@@ -384,5 +374,5 @@ def test_the_network_sees_the_same_of_every_encoding(tmp_path: Path) -> None:
             tags=Tags(0, 2, 9, colour.transfer),
         )  # fmt: skip
         model = Bright()
-        once(clip, model, output_alpha=tmp_path / "a.mkv")
-        assert (model.seen[0][0, 0] - copy).abs().max() < 2e-3, colour
+        once(clip, model=model, output_alpha=tmp_path / "a.mkv")
+        assert (model.last[0, 0] - copy).abs().max() < 2e-3, colour

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 from clips import noise
-from fakes import as_frames, names
-from reading import labels, read
+from fakes import as_frames, labels, names, read
 from writing import info_of, label_frames, open_writer, write
 
 from rematte.errors import OutputError
@@ -42,7 +41,8 @@ def test_what_cannot_be_is_refused(name: str, options: Any, words: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["a.mp4", "a.mkv", "a.gif", "a.webp", "new/%04d.png", "new", "a.png"]
+    "name",
+    ["a.mp4", "a.mkv", "a.gif", "a.webp", "a.avif", "new/%04d.png", "new", "a.png"],
 )
 @pytest.mark.parametrize("count", [0, 3])
 def test_nothing_has_the_final_name_before_it_is_complete(
@@ -62,7 +62,7 @@ def test_nothing_has_the_final_name_before_it_is_complete(
             assert names(tmp_path) == set()
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".apng"])
+@pytest.mark.parametrize("suffix", [".gif", ".apng", ".avif"])
 def test_an_interrupted_animation_plays(tmp_path: Path, suffix: str) -> None:
     writer, _ = open_writer(tmp_path / f"a{suffix}", info_of())
     for frame in label_frames(5):

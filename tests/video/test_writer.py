@@ -11,10 +11,9 @@ import av
 import numpy as np
 import pytest
 from clips import DiscClip, draw_disc, noise, packets, read_label
-from fakes import as_frames, names
+from fakes import as_frames, labels, names, read
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
-from reading import labels, read
 from writing import info_of, label_frames, write
 
 from rematte.video import codecs as formats
