@@ -27,7 +27,6 @@ class Served:
             [sys.executable, "-m", "rematte", *words],
             stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
-        assert self.process.stdout is not None
         self.address = re.search(r"http\S+", self.process.stdout.readline())[0]  # type: ignore[index]
         self.port = int(self.address.split("/")[2].split(":")[1])
 
@@ -40,7 +39,6 @@ class Served:
     def end(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
         code = self.process.wait(30)
-        assert self.process.stdout is not None
         self.process.stdout.close()
         return code
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import make_clip
-from fakes import Fake
+from fakes import Fake, Slow
 from starlette.testclient import TestClient
 from torch import Tensor
 
@@ -23,14 +23,6 @@ ORIGIN = {"origin": f"http://{HOST}"}
 MIB = 2**20
 MARK = ".made-by-rematte-serve"
 New = Callable[..., "Server"]
-
-
-class Slow(Fake):
-    """Takes a while for each frame, so that there is time to stop it."""
-
-    def forward(self, src: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        time.sleep(0.1)
-        return super().forward(src, *rest)
 
 
 class Meeting(Fake):
@@ -110,6 +102,14 @@ class Server:
 
     def wait_done(self, id: str) -> dict[str, Any]:
         return self.wait(id, lambda job: job["state"] in ("done", "failed"))
+
+    def finish(self, id: str, state: str = "done", **settings: Any) -> dict[str, Any]:
+        """Start a job and wait for its end, which must be this one."""
+        answer = self.start(id, **settings)
+        assert answer.status_code == 204, answer.text
+        job = self.wait_done(id)
+        assert job["state"] == state, job["error"]
+        return job
 
     def files(self) -> set[str]:
         top = self.folder / "jobs"

@@ -65,11 +65,7 @@ def make_photo(path: Path) -> Path:
 
 
 def convert(server: Server, path: Path, **settings: Any) -> dict[str, Any]:
-    answer = server.start(id := server.add(path), **settings)
-    assert answer.status_code == 204, answer.text
-    job = server.wait_done(id)
-    assert job["state"] == "done", job["error"]
-    return job
+    return server.finish(server.add(path), **settings)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif"])
@@ -155,7 +151,6 @@ def test_a_sticker_is_short_and_painting_fits_it(
 def test_the_page_knows_the_limits_of_presets(name: str) -> None:
     script = Path(jobs.__file__).with_name("static") / "settings.js"
     found = re.search(rf"const {name} = {{(.*)}};", script.read_text(encoding="utf-8"))
-    assert found
     limits = {
         preset: each.seconds if name == "LONGEST" else each.options.get("max_rate")
         for preset, each in PRESETS.items()
@@ -202,8 +197,7 @@ def test_a_job_that_is_cancelled_while_it_is_copied_leaves_no_copy(
     stuck.rmdir()
     assert copied == [stuck]  # the other file was not copied any more
     monkeypatch.undo()
-    assert server.start(id).status_code == 204
-    assert server.wait_done(id)["state"] == "done"
+    server.finish(id)
 
 
 def test_the_queue_goes_on_when_no_process_can_be_started(
@@ -216,9 +210,8 @@ def test_the_queue_goes_on_when_no_process_can_be_started(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(processes, "WorkerProcess", refuse)
-    server.start(id)
-    job = server.wait_done(id)
-    assert (job["state"], job["results"]) == ("failed", [])
+    job = server.finish(id, "failed")
+    assert job["results"] == []
     assert "no process can be started" in job["error"]
     monkeypatch.undo()
     convert(server, clip)

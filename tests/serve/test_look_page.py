@@ -67,7 +67,6 @@ def alpha(page: Page) -> list[int]:
 
 def click(page: Page, place: tuple[float, float], surface: str = ".layer") -> None:
     box = page.locator(surface).bounding_box()
-    assert box
     page.locator(surface).click(
         position={"x": place[0] * box["width"], "y": place[1] * box["height"]}
     )
@@ -149,7 +148,6 @@ def test_areas_are_painted_by_mouse_and_by_keys(page: Page) -> None:
     page.get_by_label("Paint out").check()
     layer = page.locator(".layer")
     box = layer.bounding_box()
-    assert box
     places = [(box["x"] + x * box["width"], box["y"] + 0.6 * box["height"])
               for x in (0.15, 0.2, 0.25)]  # fmt: skip
     page.mouse.move(*places[0])

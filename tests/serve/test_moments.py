@@ -3,7 +3,6 @@
 import io
 import threading
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from conftest import make_clip
 from fakes import Fake, decode
 from numpy.typing import NDArray
 from PIL import Image
-from serving import Server, error
+from serving import New, Server, error, new, shared
 from torch import Tensor
 
 from rematte.serve.choice import read_choice
@@ -23,6 +22,7 @@ from rematte.serve.pictures import Pictures
 from rematte.serve.playable import views_of, write_playable
 from rematte.serve.processes import WorkError
 
+__all__ = ["new", "shared"]  # the fixtures
 WIDTH, HEIGHT, COUNT = 96, 64, 20
 
 
@@ -39,16 +39,9 @@ def draw(count: int = COUNT) -> list[NDArray[np.uint8]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("look") / "work", Fake)
-    yield server
-    server.jobs.close()
-
-
-@pytest.fixture(scope="module")
-def id(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+def id(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     clip = make_clip(tmp_path_factory.mktemp("clip") / "two.mp4", draw(), sound=True)
-    return server.add(clip)
+    return shared.add(clip)
 
 
 def picture(answer: Any) -> NDArray[np.uint8]:
@@ -57,48 +50,48 @@ def picture(answer: Any) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def alpha(server: Server, id: str, at: float, **choice: Any) -> NDArray[np.uint8]:
-    return picture(server.moment(id, at=at, choice=choice))[..., 3]
+def alpha(shared: Server, id: str, at: float, **choice: Any) -> NDArray[np.uint8]:
+    return picture(shared.moment(id, at=at, choice=choice))[..., 3]
 
 
-def test_the_frame_of_any_moment_is_shown(server: Server, id: str) -> None:
+def test_the_frame_of_any_moment_is_shown(shared: Server, id: str) -> None:
     for at, green in ((0.02, 0), (0.3, 70), (0.78, 190), (99, 190)):
-        frame = picture(server.still(id, at=at))
+        frame = picture(shared.still(id, at=at))
         assert frame.shape == (HEIGHT, WIDTH, 3)
         assert abs(int(frame[32, 20, 1]) - green) < 12
-    thumb = server.still(id, "thumb", at=0.5)
+    thumb = shared.still(id, "thumb", at=0.5)
     assert thumb.headers["content-type"] == "image/jpeg"
 
 
-def test_the_cut_out_of_a_moment_is_settled(server: Server, id: str) -> None:
-    early, late = alpha(server, id, 0.02), alpha(server, id, 0.78)
+def test_the_cut_out_of_a_moment_is_settled(shared: Server, id: str) -> None:
+    early, late = alpha(shared, id, 0.02), alpha(shared, id, 0.78)
     assert min(early[32, 20], late[32, 20], late[32, 76]) > 250
     assert max(early[32, 76], late[32, 48], early[32, 48]) < 5
 
 
-def test_one_person_is_kept_or_left_out(server: Server, id: str) -> None:
+def test_one_person_is_kept_or_left_out(shared: Server, id: str) -> None:
     right = {"x": 76 / WIDTH, "y": 0.5, "at": 0.78}
-    kept = alpha(server, id, 0.78, person={**right, "keep": True})
+    kept = alpha(shared, id, 0.78, person={**right, "keep": True})
     assert (kept[32, 76] > 250, kept[32, 20]) == (True, 0)
-    left_out = alpha(server, id, 0.78, person={**right, "keep": False})
+    left_out = alpha(shared, id, 0.78, person={**right, "keep": False})
     assert (left_out[32, 20] > 250, left_out[32, 76]) == (True, 0)
     # At another moment they are known by their colours.
-    again = alpha(server, id, 0.7, person={**right, "keep": True})
+    again = alpha(shared, id, 0.7, person={**right, "keep": True})
     assert (again[32, 76] > 250, again[32, 20]) == (True, 0)
     nobody = {"x": 0.5, "y": 0.5, "at": 0.78, "keep": True}
-    answer = server.moment(id, at=0.78, choice={"person": nobody})
+    answer = shared.moment(id, at=0.78, choice={"person": nobody})
     assert "nobody is there" in error(answer, 422)
 
 
-def test_painted_areas_hold_for_their_time(server: Server, id: str) -> None:
+def test_painted_areas_hold_for_their_time(shared: Server, id: str) -> None:
     box = {"points": [[0.4, 0.3], [0.6, 0.7]], "size": 0, "keep": True, "since": 0.5}
     stroke = {"points": [[0.1, 0.5], [0.3, 0.5]], "size": 0.1, "keep": False}
-    made = alpha(server, id, 0.78, marks=[box, stroke])
+    made = alpha(shared, id, 0.78, marks=[box, stroke])
     assert made[32, 48] == 255
     assert made[32, 20] == 0
     assert made[20, 20] > 250
-    assert alpha(server, id, 0.3, marks=[box])[32, 48] < 5
-    assert alpha(server, id, 0.78)[32, 48] < 5
+    assert alpha(shared, id, 0.3, marks=[box])[32, 48] < 5
+    assert alpha(shared, id, 0.78)[32, 48] < 5
 
 
 class Everything(Fake):
@@ -107,23 +100,21 @@ class Everything(Fake):
         return foreground, torch.ones_like(alpha), *state
 
 
-def test_fast_has_a_network_of_its_own(tmp_path: Path) -> None:
-    server = Server(tmp_path / "work", Fake, fast=Everything)
+def test_fast_has_a_network_of_its_own(new: New, tmp_path: Path) -> None:
+    server = new(Fake, fast=Everything)
     id = server.add(make_clip(tmp_path / "two.mp4", draw()))
     for quality, everything in ("balanced", False), ("fast", True), ("best", False):
         shown = picture(server.moment(id, at=0.5, quality=quality))
         assert bool((shown[..., 3] > 250).all()) is everything
-        server.start(id, outputs=["alpha"], quality=quality)
-        assert server.wait_done(id)["state"] == "done"
+        server.finish(id, outputs=["alpha"], quality=quality)
         (tmp_path / "alpha.mp4").write_bytes(server.file(id, "alpha").content)
         assert bool((decode(tmp_path / "alpha.mp4")[9] > 250).all()) is everything
-    server.jobs.close()
 
 
-def test_it_says_where_nobody_is(server: Server, tmp_path: Path) -> None:
+def test_it_says_where_nobody_is(shared: Server, tmp_path: Path) -> None:
     black = [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 3
-    id = server.add(make_clip(tmp_path / "black.mp4", black))
-    assert server.moment(id, "judgement").json() == {
+    id = shared.add(make_clip(tmp_path / "black.mp4", black))
+    assert shared.moment(id, "judgement").json() == {
         "nobody": True, "unsure": False, "edges": False,
     }  # fmt: skip
 
@@ -145,22 +136,22 @@ def test_it_says_where_nobody_is(server: Server, tmp_path: Path) -> None:
         ({"marks": [{"path": "/etc/passwd"}]}, "mark must be an object of keep"),
     ],
 )
-def test_wrong_choices_fail(server: Server, id: str, choice: Any, message: str) -> None:
+def test_wrong_choices_fail(shared: Server, id: str, choice: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_choice(choice)
-    for answer in (server.start(id, choice=choice), server.moment(id, choice=choice)):
+    for answer in (shared.start(id, choice=choice), shared.moment(id, choice=choice)):
         assert message in error(answer, 400)
 
 
 @pytest.mark.parametrize(
     "moment", [{"at": -1}, {"at": "x"}, {"at": 10**400}, {"quality": "x"}]
 )
-def test_invalid_moments_are_refused(server: Server, id: str, moment: Any) -> None:
-    assert server.moment(id, **moment).status_code == 400
-    assert server.still(id, "poster").status_code == 404
+def test_invalid_moments_are_refused(shared: Server, id: str, moment: Any) -> None:
+    assert shared.moment(id, **moment).status_code == 400
+    assert shared.still(id, "poster").status_code == 404
 
 
-def test_a_part_is_converted_as_chosen(server: Server, id: str, tmp_path: Path) -> None:
+def test_a_part_is_converted_as_chosen(shared: Server, id: str, tmp_path: Path) -> None:
     choice = {
         "start": 0.480001,
         "end": 0.719999,
@@ -168,12 +159,10 @@ def test_a_part_is_converted_as_chosen(server: Server, id: str, tmp_path: Path) 
         "marks": [{"points": [[0.4, 0.3], [0.6, 0.7]], "size": 0, "keep": True}],
     }
     outputs = ["alpha", "mp4"]
-    assert server.start(id, outputs=outputs, choice=choice).status_code == 204
-    job = server.wait_done(id)
-    assert (job["state"], job["done"]) == ("done", 6)
+    assert shared.finish(id, outputs=outputs, choice=choice)["done"] == 6
     made = {}
     for kind in ("alpha", "playable"):
-        (tmp_path / f"{kind}.mp4").write_bytes(server.file(id, kind).content)
+        (tmp_path / f"{kind}.mp4").write_bytes(shared.file(id, kind).content)
         made[kind] = decode(tmp_path / f"{kind}.mp4")
         assert len(made[kind]) == 6
     last = made["alpha"][-1][..., 0]
@@ -188,11 +177,9 @@ def test_a_part_is_converted_as_chosen(server: Server, id: str, tmp_path: Path) 
     assert (views[2][32, 20].min() > 230, views[2][32, 76].max() < 25) == (True, True)
 
 
-def test_a_conversion_without_who_is_chosen_says_so(server: Server, id: str) -> None:
+def test_a_conversion_without_who_is_chosen_says_so(shared: Server, id: str) -> None:
     nobody = {"x": 0.5, "y": 0.5, "at": 0.1, "keep": True}
-    server.start(id, outputs=["alpha"], choice={"person": nobody})
-    job = server.wait_done(id)
-    assert job["state"] == "failed"
+    job = shared.finish(id, "failed", outputs=["alpha"], choice={"person": nobody})
     assert job["error"] == "nobody is where the person was clicked; click on them again"
 
 
@@ -231,7 +218,6 @@ def test_what_was_asked_for_last_comes_first(tmp_path: Path) -> None:
     pictures.close()
     assert gate.calls == [1, 3, 2]
     made = pictures.get("name", print, source, ".txt", 2)
-    assert made is not None
     assert made.read_text() == "2"
 
 
@@ -247,11 +233,11 @@ def test_what_is_not_asked_for_again_is_not_made(
     assert gate.calls == [1]
 
 
-def test_old_pictures_are_deleted(server: Server, id: str, monkeypatch: Any) -> None:
+def test_old_pictures_are_deleted(shared: Server, id: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("rematte.serve.pictures._SAVED", 3)
     for n in range(5):
-        server.still(id, "thumb", at=n / 10)
-    assert len(list((server.jobs.store.folder(id) / "look").iterdir())) == 3
+        shared.still(id, "thumb", at=n / 10)
+    assert len(list((shared.jobs.store.folder(id) / "look").iterdir())) == 3
 
 
 def test_half_a_picture_is_never_shown(tmp_path: Path) -> None:
@@ -272,16 +258,14 @@ def test_half_a_picture_is_never_shown(tmp_path: Path) -> None:
     assert not list((tmp_path / "look").iterdir())
 
 
-def test_what_failed_is_tried_again(tmp_path: Path) -> None:
-    server = Server(tmp_path / "work", Fake)
-    id = server.add(make_clip(tmp_path / "clip.mp4", 3))
-    source = server.jobs.store.folder(id) / "source.mp4"
+def test_what_failed_is_tried_again(shared: Server, tmp_path: Path) -> None:
+    id = shared.add(make_clip(tmp_path / "clip.mp4", 3))
+    source = shared.jobs.store.folder(id) / "source.mp4"
     content = source.read_bytes()
     source.write_bytes(b"no video")
-    assert server.still(id).status_code == 422
+    assert shared.still(id).status_code == 422
     source.write_bytes(content)
-    assert server.still(id).status_code == 200
-    server.jobs.close()
+    assert shared.still(id).status_code == 200
 
 
 @pytest.mark.parametrize("seen", [0, 1])

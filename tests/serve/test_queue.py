@@ -44,9 +44,8 @@ def test_a_video_in_and_results_out(shared: Server, clip: Path, tmp_path: Path) 
     info = shared.job(id)["info"]
     assert (info["width"], info["height"], info["frames"]) == (96, 64, 20)
     outputs = ["mov", "mp4", "alpha"]
-    assert shared.start(id, outputs=outputs, background="#ff0000").status_code == 204
-    job = shared.wait_done(id)
-    assert (job["state"], job["done"], job["frames"]) == ("done", 20, 20)
+    job = shared.finish(id, outputs=outputs, background="#ff0000")
+    assert (job["done"], job["frames"]) == (20, 20)
     named = "attachment; filename*=utf-8''my%20clip_"
     for kind, told in {
         "mov": f"{named}cutout.mov",
@@ -100,8 +99,7 @@ def test_a_background_is_for_all_clips(new: New, clip: Path, tmp_path: Path) -> 
     for which in (picture, video):
         shown = server.client.get(f"api/backgrounds/{which}")
         assert shown.headers["content-type"] == "image/webp"
-        server.start(id, background=f"file:{which}")
-        assert server.wait_done(id)["state"] == "done"
+        server.finish(id, background=f"file:{which}")
     first, second = (result["run"] for result in server.job(id)["results"])
     made = server.file(id, f"mp4?run={second}")
     (tmp_path / "got.mp4").write_bytes(made.content)
@@ -114,8 +112,7 @@ def test_a_background_is_for_all_clips(new: New, clip: Path, tmp_path: Path) -> 
     assert server.client.delete(f"api/backgrounds/{video}").status_code == 204
     assert server.client.get(f"api/backgrounds/{video}").status_code == 404
     assert not server.jobs.store.folder(video).exists()
-    assert server.start(id, background="ready:studio").status_code == 204
-    assert server.wait_done(id)["state"] == "done"
+    server.finish(id, background="ready:studio")
 
 
 def test_a_job_is_cancelled_and_started_again(slow: Server, clip: Path) -> None:
@@ -126,9 +123,8 @@ def test_a_job_is_cancelled_and_started_again(slow: Server, clip: Path) -> None:
     assert slow.start(id).status_code == 400
     assert slow.client.post(f"api/jobs/{id}/cancel").status_code == 204
     assert slow.job(id)["state"] == "cancelled"
-    slow.start(id, outputs=["alpha"])  # at once, while the process still ends
-    job = slow.wait_done(id)
-    assert (job["state"], job["done"]) == ("done", 20)
+    job = slow.finish(id, outputs=["alpha"])  # while the process still ends
+    assert job["done"] == 20
     made = ("source.mp4", "out-2/alpha.mp4", "out-2/playable.mp4")
     assert slow.files() == {f"{id}/{file}" for file in made}
     slow.remove(id)
@@ -172,10 +168,7 @@ def test_a_failed_job_says_why_and_can_be_tried_again(new: New, clip: Path) -> N
     server = new(Broken)
     id = server.add(clip)
     for _ in range(2):
-        server.start(id)
-        job = server.wait_done(id)
-        assert job["state"] == "failed"
-        assert "the fake network broke" in job["error"]
+        assert "the fake network broke" in server.finish(id, "failed")["error"]
     assert server.file(id, "mp4").status_code == 404
     assert server.files() == {f"{id}/source.mp4"}
 
@@ -219,9 +212,8 @@ def test_the_queue_goes_on_when_the_list_cannot_be_written(
     for name in ("save", "save_speed", "remove"):
         monkeypatch.setattr(store, name, fail)
     for id in (first, second):
-        assert server.start(id).status_code == 204
-        job = server.wait_done(id)
-        assert (job["state"], len(job["results"])) == ("done", 1)
+        job = server.finish(id)
+        assert len(job["results"]) == 1
         assert "disk is full" in " ".join(job["notes"])
     for answer in (server.upload(clip), server.client.delete(f"api/jobs/{first}")):
         assert "disk is full" in error(answer, 507)
@@ -255,9 +247,7 @@ def test_memory_has_a_limit(new: New, clip: Path) -> None:
     server = new(Hungry, memory=10**9)
     id = server.add(clip)
     assert "more than 1.0 GB" in error(server.moment(id))
-    server.start(id)
-    job = server.wait_done(id)
-    assert job["state"] == "failed"
-    assert "more than 1.0 GB of memory" in job["error"]
-    assert "--" not in job["error"]
+    said = server.finish(id, "failed")["error"]
+    assert "more than 1.0 GB of memory" in said
+    assert "--" not in said
     assert server.upload(clip).status_code == 201

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from conftest import Refused
 from fakes import Fake
 from serving import HOST, MIB, PORT, TOKEN, New, Server, clip, error, new, shared
 
@@ -193,7 +193,9 @@ def test_settings_are_checked(settings: Any, message: str) -> None:
         check_settings(settings)
 
 
-def test_the_command_says_what_fails(shared: Server, run: Run, tmp_path: Path) -> None:
+def test_the_command_says_what_fails(
+    shared: Server, refused: Refused, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     for code, folder, words, said in (
         (1, tmp_path, ["--port", "70000"], "--port"),
@@ -202,18 +204,18 @@ def test_the_command_says_what_fails(shared: Server, run: Run, tmp_path: Path) -
         (2, tmp_path, ["--jobs", "0"], ""),
         (2, tmp_path, ["--upload-limit", "0"], ""),
     ):
-        found, _, text = run("serve", "--folder", folder, "--port", "0", *words)
-        assert (found, text.count("\n")) == (code, 1)
-        assert said in text
+        line = refused(code, "serve", "--folder", folder, "--port", "0", *words)
+        assert said in line
 
 
-def test_a_missing_extra_is_named(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_missing_extra_is_named(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("rematte.serve", "rematte.serve.server"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    code, _, text = run("serve", "--folder", tmp_path)
-    assert code == 1
-    assert "pip install 'rematte[web]'" in text
+    line = refused(1, "serve", "--folder", tmp_path)
+    assert "pip install 'rematte[web]'" in line
 
 
 def test_large_uploads_are_written_part_by_part(shared: Server, clip: Path) -> None:

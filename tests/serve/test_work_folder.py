@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Fake
+from fakes import Fake, contents
 from serving import MARK, Broken, New, Server, clip, error, new
 
 from rematte.errors import OutputError
@@ -20,8 +20,7 @@ __all__ = ["clip", "new"]  # the fixtures
 
 def converted(server: Server, clip: Path, **settings: Any) -> str:
     """Upload and convert a clip, and close the server; gives the job's id."""
-    server.start(id := server.add(clip), **settings)
-    server.wait_done(id)
+    server.finish(id := server.add(clip), **settings)
     server.jobs.close()
     return id
 
@@ -75,15 +74,6 @@ def test_what_is_kept_is_private(new: New, tmp_path: Path, before: int | None) -
         sqlite3.connect(work / "jobs.sqlite", timeout=0).execute("SELECT * FROM job")
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file and what is in it; links are not followed."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
-    }
-
-
 def test_what_others_made_stays(new: New, clip: Path, tmp_path: Path) -> None:
     """Folders in `jobs`, one of them named like ours, and what links lead to."""
     top = tmp_path / "work" / "jobs"
@@ -94,16 +84,15 @@ def test_what_others_made_stays(new: New, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere/letter.txt").write_bytes(b"mine too")
     (top / "link").symlink_to(tmp_path / "elsewhere")
     (top / "fedcba9876543210").symlink_to(tmp_path / "elsewhere")
-    before = tree(tmp_path)
+    before = contents(tmp_path)
     for _ in range(2):
         server = new(Fake)
         assert any("it is left as it is" in note for note in server.jobs.store.notes)
         id = server.add(clip)
-        server.start(id)
-        assert server.wait_done(id)["state"] == "done"
+        server.finish(id)
         assert server.remove(id) == 204
         server.jobs.close()
-        assert before.items() <= tree(tmp_path).items()
+        assert before.items() <= contents(tmp_path).items()
         assert (top / "link").is_symlink()
 
 
@@ -114,9 +103,10 @@ def test_links_are_refused(tmp_path: Path, name: str) -> None:
     (other / "0123456789abcdef").mkdir(parents=True)
     (other / "0123456789abcdef/photo.jpg").write_bytes(b"mine")
     (work / name).symlink_to(other if name == "jobs" else other / "file")
+    before = contents(other)
     with pytest.raises(OutputError, match="is a link"):
         Jobs(work, Fake, 1, 1)
-    assert tree(other) == {"0123456789abcdef/photo.jpg": b"mine"}
+    assert contents(other) == before
 
 
 def test_a_job_folder_that_became_a_link_is_not_followed(
@@ -127,14 +117,14 @@ def test_a_job_folder_that_became_a_link_is_not_followed(
     server.jobs.close()
     (server.folder / "jobs" / id).rename(tmp_path / "moved")
     (server.folder / "jobs" / id).symlink_to(tmp_path / "moved")
-    before = tree(tmp_path / "moved")
+    before = contents(tmp_path / "moved")
     server = new(Fake)
     assert "no longer in the work folder" in server.job(id)["error"]
     assert "no longer in" in error(server.start(id))
     assert "no longer in" in error(server.still(id))
     assert server.remove(id) == 204
     assert not server.jobs.listing()
-    assert tree(tmp_path / "moved") == before
+    assert contents(tmp_path / "moved") == before
 
 
 def test_an_upload_that_was_cut_off_is_deleted(new: New, clip: Path) -> None:
@@ -223,8 +213,7 @@ def test_results_stay_until_new_ones_are_done(new: New, clip: Path) -> None:
     assert (get("mov"), get("alpha"), get("alpha?run=1")) == (200, 404, 200)
     assert get("alpha?run=77") == get("alpha?run=../..") == 404
     for _ in range(2):
-        server.start(id)
-        server.wait_done(id)
+        server.finish(id)
     runs = [result["run"] for result in server.job(id)["results"]]
     assert runs == [5, 4, 3]
     kept = {"source.mp4", "out-3", "out-4", "out-5"}
@@ -234,9 +223,7 @@ def test_results_stay_until_new_ones_are_done(new: New, clip: Path) -> None:
 def test_a_rerun_that_fails_leaves_the_result(new: New, clip: Path) -> None:
     id = converted(new(Fake), clip)
     server = new(Broken)
-    server.start(id)
-    job = server.wait_done(id)
-    assert (job["state"], len(job["results"])) == ("failed", 1)
+    assert len(server.finish(id, "failed")["results"]) == 1
     assert server.file(id, "mp4").status_code == 200
 
 
