@@ -34,11 +34,10 @@ LEAVES = {
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    make_clip(tmp_path / "input.mp4", FRAMES)
-    Image.new("RGB", (96, 64), (200, 150, 120)).save(tmp_path / "photo.jpg")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def workplace(here: Path) -> Path:
+    make_clip(here / "input.mp4", FRAMES)
+    Image.new("RGB", (96, 64), (200, 150, 120)).save(here / "photo.jpg")
+    return here
 
 
 def run(title: str) -> dict[str, Any]:

@@ -41,16 +41,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workplace(checkpoint: Path, tmp_path: Path, monkeypatch: Any) -> Iterator[Path]:
+def workplace(checkpoint: Path, here: Path, monkeypatch: Any) -> Iterator[Path]:
     """A folder with what the examples name, and the repository on the path."""
-    make_clip(tmp_path / "input.mp4", frames=FRAMES, size=(96, 64), sound=True)
-    (tmp_path / checkpoint.name).hardlink_to(checkpoint)
-    monkeypatch.chdir(tmp_path)
+    make_clip(here / "input.mp4", frames=FRAMES, size=(96, 64), sound=True)
+    (here / checkpoint.name).hardlink_to(checkpoint)
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setattr(torch.nn.Module, "cuda", lambda self: self)
     monkeypatch.setattr(Tensor, "cuda", lambda self: self)
     before = set(sys.modules)
-    yield tmp_path
+    yield here
     for name in {"model", "inference", "inference_utils"} & set(sys.modules) - before:
         del sys.modules[name]
 

@@ -3,13 +3,11 @@
 import ast
 import inspect
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 from conftest import make_clip
-from fakes import colours
+from fakes import colours, python
 
 import rematte
 
@@ -141,11 +139,7 @@ for more in [], ["--workers", "2", "--segment", "2", "--background", "blur"]:
 assert main(["doctor"]) == 0
 assert main(["export", "x.onnx"]) == 1
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PACKAGE.parent, check=True,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert "pip install 'rematte[torch]'" in done.stderr
+    assert "pip install 'rematte[torch]'" in python(code).stderr
 
 
 def test_runtimes_are_imported_in_one_place() -> None:
@@ -165,7 +159,7 @@ def test_openvino_comes_without_its_telemetry() -> None:
         "assert threading.active_count() == 1, 'a thread sends'\n"
         "import openvino_telemetry  # hidden for no longer than it took"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)
+    python(code)
 
 
 def test_help_and_errors_need_the_standard_library_alone() -> None:
@@ -183,7 +177,7 @@ main(["convert", "in.mp4", "--resize", "10"])
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 assert loaded - sys.stdlib_module_names == {"rematte"}, loaded
 """
-    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)
+    python(code)
 
 
 def test_public_names_exist() -> None:

@@ -2,15 +2,13 @@
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_clip
+from fakes import python
 
 import rematte
 from rematte.engines import convert_graph
@@ -19,8 +17,6 @@ from rematte.engines.module import ModuleEngine
 from rematte.engines.openvino import read
 from rematte.video.frame import Frame
 from rematte.weights.download import sha256
-
-ROOT = Path(__file__).parent.parent
 
 # Prints the names of new threads, and what else differs after two conversions.
 CALLER = """
@@ -58,11 +54,8 @@ print(json.dumps({
 
 def test_a_conversion_leaves_no_trace_in_its_process(tmp_path: Path) -> None:
     make_clip(tmp_path / "in.mp4", 3, size=(96, 64))
-    done = subprocess.run(
-        [sys.executable, "-c", CALLER], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    done = python(CALLER, cwd=tmp_path)
+    assert done.stderr == ""
     left = json.loads(done.stdout)
     others = [name for name in left["threads"] if not name.startswith("rematte-")]
     assert others == ["MainThread"]

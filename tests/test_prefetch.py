@@ -25,21 +25,26 @@ def test_no_more_is_made_than_fits() -> None:
     assert len(made) < 30
 
 
-def test_after_an_error_what_waits_is_left() -> None:
+@pytest.mark.parametrize(
+    ("error", "all_done"), [(OSError("elsewhere"), False), (KeyboardInterrupt(), True)]
+)
+def test_what_waits_is_left_after_an_error_and_done_after_ctrl_c(
+    error: BaseException, all_done: bool
+) -> None:
     done: list[int] = []
 
     def act(item: int) -> None:
-        time.sleep(0.5)
+        time.sleep(0.1)
         done.append(item)
 
-    def broken(sink: WriterThread[int]) -> None:
+    def stopped(sink: WriterThread[int]) -> None:
         for item in range(3):
             sink.put(item)
-        raise OSError("elsewhere")
+        raise error
 
-    with pytest.raises(OSError, match="elsewhere"), WriterThread(act) as sink:
-        broken(sink)
-    assert len(done) < 3
+    with pytest.raises(type(error)), WriterThread(act) as sink:
+        stopped(sink)
+    assert (done == [0, 1, 2]) is all_done
 
 
 def test_leaving_early_closes_the_source_in_its_thread() -> None:
@@ -69,20 +74,3 @@ def test_an_error_behind_comes_at_the_next_item_or_the_end() -> None:
         fill(sink)
     with pytest.raises(OSError, match="no room for 7"), WriterThread(fail) as sink:
         sink.put(7)
-
-
-def test_after_ctrl_c_what_was_handed_over_is_done() -> None:
-    done: list[int] = []
-
-    def act(item: int) -> None:
-        time.sleep(0.02)
-        done.append(item)
-
-    def stopped(sink: WriterThread[int]) -> None:
-        for item in range(3):
-            sink.put(item)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), WriterThread(act) as sink:
-        stopped(sink)
-    assert done == [0, 1, 2]

@@ -1,6 +1,5 @@
 """Every engine gives the network's frames."""
 
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
-from fakes import as_frames, colours, convert, formula_network
+from fakes import as_frames, colours, convert, formula_network, python
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
@@ -275,10 +274,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "interrupted\n"
+    assert python(code).stdout == "interrupted\n"
 
 
 def test_an_engine_that_is_missing_says_what_to_install(

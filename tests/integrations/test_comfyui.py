@@ -19,8 +19,6 @@ def pack() -> Any:
     """The pack, imported as ComfyUI imports a folder of custom_nodes."""
     name = str(PACK).replace(".", "_x_")
     spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

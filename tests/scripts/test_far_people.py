@@ -9,11 +9,10 @@ import far_clips
 import far_people
 import numpy as np
 import pytest
-from fakes import decode, save_images
+from fakes import decode, read, save_images
 
 from rematte.train.data import Index, index
 from rematte.train.recipe import Data
-from rematte.video.reader import VideoReader
 
 SIZE = (96, 64)
 ROOM, PERSON = 180, 60
@@ -50,8 +49,7 @@ def test_the_truth_composes_to_the_picture(
     assert seen == set(range(1 + sum(len(scene.people) for scene in clip.scenes)))
     far_clips.save(again, tmp_path / "clip", 0)
     for part, name in enumerate(("com.mp4", "pha.mkv", "people.mkv")):
-        with VideoReader(tmp_path / "clip" / name) as reader:
-            pixels = [frame.pixels for frame in reader]
+        pixels = [frame.pixels for frame in read(tmp_path / "clip" / name)]
         assert len(pixels) == len(shown)
         for mine, theirs in zip(pixels, shown, strict=True):
             off = np.abs(mine.astype(int) - theirs[part])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import one_line
 from safetensors.torch import load_file, save_file
 
 from rematte.errors import WeightsError
@@ -152,12 +153,6 @@ def test_a_fast_network_is_recognised(tmp_path: Path) -> None:
     assert "variant: mobilenetv3_fast" in describe(path)
     with pytest.raises(WeightsError, match="are mobilenetv3_fast, but variant="):
         load_model(path, "mobilenetv3")
-
-
-def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 def test_the_other_variant_is_named_with_the_remedy() -> None:
