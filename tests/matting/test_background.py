@@ -11,11 +11,9 @@ import torch
 from clips import make_clip, read_label
 from fakes import as_frames, colours
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from rematte.engines.tensors import TensorMatted, to_pixels, to_tensor
-from rematte.errors import InputError
 from rematte.matting.background import (
     Background,
     Renderer,
@@ -184,16 +182,6 @@ def black(height: int, width: int) -> NDArray[np.uint8]:
     return np.zeros((height, width, 3), np.uint8)
 
 
-def test_image_stands_behind(tmp_path: Path) -> None:
-    picture = colours(1, (20, 10))[0]
-    Image.fromarray(picture).save(tmp_path / "room.png")
-    background = make_background(tmp_path / "room.png")
-    for time in (0, 1, 100):
-        matted = matted_from(black(10, 20), time=Fraction(time))
-        assert np.array_equal(shown(background, matted), picture)
-    assert shown(background, matted_from(black(5, 5))).shape == (5, 5, 3)
-
-
 @pytest.mark.parametrize(("count", "rate"), [(6, 10), (6, 25), (6, 50), (1, 25)])
 @pytest.mark.parametrize("origin", [Fraction(0), Fraction(7, 2)])
 def test_video_plays_behind_at_its_own_speed_over_and_over(
@@ -235,9 +223,3 @@ def test_other_backgrounds_are_refused_before_any_work(spec: Any) -> None:
         make_background(spec)
     with pytest.raises(ValueError, match=r"background_fit must be one of .*'zoom'"):
         make_background("green", "zoom")
-
-
-def test_background_that_is_no_picture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "room.png").write_text("not a picture")
-    with pytest.raises(InputError, match=r"room\.png"):
-        make_background(tmp_path / "room.png")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
-from conftest import Run
+from conftest import Refused, Run
 from fakes import Fake, as_frames, convert, open_image
 from numpy.typing import NDArray
 
@@ -157,11 +157,10 @@ def test_a_plate_and_a_cut_out_make_the_source_again() -> None:
     assert (room[~seen] == 0).all()
 
 
-def test_a_plate_needs_a_format_with_alpha(run: Run, tmp_path: Path) -> None:
+def test_a_plate_needs_a_format_with_alpha(refused: Refused, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", 2)
-    code, _, error = run("convert", clip, "--plate", tmp_path / "p.mp4")
-    assert code == 2
-    assert "cannot be transparent where the person is" in error
+    line = refused(2, "convert", clip, "--plate", tmp_path / "p.mp4")
+    assert "cannot be transparent where the person is" in line
 
 
 @pytest.mark.parametrize("wide", [True, False])

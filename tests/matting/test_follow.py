@@ -173,10 +173,12 @@ def test_streams_and_iterators_in_memory_follow_them_too() -> None:
     alphas, regions, *_ = follow(pictures)
     assert regions[-1].windows
     matter = Matter(Coarse(), region="auto")
-    stream = matter.stream()
+    stream, several = matter.stream(), matter.streams()
     for _ in range(2):
         for alpha, each in zip(alphas, pictures, strict=True):
-            assert np.allclose(stream(each).alpha / 255, alpha, atol=1 / 255)
+            for matted in (stream(each), several({"door": each})["door"]):
+                assert np.allclose(matted.alpha / 255, alpha, atol=1 / 255)
         stream.reset()
+        several.leave("door")
     for alpha, matted in zip(alphas, matter.frames(pictures), strict=True):
         assert np.allclose(matted.alpha / 255, alpha, atol=1 / 255)

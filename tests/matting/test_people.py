@@ -1,5 +1,6 @@
 """Who is cut out: people are told apart and followed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,6 @@ def test_in_memory_the_same_person_has_the_same_alpha() -> None:
     assert people.notes == person.notes == []
 
 
-def test_numbers_go_on_after_a_cut(tmp_path: Path) -> None:
-    frames = [draw(20, 100)] * 6 + [elsewhere(60, 20)] * 6
-    made, _ = chosen(tmp_path, frames, 4)
-    assert not any(each.any() for each in made[:6])
-    assert made[8][14:48, 60:80].all()
-    assert not made[8][14:48, 20:40].any()
-
-
 def test_a_point_with_a_time_is_for_conversions() -> None:
     (matted,) = Matter(Fake(0.0), engine="plain").frames([draw(20, 100)])
     with pytest.raises(ValueError, match="which convert_video does"):
@@ -137,27 +130,23 @@ def test_a_distant_person_beside_a_near_one_is_seen(tmp_path: Path, start: int) 
     assert not distant[-1][:, :60].any()
 
 
-def test_people_who_never_separate_are_noted(tmp_path: Path) -> None:
-    """One leaves the picture while both touch, so that nothing tells who stays."""
-    frames = [draw(min(140, 10 + 10 * n), 120) for n in range(16)]
+@pytest.mark.parametrize(("frames", "said"), [
+    # One leaves the picture while both touch, so that nothing tells who stays.
+    ([draw(min(140, 10 + 10 * n), 120) for n in range(16)],
+     r"persons 1, 2 touch from.*one may be taken for the other"),
+    ([draw(30 - n, 48 + 3 * n) for n in range(10)],
+     "person 1 was two people who touched until"),
+    (walk((ORANGE, ORANGE)), "persons 1 and 2 separate at.*look alike"),
+    # The first has left the picture after two frames, and the second stays.
+    ([draw(10 - 6 * n if n < 2 else 300, 100) for n in range(60)],
+     "is not seen from 0.04 s on"),
+], ids=["never separate", "touch at first", "look alike", "away"])  # fmt: skip
+def test_who_may_be_taken_for_another_is_noted(
+    tmp_path: Path, frames: list[NDArray[np.uint8]], said: str
+) -> None:
     _, report = chosen(tmp_path, frames, "left")
     (note,) = report.notes
-    assert "persons 1, 2 touch from" in note
-    assert "one may be taken for the other" in note
-
-
-def test_two_who_touch_at_first_are_noted(tmp_path: Path) -> None:
-    frames = [draw(30 - n, 48 + 3 * n) for n in range(10)]
-    _, report = chosen(tmp_path, frames, "left")
-    (note,) = report.notes
-    assert "person 1 was two people who touched until" in note
-
-
-def test_who_looks_alike_may_be_swapped_but_not_silently(tmp_path: Path) -> None:
-    _, report = chosen(tmp_path, walk((ORANGE, ORANGE)), "left")
-    (note,) = report.notes
-    assert "persons 1 and 2 separate at" in note
-    assert "look alike" in note
+    assert re.search(said, note)
 
 
 def test_alone_nothing_is_left_out_and_who_comes_later_is_not(tmp_path: Path) -> None:
@@ -168,10 +157,14 @@ def test_alone_nothing_is_left_out_and_who_comes_later_is_not(tmp_path: Path) ->
     assert made[11][12:48, 40:60].all()
 
 
-def test_after_a_cut_the_one_who_looks_alike_is_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("person", "seen"), [("25,30", True), ("4", False)])
+def test_after_a_cut_colours_tell_who_it_is_and_numbers_go_on(
+    tmp_path: Path, person: str, seen: bool
+) -> None:
     frames = [draw(20, 100)] * 8 + [elsewhere(60, 20)] * 8
-    made, report = chosen(tmp_path, frames, "25,30")
-    assert any("after a cut" in note for note in report.notes)
+    made, report = chosen(tmp_path, frames, person)
+    assert any("after a cut" in note for note in report.notes) == seen
+    assert all(each.any() == seen for each in made[:8])
     assert made[12][14:48, 60:80].all()
     assert not made[12][14:48, 20:40].any()
 
@@ -191,14 +184,9 @@ def test_who_never_comes_is_noted(tmp_path: Path) -> None:
     assert any("was never seen" in note for note in report.notes)
 
 
-def test_who_is_away_for_long_while_another_is_seen_is_noted(tmp_path: Path) -> None:
-    """The second stays; the first has left the picture after two frames."""
+def test_who_stays_while_another_is_away_needs_no_note(tmp_path: Path) -> None:
     frames = [draw(10 - 6 * n if n < 2 else 300, 100) for n in range(60)]
-    _, report = chosen(tmp_path, frames, "left")
-    (note,) = report.notes
-    assert "is not seen from 0.04 s on" in note
-    _, report = chosen(tmp_path, frames, "right")
-    assert not report.notes
+    assert not chosen(tmp_path, frames, "right")[1].notes
 
 
 def test_a_time_that_is_not_converted_is_refused(tmp_path: Path) -> None:
