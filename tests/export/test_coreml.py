@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import needs
+from conftest import needing
 from exporting import exported, request
 
 from rematte.export import export
@@ -16,12 +16,8 @@ from rematte.export.verify import real_frames
 from rematte.network.matting_network import MattingNetwork
 
 pytestmark = pytest.mark.xdist_group("coreml")
+packages = needing("coremltools")
 EXAMPLE = Path(__file__).parents[2] / "examples/coreml_video.py"
-
-
-@pytest.fixture(autouse=True)
-def packages() -> None:
-    needs("coremltools")
 
 
 def read(path: Path) -> Any:

@@ -1,16 +1,14 @@
 """The comparison with the network, the command, and formats of torch."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import Run, needs
+from conftest import Refused, Run, needs
 from exporting import ODD, exported
+from fakes import python
 
 from rematte.errors import OutputError
 from rematte.export import export
@@ -92,22 +90,16 @@ def test_a_full_disk_leaves_nothing(
     ],
 )
 def test_the_command_refuses_in_one_line(
-    words: str, code: int, message: str, tmp_path: Path, monkeypatch: Any, run: Run
+    words: str, code: int, message: str, here: Path, refused: Refused
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("there.torchscript").write_text("mine")
-    found, _, error = run("export", *words.split())
-    assert (found, len(error.splitlines())) == (code, 1)
-    assert message in error
+    assert message in refused(code, "export", *words.split())
     assert Path("there.torchscript").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(here.iterdir())) == 1
 
 
-def test_the_command_tells_the_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
-) -> None:
+def test_the_command_tells_the_difference(here: Path, run: Run) -> None:
     needs("openvino")  # the fastest of a fixed size
-    monkeypatch.chdir(tmp_path)
     words = "openvino", "--static", "160x96", "--downsample-ratio", "0.5"
     code, out, _ = run("export", *words)
     assert code == 0
@@ -124,4 +116,4 @@ def test_exports_are_loaded_by_their_own_runtime_alone() -> None:
         "'coremltools'}\n"
         "assert not heavy & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    python(code)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw_disc, make_clip, needs
+from conftest import draw_disc, make_clip, needing
 from exporting import exported
 from fakes import decode, formula_network, save_images
 
@@ -24,15 +24,8 @@ from rematte.network.matting_network import MattingNetwork
 ROOT = Path(__file__).parents[2]
 Fixed = Callable[[Request], Path]
 SHAPING = {"Shape", "Expand", "If", "Range", "ConstantOfShape", "Cast"}
-pytestmark = [
-    pytest.mark.usefixtures("packages"),
-    pytest.mark.xdist_group("onnx"),
-]
-
-
-@pytest.fixture(scope="module")
-def packages() -> None:
-    needs("onnx", "onnxruntime", "onnxscript")
+pytestmark = [pytest.mark.xdist_group("onnx")]
+packages = needing("onnx", "onnxruntime", "onnxscript")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw_disc, make_clip, needs
+from conftest import draw_disc, make_clip, needing
 from exporting import exported
 from fakes import decode, formula_network
 from numpy.typing import NDArray
@@ -20,16 +20,8 @@ from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
 
 ROOT = Path(__file__).parents[2]
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
-pytestmark = [
-    pytest.mark.usefixtures("packages"),
-    pytest.mark.tensorflow,
-    pytest.mark.xdist_group("tensorflow"),
-]
-
-
-@pytest.fixture(scope="module")
-def packages() -> None:
-    needs("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
+packages = needing("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import needs, require
+from conftest import needing, require
 from exporting import exported, network
 from numpy.typing import NDArray
 
@@ -22,11 +22,8 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "tfjs"
 Case = tuple[int, int, float, int]  # height, width, ratio, frames
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
-pytestmark = [
-    pytest.mark.usefixtures("packages"),
-    pytest.mark.tensorflow,
-    pytest.mark.xdist_group("tfjs"),
-]
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tfjs")]
+packages = needing("tensorflow")
 
 
 def needs_programs(*names: str) -> str:
@@ -36,11 +33,6 @@ def needs_programs(*names: str) -> str:
     missing = [] if found else [names[0]]
     require([*missing, *([] if there else ["npm's packages"])], "exports")
     return str(found)
-
-
-@pytest.fixture(scope="module")
-def packages() -> None:
-    needs("tensorflow")
 
 
 def test_the_documented_names_and_shards_of_4_mib() -> None:

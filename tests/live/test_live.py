@@ -15,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Run, make_clip, noise
-from fakes import Fake, colours, names
+from conftest import Refused, Run, make_clip, noise
+from fakes import Fake, Slow, colours, names, read
 
 from rematte.conversion import model
 from rematte.errors import InputError, OutputError
@@ -27,27 +27,12 @@ from rematte.live.sources import LiveSource, Newest
 from rematte.matter.matter import Matter
 from rematte.matting.background import Renderer
 from rematte.video.frame import Colour, Frame, VideoInfo
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
 from rematte.video.writer import FileWriter
 from rematte.weights.registry import DEFAULT, FAST
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("here")
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
-
-
-class Slow(Fake):
-    """Takes longer for a frame than a camera for the next."""
-
-    def forward(self, *arguments):  # type: ignore[no-untyped-def]
-        time.sleep(0.1)
-        return super().forward(*arguments)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return Path()
 
 
 @pytest.fixture
@@ -64,8 +49,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def pictures(path: str = "out.mkv") -> list[Frame]:
     """The frames of a video, with alpha where it has one."""
-    with VideoReader(path, ReadOptions(alpha=True)) as reader:
-        return list(reader)
+    return read(path, alpha=True)
 
 
 def test_a_file_is_shown_at_its_own_pace() -> None:
@@ -341,14 +325,11 @@ def test_a_stream_is_sent_and_received() -> None:
     ],
 )
 def test_bad_words_are_one_line(
-    words: str, code: int, message: str, clip: str, here: Path, run: Run
+    words: str, code: int, message: str, clip: str, here: Path, refused: Refused
 ) -> None:
     Path("text.mp4").write_text("no video")
     Path("there.mkv").write_text("mine")
-    found, _, error = run("live", *words.split(), "--engine", "plain")
-    assert found == code
-    assert message in error
-    assert len(error.splitlines()) == 1
+    assert message in refused(code, "live", *words.split(), "--engine", "plain")
     assert names(here) == {"in.mp4", "text.mp4", "there.mkv"}
     assert Path("there.mkv").read_text() == "mine"
 
@@ -394,15 +375,28 @@ def test_a_session_without_a_display_is_an_error(clip: str) -> None:
     assert "-o a file" in line
 
 
-def test_an_engine_that_fails_leaves_no_file(
-    clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("no engine")
+SOURCE = "rematte.live.sources.LiveSource.__iter__"
 
-    monkeypatch.setattr("rematte.live.run.Matter", fail)
-    with pytest.raises(RuntimeError, match="no engine"):
-        live(Fake(), clip, "out.mkv")
+
+def fail(*args: object, **kwargs: object) -> None:
+    raise RuntimeError("no engine")
+
+
+@pytest.mark.parametrize(
+    ("place", "instead", "error", "said"),
+    [
+        ("rematte.live.run.Matter", fail, RuntimeError, "no engine"),
+        (SOURCE, lambda _: iter(()), InputError, "no picture came"),
+    ],
+    ids=["no engine", "no picture"],
+)
+def test_what_fails_before_the_first_picture_leaves_no_file(
+    clip: str, here: Path, monkeypatch: pytest.MonkeyPatch,
+    place: str, instead: Any, error: type[Exception], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(place, instead)
+    with pytest.raises(error, match=said):
+        live(Fake(), clip, "out.mkv", downsample_ratio=1)
     assert names(here) == {"in.mp4"}
 
 
@@ -421,15 +415,6 @@ def test_a_full_disk_leaves_what_was_recorded(
         live(Fake(), clip, "out.mkv", drop=False)
     assert names(here) == {"in.mp4", "out.partial.mkv"}
     assert len(pictures("out.partial.mkv")) == 6
-
-
-def test_a_source_without_a_picture_is_an_error(
-    clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LiveSource, "__iter__", lambda self: iter(()))
-    with pytest.raises(InputError, match="no picture came"):
-        live(Fake(), clip, "out.mkv", downsample_ratio=1)
-    assert names(here) == {"in.mp4"}
 
 
 def test_drivers_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

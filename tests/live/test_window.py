@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_clip
-from fakes import Fake, colours, decode, names
+from fakes import Fake, colours, decode, names, read_all
 from numpy.typing import NDArray
 
 from rematte.errors import OutputError
@@ -17,16 +17,14 @@ from rematte.live.run import LiveReport, live
 from rematte.live.sinks import VirtualCamera
 from rematte.live.window import Window
 from rematte.video.frame import Colour, Frame, VideoInfo
-from rematte.video.reader import VideoReader
 
 pygame = pytest.importorskip("pygame", reason="needs pygame-ce (extra live)")
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 
 
 @pytest.fixture(autouse=True)
-def _unseen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _unseen(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.chdir(tmp_path)
 
 
 def press(*keys: str) -> None:
@@ -112,8 +110,7 @@ def test_the_recording_beside_the_window_has_what_it_shows() -> None:
     assert np.abs(first[4][24, 5] - (0, 155, 155)).max() < 4
     assert np.abs(first[7][24, 5] - (120, 255, 155)).max() < 4
     assert np.abs(first[7][24, 60] - (0, 155, 155)).max() < 4
-    with VideoReader("out-2.mkv") as reader:
-        second = list(reader)
+    second, _ = read_all("out-2.mkv")
     assert second[0].time == 0
     assert len(second) == 3
 

@@ -1,11 +1,11 @@
 """Streams in one batch are as if each were alone."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from fakes import as_frames, scenes
 
 import rematte
 from rematte.matter.streams import Streams
@@ -13,18 +13,11 @@ from rematte.matting.loop import matte
 from rematte.video.frame import Frame
 
 Network = torch.nn.Module
-STEP = Fraction(1, 25)
 
 
-def drawn(seed: int, count: int, size: tuple[int, int] = (64, 80)) -> list[Frame]:
+def drawn(seed: int, count: int, size: tuple[int, int] = (80, 64)) -> list[Frame]:
     """Blocks that move, unlike for each seed."""
-    rng = np.random.default_rng(seed)
-    tile = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)
-    picture = tile.repeat(8, 0).repeat(8, 1)
-    return [
-        Frame(np.ascontiguousarray(np.roll(picture, 3 * i, 1)), i * STEP, STEP)
-        for i in range(count)
-    ]
+    return as_frames(scenes(*[count] * (seed + 1), size=size)[-count:])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,7 @@ def model() -> Network:
 def test_streams_that_join_and_leave_are_as_if_alone(model: Network) -> None:
     clips = {
         "a": drawn(0, 8), "b": drawn(1, 8), "late": drawn(2, 8),
-        "small": drawn(3, 8, (48, 64)),
+        "small": drawn(3, 8, (64, 48)),
     }  # fmt: skip
     alone = {
         name: list(matte(model, frames, downsample_ratio=0.5))
@@ -66,7 +59,7 @@ def test_streams_that_join_and_leave_are_as_if_alone(model: Network) -> None:
 def test_a_stream_that_changes_its_size_begins_anew(model: Network) -> None:
     streams = Streams(model, 0.5)
     streams({"a": drawn(0, 1)[0], "b": drawn(1, 1)[0]})
-    frame = drawn(3, 1, (48, 64))[0]
+    frame = drawn(3, 1, (64, 48))[0]
     (true,) = matte(model, [frame], downsample_ratio=0.5)
     found = streams({"a": frame, "b": drawn(1, 2)[1]})
     assert (found["a"].pha - true.pha).abs().max() < 1e-4

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ import av
 import numpy as np
 import pytest
 from conftest import made_once
-from fakes import Fake, convert, convert_in_parts, names, read_all
+from fakes import Fake, convert, convert_in_parts, names, read
 from numpy.typing import NDArray
+from test_timecode import read as timecodes
 
 from rematte.options import Options
 from rematte.serve import work
@@ -112,31 +114,17 @@ def onsets(path: Path) -> list[float]:
     return found
 
 
-# Ways to convert: each takes the input and the output, and gives the notes.
+# Ways to convert: each takes the input and the output, and what it gives has notes.
 
 
-def once(source: Path, output: Path, **settings: Any) -> list[str]:
-    return convert(source, output, **settings).notes
-
-
-def in_batch(source: Path, output: Path, **settings: Any) -> list[str]:
+def in_batch(source: Path, output: Path, **settings: Any) -> Job:
     job = Job(source, {"output": output})
     (done,) = run_batch([job], Fake, Options(**settings, downsample_ratio=1))
     assert done.status == "done", done.error
-    return done.notes
+    return done
 
 
-def in_segments(source: Path, output: Path, **settings: Any) -> list[str]:
-    return convert_in_parts(source, output, segment=16, **settings).notes
-
-
-def by_workers(source: Path, output: Path, **settings: Any) -> list[str]:
-    return convert_in_parts(
-        source, output, segment=16, workers=2, resume=False, **settings
-    ).notes
-
-
-def on_the_page(source: Path, output: Path, **settings: Any) -> list[str]:
+def on_the_page(source: Path, output: Path, **settings: Any) -> Job:
     if settings or output.suffix != ".mov":
         pytest.skip("the page has no such settings")
     folder = output.parent / "page"
@@ -148,10 +136,16 @@ def on_the_page(source: Path, output: Path, **settings: Any) -> list[str]:
     )
     assert done.status == "done", done.error
     (folder / work.FILES["mov"]).rename(output)
-    return done.notes
+    return done
 
 
-WAYS = [once, in_batch, in_segments, by_workers, on_the_page]
+WAYS: dict[str, Callable[..., Any]] = {
+    "once": convert,
+    "in_batch": in_batch,
+    "in_segments": partial(convert_in_parts, segment=16),
+    "by_workers": partial(convert_in_parts, segment=16, workers=2, resume=False),
+    "on_the_page": on_the_page,
+}
 
 
 # What is right, by file
@@ -168,13 +162,6 @@ def is_even(made: Made, count: int, rate: Fraction | int = 25) -> None:
 
 def in_sync(made: Made, *bursts: float) -> None:
     assert made.bursts == pytest.approx(bursts, abs=0.012)
-
-
-def timecode(path: Path) -> str | None:
-    with av.open(f"file:{path}") as container:
-        tags = [container.metadata, *(stream.metadata for stream in container.streams)]
-    found = {k.lower(): v for each in tags for k, v in each.items()}
-    return found.get("timecode")
 
 
 def plain(made: Made) -> None:
@@ -209,7 +196,7 @@ def lossy(made: Made) -> None:
 
 def coded(wanted: str) -> Callable[[Made], None]:
     def check(made: Made) -> None:
-        assert timecode(made.path) == wanted
+        assert timecodes(made.path) == {wanted}
 
     return check
 
@@ -229,7 +216,7 @@ def no_data(made: Made) -> None:
 def deinterlaced(made: Made) -> None:
     is_even(made, 25)
     assert made.noted("interlace")
-    comb = [weave(frame.pixels) for frame in read_all(made.path)[0]]
+    comb = [weave(frame.pixels) for frame in read(made.path)]
     assert max(comb[2:-2]) < 0.35, comb
 
 
@@ -265,7 +252,7 @@ def elementary(made: Made) -> None:
 
 def numbered(made: Made) -> None:
     is_even(made, 12)
-    pictures = [frame.pixels.astype(float) for frame in read_all(made.path)[0]]
+    pictures = [frame.pixels.astype(float) for frame in read(made.path)]
     change = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
     assert max(change[3:5]) < 0.1 * min(change[2], change[5])  # 1004 is held
     assert made.noted("1005", "1006")
@@ -273,7 +260,7 @@ def numbered(made: Made) -> None:
 
 def garbage_matte(made: Made) -> None:
     is_even(made, 10)
-    for frame in read_all(made.path, alpha=True)[0]:
+    for frame in read(made.path, alpha=True):
         alpha = frame.pixels[..., 3] / np.iinfo(frame.pixels.dtype).max
         assert alpha[:, 162:].max() <= 1 / 255
         assert alpha[:, :158].max() > 0.5
@@ -347,20 +334,20 @@ IN_FULL = {"interlaced.mp4", "camcorder.dv", "anamorphic.mp4", "has_alpha.mov"}
 SMALL: dict[str, Any] = {"input_resize": (80, 60)}
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASE_LIST, ids=str)
-def test_case(case: Case, way: Any, inputs: Path, tmp_path: Path) -> None:
-    few = FEW_ON_THE_PAGE if way is on_the_page else FEW
+def test_case(case: Case, way: str, inputs: Path, tmp_path: Path) -> None:
+    few = FEW_ON_THE_PAGE if way == "on_the_page" else FEW
     chosen = case.file in few and case.suffix == ".mov"
-    if way is by_workers:
+    if way == "by_workers":
         chosen = chosen and case.settings in ({}, PAL)
-    every = chosen or way in (once, in_segments)
+    every = chosen or way in ("once", "in_segments")
     if not every and not os.environ.get("REMATTE_ALL_CASES"):
         pytest.skip("set REMATTE_ALL_CASES for every case in every way")
-    if way is on_the_page and "numbered" in case.file:
+    if way == "on_the_page" and "numbered" in case.file:
         pytest.skip("the page takes files alone")
     output = tmp_path / f"take:out{case.suffix}"
-    small = {} if case.file in IN_FULL or way is on_the_page else SMALL
-    notes = way(inputs / case.file, output, **case.settings, **small)
-    case.check(examine(output, notes))
+    small = {} if case.file in IN_FULL or way == "on_the_page" else SMALL
+    done = WAYS[way](inputs / case.file, output, **case.settings, **small)
+    case.check(examine(output, done.notes))
     assert names(tmp_path) - {output.name, "page"} == set()

@@ -11,12 +11,12 @@ import av
 import demo_page
 import numpy as np
 import pytest
-from conftest import Tags, make_clip
+from clips import Tags, make_clip, make_sound, packets
 from demo_page import CLIP, SIZE, Image, Page, Truth, overlap, wait
+from fakes import read
 from numpy.typing import NDArray
 
 from rematte.network.matting_network import MattingNetwork as Network
-from rematte.video.reader import VideoReader
 
 server = pytest.fixture(scope="module")(demo_page.serve)
 pictures = pytest.fixture(scope="module")(demo_page.draw_pictures)
@@ -107,9 +107,7 @@ def pitch(samples: NDArray[Any]) -> float:
 
 def check_alpha(found: list[Any], source: Path, network: Network) -> None:
     truth = Truth(network)
-    with VideoReader(source) as reader:
-        frames = [frame.pixels for frame in reader]
-    assert len(found) == len(frames)
+    frames = [frame.pixels for frame in read(source)]
     for alpha, frame in zip(found, frames, strict=True):
         ratio = min(1, 512 / max(frame.shape[:2]))
         # Browsers enlarge colour by other rules, which shows in so small a picture.
@@ -128,12 +126,11 @@ def test_a_webm_cutout(page: Page, source: Path, fast: Network, tmp_path: Path) 
     rgba = [frame.to_ndarray(format="rgba") for frame in frames]
     check_alpha([each[..., 3] for each in rgba], source, fast)
     truth = Truth(fast)
-    with VideoReader(source) as reader:
-        for frame, each in zip(reader, rgba, strict=True):
-            foreground, alpha = truth(frame.pixels, 1)
-            inside = alpha[..., 0] > 0.99
-            difference = (each[..., :3] - foreground)[inside].mean(0)
-            assert np.abs(difference).max() < 4
+    for frame, each in zip(read(source), rgba, strict=True):
+        foreground, alpha = truth(frame.pixels, 1)
+        inside = alpha[..., 0] > 0.99
+        difference = (each[..., :3] - foreground)[inside].mean(0)
+        assert np.abs(difference).max() < 4
     before, after = sound(source), sound(path)
     assert len(after) == pytest.approx(len(before), abs=8000 * 0.05)
     assert pitch(after) == pytest.approx(pitch(before), abs=5)
@@ -150,18 +147,14 @@ def test_mp4_over_white(
     times = [float(frame.pts * frame.time_base) for frame in frames]
     assert times == pytest.approx([float(time) for time in TIMES], abs=1e-4)
     truth = Truth(fast)
-    with VideoReader(source) as reader:
-        for frame, shown in zip(reader, frames, strict=True):
-            foreground, alpha = truth(frame.pixels, 1)
-            expected = alpha * foreground + (1 - alpha) * 255
-            difference = shown.to_ndarray(format="rgb24") - expected
-            assert np.abs(difference).mean() < 8
-            assert shown.to_ndarray(format="rgb24")[:6, :6].min() > 245
-    packets = []
-    for name in (source, path):  # copied, not encoded again
-        with av.open(str(name)) as container:
-            packets.append([bytes(p) for p in container.demux(audio=0) if p.size])
-    assert packets[0] == packets[1]
+    for frame, shown in zip(read(source), frames, strict=True):
+        foreground, alpha = truth(frame.pixels, 1)
+        expected = alpha * foreground + (1 - alpha) * 255
+        difference = shown.to_ndarray(format="rgb24") - expected
+        assert np.abs(difference).mean() < 8
+        assert shown.to_ndarray(format="rgb24")[:6, :6].min() > 245
+    copied = [[*map(bytes, packets(name, "audio"))] for name in (source, path)]
+    assert copied[0] == copied[1]  # not encoded again
 
 
 def test_png_pictures(page: Page, source: Path, fast: Network, tmp_path: Path) -> None:
@@ -253,14 +246,7 @@ def test_a_damaged_file(page: Page, tmp_path: Path, share: float) -> None:
 
 
 def test_sound_alone_and_no_file(page: Page, tmp_path: Path) -> None:
-    path = tmp_path / "song.m4a"
-    with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = container.add_stream("aac", rate=48000, layout="mono")
-        tone = np.zeros((1, 1024), np.float32)
-        frame = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
-        frame.sample_rate = 48000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = make_sound(tmp_path / "song.m4a")
     page.set_input_files("#video", path)
     wait(page, "document.getElementById('message').textContent")
     expected = "song.m4a has no picture. Choose a file with a video."
