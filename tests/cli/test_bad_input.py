@@ -4,17 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-import torch
-from conftest import make_clip, noise
-from fakes import Fake, colours, decode, names, open_image
+from clips import encode_image, make_clip, make_sound, noise
+from conftest import Refused, Run
+from fakes import Fake, colours, contents, decode, names, open_image
 from PIL import Image
 
-from rematte.cli import app as cli
-
-Refused = Callable[..., str]
 Make = Callable[[Path], Path]
 
 KINDS = {
@@ -35,48 +30,27 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def refused(work: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Run a conversion that must fail with a code, one line and no trace."""
+def refused(work: Path, refused: Refused) -> Refused:
+    """A conversion, which must leave no trace either."""
 
-    def run(code: int, *words: str | Path) -> str:
-        before = snapshot(work)
-        assert cli.main(["convert", *(str(word) for word in words)]) == code
-        out, err = capfd.readouterr()
-        assert out == ""
-        assert err.startswith("rematte: ")
-        assert err.count("\n") == 1
-        assert "Traceback" not in err
-        assert "unexpected" not in err
-        assert snapshot(work) == before
-        return err
+    def without_trace(code: int, *words: str | Path) -> str:
+        before = contents(work)
+        line = refused(code, "convert", *words)
+        assert "unexpected" not in line
+        assert contents(work) == before
+        return line
 
-    return run
+    return without_trace
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
+def folder_of(**files: bytes) -> Make:
+    def make(folder: Path) -> Path:
+        (folder / "shots").mkdir()
+        for name, data in files.items():
+            (folder / "shots" / name).write_bytes(data)
+        return folder / "shots"
 
-
-def empty_folder(folder: Path) -> Path:
-    (folder / "shots").mkdir()
-    return folder / "shots"
-
-
-def folder_without_images(folder: Path) -> Path:
-    path = empty_folder(folder)
-    (path / "notes.txt").write_text("no image")
-    (path / ".hidden.png").write_text("no image")
-    return path
-
-
-def folder_with_a_broken_image(folder: Path) -> Path:
-    path = empty_folder(folder)
-    Image.fromarray(colours(1)[0]).save(path / "a.png")
-    (path / "b.png").write_bytes((path / "a.png").read_bytes()[:60])
-    return path
+    return make
 
 
 def file_of(name: str, text: str = "") -> Make:
@@ -99,24 +73,14 @@ def cut_off(suffix: str, **options: Any) -> Make:
     return make
 
 
-def sound_only(folder: Path) -> Path:
-    path = folder / "in.m4a"
-    with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = container.add_stream("aac", rate=48000)
-        for index in range(20):
-            silence = np.zeros((1, 1024), np.float32)
-            frame = av.AudioFrame.from_ndarray(silence, "fltp", "mono")
-            frame.sample_rate, frame.pts = 48000, 1024 * index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
+PNG = encode_image("png", colours(1)[0])
+BROKEN = {"a.png": PNG, "b.png": PNG[:60]}
+NO_IMAGES = dict.fromkeys(("notes.txt", ".hidden.png"), b"no image")
 INPUTS: dict[str, tuple[Make, str]] = {
     "missing": (lambda folder: folder / "none.mp4", "check the path"),
-    "empty_folder": (empty_folder, "must hold files ending in"),
-    "folder_without_images": (folder_without_images, "must hold files ending in"),
-    "a_broken_image": (folder_with_a_broken_image, "b.png: not a readable image"),
+    "empty_folder": (folder_of(), "must hold files ending in"),
+    "folder_without_images": (folder_of(**NO_IMAGES), "must hold files ending in"),
+    "a_broken_image": (folder_of(**BROKEN), "b.png: not a readable image"),
     "text_as_video": (file_of("in.mp4", "no video\n" * 99), "under that name"),
     "text_as_image": (text_as_image, "remove or replace it"),
     "zero_bytes": (file_of("in.mp4"), "copy it again"),
@@ -124,7 +88,7 @@ INPUTS: dict[str, tuple[Make, str]] = {
     "cut_off_index_last": (cut_off(".mp4"), "cut off"),
     "cut_off_index_first": (cut_off(".mp4", faststart=True), "copy the file again"),
     "cut_off_mkv": (cut_off(".mkv"), "copy the file again"),
-    "sound_only": (sound_only, "no video in it"),
+    "sound_only": (lambda folder: make_sound(folder / "in.m4a"), "no video in it"),
 }
 
 
@@ -145,7 +109,7 @@ def test_background_that_cannot_be_read(work: Path, refused: Refused) -> None:
     clip = make_clip(work / "in.mp4", colours())
     words = clip, "-o", "o.mp4", "--background"
     assert "remove or replace it" in refused(3, *words, text_as_image(work.parent))
-    assert "no video in it" in refused(3, *words, sound_only(work.parent))
+    assert "no video in it" in refused(3, *words, make_sound(work.parent / "a.m4a"))
 
 
 # Strange sizes and lengths
@@ -156,7 +120,7 @@ TARGETS = ["o.mp4", "o.mov", "o.webm", "o.mkv", "o.gif", "o.webp", "o.apng", "se
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 def test_tiny_videos_convert_to_everything(
-    work: Path, capfd: Any, request: pytest.FixtureRequest, size: tuple[int, int]
+    work: Path, run: Run, request: pytest.FixtureRequest, size: tuple[int, int]
 ) -> None:
     """The first with the network; the others, which are written alike, without."""
     source = make_clip(
@@ -164,8 +128,7 @@ def test_tiny_videos_convert_to_everything(
         options={"slices": "1"},
     )  # fmt: skip
     for target in TARGETS:
-        code = cli.main(["convert", str(source), "-o", target, "-q"])
-        assert (code, *capfd.readouterr()) == (0, "", ""), target
+        assert run("convert", source, "-o", target, "-q") == (0, "", ""), target
         request.getfixturevalue("fake")
         if target == "seq":
             assert open_image(work / "seq" / "0002.png").shape == (*size[::-1], 4)
@@ -258,31 +221,18 @@ def test_full_disk_leaves_no_output(work: Path, disk: Path, refused: Refused) ->
 
 @pytest.mark.usefixtures("fake")
 def test_interrupt_on_a_full_disk_still_ends_well(
-    work: Path, disk: Path, fake: Fake, capfd: pytest.CaptureFixture[str]
+    work: Path, disk: Path, fake: Fake, run: Run
 ) -> None:
     clip = large(work)
     fake.fail_at, fake.error = 8, KeyboardInterrupt()
     (disk / "filler").write_bytes(bytes(250_000))
-    code = cli.main(["convert", str(clip), "-o", str(disk / "o.mp4"), "-y",
-                     "--alpha", "pha.mkv", "--warmup", "0"])  # fmt: skip
-    line = capfd.readouterr().err
+    words = "-y", "--alpha", "pha.mkv", "--warmup", "0"
+    code, _, line = run("convert", clip, "-o", disk / "o.mp4", *words)
     assert (code, line.count("\n")) == (130, 1)
     assert "pha.partial.mkv" in line
     assert len(decode(work / "pha.partial.mkv")) == 8
     assert names(work) == {"in.mkv", "pha.partial.mkv"}
     assert names(disk) <= {"filler", "o.partial.mp4"}
-
-
-def test_wrong_weights(work: Path, refused: Refused) -> None:
-    clip = make_clip(work / "in.mp4", colours())
-    (work / "com.mp4").write_text("precious")
-    torch.save({"layer.weight": torch.rand(3)}, work / "random.pth")
-    outputs = "--composition", "com.mp4", "-y"
-    remedies = {"none.pth": "known names", "random.pth": "not a checkpoint"}
-    for name, remedy in remedies.items():
-        line = refused(4, clip, *outputs, "--weights", name)
-        assert remedy in line
-        assert name in line
 
 
 def test_a_picture_that_nobody_can_decode(refused: Refused, work: Path) -> None:

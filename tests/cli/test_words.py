@@ -56,6 +56,5 @@ def test_wrong_words_exit_2_with_this_line(
     assert out == ""
     assert err.startswith(line)
     program = re.match("rematte(?: [a-z-]+)*(?=:)", err)
-    assert program
     assert err.endswith(f"; see {program[0]} --help\n")
     assert err.count("\n") == 1

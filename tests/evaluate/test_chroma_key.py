@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import draw_disc, make_clip
+from conftest import Refused, Run, draw_disc, make_clip
 from numpy.typing import NDArray
 
-from rematte.cli import app as cli
-from rematte.convert import convert_video
 from rematte.evaluate.chroma_key import ColourDifferenceKey
 from rematte.evaluate.dataset import Source, read_mattes
 
@@ -104,18 +101,16 @@ def frames(back: Sequence[int]) -> tuple[list[NDArray[np.uint8]], np.ndarray]:
     return list(pixels), alpha[0, :, 0].numpy()
 
 
-def test_the_key_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_key_command(tmp_path: Path, run: Run) -> None:
     pictures, alpha = frames(GREEN)
     options = {"codec": "ffv1", "pix_fmt": "bgr0"}
     clip = make_clip(tmp_path / "in.mkv", pictures, sound=True, **options)
     out = tmp_path / "out.mkv"
-    words = ["key", str(clip), "-o", str(out), "--low", "0", "--high", "1"]
-    assert cli.main(words) == 0
-    assert capfd.readouterr().out.startswith("4 frames of 96x64")
+    words = ["key", clip, "-o", out, "--low", "0", "--high", "1"]
+    assert run(*words)[1].startswith("4 frames of 96x64")
     for matte, true in zip(read_mattes(Source(out)), alpha, strict=True):
         assert np.abs(matte.alpha - true).max() < 0.02  # of 8-bit screen colours
-    assert cli.main([*words, "-y", "--screen-colour", "#1ebe46", "--quiet"]) == 0
-    assert capfd.readouterr().out == ""
+    assert run(*words, "-y", "--screen-colour", "#1ebe46", "--quiet") == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -123,22 +118,13 @@ def test_the_key_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     [("--screen blue", "no blue screen"), ("--screen-colour fresh", "--screen-colour"),
      ("--low 2", "low")],
 )  # fmt: skip
-def test_errors_are_one_line(tmp_path: Path, capfd: Any, words: str, said: str) -> None:
+def test_errors_are_one_line(
+    tmp_path: Path, refused: Refused, words: str, said: str
+) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames(GREEN)[0])
     out = tmp_path / "out.mkv"
-    assert cli.main(["key", str(clip), "-o", str(out), *words.split()]) == 2
-    err = capfd.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
+    assert said in refused(2, "key", clip, "-o", out, *words.split())
     assert not out.exists()
-
-
-def test_the_converter_takes_a_key_as_a_network(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", frames(GREEN)[0])
-    given = {"output_alpha": tmp_path / "a.mp4", "downsample_ratio": 1, "seq_chunk": 3}
-    given |= {"progress": False, "device": "cpu", "dtype": torch.float32}
-    report = convert_video(ColourDifferenceKey(), clip, **given)
-    assert report.frames == 4
 
 
 def test_a_yellow_wall_is_no_green_screen() -> None:

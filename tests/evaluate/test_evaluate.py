@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscClip, Run, draw_disc, make_clip
-from fakes import Fake, colours, decode, names, save_images
+from conftest import DiscClip, Printed, Refused, Run, draw_disc, make_clip
+from fakes import Fake, colours, decode, lay_out, names, save_images
 from PIL import Image
 
 from rematte.errors import InputError
@@ -21,10 +21,7 @@ from rematte.evaluate.testset import make_testset
 from rematte.matting.loop import matte
 from rematte.weights import load as weights
 
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
@@ -76,7 +73,6 @@ def test_alpha_of_transparent_videos(
 def test_colours_of_a_transparent_picture_are_its_foreground(disc: DiscClip) -> None:
     folder = save_images(Path("a"), disc.rgba)
     for found, true in zip(read_mattes(Source(folder)), disc.rgba, strict=True):
-        assert found.foreground is not None
         assert np.array_equal(found.foreground, true[..., :3] / 255)
 
 
@@ -104,13 +100,12 @@ def test_layouts(disc: DiscClip) -> None:
     assert find_clips(root / "c.mkv") == {"": Source(root / "c.mkv")}
 
 
-def test_a_known_error(run: Run) -> None:
+def test_a_known_error(printed: Printed) -> None:
     dark = np.full((8, 10), 51, np.uint8)  # 0.2
     save_images(Path("true"), [dark, dark, dark])
     save_images(Path("pred"), [dark, dark + 51, dark])
     words = ["--pred", "pred", "--true", "true"]
-    code, out, err = run("evaluate", *words, "--json")
-    assert (code, err) == (0, "")
+    out = printed("evaluate", *words, "--json")
     clip = json.loads(out)["clips"]["true"]
     assert [frame["mad"] for frame in clip["frames"]] == pytest.approx([0, 200, 0])
     assert clip["mean"]["mad"] == pytest.approx(200 / 3)
@@ -190,10 +185,9 @@ def test_the_command_on_a_test_set(testset: Path, run: Run, monkeypatch: Any) ->
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_bundled_network_runs(testset: Path, run: Run) -> None:
+def test_the_bundled_network_runs(testset: Path, printed: Printed) -> None:
     words = ["--testset", testset, "--device", "cpu", "--metrics", "mad"]
-    code, out, err = run("evaluate", *words)
-    assert (code, err) == (0, "")
+    out = printed("evaluate", *words)
     assert out.splitlines()[0].split() == ["clip", "frames", "MAD"]
 
 
@@ -206,21 +200,17 @@ def test_the_bundled_network_runs(testset: Path, run: Run) -> None:
         (colours(12, (96, 64)), "without an alpha channel"),
     ],
 )
-def test_files_must_fit(truth: Path, run: Run, pred: list[Any], said: str) -> None:
+def test_files_must_fit(truth: Path, refused: Refused, pred: Any, said: str) -> None:
     folder = save_images(Path("pred"), pred)
-    code, out, err = run("evaluate", "--pred", folder, "--true", truth)
-    assert (code, out) == (3, "")
-    assert said in err
-    assert err.count("\n") == 1
+    assert said in refused(3, "evaluate", "--pred", folder, "--true", truth)
 
 
-def test_clips_must_have_partners(disc: DiscClip, run: Run) -> None:
+def test_clips_must_have_partners(disc: DiscClip, refused: Refused) -> None:
     for path in map(Path, ("p/a", "p/b", "t/a", "t/c")):
         path.parent.mkdir(exist_ok=True)
         save_images(path, disc.alpha[:1])
-    code, _, err = run("evaluate", "--pred", Path("p"), "--true", Path("t"))
-    assert code == 3
-    assert "no clip 'c' there, only a, b" in err
+    line = refused(3, "evaluate", "--pred", "p", "--true", "t")
+    assert "no clip 'c' there, only a, b" in line
 
 
 @pytest.mark.parametrize(
@@ -251,12 +241,11 @@ def test_wrong_words(truth: Path, run: Run, words: str, code: int, said: str) ->
     ("module", "words"), [("scipy", []), ("matplotlib.figure", ["--plot", "a.png"])]
 )
 def test_a_missing_extra_is_told_in_one_line(
-    truth: Path, run: Run, monkeypatch: pytest.MonkeyPatch, module: str, words: Any
+    truth: Path, refused: Refused, monkeypatch: Any, module: str, words: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    code, out, err = run("evaluate", "--pred", truth, "--true", truth, *words)
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "pip install rematte[evaluate]" in err
+    line = refused(1, "evaluate", "--pred", truth, "--true", truth, *words)
+    assert "pip install rematte[evaluate]" in line
 
 
 def test_key_testset_evaluate_together(disc: DiscClip, run: Run) -> None:
@@ -318,12 +307,6 @@ def test_the_comparison_finds_its_own_alpha_again(monkeypatch: Any, capfd: Any) 
     assert json.loads(out.read_text())["means"]["all"]["mad"] == 0
 
 
-def save(pictures: dict[str, np.ndarray]) -> None:
-    for name, pixels in pictures.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(name)
-
-
 def evaluate_here(network: Fake, *metrics: str) -> list[Any]:
     return evaluate.evaluate(
         run_network(network, Path()), *([metrics] if metrics else [])
@@ -341,7 +324,7 @@ def test_sets_of_photos_are_found_and_measured_within_their_trimaps(
     for n, alpha in enumerate(disc.alpha[:2]):
         trimap = np.select([alpha < 5, alpha > 250], [0, 255], 128).astype(np.uint8)
         pictures = {images: disc.frames[n], alphas_in: alpha, "trimap": trimap}
-        save({f"{folder}/p_{n}.png": pixels for folder, pixels in pictures.items()})
+        lay_out(Path(), {f"{k}/p_{n}.png": each for k, each in pictures.items()})
     scores = evaluate_here(Fake(), "sad", "sad_t", "mad_t", "dtssd")
     assert [clip.name for clip in scores] == ["p_0", "p_1"]
     for clip in scores:
@@ -353,14 +336,14 @@ def test_sets_of_photos_are_found_and_measured_within_their_trimaps(
 
 
 def test_some_frames_of_a_clip_may_be_labelled(disc: DiscClip) -> None:
-    save({f"com/{n:04}.png": disc.frames[n] for n in range(7)})
-    save({f"pha/{n:04}.png": disc.alpha[n] for n in (0, 3, 6)})
+    lay_out(Path(), {f"com/{n:04}.png": disc.frames[n] for n in range(7)})
+    lay_out(Path(), {f"pha/{n:04}.png": disc.alpha[n] for n in (0, 3, 6)})
     seen = Fake()
     (sparse,) = evaluate_here(seen)
     assert sum(seen.chunks) == 7
     assert len(sparse.frames) == 3
     assert "dtssd" not in sparse.mean
-    save({f"pha/{n:04}.png": disc.alpha[n] for n in (1, 2, 4, 5)})
+    lay_out(Path(), {f"pha/{n:04}.png": disc.alpha[n] for n in (1, 2, 4, 5)})
     (whole,) = evaluate_here(Fake())
     every_third = [whole.frames[at]["mad"] for at in (0, 3, 6)]
     assert [frame["mad"] for frame in sparse.frames] == every_third
@@ -372,8 +355,8 @@ def test_some_frames_of_a_clip_may_be_labelled(disc: DiscClip) -> None:
 
 def test_a_sparse_clip_takes_no_metric_from_the_next(disc: DiscClip) -> None:
     for clip, labelled in (("a", [0, 2]), ("b", [0, 1, 2])):
-        save({f"{clip}/com/{n}.png": disc.frames[n] for n in range(3)})
-        save({f"{clip}/pha/{n}.png": disc.alpha[n] for n in labelled})
+        lay_out(Path(), {f"{clip}/com/{n}.png": disc.frames[n] for n in range(3)})
+        lay_out(Path(), {f"{clip}/pha/{n}.png": disc.alpha[n] for n in labelled})
     sparse, whole = evaluate_here(Fake(), "mad", "dtssd")
     assert sparse.mean.keys() == {"mad"}
     assert whole.mean.keys() == {"mad", "dtssd"}

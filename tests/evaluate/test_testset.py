@@ -6,19 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscClip, draw_disc, make_clip
+from conftest import DiscClip, Refused, Run, draw_disc, make_clip
 from fakes import colours, names, open_image, save_images
 
-from rematte.cli import app as cli
 from rematte.errors import InputError
 from rematte.evaluate.testset import make_testset
 
 SIZE = (96, 64)
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
@@ -168,13 +163,11 @@ def test_numbers_out_of_range(person: Path, room: Path, wrong: dict[str, Any]) -
     assert not Path("set").exists()
 
 
-def test_the_command(person: Path, room: Path, capfd: Any) -> None:
+def test_the_command(person: Path, room: Path, run: Run, refused: Refused) -> None:
     words = ["make-testset", Path("set"), "--foreground", person, "--background",
              room, "--frames", "2", "--size", "48x32", "--background-motion", "pan",
              "--clips-each", "2", "--seed", "3"]  # fmt: skip
-    assert cli.main([str(word) for word in words]) == 0
-    assert capfd.readouterr().out == "2 clips, 4 frames: set\n"
+    assert run(*words) == (0, "2 clips, 4 frames: set\n", "")
     before = everything(Path("set"))
-    assert cli.main([str(word) for word in words]) == 1
+    assert "exists" in refused(1, *words)
     assert everything(Path("set")) == before
-    assert "exists" in capfd.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscClip, Run, draw_disc, make_clip
+from conftest import DiscClip, Printed, Refused, Run, draw_disc, make_clip
 from fakes import Fake, names, save_images
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,9 +29,8 @@ FULL = {"mirror": 1, "direction": 1, "ratio": 1}
 
 
 @pytest.fixture(autouse=True)
-def network(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+def network(fake: Fake, here: Path) -> Fake:
     """The network of every clip; commands run in a folder of their own."""
-    monkeypatch.chdir(tmp_path)
     return fake
 
 
@@ -150,21 +149,19 @@ def test_a_single_image_is_a_clip_of_one_frame(run: Run) -> None:
     assert report["mean"]["agreement"] == FULL
 
 
-def test_the_page_is_one_file_that_fetches_nothing(run: Run) -> None:
+def test_the_page_is_one_file_that_fetches_nothing(
+    run: Run, printed: Printed, refused: Refused
+) -> None:
     out = Path("out")
     words = ["inspect", lossless(still(), "a&b.mkv"), "-o", out]
-    code, said, err = run(*words)
-    assert (code, err) == (0, "")
-    assert said.rstrip().endswith("out/index.html")
+    assert printed(*words).rstrip().endswith("out/index.html")
     assert names(out) == {"index.html", "inspect.json", "map.png", "moments.png"}
     page = (out / "index.html").read_text("utf-8")
     assert "a&amp;b.mkv" in page
     assert not re.search(r"https?:|<script|<link|@import|url\(", page)
     assert all(s.startswith("data:") for s in re.findall(r'src="([^"]*)', page))
     assert json.loads((out / "inspect.json").read_text())["kind"] == "clip"
-    code, said, err = run(*words)
-    assert (code, said) == (1, "")
-    assert "exists; pass overwrite (-y)" in err
+    assert "exists; pass overwrite (-y)" in refused(1, *words)
     assert run(*words, "-y", "-q") == (0, "", "")
 
 
@@ -217,10 +214,11 @@ def test_lost_images_of_mattes_are_told(run: Run, disc: DiscClip, source: Path) 
     assert text == "11, the source has 12"
 
 
-def test_a_file_without_alpha_is_named(run: Run, source: Path) -> None:
-    code, out, err = run("inspect", source, "--source", source)
-    assert (code, out) == (3, "")
-    assert re.search(r"source\.mkv: no alpha channel .*--matte", err)
+def test_a_file_without_alpha_is_named(
+    run: Run, refused: Refused, source: Path
+) -> None:
+    line = refused(3, "inspect", source, "--source", source)
+    assert re.search(r"source\.mkv: no alpha channel .*--matte", line)
     assert check(run, "gray", source, "--matte").startswith("a colour picture")
 
 
@@ -275,12 +273,10 @@ def test_a_person_who_vanishes_for_a_frame_is_listed(run: Run, disc: DiscClip) -
     ],
 )
 def test_flags_without_effect_and_out_of_range_are_refused(
-    words: str, said: str, run: Run, disc: DiscClip, source: Path
+    words: str, said: str, refused: Refused, disc: DiscClip, source: Path
 ) -> None:
     cutout(disc.rgba)
-    code, out, err = run("inspect", *words.split())
-    assert (code, out) == (2, "")
-    assert said in err
+    assert said in refused(2, "inspect", *words.split())
 
 
 def test_holes_are_enclosed() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, make_clip
+from conftest import Printed, Refused, Run, make_clip
 from fakes import Fake, decode, names, open_image, save_images
 
 from rematte.inspect.preview import source_picture
@@ -16,9 +16,8 @@ from rematte.video.sheet import GAP, draw_number
 
 
 @pytest.fixture(autouse=True)
-def network(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+def network(fake: Fake, here: Path) -> Fake:
     """The network of every clip; commands run in a folder of their own."""
-    monkeypatch.chdir(tmp_path)
     return fake
 
 
@@ -31,10 +30,9 @@ def clip(network: Fake) -> Path:
     return make_clip(Path("in.mkv"), frames, codec="ffv1", pix_fmt="bgr0")
 
 
-def test_rows_are_kinds_and_columns_moments(run: Run, clip: Path) -> None:
+def test_rows_are_kinds_and_columns_moments(printed: Printed, clip: Path) -> None:
     words = ["preview", clip, "-o", "s.png", "--frames", "2", "--background", "blue"]
-    code, out, err = run(*words, "--json")
-    assert (code, err) == (0, "")
+    out = printed(*words, "--json")
     assert json.loads(out)["times"] == [0.48, 1.48]
     picture = open_image(Path("s.png"))
     assert picture.shape == (GAP + 4 * (48 + GAP), GAP + 2 * (64 + GAP), 3)
@@ -59,7 +57,9 @@ def test_the_state_has_settled_each_time(run: Run, network: Fake, clip: Path) ->
     assert (network.seen, network.fresh) == (4 * 11, 4)
 
 
-def test_people_have_the_numbers_of_a_conversion(run: Run, network: Fake) -> None:
+def test_people_have_the_numbers_of_a_conversion(
+    run: Run, printed: Printed, network: Fake
+) -> None:
     network.memory = 0
     frames = []
     for n in range(24):  # 1 walks past 2, whose colour is another
@@ -69,8 +69,7 @@ def test_people_have_the_numbers_of_a_conversion(run: Run, network: Fake) -> Non
         frames.append(frame)
     clip = make_clip(Path("in.mkv"), frames, codec="ffv1", pix_fmt="bgr0")
     words = ["preview", clip, "-o", "s.png", "--frames", "2", "--json"]
-    code, out, err = run(*words, "--people", "--downsample-ratio", "1")
-    assert (code, err) == (0, "")
+    out = printed(*words, "--people", "--downsample-ratio", "1")
     report = json.loads(out)
     picture = open_image(Path("s.png"))
     for column, time in enumerate(report["times"]):
@@ -91,12 +90,12 @@ def test_people_have_the_numbers_of_a_conversion(run: Run, network: Fake) -> Non
     assert last[20, 4 + 69 + 5] < 5
 
 
-def test_quality_decides_what_the_network_sees(run: Run) -> None:
+def test_quality_decides_what_the_network_sees(printed: Printed) -> None:
     clip = make_clip(Path("in.mkv"), [np.zeros((600, 2048, 3), np.uint8)] * 2)
     words = ["preview", clip, "-o", "s.png", "-y", "--json", "--frames", "1"]
     for quality, ratio in (("balanced", 0.25), ("best", 0.5)):
-        code, out, _ = run(*words, "--region", "full", "--quality", quality)
-        assert (code, json.loads(out)["downsample_ratio"]) == (0, ratio)
+        out = printed(*words, "--region", "full", "--quality", quality)
+        assert json.loads(out)["downsample_ratio"] == ratio
 
 
 @pytest.mark.parametrize(
@@ -112,14 +111,12 @@ def test_quality_decides_what_the_network_sees(run: Run) -> None:
     ],
 )
 def test_what_is_refused_leaves_nothing_and_spares_what_is_there(
-    words: str, code: int, said: str, run: Run, clip: Path, network: Fake
+    words: str, code: int, said: str, refused: Refused, clip: Path, network: Fake
 ) -> None:
     network.fail_at = 15
     before = clip.read_bytes()
     Path("there.jpg").write_text("mine")
-    found, out, err = run("preview", clip, "-o", *words.split())
-    assert (found, out) == (code, "")
-    assert said in err
+    assert said in refused(code, "preview", clip, "-o", *words.split())
     assert clip.read_bytes() == before
     assert Path("there.jpg").read_text() == "mine"
     assert names(Path()) == {"in.mkv", "there.jpg"}
@@ -131,10 +128,9 @@ def test_a_sheet_is_replaced_where_told_so(run: Run, clip: Path) -> None:
     assert open_image(Path("sheet.jpg")).shape[2] == 3
 
 
-def test_the_input_is_not_overwritten(run: Run) -> None:
+def test_the_input_is_not_overwritten(refused: Refused) -> None:
     image = save_images(Path("in"), [np.zeros((48, 64, 3), np.uint8)]) / "shot0.png"
-    code, _, err = run("preview", image, "-o", image, "-y")
-    assert (code, "the input itself" in err) == (2, True)
+    assert "the input itself" in refused(2, "preview", image, "-o", image, "-y")
 
 
 def test_a_picture_is_fitted_behind(run: Run, clip: Path) -> None:

@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Run, make_clip
-from fakes import Fake, colours, decode
-from ray_models import Deadly
+from conftest import Printed, Refused, Run, make_clip
+from fakes import Deadly, Fake, colours, decode
 
 from rematte.errors import InputError
 from rematte.options import Options
@@ -19,15 +18,14 @@ OPTIONS = Options(downsample_ratio=1)
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(here: Path) -> Path:
     """A folder with two good videos, a bad one, and one further down."""
-    (tmp_path / "clips/more").mkdir(parents=True)
+    (here / "clips/more").mkdir(parents=True)
     for name in ("clips/a.mp4", "clips/b.mkv", "clips/more/a.mp4"):
-        make_clip(tmp_path / name, colours(4, (64, 48)))
-    (tmp_path / "clips/bad.mp4").write_text("no video")
-    (tmp_path / "clips/notes.md").write_text("to be left alone")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        make_clip(here / name, colours(4, (64, 48)))
+    (here / "clips/bad.mp4").write_text("no video")
+    (here / "clips/notes.md").write_text("to be left alone")
+    return here
 
 
 def names(found: list[tuple[Path, Path]]) -> list[tuple[str, str]]:
@@ -108,11 +106,11 @@ def test_a_killed_process_fails_one_input_alone(place: Path) -> None:
     assert not deadly.outputs["output"].exists()
 
 
-def test_the_command_tells_how_it_went(place: Path, fake: Fake, run: Run) -> None:
+def test_the_command_tells_how_it_went(
+    place: Path, fake: Fake, run: Run, printed: Printed
+) -> None:
     words = ["batch", "clips", "-o", "out", "--suffix", ".mkv"]
-    code, out, _ = run(*words, "--dry-run")
-    assert code == 0
-    assert "4 planned" in out
+    assert "4 planned" in printed(*words, "--dry-run")
     assert not Path("out").exists()
     code, out, error = run(*words)
     assert code == 1
@@ -140,8 +138,6 @@ def test_the_command_tells_how_it_went(place: Path, fake: Fake, run: Run) -> Non
     ],
 )
 def test_bad_words_are_one_line(
-    words: str, code: int, message: str, place: Path, fake: Fake, run: Run
+    words: str, code: int, message: str, place: Path, fake: Fake, refused: Refused
 ) -> None:
-    found, _, error = run("batch", *words.split())
-    assert (found, len(error.splitlines())) == (code, 1)
-    assert message in error
+    assert message in refused(code, "batch", *words.split())
