@@ -6,18 +6,15 @@ from typing import Any
 
 import pytest
 from conftest import make_clip
-from fakes import colours
-
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
+from fakes import colours, read_all
 
 RATIO: dict[str, Any] = {"downsample_ratio": 1, "progress": False}
 
 
 def frames(path: Path) -> list[tuple[Fraction, Fraction, bytes]]:
     """Time, duration and pixels of every frame."""
-    with VideoReader(path, ReadOptions(alpha=True)) as reader:
-        return [(f.time, f.duration, f.pixels.tobytes()) for f in reader]
+    shown, _ = read_all(path, alpha=True)
+    return [(f.time, f.duration, f.pixels.tobytes()) for f in shown]
 
 
 def uneven(count: int) -> list[Fraction]:
@@ -27,12 +24,11 @@ def uneven(count: int) -> list[Fraction]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(here: Path) -> Path:
     """A folder with a clip of ten frames, not evenly timed, and sound."""
-    monkeypatch.chdir(tmp_path)
     make_clip(
-        tmp_path / "in.mp4", colours(), times=uneven(10), time_base=Fraction(1, 600),
+        here / "in.mp4", colours(), times=uneven(10), time_base=Fraction(1, 600),
         sound=True, sound_seconds=0.6, subtitles=[(0.1, 0.3, "words")],
         chapters=[(0, 0.3, "one")],
     )  # fmt: skip
-    return tmp_path
+    return here

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 from conftest import make_clip, noise
-from fakes import Fake, colours, names, sound
+from fakes import Fake, Slow, colours, names, sound
 from segmenting import RATIO, frames, place
-from torch import Tensor
 
 from rematte.errors import InputError, OutputError
 from rematte.segments import (
@@ -97,14 +96,9 @@ def test_a_run_stopped_while_it_names_goes_on(
     assert names(place / "fgr") == {f"{n:04d}.png" for n in range(10)}
 
 
-class Slow(Fake):
-    def forward(self, *given: Any) -> tuple[Tensor, ...]:
-        time.sleep(0.3)
-        return super().forward(*given)
-
-
 def slowly() -> None:
-    convert_long(Slow, "in.mp4", resume=True, overwrite=False, **GIVEN)
+    load = partial(Slow, seconds=0.3)
+    convert_long(load, "in.mp4", resume=True, overwrite=False, **GIVEN)
 
 
 def test_kill_9_and_resume(place: Path) -> None:

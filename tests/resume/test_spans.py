@@ -1,6 +1,5 @@
 """Every option acts in spans as in one run: the same notes, frames, times and sound."""
 
-import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,15 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Tags, make_clip
-from fakes import Fake, colours, save_images, scenes, sound
+from clips import Tags, damage, make_clip
+from fakes import Fake, colours, contents, read, save_images, scenes, sound
+from PIL import Image
 from segmenting import RATIO
 
 from rematte.convert import convert_video
 from rematte.options import OPTIONS
 from rematte.segments import SegmentConverter, join, prepare
-from rematte.video.read_options import ReadOptions
-from rematte.video.reader import VideoReader
 
 Maker = Callable[[Path], Path]
 UNEVEN = [Fraction(3 + 2 * n + n % 2, 60) for n in range(10)]
@@ -53,11 +51,7 @@ def transparent(folder: Path) -> Path:
 def damaged(folder: Path) -> Path:
     """Frames that stand alone, one of which cannot be decoded."""
     path = make_clip(folder / "in.mov", colours(), codec="png", pix_fmt="rgb24")
-    data = bytearray(path.read_bytes())
-    marks = [n for n in range(len(data)) if data.startswith(b"\x89PNG", n)]
-    data[marks[4] : marks[5] - 40] = b"\xff" * (marks[5] - 40 - marks[4])
-    path.write_bytes(data)
-    return path
+    return damage(path, slice(4, 5))
 
 
 def listed(folder: Path) -> Path:
@@ -79,14 +73,18 @@ def crossing(folder: Path) -> Path:
 
 
 def picture(folder: Path) -> Path:
-    pictures = save_images(folder / "back", colours(1, (64, 16)))
-    (pictures / "shot0.png").rename(folder / "b.png")
+    Image.fromarray(colours(1, (64, 16))[0]).save(folder / "b.png")
+    return plain(folder)
+
+
+def before_a_film(folder: Path) -> Path:
+    make_clip(folder / "film.mp4", colours(3), rate=40)
     return plain(folder)
 
 
 # For each option a value that has an effect, the input, and outputs unless `o.mkv`.
 CASES: dict[str, tuple[Any, Maker, dict[str, str]]] = {
-    "background": ({"composition": "red"}, plain, {"output_composition": "o.mkv"}),
+    "background": ("film.mp4", before_a_film, {"output_composition": "o.mkv"}),
     "background_fit": ("contain", picture, {"output_composition": "o.mkv"}),
     "edge_colour": ("clean", plain, {}),
     "black_point": (0.2, plain, {}),
@@ -149,19 +147,22 @@ def test_every_option_is_tried() -> None:
 def test_an_option_acts_in_spans_as_in_one_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     value, make, outputs = CASES[name]
     source = make(tmp_path)
     given = {**RATIO, **(outputs or {"output": "o.mkv"}), name: value}
     if name == "quality":
         del given["downsample_ratio"]
+    if name == "limit":
+        given["start"] = 0.12
     if name == "fit":
         given["input_resize"] = 32, 40
-    if name == "background_fit":
-        given["background"] = "b.png"
+    if name.startswith("background"):
+        given["background"] = tmp_path / ("b.png" if "fit" in name else value)
     found = []
     # With a lead-in over everything, each segment reads all that is before it.
     for length, lead_in in ((None, None), (4, None), (5, 99)):
+        (folder := tmp_path / f"segments of {length}").mkdir()
+        monkeypatch.chdir(folder)
         if length is None:
             report = convert_video(Fake(), source, **given)
         else:
@@ -171,9 +172,8 @@ def test_an_option_acts_in_spans_as_in_one_run(
             for segment in work.segments:
                 converter(segment)
             report = join(work)
-        target = next(path for path in tmp_path.glob("o*"))
-        found.append((report, shown(target), sound_of(target), names_in(target)))
-        shutil.rmtree(target) if target.is_dir() else clear(tmp_path)
+        target = next(folder.glob("o*"))
+        found.append((report, shown(target), sound_of(target), {*contents(folder)}))
     whole = found[0]
     assert bool(whole[0].damaged) == (name == "ignore_errors")
     for spans in found[1:]:
@@ -190,23 +190,10 @@ def test_an_option_acts_in_spans_as_in_one_run(
             assert off <= (np.iinfo(one[2].dtype).max / 40 if name in LOSSY else 0)
 
 
-def clear(folder: Path) -> None:
-    for path in folder.glob("o*"):
-        path.unlink()
-
-
 def shown(path: Path) -> list[tuple[Fraction, Fraction, Any]]:
-    pattern = path.with_name("o_%02d.png")
-    with VideoReader(
-        pattern if path.suffix == ".png" else path, ReadOptions(alpha=True)
-    ) as reader:
-        return [(frame.time, frame.duration, frame.pixels) for frame in reader]
+    path = path.with_name("o_%02d.png") if path.suffix == ".png" else path
+    return [(f.time, f.duration, f.pixels) for f in read(path, alpha=True)]
 
 
 def sound_of(path: Path) -> list[tuple[Fraction, bytes]]:
     return [] if path.is_dir() or path.suffix == ".png" else sound(path)
-
-
-def names_in(path: Path) -> set[str]:
-    folder = path if path.is_dir() else path.parent
-    return {each.name for each in folder.glob("o*" if folder != path else "*")}
