@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fakes import random_network, save_images
-from PIL import Image
+from fakes import random_network
 
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, Trained, train
@@ -20,18 +19,6 @@ from rematte.train.recipe import Validate
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def lay_out(folder: Path, pictures: dict[str, Any]) -> Path:
-    """Write images by their names, and lists of them as folders of frames."""
-    for name, pixels in pictures.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(pixels, list):
-            save_images(path, pixels)
-        else:
-            Image.fromarray(pixels).save(path)
-    return folder
 
 
 def few(samples: int, frames: int = 1) -> Validate:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_disc, make_clip, read_label
-from fakes import colours
+from fakes import colours, lay_out
 from PIL import Image
-from runs import lay_out
 
 from rematte.errors import InputError
 from rematte.train.batches import Batches
@@ -71,7 +70,6 @@ def test_names_tell_the_kind_and_masks_find_images_elsewhere(shards: Data) -> No
     assert names(found.people) == ["ccp/3.jpg", "video/clips/c.mkv", "video/davis/run"]
     assert [item.media.frames for item in found.people] == [1, 10, 2]
     for item in found.masks:
-        assert item.alpha is not None
         assert {Path(item.media.blobs[0].path).name, Path(item.alpha.blobs[0].path).name
                 } == {"s-00.tar", "s-01.tar"}  # fmt: skip
         mask = decode(item.alpha, [0], "L")
@@ -148,7 +146,6 @@ def test_folders_of_every_kind(tmp_path: Path) -> None:
     assert len(found.masks) == 2
     assert len(found.people) == 1
     alpha = found.mattes[0].alpha
-    assert alpha is not None
     difference = decode(alpha, [2], "L")[0, ..., 0].astype(int) - disc.alpha[2]
     assert np.abs(difference).max() <= 2
     shutil.rmtree(tmp_path / "m/pha")

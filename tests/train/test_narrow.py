@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import random_network
-from runs import few, lay_out, quick, rng, uneven_network
+from fakes import lay_out, random_network
+from runs import few, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 
 from rematte.errors import InputError

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import random_network
-from runs import elsewhere, few, lay_out, log, one_thread, quick, rng, uneven_network
+from fakes import lay_out, random_network
+from runs import elsewhere, few, log, one_thread, quick, rng, uneven_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from rematte.train.blocks import block_errors, block_examples, chains_of
 from rematte.train.data import Index, index
 from rematte.train.dry_run import dry_run
 from rematte.train.passes import Passes
-from rematte.train.recipe import NO_AUGMENT, Augment, Data, Model, Phase, Rates, Run
+from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run
 from rematte.train.setup import make_optimizer
 
 Sample = dict[str, Tensor]
@@ -95,8 +95,6 @@ def test_the_end_of_the_encoder_is_fed_by_the_students_beginning(
         Passes(student, network, phase).prepare(sample, rng())
         for student in (network, other)
     )
-    assert good is not None
-    assert bad is not None
     assert not torch.allclose(good["0.0"], bad["0.0"])
     for name in names:
         assert torch.equal(good[f"0.{name}"], bad[f"0.{name}"])
@@ -142,7 +140,7 @@ def is_exact(sample: Sample) -> None:
 def test_crisp_composites_have_exact_alpha(found: Index) -> None:
     how = dataclasses.replace(NO_AUGMENT, crisp=1.0)
     phase = phase_of("edges", truth=1.0, augment=how)
-    sample = Batches(found, phase, Augment(), (0,), 0).make(0)["edges"]
+    sample = sample_of(found, phase)
     assert (sample["pha"].min(), sample["pha"].max()) == (0, 1)
     is_exact(sample)
 
@@ -152,8 +150,7 @@ def test_hair_and_groups_have_exact_alpha(found: Index) -> None:
     for share in (0.0, 1.0):
         how = dataclasses.replace(NO_AUGMENT, hair=share, group=share)
         phase = phase_of("edges", truth=1.0, frames=(2, 2), augment=how)
-        batches = Batches(found, phase, Augment(), (0,), 0)
-        makes.append([batches.make(step)["edges"] for step in range(4)])
+        makes.append([sample_of(found, phase, step) for step in range(4)])
     for plain, grouped in zip(*makes, strict=True):
         assert grouped["pha"].shape == plain["pha"].shape
         assert 0 <= grouped["pha"].min() < grouped["pha"].max() <= 1
@@ -168,7 +165,6 @@ def test_composites_teach_exact_alpha(network: MattingNetwork, found: Index) -> 
         phase = phase_of("edges", truth=truth)
         passes = Passes(network, network, phase)
         examples = passes.prepare(sample_of(found, phase), rng())
-        assert examples is not None
         assert (examples["known"] == truth).all()
         sums.append(float(passes("edges", examples, 1.0)["alpha"].detach()))
     assert sums[0] > 0.05  # random weights know nothing of it
@@ -208,7 +204,6 @@ def test_a_crop_shows_what_the_whole_picture_does(
     whole = refine(src, *network.refiner(picture, network.project_mat(hidden), hidden))
     phase = phase_of("filter", crop=48, ratio=(ratio, ratio))
     crops = filter.filter_examples(network, network, disc, phase, rng())
-    assert crops is not None
     maps = network.refiner(crops["picture"], crops["coarse"], crops["hidden"])
     found = refine(crops["src"], *maps)
     edge, side = 2 * round(1 / ratio) + 2, crops["src"].shape[-1]
@@ -227,7 +222,6 @@ def test_the_filter_learns_in_units_of_its_inputs(
     monkeypatch.setattr(filter, "_LOST", 1)
     phase = phase_of("filter", crop=48, ratio=(0.25, 0.25))
     crops = Passes(network, network, phase).prepare(disc, rng())
-    assert crops is not None
     size = filter.input_sizes(network.refiner, [crops])
     weight = network.get_parameter("refiner.conv.0.weight").requires_grad_(True)
     before = weight.detach().clone()

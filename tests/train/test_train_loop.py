@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, Literal
 import pytest
 import torch
 from conftest import draw_disc, make_clip
+from fakes import lay_out, python
 from PIL import Image
-from runs import elsewhere, few, lay_out, log, one_thread, quick
+from runs import elsewhere, few, log, one_thread, quick
 from safetensors.torch import load_file, save_file
 from test_data import encoded, make_shards, make_tar
 
@@ -421,14 +421,8 @@ assert elastic_launch(config, main)(sys.argv[1:]) == {0: 0, 1: 0}
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
     drawn(tmp_path)
     (tmp_path / "r.toml").write_text(RECIPE.format(tmp_path))
-    root = str(Path(rematte.__file__).parent.parent)
-    done = subprocess.run(
-        [sys.executable, "-c", TORCHRUN, "train", str(tmp_path / "r.toml"),
-         "--device", "cpu"],
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    words = "train", tmp_path / "r.toml", "--device", "cpu"
+    python(TORCHRUN, *words, OMP_NUM_THREADS="1")
     recipe = load_recipe(tmp_path / "r.toml")
     assert [line["step"] for line in log(recipe, "loss")] == [1, 2]
     rematte.load_model(tmp_path / "run" / WEIGHTS)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_disc, make_clip
-from fakes import random_network
-from runs import changed, elsewhere, lay_out, log, quick
+from fakes import lay_out, random_network
+from runs import changed, elsewhere, few, log, quick
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -31,7 +31,7 @@ from rematte.train.recipe import NO_AUGMENT, Data, Model, Phase, Rates, Run, Val
 from rematte.train.setup import start_network
 from rematte.weights.describe import describe
 
-FEW = Validate(every=100, samples=2, frames=1, size=32)
+FEW = few(2)
 DISC = draw_disc(6, (64, 64))
 
 
