@@ -6,35 +6,13 @@ import time
 from pathlib import Path
 
 import torch
-from fakes import Fake
+from fakes import Deadly, Fake
 
 from rematte.resume import plan as segments
 
 
 def fakes(device: torch.device) -> Fake:
     return Fake()
-
-
-class Deadly(Fake):
-    """Kills its process at the third frame of clips, so often for each width.
-
-    A file, the tally, gets a line for each frame.
-    """
-
-    def __init__(self, tally: Path, times: dict[int, int]) -> None:
-        super().__init__()
-        self.tally, self.times = tally, times
-
-    def forward(self, src, *rest):  # type: ignore[no-untyped-def]
-        width = src.shape[-1]
-        with self.tally.open("a") as file:
-            file.write(f"{os.getpid()} {width}\n")
-        died = self.tally.with_suffix(f".died-{width}")
-        count = len(died.read_text()) if died.exists() else 0
-        if self.seen >= 2 and count < self.times.get(width, 0):
-            died.write_text("x" * (count + 1))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(src, *rest)
 
 
 def deadly(tally: Path, times: dict[int, int], device: torch.device) -> Deadly:

@@ -22,17 +22,16 @@ def keys(bucket: str) -> list[str]:
 
 
 @pytest.fixture
-def clips(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def clips(bucket: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder in object storage with two videos, one that is none, and a note."""
-    clip = make_clip(tmp_path / "clip.mp4", colours(4, (64, 48)))
+    clip = make_clip(here / "clip.mp4", colours(4, (64, 48)))
     files: Any = storage.to_path(bucket).fs  # type: ignore[attr-defined]
     for name in ("a.mp4", "more/b.mp4"):
         files.put_file(str(clip), f"{bucket}/clips/{name}")
     files.pipe_file(f"{bucket}/clips/bad.mp4", b"no video")
     files.pipe_file(f"{bucket}/clips/note.md", b"to be left alone")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(here))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.chdir(tmp_path)
     return f"{bucket}/clips"
 
 
