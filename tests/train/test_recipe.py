@@ -24,11 +24,6 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def phase_of(name: str) -> Phase:
-    (phase,) = load_recipe(RECIPES / name).phase
-    return phase
-
-
 def test_defaults_fill_what_is_left_out(recipe: Path) -> None:
     read = load_recipe(recipe)
     assert read == Recipe((Phase("one", "matting", rates=read.phase[0].rates),))
@@ -49,7 +44,8 @@ def test_recipes_of_the_package_are_found_by_name(recipe: Path) -> None:
 
 
 def test_stages_are_the_published_ones() -> None:
-    stages = [phase_of(f"stage{number}.toml") for number in (1, 2, 3, 4)]
+    recipes = [load_recipe(RECIPES / f"stage{n}.toml") for n in (1, 2, 3, 4)]
+    stages = [phase for recipe in recipes for phase in recipe.phase]
     assert [stage.frames for stage in stages] == [(n, n) for n in (15, 50, 40, 40)]
     rates = [dataclasses.astuple(stage.rates)[:4] for stage in stages]
     assert rates == [
@@ -66,9 +62,8 @@ def test_stages_are_the_published_ones() -> None:
         if stage.high is not None:
             assert (stage.high.frames, stage.high.ratio) == ((6, 6), 0.25)
             assert sum(stage.high.size) / 2 == 2048
-    starts = [load_recipe(RECIPES / f"stage{n}.toml").model.start for n in (1, 2, 3, 4)]
-    assert starts == ["imagenet", *[f"runs/stage{n}/weights.safetensors" for n in
-                      (1, 2, 3)]]  # fmt: skip
+    before = [f"runs/stage{n}/weights.safetensors" for n in (1, 2, 3)]
+    assert [recipe.model.start for recipe in recipes] == ["imagenet", *before]
 
 
 def test_overrides_win_over_the_device_and_the_file(tmp_path: Path) -> None:
