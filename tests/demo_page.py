@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip, require
+from fakes import ROOT
 from numpy.typing import NDArray
 
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader
 
-ROOT = Path(__file__).parents[1]
 WEB = ROOT / "web"
 VITE = WEB / "node_modules/vite/bin/vite.js"
 CLIP = ROOT / "demo" / "clip.mp4"

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_clip
-from fakes import decode, open_image
+from fakes import ROOT, decode, open_image
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "cookbook.md").read_text(encoding="utf-8")
 PROGRAMS = dict(re.findall(r"^## (.+?)\n.*?^```python\n(.*?)^```$", PAGE, re.M | re.S))
 FRAMES = 4

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fakes import ROOT
 from fakes import names as names_in
 from test_documentation import checkpoint, workplace
 
@@ -22,7 +23,6 @@ from rematte.weights.load import load_model
 
 __all__ = ["checkpoint", "workplace"]  # the fixtures
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "demo/")
 PAGES = [page for at in FOLDERS for page in sorted(ROOT.glob(f"{at}*.md"))]
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"

@@ -19,13 +19,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
-from fakes import decode
+from fakes import ROOT, decode
 from PIL import Image
 from torch import Tensor
 
 import rematte
 
-ROOT = Path(__file__).parent.parent
 FRAMES = 5
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 from conftest import draw_disc, make_clip, needs
 from exporting import exported
-from fakes import decode
+from fakes import ROOT, decode
 
 from rematte.errors import OutputError
 from rematte.export import export
 from rematte.network.matting_network import MattingNetwork
 
-ROOT = Path(__file__).parents[2]
 executorch = pytest.mark.xdist_group("executorch")
 ncnn = pytest.mark.xdist_group("ncnn")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import draw_disc, make_clip, needing
 from exporting import exported
-from fakes import decode, formula_network, save_images
+from fakes import ROOT, decode, formula_network, save_images
 
 from rematte import InputError, WeightsError
 from rematte.engines.runtimes import import_onnxruntime
@@ -21,7 +21,6 @@ from rematte.export.run_onnx import OnnxMatting
 from rematte.export.verify import Difference, compare, real_frames, true_outputs
 from rematte.network.matting_network import MattingNetwork
 
-ROOT = Path(__file__).parents[2]
 Fixed = Callable[[Request], Path]
 SHAPING = {"Shape", "Expand", "If", "Range", "ConstantOfShape", "Cast"}
 pytestmark = [pytest.mark.xdist_group("onnx")]

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from conftest import draw_disc, make_clip, needing
 from exporting import exported
-from fakes import decode, formula_network
+from fakes import ROOT, decode, formula_network
 from numpy.typing import NDArray
 
 from rematte.export.formats import Request
 from rematte.export.verify import compare, real_frames, true_outputs
 from rematte.network.matting_network import REFINERS, VARIANTS, MattingNetwork
 
-ROOT = Path(__file__).parents[2]
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
 packages = needing("tensorflow", "ai_edge_litert", "ai_edge_quantizer")

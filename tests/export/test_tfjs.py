@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import needing, require
 from exporting import exported, network
+from fakes import ROOT
 from numpy.typing import NDArray
 
 from rematte.errors import OutputError
@@ -18,7 +19,6 @@ from rematte.export.formats import Request
 from rematte.export.verify import real_frames, true_outputs
 from rematte.network.matting_network import MattingNetwork
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "tfjs"
 Case = tuple[int, int, float, int]  # height, width, ratio, frames
 OUTPUTS = ("fgr", "pha", "r1o", "r2o", "r3o", "r4o")

@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from conftest import Refused, Run, make_clip, noise
-from fakes import Fake, Slow, colours, names, read
+from fakes import ROOT, Fake, Slow, colours, names, read
 
 from rematte.conversion import model
 from rematte.errors import InputError, OutputError
@@ -30,7 +30,6 @@ from rematte.video.frame import Colour, Frame, VideoInfo
 from rematte.video.writer import FileWriter
 from rematte.weights.registry import DEFAULT, FAST
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("here")
 INFO = VideoInfo(64, 48, Fraction(25), Fraction(1, 90_000), Colour())
 

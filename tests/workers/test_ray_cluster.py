@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import Refused, Run, make_clip, noise
-from fakes import Deadly, Fake, colours, decode, names, sound, times
+from fakes import ROOT, Deadly, Fake, colours, decode, names, sound, times
 from ray_models import deadly, fakes, short_segments, with_environment
 
 from rematte.cli.app import build_parser
@@ -32,7 +32,6 @@ from rematte.workers.jobs import run as run_batch
 from rematte.workers.planning import Job, find_inputs, plan
 from rematte.workers.ray_actor import Worker
 
-ROOT = Path(__file__).parents[2]
 PATHS = ROOT, ROOT / "tests", Path(__file__).parent  # of the networks of the tests
 VERSION = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[0]
 OPTIONS = Options(downsample_ratio=1, device="cpu")
