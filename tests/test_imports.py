@@ -132,6 +132,7 @@ def test_a_conversion_needs_no_torch(tmp_path: Path) -> None:
 import sys
 sys.modules["torch"] = None  # importing it raises, as where it is not installed
 from rematte.cli import main
+from rematte.segments import convert_long
 folder = {str(tmp_path)!r}
 outputs = ["-o", f"{{folder}}/out.mov", "--composition", f"{{folder}}/over.mp4"]
 for more in [], ["--workers", "2", "--segment", "2", "--background", "blur"]:
