@@ -283,7 +283,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 def random_network() -> MattingNetwork:
-    """A MobileNetV3 network that has learned nothing; torch's numbers begin anew."""
+    """A MobileNetV3 network that has learned nothing, always the same one."""
     torch.manual_seed(0)
     return MattingNetwork("mobilenetv3").eval()
 

@@ -23,7 +23,7 @@ from rematte.engines import choose
 from rematte.workers.pool import ProcessKilledError, WorkerProcess
 
 COUNT = int(os.environ.get("REMATTE_MUTATIONS", "60"))
-PATIENCE = 60.0  # with one file, on a busy machine [s]
+TIMEOUT = 60.0  # with one file, on a busy machine [s]
 MEMORY = 3 << 30  # that one file may take beyond what the child has [bytes]
 RATE = Fraction(25)
 
@@ -103,7 +103,7 @@ class Child:
         """Give exit code and stderr; a code of -1 says what happened to the child."""
         try:
             given = [str(word) for word in ("convert", *words)]
-            return self.process.call(_convert, given, timeout=PATIENCE)
+            return self.process.call(_convert, given, timeout=TIMEOUT)
         except (ProcessKilledError, TimeoutError) as error:
             self.process.close()
             self.process = WorkerProcess(_prepare, 1)

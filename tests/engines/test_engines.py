@@ -38,7 +38,7 @@ from rematte.weights.load import load_network
 
 @pytest.fixture(scope="module", autouse=True)
 def _converted_once() -> Iterator[None]:
-    """Convert the same weights once, which takes seconds; all else is done anew."""
+    """Convert the same weights once, which takes seconds; all else is done again."""
     convert, kept = convert_graph.convert, dict[str, Any]()
 
     def convert_once(network: MattingNetwork) -> Any:
@@ -153,8 +153,8 @@ def test_a_state_that_was_kept_is_the_same(
     whole, rest = mattes_of(frames, Memory()), mattes_of(frames[3:], again)
     for one, other in zip(whole[3:], rest, strict=True):
         assert np.abs(one - other).max() < 1e-4
-    anew = mattes_of(frames[3:], Memory())
-    assert np.abs(whole[3] - anew[0]).max() > 1e-3
+    reset = mattes_of(frames[3:], Memory())
+    assert np.abs(whole[3] - reset[0]).max() > 1e-3
 
 
 def test_a_state_in_half_precision_is_kept_bit_for_bit() -> None:

@@ -183,7 +183,7 @@ def test_the_runner_equals_the_plain_loop(free: Path) -> None:
         assert np.array_equal(mine[1], true[1])
 
 
-def test_the_runner_begins_anew(free: Path) -> None:
+def test_the_runner_is_reset(free: Path) -> None:
     runner = OnnxMatting(free)
     frames = list(real_frames((48, 80), 3))
     first = [runner(src) for src in frames]

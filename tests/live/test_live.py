@@ -53,9 +53,9 @@ def pictures(path: str = "out.mkv") -> list[Frame]:
 
 def test_a_file_is_shown_at_its_own_pace() -> None:
     make_clip(Path("in.mp4"), colours(30, (64, 48)))
-    begun = time.monotonic()
+    started = time.monotonic()
     report = live(Fake(), "in.mp4", "out.mkv", downsample_ratio=1)
-    assert time.monotonic() - begun > 1.1  # 30 frames, 25 a second
+    assert time.monotonic() - started > 1.1  # 30 frames, 25 a second
     assert report.frames + report.dropped == 30
     assert report.frames == len(pictures()) > 1
     assert 0 < report.latency <= report.latency_p95

@@ -56,7 +56,7 @@ def test_streams_that_join_and_leave_are_as_if_alone(model: Network) -> None:
     assert len(streams) == 3
 
 
-def test_a_stream_that_changes_its_size_begins_anew(model: Network) -> None:
+def test_a_stream_that_changes_its_size_starts_over(model: Network) -> None:
     streams = Streams(model, 0.5)
     streams({"a": drawn(0, 1)[0], "b": drawn(1, 1)[0]})
     frame = drawn(3, 1, (64, 48))[0]

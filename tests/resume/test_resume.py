@@ -33,7 +33,7 @@ GIVEN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def begun(done: int, **settings: Any) -> Work:
+def started(done: int, **settings: Any) -> Work:
     """What a run leaves that is stopped while it works on the next segment."""
     work = prepare(Fake(), "in.mp4", **{**GIVEN, **settings})
     converter = SegmentConverter(Fake(), work)
@@ -56,7 +56,7 @@ def unbroken(place: Path) -> list[Any]:
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3, 4])
 def test_a_stopped_run_goes_on(done: int, place: Path, unbroken: list[Any]) -> None:
-    begun(done)
+    started(done)
     report = go_on(overwrite=False)
     found = [frames(place / "out.mov"), frames(place / "pha.mkv")]
     assert [*found, sound(place / "out.mov")] == unbroken
@@ -65,15 +65,15 @@ def test_a_stopped_run_goes_on(done: int, place: Path, unbroken: list[Any]) -> N
     assert names(place) == {"in.mp4", "w.mov", "w.mkv", "out.mov", "pha.mkv"}
 
 
-def test_without_resume_it_begins_anew(place: Path, unbroken: list[Any]) -> None:
-    begun(2)
+def test_without_resume_it_starts_over(place: Path, unbroken: list[Any]) -> None:
+    started(2)
     report = convert_long(Fake, "in.mp4", output="out.mov", segment=3, **RATIO)
     assert report.reused == 0
     assert frames(place / "out.mov") == unbroken[0]
 
 
 def test_work_is_not_deleted_unasked(place: Path) -> None:
-    begun(2)
+    started(2)
     given = {"output": "out.mov", "overwrite": False, **RATIO}
     with pytest.raises(OutputError, match="holds segments of an earlier run; pass res"):
         convert_long(Fake, "in.mp4", segment=3, **given)
@@ -83,7 +83,7 @@ def test_work_is_not_deleted_unasked(place: Path) -> None:
 def test_a_run_stopped_while_it_names_goes_on(
     place: Path, unbroken: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = begun(4, output_foreground="fgr", overwrite=False)
+    work = started(4, output_foreground="fgr", overwrite=False)
     with monkeypatch.context() as patch:
         # The process ends between the first name and the last.
         patch.setattr(ImageWriter, "publish", lambda self: None)
@@ -135,7 +135,7 @@ def test_kill_9_and_resume(place: Path) -> None:
     ],
 )
 def test_other_options_are_told(change: dict[str, Any], told: str, place: Path) -> None:
-    begun(2)
+    started(2)
     before = names(place / ".out.mov.segments")
     with pytest.raises(ValueError, match=told) as error:
         go_on(**change)
@@ -144,7 +144,7 @@ def test_other_options_are_told(change: dict[str, Any], told: str, place: Path) 
 
 
 def test_other_weights_are_refused(place: Path) -> None:
-    begun(2)
+    started(2)
 
     def other() -> Fake:
         fake = Fake()
@@ -159,7 +159,7 @@ def test_other_weights_are_refused(place: Path) -> None:
 
 
 def test_another_input_is_refused(place: Path) -> None:
-    begun(2)
+    started(2)
     make_clip(place / "in.mp4", colours(11))
     with pytest.raises(ValueError, match=r"beginning of the input \("):
         go_on()
@@ -170,7 +170,7 @@ def test_another_input_is_refused(place: Path) -> None:
 
 def test_frames_that_move_are_refused(place: Path) -> None:
     """As in broken files, where times depend on where reading begins."""
-    work = begun(4)
+    work = started(4)
     record = work.path(work.segments[1]) / "segment.json"
     changed = json.loads(record.read_text())
     changed["frames"].pop(0)
@@ -181,7 +181,7 @@ def test_frames_that_move_are_refused(place: Path) -> None:
 
 
 def test_a_damaged_part_is_refused(place: Path) -> None:
-    work = begun(4)
+    work = started(4)
     place_of = work.path(work.segments[1])
     other = work.path(work.segments[3])
     shutil.copy(other / "alpha/pha.mkv", place_of / "alpha/pha.mkv")

@@ -133,7 +133,7 @@ CASES: dict[str, tuple[Any, Maker, dict[str, str]]] = {
     "overwrite": (False, plain, {}),
     "output_type": ("png_sequence", plain, {"output_alpha": "o"}),
 }
-# Encoders with a rate begin anew with each segment.
+# Encoders with a rate start over with each segment.
 LOSSY = {"output_video_mbps", "crf", "tone_map", "codec", "packed", "preset"}
 # It needs the whole video at once; segments refuse it.
 WHOLE = {"max_bytes"}

@@ -226,11 +226,11 @@ def test_nothing_waits_for_previews(new: New, clip: Path, tmp_path: Path) -> Non
     for id in ids:
         answer = server.client.post(f"api/jobs/{id}/cutout", json={"at": 0})
         assert answer.status_code == 202
-    begun = time.monotonic()
+    started = time.monotonic()
     assert server.start(ids[0]).status_code == 204
     assert server.client.post(f"api/jobs/{ids[0]}/cancel").status_code == 204
     assert server.client.delete(f"api/jobs/{ids[1]}").status_code == 204
-    assert time.monotonic() - begun < 300  # a preview takes 1000
+    assert time.monotonic() - started < 300  # a preview takes 1000
     assert server.upload(clip).status_code == 201  # needs a process, but not that one
 
 
