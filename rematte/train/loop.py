@@ -26,7 +26,6 @@ from rematte.network.matting_network import MattingNetwork
 from rematte.train import checkpoint, setup
 from rematte.train.batches import Batch, Batches, Examples, load
 from rematte.train.data import index
-from rematte.train.distributed import Processes
 from rematte.train.extras import Extras, Sample, Terms
 from rematte.train.filter import scale_steps
 from rematte.train.journal import Journal
@@ -82,7 +81,7 @@ def train(
         raise ValueError(
             f"minutes must be above 0 and at most {_LONGEST}, a year, got {minutes}"
         )
-    processes = Processes(device)
+    processes = setup.Processes(device)
     # Other processes would wait for the exchange of a discarded step.
     stop = Stop(minutes, abandon=processes.world == 1)
     torch.set_flush_denormal(True)  # on a CPU they are a hundred times slower
@@ -108,8 +107,8 @@ class _Run:
     """The state of a run between two steps, its folder and its log."""
 
     def __init__(
-        self, recipe: Recipe, processes: Processes, resume: bool, progress: bool,
-        extras: Extras,
+        self, recipe: Recipe, processes: setup.Processes, resume: bool,
+        progress: bool, extras: Extras,
     ) -> None:  # fmt: skip
         self.recipe, self.processes, self.extras = recipe, processes, extras
         self.device, self.main = processes.device, processes.rank == 0
