@@ -21,9 +21,9 @@ from rematte.serve import look, work
 from rematte.serve.backgrounds import Backgrounds
 from rematte.serve.delivery import copy_out, file_name, folder_size, zip_files
 from rematte.serve.job import PILLOW_IMAGES, Job, read_job
-from rematte.serve.networks import Networks
 from rematte.serve.pictures import Pictures
 from rematte.serve.processes import (
+    Networks,
     SharedProcess,
     WorkError,
     call,

@@ -25,7 +25,7 @@ from rematte.matting.matte import Matted
 from rematte.matting.person import Person
 from rematte.options import Options
 from rematte.serve.choice import Choice
-from rematte.serve.networks import Networks
+from rematte.serve.processes import Networks
 from rematte.video.frame import Frame
 from rematte.video.output_paths import write_whole
 from rematte.video.pixels import with_depth

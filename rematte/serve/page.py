@@ -24,6 +24,7 @@ from rematte.serve.job import IMAGES, PILLOW_IMAGES, Job, check_name
 from rematte.serve.jobs import Jobs
 from rematte.serve.processes import WorkError
 from rematte.serve.settings import FILES, check_quality
+from rematte.video.values import parse_number_or_word
 from rematte.workers.planning import VIDEOS
 
 _STATIC = Path(__file__).parent / "static"
@@ -156,7 +157,7 @@ class Page:
         side = _SIDES.get(request.path_params["kind"])
         if side is None:
             raise HTTPException(404, f"a still is one of {', '.join(_SIDES)}")
-        at = _time(_seconds(request.query_params.get("at", "0")))
+        at = _time(parse_number_or_word(request.query_params.get("at", "0")))
         return await self._answer(self._job(request), look.still, ".jpg", at, side)
 
     async def _cutout(self, request: Request) -> Response:
@@ -176,13 +177,6 @@ class Page:
                 return FileResponse(path)
             await asyncio.sleep(_LOOK_PERIOD)
         return Response(status_code=202)
-
-
-def _seconds(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _time(value: Any) -> float:

@@ -106,7 +106,10 @@ class Pictures:
             except WorkError as error:
                 raise WorkError(str(error).replace(str(part), "a picture")) from error
             part.replace(target)
-        _delete_oldest(folder)
+        files = [path for path in folder.iterdir() if path.is_file()]
+        files.sort(key=lambda path: -path.stat().st_mtime_ns)
+        for path in files[_SAVED:]:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End the thread, whose process was closed before."""
@@ -114,10 +117,3 @@ class Pictures:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-
-
-def _delete_oldest(folder: Path) -> None:
-    files = [path for path in folder.iterdir() if path.is_file()]
-    files.sort(key=lambda path: -path.stat().st_mtime_ns)
-    for path in files[_SAVED:]:
-        path.unlink(missing_ok=True)

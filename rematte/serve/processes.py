@@ -1,8 +1,9 @@
-"""Calls into worker processes whose errors become sentences for the page."""
+"""Worker processes of the page: their networks, and calls with errors as sentences."""
 
 import re
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,24 @@ _TIMEOUT = 120.0  # of examining a file or making a preview [s]
 
 class WorkError(Exception):
     """A request of the page failed; the message is a sentence for the page."""
+
+
+class Networks:
+    """Loads a network, and the one of the quality "fast" when it is first needed.
+
+    Where `fast` is None, there is no network of its own for that quality.
+    """
+
+    def __init__(
+        self, load: Callable[[], Any], fast: Callable[[], Any] | None = None
+    ) -> None:
+        self._network, self._fast = load(), fast and cache(fast)
+
+    def choose(self, quality: str) -> tuple[Any, str]:
+        """Give the network for a quality, and the quality that it then works with."""
+        if quality == "fast" and self._fast is not None:
+            return self._fast(), "balanced"
+        return self._network, quality
 
 
 def start_process(

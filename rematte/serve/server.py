@@ -28,9 +28,8 @@ except ImportError as error:
 
 from rematte.serve.delivery import open_output
 from rematte.serve.jobs import Jobs
-from rematte.serve.networks import Networks
 from rematte.serve.page import ANSWERED, Page, answer_error
-from rematte.serve.processes import WorkError
+from rematte.serve.processes import Networks, WorkError
 from rematte.workers.pool import machine_memory
 
 _HEADERS = {

@@ -13,8 +13,8 @@ from rematte.errors import InputError
 from rematte.options import Options, make_options
 from rematte.serve import look
 from rematte.serve.choice import Choice, read_choice
-from rematte.serve.networks import Networks
 from rematte.serve.playable import write_playable
+from rematte.serve.processes import Networks
 from rematte.serve.settings import FILES, is_over_background, kind_of
 from rematte.video.fitting import fitted_size
 from rematte.video.frame import VideoInfo

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from torch import Tensor
 
 from rematte.serve.jobs import Jobs
-from rematte.serve.networks import Networks
+from rematte.serve.processes import Networks
 from rematte.serve.server import make_app
 
 TOKEN, PORT = "the-token", 8770

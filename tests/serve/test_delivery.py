@@ -22,7 +22,7 @@ from rematte.conversion.presets import PRESETS
 from rematte.errors import OutputError
 from rematte.serve import jobs, processes, work
 from rematte.serve.delivery import copy_out, file_name, open_output, zip_files
-from rematte.serve.networks import Networks
+from rematte.serve.processes import Networks
 from rematte.serve.settings import FILES, PRESET_OUTPUTS, READY, check_settings
 from rematte.video.read_options import ReadOptions
 from rematte.video.reader import VideoReader

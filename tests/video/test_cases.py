@@ -27,7 +27,7 @@ from test_timecode import read as timecodes
 
 from rematte.options import Options
 from rematte.serve import work
-from rematte.serve.networks import Networks
+from rematte.serve.processes import Networks
 from rematte.serve.settings import check_settings
 from rematte.video.reader import VideoReader
 from rematte.workers.jobs import run as run_batch

@@ -26,7 +26,7 @@ from rematte.export.verify import CLIP
 from rematte.live.run import live
 from rematte.serve.choice import Choice
 from rematte.serve.look import cutout
-from rematte.serve.networks import Networks
+from rematte.serve.processes import Networks
 from rematte.video.frame import Frame
 from rematte.video.image_source import decode_image
 from rematte.video.opening import Limits
