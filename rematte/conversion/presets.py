@@ -83,17 +83,12 @@ PRESETS = {
 def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
     """Add the options of a preset, if one is named; options that are given win.
 
-    A value of None stands for an option that is not given.
-
-    Raises:
-        ValueError: If there is no such preset.
+    A value of None stands for an option that is not given, and `Options` refuses a
+    preset that there is not.
     """
-    name = values.get("preset")
-    if name is None:
+    preset = PRESETS.get(values.get("preset") or "")
+    if preset is None:
         return dict(values)
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    preset = PRESETS[name]
     given = {name: value for name, value in values.items() if value is not None}
     wanted = dict(preset.options)
     if preset.seconds is not None:
