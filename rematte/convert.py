@@ -26,10 +26,9 @@ from rematte.conversion.option_types import (
 from rematte.conversion.outputs import plan_outputs
 from rematte.conversion.paths import check_images, check_paths, split_arguments
 from rematte.conversion.person import find_chosen
-from rematte.conversion.report import Progress, Report, Stages
+from rematte.conversion.report import Progress, Report, Stages, Stop
 from rematte.conversion.source import open_reader
 from rematte.conversion.span import Span, run_span
-from rematte.conversion.stop import Stop
 from rematte.engines.choose import runs_whole
 from rematte.matter.matter import Matter
 from rematte.matting.loop import choose_ratio

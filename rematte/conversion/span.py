@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from rematte.conversion.model import bind_loop
 from rematte.conversion.outputs import Output, open_writers, publish, shifted
-from rematte.conversion.report import Progress, Report, Stages, show_progress
+from rematte.conversion.report import Progress, Report, Stages, Stop, show_progress
 from rematte.conversion.source import no_frame
-from rematte.conversion.stop import Stop
 from rematte.engines.choose import describe_engine
 from rematte.engines.engine import Engine
 from rematte.matting.background import Renderer
