@@ -96,14 +96,19 @@ def _count(path: Path) -> int:
 class _TensorWriter:
     """Writes tensors as frames; the first one decides the size."""
 
-    def __init__(self, rate: Fraction) -> None:
-        self._rate = rate
+    def __init__(
+        self, path: Path, rate: Fraction, mbps: float | None, images: bool
+    ) -> None:
+        self._path, self._rate, self._mbps, self._images = path, rate, mbps, images
         self._writer: Writer | None = None
         self._finalizer: Any = None
         self._count = 0
 
     def _open(self, info: VideoInfo, channels: int) -> Writer:
-        raise NotImplementedError
+        alpha, gray = (self._images and channels == count for count in (4, 1))
+        encoding = choose(self._path, info, alpha=alpha, gray=gray, mbps=self._mbps)
+        make = ImageWriter if self._images else FileWriter
+        return make(self._path, info, encoding)
 
     def write(self, frames: Tensor) -> None:
         """Append frames, (T, C, H, W) in [0, 1].
@@ -141,12 +146,7 @@ class VideoWriter(_TensorWriter):
     def __init__(
         self, path: str | Path, frame_rate: Rate, bit_rate: int = 1_000_000
     ) -> None:
-        super().__init__(parse_rate(frame_rate))
-        self._path, self._mbps = Path(path), bit_rate / 1e6
-
-    def _open(self, info: VideoInfo, channels: int) -> Writer:
-        encoding = choose(self._path, info, alpha=False, mbps=self._mbps)
-        return FileWriter(self._path, info, encoding)
+        super().__init__(Path(path), parse_rate(frame_rate), bit_rate / 1e6, False)
 
 
 class ImageSequenceWriter(_TensorWriter):
@@ -158,10 +158,4 @@ class ImageSequenceWriter(_TensorWriter):
     """
 
     def __init__(self, path: str | Path, extension: str = "png") -> None:
-        super().__init__(Fraction(30))
-        self._pattern = Path(path) / f"%04d.{extension}"
-
-    def _open(self, info: VideoInfo, channels: int) -> Writer:
-        alpha, gray = channels == 4, channels == 1
-        encoding = choose(self._pattern, info, alpha=alpha, gray=gray)
-        return ImageWriter(self._pattern, info, encoding)
+        super().__init__(Path(path) / f"%04d.{extension}", Fraction(30), None, True)
