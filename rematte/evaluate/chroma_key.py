@@ -11,8 +11,6 @@ from rematte.evaluate import SCREENS
 
 _LEAST = 0.1  # a screen's channel is above the other two by this, usually by 0.3
 
-Keyed = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-
 
 class ColourDifferenceKey(nn.Module):
     """Computes alpha from how far the screen's channel exceeds the other two.
@@ -103,7 +101,7 @@ class ColourDifferenceKey(nn.Module):
         r3: Tensor | None = None,
         r4: Tensor | None = None,
         downsample_ratio: float = 1.0,
-    ) -> Keyed:
+    ) -> tuple[Tensor, ...]:
         """Key a chunk of frames (1, T, 3, H, W), RGB in [0, 1].
 
         `r1` is the screen's colour from the previous call, or None for the first. A key

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,12 @@ def make_testset(
             f"negative, got {frames}, {clips_each}, {size} and {seed}"
         )
     draw = np.random.default_rng(seed)
-    order = _shuffled(backgrounds, draw)
+    order = chain.from_iterable(map(draw.permutation, repeat(len(backgrounds))))
     rows: list[dict[str, Any]] = []
     sources = [s for s in _sources(foregrounds, alphas) for _ in range(clips_each)]
     with _whole(target) as folder:
         for index, source in enumerate(sources):
-            name, background = f"{index:04d}", next(order)
+            name, background = f"{index:04d}", backgrounds[next(order)]
             begin = _draw_begin(background, frames, draw)
             pictures = _background(background, begin, size, motion, frames, draw)
             mattes = islice(_foreground(source, size), frames)
@@ -113,12 +113,6 @@ def _whole(target: Path) -> Iterator[Path]:
             folder.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # there only after an error
-
-
-def _shuffled(paths: Sequence[Path], draw: np.random.Generator) -> Iterator[Path]:
-    while True:
-        for index in draw.permutation(len(paths)):
-            yield paths[index]
 
 
 def _draw_begin(path: Path, frames: int, draw: np.random.Generator) -> int:
