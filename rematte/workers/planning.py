@@ -79,7 +79,7 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
         yield from (_in_bucket if storage.is_remote(path) else _in_folder)(path, path)
     elif path.is_file() and path.suffix.lower() == ".txt":
         yield from _in_list(path)
-    elif path.exists() or _is_sequence(path):
+    elif path.exists() if storage.is_remote(path) else _exists(path):
         yield path, Path()
     elif has_magic(word):
         for name in storage.match(word):
@@ -97,13 +97,6 @@ def _in_list(path: Path) -> Iterator[tuple[Path, Path]]:
         if not some:
             raise InputError(f"{path}: {entry} leads to nothing; correct the list")
         yield from some
-
-
-def _is_sequence(path: Path) -> bool:
-    """Whether a path is a pattern of numbered images that exist."""
-    if storage.is_remote(path) or path.suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    return _exists(path)
 
 
 def _exists(path: Path) -> bool:
