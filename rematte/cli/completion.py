@@ -41,7 +41,13 @@ class _Complete(argparse.Action):
         shell = values or Path(os.environ.get("SHELL", "")).name
         if shell not in SHELLS:
             parser.error(f"{option_string} needs one of {', '.join(SHELLS)}")
-        script = make_script(parser, shell)
+        import shtab
+
+        for action in _actions(parser):
+            name = str(action.metavar or action.dest).lower()
+            if action.nargs != 0 and any(word in name.split("|") for word in _PATHS):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+        script = shtab.complete(parser, shell)
         if self.dest == "print_completion":
             print(script)
         else:
@@ -50,17 +56,6 @@ class _Complete(argparse.Action):
             except OSError as error:
                 parser.exit(1, f"{parser.prog}: {error}\n")
         parser.exit()
-
-
-def make_script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Make the script that completes a parser's words."""
-    import shtab
-
-    for action in _actions(parser):
-        name = str(action.metavar or action.dest).lower()
-        if action.nargs != 0 and any(word in name.split("|") for word in _PATHS):
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
-    return shtab.complete(parser, shell)
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
