@@ -25,9 +25,7 @@ def _without_profile(frame: av.VideoFrame) -> av.VideoFrame:
     size = f"video_size={frame.width}x{frame.height}"
     source = graph.add("buffer", f"{size}:pix_fmt={layout.name}:time_base=1/1")
     drop = graph.add("sidedata", "mode=delete:type=ICC_PROFILE")
-    source.link_to(drop)
-    drop.link_to(graph.add("buffersink"))
-    graph.configure()
+    graph.link_nodes(source, drop, graph.add("buffersink")).configure()
     graph.push(frame)
     kept: Any = graph.pull()
     return kept  # type: ignore[no-any-return]
