@@ -28,7 +28,8 @@ class Program:
         self._operations = [
             op for op in self._function.operations if op.op_type != "const"
         ]
-        unknown = {op.op_type for op in self._operations if not _known(op.op_type)}
+        kinds = {op.op_type for op in self._operations if not _is_stored(op)}
+        unknown = kinds - {*_OPERATIONS, "read_state", "coreml_update_state"}
         if unknown:
             raise ValueError(f"cannot run {', '.join(sorted(unknown))} of this program")
         self._constants: dict[Any, Any] = {}
@@ -36,7 +37,7 @@ class Program:
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map inputs to outputs by name, all in float32, and keep the states."""
-        from coremltools.converters.mil.mil.types import is_state
+        from coremltools.converters.mil.mil.types import is_state, nptype_from_builtin
 
         values = {
             var: inputs[name]
@@ -45,7 +46,7 @@ class Program:
         }
         for op in self._operations:
             # What `_weight` reads is large, and would become lists of numbers here.
-            stored = op.op_type.startswith("constexpr_")
+            stored = _is_stored(op)
             inputs = {} if stored else op.inputs
             given = {name: self._value(var, values) for name, var in inputs.items()}
             if op.op_type == "read_state":
@@ -59,7 +60,8 @@ class Program:
                 result = _OPERATIONS[op.op_type](given)
             results = result if isinstance(result, tuple | list) else [result]
             for var, value in zip(op.outputs, results, strict=True):
-                values[var] = value.half().float() if _is_half(var) else value
+                half = np.dtype(nptype_from_builtin(var.dtype)) == np.float16
+                values[var] = value.half().float() if half else value
         return {var.name: values[var] for var in self._function.outputs}
 
     def _value(self, var: Any, values: dict[Any, Tensor]) -> Any:
@@ -89,18 +91,9 @@ class Program:
         return weight
 
 
-def _is_half(var: Any) -> bool:
-    from coremltools.converters.mil.mil.types import nptype_from_builtin
-
-    return bool(np.dtype(nptype_from_builtin(var.dtype)) == np.float16)
-
-
-def _known(name: str) -> bool:
-    return (
-        name in _OPERATIONS
-        or name in ("read_state", "coreml_update_state")
-        or name.startswith("constexpr_")
-    )
+def _is_stored(op: Any) -> bool:
+    """Whether an operation gives a weight that is stored in fewer bits."""
+    return bool(op.op_type.startswith("constexpr_"))
 
 
 def _padded(a: _Arguments, fill: float = 0.0) -> Tensor:
@@ -172,6 +165,13 @@ def _matmul(a: _Arguments) -> Tensor:
     return x @ y
 
 
+def _expand(a: _Arguments) -> Tensor:
+    x: Tensor = a["x"]
+    for axis in sorted(a["axes"]):
+        x = x.unsqueeze(axis)
+    return x
+
+
 _OPERATIONS: dict[str, Callable[[_Arguments], Any]] = {
     "add": lambda a: a["x"] + a["y"],
     "sub": lambda a: a["x"] - a["y"],
@@ -197,12 +197,5 @@ _OPERATIONS: dict[str, Callable[[_Arguments], Any]] = {
     "slice_by_index": _slice,
     "reshape": lambda a: a["x"].reshape(a["shape"]),
     "squeeze": lambda a: a["x"].squeeze(a["axes"]),
-    "expand_dims": lambda a: a["x"].reshape(_expanded(a["x"], a["axes"])),
+    "expand_dims": _expand,
 }
-
-
-def _expanded(x: Tensor, axes: list[int]) -> list[int]:
-    shape = list(x.shape)
-    for axis in sorted(axes):
-        shape.insert(axis, 1)
-    return shape

@@ -80,9 +80,9 @@ def _convolution(layer: Any) -> _Run:
 def _border(valid: Any) -> list[int]:
     """Return the padding left, right, top and bottom."""
     amounts = valid.paddingAmounts.borderAmounts
-    rows, columns = amounts if amounts else (None, None)
-    if rows is None or columns is None:
+    if not amounts:
         return [0, 0, 0, 0]
+    rows, columns = amounts
     return [
         columns.startEdgeSize, columns.endEdgeSize, rows.startEdgeSize, rows.endEdgeSize
     ]  # fmt: skip
@@ -169,11 +169,6 @@ def _constant(layer: Any) -> _Run:
     return lambda x: values
 
 
-def _expanded(layer: Any) -> _Run:
-    (axis,) = layer.axes
-    return lambda x: x[0].unsqueeze(axis)
-
-
 _LAYERS: dict[str, Callable[[Any], _Run]] = {
     "add": lambda layer: lambda x: x[0] + (x[1] if len(x) > 1 else layer.alpha),
     "multiply": lambda layer: lambda x: x[0] * (x[1] if len(x) > 1 else layer.alpha),
@@ -187,7 +182,7 @@ _LAYERS: dict[str, Callable[[Any], _Run]] = {
     "slice": _slice,
     "reshapeStatic": lambda layer: lambda x: x[0].reshape(list(layer.targetShape)),
     "squeeze": lambda layer: lambda x: x[0].squeeze(list(layer.axes)),
-    "expandDims": _expanded,
+    "expandDims": lambda layer: lambda x: x[0].unsqueeze(*layer.axes),
     "reduceMean": lambda layer: lambda x: x[0].mean(list(layer.axes), layer.keepDims),
     "clip": lambda layer: lambda x: x[0].clamp(layer.minVal, layer.maxVal),
     "loadConstantND": _constant,
