@@ -430,7 +430,11 @@ class Options:
         Raises:
             ValueError: If one is not a time, or `end` is not later than `start`.
         """
-        return values.parse_span(self.start, self.end)
+        start, end = self.start, self.end
+        since, until = values.parse_time("start", start), values.parse_time("end", end)
+        if until is not None and until <= (since or 0):
+            raise ValueError(f"end must be later than start ({start or 0}), got {end}")
+        return since, until
 
     @property
     def ratio(self) -> float | str:

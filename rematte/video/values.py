@@ -64,20 +64,6 @@ def parse_time(name: str, value: Rate | None) -> Fraction | None:
     return seconds
 
 
-def parse_span(
-    start: Rate | None, end: Rate | None
-) -> tuple[Fraction | None, Fraction | None]:
-    """Turn `start` and `end` into exact seconds; see `parse_time`.
-
-    Raises:
-        ValueError: If one is not a time, or `end` is not later than `start`.
-    """
-    since, until = parse_time("start", start), parse_time("end", end)
-    if until is not None and until <= (since or 0):
-        raise ValueError(f"end must be later than start ({start or 0}), got {end}")
-    return since, until
-
-
 def parse_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT.
 
