@@ -25,7 +25,7 @@ from rematte.conversion.source import open_reader
 from rematte.conversion.windows import Moment, fills, lay_windows
 from rematte.engines.choose import share_models
 from rematte.engines.engine import Engine
-from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, touch
+from rematte.matting.boxes import ALPHA, SURE, Box, find_boxes, join, near
 from rematte.matting.loop import choose_ratio
 from rematte.matting.region import Region, Regions, Window, crop
 from rematte.options import Options
@@ -385,7 +385,7 @@ class _Search:
             self._scaled((x + a, y + b, x + c, y + d), 1 / scale)
             for a, b, c, d in find_boxes(alpha)
         ]
-        return [each for each in boxes if touch(each, box)] or [box]
+        return [each for each in boxes if near(each, box, 0)] or [box]
 
     def _outline(self, candidate: LazyFrame) -> NDArray[np.float32]:
         """Return a small gray copy of a frame, (h, w) in [0, 1]."""

@@ -173,8 +173,7 @@ def through_files(
         OutputError: If an output goes to a terminal.
         ValueError: If two outputs go into one pipe, or the format is not known.
     """
-    given = [word for word in outputs.values() if word is not None]
-    words = [word for word in given if is_pipe(word, output=True)]
+    words = [word for word in outputs.values() if is_pipe(word, output=True)]
     if kind is not None and kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     if not words and not is_pipe(source):

@@ -54,11 +54,6 @@ def near(one: Box, other: Box, share: float) -> bool:
     )
 
 
-def touch(one: Box, other: Box) -> bool:
-    """Whether two boxes touch."""
-    return near(one, other, 0)
-
-
 def contains(outer: Box, inner: Box) -> bool:
     """Whether a box lies within another."""
     return union(outer, inner) == outer
