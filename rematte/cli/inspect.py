@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         f"if a finished file fails a check; {EXIT_CODES}",
     )
     parser.add_argument(
-        "input", metavar="CLIP|FILE",
+        "input", type=Path, metavar="CLIP|FILE",
         help="video file, folder of images, pattern or image; with an alpha channel "
         "it is a finished cut-out",
     )  # fmt: skip
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         "--matte", action="store_true", help="the file is a gray alpha matte"
     )
     parser.add_argument(
-        "--source", metavar="PATH",
+        "--source", type=Path, metavar="PATH",
         help="the clip that the finished file was made of, to compare frames, times "
         "and colours with",
     )  # fmt: skip
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
         "--every", type=float, metavar="SECONDS", help="time between moments instead"
     )
     parser.add_argument(
-        "-o", "--output", metavar="DIR",
+        "-o", "--output", type=Path, metavar="DIR",
         help="write a page, its figures as JSON, and pictures into this folder",
     )  # fmt: skip
     network = parser.add_argument_group("network (of a clip)")
@@ -79,8 +79,7 @@ def run(words: Namespace) -> int:
     from rematte.prefetch import share_heap
 
     share_heap()
-    path = Path(words.input)
-    folder = None if words.output is None else Path(words.output)
+    path, folder = words.input, words.output
     if folder is not None:
         check_folder(folder, words.overwrite)
     device, _ = choose_device(words.device)
@@ -94,8 +93,7 @@ def run(words: Namespace) -> int:
     report: ClipReport | MatteReport
     if finished:
         report = inspect_matte(
-            path, options, gray=words.matte,
-            source=None if words.source is None else Path(words.source),
+            path, options, gray=words.matte, source=words.source,
             number=words.frames, every=words.every, progress=shown,
         )  # fmt: skip
     else:

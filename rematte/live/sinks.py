@@ -61,12 +61,11 @@ class StreamSink:
             kind, codec = protocols.get(target[:4], "mpegts"), "libx264"
         else:
             kind, codec = "nut" if pipe_format == "nut" else "rawvideo", "rawvideo"
-        where: Any = target
+        self._pipe: Any = None
         if not address:
-            where = sys.stdout.buffer if target == "-" else open(target, "wb")  # noqa: PTH123, SIM115
-        self._pipe = None if address else where
+            self._pipe = sys.stdout.buffer if target == "-" else open(target, "wb")  # noqa: PTH123, SIM115
         try:
-            self._container = av.open(where, "w", format=kind)
+            self._container = av.open(self._pipe or target, "w", format=kind)
             stream: Any = self._container.add_stream(codec, rate=info.rate)
         except (av.error.FFmpegError, OSError) as error:
             raise self._lost(error) from error
