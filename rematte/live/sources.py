@@ -21,6 +21,7 @@ import av
 
 from rematte.errors import InputError
 from rematte.video import fields
+from rematte.video.clock import SHORT_STEP
 from rematte.video.colour import frame_colour, to_rgb
 from rematte.video.fitting import Upright
 from rematte.video.frame import SDR, Frame, VideoInfo
@@ -65,8 +66,9 @@ class LiveSource:
         deinterlace: str = "auto",
         raw: Raw | None = None,
     ) -> None:
-        self._name, self._pace = source, pace
+        self._name, self._pace, self._raw = source, pace, raw
         self.notes: list[str] = []
+        self.leaving = threading.Event()  # ends waiting for a file's next picture
         self._file: VideoReader | None = None
         if Path(source).is_file():
             self._file = VideoReader(
@@ -92,8 +94,8 @@ class LiveSource:
         except (StopIteration, IndexError, av.error.FFmpegError) as error:
             raise InputError(f"{source}: no picture came; is it in use?") from error
         self._pictures = chain([first], self._pictures)
-        self._size = size if size != (first.width, first.height) else None
-        width, height = size or (first.width, first.height)
+        self._coded = first.width, first.height
+        width, height = self._size = size or self._coded
         rate = stream.guessed_rate or stream.average_rate or Fraction(30)
         rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
         aspect = Upright(first, stream.sample_aspect_ratio).pixel_aspect(size)
@@ -121,25 +123,44 @@ class LiveSource:
             first = frame.time if first is None else first
             wait = start + float(frame.time - first) - time.monotonic()
             if self._file is not None and self._pace and wait > 0:
-                time.sleep(wait)
+                self.leaving.wait(wait)
             pixels = self._to_sdr(frame.pixels) if self._to_sdr else frame.pixels
             duration = 1 / self.info.rate
             yield Frame(pixels, frame.time - first, duration, alpha=frame.alpha)
 
     def _stream(self) -> Iterator[Frame]:
         first: Fraction | None = None
+        time_ = Fraction(0)
         depth = 8 if self._to_sdr is None else 16
         try:
             for count, picture in enumerate(self._pictures):
-                time_ = count / self.info.rate
+                before, time_ = time_, count / self.info.rate
                 if picture.pts is not None and picture.time_base is not None:
                     shown = picture.pts * picture.time_base
                     first = shown if first is None else first
+                    if shown - first < before - SHORT_STEP:  # a sender that restarted
+                        first = shown - before - 1 / self.info.rate
+                        note = "the source's clock jumps back; pictures continue there"
+                        add_note(self.notes, f"{self._name}: {note}")
                     time_ = shown - first
-                pixels = to_rgb(picture, self._colour, depth, self._size)
+                pixels = to_rgb(picture, self._colour, depth, self._scaling(picture))
                 yield Frame(pixels, time_, 1 / self.info.rate)
         except av.error.FFmpegError as error:
-            raise InputError(f"{self._name}: broke off ({error.strerror})") from error
+            why = error.strerror
+            if isinstance(error, av.error.ExitError):
+                why = f"no picture for {_TIMEOUT:g} s"
+            elif self._raw is not None:
+                why = "within a picture; is --raw-input the size of the pictures?"
+            raise InputError(f"{self._name}: broke off ({why})") from error
+
+    def _scaling(self, picture: Any) -> tuple[int, int] | None:
+        """Return the size that a picture is scaled to; None if it has that size."""
+        coded = picture.width, picture.height
+        if coded != self._coded:
+            to = "{}x{}".format(*self._size)
+            note = f"the picture changes its size; it is scaled to {to}"
+            add_note(self.notes, f"{self._name}: {note}")
+        return None if coded == self._size else self._size
 
     def close(self) -> None:
         """Release the camera, the connection or the file."""
@@ -244,6 +265,7 @@ class Newest:
     def __exit__(self, *exc: object) -> None:
         with self._changed:
             self._ended = True
+        self._reading.leaving.set()
         self._thread.join(_TIMEOUT)
 
     def now(self) -> float:

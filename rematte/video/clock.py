@@ -27,7 +27,7 @@ _BROADCAST = {"mpegts", "mpeg", "flv", "live_flv"}
 # A longer step forward is a jump of the clock in a broadcast, otherwise a gap [s].
 LONG_STEP = 10
 # A shorter step back comes from a muxer's inaccurate times [s].
-_SHORT_STEP = Fraction(1, 10)
+SHORT_STEP = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class _RunReader:
         self._base = stream.time_base
         rate = getattr(stream, "guessed_rate", None)
         self._usual = round(1 / rate / self._base) if rate else 0
-        self._steps = -int(_SHORT_STEP / self._base), int(LONG_STEP / self._base)
+        self._steps = -int(SHORT_STEP / self._base), int(LONG_STEP / self._base)
         self._last: int | None = None
         self._count = 0
         # The first packet's number, start, end, whether the jump goes back, and the

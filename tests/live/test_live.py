@@ -233,6 +233,45 @@ def test_ctrl_c_completes_the_file(endless: str) -> None:
     assert report.frames == len(pictures()) == 3
 
 
+def test_leaving_does_not_wait_for_a_late_picture() -> None:
+    times = [Fraction(0), Fraction(60)]
+    make_clip(Path("late.mkv"), colours(2, (64, 48)), times=times)
+    with Newest(["late.mkv"]) as newest:
+        assert newest.take() is not None
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
+
+
+def feed(data: bytes) -> str:
+    """Make a named pipe that holds these bytes once it is read."""
+    os.mkfifo("fed")
+    threading.Thread(target=Path("fed").write_bytes, args=[data]).start()
+    return "fed"
+
+
+@pytest.mark.parametrize("size", [(64, 48), (48, 64)])
+def test_a_sender_that_starts_again_goes_on(size: tuple[int, int]) -> None:
+    """Its clock jumps back, and its pictures may have another size."""
+    for name, each in ("a.ts", (64, 48)), ("b.ts", size):
+        make_clip(Path(name), colours(10, each))
+    source = feed(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
+    report = live(Fake(), source, "out.mkv", downsample_ratio=1, drop=False)
+    frames = pictures()
+    assert report.frames == len(frames) > 15
+    assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)}
+    assert all(b.time - a.time > Fraction(1, 30) for a, b in pairwise(frames))
+    text = "; ".join(report.notes)
+    assert ("scaled to 64x48" in text) == (size != (64, 48))
+    assert "clock jumps back" in text
+
+
+def test_raw_video_of_another_size_is_named() -> None:
+    source = feed(bytes(64 * 48 * 3 + 100))
+    given: Any = {"raw_input": (64, 48), "frame_rate": 25, "drop": False}
+    with pytest.raises(InputError, match="is --raw-input the size of the pictures"):
+        live(Fake(), source, "out.mkv", downsample_ratio=1, **given)
+
+
 def test_the_state_starts_anew_with_each_source(endless: str) -> None:
     make_clip(Path("other.mp4"), colours(250, (32, 96)))
     fake, seen = Fake(), []
