@@ -73,12 +73,13 @@ def find_inputs(words: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def _expand(word: str) -> Iterator[tuple[Path, Path]]:
+def _expand(word: str, lists: tuple[Path, ...] = ()) -> Iterator[tuple[Path, Path]]:
+    """Find what a word stands for; `lists` are those that it was read from."""
     path = storage.to_path(word)
     if path.is_dir():
         yield from (_in_bucket if storage.is_remote(path) else _in_folder)(path, path)
     elif path.is_file() and path.suffix.lower() == ".txt":
-        yield from _in_list(path)
+        yield from _in_list(path, lists)
     elif path.exists() if storage.is_remote(path) else _exists(path):
         yield path, Path()
     elif has_magic(word):
@@ -88,12 +89,20 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
                 yield found, Path()
 
 
-def _in_list(path: Path) -> Iterator[tuple[Path, Path]]:
-    for line in path.read_text("utf-8").splitlines():
+def _in_list(path: Path, lists: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
+    if path.resolve() in lists:
+        raise InputError(f"{path}: the list names itself; correct it")
+    lists += (path.resolve(),)
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text in UTF-8; save it as UTF-8") from error
+    for line in text.splitlines():
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
-        some = list(_expand(entry if "://" in entry else str(path.parent / entry)))
+        word = entry if "://" in entry else str(path.parent / entry)
+        some = list(_expand(word, lists))
         if not some:
             raise InputError(f"{path}: {entry} leads to nothing; correct the list")
         yield from some
@@ -117,7 +126,8 @@ def _in_folder(folder: Path, top: Path) -> Iterator[tuple[Path, Path]]:
     for video in videos:
         yield video, folder.relative_to(top)
     for entry in entries:
-        if entry.is_dir():
+        # A link to a folder above would be searched again and again.
+        if entry.is_dir() and not folder.resolve().is_relative_to(entry.resolve()):
             yield from _in_folder(entry, top)
 
 

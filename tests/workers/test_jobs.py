@@ -46,6 +46,26 @@ def test_folders_patterns_and_lists_are_found(place: Path) -> None:
     ]  # fmt: skip
 
 
+def test_links_to_folders_above_are_not_followed(place: Path) -> None:
+    before = find_inputs(["clips"])
+    (place / "clips/more/all").symlink_to("../../clips")
+    assert find_inputs(["clips"]) == before
+    (place / "clips/again").symlink_to("more")  # as a second folder it counts
+    assert len(find_inputs(["clips"])) == len(before) + 1
+
+
+def test_lists_of_other_programs(place: Path) -> None:
+    (place / "list.txt").write_text("clips/b.mkv\n", "utf-8-sig")
+    assert names(find_inputs(["list.txt"])) == [("clips/b.mkv", ".")]
+    (place / "list.txt").write_text("clips/b.mkv\n", "utf-16")
+    with pytest.raises(InputError, match=r"list\.txt: not a text in UTF-8"):
+        find_inputs(["list.txt"])
+    (place / "list.txt").write_text("other.txt\n")
+    (place / "other.txt").write_text("list.txt\n")
+    with pytest.raises(InputError, match="names itself"):
+        find_inputs(["list.txt"])
+
+
 def test_a_folder_of_images_is_one_clip(place: Path) -> None:
     (place / "clips/shots/one").mkdir(parents=True)
     (place / "clips/shots/one/0001.png").write_bytes(b"")
