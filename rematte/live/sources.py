@@ -146,10 +146,8 @@ class LiveSource:
                 pixels = to_rgb(picture, self._colour, depth, self._scaling(picture))
                 yield Frame(pixels, time_, 1 / self.info.rate)
         except av.error.FFmpegError as error:
-            why = error.strerror
-            if isinstance(error, av.error.ExitError):
-                why = f"no picture for {_TIMEOUT:g} s"
-            elif self._raw is not None:
+            why = _reason(error)
+            if self._raw is not None:
                 why = "within a picture; is --raw-input the size of the pictures?"
             raise InputError(f"{self._name}: broke off ({why})") from error
 
@@ -189,10 +187,17 @@ def _open(source: str, raw: Raw | None) -> Any:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{source}: cannot be opened ({why}); give a file, a URL, or camera[:WHICH]"
+            f"{source}: cannot be opened ({_reason(error)}); give a file, a URL, or "
+            "camera[:WHICH]"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Say why FFmpeg failed; it calls the end of a timeout an immediate exit."""
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {_TIMEOUT:g} s"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _standard_input() -> Any:

@@ -335,6 +335,14 @@ def test_a_stream_is_sent_and_received() -> None:
     assert all(np.abs(each.pixels.astype(int) - 200).max() < 8 for each in received)
 
 
+def test_a_stream_that_never_comes_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rematte.live.sources._TIMEOUT", 0.5)
+    with pytest.raises(InputError, match=r"opened \(nothing came for 0\.5 s\)"):
+        LiveSource("udp://127.0.0.1:0")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
