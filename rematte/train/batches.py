@@ -4,6 +4,7 @@ Batches share no state, so that a run can resume at any step with any number of 
 and still gets the batches of an uninterrupted run.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -305,6 +306,14 @@ def _draw(rng: Generator, limits: Phase | High, grid: int) -> tuple[int, Size]:
     return length, (height, width)
 
 
+def _ignore_sigterm(worker: int) -> None:
+    """Leave SIGTERM to the main process, which still needs batches to stop cleanly.
+
+    `timeout` and cluster schedulers send it to every process of a run.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def load(
     batches: Batches, steps: range, workers: int, pinned: bool = False
 ) -> Iterator[Batch]:
@@ -312,6 +321,7 @@ def load(
     loader = DataLoader(
         batches, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pinned,
         generator=torch.Generator(),  # of its own: the global one stays as it is
+        worker_init_fn=_ignore_sigterm,
     )  # fmt: skip
     for batch in loader:
         if isinstance(batch, InputError):

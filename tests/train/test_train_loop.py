@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -23,8 +24,10 @@ from rematte.cli.app import main
 from rematte.errors import InputError, OutputError, WeightsError
 from rematte.network.matting_network import MattingNetwork
 from rematte.train import Recipe, load_recipe, stopping
+from rematte.train.batches import Batches, load
 from rematte.train.blocks import block_names, capture
 from rematte.train.checkpoint import BEST, SETTINGS, STATE, WEIGHTS
+from rematte.train.data import index
 from rematte.train.journal import LOG
 from rematte.train.passes import Passes
 from rematte.train.recipe import NO_AUGMENT, Data, High, Model, Phase, Rates, Run
@@ -210,6 +213,18 @@ def test_a_resumed_run_equals_an_unbroken_one(
         for recipe in (unbroken, mixed)
     )
     assert steps == again
+
+
+def test_workers_outlive_a_sigterm_to_all_processes(mixed: Recipe) -> None:
+    """As `timeout` and cluster schedulers send it; the run itself ends cleanly."""
+    phase = mixed.phase[1]
+    batches = Batches(index(mixed.data), phase, mixed.augment, (0,), 0)
+    made = load(batches, range(6), 1)
+    next(made)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGTERM)
+    assert len(list(made)) == 5
+    assert not multiprocessing.active_children()
 
 
 def test_an_interrupt_leaves_a_checkpoint_that_loads_and_goes_on(
