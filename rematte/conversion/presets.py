@@ -83,8 +83,8 @@ PRESETS = {
 def fill_in(values: Mapping[str, Any]) -> dict[str, Any]:
     """Add the options of a preset, if one is named; options that are given win.
 
-    A value of None stands for an option that is not given, and `Options` refuses a
-    preset that there is not.
+    A value of None stands for an option that is not given. `Options` refuses an unknown
+    preset.
     """
     preset = PRESETS.get(values.get("preset") or "")
     if preset is None:

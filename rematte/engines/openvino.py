@@ -66,7 +66,7 @@ class _Threads:
         self._users: WeakSet[_Size] = WeakSet()
         self._most = 0  # the most models at one time
         self._lost = False  # whether the next model could get threads of a parent
-        # Of the processes that this one was forked from; not dropped, for that reason.
+        # What was compiled before a fork is kept: dropping it would free its threads.
         self._parents: list[_Size] = []
 
     def add(self, user: _Size) -> None:
