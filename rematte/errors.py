@@ -36,6 +36,15 @@ class TimedOut(TimeoutError):  # noqa: N818
     """A conversion took longer than its caller allows."""
 
 
+_CODES = (
+    (WeightsError, 4),
+    (InputError, 3),
+    # An extra that is not installed says so itself, and so does a cluster.
+    ((OutputError, ImportError, ConnectionError), 1),
+    (ValueError, 2),
+)
+
+
 def end(main: Callable[[], int]) -> NoReturn:
     """End a script with its exit code, or with one line that says what went wrong."""
     try:
@@ -57,17 +66,13 @@ def explain(error: BaseException) -> tuple[int, str]:
     lost = "allocate memory" in text.lower() or "out of memory" in text.lower()
     if isinstance(error, MemoryError) or lost:
         return 5, f"out of memory; lower --seq-chunk or use --resize ({text[:200]})"
-    if isinstance(error, WeightsError):
-        return 4, text
-    if isinstance(error, InputError):
-        return 3, text
     if isinstance(error, BrokenPipeError):
         return 1, "the program that reads the output has ended (broken pipe)"
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return 1, NO_TORCH
-    # An extra that is not installed says so itself, and so does a cluster.
-    if isinstance(error, OutputError | ImportError | ConnectionError):
-        return 1, text
-    if isinstance(error, ValueError):
-        return 2, text
+    for kinds, code in _CODES:
+        if isinstance(error, kinds):
+            return code, text
+    if isinstance(error, OSError) and error.filename:  # as for a name that is too long
+        return 1, f"{error.filename}: {error.strerror}; use another path"
     return 1, f"unexpected {type(error).__name__}: {text}"

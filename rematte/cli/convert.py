@@ -115,11 +115,11 @@ def run(options: Namespace) -> int:
             "leave it out"
         )
     with ExitStack() as stack:
-        if pipes.STANDARD in outputs.values():  # messages go elsewhere then
-            stack.enter_context(redirect_stdout(sys.stderr))
-        piped = stack.enter_context(
+        piped = stack.enter_context(  # which asks whether the output is a terminal
             pipes.through_files(options.input, outputs, options.format, raw)
         )
+        if pipes.STANDARD in outputs.values():  # messages go elsewhere then
+            stack.enter_context(redirect_stdout(sys.stderr))
         report = _convert(
             options, piped, flags.model_loader(options, device),
             flags.settings(options, device),

@@ -288,7 +288,7 @@ def _write_cuts(path: str | Path | None, cuts: CutList) -> Iterator[None]:
     part = temporary_path(path)
     try:
         with as_output_error(path):
-            sweep(path)
+            sweep(path, ended_only=True)
             lines = [f"{number},{time:.6f}\n" for number, time in cuts]
             part.write_text("".join(["frame,seconds\n", *lines]), "utf-8")
         yield

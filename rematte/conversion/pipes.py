@@ -5,6 +5,7 @@ is written last. A pipe allows neither, so an input is copied to a file first, a
 output is sent once it is complete; after an error nothing is sent.
 """
 
+import os
 import shutil
 import stat
 import sys
@@ -170,7 +171,7 @@ def through_files(
 
     Raises:
         InputError: If nothing can be read from the standard input.
-        OutputError: If an output goes to a terminal.
+        OutputError: If an output goes to a terminal, or into a closed stream.
         ValueError: If two outputs go into one pipe, or the format is not known.
     """
     words = [word for word in outputs.values() if is_pipe(word, output=True)]
@@ -184,6 +185,8 @@ def through_files(
         raise ValueError(f"{called(words[0])}: only one output can go there")
     if STANDARD in words and sys.stdout.isatty():
         raise OutputError("-: the standard output is a terminal; send it to a program")
+    if STANDARD in words and getattr(sys.stdout, "name", None) == os.devnull:
+        raise OutputError("-: the standard output is closed; send it to a program")
     with TemporaryDirectory(prefix="rematte-") as folder:
         piped = _in_place(called(source), outputs, kind, Path(folder))
         try:

@@ -370,7 +370,7 @@ def _open(
     screen, pipe, address = output in _SCREENS, path.is_fifo(), "://" in output
     need("live --mbps", mbps, address or not (screen or pipe or output == "-"))
     if screen and alpha:
-        raise OutputError(f"{output} is not transparent; give a background")
+        raise ValueError(f"{output} is not transparent; give a background")
     if output == "window":
         return Window(info, controls, newest.switch)
     if output == "virtual-camera":
@@ -378,7 +378,7 @@ def _open(
     if output == "-" or address or pipe:
         return StreamSink(output, info, alpha, mbps, pipe_format)
     if alpha and not can_hold_alpha(path.suffix.lower()):
-        raise OutputError(
+        raise ValueError(
             f"{output} is not transparent; use .mov, .webm or .mkv, or a background"
         )
     return Recording(path, info, encode(path, alpha=alpha, mbps=mbps))

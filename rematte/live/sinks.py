@@ -55,7 +55,7 @@ class StreamSink:
             )
         address = "://" in target
         if address and alpha:
-            raise OutputError(f"{target}: H.264 is not transparent; give a background")
+            raise ValueError(f"{target}: H.264 is not transparent; give a background")
         protocols = {"rtmp": "flv", "rtsp": "rtsp"}
         if address:
             kind, codec = protocols.get(target[:4], "mpegts"), "libx264"

@@ -92,7 +92,9 @@ class LiveSource:
             )
             first = next(self._pictures)
         except (StopIteration, IndexError, av.error.FFmpegError) as error:
-            raise InputError(f"{source}: no picture came; is it in use?") from error
+            raise InputError(
+                f"{source}: no picture came; is it in use, or empty?"
+            ) from error
         self._pictures = chain([first], self._pictures)
         self._coded = first.width, first.height
         width, height = self._size = size or self._coded

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rematte.engines.kernels.guided_filter import Kind
 from rematte.matting.finish import Finish
-from rematte.matting.matte import Matted, Plate, hide
+from rematte.matting.matte import Matted, Plate, hide, is_colour
 from rematte.video.codecs import pattern_of
 from rematte.video.fitting import FITS, fitted_size
 from rematte.video.frame import SDR, Colour, Frame, Pixels
@@ -53,11 +53,7 @@ def parse_colour(text: str) -> tuple[int, int, int] | None:
         red, green, blue = (int(part) for part in text.split(","))
     except ValueError:
         return None
-    return (red, green, blue) if _is_colour((red, green, blue)) else None
-
-
-def _is_colour(numbers: tuple[int, ...]) -> bool:
-    return len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
+    return (red, green, blue) if is_colour((red, green, blue)) else None
 
 
 def fit_picture(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
@@ -229,8 +225,10 @@ def make_background(
         return lambda matted: None
     plain = parse_colour(spec) if isinstance(spec, str) else spec
     if isinstance(plain, tuple):
-        if not _is_colour(plain):
-            raise ValueError(f"background {spec} must be three numbers from 0 to 255")
+        if not is_colour(plain):
+            raise ValueError(
+                f"background {spec} must be three whole numbers from 0 to 255"
+            )
         plate = _plain(plain, colour)
         return lambda matted: plate
     text = str(spec)

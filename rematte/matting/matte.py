@@ -19,6 +19,11 @@ def hide(pixels: Pixels) -> Pixels:
     return pixels
 
 
+def is_colour(numbers: tuple[float, ...]) -> bool:
+    """Whether a tuple is a colour: three whole numbers from 0 to 255."""
+    return len(numbers) == 3 and all(0 <= n <= 255 and n == int(n) for n in numbers)
+
+
 class Plate:
     """A picture that lies behind the person.
 
@@ -132,9 +137,9 @@ class Matted:
         """Lay the person over a background.
 
         Args:
-            background: Three numbers from 0 to 255, or a picture of the frame's size,
-                (H, W, 3), uint8, uint16 or floating in [0, 1]; channels in the order of
-                the frame's.
+            background: Three whole numbers from 0 to 255, or a picture of the frame's
+                size, (H, W, 3), uint8, uint16 or floating in [0, 1]; channels in the
+                order of the frame's.
 
         Returns:
             The composite, (H, W, 3).
@@ -144,16 +149,16 @@ class Matted:
             ValueError: If the numbers are out of range or the shape is another.
         """
         if isinstance(background, tuple):
-            if len(background) != 3 or not all(0 <= each <= 255 for each in background):
+            if not is_colour(background):
                 raise ValueError(
-                    f"background {background} must be three numbers from 0 to 255, or "
-                    "a picture (H, W, 3)"
+                    f"background {background} must be three whole numbers from 0 to "
+                    "255, or a picture (H, W, 3)"
                 )
             background = np.array([[background]], np.uint8)
         elif not isinstance(background, np.ndarray):
             raise ValueError(
-                "background must be three numbers from 0 to 255 in a tuple, or an "
-                f"array (H, W, 3), got {type(background).__name__}"
+                "background must be three whole numbers from 0 to 255 in a tuple, or "
+                f"an array (H, W, 3), got {type(background).__name__}"
             )
         elif background.shape[:2] != self.size:
             raise ValueError(

@@ -193,6 +193,7 @@ def _check_templates(templates: Mapping[str, str | None]) -> dict[str, str]:
         )
     for kind, text in given.items():
         unknown = set(_FIELD.findall(text)) - set(_FIELDS)
+        unknown |= set("{}") & set(_FIELD.sub("", text))  # one that does not end
         if unknown or (kind != "output" and not _FIELD.search(text)):
             raise ValueError(
                 f"{kind} {text!r} must hold "

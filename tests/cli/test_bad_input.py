@@ -112,6 +112,13 @@ def test_background_that_cannot_be_read(work: Path, refused: Refused) -> None:
     assert "no video in it" in refused(3, *words, make_sound(work.parent / "a.m4a"))
 
 
+def test_names_that_are_too_long(work: Path, refused: Refused) -> None:
+    make_clip(work / "in.mp4", colours())
+    long = "x" * 300
+    for words in ([long, "-o", "o.mp4"], ["in.mp4", "-o", f"{long}.mp4"]):
+        assert "too long; use another path" in refused(1, *words)
+
+
 # Strange sizes and lengths
 
 SIZES = [(1, 1), (17, 3), (2, 2), (1, 40)]

@@ -256,6 +256,15 @@ def test_a_terminal_is_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+def test_messages_may_go_to_a_terminal_beside_a_pipe(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured
+) -> None:
+    clip("in.mkv")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert cli.main(["convert", "in.mkv", "-o", "-", *RATIO]) == 0
+    assert capfdbinary.readouterr().out
+
+
 def wait_for(met: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not met():
@@ -273,13 +282,20 @@ def _start(*words: str, stdout: int = subprocess.PIPE) -> "subprocess.Popen[byte
 
 
 def test_the_command_itself(tmp_path: Path) -> None:
-    """Bytes go through, a lost reader is one line, and so is Ctrl-C."""
+    """Bytes go through; a closed output, a lost reader and Ctrl-C are one line."""
     video = clip("in.mkv").read_bytes()
     with _start("convert", "-", "-o", "-", "-q", *RATIO) as whole:
         made, said = whole.communicate(video, timeout=120)
     assert (whole.returncode, said) == (0, b"")
     Path("got.mkv").write_bytes(made)
     assert len(decode(Path("got.mkv"))) == 3
+
+    words = [sys.executable, "-m", "rematte", "convert", "got.mkv", "-o", "-", *RATIO]
+    closed = ["sh", "-c", '"$@" >&-', "sh", *words]
+    done = subprocess.run(closed, check=False, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        1, b"rematte: -: the standard output is closed; send it to a program\n"
+    )  # fmt: skip
 
     reader, writer = os.pipe()
     os.close(reader)

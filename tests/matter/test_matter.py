@@ -210,8 +210,10 @@ def test_arrays_return_alike(matter: Matter, frames: Pictures, alone: Pictures) 
     assert np.array_equal(bgr.over((155, 255, 120)), over[..., ::-1])
     plate = np.broadcast_to(np.array([120, 255, 155], np.uint8), frame.shape)
     assert np.array_equal(rgb.over(plate), over)
-    for wrong in ("white", [1, 2, 3], None, torch.zeros(40, 40, 3)):
-        with pytest.raises(ValueError, match="three numbers from 0 to 255") as told:
+    for wrong in ("white", [1, 2, 3], None, (0.5, 0.5, 0.5), torch.zeros(40, 40, 3)):
+        with pytest.raises(
+            ValueError, match="three whole numbers from 0 to 255"
+        ) as told:
             rgb.over(wrong)  # type: ignore[arg-type]
         assert "\n" not in str(told.value)
     assert np.array_equal(over[0, 0], [120, 255, 155])

@@ -152,6 +152,8 @@ def test_the_command_tells_how_it_went(
         ("clips", 2, "no output; give -o"),
         ("clips -o out/{stem}.mov", 1, "clips/more/a.mp4; use {folder} or {name}"),
         ("clips -o out/{date}.mov", 2, "no other fields"),
+        ("clips -o {stem", 2, "no other fields"),
+        ("clips -o out/{stem}}.mov", 2, "no other fields"),
         ("clips --alpha alpha.mp4", 2, "must hold"),
         ("clips -o out --jobs 0", 2, "jobs must be 1 or more"),
         ("nothing -o out", 3, "nothing: no video there"),
