@@ -98,7 +98,7 @@ class LiveSource:
         self._pictures = chain([first], self._pictures)
         self._coded = first.width, first.height
         width, height = self._size = size or self._coded
-        rate = stream.guessed_rate or stream.average_rate or Fraction(30)
+        rate = Fraction(stream.guessed_rate or stream.average_rate or 30)
         rate = rate if 1 <= rate <= 240 else Fraction(30)  # some claim thousands
         aspect = Upright(first, stream.sample_aspect_ratio).pixel_aspect(size)
         info = VideoInfo(width, height, rate, TIME_BASE, frame_colour(first))
@@ -137,7 +137,7 @@ class LiveSource:
         try:
             for count, picture in enumerate(self._pictures):
                 before, time_ = time_, count / self.info.rate
-                if picture.pts is not None and picture.time_base is not None:
+                if picture.pts is not None and picture.time_base:
                     shown = picture.pts * picture.time_base
                     first = shown if first is None else first
                     if shown - first < before - SHORT_STEP:  # a sender that restarted

@@ -77,7 +77,7 @@ def _from_pyav(picture: av.VideoFrame, time: Fraction, own_alpha: bool) -> Frame
     upright = Upright(picture)
     alpha = source_alpha(picture, depth, None, upright, []) if own_alpha else None
     pixels = upright.apply(to_rgb(picture, colour, depth, None))
-    if picture.pts is not None and picture.time_base is not None:
+    if picture.pts is not None and picture.time_base:
         time = picture.pts * picture.time_base
     frame = Frame(pixels, time, STEP, alpha=alpha)
     return next(displayed([frame], colour))

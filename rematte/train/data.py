@@ -254,7 +254,7 @@ def _video(blob: Blob, name: str) -> Media:
     try:
         with _open(blob) as container:
             stream = container.streams.video[0]
-            rate = stream.average_rate or Fraction(30)
+            rate = Fraction(stream.average_rate or 30)
             seconds = Fraction(container.duration or 0, av.time_base)
             count = stream.frames or int(seconds * rate)
     except (InputError, IndexError) as error:

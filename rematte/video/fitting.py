@@ -26,7 +26,7 @@ class Upright:
     def __init__(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> None:
         a, b, c, d = _display_matrix(frame)
         self.sideways = abs(b) > abs(a)
-        self._aspect = aspect or Fraction(1)
+        self._aspect = Fraction(aspect or 1)
         self._coded = frame.width, frame.height
         self._flip_x = (c if self.sideways else a) < 0
         self._flip_y = (b if self.sideways else d) < 0

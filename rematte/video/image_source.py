@@ -8,17 +8,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from rematte.errors import InputError
 from rematte.video import exr, opening
 from rematte.video.clock import Clock
 from rematte.video.colour import frame_colour, frame_depth, to_rgb
 from rematte.video.fitting import Upright, place
-from rematte.video.frame import RANGE_FULL, UNSPECIFIED, Frame, LazyFrame, VideoInfo
+from rematte.video.frame import (
+    RANGE_FULL,
+    TRANSFER_LINEAR,
+    TRANSFER_SRGB,
+    UNSPECIFIED,
+    Frame,
+    LazyFrame,
+    VideoInfo,
+)
 from rematte.video.images import (
     HEADER,
     ImageFrame,
@@ -27,16 +38,18 @@ from rematte.video.images import (
     is_image,
 )
 from rematte.video.notes import add_note
+from rematte.video.pixels import views
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
+from rematte.video.tone import encode_srgb
 from rematte.video.transparency import note_ignored_alpha, source_alpha, unpremultiply
 
-# Scene-linear light is no input for a network trained on display-encoded pictures.
-_EXR_OPTIONS = {"apply_trc": "iec61966_2_1"}
 # Makes the decoder of JPEG fail where parts of an image are missing.
 _STRICT = {"err_detect": "explode"}
 # The shape of pixels that an image states is taken up to here, width to height.
 _MOST_UNEVEN = Fraction(4)
+# What stands for infinite light, the largest half float.
+_MOST_LIGHT = 65504.0
 # Limit on the directories of a TIFF that are looked at, since they may form a ring.
 _MOST_PAGES = 8
 
@@ -188,7 +201,6 @@ def decode_image(
                 raise InputError(
                     f"{path}: cut off: rows are missing; render or copy it again"
                 )
-            options |= _EXR_OPTIONS
             if layer := exr.find_layer(_read_header(path)):
                 options["layer"] = layer
                 add_note(notes, f"the layer {layer} is read")
@@ -206,7 +218,7 @@ def decode_image(
                 # Its values are taken as they are: full range, and not linear light,
                 # which most programs state whatever they write.
                 frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
-            return frame, Upright(frame, aspect)
+            return _encode_light(frame), Upright(frame, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         if _STRICT.items() <= options.items():
             decoded = decode_image(path, limits, notes, strict=False)
@@ -216,6 +228,39 @@ def decode_image(
             )
             return decoded
         raise InputError(f"{path}: {opening.why_unreadable(path)}") from error
+
+
+def _encode_light(frame: av.VideoFrame) -> av.VideoFrame:
+    """Give the floats of an OpenEXR image the sRGB curve; other frames stay.
+
+    They are scene-linear light, which is no input for a network that was trained on
+    display-encoded pictures.
+    """
+    name = frame.format.name
+    if frame.color_trc != TRANSFER_LINEAR or not ("f16" in name or "f32" in name):
+        return frame
+    planes = views(frame)
+    if len(planes) < 3:  # gray
+        colours, alpha = planes[:1] * 3, planes[1:]
+    else:
+        colours, alpha = [planes[2], *planes[:2]], planes[3:]
+    pixels = np.stack([*map(_encode, colours), *alpha], 2, dtype=np.float32)
+    made = av.VideoFrame.from_ndarray(pixels, "gbrapf32le" if alpha else "gbrpf32le")
+    made.color_trc, made.color_primaries = TRANSFER_SRGB, frame.color_primaries
+    return made
+
+
+def _encode(light: NDArray[Any]) -> NDArray[Any]:
+    """Encode light by the sRGB curve; half floats by a table, which takes less time."""
+    if light.dtype == np.float16:
+        return _encoded_halves()[light.view(np.uint16)]
+    return encode_srgb(np.nan_to_num(light, posinf=_MOST_LIGHT, neginf=0))
+
+
+@cache
+def _encoded_halves() -> NDArray[Any]:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    return _encode(halves.astype(np.float32))
 
 
 def _is_exr(path: Path) -> bool:

@@ -19,7 +19,13 @@ from rematte.video.numbering import (
     group_sequences,
     parse_pattern,
 )
-from rematte.video.opening import HEIC_BRANDS, PNG_START, TIFF_STARTS, open_input
+from rematte.video.opening import (
+    HEIC_BRANDS,
+    PNG_START,
+    TIFF_STARTS,
+    is_animated_webp,
+    open_input,
+)
 
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dpx", ".exr", ".heic", ".heif", ".jpeg", ".jpg", ".png"),
@@ -98,7 +104,7 @@ def is_image(path: Path) -> bool:
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a PNG, an AVIF or a HEIC is an animation, which is read as a video.
+    """Whether a PNG, WebP, AVIF or HEIC is an animation, which is read as a video.
 
     Source:
         W3C, Portable Network Graphics (Third Edition): acTL precedes the first IDAT.
@@ -107,6 +113,8 @@ def is_animated(path: Path) -> bool:
         head = file.read(HEADER)
     if head[4:12] in _ANIMATED_PHOTOS:
         return True
+    if is_animated_webp(head):
+        return "webp_anim" in av.formats_available
     return head.startswith(PNG_START) and b"acTL" in head.partition(b"IDAT")[0]
 
 

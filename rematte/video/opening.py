@@ -36,7 +36,7 @@ _FORMATS = (
     "image2,bmp_pipe,cri_pipe,dds_pipe,dpx_pipe,exr_pipe,gif_pipe,hdr_pipe,j2k_pipe,"
     "jpeg_pipe,jpegls_pipe,jpegxl_pipe,jpegxs_pipe,pam_pipe,pbm_pipe,pcx_pipe,pfm_pipe,"
     "pgm_pipe,phm_pipe,png_pipe,ppm_pipe,psd_pipe,qoi_pipe,sgi_pipe,sunrast_pipe,"
-    "tiff_pipe,webp_pipe,"
+    "tiff_pipe,webp_anim,webp_pipe,"
     "aac,ac3,aiff,flac,mp3,w64,wav"  # so that the error says what is missing
 )
 # Lists of local files, and what may stand in one besides.
@@ -99,6 +99,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+# Old tags are in other encodings than UTF-8, which PyAV replaces unasked from 19 on.
+_TAGS = {} if int(av.__version__.split(".")[0]) > 18 else {"metadata_errors": "replace"}
 
 
 def local_url(path: Path) -> str:
@@ -122,8 +124,7 @@ def open_input(
     where: str | BinaryIO = content or local_url(path)
     if content is None and path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file; give a video, an image or a folder")
-    # Old tags are in other encodings than UTF-8.
-    how: Any = {"options": limits.options(), "metadata_errors": "replace", "mode": "r"}
+    how: Any = {"options": limits.options(), "mode": "r", **_TAGS}
     try:
         if content is None:
             where = _without_bombs(path, notes) or where
@@ -181,11 +182,7 @@ def _reason(path: Path, where: str | BinaryIO, limits: Limits, image: bool) -> s
 
 
 def why_unreadable(image: Path) -> str:
-    """Why an image cannot be decoded, in words.
-
-    Source:
-        RFC 9649, section 2.7.1: the VP8X chunk's flags, of which 2 is animation.
-    """
+    """Why an image cannot be decoded, in words."""
     with suppress(OSError), image.open("rb") as file:
         head = file.read(21)
         if head.startswith(TIFF_STARTS):
@@ -193,12 +190,21 @@ def why_unreadable(image: Path) -> str:
                 "a TIFF that FFmpeg cannot read, perhaps one of 32 bits a channel; "
                 "save it with 8 or 16 bits"
             )
-        if head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:
+        if is_animated_webp(head):
             return (
-                "an animated WebP, which FFmpeg cannot decode; convert it to GIF or "
-                "animated PNG"
+                "an animated WebP, which FFmpeg can decode from 9 on (PyAV 19); "
+                "convert it to GIF or animated PNG"
             )
     return "not a readable image; remove or replace it"
+
+
+def is_animated_webp(head: bytes) -> bool:
+    """Whether a file that begins so is an animated WebP.
+
+    Source:
+        RFC 9649, section 2.7.1: the VP8X chunk's flags, of which 2 is animation.
+    """
+    return head[8:16] == b"WEBPVP8X" and head[20:21] != b"" and head[20] & 2 > 0
 
 
 # PyAV's log is one for the process. Two threads that both restored it could leave it

@@ -249,8 +249,12 @@ class SideStreams:
         # The run-up of sound comes before 0, so 0 means from the beginning.
         early = self._start and time < self._start and stop <= self._start
         if packet.stream.type == "audio":
-            # Only an edit list can hide more than the packet that prepares a decoder.
-            hides = self._output.format.name in ("mp4", "mov")
+            # Only an edit list can hide more than the packet that prepares a decoder,
+            # or Matroska's CodecDelay, which FFmpeg 9 reads from an edit list.
+            delayed = packet.stream.codec_context.delay
+            hides = self._output.format.name in (
+                *("mp4", "mov"), *(("matroska", "webm") if delayed else ())
+            )  # fmt: skip
             if 0 < length <= -stop and not self._start and not hides:
                 return False
             # Of the last packet, more than half has to come before the end.

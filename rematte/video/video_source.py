@@ -230,10 +230,10 @@ class VideoSource:
     def _choose_times(self, first: av.VideoFrame) -> tuple[Fraction, Fraction]:
         """Decide where times come from; gives the rate and the unit of all times."""
         stream = self._stream
-        base = self._time_base = stream.time_base or Fraction(1, 90000)
+        base = self._time_base = Fraction(stream.time_base or Fraction(1, 90000))
         length = (first.duration or 0) * (first.time_base or base)
         # A header may count fields, and the average is 25 where there are no times.
-        stated = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate]
+        stated = [Fraction(r) for r in (stream.guessed_rate, stream.average_rate) if r]
         near = [rate for rate in stated if abs(rate * length - 1) < Fraction(1, 10)]
         rates = [*near, *stated, 1 / length if length else Fraction(30)]
         # Some files claim thousands; encoders refuse frames shorter than a unit.
@@ -244,7 +244,7 @@ class VideoSource:
         untimed = kind.flags & flag.value or kind.name.endswith("_pipe")
         self._timed = not untimed and first.pts is not None
         self._target = wanted if self._timed else None
-        average = stream.average_rate
+        average = Fraction(stream.average_rate or 0)
         if not (self._timed and average and average < 1 / base):
             average = rate  # raw DV claims a frame a unit
         self._even = wanted if wanted == rate == average else None

@@ -145,7 +145,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 OWN_LINES = {
     "x.mp4": r"ends in \.m3u8; rename it",
     "x.svg": "SVG is a drawing; export it as PNG",
-    "x.webp": "an animated WebP, which FFmpeg cannot decode; convert it",
+    "x.webp": r"an animated WebP, which FFmpeg can decode from 9 on \(PyAV 19\)",
 }
 
 
@@ -154,6 +154,10 @@ def test_what_only_ffmpeg_cannot_read_gets_a_line_of_its_own(name: str) -> None:
     first, second = map(Image.fromarray, colours(2))
     first.save("x.webp", save_all=True, append_images=[second])
     Path("x.svg").write_text(SVG)
+    if name == "x.webp" and "webp_anim" in av.formats_available:
+        convert(name, "y.mov")
+        assert len(decode(Path("y.mov"))) == 2
+        return
     Path("x.mp4").write_text(LISTS["hls"])  # which it reads under its own name alone
     with pytest.raises(InputError, match=rf"^{name}: .*{OWN_LINES[name]}"):
         convert(name, "y.mov", allow_lists=True)

@@ -105,10 +105,11 @@ def test_sound_that_an_edit_list_hides_is_hidden(tmp_path: Path, target: str) ->
 
 
 def test_sound_of_unstated_lengths_is_kept_from_its_beginning(tmp_path: Path) -> None:
-    """Matroska does not state the lengths of ALAC's packets."""
+    """Matroska does not state the lengths of ALAC's packets; FFmpeg 9 guesses them."""
     source, out = write(tmp_path / "in.mkv", "alac", 0, 0), tmp_path / "out.mkv"
     first = packets(source, "audio")[0]
-    assert (first.pts, first.duration or 0) == (0, 0)
+    assert first.pts == 0
+    assert (first.duration or 0) in (0, 85)
     convert(source, out)
     assert sound(out) == sound(source)
 
