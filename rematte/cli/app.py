@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,8 @@ COMMANDS = (
     *(convert, preview, inspect, batch, weights, doctor, evaluate, make_testset, key),
     *(train, bench, export, live, serve),
 )
+
+_SETTLING = 3.0  # how long an interrupted command may clean up undisturbed [s]
 
 
 def build_parser() -> Parser:
@@ -79,49 +82,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     _replace_closed_streams()
-    try:
-        options = build_parser().parse_args(arguments)
-    except SystemExit as stop:  # the parser has printed what is wrong
-        return int(stop.code or 0)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be any bytes
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        with _ends_as_by_ctrl_c():
+    debug = False
+    own = arguments is None
+    with _ends_as_by_ctrl_c(to_the_end=own) as interrupts:
+        try:
+            options = build_parser().parse_args(arguments)
+            debug = options.debug
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a name may be any bytes
+                sys.stdout.reconfigure(errors="backslashreplace")
             code: int = options.run(options)
-        sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:
-        if options.debug:
-            raise
-        code, text = explain(error)
-        with suppress(OSError):  # the terminal may be closed
-            print(f"rematte: {text}", file=sys.stderr)
-        _detach_closed_output()
+            sys.stdout.flush()
+        except SystemExit as stop:  # the parser has printed what is wrong
+            return int(stop.code or 0)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                raise
+            code, text = explain(error)
+            with suppress(OSError):  # the terminal may be closed
+                print(f"rematte: {text}", file=sys.stderr)
+            _detach_closed_output()
+    if own and len(interrupts) > 1:
+        os._exit(code)  # threads may still run, with which Python would crash
     return code
 
 
 @contextmanager
-def _ends_as_by_ctrl_c() -> Iterator[None]:
+def _ends_as_by_ctrl_c(to_the_end: bool) -> Iterator[list[float]]:
     """Let `kill` and the end of a terminal interrupt this block, as Ctrl-C does.
 
-    Else they would leave hidden files behind. `nohup` keeps its effect.
+    Else they would leave hidden files behind. `nohup` keeps its effect. People press
+    Ctrl-C twice, and a terminal that is closed sends SIGHUP twice: what comes within
+    `_SETTLING` of an interrupt is ignored, since it would break off the cleaning up.
+    With `to_the_end`, this holds until the process has ended. Yields the times of
+    interrupts [s].
     """
+    times: list[float] = []
     before = {}
+
+    def interrupt(number: int, frame: object) -> None:
+        if not times or time.monotonic() - times[-1] >= _SETTLING:
+            times.append(time.monotonic())
+            raise KeyboardInterrupt
+
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        usual = signal.SIG_DFL, signal.default_int_handler
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
             number = getattr(signal, name, None)
-            if number and signal.getsignal(number) == signal.SIG_DFL:
-                before[number] = signal.signal(number, _interrupt)
+            if number and signal.getsignal(number) in usual:
+                before[number] = signal.signal(number, interrupt)
     try:
-        yield
+        yield times
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    if number != signal.SIGTERM:  # a terminal that is closed sends SIGHUP twice
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        if not to_the_end:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _replace_closed_streams() -> None:

@@ -407,21 +407,75 @@ def test_an_interrupt_leaves_a_playable_part(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
-def test_a_terminal_that_closes_interrupts_once(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])
+def test_two_signals_at_once_interrupt_once(
+    name: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shell and the system each send SIGHUP; the second may come while saving."""
+    number = getattr(signal, name)
 
-    def hang_up(options: object) -> int:
+    def interrupted(options: object) -> int:
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGHUP)
-        signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+        monkeypatch.setattr("rematte.cli.app._SETTLING", 0)  # later, the user insists
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
         return 0
 
-    monkeypatch.setattr(doctor, "run", hang_up)
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    monkeypatch.setattr(doctor, "run", interrupted)
+    usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    before = signal.signal(number, usual)
     try:
         assert run("doctor")[0] == 0
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+        assert signal.getsignal(number) == usual
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
+
+
+INSISTING = """
+import signal, sys, threading, time
+from rematte.cli import app
+
+def run(options):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.raise_signal(signal.SIGINT)
+
+app._SETTLING, app.doctor.run, sys.argv[1:] = 0, run, ["doctor"]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(app.main())
+"""
+WHILE_IMPORTED = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *more):
+        if name == "rematte.cli.parser":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+import rematte.cli
+"""
+WHILE_PARSED = """
+import sys
+from rematte.cli import app
+
+def interrupt():
+    raise KeyboardInterrupt
+
+app.build_parser = interrupt
+sys.exit(app.main())
+"""
+
+
+@pytest.mark.parametrize("code", [INSISTING, WHILE_IMPORTED, WHILE_PARSED])
+def test_an_interrupt_at_any_moment_is_one_line_and_the_end(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "rematte: interrupted\n"
