@@ -113,6 +113,18 @@ def test_closing_interrupts_what_runs(tmp_path: Path) -> None:
         assert has_ended(int(path.name.partition("-")[2]))
 
 
+def run_here(code: str, folder: Path) -> subprocess.Popen[str]:
+    """Start a program in a folder, in a process group of its own."""
+    (folder / "main.py").write_text(code)
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent.parent)]
+    return subprocess.Popen(
+        [sys.executable, "main.py"], cwd=folder, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_processes_end_with_their_parent(tmp_path: Path, number: int) -> None:
     """Ctrl-C in a terminal reaches all; there is one traceback, and none of workers."""
@@ -122,14 +134,7 @@ def test_processes_end_with_their_parent(tmp_path: Path, number: int) -> None:
         "    load = partial(test_pool.load, Path())\n"
         "    list(test_pool.run_all(load, test_pool.work, ['wait', 'wait'], 2))\n"
     )
-    (tmp_path / "main.py").write_text(code)
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent.parent)]
-    process = subprocess.Popen(
-        [sys.executable, "main.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        start_new_session=True,
-    )  # fmt: skip
+    process = run_here(code, tmp_path)
     try:
         until(lambda: len(list(tmp_path.glob("loaded-*"))) == 2)
         until((tmp_path / "waiting").exists)
@@ -184,3 +189,20 @@ def test_torch_has_its_share_of_the_cores() -> None:
         assert process.call(count_threads) == count
     finally:
         process.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_ctrl_c_does_not_reach_the_first_process_while_it_starts(
+    tmp_path: Path,
+) -> None:
+    """Before it starts, multiprocessing starts a process of its own."""
+    code = (
+        "import os; from functools import partial; from pathlib import Path\n"
+        "import signal, test_pool\n"
+        "if __name__ == '__main__':\n"
+        "    worker = test_pool.WorkerProcess(partial(test_pool.load, Path()), 1)\n"
+        "    os.kill(worker._process.pid, signal.SIGINT)\n"
+        "    assert worker.call(test_pool.work, 'a')[1] == 'a'\n"
+        "    worker.close()\n"
+    )
+    assert run_here(code, tmp_path).communicate(timeout=60)[1] == ""
