@@ -6,6 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
 from conftest import make_clip
 from fakes import colours, python
 
@@ -141,6 +142,22 @@ assert main(["doctor"]) == 0
 assert main(["export", "x.onnx"]) == 1
 """
     assert "pip install 'rematte[torch]'" in python(code).stderr
+
+
+@pytest.mark.parametrize("words", ["key none.mp4", "train none.toml"])
+def test_torch_comes_after_numpy(words: str) -> None:
+    """If torch imports NumPy itself, a Ctrl-C within is lost, and so is NumPy."""
+    code = f"""
+import sys
+class Finder:
+    def find_spec(self, name, *more):
+        assert name != "torch" or "numpy" in sys.modules, "torch comes first"
+sys.meta_path.insert(0, Finder())
+from rematte.cli import main
+assert main({words.split()!r}) in (2, 3)
+assert "torch" in sys.modules
+"""
+    python(code)
 
 
 def test_runtimes_are_imported_in_one_place() -> None:

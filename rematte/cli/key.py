@@ -45,6 +45,7 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Key one file, and print what was done."""
+    import numpy as np  # noqa: F401 - first: torch hides a Ctrl-C in its import
     import torch
 
     from rematte.convert import convert_video

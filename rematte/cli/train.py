@@ -46,6 +46,8 @@ def add(commands: Commands) -> None:
 
 def run(options: Namespace) -> int:
     """Train, and print where the weights are."""
+    import numpy as np  # noqa: F401 - first: torch hides a Ctrl-C in its import
+
     try:
         from rematte.train import dry_run, load_recipe, train
     except ModuleNotFoundError as error:
