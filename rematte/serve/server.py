@@ -4,6 +4,7 @@ Every request must name this server as its host, hold the token in its address a
 it changes anything, come from the page itself. docs/serve.md explains each of these.
 """
 
+import logging
 import os
 import secrets
 import signal
@@ -99,6 +100,15 @@ def make_app(
     return _Guard(app, token, port)
 
 
+class _Server(uvicorn.Server):
+    """Ends at Ctrl-C even if somebody still sends or takes a file."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Requests that are cut off would be reported with tracebacks.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+
 def _listen(port: int) -> socket.socket:
     listener = socket.socket()
     if os.name == "posix":  # elsewhere it lets others take the port
@@ -177,7 +187,7 @@ def serve(
                 queue, token, port, int(upload_limit * 1e9), lambda: server.should_exit
             )
             # No log of requests: the token is in their addresses.
-            server = uvicorn.Server(
+            server = _Server(
                 uvicorn.Config(
                     app,
                     http="h11",
@@ -186,6 +196,7 @@ def serve(
                     log_level="warning",
                     access_log=False,
                     server_header=False,
+                    timeout_graceful_shutdown=1,
                 )
             )
             report(f"http://127.0.0.1:{port}/{token}/")

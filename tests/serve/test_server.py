@@ -1,6 +1,11 @@
 """Requests to the page's server, and all that it refuses."""
 
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,3 +256,30 @@ def test_a_bad_body_is_one_line(shared: Server, clip: Path, body: bytes) -> None
     assert len(error(answer, 400)) < 300
     assert shared.job(id)["state"] == "ready"
     shared.remove(id)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_ctrl_c_does_not_wait_for_a_slow_upload(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "rematte", "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*words, "--folder", tmp_path / "work"], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as server:  # fmt: skip
+        try:
+            address = server.stdout.readline()  # type: ignore[union-attr]
+            _, _, host, token, _ = address.split()[1].split("/")
+            head = (
+                f"POST /{token}/api/jobs?name=a.mp4 HTTP/1.1\r\nHost: {host}\r\n"
+                f"Origin: http://{host}\r\nContent-Length: 1000\r\n\r\nx"
+            )
+            port = int(host.partition(":")[2])
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(head.encode())
+                while not [*tmp_path.glob("work/jobs/*/source.mp4")]:
+                    time.sleep(0.02)
+                server.send_signal(signal.SIGINT)
+                _, err = server.communicate(timeout=30)
+        finally:
+            server.kill()
+    assert (server.returncode, err) == (0, "")
+    assert not [*tmp_path.glob("work/jobs/*/source.mp4")]
