@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SHOWS = ("composition", "alpha", "foreground")
 PIPE_FORMATS = ("nut", "rgb24", "rgba", "gray")
 
+# Some terminals, as those in editors, know no escapes.
+_ERASE = f"\r{'':39}\r"
+
 _OPTIONS = (
     *("background", "background_fit", "downsample_ratio", "quality", "region"),
     *("input_resize", "deinterlace", "device", "dtype", "engine"),
@@ -105,18 +108,21 @@ def run(options: Namespace) -> int:
     names = (*_OPTIONS, "frame_rate", "limit", "overwrite")
     given = {name: getattr(options, name) for name in names}
     del given["device"], given["dtype"]  # those of the loaded model
-    report = live(
-        flags.model_loader(options, device)(), options.source, options.output,
-        show=options.show, output_video_mbps=options.mbps, pace=not options.no_pace,
-        drop=not options.no_drop, raw_input=options.raw_input,
-        pipe_format=options.format, record=options.record,
-        lighter=FAST if light else None, report=print_new, **given,
-    )  # fmt: skip
+    try:
+        report = live(
+            flags.model_loader(options, device)(), options.source, options.output,
+            show=options.show, output_video_mbps=options.mbps,
+            pace=not options.no_pace, drop=not options.no_drop,
+            raw_input=options.raw_input, pipe_format=options.format,
+            record=options.record, lighter=FAST if light else None, report=print_new,
+            **given,
+        )  # fmt: skip
+        print_new(report)
+    finally:
+        if terminal:  # an error has a line of its own
+            print(end=_ERASE, file=sys.stderr, flush=True)
     # The standard output may be the video.
     file = sys.stderr if options.output == "-" else sys.stdout
-    print_new(report)
-    if terminal:
-        print(end="\r\x1b[K", file=sys.stderr, flush=True)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)), file=file)
     elif not options.quiet:
@@ -133,7 +139,7 @@ def run(options: Namespace) -> int:
 def _make_printer(terminal: bool) -> "Callable[[LiveReport], None]":
     """Make a function that prints new notes and, on a terminal, the rate and people."""
     noted = said = 0
-    erase = "\r\x1b[K" if terminal else ""  # the rate has no end of line
+    erase = _ERASE if terminal else ""  # the rate has no end of line
 
     def print_new(report: "LiveReport") -> None:
         nonlocal noted, said

@@ -126,6 +126,7 @@ def live(
         ValueError: If an argument is out of its range.
         InputError: If the source cannot be opened, or breaks off.
         OutputError: If the output cannot be opened or breaks off.
+        KeyboardInterrupt: If Ctrl-C comes before the first picture.
     """
     how = _make_options(options)
     sources = [sources] if isinstance(sources, str) else sources
@@ -162,12 +163,12 @@ def live(
                 _pause(sink, controls)
         if not times:
             raise InputError(f"{sources[0]}: no picture came")
-    except KeyboardInterrupt:  # the usual end of a camera
-        pass
-    except BaseException:
-        with suppress(OutputError):  # only the first error is raised
-            _close(sinks)
-        raise
+    except BaseException as error:
+        # Ctrl-C is the usual end of a camera, once there was a picture.
+        if not (times and isinstance(error, KeyboardInterrupt)):
+            with suppress(OutputError):  # only the first error is raised
+                _close(sinks)
+            raise
     _close(sinks)
     stats.notes += [
         note for each in (newest, *sinks) for note in getattr(each, "notes", [])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from test_words import LATER, RIGHT, normal
 
 from rematte.cli import completion, doctor, flags, live
 from rematte.convert import Report
-from rematte.live.run import SHOWS
+from rematte.errors import OutputError
+from rematte.live.run import SHOWS, LiveReport
 from rematte.network.matting_network import VARIANTS, MattingNetwork
 from rematte.resume import LEAD_IN, LENGTH
 from rematte.version import __version__
@@ -479,3 +481,19 @@ def test_an_interrupt_at_any_moment_is_one_line_and_the_end(code: str) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "rematte: interrupted\n"
+
+
+def test_an_error_of_live_has_a_line_of_its_own(
+    run: Run, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate, which has no end of line on a terminal, is erased without escapes."""
+
+    def broken(*args: object, report: Callable[[LiveReport], None], **how: Any) -> None:
+        report(LiveReport())
+        raise OutputError("-: broken")
+
+    monkeypatch.setattr("rematte.live.run.live", broken)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    code, _, err = run("live", "camera", "--device", "cpu")
+    assert (code, err.split("\r")[-1]) == (1, "rematte: -: broken\n")
+    assert "\x1b" not in err

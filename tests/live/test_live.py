@@ -226,11 +226,16 @@ def test_lighter_ones_stay_on_cpu(clip: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_ctrl_c_completes_the_file(endless: str) -> None:
     def stop(report: LiveReport) -> None:
-        if report.frames == 3:
+        if report.frames == at:
             raise KeyboardInterrupt
 
+    at = 3
     report = live(Fake(), endless, "out.mkv", downsample_ratio=1, report=stop)
     assert report.frames == len(pictures()) == 3
+    at = 0  # there is none to complete
+    with pytest.raises(KeyboardInterrupt):
+        live(Fake(), endless, "none.mkv", downsample_ratio=1, report=stop)
+    assert not Path("none.mkv").exists()
 
 
 def test_leaving_does_not_wait_for_a_late_picture() -> None:
