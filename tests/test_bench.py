@@ -113,3 +113,20 @@ def test_first_runs_and_short_clips_are_timed(monkeypatch: pytest.MonkeyPatch) -
         "first_run_s": 2, "short_clip_ratio": 2, "peak_mb": 20, "hd_file_ratio": 1
     }  # fmt: skip
     assert ran == [(32, "auto", True), (64, "auto", False), (64, "plain", False)]
+
+
+def test_an_interrupt_ends_the_program_that_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def interrupt(process: int) -> float:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "_peak_of", interrupt)
+    words = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(KeyboardInterrupt):
+        processes.run_process(words, tmp_path)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)

@@ -44,9 +44,13 @@ def run_process(words: Sequence[str | Path], folder: Path, **variables: str) -> 
             stderr=messages, env=os.environ | variables,
         )  # fmt: skip
         memory = 0.0
-        while program.poll() is None:
-            memory = max(memory, _peak_of(program.pid))
-            time.sleep(0.02)
+        try:
+            while program.poll() is None:
+                memory = max(memory, _peak_of(program.pid))
+                time.sleep(0.02)
+        finally:  # of an interrupt, which only a terminal sends to the program too
+            program.kill()
+            program.wait()
         seconds = time.perf_counter() - begin
         if program.returncode:
             messages.seek(0)
