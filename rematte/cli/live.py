@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", default="window", metavar="WHERE",
-        help="window, virtual-camera, a file, an address (rtmp://, srt://, udp://), "
+        help="window, virtual-camera, a file, an address (rtmp://, rtsp://, udp://), "
         "or - and named pipes: uncompressed video (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(

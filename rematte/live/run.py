@@ -94,7 +94,7 @@ def live(
         sources: A camera ("camera", "camera:1"), a URL, a file, a named pipe or "-",
             the standard input; or several, of which the first is shown. The recurrent
             state is reset at each change.
-        output: "window", "virtual-camera", a file, an address (rtmp://, srt://,
+        output: "window", "virtual-camera", a file, an address (rtmp://, rtsp://,
             udp://), or "-" or a named pipe for uncompressed video.
         show: "composition", "alpha" or "foreground".
         pace: Play a file at its own speed, as if it were a camera.

@@ -34,7 +34,7 @@ class Sink(Protocol):
 class StreamSink:
     """Sends pictures to a network address, or uncompressed into a pipe.
 
-    The target is an address FFmpeg can write to (rtmp://, srt://, udp://, rtsp://), "-"
+    The target is an address FFmpeg can write to (rtmp://, rtsp://, udp://), "-"
     for the standard output, or a named pipe. A `pipe_format` of "nut" is a container
     that states size and times; the others are frames without a container.
     """
@@ -110,6 +110,11 @@ class StreamSink:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> OutputError:
+        if isinstance(error, av.error.ProtocolNotFoundError):
+            return OutputError(
+                f"{self._target}: PyAV's FFmpeg does not have this protocol; send "
+                "-o - into a program that has it, such as ffmpeg"
+            )
         why = getattr(error, "strerror", None) or error
         return OutputError(f"{self._target}: cannot be written to ({why})")
 

@@ -189,6 +189,11 @@ def _open(source: str, raw: Raw | None) -> Any:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
+        if isinstance(error, av.error.ProtocolNotFoundError):
+            raise InputError(
+                f"{source}: PyAV's FFmpeg does not have this protocol; pipe it into - "
+                "from a program that has it, such as ffmpeg"
+            ) from error
         raise InputError(
             f"{source}: cannot be opened ({_reason(error)}); give a file, a URL, or "
             "camera[:WHICH]"

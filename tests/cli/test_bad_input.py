@@ -247,3 +247,17 @@ def test_a_picture_that_nobody_can_decode(refused: Refused, work: Path) -> None:
     at = data.index(b"avc1", data.index(b"stsd"))
     (work / "in.mp4").write_bytes(data[:at] + b"zzzz" + data[at + 4 :])
     assert "no decoder for its picture" in refused(3, "in.mp4", "-o", "o.mkv")
+
+
+def test_protocols_that_pyav_lacks_go_through_another_program(
+    tmp_path: Path, fake: Fake, run: Run
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", colours(2))
+    for code, source, output in (
+        (3, "none://host", tmp_path / "out.mkv"),
+        (1, clip, "none://host"),
+    ):
+        found, _, line = run("live", source, "-o", output)
+        assert (found, line.count("\n")) == (code, 1)
+        assert "none://host: PyAV's FFmpeg does not have this protocol" in line
+        assert "such as ffmpeg" in line
