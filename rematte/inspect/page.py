@@ -4,6 +4,7 @@ The page fetches nothing: its style and its pictures are in it.
 """
 
 import json
+import os
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
@@ -38,14 +39,17 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """Check before any work that a report can be written.
 
     Raises:
-        OutputError: If the folder cannot be made, or holds a report that may not be
-            replaced.
+        OutputError: If the folder cannot be made or written to, or holds a report that
+            may not be replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; give a folder")
     parent = folder.resolve().parent
     if not folder.exists() and not parent.is_dir():
         raise OutputError(f"{folder}: folder {parent} does not exist; create it first")
+    place = folder if folder.exists() else parent
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"{folder}: no permission to write to {place}")
     page = folder / PAGE_NAME
     if page.exists() and not overwrite:
         raise OutputError(f"{page} exists; pass overwrite (-y) to replace it")

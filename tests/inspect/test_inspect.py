@@ -165,6 +165,15 @@ def test_the_page_is_one_file_that_fetches_nothing(
     assert run(*words, "-y", "-q") == (0, "", "")
 
 
+@pytest.mark.parametrize("folder", [".", "report"])
+def test_a_folder_that_cannot_be_written_is_found_before_any_work(
+    closed_disk: Path, folder: str, network: Fake, refused: Refused
+) -> None:
+    words = ["inspect", lossless(still()), "-o", closed_disk / folder]
+    assert f"no permission to write to {closed_disk}" in refused(1, *words)
+    assert network.seen == 0
+
+
 @pytest.fixture
 def source(disc: DiscClip, network: Fake) -> Path:
     return lossless(disc.frames, "source.mkv")
