@@ -109,6 +109,8 @@ def convert_module(
         warnings.simplefilter("ignore")
         # Not torch.export, which takes 100 MB and two seconds more.
         program = torch.jit.trace(module, inputs, check_trace=False)
+        # Frozen, it is converted in less than half the time, to the same numbers.
+        program = torch.jit.freeze(program, optimize_numerics=False)
         model = import_openvino().convert_model(program, example_input=inputs)
     entries = *model.inputs, *model.outputs
     for entry, name in zip(entries, (*input_names, *output_names), strict=True):
