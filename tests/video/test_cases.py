@@ -222,7 +222,7 @@ def deinterlaced(made: Made) -> None:
 
 def weave(pixels: NDArray[Any]) -> float:
     """How much rows differ from both neighbours, as combed ones do."""
-    gray = pixels.astype(float).mean(2)
+    gray = pixels.astype(np.float32) @ np.full(3, 1 / 3, np.float32)
     up, here, down = gray[:-2], gray[1:-1], gray[2:]
     combed = (np.abs(here - up) > 20 * 257) & (np.abs(here - down) > 20 * 257)
     return float((combed & (np.sign(here - up) == np.sign(here - down))).mean())
@@ -303,7 +303,7 @@ CASE_LIST = [
     Case("timecode.mxf", coded("10:00:00:10"), START),
     Case("unknown_sound.mov", one_sound),
     Case("unknown_data.mov", no_data),
-    Case("interlaced.mp4", deinterlaced),
+    Case("interlaced.mp4", deinterlaced, suffix=".mp4"),  # quicker than ProRes
     Case("camcorder.dv", camcorder),
     Case("raw_23976.h264", lambda made: is_even(made, 40, Fraction(24000, 1001))),
     *(
