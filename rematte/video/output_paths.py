@@ -176,13 +176,12 @@ def sweep(path: Path, *, ended_only: bool = False) -> list[str]:
     removed = []
     for parent in {folder, folder.parent}:
         try:
-            entries = list(parent.iterdir())
+            # Paths of thousands of files would take longer than a short conversion.
+            present = os.listdir(parent)  # noqa: PTH208
         except OSError:  # it is missing, or may be written but not listed
             continue
-        for entry in entries:
-            found = leftover.fullmatch(entry.name)
-            if not found:
-                continue
+        for found in filter(None, map(leftover.fullmatch, present)):
+            entry = parent / found.string
             process = int(next(filter(None, found.groups())))
             if ended_only and _is_in_use(entry, process):
                 continue
