@@ -49,7 +49,9 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise OutputError(f"{folder}: folder {parent} does not exist; create it first")
     place = folder if folder.exists() else parent
     if not os.access(place, os.W_OK):
-        raise OutputError(f"{folder}: no permission to write to {place}")
+        raise OutputError(
+            f"{folder}: no permission to write to {place}; try another folder"
+        )
     page = folder / PAGE_NAME
     if page.exists() and not overwrite:
         raise OutputError(f"{page} exists; pass overwrite (-y) to replace it")

@@ -52,7 +52,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not folder.is_dir():
         raise OutputError(f"{path}: folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: no permission to write to {folder}")
+        raise OutputError(
+            f"{path}: no permission to write to {folder}; try another folder"
+        )
     if is_sequence(path):
         if target.is_file():
             raise OutputError(f"{target} is a file; images need a folder: add a suffix")
