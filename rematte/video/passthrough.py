@@ -250,11 +250,11 @@ class SideStreams:
         early = self._start and time < self._start and stop <= self._start
         if packet.stream.type == "audio":
             # Only an edit list can hide more than the packet that prepares a decoder,
-            # or Matroska's CodecDelay, which FFmpeg 9 reads from an edit list.
-            delayed = packet.stream.codec_context.delay
-            hides = self._output.format.name in (
-                *("mp4", "mov"), *(("matroska", "webm") if delayed else ())
-            )  # fmt: skip
+            # or the delay that Matroska states, which FFmpeg 9 reads from edit lists.
+            context, container = packet.stream.codec_context, self._output.format.name
+            delay = Fraction(context.delay, context.sample_rate or 1)
+            hides = container in ("mp4", "mov")
+            hides |= container in ("matroska", "webm") and -time <= delay
             if 0 < length <= -stop and not self._start and not hides:
                 return False
             # Of the last packet, more than half has to come before the end.
