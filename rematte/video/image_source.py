@@ -38,7 +38,7 @@ from rematte.video.images import (
     is_image,
 )
 from rematte.video.notes import add_note
-from rematte.video.pixels import views
+from rematte.video.pixels import plane_values, views
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
 from rematte.video.tone import encode_srgb
@@ -240,11 +240,14 @@ def _encode_light(frame: av.VideoFrame) -> av.VideoFrame:
     if frame.color_trc != TRANSFER_LINEAR or not ("f16" in name or "f32" in name):
         return frame
     planes = views(frame)
-    if len(planes) < 3:  # gray
-        colours, alpha = planes[:1] * 3, planes[1:]
-    else:
-        colours, alpha = [planes[2], *planes[:2]], planes[3:]
-    pixels = np.stack([*map(_encode, colours), *alpha], 2, dtype=np.float32)
+    if name.startswith("ya"):  # gray and alpha in turns
+        values = plane_values(frame, 0)[: frame.height, : 2 * frame.width]
+        planes = [values[:, ::2], values[:, 1::2]]
+    if len(planes) < 3:
+        planes = planes[:1] * 2 + planes
+    green, blue, red, *alpha = planes
+    colours = map(_encode, (red, green, blue))
+    pixels = np.stack([*colours, *alpha], 2, dtype=np.float32)
     made = av.VideoFrame.from_ndarray(pixels, "gbrapf32le" if alpha else "gbrpf32le")
     made.color_trc, made.color_primaries = TRANSFER_SRGB, frame.color_primaries
     return made

@@ -176,6 +176,24 @@ def test_exr_becomes_straight(tmp_path: Path, kind: str, limit: int) -> None:
     assert plain.format.name.startswith("gbrap")
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("alpha", [None, 0.5])
+def test_gray_exr_is_light_too(
+    tmp_path: Path, kind: type[np.floating[Any]], alpha: float | None
+) -> None:
+    openexr = pytest.importorskip("OpenEXR", reason="needs openexr")
+    share = alpha or 1.0
+    channels = {"Y": np.full((16, 17), 0.18 * share, kind)}
+    if alpha:
+        channels["A"] = np.full((16, 17), alpha, kind)
+    path = tmp_path / "a.exr"
+    openexr.File({}, channels).write(str(path))
+    ((frame,), _) = read(path)
+    assert frame.pixels == pytest.approx(0.4614 * 65535, abs=20)
+    if alpha:
+        assert frame.alpha == pytest.approx(alpha * 65535, abs=1)
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_alpha_is_turned_and_resized_too(tmp_path: Path, degrees: int) -> None:
     turn = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}[degrees]
