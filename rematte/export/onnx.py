@@ -59,6 +59,9 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
     half = request.precision == "float16"
     network = in_precision(network, "float16" if half else "float32")
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # which the exporter would take long to undo
     free = request.size is None
     # A free model is traced with an arbitrary size and ratio.
     (height, width), ratio = ((97, 161), 1.0) if free else request.fixed
