@@ -59,6 +59,7 @@ def write(network: MattingNetwork, path: Path, request: Request) -> None:
 
     half = request.precision == "float16"
     network = in_precision(network, "float16" if half else "float32")
+    module: Any
     for module in network.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # which the exporter would take long to undo
