@@ -42,7 +42,7 @@ from rematte.video.pixels import plane_values, views
 from rematte.video.read_options import ReadOptions
 from rematte.video.timecode import Timecode, find_timecode
 from rematte.video.tone import encode_srgb
-from rematte.video.transparency import note_ignored_alpha, source_alpha, unpremultiply
+from rematte.video.transparency import note_ignored_alpha, source_alpha
 
 # Makes the decoder of JPEG fail where parts of an image are missing.
 _STRICT = {"err_detect": "explode"}
@@ -158,13 +158,13 @@ class ImageSource:
     ) -> Frame | InputError:
         image, options, info = self._images[index], self._options, self.info
         try:
-            picture, upright = decode_image(image.file, options.limits, self._notes)
+            picture, upright = decode_image(
+                image.file, options.limits, self._notes, options.needs_alpha
+            )
         except InputError as error:
             if options.ignore_errors:
                 return error
             raise
-        if options.needs_alpha:
-            picture = unpremultiply(picture)
         outer = size or options.size
         coded = picture.width, picture.height
         size = upright.scaled_size(coded, outer, options.fit) if outer else None
@@ -180,11 +180,16 @@ class ImageSource:
 
 
 def decode_image(
-    path: Path, limits: opening.Limits, notes: list[str], strict: bool = True
+    path: Path,
+    limits: opening.Limits,
+    notes: list[str],
+    straight: bool = False,
+    strict: bool = True,
 ) -> tuple[av.VideoFrame, Upright]:
     """Decode one image; returns the frame and how to turn it upright.
 
-    `notes` receives notes on ignored parts of the file. A damaged JPEG is decoded as
+    `notes` receives notes on ignored parts of the file. With `straight`, colours that
+    OpenEXR holds multiplied by alpha are made straight. A damaged JPEG is decoded as
     far as possible, with a note, by a second attempt that is not `strict`.
 
     Raises:
@@ -218,10 +223,10 @@ def decode_image(
                 # Its values are taken as they are: full range, and not linear light,
                 # which most programs state whatever they write.
                 frame.color_range, frame.color_trc = RANGE_FULL, UNSPECIFIED
-            return _encode_light(frame), Upright(frame, aspect)
+            return _encode_light(frame, straight), Upright(frame, aspect)
     except (av.error.FFmpegError, OSError, StopIteration) as error:
         if _STRICT.items() <= options.items():
-            decoded = decode_image(path, limits, notes, strict=False)
+            decoded = decode_image(path, limits, notes, straight, strict=False)
             add_note(
                 notes,
                 f"{path.name}: cut off or damaged; it is decoded as far as possible",
@@ -230,11 +235,15 @@ def decode_image(
         raise InputError(f"{path}: {opening.why_unreadable(path)}") from error
 
 
-def _encode_light(frame: av.VideoFrame) -> av.VideoFrame:
+def _encode_light(frame: av.VideoFrame, straight: bool) -> av.VideoFrame:
     """Give the floats of an OpenEXR image the sRGB curve; other frames stay.
 
     They are scene-linear light, which is no input for a network that was trained on
-    display-encoded pictures.
+    display-encoded pictures. With `straight`, it is divided by alpha, but for light
+    that covers nothing, such as a glow, where alpha is 0.
+
+    Source:
+        OpenEXR, Technical Introduction, on alpha.
     """
     name = frame.format.name
     if frame.color_trc != TRANSFER_LINEAR or not ("f16" in name or "f32" in name):
@@ -246,8 +255,11 @@ def _encode_light(frame: av.VideoFrame) -> av.VideoFrame:
     if len(planes) < 3:
         planes = planes[:1] * 2 + planes
     green, blue, red, *alpha = planes
-    colours = map(_encode, (red, green, blue))
-    pixels = np.stack([*colours, *alpha], 2, dtype=np.float32)
+    light = np.stack([red, green, blue], 2)
+    pixels = np.dstack([_encode(light), *alpha]).astype(np.float32, copy=False)
+    for cover in alpha if straight else ():
+        part = (cover > 0) & (cover < 1)
+        pixels[part, :3] = _encode(light[part] / cover[part, None].astype(np.float32))
     made = av.VideoFrame.from_ndarray(pixels, "gbrapf32le" if alpha else "gbrpf32le")
     made.color_trc, made.color_primaries = TRANSFER_SRGB, frame.color_primaries
     return made

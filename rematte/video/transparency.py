@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from rematte.video.fitting import Upright
 from rematte.video.frame import Frame, Pixels
 from rematte.video.notes import add_note
-from rematte.video.pixels import plane_values, resize, views
-from rematte.video.tone import decode_srgb, encode_srgb
+from rematte.video.pixels import plane_values, resize
 
 # FFmpeg's own VP8 and VP9 decoders ignore alpha; libvpx's do not.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -136,28 +135,3 @@ def over_black(frame: Frame) -> Pixels:
     share = frame.alpha.astype(np.float32) / np.float32(most)
     pixels: Pixels = np.rint(frame.pixels * share).astype(frame.pixels.dtype)
     return pixels
-
-
-def unpremultiply(frame: av.VideoFrame) -> av.VideoFrame:
-    """Make the colours of an OpenEXR image straight.
-
-    It is a float frame, with the sRGB curve already applied to premultiplied light;
-    other frames are returned unchanged, as are colours where alpha is 0: light that
-    covers nothing, such as a glow.
-
-    Source:
-        OpenEXR, Technical Introduction, on alpha.
-    """
-    if frame.format.name not in ("gbrapf32le", "gbrapf16le"):
-        return frame
-    green, blue, red, *alpha_plane = views(frame)
-    pixels = np.stack([red, green, blue, *alpha_plane], 2, dtype=np.float32)
-    alpha = pixels[..., 3]
-    part = (alpha > 0) & (alpha < 1)
-    if not part.any():
-        return frame
-    light = decode_srgb(pixels[part, :3]) / alpha[part, None]
-    pixels[part, :3] = encode_srgb(light)
-    made = av.VideoFrame.from_ndarray(pixels, "gbrapf32le")
-    made.color_trc, made.color_primaries = frame.color_trc, frame.color_primaries
-    return made
